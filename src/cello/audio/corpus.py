@@ -1,0 +1,74 @@
+"""Labelled clips with their splits: the one form every corpus takes before features are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Clip(msgspec.Struct, frozen=True, kw_only=True):
+    """One usable clip: ``name`` is its POSIX path below the corpus, ``start``/``samples`` its place in the pack."""
+
+    name: str
+    label: str
+    split: Split
+    speaker: str
+    start: int
+    samples: int
+
+
+class BadClip(msgspec.Struct, frozen=True, kw_only=True):
+    """A clip that was left out, and why (truncated, empty, not audio, NaN, all silence)."""
+
+    name: str
+    reason: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a corpus but its sound; ``checksum`` is SHA-256 over names, labels, splits, speakers and samples."""
+
+    corpus: str
+    rate_hz: int
+    labels: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    bad: tuple[BadClip, ...]
+    checksum: str
+    source: str
+
+
+class Corpus:
+    """Clips packed end to end in one flat array (a read-only memory map), with labels, splits and noise.
+
+    ``sound`` is (ΣN,) int16 (when every clip is 16-bit PCM at the target rate) or float32; ``noise`` is a list of
+    (N,) float32 recordings kept apart as background (empty where a corpus has none).
+    """
+
+    def __init__(self, manifest: Manifest, sound: NDArray[np.generic], noise: Sequence[NDArray[np.float32]] = ()) -> None:
+        self.manifest = manifest
+        self.sound = sound
+        self.noise = tuple(noise)
+        place = {label: index for index, label in enumerate(manifest.labels)}
+        self.targets: NDArray[np.int64] = np.array([place[c.label] for c in manifest.clips], dtype=np.int64)
+        self.starts: NDArray[np.int64] = np.array([c.start for c in manifest.clips], dtype=np.int64)
+        self.lengths: NDArray[np.int64] = np.array([c.samples for c in manifest.clips], dtype=np.int64)
+
+    def indices(self, split: Split) -> NDArray[np.int64]:
+        """The positions of a split's clips, in the manifest's order."""
+        return np.flatnonzero([c.split == split for c in self.manifest.clips]).astype(np.int64)
+
+    def audio(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The clips as (B, N) float32 in [−1, 1], zero after each clip's end, and their (B,) lengths in samples."""
+        lengths = self.lengths[indices]
+        out = np.zeros((len(indices), int(lengths.max(initial=0))), dtype=np.float32)
+        scale = np.float32(1 / 32768) if self.sound.dtype == np.int16 else np.float32(1)
+        for row, (start, n) in enumerate(zip(self.starts[indices], lengths, strict=True)):
+            out[row, :n] = self.sound[start : start + n]
+        out *= scale
+        return out, lengths

@@ -1,0 +1,1 @@
+"""A cell is its equations."""

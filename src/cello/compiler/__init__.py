@@ -1,0 +1,1 @@
+"""Equations as a scan over time; knows nothing about sound."""

@@ -1,0 +1,88 @@
+"""The exception tree: one class per thing a user can fix.
+
+CelloError
+├── ConfigError        a setting that does not exist or cannot be
+├── CorpusError        a corpus that cannot be found, read or split
+│   ├── ClipError      one clip that is not usable sound
+│   └── DownloadError  an archive that did not arrive whole, or is not what it should be
+├── FeatureError       frames that cannot be computed from these clips
+├── CellError          equations outside the language
+├── ModelError         a model that cannot be built from its parts
+├── BackendError       a way of running cells that is not available here
+├── TrainingError      a run that cannot start, go on or be resumed
+├── StudyError         a plan that makes no sense
+│   └── StoreError     an output folder that cannot be used
+└── ReportError        a report that cannot be written
+
+Every message names the fact, the value, the context and the remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CelloError(Exception):
+    """Anything a user of Cello can fix; the command line prints it without a traceback."""
+
+
+class ConfigError(CelloError):
+    """A setting that does not exist or has an impossible value."""
+
+
+class CorpusError(CelloError):
+    """A corpus that cannot be found, read or split."""
+
+
+class ClipError(CorpusError):
+    """One clip that is not usable sound; its text is the reason alone, the caller names the clip."""
+
+
+class DownloadError(CorpusError):
+    """An archive that did not arrive whole, or is not what its checksum says."""
+
+
+class FeatureError(CelloError):
+    """Frames that cannot be computed from these clips with this config."""
+
+
+class CellError(CelloError):
+    """Equations outside the cell language."""
+
+
+class ModelError(CelloError):
+    """A model that cannot be built from its parts."""
+
+
+class BackendError(CelloError):
+    """A back end that is not available on this machine."""
+
+
+class TrainingError(CelloError):
+    """A run that cannot start, go on or be resumed."""
+
+
+class StudyError(CelloError):
+    """A study whose plan makes no sense."""
+
+
+class StoreError(StudyError):
+    """An output folder that cannot be used for this study."""
+
+
+class ReportError(CelloError):
+    """A report that cannot be written."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> str:
+    """The sentence for a name that does not exist: what was asked, the nearest name, all names, the remedy.
+
+    >>> unknown("cell", "lsmt", ["gru", "lstm"])
+    "unknown cell 'lsmt'; did you mean 'lstm'? Known: gru, lstm."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    listed = f" Known: {', '.join(names)}." if names else ""
+    return f"unknown {kind} {name!r}{hint}{listed}" + (f" {remedy}" if remedy else "")

@@ -1,0 +1,1 @@
+"""The store, told to a human; needs no torch."""

@@ -1,0 +1,1 @@
+"""One config and one seed as one finished run."""

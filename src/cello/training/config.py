@@ -1,0 +1,55 @@
+"""One run's whole identity: what is trained, on what, how, from which seed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from cello.audio.augment import AugmentConfig
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig
+
+
+class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How weights move; ``warmup`` is a share of all steps, ``clip_norm=0`` and ``ema=0`` switch those off.
+
+    ``choose``: which weights are tested, ``"last"`` epoch's, the ``"best"`` validation epoch's; with ``ema`` > 0 they
+    are the exponential moving average of the weights at that epoch.
+    """
+
+    name: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: float = 0.1
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    epochs: int = 30
+    batch: int = 64
+    choose: Literal["best", "last"] = "last"
+
+
+class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which data: a name for people and the checksum that decides. Where it lies is no part of a run's identity."""
+
+    name: str
+    checksum: str
+
+
+class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a run's result depends on; its ``id`` is a hash of all of it, defaults included."""
+
+    corpus: CorpusRef
+    features: FeatureConfig = FeatureConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """The first 16 hexadecimal digits of SHA-256 over the whole config as sorted JSON."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]

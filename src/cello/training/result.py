@@ -1,0 +1,69 @@
+"""What a finished run leaves behind, besides its weights. Needs no torch, so that reports can read it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cello.training.config import RunConfig
+
+RESULT_FORMAT = 1
+
+
+class SplitMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """One split, all clips counted, in eval mode with the chosen weights. Accuracies are in [0, 1], loss in nats.
+
+    ``word_mean`` is the mean over classes of each class's accuracy.
+    """
+
+    clips: int
+    loss: float
+    accuracy: float
+    word_mean: float
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """One epoch as it went: ``train_*`` is the running mean in train mode on augmented clips, validation in eval mode.
+
+    ``train_cpu_seconds`` is this process's CPU time for the training steps alone; ``data_seconds`` (wall) is features
+    and augmentation made on the fly, ``validation_seconds`` (wall) the evaluation.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    train_seconds: float
+    train_cpu_seconds: float
+    data_seconds: float
+    validation_seconds: float
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a finished run: ``train``, ``validation``, ``test`` never share a column anywhere.
+
+    ``seconds_per_epoch`` is the median over epochs after the first of ``train_cpu_seconds`` (one thread, so CPU time is
+    the time on an idle machine); ``wall_seconds_per_epoch`` is the same of ``train_seconds``. ``clips_per_second`` =
+    training clips / ``seconds_per_epoch``. ``confusion`` is (C, C) counts on the test clips, rows truth, columns
+    prediction. ``chosen_epoch`` counts from 1.
+    """
+
+    format: int = RESULT_FORMAT
+    run: str
+    config: RunConfig
+    labels: tuple[str, ...]
+    parameters: int
+    backend: str
+    chosen_epoch: int
+    train: SplitMetrics
+    validation: SplitMetrics
+    test: SplitMetrics
+    confusion: tuple[tuple[int, ...], ...]
+    seconds_per_epoch: float
+    wall_seconds_per_epoch: float
+    clips_per_second: float
+    total_seconds: float
+    hardware: dict[str, str]
+    versions: dict[str, str]
+    history: tuple[Epoch, ...]
