@@ -56,7 +56,9 @@ def tone_corpus() -> Corpus:
             for k in range(each):
                 sound = tone(word, 1000 * number + len(clips), RATE_HZ - 1000 * (k % 3))
                 name = f"{word}/{split}{k}.wav"
-                clips.append(Clip(name=name, label=word, split=split, speaker=f"{split}{k}", start=start, samples=len(sound)))
+                clips.append(
+                    Clip(name=name, label=word, split=split, speaker=f"{split}{k}", start=start, samples=len(sound))
+                )
                 pieces.append(sound)
                 start += len(sound)
     manifest = Manifest(

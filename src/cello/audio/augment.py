@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.audio.noise import MadeColour, coloured
+from cello.errors import ConfigError
+
+MADE_SECONDS = 16
+_MADE_COLOURS: tuple[MadeColour, ...] = ("white", "pink", "brown")
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,6 +23,9 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     signal-to-noise ratio drawn uniformly from [``snr_low_db``, ``snr_high_db``]; ``time_masks`` stretches of up to
     ``time_mask_ms`` and ``band_masks`` stretches of up to ``band_mask_width`` coefficients are set to the mean
     (SpecAugment, Park et al. 2019); ``mixup`` is the Beta parameter of mixup (Zhang et al. 2018).
+
+    Raises:
+        ConfigError: a value that cannot be, with the field, the value and what would be legal.
     """
 
     shift_ms: float = 0.0
@@ -23,3 +37,121 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     band_masks: int = 0
     band_mask_width: int = 3
     mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in (
+            "shift_ms",
+            "noise_share",
+            "time_masks",
+            "time_mask_ms",
+            "band_masks",
+            "band_mask_width",
+            "mixup",
+        ):
+            value = getattr(self, field)
+            if not 0 <= value < np.inf:
+                raise ConfigError(f"augment.{field}={value} cannot be; give 0 (off) or a positive number")
+        if self.noise_share > 1:
+            raise ConfigError(f"augment.noise_share={self.noise_share} is a share of clips; give a number from 0 to 1")
+        if not -np.inf < self.snr_low_db <= self.snr_high_db < np.inf:
+            raise ConfigError(
+                f"augment.snr_low_db={self.snr_low_db} must be finite and not above "
+                f"augment.snr_high_db={self.snr_high_db}; exchange or change them"
+            )
+
+
+def augment(
+    audio: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    config: AugmentConfig,
+    noise: Sequence[NDArray[np.float32]],
+    rng: np.random.Generator,
+    rate_hz: int = 16_000,
+) -> NDArray[np.float32]:
+    """Shift the clips, then add noise, as the config says: (B, N) of ``lengths`` (B,) samples → (B, N).
+
+    The input is never written to; it is itself what comes back when the config asks for neither.
+    """
+    max_shift = round(config.shift_ms * rate_hz / 1000)
+    moved = shift(audio, lengths, max_shift, rng) if max_shift else audio
+    if not config.noise_share:
+        return moved
+    out = audio.copy() if moved is audio else moved
+    _mix_in(out, lengths, list(noise) or made_noise(rate_hz), config, rng)
+    return out
+
+
+def shift(
+    audio: NDArray[np.float32], lengths: NDArray[np.int64], max_shift: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Move each clip by a whole number of samples, uniform in [−``max_shift``, ``max_shift``]; (B, N) → (B, N).
+
+    What is moved out of [0, length) is lost, what is moved in is zero; lengths stay.
+
+    >>> clips = np.arange(1, 5, dtype=np.float32)[None]
+    >>> shift(clips, np.array([4]), 2, np.random.default_rng(3)).tolist()
+    [[0.0, 0.0, 1.0, 2.0]]
+    """
+    out = np.zeros_like(audio)
+    moves = rng.integers(-max_shift, max_shift, size=len(audio), endpoint=True)
+    for row, (move, length) in enumerate(zip(moves.tolist(), lengths.tolist(), strict=True)):
+        kept = max(0, length - abs(move))
+        to, start = max(0, move), max(0, -move)
+        out[row, to : to + kept] = audio[row, start : start + kept]
+    return out
+
+
+def add_noise(
+    audio: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    noise: Sequence[NDArray[np.float32]],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    rate_hz: int = 16_000,
+) -> NDArray[np.float32]:
+    """Add a random excerpt of a random recording to a share of the clips; (B, N) → (B, N), not clipped to ±1.
+
+    y = x + g·n with g² = (Σx² / Σn²) · 10^(−SNR/10), sums over the clip's own samples. A recording shorter than the
+    batch is looped. Without recordings, white, pink and brown noise is made, always the same
+    ``MADE_SECONDS`` of it. A silent clip, or one that draws a silent excerpt, stays as it is.
+    """
+    out = audio.copy()
+    _mix_in(out, lengths, list(noise) or made_noise(rate_hz), config, rng)
+    return out
+
+
+def _mix_in(
+    audio: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    recordings: Sequence[NDArray[np.float32]],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+) -> None:
+    # as many numbers are drawn whatever they turn out to be, so that one clip's luck does not change the next one's
+    noisy = rng.random(len(audio)) < config.noise_share
+    chosen = rng.integers(len(recordings), size=len(audio))
+    where = rng.random(len(audio))
+    gains = 10 ** (-rng.uniform(config.snr_low_db, config.snr_high_db, size=len(audio)) / 20)
+    rolls = [_rollable(recording, audio.shape[1]) for recording in recordings]
+    for row in np.flatnonzero(noisy).tolist():
+        recording, starts = rolls[chosen[row]]
+        start = int(where[row] * starts)
+        clip = audio[row, : lengths[row]]
+        excerpt = recording[start : start + len(clip)]
+        power = float(np.vdot(excerpt, excerpt))
+        if power > 0:
+            clip += excerpt * np.float32(gains[row] * np.sqrt(np.vdot(clip, clip) / power))
+
+
+@lru_cache(maxsize=2)
+def made_noise(rate_hz: int) -> tuple[NDArray[np.float32], ...]:
+    """The white, pink and brown noise that stands in for recordings, each (MADE_SECONDS · rate,), of unit power."""
+    rng = np.random.default_rng(0)
+    return tuple(coloured(colour, MADE_SECONDS * rate_hz, rate_hz, rng) for colour in _MADE_COLOURS)
+
+
+def _rollable(recording: NDArray[np.float32], samples: int) -> tuple[NDArray[np.float32], int]:
+    """A recording and at how many places an excerpt of ``samples`` may start in it, looped where it is shorter."""
+    if len(recording) >= samples:
+        return recording, len(recording) - samples + 1
+    return np.resize(recording, len(recording) - 1 + samples), len(recording)

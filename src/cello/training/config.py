@@ -51,5 +51,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def id(self) -> str:
-        """The first 16 hexadecimal digits of SHA-256 over the whole config as sorted JSON."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:16]
+        """The first 16 hexadecimal digits of SHA-256 over the whole config as sorted JSON, the corpus by its checksum.
+
+        >>> one = RunConfig(corpus=CorpusRef(name="a folder", checksum="f" * 64))
+        >>> one.id == RunConfig(corpus=CorpusRef(name="the folder renamed", checksum="f" * 64)).id
+        True
+        """
+        # converting once more makes 40 and 40.0 the same window
+        settings = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(self), RunConfig))
+        settings["corpus"] = self.corpus.checksum
+        return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]

@@ -1,0 +1,177 @@
+"""Files from the network: fetched in as many goes as it takes, and checked before they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import http
+import http.client
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from cello.audio.progress import Progress, paced
+from cello.audio.staging import locked
+from cello.errors import DownloadError
+
+_PIECE = 1 << 18
+_TIMEOUT_S = 60.0
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0)
+"""Waits between goes that bring nothing new; after the last one the download gives up."""
+_WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class _CutOffError(Exception):
+    """The connection failed in a way that another go may get past."""
+
+
+def download(url: str, path: Path, sha256: str, *, progress: Progress | None = None) -> None:
+    """Fetch ``url`` to ``path``, going on from ``path.part`` where an earlier go was cut off.
+
+    ``path`` appears only when its SHA-256 is right; a ``path`` that is there already is checked and not fetched again.
+    ``progress`` is called a bounded number of times, in bytes.
+
+    Raises:
+        DownloadError: the server refuses or keeps cutting off, the disk is too small, or the checksum is wrong.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise DownloadError(
+            f"{url!r} is not an http:// or https:// address; to use a file on this machine, name it as the corpus"
+        )
+    with locked(path):
+        if path.exists():
+            _check_present(path, sha256, progress)
+            return
+        part = path.with_name(f"{path.name}.part")
+        _fetch_all(url, part, progress)
+        got = _sha256(part, progress)
+        if got != sha256:
+            rejected = path.with_name(f"{path.name}.rejected")
+            part.replace(rejected)
+            raise DownloadError(
+                f"what {url} sent is not the expected archive: its SHA-256 is {got}, expected {sha256}. It was not "
+                f"used; it lies in {rejected} to look at (a proxy's page, or a newer file?). Run the same command "
+                f"again to fetch it afresh, or fetch the archive by other means and name the file as the corpus"
+            )
+        part.replace(path)
+
+
+def _check_present(path: Path, sha256: str, progress: Progress | None) -> None:
+    got = _sha256(path, progress)
+    if got != sha256:
+        raise DownloadError(
+            f"{path} is there already but is not the expected archive: its SHA-256 is {got}, expected {sha256}; "
+            f"it is left as it is: move it away and run the same command again to fetch the right one"
+        )
+
+
+def _fetch_all(url: str, part: Path, progress: Progress | None) -> None:
+    """Bring ``part`` to its full length; goes that bring something new do not count towards giving up."""
+    furthest = part.stat().st_size if part.exists() else 0
+    idle = 0
+    while True:
+        try:
+            _fetch_some(url, part, progress)
+            return
+        except _CutOffError as reason:
+            reached = part.stat().st_size if part.exists() else 0
+            idle = 0 if reached > furthest else idle + 1
+            furthest = max(furthest, reached)
+            if idle > len(_PAUSES_S):
+                raise DownloadError(
+                    f"the download of {url} was cut off {idle} times without getting further than {furthest:,} bytes "
+                    f"({reason}); check the connection and run the same command again: it goes on from {part}"
+                ) from None
+            time.sleep(_PAUSES_S[max(0, idle - 1)])
+
+
+def _fetch_some(url: str, part: Path, progress: Progress | None) -> None:
+    """One go: ask for what is missing and append it; _CutOffError where it ends early."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity", "User-Agent": "cello"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as response:
+            start, total = _extent(response, have)
+            _require_space(part, total - start)
+            _append(response, part, start, total, progress)
+    except urllib.error.HTTPError as error:
+        error.close()
+        _refused(url, error, part, have)
+    except (OSError, http.client.HTTPException) as error:
+        raise _CutOffError(str(error) or type(error).__name__) from error
+
+
+def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int]:
+    """Where the answer's bytes begin in the file, and the file's size (0: not told); 0 from a server without Range."""
+    length = response.length or 0
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        return 0, length
+    place, _, size = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    if not place.startswith(f"{have}-"):
+        raise _CutOffError(f"asked for the bytes from {have}, the server sent {place or 'others'}")
+    return have, int(size) if size.isdigit() else (have + length if length else 0)
+
+
+def _append(response: http.client.HTTPResponse, part: Path, start: int, total: int, progress: Progress | None) -> None:
+    step = paced(progress, f"downloading {part.stem}", total)
+    done = start
+    with part.open("r+b" if start else "wb") as file:
+        file.seek(start)
+        step(done)
+        while piece := response.read(_PIECE):
+            _write(file, piece, part)
+            done += len(piece)
+            step(done)
+    if total and done < total:
+        raise _CutOffError(f"the connection ended after {done:,} of {total:,} bytes")
+
+
+def _write(file: IO[bytes], piece: bytes, part: Path) -> None:
+    """Write, so that a full disk is not taken for a bad connection."""
+    try:
+        file.write(piece)
+        file.flush()
+    except OSError as error:
+        raise DownloadError(
+            f"cannot write the download to {part}: {error.strerror}; make room and run the same command again: it goes "
+            f"on from where it stopped"
+        ) from None
+
+
+def _require_space(part: Path, missing: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise DownloadError(
+            f"the download needs {missing:,} more bytes in {part.parent}, which has {free:,} free; "
+            f"make room or choose another cache folder"
+        )
+
+
+def _refused(url: str, error: urllib.error.HTTPError, part: Path, have: int) -> None:
+    """What an answer other than success means; returns only where ``part`` is complete already."""
+    if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+        size = error.headers.get("Content-Range", "").removeprefix("bytes */")
+        if size == str(have):
+            return
+        part.unlink()
+        raise _CutOffError(f"{part} had {have:,} bytes, the server's file has {size or 'fewer'}; started again")
+    if error.code in _WORTH_RETRYING:
+        raise _CutOffError(f"HTTP {error.code} {error.reason}")
+    raise DownloadError(
+        f"{url} answered HTTP {error.code} {error.reason}; check the address, or fetch the archive by other means and "
+        f"name the file as the corpus"
+    )
+
+
+def _sha256(path: Path, progress: Progress | None) -> str:
+    step = paced(progress, f"checking {path.name.removesuffix('.part')}", path.stat().st_size)
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            step(file.tell())
+    return digest.hexdigest()

@@ -1,0 +1,209 @@
+"""A corpus decoded once: one flat array of samples and a manifest in the cache, opened in a moment ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.audio.corpus import BadClip, Clip, Manifest
+from cello.audio.decode import Sound, as_float, decode
+from cello.audio.folder import Assignment, File, Folder, assign
+from cello.audio.progress import Progress, paced
+from cello.audio.samples import SampleWriter
+from cello.audio.staging import locked, staged
+from cello.errors import ClipError, CorpusError
+
+FORMAT = 1
+"""Counts up whenever the same files would be packed otherwise; part of every pack's key."""
+
+_BATCH = 256
+_MANIFEST, _SOUND, _NOISE = "manifest.json", "sound.npy", "noise.npy"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What besides the files decides a pack's contents."""
+
+    rate_hz: int
+    speaker_pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack: ``sound`` (ΣN,) int16 or float32 and ``noise`` recordings, as in a corpus; ``rule`` split it."""
+
+    manifest: Manifest
+    rule: str
+    sound: NDArray[Any]
+    noise: tuple[NDArray[np.float32], ...]
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """The manifest as kept on disk, with CRC-32 of all that is kept, itself included."""
+
+    rule: str
+    noise_samples: tuple[int, ...]
+    sound_crc: int
+    noise_crc: int
+    manifest_crc: int
+    manifest: msgspec.Raw
+
+
+def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress | None = None) -> Pack:
+    """The pack of a folder, from the cache where it is there and whole, else made by decoding every file.
+
+    It is found by the options and every file's relative path, size and time of change, so a file that was changed
+    without a new size or time is not noticed. A pack that was torn or altered on disk is made again. Of two
+    processes that want the same pack one makes it and the other waits.
+
+    Raises:
+        CorpusError: the clips cannot be split, or the cache cannot be written.
+    """
+    target = cache / "packs" / fingerprint(folder, options)
+    pack = _load(target)
+    if pack is not None:
+        return pack
+    assignment = assign(folder, options.speaker_pattern)
+    try:
+        with locked(target):
+            if (pack := _load(target)) is not None:
+                return pack
+            shutil.rmtree(target, ignore_errors=True)
+            with staged(target) as place:
+                _build(place, folder, assignment, options.rate_hz, progress)
+    except OSError as error:
+        raise CorpusError(
+            f"the decoded corpus cannot be kept in {str(cache)!r} ({error.strerror}); "
+            f"free space there or choose another cache folder"
+        ) from error
+    pack = _load(target)
+    if pack is None:
+        raise CorpusError(
+            f"the pack just written to {str(target)!r} does not read back; check the disk or choose another cache"
+        )
+    return pack
+
+
+def fingerprint(folder: Folder, options: Options) -> str:
+    """A pack's key: SHA-256 over the format, the options, and each file's name, size and time of change."""
+    files = [(file.name, *_stamp(file.path)) for file in (*folder.clips, *folder.noise, *folder.lists)]
+    text = msgspec.json.encode((FORMAT, options.rate_hz, options.speaker_pattern, files))
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # a link to nowhere: decoding names it
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _load(target: Path) -> Pack | None:
+    try:
+        record = msgspec.json.decode((target / _MANIFEST).read_bytes(), type=_Record)
+        if zlib.crc32(bytes(record.manifest)) != record.manifest_crc:
+            return None
+        manifest = msgspec.json.decode(record.manifest, type=Manifest)
+        sound = _load_array(target / _SOUND, record.sound_crc)
+        noise = _load_array(target / _NOISE, record.noise_crc)
+    except (OSError, ValueError):
+        return None
+    ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
+    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+
+
+def _load_array(path: Path, crc: int) -> NDArray[Any]:
+    """Raises ValueError when the file's CRC-32 is another one; reading it all is what trusting it costs."""
+    if _crc(path) != crc:
+        raise ValueError
+    header_only = path.stat().st_size <= 128
+    array: NDArray[Any] = np.load(path, mmap_mode=None if header_only else "r", allow_pickle=False)
+    return array
+
+
+def _crc(path: Path) -> int:
+    return zlib.crc32(np.memmap(path, dtype=np.uint8, mode="r").data)
+
+
+def _build(place: Path, folder: Folder, assignment: Assignment, rate_hz: int, progress: Progress | None) -> None:
+    clips: list[Clip] = []
+    bad: list[BadClip] = []
+    noise_samples: list[int] = []
+    step = paced(progress, "decoding", len(folder.clips) + len(folder.noise))
+    with SampleWriter(place / _SOUND) as sound:
+        for file, samples in _decoded(folder.clips, rate_hz):
+            if isinstance(samples, BadClip):
+                bad.append(samples)
+            else:
+                split, speaker = assignment.splits[file.name], assignment.speakers[file.name]
+                start = sound.append(samples)
+                clips.append(
+                    Clip(
+                        name=file.name,
+                        label=file.label,
+                        split=split,
+                        speaker=speaker,
+                        start=start,
+                        samples=len(samples),
+                    )
+                )
+            step(len(clips) + len(bad))
+    with SampleWriter(place / _NOISE) as noise:
+        for done, (_, samples) in enumerate(_decoded(folder.noise, rate_hz), start=len(folder.clips) + 1):
+            if isinstance(samples, BadClip):
+                bad.append(samples)
+            else:
+                noise.append(as_float(samples))
+                noise_samples.append(len(samples))
+            step(done)
+    manifest = Manifest(
+        corpus="", rate_hz=rate_hz, labels=folder.labels, clips=tuple(clips), bad=tuple(bad), checksum="", source=""
+    )
+    checksum = _checksum(manifest, noise_samples, place)
+    encoded = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=checksum))
+    record = _Record(
+        rule=assignment.rule,
+        noise_samples=tuple(noise_samples),
+        sound_crc=_crc(place / _SOUND),
+        noise_crc=_crc(place / _NOISE),
+        manifest_crc=zlib.crc32(encoded),
+        manifest=msgspec.Raw(encoded),
+    )
+    (place / _MANIFEST).write_bytes(msgspec.json.encode(record))
+
+
+def _decoded(files: Sequence[File], rate_hz: int) -> Iterator[tuple[File, Sound | BadClip]]:
+    """Decode in threads, in order, never more than one batch ahead in memory."""
+
+    def one(file: File) -> Sound | BadClip:
+        try:
+            return decode(file.path, rate_hz)
+        except ClipError as error:
+            return BadClip(name=file.name, reason=str(error))
+
+    queue = iter(files)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        while batch := list(islice(queue, _BATCH)):
+            yield from zip(batch, list(pool.map(one, batch)), strict=True)
+
+
+def _checksum(manifest: Manifest, noise_samples: list[int], place: Path) -> str:
+    """SHA-256 over all that a result can depend on, and nothing else: not where the folder lies, not in what order."""
+    clips = [(c.name, c.label, c.split, c.speaker, c.samples) for c in manifest.clips]
+    digest = hashlib.sha256(msgspec.json.encode((manifest.rate_hz, manifest.labels, clips, noise_samples)))
+    for name in (_SOUND, _NOISE):  # their headers say the sample type
+        digest.update(np.memmap(place / name, dtype=np.uint8, mode="r").data)
+    return digest.hexdigest()

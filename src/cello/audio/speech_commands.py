@@ -1,0 +1,53 @@
+"""Google's Speech Commands (Warden 2018, arXiv:1804.03209): the archive from its publisher, checked and unpacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from cello.audio import archive, download
+from cello.audio.progress import Progress
+from cello.errors import CorpusError, unknown
+
+MOST_BYTES = 8_000_000_000
+"""More than twice what the larger version unpacks to."""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Where a version of the corpus is published, and what its archive must be."""
+
+    url: str
+    sha256: str
+
+
+_PUBLISHED = "http://download.tensorflow.org/data/speech_commands_{}.tar.gz"
+VERSIONS: dict[str, Release] = {
+    "v0.01": Release(_PUBLISHED.format("v0.01"), "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d"),
+    "v0.02": Release(_PUBLISHED.format("v0.02"), "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"),
+}
+
+
+def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
+    """The folder of a version below ``cache``, downloaded and unpacked where that has not been done yet.
+
+    The archive is kept beside the folder. ``url`` is another place to fetch the very same archive from.
+
+    Raises:
+        CorpusError: there is no such version, or its archive cannot be unpacked.
+        DownloadError: the archive did not arrive, or is not the published one.
+    """
+    if version not in VERSIONS:
+        raise CorpusError(unknown("version of Speech Commands", version, VERSIONS))
+    release = VERSIONS[version]
+    folder = cache / f"speech_commands_{version}"
+    if not folder.exists():
+        packed = cache / f"{folder.name}.tar.gz"
+        download.download(url or release.url, packed, release.sha256, progress=progress)
+        archive.extract(packed, folder, max_bytes=MOST_BYTES, progress=progress)
+    return folder
+
+
+def extract(packed: Path, into: Path, *, progress: Progress | None = None) -> None:
+    """Unpack a user's own archive of the corpus as the folder ``into``; see :func:`cello.audio.archive.extract`."""
+    archive.extract(packed, into, max_bytes=MOST_BYTES, progress=progress)

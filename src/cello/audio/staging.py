@@ -1,0 +1,57 @@
+"""Files and folders that appear whole or not at all, also when two processes want the same one at once."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cello.errors import CorpusError
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Only one process at a time makes ``target``; the others wait here, then find it made.
+
+    The lock is on a small hidden file beside ``target``, which stays: removing it would let two processes each hold
+    "the" lock. The system releases it when its holder dies, however it dies.
+
+    Raises:
+        CorpusError: nothing can be written beside ``target``.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = target.with_name(f".{target.name}.lock").open("w")
+    except OSError as error:
+        raise CorpusError(
+            f"cannot write {target}: {error.strerror} ({error.filename}); choose another folder for the cache"
+        ) from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A new folder beside ``target`` that takes its name when the block ends well, and is removed when it does not.
+
+    To be used while ``target`` is :func:`locked`, so that what a killed process left behind can be cleared away.
+    """
+    prefix = f".{target.name}.partial-"
+    for leftover in target.parent.glob(f"{_literal(prefix)}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _literal(name: str) -> str:
+    """A name as a glob pattern that means only itself."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -1,0 +1,186 @@
+"""Frames of a whole corpus, computed once and kept on disk as one memory map."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cello.audio.corpus import Corpus
+from cello.errors import FeatureError
+from cello.features.config import FeatureConfig
+from cello.features.mfcc import extract
+from cello.features.normalise import blank_padding
+
+#: Part of every key; raise it when the same config comes to mean other numbers.
+ARITHMETIC = 1
+
+#: Samples (padding included) read and framed at once: 16 MiB of sound.
+_SAMPLES_AT_ONCE = 1 << 22
+#: Temporary files older than this were left by a process that died.
+_STALE_SECONDS = 3600.0
+
+Progress = Callable[[int, int], None]
+
+
+class FeatureSet:
+    """The frames of every clip of a corpus, end to end: ``flat`` is (ΣT, D) float32, ``counts`` (n,) int64."""
+
+    def __init__(self, flat: Tensor, counts: Tensor) -> None:
+        self.flat = flat
+        self.counts = counts
+        self._starts = torch.cumsum(counts, 0) - counts
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def dimensions(self) -> int:
+        """D, the numbers in one frame."""
+        return self.flat.shape[1]
+
+    def batch(self, indices: NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
+        """The frames of these clips, (B, T, D) with T the longest of them, zero after each end; and (B,) counts."""
+        chosen = torch.as_tensor(indices)
+        counts = self.counts[chosen]
+        longest = int(counts.max()) if len(counts) else 0
+        rows = self._starts[chosen, None] + torch.arange(longest)
+        # Rows after a short clip's end are its successors'; blanked below. Only the last clip has none.
+        rows = rows.clamp_(max=len(self.flat) - 1).view(-1)
+        out = self.flat.index_select(0, rows).view(len(counts), longest, self.dimensions)
+        return blank_padding(out, counts), counts
+
+    def in_memory(self) -> FeatureSet:
+        """The same frames held in memory, read from the disk once."""
+        return FeatureSet(self.flat.clone(), self.counts)
+
+
+def load_features(
+    corpus: Corpus, config: FeatureConfig, *, cache: Path | None = None, progress: Progress | None = None
+) -> FeatureSet:
+    """The frames of every clip of a corpus: from the cache where they are, else computed and kept there.
+
+    ``cache`` is a folder (``None``: the user's cache folder for Cello); a file's name there is a hash of the whole
+    config and of the corpus's checksum. ``progress`` is told (clips done, clips in all). A file is whole or absent:
+    it is written under a temporary name and renamed, so a crash or a second process at the same work does no harm,
+    and one that is not as long as its header says is computed anew.
+
+    ``normalisation="corpus"`` is the trainer's (it knows which clips train), so its frames are those of ``"none"``.
+
+    Raises:
+        FeatureError: another sample rate than the config's, a clip shorter than one window, or a cache folder that
+            cannot be written.
+    """
+    _check(corpus, config)
+    counts = 1 + (corpus.lengths - config.window_samples) // config.hop_samples
+    shape = (int(counts.sum()), config.dimensions)
+    path = cache_folder(cache) / f"{cache_key(corpus, config)}.npy"
+    flat = _open(path, shape)
+    if flat is None:
+        try:
+            _write(path, shape, _blocks(corpus, config, progress))
+        except OSError as error:
+            raise FeatureError(
+                f"frames of {corpus.manifest.corpus} cannot be kept in {path.parent}: {error.strerror or error} "
+                f"({4 * shape[0] * shape[1] / 1e6:.0f} MB are needed); make room there or name another cache folder"
+            ) from error
+        flat = _open(path, shape)
+    if flat is None:
+        raise FeatureError(f"frames written to {path} cannot be read back; check the disk or name another cache folder")
+    return FeatureSet(torch.from_numpy(flat), torch.from_numpy(counts))
+
+
+def cache_folder(cache: Path | None = None) -> Path:
+    """Where frames are kept: the folder given, or the user's own cache folder."""
+    return platformdirs.user_cache_path("cello") / "features" if cache is None else cache
+
+
+def cache_key(corpus: Corpus, config: FeatureConfig) -> str:
+    """SHA-256, in hexadecimal, of everything the frames depend on: config, corpus, arithmetic."""
+    if config.normalisation == "corpus":
+        config = msgspec.structs.replace(config, normalisation="none")
+    parts = {"arithmetic": ARITHMETIC, "corpus": corpus.manifest.checksum, "features": config}
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+
+
+def _check(corpus: Corpus, config: FeatureConfig) -> None:
+    name = corpus.manifest.corpus
+    if not len(corpus.lengths):
+        raise FeatureError(f"corpus {name} has no clips, so there is nothing to compute frames of; check its folder")
+    if corpus.manifest.rate_hz != config.rate_hz:
+        raise FeatureError(
+            f"corpus {name} was read at {corpus.manifest.rate_hz} Hz but features.rate_hz={config.rate_hz}; "
+            f"open the corpus at {config.rate_hz} Hz or set features.rate_hz={corpus.manifest.rate_hz}"
+        )
+    short = np.flatnonzero(corpus.lengths < config.window_samples)
+    if len(short):
+        shortest = short[np.argmin(corpus.lengths[short])]
+        lasts = 1000 * int(corpus.lengths[shortest]) / config.rate_hz
+        raise FeatureError(
+            f"clip {corpus.manifest.clips[shortest].name} of {name} lasts {lasts:.4g} ms, less than one window of "
+            f"features.window_ms={config.window_ms:g}; {len(short)} of {len(corpus.lengths)} clips are too short; "
+            f"use a window of at most {lasts:.4g} ms or leave those clips out"
+        )
+
+
+def _blocks(corpus: Corpus, config: FeatureConfig, progress: Progress | None) -> Iterator[NDArray[np.float32]]:
+    """The frames of the clips in order, (some T, D) at a time."""
+    for first, last in _ranges(corpus.lengths):
+        sound, lengths = corpus.audio(np.arange(first, last))
+        batch, counts = extract(torch.from_numpy(sound), torch.from_numpy(lengths), config)
+        valid = torch.arange(batch.shape[1]) < counts[:, None]
+        yield batch[valid].numpy()
+        if progress is not None:
+            progress(last, len(corpus.lengths))
+
+
+def _ranges(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Runs [first, last) of clips whose padded samples fit into memory at once; at least one clip each."""
+    first, longest = 0, 0
+    for index, samples in enumerate(lengths.tolist()):
+        longest = max(longest, samples)
+        if index > first and longest * (index + 1 - first) > _SAMPLES_AT_ONCE:
+            yield first, index
+            first, longest = index, samples
+    yield first, len(lengths)
+
+
+def _open(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """The file's frames as a private memory map, or None where it is absent, torn or of another shape."""
+    try:
+        # Copy-on-write: torch wants writable memory, and nothing written to it ever reaches the file.
+        flat: NDArray[np.float32] = np.load(path, mmap_mode="c")
+    except (OSError, ValueError, EOFError):
+        return None
+    if flat.shape != shape or flat.dtype != np.dtype("<f4"):
+        return None
+    return flat
+
+
+def _write(path: Path, shape: tuple[int, int], blocks: Iterator[NDArray[np.float32]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{path.stem}.*.tmp"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in blocks:
+                file.write(block.astype("<f4", copy=False).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

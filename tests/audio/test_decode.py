@@ -1,0 +1,233 @@
+"""Decoding: what a user's files may be, and every way in which one can be broken."""
+
+from __future__ import annotations
+
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from cello.audio.decode import decode
+from cello.errors import ClipError
+
+RATE_HZ = 16_000
+
+
+def tone(samples: int = RATE_HZ, rate_hz: int = RATE_HZ, hz: float = 440.0) -> NDArray[np.float32]:
+    return (0.4 * np.sin(2 * np.pi * hz * np.arange(samples) / rate_hz)).astype(np.float32)
+
+
+def correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "error"),
+    [
+        ("clip.wav", "PCM_U8", 1e-2),
+        ("clip.wav", "PCM_24", 1e-6),
+        ("clip.wav", "PCM_32", 1e-6),
+        ("clip.wav", "FLOAT", 0),
+        ("clip.wav", "DOUBLE", 1e-7),
+        ("clip.wav", "ULAW", 2e-2),
+        ("clip.flac", "PCM_24", 1e-6),
+        ("clip.ogg", "VORBIS", 5e-2),
+    ],
+)
+def test_every_format_gives_the_same_sound(tmp_path: Path, name: str, subtype: str, error: float) -> None:
+    soundfile.write(tmp_path / name, tone(), RATE_HZ, subtype=subtype)
+    sound = decode(tmp_path / name, RATE_HZ)
+    assert sound.dtype == np.float32
+    assert len(sound) == RATE_HZ
+    assert np.abs(sound - tone()).max() <= error
+
+
+@pytest.mark.parametrize(("name", "subtype"), [("clip.mp3", "MPEG_LAYER_III"), ("clip.opus", "OPUS")])
+def test_lossy_formats_sound_alike(tmp_path: Path, name: str, subtype: str) -> None:
+    soundfile.write(tmp_path / name, tone(), RATE_HZ, format="MP3" if name.endswith("mp3") else "OGG", subtype=subtype)
+    sound = decode(tmp_path / name, RATE_HZ)
+    assert abs(len(sound) - RATE_HZ) <= 1
+    assert correlation(sound[2000:14_000].astype(np.float32), tone()[2000:14_000]) > 0.99
+
+
+@pytest.mark.parametrize("name", ["clip.wav", "clip.flac"])
+def test_sixteen_bit_samples_are_kept_bit_for_bit(tmp_path: Path, name: str) -> None:
+    samples = np.random.default_rng(0).integers(-32768, 32768, 1001).astype(np.int16)
+    soundfile.write(tmp_path / name, samples, RATE_HZ, subtype="PCM_16")
+    sound = decode(tmp_path / name, RATE_HZ)
+    assert sound.dtype == np.int16
+    assert np.array_equal(sound, samples)
+
+
+def test_extensible_header_is_sixteen_bit_too(tmp_path: Path) -> None:
+    samples = (tone() * 32767).astype(np.int16)
+    soundfile.write(tmp_path / "clip.wav", samples, RATE_HZ, subtype="PCM_16", format="WAVEX")
+    assert np.array_equal(decode(tmp_path / "clip.wav", RATE_HZ), samples)
+
+
+@pytest.mark.parametrize("name", ["clip.wav", "clip.flac"])
+def test_channels_are_averaged(tmp_path: Path, name: str) -> None:
+    soundfile.write(tmp_path / name, np.stack([tone(), np.zeros(RATE_HZ)], axis=1), RATE_HZ, subtype="PCM_16")
+    sound = decode(tmp_path / name, RATE_HZ)
+    assert sound.dtype == np.float32
+    assert np.abs(sound - tone() / 2).max() < 1e-4
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11_025, 22_050, 44_100, 48_000])
+def test_other_rates_are_resampled(tmp_path: Path, rate_hz: int) -> None:
+    soundfile.write(tmp_path / "clip.wav", tone(rate_hz // 2, rate_hz), rate_hz, subtype="PCM_16")
+    sound = decode(tmp_path / "clip.wav", RATE_HZ)
+    assert abs(len(sound) - RATE_HZ // 2) <= 1
+    middle = slice(1000, 7000)
+    assert np.abs(sound[middle] - tone(len(sound))[middle]).max() < 1e-3
+
+
+def test_resampling_lets_nothing_fold_over(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", tone(48_000, 48_000, hz=10_000.0), 48_000, subtype="PCM_16")
+    assert np.abs(decode(tmp_path / "clip.wav", RATE_HZ)[1000:-1000]).max() < 1e-3
+
+
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, (tone() * 32767).astype(np.int16), RATE_HZ, subtype="PCM_16")
+    whole = bytearray(path.read_bytes())
+    place = whole.index(b"data") + 4
+    whole[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(whole)
+    assert len(decode(path, RATE_HZ)) == RATE_HZ
+
+
+def test_chunks_before_and_after_the_samples_are_no_sound(tmp_path: Path) -> None:
+    path = tmp_path / "tagged.wav"
+    samples = (tone() * 32767).astype(np.int16)
+    soundfile.write(path, samples, RATE_HZ, subtype="PCM_16")
+    plain = path.read_bytes()
+    odd = b"junk\x03\x00\x00\x00abc\x00"  # an odd chunk is padded to an even length
+    path.write_bytes(plain[:12] + odd + plain[12:] + b"LIST\x04\x00\x00\x00abcd")
+    assert np.array_equal(decode(path, RATE_HZ), samples)
+
+
+def test_a_flac_stream_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "piped.flac"
+    soundfile.write(path, (tone() * 32767).astype(np.int16), RATE_HZ, subtype="PCM_16")
+    whole = bytearray(path.read_bytes())
+    whole[21] &= 0xF0  # the number of samples is the last 36 bits of bytes 18 to 25
+    whole[22:26] = bytes(4)
+    path.write_bytes(whole)
+    with pytest.raises(ClipError, match=r"of unknown length: .* encode it again"):
+        decode(path, RATE_HZ)
+
+
+def test_an_mp3_whose_length_would_be_guessed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.mp3"
+    soundfile.write(path, tone(), RATE_HZ)
+    whole = path.read_bytes()
+    tag = b"ID3\x03\x00\x00\x00\x00\x10\x00" + bytes(2048)
+    path.write_bytes(tag + whole)
+    assert len(decode(path, RATE_HZ)) == RATE_HZ
+    path.write_bytes(tag + whole[whole.index(whole[:2], 10) :])  # its first frame, which tells the length, left out
+    with pytest.raises(ClipError, match=r"of unknown length: an MP3 without .* convert it to FLAC or WAV"):
+        decode(path, RATE_HZ)
+
+
+def test_a_flac_header_that_promises_a_year_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    soundfile.write(path, (tone() * 32767).astype(np.int16), RATE_HZ, subtype="PCM_16")
+    whole = bytearray(path.read_bytes())
+    whole[21] |= 0x0F
+    path.write_bytes(whole)
+    with pytest.raises(ClipError, match=r"^truncated"):
+        decode(path, RATE_HZ)
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [
+        ("a.wav", "PCM_16"),
+        ("a.wav", "PCM_24"),
+        ("a.wav", "FLOAT"),
+        ("a.flac", "PCM_16"),
+        ("a.ogg", "VORBIS"),
+        ("a.mp3", "MPEG_LAYER_III"),
+    ],
+)
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_file_cut_short_is_truncated(tmp_path: Path, name: str, subtype: str, share: float) -> None:
+    noisy = tone(4 * RATE_HZ) + np.random.default_rng(0).normal(0, 0.05, 4 * RATE_HZ).astype(np.float32)
+    soundfile.write(tmp_path / name, noisy, RATE_HZ, subtype=subtype)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(ClipError, match=r"^truncated"):
+        decode(tmp_path / name, RATE_HZ)
+
+
+def test_truncation_says_how_much_is_missing(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(100), RATE_HZ, subtype="PCM_16")
+    whole = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(whole[:-50])
+    with pytest.raises(ClipError, match="promises 200 bytes of samples, the file holds 150"):
+        decode(tmp_path / "a.wav", RATE_HZ)
+
+
+def test_a_wav_cut_within_its_header_is_truncated(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(100), RATE_HZ, subtype="PCM_16")
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:30])
+    with pytest.raises(ClipError, match="truncated: a WAV header without samples"):
+        decode(tmp_path / "a.wav", RATE_HZ)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.raw", "a.txt", "a"])
+def test_text_is_not_audio(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("these are words, not sound\n" * 50)
+    with pytest.raises(ClipError, match=r"^not audio"):
+        decode(tmp_path / name, RATE_HZ)
+
+
+def test_a_header_of_zero_channels_is_not_audio(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(100), RATE_HZ, subtype="PCM_16")
+    whole = bytearray((tmp_path / "a.wav").read_bytes())
+    whole[22:24] = b"\x00\x00"
+    (tmp_path / "a.wav").write_bytes(whole)
+    with pytest.raises(ClipError, match="not audio: the header says 0 channels at 16000 Hz"):
+        decode(tmp_path / "a.wav", RATE_HZ)
+
+
+def test_an_empty_file_and_an_empty_recording_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(ClipError, match="empty: a file of 0 bytes"):
+        decode(tmp_path / "a.wav", RATE_HZ)
+    with wave.open(str(tmp_path / "b.wav"), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+    with pytest.raises(ClipError, match="empty: it holds no samples"):
+        decode(tmp_path / "b.wav", RATE_HZ)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_sample_that_is_no_number_spoils_a_clip(tmp_path: Path, value: float) -> None:
+    sound = tone()
+    sound[7] = value
+    soundfile.write(tmp_path / "a.wav", sound, RATE_HZ, subtype="FLOAT")
+    with pytest.raises(ClipError, match="not finite"):
+        decode(tmp_path / "a.wav", RATE_HZ)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "PCM_U8"])
+def test_silence_is_named(tmp_path: Path, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(RATE_HZ), RATE_HZ, subtype=subtype)
+    with pytest.raises(ClipError, match="all silence"):
+        decode(tmp_path / "a.wav", RATE_HZ)
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    for name, reason in [
+        ("pipe.wav", "not a regular file"),
+        (".", "not a regular file"),
+        ("gone.wav", "cannot be opened"),
+    ]:
+        with pytest.raises(ClipError, match=reason):
+            decode(tmp_path / name, RATE_HZ)

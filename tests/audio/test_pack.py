@@ -1,0 +1,197 @@
+"""The pack: the same corpus however it was made, never trusted when torn, never half there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cello.audio import pack as module
+from cello.audio.folder import scan
+from cello.audio.pack import Options, Pack, open_pack
+from cello.audio.samples import SampleWriter
+from cello.errors import CorpusError
+
+OPTIONS = Options(16_000)
+
+
+def opened(root: Path, cache: Path, options: Options = OPTIONS) -> Pack:
+    return open_pack(scan(root), options, cache)
+
+
+def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, rate_hz: int) -> None:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(module, "decode", refuse)
+
+
+def test_an_opened_pack_holds_every_file(tone_folder: Path, tmp_path: Path) -> None:
+    pack = opened(tone_folder, tmp_path)
+    assert len(pack.manifest.clips) == 60
+    assert pack.sound.dtype == np.int16
+    assert not pack.sound.flags.writeable
+    for clip in pack.manifest.clips:
+        there, _ = soundfile.read(tone_folder / clip.name, dtype="int16")
+        assert np.array_equal(pack.sound[clip.start : clip.start + clip.samples], there)
+
+
+def test_a_second_opening_decodes_nothing(tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = opened(tone_folder, tmp_path)
+    forbid_decoding(monkeypatch)
+    second = opened(tone_folder, tmp_path)
+    assert second.manifest == first.manifest
+    assert np.array_equal(second.sound, first.sound)
+
+
+def test_checksum_does_not_depend_on_place_or_order(tone_folder: Path, tmp_path: Path) -> None:
+    soundfile.write(tone_folder / "low" / "ffffffff_nohash_0.wav", np.full(50, 0.1), 8000)
+    moved = tmp_path / "moved"
+    for path in sorted(tone_folder.rglob("*.wav"), reverse=True):
+        target = moved / path.relative_to(tone_folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    assert opened(tone_folder, tmp_path / "a").manifest.checksum == opened(moved, tmp_path / "b").manifest.checksum
+
+
+def test_checksum_depends_on_everything_that_counts(tone_folder: Path, tmp_path: Path) -> None:
+    seen = {opened(tone_folder, tmp_path).manifest.checksum}
+
+    def changed() -> bool:
+        before = len(seen)
+        seen.add(opened(tone_folder, tmp_path).manifest.checksum)
+        return len(seen) == before + 1
+
+    clip = next((tone_folder / "low").iterdir())
+    sound, rate_hz = soundfile.read(clip, dtype="int16")
+    sound[77] += 1
+    soundfile.write(clip, sound, rate_hz)
+    assert changed()
+    clip.rename(clip.with_name("eeeeeeee_nohash_0.wav"))
+    assert changed()
+    (tone_folder / "low").rename(tone_folder / "deep")
+    assert changed()
+    (tone_folder / "_background_noise_").mkdir()
+    soundfile.write(tone_folder / "_background_noise_" / "hum.wav", sound, rate_hz)
+    assert changed()
+    names = sorted(path.relative_to(tone_folder).as_posix() for path in (tone_folder / "high").iterdir())
+    (tone_folder / "validation_list.txt").write_text("\n".join(names[:3]))
+    (tone_folder / "testing_list.txt").write_text("\n".join(names[3:6]))
+    assert changed()
+    seen.add(opened(tone_folder, tmp_path, Options(16_000, "([0-9a-f])_nohash")).manifest.checksum)
+    seen.add(opened(tone_folder, tmp_path, Options(8000)).manifest.checksum)
+    assert len(seen) == 8
+
+
+def test_noise_is_float_and_apart(tone_folder: Path, tmp_path: Path) -> None:
+    (tone_folder / "_background_noise_").mkdir()
+    for name, samples in (("a", 5000), ("b", 700)):
+        soundfile.write(tone_folder / "_background_noise_" / f"{name}.wav", np.full(samples, 0.25), 16_000)
+    for _ in range(2):
+        pack = opened(tone_folder, tmp_path)
+        assert [len(noise) for noise in pack.noise] == [5000, 700]
+        assert all(noise.dtype == np.float32 and np.allclose(noise, 0.25, atol=1e-4) for noise in pack.noise)
+        assert len(pack.manifest.clips) == 60
+
+
+@pytest.mark.parametrize("name", ["sound.npy", "noise.npy", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "removed"])
+def test_a_damaged_pack_is_made_again(tone_folder: Path, tmp_path: Path, name: str, damage: str) -> None:
+    (tone_folder / "_background_noise_").mkdir()
+    soundfile.write(tone_folder / "_background_noise_" / "hum.wav", np.full(700, 0.25), 16_000)
+    first = opened(tone_folder, tmp_path)
+    sound = np.array(first.sound)
+    (path,) = tmp_path.glob(f"packs/*/{name}")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.unlink()
+    if damage != "removed":
+        path.write_bytes({"cut": whole[:middle], "flipped": flipped, "emptied": b""}[damage])
+    again = opened(tone_folder, tmp_path)
+    assert again.manifest == first.manifest
+    assert np.array_equal(again.sound, sound)
+    assert path.read_bytes() == whole
+
+
+def test_a_pack_stopped_half_way_leaves_nothing_to_trip_over(
+    tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [40]
+    real = module.decode
+
+    def interrupted(path: Path, rate_hz: int) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return real(path, rate_hz)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "decode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened(tone_folder, tmp_path)
+    assert not [path for path in (tmp_path / "packs").iterdir() if path.is_dir()]
+    assert len(opened(tone_folder, tmp_path).manifest.clips) == 60
+
+
+def test_two_at_once_make_it_once(tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+    real = module.decode
+
+    def counted(path: Path, rate_hz: int) -> object:
+        decoded.append(path)
+        return real(path, rate_hz)
+
+    monkeypatch.setattr(module, "decode", counted)
+    packs: list[Pack] = []
+    threads = [threading.Thread(target=lambda: packs.append(opened(tone_folder, tmp_path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(decoded) == 60
+    assert len({pack.manifest.checksum for pack in packs}) == 1
+    assert len(packs) == 4
+
+
+def test_a_changed_file_is_noticed(tone_folder: Path, tmp_path: Path) -> None:
+    clip = next((tone_folder / "low").iterdir())
+    before = opened(tone_folder, tmp_path).manifest
+    status = clip.stat()
+    os.utime(clip, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    opened(tone_folder, tmp_path)
+    assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 2
+    clip.unlink()
+    assert len(opened(tone_folder, tmp_path).manifest.clips) == len(before.clips) - 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(tone_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match=r"cannot write .*file.*choose another folder for the cache"):
+        opened(tone_folder, tmp_path / "file")
+
+
+def test_a_full_disk_is_named_and_nothing_half_made_stays(
+    tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: SampleWriter, sound: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SampleWriter, "append", full)
+    with pytest.raises(
+        CorpusError, match=r"cannot be kept in .* \(No space left on device\); free space there or choose"
+    ):
+        opened(tone_folder, tmp_path)
+    assert [path.name for path in (tmp_path / "packs").iterdir() if path.is_dir()] == []
+
+
+def test_progress_counts_every_file(tone_folder: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    open_pack(scan(tone_folder), OPTIONS, tmp_path, lambda *step: seen.append(step))
+    assert seen[-1] == ("decoding", 60, 60)
+    assert len(seen) > 10
