@@ -1,0 +1,75 @@
+"""Frames to class scores: recurrent layers, a read-out over time, a linear head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cello.cells.load import load_cell
+from cello.models.config import ModelConfig
+from cello.models.initialise import initialise
+from cello.models.layer import RecurrentStack, frame_mask
+
+
+class Readout(nn.Module):
+    """(B, T, H) outputs → one (B, H) vector a clip, padding left out.
+
+    ``last``: the forward half at the clip's last frame, the backward half at its first: each direction where it has
+    seen the whole clip. ``mean``: over the clip's frames. ``attention``: Σₜ αₜ yₜ with α = softmax(w·y) over them.
+    """
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.kind, self.hidden, self.bidirectional = config.readout, config.hidden, config.bidirectional
+        self.score = nn.Linear(width, 1) if self.kind == "attention" else None
+
+    def forward(self, y: Tensor, lengths: Tensor) -> Tensor:
+        if self.kind == "last":
+            end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, y.shape[2])
+            last = y.gather(1, end).squeeze(1)
+            return torch.cat([last[:, : self.hidden], y[:, 0, self.hidden :]], dim=1) if self.bidirectional else last
+        mask = frame_mask(lengths, y.shape[1])
+        if self.score is None:
+            return (y * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+        weights: Tensor = self.score(y).masked_fill(~mask, -torch.inf).softmax(dim=1)
+        return (weights * y).sum(1)
+
+
+class Classifier(nn.Module):
+    """(B, T, D) standardised frames and (B,) lengths → (B, C) scores.
+
+    ``mean`` and ``deviation`` (D,) come from the training clips and travel with the weights: ``standardise`` applies
+    them to raw frames and keeps padding at zero.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0) -> None:
+        super().__init__()
+        cell = None if config.cell.startswith("torch:") else load_cell(config.cell)
+        self.stack = RecurrentStack(config, dimensions, cell)
+        self.readout = Readout(config, self.stack.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(self.stack.width, classes)
+        self.register_buffer("mean", torch.zeros(dimensions))
+        self.register_buffer("deviation", torch.ones(dimensions))
+        generator = torch.Generator().manual_seed(seed)
+        initialise(self.stack, config, generator)
+        for linear in (self.head, self.readout.score):
+            if linear is not None:
+                bound = linear.in_features**-0.5
+                for weight in linear.parameters():
+                    nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+    def standardise(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        return (frames - self.mean) / self.deviation * frame_mask(lengths, frames.shape[1])
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        y = self.stack(frames, lengths)
+        scores: Tensor = self.head(self.dropout(self.readout(y, lengths)))
+        return scores
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.parameters())

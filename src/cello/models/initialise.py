@@ -1,0 +1,51 @@
+"""First weights, from an explicit generator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cello.models.config import ModelConfig
+from cello.models.layer import CellLayer, RecurrentStack, TorchLayer
+
+
+def initialise(stack: RecurrentStack, config: ModelConfig, generator: torch.Generator) -> None:
+    """Draw every recurrent weight.
+
+    ``uniform``: U(−1/√H, 1/√H) for all, biases too, as torch and the published study do.
+    ``orthogonal``: recurrent matrices orthogonal (Saxe et al. 2014), input matrices Glorot-uniform, vectors zero.
+    The forget bias (Jozefowicz et al. 2015) is then added to biases of the gate f.
+    """
+    with torch.no_grad():
+        for layer in stack.modules():
+            if isinstance(layer, (CellLayer, TorchLayer)):
+                for name, weight in (layer.kernel if isinstance(layer, TorchLayer) else layer).named_parameters():
+                    for part, rows in gates(layer, name, weight):
+                        draw(rows, config, generator)
+                        if part == "b.f":
+                            rows.add_(config.forget_bias)
+
+
+def gates(layer: CellLayer | TorchLayer, name: str, weight: Tensor) -> list[tuple[str, Tensor]]:
+    """A weight as (name, rows) of its gates: torch stacks the gates of one product in one matrix, a cell does not."""
+    if isinstance(layer, CellLayer):
+        return [(layer.equation_names[name], weight)]
+    letters = {nn.RNN: "h", nn.GRU: "rzn", nn.LSTM: "ifgo"}[type(layer.kernel)]
+    # torch has two biases for one gate; the forget bias goes to the first alone
+    group = {"weight_ih": "W", "weight_hh": "U", "bias_ih": "b", "bias_hh": "c"}[name.removesuffix("_l0")]
+    return [(f"{group}.{gate}", rows) for gate, rows in zip(letters, weight.chunk(len(letters)), strict=True)]
+
+
+def draw(weight: Tensor, config: ModelConfig, generator: torch.Generator) -> None:
+    """Fill one gate's matrix, vector or scalar in place."""
+    if config.initialisation == "uniform":
+        bound = 1 / math.sqrt(config.hidden)
+        weight.uniform_(-bound, bound, generator=generator)
+    elif weight.ndim < 2:
+        weight.zero_()
+    elif weight.shape[0] == weight.shape[1]:
+        nn.init.orthogonal_(weight, generator=generator)
+    else:
+        nn.init.xavier_uniform_(weight, generator=generator)

@@ -1,0 +1,111 @@
+"""Recurrent layers: one cell, one direction, ragged clips; and their stacking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from cello.cells.definition import Cell
+from cello.compiler.scan import scan
+from cello.errors import ModelError, unknown
+from cello.models.config import ModelConfig
+
+TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
+    "torch:rnn": nn.RNN,
+    "torch:gru": nn.GRU,
+    "torch:lstm": nn.LSTM,
+}
+
+
+def reverse_within(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each clip of (B, T, …) read backwards from its own last frame; the padding stays where it is.
+
+    >>> reverse_within(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
+    [2.0, 1.0, 0.0]
+    """
+    steps = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
+    end = lengths.unsqueeze(1)
+    index = torch.where(steps < end, end - 1 - steps, steps)
+    return x.gather(1, index.unsqueeze(2).expand_as(x))
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """(B, T, 1) booleans: true where a frame belongs to its clip."""
+    return (torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
+
+
+class CellLayer(nn.Module):
+    """A cell of the language over time. Weights are parameters named as in its equations (``W.i`` → ``W_i``)."""
+
+    def __init__(self, cell: Cell, inputs: int, hidden: int, *, reverse: bool, backend: str) -> None:
+        super().__init__()
+        self.cell, self.reverse, self.backend = cell, reverse, backend
+        shapes = cell.parameters(inputs, hidden)
+        # a module's parameters cannot have dots in their names
+        self.equation_names = {name.replace(".", "_"): name for name in shapes}
+        for attribute, name in self.equation_names.items():
+            self.register_parameter(attribute, nn.Parameter(torch.empty(shapes[name])))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        weights = {name: self.get_parameter(attribute) for attribute, name in self.equation_names.items()}
+        result = scan(self.cell, x, weights, lengths=lengths, reverse=self.reverse, backend=self.backend)
+        self.backend = result.backend
+        return result.outputs
+
+
+class TorchLayer(nn.Module):
+    """PyTorch's own RNN, GRU or LSTM over time, for comparison."""
+
+    def __init__(self, kind: str, inputs: int, hidden: int, *, reverse: bool) -> None:
+        super().__init__()
+        self.reverse, self.backend = reverse, "torch"
+        self.kernel = TORCH_LAYERS[kind](inputs, hidden, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        out: Tensor = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
+        out = reverse_within(out, lengths) if self.reverse else out
+        return out * frame_mask(lengths, out.shape[1])
+
+
+class RecurrentStack(nn.Module):
+    """L layers, each in one or both directions, with dropout between them: (B, T, D) → (B, T, H or 2H)."""
+
+    def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None) -> None:
+        super().__init__()
+        self.directions = 2 if config.bidirectional else 1
+        self.width = config.hidden * self.directions
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                make_layer(config, cell, inputs if depth == 0 else self.width, reverse=reverse)
+                for reverse in (False, True)[: self.directions]
+            )
+            for depth in range(config.layers)
+        )
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        for depth in range(len(self.layers)):
+            x = self.dropout(x) if depth else x
+            x = torch.cat([layer(x, lengths) for layer in self.directions_of(depth)], dim=2)
+        return x
+
+    def directions_of(self, depth: int) -> list[CellLayer | TorchLayer]:
+        """The forward layer and, where there is one, the backward layer at a depth."""
+        return list(cast("Iterable[CellLayer | TorchLayer]", self.layers[depth]))
+
+    @property
+    def backend(self) -> str:
+        """What runs the cells, as every layer last reported it."""
+        return self.directions_of(0)[0].backend
+
+
+def make_layer(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool) -> CellLayer | TorchLayer:
+    """One direction of one layer, of torch's kernels when no cell of the language is given."""
+    if cell is not None:
+        return CellLayer(cell, inputs, config.hidden, reverse=reverse, backend=config.backend)
+    if config.cell not in TORCH_LAYERS:
+        raise ModelError(unknown("torch layer", config.cell, TORCH_LAYERS, "Write torch:rnn, torch:gru or torch:lstm."))
+    return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)

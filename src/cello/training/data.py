@@ -1,0 +1,92 @@
+"""One epoch's training clips as frames: cached when they never change, made anew when the sound is augmented."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cello.audio.augment import augment
+from cello.audio.corpus import SPLITS, Corpus, Split
+from cello.errors import CorpusError
+from cello.features.cache import FeatureSet, load_features
+from cello.features.mfcc import extract
+from cello.training.config import RunConfig
+
+CHUNK = 256  # clips whose sound is in memory at once
+
+
+def derived_seed(seed: int, *purpose: object) -> int:
+    """A 63-bit seed for one purpose, so that no stream of random numbers depends on how much another drew."""
+    text = ":".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Frames:
+    """Clips as padded frames (B, T, D), their frame counts (B,) and targets (B,)."""
+
+    def __init__(self, frames: Tensor, counts: Tensor, targets: Tensor) -> None:
+        self.frames, self.counts, self.targets = frames, counts, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Some clips, cut to the longest of them."""
+        counts = self.counts[rows]
+        return self.frames[rows, : int(counts.max())], counts, self.targets[rows]
+
+
+class RunData:
+    """The splits of a corpus as one run sees them."""
+
+    def __init__(self, config: RunConfig, corpus: Corpus, cache: Path | None) -> None:
+        self.config, self.corpus = config, corpus
+        self.indices = {split: corpus.indices(split) for split in SPLITS}
+        for split, found in self.indices.items():
+            if len(found) == 0:
+                raise CorpusError(
+                    f"corpus {corpus.manifest.corpus!r} has no {split} clips, so no run can be judged; "
+                    f"list some in {split if split != 'test' else 'testing'}_list.txt or add speakers"
+                )
+        self.features: FeatureSet = load_features(corpus, config.features, cache=cache)
+
+    def clean(self, split: Split) -> Frames:
+        """A split as it is, from the cache."""
+        indices = self.indices[split]
+        frames, counts = self.features.batch(indices)
+        return Frames(frames, counts, torch.from_numpy(self.corpus.targets[indices]))
+
+    @property
+    def changes_sound(self) -> bool:
+        return self.config.augment.shift_ms > 0 or self.config.augment.noise_share > 0
+
+    def augmented(self, epoch: int) -> Frames:
+        """The training clips with their sound augmented for one epoch, the same for a seed and epoch always."""
+        indices = self.indices["train"]
+        rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
+        pieces = [self._augmented(indices[at : at + CHUNK], rng) for at in range(0, len(indices), CHUNK)]
+        frames = torch.zeros(len(indices), max(p.shape[1] for p, _ in pieces), self.config.features.dimensions)
+        for at, (piece, _) in enumerate(pieces):
+            frames[at * CHUNK : at * CHUNK + len(piece), : piece.shape[1]] = piece
+        counts = torch.cat([count for _, count in pieces])
+        return Frames(frames, counts, torch.from_numpy(self.corpus.targets[indices]))
+
+    def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        audio, lengths = self.corpus.audio(indices)
+        audio = augment(audio, lengths, self.config.augment, self.corpus.noise, rng)
+        return extract(torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features)
+
+
+def batches(clips: int, size: int, generator: torch.Generator) -> list[Tensor]:
+    """A random order of all clips in batches, the last one smaller."""
+    return list(torch.split(torch.randperm(clips, generator=generator), size))
+
+
+def batch_count(clips: int, size: int) -> int:
+    return math.ceil(clips / size)

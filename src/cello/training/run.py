@@ -1,0 +1,260 @@
+"""One config and one seed → one finished run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+from torch.nn import functional
+
+from cello.audio.corpus import SPLITS, Corpus
+from cello.errors import TrainingError
+from cello.features.masks import frame_masks
+from cello.features.normalise import corpus_statistics
+from cello.models.classifier import Classifier
+from cello.training.checkpoint import load_checkpoint, save_checkpoint, write_bytes
+from cello.training.config import RunConfig
+from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
+from cello.training.machine import hardware, versions
+from cello.training.metrics import confusion, measure, predictions
+from cello.training.optimiser import Average, learning_rate, make_optimiser
+from cello.training.result import Epoch, RunResult
+
+EVALUATION_BATCH = 256
+
+
+def train(
+    config: RunConfig,
+    corpus: Corpus,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> RunResult:
+    """Train one model on a corpus, choose its weights on validation clips, read the test clips once.
+
+    Writes into ``folder``: ``config.json``, ``checkpoint.pt`` after each epoch, and at the end ``model.safetensors``,
+    ``predictions.npz`` (test clips: target, prediction, probability of both) and, last, ``result.json``. A folder in
+    which this run was interrupted is resumed to the same bits; a finished one is returned as it is. One thread.
+
+    Raises:
+        TrainingError: the corpus is not the config's, the folder holds another run, or the loss is not finite.
+    """
+    if corpus.manifest.checksum != config.corpus.checksum:
+        raise TrainingError(
+            f"run {config.id} is for corpus {config.corpus.name!r} with checksum {config.corpus.checksum[:12]}…, but "
+            f"the corpus given has {corpus.manifest.checksum[:12]}…: its clips differ; plan the study anew for it"
+        )
+    finished = folder / "result.json"
+    if finished.exists():
+        return msgspec.json.decode(finished.read_bytes(), type=RunResult)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
+    with one_thread():
+        run = Run(config, corpus, folder, cache)
+        run.resume()
+        while run.epoch < config.optimiser.epochs:
+            record = run.train_epoch()
+            save_checkpoint(folder / "checkpoint.pt", config.id, run.state())
+            if on_epoch is not None:
+                on_epoch(record)
+        result = run.finish()
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return result
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread within, as before after: the sums of a run must not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Run:
+    """The moving parts of a run between two epochs."""
+
+    def __init__(self, config: RunConfig, corpus: Corpus, folder: Path, cache: Path | None) -> None:
+        self.config, self.corpus, self.folder = config, corpus, folder
+        self.data = RunData(config, corpus, cache)
+        self.clean = {split: self.data.clean(split) for split in SPLITS}
+        labels = len(corpus.manifest.labels)
+        self.model = Classifier(config.model, config.features.dimensions, labels, derived_seed(config.seed, "weights"))
+        if config.features.normalisation == "corpus":
+            mean, deviation = corpus_statistics(self.data.features, self.data.indices["train"])
+            self.model.mean.copy_(mean)
+            self.model.deviation.copy_(deviation)
+        self.optimiser = make_optimiser(config.optimiser, self.model.parameters())
+        self.average = Average(self.model, config.optimiser.ema)
+        self.best: dict[str, Any] | None = None
+        self.history: list[Epoch] = []
+        self.started = time.perf_counter()
+        self.spent_before = 0.0
+        self.steps = config.optimiser.epochs * batch_count(len(self.clean["train"]), config.optimiser.batch)
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on; random streams need no keeping, they derive from seed and epoch."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state(),
+            "best": self.best,
+            "history": msgspec.to_builtins(self.history),
+            "spent": self.spent_before + time.perf_counter() - self.started,
+        }
+
+    def resume(self) -> None:
+        """Go back to the last epoch's end, where the folder holds one."""
+        state = load_checkpoint(self.folder / "checkpoint.pt", self.config.id)
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load(state["average"])
+        self.best, self.spent_before = state["best"], state["spent"]
+        self.history = msgspec.convert(state["history"], list[Epoch])
+
+    def train_epoch(self) -> Epoch:
+        """One pass over the training clips, then the validation clips in eval mode with the averaged weights."""
+        began = time.perf_counter()
+        torch.manual_seed(derived_seed(self.config.seed, "dropout", self.epoch))
+        generator = torch.Generator().manual_seed(derived_seed(self.config.seed, "order", self.epoch))
+        clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
+        ready, cpu = time.perf_counter(), time.thread_time()
+        loss, right = self._steps(clips, generator)
+        trained, cpu = time.perf_counter(), time.thread_time() - cpu
+        with self.average.in_place():
+            validation = measure(self.clean["validation"].targets, self.scores(self.clean["validation"]))
+        record = Epoch(
+            epoch=self.epoch + 1,
+            learning_rate=self.optimiser.param_groups[0]["lr"],
+            train_loss=loss,
+            train_accuracy=right,
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            train_seconds=trained - ready,
+            train_cpu_seconds=cpu,
+            data_seconds=ready - began,
+            validation_seconds=time.perf_counter() - trained,
+        )
+        self.history.append(record)
+        self._remember(record)
+        return record
+
+    def _steps(self, clips: Frames, generator: torch.Generator) -> tuple[float, float]:
+        """All training steps of an epoch; the running mean loss and accuracy over its clips."""
+        self.model.train()
+        total, right = 0.0, 0.0
+        order = batches(len(clips), self.config.optimiser.batch, generator)
+        for number, rows in enumerate(order):
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(self.config.optimiser, self.epoch * len(order) + number, self.steps)
+            loss, hits = self._step(*clips.batch(rows), generator)
+            total += loss * len(rows)
+            right += hits
+        if not np.isfinite(total):
+            raise TrainingError(
+                f"run {self.config.id} (seed {self.config.seed}): the training loss became {total} in epoch "
+                f"{self.epoch + 1} at learning rate {self.config.optimiser.learning_rate:g}; lower "
+                f"optimiser.learning_rate or set optimiser.clip_norm"
+            )
+        return total / len(clips), right / len(clips)
+
+    def _step(self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        """One update; returns the batch's mean loss and its number of right answers."""
+        settings, augment = self.config.optimiser, self.config.augment
+        frames = self.model.standardise(frames, counts)
+        if augment.time_masks or augment.band_masks:
+            frames = frame_masks(frames, counts, augment, self.config.features, generator)
+        share, partner = 1.0, torch.arange(len(targets))
+        if augment.mixup > 0:
+            share = beta(augment.mixup, generator)
+            partner = torch.randperm(len(targets), generator=generator)
+            frames = share * frames + (1 - share) * frames[partner]
+            counts = torch.maximum(counts, counts[partner])
+        scores = self.model(frames, counts)
+        loss = functional.cross_entropy(scores, targets, label_smoothing=settings.label_smoothing)
+        if share < 1:
+            other = functional.cross_entropy(scores, targets[partner], label_smoothing=settings.label_smoothing)
+            loss = share * loss + (1 - share) * other
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimiser.step()
+        self.average.update()
+        return float(loss.detach()), float((scores.argmax(1) == targets).sum())
+
+    def scores(self, clips: Frames) -> Tensor:
+        """(B, C) scores of all clips, in eval mode."""
+        self.model.eval()
+        rows = torch.split(torch.arange(len(clips)), EVALUATION_BATCH)
+        out = []
+        with torch.inference_mode():
+            for part in rows:
+                frames, counts, _ = clips.batch(part)
+                out.append(self.model(self.model.standardise(frames, counts), counts))
+        return torch.cat(out)
+
+    def _remember(self, record: Epoch) -> None:
+        best = self.best is None or record.validation_accuracy > self.best["accuracy"]
+        if best or self.config.optimiser.choose == "last":
+            weights = {name: weight.clone() for name, weight in self.average.weights.items()}
+            self.best = {"accuracy": record.validation_accuracy, "epoch": record.epoch, "weights": weights}
+
+    def finish(self) -> RunResult:
+        """Measure the chosen weights on every split and write the run's record, the test clips' predictions with it."""
+        if self.best is None:
+            raise TrainingError(f"run {self.config.id} has optimiser.epochs=0; at least one epoch is needed")
+        self.model.load_state_dict(self.best["weights"], strict=False)
+        scores = {split: self.scores(self.clean[split]) for split in SPLITS}
+        train, validation, test = (measure(self.clean[split].targets, scores[split]) for split in SPLITS)
+        targets = self.clean["test"].targets
+        counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1])
+        warm = self.history[1:] or self.history  # the first epoch warms up
+        seconds = statistics.median(e.train_cpu_seconds for e in warm)
+        result = RunResult(
+            run=self.config.id,
+            config=self.config,
+            labels=self.corpus.manifest.labels,
+            parameters=self.model.parameter_count,
+            backend=self.model.stack.backend,
+            chosen_epoch=self.best["epoch"],
+            train=train,
+            validation=validation,
+            test=test,
+            confusion=tuple(map(tuple, counts.tolist())),
+            seconds_per_epoch=seconds,
+            wall_seconds_per_epoch=statistics.median(e.train_seconds for e in warm),
+            clips_per_second=len(self.clean["train"]) / seconds,
+            total_seconds=self.spent_before + time.perf_counter() - self.started,
+            hardware=hardware(),
+            versions=versions(),
+            history=tuple(self.history),
+        )
+        write_bytes(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
+        write_bytes(self.folder / "predictions.npz", predictions(targets, scores["test"]))
+        write_bytes(self.folder / "result.json", msgspec.json.encode(result))
+        return result
+
+
+def beta(parameter: float, generator: torch.Generator) -> float:
+    """One draw from Beta(a, a) by an explicit generator, as the ratio of two Gamma draws."""
+    gamma = torch._standard_gamma(torch.full((2,), parameter), generator=generator)
+    return float(gamma[0] / gamma.sum())

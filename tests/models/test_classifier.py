@@ -1,0 +1,73 @@
+"""What hurts: a read-out that looks at padding, or at a backward half that has seen one frame."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import pytest
+import torch
+
+from cello.models.classifier import Classifier, Readout
+from cello.models.config import ModelConfig
+from cello.models.layer import CellLayer
+
+Kind = Literal["last", "mean", "attention"]
+
+
+@pytest.mark.parametrize("kind", ["last", "mean", "attention"])
+@pytest.mark.parametrize("cell", ["torch:gru", "lstm"])
+def test_scores_do_not_depend_on_the_rest_of_the_batch(cell: str, kind: Kind) -> None:
+    model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, readout=kind), 3, 4).eval()
+    x, lengths = torch.randn(3, 9, 3), torch.tensor([9, 2, 1])
+    scores = model(x, lengths)
+    for row, n in enumerate(lengths.tolist()):
+        torch.testing.assert_close(scores[row], model(x[row : row + 1, :n], torch.tensor([n]))[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_read_out_takes_each_direction_where_it_has_seen_the_whole_clip() -> None:
+    y = torch.arange(2 * 4 * 2, dtype=torch.float32).view(2, 4, 2)
+    config = ModelConfig(hidden=1, bidirectional=True, readout="last")
+    out = Readout(config, 2)(y, torch.tensor([4, 2]))
+    assert out.tolist() == [[y[0, 3, 0], y[0, 0, 1]], [y[1, 1, 0], y[1, 0, 1]]]
+
+
+def test_mean_read_out_divides_by_the_clips_own_frames() -> None:
+    y = torch.ones(1, 5, 2)
+    out = Readout(ModelConfig(hidden=2, readout="mean"), 2)(y, torch.tensor([2]))
+    assert out.tolist() == [[1.0, 1.0]]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    config = ModelConfig(cell="lstm", initialisation="orthogonal")
+    first, again, other = (Classifier(config, 3, 4, seed=s).state_dict() for s in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "torch:lstm"])
+def test_uniform_weights_stay_within_one_over_root_h_and_the_forget_bias_is_added_once(cell: str) -> None:
+    config = ModelConfig(cell=cell, hidden=16, initialisation="uniform", forget_bias=1.0)
+    layer = Classifier(config, 3, 4).stack.directions_of(0)[0]
+    bound = 1 / math.sqrt(16)
+    if isinstance(layer, CellLayer):
+        forget, inputs = layer.get_parameter("b_f"), layer.get_parameter("b_i")
+    else:
+        forget, inputs = layer.kernel.bias_ih_l0[16:32], layer.kernel.bias_ih_l0[:16]  # type: ignore[union-attr]
+        assert layer.kernel.bias_hh_l0.abs().max() <= bound  # type: ignore[union-attr]
+    assert inputs.abs().max() <= bound
+    assert 1 - bound <= forget.min() <= forget.max() <= 1 + bound
+
+
+def test_orthogonal_recurrent_matrices_are_orthogonal() -> None:
+    config = ModelConfig(cell="lstm", hidden=8, initialisation="orthogonal")
+    layer = Classifier(config, 3, 4).stack.directions_of(0)[0]
+    u = layer.get_parameter("U_i")
+    torch.testing.assert_close(u @ u.T, torch.eye(8), rtol=0, atol=1e-5)
+
+
+def test_standardise_leaves_padding_at_zero() -> None:
+    model = Classifier(ModelConfig(), 2, 3)
+    model.mean.fill_(5.0)
+    out = model.standardise(torch.full((1, 3, 2), 7.0), torch.tensor([2]))
+    assert out[0].tolist() == [[2.0, 2.0], [2.0, 2.0], [0.0, 0.0]]

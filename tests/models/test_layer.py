@@ -1,0 +1,75 @@
+"""What hurts: padding leaking into a clip, a backward direction that starts in the padding, a frame seen too early."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from cello.cells.load import load_cell
+from cello.errors import ModelError
+from cello.models.config import ModelConfig
+from cello.models.layer import CellLayer, RecurrentStack, TorchLayer, frame_mask, reverse_within
+
+LENGTHS = torch.tensor([7, 1, 4])
+
+
+def stack(cell: str, **settings: object) -> RecurrentStack:
+    torch.manual_seed(0)
+    config = ModelConfig(cell=cell, hidden=5, **settings)  # type: ignore[arg-type]
+    built = RecurrentStack(config, 3, None if cell.startswith("torch:") else load_cell(cell))
+    for weight in built.parameters():
+        torch.nn.init.uniform_(weight, -0.5, 0.5)
+    return built.double().eval()
+
+
+def frames(seed: int = 0) -> Tensor:
+    return torch.randn(3, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["torch:rnn", "torch:gru", "torch:lstm", "gru", "lstm"])
+def test_a_clip_gives_the_same_outputs_alone_and_padded_with_rubbish(cell: str, bidirectional: bool) -> None:
+    model, x = stack(cell, layers=2, bidirectional=bidirectional), frames()
+    together = model(torch.where(frame_mask(LENGTHS, 7), x, 1e3), LENGTHS)
+    for row, n in enumerate(LENGTHS.tolist()):
+        alone = model(x[row : row + 1, :n], torch.tensor([n]))
+        torch.testing.assert_close(together[row : row + 1, :n], alone)
+
+
+@pytest.mark.parametrize("cell", ["torch:gru", "gru"])
+def test_forward_sees_no_future_and_backward_no_past(cell: str) -> None:
+    x = frames().requires_grad_()
+    for reverse in (False, True):
+        layer = (
+            TorchLayer(cell, 3, 5, reverse=reverse)
+            if cell.startswith("torch:")
+            else CellLayer(load_cell(cell), 3, 5, reverse=reverse, backend="plain")
+        ).double()
+        for weight in layer.parameters():
+            torch.nn.init.uniform_(weight, -0.5, 0.5)
+        (gradient,) = torch.autograd.grad(layer(x, torch.tensor([7, 7, 7]))[:, 3].sum(), x)
+        seen = gradient.abs().sum((0, 2)) > 0
+        assert seen.tolist() == [(t >= 3) if reverse else (t <= 3) for t in range(7)]
+
+
+def test_a_bidirectional_torch_layer_is_torchs_own_on_whole_clips() -> None:
+    ours, x = stack("torch:gru", bidirectional=True), frames()
+    theirs = torch.nn.GRU(3, 5, batch_first=True, bidirectional=True).double()
+    for suffix, layer in zip(("", "_reverse"), ours.directions_of(0), strict=True):
+        for name, weight in layer.kernel.named_parameters():
+            getattr(theirs, name + suffix).data.copy_(weight)
+    torch.testing.assert_close(ours(x, torch.tensor([7, 7, 7])), theirs(x)[0])
+
+
+def test_reversing_twice_is_nothing_and_leaves_padding_in_place() -> None:
+    x = frames()
+    once = reverse_within(x, LENGTHS)
+    torch.testing.assert_close(reverse_within(once, LENGTHS), x)
+    torch.testing.assert_close(once[2, 4:], x[2, 4:])
+    torch.testing.assert_close(once[2, 0], x[2, 3])
+
+
+def test_an_unknown_torch_layer_is_named_with_its_neighbour() -> None:
+    with pytest.raises(ModelError, match=r"unknown torch layer 'torch:gro'; did you mean 'torch:gru'"):
+        RecurrentStack(ModelConfig(cell="torch:gro"), 3, None)

@@ -1,0 +1,139 @@
+"""What hurts: a resumed run that differs, a test list that leaks, a result that cannot be told from another's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from cello.audio.augment import AugmentConfig
+from cello.audio.corpus import Corpus
+from cello.errors import CorpusError, TrainingError
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig
+from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.result import Epoch, RunResult
+from cello.training.run import train
+
+
+def config(**changes: object) -> RunConfig:
+    base = RunConfig(
+        corpus=CorpusRef(name="tones", checksum="0" * 64),
+        features=FeatureConfig(window_ms=80),
+        augment=AugmentConfig(shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2),
+        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, readout="attention"),
+        optimiser=OptimiserConfig(epochs=4, batch=8, ema=0.9, learning_rate=5e-3, clip_norm=1.0, label_smoothing=0.1),
+    )
+    return msgspec.structs.replace(base, **changes)
+
+
+class StopError(Exception):
+    """A kill at the end of an epoch."""
+
+
+def untimed(result: RunResult) -> dict[str, object]:
+    record = msgspec.to_builtins(result)
+    history = [{k: v for k, v in e.items() if not k.endswith("_seconds")} for e in record.pop("history")]
+    return {"history": history} | {k: v for k, v in record.items() if "second" not in k}
+
+
+def test_a_run_stopped_after_any_epoch_and_resumed_gives_the_same_bits(tone_corpus: Corpus, tmp_path: Path) -> None:
+    whole = train(config(), tone_corpus, tmp_path / "whole", cache=tmp_path)
+    for stop in (1, 2, 3, 4):
+        folder = tmp_path / f"stopped{stop}"
+
+        def interrupt(record: Epoch, stop: int = stop) -> None:
+            if record.epoch == stop:
+                raise StopError
+
+        with pytest.raises(StopError):
+            train(config(), tone_corpus, folder, cache=tmp_path, on_epoch=interrupt)
+        resumed = train(config(), tone_corpus, folder, cache=tmp_path)
+        assert untimed(resumed) == untimed(whole)
+        for name in ("model.safetensors", "predictions.npz"):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_finished_run_is_returned_and_not_trained_again(tone_corpus: Corpus, tmp_path: Path) -> None:
+    first = train(config(), tone_corpus, tmp_path / "run", cache=tmp_path)
+    seen: list[Epoch] = []
+    assert train(config(), tone_corpus, tmp_path / "run", cache=tmp_path, on_epoch=seen.append) == first
+    assert seen == []
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_another_seed_gives_another_run(tone_corpus: Corpus, tmp_path: Path) -> None:
+    one, two = (train(config(seed=s), tone_corpus, tmp_path / str(s), cache=tmp_path) for s in (1, 2))
+    assert one.run != two.run
+    assert one.history[0].train_loss != two.history[0].train_loss
+
+
+def test_the_test_clips_have_no_say_in_training_or_choice(tone_corpus: Corpus, tmp_path: Path) -> None:
+    first = train(config(), tone_corpus, tmp_path / "a", cache=tmp_path / "a")
+    for clip in tone_corpus.indices("test"):
+        start = tone_corpus.starts[clip]
+        tone_corpus.sound[start : start + 4000] = np.random.default_rng(0).integers(-9999, 9999, 4000)
+    second = train(config(), tone_corpus, tmp_path / "b", cache=tmp_path / "b")
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+    assert (first.train, first.validation) == (second.train, second.validation)
+    assert first.test != second.test
+
+
+def test_tones_are_learnt_and_every_clip_is_counted(tone_corpus: Corpus, tmp_path: Path) -> None:
+    easy = config(
+        augment=AugmentConfig(), optimiser=OptimiserConfig(epochs=15, batch=8, learning_rate=1e-2, choose="best")
+    )
+    result = train(easy, tone_corpus, tmp_path / "run", cache=tmp_path)
+    assert (result.train.clips, result.validation.clips, result.test.clips) == (24, 9, 9)
+    assert result.test.accuracy >= 0.75
+    assert np.trace(np.array(result.confusion)) == round(9 * result.test.accuracy)
+    best = max(e.validation_accuracy for e in result.history)
+    assert result.history[result.chosen_epoch - 1].validation_accuracy == best == result.validation.accuracy
+    kept = np.load(tmp_path / "run" / "predictions.npz")
+    assert (kept["target"] == tone_corpus.targets[tone_corpus.indices("test")]).all()
+    assert msgspec.json.decode((tmp_path / "run" / "result.json").read_bytes(), type=RunResult) == result
+
+
+def test_training_leaves_torchs_threads_as_they_were(tone_corpus: Corpus, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        train(config(), tone_corpus, tmp_path / "run", cache=tmp_path)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_corpus_that_is_not_the_configs_is_refused(tone_corpus: Corpus, tmp_path: Path) -> None:
+    other = config(corpus=CorpusRef(name="tones", checksum="f" * 64))
+    with pytest.raises(TrainingError, match=r"'tones' with checksum ffffffffffff…, but the corpus given has 0000"):
+        train(other, tone_corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rate(tone_corpus: Corpus, tmp_path: Path) -> None:
+    wild = config(
+        model=ModelConfig(cell="rnn-relu", hidden=8),
+        optimiser=OptimiserConfig(name="sgd", epochs=3, batch=8, learning_rate=1e18, warmup=0.0),
+    )
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1 at learning rate 1e\+18; lower"):
+        train(wild, tone_corpus, tmp_path / "run", cache=tmp_path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tone_corpus: Corpus, tmp_path: Path) -> None:
+    def stop(record: Epoch) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        train(config(seed=1), tone_corpus, tmp_path / "run", cache=tmp_path, on_epoch=stop)
+    with pytest.raises(TrainingError, match=r"holds run '[0-9a-f]{16}'.*move that file away"):
+        train(config(seed=2), tone_corpus, tmp_path / "run", cache=tmp_path)
+
+
+def test_a_corpus_without_test_clips_is_refused(tone_corpus: Corpus, tmp_path: Path) -> None:
+    kept = tuple(c for c in tone_corpus.manifest.clips if c.split != "test")
+    corpus = Corpus(msgspec.structs.replace(tone_corpus.manifest, clips=kept), tone_corpus.sound)
+    with pytest.raises(CorpusError, match=r"'tones' has no test clips.*testing_list\.txt"):
+        train(config(), corpus, tmp_path / "run", cache=tmp_path)
