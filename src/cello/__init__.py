@@ -2,7 +2,89 @@
 
 The data's way through the package: ``audio`` (sound → labelled clips) → ``features`` (clips → frames) →
 ``cells`` (equations) → ``compiler`` (equations → a scan over time) → ``models`` → ``training`` (one run) →
-``study`` (many runs, one question) → ``report``.
+``study`` (many runs, one question) → ``report``. The names below are all of them that most users need; each is loaded
+when it is first used, since torch takes seconds to import.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cello.audio.open import open_corpus
+    from cello.cells.definition import Cell, Scalar, cell
+    from cello.cells.functions import relu, sigmoid, tanh
+    from cello.cells.load import load_cell, zoo
+    from cello.compiler.scan import scan
+    from cello.errors import CelloError
+    from cello.features.config import FeatureConfig
+    from cello.models.classifier import Classifier
+    from cello.models.config import ModelConfig
+    from cello.report.write import write_report
+    from cello.study.plan import StudyConfig, load_study, override
+    from cello.study.runner import run_study
+    from cello.study.store import Store
+    from cello.training.config import OptimiserConfig, RunConfig
+    from cello.training.run import train
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "Cell": "cells.definition",
+    "CelloError": "errors",
+    "Classifier": "models.classifier",
+    "FeatureConfig": "features.config",
+    "ModelConfig": "models.config",
+    "OptimiserConfig": "training.config",
+    "RunConfig": "training.config",
+    "Scalar": "cells.definition",
+    "Store": "study.store",
+    "StudyConfig": "study.plan",
+    "cell": "cells.definition",
+    "load_cell": "cells.load",
+    "load_study": "study.plan",
+    "open_corpus": "audio.open",
+    "override": "study.plan",
+    "relu": "cells.functions",
+    "run_study": "study.runner",
+    "scan": "compiler.scan",
+    "sigmoid": "cells.functions",
+    "tanh": "cells.functions",
+    "train": "training.run",
+    "write_report": "report.write",
+    "zoo": "cells.load",
+}
+
+__all__ = [  # noqa: PLE0604, RUF100
+    "Cell",
+    "CelloError",
+    "Classifier",
+    "FeatureConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "RunConfig",
+    "Scalar",
+    "Store",
+    "StudyConfig",
+    "__version__",
+    "cell",
+    "load_cell",
+    "load_study",
+    "open_corpus",
+    "override",
+    "relu",
+    "run_study",
+    "scan",
+    "sigmoid",
+    "tanh",
+    "train",
+    "write_report",
+    "zoo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cello' has no attribute {name!r}")
+    return getattr(import_module(f"cello.{_HOME[name]}"), name)

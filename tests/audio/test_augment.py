@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cello.audio.augment import AugmentConfig, add_noise, augment, made_noise, shift
+from cello.audio.augment import AugmentConfig, add_noise, augment, change_speed, made_noise, shift
 from cello.errors import ConfigError
 
 N = 400
@@ -123,15 +123,43 @@ def test_made_noise_has_its_colours() -> None:
 @given(batches())
 def test_the_generator_alone_decides(batch: tuple[Audio, NDArray[np.int64]]) -> None:
     audio, lengths = batch
-    config = AugmentConfig(shift_ms=2.0, noise_share=0.8)
-    first = augment(audio, lengths, config, [], generator())
-    assert np.array_equal(first, augment(audio, lengths, config, [], generator()))
+    config = AugmentConfig(speed=0.1, shift_ms=2.0, noise_share=0.8)
+    first, again = (augment(audio, lengths, config, [], generator()) for _ in range(2))
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+
+
+def test_speed_moves_a_tones_pitch_and_keeps_what_fits_in_the_middle() -> None:
+    n = 16_000
+    tone = np.sin(2 * np.pi * 1000 * np.arange(n) / 16_000).astype(np.float32)
+    audio, lengths = np.tile(tone, (20, 1)), np.full(20, n)
+    out, kept = change_speed(audio, lengths, 0.1, generator())
+    rates = generator().uniform(0.9, 1.1, size=20)
+    for clip, length, rate in zip(out, kept, rates, strict=True):
+        spectrum = np.abs(np.fft.rfft(clip[:length] * np.hanning(length)))
+        assert abs(spectrum.argmax() * 16_000 / length - 1000 * rate) < 2
+        assert length == min(n, int((n - 1) / rate) + 1)
+        assert not clip[length:].any()
+
+
+@given(batches(), st.floats(0.01, 0.5))
+def test_speed_stays_within_the_clip(batch: tuple[Audio, NDArray[np.int64]], most: float) -> None:
+    audio, lengths = batch
+    out, kept = change_speed(audio, lengths, most, generator())
+    assert (kept <= lengths).all()
+    assert (kept[lengths > 0] > 0).all()
+    for row, (n, length) in enumerate(zip(kept, lengths, strict=True)):
+        assert not out[row, n:].any()
+        if n:
+            clip = audio[row, :length]
+            slack = 1e-5 * (np.abs(clip).max() + 1)
+            assert clip.min() - slack <= out[row, :n].min() <= out[row, :n].max() <= clip.max() + slack
 
 
 def test_zeros_change_nothing_and_draw_nothing() -> None:
     audio = np.ones((3, N), dtype=np.float32)
     rng = generator()
-    assert augment(audio, np.full(3, N), AugmentConfig(), [], rng) is audio
+    assert augment(audio, np.full(3, N), AugmentConfig(), [], rng)[0] is audio
     assert rng.random() == generator().random()
 
 
@@ -140,6 +168,7 @@ def test_zeros_change_nothing_and_draw_nothing() -> None:
     [
         ("shift_ms", -1.0, r"augment.shift_ms=-1.0 cannot be; give 0 \(off\) or a positive number"),
         ("mixup", float("nan"), "augment.mixup=nan"),
+        ("speed", 1.0, "augment.speed=1.0 would stop or reverse clips; give a number below 1"),
         ("noise_share", 1.5, "augment.noise_share=1.5 is a share of clips; give a number from 0 to 1"),
         ("snr_low_db", 31.0, "snr_low_db=31.0 must be finite and not above augment.snr_high_db=30.0"),
     ],

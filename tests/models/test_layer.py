@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cello.cells.load import load_cell
-from cello.errors import ModelError
 from cello.models.config import ModelConfig
 from cello.models.layer import CellLayer, RecurrentStack, TorchLayer, frame_mask, reverse_within
 
@@ -68,8 +67,3 @@ def test_reversing_twice_is_nothing_and_leaves_padding_in_place() -> None:
     torch.testing.assert_close(reverse_within(once, LENGTHS), x)
     torch.testing.assert_close(once[2, 4:], x[2, 4:])
     torch.testing.assert_close(once[2, 0], x[2, 3])
-
-
-def test_an_unknown_torch_layer_is_named_with_its_neighbour() -> None:
-    with pytest.raises(ModelError, match=r"unknown torch layer 'torch:gro'; did you mean 'torch:gru'"):
-        RecurrentStack(ModelConfig(cell="torch:gro"), 3, None)

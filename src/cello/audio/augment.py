@@ -19,15 +19,18 @@ _MADE_COLOURS: tuple[MadeColour, ...] = ("white", "pink", "brown")
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is done to training clips, each epoch anew; zero everywhere is no augmentation.
 
-    ``shift_ms`` is the largest move either way; noise is added to a share ``noise_share`` of clips at a
-    signal-to-noise ratio drawn uniformly from [``snr_low_db``, ``snr_high_db``]; ``time_masks`` stretches of up to
-    ``time_mask_ms`` and ``band_masks`` stretches of up to ``band_mask_width`` coefficients are set to the mean
-    (SpecAugment, Park et al. 2019); ``mixup`` is the Beta parameter of mixup (Zhang et al. 2018).
+    ``speed`` is the largest relative change of speed, and so of pitch, either way (Ko et al. 2015): 0.1 plays clips at
+    0.9 to 1.1 times their speed. ``shift_ms`` is the largest move either way. Noise is added to a share
+    ``noise_share`` of clips at a signal-to-noise ratio drawn uniformly from [``snr_low_db``, ``snr_high_db``].
+    ``time_masks`` stretches of up to ``time_mask_ms`` and ``band_masks`` stretches of up to ``band_mask_width``
+    coefficients are set to the mean (SpecAugment, Park et al. 2019); ``mixup`` is the Beta parameter of mixup (Zhang
+    et al. 2018).
 
     Raises:
         ConfigError: a value that cannot be, with the field, the value and what would be legal.
     """
 
+    speed: float = 0.0
     shift_ms: float = 0.0
     noise_share: float = 0.0
     snr_low_db: float = 5.0
@@ -40,6 +43,7 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         for field in (
+            "speed",
             "shift_ms",
             "noise_share",
             "time_masks",
@@ -51,6 +55,8 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             value = getattr(self, field)
             if not 0 <= value < np.inf:
                 raise ConfigError(f"augment.{field}={value} cannot be; give 0 (off) or a positive number")
+        if self.speed >= 1:
+            raise ConfigError(f"augment.speed={self.speed} would stop or reverse clips; give a number below 1, as 0.1")
         if self.noise_share > 1:
             raise ConfigError(f"augment.noise_share={self.noise_share} is a share of clips; give a number from 0 to 1")
         if not -np.inf < self.snr_low_db <= self.snr_high_db < np.inf:
@@ -67,18 +73,47 @@ def augment(
     noise: Sequence[NDArray[np.float32]],
     rng: np.random.Generator,
     rate_hz: int = 16_000,
-) -> NDArray[np.float32]:
-    """Shift the clips, then add noise, as the config says: (B, N) of ``lengths`` (B,) samples → (B, N).
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Change the clips' speed, shift them, then add noise, as the config says: (B, N) and (B,) samples → the same.
 
-    The input is never written to; it is itself what comes back when the config asks for neither.
+    The input is never written to; it is itself what comes back when the config asks for nothing.
     """
     max_shift = round(config.shift_ms * rate_hz / 1000)
-    moved = shift(audio, lengths, max_shift, rng) if max_shift else audio
-    if not config.noise_share:
-        return moved
-    out = audio.copy() if moved is audio else moved
-    _mix_in(out, lengths, list(noise) or made_noise(rate_hz), config, rng)
-    return out
+    out = audio
+    if config.speed:
+        out, lengths = change_speed(out, lengths, config.speed, rng)
+    if max_shift:
+        out = shift(out, lengths, max_shift, rng)
+    if config.noise_share:
+        out = audio.copy() if out is audio else out
+        _mix_in(out, lengths, list(noise) or made_noise(rate_hz), config, rng)
+    return out, lengths
+
+
+def change_speed(
+    audio: NDArray[np.float32], lengths: NDArray[np.int64], most: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Play each clip at r times its speed, r uniform in [1 − ``most``, 1 + ``most``]; (B, N), (B,) → the same shapes.
+
+    y[t] = x(r·t), linear between samples. A faster clip ends earlier; a slower one keeps its length and loses what no
+    longer fits, as much at its start as at its end.
+
+    Reference: T. Ko, V. Peddinti, D. Povey, S. Khudanpur (2015). Audio augmentation for speech recognition.
+    Interspeech.
+    """
+    out = np.zeros_like(audio)
+    rates = rng.uniform(1 - most, 1 + most, size=len(audio))
+    kept = np.minimum(np.floor(np.maximum(lengths - 1, 0) / rates).astype(np.int64) + 1, lengths)
+    times = np.arange(audio.shape[1], dtype=np.float32)
+    for row, (rate, length, n) in enumerate(zip(rates.tolist(), lengths.tolist(), kept.tolist(), strict=True)):
+        if n > 1:
+            at = times[:n] * np.float32(rate) + np.float32(max(0.0, (length - 1 - rate * (n - 1)) / 2))
+            before = np.minimum(at.astype(np.int32), length - 2)
+            clip = audio[row]
+            out[row, :n] = clip[before] + (at - before) * (clip[before + 1] - clip[before])
+        else:
+            out[row, :n] = audio[row, :n]
+    return out, kept
 
 
 def shift(

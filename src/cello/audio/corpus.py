@@ -32,7 +32,11 @@ class BadClip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about a corpus but its sound; ``checksum`` is SHA-256 over names, labels, splits, speakers and samples."""
+    """Everything about a corpus but its sound.
+
+    ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``source`` says where the clips lie and by
+    which rule they were split.
+    """
 
     corpus: str
     rate_hz: int
@@ -50,7 +54,9 @@ class Corpus:
     (N,) float32 recordings kept apart as background (empty where a corpus has none).
     """
 
-    def __init__(self, manifest: Manifest, sound: NDArray[np.generic], noise: Sequence[NDArray[np.float32]] = ()) -> None:
+    def __init__(
+        self, manifest: Manifest, sound: NDArray[np.generic], noise: Sequence[NDArray[np.float32]] = ()
+    ) -> None:
         self.manifest = manifest
         self.sound = sound
         self.noise = tuple(noise)

@@ -21,6 +21,13 @@ from cello.audio.splits import check_official
 from cello.errors import CorpusError, unknown
 
 NEWEST = "v0.02"
+KNOWN_CORPORA = {
+    "spoken": "35 words rendered on this machine by eSpeak NG (needs the extra cello-rnn[spoken])",
+    "speech-commands:v0.02": "Google Speech Commands, 105,829 clips of 35 words, 2.4 GB to download",
+    "speech-commands:v0.01": "its first version, 64,727 clips of 30 words",
+    "speech-commands:PATH": "the same from your folder or archive; its lists are checked against the official rule",
+    "folder:PATH": "any folder with one folder of clips a label: WAV, FLAC, OGG or MP3",
+}
 _SHOWN = 5
 
 

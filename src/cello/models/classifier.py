@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cello.cells.load import load_cell
-from cello.models.config import ModelConfig
+from cello.models.config import TORCH_CELLS, ModelConfig, settled
 from cello.models.initialise import initialise
 from cello.models.layer import RecurrentStack, frame_mask
 
@@ -47,7 +47,8 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0) -> None:
         super().__init__()
-        cell = None if config.cell.startswith("torch:") else load_cell(config.cell)
+        settled(config)
+        cell = None if config.cell in TORCH_CELLS else load_cell(config.cell)
         self.stack = RecurrentStack(config, dimensions, cell)
         self.readout = Readout(config, self.stack.width)
         self.dropout = nn.Dropout(config.dropout)

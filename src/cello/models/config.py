@@ -6,16 +6,27 @@ from typing import Literal
 
 import msgspec
 
+from cello.cells.load import load_cell
+from cello.errors import ConfigError, ModelError, unknown
+
+TORCH_CELLS = ("torch:rnn", "torch:gru", "torch:lstm")
+
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Recurrent layers of one cell, a read-out over time, a linear head.
 
-    ``cell`` is a name of the zoo, ``FILE.py:NAME`` or ``torch:rnn|gru|lstm``. ``dropout`` acts between layers and
-    before the head. ``initialisation``: ``"uniform"`` draws every weight from ±1/√H (as torch does), ``"orthogonal"``
-    makes recurrent matrices orthogonal and input matrices Glorot-uniform. ``forget_bias`` is added to biases named f.
+    ``cell`` is a name of the zoo, ``FILE.py:NAME`` or ``torch:rnn|gru|lstm``. ``equations`` is left empty by people:
+    for a cell of one's own, ``settled`` puts the fingerprint of its equations there, so that another cell under the
+    same name is another run. ``dropout`` acts between layers and before the head. ``initialisation``: ``"uniform"``
+    draws every weight from ±1/√H (as torch does), ``"orthogonal"`` makes recurrent matrices orthogonal and input
+    matrices Glorot-uniform. ``forget_bias`` is added to biases named f.
+
+    Raises:
+        ConfigError: a value no model can have, with the field, the value and what would be legal.
     """
 
     cell: str = "gru"
+    equations: str = ""
     hidden: int = 64
     layers: int = 1
     bidirectional: bool = False
@@ -24,3 +35,26 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     initialisation: Literal["uniform", "orthogonal"] = "uniform"
     forget_bias: float = 0.0
     backend: Literal["auto", "plain"] = "auto"
+
+    def __post_init__(self) -> None:
+        for field, value in (("hidden", self.hidden), ("layers", self.layers)):
+            if value < 1:
+                raise ConfigError(f"model.{field}={value} leaves no network; give at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.dropout={self.dropout} is a share of values set to zero; give 0 (off) to below 1")
+
+
+def settled(config: ModelConfig) -> ModelConfig:
+    """The config with the fingerprint of its equations where the cell is somebody's own.
+
+    Raises:
+        CellError, ModelError: there is no such cell.
+    """
+    if config.cell.startswith("torch:"):
+        if config.cell not in TORCH_CELLS:
+            raise ModelError(unknown("torch layer", config.cell, TORCH_CELLS))
+        return config
+    cell = load_cell(config.cell)
+    if ".py:" not in config.cell:
+        return config
+    return msgspec.structs.replace(config, equations=cell.graph.fingerprint())

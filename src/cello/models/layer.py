@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from cello.cells.definition import Cell
 from cello.compiler.scan import scan
-from cello.errors import ModelError, unknown
 from cello.models.config import ModelConfig
 
 TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
@@ -106,6 +105,4 @@ def make_layer(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: 
     """One direction of one layer, of torch's kernels when no cell of the language is given."""
     if cell is not None:
         return CellLayer(cell, inputs, config.hidden, reverse=reverse, backend=config.backend)
-    if config.cell not in TORCH_LAYERS:
-        raise ModelError(unknown("torch layer", config.cell, TORCH_LAYERS, "Write torch:rnn, torch:gru or torch:lstm."))
     return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)

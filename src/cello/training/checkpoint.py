@@ -1,39 +1,24 @@
-"""Files of a run: each written to a temporary name and renamed, so that a kill never leaves half of one."""
+"""What a run needs to go on from its last epoch."""
 
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cello.errors import TrainingError
+from cello.files import write_whole
 
 CHECKPOINT_FORMAT = 1
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file as a whole; it is on disk when this returns."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def save_checkpoint(path: Path, run: str, state: dict[str, Any]) -> None:
+    """Keep all that a run needs to go on, marked with the run it belongs to."""
     buffer = io.BytesIO()
     torch.save({"format": CHECKPOINT_FORMAT, "run": run, **state}, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path, run: str) -> dict[str, Any] | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 import msgspec
 
 from cello.audio.augment import AugmentConfig
+from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 
@@ -17,6 +19,9 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     ``choose``: which weights are tested, ``"last"`` epoch's, the ``"best"`` validation epoch's; with ``ema`` > 0 they
     are the exponential moving average of the weights at that epoch.
+
+    Raises:
+        ConfigError: a value no optimiser can have, with the field, the value and what would be legal.
     """
 
     name: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
@@ -30,6 +35,21 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     epochs: int = 30
     batch: int = 64
     choose: Literal["best", "last"] = "last"
+
+    def __post_init__(self) -> None:
+        for field, value, low, high in (
+            ("learning_rate", self.learning_rate, 0, math.inf),
+            ("weight_decay", self.weight_decay, 0, math.inf),
+            ("warmup", self.warmup, 0, 1),
+            ("clip_norm", self.clip_norm, 0, math.inf),
+            ("label_smoothing", self.label_smoothing, 0, 1),
+            ("ema", self.ema, 0, 1),
+        ):
+            if not low <= value < high:
+                raise ConfigError(f"optimiser.{field}={value} cannot be; give {low} to below {high}")
+        for field, count in (("epochs", self.epochs), ("batch", self.batch)):
+            if count < 1:
+                raise ConfigError(f"optimiser.{field}={count} trains nothing; give at least 1")
 
 
 class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

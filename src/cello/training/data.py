@@ -64,7 +64,8 @@ class RunData:
 
     @property
     def changes_sound(self) -> bool:
-        return self.config.augment.shift_ms > 0 or self.config.augment.noise_share > 0
+        augment = self.config.augment
+        return augment.speed > 0 or augment.shift_ms > 0 or augment.noise_share > 0
 
     def augmented(self, epoch: int) -> Frames:
         """The training clips with their sound augmented for one epoch, the same for a seed and epoch always."""
@@ -79,7 +80,7 @@ class RunData:
 
     def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         audio, lengths = self.corpus.audio(indices)
-        audio = augment(audio, lengths, self.config.augment, self.corpus.noise, rng)
+        audio, lengths = augment(audio, lengths, self.config.augment, self.corpus.noise, rng)
         return extract(torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features)
 
 
@@ -89,4 +90,5 @@ def batches(clips: int, size: int, generator: torch.Generator) -> list[Tensor]:
 
 
 def batch_count(clips: int, size: int) -> int:
+    """How many batches ``batches`` makes."""
     return math.ceil(clips / size)

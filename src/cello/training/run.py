@@ -20,8 +20,10 @@ from cello.audio.corpus import SPLITS, Corpus
 from cello.errors import TrainingError
 from cello.features.masks import frame_masks
 from cello.features.normalise import corpus_statistics
+from cello.files import write_whole
 from cello.models.classifier import Classifier
-from cello.training.checkpoint import load_checkpoint, save_checkpoint, write_bytes
+from cello.models.config import settled
+from cello.training.checkpoint import load_checkpoint, save_checkpoint
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
 from cello.training.machine import hardware, versions
@@ -54,11 +56,16 @@ def train(
             f"run {config.id} is for corpus {config.corpus.name!r} with checksum {config.corpus.checksum[:12]}…, but "
             f"the corpus given has {corpus.manifest.checksum[:12]}…: its clips differ; plan the study anew for it"
         )
+    if settled(config.model) != config.model:
+        raise TrainingError(
+            f"run {config.id}: the equations of {config.model.cell!r} have changed since the run was planned "
+            f"({config.model.equations or 'no fingerprint'}); put them back, or plan the run anew"
+        )
     finished = folder / "result.json"
     if finished.exists():
         return msgspec.json.decode(finished.read_bytes(), type=RunResult)
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
+    write_whole(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
     with one_thread():
         run = Run(config, corpus, folder, cache)
         run.resume()
@@ -248,9 +255,9 @@ class Run:
             versions=versions(),
             history=tuple(self.history),
         )
-        write_bytes(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
-        write_bytes(self.folder / "predictions.npz", predictions(targets, scores["test"]))
-        write_bytes(self.folder / "result.json", msgspec.json.encode(result))
+        write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
+        write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
+        write_whole(self.folder / "result.json", msgspec.json.encode(result))
         return result
 
 

@@ -1,0 +1,139 @@
+"""The ``@cell`` decorator and the record it makes: a recurrent cell is its equations, for one example and one step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from cello.cells.functions import FUNCTIONS
+from cello.cells.graph import Graph, Node
+from cello.cells.resolve import Traced, fault_in_function, resolve
+from cello.cells.trace import Argument, Symbol, Tracer
+from cello.errors import CellError
+
+
+class Scalar:
+    """The annotation of an argument that is a single learned number: ``def fastgrnn(x, h, W, U, b, zeta: Scalar)``."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cell:
+    """A recurrent cell: its name, its paper, its states (the first is its output) and the graph of one step.
+
+    ``arguments`` are the function's: the frame, the states, the parameter groups. Calling a cell calls its function,
+    on numbers or tensors, for one example and one step.
+    """
+
+    name: str
+    doc: str
+    reference: str
+    arguments: tuple[str, ...]
+    graph: Graph
+    function: Callable[..., Any] = field(repr=False)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of the states, S of them; the first is the cell's output."""
+        return self.graph.states
+
+    @property
+    def output(self) -> str:
+        """The name of the state that the next layer sees."""
+        return self.graph.states[0]
+
+    @property
+    def title(self) -> str:
+        """The first line of the documentation."""
+        return self.doc.split("\n", 1)[0]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The members of the parameter groups (the i of W.i), in the order of their first use."""
+        members = (str(node.name).partition(".")[2] for node in self.graph.parameters())
+        return tuple(dict.fromkeys(member for member in members if member))
+
+    def parameter_nodes(self) -> tuple[Node, ...]:
+        """The parameters: groups as in the function's signature, within a group in the order of first use."""
+        place = {group: k for k, group in enumerate(self.arguments)}
+        return tuple(sorted(self.graph.parameters(), key=lambda node: place[str(node.name).split(".")[0]]))
+
+    def parameters(self, input_size: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """The shape of every parameter for frames of D = ``input_size`` and H = ``hidden`` units.
+
+        The order is that of the signature, within a group that of first use: W.i, W.f, ..., U.i, ..., b.i, ...
+        """
+        size = {"D": input_size, "H": hidden}
+        return {str(node.name): tuple(size[letter] for letter in node.shape) for node in self.parameter_nodes()}
+
+    def parameter_count(self, input_size: int, hidden: int) -> int:
+        """How many numbers the cell learns."""
+        return sum(prod(shape) for shape in self.parameters(input_size, hidden).values())
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The function itself: one example, one step, on numbers or tensors; groups are objects with the members."""
+        return self.function(*arguments)
+
+
+def cell(function: Callable[..., Any]) -> Cell:
+    """Make a cell of the function that states its equations.
+
+    The first argument is the frame x (D,); the values returned are the new states (H,), whose old values are the next
+    arguments in the same order; the arguments after those are parameters, used bare (``W @ x``) or by member
+    (``W.i @ x``). ``P @ v`` makes P a matrix, any other use a vector (H,), the annotation ``Scalar`` a single number.
+    The cell's name is the function's with - for _.
+
+    Raises:
+        CellError: equations outside the language, with the cell, the line and what to write instead.
+
+    >>> from cello.cells.functions import tanh
+    >>> @cell
+    ... def plain(x, h, W, U, b):
+    ...     return tanh(W @ x + U @ h + b)
+    >>> plain.parameters(input_size=39, hidden=64)
+    {'W': (64, 39), 'U': (64, 64), 'b': (64,)}
+    """
+    if not inspect.isfunction(function):
+        raise CellError(f"@cell stands over {function!r}, which is no function. Write it over def NAME(x, h, ...).")
+    name = function.__name__.replace("_", "-")
+    doc = inspect.cleandoc(function.__doc__ or "")
+    tracer = Tracer(name, function.__code__)
+    arguments, scalars = _signature(function, tracer)
+    graph = resolve(_trace(function, tracer, arguments, scalars))
+    reference = " ".join(doc.partition("Reference:")[2].split("\n\n")[0].split())
+    return Cell(name=name, doc=doc, reference=reference, arguments=arguments, graph=graph, function=function)
+
+
+def _signature(function: Callable[..., Any], tracer: Tracer) -> tuple[tuple[str, ...], frozenset[str]]:
+    parameters = inspect.signature(function).parameters.values()
+    for parameter in parameters:
+        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
+            raise tracer.error(
+                f"argument {parameter} is not a plain one",
+                "Arguments are the frame, the states and the parameters; write numbers into the equations",
+            )
+    if len(parameters) < 2:
+        raise tracer.error(
+            f"{len(parameters)} arguments are too few", "Begin with the frame and a state, as in def NAME(x, h, ...)"
+        )
+    scalars = {p.name for p in parameters if p.annotation is Scalar or str(p.annotation).rsplit(".")[-1] == "Scalar"}
+    return tuple(parameter.name for parameter in parameters), frozenset(scalars)
+
+
+def _trace(function: Callable[..., Any], tracer: Tracer, arguments: tuple[str, ...], scalars: frozenset[str]) -> Traced:
+    frame = tracer.write("input", name=arguments[0])
+    rest: list[Symbol] = [Argument(tracer, tracer.write("argument", name=name).index) for name in arguments[1:]]
+    try:
+        returned = function(frame, *rest)
+    except CellError:
+        raise
+    except Exception as error:
+        raise fault_in_function(tracer, error, FUNCTIONS) from error
+    variables = tracer.observe_names()
+    values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
+    for name, value in zip(arguments[1:], values, strict=False):
+        if isinstance(value, Symbol) and tracer.records[value.index].name is None:
+            tracer.records[value.index].name = name
+    return Traced(tracer, arguments, scalars, values, variables)

@@ -1,0 +1,119 @@
+"""The functions a cell may use: the same names on traced values, on Python numbers and on tensors.
+
+A function of a tensor is its own method (``v.sigmoid()``), so nothing here needs to know what a tensor is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from operator import methodcaller
+from typing import Any
+
+from cello.cells.trace import Comparison, symbol_among
+
+_NUMBER: dict[str, Callable[..., float]] = {
+    "sigmoid": lambda v: 0.5 + 0.5 * math.tanh(0.5 * v),
+    "tanh": math.tanh,
+    "relu": lambda v: max(v, 0.0),
+    "softplus": lambda v: max(v, 0.0) + math.log1p(math.exp(-abs(v))),
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "minimum": min,
+    "maximum": max,
+}
+
+
+def _greater(a: Any, b: Any) -> Any:
+    return b.clamp(min=a) if isinstance(a, int | float) else a.clamp(min=b)
+
+
+_TENSOR: dict[str, Callable[..., Any]] = {
+    **{name: methodcaller(name) for name in ("sigmoid", "tanh", "relu", "exp", "log", "sqrt")},
+    "softplus": lambda v: v.relu() + v.abs().neg().exp().log1p(),
+    "minimum": lambda a, b: -_greater(-a, -b),
+    "maximum": _greater,
+}
+
+
+def _apply(op: str, *values: Any) -> Any:
+    symbol = symbol_among(values)
+    if symbol is not None:
+        return symbol.pointwise(op, *values)
+    table = _NUMBER if all(isinstance(value, int | float) for value in values) else _TENSOR
+    return table[op](*values)
+
+
+def sigmoid(v: Any) -> Any:
+    """σ(v) = 1 / (1 + exp(−v)).
+
+    >>> sigmoid(0.0)
+    0.5
+    """
+    return _apply("sigmoid", v)
+
+
+def tanh(v: Any) -> Any:
+    """The hyperbolic tangent, (exp(v) − exp(−v)) / (exp(v) + exp(−v))."""
+    return _apply("tanh", v)
+
+
+def relu(v: Any) -> Any:
+    """max(v, 0)."""
+    return _apply("relu", v)
+
+
+def softplus(v: Any) -> Any:
+    """log(1 + exp(v)), computed without overflow."""
+    return _apply("softplus", v)
+
+
+def exp(v: Any) -> Any:
+    """The exponential."""
+    return _apply("exp", v)
+
+
+def log(v: Any) -> Any:
+    """The natural logarithm."""
+    return _apply("log", v)
+
+
+def sqrt(v: Any) -> Any:
+    """The square root."""
+    return _apply("sqrt", v)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """The smaller of two values, unit by unit."""
+    return _apply("minimum", a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """The larger of two values, unit by unit."""
+    return _apply("maximum", a, b)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """``a`` where the condition holds, ``b`` elsewhere, unit by unit; the condition compares two values.
+
+    >>> where(1.0 > 2.0, 3.0, 4.0)
+    4.0
+    """
+    if isinstance(condition, Comparison):
+        return condition.select(a, b)
+    if (symbol := symbol_among((a, b))) is not None:
+        raise symbol.error(
+            f"where() needs a comparison first, not {condition!r}", "Write where(a > b, u, v) with traced a or b"
+        )
+    if isinstance(condition, bool):
+        return a if condition else b
+    if not isinstance(a, int | float):
+        return a.where(condition, b)
+    return b.where(~condition, a) if not isinstance(b, int | float) else b + (a - b) * condition
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (sigmoid, tanh, relu, softplus, exp, log, sqrt, minimum, maximum, where)
+}
+"""Every function of the language by its name; ``abs(v)`` and + − * / ** @ are Python's own."""

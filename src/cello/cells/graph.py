@@ -1,0 +1,151 @@
+"""The graph of a cell: what one step computes from one frame, and what such a graph may look like.
+
+A graph is a tuple of nodes in an order in which they can be computed; a node names its arguments by their positions.
+Its legal form, which :func:`check` holds it to:
+
+- leaves: ``input`` (the frame x, one, shape (D,)), ``state`` (shape (H,)), ``parameter`` (``(H, D)``, ``(H, H)``,
+  ``(H,)`` or a scalar ``()``), ``constant`` (a number, ``()``);
+- ``product``: a matrix parameter times a vector that depends on the frame or on a state: (H, D) by (D,), or (H, H) by
+  (H,). The frame is used nowhere else, so every pointwise value is (H,) or a scalar;
+- pointwise: one of :data:`POINTWISE` with its number of arguments, each (H,) or a scalar. ``where(a, b, u, v)`` is u
+  where a > b, v elsewhere;
+- every node is reached from a returned value; one returned value a state, each (H,);
+- no two nodes compute the same thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cello.errors import CellError
+
+Shape = tuple[str, ...]
+"""Shape letters: ("H", "D") is a matrix of hidden by input size, ("H",) a vector, () a single number."""
+
+POINTWISE: dict[str, int] = {
+    "add": 2,
+    "sub": 2,
+    "mul": 2,
+    "div": 2,
+    "neg": 1,
+    "sigmoid": 1,
+    "tanh": 1,
+    "relu": 1,
+    "softplus": 1,
+    "exp": 1,
+    "log": 1,
+    "sqrt": 1,
+    "abs": 1,
+    "minimum": 2,
+    "maximum": 2,
+    "where": 4,
+}
+"""Every pointwise operation and the number of its arguments; each target has one row for each of them."""
+
+LEAVES: dict[str, tuple[Shape, ...]] = {
+    "input": (("D",),),
+    "state": (("H",),),
+    "parameter": (("H", "D"), ("H", "H"), ("H",), ()),
+    "constant": ((),),
+}
+"""Every leaf and the shapes it may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One value: ``args`` are earlier nodes' positions, ``name`` the equation's variable, ``line`` that of its file."""
+
+    op: str
+    args: tuple[int, ...]
+    shape: Shape
+    name: str | None = None
+    value: float | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One step of a cell: ``states`` and ``outputs`` are the positions of the old and of the new states, in order."""
+
+    nodes: tuple[Node, ...]
+    states: tuple[str, ...]
+    outputs: tuple[int, ...]
+
+    def parameters(self) -> tuple[Node, ...]:
+        """The parameter leaves in the order of their first use."""
+        return tuple(node for node in self.nodes if node.op == "parameter")
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with what is computed, not with how the equations' variables are called."""
+        nodes = [(n.op, n.args, n.shape, n.value, n.name if n.op in LEAVES else None) for n in self.nodes]
+        return hashlib.sha256(repr((nodes, self.states, self.outputs)).encode()).hexdigest()[:16]
+
+
+def dependencies(nodes: tuple[Node, ...]) -> list[frozenset[str]]:
+    """For each node, which of "input" and "state" it depends on; neither: it is the same at every step."""
+    known: list[frozenset[str]] = []
+    for node in nodes:
+        own = frozenset([node.op]) if node.op in ("input", "state") else frozenset()
+        known.append(own.union(*(known[arg] for arg in node.args)))
+    return known
+
+
+def reached(nodes: tuple[Node, ...], outputs: tuple[int, ...]) -> set[int]:
+    """The positions from which some output is computed, the outputs included."""
+    found: set[int] = set()
+    todo = list(outputs)
+    while todo:
+        position = todo.pop()
+        if position not in found:
+            found.add(position)
+            todo.extend(nodes[position].args)
+    return found
+
+
+def check(graph: Graph) -> None:
+    """Hold a graph to the legal form above.
+
+    Raises:
+        CellError: the first node that breaks it, with its position and the rule.
+    """
+    for position, node in enumerate(graph.nodes):
+        if any(not 0 <= arg < position for arg in node.args):
+            raise CellError(
+                f"illegal graph: node {position}, {node.op} {node.args}: an argument is not an earlier node"
+            )
+    needs = dependencies(graph.nodes)
+    seen: set[tuple[object, ...]] = set()
+    for position, node in enumerate(graph.nodes):
+        fault = _fault(graph.nodes, position, needs)
+        key = (node.op, node.args, node.value, node.name if node.op in LEAVES else None)
+        if fault is None and key in seen:
+            fault = "computes the same as an earlier node"
+        seen.add(key)
+        if fault is not None:
+            raise CellError(f"illegal graph: node {position}, {node.op} {node.args} {node.name or ''}: {fault}")
+    if not graph.outputs or any(not 0 <= k < len(graph.nodes) for k in graph.outputs):
+        raise CellError(f"illegal graph: outputs {graph.outputs} are not among its {len(graph.nodes)} nodes")
+    if unreached := set(range(len(graph.nodes))) - reached(graph.nodes, graph.outputs):
+        raise CellError(f"illegal graph: nodes {sorted(unreached)} reach no returned value")
+    fit = [graph.nodes[k].shape == ("H",) and bool(needs[k]) for k in graph.outputs]
+    if fit != [True] * len(graph.states):
+        raise CellError(f"illegal graph: states {graph.states} need one value (H,) each that depends on x or a state")
+
+
+def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]]) -> str | None:
+    node = nodes[position]
+    shapes = [nodes[arg].shape for arg in node.args]
+    if node.op in LEAVES:
+        return None if node.shape in LEAVES[node.op] and not node.args else f"a leaf of shape {node.shape}"
+    if node.op == "product":
+        left, right = (nodes[arg] for arg in node.args)
+        legal = left.op == "parameter" and left.shape == ("H", *right.shape) and len(left.shape) == 2
+        return None if legal and needs[node.args[1]] and node.shape == ("H",) else f"a product of {shapes}"
+    if node.op not in POINTWISE:
+        return f"unknown operation; known: {', '.join(POINTWISE)}"
+    if len(shapes) != POINTWISE[node.op]:
+        return f"{len(shapes)} arguments instead of {POINTWISE[node.op]}"
+    if any(shape not in ((), ("H",)) for shape in shapes) or node.shape != max(shapes, key=len):
+        return f"a pointwise operation on {shapes} that gives {node.shape}"
+    return None

@@ -1,0 +1,207 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+"""The zoo's long short-term memories: the standard one, the gates study's five variants, and relatives.
+
+``h`` is the output, ``c`` the memory cell; i, f, o are the input, forget and output gates, g the new content.
+"""
+
+from __future__ import annotations
+
+from cello.cells.definition import cell
+from cello.cells.functions import exp, maximum, sigmoid, softplus, tanh
+
+
+@cell
+def lstm(x, h, c, W, U, b):
+    """Long short-term memory with a forget gate, without peepholes; as in PyTorch, with one bias a gate.
+
+    Reference: F. A. Gers, J. Schmidhuber, F. Cummins (2000). Learning to forget: continual prediction with LSTM.
+    Neural Computation 12(10), 2451-2471.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + b.i)
+    f = sigmoid(W.f @ x + U.f @ h + b.f)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    o = sigmoid(W.o @ x + U.o @ h + b.o)
+    c = f * c + i * g
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def lstm_peephole(x, h, c, W, U, p, b):
+    """LSTM with diagonal peepholes: each gate sees its own unit's memory, the output gate the new one.
+
+    Reference: F. A. Gers, J. Schmidhuber (2000). Recurrent nets that time and count. IJCNN 2000, 189-194.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
+    f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    c = f * c + i * g
+    o = sigmoid(W.o @ x + U.o @ h + p.o * c + b.o)
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def lstm_peephole_full(x, h, c, W, U, V, b):
+    """LSTM with full peephole matrices: each gate sees every unit's memory, the output gate the new one.
+
+    The gates study's peephole variant; the published one is diagonal (lstm-peephole).
+
+    Reference: F. A. Gers, J. Schmidhuber (2000). Recurrent nets that time and count. IJCNN 2000, 189-194.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + V.i @ c + b.i)
+    f = sigmoid(W.f @ x + U.f @ h + V.f @ c + b.f)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    c = f * c + i * g
+    o = sigmoid(W.o @ x + U.o @ h + V.o @ c + b.o)
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def lstm_coupled(x, h, c, W, U, b):
+    """LSTM whose forget gate is 1 - i, without peepholes; with them it is cifg.
+
+    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + b.i)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    o = sigmoid(W.o @ x + U.o @ h + b.o)
+    c = (1 - i) * c + i * g
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def lstm_no_forget(x, h, c, W, U, b):
+    """LSTM without a forget gate, f = 1, without peepholes: the original of 1997 with full gradients.
+
+    Reference: S. Hochreiter, J. Schmidhuber (1997). Long short-term memory. Neural Computation 9(8), 1735-1780.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + b.i)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    o = sigmoid(W.o @ x + U.o @ h + b.o)
+    c = c + i * g
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def lstm_no_input(x, h, c, W, U, b):
+    """LSTM without an input gate, i = 1, without peepholes; with them it is nig.
+
+    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
+    """
+    f = sigmoid(W.f @ x + U.f @ h + b.f)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    o = sigmoid(W.o @ x + U.o @ h + b.o)
+    c = f * c + g
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def lstm_no_output(x, h, c, W, U, b):
+    """LSTM without an output gate, o = 1, without peepholes; with them it is nog.
+
+    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + b.i)
+    f = sigmoid(W.f @ x + U.f @ h + b.f)
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    c = f * c + i * g
+    h = tanh(c)
+    return h, c
+
+
+@cell
+def mlstm(x, h, c, W, U, V, b):
+    """Multiplicative LSTM: the gates see m, a product of frame and state, in place of the state.
+
+    Memory and output are those of lstm.
+
+    Reference: B. Krause, L. Lu, I. Murray, S. Renals (2016). Multiplicative LSTM for sequence modelling.
+    arXiv:1609.07959.
+    """
+    m = (W.m @ x) * (U.m @ h)
+    i = sigmoid(W.i @ x + V.i @ m + b.i)
+    f = sigmoid(W.f @ x + V.f @ m + b.f)
+    g = tanh(W.g @ x + V.g @ m + b.g)
+    o = sigmoid(W.o @ x + V.o @ m + b.o)
+    c = f * c + i * g
+    h = o * tanh(c)
+    return h, c
+
+
+@cell
+def slstm(x, h, c, n, m, W, U, b):
+    """sLSTM: exponential input gate, normaliser n, and m to keep the exponentials in range; one head, f sigmoid.
+
+    Reference: M. Beck et al. (2024). xLSTM: extended long short-term memory. NeurIPS 2024, arXiv:2405.04517.
+    """
+    i = W.i @ x + U.i @ h + b.i
+    f = m - softplus(-(W.f @ x + U.f @ h + b.f))
+    g = tanh(W.g @ x + U.g @ h + b.g)
+    o = sigmoid(W.o @ x + U.o @ h + b.o)
+    m = maximum(f, i)
+    c = exp(f - m) * c + exp(i - m) * g
+    n = exp(f - m) * n + exp(i - m)
+    h = o * c / n
+    return h, c, n, m
+
+
+@cell
+def ran(x, h, c, W, U, b):
+    """Recurrent additive network: the new content is linear in the frame.
+
+    Reference: K. Lee, O. Levy, L. Zettlemoyer (2017). Recurrent additive networks. arXiv:1705.07393.
+    """
+    i = sigmoid(W.i @ x + U.i @ h + b.i)
+    f = sigmoid(W.f @ x + U.f @ h + b.f)
+    c = f * c + i * (W.g @ x)
+    h = tanh(c)
+    return h, c
+
+
+@cell
+def qrnn(x, h, c, W, b):
+    """Quasi-recurrent network, fo-pooling, filters one frame wide; h is output only.
+
+    Reference: J. Bradbury, S. Merity, C. Xiong, R. Socher (2017). Quasi-recurrent neural networks. ICLR 2017,
+    arXiv:1611.01576.
+    """
+    g = tanh(W.g @ x + b.g)
+    f = sigmoid(W.f @ x + b.f)
+    o = sigmoid(W.o @ x + b.o)
+    c = f * c + (1 - f) * g
+    h = o * c
+    return h, c
+
+
+@cell
+def sru(x, h, c, W, v, b):
+    """Simple recurrent unit; the skip connection goes through W.s, as where D and H differ; h is output only.
+
+    Reference: T. Lei, Y. Zhang, S. I. Wang, H. Dai, Y. Artzi (2018). Simple recurrent units for highly parallelizable
+    recurrence. EMNLP 2018, arXiv:1709.02755.
+    """
+    f = sigmoid(W.f @ x + v.f * c + b.f)
+    r = sigmoid(W.r @ x + v.r * c + b.r)
+    c = f * c + (1 - f) * (W.g @ x)
+    h = r * c + (1 - r) * (W.s @ x)
+    return h, c
+
+
+@cell
+def minlstm(x, h, W, b):
+    """Minimal LSTM: gates of the frame alone, normalised to sum to one.
+
+    Reference: L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadeghi (2024). Were RNNs all we needed?
+    arXiv:2410.01201.
+    """
+    i = sigmoid(W.i @ x + b.i)
+    f = sigmoid(W.f @ x + b.f)
+    return (f * h + i * (W.g @ x + b.g)) / (f + i)

@@ -1,0 +1,254 @@
+"""From what tracing wrote down to a legal graph: which arguments are states, which are parameters, of which shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cello.cells.graph import Graph, Node, Shape, check, reached
+from cello.cells.trace import Argument, Record, Symbol, Tracer
+from cello.errors import CellError
+
+PLAIN = {
+    ("H", "D"): "a matrix for the frame, (H, D)",
+    ("H", "H"): "a matrix for the hidden vector, (H, H)",
+    ("H",): "a vector, (H,)",
+    (): "a single number",
+}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One finished call of a cell's function: its arguments, what it returned, its variables at the end."""
+
+    tracer: Tracer
+    arguments: tuple[str, ...]
+    scalars: frozenset[str]
+    returned: tuple[Any, ...]
+    variables: dict[str, object]
+
+
+def resolve(traced: Traced) -> Graph:
+    """The cell's graph.
+
+    Raises:
+        CellError: the equations are outside the language; the cell, the line and what to write instead.
+    """
+    states = _states(traced)
+    _check_variables(traced, states)
+    outputs = tuple(_returned(traced, states, k).index for k in range(len(states)))
+    shapes = _Shapes(traced, states)
+    nodes = shapes.nodes()
+    for state, output in zip(states, outputs, strict=True):
+        _check_output(traced, state, nodes[output], shapes.moving[output])
+    _check_used(traced, states, nodes, outputs)
+    graph = _compact(nodes, states, outputs)
+    check(graph)
+    return graph
+
+
+def _states(traced: Traced) -> tuple[str, ...]:
+    names, count = traced.arguments[1:], len(traced.returned)
+    if count == 0:
+        raise traced.tracer.error("nothing is returned", "End the function with the new states, such as return h")
+    if count > len(names):
+        raise traced.tracer.error(
+            f"{count} values are returned, but only {len(names)} arguments stand after {traced.arguments[0]}",
+            "Return one value for each state; the states are the arguments after the frame, in the same order",
+        )
+    return names[:count]
+
+
+def _returned(traced: Traced, states: tuple[str, ...], position: int) -> Symbol:
+    value, state = traced.returned[position], states[position]
+    if not isinstance(value, Symbol):
+        raise traced.tracer.error(
+            f"the new {state} is {value!r}, a {type(value).__name__}",
+            f"Return a value of the equations as the new {state}",
+        )
+    record = traced.tracer.records[value.index]
+    if record.op not in ("argument", "input") and record.name in states and record.name != state:
+        raise traced.tracer.error(
+            f"{record.name} is returned where the new {state} is expected",
+            f"Return the states in the order of the arguments: return {', '.join(states)}",
+            record.line,
+        )
+    return value
+
+
+def _check_variables(traced: Traced, states: tuple[str, ...]) -> None:
+    for name in traced.arguments[1 + len(states) :]:
+        value = traced.variables.get(name)
+        if isinstance(value, Symbol) and not isinstance(value, Argument):
+            line = traced.tracer.records[value.index].line
+            raise traced.tracer.error(
+                f"{name} is given a new value but not returned, so {name} counts as a parameter",
+                f"Return {', '.join([*states, name])} if {name} is a state, or use another name for the value",
+                line,
+            )
+
+
+def _check_output(traced: Traced, state: str, node: Node, moves: bool) -> None:
+    if node.shape != ("H",) or not moves:
+        kinds = {("D",): "the frame, (D,)", (): "a single number"}
+        raise traced.tracer.error(
+            f"the new {state} is {kinds.get(node.shape, 'the same at every step')}, but a state is (H,) and changes",
+            "Return a value that comes from W @ x or from a state",
+            node.line,
+        )
+
+
+def _check_used(traced: Traced, states: tuple[str, ...], nodes: list[Node], outputs: tuple[int, ...]) -> None:
+    live = reached(tuple(nodes), outputs)
+    used = {nodes[position].name for position in live if nodes[position].op in ("input", "state", "parameter")}
+    for node in nodes:
+        if node.op == "parameter" and node.name not in used and "." in str(node.name):
+            raise traced.tracer.error(
+                f"{node.name} does not reach a returned value", "Use what is computed from it, or remove it", node.line
+            )
+    groups = {str(name).split(".")[0] for name in used}
+    for name in traced.arguments:
+        if name not in groups and name != states[0]:
+            kind = "the frame" if name == traced.arguments[0] else "a state" if name in states else "a parameter"
+            raise traced.tracer.error(
+                f"{name}, {kind}, does not reach a returned value",
+                f"Use {name} in the equations, or remove it from the arguments",
+                traced.tracer.code.co_firstlineno,
+            )
+    if not used & set(states):
+        raise traced.tracer.error(
+            f"no returned value depends on {states[0]}, so the cell has no memory",
+            f"Use {states[0]} in the equations, such as U @ {states[0]}",
+            traced.tracer.code.co_firstlineno,
+        )
+
+
+class _Shapes:
+    """Infers what each record is and its shape; a parameter's shape is what its first use needs."""
+
+    def __init__(self, traced: Traced, states: tuple[str, ...]) -> None:
+        self.tracer = traced.tracer
+        self.states = states
+        self.scalars = traced.scalars
+        self.kinds = [self._kind(record) for record in self.tracer.records]
+        self.shapes: list[Shape | None] = [None] * len(self.kinds)
+        self.moving: list[bool] = []
+        self.first_use: dict[int, int] = {}
+
+    def nodes(self) -> list[Node]:
+        for position, record in enumerate(self.tracer.records):
+            self.moving.append(
+                self.kinds[position] in ("input", "state") or any(self.moving[arg] for arg in record.args)
+            )
+            self.shapes[position] = self._shape(record, self.kinds[position])
+        return [
+            Node(kind, record.args, shape if shape is not None else ("H",), record.name, record.value, record.line)
+            for kind, record, shape in zip(self.kinds, self.tracer.records, self.shapes, strict=True)
+        ]
+
+    def _kind(self, record: Record) -> str:
+        if record.op == "argument":
+            return "state" if record.name in self.states else "parameter"
+        if record.op == "parameter":
+            group, member = str(record.name).split(".")
+            if group in self.states:
+                raise self.tracer.error(
+                    f"{group}.{member} is asked for, but {group} is a state, because {len(self.states)} values are "
+                    f"returned and the states are the first {len(self.states)} arguments after the frame",
+                    "Return one value for each state, and put the states before the parameters",
+                    record.line,
+                )
+        return record.op
+
+    def _shape(self, record: Record, kind: str) -> Shape | None:
+        if kind == "parameter":
+            return () if str(record.name).split(".")[0] in self.scalars else None
+        if kind in ("input", "state", "constant"):
+            return {"input": ("D",), "state": ("H",), "constant": ()}[kind]
+        return self._product(record) if kind == "product" else self._pointwise(record)
+
+    def _say(self, position: int) -> str:
+        return self.tracer.say(position)
+
+    def _product(self, record: Record) -> Shape:
+        left, right = record.args
+        a, b = self._say(left), self._say(right)
+        if self.kinds[left] != "parameter":
+            if self.kinds[right] == "parameter":
+                raise self.tracer.error(
+                    f"{a} @ {b}: the vector stands on the left of the matrix", f"Write {b} @ {a}", record.line
+                )
+            raise self.tracer.error(
+                f"{a} @ {b}: a product of two values that are no parameters",
+                f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
+                record.line,
+            )
+        if not self.moving[right]:
+            raise self.tracer.error(
+                f"{a} @ {b}: neither depends on the frame or on a state",
+                "Multiply a parameter with a vector that changes from step to step",
+                record.line,
+            )
+        if self.shapes[right] == ():
+            raise self.tracer.error(f"{a} @ {b}: {b} is a single number", f"Write {a} * {b}", record.line)
+        self._use(left, ("H", *(self.shapes[right] or ("H",))), record.line)
+        return ("H",)
+
+    def _pointwise(self, record: Record) -> Shape:
+        shapes = []
+        for arg in record.args:
+            if self.kinds[arg] == "parameter" and self.shapes[arg] != ():
+                self._use(arg, ("H",), record.line)
+            if self.shapes[arg] == ("D",):
+                frame = self._say(arg)
+                raise self.tracer.error(
+                    f"{record.op} is taken of the frame {frame}, which is (D,), where values are (H,)",
+                    f"Bring it to the hidden width by a parameter first: W @ {frame}",
+                    record.line,
+                )
+            shapes.append(self.shapes[arg] or ())
+        return max(shapes, key=len)
+
+    def _use(self, position: int, shape: Shape, line: int) -> None:
+        """Give a parameter the shape this use needs, or say that an earlier use needed another."""
+        known = self.shapes[position]
+        if known is None:
+            self.shapes[position] = shape
+            self.first_use[position] = line
+        elif known != shape:
+            name = self._say(position)
+            first = self.first_use.get(position)
+            before = "it is declared as" if first is None else f"line {first} uses it as"
+            raise self.tracer.error(
+                f"parameter {name} is used here as {PLAIN[shape]}, but {before} {PLAIN[known]}",
+                f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
+                line,
+            )
+
+
+def _compact(nodes: list[Node], states: tuple[str, ...], outputs: tuple[int, ...]) -> Graph:
+    """Leave out what no returned value needs and number the rest anew."""
+    live = sorted(reached(tuple(nodes), outputs))
+    place = {old: new for new, old in enumerate(live)}
+    kept = tuple(replace(nodes[old], args=tuple(place[a] for a in nodes[old].args)) for old in live)
+    return Graph(kept, states, tuple(place[output] for output in outputs))
+
+
+def fault_in_function(tracer: Tracer, error: Exception, known: dict[str, Any]) -> CellError:
+    """What to tell about an exception that the cell's function itself raised while it was traced."""
+    line, step = tracer.code.co_firstlineno, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == tracer.code.co_filename:
+            line = step.tb_lineno
+        step = step.tb_next
+    if isinstance(error, UnboundLocalError):
+        return tracer.error(f"a value is used before it exists ({error})", "Compute it on an earlier line", line)
+    if isinstance(error, NameError):
+        listed = f"Functions of the language: {', '.join(known)}"
+        own = f"Import it: from cello import {error.name}" if error.name in known else listed
+        return tracer.error(f"unknown name {error.name!r}", own, line)
+    return tracer.error(
+        f"the function raised {type(error).__name__}: {error}",
+        f"A cell uses + - * / @, numbers and the functions {', '.join(known)}",
+        line,
+    )

@@ -1,0 +1,346 @@
+"""The command line: parse → one library call → print. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg, subcommand
+
+import cello
+from cello.audio.augment import AugmentConfig
+from cello.errors import CelloError
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig, settled
+from cello.training.config import OptimiserConfig
+
+Format = Literal["md", "html", "csv", "latex", "json", "notebook"]
+Target = Literal["equations", "latex", "graph"]
+
+CORPUS_HELP = (
+    "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
+    "where PATH holds one folder of clips a label"
+)
+
+
+class Command(Protocol):
+    """What every command is: its arguments, and what it does with them."""
+
+    def run(self, console: Console) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """Where the clips come from and how they are read."""
+
+    corpus: Annotated[str, arg(help=CORPUS_HELP)] = "spoken"
+    speaker_pattern: Annotated[
+        str | None,
+        arg(help="regular expression whose group is the speaker in a clip's path, for speaker-disjoint splits"),
+    ] = None
+    allow_bad: Annotated[float, arg(help="share of unusable clips that is tolerated (they are always named)")] = 0.01
+    cache: Annotated[Path | None, arg(help="where decoded clips and features are kept; a user folder by default")] = (
+        None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Sound):
+    """Run a study and write its report; the same command again resumes it."""
+
+    name: Annotated[Positional[str], arg(help="windows, gates, or a study of your own: FILE.toml", metavar="STUDY")]
+    protocol: Annotated[
+        str | None,
+        arg(help="settings of a built-in study: fair (default), published (the study Cello grew from), quick"),
+    ] = None
+    seeds: Annotated[int | None, arg(help="how many seeds, 0 … N−1; the study's own by default")] = None
+    epochs: Annotated[int | None, arg(help="epochs of every run; the study's own by default")] = None
+    workers: Annotated[
+        int | None, arg(help="runs at a time, one process and one thread each; all cores by default")
+    ] = None
+    out: Annotated[Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL by default")] = None
+
+    def run(self, console: Console) -> None:
+        from cello.report.write import write_report
+        from cello.study.plan import load_study, override
+        from cello.study.runner import run_study
+        from cello.study.store import CorpusSource
+
+        study = override(
+            load_study(self.name, self.protocol),
+            seeds=None if self.seeds is None else range(self.seeds),
+            settings=None if self.epochs is None else {"optimiser.epochs": self.epochs},
+        )
+        out = self.out or Path("results") / corpus_slug(self.corpus) / f"{study.name}-{study.protocol}"
+        open_sound(self, console)  # so that fetching and decoding show a bar; the workers then find it in the cache
+        options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad}
+        source = CorpusSource(spec=self.corpus, options=options)
+        store = run_study(study, source, out, workers=self.workers, cache=self.cache)
+        console.print(f"[bold]{len(store.results())}[/] runs in {out}")
+        for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
+            console.print(f"  {path}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Sound):
+    """Train one model with one seed and print how it did."""
+
+    out: Annotated[Path | None, arg(help="folder of the run; runs/ID by default")] = None
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+
+    def run(self, console: Console) -> None:
+        from rich.progress import Progress
+
+        from cello.training.config import CorpusRef, RunConfig
+        from cello.training.result import Epoch
+        from cello.training.run import train
+
+        corpus = open_sound(self, console)
+        config = RunConfig(
+            corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
+            features=self.features,
+            augment=self.augment,
+            model=settled(self.model),
+            optimiser=self.optimiser,
+            seed=self.seed,
+        )
+        out = self.out or Path("runs") / config.id
+        with Progress(console=console) as progress:
+            task = progress.add_task(self.model.cell, total=self.optimiser.epochs)
+
+            def show(epoch: Epoch) -> None:
+                accuracy = f"validation {100 * epoch.validation_accuracy:.2f} %"
+                progress.update(task, completed=epoch.epoch, description=f"{self.model.cell}  {accuracy}")
+
+            result = train(config, corpus, out, cache=self.cache, on_epoch=show)
+        table = Table("split", "clips", "loss", "accuracy", "word mean", title=f"{self.model.cell}, seed {self.seed}")
+        for split, m in (("train", result.train), ("validation", result.validation), ("test", result.test)):
+            table.add_row(
+                split, str(m.clips), f"{m.loss:.4f}", f"{100 * m.accuracy:.2f} %", f"{100 * m.word_mean:.2f} %"
+            )
+        console.print(table)
+        console.print(f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write the report of a study again, as far as its runs have come."""
+
+    folder: Annotated[Positional[Path], arg(help="a study's output folder", metavar="DIR")]
+    format: Annotated[UseAppendAction[tuple[Format, ...]], arg(help="repeat for several; all by default")] = ()
+    out: Annotated[Path | None, arg(help="where to write; DIR/report by default")] = None
+
+    def run(self, console: Console) -> None:
+        from cello.report.write import FORMATS, write_report
+
+        for path in write_report(self.folder, formats=self.format or FORMATS, out=self.out):
+            console.print(str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusList:
+    """List the corpora Cello knows."""
+
+    def run(self, console: Console) -> None:
+        from cello.audio.open import KNOWN_CORPORA
+
+        table = Table("corpus", "what it is")
+        for name, what in KNOWN_CORPORA.items():
+            table.add_row(name, escape(what))
+        console.print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFetch(Sound):
+    """Download or render a corpus, decode it, and keep it ready in the cache; resumes a broken download."""
+
+    corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
+
+    def run(self, console: Console) -> None:
+        corpus = open_sound(self, console)
+        console.print(f"{corpus.manifest.corpus}: {len(corpus.manifest.clips):,} clips, {corpus.manifest.source}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusInspect(Sound):
+    """Say what a corpus holds: clips a label and split, speakers, lengths, unusable clips with their reasons."""
+
+    corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
+
+    def run(self, console: Console) -> None:
+        from cello.audio.corpus import SPLITS
+
+        manifest = open_sound(self, console).manifest
+        table = Table(
+            "label", *SPLITS, title=f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}"
+        )
+        for label in (*manifest.labels, None):
+            clips = [c for c in manifest.clips if label in (None, c.label)]
+            table.add_row(label or "all", *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
+        table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
+        console.print(table)
+        seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips)
+        console.print(f"{seconds[0]:.2f} to {seconds[-1]:.2f} s a clip, median {seconds[len(seconds) // 2]:.2f} s")
+        console.print(f"{len(manifest.bad)} unusable clips" + (":" if manifest.bad else ""))
+        for bad in manifest.bad:
+            console.print(f"  {bad.name}: {bad.reason}", markup=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellList:
+    """List the zoo: every cell, its states, its parameters at D = 39 and H = 64, its paper."""
+
+    def run(self, console: Console) -> None:
+        from cello.cells.load import zoo
+
+        table = Table("cell", "states", "parameters", "paper", title="parameters at D = 39, H = 64")
+        for name, cell in zoo().items():
+            table.add_row(name, " ".join(cell.states), f"{cell.parameter_count(39, 64):,}", cell.reference)
+        console.print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellShow:
+    """Print a cell's equations, LaTeX or graph."""
+
+    name: Annotated[Positional[str], arg(help="a cell of the zoo, or FILE.py:NAME", metavar="CELL")]
+    target: Target = "equations"
+
+    def run(self, console: Console) -> None:
+        from cello.cells.load import load_cell
+        from cello.compiler.render import render
+
+        console.print(render(load_cell(self.name), self.target), markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Look at corpora: list, fetch, inspect."""
+
+    action: OmitArgPrefixes[
+        Annotated[CorpusList, subcommand("list", prefix_name=False)]
+        | Annotated[CorpusFetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[CorpusInspect, subcommand("inspect", prefix_name=False)]
+    ]
+
+    def run(self, console: Console) -> None:
+        self.action.run(console)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Look at cells: list, show."""
+
+    action: OmitArgPrefixes[
+        Annotated[CellList, subcommand("list", prefix_name=False)]
+        | Annotated[CellShow, subcommand("show", prefix_name=False)]
+    ]
+
+    def run(self, console: Console) -> None:
+        self.action.run(console)
+
+
+def described(command: type, name: str, *examples: str) -> object:
+    """A subcommand whose help ends with examples."""
+    text = f"{(command.__doc__ or '').strip()}\n\nFor example:\n" + "\n".join(f"  cello {e}" for e in examples)
+    return subcommand(name, description=text)
+
+
+Commands = (
+    Annotated[
+        Study,
+        described(
+            Study,
+            "study",
+            "study gates",
+            "study windows --corpus folder:clips --seeds 5",
+            "study mine.toml --out results/mine",
+        ),
+    ]
+    | Annotated[
+        Train,
+        described(
+            Train,
+            "train",
+            "train --model.cell lstm",
+            "train --corpus folder:clips --model.cell mine.py:my_cell --optimiser.epochs 10",
+        ),
+    ]
+    | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
+    | Annotated[
+        Corpus,
+        described(Corpus, "corpus", "corpus list", "corpus inspect folder:clips", "corpus fetch speech-commands:v0.02"),
+    ]
+    | Annotated[
+        Cell, described(Cell, "cell", "cell list", "cell show lstm --target latex", "cell show mine.py:my_cell")
+    ]
+)
+
+
+def corpus_slug(spec: str) -> str:
+    """A folder name for a corpus: its last path part, or the spec with its colon replaced."""
+    kind, colon, rest = spec.partition(":")
+    place = rest if colon else spec
+    return Path(place).expanduser().resolve().name if "/" in place or kind == "folder" else spec.replace(":", "-")
+
+
+def open_sound(sound: Sound, console: Console) -> cello.audio.corpus.Corpus:
+    """The corpus, with a progress bar while it is fetched, rendered or decoded."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cello.audio.open import open_corpus
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, int] = {}
+
+        def show(label: str, done: int, total: int) -> None:
+            task = (
+                tasks.setdefault(label, progress.add_task(label, total=total)) if label not in tasks else tasks[label]
+            )
+            progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
+
+        return open_corpus(
+            sound.corpus,
+            cache=sound.cache,
+            speaker_pattern=sound.speaker_pattern,
+            allow_bad=sound.allow_bad,
+            progress=show,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 on an error a user can fix, 2 on wrong usage, 130 on Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    console, problems = Console(), Console(stderr=True)
+    if arguments == ["--version"]:
+        console.print(f"cello {cello.__version__}", highlight=False)
+        return 0
+    try:
+        command: Command = tyro.cli(
+            Commands, args=arguments, prog="cello", description=cello.__doc__.splitlines()[0] if cello.__doc__ else None
+        )
+        command.run(console)
+    except CelloError as error:
+        problems.print("[bold red]error:[/] ", end="")
+        problems.print(str(error), markup=False, highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        problems.print("stopped; the same command again resumes")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Graphs as equations: the one driver for every target that prints formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cello.cells.graph import LEAVES, Graph
+from cello.compiler.schedule import uses
+
+ATOM = 9
+"""The precedence of what never needs parentheses."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one operation is written: ``needs`` is the precedence below which each argument takes parentheses."""
+
+    template: str
+    precedence: int
+    needs: tuple[int, ...]
+
+
+def function(template: str, arguments: int = 1) -> Row:
+    """The row of an operation whose template itself encloses its arguments."""
+    return Row(template, ATOM, (0,) * arguments)
+
+
+@dataclass(frozen=True)
+class Style:
+    """A target: its row for each operation and its way of writing names and numbers.
+
+    ``leaf(kind, name)`` writes an "input", "state" or "parameter"; ``new_state(name)`` and ``value(name)`` write the
+    left sides; ``parentheses`` is a template.
+    """
+
+    rows: Mapping[str, Row]
+    leaf: Callable[[str, str], str]
+    new_state: Callable[[str], str]
+    value: Callable[[str], str]
+    constant: Callable[[float], str]
+    parentheses: str = "({})"
+
+
+def equations(graph: Graph, style: Style) -> list[tuple[str, str]]:
+    """Left and right sides of a step's equations, in order: of named values, of values used twice, of new states."""
+    return _Writer(graph, style).equations()
+
+
+def value_names(graph: Graph) -> dict[int, str]:
+    """A name of its own for each value that gets an equation and is no new state: the function's where it has one."""
+    count = uses(graph)
+    taken = {str(node.name) for node in graph.nodes if node.op in LEAVES} | {*graph.states}
+    names: dict[int, str] = {}
+    for k, node in enumerate(graph.nodes):
+        if node.op in LEAVES or k in graph.outputs or (node.name is None and count[k] < 2):
+            continue
+        wanted = node.name or "s"
+        tries = [wanted, *(f"{wanted}_{n}" for n in range(2, len(graph.nodes) + 2))]
+        names[k] = next(name for name in tries if name not in taken)
+        taken.add(names[k])
+    return names
+
+
+class _Writer:
+    def __init__(self, graph: Graph, style: Style) -> None:
+        self.graph, self.style = graph, style
+        self.known = {k: style.value(name) for k, name in value_names(graph).items()}
+        for state, output in zip(graph.states, graph.outputs, strict=True):
+            if graph.nodes[output].op not in LEAVES:
+                self.known.setdefault(output, style.new_state(state))
+
+    def equations(self) -> list[tuple[str, str]]:
+        lines = [(self.known[k], self._formula(k)[0]) for k in sorted(self.known)]
+        for state, output in zip(self.graph.states, self.graph.outputs, strict=True):
+            left = self.style.new_state(state)
+            if self.known.get(output) != left:
+                lines.append((left, self._text(output, 0)))
+        return lines
+
+    def _text(self, k: int, needs: int) -> str:
+        if k in self.known:
+            return self.known[k]
+        text, precedence = self._formula(k)
+        return text if precedence >= needs else self.style.parentheses.format(text)
+
+    def _formula(self, k: int) -> tuple[str, int]:
+        node = self.graph.nodes[k]
+        if node.op == "constant":
+            value = float(node.value or 0.0)
+            return self.style.constant(value), ATOM if value >= 0 else 0
+        if node.op in LEAVES:
+            return self.style.leaf(node.op, str(node.name)), ATOM
+        row = self.style.rows[node.op]
+        parts = [self._text(arg, needs) for arg, needs in zip(node.args, row.needs, strict=True)]
+        return row.template.format(*parts), row.precedence

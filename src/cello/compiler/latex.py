@@ -1,0 +1,81 @@
+"""A cell as a LaTeX block."""
+
+from __future__ import annotations
+
+from cello.cells.definition import Cell
+from cello.compiler.expression import Row, Style, equations, function
+
+ROWS: dict[str, Row] = {
+    "add": Row("{} + {}", 1, (1, 1)),
+    "sub": Row("{} - {}", 1, (1, 2)),
+    "product": Row("{} {}", 2, (9, 9)),
+    "mul": Row(r"{} \odot {}", 3, (3, 4)),
+    "div": function(r"\frac{{{}}}{{{}}}", 2),
+    "neg": Row("-{}", 1, (4,)),
+    "sigmoid": function(r"\sigma({})"),
+    "tanh": function(r"\tanh({})"),
+    "relu": function(r"\operatorname{{ReLU}}({})"),
+    "softplus": function(r"\operatorname{{softplus}}({})"),
+    "exp": function(r"\exp({})"),
+    "log": function(r"\log({})"),
+    "sqrt": function(r"\sqrt{{{}}}"),
+    "abs": function(r"\lvert {} \rvert"),
+    "minimum": function(r"\min({}, {})", 2),
+    "maximum": function(r"\max({}, {})", 2),
+    "where": Row(r"\begin{{cases}} {2} & {0} > {1} \\ {3} & \text{{otherwise}} \end{{cases}}", 0, (0, 0, 0, 0)),
+}
+
+GREEK = """alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi
+omega"""
+
+
+def symbol(name: str, *below: str) -> str:
+    """A name as mathematics: Greek letters and single letters in italics, words upright, the rest as subscripts.
+
+    >>> symbol("zeta"), symbol("gate", "t"), symbol("R", "if")
+    ('\\\\zeta', '\\\\mathrm{gate}_{t}', 'R_{\\\\mathrm{if}}')
+    """
+    head, *more = name.rstrip("_").split("_") if name.strip("_") else [name]
+    parts = ",".join(_letters(part) for part in (*more, *below) if part)
+    return _letters(head) + (f"_{{{parts}}}" if parts else "")
+
+
+def _letters(word: str) -> str:
+    if word.rstrip("0123456789") in GREEK.split():
+        return "\\" + word.rstrip("0123456789")
+    return word if len(word) == 1 or not word.isalpha() else rf"\mathrm{{{word}}}"
+
+
+def _leaf(kind: str, name: str) -> str:
+    if kind == "parameter":
+        group, _, member = name.partition(".")
+        return symbol(group, *member.split("_"))
+    return symbol(name, "t" if kind == "input" else "t-1")
+
+
+def _constant(value: float) -> str:
+    mantissa, _, exponent = f"{value:.12g}".partition("e")
+    return mantissa if not exponent else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
+
+
+STYLE = Style(
+    rows=ROWS,
+    leaf=_leaf,
+    new_state=lambda name: symbol(name, "t"),
+    value=lambda name: symbol(name, "t"),
+    constant=_constant,
+    parentheses="({})",
+)
+
+
+def latex(cell: Cell) -> str:
+    r"""An ``aligned`` block with one line an equation, for use in any display environment.
+
+    >>> from cello.cells.load import load_cell
+    >>> print(latex(load_cell("rnn")))
+    \begin{aligned}
+    h_{t} &= \tanh(W x_{t} + U h_{t-1} + b)
+    \end{aligned}
+    """
+    lines = " \\\\\n".join(f"{left} &= {right}" for left, right in equations(cell.graph, STYLE))
+    return f"\\begin{{aligned}}\n{lines}\n\\end{{aligned}}"

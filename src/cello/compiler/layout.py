@@ -1,0 +1,69 @@
+"""How the frames of a batch are laid out for a loop over time: step after step, clips that go on before those that end.
+
+Clips are sorted by length, so that the clips still running at a step are the first rows; nothing is computed for
+padding, and what padding holds reaches no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of every step, ``sizes``, of which ΣT are laid out one after another.
+
+    ``index`` (ΣT,) is each row's place among the B·T frames of the batch; ``order`` (B,) the clips by falling length.
+    Both are None where all clips have T frames: then the rows are simply the batch, step by step.
+    """
+
+    batch: int
+    steps: int
+    reverse: bool
+    sizes: tuple[int, ...]
+    index: Tensor | None = None
+    order: Tensor | None = None
+
+    def frames(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (ΣT, D)."""
+        rows = self.batch * self.steps
+        if self.index is None:
+            return (x.flip(1) if self.reverse else x).transpose(0, 1).reshape(rows, x.shape[2])
+        return x.reshape(rows, x.shape[2]).index_select(0, self.index)
+
+    def outputs(self, by_step: Sequence[Tensor]) -> Tensor:
+        """Every step's rows (n, H) → (B, T, H), aligned with the frames they come from, zero after a clip's end."""
+        if self.index is None:
+            stacked = torch.stack(list(by_step), dim=1)
+            return stacked.flip(1) if self.reverse else stacked
+        rows = torch.cat(list(by_step))
+        padded = rows.new_zeros(self.batch * self.steps, rows.shape[1]).index_copy(0, self.index, rows)
+        return padded.view(self.batch, self.steps, rows.shape[1])
+
+    def sorted(self, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The first states in the order of the rows."""
+        return state if self.order is None else tuple(part.index_select(0, self.order) for part in state)
+
+    def unsorted(self, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The last states in the order of the batch."""
+        if self.order is None:
+            return state
+        back = torch.argsort(self.order)
+        return tuple(part.index_select(0, back) for part in state)
+
+
+def layout(x: Tensor, lengths: Tensor | None, *, reverse: bool) -> Layout:
+    """The layout of frames (B, T, D); ``reverse`` takes each clip from its own last frame to its first."""
+    batch, steps, _ = x.shape
+    if lengths is None or batch == 0 or int(lengths.min()) == steps:
+        return Layout(batch, steps, reverse, (batch,) * steps)
+    order = torch.argsort(lengths, descending=True, stable=True).to(x.device)
+    ends = lengths.to(x.device)[order]
+    step = torch.arange(int(ends[0]), device=x.device).unsqueeze(1)
+    running = step < ends
+    index = (order * steps + (ends - 1 - step if reverse else step))[running]
+    return Layout(batch, steps, reverse, tuple(running.sum(1).tolist()), index, order)

@@ -1,0 +1,173 @@
+"""Plain evaluation: a cell's equations on tensors, operation by operation; autograd differentiates it.
+
+This is the meaning every compiled form is compared with. It is quick all the same: products of the frame are one matrix
+product for all steps, products of the same vector in a step are one.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cello.cells.definition import Cell
+from cello.compiler.program import Instruction, Program, program
+
+
+def _minimum(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.minimum(a, b)
+    return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
+
+
+def _maximum(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.maximum(a, b)
+    return a.clamp(min=b) if isinstance(a, Tensor) else b.clamp(min=a)
+
+
+def _where(a: Any, b: Any, u: Any, v: Any) -> Tensor:
+    if not isinstance(u, Tensor) and not isinstance(v, Tensor):
+        u = (a if isinstance(a, Tensor) else b).new_tensor(u)
+    return torch.where(a > b, u, v)
+
+
+def _softplus(v: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(v, threshold=40.0)
+
+
+TORCH: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": torch.neg,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "softplus": _softplus,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "minimum": _minimum,
+    "maximum": _maximum,
+    "where": _where,
+    "product": lambda matrix, v: v @ matrix.t(),
+    "linear": lambda *a: torch.addmm(*a) if len(a) == 3 else torch.mm(*a),
+    "blend": torch.lerp,
+}
+"""Every operation of the language, then those of programs: ``linear(start, v, P)`` is start + v P."""
+
+
+def evaluate(
+    cell: Cell, frames: Tensor, sizes: Sequence[int], weights: Mapping[str, Tensor], state: tuple[Tensor, ...]
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """Every step's first state and all rows' last states; of the frames (ΣT, D), step t takes the next ``sizes[t]``.
+
+    Sizes never grow: a row that a step does not take has ended, and its state stays as it is.
+    """
+    plan = program(cell)
+    slots, per_frame = _before_the_loop(plan, frames, sizes, weights)
+    graph = plan.schedule.graph
+    places = {str(node.name): k for k, node in enumerate(graph.nodes) if node.op == "state"}
+    reads = [(n, places[name]) for n, name in enumerate(graph.states) if name in places]
+    steps = [_bound(instruction, hidden_size(cell, weights)) for instruction in plan.instructions]
+    outputs: list[Tensor] = []
+    ended: list[tuple[Tensor, ...]] = []
+    for t, size in enumerate(sizes):
+        if size < len(state[0]):
+            ended.append(tuple(part[size:] for part in state))
+            state = tuple(part[:size] for part in state)
+        for slot, values in per_frame:
+            slots[slot] = values[t]
+        for number, slot in reads:
+            slots[slot] = state[number]
+        for function, args, out, more in steps:
+            value = function(*[slots[a] for a in args])
+            if more:
+                for place, part in zip(more, value, strict=True):
+                    slots[place] = part
+            else:
+                slots[out] = value
+        state = tuple(slots[k] for k in graph.outputs)
+        outputs.append(state[0])
+    if ended:
+        state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
+    return outputs, state
+
+
+def _before_the_loop(
+    plan: Program, frames: Tensor, sizes: Sequence[int], weights: Mapping[str, Tensor]
+) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
+    """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
+    nodes = plan.schedule.graph.nodes
+    slots: list[Any] = [None] * plan.slots
+    for k, node in enumerate(nodes):
+        if node.op == "parameter":
+            slots[k] = weights[str(node.name)]
+        elif node.op == "constant":
+            slots[k] = node.value
+    for k in plan.schedule.static:
+        slots[k] = TORCH[nodes[k].op](*[slots[a] for a in nodes[k].args])
+    for pack in plan.weights:
+        slots[pack.slot] = _side_by_side(slots, pack.nodes).t()
+    for pack in plan.static_packs:
+        slots[pack.slot] = _side_by_side(slots, pack.nodes)
+    per_frame = [(slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, frames)]
+    return slots, per_frame
+
+
+def _hoist(plan: Program, slots: list[Any], frames: Tensor) -> list[tuple[int, Tensor]]:
+    """What a step reads of the values that know the frame but no state, (ΣT, ·) each."""
+    nodes, uses = plan.schedule.graph.nodes, plan.schedule.uses
+    packs: dict[int, Tensor] = {}
+    if plan.columns:
+        matrix = _side_by_side(slots, tuple(column.matrix for column in plan.columns))
+        width = len(matrix) // len(plan.columns)
+        values = _affine(frames, matrix, [[slots[b] for b in column.biases] for column in plan.columns])
+        single = plan.columns[sum(len(pack.nodes) for pack in plan.column_packs) :]
+        sizes = [width * len(pack.nodes) for pack in plan.column_packs] + [width] * len(single)
+        parts = torch.split_with_sizes(values, sizes, 1)
+        for pack, part in zip(plan.column_packs, parts, strict=False):
+            packs[pack.slot] = part
+            if any(uses[k] > 1 for k in pack.nodes):
+                for k, own in zip(pack.nodes, torch.split_with_sizes(part, [width] * len(pack.nodes), 1), strict=True):
+                    slots[k] = own
+        for column, part in zip(single, parts[len(plan.column_packs) :], strict=True):
+            slots[column.node] = part
+    for k in plan.hoisted:
+        if slots[k] is None:
+            slots[k] = TORCH[nodes[k].op](*[slots[a] for a in nodes[k].args])
+    for pack in plan.frame_packs:
+        packs[pack.slot] = torch.cat([slots[k] for k in pack.nodes], dim=1)
+    return [*packs.items(), *((k, slots[k]) for k in plan.per_frame)]
+
+
+def _affine(frames: Tensor, matrix: Tensor, biases: list[list[Tensor]]) -> Tensor:
+    """frames · matrixᵀ plus, column by column, the sum of its biases."""
+    if not any(biases):
+        return frames @ matrix.t()
+    none = matrix.new_zeros(len(matrix) // len(biases))
+    sums = [sum(column[1:], start=column[0]) if column else none for column in biases]
+    return torch.addmm(torch.cat(sums), frames, matrix.t())
+
+
+def _side_by_side(slots: list[Any], nodes: tuple[int, ...]) -> Tensor:
+    values = [slots[k] for k in nodes]
+    return values[0] if len(values) == 1 else torch.cat(values)
+
+
+def _bound(instruction: Instruction, hidden: int) -> tuple[Callable[..., Any], tuple[int, ...], int, tuple[int, ...]]:
+    if instruction.op == "split":
+        sizes = [size * hidden for size in instruction.sizes]
+        return lambda pack: torch.split_with_sizes(pack, sizes, 1), instruction.args, -1, instruction.outs
+    return TORCH[instruction.op], instruction.args, instruction.outs[0], ()
+
+
+def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
+    """H, which every matrix has as its first size."""
+    return next(len(weights[str(node.name)]) for node in cell.graph.parameters() if len(node.shape) == 2)

@@ -1,0 +1,23 @@
+"""A cell in every form in which it can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cello.cells.definition import Cell
+from cello.compiler.latex import latex
+from cello.compiler.text import equations_text, graph_text
+from cello.errors import CellError, unknown
+
+TARGETS: dict[str, Callable[[Cell], str]] = {"equations": equations_text, "latex": latex, "graph": graph_text}
+
+
+def render(cell: Cell, target: str) -> str:
+    """The cell as "equations" (text), "latex" (an aligned block) or "graph" (its nodes with shapes).
+
+    Raises:
+        CellError: a target that does not exist.
+    """
+    if target not in TARGETS:
+        raise CellError(unknown("target", target, TARGETS))
+    return TARGETS[target](cell)

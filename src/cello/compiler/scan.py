@@ -1,0 +1,144 @@
+"""The one entry to running a cell: over all frames of a batch of clips, or one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cello.cells.definition import Cell
+from cello.compiler.layout import layout
+from cello.compiler.plain import evaluate, hidden_size
+from cello.errors import BackendError, ModelError, unknown
+
+BACKENDS = ("auto", "plain")
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a scan gives: ``outputs`` (B, T, H) is the first state after every frame, zero after a clip's end;
+    ``state`` is S tensors (B, H), each clip's after its last frame; ``backend`` is the one that computed them.
+    """
+
+    outputs: Tensor
+    state: tuple[Tensor, ...]
+    backend: str
+
+
+def scan(
+    cell: Cell,
+    x: Tensor,
+    weights: Mapping[str, Tensor],
+    *,
+    state: tuple[Tensor, ...] | None = None,
+    lengths: Tensor | None = None,
+    reverse: bool = False,
+    backend: str = "auto",
+) -> ScanResult:
+    """Run a cell over the frames of a batch of clips; differentiable in x, the weights and the first state.
+
+    Args:
+        x: frames (B, T, D), of any floating dtype; the weights and states have the same.
+        weights: one tensor for each name of ``cell.parameters(D, H)``.
+        state: the states before the first frame, S tensors (B, H); zeros if not given.
+        lengths: (B,) frames of each clip, 0 to T; frames beyond are not looked at. All T if not given.
+        reverse: run each clip from its own last frame to its first; ``outputs[b, t]`` then has seen frames t and later.
+        backend: "plain", or "auto" for the best there is.
+
+    Raises:
+        BackendError: a back end that does not exist.
+        ModelError: tensors that do not fit the cell or each other.
+
+    >>> from cello.cells.load import load_cell
+    >>> lstm = load_cell("lstm")
+    >>> weights = {name: torch.zeros(shape) for name, shape in lstm.parameters(input_size=3, hidden=2).items()}
+    >>> scan(lstm, torch.zeros(5, 7, 3), weights).outputs.shape
+    torch.Size([5, 7, 2])
+    """
+    used = _backend(backend)
+    _check_frames(cell, x, 3, "(B, T, D)")
+    hidden = _check_weights(cell, x, weights)
+    state = _first_state(cell, x, hidden, state)
+    if lengths is not None:
+        _check_lengths(x, lengths)
+    plan = layout(x, lengths, reverse=reverse)
+    outputs, last = evaluate(cell, plan.frames(x), plan.sizes, weights, plan.sorted(state))
+    if not outputs:
+        return ScanResult(x.new_zeros(len(x), x.shape[1], hidden), state, used)
+    return ScanResult(plan.outputs(outputs), plan.unsorted(last), used)
+
+
+def step(cell: Cell, x: Tensor, state: tuple[Tensor, ...] | None, weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """One frame (B, D) of each clip: the new states, S tensors (B, H); ``state=None`` begins with zeros.
+
+    Raises:
+        ModelError: tensors that do not fit the cell or each other.
+    """
+    _check_frames(cell, x, 2, "(B, D)")
+    hidden = _check_weights(cell, x, weights)
+    return evaluate(cell, x, (len(x),), weights, _first_state(cell, x, hidden, state))[1]
+
+
+def _backend(name: str) -> str:
+    if name not in BACKENDS:
+        raise BackendError(unknown("back end", name, BACKENDS, 'Write backend="auto" for the best one here.'))
+    return "plain"
+
+
+def _check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
+    if x.dim() != dimensions:
+        raise ModelError(
+            f"cell {cell.name!r} got frames of shape {tuple(x.shape)}; they must be {letters}: "
+            f"batch first, the numbers of a frame last"
+        )
+    if not x.is_floating_point():
+        raise ModelError(f"cell {cell.name!r} got frames of {x.dtype}; convert them with x.float()")
+
+
+def _check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
+    """Hold the weights to the shapes the cell declares; returns H."""
+    names = {str(node.name) for node in cell.graph.parameters()}
+    needed = ", ".join(sorted(names))
+    if missing := sorted(names - weights.keys()):
+        raise ModelError(f"cell {cell.name!r} has no weights for {', '.join(missing)}; it needs {needed}")
+    if extra := sorted(weights.keys() - names):
+        raise ModelError(f"cell {cell.name!r} has no parameters {', '.join(extra)}; it needs {needed}")
+    hidden = hidden_size(cell, weights)
+    for name, shape in cell.parameters(x.shape[-1], hidden).items():
+        if tuple(weights[name].shape) != shape:
+            raise ModelError(
+                f"cell {cell.name!r}: {name} is {tuple(weights[name].shape)}, but for frames of D={x.shape[-1]} "
+                f"numbers and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
+            )
+        if weights[name].dtype != x.dtype:
+            raise ModelError(
+                f"cell {cell.name!r}: {name} is {weights[name].dtype} but the frames are {x.dtype}; convert one of them"
+            )
+    return hidden
+
+
+def _first_state(cell: Cell, x: Tensor, hidden: int, state: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+    shape = (len(x), hidden)
+    if state is None:
+        return tuple(x.new_zeros(shape) for _ in cell.states)
+    if len(state) != len(cell.states) or any(tuple(part.shape) != shape or part.dtype != x.dtype for part in state):
+        raise ModelError(
+            f"cell {cell.name!r} got the state {[(*part.shape, part.dtype) for part in state]}; it needs "
+            f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
+        )
+    return tuple(state)
+
+
+def _check_lengths(x: Tensor, lengths: Tensor) -> None:
+    batch, steps, _ = x.shape
+    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ModelError(
+            f"lengths must be {batch} whole numbers, one for each clip, "
+            f"not {lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+        raise ModelError(
+            f"lengths go from {int(lengths.min())} to {int(lengths.max())}, but the frames allow 0 to T={steps}"
+        )

@@ -1,0 +1,75 @@
+"""A cell as plain text: its equations, or the nodes of its graph."""
+
+from __future__ import annotations
+
+from cello.cells.definition import Cell
+from cello.cells.graph import LEAVES, Shape
+from cello.compiler.expression import Row, Style, equations, function
+
+ROWS: dict[str, Row] = {
+    "add": Row("{} + {}", 1, (1, 1)),
+    "sub": Row("{} - {}", 1, (1, 2)),
+    "product": Row("{} @ {}", 2, (9, 9)),
+    "mul": Row("{} * {}", 3, (3, 4)),
+    "div": Row("{} / {}", 3, (3, 4)),
+    "neg": Row("-{}", 3, (4,)),
+    "sigmoid": function("sigmoid({})"),
+    "tanh": function("tanh({})"),
+    "relu": function("relu({})"),
+    "softplus": function("softplus({})"),
+    "exp": function("exp({})"),
+    "log": function("log({})"),
+    "sqrt": function("sqrt({})"),
+    "abs": function("abs({})"),
+    "minimum": function("minimum({}, {})", 2),
+    "maximum": function("maximum({}, {})", 2),
+    "where": function("where({} > {}, {}, {})", 4),
+}
+
+
+def _leaf(kind: str, name: str) -> str:
+    return {"input": f"{name}[t]", "state": f"{name}[t-1]"}.get(kind, name)
+
+
+STYLE = Style(
+    rows=ROWS,
+    leaf=_leaf,
+    new_state=lambda name: f"{name}[t]",
+    value=lambda name: name,
+    constant=lambda value: f"{value:g}" if float(f"{value:g}") == value else repr(value),
+)
+
+
+def equations_text(cell: Cell) -> str:
+    """The equations of one step, one a line; x[t] is the frame, h[t-1] the state before, h[t] the state after.
+
+    >>> from cello.cells.load import load_cell
+    >>> print(equations_text(load_cell("rnn")))
+    h[t] = tanh(W @ x[t] + U @ h[t-1] + b)
+    """
+    lines = equations(cell.graph, STYLE)
+    width = max(len(left) for left, _ in lines)
+    return "\n".join(f"{left:{width}s} = {right}" for left, right in lines)
+
+
+def graph_text(cell: Cell) -> str:
+    """The nodes of the graph, one a line: position, name, operation with its arguments' positions, shape."""
+    rows = [
+        (str(k), node.name or "", _operation(node.op, node.args, node.value), shape_text(node.shape))
+        for k, node in enumerate(cell.graph.nodes)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{k:>{widths[0]}}  {name:{widths[1]}}  {op:{widths[2]}}  {shape}" for k, name, op, shape in rows]
+    new = ", ".join(f"{state} = {k}" for state, k in zip(cell.states, cell.graph.outputs, strict=True))
+    return "\n".join([*lines, f"new states: {new}"])
+
+
+def _operation(op: str, args: tuple[int, ...], value: float | None) -> str:
+    if op in LEAVES:
+        return op if value is None else f"{op} {value:g}"
+    return f"{op}({', '.join(map(str, args))})"
+
+
+def shape_text(shape: Shape) -> str:
+    """H×D for a matrix, H for a vector, 1 for a single number."""
+    return "×".join(shape) or "1"

@@ -1,0 +1,135 @@
+"""What a study shows, in sentences: how much of it is done, its best model, how it was made, what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from cello.audio.corpus import SPLITS
+from cello.report.metrics import BY_KEY, FEW_SEEDS
+from cello.report.results import StudyResults, place_name
+from cello.report.tables import best_cell, parameters
+from cello.training.result import RunResult
+
+LISTED = 12
+
+
+def summary(results: StudyResults) -> list[str]:
+    """The study on top of the report, one sentence or two a paragraph."""
+    return [progress(results), best(results), seeds(results), machines(results), corpus(results)]
+
+
+def progress(results: StudyResults) -> str:
+    """What was planned, and how much of it is finished."""
+    done, planned = len(results.runs), len(results.planned)
+    sizes = [_count(len(results.rows), "model"), _count(len(results.seeds), "seed")]
+    if results.columns != ("",):
+        sizes.insert(1, _count(len(results.columns), results.column_title.lower()))
+    plan = f"{' × '.join(sizes)}, protocol “{results.protocol}”"
+    if done == planned:
+        return f"{plan}: all {planned} runs are finished."
+    return f"{plan}: {done} of {planned} planned runs are finished. This report is of a partial study."
+
+
+def best(results: StudyResults) -> str:
+    """The model that validation clips choose, and how it does on the test clips."""
+    row, column = best_cell(results)
+    runs = results.cell(row, column)
+    figure = {key: metric.text(runs) for key, metric in BY_KEY.items()}
+    return (
+        f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
+        f"{_count(len(runs), 'seed')}). On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
+        f"accuracy {figure['test_accuracy']} %, per-word mean {figure['test_word_mean']} %. "
+        f"It has {parameters(runs)} parameters and takes {figure['seconds_per_epoch']} s per epoch."
+    )
+
+
+def seeds(results: StudyResults) -> str:
+    """What the intervals mean with this many seeds."""
+    n = len(results.seeds)
+    if n == 1:
+        return "One seed: the figures carry no interval, so differences between models may be chance."
+    whole = len(results.runs) == len(results.planned)
+    meaning = f"Figures are means over {'' if whole else 'up to '}{n} seeds; ± is half the 95 % t-interval over seeds."
+    few = f" With fewer than {FEW_SEEDS} seeds these intervals are indicative only." if n < FEW_SEEDS else ""
+    return meaning + few
+
+
+def machines(results: StudyResults) -> str:
+    """The hardware and versions the runs were made with."""
+    kinds = Counter(_described(r.result.hardware) for r in results.runs)
+    versions = Counter(_described(r.result.versions) for r in results.runs)
+    if len(kinds) == 1:
+        text = f"Hardware: {next(iter(kinds))}."
+    else:
+        listed = "; ".join(f"{kind} ({_count(n, 'run')})" for kind, n in kinds.items())
+        text = f"Hardware differs between runs, so their times do not compare: {listed}."
+    return f"{text} Software: {'; '.join(versions)}."
+
+
+def corpus(results: StudyResults) -> str:
+    """The clips of each split, and how many were left out."""
+    data = results.corpus
+    clips = ", ".join(f"{data.splits[split].clips:,} {split}" for split in SPLITS)
+    left_out = len(data.bad)
+    bad = f"{_count(left_out, 'clip')} left out, named below with the reason." if left_out else "No clip was left out."
+    return f"Corpus: {data.name}, {_count(len(data.labels), 'label')}; clips: {clips}. {bad}"
+
+
+def missing(results: StudyResults) -> list[str]:
+    """The planned runs that are not there, failed ones with their reasons; empty when the study is whole."""
+    gone = {(f.row, f.column, f.seed) for f in results.failures} | {(r.row, r.column, r.seed) for r in results.runs}
+    unfinished = [place for place in results.planned if place not in gone]
+    lines = [f"Failed: {place_name(f.row, f.column, f.seed)}: {f.reason}" for f in results.failures]
+    lines += [f"Not finished: {place_name(*place)}" for place in unfinished[:LISTED]]
+    if len(unfinished) > LISTED:
+        lines.append(f"Not finished: {len(unfinished) - LISTED} more")
+    return lines
+
+
+def methods(results: StudyResults) -> list[str]:
+    """How the figures were made, read off the runs' own configs."""
+    runs = [r.result for r in results.runs]
+    return [
+        f"Split: training, validation and test clips are as the corpus {results.corpus.name} divides them (checksum "
+        f"{results.corpus.checksum[:16]}). Every choice was made on training and validation clips; the test clips were "
+        "read once per run, after training, with the weights already chosen, and all of them are counted.",
+        _sentences(runs, _normalisation),
+        _sentences(runs, _choice),
+        "Accuracy is the share of clips; the per-word mean gives each word the same weight however many clips it has. "
+        "Confusion matrices count test clips, summed over seeds.",
+        "Seconds per epoch: median over the epochs after the first of the CPU time of the training steps in one "
+        "single-threaded process; features, augmentation and evaluation are not in it. "
+        "Clips per second follow from it.",
+    ]
+
+
+def _normalisation(run: RunResult) -> str:
+    return {
+        "corpus": "Normalisation: each coefficient by mean and deviation of the training clips alone.",
+        "clip": "Normalisation: each coefficient by the clip’s own mean and deviation.",
+        "none": "Normalisation: none.",
+    }[run.config.features.normalisation]
+
+
+def _choice(run: RunResult) -> str:
+    epochs = _count(run.config.optimiser.epochs, "epoch")
+    averaged = " (an exponential moving average over steps)" if run.config.optimiser.ema else ""
+    if run.config.optimiser.choose == "last":
+        return f"Epoch: the weights{averaged} of the last of {epochs}, fixed beforehand."
+    return f"Epoch: of {epochs}, the weights{averaged} with the highest validation accuracy."
+
+
+def _sentences(runs: Sequence[RunResult], say: Callable[[RunResult], str]) -> str:
+    said = Counter(say(run) for run in runs)
+    if len(said) == 1:
+        return next(iter(said))
+    return " ".join(f"{sentence} ({_count(n, 'run')})" for sentence, n in said.items())
+
+
+def _described(facts: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items()) or "not recorded"
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"

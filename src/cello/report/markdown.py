@@ -1,0 +1,63 @@
+"""The report as Markdown (GitHub's tables)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cello.report.outline import outline
+from cello.report.results import StudyResults
+from cello.report.tables import Table
+
+SPECIAL = str.maketrans({c: "\\" + c for c in "\\`*_[]<>|#~$"} | {"\n": " ", "\r": " "})
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it stands.
+
+    >>> escape("lstm_coupled | a*b")
+    'lstm\\\\_coupled \\\\| a\\\\*b'
+    """
+    return text.translate(SPECIAL)
+
+
+def table(content: Table) -> str:
+    """One table with its title and note; group headings are folded into the columns' own."""
+    heads = [_heading(h.group, h.title) for h in content.headings]
+    rule = [":--" if index < content.words else "--:" for index in range(len(heads))]
+    lines = [_line(heads), _line(rule)]
+    previous = ""
+    for number, row in enumerate(content.rows):
+        cells = [f"**{escape(c)}**" if (number, k) in content.strong else escape(c) for k, c in enumerate(row)]
+        if content.grouped:
+            cells[0], previous = ("" if row[0] == previous else f"**{cells[0]}**"), row[0]
+        lines.append(_line(cells))
+    return "\n".join([f"**{escape(content.title)}**", "", *lines, "", escape(content.note)])
+
+
+def points(texts: Iterable[str]) -> str:
+    """A bulleted list."""
+    return "\n".join(f"- {escape(text)}" for text in texts)
+
+
+def paragraphs(texts: Iterable[str]) -> str:
+    """Texts with an empty line between them."""
+    return "\n\n".join(escape(text) for text in texts)
+
+
+def report(results: StudyResults) -> str:
+    """The whole report but its pictures, which the page and the notebook carry."""
+    blocks = [f"# {escape(results.title)}"]
+    for section in outline(results):
+        if not (section.paragraphs or section.points or section.tables) or section.key in ("curves", "confusions"):
+            continue
+        blocks.append(f"## {section.title}")
+        blocks += [paragraphs(section.paragraphs), points(section.points), *map(table, section.tables)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _heading(group: str, title: str) -> str:
+    return escape(f"{group}: {title}" if group else title)
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

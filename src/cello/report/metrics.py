@@ -1,0 +1,108 @@
+"""What a report says of a run, one row a figure, and its mean over seeds with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from scipy.special import stdtrit
+
+from cello.training.result import RunResult
+
+CONFIDENCE = 0.95
+FEW_SEEDS = 5
+PERCENT = "Accuracy, %"
+
+
+class Interval(NamedTuple):
+    """A mean over n seeds; ``half`` is half the width of its interval, None from a single seed."""
+
+    mean: float
+    half: float | None
+    n: int
+
+    @property
+    def indicative(self) -> bool:
+        """Fewer than five seeds: the interval itself is uncertain."""
+        return self.n < FEW_SEEDS
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """Mean and 95 % t-interval, mean ± t(0.975, n − 1) · s / √n, of independent values (one a seed).
+
+    Raises:
+        ValueError: no value at all.
+
+    >>> interval([94.0, 95.0, 96.0])
+    Interval(mean=95.0, half=2.484..., n=3)
+    >>> interval([94.0])
+    Interval(mean=94.0, half=None, n=1)
+    """
+    numbers = [float(v) for v in values]
+    n = len(numbers)
+    if n == 0:
+        raise ValueError("an interval needs at least one value")
+    mean = math.fsum(numbers) / n
+    if n == 1:
+        return Interval(mean, None, 1)
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in numbers) / (n - 1))
+    quantile = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))
+    return Interval(mean, quantile * deviation / math.sqrt(n), n)
+
+
+class Metric(NamedTuple):
+    """One figure of a run: its name in files and in sentences, its heading under a group's, how it is printed."""
+
+    key: str
+    name: str
+    group: str
+    title: str
+    decimals: int
+    value: Callable[[RunResult], float]
+
+    def over(self, runs: Iterable[RunResult]) -> Interval:
+        return interval(self.value(r) for r in runs)
+
+    def text(self, runs: Iterable[RunResult]) -> str:
+        return text(self.over(runs), self.decimals)
+
+
+def text(value: Interval, decimals: int) -> str:
+    """A mean with its interval as people read it.
+
+    >>> text(Interval(95.0, 2.4841, 3), 2)
+    '95.00 ± 2.48'
+    """
+    if not math.isfinite(value.mean):
+        return "not finite"
+    mean = f"{value.mean:,.{decimals}f}"
+    return mean if value.half is None else f"{mean} ± {value.half:,.{decimals}f}"
+
+
+ACCURACY = (
+    Metric("train_accuracy", "train accuracy, %", PERCENT, "train", 2, lambda r: 100 * r.train.accuracy),
+    Metric(
+        "validation_accuracy", "validation accuracy, %", PERCENT, "validation", 2, lambda r: 100 * r.validation.accuracy
+    ),
+    Metric("test_accuracy", "test accuracy, %", PERCENT, "test", 2, lambda r: 100 * r.test.accuracy),
+    Metric(
+        "test_word_mean",
+        "test accuracy, per-word mean, %",
+        PERCENT,
+        "test, per-word mean",
+        2,
+        lambda r: 100 * r.test.word_mean,
+    ),
+)
+LOSS = (
+    Metric("train_loss", "train loss, nats", "Loss, nats", "train", 3, lambda r: r.train.loss),
+    Metric("validation_loss", "validation loss, nats", "Loss, nats", "validation", 3, lambda r: r.validation.loss),
+    Metric("test_loss", "test loss, nats", "Loss, nats", "test", 3, lambda r: r.test.loss),
+)
+COST = (
+    Metric("seconds_per_epoch", "seconds per epoch", "Training", "s / epoch", 2, lambda r: r.seconds_per_epoch),
+    Metric("clips_per_second", "clips per second", "Training", "clips / s", 0, lambda r: r.clips_per_second),
+)
+METRICS = ACCURACY + LOSS + COST
+BY_KEY = {metric.key: metric for metric in METRICS}

@@ -1,0 +1,64 @@
+"""The report's sections in order; Markdown, the page and the notebook only dress them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cello.report import findings, published, tables
+from cello.report.metrics import BY_KEY
+from cello.report.results import StudyResults
+from cello.report.tables import Table
+
+
+class Section(NamedTuple):
+    """A heading, its paragraphs and list, its tables; ``picture`` names what plots.py draws for it."""
+
+    key: str
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    picture: str = ""
+
+
+def outline(results: StudyResults) -> tuple[Section, ...]:
+    """All sections of a study's report, without those that have nothing to say."""
+    wide = len(results.columns) > 1
+    compare = published.gates(results)
+    overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
+    bad = tables.bad_clips(results)
+    missing = tuple(findings.missing(results))
+    sections = (
+        Section("summary", "Summary", points=tuple(findings.summary(results))),
+        Section("missing", "What is missing", points=missing),
+        Section(
+            "results",
+            "Results",
+            tables=(*(overviews if wide else ()), tables.details(results)),
+            picture="accuracy",
+        ),
+        Section("cost", "Accuracy and cost", picture="cost"),
+        Section(
+            "published",
+            "Beside the published study",
+            paragraphs=(published.WINDOWS_TEXT,) if results.stage == "windows" else (),
+            tables=(compare,) if compare else (),
+        ),
+        Section("curves", "Learning curves", paragraphs=(CURVES,), picture="curves"),
+        Section("confusions", "Confusion matrices", paragraphs=(CONFUSIONS,), picture="confusions"),
+        Section("methods", "Methods", paragraphs=tuple(findings.methods(results))),
+        Section("corpus", "Corpus", tables=(tables.corpus_clips(results), *((bad,) if bad else ()))),
+        Section("settings", "Settings", tables=(tables.settings(results),)),
+    )
+    return tuple(s for s in sections if s.paragraphs or s.points or s.tables or s.picture)
+
+
+CURVES = (
+    "Lines are means over seeds, bands the range from the lowest to the highest seed. Training accuracy here is the "
+    "running mean during the epoch, in train mode on augmented clips, so it may lie below validation; the tables’ "
+    "train accuracy is measured after training."
+)
+CONFUSIONS = (
+    "Rows are the spoken words, columns the answers, on the test clips, summed over seeds; each row adds up to 100 %. "
+    "Figures are in per cent; small shares carry none."
+)

@@ -1,0 +1,143 @@
+"""The report as one HTML page that needs nothing else: styles, tables and pictures stand inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape as escape_html
+from importlib import resources
+from itertools import groupby
+
+from cello import __version__
+from cello.report import plots
+from cello.report.outline import Section, outline
+from cello.report.plots import Panel
+from cello.report.results import StudyResults, place_name
+from cello.report.tables import Table
+
+WIDE_LABELS = 20
+PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
+    "accuracy": ("large", plots.accuracy),
+    "cost": ("large", plots.cost),
+    "curves": ("small", plots.curves),
+    "confusions": ("medium", plots.confusions),
+}
+
+
+def report(results: StudyResults) -> str:
+    """The whole page; it fetches nothing, carries no script, and has every text escaped."""
+    sections = outline(results)
+    style = (resources.files("cello.report") / "page.css").read_text("utf-8")
+    links = "".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections)
+    body = "\n".join(_section(section, results) for section in sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(results.title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header><h1>{escape(results.title)}</h1></header>
+<nav aria-label="Sections"><ul>{links}</ul></nav>
+<main>
+{body}
+</main>
+<footer><p>Written by Cello {escape(__version__)} from the runs of study “{escape(results.name)}”.</p></footer>
+</body>
+</html>
+"""
+
+
+def escape(text: str) -> str:
+    """Text that HTML shows as it stands, with an interval and its unit kept on one line.
+
+    >>> escape("<b> 95.0 ± 0.3 %").encode("ascii", "xmlcharrefreplace")
+    b'&lt;b&gt; 95.0&#160;&#177;&#160;0.3&#160;%'
+    """
+    return (
+        escape_html(text).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace(" %", "\N{NO-BREAK SPACE}%")
+    )
+
+
+def table(content: Table) -> str:
+    """One table in a box that scrolls sideways where the screen is narrow."""
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(content.title)}">\n<table>\n'
+        f"<caption>{escape(content.title)}</caption>\n<thead>{_head(content)}</thead>\n{_body(content)}</table></div>\n"
+        f'<p class="note">{escape(content.note)}</p>'
+    )
+
+
+def _section(section: Section, results: StudyResults) -> str:
+    parts = [f'<section id="{section.key}">', f"<h2>{escape(section.title)}</h2>"]
+    parts += [f"<p>{escape(p)}</p>" for p in section.paragraphs]
+    if section.points:
+        parts.append("<ul>" + "".join(f"<li>{escape(point)}</li>" for point in section.points) + "</ul>")
+    tables = [table(t) for t in section.tables]
+    pictures = _pictures(section.picture, results) if section.picture else ""
+    parts += [*tables[:1], pictures, *tables[1:]]
+    return "\n".join([*parts, "</section>"])
+
+
+def _pictures(key: str, results: StudyResults) -> str:
+    """Pictures of a section; of one picture a cell, each model's best column stands open, the others folded."""
+    size, draw = PICTURES[key]
+    wide = key == "confusions" and len(results.corpus.labels) > WIDE_LABELS
+    if key not in ("curves", "confusions") or len(results.columns) == 1:
+        return _grid(draw(results), size, key, wide)
+    panels = {panel.title: panel for panel in draw(results)}
+    first = [place_name(*place) for place in plots.best_places(results)]
+    rest = [panel for title, panel in panels.items() if title not in first]
+    shown = _grid([panels[title] for title in first], size, key, wide)
+    note = f'<p class="note">Each model at the {results.column_title.lower()} of its best validation accuracy.</p>'
+    if not rest:
+        return shown
+    folded = _grid(rest, size, f"{key}-more", wide)
+    return f"{note}{shown}<details><summary>The other {len(rest)}</summary>{folded}</details>"
+
+
+def _grid(panels: Sequence[Panel], size: str, key: str, wide: bool) -> str:
+    kind = ' class="wide"' if wide else ""
+    figures = (f"<figure{kind}>{plots.svg(panel, f'{key}-{n}')}</figure>" for n, panel in enumerate(panels))
+    return f'<div class="pictures {size}">' + "\n".join(figures) + "</div>"
+
+
+def _head(content: Table) -> str:
+    shown = content.headings[1:] if content.grouped else content.headings
+    words = content.words - content.grouped
+    tops: list[str] = []
+    for group, members in groupby(shown, key=lambda h: h.group):
+        width = len(list(members))
+        title = f'<th class="group" scope="colgroup" colspan="{width}">{escape(group)}</th>'
+        tops.append(title if group else "<td></td>" * width)
+    cells = [f'<th scope="col"{_kind(k < words)}>{escape(h.title)}</th>' for k, h in enumerate(shown)]
+    top = f"<tr>{''.join(tops)}</tr>" if any(h.group for h in shown) else ""
+    return f"{top}<tr>{''.join(cells)}</tr>"
+
+
+def _body(content: Table) -> str:
+    if not content.grouped:
+        return f"<tbody>{''.join(_row(row, k, content, 0) for k, row in enumerate(content.rows))}</tbody>"
+    parts = []
+    for name, members in groupby(enumerate(content.rows), key=lambda item: item[1][0]):
+        span = len(content.headings) - 1
+        title = f'<tr class="block"><th class="words" scope="rowgroup" colspan="{span}">{escape(name)}</th></tr>'
+        parts.append(f"<tbody>{title}{''.join(_row(row, k, content, 1) for k, row in members)}</tbody>")
+    return "\n".join(parts)
+
+
+def _row(row: Sequence[str], number: int, content: Table, skip: int) -> str:
+    cells = []
+    for k, text in enumerate(row[skip:], skip):
+        shown = f"<strong>{escape(text)}</strong>" if (number, k) in content.strong else escape(text)
+        if k == skip:
+            cells.append(f'<th class="words" scope="row">{shown}</th>')
+        else:
+            cells.append(f"<td{_kind(k < content.words)}>{shown}</td>")
+    return f"<tr>{''.join(cells)}</tr>\n"
+
+
+def _kind(words: bool) -> str:
+    return ' class="words"' if words else ""

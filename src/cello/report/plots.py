@@ -1,0 +1,380 @@
+"""Pictures of a study; the only file that imports matplotlib. No pyplot, so a notebook's own figures are left alone.
+
+A ``Panel`` is one picture; ``svg`` dresses it for a page, ``png`` lays several out side by side for a notebook.
+In SVG the inks are CSS variables (``--ink``, ``--series-1`` …) with the printed colour as fallback, so that a page
+can turn them for a dark background.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from cello.report.metrics import ACCURACY, BY_KEY, Interval, Metric
+from cello.report.results import StudyResults, place_name
+from cello.report.tables import best_column
+from cello.training.result import RunResult
+
+INK, FAINT, GRID = "#1c2024", "#6b737b", "#dfe3e6"
+SERIES = ("#005dc8", "#b33e22", "#00624e", "#ac79c8", "#c18d01", "#213b66", "#829299")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+LABELLED = 16
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
+    "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.edgecolor": FAINT, "axes.linewidth": 0.7,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.labelcolor": INK, "axes.facecolor": "none",
+    "figure.facecolor": "none", "text.color": INK, "xtick.color": FAINT, "ytick.color": FAINT,
+    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.grid": True,
+    "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": 0.6, "axes.axisbelow": True, "lines.linewidth": 1.6,
+    "lines.markersize": 5, "svg.fonttype": "none", "svg.hashsalt": "cello", "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+
+class Panel(NamedTuple):
+    """One picture: what it shows in words, its size in inches, and how it is drawn into axes."""
+
+    title: str
+    description: str
+    size: tuple[float, float]
+    draw: Callable[[Axes], None]
+
+
+def accuracy(results: StudyResults) -> list[Panel]:
+    """Test accuracy against the column, a line a model; in a study of one column, all three splits by model."""
+    splits = "Train, validation and test accuracy of each model"
+    if len(results.columns) == 1:
+        height = 0.9 + 0.3 * len(results.rows)
+        return [Panel(splits, f"{splits}.", (4.9, height), lambda ax: _split_dots(ax, results, results.columns[0]))]
+    title = f"Test accuracy by {results.column_title.lower()}"
+    by_column = Panel(
+        title, f"{title}, one line a model; bars are 95 % t-intervals.", (4.9, 3.6), lambda ax: _lines(ax, results)
+    )
+    return [by_column]
+
+
+def cost(results: StudyResults) -> list[Panel]:
+    """Test accuracy against seconds per epoch and against parameters, one point a cell of the table."""
+    panels = []
+    for axis, value in (("seconds per epoch", _seconds), ("parameters", _parameters)):
+        title = f"Test accuracy by {axis}"
+
+        def draw(ax: Axes, axis: str = axis, value: Callable[[RunResult], float] = value) -> None:
+            _scatter(ax, results, axis, value)
+
+        panels.append(Panel(title, f"{title}, one point a cell of the table.", (4.9, 3.4), draw))
+    return panels
+
+
+def curves(results: StudyResults, places: Sequence[tuple[str, str]] | None = None) -> list[Panel]:
+    """Training and validation accuracy by epoch, one panel a cell of the table, all on the same scale."""
+    limits = _curve_limits(results)
+    panels = []
+    for place in _by_model(results) if places is None else places:
+
+        def draw(ax: Axes, runs: tuple[RunResult, ...] = results.cell(*place)) -> None:
+            _curve(ax, runs, limits)
+
+        name = place_name(*place)
+        panels.append(Panel(name, f"Training and validation accuracy by epoch: {name}.", (2.9, 2.0), draw))
+    return panels
+
+
+def confusions(results: StudyResults, places: Sequence[tuple[str, str]] | None = None) -> list[Panel]:
+    """Confusion matrices on the test clips, rows normalised, one panel a cell of the table."""
+    panels = []
+    for place in _by_model(results) if places is None else places:
+        runs = results.cell(*place)
+        side = max(3.3, 1.0 + 0.15 * len(runs[0].labels))
+
+        def draw(ax: Axes, runs: tuple[RunResult, ...] = runs) -> None:
+            _confusion(ax, runs)
+
+        name = place_name(*place)
+        panels.append(Panel(name, f"Confusion matrix on the test clips: {name}.", (side + 0.2, side), draw))
+    return panels
+
+
+def best_places(results: StudyResults) -> list[tuple[str, str]]:
+    """Each model in the column where its validation accuracy is highest."""
+    return [(row, best_column(results, row)) for row in results.rows if any(r == row for r, _ in results.cells())]
+
+
+def svg(panel: Panel, name: str) -> str:
+    """A panel as an ``<svg>`` element for a page; ``name`` keeps its ids apart from other pictures'."""
+    out = io.StringIO()
+    with _style():
+        figure = _figure([panel], 1)
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = out.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', text))
+    text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
+    for variable, colour in _inks().items():
+        text = text.replace(colour, f"var(--{variable}, {colour})")
+    text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    label = html.escape(panel.description, quote=True)
+    text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
+    attributes = f'role="img" aria-label="{label}" stroke-linejoin="round"'
+    return re.sub(r'(<svg\b[^>]*?) width="[^"]*"', lambda m: f"{m[1]} {attributes}", text, count=1)
+
+
+def png(panels: Sequence[Panel], across: int = 1, dpi: int = 100) -> bytes:
+    """Panels side by side on white paper, as a notebook shows them."""
+    out = io.BytesIO()
+    with _style():
+        _figure(panels, across).savefig(out, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+def _by_model(results: StudyResults) -> list[tuple[str, str]]:
+    return sorted(results.cells(), key=lambda place: results.rows.index(place[0]))
+
+
+def _inks() -> dict[str, str]:
+    return {"ink": INK, "faint": FAINT, "grid": GRID} | {f"series-{k}": c for k, c in enumerate(SERIES, 1)}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with style.context(STYLE, after_reset=True):
+        yield
+
+
+def _figure(panels: Sequence[Panel], across: int) -> Figure:
+    down = math.ceil(len(panels) / across)
+    width, height = max(p.size[0] for p in panels), max(p.size[1] for p in panels)
+    figure = Figure(figsize=(width * across, height * down))
+    FigureCanvasAgg(figure)
+    for number, panel in enumerate(panels, 1):
+        ax = figure.add_subplot(down, across, number)
+        panel.draw(ax)
+        ax.set_title(panel.title)
+    return figure
+
+
+def _seconds(run: RunResult) -> float:
+    return run.seconds_per_epoch
+
+
+def _parameters(run: RunResult) -> float:
+    return float(run.parameters)
+
+
+def _look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tuple[float, ...]]]:
+    """Colour, marker and dash of a model: the same in every picture of a study."""
+    turn, place = divmod(results.rows.index(row), len(SERIES))
+    return SERIES[place], MARKERS[(place + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
+
+
+def _lines(ax: Axes, results: StudyResults) -> None:
+    ends: list[tuple[float, float, str, str]] = []
+    shown: list[Interval] = []
+    for number, row in enumerate(results.rows):
+        found = [(k, results.cell(row, c)) for k, c in enumerate(results.columns) if results.cell(row, c)]
+        if not found:
+            continue
+        values = [BY_KEY["test_accuracy"].over(runs) for _, runs in found]
+        shown += values
+        colour, marker, dash = _look(results, row)
+        nudge = 0.03 * (number - (len(results.rows) - 1) / 2)
+        at = [k + nudge for k, _ in found]
+        ax.errorbar(
+            at, [v.mean for v in values], [v.half or 0.0 for v in values], color=colour, marker=marker, linestyle=dash,
+            elinewidth=0.9, markersize=4.5, alpha=0.95,
+        )  # fmt: skip
+        ends.append((at[-1], values[-1].mean, row, colour))
+    ax.set_ylim(*_limits(shown))
+    ax.set_xlim(-0.3, len(results.columns) - 0.7)
+    ax.set_xticks(range(len(results.columns)), results.columns)
+    ax.set_xlabel(results.column_title)
+    ax.set_ylabel("Test accuracy, %")
+    ax.yaxis.set_major_locator(_whole_numbers())
+    _end_labels(ax, ends, len(results.columns) - 0.7)
+
+
+def _end_labels(ax: Axes, ends: Sequence[tuple[float, float, str, str]], x: float) -> None:
+    """Names (of points at x, y, in a colour) in a column at ``x``, moved apart, each tied to its point."""
+    low, high = ax.get_ylim()
+    ends = sorted(ends, key=lambda end: end[1])
+    heights = spread([y for _, y, _, _ in ends], 0.058 * (high - low), low, high)
+    for (at, y, name, colour), height in zip(ends, heights, strict=True):
+        tie = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.4, "linestyle": ":", "shrinkA": 1, "shrinkB": 4}
+        ax.annotate(
+            name, (at, y), (x, height), color=colour, va="center", fontsize=8, annotation_clip=False, arrowprops=tie
+        )
+
+
+def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending heights at least ``gap`` apart and as near their targets as that allows (pooled neighbours).
+
+    >>> spread([1.0, 1.0, 5.0], 1.0, 0.0, 6.0)
+    [0.5, 1.5, 5.0]
+    """
+    pools: list[list[float]] = []
+    for index, target in enumerate(targets):
+        pools.append([target - index * gap])
+        while len(pools) > 1 and np.mean(pools[-2]) >= np.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    flat = [float(np.mean(pool)) for pool in pools for _ in pool]
+    top = high - gap * (len(flat) - 1)
+    return [max(low, min(top, base)) + index * gap for index, base in enumerate(flat)]
+
+
+def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
+    looks = (("train", SERIES[1], "s", "none"), ("validation", SERIES[0], "^", "none"), ("test", INK, "o", INK))
+    rows = [row for row in results.rows if results.cell(row, column)]
+    shown: list[Interval] = []
+    for y, row in enumerate(rows):
+        values = [metric.over(results.cell(row, column)) for metric in ACCURACY[:3]]
+        shown += values
+        means = [v.mean for v in values]
+        ax.plot([min(means), max(means)], [y, y], color=GRID, linewidth=3, zorder=1)
+        ax.errorbar(means[2], y, xerr=values[2].half or 0.0, color=INK, elinewidth=1.0, zorder=2)
+        for mean, (name, colour, marker, fill) in zip(means, looks, strict=True):
+            face = colour if fill != "none" else "none"
+            label = name if y == 0 else None
+            ax.plot(mean, y, marker, color=colour, markerfacecolor=face, markersize=5.5, zorder=3, label=label)
+    ax.set_xlim(*_limits(shown))
+    ax.xaxis.set_major_locator(_whole_numbers())
+    ax.set_ylim(len(rows) - 0.5, -0.6)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x")
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("Accuracy, %")
+    ax.figure.legend(loc="outside lower right", ncols=3, frameon=False, fontsize=8, handletextpad=0.2)
+
+
+def _scatter(ax: Axes, results: StudyResults, axis: str, value: Callable[[RunResult], float]) -> None:
+    metric: Metric = BY_KEY["test_accuracy"]
+    ends: list[tuple[float, float, str, str]] = []
+    xs: list[float] = []
+    shown: list[Interval] = []
+    for row in results.rows:
+        cells = [results.cell(row, column) for column in results.columns]
+        points = [(sum(map(value, runs)) / len(runs), metric.over(runs)) for runs in cells if runs]
+        if not points:
+            continue
+        colour, marker, dash = _look(results, row)
+        at, tests = [x for x, _ in points], [v.mean for _, v in points]
+        ax.plot(at, tests, color=colour, linewidth=0.7, alpha=0.6, linestyle=dash)
+        ax.plot(at, tests, marker, color=colour, markersize=5, alpha=0.9)
+        xs += at
+        shown += [v for _, v in points]
+        last = max(range(len(points)), key=lambda k: at[k])
+        ends.append((at[last], tests[last], row, colour))
+    _cost_axis(ax, min(xs), max(xs))
+    ax.set_ylim(*_limits(shown))
+    ax.yaxis.set_major_locator(_whole_numbers())
+    ax.set_xlabel(axis.capitalize())
+    ax.set_ylabel("Test accuracy, %")
+    _end_labels(ax, ends, ax.get_xlim()[1])
+
+
+def _cost_axis(ax: Axes, low: float, high: float) -> None:
+    """Logarithmic over a wide range, linear over a narrow one; thousands as k."""
+    if high > 3 * low > 0:
+        margin = (high / low) ** 0.08
+        ax.set_xscale("log")
+        ax.set_xlim(low / margin, high * margin)
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xticks(_log_ticks(*ax.get_xlim()))
+    else:
+        margin = max(0.1 * (high - low), 0.02 * high, 1e-9)
+        ax.set_xlim(low - margin, high + margin)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:.4g}"))
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [m * 10.0**d for d in decades for m in steps if low <= m * 10.0**d <= high]
+        if len(ticks) >= 3:
+            return ticks
+    return ticks
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(7, steps=[1, 2, 5, 10])
+
+
+def _limits(shown: Sequence[Interval]) -> tuple[float, float]:
+    """An axis that holds all means, and of intervals as much as leaves the means apart."""
+    means = [v.mean for v in shown if math.isfinite(v.mean)]
+    if not means:
+        return 0.0, 100.0
+    room = max(max(means) - min(means), 2.0)
+    halves = [v.half or 0.0 for v in shown if math.isfinite(v.mean)]
+    lowest = min(m - h for m, h in zip(means, halves, strict=True))
+    highest = max(m + h for m, h in zip(means, halves, strict=True))
+    low, high = max(lowest, min(means) - 0.5 * room), min(highest, max(means) + 0.5 * room)
+    return max(0.0, low - 0.06 * room), min(100.0 + 0.03 * room, high + 0.06 * room)
+
+
+def _curve_limits(results: StudyResults) -> tuple[float, float]:
+    values = [
+        100 * value
+        for run in results.runs
+        for epoch in run.result.history
+        for value in (epoch.train_accuracy, epoch.validation_accuracy)
+        if math.isfinite(value)
+    ]
+    return (min(values, default=0.0) // 10 * 10, 101.0)
+
+
+def _curve(ax: Axes, runs: Sequence[RunResult], limits: tuple[float, float]) -> None:
+    ax.set_ylim(*limits)
+    epochs = [epoch.epoch for epoch in min((r.history for r in runs), key=len)]
+    for name, colour in (("train", SERIES[1]), ("validation", SERIES[0])):
+        values = 100 * np.array([[getattr(e, f"{name}_accuracy") for e in r.history[: len(epochs)]] for r in runs])
+        mean = values.mean(axis=0)
+        ax.plot(epochs, mean, color=colour, linewidth=1.3, linestyle=("-" if name == "validation" else (0, (4, 1.2))))
+        if len(runs) > 1:
+            ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.22, linewidth=0)
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+    ax.set_xlabel("Epoch", fontsize=8)
+    ax.set_ylabel("Accuracy, %", fontsize=8)
+    for place, (name, colour) in enumerate((("train", SERIES[1]), ("validation", SERIES[0]))):
+        ax.text(0.98, 0.16 - 0.12 * place, name, color=colour, transform=ax.transAxes, ha="right", fontsize=8)
+
+
+def _confusion(ax: Axes, runs: Sequence[RunResult]) -> None:
+    counts = np.sum([r.confusion for r in runs], axis=0, dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labels, size = runs[0].labels, len(runs[0].labels)
+    image = np.empty((size, size, 4))
+    image[..., :3] = to_rgb(SERIES[0])
+    image[..., 3] = np.sqrt(shares)
+    ax.imshow(image, interpolation="none", aspect="equal")
+    font = 7 if size <= LABELLED else 5.5
+    ax.set_xticks(range(size), labels, rotation=90, fontsize=font)
+    ax.set_yticks(range(size), labels, fontsize=font)
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("Answer", fontsize=8)
+    ax.set_ylabel("Spoken word", fontsize=8)
+    shown = 0.005 if size <= LABELLED else 0.095
+    for y, x in zip(*np.nonzero(shares >= shown), strict=True):
+        colour = "white" if shares[y, x] > 0.25 else INK
+        ax.text(x, y, f"{100 * shares[y, x]:.0f}", ha="center", va="center", fontsize=font - 1, color=colour)

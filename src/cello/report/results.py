@@ -1,0 +1,120 @@
+"""A study's store gathered once into the plain record that every reporter works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from cello.errors import ReportError
+from cello.study.store import CorpusSummary, Store
+from cello.training.result import RunResult
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished run and its place in the study's table."""
+
+    row: str
+    column: str
+    seed: int
+    result: RunResult
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One run whose last attempt failed, and why."""
+
+    row: str
+    column: str
+    seed: int
+    reason: str
+
+
+class StudyResults(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole study as reporters see it: ``planned`` holds every (row, column, seed), ``runs`` what is finished of it.
+
+    ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
+    """
+
+    name: str
+    title: str
+    stage: str
+    protocol: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    seeds: tuple[int, ...]
+    planned: tuple[tuple[str, str, int], ...]
+    corpus: CorpusSummary
+    runs: tuple[Run, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
+        """The finished runs of one table cell, in the order of their seeds."""
+        runs = sorted((r for r in self.runs if r.row == row and r.column == column), key=lambda r: r.seed)
+        return tuple(r.result for r in runs)
+
+    def planned_seeds(self, row: str, column: str) -> int:
+        """How many seeds the plan has for one table cell; 0 where the plan leaves it out."""
+        return sum(place[:2] == (row, column) for place in self.planned)
+
+    def cells(self) -> dict[tuple[str, str], tuple[RunResult, ...]]:
+        """Every (row, column) with at least one finished run, columns outermost, in the plan's order."""
+        found = {(row, column): self.cell(row, column) for column in self.columns for row in self.rows}
+        return {place: runs for place, runs in found.items() if runs}
+
+    @property
+    def column_title(self) -> str:
+        """What the columns are: windows where each column's runs share one window and no two columns do."""
+        windows = [{r.result.config.features.window_ms for r in self.runs if r.column == c} for c in self.columns]
+        seen = [w for w in windows if w]
+        distinct = {w for ws in seen for w in ws}
+        return "Window" if all(len(w) == 1 for w in seen) and len(distinct) == len(seen) else "Column"
+
+
+def place_name(row: str, column: str, seed: int | None = None) -> str:
+    """How sentences name a place of the table.
+
+    >>> place_name("GRU", "40 ms", 0)
+    'GRU, 40 ms, seed 0'
+    """
+    return ", ".join(part for part in (row, column, "" if seed is None else f"seed {seed}") if part)
+
+
+def load_results(folder: str | Path) -> StudyResults:
+    """The results of the study in an output folder, finished or not.
+
+    Raises:
+        StoreError: the folder holds no study, or one that cannot be read.
+        ReportError: no run of the study is finished yet.
+    """
+    return gather(Store.open(Path(folder)))
+
+
+def gather(store: Store) -> StudyResults:
+    """Everything that reports say of a store.
+
+    Raises:
+        ReportError: no run is finished yet.
+    """
+    study = store.study
+    runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in store.results())
+    if not runs:
+        raise ReportError(
+            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished, "
+            f"so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
+        )
+    failures = store.failures()
+    return StudyResults(
+        name=study.name,
+        title=study.title or study.name,
+        stage=study.stage or "",
+        protocol=study.protocol,
+        rows=tuple(row.name for row in study.rows),
+        columns=tuple(column.name for column in study.columns) or ("",),
+        seeds=study.seeds,
+        planned=tuple(run.place for run in store.runs),
+        corpus=store.corpus,
+        runs=runs,
+        failures=tuple(
+            Failure(row=f.planned.row, column=f.planned.column, seed=f.planned.seed, reason=f.reason) for f in failures
+        ),
+    )

@@ -1,0 +1,89 @@
+"""The report as JSON: a versioned form for other programs, each field described in ``docs/report-json.md``.
+
+Formats so far: 1, the first.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cello import __version__
+from cello.report.metrics import CONFIDENCE, METRICS
+from cello.report.results import Run, StudyResults
+from cello.report.tables import best_cell
+from cello.training.result import Epoch, RunResult
+
+FORMAT = 1
+AS_THEY_ARE = (
+    "chosen_epoch",
+    "parameters",
+    "backend",
+    "seconds_per_epoch",
+    "wall_seconds_per_epoch",
+    "clips_per_second",
+)
+
+
+def document(results: StudyResults) -> dict[str, object]:
+    """The whole report as plain values; numbers that are not finite become null when written."""
+    row, column = best_cell(results)
+    return {
+        "format": FORMAT,
+        "cello": __version__,
+        "study": {
+            "name": results.name,
+            "title": results.title,
+            "stage": results.stage or None,
+            "protocol": results.protocol,
+            "rows": results.rows,
+            "columns": results.columns,
+            "seeds": results.seeds,
+            "planned": len(results.planned),
+            "finished": len(results.runs),
+        },
+        "corpus": msgspec.to_builtins(results.corpus),
+        "best": {"row": row, "column": column, "chosen_by": "validation_accuracy"},
+        "confidence": CONFIDENCE,
+        "cells": [_cell(results, *place) for place in results.cells()],
+        "runs": [_run(run) for run in results.runs],
+        "failures": msgspec.to_builtins(results.failures),
+    }
+
+
+def report(results: StudyResults) -> str:
+    """The document as indented JSON text."""
+    return msgspec.json.format(msgspec.json.encode(document(results)), indent=1).decode() + "\n"
+
+
+def _cell(results: StudyResults, row: str, column: str) -> dict[str, object]:
+    runs = results.cell(row, column)
+    figures = {metric.key: metric.over(runs) for metric in METRICS}
+    return {
+        "row": row,
+        "column": column,
+        "seeds": len(runs),
+        "planned_seeds": results.planned_seeds(row, column),
+        "parameters": runs[0].parameters,
+        **{key: {"mean": f.mean, "half_width": f.half, "indicative": f.indicative} for key, f in figures.items()},
+    }
+
+
+def _run(run: Run) -> dict[str, object]:
+    result: RunResult = run.result
+    return {
+        "row": run.row,
+        "column": run.column,
+        "seed": run.seed,
+        "run": result.run,
+        **{name: getattr(result, name) for name in AS_THEY_ARE},
+        "total_seconds": result.total_seconds,
+        "train": msgspec.to_builtins(result.train),
+        "validation": msgspec.to_builtins(result.validation),
+        "test": msgspec.to_builtins(result.test),
+        "confusion": result.confusion,
+        "labels": result.labels,
+        "history": {name: [getattr(epoch, name) for epoch in result.history] for name in Epoch.__struct_fields__},
+        "config": msgspec.to_builtins(result.config),
+        "hardware": result.hardware,
+        "versions": result.versions,
+    }

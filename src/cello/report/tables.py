@@ -1,0 +1,203 @@
+"""The study's tables as plain records of text, the same for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from cello.audio.corpus import SPLITS
+from cello.report.metrics import BY_KEY, FEW_SEEDS, METRICS, Metric
+from cello.report.results import StudyResults
+from cello.training.result import RunResult
+
+ABSENT = "–"
+FEW = "†"
+
+
+class Heading(NamedTuple):
+    """A column's title, and the group that neighbouring columns share."""
+
+    title: str
+    group: str = ""
+
+
+class Table(NamedTuple):
+    """Rows of finished text. The first ``words`` columns are words, the others figures.
+
+    ``grouped``: the first column names a group of consecutive rows. ``strong`` holds (row, column) of cells to stress.
+    """
+
+    key: str
+    title: str
+    note: str
+    headings: tuple[Heading, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
+    grouped: bool = False
+    strong: frozenset[tuple[int, int]] = frozenset()
+
+
+def best_cell(results: StudyResults) -> tuple[str, str]:
+    """The (row, column) with the highest mean validation accuracy; the test clips take no part in the choice."""
+    cells = results.cells()
+    return max(cells, key=lambda place: BY_KEY["validation_accuracy"].over(cells[place]).mean)
+
+
+def best_column(results: StudyResults, row: str) -> str:
+    """The column in which a model's mean validation accuracy is highest."""
+    cells = {place: runs for place, runs in results.cells().items() if place[0] == row}
+    return max(cells, key=lambda place: BY_KEY["validation_accuracy"].over(cells[place]).mean)[1]
+
+
+def interval_note(results: StudyResults) -> str:
+    """How to read ± in this study, for captions."""
+    counts = {len(runs) for runs in results.cells().values()}
+    parts = []
+    if max(counts) > 1:
+        parts.append("± is half the 95 % t-interval over seeds.")
+    if any(1 < n < FEW_SEEDS for n in counts):
+        parts.append(f"{FEW} marks fewer than {FEW_SEEDS} seeds: the interval is indicative only.")
+    if 1 in counts:
+        parts.append("A figure without ± comes from a single seed.")
+    return " ".join(parts)
+
+
+def seeds_text(results: StudyResults, row: str, column: str) -> str:
+    """How many seeds stand behind a cell: ``3 †``, ``2 of 5 †``, ``5``."""
+    n, planned = len(results.cell(row, column)), results.planned_seeds(row, column)
+    return (f"{n}" if n == planned else f"{n} of {planned}") + (f" {FEW}" if 1 < n < FEW_SEEDS else "")
+
+
+def overview(results: StudyResults, metric: Metric) -> Table:
+    """Models × windows, one figure in each cell."""
+    cells, best = results.cells(), best_cell(results)
+    rows = []
+    for row in results.rows:
+        shown = [row]
+        for column in results.columns:
+            runs = cells.get((row, column), ())
+            planned = results.planned_seeds(row, column)
+            short = f" ({len(runs)} of {planned})" if 0 < len(runs) < planned else ""
+            shown.append(metric.text(runs) + short if runs else ABSENT)
+        rows.append(tuple(shown))
+    seeds = f"{len(results.seeds)} seeds" if len(results.seeds) != 1 else "1 seed"
+    stressed = metric.key == "test_accuracy"
+    bold = " Bold: the cell with the highest mean validation accuracy." if stressed else ""
+    place = (results.rows.index(best[0]), 1 + results.columns.index(best[1]))
+    indicative = f" With fewer than {FEW_SEEDS} seeds the intervals are indicative only." * (
+        1 < len(results.seeds) < FEW_SEEDS
+    )
+    spread = "; ± is half the 95 % t-interval over seeds" if len(results.seeds) > 1 else ""
+    return Table(
+        key=f"overview_{metric.key}",
+        title=f"{metric.name.capitalize()}, by model and {results.column_title.lower()}",
+        note=f"Mean over {seeds}{spread}.{indicative}{bold}",
+        headings=(Heading("Model"), *(Heading(c, results.column_title) for c in results.columns)),
+        rows=tuple(rows),
+        strong=frozenset({place} if stressed else ()),
+    )
+
+
+def details(results: StudyResults, metrics: Sequence[Metric] = METRICS, title: str = "All results") -> Table:
+    """Every cell with its parameters, seeds and ``metrics``, grouped by column; train, validation and test apart."""
+    rows = []
+    named = results.columns != ("",)
+    for row, column in dict.fromkeys((row, column) for column in results.columns for row in results.rows):
+        runs = results.cell(row, column)
+        if runs or results.planned_seeds(row, column):
+            figures = [metric.text(runs) if runs else ABSENT for metric in metrics]
+            name = (column, row) if named else (row,)
+            count = parameters(runs) if runs else ABSENT
+            rows.append((*name, count, seeds_text(results, row, column), *figures))
+    note = (
+        "Train, validation and test figures are measured after training, in eval mode, on all clips of the split, "
+        f"without augmentation. {interval_note(results)}"
+    )
+    return Table(
+        key="details",
+        title=title,
+        note=note.strip(),
+        headings=(
+            *([Heading(results.column_title)] if named else []),
+            Heading("Model"),
+            Heading("Parameters"),
+            Heading("Seeds"),
+            *(Heading(m.title, m.group) for m in metrics),
+        ),
+        rows=tuple(rows),
+        words=2 if named else 1,
+        grouped=named,
+    )
+
+
+def parameters(runs: Sequence[RunResult]) -> str:
+    """The parameter count of a cell; all its seeds share one, or both ends of the range are shown."""
+    counts = sorted({r.parameters for r in runs})
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,}–{counts[-1]:,}"
+
+
+def corpus_clips(results: StudyResults) -> Table:
+    """Usable clips of each label in each split, and how many speakers said them."""
+    corpus = results.corpus
+    splits = [corpus.splits[split] for split in SPLITS]
+    rows = [(label, *(f"{split.clips_by_label.get(label, 0):,}" for split in splits)) for label in corpus.labels]
+    rows.append(("all", *(f"{split.clips:,}" for split in splits)))
+    rows.append(("speakers", *(f"{split.speakers:,}" for split in splits)))
+    return Table(
+        key="corpus",
+        title=f"Clips of {corpus.name}",
+        note=(
+            f"{len(corpus.labels)} labels, {corpus.rate_hz:,} Hz, from {corpus.source}. "
+            f"Checksum of names, labels, splits, speakers and samples: {corpus.checksum[:16]}."
+        ),
+        headings=(Heading("Label"), *(Heading(split, "Clips") for split in SPLITS)),
+        rows=tuple(rows),
+    )
+
+
+def bad_clips(results: StudyResults) -> Table | None:
+    """Clips that were left out and why; None where there are none."""
+    if not results.corpus.bad:
+        return None
+    return Table(
+        key="bad_clips",
+        title="Clips left out",
+        note=f"{len(results.corpus.bad)} clips of {results.corpus.name} could not be used; no figure counts them.",
+        headings=(Heading("Clip"), Heading("Reason")),
+        rows=tuple((clip.name, clip.reason) for clip in results.corpus.bad),
+        words=2,
+    )
+
+
+def settings(results: StudyResults) -> Table:
+    """Every setting of the runs: its one value, or all the values it takes. Corpus and seed stand elsewhere."""
+    values: dict[str, dict[str, None]] = {}
+    for run in results.runs:
+        for name, value in flatten(msgspec.to_builtins(run.result.config)).items():
+            if not name.startswith("corpus.") and name != "seed":
+                values.setdefault(name, {})[str(value)] = None
+    return Table(
+        key="settings",
+        title="Settings of the runs",
+        note="A setting that differs between cells of the table shows all its values.",
+        headings=(Heading("Setting"), Heading("Value")),
+        rows=tuple((name, ", ".join(seen)) for name, seen in values.items()),
+        words=2,
+    )
+
+
+def flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested settings as one level of dotted names.
+
+    >>> flatten({"model": {"cell": "gru", "hidden": 64}, "seed": 0})
+    {'model.cell': 'gru', 'model.hidden': 64, 'seed': 0}
+    """
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

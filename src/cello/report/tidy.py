@@ -1,0 +1,47 @@
+"""The report as CSV: one row a run, one column a figure or setting."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+
+from cello.audio.corpus import SPLITS
+from cello.report.results import Run, StudyResults
+from cello.report.tables import flatten
+
+FIGURES = (
+    "chosen_epoch",
+    "parameters",
+    "seconds_per_epoch",
+    "wall_seconds_per_epoch",
+    "clips_per_second",
+    "total_seconds",
+)
+
+
+def record(study: StudyResults, run: Run) -> dict[str, object]:
+    """One run as a flat row; accuracies in [0, 1], losses in nats, times in seconds, every setting as ``config.…``."""
+    result = run.result
+    row: dict[str, object] = {"study": study.name, "stage": study.stage, "protocol": study.protocol}
+    row |= {"row": run.row, "column": run.column, "seed": run.seed, "run": result.run, "backend": result.backend}
+    row |= {name: getattr(result, name) for name in FIGURES}
+    for split in SPLITS:
+        row |= {f"{split}_{name}": value for name, value in msgspec.structs.asdict(getattr(result, split)).items()}
+    row |= {f"hardware.{name}": value for name, value in result.hardware.items()}
+    row |= {f"versions.{name}": value for name, value in result.versions.items()}
+    return row | {f"config.{name}": value for name, value in flatten(msgspec.to_builtins(result.config)).items()}
+
+
+def report(results: StudyResults) -> str:
+    """All finished runs in the plan's order, one header line; an absent figure is an empty field."""
+    place = {(r, c): (k, j) for k, r in enumerate(results.rows) for j, c in enumerate(results.columns)}
+    runs = sorted(results.runs, key=lambda r: (place.get((r.row, r.column), (len(place), 0)), r.seed))
+    rows = [record(results, run) for run in runs]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,80 @@
+"""A folder that one process writes: whole files, one writer, and errors that say what is wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cello.errors import StoreError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Turn an ``OSError`` met on the way into a ``StoreError`` that names the folder and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{_fact(folder, error)}") from error
+
+
+def _fact(folder: Path, error: OSError) -> str:
+    if error.errno in FULL:
+        return (
+            f"the disk of {str(folder)!r} is full ({_free_mb(folder)} MB free); make room and give the same command "
+            f"again: finished runs and epochs are kept"
+        )
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        file = next((place for place in (folder, *folder.parents) if place.is_file()), error.filename)
+        return f"{str(file)!r} is a file, not a folder; choose another --out"
+    if isinstance(error, FileNotFoundError):
+        return f"no study at {str(folder)!r}: {error.filename!r} does not exist; check the path"
+    return f"{str(folder)!r} cannot be used: {error}; choose a folder you may write with --out"
+
+
+def _free_mb(folder: Path) -> int:
+    near = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(near).free // 1_000_000
+
+
+@contextmanager
+def single_writer(folder: Path, patience_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the folder's lock: the kernel gives it back when this process ends, however it ends.
+
+    Raises:
+        StoreError: another process holds it for longer than the patience, with that process's id; or the folder
+            cannot be written.
+    """
+    with naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with naming(folder):
+            _lock(file, folder, patience_seconds)
+            os.ftruncate(file, 0)
+            os.pwrite(file, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock(file: int, folder: Path, patience_seconds: float) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                holder = os.pread(file, 32, 0).decode(errors="replace") or "unknown"
+                raise StoreError(
+                    f"{str(folder)!r} is being written by another process (pid {holder}); wait for it, stop it, "
+                    f"or choose another --out"
+                ) from None
+            time.sleep(0.05)

@@ -1,0 +1,62 @@
+"""The append-only history of a study: what was started, finished or failed, when and where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+NEWLINE = b"\n"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened to a run; ``time`` in seconds since 1970, ``reason`` only where it failed."""
+
+    event: Literal["started", "finished", "failed"]
+    run: str
+    time: float
+    pid: int
+    host: str
+    reason: str = ""
+
+
+def append(path: Path, event: Event) -> None:
+    """Add one line with a single write that is on the disk when this returns.
+
+    A last line torn by a crash is ended first, so that it stays the only line lost. The caller holds the store's
+    lock: there is one writer.
+
+    Raises:
+        OSError: the line could not be written whole.
+    """
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(file).st_size
+        torn = size > 0 and os.pread(file, 1, size - 1) != NEWLINE
+        line = (NEWLINE if torn else b"") + msgspec.json.encode(event) + NEWLINE
+        written = os.write(file, line)
+        if written < len(line):
+            os.write(file, line[written:])
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def replay(path: Path) -> tuple[Event, ...]:
+    """All whole events in order; lines torn by a crash are passed over, a missing file is an empty history.
+
+    The last line counts without its newline if it is whole: the beginning of a JSON object is never one itself.
+    """
+    try:
+        lines = path.read_bytes().split(NEWLINE)
+    except FileNotFoundError:
+        return ()
+    events: list[Event] = []
+    for line in lines:
+        try:
+            events.append(msgspec.json.decode(line, type=Event))
+        except msgspec.DecodeError:
+            continue
+    return tuple(events)

@@ -1,0 +1,291 @@
+"""A study as a file (rows × columns × seeds) and the runs that it plans. Needs no torch: reports read it."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import msgspec
+
+from cello.errors import ConfigError, StudyError, unknown
+from cello.features.frames import frame_count
+from cello.models.config import settled
+from cello.training.config import CorpusRef, RunConfig
+
+PROTOCOLS = ("fair", "published", "quick")
+BUILTIN = ("gates", "windows")
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    name: kind
+    for name, kind in get_type_hints(RunConfig).items()
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CorpusRef
+}
+
+Settings = dict[str, dict[str, Any]]
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Part of a ``RunConfig``: only the keys that are stated, each checked against the section it belongs to."""
+
+    features: dict[str, Any] = {}
+    augment: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    optimiser: dict[str, Any] = {}
+
+    @property
+    def settings(self) -> Settings:
+        return {name: getattr(self, name) for name in SECTIONS}
+
+
+class Row(Base, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of the study's table; what it states wins over its column and the base."""
+
+    name: str
+
+
+class Column(Base, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One column of the study's table; what it states wins over the base."""
+
+    name: str
+
+
+class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One question asked of many runs: every row in every column with every seed.
+
+    ``stage`` names the published table that stands beside the study's own; ``protocol`` is a label for people.
+    Without columns there is one, whose name is empty.
+    """
+
+    name: str
+    title: str = ""
+    stage: Literal["windows", "gates"] | None = None
+    protocol: str = "fair"
+    seeds: tuple[int, ...] = (0,)
+    base: Base = Base()
+    columns: tuple[Column, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell of the table with one seed. Two rows may plan the same ``id``: it is computed once, and shown twice."""
+
+    id: str
+    row: str
+    column: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Where the run stands in its study."""
+        return self.row, self.column, self.seed
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.row, self.column, f"seed {self.seed}") if part)
+
+
+def load_study(name_or_path: str | Path, protocol: str | None = None) -> StudyConfig:
+    """A built-in study by name and protocol ("fair" unless said), or the study of a TOML file.
+
+    Raises:
+        StudyError: a name that is not built in, or a protocol asked of a file that states another.
+        ConfigError: a file that cannot be read, a key that does not exist, a value of the wrong type.
+
+    >>> load_study("gates", "published").rows[0].name
+    'LSTM'
+    """
+    if str(name_or_path) in BUILTIN:
+        chosen = protocol or "fair"
+        if chosen not in PROTOCOLS:
+            raise StudyError(unknown("protocol", chosen, PROTOCOLS))
+        file = f"{name_or_path}-{chosen}.toml"
+        return parse_study((resources.files("cello.study") / "builtin" / file).read_text("utf-8"), file)
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise StudyError(unknown("study", str(name_or_path), BUILTIN, "Or give the path of a .toml file."))
+    try:
+        study = parse_study(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"study file {str(path)!r} cannot be read: {error}; give the path of a TOML file") from error
+    if protocol is not None and protocol != study.protocol:
+        raise StudyError(
+            f"{path}: the file states protocol = {study.protocol!r}, but {protocol!r} was asked for; "
+            f"leave the option out, or change the file"
+        )
+    return study
+
+
+def parse_study(text: str, file: str) -> StudyConfig:
+    """The study that a TOML text describes; ``file`` is how errors name it."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    _check_table(table, StudyConfig, file, "")
+    try:
+        study = msgspec.convert(table, StudyConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_readable(str(error))}") from error
+    for path, settings in _stated(study):
+        for section, values in settings.items():
+            _check_section(values, section, file, f"{path}.{section}")
+    _check_study(study, file)
+    return study
+
+
+def override(
+    study: StudyConfig, seeds: Sequence[int] | None = None, settings: Mapping[str, Any] | None = None
+) -> StudyConfig:
+    """The study with other seeds, and with settings such as ``{"optimiser.epochs": 3}`` that win in every row.
+
+    Raises:
+        ConfigError: a key that no section has, or a value of the wrong type.
+        StudyError: no seeds, or a seed twice.
+    """
+    extra: Settings = {}
+    for key, value in (settings or {}).items():
+        section, _, field = key.partition(".")
+        if section not in SECTIONS:
+            raise ConfigError(f"override: {unknown('section', section, SECTIONS, 'Write section.key.')}")
+        _check_section({field: value}, section, "override", section)
+        extra.setdefault(section, {})[field] = value
+    changed = msgspec.structs.replace(
+        study,
+        seeds=study.seeds if seeds is None else tuple(seeds),
+        rows=tuple(msgspec.structs.replace(row, **_merge(row.settings, extra)) for row in study.rows),
+    )
+    _check_study(changed, study.name)
+    return changed
+
+
+def plan(study: StudyConfig, corpus: CorpusRef) -> tuple[PlannedRun, ...]:
+    """Every run of the study: seed by seed, within a seed the longest first, so that no core waits long at the end.
+
+    Raises:
+        ConfigError: settings that do not go together, with the row and column that they meet in.
+        CellError, ModelError: a cell that does not exist.
+        StudyError: no rows, no seeds, or a name twice.
+
+    >>> study = load_study("gates", "published")
+    >>> [run.seed for run in plan(study, CorpusRef(name="tones", checksum="0" * 64))][::6]
+    [0, 1, 2]
+    """
+    _check_study(study, study.name)
+    runs: list[PlannedRun] = []
+    for seed in study.seeds:
+        cells = [_planned(study, row, column, corpus, seed) for row in study.rows for column in _columns(study)]
+        runs += sorted(cells, key=lambda run: -cost(run.config))
+    return tuple(runs)
+
+
+def cost(config: RunConfig) -> float:
+    """How long a run takes, up to a factor: multiplications for one second of sound, times epochs."""
+    features, model = config.features, config.model
+    frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
+    directions = 2 if model.bidirectional else 1
+    upper = (model.layers - 1) * model.hidden * (directions + 1)
+    layers = directions * model.hidden * (features.dimensions + model.hidden + upper)
+    gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
+    return float(config.optimiser.epochs * max(frames, 1) * max(layers, 1) * gates)
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
+    pairs = zip(_flat(msgspec.to_builtins(old)), _flat(msgspec.to_builtins(new)), strict=True)
+    return [f"{key} was {before!r}, is {after!r}" for (key, before), (_, after) in pairs if before != after]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _columns(study: StudyConfig) -> tuple[Column, ...]:
+    return study.columns or (Column(name=""),)
+
+
+def _planned(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, seed: int) -> PlannedRun:
+    settings = _merge(_merge(study.base.settings, column.settings), row.settings)
+    try:
+        config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), "seed": seed, **settings}, RunConfig)
+    except (ConfigError, msgspec.ValidationError) as error:
+        where = f"row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
+        raise ConfigError(f"study {study.name!r}, {where}: {_readable(str(error))}") from error
+    config = msgspec.structs.replace(config, model=settled(config.model))
+    return PlannedRun(id=config.id, row=row.name, column=column.name, seed=seed, config=config)
+
+
+def _merge(under: Settings, over: Settings) -> Settings:
+    return {section: {**under.get(section, {}), **over.get(section, {})} for section in SECTIONS}
+
+
+def _stated(study: StudyConfig) -> list[tuple[str, Settings]]:
+    rows = [(f"rows[{index}]", row.settings) for index, row in enumerate(study.rows)]
+    columns = [(f"columns[{index}]", column.settings) for index, column in enumerate(study.columns)]
+    return [("base", study.base.settings), *columns, *rows]
+
+
+def _check_table(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, path: str) -> None:
+    """Refuse keys that ``kind`` does not have, here and in the base, rows and columns below."""
+    _check_keys(table, kind, file, path)
+    for key, below in (("base", Base), ("rows", Row), ("columns", Column)) if kind is StudyConfig else ():
+        value = table.get(key, ())
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(item, dict):
+                _check_table(item, below, file, f"{key}[{index}]" if isinstance(value, list) else key)
+
+
+def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, path: str) -> None:
+    known = kind.__struct_fields__
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            full = f"{path}.{key}" if path else key
+            raise ConfigError(f"{file}: unknown key {full}{hint} Known: {', '.join(sorted(known))}.")
+
+
+def _check_section(values: Mapping[str, Any], section: str, file: str, path: str) -> None:
+    kind = SECTIONS[section]
+    _check_keys(values, kind, file, path)
+    hints = get_type_hints(kind)
+    for key, value in values.items():
+        try:
+            msgspec.convert(value, hints[key])
+        except msgspec.ValidationError as error:
+            raise ConfigError(
+                f"{file}: {path}.{key} = {value!r}: {_readable(str(error))}{_choices(hints[key])}"
+            ) from error
+
+
+def _choices(hint: Any) -> str:
+    names = [repr(value) for value in getattr(hint, "__args__", ()) if isinstance(value, str)]
+    return f"; choose one of {', '.join(names)}" if names else ""
+
+
+def _check_study(study: StudyConfig, file: str) -> None:
+    if not study.rows:
+        raise StudyError(f"{file}: study {study.name!r} has no rows, so nothing to run; add at least one [[rows]]")
+    if not study.seeds:
+        raise StudyError(f"{file}: study {study.name!r} has no seeds, so nothing to run; write for example seeds = [0]")
+    if min(study.seeds) < 0:
+        raise StudyError(f"{file}: seed {min(study.seeds)} of study {study.name!r} is negative; seeds count from 0")
+    for kind, names in (
+        ("row", [row.name for row in study.rows]),
+        ("column", [column.name for column in study.columns]),
+        ("seed", list(study.seeds)),
+    ):
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise StudyError(f"{file}: {kind} {twice[0]!r} stands twice in study {study.name!r}; each must be unique")
+
+
+def _readable(text: str) -> str:
+    return text.replace("`$.", "`").replace(" - at `$`", "").replace("`", "'")

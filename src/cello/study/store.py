@@ -1,0 +1,350 @@
+"""One output folder is one study: what it asks, what has run, what came out. Needs no torch: reports read it.
+
+The contract
+------------
+* ``study.json`` states the study, the corpus and every planned run. It is written last when a store is made, so a
+  folder with it is a whole store. ``corpus.json`` describes the corpus, clips left out included.
+* ``runs/<id>/`` belongs to training, which writes ``result.json`` last and by renaming. **The folder is the truth**: a
+  run is finished if and only if its ``result.json`` can be read, names the run, and holds the planned config. Configs
+  are compared as this version reads them, not hashed again: a setting that a later version adds with its old meaning
+  as default leaves finished runs finished, under their old id. Unfinished ones are planned anew, under a new id.
+* ``journal.jsonl`` is the history, only ever appended to. Nothing is counted from it but the reason of the last
+  failure of a run that is not finished; so a torn, missing or doubled line can neither lose a run nor count one twice.
+* One process at a time writes (it holds ``lock``); any number may read, also meanwhile and from a read-only folder:
+  files appear whole by renaming, and lines of the journal whole or torn, which readers pass over.
+* A plan may grow by rows, columns and seeds. A row, column and seed never changes its settings, and a store never
+  changes its study or corpus: what stands side by side in a report was made alike.
+* Nothing here deletes anything.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cello import __version__
+from cello.audio.corpus import SPLITS, BadClip, Manifest
+from cello.errors import StoreError
+from cello.files import write_whole
+from cello.study.folder import naming
+from cello.study.journal import Event, append, replay
+from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
+from cello.training.config import CorpusRef
+from cello.training.result import RESULT_FORMAT, RunResult
+
+STORE_FORMAT = 1
+Described = TypeVar("Described", bound=msgspec.Struct)
+Named = TypeVar("Named", Row, Column)
+
+
+class CorpusSource(msgspec.Struct, frozen=True, kw_only=True):
+    """How to open the corpus again: ``opener`` ("module:function") takes ``spec``, ``cache`` and the options."""
+
+    spec: str
+    options: dict[str, Any] = {}
+    opener: str = "cello.audio.open:open_corpus"
+
+
+class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Clips of one split, in all and by label, and how many speakers said them."""
+
+    clips: int
+    speakers: int
+    clips_by_label: dict[str, int]
+
+
+class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report says about the data, without the data."""
+
+    name: str
+    source: str
+    checksum: str
+    rate_hz: int
+    labels: tuple[str, ...]
+    splits: dict[str, SplitSummary]
+    bad: tuple[BadClip, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> CorpusSummary:
+        """The summary of a corpus."""
+        splits: dict[str, SplitSummary] = {}
+        for split in SPLITS:
+            clips = [clip for clip in manifest.clips if clip.split == split]
+            counts = dict.fromkeys(manifest.labels, 0)
+            for clip in clips:
+                counts[clip.label] += 1
+            speakers = len({clip.speaker for clip in clips})
+            splits[split] = SplitSummary(clips=len(clips), speakers=speakers, clips_by_label=counts)
+        return cls(
+            name=manifest.corpus,
+            source=manifest.source,
+            checksum=manifest.checksum,
+            rate_hz=manifest.rate_hz,
+            labels=manifest.labels,
+            splits=splits,
+            bad=manifest.bad,
+        )
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """``study.json``: the study, its data and every run planned so far."""
+
+    format: int = STORE_FORMAT
+    cello: str = __version__
+    study: StudyConfig
+    corpus: CorpusRef
+    source: CorpusSource
+    runs: tuple[PlannedRun, ...]
+
+
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A planned run that is finished, with its result."""
+
+    planned: PlannedRun
+    result: RunResult
+
+    @property
+    def id(self) -> str:
+        return self.planned.id
+
+    @property
+    def row(self) -> str:
+        return self.planned.row
+
+    @property
+    def column(self) -> str:
+        return self.planned.column
+
+    @property
+    def seed(self) -> int:
+        return self.planned.seed
+
+
+class FailedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A planned run whose last attempt failed, and why."""
+
+    planned: PlannedRun
+    reason: str
+
+
+class Store:
+    """The study in one output folder; open it with ``Store.open`` (to read) or ``Store.create_or_open`` (to run).
+
+    See the module's contract for what may be relied upon.
+    """
+
+    def __init__(self, folder: Path, header: Header, corpus: CorpusSummary) -> None:
+        self.folder = folder
+        self.header = header
+        self.corpus = corpus
+
+    @property
+    def study(self) -> StudyConfig:
+        return self.header.study
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Every run planned so far, in the plan's order."""
+        return self.header.runs
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """The store in a folder, for reading; changes nothing.
+
+        Raises:
+            StoreError: no store there, one that a newer version wrote, or a damaged one.
+        """
+        with naming(folder):
+            if folder.is_dir() and not (folder / "study.json").exists():
+                raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
+            header = _read(folder / "study.json", Header, STORE_FORMAT)
+            return cls(folder, header, _read(folder / "corpus.json", CorpusSummary, STORE_FORMAT))
+
+    @classmethod
+    def create_or_open(cls, folder: Path, study: StudyConfig, manifest: Manifest, source: CorpusSource) -> Store:
+        """The store for a study: a new one, or the same study's, whose plan grows where this one asks for more.
+
+        Call it, and all that writes, inside ``single_writer(folder)``.
+
+        Raises:
+            StoreError: the folder holds another study or other files, or cannot be written.
+        """
+        corpus = CorpusRef(name=manifest.corpus, checksum=manifest.checksum)
+        with naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if (folder / "study.json").exists():
+                store = cls.open(folder)
+                header = _grown(store, study, corpus, source)
+                if header == store.header:
+                    return store
+            else:
+                _check_free(folder)
+                header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus))
+                write_whole(folder / "corpus.json", msgspec.json.encode(CorpusSummary.of(manifest)))
+            write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+        return cls.open(folder)
+
+    def run_folder(self, run: PlannedRun | StoredRun) -> Path:
+        """Where training keeps a run."""
+        return self.folder / "runs" / run.id
+
+    def result(self, run: PlannedRun) -> RunResult | None:
+        """The run's result if it is finished, else None.
+
+        Raises:
+            StoreError: a newer version wrote the result.
+        """
+        return read_result(self.run_folder(run), run)
+
+    def results(self) -> list[StoredRun]:
+        """All finished runs in the plan's order, each place of the table once."""
+        found = ((run, self.result(run)) for run in self.runs)
+        return [StoredRun(planned=run, result=result) for run, result in found if result is not None]
+
+    def pending(self, among: Iterable[PlannedRun] | None = None) -> list[PlannedRun]:
+        """The runs still to do among some of the plan's or all, in their order, each id once."""
+        runs = list(self.runs if among is None else among)
+        first = {run.id: run for run in reversed(runs)}
+        return [run for run in runs if first[run.id] is run and self.result(run) is None]
+
+    def failures(self) -> list[FailedRun]:
+        """Runs that are not finished and whose last event is a failure."""
+        last = {event.run: event for event in self.events()}
+        failed = ((run, last[run.id]) for run in self.pending() if run.id in last)
+        return [FailedRun(planned=run, reason=event.reason) for run, event in failed if event.event == "failed"]
+
+    def events(self) -> tuple[Event, ...]:
+        """The journal."""
+        with naming(self.folder):
+            return replay(self.folder / "journal.jsonl")
+
+    def predictions(self, run: PlannedRun | StoredRun) -> dict[str, NDArray[Any]]:
+        """The arrays of the run's ``predictions.npz``.
+
+        Raises:
+            StoreError: the file is missing or cannot be read.
+        """
+        path = self.run_folder(run) / "predictions.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise StoreError(
+                f"{path}: predictions cannot be read: {error}; delete {path.parent} and run again"
+            ) from error
+
+    def note(self, event: str, run: str, reason: str = "", where: Mapping[str, Any] | None = None) -> None:
+        """Append one event to the journal; ``where`` is the pid and host it happened at, this process's unless said.
+
+        Raises:
+            StoreError: the folder cannot be written, or the disk is full.
+        """
+        place = {"pid": os.getpid(), "host": socket.gethostname(), **(where or {})}
+        entry = {"event": event, "run": run, "time": time.time(), "reason": reason, **place}
+        with naming(self.folder):
+            append(self.folder / "journal.jsonl", msgspec.convert(entry, Event))
+
+    def reconcile(self) -> None:
+        """Note as finished what finished while nobody was left to note it."""
+        known = {event.run for event in self.events() if event.event == "finished"}
+        for run_id in {run.id for run in self.runs if run.id not in known and self.result(run) is not None}:
+            self.note("finished", run_id)
+
+
+def read_result(folder: Path, run: PlannedRun) -> RunResult | None:
+    """The result in a run's folder if it is this run's and whole, else None."""
+    try:
+        result = _read(folder / "result.json", RunResult, RESULT_FORMAT)
+    except (FileNotFoundError, NotADirectoryError, _DamagedError):
+        return None
+    return result if result.config == run.config and result.run in (run.id, run.config.id) else None
+
+
+class _DamagedError(StoreError):
+    pass
+
+
+class _Format(msgspec.Struct):
+    format: int = STORE_FORMAT
+
+
+def _read(path: Path, kind: type[Described], newest: int) -> Described:
+    text = path.read_bytes()
+    try:
+        found = msgspec.json.decode(text, type=_Format).format
+        if found > newest:
+            raise StoreError(
+                f"{path} has format {found}, and this is Cello {__version__}, which knows formats up to {newest}; "
+                f"install a newer Cello to read it"
+            )
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        if "unknown field" in str(error):
+            raise StoreError(
+                f"{path} was written by another version of Cello than this {__version__}: {error}; "
+                f"use the version that wrote it"
+            ) from error
+        raise _DamagedError(f"{path} is damaged: {error}; restore it, or start afresh with another --out") from error
+
+
+def _check_free(folder: Path) -> None:
+    own = {"lock", "corpus.json", "journal.jsonl"}
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith("."))
+    if foreign:
+        raise StoreError(
+            f"{str(folder)!r} holds no study but other files ({', '.join(foreign[:3])}"
+            f"{', …' if len(foreign) > 3 else ''}); choose an empty or new folder with --out"
+        )
+
+
+def _grown(store: Store, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
+    """The store's header with the asked-for runs added, or the reason why they do not belong together.
+
+    The corpus keeps the name that it had when the store was made; its checksum decides.
+    """
+    old, folder = store.header, store.folder
+    for what, before, after in (
+        ("study", old.study.name, study.name),
+        ("stage", old.study.stage, study.stage),
+        ("protocol", old.study.protocol, study.protocol),
+    ):
+        if before != after:
+            raise _other_study(folder, f"its {what} is {before}, not {after}")
+    if old.corpus.checksum != corpus.checksum:
+        names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
+        raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
+    asked = plan(study, old.corpus)
+    if set(asked) <= set(old.runs):
+        return old
+    seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
+    rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
+    wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds)
+    runs = {run.place: run for run in plan(wider, old.corpus)}
+    for run in old.runs:
+        if run.place not in runs:
+            raise _other_study(folder, f"it has {run}, a table of another shape")
+        changed = differences(run.config, runs[run.place].config)
+        if changed:
+            raise _other_study(folder, f"in {run}, {', '.join(changed)}")
+    finished = {stored.planned.place: stored.planned for stored in store.results()}
+    places = {run.place for run in (*old.runs, *asked)}
+    kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
+    return Header(study=wider, corpus=old.corpus, source=source, runs=kept)
+
+
+def _union(old: tuple[Named, ...], new: tuple[Named, ...]) -> tuple[Named, ...]:
+    """Old names in their order with their new meaning, then the new names."""
+    by_name: dict[str, Any] = {item.name: item for item in (*old, *new)}
+    return tuple(by_name.values())
+
+
+def _other_study(folder: Path, difference: str) -> StoreError:
+    return StoreError(f"{str(folder)!r} holds another study: {difference}; choose another --out for this one")

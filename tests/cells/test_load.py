@@ -1,0 +1,89 @@
+"""Cells by name: the zoo is complete and cited, a file of one's own works, and a wrong name meets the right one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cello.cells.graph import check
+from cello.cells.load import load_cell, zoo
+from cello.errors import CellError
+
+OWN = '''
+from cello.cells.definition import cell
+from cello.cells.functions import tanh
+
+width = 3
+
+@cell
+def echo(x, h, W):
+    """An echo."""
+    return tanh(W @ x + 0.5 * h)
+'''
+
+
+def test_the_zoo_holds_the_cells_of_the_study_and_of_the_papers() -> None:
+    named = (
+        "rnn rnn-relu gru gru-original lstm lstm-peephole lstm-peephole-full lstm-coupled lstm-no-forget "
+        "lstm-no-input lstm-no-output nig nfg nog niaf noaf cifg np fgr ugrnn mgu janet ligru minimalrnn indrnn "
+        "fastgrnn mut1 mut2 mut3"
+    )
+    assert set(named.split()) <= zoo().keys()
+
+
+@pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
+def test_every_cell_of_the_zoo_is_legal_and_names_its_paper(cell) -> None:  # type: ignore[no-untyped-def]
+    check(cell.graph)
+    assert re.search(r"\((19|20)\d\d\)\. \w", cell.reference), cell.reference
+    assert cell.title.endswith(".")
+    assert load_cell(cell.name) is cell
+
+
+def test_parameter_counts_are_those_of_the_papers() -> None:
+    d, h = 39, 64
+    counts = {name: cell.parameter_count(d, h) for name, cell in zoo().items()}
+    gate = h * d + h * h + h
+    assert counts["lstm"] == counts["np"] == 4 * gate
+    assert counts["lstm-coupled"] == counts["lstm-no-input"] == counts["gru-original"] == 3 * gate
+    assert counts["gru"] == 3 * (gate + h)
+    assert counts["lstm-peephole-full"] == 4 * gate + 3 * h * h
+    assert counts["cifg"] == 3 * gate + 2 * h
+    assert counts["fgr"] == 4 * gate + 3 * h + 9 * h * h
+    assert counts["fastgrnn"] == gate + h + 2
+
+
+def test_a_cell_of_ones_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN)
+    cell = load_cell(f"{file}:echo")
+    assert (cell.name, cell.title, cell.states) == ("echo", "An echo.", ("h",))
+    with pytest.raises(CellError, match=r"unknown cell in mine\.py 'ecko'; did you mean 'echo'\? Known: echo\."):
+        load_cell(f"{file}:ecko")
+    with pytest.raises(CellError, match=r"width is a int, no cell\. Write @cell over its function\."):
+        load_cell(f"{file}:width")
+
+
+def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
+    with pytest.raises(CellError, match=r"there is no file .*none\.py\. Write the path to your \.py file\."):
+        load_cell(f"{tmp_path / 'none.py'}:echo")
+    empty = tmp_path / "empty.py"
+    empty.write_text("")
+    with pytest.raises(CellError, match=r"The file defines no cell: write @cell over a function in empty\.py\."):
+        load_cell(f"{empty}:echo")
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_the_kind")
+    with pytest.raises(CellError, match=r"broken\.py cannot be imported: ModuleNotFoundError: .*mend what it says"):
+        load_cell(f"{broken}:echo")
+    illegal = tmp_path / "illegal.py"
+    illegal.write_text(OWN.replace("tanh(W", "tanh(V"))
+    with pytest.raises(CellError, match=r"cell 'echo' \(illegal\.py, line 10\): unknown name 'V'"):
+        load_cell(f"{illegal}:echo")
+
+
+def test_an_unknown_name_meets_the_nearest() -> None:
+    with pytest.raises(
+        CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'\? .* A cell of your own is FILE\.py:NAME"
+    ):
+        load_cell("lsmt")

@@ -1,0 +1,103 @@
+"""What people read of a cell: the equations keep their names, order and meaning."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cello.cells.definition import cell
+from cello.cells.functions import maximum, softplus, where
+from cello.cells.graph import POINTWISE
+from cello.cells.load import load_cell, zoo
+from cello.compiler import latex, plain, text
+from cello.compiler.render import TARGETS, render
+from cello.errors import CellError
+
+
+def test_every_operation_has_a_row_in_every_table() -> None:
+    needed = {*POINTWISE, "product"}
+    assert needed == text.ROWS.keys() == latex.ROWS.keys()
+    assert needed <= plain.TORCH.keys()
+    for table in (text.ROWS, latex.ROWS):
+        assert {op: len(row.needs) for op, row in table.items()} == {**POINTWISE, "product": 2}
+
+
+def test_equations_of_the_peephole_lstm() -> None:
+    assert render(load_cell("lstm-peephole"), "equations") == "\n".join(
+        [
+            "i    = sigmoid(W.i @ x[t] + U.i @ h[t-1] + p.i * c[t-1] + b.i)",
+            "f    = sigmoid(W.f @ x[t] + U.f @ h[t-1] + p.f * c[t-1] + b.f)",
+            "g    = tanh(W.g @ x[t] + U.g @ h[t-1] + b.g)",
+            "c[t] = f * c[t-1] + i * g",
+            "o    = sigmoid(W.o @ x[t] + U.o @ h[t-1] + p.o * c[t] + b.o)",
+            "h[t] = o * tanh(c[t])",
+        ]
+    )
+
+
+def test_latex_of_fastgrnn() -> None:
+    assert render(load_cell("fastgrnn"), "latex") == "\n".join(
+        [
+            r"\begin{aligned}",
+            r"s_{t} &= W x_{t} + U h_{t-1} \\",
+            r"z_{t} &= \sigma(s_{t} + b_{z}) \\",
+            r"n_{t} &= \tanh(s_{t} + b_{n}) \\",
+            r"h_{t} &= (\sigma(\zeta) \odot (1 - z_{t}) + \sigma(\nu)) \odot n_{t} + z_{t} \odot h_{t-1}",
+            r"\end{aligned}",
+        ]
+    )
+
+
+def test_parentheses_keep_the_meaning() -> None:
+    @cell
+    def grouped(x, h, W, a):  # type: ignore[no-untyped-def]
+        return h - (W @ x - a * h) / (a / (h * 2)) * -(h + 1e-7)
+
+    assert render(grouped, "equations") == (
+        "h[t] = h[t-1] - (W @ x[t] - a * h[t-1]) / (a / (h[t-1] * 2)) * (-(h[t-1] + 1e-07))"
+    )
+    assert r"\frac{W x_{t} - a \odot h_{t-1}}{\frac{a}{h_{t-1} \odot 2}}" in render(grouped, "latex")
+    assert r"1 \cdot 10^{-7}" in render(grouped, "latex")
+
+
+def test_a_name_given_twice_is_told_apart_and_a_kept_state_gets_its_line() -> None:
+    @cell
+    def doubled(x, h, old, W):  # type: ignore[no-untyped-def]
+        a = W @ x + old
+        a = softplus(a)
+        a = maximum(a, where(a > h, a, 1.0))
+        return a * h, h
+
+    assert render(doubled, "equations") == "\n".join(
+        [
+            "a      = W @ x[t] + old[t-1]",
+            "a_2    = softplus(a)",
+            "a_3    = maximum(a_2, where(a_2 > h[t-1], a_2, 1))",
+            "h[t]   = a_3 * h[t-1]",
+            "old[t] = h[t-1]",
+        ]
+    )
+
+
+def test_the_graph_shows_shapes_as_letters() -> None:
+    lines = render(load_cell("rnn"), "graph").splitlines()
+    assert lines[0].split() == ["0", "x", "input", "D"]
+    assert ["2", "W", "parameter", "H×D"] in [line.split() for line in lines]
+    assert lines[-1] == "new states: h = 9"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_cell_renders(target: str) -> None:
+    for one in zoo().values():
+        shown = render(one, target)
+        assert shown.count("(") == shown.count(")")
+        assert shown.count("{") == shown.count("}")
+        assert "None" not in shown
+        for node in one.graph.parameters():
+            assert target == "latex" or re.search(rf"\b{re.escape(str(node.name))}\b", shown)
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(CellError, match="unknown target 'latx'; did you mean 'latex'"):
+        render(load_cell("rnn"), "latx")

@@ -1,0 +1,303 @@
+"""A scan is the cell's own function, step by step, clip by clip; where torch has the cell, it is torch's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cello.cells.definition import Cell, Scalar
+from cello.cells.definition import cell as make_cell
+from cello.cells.functions import maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.load import zoo
+from cello.compiler.scan import ScanResult, scan, step
+from cello.errors import BackendError, ModelError
+
+D, H = 3, 4
+CELLS = list(zoo().values())
+each_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+
+
+def weights_of(cell: Cell, *, seed: int = 0, inputs: int = D, hidden: int = H) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: (torch.randn(shape, generator=draw, dtype=torch.float64) * 0.5).requires_grad_()
+        for name, shape in cell.parameters(inputs, hidden).items()
+    }
+
+
+def frames(batch: int, steps: int, seed: int = 1, inputs: int = D) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, steps, inputs, generator=draw, dtype=torch.float64).requires_grad_()
+
+
+def states_of(cell: Cell, batch: int, seed: int = 2) -> tuple[Tensor, ...]:
+    """First states that every cell can take: positive, as the normaliser of slstm has to be."""
+    draw = torch.Generator().manual_seed(seed)
+    return tuple(
+        (torch.rand(batch, H, generator=draw, dtype=torch.float64) + 0.1).requires_grad_() for _ in cell.states
+    )
+
+
+def by_definition(cell: Cell, x: Tensor, weights: dict[str, Tensor], state: tuple[Tensor, ...]) -> tuple[Any, Any]:
+    """The decorated function itself, one clip and one frame at a time, on tensors."""
+    groups: dict[str, Any] = {}
+    for name, value in weights.items():
+        group, _, member = name.partition(".")
+        if member:
+            setattr(groups.setdefault(group, SimpleNamespace()), member, value)
+        else:
+            groups[group] = value
+    arguments = [groups[name] for name in cell.arguments[1 + len(cell.states) :]]
+    outputs, last = [], []
+    for clip in range(len(x)):
+        now = tuple(part[clip] for part in state)
+        rows = []
+        for frame in x[clip]:
+            new = cell(frame, *now, *arguments)
+            now = new if isinstance(new, tuple) else (new,)
+            rows.append(now[0])
+        outputs.append(torch.stack(rows))
+        last.append(now)
+    return torch.stack(outputs), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
+
+
+def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -> list[Tensor]:
+    outputs, state = result
+    value = (outputs * torch.linspace(-1, 2, outputs.numel(), dtype=outputs.dtype).view_as(outputs)).sum()
+    value = value + sum((part**2).sum() for part in state)
+    return [
+        torch.zeros_like(leaf) if grad is None else grad
+        for leaf, grad in zip(leaves, torch.autograd.grad(value, leaves, allow_unused=True), strict=True)
+    ]
+
+
+@each_cell
+@pytest.mark.parametrize("shape", [(2, 5), (1, 1)], ids=str)
+def test_scan_is_the_function_step_by_step(cell: Cell, shape: tuple[int, int]) -> None:
+    x, weights, state = frames(*shape), weights_of(cell), states_of(cell, shape[0])
+    leaves = [x, *state, *weights.values()]
+    result = scan(cell, x, weights, state=state)
+    expected = by_definition(cell, x, weights, state)
+    torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        gradients((result.outputs, result.state), leaves), gradients(expected, leaves), rtol=1e-9, atol=1e-11
+    )
+
+
+@each_cell
+def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
+    x, weights, state = frames(2, 2), weights_of(cell), states_of(cell, 2)
+    names = list(weights)
+
+    def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        parts, values = rest[: len(state)], rest[len(state) :]
+        result = scan(cell, x, dict(zip(names, values, strict=True)), state=parts, lengths=torch.tensor([2, 1]))
+        return (result.outputs, *result.state)
+
+    assert torch.autograd.gradcheck(run, (x, *state, *weights.values()), fast_mode=True)
+
+
+def torch_layer(kind: str, inputs: int, hidden: int) -> tuple[torch.nn.RNNBase, dict[str, Tensor]]:
+    """One of torch's layers in float64, and its weights under the names of Cello's equations."""
+    torch.manual_seed(0)
+    layer = {
+        "rnn": torch.nn.RNN(inputs, hidden, batch_first=True),
+        "rnn-relu": torch.nn.RNN(inputs, hidden, batch_first=True, nonlinearity="relu"),
+        "gru": torch.nn.GRU(inputs, hidden, batch_first=True),
+        "lstm": torch.nn.LSTM(inputs, hidden, batch_first=True),
+    }[kind].double()
+    gates = {"rnn": [""], "rnn-relu": [""], "gru": [".r", ".z", ".n"], "lstm": [".i", ".f", ".g", ".o"]}[kind]
+    weights: dict[str, Tensor] = {}
+    for number, gate in enumerate(gates):
+        rows = slice(number * hidden, (number + 1) * hidden)
+        weights["W" + gate], weights["U" + gate] = layer.weight_ih_l0[rows], layer.weight_hh_l0[rows]
+        two = kind == "gru"
+        weights["b" + gate] = layer.bias_ih_l0[rows] if two else layer.bias_ih_l0[rows] + layer.bias_hh_l0[rows]
+        if two:
+            weights["c" + gate] = layer.bias_hh_l0[rows]
+    return layer, weights
+
+
+@pytest.mark.parametrize("kind", ["rnn", "rnn-relu", "gru", "lstm"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (3, 9)], ids=str)
+def test_scan_is_torchs_layer(kind: str, shape: tuple[int, int]) -> None:
+    layer, weights = torch_layer(kind, D, H)
+    x = frames(*shape)
+    state = states_of(zoo()[kind], shape[0])
+    result = scan(zoo()[kind], x, weights, state=state)
+    first = tuple(part.unsqueeze(0) for part in state)
+    outputs, last = layer(x, first if kind == "lstm" else first[0])
+    expected = outputs, tuple(part[0] for part in (last if kind == "lstm" else (last,)))
+    torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-6, atol=1e-9)
+    leaves = [x, *state, *layer.parameters()]
+    torch.testing.assert_close(
+        gradients((result.outputs, result.state), leaves), gradients(expected, leaves), rtol=1e-6, atol=1e-9
+    )
+
+
+def clip_by_clip(cell: Cell, x: Tensor, weights: dict[str, Tensor], lengths: list[int], reverse: bool) -> ScanResult:
+    """Each clip scanned alone, cut to its length and turned by hand, then padded with zeros."""
+    outputs, states = torch.zeros(len(x), x.shape[1], H, dtype=x.dtype), []
+    for clip, length in enumerate(lengths):
+        own = x[clip : clip + 1, :length]
+        result = scan(cell, own.flip(1) if reverse else own, weights)
+        outputs[clip, :length] = (result.outputs.flip(1) if reverse else result.outputs)[0]
+        states.append(result.state)
+    return ScanResult(outputs, tuple(torch.cat(parts) for parts in zip(*states, strict=True)), "plain")
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm-peephole-full", "gru-original", "sru", "fgr"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@settings(max_examples=12, deadline=None)
+@given(lengths=st.lists(st.integers(0, 6), min_size=1, max_size=4), padding=st.integers(0, 2))
+def test_a_clip_among_others_is_the_clip_alone(name: str, reverse: bool, lengths: list[int], padding: int) -> None:
+    cell = zoo()[name]
+    weights = weights_of(cell)
+    x = frames(len(lengths), max(lengths) + padding).detach()
+    for clip, length in enumerate(lengths):
+        x[clip, length:] = torch.nan
+    with torch.no_grad():
+        result = scan(cell, x, weights, lengths=torch.tensor(lengths), reverse=reverse)
+        alone = clip_by_clip(cell, x, weights, lengths, reverse)
+    torch.testing.assert_close(
+        (result.outputs, result.state), (alone.outputs, alone.state), rtol=1e-10, atol=1e-12, equal_nan=False
+    )
+
+
+def test_what_lies_behind_a_clips_end_reaches_no_gradient() -> None:
+    cell = zoo()["lstm"]
+    weights, x = weights_of(cell), frames(2, 4).detach()
+    x[1, 2:] = torch.nan
+    x.requires_grad_()
+    scan(cell, x, weights, lengths=torch.tensor([4, 2])).outputs.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad[1, 2:], torch.zeros(2, D, dtype=x.dtype))
+    assert all(bool(torch.isfinite(weight.grad).all()) for weight in weights.values() if weight.grad is not None)
+
+
+def test_lengths_of_whole_clips_change_nothing() -> None:
+    cell = zoo()["gru"]
+    weights, x = weights_of(cell), frames(3, 5)
+    plain, whole = scan(cell, x, weights), scan(cell, x, weights, lengths=torch.tensor([5, 5, 5]))
+    assert torch.equal(plain.outputs, whole.outputs)
+
+
+def test_reverse_has_seen_this_frame_and_later_ones() -> None:
+    cell, x = zoo()["gru"], frames(1, 4)
+    weights = weights_of(cell)
+    seen = torch.autograd.grad(scan(cell, x, weights, reverse=True).outputs[0, 2].sum(), x)[0][0].abs().sum(1) > 0
+    assert seen.tolist() == [False, False, True, True]
+
+
+@each_cell
+def test_steps_are_the_scan(cell: Cell) -> None:
+    x, weights = frames(2, 3), weights_of(cell)
+    state: tuple[Tensor, ...] | None = None
+    for t in range(3):
+        state = step(cell, x[:, t], state, weights)
+    torch.testing.assert_close(state, scan(cell, x, weights).state)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)], ids=str)
+def test_no_clips_and_no_frames(shape: tuple[int, int]) -> None:
+    cell = zoo()["lstm-peephole"]
+    x = frames(*shape)
+    lengths = torch.zeros(shape[0], dtype=torch.int64)
+    for given_lengths, reverse in ((None, False), (lengths, False), (None, True), (lengths, True)):
+        result = scan(cell, x, weights_of(cell), lengths=given_lengths, reverse=reverse)
+        assert result.outputs.shape == (*shape, H)
+        assert [tuple(part.shape) for part in result.state] == [(shape[0], H)] * 2
+
+
+def test_the_back_end_used_is_named() -> None:
+    cell = zoo()["rnn"]
+    assert scan(cell, frames(1, 1), weights_of(cell)).backend == "plain"
+    with pytest.raises(BackendError, match=r"unknown back end 'plan'; did you mean 'plain'\? Known: auto, plain\."):
+        scan(cell, frames(1, 1), weights_of(cell), backend="plan")
+
+
+def test_tensors_that_do_not_fit_are_refused_by_name() -> None:
+    cell, x = zoo()["rnn"], frames(2, 3)
+    weights = weights_of(cell)
+    with pytest.raises(ModelError, match=r"'rnn' got frames of shape \(3, 3\); they must be \(B, T, D\)"):
+        scan(cell, x[0], weights)
+    with pytest.raises(ModelError, match=r"frames of torch.int64; convert them with x.float\(\)"):
+        scan(cell, torch.zeros(1, 1, D, dtype=torch.int64), weights)
+    with pytest.raises(ModelError, match="'rnn' has no weights for U; it needs U, W, b"):
+        scan(cell, x, {name: value for name, value in weights.items() if name != "U"})
+    with pytest.raises(ModelError, match="'rnn' has no parameters V; it needs U, W, b"):
+        scan(cell, x, {**weights, "V": weights["U"]})
+    with pytest.raises(
+        ModelError, match=r"W is \(4, 3\), but for frames of D=5 numbers and H=4 units it must be \(4, 5\)"
+    ):
+        scan(cell, frames(2, 3, inputs=5), weights)
+    with pytest.raises(ModelError, match=r"W is torch.float64 but the frames are torch.float32"):
+        scan(cell, x.float(), weights)
+    with pytest.raises(ModelError, match=r"it needs 1 tensors \(h\) of shape \(2, 4\) and torch\.float64"):
+        scan(cell, x, weights, state=(torch.zeros(2, 5, dtype=torch.float64),))
+    with pytest.raises(ModelError, match=r"lengths must be 2 whole numbers, one for each clip, not torch\.float32"):
+        scan(cell, x, weights, lengths=torch.tensor([1.0, 2.0]))
+    with pytest.raises(ModelError, match="lengths go from 1 to 4, but the frames allow 0 to T=3"):
+        scan(cell, x, weights, lengths=torch.tensor([1, 4]))
+
+
+UNARY: list[Callable[[Any], Any]] = [
+    sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v), lambda v: 1 - v, lambda v: v - 0.5,
+]  # fmt: skip
+BINARY: list[Callable[[Any, Any], Any]] = [
+    lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (1 + abs(b)), minimum, maximum,
+    lambda a, b: where(a > b, a, 0.5), lambda a, b: where(a <= b, b, -a), lambda a, b: (1 - a) * b + a * tanh(b),
+]  # fmt: skip
+
+
+def random_cell(seed: int, size: int) -> Cell:
+    """A legal cell whose function makes the same random choices on every call, on symbols and on tensors."""
+
+    def drawn(x: Any, h: Any, c: Any, W: Any, U: Any, p: Any, s: Scalar) -> tuple[Any, Any]:
+        choose = random.Random(seed)
+        pool = [W.first @ x, U.first @ h, p.first * c, s * h]
+        for number in range(size):
+            a, b = choose.choice(pool), choose.choice(pool)
+            kind = choose.randrange(6)
+            if kind == 0:
+                pool.append(getattr(W, f"a{number}") @ x + getattr(p, f"a{number}"))
+            elif kind == 1:
+                pool.append(getattr(U, f"a{number}") @ a + b)
+            elif kind == 2:
+                pool.append(choose.choice(UNARY)(a))
+            else:
+                pool.append(choose.choice(BINARY)(a, b))
+        new = tanh(0.3 * pool[-1] + 0.1 * sum(pool[:-1], start=c))
+        return new, sigmoid(pool[-1] - new)
+
+    return make_cell(drawn)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 14))
+def test_random_cells_are_their_functions(seed: int, size: int) -> None:
+    cell = random_cell(seed, size)
+    x, weights, state = frames(2, 3), weights_of(cell), states_of(cell, 2)
+    leaves = [x, *state, *weights.values()]
+    result, expected = scan(cell, x, weights, state=state), by_definition(cell, x, weights, state)
+    torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        gradients((result.outputs, result.state), leaves), gradients(expected, leaves), rtol=1e-8, atol=1e-10
+    )
+
+
+def test_float32_is_float64_within_rounding() -> None:
+    cell = zoo()["lstm"]
+    weights, x = weights_of(cell), frames(3, 20)
+    exact = scan(cell, x, weights).outputs
+    single = scan(cell, x.float(), {name: value.float() for name, value in weights.items()}).outputs
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,56 @@
+"""What hurts: a run that stands for equations that have changed since, a typo found after an hour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cello.errors import CellError, ConfigError, ModelError
+from cello.models.config import ModelConfig, settled
+
+OWN = """
+from cello import cell, tanh
+
+@cell
+def mine(x, h, W, U, b):
+    {name} = tanh(W @ x + U @ h {sign} b)
+    return {name}
+"""
+
+
+def fingerprint(folder: Path, sign: str, name: str = "new") -> str:
+    path = folder / "mine.py"
+    path.write_text(OWN.format(sign=sign, name=name))
+    return settled(ModelConfig(cell=f"{path}:mine")).equations
+
+
+def test_other_equations_under_the_same_name_are_another_model(tmp_path: Path) -> None:
+    plus, minus, renamed = (fingerprint(tmp_path, *v) for v in (("+",), ("-",), ("+", "state")))
+    assert plus == renamed != minus
+    assert len(plus) == 16
+
+
+@pytest.mark.parametrize("cell", ["lstm", "torch:gru"])
+def test_cells_that_come_with_cello_stay_as_they_are(cell: str) -> None:
+    assert settled(ModelConfig(cell=cell)) == ModelConfig(cell=cell)
+
+
+def test_unknown_cells_are_named_with_their_neighbours() -> None:
+    with pytest.raises(ModelError, match=r"unknown torch layer 'torch:gro'; did you mean 'torch:gru'"):
+        settled(ModelConfig(cell="torch:gro"))
+    with pytest.raises(CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'"):
+        settled(ModelConfig(cell="lsmt"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("hidden", 0, "model.hidden=0 leaves no network; give at least 1"),
+        ("layers", -1, "model.layers=-1 leaves no network"),
+        ("dropout", 1.0, r"model.dropout=1.0 is a share .* give 0 \(off\) to below 1"),
+    ],
+)
+def test_impossible_models_are_refused(field: str, value: float, text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        ModelConfig(**{field: value})  # type: ignore[arg-type]

@@ -1,0 +1,249 @@
+"""Made-up studies for the reporters: no audio, no training, the same numbers on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from cello.audio.augment import AugmentConfig
+from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig
+from cello.report.results import Run, StudyResults
+from cello.study.plan import Column, Row, StudyConfig
+from cello.study.store import CorpusSource, CorpusSummary, SplitSummary, Store
+from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.result import Epoch, RunResult, SplitMetrics
+
+WORDS = ("bed", "cat", "down", "eight", "five", "go", "happy", "left", "one", "right", "up", "zero")
+MODELS = {
+    "rnn": 0.80,
+    "rnn, both ways": 0.84,
+    "gru": 0.945,
+    "gru, both ways": 0.95,
+    "lstm": 0.935,
+    "lstm, both ways": 0.942,
+}
+WINDOWS = {"20 ms": 20.0, "40 ms": 40.0, "80 ms": 80.0, "120 ms": 120.0}
+GATE_CELLS = ("lstm", "lstm-peephole-full", "lstm-coupled", "lstm-no-forget", "lstm-no-input", "lstm-no-output")
+COUNTS = {"train": 505, "validation": 54, "test": 223}
+
+
+def _history(rng: np.random.Generator, top: float, epochs: int, seconds: float) -> tuple[Epoch, ...]:
+    steps = np.arange(1, epochs + 1)
+    train = (top + 0.02) * (1 - np.exp(-steps / 4)) + rng.normal(0, 0.003, epochs)
+    validation = top * (1 - np.exp(-steps / 3.5)) + rng.normal(0, 0.008, epochs)
+    return tuple(
+        Epoch(
+            epoch=int(n),
+            learning_rate=2e-3,
+            train_loss=float(2.4 * (1.01 - t)),
+            train_accuracy=float(np.clip(t, 0, 1)),
+            validation_loss=float(2.5 * (1.02 - v)),
+            validation_accuracy=float(np.clip(v, 0, 1)),
+            train_seconds=seconds * 1.1,
+            train_cpu_seconds=seconds,
+            data_seconds=0.2,
+            validation_seconds=0.1,
+        )
+        for n, t, v in zip(steps, train, validation, strict=True)
+    )
+
+
+def _confusion(rng: np.random.Generator, accuracy: float, clips: int, labels: int) -> np.ndarray:
+    shares = rng.dirichlet(np.full(labels, 0.4), size=labels) * (1 - accuracy)
+    shares[np.arange(labels), np.arange(labels)] += accuracy
+    return np.stack([rng.multinomial(clips, row / row.sum()) for row in shares])
+
+
+def made_up_result(
+    *,
+    cell: str,
+    top: float,
+    window_ms: float,
+    seed: int,
+    labels: tuple[str, ...] = WORDS,
+    epochs: int = 30,
+    both: bool = False,
+) -> RunResult:
+    """One finished run with curves that rise, a confusion matrix that fits its accuracy, and fixed times."""
+    rng = np.random.default_rng([seed, int(window_ms), sum(map(ord, cell)), both])
+    top = float(top + rng.normal(0, 0.004))
+    confusion = _confusion(rng, top, COUNTS["test"], len(labels))
+    accuracy = float(np.trace(confusion) / confusion.sum())
+    seconds = 60 / window_ms * (1.8 if both else 1.0) * (0.6 if "rnn" in cell else 1.0)
+    config = RunConfig(
+        corpus=CorpusRef(name="made up", checksum="ab" * 32),
+        features=FeatureConfig(window_ms=window_ms),
+        augment=AugmentConfig(shift_ms=100.0),
+        model=ModelConfig(cell=cell, bidirectional=both),
+        optimiser=OptimiserConfig(epochs=epochs),
+        seed=seed,
+    )
+
+    def split(name: str, value: float) -> SplitMetrics:
+        return SplitMetrics(
+            clips=COUNTS[name] * len(labels), loss=4 * (1.01 - value), accuracy=value, word_mean=value - 0.004
+        )
+
+    return RunResult(
+        run=config.id,
+        config=config,
+        labels=labels,
+        parameters=(23_000 if "rnn" in cell else 61_452) * (2 if both else 1),
+        backend="plain",
+        chosen_epoch=epochs,
+        train=split("train", min(top + 0.03, 0.999)),
+        validation=split("validation", top),
+        test=split("test", accuracy),
+        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        seconds_per_epoch=seconds,
+        wall_seconds_per_epoch=seconds * 1.1,
+        clips_per_second=6060 / seconds,
+        total_seconds=epochs * seconds * 1.2,
+        hardware={"cpu": "Example CPU 3 GHz", "cores": "2"},
+        versions={"cello": "0.1.0", "torch": "2.13.0"},
+        history=_history(rng, top, epochs, seconds),
+    )
+
+
+def corpus_summary(labels: tuple[str, ...] = WORDS) -> CorpusSummary:
+    return CorpusSummary(
+        name="made up",
+        source="tests",
+        rate_hz=16_000,
+        checksum="ab" * 32,
+        labels=labels,
+        splits={
+            split: SplitSummary(clips=n * len(labels), speakers=n // 4, clips_by_label=dict.fromkeys(labels, n))
+            for split, n in COUNTS.items()
+        },
+        bad=(BadClip(name="cat/00_nohash_1.wav", reason="truncated: 8,000 of 16,000 samples"),),
+    )
+
+
+def windows_study(seeds: int = 3, epochs: int = 30) -> StudyResults:
+    """6 models × 4 windows, every run finished."""
+    runs = [
+        Run(
+            row=row,
+            column=column,
+            seed=seed,
+            result=made_up_result(
+                cell=row.split(",")[0],
+                top=top - 0.0006 * abs(ms - 40),
+                window_ms=ms,
+                seed=seed,
+                epochs=epochs,
+                both="," in row,
+            ),
+        )
+        for row, top in MODELS.items()
+        for column, ms in WINDOWS.items()
+        for seed in range(seeds)
+    ]
+    return StudyResults(
+        name="windows", title="Windows", stage="windows", protocol="fair", rows=tuple(MODELS), columns=tuple(WINDOWS),
+        seeds=tuple(range(seeds)), planned=tuple((r.row, r.column, r.seed) for r in runs), corpus=corpus_summary(),
+        runs=tuple(runs),
+    )  # fmt: skip
+
+
+def gates_study(labels: tuple[str, ...] = WORDS, seeds: int = 3, epochs: int = 30) -> StudyResults:
+    """The six cells of the gates study at one window."""
+    tops = (0.94, 0.945, 0.95, 0.93, 0.82, 0.90)
+    runs = [
+        Run(row=cell, column="40 ms", seed=seed,
+            result=made_up_result(cell=cell, top=top, window_ms=40, seed=seed, labels=labels, epochs=epochs))
+        for cell, top in zip(GATE_CELLS, tops, strict=True)
+        for seed in range(seeds)
+    ]  # fmt: skip
+    return StudyResults(
+        name="gates", title="Gates", stage="gates", protocol="fair", rows=GATE_CELLS, columns=("40 ms",),
+        seeds=tuple(range(seeds)), planned=tuple((r.row, r.column, r.seed) for r in runs),
+        corpus=corpus_summary(labels), runs=tuple(runs),
+    )  # fmt: skip
+
+
+def fill_store(folder: Path, results: StudyResults) -> Store:
+    """A store on disk that holds a made-up study, as running it would have left it."""
+    columns = {r.column: {"window_ms": r.result.config.features.window_ms} for r in results.runs}
+    models = {r.row: msgspec.to_builtins(r.result.config.model) for r in results.runs}
+    study = StudyConfig(
+        name=results.name,
+        title=results.title,
+        stage=results.stage,
+        seeds=results.seeds,
+        columns=tuple(Column(name=name, features=features) for name, features in columns.items()),
+        rows=tuple(Row(name=name, model=model) for name, model in models.items()),
+    )
+    clips = tuple(
+        Clip(name=f"{label}/{split}.wav", label=label, split=split, speaker=split, start=0, samples=16_000)
+        for split in SPLITS
+        for label in results.corpus.labels
+    )
+    manifest = Manifest(
+        corpus="made up", rate_hz=16_000, labels=results.corpus.labels, clips=clips, bad=results.corpus.bad,
+        checksum="ab" * 32, source="tests",
+    )  # fmt: skip
+    store = Store.create_or_open(folder, study, manifest, CorpusSource(spec="made up"))
+    found = {(r.row, r.column, r.seed): r.result for r in results.runs}
+    for run in store.runs:
+        if run.place in found:
+            path = store.run_folder(run) / "result.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            result = msgspec.structs.replace(found[run.place], run=run.id, config=run.config)
+            path.write_bytes(msgspec.json.encode(result))
+    return store
+
+
+@pytest.fixture(scope="session")
+def small(windows: StudyResults) -> StudyResults:
+    """Two models, two windows, two seeds."""
+    rows, columns = ("rnn", "gru"), ("20 ms", "40 ms")
+    runs = tuple(r for r in windows.runs if r.row in rows and r.column in columns)
+    planned = tuple((r.row, r.column, r.seed) for r in runs)
+    return msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned)
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory, small: StudyResults) -> Path:
+    """The folder of the small study, all runs finished."""
+    folder = tmp_path_factory.mktemp("made-up") / "study"
+    fill_store(folder, small)
+    return folder
+
+
+@pytest.fixture
+def fill() -> Callable[[Path, StudyResults], Store]:
+    return fill_store
+
+
+@pytest.fixture
+def many_labels() -> StudyResults:
+    """A gates study of 35 words with one seed."""
+    return gates_study(labels=tuple(f"word{k}" for k in range(35)), seeds=1, epochs=2)
+
+
+@pytest.fixture(scope="session")
+def windows() -> StudyResults:
+    return windows_study(seeds=2, epochs=6)
+
+
+@pytest.fixture(scope="session")
+def gates() -> StudyResults:
+    return gates_study(seeds=5, epochs=4)
+
+
+@pytest.fixture(scope="session")
+def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
+    """A copy of a study that lacks the runs a test names."""
+
+    def remove(study: StudyResults, gone: Callable[[Run], bool]) -> StudyResults:
+        return msgspec.structs.replace(study, runs=tuple(r for r in study.runs if not gone(r)))
+
+    return remove

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from cello.report import findings
+from cello.report.results import Failure, Run, StudyResults
+
+Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
+
+
+def test_a_whole_study_says_so(windows: StudyResults) -> None:
+    assert findings.progress(windows) == "6 models × 4 windows × 2 seeds, protocol “fair”: all 48 runs are finished."
+    assert findings.missing(windows) == []
+
+
+def test_a_partial_study_says_so_and_names_what_is_missing(windows: StudyResults, without: Without) -> None:
+    partial = without(windows, lambda r: r.row == "gru" and r.column == "40 ms")
+    partial = msgspec.structs.replace(
+        partial, failures=(Failure(row="gru", column="40 ms", seed=1, reason="loss is not finite"),)
+    )
+    assert "46 of 48 planned runs are finished" in findings.progress(partial)
+    assert findings.missing(partial) == [
+        "Failed: gru, 40 ms, seed 1: loss is not finite",
+        "Not finished: gru, 40 ms, seed 0",
+    ]
+    assert "up to 2 seeds" in findings.seeds(partial)
+
+
+def test_many_missing_runs_are_counted_not_listed(windows: StudyResults, without: Without) -> None:
+    lines = findings.missing(without(windows, lambda r: r.row != "gru"))
+    assert len(lines) == findings.LISTED + 1
+    assert lines[-1] == "Not finished: 28 more"
+
+
+def test_one_seed_is_said_to_carry_no_interval(many_labels: StudyResults) -> None:
+    assert findings.seeds(many_labels).startswith("One seed")
+
+
+def test_different_machines_are_named_beside_their_times(windows: StudyResults) -> None:
+    other = msgspec.structs.replace(windows.runs[0].result, hardware={"cpu": "Another"})
+    mixed = msgspec.structs.replace(
+        windows, runs=(msgspec.structs.replace(windows.runs[0], result=other), *windows.runs[1:])
+    )
+    assert "do not compare" in findings.machines(mixed)
+    assert "cpu Another (1 run)" in findings.machines(mixed)
+    assert "do not compare" not in findings.machines(windows)
+
+
+def test_methods_follow_the_configs(windows: StudyResults) -> None:
+    assert "training clips alone" in " ".join(findings.methods(windows))
+    assert "of the last of 6 epochs" in " ".join(findings.methods(windows))
+    config = windows.runs[0].result.config
+    chosen = msgspec.structs.replace(config.optimiser, choose="best", ema=0.999)
+    config = msgspec.structs.replace(config, optimiser=chosen)
+    run = msgspec.structs.replace(
+        windows.runs[0], result=msgspec.structs.replace(windows.runs[0].result, config=config)
+    )
+    text = " ".join(findings.methods(msgspec.structs.replace(windows, runs=(run, *windows.runs[1:]))))
+    assert "moving average over steps) with the highest validation accuracy. (1 run)" in text
+    assert "fixed beforehand. (47 runs)" in text
+
+
+def test_no_text_claims_significance(windows: StudyResults, gates: StudyResults) -> None:
+    for study in (windows, gates):
+        text = " ".join(findings.summary(study) + findings.methods(study)).lower()
+        assert "signific" not in text

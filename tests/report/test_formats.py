@@ -1,0 +1,186 @@
+"""The text formats: Markdown, LaTeX, CSV, JSON and the page, on the same studies."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cello.report import latex, markdown, page, schema, tidy
+from cello.report.results import Run, StudyResults
+
+NASTY = 'a|b_<i>&"$x$ {%} #\\~^'
+DOCUMENT = Path(__file__).parents[2] / "docs" / "report-json.md"
+
+
+@pytest.fixture
+def nasty(gates: StudyResults) -> StudyResults:
+    """A study whose title and first row name are full of characters that formats take for their own."""
+
+    def rename(run: Run) -> Run:
+        return msgspec.structs.replace(run, row=NASTY) if run.row == "lstm" else run
+
+    return msgspec.structs.replace(
+        gates, title=NASTY, rows=(NASTY, *gates.rows[1:]), runs=tuple(map(rename, gates.runs))
+    )
+
+
+def test_markdown_rows_are_as_wide_as_their_heading(nasty: StudyResults) -> None:
+    widths: list[set[int]] = [set()]
+    for line in markdown.report(nasty).splitlines():
+        if line.startswith("|"):
+            widths[-1].add(len(re.findall(r"(?<!\\)\|", line)))
+        elif widths[-1]:
+            widths.append(set())
+    assert widths
+    assert all(len(width) <= 1 for width in widths)
+
+
+def test_markdown_escapes_names(nasty: StudyResults) -> None:
+    assert "<i>" not in markdown.report(nasty).replace("\\<i\\>", "")
+
+
+def test_markdown_names_each_group_once(windows: StudyResults) -> None:
+    assert markdown.report(windows).count("| **40 ms** |") == 1
+
+
+def test_latex_braces_and_environments_balance(nasty: StudyResults, windows: StudyResults) -> None:
+    for study in (nasty, windows):
+        text = latex.report(study)
+        bare = re.sub(r"\\[{}%&#$_\\]", "", text)
+        assert bare.count("{") == bare.count("}")
+        assert bare.count("$") % 2 == 0
+        for name in ("table", "tabular"):
+            assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") > 0
+
+
+def test_latex_rows_are_as_wide_as_their_tabular(nasty: StudyResults) -> None:
+    for tabular in re.findall(
+        r"\\begin\{tabular\}\{@\{\}(l*r*)@\{\}\}(.*?)\\end\{tabular\}", latex.report(nasty), re.S
+    ):
+        columns, body = tabular
+        rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}
+
+
+def test_csv_has_one_row_a_run_and_exact_numbers(windows: StudyResults) -> None:
+    rows = list(csv.DictReader(io.StringIO(tidy.report(windows))))
+    assert len(rows) == len(windows.runs)
+    by_run = {r.result.run: r.result for r in windows.runs}
+    for row in rows:
+        result = by_run[row["run"]]
+        assert float(row["test_accuracy"]) == result.test.accuracy
+        assert float(row["train_accuracy"]) == result.train.accuracy
+        assert float(row["config.features.window_ms"]) == result.config.features.window_ms
+        assert row["hardware.cpu"] == "Example CPU 3 GHz"
+
+
+def test_csv_quotes_names(nasty: StudyResults) -> None:
+    named = msgspec.structs.replace(nasty, title="x", name='a,"b"\nc')
+    assert {row["study"] for row in csv.DictReader(io.StringIO(tidy.report(named), newline=""))} == {'a,"b"\nc'}
+
+
+def _paths(value: object, path: str = "") -> Iterator[str]:
+    if path in ("runs[].config",):
+        yield path
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _paths(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _paths(inner, f"{path}[]")
+    else:
+        yield path
+
+
+def _documented() -> list[str]:
+    return re.findall(r"^\| `([^`]+)` \|", DOCUMENT.read_text("utf-8"), flags=re.M)
+
+
+def _pattern(field: str) -> str:
+    return re.escape(field).replace(r"\*", r"[^.\[\]]+")
+
+
+def test_every_json_field_is_documented_and_every_documented_field_written(windows: StudyResults) -> None:
+    failed = json.loads('[{"row": "gru", "column": "40 ms", "seed": 0, "reason": "killed"}]')
+    document = {**json.loads(schema.report(windows)), "failures": failed}
+    written, documented = set(_paths(document)), _documented()
+    figures = {f"cells[].{name}" for name, value in document["cells"][0].items() if isinstance(value, dict)}
+    for path in written | figures:
+        assert any(re.fullmatch(_pattern(field), path) for field in documented), f"{path} is not documented"
+    for field in documented:
+        assert any(re.fullmatch(_pattern(field), path) for path in written | figures), f"{field} is never written"
+
+
+def test_json_states_its_format_and_turns_infinite_numbers_into_null(windows: StudyResults) -> None:
+    diverged = msgspec.structs.replace(windows.runs[0].result.test, loss=float("nan"))
+    result = msgspec.structs.replace(windows.runs[0].result, test=diverged)
+    run = msgspec.structs.replace(windows.runs[0], result=result)
+    document = json.loads(schema.report(msgspec.structs.replace(windows, runs=(run, *windows.runs[1:]))))
+    assert document["format"] == schema.FORMAT == 1
+    assert document["runs"][0]["test"]["loss"] is None
+
+
+class _Page(HTMLParser):
+    """Counts what a browser would fetch and checks that tags close in order and ids stand once."""
+
+    VOID = frozenset(("meta", "path", "use", "image", "rect", "br", "link", "img"))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        values = dict(attrs)
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
+        for name in ("src", "href", "xlink:href", "data", "action"):
+            value = values.get(name) or ""
+            if value and not value.startswith(("#", "data:")):
+                self.fetched.append(value)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_fetches_nothing_and_has_unique_ids(nasty: StudyResults) -> None:
+    parser = _Page()
+    text = page.report(nasty)
+    parser.feed(text)
+    assert parser.open == []
+    assert parser.fetched == []
+    assert len(parser.ids) == len(set(parser.ids))
+    assert not parser.tags & {"script", "link", "iframe", "i", "metadata"}
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_the_page_gives_every_picture_a_description(gates: StudyResults) -> None:
+    text = page.report(gates)
+    assert text.count("<svg") == text.count('role="img" aria-label=') == 3 + 2 * len(gates.rows)
+
+
+def test_the_page_folds_all_but_each_models_best_column(small: StudyResults) -> None:
+    text = page.report(small)
+    assert text.count("<details>") == 2
+    assert "The other 2" in text
+    assert len(text.encode()) < 400_000

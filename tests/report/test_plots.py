@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+import itertools
+import xml.etree.ElementTree as ET
+
+import matplotlib as mpl
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import image
+from matplotlib.colors import to_rgb
+
+from cello.report import plots
+from cello.report.results import StudyResults
+
+# Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB.
+BLINDNESS = {
+    "none": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+def _lab(colour: str, kind: str) -> np.ndarray:
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(np.array(BLINDNESS[kind]) @ linear, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ linear / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("kind", BLINDNESS)
+def test_series_differ_for_colour_blind_readers_and_stand_out_on_paper(kind: str) -> None:
+    for a, b in itertools.combinations(plots.SERIES, 2):
+        assert np.linalg.norm(_lab(a, kind) - _lab(b, kind)) > 20, (a, b)
+    assert all(_lab(colour, "none")[0] < 62 for colour in plots.SERIES)
+
+
+def test_drawing_leaves_the_readers_matplotlib_alone(windows: StudyResults) -> None:
+    before = dict(mpl.rcParams)
+    with mpl.rc_context({"axes.facecolor": "red", "font.size": 30}):
+        inside = plots.png(plots.accuracy(windows))
+    assert dict(mpl.rcParams) == before
+    assert inside == plots.png(plots.accuracy(windows))
+
+
+@pytest.mark.parametrize("draw", [plots.accuracy, plots.cost, plots.curves, plots.confusions])
+def test_every_picture_is_a_png_and_a_readable_svg(draw: object, gates: StudyResults) -> None:
+    panels = draw(gates)[:2]  # type: ignore[operator]
+    picture = image.imread(io.BytesIO(plots.png(panels, 2)))
+    assert picture[..., :3].std() > 0.01
+    svg = ET.fromstring(plots.svg(panels[0], "x"))
+    texts = {"".join(t.itertext()) for t in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert panels[0].title in texts
+    assert "height" not in svg.attrib
+    assert svg.attrib["viewBox"]
+
+
+def test_svg_inks_follow_the_page(gates: StudyResults) -> None:
+    svg = plots.svg(plots.curves(gates)[0], "x")
+    assert f"var(--series-1, {plots.SERIES[0]})" in svg
+    assert "var(--ink, " in svg
+
+
+def test_svg_is_the_same_each_time(gates: StudyResults) -> None:
+    assert plots.svg(plots.confusions(gates)[0], "x") == plots.svg(plots.confusions(gates)[0], "x")
+
+
+def test_confusion_rows_add_up_in_the_picture(gates: StudyResults) -> None:
+    """A label nobody said must not divide by zero (warnings are errors)."""
+    confusion = ((0, 0), (1, 3))
+    result = msgspec.structs.replace(gates.runs[0].result, confusion=confusion, labels=("sí", "no"))
+    study = msgspec.structs.replace(gates, runs=(msgspec.structs.replace(gates.runs[0], result=result),))
+    svg = plots.svg(plots.confusions(study)[0], "x")
+    assert ">75<" in svg
+    assert ">25<" in svg
+
+
+def test_a_diverged_run_does_not_break_the_pictures(windows: StudyResults) -> None:
+    def diverge(run: object) -> object:
+        nan = float("nan")
+        history = tuple(
+            msgspec.structs.replace(e, train_accuracy=nan, validation_accuracy=nan) for e in run.result.history
+        )  # type: ignore[attr-defined]
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, history=history))  # type: ignore[attr-defined, type-var]
+
+    study = msgspec.structs.replace(windows, runs=tuple(map(diverge, windows.runs[:2])))
+    assert plots.png(plots.curves(study))
+
+
+def test_thirty_models_are_drawn_and_told_apart(gates: StudyResults) -> None:
+    rows = tuple(f"model {k}" for k in range(24))
+    runs = tuple(msgspec.structs.replace(gates.runs[0], row=row) for row in rows)
+    study = msgspec.structs.replace(gates, rows=rows, runs=runs)
+    looks = {plots._look(study, row) for row in rows}
+    assert len(looks) == len(rows)
+    assert plots.png([*plots.cost(study), *plots.accuracy(study)], 3)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12))
+def test_spread_labels_keep_their_order_and_distance(targets: list[float]) -> None:
+    heights = plots.spread(sorted(targets), 5.0, 0.0, 100.0)
+    assert len(heights) == len(targets)
+    assert all(b - a >= 5.0 - 1e-6 for a, b in itertools.pairwise(heights))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from cello.report import published, tables
+from cello.report.metrics import BY_KEY
+from cello.report.results import Run, StudyResults
+
+Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
+
+
+def test_details_keep_train_validation_and_test_apart(windows: StudyResults) -> None:
+    table = tables.details(windows)
+    heads = [(h.group, h.title) for h in table.headings]
+    for group in ("Accuracy, %", "Loss, nats"):
+        assert [(group, split) for split in ("train", "validation", "test")] == [
+            h for h in heads if h[0] == group and "mean" not in h[1]
+        ]
+    assert not [title for _, title in heads if title.lower() == "accuracy"]
+    runs = windows.cell("gru", "40 ms")
+    row = next(r for r in table.rows if r[:2] == ("40 ms", "gru"))
+    shown = dict(zip([t for _, t in heads[:8]], row, strict=False))
+    for split in ("train", "validation", "test"):
+        mean = sum(100 * getattr(r, split).accuracy for r in runs) / len(runs)
+        assert shown[split].startswith(f"{mean:.2f} ±")
+
+
+def test_every_row_is_as_wide_as_the_heading(windows: StudyResults, gates: StudyResults) -> None:
+    for study in (windows, gates):
+        found = [tables.details(study), tables.corpus_clips(study), tables.settings(study), tables.bad_clips(study)]
+        for table in (*found, tables.overview(study, BY_KEY["test_accuracy"]), published.gates(study)):
+            if table:
+                assert {len(row) for row in table.rows} == {len(table.headings)}, table.title
+
+
+def test_the_best_cell_is_chosen_on_validation_not_on_test(windows: StudyResults) -> None:
+    def swap(run: Run) -> Run:
+        if (run.row, run.column) != ("rnn", "120 ms"):
+            return run
+        test = msgspec.structs.replace(run.result.test, accuracy=1.0)
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, test=test))
+
+    tempting = msgspec.structs.replace(windows, runs=tuple(map(swap, windows.runs)))
+    assert tables.best_cell(tempting) == tables.best_cell(windows) != ("rnn", "120 ms")
+
+
+def test_partial_cells_say_how_many_seeds_stand_behind_them(windows: StudyResults, without: Without) -> None:
+    partial = without(windows, lambda r: r.row == "gru" and (r.seed == 1 or r.column == "80 ms"))
+    overview = next(r for r in tables.overview(partial, BY_KEY["test_accuracy"]).rows if r[0] == "gru")
+    assert overview[1].endswith("(1 of 2)")
+    assert "±" not in overview[1]
+    assert overview[3] == tables.ABSENT
+    rows = {r[:2]: r for r in tables.details(partial).rows}
+    assert rows["20 ms", "gru"][3] == "1 of 2"
+    assert rows["80 ms", "gru"][2:5] == (tables.ABSENT, "0 of 2", tables.ABSENT)
+
+
+def test_notes_call_few_seeds_indicative_and_never_claim_more(windows: StudyResults, gates: StudyResults) -> None:
+    assert "indicative only" in tables.details(windows).note
+    assert "indicative" not in tables.details(gates).note
+    assert all(row[3] == "2 †" for row in tables.details(windows).rows)
+    assert all(row[3] == "5" for row in tables.details(gates).rows)
+
+
+def test_settings_show_every_value_a_setting_takes(windows: StudyResults) -> None:
+    rows = dict(tables.settings(windows).rows)
+    assert rows["features.window_ms"] == "20.0, 40.0, 80.0, 120.0"
+    assert rows["optimiser.epochs"] == "6"
+    assert "seed" not in rows
+
+
+def test_an_unnamed_column_takes_no_place_in_the_table(gates: StudyResults) -> None:
+    runs = tuple(msgspec.structs.replace(r, column="") for r in gates.runs)
+    planned = tuple((row, "", seed) for row, _, seed in gates.planned)
+    table = tables.details(msgspec.structs.replace(gates, columns=("",), runs=runs, planned=planned))
+    assert table.headings[0].title == "Model"
+    assert not table.grouped
+    assert table.rows[0][0] == "lstm"
+
+
+def test_bad_clips_are_named_with_their_reason(windows: StudyResults) -> None:
+    table = tables.bad_clips(windows)
+    assert table is not None
+    assert table.rows == (("cat/00_nohash_1.wav", "truncated: 8,000 of 16,000 samples"),)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cello.errors import ReportError
+from cello.report import notebook
+from cello.report.results import StudyResults
+from cello.report.write import FORMATS, write_report
+from cello.study.store import Store
+
+TEXT_FORMATS = tuple(name for name in FORMATS if name != "notebook")
+
+
+def test_each_format_becomes_one_file_and_nothing_is_left_lying_about(stored: Path, tmp_path: Path) -> None:
+    paths = write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "out")
+    assert [p.name for p in paths] == ["report.md", "report.html", "runs.csv", "tables.tex", "report.json"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in paths)
+
+
+def test_the_same_store_gives_the_same_bytes(stored: Path) -> None:
+    first = {p: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS)}
+    assert first == {p: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS)}
+    assert {p.parent for p in first} == {stored / "report"}
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(stored: Path, tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="unknown report format 'htlm'; did you mean 'html'"):
+        write_report(stored, formats=("md", "htlm"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ReportError, match=r"file/out.*cannot be written there.*choose a folder"):
+        write_report(stored, formats=("md",), out=tmp_path / "file" / "out")
+
+
+def test_the_notebook_is_executed_in_place_with_its_pictures(
+    tmp_path: Path, gates: StudyResults, fill: Callable[[Path, StudyResults], Store]
+) -> None:
+    fill(tmp_path / "study", gates)
+    (path,) = write_report(tmp_path / "study", formats=("notebook",), out=tmp_path / "notebooks")
+    assert path.name == "Resultados_2.ipynb"
+    document = json.loads(path.read_text("utf-8"))
+    assert document["metadata"]["kernelspec"]["name"] == "python3"
+    code = [cell for cell in document["cells"] if cell["cell_type"] == "code"]
+    assert code[0]["source"][0].startswith("FOLDER = '../study'")
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] in ("error", "stream")]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
+    assert not [cell for cell in document["cells"] if "execution" in cell["metadata"]]
+
+
+def test_notebooks_carry_the_published_studys_names(windows: StudyResults, gates: StudyResults) -> None:
+    assert notebook.file_name(windows) == "Resultados_1.ipynb"
+    assert notebook.file_name(gates) == "Resultados_2.ipynb"
+
+
+def test_a_notebook_cell_that_fails_is_an_error_with_its_cause(tmp_path: Path, gates: StudyResults) -> None:
+    with pytest.raises(ReportError, match=r"Resultados_2.ipynb: .*could not be executed.*StoreError.*no study"):
+        notebook.report(gates, tmp_path / "nothing", tmp_path)

@@ -1,0 +1,145 @@
+"""Stands in for training: quick, resumable, its numbers derived from the config alone, made to misbehave by width."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from cello.audio.corpus import Clip, Corpus, Manifest, Split
+from cello.errors import TrainingError
+from cello.training.config import RunConfig
+from cello.training.result import Epoch, RunResult, SplitMetrics
+
+WORDS = ("nein", "да", "はい")
+
+
+def manifest(checksum: str = "a" * 64) -> Manifest:
+    """A corpus of nine silent clips."""
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    clips = tuple(
+        Clip(name=f"{word}/{split}.wav", label=word, split=split, speaker=split, start=0, samples=1)
+        for split in splits
+        for word in WORDS
+    )
+    return Manifest(corpus="fake", rate_hz=16_000, labels=WORDS, clips=clips, bad=(), checksum=checksum, source="fake")
+
+
+def open_fake(spec: str, *, cache: Path | None = None, checksum: str = "a" * 64) -> Corpus:
+    return Corpus(manifest(checksum), np.zeros(1, np.float32))
+
+
+def open_changing(spec: str, *, cache: Path | None = None, main: int = 0) -> Corpus:
+    """Another corpus in every process but one."""
+    return open_fake(spec, checksum="a" * 64 if os.getpid() == main else "b" * 64)
+
+
+def epoch_of(config: RunConfig, number: int, before: float) -> Epoch:
+    """The next epoch's record; depends on the one before, so a lost or doubled epoch changes all that follow."""
+    accuracy = (before * 7919 + int(config.id[:6], 16) / 2**24 + number) % 1.0
+    return Epoch(
+        epoch=number,
+        learning_rate=config.optimiser.learning_rate,
+        train_loss=1 - accuracy,
+        train_accuracy=accuracy,
+        validation_loss=1.0,
+        validation_accuracy=accuracy,
+        train_seconds=time.perf_counter() % 1,
+        train_cpu_seconds=0.01,
+        data_seconds=0.0,
+        validation_seconds=0.0,
+    )
+
+
+def result_of(config: RunConfig, history: list[Epoch]) -> RunResult:
+    metrics = SplitMetrics(clips=3, loss=1.0, accuracy=history[-1].train_accuracy, word_mean=0.5)
+    return RunResult(
+        run=config.id,
+        config=config,
+        labels=WORDS,
+        parameters=10,
+        backend="fake",
+        chosen_epoch=len(history),
+        train=metrics,
+        validation=metrics,
+        test=metrics,
+        confusion=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        seconds_per_epoch=0.01,
+        wall_seconds_per_epoch=0.01,
+        clips_per_second=100.0,
+        total_seconds=0.1,
+        hardware={},
+        versions={},
+        history=tuple(history),
+    )
+
+
+def write(path: Path, content: bytes) -> None:
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def train(
+    config: RunConfig,
+    corpus: Corpus,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> RunResult:
+    """Epochs of ``learning_rate`` seconds; hidden 13 raises, 14 dies once, 15 dies always."""
+    if config.model.hidden == 15:
+        os._exit(9)
+    checkpoint = folder / "checkpoint.json"
+    history = msgspec.json.decode(checkpoint.read_bytes(), type=list[Epoch]) if checkpoint.exists() else []
+    while len(history) < config.optimiser.epochs:
+        time.sleep(config.optimiser.learning_rate)
+        history.append(epoch_of(config, len(history) + 1, history[-1].train_accuracy if history else 0.0))
+        write(checkpoint, msgspec.json.encode(history))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+        die_as_asked(config, len(history), folder)
+        misbehave(config, len(history))
+    result = result_of(config, history)
+    np.savez(folder / "predictions.npz", target=np.arange(3))
+    write(folder / "result.json", msgspec.json.encode(result))
+    checkpoint.unlink()
+    return result
+
+
+def misbehave(config: RunConfig, epoch: int) -> None:
+    if config.model.hidden == 12 and epoch == 1:
+        raise ValueError("a bug of ours")
+    if config.model.hidden == 13 and epoch == 1:
+        raise TrainingError("the loss is not finite; lower the learning rate")
+    if config.model.hidden == 14 and epoch == 1:
+        os._exit(9)
+
+
+def die_as_asked(config: RunConfig, epoch: int, folder: Path) -> None:
+    """FAKE_DEATH="HIDDEN EPOCH WHO": when that run reaches that epoch for the first time, kill or interrupt."""
+    hidden, moment, who = os.environ.get("FAKE_DEATH", "0 0 nobody").split()
+    marker = folder / f"died-{who}"
+    if (config.model.hidden, epoch) != (int(hidden), int(moment)) or marker.exists():
+        return
+    marker.touch()
+    if who == "main":
+        os.kill(os.getppid(), signal.SIGKILL)
+    elif who == "worker":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif who == "ctrl-c":
+        os.killpg(os.getpgrp(), signal.SIGINT)
+
+
+def timeless(result: RunResult) -> Any:
+    """The result without what no two runs of it share."""
+    plain = msgspec.to_builtins(result)
+    plain["history"] = [{k: v for k, v in e.items() if not k.endswith("seconds")} for e in plain["history"]]
+    return plain

@@ -1,0 +1,86 @@
+"""Two writers in one folder, a half-written file, or an error that does not say what to do would cost a study."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cello.errors import StoreError
+from cello.files import write_whole
+from cello.study.folder import naming, single_writer
+
+
+def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cello.study.folder import single_writer\n"
+        "with single_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match=rf"another process \(pid {first.pid}\); wait for it, stop it, or choose"):
+            single_writer(tmp_path).__enter__()
+        first.kill()
+    with single_writer(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_the_lock_is_waited_for(tmp_path: Path) -> None:
+    with single_writer(tmp_path), pytest.raises(StoreError, match=f"pid {os.getpid()}"):
+        single_writer(tmp_path, patience_seconds=0.15).__enter__()
+    with single_writer(tmp_path, patience_seconds=0.15):
+        pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            StoreError, match=r"the disk of '.*' is full \(\d+ MB free\); make room and give the same command"
+        ),
+        naming(tmp_path / "not" / "there"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "cannot be used: .*Permission denied.*with --out"),
+        (OSError(errno.EROFS, "Read-only file system", "/a"), "cannot be used: .*Read-only file system"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b"),
+            "'/a/b' is a file, not a folder; choose another",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "/a/study.json"),
+            "no study at .*'/a/study.json' does not exist",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_named(error: OSError, message: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=message), naming(tmp_path):
+        raise error
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "study.json"
+    write_whole(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_whole(path, b"new")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("study.json", b"old")]
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"

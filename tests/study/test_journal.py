@@ -1,0 +1,70 @@
+"""A journal that loses or invents events after a crash would misreport a study's history."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cello.study.journal import Event, append, replay
+
+EVENTS = st.builds(
+    Event,
+    event=st.sampled_from(["started", "finished", "failed"]),
+    run=st.text(alphabet="0123456789abcdef", min_size=1, max_size=4),
+    time=st.floats(0, 2e9),
+    pid=st.integers(1, 2**22),
+    host=st.text(max_size=4),
+    reason=st.text(max_size=12),
+)
+
+
+def check_cut(path: Path, whole: bytes, kept: list[Event], cut: int, later: Event) -> None:
+    path.write_bytes(whole[:cut])
+    assert list(replay(path)) == kept
+    append(path, later)
+    assert list(replay(path)) == [*kept, later]
+
+
+@settings(max_examples=50, deadline=None)
+@given(events=st.lists(EVENTS, min_size=1, max_size=3), later=EVENTS, data=st.data())
+def test_cut_anywhere_and_mended_it_loses_only_the_torn_event(
+    events: list[Event], later: Event, data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal.jsonl"
+        ends = []
+        for event in events:
+            append(path, event)
+            ends.append(path.stat().st_size)
+        cut = data.draw(st.integers(0, ends[-1]))
+        kept = [event for event, end in zip(events, ends, strict=True) if end - 1 <= cut]
+        check_cut(path, path.read_bytes(), kept, cut, later)
+
+
+def test_cut_at_every_byte_and_mended_it_loses_only_the_torn_event(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first, second = (Event(event="failed", run=run, time=1.5, pid=7, host="h", reason="Ω") for run in "ab")
+    append(path, first)
+    end = path.stat().st_size
+    append(path, second)
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        kept = [first, second][: (cut >= end - 1) + (cut >= len(whole) - 1)]
+        check_cut(path, whole, kept, cut, second)
+
+
+def test_a_missing_journal_is_an_empty_history(tmp_path: Path) -> None:
+    assert replay(tmp_path / "journal.jsonl") == ()
+
+
+def test_a_line_of_any_rubbish_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    event = Event(event="failed", run="a", time=1.0, pid=2, host="h", reason="line\nbreak, Ω")
+    append(path, event)
+    path.write_bytes(b"\x00\xff{]\n" + path.read_bytes() + b'{"event":"exploded","run":"a"}\n{"event":"fin')
+    append(path, event)
+    assert replay(path) == (event, event)
+    assert path.read_bytes().count(b"\n") == 5

@@ -1,0 +1,186 @@
+"""A plan that trains something else than the file says, or forgives a typing mistake, would spoil a night's work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cello.errors import ConfigError, StudyError
+from cello.study.plan import (
+    BUILTIN,
+    PROTOCOLS,
+    Column,
+    Row,
+    StudyConfig,
+    cost,
+    differences,
+    load_study,
+    override,
+    parse_study,
+    plan,
+)
+from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+
+CORPUS = CorpusRef(name="tones", checksum="0" * 64)
+HEAD = 'name = "x"\n'
+ROWS = '[[rows]]\nname = "A"\n[[rows]]\nname = "B"\n[[rows]]\nname = "C"\n'
+
+
+def test_row_wins_over_column_wins_over_base() -> None:
+    text = HEAD + (
+        "[base.model]\nhidden = 1\nlayers = 1\ndropout = 0.5\n[base.features]\nwindow_ms = 20\n"
+        '[[columns]]\nname = "c"\n[columns.model]\nhidden = 2\nlayers = 2\n[columns.features]\nwindow_ms = 80\n'
+        '[[rows]]\nname = "r"\n[rows.model]\nhidden = 3\n[rows.optimiser]\nlearning_rate = 1\n'
+    )
+    (run,) = plan(parse_study(text, "f"), CORPUS)
+    model = run.config.model
+    assert (model.hidden, model.layers, model.dropout) == (3, 2, 0.5)
+    assert (run.config.features.window_ms, run.config.optimiser.learning_rate) == (80, 1.0)
+    assert run.config.optimiser.batch == OptimiserConfig().batch
+    assert (run.id, run.row, run.column, run.seed) == (run.config.id, "r", "c", 0)
+
+
+@pytest.mark.parametrize("stage", BUILTIN)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_builtin_studies_are_whole(stage: str, protocol: str) -> None:
+    study = load_study(stage, protocol)
+    runs = plan(study, CORPUS)
+    assert (study.name, study.stage, study.protocol) == (stage, stage, protocol)
+    assert len({run.id for run in runs}) == len(runs) == 6 * len(study.columns) * len(study.seeds)
+    assert len(study.columns) == {"windows": 4, "gates": 1}[stage]
+
+
+def test_published_settings_are_the_published_ones() -> None:
+    windows = {run.row: run.config for run in plan(load_study("windows", "published"), CORPUS)}
+    assert [(windows[r].model.hidden, windows[r].model.layers) for r in ("RNN", "GRU", "LSTM")] == [
+        (256, 1),
+        (64, 2),
+        (64, 2),
+    ]
+    gates = plan(load_study("gates", "published"), CORPUS)[0].config
+    for config, name, rate, epochs in ((windows["GRU"], "rmsprop", 2e-4, 100), (gates, "adam", 3e-4, 50)):
+        optimiser = config.optimiser
+        assert (optimiser.name, optimiser.learning_rate, optimiser.epochs) == (name, rate, epochs)
+        assert (optimiser.batch, optimiser.schedule, config.model.readout) == (64, "constant", "last")
+    assert (gates.model.hidden, gates.model.layers, gates.model.forget_bias) == (64, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('nam = "x"', r"f\.toml: unknown key nam; did you mean 'name'\? Known: base, columns, name"),
+        (
+            HEAD + ROWS + "[rows.model]\nhiden = 3",
+            r"unknown key rows\[2\]\.model\.hiden; did you mean 'hidden'\? Known: b",
+        ),
+        (HEAD + "[base.optimizer]\nepochs = 1", r"unknown key base\.optimizer; did you mean 'optimiser'\?"),
+        (HEAD + '[[columns]]\nname = "c"\nwindow_ms = 3', r"unknown key columns\[0\]\.window_ms"),
+        (HEAD + '[base.model]\nhidden = "64"', r"base\.model\.hidden = '64': Expected 'int', got 'str'"),
+        (HEAD + "[base.model]\nhidden = true", r"base\.model\.hidden = True: Expected 'int', got 'bool'"),
+        (HEAD + '[base.model]\nreadout = "lst"', r"readout = 'lst': .* choose one of 'last', 'mean', 'attention'"),
+        (HEAD + "rows = 3", r"f\.toml: Expected 'array', got 'int' - at 'rows'"),
+        (HEAD + '[base]\nmodel = "lstm"', r"Expected 'object', got 'str' - at 'base\.model'"),
+        (HEAD + "[[rows]]\n", r"missing required field 'name' - at 'rows"),
+        (HEAD + 'stage = "three"\n' + ROWS, r"Invalid enum value 'three' - at 'stage'"),
+        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2"),
+    ],
+)
+def test_mistakes_in_the_file_are_named_by_their_path(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_study(text, "f.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD, r"f\.toml: study 'x' has no rows, so nothing to run; add at least one \[\[rows\]\]"),
+        (HEAD + "seeds = []\n" + ROWS, r"study 'x' has no seeds"),
+        (HEAD + "seeds = [0, -1]\n" + ROWS, r"seed -1 of study 'x' is negative"),
+        (HEAD + "seeds = [3, 3]\n" + ROWS, r"seed 3 stands twice in study 'x'"),
+        (HEAD + ROWS + ROWS, r"row 'A' stands twice in study 'x'; each must be unique"),
+        (HEAD + ROWS + '[[columns]]\nname = "c"\n[[columns]]\nname = "c"', r"column 'c' stands twice"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        parse_study(text, "f.toml")
+
+
+def test_settings_that_do_not_go_together_name_their_row_and_column() -> None:
+    study = parse_study(HEAD + '[[columns]]\nname = "c"\n[columns.features]\nn_mels = 5\n[[rows]]\nname = "r"\n', "f")
+    with pytest.raises(ConfigError, match=r"study 'x', row 'r', column 'c': features\.n_mfcc=13 .* n_mels=5"):
+        plan(study, CORPUS)
+
+
+def test_unknown_studies_protocols_and_files(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"unknown study 'gate'; did you mean 'gates'\? Known: gates, windows\. Or"):
+        load_study("gate")
+    with pytest.raises(StudyError, match=r"unknown protocol 'fare'; did you mean 'fair'\?"):
+        load_study("gates", "fare")
+    with pytest.raises(ConfigError, match=r"study file '.*none\.toml' cannot be read: .*No such file"):
+        load_study(tmp_path / "none.toml")
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b'name = "\xff"')
+    with pytest.raises(ConfigError, match=r"mine\.toml' cannot be read: 'utf-8'"):
+        load_study(file)
+    file.write_text(HEAD + ROWS)
+    assert load_study(file, "fair") == load_study(str(file))
+    with pytest.raises(StudyError, match=r"states protocol = 'fair', but 'published' was asked for"):
+        load_study(file, "published")
+
+
+def test_override_wins_in_every_row(small: StudyConfig) -> None:
+    changed = override(small, seeds=[7], settings={"optimiser.epochs": 2, "model.hidden": 9})
+    assert {(r.config.optimiser.epochs, r.config.model.hidden, r.seed) for r in plan(changed, CORPUS)} == {(2, 9, 7)}
+    assert override(small) == small
+    with pytest.raises(ConfigError, match=r"override: unknown key optimiser\.epoch; did you mean 'epochs'"):
+        override(small, settings={"optimiser.epoch": 2})
+    with pytest.raises(ConfigError, match=r"override: unknown section 'optimizer'; did you mean 'optimiser'"):
+        override(small, settings={"optimizer.epochs": 2})
+    with pytest.raises(ConfigError, match=r"override: optimiser\.epochs = '2': Expected 'int'"):
+        override(small, settings={"optimiser.epochs": "2"})
+    with pytest.raises(StudyError, match="has no seeds"):
+        override(small, seeds=[])
+
+
+@given(
+    rows=st.lists(st.text(min_size=1), min_size=1, max_size=4, unique=True),
+    columns=st.lists(st.text(min_size=1), max_size=3, unique=True),
+    seeds=st.lists(st.integers(0, 2**31), min_size=1, max_size=3, unique=True),
+    hidden=st.lists(st.integers(1, 9), min_size=4, max_size=4),
+)
+def test_every_place_is_planned_once_seed_by_seed(
+    rows: list[str], columns: list[str], seeds: list[int], hidden: list[int]
+) -> None:
+    study = StudyConfig(
+        name="x",
+        seeds=tuple(seeds),
+        rows=tuple(Row(name=name, model={"hidden": h}) for name, h in zip(rows, hidden, strict=False)),
+        columns=tuple(Column(name=name) for name in columns),
+    )
+    runs = plan(study, CORPUS)
+    places = [(row, column, seed) for row in rows for column in columns or [""] for seed in seeds]
+    assert sorted(run.place for run in runs) == sorted(places)
+    assert [run.seed for run in runs] == [seed for seed in seeds for _ in range(len(runs) // len(seeds))]
+    costs = [cost(run.config) for run in runs[: len(runs) // len(seeds)]]
+    assert costs == sorted(costs, reverse=True)
+    assert msgspec.json.decode(msgspec.json.encode(study), type=StudyConfig) == study
+
+
+def test_differences_name_the_key_and_both_values() -> None:
+    old = RunConfig(corpus=CORPUS)
+    new = msgspec.structs.replace(old, optimiser=OptimiserConfig(epochs=3), seed=1)
+    assert differences(old, new) == ["optimiser.epochs was 30, is 3", "seed was 0, is 1"]
+
+
+def test_what_reports_read_imports_neither_torch_nor_distributed() -> None:
+    heavy = "{'torch', 'distributed', 'dask', 'rich'} & set(sys.modules)"
+    code = f"import sys, cello.study.plan, cello.study.store; sys.exit(str({heavy}) if {heavy} else 0)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,162 @@
+"""One bad run, a killed worker or a stopped command must cost no other run, and no run twice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_training import manifest, timeless, train
+
+from cello.audio.corpus import Corpus
+from cello.errors import StoreError, StudyError
+from cello.study.folder import single_writer
+from cello.study.plan import PlannedRun, StudyConfig, override
+from cello.study.runner import run_study
+from cello.study.store import CorpusSource, Store
+from conftest import SMALL
+
+HERE = Path(__file__).parent
+FAKE = "fake_training:train"
+SCRIPT = """
+import sys
+from pathlib import Path
+from cello.errors import CelloError
+from cello.study.plan import load_study
+from cello.study.runner import run_study
+from cello.study.store import CorpusSource
+
+source = CorpusSource(spec="fake", opener="fake_training:open_fake")
+try:
+    run_study(load_study(sys.argv[1]), source, Path(sys.argv[2]), workers=2, train="fake_training:train")
+except KeyboardInterrupt as stop:
+    sys.exit(f"interrupted: {stop}")
+except CelloError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def command(folder: Path, study: str = SMALL, death: str = "0 0 nobody") -> subprocess.CompletedProcess[str]:
+    """The study as a user's script in a process group of its own; returns when every process of it is gone."""
+    file, script = folder / "small.toml", folder / "script.py"
+    file.write_text(study)
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "FAKE_DEATH": death, "PYTHONPATH": str(HERE), "PYTHONWARNINGS": "error"}
+    arguments = [sys.executable, str(script), str(file), str(folder / "out")]
+    return subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=60, start_new_session=True, check=False
+    )
+
+
+def unbroken(run: PlannedRun, folder: Path) -> object:
+    """What the run gives when nothing interrupts it."""
+    folder.mkdir()
+    return timeless(train(run.config, Corpus(manifest(), np.zeros(1, np.float32)), folder))
+
+
+def check_whole(folder: Path) -> Store:
+    """Every run is there once, with the numbers of an unbroken study, and the journal agrees."""
+    store = Store.open(folder / "out")
+    assert len({run.id for run in store.runs}) == len(store.results()) == 6
+    assert store.pending() == []
+    for stored in store.results():
+        assert timeless(stored.result) == unbroken(stored.planned, folder / stored.id)
+    finished = Counter(event.run for event in store.events() if event.event == "finished")
+    assert finished == {run.id: 1 for run in store.runs}
+    return store
+
+
+@pytest.mark.parametrize("who", ["main", "worker", "ctrl-c"])
+def test_stopped_in_the_middle_the_same_command_goes_on_to_the_same_results(who: str, tmp_path: Path) -> None:
+    first = command(tmp_path, death=f"2 3 {who}")
+    store = Store.open(tmp_path / "out")
+    if who == "worker":
+        assert first.returncode == 0
+        starts = Counter(event.run for event in store.events() if event.event == "started")
+        assert max(starts.values()) > 1
+    elif who == "main":
+        assert first.returncode == -9
+        assert store.pending()
+    else:
+        assert first.returncode == 1
+        message = first.stderr.splitlines()[-1]
+        assert message.startswith(f"interrupted: stopped: {len(store.results())} of 6 runs in '{tmp_path / 'out'}' are")
+        assert message.endswith("keep their last whole epoch; give the same command again to go on")
+        assert "Traceback" not in first.stderr
+    second = command(tmp_path)
+    assert (second.returncode, second.stdout) == (0, "")
+    assert all(
+        line.startswith(("[", "0 of", "1 of", "2 of", "3 of", "4 of", "5 of")) for line in second.stderr.splitlines()
+    )
+    check_whole(tmp_path)
+
+
+def test_failing_runs_are_named_and_stop_no_other(tmp_path: Path) -> None:
+    """In one study: a run that raises what a user can fix, one with a bug, one whose worker dies each time."""
+    rows = "".join(f'[[rows]]\nname = "{h}"\n[rows.model]\nhidden = {h}\n' for h in (1, 12, 13, 15))
+    study = 'name = "bad"\n[base.optimiser]\nepochs = 2\nlearning_rate = 0.01\n' + rows
+    done = command(tmp_path, study)
+    assert done.returncode == 1
+    store = Store.open(tmp_path / "out")
+    assert [run.row for run in store.results()] == ["1"]
+    reasons = {failure.planned.row: failure.reason for failure in store.failures()}
+    assert reasons["13"] == "the loss is not finite; lower the learning rate"
+    assert reasons["12"].startswith("ValueError: a bug of ours; its traceback is in ")
+    assert "in misbehave" in Path(reasons["12"].split(" is in ")[1]).read_text()
+    assert reasons["15"] == "its worker process died 4 times (killed, out of memory or crashed)"
+    assert f"error: 3 of 4 runs failed, the others are finished in '{tmp_path / 'out'}':\n" in done.stderr
+    assert all(f"  {row}, seed 0: {reason}\n" in done.stderr for row, reason in reasons.items())
+    assert done.stderr.endswith("Give the same command again to try these again.\n")
+
+
+def test_a_study_in_this_process_grows_and_is_not_run_twice(
+    tmp_path: Path, small: StudyConfig, source: CorpusSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    out = tmp_path / "out"
+    one = override(small, seeds=[0])
+    with socket.socket() as dask_port:
+        with suppress(OSError):  # if another process has it, so much the better
+            dask_port.bind(("127.0.0.1", 8787))
+            dask_port.listen()
+        store = run_study(one, source, out, workers=2, train=FAKE, progress=False)
+    assert len(store.results()) == 3
+    before = store.events()
+    assert run_study(one, source, out, train=FAKE, progress=False).events() == before
+    damaged = store.run_folder(store.runs[0]) / "result.json"
+    damaged.write_bytes(b"{")
+    store = run_study(small, source, out, workers=1, train=FAKE, progress=False)
+    assert len(store.results()) == 6
+    assert damaged.with_name("result.json.unusable").read_bytes() == b"{"
+
+
+def test_what_cannot_start_says_why_before_any_work(tmp_path: Path, small: StudyConfig, source: CorpusSource) -> None:
+    with pytest.raises(StudyError, match=r"workers=0 can run nothing; give at least 1"):
+        run_study(small, source, tmp_path / "out", workers=0)
+    with pytest.raises(StudyError, match="has no rows"):
+        run_study(StudyConfig(name="x"), source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    with single_writer(tmp_path), pytest.raises(StoreError, match=rf"another process \(pid {os.getpid()}\)"):
+        run_study(small, source, tmp_path)
+    bad = CorpusSource(spec="x", opener="cello.audio.nothing:open")
+    with pytest.raises(
+        StudyError, match=r"'cello\.audio\.nothing:open' cannot be imported: .*; write it as module:func"
+    ):
+        run_study(small, bad, tmp_path)
+
+
+def test_a_corpus_that_changed_under_the_study_is_refused(
+    tmp_path: Path, small: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    source = CorpusSource(spec="fake", opener="fake_training:open_changing", options={"main": os.getpid()})
+    with pytest.raises(
+        StudyError, match=r"corpus 'fake' has checksum bbbbbbbbbbbb in this worker, but .* aaaaaaaaaaaa"
+    ):
+        run_study(override(small, seeds=[0]), source, tmp_path, workers=1, train=FAKE, progress=False)

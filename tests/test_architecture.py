@@ -1,0 +1,154 @@
+"""What hurts: an import against the grain, a fence crossed, a file or function nobody can read in one go."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "cello"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# package → packages it may import besides itself, `errors`, `files` and `cello.__version__`
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "files": set(),
+    "audio": set(),
+    "features": {"audio"},
+    "cells": set(),
+    "compiler": {"cells"},
+    "models": {"cells", "compiler"},
+    "training": {"audio", "features", "models"},
+    "study": {"audio", "features", "models", "training"},
+    "report": {"audio", "features", "models", "training", "study"},
+    "deploy": {"audio", "features", "models"},
+    "cli": {"audio", "features", "cells", "compiler", "models", "training", "study", "report", "deploy"},
+    "__init__": {"audio", "features", "cells", "compiler", "models", "training", "study", "report"},
+}
+# library → the only files that may import it
+FENCES: dict[str, set[str]] = {
+    "matplotlib": {"report/plots.py"},
+    "triton": {"compiler/triton.py"},
+    "distributed": {"study/cluster.py", "study/runner.py", "study/worker.py"},
+    "tyro": {"cli.py"},
+}
+TORCH_FREE = {"errors", "audio", "cells", "report"}
+TORCH_FREE_FILES = {
+    "features/config.py",
+    "features/frames.py",
+    "models/config.py",
+    "training/config.py",
+    "training/result.py",
+    "study/plan.py",
+    "study/store.py",
+}
+LAZY = {"cli.py", "__init__.py"}  # files that may import inside functions
+MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8
+
+
+def where(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def package(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(tree: ast.AST) -> list[tuple[str, int]]:
+    """Every imported module with its line; names that only type checkers import count too."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import at line {node.lineno}"
+            module = node.module or ""
+            found += (
+                [(f"{module}.{alias.name}", node.lineno) for alias in node.names]
+                if module in ("cello", *(f"cello.{p}" for p in ALLOWED))
+                else [(module, node.lineno)]
+            )
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_imports_follow_the_table(path: Path) -> None:
+    own = package(path)
+    for name, line in imports(ast.parse(path.read_text())):
+        parts = name.split(".")
+        if parts[0] != "cello" or parts == ["cello"] or parts[1] == "__version__":
+            continue
+        assert parts[1] in {own, "errors", "files"} | ALLOWED[own], f"{where(path)}:{line}: {own} may not import {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_libraries_stay_behind_their_fences(path: Path) -> None:
+    for name, line in imports(ast.parse(path.read_text())):
+        library = name.split(".")[0]
+        if library in FENCES:
+            assert where(path) in FENCES[library], f"{where(path)}:{line} imports {library}"
+        if library == "torch":
+            free = package(path) in TORCH_FREE or where(path) in TORCH_FREE_FILES
+            assert not free, f"{where(path)}:{line} imports torch, which takes seconds and is not needed there"
+
+
+def test_reading_and_reporting_a_study_never_loads_torch() -> None:
+    code = "import sys, cello.cli, cello.report.write, cello.study.store; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    if where(path) in LAZY:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            inner = [n.lineno for n in ast.walk(node) if isinstance(n, (ast.Import, ast.ImportFrom))]
+            assert not inner, f"{where(path)}:{inner} imports inside {node.name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_files_and_functions_can_be_read_in_one_go(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE, where(path)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= MAX_FUNCTION, f"{where(path)}:{node.name} has {lines} lines"
+            arguments = len(node.args.args) + len(node.args.kwonlyargs)
+            equations = any(isinstance(d, ast.Name) and d.id == "cell" for d in node.decorator_list)
+            assert equations or arguments <= MAX_ARGUMENTS, f"{where(path)}:{node.name} takes {arguments} arguments"
+
+
+def test_files_are_short_as_a_rule() -> None:
+    lengths = sorted(len(p.read_text().splitlines()) for p in MODULES if p.name != "__init__.py")
+    assert lengths[len(lengths) // 2] <= MEDIAN_FILE
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py" and p.parent != SOURCE], ids=where)
+def test_sub_packages_re_export_nothing(path: Path) -> None:
+    body = ast.parse(path.read_text()).body
+    assert len(body) == 1, f"{where(path)} holds more than a docstring"
+    assert isinstance(body[0], ast.Expr)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=where)
+def test_no_module_is_a_drawer_for_anything(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "common", "base", "misc"}
+
+
+def test_every_public_function_and_class_says_what_it_does() -> None:
+    silent = [
+        f"{where(path)}:{node.name}"
+        for path in MODULES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    ]
+    assert silent == []
