@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that fight over two cores cost ten times
+
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Clip, Corpus, Manifest, Split
+
+settings.register_profile("cello", deadline=None)  # a busy machine is no bug
+settings.load_profile("cello")
 
 RATE_HZ = 16_000
 WORDS = ("high", "low", "rough")

@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"cells"},
     "models": {"cells", "compiler"},
     "training": {"audio", "features", "models"},
-    "study": {"audio", "features", "models", "training"},
+    "study": {"compiler", "audio", "features", "models", "training"},
     "report": {"audio", "features", "models", "training", "study"},
     "deploy": {"audio", "features", "models"},
     "cli": {"audio", "features", "cells", "compiler", "models", "training", "study", "report", "deploy"},

@@ -102,11 +102,13 @@ class Train(Sound):
     def run(self, console: Console) -> None:
         from rich.progress import Progress
 
+        from cello.compiler.memory import keep_freed_memory
         from cello.training.config import CorpusRef, RunConfig
         from cello.training.result import Epoch
         from cello.training.run import train
 
         corpus = open_sound(self, console)
+        keep_freed_memory()
         config = RunConfig(
             corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
             features=self.features,
@@ -336,8 +338,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems.print("[bold red]error:[/] ", end="")
         problems.print(str(error), markup=False, highlight=False)
         return 1
-    except KeyboardInterrupt:
-        problems.print("stopped; the same command again resumes")
+    except KeyboardInterrupt as stopped:
+        problems.print(str(stopped) or "stopped; the same command again resumes", markup=False, highlight=False)
         return 130
     return 0
 

@@ -66,6 +66,12 @@ def test_orthogonal_recurrent_matrices_are_orthogonal() -> None:
     torch.testing.assert_close(u @ u.T, torch.eye(8), rtol=0, atol=1e-5)
 
 
+def test_a_peephole_does_not_start_at_zero_and_a_bias_does() -> None:
+    layer = Classifier(ModelConfig(cell="lstm-peephole", initialisation="orthogonal"), 3, 4).stack.directions_of(0)[0]
+    assert layer.get_parameter("p_i").abs().min() > 0
+    assert layer.get_parameter("b_i").abs().max() == 0
+
+
 def test_standardise_leaves_padding_at_zero() -> None:
     model = Classifier(ModelConfig(), 2, 3)
     model.mean.fill_(5.0)

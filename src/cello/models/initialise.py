@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from cello.cells.definition import Cell
 from cello.models.config import ModelConfig
 from cello.models.layer import CellLayer, RecurrentStack, TorchLayer
 
@@ -15,15 +16,17 @@ def initialise(stack: RecurrentStack, config: ModelConfig, generator: torch.Gene
     """Draw every recurrent weight.
 
     ``uniform``: U(−1/√H, 1/√H) for all, biases too, as torch and the published study do.
-    ``orthogonal``: recurrent matrices orthogonal (Saxe et al. 2014), input matrices Glorot-uniform, vectors zero.
+    ``orthogonal``: recurrent matrices orthogonal (Saxe et al. 2014), input matrices Glorot-uniform, biases zero;
+    vectors that multiply something (a diagonal peephole) as in ``uniform``: a zero there would cut what they multiply.
     The forget bias (Jozefowicz et al. 2015) is then added to biases of the gate f.
     """
     with torch.no_grad():
         for layer in stack.modules():
             if isinstance(layer, (CellLayer, TorchLayer)):
+                factors = multiplying(layer.cell) if isinstance(layer, CellLayer) else frozenset()
                 for name, weight in (layer.kernel if isinstance(layer, TorchLayer) else layer).named_parameters():
                     for part, rows in gates(layer, name, weight):
-                        draw(rows, config, generator)
+                        draw(rows, config, generator, part in factors)
                         if part == "b.f":
                             rows.add_(config.forget_bias)
 
@@ -38,9 +41,21 @@ def gates(layer: CellLayer | TorchLayer, name: str, weight: Tensor) -> list[tupl
     return [(f"{group}.{gate}", rows) for gate, rows in zip(letters, weight.chunk(len(letters)), strict=True)]
 
 
-def draw(weight: Tensor, config: ModelConfig, generator: torch.Generator) -> None:
+def multiplying(cell: Cell) -> frozenset[str]:
+    """The parameters that are factors of a pointwise product, as the p of ``p.i * c``.
+
+    >>> from cello.cells.load import load_cell
+    >>> sorted(multiplying(load_cell("lstm-peephole")))
+    ['p.f', 'p.i', 'p.o']
+    """
+    nodes = cell.graph.nodes
+    factors = (nodes[arg] for node in nodes if node.op in ("mul", "div") for arg in node.args)
+    return frozenset(str(node.name) for node in factors if node.op == "parameter")
+
+
+def draw(weight: Tensor, config: ModelConfig, generator: torch.Generator, factor: bool) -> None:
     """Fill one gate's matrix, vector or scalar in place."""
-    if config.initialisation == "uniform":
+    if config.initialisation == "uniform" or factor:
         bound = 1 / math.sqrt(config.hidden)
         weight.uniform_(-bound, bound, generator=generator)
     elif weight.ndim < 2:

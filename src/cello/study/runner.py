@@ -26,8 +26,8 @@ LONELY_SECONDS = 30.0
 
 def run_study(
     study: StudyConfig,
-    source: CorpusSource,
-    out: Path,
+    source: CorpusSource | str,
+    out: Path | str,
     *,
     workers: int | None = None,
     cache: Path | None = None,
@@ -37,7 +37,8 @@ def run_study(
     """Run every planned run that is not finished in ``out``, each in a process and on one thread of its own.
 
     A worker that is killed is replaced and its run goes on from its last epoch; a run that raises is noted and does
-    not stop the others. ``workers`` is the number of cores unless said.
+    not stop the others. ``source`` is a corpus as ``open_corpus`` takes it, with options as a ``CorpusSource``.
+    ``workers`` is the number of cores unless said.
 
     Raises:
         StudyError: a plan that makes no sense, or runs that failed (all others are finished then).
@@ -47,6 +48,7 @@ def run_study(
     count = (os.cpu_count() or 1) if workers is None else workers
     if count < 1:
         raise StudyError(f"workers={count} can run nothing; give at least 1")
+    source, out = CorpusSource(spec=source) if isinstance(source, str) else source, Path(out)
     plan(study, CorpusRef(name="", checksum=""))  # mistakes in the plan show before the corpus is made
     with single_writer(out):
         corpus = open_source(msgspec.json.encode(source), cache)

@@ -16,6 +16,7 @@ import msgspec
 from distributed import get_worker
 
 from cello.audio.corpus import Corpus
+from cello.compiler.memory import keep_freed_memory
 from cello.errors import CelloError, StoreError, StudyError
 from cello.files import write_whole
 from cello.study.folder import single_writer
@@ -117,6 +118,7 @@ def _train(task: Task) -> None:
             f"corpus {task.source.spec!r} has checksum {found[:12]} in this worker, but the study was planned with "
             f"{planned[:12]}: its clips changed meanwhile; start the study again"
         )
+    keep_freed_memory()
     train = function(task.train)
     train(task.run.config, corpus, task.folder, cache=task.cache, on_epoch=lambda epoch: _tell(task, "epoch", epoch))
     if read_result(task.folder, task.run) is None:
