@@ -185,7 +185,7 @@ def test_spoken_is_rendered_into_the_cache(tone_folder: Path, tmp_path: Path, mo
     monkeypatch.setattr(spoken, "render_to", render_to)
     corpus = open_corpus("spoken", cache=tmp_path / "cache")
     assert corpus.manifest.corpus == "spoken"
-    assert str(tmp_path / "cache" / "spoken-") in corpus.manifest.source
+    assert any((tmp_path / "cache").glob("spoken-*"))
 
 
 @pytest.mark.parametrize(

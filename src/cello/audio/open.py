@@ -73,7 +73,7 @@ def open_corpus(
         ) from error
     folder = scan(place.folder)
     pack = open_pack(folder, Options(rate_hz, speaker_pattern), cache, progress)
-    source = f"{place.folder.resolve()}, split by {pack.rule}"
+    source = f"{spec}, split by {pack.rule}"
     manifest = msgspec.structs.replace(pack.manifest, corpus=place.name, source=source)
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})

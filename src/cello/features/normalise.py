@@ -41,11 +41,6 @@ def corpus_statistics(features: FeatureSet, indices: NDArray[np.int64] | Tensor)
     return mean.to(torch.float32), deviation.to(torch.float32)
 
 
-def standardise(frames: Tensor, counts: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """(x − μ) / σ on the valid frames of (B, T, D), zero after each clip's end; μ and σ are (D,) or (B, 1, D)."""
-    return blank_padding((frames - mean) / deviation, counts)
-
-
 def standardise_clips(frames: Tensor, counts: Tensor) -> Tensor:
     """Each coefficient of each clip of (B, T, D) by its own mean and deviation (floored) over the clip's frames."""
     n = counts.clamp(min=1)[:, None, None]

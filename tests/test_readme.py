@@ -1,0 +1,42 @@
+"""What hurts: a README whose examples do not run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTHON = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_cell_of_the_readme_is_shown_and_trained(tmp_path: Path, tone_folder: Path) -> None:
+    (tmp_path / "mine.py").write_text(PYTHON[0])
+    cello = (sys.executable, "-m", "cello.cli")
+    assert r"\tanh" in run(tmp_path, *cello, "cell", "show", "mine.py:my_gru", "--target", "latex")
+    options = ("--corpus", f"folder:{tone_folder}", "--model.cell", "mine.py:my_gru", "--optimiser.epochs", "1")
+    assert "test" in run(tmp_path, *cello, "train", *options)
+
+
+def test_the_ten_lines_of_python_run_and_resume(tmp_path: Path, tone_folder: Path) -> None:
+    tone_folder.rename(tmp_path / "my_clips")
+    lines = PYTHON[1]
+    assert len(lines.splitlines()) <= 10
+    for long, short in (("range(3)", "range(1)"), ('"optimiser.epochs": 10', '"optimiser.epochs": 1')):
+        assert long in lines
+        lines = lines.replace(long, short)
+    (tmp_path / "ten_lines.py").write_text(lines)
+    first, again = (run(tmp_path, sys.executable, "ten_lines.py") for _ in range(2))
+    runs = [line for line in first.splitlines() if line.startswith("No input gate")]
+    assert len(runs) == 1
+    assert runs[0] in again
+    assert (tmp_path / "results" / "mine" / "report" / "report.html").exists()
