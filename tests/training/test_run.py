@@ -97,11 +97,13 @@ def test_tones_are_learnt_and_every_clip_is_counted(tone_corpus: Corpus, tmp_pat
     assert msgspec.json.decode((tmp_path / "run" / "result.json").read_bytes(), type=RunResult) == result
 
 
-def test_training_leaves_torchs_threads_as_they_were(tone_corpus: Corpus, tmp_path: Path) -> None:
+def test_training_leaves_torchs_threads_and_random_numbers_as_they_were(tone_corpus: Corpus, tmp_path: Path) -> None:
     torch.set_num_threads(2)
+    before = torch.get_rng_state()
     try:
         train(config(), tone_corpus, tmp_path / "run", cache=tmp_path)
         assert torch.get_num_threads() == 2
+        assert torch.equal(torch.get_rng_state(), before)
     finally:
         torch.set_num_threads(1)
 

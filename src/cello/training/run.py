@@ -81,11 +81,15 @@ def train(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread within, as before after: the sums of a run must not depend on the machine's cores."""
+    """torch on one thread within, for the sums of a run must not depend on the machine's cores; as before after.
+
+    The random numbers of torch's own generator, which dropout draws from, are given back too.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         torch.set_num_threads(before)
 
