@@ -42,11 +42,11 @@ def main() -> None:
     for name, table, picture in (("windows", windows, plots.accuracy), ("gates", gates, plots.accuracy)):
         for protocol in ("fair", "published"):
             folder = STORES / f"{name}-{protocol}"
-            if not (folder / "study.json").exists():
+            if not any((folder / "runs").glob("*/result.json")):
                 continue
             results = load_results(folder)
             parts.append(f"{state(results)}\n\n{table(results)}")
-            write_report(folder, formats=("md", "csv", "json"))
+            write_report(folder, formats=("md", "csv"))
             if protocol == "fair":
                 IMAGES.mkdir(parents=True, exist_ok=True)
                 write_whole(IMAGES / f"{name}.png", plots.png(picture(results), dpi=130))
