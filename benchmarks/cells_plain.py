@@ -1,140 +1,125 @@
-"""One epoch of training, plain evaluation against a hand-written loop: python benchmarks/cells_plain.py [--json FILE].
+"""One epoch of training, plain evaluation against a student's loop: python benchmarks/cells_plain.py [--json FILE].
 
-The loop is what a student writes from a paper: for every gate and every step, ``W(x) + U(h)`` with an nn.Linear each,
-then the equations. Both read the last step out through a linear head and train with cross-entropy and Adam on the
-same random clips, one thread, float32, alternating, so that a busy machine slows both. Times are CPU time of an epoch
-of 6,060 clips in a process that keeps freed memory, the median over rounds, each scaled up from a few batches of 64
-clips, 49 frames of 39 numbers.
+Every figure is taken in a process of its own, and the sides take turns, so that a busy machine slows both: the loop as
+published, then Cello as its study's worker trains it, then the loop once more with the worker's allocator setting. Time
+is CPU time on one thread, float32: the median training step after a few to warm up, times the batches of an epoch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
+import os
+import subprocess
+import sys
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
+from gate_loop import BATCH, CLASSES, FRAMES, GATES, HIDDEN, INPUTS, RATE, Loop, adam, time_steps
 from torch import Tensor, nn
 
-from cello.cells.load import load_cell
 from cello.compiler.memory import keep_freed_memory
-from cello.compiler.scan import scan
+from cello.models.classifier import Classifier
+from cello.models.config import ModelConfig
+from cello.training.config import OptimiserConfig
+from cello.training.optimiser import make_optimiser
 
-CLIPS, BATCH, FRAMES, INPUTS, HIDDEN, CLASSES = 6_060, 64, 49, 39, 64, 12
-GATES = {
-    "lstm": "ifgo",
-    "lstm-peephole-full": "ifgo",
-    "lstm-coupled": "igo",
-    "lstm-no-forget": "igo",
-    "lstm-no-input": "fgo",
-    "lstm-no-output": "ifg",
-}
-PEEPHOLES = {"lstm-peephole-full": "ifo"}
+CLIPS = 6_060
+SIDES = ("loop", "cello", "loop kept")
+ABOUT = f"""\
+CPU seconds of forward, backward and update over {CLIPS:,} clips, without loading data; batches of {BATCH},
+{FRAMES} frames of {INPUTS} numbers, H={HIDDEN}, Adam, float32, one thread. Equations and optimiser are alike.
+What differs: "loop" is the student's nn.Linear per gate and step in a process without Cello, allocator as it comes,
+read out at the last step. "cello" is the study's Classifier with backend "plain" (checks, clip lengths, all outputs
+stacked) in a process that keeps freed memory, as study workers do. "loop kept" is the loop with that setting.
+Each figure is the median over child processes; a ratio is taken between neighbours in time (min to max over pairs).
+"""
 
 
-class Loop(nn.Module):
-    """The hand-written loop of one variant."""
+class WholeClips(nn.Module):
+    """The study's model on clips that all have every frame."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, cell: str) -> None:
         super().__init__()
-        self.name = name
-        self.W = nn.ModuleDict({gate: nn.Linear(INPUTS, HIDDEN) for gate in GATES[name]})
-        self.U = nn.ModuleDict({gate: nn.Linear(HIDDEN, HIDDEN, bias=False) for gate in GATES[name]})
-        self.V = nn.ModuleDict({gate: nn.Linear(HIDDEN, HIDDEN, bias=False) for gate in PEEPHOLES.get(name, "")})
-        self.head = nn.Linear(HIDDEN, CLASSES)
-
-    def gate(self, gate: str, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
-        total = self.W[gate](x) + self.U[gate](h)
-        return total + self.V[gate](c) if gate in self.V else total
+        self.classifier = Classifier(ModelConfig(cell=cell, hidden=HIDDEN, backend="plain"), INPUTS, CLASSES)
+        self.register_buffer("lengths", torch.full((BATCH,), FRAMES))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = c = x.new_zeros(len(x), HIDDEN)
-        for t in range(x.shape[1]):
-            h, c = self.step(x[:, t], h, c)
-        scores: Tensor = self.head(h)
-        return scores
-
-    def step(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        g = torch.tanh(self.gate("g", x, h, c))
-        i = torch.sigmoid(self.gate("i", x, h, c)) if "i" in self.W else None
-        f = torch.sigmoid(self.gate("f", x, h, c)) if "f" in self.W else None
-        kept = (1 - i) * c if self.name == "lstm-coupled" and i is not None else c if f is None else f * c
-        c = kept + (g if i is None else i * g)
-        if "o" not in self.W:
-            return torch.tanh(c), c
-        return torch.sigmoid(self.gate("o", x, h, c)) * torch.tanh(c), c
-
-
-class Scan(nn.Module):
-    """The same model through Cello."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.cell = load_cell(name)
-        shapes = self.cell.parameters(INPUTS, HIDDEN)
-        self.weights = nn.ParameterList(torch.empty(shape).uniform_(-0.125, 0.125) for shape in shapes.values())
-        self.names = tuple(shapes)
-        self.head = nn.Linear(HIDDEN, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights = dict(zip(self.names, self.weights, strict=True))
-        scores: Tensor = self.head(scan(self.cell, x, weights, backend="plain").state[0])
+        scores: Tensor = self.classifier(x, self.lengths)
         return scores
 
 
-def trainer(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], float]:
-    """One training step a call; returns its CPU seconds."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-4)
+def child(side: str, cell: str, batches: int) -> None:
+    """Time one of the sides that need Cello, in this process; prints CPU seconds of each step."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    if side == "cello":
+        model: nn.Module = WholeClips(cell)
+        optimiser = make_optimiser(OptimiserConfig(name="adam", learning_rate=RATE), model.parameters())
+    else:
+        model = Loop(cell)
+        optimiser = adam(model.parameters())
+    print(json.dumps(time_steps(model, optimiser, batches)))  # noqa: T201
 
-    def train() -> float:
-        start = time.process_time()
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimiser.step()
-        return time.process_time() - start
 
-    return train
+def epoch_seconds(side: str, cell: str, batches: int) -> float:
+    """CPU seconds of an epoch, from a new process."""
+    here = Path(__file__)
+    own = [str(here), "--child", side, "--cell", cell]
+    command = [str(here.with_name("gate_loop.py")), cell] if side == "loop" else own
+    run = subprocess.run(
+        [sys.executable, *command, "--batches", str(batches)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return median(json.loads(run.stdout)) * CLIPS / BATCH
 
 
-def measure(name: str, rounds: int, batches: int) -> dict[str, float | str]:
-    """Seconds per epoch of both, alternating batch by batch."""
-    torch.manual_seed(0)
-    x, y = torch.randn(BATCH, FRAMES, INPUTS), torch.randint(CLASSES, (BATCH,))
-    loop, own = trainer(Loop(name), x, y), trainer(Scan(name), x, y)
-    for _ in range(3):
-        loop(), own()
-    pairs = [[(loop(), own()) for _ in range(batches)] for _ in range(rounds)]
-    epoch = CLIPS / BATCH / batches
-    by_loop = [epoch * sum(a for a, _ in round_) for round_ in pairs]
-    by_scan = [epoch * sum(b for _, b in round_) for round_ in pairs]
+def measure(cell: str, children: int, batches: int) -> dict[str, Any]:
+    """Every child's seconds an epoch for each side, their medians, and the ratios of neighbours."""
+    rounds = [{side: epoch_seconds(side, cell, batches) for side in SIDES} for _ in range(children)]
+    seconds = {side: [row[side] for row in rounds] for side in SIDES}
+    ratios = {side: [row[side] / row["cello"] for row in rounds] for side in ("loop", "loop kept")}
     return {
-        "cell": name,
-        "loop_seconds": statistics.median(by_loop),
-        "scan_seconds": statistics.median(by_scan),
-        "ratio": statistics.median(a / b for a, b in zip(by_loop, by_scan, strict=True)),
+        "cell": cell,
+        "seconds": {side: median(values) for side, values in seconds.items()},
+        "ratio": {side: median(values) for side, values in ratios.items()},
+        "all_seconds": seconds,
+        "all_ratios": ratios,
     }
 
 
+def line(row: dict[str, Any]) -> str:
+    seconds, ratio, ratios = row["seconds"], row["ratio"], row["all_ratios"]
+    times = "".join(f"{seconds[side]:11.2f}" for side in SIDES)
+    shown = [f"{ratio[k]:8.2f} ({min(ratios[k]):.2f} to {max(ratios[k]):.2f})" for k in ("loop", "loop kept")]
+    return f"{row['cell']:20s}{times}{shown[0]:>24s}{shown[1]:>24s}"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Seconds per epoch: a hand-written loop against plain evaluation.")
+    parser = argparse.ArgumentParser(description="Seconds per epoch: a student's loop against plain evaluation.")
     parser.add_argument("--cell", choices=list(GATES), action="append", help="default: all of them")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batches", type=int, default=8, help="batches a round")
+    parser.add_argument("--children", type=int, default=5, help="processes a side")
+    parser.add_argument("--batches", type=int, default=40, help="batches a process")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--child", choices=SIDES[1:], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    print(f"{'cell':20s} {'loop s/epoch':>13s} {'plain s/epoch':>14s} {'ratio':>6s}")  # noqa: T201
+    cells = options.cell or list(GATES)
+    if options.child:
+        child(options.child, cells[0], options.batches)
+        return
+    print(ABOUT)  # noqa: T201
+    heads = "".join(f"{side:>11s}" for side in SIDES)
+    print(f"{'seconds an epoch':20s}{heads}{'loop / cello':>24s}{'loop kept / cello':>24s}")  # noqa: T201
     rows = []
-    for name in options.cell or GATES:
-        row = measure(name, options.rounds, options.batches)
-        rows.append(row)
-        print(f"{name:20s} {row['loop_seconds']:13.2f} {row['scan_seconds']:14.2f} {row['ratio']:6.2f}")  # noqa: T201
-    if options.json:
-        options.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+    for cell in cells:
+        rows.append(measure(cell, options.children, options.batches))
+        print(line(rows[-1]), flush=True)  # noqa: T201
+        if options.json:
+            options.json.write_text(json.dumps({"torch": torch.__version__, "about": ABOUT, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cello
-from cello.cli import corpus_slug, main
+from cello.cli import corpus_slug, file_name, main
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -49,6 +49,8 @@ def test_help_comes_without_torch() -> None:
         (["corpus", "inspect", "spokn"], "'spokn'; did you mean 'spoken'?"),
         (["corpus", "inspect", "folder:/nowhere/at/all"], "/nowhere/at/all"),
         (["report", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["study", "gates", "--seeds", "-1"], "--seeds -1 leaves nothing to run; give at least 1"),
+        (["study", "gates", "--epochs", "0", "--corpus", "/nowhere/at/all"], "optimiser.epochs=0 trains nothing"),
     ],
 )
 def test_a_wrong_name_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -122,6 +124,33 @@ def test_a_study_of_ones_own_runs_reports_and_resumes(tone_folder: Path, tmp_pat
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert again.returncode == 0, again.stderr
     assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("result.json")}
+
+
+def test_labels_and_paths_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
+) -> None:
+    (tone_folder / "low").rename(tone_folder / "[red]low")
+    cache = str(tmp_path / "[bold]" / ("long " * 40).strip())
+    status, out, _ = run(capsys, "corpus", "inspect", f"folder:{tone_folder}", "--cache", cache)
+    assert status == 0
+    assert "[red]low" in out
+    (tmp_path / "file").touch()
+    main(["report", str(tmp_path / "file" / ("long_" * 40))])
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_corpus_is_read_at_the_rate_of_the_features(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["--corpus", f"folder:{tone_folder}", "--cache", str(tmp_path / "c"), "--out", str(tmp_path / "run")]
+    arguments += ["--model.hidden", "2", "--optimiser.epochs", "1", "--features.rate-hz", "8000"]
+    status, _, err = run(capsys, "train", *arguments)
+    assert (status, err) == (0, "")
+
+
+def test_a_studys_name_makes_one_folder() -> None:
+    assert file_name("../a/b <x>-ünï 1") == "-a-b-x--ünï-1"
+    assert file_name("gates-fair") == "gates-fair"
 
 
 @pytest.mark.parametrize(

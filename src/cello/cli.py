@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg, subcomm
 
 import cello
 from cello.audio.augment import AugmentConfig
-from cello.errors import CelloError
+from cello.errors import CelloError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
 from cello.training.config import OptimiserConfig
@@ -69,23 +70,26 @@ class Study(Sound):
 
     def run(self, console: Console) -> None:
         from cello.report.write import write_report
-        from cello.study.plan import load_study, override
+        from cello.study.plan import load_study, override, sample_rate
         from cello.study.runner import run_study
         from cello.study.store import CorpusSource
 
+        if self.seeds is not None and self.seeds < 1:
+            raise StudyError(f"--seeds {self.seeds} leaves nothing to run; give at least 1")
         study = override(
             load_study(self.name, self.protocol),
             seeds=None if self.seeds is None else range(self.seeds),
             settings=None if self.epochs is None else {"optimiser.epochs": self.epochs},
         )
-        out = self.out or Path("results") / corpus_slug(self.corpus) / f"{study.name}-{study.protocol}"
-        open_sound(self, console)  # so that fetching and decoding show a bar; the workers then find it in the cache
-        options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad}
+        out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(f"{study.name}-{study.protocol}")
+        rate = sample_rate(study)
+        options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
+        open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.corpus, options=options)
         store = run_study(study, source, out, workers=self.workers, cache=self.cache)
-        console.print(f"[bold]{len(store.results())}[/] runs in {out}")
+        say(console, f"{len(store.results())} runs in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
-            console.print(f"  {path}")
+            say(console, f"  {path}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +111,7 @@ class Train(Sound):
         from cello.training.result import Epoch
         from cello.training.run import train
 
-        corpus = open_sound(self, console)
+        corpus = open_sound(self, console, self.features.rate_hz)
         keep_freed_memory()
         config = RunConfig(
             corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
@@ -119,20 +123,22 @@ class Train(Sound):
         )
         out = self.out or Path("runs") / config.id
         with Progress(console=console) as progress:
-            task = progress.add_task(self.model.cell, total=self.optimiser.epochs)
+            task = progress.add_task(escape(self.model.cell), total=self.optimiser.epochs)
 
             def show(epoch: Epoch) -> None:
                 accuracy = f"validation {100 * epoch.validation_accuracy:.2f} %"
-                progress.update(task, completed=epoch.epoch, description=f"{self.model.cell}  {accuracy}")
+                progress.update(task, completed=epoch.epoch, description=f"{escape(self.model.cell)}  {accuracy}")
 
             result = train(config, corpus, out, cache=self.cache, on_epoch=show)
-        table = Table("split", "clips", "loss", "accuracy", "word mean", title=f"{self.model.cell}, seed {self.seed}")
+        table = Table(
+            "split", "clips", "loss", "accuracy", "word mean", title=escape(f"{config.model.cell}, seed {self.seed}")
+        )
         for split, m in (("train", result.train), ("validation", result.validation), ("test", result.test)):
             table.add_row(
-                split, str(m.clips), f"{m.loss:.4f}", f"{100 * m.accuracy:.2f} %", f"{100 * m.word_mean:.2f} %"
+                split, str(m.clips), f"{m.loss:.4g}", f"{100 * m.accuracy:.2f} %", f"{100 * m.word_mean:.2f} %"
             )
         console.print(table)
-        console.print(f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
+        say(console, f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +153,7 @@ class Report:
         from cello.report.write import FORMATS, write_report
 
         for path in write_report(self.folder, formats=self.format or FORMATS, out=self.out):
-            console.print(str(path))
+            say(console, str(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +177,7 @@ class CorpusFetch(Sound):
 
     def run(self, console: Console) -> None:
         corpus = open_sound(self, console)
-        console.print(f"{corpus.manifest.corpus}: {len(corpus.manifest.clips):,} clips, {corpus.manifest.source}")
+        say(console, f"{corpus.manifest.corpus}: {len(corpus.manifest.clips):,} clips, {corpus.manifest.source}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,18 +191,20 @@ class CorpusInspect(Sound):
 
         manifest = open_sound(self, console).manifest
         table = Table(
-            "label", *SPLITS, title=f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}"
+            "label",
+            *SPLITS,
+            title=escape(f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}"),
         )
         for label in (*manifest.labels, None):
             clips = [c for c in manifest.clips if label in (None, c.label)]
-            table.add_row(label or "all", *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
+            table.add_row(escape(label or "all"), *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
         table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
         console.print(table)
         seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips)
         console.print(f"{seconds[0]:.2f} to {seconds[-1]:.2f} s a clip, median {seconds[len(seconds) // 2]:.2f} s")
         console.print(f"{len(manifest.bad)} unusable clips" + (":" if manifest.bad else ""))
         for bad in manifest.bad:
-            console.print(f"  {bad.name}: {bad.reason}", markup=False)
+            say(console, f"  {bad.name}: {bad.reason}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,14 +305,24 @@ def corpus_slug(spec: str) -> str:
     return Path(place).expanduser().resolve().name if "/" in place or kind == "folder" else spec.replace(":", "-")
 
 
-def open_sound(sound: Sound, console: Console) -> cello.audio.corpus.Corpus:
+def file_name(name: str) -> str:
+    """A name as one file can have it: what is no letter, digit, dot, dash or underscore becomes a dash."""
+    return re.sub(r"[^\w.-]+", "-", name).lstrip(".")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it stands: brackets are no markup, and a path can be copied whole."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> cello.audio.corpus.Corpus:
     """The corpus, with a progress bar while it is fetched, rendered or decoded."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cello.audio.open import open_corpus
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
         def show(label: str, done: int, total: int) -> None:
@@ -318,6 +336,7 @@ def open_sound(sound: Sound, console: Console) -> cello.audio.corpus.Corpus:
             cache=sound.cache,
             speaker_pattern=sound.speaker_pattern,
             allow_bad=sound.allow_bad,
+            rate_hz=rate_hz,
             progress=show,
         )
 
@@ -336,10 +355,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.run(console)
     except CelloError as error:
         problems.print("[bold red]error:[/] ", end="")
-        problems.print(str(error), markup=False, highlight=False)
+        say(problems, str(error))
         return 1
     except KeyboardInterrupt as stopped:
-        problems.print(str(stopped) or "stopped; the same command again resumes", markup=False, highlight=False)
+        say(problems, str(stopped) or "stopped; the same command again resumes")
         return 130
     return 0
 

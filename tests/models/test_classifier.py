@@ -25,16 +25,18 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(cell: str, kind: Kind) ->
         torch.testing.assert_close(scores[row], model(x[row : row + 1, :n], torch.tensor([n]))[0], rtol=1e-5, atol=1e-6)
 
 
-def test_the_last_read_out_takes_each_direction_where_it_has_seen_the_whole_clip() -> None:
-    y = torch.arange(2 * 4 * 2, dtype=torch.float32).view(2, 4, 2)
-    config = ModelConfig(hidden=1, bidirectional=True, readout="last")
-    out = Readout(config, 2)(y, torch.tensor([4, 2]))
-    assert out.tolist() == [[y[0, 3, 0], y[0, 0, 1]], [y[1, 1, 0], y[1, 0, 1]]]
+@pytest.mark.parametrize("cell", ["torch:gru", "lstm"])
+def test_the_last_read_out_takes_each_direction_where_it_has_seen_the_whole_clip(cell: str) -> None:
+    model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, readout="last"), 3, 4).eval()
+    y, last = model.stack(torch.randn(3, 5, 3), torch.tensor([5, 2, 1]))
+    for row, n in enumerate((5, 2, 1)):
+        torch.testing.assert_close(last[row], torch.cat([y[row, n - 1, :6], y[row, 0, 6:]]))
+    torch.testing.assert_close(model.readout(y, last, torch.tensor([5, 2, 1])), last)
 
 
 def test_mean_read_out_divides_by_the_clips_own_frames() -> None:
     y = torch.ones(1, 5, 2)
-    out = Readout(ModelConfig(hidden=2, readout="mean"), 2)(y, torch.tensor([2]))
+    out = Readout(ModelConfig(hidden=2, readout="mean"), 2)(y, y[:, 1], torch.tensor([2]))
     assert out.tolist() == [[1.0, 1.0]]
 
 

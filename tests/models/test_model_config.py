@@ -36,6 +36,12 @@ def test_cells_that_come_with_cello_stay_as_they_are(cell: str) -> None:
     assert settled(ModelConfig(cell=cell)) == ModelConfig(cell=cell)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "torch:gru"])
+def test_a_fingerprint_that_means_nothing_is_refused(cell: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.equations='abc' is filled in by Cello .* {cell!r} is none; leave"):
+        settled(ModelConfig(cell=cell, equations="abc"))
+
+
 def test_unknown_cells_are_named_with_their_neighbours() -> None:
     with pytest.raises(ModelError, match=r"unknown torch layer 'torch:gro'; did you mean 'torch:gru'"):
         settled(ModelConfig(cell="torch:gro"))
@@ -48,6 +54,7 @@ def test_unknown_cells_are_named_with_their_neighbours() -> None:
     [
         ("hidden", 0, "model.hidden=0 leaves no network; give at least 1"),
         ("layers", -1, "model.layers=-1 leaves no network"),
+        ("forget_bias", float("nan"), "model.forget_bias=nan is added to weights; give a finite number, 0 is off"),
         ("dropout", 1.0, r"model.dropout=1.0 is a share .* give 0 \(off\) to below 1"),
     ],
 )

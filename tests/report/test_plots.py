@@ -107,3 +107,21 @@ def test_spread_labels_keep_their_order_and_distance(targets: list[float]) -> No
     heights = plots.spread(sorted(targets), 5.0, 0.0, 100.0)
     assert len(heights) == len(targets)
     assert all(b - a >= 5.0 - 1e-6 for a, b in itertools.pairwise(heights))
+
+
+def test_a_dollar_in_a_name_is_no_mathematics(windows: StudyResults) -> None:
+    name = r"a $x_1$ <b> $\nosuch{ & عربي 门"
+    runs = tuple(msgspec.structs.replace(r, row=name) if r.row == "gru" else r for r in windows.runs)
+    rows = tuple(name if row == "gru" else row for row in windows.rows)
+    study = msgspec.structs.replace(windows, rows=rows, runs=runs)
+    svg = ET.fromstring(plots.svg(plots.accuracy(study)[0], "x"))
+    assert name in {"".join(t.itertext()) for t in svg.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_a_long_title_is_broken_and_not_cut_off(windows: StudyResults) -> None:
+    panel = plots.curves(windows, [("gru", "40 ms")])[0]._replace(title=" ".join(["peephole"] * 9))
+    svg = ET.fromstring(plots.svg(panel, "x"))
+    lines = ["".join(t.itertext()) for t in svg.iter("{http://www.w3.org/2000/svg}text")]
+    titles = [line for line in lines if line.startswith("peephole")]
+    assert " ".join(titles) == panel.title
+    assert len(titles) > 2

@@ -84,3 +84,14 @@ def test_bad_clips_are_named_with_their_reason(windows: StudyResults) -> None:
     table = tables.bad_clips(windows)
     assert table is not None
     assert table.rows == (("cat/00_nohash_1.wav", "truncated: 8,000 of 16,000 samples"),)
+
+
+def test_a_setting_that_some_runs_leave_empty_is_none_there(windows: StudyResults) -> None:
+    def own(run: Run) -> Run:
+        model = msgspec.structs.replace(run.result.config.model, equations="a219a96aacfd4e54")
+        config = msgspec.structs.replace(run.result.config, model=model)
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, config=config))
+
+    first, *others = windows.runs
+    mixed = msgspec.structs.replace(windows, runs=(own(first), *others))
+    assert dict(tables.settings(mixed).rows)["model.equations"] == "a219a96aacfd4e54, none"

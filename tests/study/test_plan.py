@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cello.errors import ConfigError, StudyError
+from cello.models.config import ModelConfig
 from cello.study.plan import (
     BUILTIN,
     PROTOCOLS,
@@ -24,6 +25,7 @@ from cello.study.plan import (
     override,
     parse_study,
     plan,
+    sample_rate,
 )
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 
@@ -184,3 +186,20 @@ def test_what_reports_read_imports_neither_torch_nor_distributed() -> None:
     code = f"import sys, cello.study.plan, cello.study.store; sys.exit(str({heavy}) if {heavy} else 0)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_equations_that_changed_are_said_in_words() -> None:
+    one, two = (RunConfig(corpus=CORPUS, model=ModelConfig(cell="mine.py:mine", equations=mark * 16)) for mark in "ab")
+    assert differences(one, two) == [
+        f"the equations of 'mine.py:mine' have changed (fingerprint {'a' * 16}, now {'b' * 16})"
+    ]
+
+
+def test_a_study_reads_its_corpus_at_one_rate() -> None:
+    eight = parse_study(HEAD + "[base.features]\nrate_hz = 8000\n" + ROWS, "x.toml")
+    assert sample_rate(eight) == 8000
+    two = parse_study(HEAD + ROWS + "[rows.features]\nrate_hz = 8000\n", "x.toml")
+    with pytest.raises(
+        StudyError, match=r"features\.rate_hz = 8000, 16000, but reads its corpus once; make it one study"
+    ):
+        sample_rate(two)

@@ -115,6 +115,19 @@ def test_failing_runs_are_named_and_stop_no_other(tmp_path: Path) -> None:
     assert done.stderr.endswith("Give the same command again to try these again.\n")
 
 
+def test_runs_that_fail_alike_are_named_together(
+    tmp_path: Path, small: StudyConfig, source: CorpusSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    doomed = override(small, seeds=range(3), settings={"model.hidden": 13})
+    with pytest.raises(StudyError) as told:
+        run_study(doomed, source, tmp_path / "out", workers=1, train=FAKE, progress=False)
+    first, *listed, last = str(told.value).splitlines()
+    assert first == f"3 of 3 runs failed in '{tmp_path / 'out'}':"
+    assert listed == ["  A, seed 0; A, seed 1; A, seed 2: the loss is not finite; lower the learning rate"]
+    assert last.startswith("Give the same command again")
+
+
 def test_a_study_in_this_process_grows_and_is_not_run_twice(
     tmp_path: Path, small: StudyConfig, source: CorpusSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,14 +124,56 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rate(tone_corpus: 
         train(wild, tone_corpus, tmp_path / "run", cache=tmp_path)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tone_corpus: Corpus, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers_after_the_last_step_are_no_result(tone_corpus: Corpus, tmp_path: Path) -> None:
+    wild = config(
+        model=ModelConfig(cell="rnn-relu", hidden=8),
+        augment=AugmentConfig(),
+        optimiser=OptimiserConfig(name="sgd", epochs=1, batch=1000, learning_rate=1e30),
+    )
+    with pytest.raises(TrainingError, match=r"validation loss became (nan|inf) in epoch 1 at .* 1e\+30; lower"):
+        train(wild, tone_corpus, tmp_path / "run", cache=tmp_path)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_folder_of_another_run_is_neither_overwritten_nor_taken_for_this_one(
+    tone_corpus: Corpus, tmp_path: Path
+) -> None:
+    def stop(record: Epoch) -> None:
+        raise StopError
+
+    short = OptimiserConfig(epochs=1, batch=8)
+    with pytest.raises(StopError):
+        train(config(seed=1), tone_corpus, tmp_path / "begun", cache=tmp_path, on_epoch=stop)
+    train(config(seed=1, optimiser=short), tone_corpus, tmp_path / "finished", cache=tmp_path)
+    for folder in (tmp_path / "begun", tmp_path / "finished"):
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        message = r"holds run [0-9a-f]{16} \(gru, seed 1\), not run [0-9a-f]{16} \(gru, seed 2\); choose another folder"
+        with pytest.raises(TrainingError, match=message):
+            train(config(seed=2, optimiser=short), tone_corpus, folder, cache=tmp_path)
+        assert before == {path: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_damaged_checkpoint_is_named_and_kept(tone_corpus: Corpus, tmp_path: Path) -> None:
     def stop(record: Epoch) -> None:
         raise StopError
 
     with pytest.raises(StopError):
-        train(config(seed=1), tone_corpus, tmp_path / "run", cache=tmp_path, on_epoch=stop)
-    with pytest.raises(TrainingError, match=r"holds run '[0-9a-f]{16}'.*move that file away"):
-        train(config(seed=2), tone_corpus, tmp_path / "run", cache=tmp_path)
+        train(config(), tone_corpus, tmp_path, cache=tmp_path / "cache", on_epoch=stop)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", bytes(len(whole))):
+        (tmp_path / "checkpoint.pt").write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt is damaged .*; move that file away to start"):
+            train(config(), tone_corpus, tmp_path, cache=tmp_path / "cache")
+        assert (tmp_path / "checkpoint.pt").read_bytes() == damaged
+
+
+def test_equations_that_nobody_settled_are_asked_for(tone_corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from cello import cell, tanh\n@cell\ndef mine(x, h, W, U):\n    h = tanh(W @ x + U @ h)\n    return h\n"
+    )
+    model = ModelConfig(cell=f"{tmp_path / 'mine.py'}:mine")
+    with pytest.raises(TrainingError, match=r"model\.equations is empty.*models\.config\.settled"):
+        train(config(model=model), tone_corpus, tmp_path / "run", cache=tmp_path)
 
 
 def test_a_corpus_without_test_clips_is_refused(tone_corpus: Corpus, tmp_path: Path) -> None:

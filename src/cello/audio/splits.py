@@ -98,9 +98,9 @@ def split_speakers(speakers: Iterable[str]) -> tuple[dict[str, Split], str]:
         return splits, "SHA-1 of the speaker"
     if len(order) < 3:
         raise CorpusError(
-            f"{len(order)} speakers ({', '.join(order)}) cannot fill training, validation and test without sharing "
-            f"one; add speakers, give a speaker pattern that tells them apart, or write validation_list.txt and "
-            f"testing_list.txt"
+            f"{len(order)} speaker{'s' * (len(order) > 1)} ({', '.join(order)}) cannot fill training, validation and "
+            f"test without sharing one; add speakers, give a speaker pattern that tells them apart, or write "
+            f"validation_list.txt and testing_list.txt"
         )
     each = max(1, round(len(order) * VALIDATION_PERCENT / 100))
     few: dict[str, Split] = {

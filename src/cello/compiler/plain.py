@@ -1,13 +1,14 @@
 """Plain evaluation: a cell's equations on tensors, operation by operation; autograd differentiates it.
 
 This is the meaning every compiled form is compared with. It is quick all the same: products of the frame are one matrix
-product for all steps, products of the same vector in a step are one.
+product for all steps, products of the same vector in a step are one, and a step is written out as a Python function.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -59,6 +60,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "product": lambda matrix, v: v @ matrix.t(),
     "linear": lambda *a: torch.addmm(*a) if len(a) == 3 else torch.mm(*a),
     "blend": torch.lerp,
+    "split": lambda pack, sizes: torch.split_with_sizes(pack, sizes, 1),
 }
 """Every operation of the language, then those of programs: ``linear(start, v, P)`` is start + v P."""
 
@@ -72,28 +74,16 @@ def evaluate(
     """
     plan = program(cell)
     slots, per_frame = _before_the_loop(plan, frames, sizes, weights)
-    graph = plan.schedule.graph
-    places = {str(node.name): k for k, node in enumerate(graph.nodes) if node.op == "state"}
-    reads = [(n, places[name]) for n, name in enumerate(graph.states) if name in places]
-    steps = [_bound(instruction, hidden_size(cell, weights)) for instruction in plan.instructions]
+    step, reads = _step(cell, tuple(slot for slot, _ in per_frame))
+    fixed = [slots[k] for k in reads]
+    hidden = hidden_size(cell, weights)
     outputs: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
     for t, size in enumerate(sizes):
         if size < len(state[0]):
             ended.append(tuple(part[size:] for part in state))
             state = tuple(part[:size] for part in state)
-        for slot, values in per_frame:
-            slots[slot] = values[t]
-        for number, slot in reads:
-            slots[slot] = state[number]
-        for function, args, out, more in steps:
-            value = function(*[slots[a] for a in args])
-            if more:
-                for place, part in zip(more, value, strict=True):
-                    slots[place] = part
-            else:
-                slots[out] = value
-        state = tuple(slots[k] for k in graph.outputs)
+        state = step(hidden, *state, *[values[t] for _, values in per_frame], *fixed)
         outputs.append(state[0])
     if ended:
         state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
@@ -149,11 +139,12 @@ def _hoist(plan: Program, slots: list[Any], frames: Tensor) -> list[tuple[int, T
 
 def _affine(frames: Tensor, matrix: Tensor, biases: list[list[Tensor]]) -> Tensor:
     """frames · matrixᵀ plus, column by column, the sum of its biases."""
+    transposed = matrix.t().contiguous()  # so autograd takes framesᵀ · gradient, not its slower transpose
     if not any(biases):
-        return frames @ matrix.t()
+        return frames @ transposed
     none = matrix.new_zeros(len(matrix) // len(biases))
     sums = [sum(column[1:], start=column[0]) if column else none for column in biases]
-    return torch.addmm(torch.cat(sums), frames, matrix.t())
+    return torch.addmm(torch.cat(sums), frames, transposed)
 
 
 def _side_by_side(slots: list[Any], nodes: tuple[int, ...]) -> Tensor:
@@ -161,11 +152,32 @@ def _side_by_side(slots: list[Any], nodes: tuple[int, ...]) -> Tensor:
     return values[0] if len(values) == 1 else torch.cat(values)
 
 
-def _bound(instruction: Instruction, hidden: int) -> tuple[Callable[..., Any], tuple[int, ...], int, tuple[int, ...]]:
+@lru_cache(maxsize=256)
+def _step(cell: Cell, per_frame: tuple[int, ...]) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[int, ...]]:
+    """One step written out as a Python function of H, the states, the slots ``per_frame`` and those it also returns.
+
+    The latter are the same at every step. For the LSTM the text begins ``v43 = linear(v41, v1, v40)``; slot k is vk.
+    """
+    plan = program(cell)
+    graph = plan.schedule.graph
+    states = {str(node.name): k for k, node in enumerate(graph.nodes) if node.op == "state"}
+    old = [f"v{states[name]}" if name in states else f"old{number}" for number, name in enumerate(graph.states)]
+    known = {*states.values(), *per_frame, *(k for one in plan.instructions for k in one.outs)}
+    read = {*(k for one in plan.instructions for k in one.args), *graph.outputs}
+    fixed = tuple(sorted(read - known))
+    arguments = ["H", *old, *(f"v{k}" for k in (*per_frame, *fixed))]
+    lines = [f"def step({', '.join(arguments)}):", *map(_line, plan.instructions)]
+    lines.append(f"    return {', '.join(f'v{k}' for k in graph.outputs)},")
+    names: dict[str, Any] = {**TORCH, "__builtins__": {}}
+    exec(compile("\n".join(lines), f"<a step of {cell.name}>", "exec"), names)
+    return names["step"], fixed
+
+
+def _line(instruction: Instruction) -> str:
+    args = [f"v{k}" for k in instruction.args]
     if instruction.op == "split":
-        sizes = [size * hidden for size in instruction.sizes]
-        return lambda pack: torch.split_with_sizes(pack, sizes, 1), instruction.args, -1, instruction.outs
-    return TORCH[instruction.op], instruction.args, instruction.outs[0], ()
+        args.append(f"({', '.join(f'{size} * H' for size in instruction.sizes)})")
+    return f"    {', '.join(f'v{k}' for k in instruction.outs)} = {instruction.op}({', '.join(args)})"
 
 
 def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:

@@ -1,18 +1,19 @@
 """A schedule as a short list of instructions with as few of them per step as can be: what plain evaluation interprets.
 
-Matrix products of the same vector become one product, added to the running sums they belong to and then split. A slot
-is a place for one value: slot k < len(nodes) is node k of the schedule's graph, later slots hold packs of several nodes
-side by side.
+Matrix products of the same vector become one product, added to the running sums they belong to and then split; sums
+that go through the same function go through it side by side. A slot is a place for one value: slot k < len(nodes) is
+node k of the schedule's graph, later slots hold packs of several nodes side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
 from cello.cells.definition import Cell
+from cello.cells.graph import POINTWISE
 from cello.compiler.schedule import Schedule, schedule
 
 
@@ -89,6 +90,12 @@ class _Group:
         self.start: int | None = None
         self.built = False
 
+    def ending(self, function: Callable[[int], str]) -> list[list[int]]:
+        """The sums that are complete, in runs that go through the same function; alone, those that go through none."""
+        last = [chain.last for chain in self.chains if len(chain.products) == self.depth + 1]
+        runs = [(name, list(run)) for name, run in groupby(last, key=function)]
+        return [part for name, run in runs for part in ([run] if name else [[k] for k in run])]
+
 
 class _Lowering:
     def __init__(self, plan: Schedule) -> None:
@@ -103,6 +110,7 @@ class _Lowering:
         self.frame_packs: list[Pack] = []
         self.per_frame: dict[int, None] = {}
         self.done: set[int] = set()
+        self.users = {arg: k for k, node in enumerate(self.nodes) for arg in node.args}
         self.source: dict[int, _Group] = {}
 
     def program(self) -> Program:
@@ -125,13 +133,12 @@ class _Lowering:
         )
 
     def _chains(self) -> list[_Chain]:
-        users: dict[int, int] = {arg: k for k, node in enumerate(self.nodes) for arg in node.args}
         by_last: dict[int, _Chain] = {}
         for k in sorted(self.stepwise):
             if self.nodes[k].op != "product":
                 continue
             chain = _Chain(None, [k], k)
-            user = users[k] if self.plan.uses[k] == 1 and k in users else None
+            user = self._only_user(k)
             if user is not None and self.nodes[user].op == "add" and self.nodes[user].args[1] == k:
                 start = self.nodes[user].args[0]
                 if start in by_last and self.plan.uses[start] == 1:
@@ -142,6 +149,19 @@ class _Lowering:
             by_last[chain.last] = chain
         return list(by_last.values())
 
+    def _only_user(self, k: int) -> int | None:
+        """The one node that reads k, if nothing else does."""
+        return self.users.get(k) if self.plan.uses[k] == 1 else None
+
+    def _activation(self, k: int) -> int | None:
+        """The function of one argument that k goes through and nothing else, such as a gate's sigmoid."""
+        user = self._only_user(k)
+        return user if user is not None and POINTWISE.get(self.nodes[user].op) == 1 else None
+
+    def _function(self, k: int) -> str:
+        activation = self._activation(k)
+        return "" if activation is None else self.nodes[activation].op
+
     def _is_vector_outside(self, k: int) -> bool:
         return k not in self.stepwise and self.nodes[k].op != "state" and self.nodes[k].shape == ("H",)
 
@@ -151,13 +171,18 @@ class _Lowering:
         return (kind, *(self.nodes[k].args[1] for k in chain.products[: depth + 1]))
 
     def _group(self, chains: Sequence[_Chain], depth: int, parent: _Group | None) -> list[_Group]:
-        """Groups of one depth, below them those of the next; chains that end at a depth come first in its group."""
-        ordered = sorted(chains, key=lambda c: (self._key(c, len(self.nodes)), c.last))
+        """Groups of one depth, below them those of the next; chains that end at a depth come first in its group.
+
+        Of those, the ones that go through the same function are neighbours.
+        """
+        ordered = sorted(chains, key=lambda c: (self._key(c, len(self.nodes)), self._function(c.last), c.last))
         groups = []
         for _, members in groupby(ordered, key=lambda c: self._key(c, depth)):
             group = _Group(list(members), depth, parent)
             groups.append(group)
             self.source.update({chain.last: group for chain in group.chains})
+            alike = [k for sums in group.ending(self._function) for k in sums if len(sums) > 1]
+            self.source.update({k: group for k in map(self._activation, alike) if k is not None})
             longer = [c for c in group.chains if len(c.products) > depth + 1]
             group.children = self._group(longer, depth + 1, group)
         return groups
@@ -203,18 +228,37 @@ class _Lowering:
         return slot
 
     def _share(self, group: _Group, args: tuple[int, ...]) -> None:
-        """Compute a group's sums and split them: each complete one, then those that go on, child by child."""
-        ending = [c.last for c in group.chains if len(c.products) == group.depth + 1]
-        parts = [(last, 1) for last in ending]
+        """Compute a group's sums and split them: each complete one, then those that go on, child by child.
+
+        Complete sums that go through the same function stay together until after it.
+        """
+        runs = group.ending(self._function)
+        packs = [run[0] if len(run) == 1 else self._slot() for run in runs]
+        parts = [(pack, len(run)) for pack, run in zip(packs, runs, strict=True)]
         for child in group.children:
             child.start = self._slot()
             parts.append((child.start, len(child.chains)))
         whole = parts[0][0] if len(parts) == 1 else self._slot()
         self.out.append(Instruction("linear", args, (whole,)))
+        self._split(whole, parts)
+        self.done.update(k for run in runs for k in run)
+        for pack, run in zip(packs, runs, strict=True):
+            if len(run) > 1:
+                self._activate(pack, run)
+
+    def _split(self, whole: int, parts: Sequence[tuple[int, int]]) -> None:
+        """Split a slot into parts, each a slot and its width in units of H."""
         if len(parts) > 1:
             slots, sizes = zip(*parts, strict=True)
             self.out.append(Instruction("split", (whole,), slots, sizes))
-        self.done.update(ending)
+
+    def _activate(self, pack: int, sums: Sequence[int]) -> None:
+        """Send sums that lie side by side through their common function, then split what it gives."""
+        activations = [k for k in map(self._activation, sums) if k is not None]
+        after = self._slot()
+        self.out.append(Instruction(self.nodes[activations[0]].op, (pack,), (after,)))
+        self._split(after, [(k, 1) for k in activations])
+        self.done.update(activations)
 
     def _pointwise(self, k: int) -> None:
         node = self.nodes[k]

@@ -20,14 +20,12 @@ class Readout(nn.Module):
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
-        self.kind, self.hidden, self.bidirectional = config.readout, config.hidden, config.bidirectional
+        self.kind = config.readout
         self.score = nn.Linear(width, 1) if self.kind == "attention" else None
 
-    def forward(self, y: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, y: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
         if self.kind == "last":
-            end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, y.shape[2])
-            last = y.gather(1, end).squeeze(1)
-            return torch.cat([last[:, : self.hidden], y[:, 0, self.hidden :]], dim=1) if self.bidirectional else last
+            return last
         mask = frame_mask(lengths, y.shape[1])
         if self.score is None:
             return (y * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
@@ -67,8 +65,8 @@ class Classifier(nn.Module):
         return (frames - self.mean) / self.deviation * frame_mask(lengths, frames.shape[1])
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        y = self.stack(frames, lengths)
-        scores: Tensor = self.head(self.dropout(self.readout(y, lengths)))
+        y, last = self.stack(frames, lengths)
+        scores: Tensor = self.head(self.dropout(self.readout(y, last, lengths)))
         return scores
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -40,6 +41,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field, value in (("hidden", self.hidden), ("layers", self.layers)):
             if value < 1:
                 raise ConfigError(f"model.{field}={value} leaves no network; give at least 1")
+        if not math.isfinite(self.forget_bias):
+            raise ConfigError(
+                f"model.forget_bias={self.forget_bias} is added to weights; give a finite number, 0 is off"
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout={self.dropout} is a share of values set to zero; give 0 (off) to below 1")
 
@@ -49,7 +54,13 @@ def settled(config: ModelConfig) -> ModelConfig:
 
     Raises:
         CellError, ModelError: there is no such cell.
+        ConfigError: ``equations`` stated for a cell that is not somebody's own.
     """
+    if config.equations and ".py:" not in config.cell:
+        raise ConfigError(
+            f"model.equations={config.equations!r} is filled in by Cello for cells of one's own, and "
+            f"{config.cell!r} is none; leave it out"
+        )
     if config.cell.startswith("torch:"):
         if config.cell not in TORCH_CELLS:
             raise ModelError(unknown("torch layer", config.cell, TORCH_CELLS))

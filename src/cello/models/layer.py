@@ -48,11 +48,12 @@ class CellLayer(nn.Module):
         for attribute, name in self.equation_names.items():
             self.register_parameter(attribute, nn.Parameter(torch.empty(shapes[name])))
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
         weights = {name: self.get_parameter(attribute) for attribute, name in self.equation_names.items()}
         result = scan(self.cell, x, weights, lengths=lengths, reverse=self.reverse, backend=self.backend)
         self.backend = result.backend
-        return result.outputs
+        return result.outputs, result.state[0]
 
 
 class TorchLayer(nn.Module):
@@ -63,14 +64,21 @@ class TorchLayer(nn.Module):
         self.reverse, self.backend = reverse, "torch"
         self.kernel = TORCH_LAYERS[kind](inputs, hidden, batch_first=True)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
         out: Tensor = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
+        end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, out.shape[2])
+        last = out.gather(1, end).squeeze(1)
         out = reverse_within(out, lengths) if self.reverse else out
-        return out * frame_mask(lengths, out.shape[1])
+        return out * frame_mask(lengths, out.shape[1]), last
 
 
 class RecurrentStack(nn.Module):
-    """L layers, each in one or both directions, with dropout between them: (B, T, D) → (B, T, H or 2H)."""
+    """L layers, each in one or both directions, with dropout between them.
+
+    (B, T, D) → (B, T, H or 2H) outputs of the last layer, and (B, H or 2H) each of its directions where it has seen the
+    whole clip: the forward half after the clip's last frame, the backward half after its first.
+    """
 
     def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None) -> None:
         super().__init__()
@@ -85,11 +93,13 @@ class RecurrentStack(nn.Module):
             for depth in range(config.layers)
         )
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        last = x.new_zeros(0)
         for depth in range(len(self.layers)):
             x = self.dropout(x) if depth else x
-            x = torch.cat([layer(x, lengths) for layer in self.directions_of(depth)], dim=2)
-        return x
+            outputs, ends = zip(*(layer(x, lengths) for layer in self.directions_of(depth)), strict=True)
+            x, last = (outputs[0], ends[0]) if self.directions == 1 else (torch.cat(outputs, 2), torch.cat(ends, 1))
+        return x, last
 
     def directions_of(self, depth: int) -> list[CellLayer | TorchLayer]:
         """The forward layer and, where there is one, the backward layer at a depth."""

@@ -11,6 +11,8 @@ import html
 import io
 import math
 import re
+import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -33,6 +35,7 @@ SERIES = ("#005dc8", "#b33e22", "#00624e", "#ac79c8", "#c18d01", "#213b66", "#82
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 LABELLED = 16
+LETTERS_PER_INCH = 12
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.edgecolor": FAINT, "axes.linewidth": 0.7,
@@ -41,6 +44,7 @@ STYLE: dict[str, Any] = {
     "xtick.labelcolor": INK, "ytick.labelcolor": INK, "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.grid": True,
     "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": 0.6, "axes.axisbelow": True, "lines.linewidth": 1.6,
     "lines.markersize": 5, "svg.fonttype": "none", "svg.hashsalt": "cello", "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a $ in a name is a $
 }  # fmt: skip
 
 
@@ -116,7 +120,9 @@ def best_places(results: StudyResults) -> list[tuple[str, str]]:
 def svg(panel: Panel, name: str) -> str:
     """A panel as an ``<svg>`` element for a page; ``name`` keeps its ids apart from other pictures'."""
     out = io.StringIO()
-    with _style():
+    with _style(), warnings.catch_warnings():
+        # the letters are drawn by whoever shows the page, with fonts of theirs
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _figure([panel], 1)
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
@@ -164,7 +170,7 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     for number, panel in enumerate(panels, 1):
         ax = figure.add_subplot(down, across, number)
         panel.draw(ax)
-        ax.set_title(panel.title)
+        ax.set_title(textwrap.fill(panel.title, int(LETTERS_PER_INCH * (panel.size[0] - 0.8))))
     return figure
 
 

@@ -183,7 +183,7 @@ def settings(results: StudyResults) -> Table:
         title="Settings of the runs",
         note="A setting that differs between cells of the table shows all its values.",
         headings=(Heading("Setting"), Heading("Value")),
-        rows=tuple((name, ", ".join(seen)) for name, seen in values.items()),
+        rows=tuple((name, ", ".join(value or "none" for value in seen)) for name, seen in values.items()),
         words=2,
     )
 

@@ -182,6 +182,25 @@ def plan(study: StudyConfig, corpus: CorpusRef) -> tuple[PlannedRun, ...]:
     return tuple(runs)
 
 
+def sample_rate(study: StudyConfig) -> int:
+    """The rate in hertz at which the study's corpus is to be read.
+
+    Raises:
+        StudyError: the runs need different rates.
+        ConfigError, CellError, ModelError: as ``plan`` does.
+
+    >>> sample_rate(load_study("gates"))
+    16000
+    """
+    rates = {run.config.features.rate_hz for run in plan(study, CorpusRef(name="", checksum=""))}
+    if len(rates) > 1:
+        raise StudyError(
+            f"study {study.name!r} has features.rate_hz = {', '.join(map(str, sorted(rates)))}, but reads its corpus "
+            f"once; make it one study a rate"
+        )
+    return rates.pop()
+
+
 def cost(config: RunConfig) -> float:
     """How long a run takes, up to a factor: multiplications for one second of sound, times epochs."""
     features, model = config.features, config.model
@@ -196,7 +215,13 @@ def cost(config: RunConfig) -> float:
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
     pairs = zip(_flat(msgspec.to_builtins(old)), _flat(msgspec.to_builtins(new)), strict=True)
-    return [f"{key} was {before!r}, is {after!r}" for (key, before), (_, after) in pairs if before != after]
+    return [_difference(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
+
+
+def _difference(key: str, before: Any, after: Any, new: RunConfig) -> str:
+    if key == "model.equations" and before and after:
+        return f"the equations of {new.model.cell!r} have changed (fingerprint {before}, now {after})"
+    return f"{key} was {before!r}, is {after!r}"
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

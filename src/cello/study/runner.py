@@ -16,10 +16,9 @@ from cello.errors import StudyError
 from cello.study.cluster import DEATHS_ALLOWED, cluster, interrupt_calls
 from cello.study.folder import single_writer
 from cello.study.live import View, view
-from cello.study.plan import PlannedRun, StudyConfig, plan
+from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.store import CorpusSource, Store
 from cello.study.worker import TOPIC, News, Task, execute, open_source
-from cello.training.config import CorpusRef
 
 LONELY_SECONDS = 30.0
 
@@ -48,8 +47,9 @@ def run_study(
     count = (os.cpu_count() or 1) if workers is None else workers
     if count < 1:
         raise StudyError(f"workers={count} can run nothing; give at least 1")
-    source, out = CorpusSource(spec=source) if isinstance(source, str) else source, Path(out)
-    plan(study, CorpusRef(name="", checksum=""))  # mistakes in the plan show before the corpus is made
+    rate, out = sample_rate(study), Path(out)  # mistakes in the plan show before the corpus is made
+    if isinstance(source, str):
+        source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
         corpus = open_source(msgspec.json.encode(source), cache)
         store = Store.create_or_open(out, study, corpus.manifest, source)
@@ -171,8 +171,13 @@ def _check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
     left = {run.id for run in store.pending(asked)}
     failed = [failure for failure in store.failures() if failure.planned.id in left]
     if failed:
-        listed = "\n".join(f"  {failure.planned}: {failure.reason}" for failure in failed)
+        alike: dict[str, list[str]] = {}
+        for failure in failed:
+            alike.setdefault(failure.reason, []).append(str(failure.planned))
+        listed = "\n".join(f"  {'; '.join(runs)}: {reason}" for reason, runs in alike.items())
+        total = len({run.id for run in asked})
+        finished = ", the others are finished" if len(left) < total else ""
         raise StudyError(
-            f"{len(failed)} of {len({run.id for run in asked})} runs failed, the others are finished in "
-            f"{str(store.folder)!r}:\n{listed}\nGive the same command again to try these again."
+            f"{len(failed)} of {total} runs failed{finished} in {str(store.folder)!r}:\n{listed}\n"
+            f"Give the same command again to try these again."
         )

@@ -156,12 +156,13 @@ class Store:
         return self.header.runs
 
     @classmethod
-    def open(cls, folder: Path) -> Store:
+    def open(cls, folder: Path | str) -> Store:
         """The store in a folder, for reading; changes nothing.
 
         Raises:
             StoreError: no store there, one that a newer version wrote, or a damaged one.
         """
+        folder = Path(folder)
         with naming(folder):
             if folder.is_dir() and not (folder / "study.json").exists():
                 raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")

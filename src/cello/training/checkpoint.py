@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -25,11 +26,16 @@ def load_checkpoint(path: Path, run: str) -> dict[str, Any] | None:
     """What ``save_checkpoint`` wrote for this run, or None when there is no file.
 
     Raises:
-        TrainingError: the file is of another run or of another version of Cello.
+        TrainingError: the file is damaged, of another run or of another version of Cello.
     """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+    except (RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        raise TrainingError(
+            f"{path} is damaged and run {run!r} cannot go on from it; move that file away to start this run afresh"
+        ) from error
     if state.get("format") != CHECKPOINT_FORMAT or state.get("run") != run:
         raise TrainingError(
             f"{path} holds run {state.get('run')!r} in format {state.get('format')!r}, but run {run!r} in format "

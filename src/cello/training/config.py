@@ -46,7 +46,8 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             ("ema", self.ema, 0, 1),
         ):
             if not low <= value < high:
-                raise ConfigError(f"optimiser.{field}={value} cannot be; give {low} to below {high}")
+                legal = "0 or a positive number, no infinity" if high == math.inf else f"{low} to below {high}"
+                raise ConfigError(f"optimiser.{field}={value} cannot be; give {legal}")
         for field, count in (("epochs", self.epochs), ("batch", self.batch)):
             if count < 1:
                 raise ConfigError(f"optimiser.{field}={count} trains nothing; give at least 1")

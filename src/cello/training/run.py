@@ -26,6 +26,7 @@ from cello.models.config import settled
 from cello.training.checkpoint import load_checkpoint, save_checkpoint
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
+from cello.training.folder import check_own, writing
 from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
@@ -49,34 +50,48 @@ def train(
     which this run was interrupted is resumed to the same bits; a finished one is returned as it is. One thread.
 
     Raises:
-        TrainingError: the corpus is not the config's, the folder holds another run, or the loss is not finite.
+        TrainingError: the corpus is not the config's, the folder holds another run or cannot be written, or the loss
+            is not finite.
     """
     if corpus.manifest.checksum != config.corpus.checksum:
         raise TrainingError(
             f"run {config.id} is for corpus {config.corpus.name!r} with checksum {config.corpus.checksum[:12]}…, but "
             f"the corpus given has {corpus.manifest.checksum[:12]}…: its clips differ; plan the study anew for it"
         )
-    if settled(config.model) != config.model:
-        raise TrainingError(
-            f"run {config.id}: the equations of {config.model.cell!r} have changed since the run was planned "
-            f"({config.model.equations or 'no fingerprint'}); put them back, or plan the run anew"
-        )
-    finished = folder / "result.json"
-    if finished.exists():
-        return msgspec.json.decode(finished.read_bytes(), type=RunResult)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
+    _check_equations(config)
+    with writing(folder):
+        finished = check_own(folder, config)
+        if finished is not None:
+            return finished
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
     with one_thread():
         run = Run(config, corpus, folder, cache)
         run.resume()
         while run.epoch < config.optimiser.epochs:
             record = run.train_epoch()
-            save_checkpoint(folder / "checkpoint.pt", config.id, run.state())
+            with writing(folder):
+                save_checkpoint(folder / "checkpoint.pt", config.id, run.state())
             if on_epoch is not None:
                 on_epoch(record)
         result = run.finish()
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return result
+
+
+def _check_equations(config: RunConfig) -> None:
+    """Refuse equations that are not those the run is named after."""
+    if settled(config.model) == config.model:
+        return
+    if not config.model.equations:
+        raise TrainingError(
+            f"run {config.id}: model.equations is empty, so the run would have one name whatever the equations of "
+            f"{config.model.cell!r}; write model=cello.models.config.settled(ModelConfig(…))"
+        )
+    raise TrainingError(
+        f"run {config.id}: the equations of {config.model.cell!r} have changed since the run was planned "
+        f"({config.model.equations}); put them back, or plan the run anew"
+    )
 
 
 @contextmanager
@@ -152,6 +167,7 @@ class Run:
         trained, cpu = time.perf_counter(), time.thread_time() - cpu
         with self.average.in_place():
             validation = measure(self.clean["validation"].targets, self.scores(self.clean["validation"]))
+        self._check_finite("validation", validation.loss, self.epoch + 1)
         record = Epoch(
             epoch=self.epoch + 1,
             learning_rate=self.optimiser.param_groups[0]["lr"],
@@ -179,13 +195,16 @@ class Run:
             loss, hits = self._step(*clips.batch(rows), generator)
             total += loss * len(rows)
             right += hits
-        if not np.isfinite(total):
+        self._check_finite("training", total, self.epoch + 1)
+        return total / len(clips), right / len(clips)
+
+    def _check_finite(self, split: str, loss: float, epoch: int) -> None:
+        if not np.isfinite(loss):
             raise TrainingError(
-                f"run {self.config.id} (seed {self.config.seed}): the training loss became {total} in epoch "
-                f"{self.epoch + 1} at learning rate {self.config.optimiser.learning_rate:g}; lower "
+                f"run {self.config.id} (seed {self.config.seed}): the {split} loss became {loss} in epoch "
+                f"{epoch} at learning rate {self.config.optimiser.learning_rate:g}; lower "
                 f"optimiser.learning_rate or set optimiser.clip_norm"
             )
-        return total / len(clips), right / len(clips)
 
     def _step(self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[float, float]:
         """One update; returns the batch's mean loss and its number of right answers."""
@@ -236,6 +255,8 @@ class Run:
         self.model.load_state_dict(self.best["weights"], strict=False)
         scores = {split: self.scores(self.clean[split]) for split in SPLITS}
         train, validation, test = (measure(self.clean[split].targets, scores[split]) for split in SPLITS)
+        for split, measured in (("training", train), ("validation", validation), ("test", test)):
+            self._check_finite(split, measured.loss, self.best["epoch"])
         targets = self.clean["test"].targets
         counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1])
         warm = self.history[1:] or self.history  # the first epoch warms up
@@ -259,9 +280,10 @@ class Run:
             versions=versions(),
             history=tuple(self.history),
         )
-        write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
-        write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
-        write_whole(self.folder / "result.json", msgspec.json.encode(result))
+        with writing(self.folder):
+            write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
+            write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
+            write_whole(self.folder / "result.json", msgspec.json.encode(result))
         return result
 
 
