@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cello.audio.augment import AugmentConfig
     from cello.audio.open import open_corpus
     from cello.cells.definition import Cell, Scalar, cell
     from cello.cells.functions import relu, sigmoid, tanh
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
     from cello.errors import CelloError
     from cello.features.config import FeatureConfig
     from cello.models.classifier import Classifier
-    from cello.models.config import ModelConfig
+    from cello.models.config import ModelConfig, settled
     from cello.report.write import write_report
     from cello.study.plan import StudyConfig, load_study, override
     from cello.study.runner import run_study
     from cello.study.store import Store
-    from cello.training.config import OptimiserConfig, RunConfig
+    from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
     from cello.training.run import train
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "AugmentConfig": "audio.augment",
     "Cell": "cells.definition",
     "CelloError": "errors",
     "Classifier": "models.classifier",
+    "CorpusRef": "training.config",
     "FeatureConfig": "features.config",
     "ModelConfig": "models.config",
     "OptimiserConfig": "training.config",
@@ -49,6 +52,7 @@ _HOME = {
     "relu": "cells.functions",
     "run_study": "study.runner",
     "scan": "compiler.scan",
+    "settled": "models.config",
     "sigmoid": "cells.functions",
     "tanh": "cells.functions",
     "train": "training.run",
@@ -57,9 +61,11 @@ _HOME = {
 }
 
 __all__ = [  # noqa: PLE0604, RUF100
+    "AugmentConfig",
     "Cell",
     "CelloError",
     "Classifier",
+    "CorpusRef",
     "FeatureConfig",
     "ModelConfig",
     "OptimiserConfig",
@@ -76,6 +82,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "relu",
     "run_study",
     "scan",
+    "settled",
     "sigmoid",
     "tanh",
     "train",
