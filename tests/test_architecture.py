@@ -85,6 +85,21 @@ def test_imports_follow_the_table(path: Path) -> None:
         assert parts[1] in {own, "errors", "files"} | ALLOWED[own], f"{where(path)}:{line}: {own} may not import {name}"
 
 
+def test_no_two_files_need_each_other() -> None:
+    names = {
+        "cello." + where(p)[:-3].replace("/", "."): p for p in MODULES if p.parent != SOURCE or p.name == "files.py"
+    }
+    needs = {
+        name: {other for other in names for found, _ in imports(ast.parse(path.read_text())) if other == found}
+        for name, path in names.items()
+    }
+    order: list[str] = []
+    while len(order) < len(needs):
+        free = [name for name in needs if name not in order and needs[name] <= set(order)]
+        assert free, f"these files import each other in a circle: {sorted(set(needs) - set(order))}"
+        order += free
+
+
 @pytest.mark.parametrize("path", MODULES, ids=where)
 def test_libraries_stay_behind_their_fences(path: Path) -> None:
     for name, line in imports(ast.parse(path.read_text())):

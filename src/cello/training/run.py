@@ -19,7 +19,7 @@ from torch.nn import functional
 from cello.audio.corpus import SPLITS, Corpus
 from cello.errors import TrainingError
 from cello.features.masks import frame_masks
-from cello.features.normalise import corpus_statistics
+from cello.features.statistics import corpus_statistics
 from cello.files import write_whole
 from cello.models.classifier import Classifier
 from cello.models.config import settled

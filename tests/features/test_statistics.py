@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 
 from cello.features.cache import FeatureSet
-from cello.features.normalise import SMALLEST_DEVIATION, corpus_statistics
+from cello.features.normalise import SMALLEST_DEVIATION
+from cello.features.statistics import corpus_statistics
 
 
 def ragged(n=600):

@@ -1,0 +1,35 @@
+"""Mean and deviation of the training clips' frames, by which every frame is standardised."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cello.features.cache import FeatureSet
+from cello.features.normalise import SMALLEST_DEVIATION
+
+_CLIPS_AT_ONCE = 256
+
+
+def corpus_statistics(features: FeatureSet, indices: NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation, each (D,) float32, over all valid frames of these clips (the training clips, for honesty).
+
+    The deviation is that of the population, √(Σ (x − μ)² / n), and at least ``SMALLEST_DEVIATION``; sums are taken
+    in float64.
+    """
+    chosen = torch.as_tensor(indices)
+    total = torch.zeros(features.dimensions, dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    frames_seen = 0
+    for start in range(0, len(chosen), _CLIPS_AT_ONCE):
+        frames, counts = features.batch(chosen[start : start + _CLIPS_AT_ONCE])
+        wide = frames.to(torch.float64)
+        total += wide.sum(dim=(0, 1))
+        squares += wide.square().sum(dim=(0, 1))
+        frames_seen += int(counts.sum())
+    mean = total / max(1, frames_seen)
+    variance = squares / max(1, frames_seen) - mean.square()
+    deviation = variance.clamp(min=SMALLEST_DEVIATION**2).sqrt()
+    return mean.to(torch.float32), deviation.to(torch.float32)
