@@ -1,4 +1,4 @@
-"""A schedule as a short list of instructions with as few of them per step as can be: what plain evaluation interprets.
+"""A schedule as a short list of instructions with as few of them per step as can be: what plain evaluation runs.
 
 Matrix products of the same vector become one product, added to the running sums they belong to and then split; sums
 that go through the same function go through it side by side. A slot is a place for one value: slot k < len(nodes) is
