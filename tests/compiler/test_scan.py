@@ -220,7 +220,7 @@ def test_no_clips_and_no_frames(shape: tuple[int, int]) -> None:
 def test_the_back_end_used_is_named() -> None:
     cell = zoo()["rnn"]
     assert scan(cell, frames(1, 1), weights_of(cell)).backend == "plain"
-    with pytest.raises(BackendError, match=r"unknown back end 'plan'; did you mean 'plain'\? Known: auto, plain\."):
+    with pytest.raises(BackendError, match=r"unknown back end 'plan'; did you mean 'plain'\? Known: auto, c, plain\."):
         scan(cell, frames(1, 1), weights_of(cell), backend="plan")
 
 

@@ -40,7 +40,13 @@ class Layout:
         if self.index is None:
             stacked = torch.stack(list(by_step), dim=1)
             return stacked.flip(1) if self.reverse else stacked
-        rows = torch.cat(list(by_step))
+        return self.batched(torch.cat(list(by_step)))
+
+    def batched(self, rows: Tensor) -> Tensor:
+        """All steps' rows one after another (ΣT, H) → (B, T, H), as ``outputs`` lays them."""
+        if self.index is None:
+            by_clip = rows.view(self.steps, self.batch, rows.shape[1]).transpose(0, 1)
+            return by_clip.flip(1) if self.reverse else by_clip
         padded = rows.new_zeros(self.batch * self.steps, rows.shape[1]).index_copy(0, self.index, rows)
         return padded.view(self.batch, self.steps, rows.shape[1])
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
+from cello.compiler.c_scan import TYPES, evaluate_in_c
 from cello.compiler.layout import layout
 from cello.compiler.plain import evaluate, hidden_size
 from cello.errors import BackendError, ModelError, unknown
 
-BACKENDS = ("auto", "plain")
+BACKENDS = ("auto", "plain", "c")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ def scan(
         state: the states before the first frame, S tensors (B, H); zeros if not given.
         lengths: (B,) frames of each clip, 0 to T; frames beyond are not looked at. All T if not given.
         reverse: run each clip from its own last frame to its first; ``outputs[b, t]`` then has seen frames t and later.
-        backend: "plain", or "auto" for the best there is.
+        backend: "plain", "c" (the cell compiled for this CPU; it has no second derivatives), or "auto" for the best.
 
     Raises:
-        BackendError: a back end that does not exist.
+        BackendError: a back end that does not exist, or not here: "c" needs a C compiler.
         ModelError: tensors that do not fit the cell or each other.
 
     >>> from cello.cells.load import load_cell
@@ -57,13 +58,16 @@ def scan(
     >>> scan(lstm, torch.zeros(5, 7, 3), weights).outputs.shape
     torch.Size([5, 7, 2])
     """
-    used = _backend(backend)
+    used = _backend(backend, x)
     _check_frames(cell, x, 3, "(B, T, D)")
     hidden = _check_weights(cell, x, weights)
     state = _first_state(cell, x, hidden, state)
     if lengths is not None:
         _check_lengths(x, lengths)
     plan = layout(x, lengths, reverse=reverse)
+    if used == "c" and plan.sizes and len(x):
+        rows, last = evaluate_in_c(cell, plan.frames(x), plan.sizes, weights, plan.sorted(state))
+        return ScanResult(plan.batched(rows), plan.unsorted(last), used)
     outputs, last = evaluate(cell, plan.frames(x), plan.sizes, weights, plan.sorted(state))
     if not outputs:
         return ScanResult(x.new_zeros(len(x), x.shape[1], hidden), state, used)
@@ -81,10 +85,15 @@ def step(cell: Cell, x: Tensor, state: tuple[Tensor, ...] | None, weights: Mappi
     return evaluate(cell, x, (len(x),), weights, _first_state(cell, x, hidden, state))[1]
 
 
-def _backend(name: str) -> str:
+def _backend(name: str, x: Tensor) -> str:
     if name not in BACKENDS:
         raise BackendError(unknown("back end", name, BACKENDS, 'Write backend="auto" for the best one here.'))
-    return "plain"
+    if name == "c" and (x.device.type != "cpu" or x.dtype not in TYPES):
+        raise BackendError(
+            f'backend="c" runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; '
+            f'convert the tensors, or use backend="auto"'
+        )
+    return "plain" if name == "auto" else name
 
 
 def _check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:

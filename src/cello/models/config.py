@@ -35,7 +35,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     readout: Literal["last", "mean", "attention"] = "last"
     initialisation: Literal["uniform", "orthogonal"] = "uniform"
     forget_bias: float = 0.0
-    backend: Literal["auto", "plain"] = "auto"
+    backend: Literal["auto", "plain", "c"] = "auto"
 
     def __post_init__(self) -> None:
         for field, value in (("hidden", self.hidden), ("layers", self.layers)):

@@ -1,0 +1,175 @@
+"""The derivative of one step: one table, one row an operation, applied stage by stage from the last to the first.
+
+With loss L and dv for ∂L/∂v, a row says what y = op(a, b, ...) adds to da, db, ... given g = dy. It is written with the
+language's own operations, so a derivative is again a graph: every target renders it as it renders the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cello.cells.graph import Node
+from cello.compiler.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Term:
+    """A node while derivatives are written; arithmetic on it writes further nodes."""
+
+    graph: Growing
+    at: int
+
+    def __add__(self, other: Term | float) -> Term:
+        return self.graph.write("add", self, other)
+
+    def __mul__(self, other: Term | float) -> Term:
+        return self.graph.write("mul", self, other)
+
+    def __truediv__(self, other: Term | float) -> Term:
+        return self.graph.write("div", self, other)
+
+    def __rsub__(self, other: float) -> Term:
+        return self.graph.write("sub", other, self)
+
+    def __neg__(self) -> Term:
+        node = self.graph.nodes[self.at]
+        if node.value is not None and self.fixed:
+            return self.graph.number(-node.value)
+        return self.graph.write("neg", self)
+
+    def sigmoid(self) -> Term:
+        return self.graph.write("sigmoid", self)
+
+    def over(self, bound: Term | float, then: Term | float, otherwise: Term | float) -> Term:
+        """``then`` where this is greater than the bound, ``otherwise`` elsewhere."""
+        return self.graph.write("where", self, bound, then, otherwise)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether this is a number of the equations."""
+        return self.graph.nodes[self.at].op == "constant"
+
+
+def _larger(g: Term, a: Term, b: Term) -> Term:
+    """What max(a, b) adds to da: where both are equal half of g, or all of it if b is a number, as torch does."""
+    return a.over(b, g, b.over(a, 0.0, g if b.fixed else g * 0.5))
+
+
+GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
+    "add": lambda g, y, a, b: (g, g),
+    "sub": lambda g, y, a, b: (g, -g),
+    "mul": lambda g, y, a, b: (g * b, g * a),
+    "div": lambda g, y, a, b: (g / b, -(g / b) * y),
+    "neg": lambda g, y, a: (-g,),
+    "sigmoid": lambda g, y, a: (g * (y * (1.0 - y)),),
+    "tanh": lambda g, y, a: (g * (1.0 - y * y),),
+    "relu": lambda g, y, a: (y.over(0.0, g, 0.0),),
+    "softplus": lambda g, y, a: (g * a.sigmoid(),),
+    "exp": lambda g, y, a: (g * y,),
+    "log": lambda g, y, a: (g / a,),
+    "sqrt": lambda g, y, a: (g * 0.5 / y,),
+    "abs": lambda g, y, a: (a.over(0.0, g, (-a).over(0.0, -g, 0.0)),),
+    "minimum": lambda g, y, a, b: (_larger(g, -a, -b), _larger(g, -b, -a)),
+    "maximum": lambda g, y, a, b: (_larger(g, a, b), _larger(g, b, a)),
+    "where": lambda g, y, a, b, u, v: (None, None, a.over(b, g, 0.0), a.over(b, 0.0, g)),
+}
+"""For each pointwise operation what it adds to its arguments' derivatives; None: nothing."""
+
+
+class Growing:
+    """The nodes of a step, then those of its derivative; what is already there is not written again."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.nodes = list(nodes)
+        self.known: dict[tuple[object, ...], int] = {}
+
+    def write(self, op: str, *values: Term | float) -> Term:
+        return self.put(Node(op, tuple(self._at(value) for value in values), ("H",)))
+
+    def put(self, node: Node) -> Term:
+        key = (node.op, node.args, node.name, node.value)
+        if key not in self.known:
+            self.known[key] = len(self.nodes)
+            self.nodes.append(node)
+        return Term(self, self.known[key])
+
+    def number(self, value: float) -> Term:
+        return self.put(Node("constant", (), (), value=value))
+
+    def _at(self, value: Term | float) -> int:
+        return value.at if isinstance(value, Term) else self.number(value).at
+
+
+@dataclass(frozen=True)
+class StageGradient:
+    """What a stage's derivative gives: pairs of a node and the position of what is added to its derivative.
+
+    ``products`` are the stage's own products, whose derivatives go through the matrices; ``others`` are leaves,
+    values computed before the loop, and nodes of earlier stages.
+    """
+
+    products: tuple[tuple[int, int], ...]
+    others: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class StepGradient:
+    """A step and its derivative: the first nodes are the schedule's; ``stages`` are in the schedule's order.
+
+    Two further leaves are read: ``new``, whose value n says which new state's derivative it is, and ``later``, the
+    derivative of node n (its value) as far as later stages have added to it.
+    """
+
+    nodes: tuple[Node, ...]
+    stages: tuple[StageGradient, ...]
+
+
+def step_gradient(plan: Schedule) -> StepGradient:
+    """The derivative of one step of a schedule."""
+    return _Walk(plan).walk()
+
+
+class _Walk:
+    def __init__(self, plan: Schedule) -> None:
+        self.plan = plan
+        self.growing = Growing(plan.graph.nodes)
+        self.stage_of = {k: n for n, stage in enumerate(plan.stages) for k in (*stage.products, *stage.pointwise)}
+        self.waiting: set[int] = set()
+
+    def walk(self) -> StepGradient:
+        stages = [self._stage(number) for number in reversed(range(len(self.plan.stages)))]
+        return StepGradient(tuple(self.growing.nodes), tuple(reversed(stages)))
+
+    def _stage(self, number: int) -> StageGradient:
+        stage, nodes = self.plan.stages[number], self.plan.graph.nodes
+        found = self._from_outside(number)
+        for k in sorted(stage.pointwise, reverse=True):
+            if k not in found:
+                continue
+            args = nodes[k].args
+            values = (found.pop(k), *(Term(self.growing, a) for a in (k, *args)))
+            for arg, add in zip(args, GRADIENT[nodes[k].op](*values), strict=True):
+                if add is not None and nodes[arg].op != "constant":
+                    found[arg] = found[arg] + add if arg in found else add
+        own = {*stage.products}
+        self.waiting.update(k for k in found if k not in own and k in self.stage_of)
+        self.waiting.update(nodes[k].args[1] for k in found if k in own and nodes[k].args[1] in self.stage_of)
+        return StageGradient(
+            tuple((k, term.at) for k, term in sorted(found.items()) if k in own),
+            tuple((k, term.at) for k, term in sorted(found.items()) if k not in own),
+        )
+
+    def _from_outside(self, number: int) -> dict[int, Term]:
+        """What comes from the next step, and from later stages of this one, to the nodes of a stage."""
+        found: dict[int, Term] = {}
+        last = len(self.plan.stages) - 1
+        for state, k in enumerate(self.plan.graph.outputs):
+            if self.stage_of.get(k, last) == number:
+                seed = self.growing.put(Node("new", (), ("H",), value=state))
+                found[k] = found[k] + seed if k in found else seed
+        for k in sorted(self.waiting):
+            if self.stage_of[k] == number:
+                seed = self.growing.put(Node("later", (), ("H",), value=k))
+                found[k] = found[k] + seed if k in found else seed
+        return found

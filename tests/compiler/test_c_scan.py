@@ -1,0 +1,258 @@
+"""A cell compiled to C is the cell: outputs, last states and every gradient, at sizes that fit no vector."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cello.cells.definition import Cell, Scalar
+from cello.cells.definition import cell as make_cell
+from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.load import zoo
+from cello.compiler.scan import scan
+from cello.errors import BackendError, ModelError
+
+pytestmark = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler on PATH"
+)
+Case = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]
+each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Kernels are compiled anew, not taken from the user's cache; every buffer begins with NaN."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platformdirs, "user_cache_path", lambda *_: Path(folder))
+        torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
+        yield
+        torch.use_deterministic_algorithms(False)
+
+
+def case(cell: Cell, sizes: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> Case:
+    """Frames, first states and weights for B, T, D, H."""
+    batch, steps, inputs, hidden = sizes
+    draw = torch.Generator().manual_seed(0)
+
+    def leaf(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=draw, dtype=torch.float64) * scale).to(dtype).requires_grad_()
+
+    state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
+    shapes = cell.parameters(inputs, hidden).items()
+    return leaf(batch, steps, inputs), state, {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
+
+
+def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[str, Tensor]:
+    """Outputs, last states and all gradients, by name."""
+    x, state, weights = given_case
+    result = scan(cell, x, weights, state=state, backend=backend, **more)
+    assert result.backend == backend
+    found = {"outputs": result.outputs, **{f"last {n}": part for n, part in enumerate(result.state)}}
+    leaves = {"x": x, **{f"first {n}": part for n, part in enumerate(state)}, **weights}
+    slope = torch.linspace(-1, 2, result.outputs.numel(), dtype=torch.float64).to(x.dtype).view_as(result.outputs)
+    loss = (result.outputs * slope).sum() + sum((part**2).sum() for part in result.state)
+    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    for (name, value), grad in zip(leaves.items(), grads, strict=True):
+        found[f"d {name}"] = torch.zeros_like(value) if grad is None else grad
+    return found
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float, atol: float) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, rtol=rtol, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@each_cell
+def test_every_cell_is_plain_evaluation(cell: Cell) -> None:
+    for sizes, lengths, reverse in (((35, 6, 3, 17), None, False), ((3, 5, 2, 3), torch.tensor([1, 5, 0]), True)):
+        given_case = case(cell, sizes)
+        plain, c = (everything(cell, given_case, b, lengths=lengths, reverse=reverse) for b in ("plain", "c"))
+        assert_same(c, plain, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-original", "slstm", "lem"])
+def test_single_precision_is_double_within_rounding(name: str) -> None:
+    cell = zoo()[name]
+    exact = case(cell, (35, 9, 39, 64))
+    x, state, weights = exact
+    single = (
+        x.detach().float().requires_grad_(),
+        tuple(part.detach().float().requires_grad_() for part in state),
+        {key: value.detach().float().requires_grad_() for key, value in weights.items()},
+    )
+    expected = everything(cell, exact, "plain")
+    for key, value in everything(cell, single, "c").items():
+        error = (value.double() - expected[key]).abs().max() / expected[key].abs().max()
+        assert error < 1e-5, f"{key}: {error:.1e}"
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1), (2, 3, 2, 2), (63, 2, 3, 65), (65, 3, 65, 63), (33, 1, 63, 3)], ids=str
+)
+@pytest.mark.parametrize("name", ["lstm", "gru-original"])
+def test_sizes_that_fit_no_vector(name: str, sizes: tuple[int, int, int, int]) -> None:
+    given_case = case(zoo()[name], sizes)
+    plain, c = (everything(zoo()[name], given_case, backend) for backend in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-original"])
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=40), padding=st.integers(0, 2), reverse=st.booleans())
+def test_ragged_clips(name: str, lengths: list[int], padding: int, reverse: bool) -> None:
+    cell, ends = zoo()[name], torch.tensor(lengths)
+    x, state, weights = case(cell, (len(lengths), max(lengths) + padding, 2, 3))
+    with torch.no_grad():
+        for clip, length in enumerate(lengths):
+            x[clip, length:] = torch.nan
+    plain, c = (everything(cell, (x, state, weights), b, lengths=ends, reverse=reverse) for b in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["lstm-peephole", "fastgrnn", "mlstm"])
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    cell = zoo()[name]
+    x, state, weights = case(cell, (2, 3, 2, 3))
+
+    def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(weights, rest[len(state) :], strict=True))
+        ends = torch.tensor([3, 1])
+        result = scan(cell, x, values, state=rest[: len(state)], lengths=ends, backend="c")
+        return (result.outputs, *result.state)
+
+    assert torch.autograd.gradcheck(run, (x, *state, *weights.values()), fast_mode=True)
+
+
+def test_tensors_in_any_layout() -> None:
+    cell = zoo()["lstm"]
+    x, state, weights = case(cell, (5, 4, 3, 6))
+    turned = (
+        x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_(),
+        tuple(part.detach().t().contiguous().t().requires_grad_() for part in state),
+        {name: value.detach().t().contiguous().t().requires_grad_() for name, value in weights.items()},
+    )
+    assert_same(everything(cell, turned, "c"), everything(cell, (x, state, weights), "plain"), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)], ids=str)
+def test_no_clips_and_no_frames(shape: tuple[int, int]) -> None:
+    cell = zoo()["lstm"]
+    result = scan(cell, torch.zeros(*shape, 3), case(cell, (1, 1, 3, 4), torch.float32)[2], backend="c")
+    assert result.outputs.shape == (*shape, 4)
+    assert [tuple(part.shape) for part in result.state] == [(shape[0], 4)] * 2
+
+
+def test_without_gradients_nothing_is_kept_and_the_numbers_are_the_same() -> None:
+    cell = zoo()["lstm-peephole-full"]
+    x, state, weights = case(cell, (35, 4, 3, 5))
+    result = scan(cell, x, weights, state=state, backend="c")
+    with torch.no_grad():
+        alone = scan(cell, x, weights, state=state, backend="c")
+    assert result.outputs.grad_fn is not None
+    torch.testing.assert_close((alone.outputs, alone.state), (result.outputs, result.state), rtol=0, atol=0)
+
+
+def test_what_the_kernel_cannot_do_is_refused() -> None:
+    cell = zoo()["rnn"]
+    x, _, weights = case(cell, (1, 1, 2, 2), torch.float16)
+    with pytest.raises(BackendError, match=r"runs float32 and float64 on the CPU, not torch\.float16 on cpu"):
+        scan(cell, x, weights, backend="c")
+    x, _, weights = case(cell, (1, 2, 2, 2))
+    loss = scan(cell, x, weights, backend="c").outputs.sum()
+    with pytest.raises(BackendError, match=r'no second derivatives \(create_graph=True\); use backend="plain"'):
+        torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(ModelError, match="'rnn' has no weights for U"):
+        scan(cell, x, {"W": weights["W"], "b": weights["b"]}, backend="c")
+
+
+def test_names_of_c_and_of_the_kernel_may_be_a_cells_names() -> None:
+    @make_cell
+    def odd(x: Any, old: Any, t: Any, row: Any, double: Any, a: Any, n: Any, P: Scalar) -> tuple[Any, Any]:
+        j = row @ x + double @ old
+        load = sigmoid(j * P) * n
+        old_0 = d_old = tanh(j - load * t)  # noqa: F841
+        struct = a * t + load * load
+        return old_0, struct
+
+    given_case = case(odd, (2, 3, 2, 3))
+    assert_same(everything(odd, given_case, "c"), everything(odd, given_case, "plain"), rtol=1e-10, atol=1e-11)
+
+
+@make_cell
+def swapping(x: Any, h: Any, g: Any, m: Any, W: Any, U: Any, s: Scalar) -> tuple[Any, Any, Any]:
+    """New states that are old states, values of the frame and products; a matrix used twice; a number shared."""
+    q = U @ h
+    return g + s, relu(W.a @ x) * s, q + U @ (q * tanh(m)) + W.b @ x
+
+
+@make_cell
+def exchanging(x: Any, h: Any, c: Any, e: Any, W: Any, U: Any) -> tuple[Any, Any, Any]:
+    """An old state, a product and a map of the frame, each a new state as it is."""
+    return c, U @ h, W @ x + e * 0.5
+
+
+@make_cell
+def functions(x: Any, h: Any, W: Any, U: Any, p: Any, s: Scalar) -> Any:
+    """Every function of the language."""
+    v = U @ h + W @ x
+    u = sqrt(1 + v * v) + log(2 + abs(v)) + softplus(v - s) + minimum(v, p) + maximum(v, 0.5) + minimum(0.1, v)
+    return where(u > p, relu(v) - exp(-abs(u)), maximum(u, p * h) / (1 + u * u)) - where(v <= 0.0, v * s, tanh(u))
+
+
+@pytest.mark.parametrize("cell", [swapping, exchanging, functions], ids=lambda cell: cell.name)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_cells_unlike_those_of_the_zoo(cell: Cell, dtype: torch.dtype) -> None:
+    given_case = case(cell, (3, 4, 2, 3), dtype)
+    rtol, atol = (1e-10, 1e-11) if dtype == torch.float64 else (1e-4, 1e-5)
+    assert_same(everything(cell, given_case, "c"), everything(cell, given_case, "plain"), rtol, atol)
+
+
+UNARY: list[Callable[[Any], Any]] = [sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v)]
+BINARY: list[Callable[[Any, Any], Any]] = [
+    lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (1 + abs(b)), minimum, maximum,
+    lambda a, b: where(a > b, a, 0.5), lambda a, b: (1 - a) * b + a * tanh(b),
+]  # fmt: skip
+
+
+def random_cell(seed: int, size: int) -> Cell:
+    """A legal cell of several stages, drawn from every operation."""
+
+    def drawn(x: Any, h: Any, c: Any, W: Any, U: Any, p: Any, s: Scalar) -> tuple[Any, Any]:
+        choose = random.Random(seed)
+        pool = [W.first @ x, U.first @ h, p.first * c, s * h]
+        for number in range(size):
+            a, b = choose.choice(pool), choose.choice(pool)
+            kind = choose.randrange(5)
+            if kind == 0:
+                pool.append(getattr(W, f"a{number}") @ x + getattr(p, f"a{number}"))
+            elif kind == 1:
+                pool.append(getattr(U, f"a{number}") @ a + b)
+            elif kind == 2:
+                pool.append(choose.choice(UNARY)(a))
+            else:
+                pool.append(choose.choice(BINARY)(a, b))
+        new = tanh(0.3 * pool[-1] + 0.1 * sum(pool[:-1], start=c))
+        return new, sigmoid(pool[-1] - new)
+
+    return make_cell(drawn)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 14))
+def test_random_cells_are_plain_evaluation(seed: int, size: int) -> None:
+    cell = random_cell(seed, size)
+    given_case = case(cell, (2, 3, 3, 4))
+    assert_same(everything(cell, given_case, "c"), everything(cell, given_case, "plain"), rtol=1e-8, atol=1e-10)
