@@ -15,7 +15,7 @@ from cello.cells.definition import Cell
 from cello.compiler.c import fields, source
 from cello.compiler.c_build import load
 from cello.compiler.kernel import Kernel, kernel
-from cello.compiler.plain import TORCH, hidden_size
+from cello.compiler.plain import TORCH, fixed_values, hidden_size
 from cello.compiler.program import program
 from cello.errors import BackendError
 
@@ -103,14 +103,7 @@ def _before_the_loop(
     """The kernel's inputs: columns (ΣT, C·P), other values of the frame (ΣT, P), fixed ones (P,), matrices (H, H)."""
     padded = sizes[1]
     plan, nodes = code.plan, code.plan.nodes
-    slots: dict[int, Any] = {}
-    for k, node in enumerate(nodes):
-        if node.op == "parameter":
-            slots[k] = weights[str(node.name)]
-        elif node.op == "constant":
-            slots[k] = node.value
-    for k in plan.plan.static:
-        slots[k] = TORCH[nodes[k].op](*[slots[a] for a in nodes[k].args])
+    slots = fixed_values(plan.plan, weights)
     columns = _columns(cell, code, frames, slots, padded)
     for k in program(cell).hoisted:
         if k not in slots:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.compiler.program import Instruction, Program, program
+from cello.compiler.schedule import Schedule
 
 
 def _minimum(a: Any, b: Any) -> Tensor:
@@ -90,19 +91,23 @@ def evaluate(
     return outputs, state
 
 
+def fixed_values(plan: Schedule, weights: Mapping[str, Tensor]) -> dict[int, Any]:
+    """The nodes that know neither the frame nor a state, by position: parameters, numbers and what is made of them."""
+    nodes = plan.graph.nodes
+    values: dict[int, Any] = {k: weights[str(node.name)] for k, node in enumerate(nodes) if node.op == "parameter"}
+    values |= {k: node.value for k, node in enumerate(nodes) if node.op == "constant"}
+    for k in plan.static:
+        values[k] = TORCH[nodes[k].op](*[values[a] for a in nodes[k].args])
+    return values
+
+
 def _before_the_loop(
     plan: Program, frames: Tensor, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
     """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
-    nodes = plan.schedule.graph.nodes
     slots: list[Any] = [None] * plan.slots
-    for k, node in enumerate(nodes):
-        if node.op == "parameter":
-            slots[k] = weights[str(node.name)]
-        elif node.op == "constant":
-            slots[k] = node.value
-    for k in plan.schedule.static:
-        slots[k] = TORCH[nodes[k].op](*[slots[a] for a in nodes[k].args])
+    for k, value in fixed_values(plan.schedule, weights).items():
+        slots[k] = value
     for pack in plan.weights:
         slots[pack.slot] = _side_by_side(slots, pack.nodes).t()
     for pack in plan.static_packs:
