@@ -6,6 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,26 @@ def test_what_the_compiler_says_is_passed_on(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_without_a_compiler_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    c_scan.compiled.cache_clear()
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(shutil, "which", lambda _: None)
+    for cached in (c_scan.compiled, c_build.can_compile):
+        cached.cache_clear()
+    yield
+    c_build.can_compile.cache_clear()
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_everything_works_and_the_remedy_is_said_once() -> None:
     cell = zoo()["rnn"]
     weights = {name: torch.zeros(shape) for name, shape in cell.parameters(2, 3).items()}
+    with pytest.warns(
+        UserWarning, match=r"no C compiler \(cc, gcc, clang\) is on PATH, so .*slower\. Install one"
+    ) as said:
+        backends = [scan(cell, torch.zeros(1, 1, 2), weights).backend for _ in range(3)]
+    assert (backends, len(said)) == (["plain"] * 3, 1)
     with pytest.raises(BackendError, match=r"needs a C compiler, and none of cc, gcc, clang is on PATH\. Install one"):
         scan(cell, torch.zeros(1, 1, 2), weights, backend="c")
-    assert scan(cell, torch.zeros(1, 1, 2), weights).backend == "plain"
 
 
 @needs_compiler

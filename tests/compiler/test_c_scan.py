@@ -19,6 +19,7 @@ from cello.cells.definition import Cell, Scalar
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.load import zoo
+from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 
@@ -83,9 +84,8 @@ def test_every_cell_is_plain_evaluation(cell: Cell) -> None:
         assert_same(c, plain, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru-original", "slstm", "lem"])
-def test_single_precision_is_double_within_rounding(name: str) -> None:
-    cell = zoo()[name]
+@each_cell
+def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
     exact = case(cell, (35, 9, 39, 64))
     x, state, weights = exact
     single = (
@@ -95,8 +95,8 @@ def test_single_precision_is_double_within_rounding(name: str) -> None:
     )
     expected = everything(cell, exact, "plain")
     for key, value in everything(cell, single, "c").items():
-        error = (value.double() - expected[key]).abs().max() / expected[key].abs().max()
-        assert error < 1e-5, f"{key}: {error:.1e}"
+        error, scale = (value.double() - expected[key]).abs().max(), expected[key].abs().max()
+        assert error <= 1e-5 * scale, f"{key}: {error / scale:.1e}"
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,8 @@ def test_ragged_clips(name: str, lengths: list[int], padding: int, reverse: bool
     assert_same(c, plain, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["lstm-peephole", "fastgrnn", "mlstm"])
-def test_gradients_are_those_of_finite_differences(name: str) -> None:
-    cell = zoo()[name]
+@each_cell
+def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
     x, state, weights = case(cell, (2, 3, 2, 3))
 
     def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
@@ -134,6 +133,68 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
         return (result.outputs, *result.state)
 
     assert torch.autograd.gradcheck(run, (x, *state, *weights.values()), fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-original"])
+def test_a_thousand_units(name: str) -> None:
+    given_case = case(zoo()[name], (2, 2, 5, 1024))
+    plain, c = (everything(zoo()[name], given_case, backend) for backend in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.arange(0, 300) % 7], ids=["whole", "ragged"])
+def test_the_number_of_threads_changes_no_bit(lengths: Tensor | None) -> None:
+    cell = zoo()["lstm-peephole-full"]
+    given_case, before = case(cell, (300, 6, 3, 5), torch.float32), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3, 8, 20):
+            torch.set_num_threads(threads)
+            found.append(everything(cell, given_case, "c", lengths=lengths))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert_same(other, found[0], rtol=0, atol=0)
+
+
+def masks_for(cell: Cell, batch: int, steps: int, hidden: int) -> dict[str, Tensor]:
+    """Zoneout masks that change from step to step, dropout masks that do not."""
+    draw = torch.Generator().manual_seed(1)
+    found = {}
+    for node in cell.graph.nodes:
+        if node.op == "mask":
+            frames = steps if str(node.name).startswith("zoneout") else 1
+            keep = torch.rand(batch, frames, hidden, generator=draw, dtype=torch.float64)
+            found[str(node.name)] = (keep < 0.4).to(torch.float64) * (1.0 if frames > 1 else 2.5)
+    return found
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("name", ["lstm", "gru-original", "lstm-peephole-full", "rnn"])
+def test_noise_in_the_states(name: str, reverse: bool) -> None:
+    cell = with_noise(zoo()[name], zoneout=zoo()[name].states, dropout=("h",))
+    given_case, ends = case(cell, (35, 5, 3, 17)), torch.tensor([5, 4, 0, 1, 5] * 7)
+    more = {"masks": masks_for(cell, 35, 5, 17), "lengths": ends, "reverse": reverse}
+    plain, c = (everything(cell, given_case, backend, **more) for backend in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-10, atol=1e-11)
+
+
+def test_zoneout_of_everything_keeps_the_first_states() -> None:
+    cell = with_noise(zoo()["lstm"], zoneout=("h", "c"))
+    x, state, weights = case(cell, (3, 4, 2, 5))
+    masks = {name: torch.ones(1, 1, 1, dtype=torch.float64) for name in ("zoneout_h", "zoneout_c")}
+    for backend in ("plain", "c"):
+        last = scan(cell, x, weights, state=state, masks=masks, backend=backend).state
+        torch.testing.assert_close(last, state, rtol=0, atol=0)
+
+
+def test_masks_that_do_not_fit_are_named() -> None:
+    cell = with_noise(zoo()["rnn"], zoneout=("h",))
+    x, _, weights = case(cell, (2, 3, 2, 4))
+    with pytest.raises(ModelError, match=r"'rnn' got masks none; it needs zoneout_h"):
+        scan(cell, x, weights)
+    with pytest.raises(ModelError, match=r"mask zoneout_h is \(2, 4\) of torch.float64; it must expand to \(B, T, H\)"):
+        scan(cell, x, weights, masks={"zoneout_h": torch.ones(2, 4, dtype=torch.float64)})
 
 
 def test_tensors_in_any_layout() -> None:

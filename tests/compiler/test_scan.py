@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +18,11 @@ from cello.cells.definition import Cell, Scalar
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.load import zoo
+from cello.compiler.c_build import compiler
 from cello.compiler.scan import ScanResult, scan, step
 from cello.errors import BackendError, ModelError
 
+plainly = partial(scan, backend="plain")
 D, H = 3, 4
 CELLS = list(zoo().values())
 each_cell = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
@@ -84,7 +87,7 @@ def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -
 def test_scan_is_the_function_step_by_step(cell: Cell, shape: tuple[int, int]) -> None:
     x, weights, state = frames(*shape), weights_of(cell), states_of(cell, shape[0])
     leaves = [x, *state, *weights.values()]
-    result = scan(cell, x, weights, state=state)
+    result = plainly(cell, x, weights, state=state)
     expected = by_definition(cell, x, weights, state)
     torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(
@@ -99,7 +102,7 @@ def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
 
     def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         parts, values = rest[: len(state)], rest[len(state) :]
-        result = scan(cell, x, dict(zip(names, values, strict=True)), state=parts, lengths=torch.tensor([2, 1]))
+        result = plainly(cell, x, dict(zip(names, values, strict=True)), state=parts, lengths=torch.tensor([2, 1]))
         return (result.outputs, *result.state)
 
     assert torch.autograd.gradcheck(run, (x, *state, *weights.values()), fast_mode=True)
@@ -132,7 +135,7 @@ def test_scan_is_torchs_layer(kind: str, shape: tuple[int, int]) -> None:
     layer, weights = torch_layer(kind, D, H)
     x = frames(*shape)
     state = states_of(zoo()[kind], shape[0])
-    result = scan(zoo()[kind], x, weights, state=state)
+    result = plainly(zoo()[kind], x, weights, state=state)
     first = tuple(part.unsqueeze(0) for part in state)
     outputs, last = layer(x, first if kind == "lstm" else first[0])
     expected = outputs, tuple(part[0] for part in (last if kind == "lstm" else (last,)))
@@ -148,7 +151,7 @@ def clip_by_clip(cell: Cell, x: Tensor, weights: dict[str, Tensor], lengths: lis
     outputs, states = torch.zeros(len(x), x.shape[1], H, dtype=x.dtype), []
     for clip, length in enumerate(lengths):
         own = x[clip : clip + 1, :length]
-        result = scan(cell, own.flip(1) if reverse else own, weights)
+        result = plainly(cell, own.flip(1) if reverse else own, weights)
         outputs[clip, :length] = (result.outputs.flip(1) if reverse else result.outputs)[0]
         states.append(result.state)
     return ScanResult(outputs, tuple(torch.cat(parts) for parts in zip(*states, strict=True)), "plain")
@@ -165,7 +168,7 @@ def test_a_clip_among_others_is_the_clip_alone(name: str, reverse: bool, lengths
     for clip, length in enumerate(lengths):
         x[clip, length:] = torch.nan
     with torch.no_grad():
-        result = scan(cell, x, weights, lengths=torch.tensor(lengths), reverse=reverse)
+        result = plainly(cell, x, weights, lengths=torch.tensor(lengths), reverse=reverse)
         alone = clip_by_clip(cell, x, weights, lengths, reverse)
     torch.testing.assert_close(
         (result.outputs, result.state), (alone.outputs, alone.state), rtol=1e-10, atol=1e-12, equal_nan=False
@@ -177,7 +180,7 @@ def test_what_lies_behind_a_clips_end_reaches_no_gradient() -> None:
     weights, x = weights_of(cell), frames(2, 4).detach()
     x[1, 2:] = torch.nan
     x.requires_grad_()
-    scan(cell, x, weights, lengths=torch.tensor([4, 2])).outputs.sum().backward()
+    plainly(cell, x, weights, lengths=torch.tensor([4, 2])).outputs.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad[1, 2:], torch.zeros(2, D, dtype=x.dtype))
     assert all(bool(torch.isfinite(weight.grad).all()) for weight in weights.values() if weight.grad is not None)
@@ -186,14 +189,14 @@ def test_what_lies_behind_a_clips_end_reaches_no_gradient() -> None:
 def test_lengths_of_whole_clips_change_nothing() -> None:
     cell = zoo()["gru"]
     weights, x = weights_of(cell), frames(3, 5)
-    plain, whole = scan(cell, x, weights), scan(cell, x, weights, lengths=torch.tensor([5, 5, 5]))
+    plain, whole = plainly(cell, x, weights), plainly(cell, x, weights, lengths=torch.tensor([5, 5, 5]))
     assert torch.equal(plain.outputs, whole.outputs)
 
 
 def test_reverse_has_seen_this_frame_and_later_ones() -> None:
     cell, x = zoo()["gru"], frames(1, 4)
     weights = weights_of(cell)
-    seen = torch.autograd.grad(scan(cell, x, weights, reverse=True).outputs[0, 2].sum(), x)[0][0].abs().sum(1) > 0
+    seen = torch.autograd.grad(plainly(cell, x, weights, reverse=True).outputs[0, 2].sum(), x)[0][0].abs().sum(1) > 0
     assert seen.tolist() == [False, False, True, True]
 
 
@@ -203,7 +206,7 @@ def test_steps_are_the_scan(cell: Cell) -> None:
     state: tuple[Tensor, ...] | None = None
     for t in range(3):
         state = step(cell, x[:, t], state, weights)
-    torch.testing.assert_close(state, scan(cell, x, weights).state)
+    torch.testing.assert_close(state, plainly(cell, x, weights).state)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)], ids=str)
@@ -212,14 +215,15 @@ def test_no_clips_and_no_frames(shape: tuple[int, int]) -> None:
     x = frames(*shape)
     lengths = torch.zeros(shape[0], dtype=torch.int64)
     for given_lengths, reverse in ((None, False), (lengths, False), (None, True), (lengths, True)):
-        result = scan(cell, x, weights_of(cell), lengths=given_lengths, reverse=reverse)
+        result = plainly(cell, x, weights_of(cell), lengths=given_lengths, reverse=reverse)
         assert result.outputs.shape == (*shape, H)
         assert [tuple(part.shape) for part in result.state] == [(shape[0], H)] * 2
 
 
 def test_the_back_end_used_is_named() -> None:
     cell = zoo()["rnn"]
-    assert scan(cell, frames(1, 1), weights_of(cell)).backend == "plain"
+    found = {asked: scan(cell, frames(1, 1), weights_of(cell), backend=asked).backend for asked in ("auto", "plain")}
+    assert found == {"auto": "c" if compiler() else "plain", "plain": "plain"}
     with pytest.raises(BackendError, match=r"unknown back end 'plan'; did you mean 'plain'\? Known: auto, c, plain\."):
         scan(cell, frames(1, 1), weights_of(cell), backend="plan")
 
@@ -228,25 +232,25 @@ def test_tensors_that_do_not_fit_are_refused_by_name() -> None:
     cell, x = zoo()["rnn"], frames(2, 3)
     weights = weights_of(cell)
     with pytest.raises(ModelError, match=r"'rnn' got frames of shape \(3, 3\); they must be \(B, T, D\)"):
-        scan(cell, x[0], weights)
+        plainly(cell, x[0], weights)
     with pytest.raises(ModelError, match=r"frames of torch.int64; convert them with x.float\(\)"):
-        scan(cell, torch.zeros(1, 1, D, dtype=torch.int64), weights)
+        plainly(cell, torch.zeros(1, 1, D, dtype=torch.int64), weights)
     with pytest.raises(ModelError, match="'rnn' has no weights for U; it needs U, W, b"):
-        scan(cell, x, {name: value for name, value in weights.items() if name != "U"})
+        plainly(cell, x, {name: value for name, value in weights.items() if name != "U"})
     with pytest.raises(ModelError, match="'rnn' has no parameters V; it needs U, W, b"):
-        scan(cell, x, {**weights, "V": weights["U"]})
+        plainly(cell, x, {**weights, "V": weights["U"]})
     with pytest.raises(
         ModelError, match=r"W is \(4, 3\), but for frames of D=5 numbers and H=4 units it must be \(4, 5\)"
     ):
-        scan(cell, frames(2, 3, inputs=5), weights)
+        plainly(cell, frames(2, 3, inputs=5), weights)
     with pytest.raises(ModelError, match=r"W is torch.float64 but the frames are torch.float32"):
-        scan(cell, x.float(), weights)
+        plainly(cell, x.float(), weights)
     with pytest.raises(ModelError, match=r"it needs 1 tensors \(h\) of shape \(2, 4\) and torch\.float64"):
-        scan(cell, x, weights, state=(torch.zeros(2, 5, dtype=torch.float64),))
+        plainly(cell, x, weights, state=(torch.zeros(2, 5, dtype=torch.float64),))
     with pytest.raises(ModelError, match=r"lengths must be 2 whole numbers, one for each clip, not torch\.float32"):
-        scan(cell, x, weights, lengths=torch.tensor([1.0, 2.0]))
+        plainly(cell, x, weights, lengths=torch.tensor([1.0, 2.0]))
     with pytest.raises(ModelError, match="lengths go from 1 to 4, but the frames allow 0 to T=3"):
-        scan(cell, x, weights, lengths=torch.tensor([1, 4]))
+        plainly(cell, x, weights, lengths=torch.tensor([1, 4]))
 
 
 UNARY: list[Callable[[Any], Any]] = [
@@ -287,7 +291,7 @@ def test_random_cells_are_their_functions(seed: int, size: int) -> None:
     cell = random_cell(seed, size)
     x, weights, state = frames(2, 3), weights_of(cell), states_of(cell, 2)
     leaves = [x, *state, *weights.values()]
-    result, expected = scan(cell, x, weights, state=state), by_definition(cell, x, weights, state)
+    result, expected = plainly(cell, x, weights, state=state), by_definition(cell, x, weights, state)
     torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(
         gradients((result.outputs, result.state), leaves), gradients(expected, leaves), rtol=1e-8, atol=1e-10
@@ -297,7 +301,7 @@ def test_random_cells_are_their_functions(seed: int, size: int) -> None:
 def test_float32_is_float64_within_rounding() -> None:
     cell = zoo()["lstm"]
     weights, x = weights_of(cell), frames(3, 20)
-    exact = scan(cell, x, weights).outputs
-    single = scan(cell, x.float(), {name: value.float() for name, value in weights.items()}).outputs
+    exact = plainly(cell, x, weights).outputs
+    single = plainly(cell, x.float(), {name: value.float() for name, value in weights.items()}).outputs
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-6)

@@ -4,7 +4,8 @@ A graph is a tuple of nodes in an order in which they can be computed; a node na
 Its legal form, which :func:`check` holds it to:
 
 - leaves: ``input`` (the frame x, one, shape (D,)), ``state`` (shape (H,)), ``parameter`` (``(H, D)``, ``(H, H)``,
-  ``(H,)`` or a scalar ``()``), ``constant`` (a number, ``()``);
+  ``(H,)`` or a scalar ``()``), ``constant`` (a number, ``()``), ``mask`` (shape (H,), given for each frame and not
+  learned: equations have none, :mod:`cello.cells.noise` adds them);
 - ``product``: a matrix parameter times a vector that depends on the frame or on a state: (H, D) by (D,), or (H, H) by
   (H,). The frame is used nowhere else, so every pointwise value is (H,) or a scalar;
 - pointwise: one of :data:`POINTWISE` with its number of arguments, each (H,) or a scalar. ``where(a, b, u, v)`` is u
@@ -46,6 +47,7 @@ POINTWISE: dict[str, int] = {
 LEAVES: dict[str, tuple[Shape, ...]] = {
     "input": (("D",),),
     "state": (("H",),),
+    "mask": (("H",),),
     "parameter": (("H", "D"), ("H", "H"), ("H",), ()),
     "constant": ((),),
 }
@@ -83,10 +85,14 @@ class Graph:
 
 
 def dependencies(nodes: tuple[Node, ...]) -> list[frozenset[str]]:
-    """For each node, which of "input" and "state" it depends on; neither: it is the same at every step."""
+    """For each node, which of "input" and "state" it depends on; neither: it is the same at every step.
+
+    A mask counts as input, since it is given frame by frame.
+    """
+    kinds = {"input": frozenset(["input"]), "mask": frozenset(["input"]), "state": frozenset(["state"])}
     known: list[frozenset[str]] = []
     for node in nodes:
-        own = frozenset([node.op]) if node.op in ("input", "state") else frozenset()
+        own = kinds.get(node.op, frozenset())
         known.append(own.union(*(known[arg] for arg in node.args)))
     return known
 

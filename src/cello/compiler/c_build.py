@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import platformdirs
 from cello.errors import BackendError
 
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O2", "-shared", "-fPIC", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-w")
+FLAGS = ("-O2", "-shared", "-fPIC", "-pthread", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-w")
 REMEDY = (
     "Install one (Debian and Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: xcode-select --install), "
     'or use backend="plain".'
@@ -27,6 +28,19 @@ REMEDY = (
 def compiler() -> str | None:
     """The C compiler on the search path, if there is one."""
     return next((found for name in COMPILERS if (found := shutil.which(name))), None)
+
+
+@lru_cache(maxsize=1)
+def can_compile() -> bool:
+    """Whether C can be compiled here; where it cannot, that is said once."""
+    if compiler() is not None:
+        return True
+    warnings.warn(
+        f"no C compiler ({', '.join(COMPILERS)}) is on PATH, so cells run by plain evaluation, a few times slower. "
+        f"{REMEDY}",
+        stacklevel=4,
+    )
+    return False
 
 
 def load(text: str, name: str, cache: Path | None = None) -> ctypes.CDLL:

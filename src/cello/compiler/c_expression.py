@@ -30,11 +30,14 @@ ROWS: dict[str, Row] = {
 """How each pointwise operation is written on vecs."""
 
 KERNEL = """
-    a begin before columns d_columns d_fixed d_matrices d_products d_products_slots H j kept mine most n next over P r
-    room row running running_later slot t T tall tile vectors vectors_slots V
-    BYTES CHUNK DOUBLE MANY PANEL ROWS TILE WIDE absolute affine affine_back all anywhere backward block choose clamped
-    exponential forward gather hyperbolic integer load logarithm logarithm_of_1_plus mask maximum minimum outer
-    outer_block pack panel power_of_2 product real reduced relu root sigmoid softplus store unit vec where
+    a absolute after all anywhere arguments ASK_FOR at backward backward_group backward_tile before begin block
+    block_height BYTES c CALLS choose CHUNK clamped clips clips_of counts D d_out d_x DOUBLE E exponential fill
+    first_tile forward forward_group forward_tile gather give group GROUPS groups_of H history hyperbolic in_threads
+    integer j kept LANE_BY_LANE later load load_some logarithm logarithm_of_1_plus mask maximum minimum MOST_ROWS n
+    next none nothing_beyond once outer outer_block outputs P pack packed_size PANEL per_clip power_of_2 product r
+    real reduced relu room room_for room_of root row_of rows ROWS running sigmoid size sizes sizes_of slot softplus
+    square steps steps_before store store_some T t tail take tall term TILE tile tile_of tiles_of total_rows unkept
+    unpack V vec vec_length where whole wide WIDE wide_back work work_on
 """
 LANGUAGE = """
     abs asm auto break calloc case char const continue default do double else enum exp extern float for free goto if
@@ -43,24 +46,28 @@ LANGUAGE = """
 """
 RESERVED = frozenset((KERNEL + LANGUAGE).split())
 """Names that mean something else in the kernel or in C."""
-PLACES = re.compile(r"(old|new|swap|d_old|d_new|_)_?\d+$|\w*_tile$|d_")
+PLACES = re.compile(r"(old|new|swap|d_old|d_new|terms|_)_?\d+$|\w*_(tile|slots|start|row|part)$|(d|old|new|swap)_")
 """Names the kernel makes up: tiles, derivatives, values without a name."""
 
 
 def identifiers(plan: Kernel) -> dict[int, str]:
-    """A C identifier of its own for each node of the step: the equation's name, a product's factors, or a number."""
-    known, found = value_names(plan.plan.graph), dict[int, str]()
-    new = {k: f"{s}_new" for s, k in zip(plan.plan.graph.states, plan.plan.graph.outputs, strict=True)}
+    """A C identifier of its own for each node of the step: an equation's name, a named value's sum, or a number."""
+    graph, known, found = plan.graph, value_names(plan.graph), dict[int, str]()
+    new = {k: f"{s}_next" for s, k in zip(graph.states, graph.outputs, strict=True)}
+    readers: dict[int, list[int]] = {}
+    for k, node in enumerate(graph.nodes):
+        for arg in node.args:
+            readers.setdefault(arg, []).append(k)
+    sums = {each.node for each in plan.sums}
     taken: set[str] = set()
-    for k, node in enumerate(plan.nodes):
-        if node.op == "state":
-            wanted = f"{node.name}_old"
-        elif node.op == "product":
-            wanted = "_".join(str(plan.nodes[a].name or f"_{a}") for a in node.args)
-        else:
-            wanted = new.get(k) or known.get(k) or node.name or f"_{k}"
+    for k, node in enumerate(graph.nodes):
+        wanted = new.get(k) or known.get(k) or node.name or f"_{k}"
+        if k in sums and wanted.startswith("_") and len(readers.get(k, [])) == 1:
+            reader = readers[k][0]
+            name = new.get(reader) or known.get(reader) or graph.nodes[reader].name
+            wanted = f"{name}_sum" if name else wanted
         wanted = re.sub(r"\W", "_", wanted, flags=re.ASCII)
-        if wanted in RESERVED or PLACES.match(wanted) or wanted[0] in "0123456789":
+        if wanted in RESERVED or (PLACES.match(wanted) and wanted != f"_{k}") or wanted[0] in "0123456789":
             wanted += "_own"
         while wanted in taken:
             wanted += "_"
@@ -70,10 +77,21 @@ def identifiers(plan: Kernel) -> dict[int, str]:
 
 
 class Body:
-    """The inside of a loop over units: stores, and before them what they are computed from."""
+    """The inside of a loop over rows: stores, and before them what they are computed from.
 
-    def __init__(self, nodes: Sequence[Node], names: Mapping[int, str], loads: Callable[[int], str | None]) -> None:
-        self.nodes, self.names, self.loads = nodes, names, loads
+    ``loads(k)`` is how the kernel reads node k, None where it is computed here; ``rows`` are the nodes that are the
+    same for all rows, with what reads them: those used are declared in ``before``, the lines ahead of the loop.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        names: Mapping[int, str],
+        loads: Callable[[int], str | None],
+        rows: Mapping[int, str],
+    ) -> None:
+        self.nodes, self.names, self.loads, self.rows = nodes, names, loads, rows
+        self.before: list[str] = []
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
         self.count: dict[int, int] = {}
@@ -85,11 +103,11 @@ class Body:
             self._visit(k)
         for statement, k in stores:
             self.lines.append(statement.format(self._text(k, 0)))
-        return [f"            {line}" for line in self.lines]
+        return self.lines
 
     def _visit(self, k: int) -> None:
         self.count[k] = self.count.get(k, 0) + 1
-        if self.count[k] == 1 and self.loads(k) is None:
+        if self.count[k] == 1 and k not in self.rows and self.loads(k) is None:
             for arg in self.nodes[k].args:
                 self._visit(arg)
 
@@ -99,6 +117,10 @@ class Body:
         node = self.nodes[k]
         if node.op == "constant":
             return f"(real)({node.value!r})"
+        if k in self.rows:
+            self.known[k] = self.names[k]
+            self.before.append(f"const vec {self.known[k]} = {self.rows[k]};")
+            return self.known[k]
         loaded = self.loads(k)
         if loaded is None:
             row = ROWS[node.op]

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import Node
-from cello.compiler.schedule import Schedule
+from cello.cells.graph import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -105,17 +104,17 @@ class Growing:
 class StageGradient:
     """What a stage's derivative gives: pairs of a node and the position of what is added to its derivative.
 
-    ``products`` are the stage's own products, whose derivatives go through the matrices; ``others`` are leaves,
-    values computed before the loop, and nodes of earlier stages.
+    ``sums`` are the stage's own sums, whose derivatives go on through their matrices; ``others`` are leaves, values
+    computed before the loop, and values of earlier stages.
     """
 
-    products: tuple[tuple[int, int], ...]
+    sums: tuple[tuple[int, int], ...]
     others: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class StepGradient:
-    """A step and its derivative: the first nodes are the schedule's; ``stages`` are in the schedule's order.
+    """A step and its derivative: the first nodes are the step's; ``stages`` are in its order.
 
     Two further leaves are read: ``new``, whose value n says which new state's derivative it is, and ``later``, the
     derivative of node n (its value) as far as later stages have added to it.
@@ -124,47 +123,68 @@ class StepGradient:
     nodes: tuple[Node, ...]
     stages: tuple[StageGradient, ...]
 
+    def with_others(self, more: Sequence[Sequence[tuple[int, int]]]) -> StepGradient:
+        """The same, where stages give more besides; what goes to one node twice is added up."""
+        growing, stages = Growing(self.nodes), []
+        for stage, pairs in zip(self.stages, more, strict=True):
+            found = {k: Term(growing, at) for k, at in stage.others}
+            for k, at in pairs:
+                found[k] = found[k] + Term(growing, at) if k in found else Term(growing, at)
+            stages.append(StageGradient(stage.sums, tuple((k, term.at) for k, term in sorted(found.items()))))
+        return StepGradient(tuple(growing.nodes), tuple(stages))
 
-def step_gradient(plan: Schedule) -> StepGradient:
-    """The derivative of one step of a schedule."""
-    return _Walk(plan).walk()
+
+Stages = Sequence[tuple[Sequence[int], Sequence[int]]]
+"""For each stage of a step the nodes that come from outside it, such as products, and those computed from them."""
+
+
+def step_gradient(graph: Graph, stages: Stages) -> StepGradient:
+    """The derivative of one step."""
+    return _Walk(graph, stages).walk()
 
 
 class _Walk:
-    def __init__(self, plan: Schedule) -> None:
-        self.plan = plan
-        self.growing = Growing(plan.graph.nodes)
-        self.stage_of = {k: n for n, stage in enumerate(plan.stages) for k in (*stage.products, *stage.pointwise)}
+    def __init__(self, graph: Graph, stages: Stages) -> None:
+        self.graph, self.stages = graph, stages
+        self.growing = Growing(graph.nodes)
+        self.stage_of = {k: n for n, (sums, pointwise) in enumerate(stages) for k in (*sums, *pointwise)}
         self.waiting: set[int] = set()
 
     def walk(self) -> StepGradient:
-        stages = [self._stage(number) for number in reversed(range(len(self.plan.stages)))]
-        return StepGradient(tuple(self.growing.nodes), tuple(reversed(stages)))
+        found = [self._stage(number) for number in reversed(range(len(self.stages)))]
+        return StepGradient(tuple(self.growing.nodes), tuple(reversed(found)))
 
     def _stage(self, number: int) -> StageGradient:
-        stage, nodes = self.plan.stages[number], self.plan.graph.nodes
+        (sums, pointwise), nodes = self.stages[number], self.graph.nodes
         found = self._from_outside(number)
-        for k in sorted(stage.pointwise, reverse=True):
+        for k in sorted(pointwise, reverse=True):
             if k not in found:
                 continue
             args = nodes[k].args
             values = (found.pop(k), *(Term(self.growing, a) for a in (k, *args)))
             for arg, add in zip(args, GRADIENT[nodes[k].op](*values), strict=True):
-                if add is not None and nodes[arg].op != "constant":
+                if add is not None and nodes[arg].op not in ("constant", "mask"):
                     found[arg] = found[arg] + add if arg in found else add
-        own = {*stage.products}
+        own = {*sums}
         self.waiting.update(k for k in found if k not in own and k in self.stage_of)
-        self.waiting.update(nodes[k].args[1] for k in found if k in own and nodes[k].args[1] in self.stage_of)
+        self.waiting.update(vector for k in found if k in own for vector in self._vectors(k))
         return StageGradient(
             tuple((k, term.at) for k, term in sorted(found.items()) if k in own),
             tuple((k, term.at) for k, term in sorted(found.items()) if k not in own),
         )
 
+    def _vectors(self, k: int) -> set[int]:
+        """The values of the step that the products of a sum multiply."""
+        node = self.graph.nodes[k]
+        if node.op == "product":
+            return {node.args[1]} & self.stage_of.keys()
+        return {vector for arg in node.args if arg not in self.stage_of for vector in self._vectors(arg)}
+
     def _from_outside(self, number: int) -> dict[int, Term]:
         """What comes from the next step, and from later stages of this one, to the nodes of a stage."""
         found: dict[int, Term] = {}
-        last = len(self.plan.stages) - 1
-        for state, k in enumerate(self.plan.graph.outputs):
+        last = len(self.stages) - 1
+        for state, k in enumerate(self.graph.outputs):
             if self.stage_of.get(k, last) == number:
                 seed = self.growing.put(Node("new", (), ("H",), value=state))
                 found[k] = found[k] + seed if k in found else seed

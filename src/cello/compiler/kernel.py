@@ -1,114 +1,207 @@
-"""What a compiled kernel of a cell reads, keeps for the backward pass and gives; the same for every language.
+"""What a compiled kernel of a cell computes in a step, in which order, and what it keeps; the same for every language.
 
-The kernel gets every product of the frame from outside, as one value a frame; it runs the recurrence forward and
-backward. What backward needs and is expensive is kept; what a few additions and multiplications give is recomputed.
+A step is stages, each of sums and then of what follows from them unit by unit. A sum is all the products of matrices
+with the frame, old states or values of earlier stages that are added up to one value, its bias included: one pass of
+matrix multiplication. Products of the frame need no pass of their own, so nothing of them is ever written to memory.
+What backward needs is kept only where it does not follow, unit by unit, from what is there anyway.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Node
+from cello.cells.graph import LEAVES, Graph, Node, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
-from cello.compiler.program import program
-from cello.compiler.schedule import Schedule, schedule
+from cello.compiler.schedule import reordered, uses
 
-CHEAP = frozenset({"add", "sub", "mul", "neg", "relu", "abs", "minimum", "maximum", "where"})
-"""Operations that are recomputed rather than kept."""
+DEAR = frozenset({"log", "softplus"})
+"""Operations that are kept rather than computed again."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The node that is ``Σ matrix @ vector + Σ fixed``; ``products`` are pairs of matrix and vector, all positions."""
+
+    node: int
+    products: tuple[tuple[int, int], ...]
+    fixed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Sums, then what can be computed from them unit by unit, in order."""
+
+    sums: tuple[Sum, ...]
+    pointwise: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Positions of the schedule's nodes by their part in the kernel.
+    """A step of a cell and its derivative; everything is a position in ``graph``, whose sums are reordered.
 
-    ``columns`` (maps of the frame that one product gives) and ``frames`` (other values of the frame) differ from step
-    to step; ``fixed`` are vectors and numbers that do not; ``matrices`` multiply the ``vectors`` of stages. ``kept``
-    are stored by forward. ``carried`` are read in a later stage than their own.
+    ``static`` nodes know only parameters and numbers: they are computed before the loop, outside the kernel. Those it
+    reads are ``fixed``. ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are
+    stored by forward.
     """
 
-    plan: Schedule
+    graph: Graph
+    static: tuple[int, ...]
+    stages: tuple[Stage, ...]
     gradient: StepGradient
-    columns: tuple[int, ...]
-    frames: tuple[int, ...]
     fixed: tuple[int, ...]
     matrices: tuple[int, ...]
     vectors: tuple[int, ...]
     kept: tuple[int, ...]
-    carried: tuple[int, ...]
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        return self.plan.graph.nodes
+    def sums(self) -> tuple[Sum, ...]:
+        return tuple(each for stage in self.stages for each in stage.sums)
 
-    def state(self, number: int) -> int | None:
+    @property
+    def masks(self) -> tuple[int, ...]:
+        return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "mask")
+
+    def old(self, number: int) -> int | None:
         """The node of an old state, if the equations read it."""
-        name = self.plan.graph.states[number]
-        return next((k for k, n in enumerate(self.nodes) if n.op == "state" and n.name == name), None)
+        name = self.graph.states[number]
+        return next((k for k, n in enumerate(self.graph.nodes) if n.op == "state" and n.name == name), None)
 
 
 @lru_cache(maxsize=256)
 def kernel(cell: Cell) -> Kernel:
     """The kernel of a cell."""
-    plan = schedule(cell)
-    nodes, gradient = plan.graph.nodes, step_gradient(plan)
-    steps = [k for stage in plan.stages for k in (*stage.products, *stage.pointwise)]
-    products = [k for stage in plan.stages for k in stage.products]
-    read = {a for k in steps if k not in products for a in nodes[k].args} | {*plan.graph.outputs}
-    hoisted = sorted(read & {*plan.hoisted})
-    affine = {column.node for column in program(cell).columns}
-    static = {k for k, node in enumerate(nodes) if node.op == "parameter"} | {*plan.static}
-    vectors = tuple(dict.fromkeys(nodes[k].args[1] for k in products))
+    graph = reordered(cell.graph)
+    needs, nodes = dependencies(graph.nodes), graph.nodes
+    sums = _sums(graph, needs)
+    stages = _stages(graph, needs, sums)
+    gradient = step_gradient(graph, [(tuple(s.node for s in stage.sums), stage.pointwise) for stage in stages])
+    steps = [k for stage in stages for k in stage.pointwise]
+    read = {a for k in steps for a in nodes[k].args} | {k for each in sums.values() for k in each.fixed}
+    products = [product for stage in stages for each in stage.sums for product in each.products]
+    vectors = tuple(dict.fromkeys(vector for _, vector in products))
     return Kernel(
-        plan=plan,
-        gradient=gradient,
-        columns=tuple(k for k in hoisted if k in affine),
-        frames=tuple(k for k in hoisted if k not in affine),
-        fixed=tuple(sorted(read & static)),
-        matrices=tuple(dict.fromkeys(nodes[k].args[0] for k in products)),
+        graph=graph,
+        static=tuple(k for k, node in enumerate(nodes) if node.args and not needs[k]),
+        stages=stages,
+        gradient=_with_bias(gradient, stages, nodes),
+        fixed=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
+        matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
-        kept=_kept(plan, gradient, vectors),
-        carried=_carried(plan),
+        kept=_kept(graph, stages, gradient, vectors),
     )
 
 
-def roots(gradient: StepGradient) -> tuple[int, ...]:
-    """Everything a backward step gives."""
-    return tuple(at for stage in gradient.stages for _, at in (*stage.products, *stage.others))
-
-
-def _kept(plan: Schedule, gradient: StepGradient, vectors: tuple[int, ...]) -> tuple[int, ...]:
-    """The step's nodes that forward stores: those backward reads, are not there anyway, and are expensive."""
-    steps = {k for stage in plan.stages for k in (*stage.products, *stage.pointwise)} - {*plan.graph.outputs}
-    own, read = len(plan.graph.nodes), {k for k in vectors if k in steps}
-    seen: set[int] = set()
-    todo = list(roots(gradient))
-    while todo:
-        k = todo.pop()
-        if k in seen:
+def _sums(graph: Graph, needs: list[frozenset[str]]) -> dict[int, Sum]:
+    """The largest sums of products and of what is the same at every step, by their nodes."""
+    count, found = uses(graph), dict[int, Sum]()
+    for k, node in enumerate(graph.nodes):
+        if node.op == "product":
+            found[k] = Sum(k, (node.args,), ())  # type: ignore[arg-type]
+        if node.op != "add" or not needs[k]:
             continue
-        seen.add(k)
-        if k < own:
-            read.add(k)
-        else:
-            todo.extend(gradient.nodes[k].args)
-    read &= steps
-    kept = {k for k in read if gradient.nodes[k].op not in CHEAP}
+        inside = [found[a] for a in node.args if a in found and count[a] == 1]
+        fixed = tuple(a for a in node.args if not needs[a])
+        if inside and len(inside) + len(fixed) == len(node.args):
+            products = tuple(product for each in inside for product in each.products)
+            found[k] = Sum(k, products, (*(f for each in inside for f in each.fixed), *fixed))
+            for each in inside:
+                del found[each.node]
+    return found
+
+
+def _stages(graph: Graph, needs: list[frozenset[str]], sums: dict[int, Sum]) -> tuple[Stage, ...]:
+    """Everything as late as its first reader allows, so that little is carried from one stage to the next."""
+    stage = _earliest(graph, needs, sums)
+    latest: dict[int, int] = {}
+    for k in sorted(stage, reverse=True):
+        at = stage[k] = min(latest.get(k, stage[k]), len(graph.nodes))
+        reads = [(vector, at - 1) for _, vector in sums[k].products] if k in sums else []
+        for arg, bound in reads or [(arg, at) for arg in graph.nodes[k].args]:
+            latest[arg] = min(latest.get(arg, bound), bound)
+    return tuple(
+        Stage(
+            tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
+            tuple(k for k in sorted(stage) if stage[k] == number and k not in sums),
+        )
+        for number in range(max(stage.values()) + 1)
+    )
+
+
+def _earliest(graph: Graph, needs: list[frozenset[str]], sums: dict[int, Sum]) -> dict[int, int]:
+    """The first stage in which each value of the step can be computed; parts of sums are not values."""
+    level: dict[int, int] = {}
+    parts = _parts(graph, sums)
+    for k, node in enumerate(graph.nodes):
+        if k in sums:
+            level[k] = max((level.get(vector, -1) for _, vector in sums[k].products), default=-1) + 1
+        elif node.op not in LEAVES and needs[k] and k not in parts:
+            level[k] = max((level.get(arg, 0) for arg in node.args), default=0)
+    return level
+
+
+def _parts(graph: Graph, sums: dict[int, Sum]) -> set[int]:
+    """The nodes inside sums, their results not among them."""
+    found: set[int] = set()
+    for each in sums.values():
+        todo = [each.node]
+        while todo:
+            node = graph.nodes[todo.pop()]
+            if node.op == "product":
+                continue
+            inner = [a for a in node.args if a not in each.fixed]
+            found.update(inner)
+            todo += inner
+    return found
+
+
+def _with_bias(gradient: StepGradient, stages: tuple[Stage, ...], nodes: tuple[Node, ...]) -> StepGradient:
+    """The derivative with that of each sum handed on to its biases."""
+    return gradient.with_others(
+        [
+            [
+                (bias, at)
+                for each in stage.sums
+                for node, at in given.sums
+                if node == each.node
+                for bias in each.fixed
+                if nodes[bias].op != "constant"
+            ]
+            for stage, given in zip(stages, gradient.stages, strict=True)
+        ]
+    )
+
+
+def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vectors: tuple[int, ...]) -> tuple[int, ...]:
+    """The step's values that forward stores, because backward reads them and cannot compute them unit by unit."""
+    inside = {k for stage in stages for k in (*stage.pointwise, *(s.node for s in stage.sums))}
+    sums = {s.node for stage in stages for s in stage.sums}
+    read = {*_read(graph, gradient)} | {k for k in vectors if k in inside}
+    kept: set[int] = set()
 
     def free(k: int) -> bool:
-        node = gradient.nodes[k]
-        return k not in steps or k in kept or (node.op in CHEAP and all(free(a) for a in node.args))
+        if k in kept or k in graph.outputs or k not in inside:
+            return True
+        return k not in sums and graph.nodes[k].op not in DEAR and all(free(a) for a in graph.nodes[k].args)
 
-    for k in sorted(read):
+    for k in sorted(read & inside):
         if not free(k):
             kept.add(k)
     return tuple(sorted(kept))
 
 
-def _carried(plan: Schedule) -> tuple[int, ...]:
-    stage_of = {k: n for n, stage in enumerate(plan.stages) for k in (*stage.products, *stage.pointwise)}
-    nodes = plan.graph.nodes
-    later = {a for k, n in stage_of.items() for a in nodes[k].args if stage_of.get(a, n) < n}
-    products = {k for stage in plan.stages for k in stage.products}
-    return tuple(sorted(later - products - {*plan.graph.outputs}))
+def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:
+    """The nodes of the step itself that its derivative reads."""
+    seen: set[int] = set()
+    todo = [at for stage in gradient.stages for _, at in (*stage.sums, *stage.others)]
+    while todo:
+        k = todo.pop()
+        if k in seen:
+            continue
+        seen.add(k)
+        if k < len(graph.nodes):
+            yield k
+        else:
+            todo.extend(gradient.nodes[k].args)

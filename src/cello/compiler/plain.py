@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
+from cello.cells.graph import Graph
 from cello.compiler.program import Instruction, Program, program
-from cello.compiler.schedule import Schedule
 
 
 def _minimum(a: Any, b: Any) -> Tensor:
@@ -66,15 +67,23 @@ TORCH: dict[str, Callable[..., Any]] = {
 """Every operation of the language, then those of programs: ``linear(start, v, P)`` is start + v P."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is given for every step: frames (ΣT, D), and of each mask (ΣT, H)."""
+
+    frames: Tensor
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 def evaluate(
-    cell: Cell, frames: Tensor, sizes: Sequence[int], weights: Mapping[str, Tensor], state: tuple[Tensor, ...]
+    cell: Cell, given: Given, sizes: Sequence[int], weights: Mapping[str, Tensor], state: tuple[Tensor, ...]
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-    """Every step's first state and all rows' last states; of the frames (ΣT, D), step t takes the next ``sizes[t]``.
+    """Every step's first state and all rows' last states; of the rows given, step t takes the next ``sizes[t]``.
 
     Sizes never grow: a row that a step does not take has ended, and its state stays as it is.
     """
     plan = program(cell)
-    slots, per_frame = _before_the_loop(plan, frames, sizes, weights)
+    slots, per_frame = _before_the_loop(plan, given, sizes, weights)
     step, reads = _step(cell, tuple(slot for slot, _ in per_frame))
     fixed = [slots[k] for k in reads]
     hidden = hidden_size(cell, weights)
@@ -91,28 +100,33 @@ def evaluate(
     return outputs, state
 
 
-def fixed_values(plan: Schedule, weights: Mapping[str, Tensor]) -> dict[int, Any]:
+def fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
     """The nodes that know neither the frame nor a state, by position: parameters, numbers and what is made of them."""
-    nodes = plan.graph.nodes
+    nodes = graph.nodes
     values: dict[int, Any] = {k: weights[str(node.name)] for k, node in enumerate(nodes) if node.op == "parameter"}
     values |= {k: node.value for k, node in enumerate(nodes) if node.op == "constant"}
-    for k in plan.static:
+    for k in static:
         values[k] = TORCH[nodes[k].op](*[values[a] for a in nodes[k].args])
     return values
 
 
 def _before_the_loop(
-    plan: Program, frames: Tensor, sizes: Sequence[int], weights: Mapping[str, Tensor]
+    plan: Program, given: Given, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
     """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
     slots: list[Any] = [None] * plan.slots
-    for k, value in fixed_values(plan.schedule, weights).items():
+    for k, value in fixed_values(plan.schedule.graph, plan.schedule.static, weights).items():
         slots[k] = value
+    for k, node in enumerate(plan.schedule.graph.nodes):
+        if node.op == "mask":
+            slots[k] = given.masks[str(node.name)]
     for pack in plan.weights:
         slots[pack.slot] = _side_by_side(slots, pack.nodes).t()
     for pack in plan.static_packs:
         slots[pack.slot] = _side_by_side(slots, pack.nodes)
-    per_frame = [(slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, frames)]
+    per_frame = [
+        (slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, given.frames)
+    ]
     return slots, per_frame
 
 

@@ -163,7 +163,8 @@ class _Lowering:
         return "" if activation is None else self.nodes[activation].op
 
     def _is_vector_outside(self, k: int) -> bool:
-        return k not in self.stepwise and self.nodes[k].op != "state" and self.nodes[k].shape == ("H",)
+        inside = k in self.stepwise or self.nodes[k].op in ("state", "mask")
+        return not inside and self.nodes[k].shape == ("H",)
 
     def _key(self, chain: _Chain, depth: int) -> tuple[int, ...]:
         """What chains must share to go through one product: the kind of their first term and the vectors so far."""
@@ -200,7 +201,7 @@ class _Lowering:
             self._build(self.source[k])
         elif k in self.stepwise:
             self._pointwise(k)
-        elif k in self.outside[1]:
+        elif k in self.outside[1] or self.nodes[k].op == "mask":
             self.per_frame[k] = None
         return k
 

@@ -1,20 +1,26 @@
-/* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, two products.
+/* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, and products.
 
-   A vec holds V numbers. Rows are P numbers long, H rounded up to a multiple of unit(), so that no loop over
-   units has a remainder; what lies beyond H is never mixed with what lies before it. */
+   A vec holds V numbers. A tile holds some rows of a batch, blocked: all rows' first V numbers, then all rows' next V,
+   and so on; a row's number k stands at (k / V) * tall * V + row * V + k % V, where tall is the tile's number of rows.
+   Rows of H units are filled up to P numbers, whole vecs; what lies beyond H is never mixed with what lies before it. */
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
-enum { BYTES = 64, ROWS = 8, WIDE = 2 };    /* 32 registers: 16 hold sums */
+enum { BYTES = 64, WIDE = 2, MOST_ROWS = 8 };    /* 32 registers: 16 hold sums */
 #elif defined(__AVX__)
-enum { BYTES = 32, ROWS = 4, WIDE = 2 };    /* 16 registers: 8 hold sums */
+enum { BYTES = 32, WIDE = 2, MOST_ROWS = 4 };    /* 16 registers: 8 hold sums */
 #else
-enum { BYTES = 16, ROWS = 4, WIDE = 4 };    /* NEON, 32 registers: 16 hold sums */
+enum { BYTES = 16, WIDE = 4, MOST_ROWS = 4 };    /* NEON, 32 registers: 16 hold sums */
 #endif
-enum { V = BYTES / sizeof(real), PANEL = V * WIDE, TILE = 32, CHUNK = 4 };
+enum { V = BYTES / sizeof(real), ROWS = MOST_ROWS < V ? MOST_ROWS : V, PANEL = V * WIDE };
+enum { TILE = 32, CHUNK = 4, GROUPS = 8 };
 
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef integer mask __attribute__((vector_size(BYTES)));
@@ -24,6 +30,24 @@ static inline vec load(const real *p) { return *(const anywhere *)p; }
 static inline void store(real *p, vec v) { *(anywhere *)p = v; }
 static inline void gather(real *p, vec v) { store(p, load(p) + v); }
 static inline vec all(real v) { return v - (vec){0}; }
+
+/* The first n < V numbers of a vec, zeros after them. */
+static inline vec load_some(const real *p, long n) {
+#if defined(__AVX512F__) && !DOUBLE
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), p);
+#else
+    vec v = {0};
+    for (long k = 0; k < n; k++) v[k] = p[k];
+    return v;
+#endif
+}
+static inline void store_some(real *p, vec v, long n) {
+#if defined(__AVX512F__) && !DOUBLE
+    _mm512_mask_storeu_ps(p, (__mmask16)((1 << n) - 1), (__m512)v);
+#else
+    for (long k = 0; k < n; k++) p[k] = v[k];
+#endif
+}
 
 /* then where the condition holds, otherwise elsewhere */
 static inline vec choose(mask condition, vec then, vec otherwise) {
@@ -44,38 +68,40 @@ LANE_BY_LANE(hyperbolic, tanh)
 LANE_BY_LANE(logarithm, log)
 LANE_BY_LANE(logarithm_of_1_plus, log1p)
 LANE_BY_LANE(root, sqrt)
+
+static inline vec sigmoid(vec v) { return 1 / (1 + exponential(-v)); }
 #else
 LANE_BY_LANE(logarithm, logf)
 LANE_BY_LANE(logarithm_of_1_plus, log1pf)
 LANE_BY_LANE(root, sqrtf)
 
 static inline vec clamped(vec v, real low, real high) {    /* NaN stays NaN */
+#if defined(__AVX512F__)
+    return (vec)_mm512_min_ps((__m512)all(high), _mm512_max_ps((__m512)all(low), (__m512)v));
+#else
     return choose(v < all(low), all(low), choose(v > all(high), all(high), v));
+#endif
 }
 
-/* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and n in *n. */
+/* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and n in the lowest
+   bits of *n. */
 static inline vec reduced(vec v, mask *n) {
     const vec shift = all(12582912.0f);    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
     const vec rounded = v * 1.44269504f + shift;
     const vec whole = rounded - shift;
-    *n = (mask)rounded - (mask)shift;
-    const vec r = v - whole * 0.693359375f + whole * 2.12194440e-4f;
-    vec p = all(1.0f / 5040);
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    return p * r;
+    *n = (mask)rounded;
+    const vec r = v - whole * 0.693359375f + whole * 2.12194440e-4f, square = r * r;
+    const vec high = (r * (1.0f / 5040) + 1.0f / 720) * square + (r * (1.0f / 120) + 1.0f / 24);
+    return (high * square + (r * (1.0f / 6) + 0.5f)) * square + r;
 }
-static inline vec power_of_2(mask n) { return (vec)((n + 127) << 23); }
+/* 2^n for -126 <= n <= 127; the shift drops what stands above the lowest bits */
+static inline vec power_of_2(mask n) { return (vec)((n << 23) + (127 << 23)); }
 
 static inline vec exponential(vec v) {
     mask n;
     const vec e = reduced(clamped(v, -87.0f, 100.0f), &n) + 1.0f;
-    const mask half = n >> 1;
-    return e * power_of_2(half) * power_of_2(n - half);    /* two factors, so that what is too large is infinite */
+    const mask whole = n - (mask)all(12582912.0f), half = whole >> 1;
+    return e * power_of_2(half) * power_of_2(whole - half);    /* two factors, so that what is too large is infinite */
 }
 
 /* tanh v = m / (m + 2) with m = exp(2 v) - 1, which keeps its digits around 0 */
@@ -86,135 +112,242 @@ static inline vec hyperbolic(vec v) {
     const vec m = e * scale + (scale - 1.0f);
     return m / (m + 2.0f);
 }
+
+static inline vec sigmoid(vec v) {
+    mask n;
+    const vec e = reduced(clamped(-v, -87.0f, 87.0f), &n) + 1.0f;
+    return 1.0f / (1.0f + e * power_of_2(n));
+}
 #endif
 
-static inline vec sigmoid(vec v) { return 1 / (1 + exponential(-v)); }
 static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponential(-absolute(v))); }
 
-long unit(void) { return V > ROWS ? V : ROWS; }
-long panel(void) { return PANEL; }
-long tile(void) { return TILE; }
+long vec_length(void) { return V; }
+long block_height(void) { return ROWS; }
+static long whole(long n, long unit) { return (n + unit - 1) / unit * unit; }
+/* Numbers in a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows filled up to whole vecs. */
+static long packed_size(long n, long m) { return whole(n, V) * whole(m, PANEL); }
 
-/* A matrix of n rows and m columns, whose element (k, j) is at k * down + j * right, as panels of PANEL columns,
-   (m / PANEL, n, PANEL), filled up with zeros. */
-void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
-    for (long j = 0; j < m; j += PANEL)
-        for (long k = 0; k < n; k++)
-            for (long i = 0; i < PANEL; i++) *packed++ = j + i < m ? matrix[k * down + (j + i) * right] : 0;
+/* A matrix of n rows and m columns, whose element (k, j) is at k * down + j * right, as panels of PANEL columns. */
+static void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
+    for (long j = 0; j < m; j += PANEL, packed += whole(n, V) * PANEL) {
+        const long wide = m - j < PANEL ? m - j : PANEL;
+        if (wide < PANEL) memset(packed, 0, n * PANEL * sizeof(real));
+        for (long first = 0; first < n; first += V)    /* few rows at a time, as one of the two strides is long */
+            for (long i = 0; i < wide; i++)
+                for (long k = first; k < n && k < first + V; k++)
+                    packed[k * PANEL + i] = matrix[k * down + (j + i) * right];
+    }
 }
 
-/* ROWS rows and `wide` vecs of a product: start + v (., K) times a panel; the rows lie vs, ss and os numbers apart. */
-static inline __attribute__((always_inline)) void block(const int wide, long K, const real *v, long vs, const real *panel,
-                                                        const real *start, long ss, real *out, long os) {
+/* The sum of `parts` packed matrices, `apart` numbers from one to the next, into a plain one: its transpose (m, n). */
+static void unpack(const real *packed, long parts, long apart, long n, long m, real *matrix) {
+    real sum[V * PANEL];
+    for (long j = 0; j < m; j += PANEL, packed += whole(n, V) * PANEL) {
+        const long wide = m - j < PANEL ? m - j : PANEL;
+        for (long first = 0; first < n; first += V) {
+            const long high = n - first < V ? n - first : V;
+            for (long i = 0; i < high * PANEL; i += V) {
+                vec total = load(packed + first * PANEL + i);
+                for (long part = 1; part < parts; part++) total += load(packed + part * apart + first * PANEL + i);
+                store(sum + i, total);
+            }
+            for (long i = 0; i < wide; i++)
+                for (long k = 0; k < high; k++) matrix[(j + i) * n + first + k] = sum[k * PANEL + i];
+        }
+    }
+}
+
+/* One term of a product: a tile of K columns times a packed matrix of K rows. */
+struct term { const real *tile, *packed; long K; };
+
+/* ROWS rows and `wide` vecs of a sum of products. */
+static inline __attribute__((always_inline)) void block(const int wide, const struct term *terms, int count, long row,
+                                                        long tall, long column, const real *start, long step, real *out) {
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = start ? load(start + i * ss + w * V) : all(0);
-    for (long k = 0; k < K; k++, panel += PANEL)
+        for (int w = 0; w < wide; w++) sum[i][w] = load(start + w * (step ? tall * V : V) + i * step);
+    for (int m = 0; m < count; m++) {
+        const real *v = terms[m].tile + row * V;
+        const real *panel = terms[m].packed + column / PANEL * PANEL * whole(terms[m].K, V) + column % PANEL;
+        for (long left = terms[m].K; left > 0; left -= V, v += tall * V)
+            for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL)
 #pragma GCC unroll 8
-        for (int i = 0; i < ROWS; i++)
+                for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-            for (int w = 0; w < wide; w++) sum[i][w] += v[i * vs + k] * load(panel + w * V);
+                    for (int w = 0; w < wide; w++) sum[i][w] += v[i * V + k] * load(panel + w * V);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + i * os + w * V, sum[i][w]);
+        for (int w = 0; w < wide; w++) store(out + w * tall * V + i * V, sum[i][w]);
 }
 
-/* out (n, N) = start + v (n, K) times a packed matrix; n is rounded up to ROWS. */
-static void product(long n, long K, long N, const real *v, long vs, const real *packed, const real *start, long ss,
-                    real *out, long os) {
+/* The first n rows, rounded up to ROWS, of a tile out (tall, N): start + the sum of the terms. The start is a row, if
+   step is 0, or a tile like out, if it is V. */
+static void product(long n, long tall, long N, const struct term *terms, int count, const real *start, long step,
+                    real *out) {
     for (long j = 0; j < N; j += PANEL)
         for (long r = 0; r < n; r += ROWS) {
-            const real *from = start ? start + r * ss + j : NULL, *panel = packed + j * K;
             if (N - j >= PANEL)
-                block(WIDE, K, v + r * vs, vs, panel, from, ss, out + r * os + j, os);
+                block(WIDE, terms, count, r, tall, j, start + j * (step ? tall : 1) + r * step, step,
+                      out + j * tall + r * V);
             else
-                for (long w = 0; w < N - j; w += V)
-                    block(1, K, v + r * vs, vs, panel + w, from ? from + w : NULL, ss, out + r * os + j + w, os);
+                for (long w = j; w < N; w += V)
+                    block(1, terms, count, r, tall, w, start + w * (step ? tall : 1) + r * step, step,
+                          out + w * tall + r * V);
         }
 }
 
-/* ROWS rows and `wide` vecs of out += the sum over steps and rows of a' b. */
-static inline __attribute__((always_inline)) void outer_block(const int wide, long steps, long rows, const real *a, long as,
-                                                              long askip, const real *b, long bs, long bskip, real *out, long os) {
+/* Tiles of the last steps, which lie `apart` numbers from one step to the next. */
+struct steps { const real *tiles; long apart; };
+
+/* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
+static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *rows, long tall,
+                                                              const real *a, long a_apart, const real *b, long b_apart,
+                                                              real *out) {
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * os + w * V);
-    for (long s = 0; s < steps; s++) {
-        const real *p = a + s * askip, *q = b + s * bskip;
-        for (long r = 0; r < rows; r++, p += as, q += bs)
+        for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * PANEL + w * V);
+    for (long s = 0; s < count; s++) {
+        const real *p = a + s * a_apart, *q = b + s * b_apart;
+        for (long r = 0; r < rows[s]; r++, p += V, q += V)
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * V);
+                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * tall * V);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + i * os + w * V, sum[i][w]);
+        for (int w = 0; w < wide; w++) store(out + i * PANEL + w * V, sum[i][w]);
 }
 
-/* out (M, N) += a' b for a (rows, M) and b (rows, N), summed over `steps` of them that lie askip and bskip apart. */
-static void outer(long steps, long rows, long M, long N, const real *a, long as, long askip, const real *b, long bs,
-                  long bskip, real *out) {
-    for (long k = 0; k < N; k += PANEL)
-        for (long j = 0; j < M; j += ROWS)
-            if (N - k >= PANEL)
-                outer_block(WIDE, steps, rows, a + j, as, askip, b + k, bs, bskip, out + j * N + k, N);
+/* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
+static void outer(long count, const long *rows, long tall, long K, long N, struct steps a, struct steps b, real *out) {
+    const long high = whole(K, V);
+    for (long j = 0; j < N; j += PANEL)
+        for (long k = 0; k < K; k += ROWS) {
+            const real *p = a.tiles + k / V * V * tall + k % V, *q = b.tiles + j * tall;
+            real *place = out + j * high + k * PANEL;
+            if (N - j >= PANEL)
+                outer_block(WIDE, count, rows, tall, p, a.apart, q, b.apart, place);
             else
-                for (long w = k; w < N; w += V)
-                    outer_block(1, steps, rows, a + j, as, askip, b + w, bs, bskip, out + j * N + w, N);
+                for (long w = 0; w < N - j; w += V)
+                    outer_block(1, count, rows, tall, p, a.apart, q + w * tall, b.apart, place + w);
+        }
 }
 
-enum { MANY = CHUNK * TILE };
+/* Numbers in rows of a tensor: clip by clip and frame by frame, each so many numbers apart. */
+struct rows { real *numbers; long clip_apart, frame_apart; };
 
-/* out (n, N) = bias (N) + frames (n, D) times a packed matrix; 1 if there is no memory. */
-int affine(long n, long D, long N, const real *frames, const real *packed, const real *bias, real *out) {
-    const long whole = n / ROWS * ROWS;
-    for (long r = 0; r < whole; r += TILE) {
-        const long rows = whole - r < TILE ? whole - r : TILE;
-        product(rows, D, N, frames + r * D, D, packed, bias, 0, out + r * N, N);
+/* Some clips of the batch, longest first: where they stand in it, how many frames they have; whether their steps run
+   from the last frame to the first; whether the steps are taken backward. */
+struct clips { const long *place, *length; long count, tall, steps, reverse, backward; };
+
+static struct clips tile_of(const long *place, const long *length, long count, long reverse, long backward) {
+    const struct clips tile = {place, length, count, whole(count, ROWS), length[0], reverse, backward};
+    return tile;
+}
+/* How many of them run at step t, of at most n. */
+static long running(const struct clips *c, long t, long n) {
+    while (n > 0 && c->length[n - 1] <= t) n--;
+    return n;
+}
+static real *row_of(const struct clips *c, const struct rows *tensor, long r, long t) {
+    const long frame = c->reverse ? c->length[r] - 1 - t : t;
+    return tensor->numbers + c->place[r] * tensor->clip_apart + frame * tensor->frame_apart;
+}
+/* The same row of a step that comes soon is asked for, as rows lie far apart and no processor foresees them. */
+#define ASK_FOR(row, apart, N, writing) \
+    for (long at = 0; at < (N); at += 64 / (long)sizeof(real)) __builtin_prefetch((row) + (apart) + at, writing)
+/* Rows begin ... end of step t, N numbers each, into a tile; what fills up the last vec is 0, and so is all if there
+   is no tensor. */
+static void take(const struct clips *c, struct rows tensor, long t, long begin, long end, long N, real *tile) {
+    const long soon = c->reverse == c->backward ? tensor.frame_apart : -tensor.frame_apart;
+    for (long r = begin; r < end; r++) {
+        real *to = tile + r * V;
+        long j = 0;
+        if (!tensor.numbers) {
+            for (; j < N; j += V, to += c->tall * V) store(to, all(0));
+            continue;
+        }
+        const real *from = row_of(c, &tensor, r, t);
+        if (soon) ASK_FOR(from, soon, N, 0);
+        for (; j + V <= N; j += V, to += c->tall * V) store(to, load(from + j));
+        if (j < N) store(to, load_some(from + j, N - j));
     }
-    if (whole == n) return 0;
-    real *rest = calloc(ROWS * (D + N), sizeof(real));
-    if (!rest) return 1;
-    memcpy(rest, frames + whole * D, (n - whole) * D * sizeof(real));
-    product(ROWS, D, N, rest, D, packed, bias, 0, rest + ROWS * D, N);
-    memcpy(out + whole * N, rest + ROWS * D, (n - whole) * N * sizeof(real));
-    free(rest);
-    return 0;
+}
+/* And back. */
+static void give(const struct clips *c, struct rows tensor, long t, long begin, long end, long N, const real *tile) {
+    const long soon = c->reverse == c->backward ? tensor.frame_apart : -tensor.frame_apart;
+    for (long r = begin; r < end; r++) {
+        real *to = row_of(c, &tensor, r, t);
+        const real *from = tile + r * V;
+        if (soon) ASK_FOR(to, soon, N, 1);
+        long j = 0;
+        for (; j + V <= N; j += V, from += c->tall * V) store(to + j, load(from));
+        if (j < N) store_some(to + j, load(from), N - j);
+    }
+}
+/* A tensor (B, H) of one row a clip, which is the same at every step. */
+static struct rows per_clip(real *numbers, long H) {
+    const struct rows found = {numbers, H, 0};
+    return found;
+}
+/* Zeros for the frames that no step reaches. */
+static void nothing_beyond(const struct clips *c, struct rows tensor, long T, long N) {
+    for (long r = 0; r < c->count; r++)
+        for (long t = c->length[r]; t < T; t++)
+            memset(tensor.numbers + c->place[r] * tensor.clip_apart + t * tensor.frame_apart, 0, N * sizeof(real));
 }
 
-/* The derivatives of affine: of the frames (n, D), and added to those of the matrix (N, E) and of the bias (N); E is D
-   rounded up to unit(). */
-int affine_back(long n, long D, long N, const real *frames, const real *packed, const real *d_out, real *d_frames,
-                real *d_matrix, real *d_bias) {
-    const long E = (D + unit() - 1) / unit() * unit();
-    real *room = calloc(2 * MANY * E + ROWS * N, sizeof(real));
-    if (!room) return 1;
-    real *own = room, *d_own = own + MANY * E, *rest = d_own + MANY * E;
-    for (long r = 0; r < n; r += MANY) {
-        const long rows = n - r < MANY ? n - r : MANY, whole = rows / ROWS * ROWS;
-        const real *d = d_out + r * N;
-        for (long i = 0; i < rows; i++) memcpy(own + i * E, frames + (r + i) * D, D * sizeof(real));
-        outer(1, rows, N, E, d, N, 0, own, E, 0, d_matrix);
-        for (long j = 0; j < N; j += V) {
-            vec sum = load(d_bias + j);
-            for (long i = 0; i < rows; i++) sum += load(d + i * N + j);
-            store(d_bias + j, sum);
-        }
-        if (!d_frames) continue;
-        product(whole, N, E, d, N, packed, NULL, 0, d_own, E);
-        if (whole < rows) {
-            memcpy(rest, d + whole * N, (rows - whole) * N * sizeof(real));
-            product(ROWS, N, E, rest, N, packed, NULL, 0, d_own + whole * E, E);
-        }
-        for (long i = 0; i < rows; i++) memcpy(d_frames + (r + i) * D, d_own + i * E, D * sizeof(real));
+/* A row of N numbers, filled up with zeros to whole vecs; or one number N times, where apart is 0. */
+static void fill(real *row, const real *from, long apart, long N) {
+    for (long j = 0; j < whole(N, V); j++) row[j] = j < N ? from[j * apart] : 0;
+}
+
+/* The sum of `parts` rows of N numbers, `apart` numbers from one to the next. */
+static void total_rows(const real *rows, long parts, long apart, long N, real *total) {
+    for (long j = 0; j < N; j++) {
+        total[j] = rows[j];
+        for (long part = 1; part < parts; part++) total[j] += rows[part * apart + j];
     }
-    free(room);
-    return 0;
+}
+
+static real *room_for(long numbers) {
+    void *room = NULL;
+    return posix_memalign(&room, 64, (numbers > 0 ? numbers : 1) * sizeof(real)) ? NULL : room;
+}
+
+/* Work on the groups of a batch, some to each thread; 1 if there is no memory. A group's tiles are worked on in order
+   and by one thread, so that the number of threads changes no bit. */
+struct work { int (*one)(const void *arguments, long group); const void *arguments; long first, groups, threads; int failed; };
+
+static void *work_on(void *given) {
+    struct work *work = given;
+    for (long group = work->first; group < work->groups; group += work->threads)
+        work->failed |= work->one(work->arguments, group);
+    return NULL;
+}
+static int in_threads(int (*one)(const void *, long), const void *arguments, long groups, long threads) {
+    pthread_t running[GROUPS];
+    struct work works[GROUPS];
+    int started[GROUPS] = {0}, failed = 0;
+    if (threads > groups) threads = groups;
+    for (long k = threads - 1; k >= 0; k--) {
+        const struct work work = {one, arguments, k, groups, threads, 0};
+        works[k] = work;
+        started[k] = k > 0 && pthread_create(&running[k], NULL, work_on, &works[k]) == 0;
+        if (!started[k]) work_on(&works[k]);    /* the caller's own share, or one that no thread could be had for */
+    }
+    for (long k = 0; k < threads; k++) {
+        if (started[k]) pthread_join(running[k], NULL);
+        failed |= works[k].failed;
+    }
+    return failed;
 }

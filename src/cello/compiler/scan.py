@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.c_scan import TYPES, evaluate_in_c
-from cello.compiler.layout import layout
-from cello.compiler.plain import evaluate, hidden_size
+from cello.compiler.c_build import can_compile
+from cello.compiler.c_op import scan_op, traced
+from cello.compiler.c_scan import TYPES, Run, Scan, by_length, by_rows, compiled, inputs_of
+from cello.compiler.layout import Layout, layout
+from cello.compiler.plain import Given, evaluate, hidden_size
 from cello.errors import BackendError, ModelError, unknown
 
 BACKENDS = ("auto", "plain", "c")
@@ -36,6 +38,7 @@ def scan(
     state: tuple[Tensor, ...] | None = None,
     lengths: Tensor | None = None,
     reverse: bool = False,
+    masks: Mapping[str, Tensor] | None = None,
     backend: str = "auto",
 ) -> ScanResult:
     """Run a cell over the frames of a batch of clips; differentiable in x, the weights and the first state.
@@ -46,7 +49,13 @@ def scan(
         state: the states before the first frame, S tensors (B, H); zeros if not given.
         lengths: (B,) frames of each clip, 0 to T; frames beyond are not looked at. All T if not given.
         reverse: run each clip from its own last frame to its first; ``outputs[b, t]`` then has seen frames t and later.
-        backend: "plain", "c" (the cell compiled for this CPU; it has no second derivatives), or "auto" for the best.
+        masks: for a cell :func:`~cello.cells.noise.with_noise`, a tensor (B, T, H) for each of its masks, or any that
+            expands to it; it has no derivative.
+        backend: "plain", "c" (the cell compiled for this CPU; it has no second derivatives), or "auto": "c" where it
+            can run, else "plain".
+
+    Inside ``torch.autocast`` a scan runs in the precision of its weights. ``torch.compile`` and ``torch.export`` take
+    one with "c" as a single operation.
 
     Raises:
         BackendError: a back end that does not exist, or not here: "c" needs a C compiler.
@@ -58,20 +67,43 @@ def scan(
     >>> scan(lstm, torch.zeros(5, 7, 3), weights).outputs.shape
     torch.Size([5, 7, 2])
     """
+    x = _as_weights(x, weights)
     used = _backend(backend, x)
     _check_frames(cell, x, 3, "(B, T, D)")
     hidden = _check_weights(cell, x, weights)
     state = _first_state(cell, x, hidden, state)
     if lengths is not None:
         _check_lengths(x, lengths)
-    plan = layout(x, lengths, reverse=reverse)
-    if used == "c" and plan.sizes and len(x):
-        rows, last = evaluate_in_c(cell, plan.frames(x), plan.sizes, weights, plan.sorted(state))
-        return ScanResult(plan.batched(rows), plan.unsorted(last), used)
-    outputs, last = evaluate(cell, plan.frames(x), plan.sizes, weights, plan.sorted(state))
-    if not outputs:
-        return ScanResult(x.new_zeros(len(x), x.shape[1], hidden), state, used)
-    return ScanResult(plan.outputs(outputs), plan.unsorted(last), used)
+    given = _masks(cell, x, hidden, masks or {})
+    with torch.autocast(x.device.type, enabled=False):
+        if used == "c" and x.shape[0] and x.shape[1]:
+            outputs, last = _in_c(cell, x, inputs_of(compiled(cell, x.dtype), weights, given, state), lengths, reverse)
+        else:
+            outputs, last = _plain(cell, Given(x, given), weights, state, layout(x, lengths, reverse=reverse))
+    return ScanResult(outputs, last, used)
+
+
+def _plain(
+    cell: Cell, given: Given, weights: Mapping[str, Tensor], state: tuple[Tensor, ...], plan: Layout
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    rows = Given(plan.frames(given.frames), {name: plan.frames(mask) for name, mask in given.masks.items()})
+    by_step, last = evaluate(cell, rows, plan.sizes, weights, plan.sorted(state))
+    if not by_step:
+        return given.frames.new_zeros(plan.batch, plan.steps, state[0].shape[1]), state
+    return plan.outputs(by_step), plan.unsorted(last)
+
+
+def _in_c(
+    cell: Cell, x: Tensor, given: list[Tensor], lengths: Tensor | None, reverse: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    hidden = given[-1].shape[1]
+    if torch.compiler.is_compiling():
+        outputs, *last, _, _ = scan_op(x, given, lengths, traced(cell), hidden, reverse)
+        return outputs, tuple(last)
+    keeping = torch.is_grad_enabled() and any(value.requires_grad for value in (x, *given))
+    run = Run(*by_length(x, lengths), hidden, reverse)
+    outputs, *last = Scan.apply(compiled(cell, x.dtype), run, keeping, by_rows(x), *given)  # type: ignore[no-untyped-call]
+    return outputs, tuple(last)
 
 
 def step(cell: Cell, x: Tensor, state: tuple[Tensor, ...] | None, weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -82,7 +114,7 @@ def step(cell: Cell, x: Tensor, state: tuple[Tensor, ...] | None, weights: Mappi
     """
     _check_frames(cell, x, 2, "(B, D)")
     hidden = _check_weights(cell, x, weights)
-    return evaluate(cell, x, (len(x),), weights, _first_state(cell, x, hidden, state))[1]
+    return evaluate(cell, Given(x), (len(x),), weights, _first_state(cell, x, hidden, state))[1]
 
 
 def _backend(name: str, x: Tensor) -> str:
@@ -93,7 +125,33 @@ def _backend(name: str, x: Tensor) -> str:
             f'backend="c" runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; '
             f'convert the tensors, or use backend="auto"'
         )
-    return "plain" if name == "auto" else name
+    if name == "auto":
+        return "c" if x.device.type == "cpu" and x.dtype in TYPES and can_compile() else "plain"
+    return name
+
+
+def _as_weights(x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """Frames as the weights are, where autocast may have made them something else."""
+    dtype = next(iter(weights.values())).dtype if weights else x.dtype
+    return x.to(dtype) if torch.is_autocast_enabled(x.device.type) and x.is_floating_point() else x
+
+
+def _masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every mask of the cell as (B, T, H)."""
+    names = [str(node.name) for node in cell.graph.nodes if node.op == "mask"]
+    if names != [*masks] and set(names) != set(masks):
+        raise ModelError(
+            f"cell {cell.name!r} got masks {', '.join(masks) or 'none'}; it needs {', '.join(names) or 'none'}"
+        )
+    shape = (x.shape[0], x.shape[1], hidden)
+    for name, mask in masks.items():
+        fits = len(mask.shape) == 3 and all(size in (1, whole) for size, whole in zip(mask.shape, shape, strict=True))
+        if not fits or mask.dtype != x.dtype:
+            raise ModelError(
+                f"cell {cell.name!r}: mask {name} is {tuple(mask.shape)} of {mask.dtype}; it must expand to "
+                f"(B, T, H) = {shape} and be {x.dtype}"
+            )
+    return {name: mask.detach().expand(shape) for name, mask in masks.items()}
 
 
 def _check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
@@ -147,6 +205,8 @@ def _check_lengths(x: Tensor, lengths: Tensor) -> None:
             f"lengths must be {batch} whole numbers, one for each clip, "
             f"not {lengths.dtype} of shape {tuple(lengths.shape)}"
         )
+    if torch.compiler.is_compiling():  # no values yet; the operation looks at them when it runs
+        return
     if batch and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
         raise ModelError(
             f"lengths go from {int(lengths.min())} to {int(lengths.max())}, but the frames allow 0 to T={steps}"

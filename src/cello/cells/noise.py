@@ -1,0 +1,85 @@
+"""A cell with noise in its states while it learns: zoneout and recurrent dropout, as nodes of its graph.
+
+The masks that switch the noise on are given for each frame (``scan(..., masks=...)``), so that every back end applies
+the same ones and the equations themselves stay as they are written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from cello.cells.definition import Cell
+from cello.cells.graph import Graph, Node, check, reached
+from cello.errors import CellError, unknown
+
+Key = tuple[object, ...]
+
+
+@lru_cache(maxsize=256)
+def with_noise(cell: Cell, zoneout: tuple[str, ...] = (), dropout: tuple[str, ...] = ()) -> Cell:
+    """The cell with masks ``zoneout_s`` and ``dropout_s`` for the named states.
+
+    Zoneout keeps a unit's old value where its mask z is 1: sₜ = z ⊙ sₜ₋₁ + (1 − z) ⊙ ŝₜ, with ŝₜ what the equations
+    give; the other states see ŝₜ (Krueger et al. 2017). Dropout with a mask d multiplies the old state wherever a
+    matrix multiplies it: U @ s becomes U @ (d ⊙ s), the same d at all steps of a clip (Gal & Ghahramani 2016).
+
+    Raises:
+        CellError: a state the cell does not have.
+    """
+    for state in (*zoneout, *dropout):
+        if state not in cell.states:
+            raise CellError(unknown(f"state of cell {cell.name!r}", state, cell.states))
+    if not zoneout and not dropout:
+        return cell
+    return replace(cell, graph=_Noise(cell.graph, zoneout, dropout).graph())
+
+
+class _Noise:
+    """Rebuilds a graph; inside the vectors of products old states are masked."""
+
+    def __init__(self, graph: Graph, zoneout: tuple[str, ...], dropout: tuple[str, ...]) -> None:
+        self.old, self.zoneout, self.dropout = graph, zoneout, dropout
+        self.nodes: list[Node] = []
+        self.known: dict[Key, int] = {}
+        self.made: dict[tuple[int, bool], int] = {}
+
+    def graph(self) -> Graph:
+        for k in range(len(self.old.nodes)):
+            for masked in (False, True):
+                self.made[k, masked] = self._copy(k, masked=masked)
+        outputs = []
+        for state, output in zip(self.old.states, self.old.outputs, strict=True):
+            new = self.made[output, False]
+            outputs.append(self._zoned(state, new) if state in self.zoneout else new)
+        live = sorted(reached(tuple(self.nodes), tuple(outputs)))
+        place = {before: after for after, before in enumerate(live)}
+        nodes = tuple(replace(self.nodes[k], args=tuple(place[a] for a in self.nodes[k].args)) for k in live)
+        result = Graph(nodes, self.old.states, tuple(place[k] for k in outputs))
+        check(result)
+        return result
+
+    def _write(self, op: str, *args: int, name: str | None = None, value: float | None = None) -> int:
+        return self._put(Node(op, args, () if op == "constant" else ("H",), name, value))
+
+    def _put(self, node: Node) -> int:
+        key = (node.op, node.args, node.value, None if node.args else node.name)
+        if key not in self.known:
+            self.known[key] = len(self.nodes)
+            self.nodes.append(node)
+        return self.known[key]
+
+    def _copy(self, k: int, *, masked: bool) -> int:
+        """The node in the new graph; ``masked`` where it stands in the vector of a product."""
+        node = self.old.nodes[k]
+        inside = (False, True) if node.op == "product" else (masked,) * len(node.args)
+        args = tuple(self.made[arg, within] for arg, within in zip(node.args, inside, strict=True))
+        at = self._put(replace(node, args=args))
+        if masked and node.op == "state" and node.name in self.dropout:
+            return self._write("mul", self._write("mask", name=f"dropout_{node.name}"), at)
+        return at
+
+    def _zoned(self, state: str, new: int) -> int:
+        mask, old = self._write("mask", name=f"zoneout_{state}"), self._write("state", name=state)
+        rest = self._write("sub", self._write("constant", value=1.0), mask)
+        return self._write("add", self._write("mul", mask, old), self._write("mul", rest, new))

@@ -1,0 +1,107 @@
+"""What a kernel in C offers to the outside: how much room it needs, all clips forward, all clips backward."""
+
+from __future__ import annotations
+
+from string import Template
+
+from cello.compiler.c_source import Names
+
+TILES = """\
+static struct clips clips_of(const struct arguments *a, long tile, long backward) {
+    const long begin = tile * TILE, count = a->B - begin < TILE ? a->B - begin : TILE;
+    return tile_of(a->place + begin, a->length + begin, count, a->reverse != 0, backward);
+}
+static long tiles_of(const struct arguments *a) { return (a->B + TILE - 1) / TILE; }
+/* Rows of all steps, and of `more` steps besides, of the tiles before this one. */
+static long steps_before(const struct arguments *a, long tile, long more) {
+    long total = 0;
+    for (long k = 0; k < tile; k++) {
+        const struct clips c = clips_of(a, k, 0);
+        total += (c.steps + more) * c.tall;
+    }
+    return total;
+}
+/* Tiles are shared out in groups, the same for any number of threads. */
+static long groups_of(const struct arguments *a) { return tiles_of(a) < GROUPS ? tiles_of(a) : GROUPS; }
+static long first_tile(const struct arguments *a, long group) { return group * tiles_of(a) / groups_of(a); }
+"""
+
+CALLS = Template("""\
+struct sizes { long H, D, P, wide, square, wide_back, packed, packed_back, rows, groups; };
+static struct sizes sizes_of(const struct arguments *a) {
+    struct sizes s = {a->H, a->D, whole(a->H, V)};
+    s.wide = packed_size(s.D, s.P);
+    s.square = packed_size(s.H, s.P);
+    s.wide_back = packed_size(s.H, whole(s.D, V));
+    s.packed = $wides * s.wide + $squares * s.square;
+    s.packed_back = $wides * s.wide_back + $squares * s.square;
+    s.rows = $fixed * s.P;
+    s.groups = groups_of(a);
+    return s;
+}
+/* How many numbers packed, packed_back, history, kept, d_packed and d_rows hold. */
+void room_of(const struct arguments *a, long *found) {
+    const struct sizes s = sizes_of(a);
+    found[0] = s.packed;
+    found[1] = s.packed_back;
+    found[2] = steps_before(a, tiles_of(a), 1) * $states * s.P;
+    found[3] = steps_before(a, tiles_of(a), 0) * $kept * s.P;
+    found[4] = s.groups * s.packed;
+    found[5] = s.groups * s.rows;
+}
+static int forward_group(const void *given, long group) {
+    const struct arguments *a = given;
+    int failed = 0;
+    for (long tile = first_tile(a, group); tile < first_tile(a, group + 1); tile++) failed |= forward_tile(a, tile);
+    return failed;
+}
+static int backward_group(const void *given, long group) {
+    const struct arguments *a = given;
+    const struct sizes s = sizes_of(a);
+    real *d_packed = a->d_packed + group * s.packed, *d_rows = a->d_rows + group * s.rows;
+    memset(d_packed, 0, s.packed * sizeof(real));
+    memset(d_rows, 0, s.rows * sizeof(real));
+    int failed = 0;
+    for (long tile = first_tile(a, group); tile < first_tile(a, group + 1); tile++)
+        failed |= backward_tile(a, tile, d_packed, d_rows);
+    return failed;
+}
+/* All clips, all steps; 1 if there is no memory. */
+int forward(const struct arguments *a) {
+    const struct sizes s = sizes_of(a);
+$pack
+    return in_threads(forward_group, a, s.groups, a->threads);
+}
+int backward(const struct arguments *a) {
+    const struct sizes s = sizes_of(a);
+$pack_back
+    if (in_threads(backward_group, a, s.groups, a->threads)) return 1;
+$unpack
+    return 0;
+}
+""")
+
+
+def calls(names: Names) -> str:
+    """``room_of``, ``forward`` and ``backward``."""
+    plan, of = names.plan, names.of
+    pack, pack_back, unpack = [], [], []
+    for k in plan.matrices:
+        high = "s.H" if names.square(k) else "s.D"
+        place, back = names.place(k, of="s."), names.place(k, "wide_back", of="s.")
+        when = "" if names.square(k) else "if (a->d_x) "
+        pack.append(f"    pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
+        pack_back.append(f"    {when}pack(a->weight_{of[k]}, s.H, {high}, {high}, 1, a->packed_back + {back});")
+        unpack.append(f"    unpack(a->d_packed + {place}, s.groups, s.packed, {high}, s.H, a->d_weight_{of[k]});")
+    for number, k in enumerate(plan.fixed):
+        unpack.append(f"    total_rows(a->d_rows + {number} * s.P, s.groups, s.rows, s.H, a->d_fixed_{of[k]});")
+    return CALLS.substitute(
+        wides=len(names.wide),
+        squares=len(names.squares),
+        fixed=len(plan.fixed),
+        states=len(plan.graph.states),
+        kept=len(plan.kept),
+        pack="\n".join(pack),
+        pack_back="\n".join(pack_back),
+        unpack="\n".join(unpack),
+    )

@@ -1,0 +1,155 @@
+"""The forward pass of a kernel in C: all steps of a tile of clips."""
+
+from __future__ import annotations
+
+from cello.compiler.c_expression import Body
+from cello.compiler.c_source import Names, Room, head, indented, loop
+from cello.compiler.kernel import Stage, Sum
+
+
+def forward(names: Names) -> list[str]:
+    """``forward_tile``: the steps of one tile."""
+    return _Forward(names).lines()
+
+
+class _Forward:
+    def __init__(self, names: Names) -> None:
+        self.names, self.plan = names, names.plan
+        self.graph = self.plan.graph
+        self.stage_of = {
+            k: n for n, stage in enumerate(self.plan.stages) for k in (*stage.pointwise, *(s.node for s in stage.sums))
+        }
+        self.sums = {each.node for each in self.plan.sums}
+        self.tiles = self._tiles()
+
+    def _tiles(self) -> dict[int, str]:
+        """Where the values lie that are read again after their loop."""
+        nodes, of = self.graph.nodes, self.names.of
+        found = {each.node: f"{of[each.node]}_tile" for each in self.plan.sums}
+        found |= {k: f"old_{self.names.states[n]}" for k, n in self.names.old.items()}
+        found |= {k: f"{of[k]}_tile" for k in self.plan.masks}
+        if self.names.input is not None:
+            found[self.names.input] = "x_tile"
+        later = {a for k, n in self.stage_of.items() for a in nodes[k].args if self.stage_of.get(a, n) < n}
+        for k in sorted(later | {*self.plan.vectors}):
+            if k in self.stage_of and k not in found:
+                new = [n for n, output in enumerate(self.graph.outputs) if output == k]
+                found[k] = f"new_{self.names.states[new[0]]}" if new else f"{of[k]}_tile"
+        return found
+
+    def lines(self) -> list[str]:
+        plan, of, states = self.plan, self.names.of, self.names.states
+        room = Room()
+        room.add("x_tile", "tall * E")
+        room.add("once", f"{2 * len(states)} * size")
+        room.add("unkept", f"{len(plan.kept)} * size")
+        for k, tile in self.tiles.items():
+            if k in self.sums:
+                room.add(f"{of[k]}_start", "P")
+            if tile == f"{of[k]}_tile" and tile != "x_tile":
+                room.add(tile, "size")
+        for k in plan.fixed:
+            room.add(f"{of[k]}_row", "P")
+        return [
+            "/* All steps of one tile of clips; 1 if there is no memory. */",
+            "static int forward_tile(const struct arguments *a, long tile) {",
+            *head(backward=False),
+            *room.lines(),
+            "    (void)x_tile;",
+            *(f"    fill({of[k]}_row, a->fixed_{of[k]}, a->fixed_{of[k]}_apart, H);" for k in plan.fixed),
+            *(line for each in plan.sums for line in self._start(each)),
+            f"    real *history = a->keeping ? a->history + steps_before(a, tile, 1) * {len(states)} * P : once;",
+            f"    real *kept = a->keeping ? a->kept + steps_before(a, tile, 0) * {len(plan.kept)} * P : unkept;",
+            "    const struct rows outputs = {a->outputs, a->T * H, H};",
+            "    const struct rows x = {a->x, a->x_clip_apart, a->x_frame_apart};",
+            "    long n = running(&c, 0, c.count);",
+            *self._begin(),
+            "    for (long t = 0; t < c.steps; t++) {",
+            *indented(self._step()),
+            "    }",
+            "    nothing_beyond(&c, outputs, a->T, H);",
+            "    free(room);",
+            "    return 0;",
+            "}",
+        ]
+
+    def _start(self, each: Sum) -> list[str]:
+        """The row a sum begins with: its biases."""
+        of, nodes = self.names.of, self.graph.nodes
+        terms = [
+            f"all((real)({nodes[k].value!r}))" if nodes[k].op == "constant" else f"load({of[k]}_row + j)"
+            for k in each.fixed
+        ]
+        return [
+            f"    for (long j = 0; j < P; j += V) store({of[each.node]}_start + j, {' + '.join(terms) or 'all(0)'});"
+        ]
+
+    def _begin(self) -> list[str]:
+        """The first states; of clips without frames they are the last too."""
+        lines = []
+        for number, name in enumerate(self.names.states):
+            lines.append(f"    take(&c, per_clip(a->first_{name}, H), 0, 0, c.count, H, history + {number} * size);")
+            lines.append(f"    give(&c, per_clip(a->last_{name}, H), 0, n, c.count, H, history + {number} * size);")
+        return lines
+
+    def _step(self) -> list[str]:
+        states = self.names.states
+        lines = [
+            f"    real *before = history + (a->keeping ? t : t & 1) * {len(states)} * size;",
+            f"    real *after = history + (a->keeping ? t + 1 : ~t & 1) * {len(states)} * size;",
+            *(
+                f"    real *old_{name} = before + {n} * size, *new_{name} = after + {n} * size;"
+                for n, name in enumerate(states)
+            ),
+            *(f"    (void)old_{n};" for n in states),
+        ]
+        if self.names.input is not None:
+            lines.append("    take(&c, x, t, 0, n, D, x_tile);")
+        lines += self.names.mask_lines("    ")
+        for number, stage in enumerate(self.plan.stages):
+            lines += self._stage(number, stage)
+        lines += [
+            f"    give(&c, outputs, t, 0, n, H, new_{states[0]});",
+            "    const long next = running(&c, t + 1, n);",
+            *(f"    give(&c, per_clip(a->last_{n}, H), t, next, n, H, new_{n});" for n in states),
+        ]
+        return [*lines, f"    if (a->keeping) kept += {len(self.plan.kept)} * size;", "    n = next;"]
+
+    def _stage(self, number: int, stage: Stage) -> list[str]:
+        of, lines = self.names.of, list[str]()
+        for each in stage.sums:
+            name = of[each.node]
+            terms = ", ".join(
+                f"{{{self.tiles[v]}, a->packed + {self.names.place(m)}, {'H' if self.names.square(m) else 'D'}}}"
+                for m, v in each.products
+            )
+            lines += [
+                self.names.comment(each),
+                f"    const struct term terms_{each.node}[] = {{{terms}}};",
+                f"    product(n, tall, P, terms_{each.node}, {len(each.products)}, {name}_start, 0, {name}_tile);",
+            ]
+        stores = self._stores(number, stage)
+        if not stores:
+            return lines
+        mine = {*stage.pointwise}
+        body = Body(
+            self.graph.nodes,
+            of,
+            lambda k: None if k in mine or k not in self.tiles else f"load({self.tiles[k]} + at)",
+            self.names.rows(),
+        )
+        return [*lines, *loop(self.names, stage, body, stores, {})]
+
+    def _stores(self, number: int, stage: Stage) -> list[tuple[str, int]]:
+        """What a stage's loop writes: values read later, what backward needs, new states."""
+        plan, last = self.plan, len(self.plan.stages) - 1
+        mine = {*stage.pointwise, *(each.node for each in stage.sums)}
+        carried = [k for k in stage.pointwise if k in self.tiles and not self.tiles[k].startswith("new_")]
+        stores = [(f"store({self.tiles[k]} + at, {{}});", k) for k in carried]
+        for name, k in zip(self.names.states, self.graph.outputs, strict=True):
+            if k in mine or (number == last and k not in self.stage_of):
+                stores.append((f"store(new_{name} + at, {{}});", k))
+        for place, k in enumerate(plan.kept):
+            if k in mine:
+                stores.append((f"store(kept + {place} * size + at, {{}});", k))
+        return stores

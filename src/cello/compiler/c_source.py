@@ -1,0 +1,225 @@
+"""What forward and backward of a kernel in C share: its arguments, its names, the places of values in memory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cello.cells.graph import Node
+from cello.compiler.c_expression import Body, identifiers
+from cello.compiler.expression import equations, value_names
+from cello.compiler.kernel import Kernel, Stage, Sum
+from cello.compiler.text import STYLE
+
+LOOP = ("    for (long j = 0; j < P; j += V) {", "        for (long r = 0; r < n; r++) {")
+
+
+EACH = (
+    *("weight", "fixed", "fixed_apart", "mask", "mask_apart", "first", "last"),
+    *("d_weight", "d_fixed", "d_last", "d_first"),
+)
+"""What there is one of for every matrix, fixed value, mask (two: clip and frame apart) or state."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of the kernel's arguments: "long", "longs" or "reals" (pointers), and what it holds.
+
+    ``each`` is one of ``EACH`` where there is such a member for every matrix, fixed value, mask or state.
+    """
+
+    name: str
+    kind: str
+    what: str
+    each: str = ""
+
+
+@dataclass(frozen=True)
+class Names:
+    """A kernel and the C identifiers of its nodes."""
+
+    plan: Kernel
+
+    @cached_property
+    def of(self) -> dict[int, str]:
+        return identifiers(self.plan)
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """The states' names as parts of identifiers."""
+        plain = [re.sub(r"\W", "_", name, flags=re.ASCII) for name in self.plan.graph.states]
+        return tuple(f"{name}_{n}" if plain.count(name) > 1 else name for n, name in enumerate(plain))
+
+    @cached_property
+    def old(self) -> dict[int, int]:
+        """The nodes of old states, with the states' numbers."""
+        return {k: n for n in range(len(self.plan.graph.states)) if (k := self.plan.old(n)) is not None}
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return self.plan.graph.nodes
+
+    @property
+    def input(self) -> int | None:
+        """The node of the frame."""
+        return next((k for k, node in enumerate(self.nodes) if node.op == "input"), None)
+
+    def square(self, matrix: int) -> bool:
+        return self.nodes[matrix].shape == ("H", "H")
+
+    @cached_property
+    def wide(self) -> list[int]:
+        """The matrices that multiply the frame; packed, they come before the others."""
+        return [k for k in self.plan.matrices if not self.square(k)]
+
+    @cached_property
+    def squares(self) -> list[int]:
+        return [k for k in self.plan.matrices if self.square(k)]
+
+    def place(self, matrix: int, wide: str = "wide", of: str = "") -> str:
+        """Where a packed matrix begins among all; ``wide`` names the size of one that multiplies the frame.
+
+        ``of`` is what stands before the names of sizes.
+        """
+        if not self.square(matrix):
+            return f"{self.wide.index(matrix)} * {of}{wide}"
+        return f"{len(self.wide)} * {of}{wide} + {self.squares.index(matrix)} * {of}square"
+
+    def fields(self) -> tuple[Field, ...]:
+        """The kernel's arguments; the C struct and its caller read this."""
+        plan, states = self.plan, list(zip(self.states, self.plan.graph.states, strict=True))
+        weights = [(self.of[k], self.nodes[k]) for k in plan.matrices]
+        fixed = [self.of[k] for k in plan.fixed]
+        found = [
+            Field("B", "long", "clips"),
+            Field("T", "long", "frames"),
+            Field("D", "long", "numbers of a frame"),
+            Field("H", "long", "units"),
+            Field("keeping", "long", "whether backward will follow"),
+            Field("reverse", "long", "whether clips run from their last frame to their first"),
+            Field("threads", "long", "at most"),
+            Field("place", "longs", "(B,) clips by falling length: where they stand in the batch"),
+            Field("length", "longs", "(B,) and their lengths"),
+            Field("x", "reals", "(B, T, D)"),
+            Field("x_clip_apart", "long", "numbers from one clip of x to the next"),
+            Field("x_frame_apart", "long", "and from one frame to the next"),
+            Field("outputs", "reals", f"(B, T, H), {plan.graph.states[0]} after every frame"),
+            Field("packed", "reals", "all matrices as products read them"),
+            Field("history", "reals", "the states before and after every step"),
+            Field("kept", "reals", "what else backward reads"),
+            *(Field(f"weight_{name}", "reals", f"({', '.join(node.shape)})", "weight") for name, node in weights),
+            *(Field(f"fixed_{name}", "reals", "(H,), or () if it is 0 apart", "fixed") for name in fixed),
+            *(Field(f"fixed_{name}_apart", "long", "0 or 1", "fixed_apart") for name in fixed),
+        ]
+        for k in plan.masks:
+            found.append(Field(f"mask_{self.of[k]}", "reals", "(B, T, H), or the same at each frame", "mask"))
+            found.append(
+                Field(f"mask_{self.of[k]}_clip_apart", "long", "numbers from one clip to the next", "mask_apart")
+            )
+            found.append(Field(f"mask_{self.of[k]}_frame_apart", "long", "and to the next frame", "mask_apart"))
+        found += [
+            Field(f"{kind}_{n}", "reals", f"(B, H), {name}", kind) for kind in ("first", "last") for n, name in states
+        ]
+        found += [
+            Field("d_outputs", "reals", "(B, T, H), or NULL"),
+            Field("d_x", "reals", "(B, T, D), or NULL"),
+            Field("packed_back", "reals", "all matrices as backward's products read them"),
+            Field("d_packed", "reals", "their derivatives, from each group"),
+            Field("d_rows", "reals", "those of the fixed values, from each group"),
+            *(Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)})", "d_weight") for name, node in weights),
+            *(Field(f"d_fixed_{name}", "reals", "(H,)", "d_fixed") for name in fixed),
+            *(Field(f"d_last_{n}", "reals", f"(B, H), {name}, or NULL", "d_last") for n, name in states),
+            *(Field(f"d_first_{n}", "reals", f"(B, H), {name}", "d_first") for n, name in states),
+        ]
+        return tuple(found)
+
+    def comments(self, stage: Stage) -> list[str]:
+        """The equations of a stage's named values."""
+        graph = self.plan.graph
+        mine = {value_names(graph).get(k) for k in stage.pointwise}
+        mine |= {f"{s}[t]" for s, k in zip(graph.states, graph.outputs, strict=True) if k in stage.pointwise}
+        return [f"            // {left} = {right}" for left, right in equations(graph, STYLE) if left in mine]
+
+    def comment(self, each: Sum) -> str:
+        """A sum as text."""
+        terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
+        terms += [str(self.nodes[k].name or self.of[k]) for k in each.fixed if self.nodes[k].op != "constant"]
+        terms += [f"{self.nodes[k].value:g}" for k in each.fixed if self.nodes[k].op == "constant"]
+        return f"    // {self.of[each.node]} = {' + '.join(terms)}"
+
+    def rows(self) -> dict[int, str]:
+        """How values that are the same for all rows are read."""
+        return {k: f"load({self.of[k]}_row + j)" for k in self.plan.fixed}
+
+    def mask_lines(self, indent: str = "        ") -> list[str]:
+        """Take every mask's rows of this step."""
+        lines = []
+        for k in self.plan.masks:
+            name = self.of[k]
+            rows = f"(struct rows){{a->mask_{name}, a->mask_{name}_clip_apart, a->mask_{name}_frame_apart}}"
+            lines.append(f"{indent}take(&c, {rows}, t, 0, n, H, {name}_tile);")
+        return lines
+
+
+class Room:
+    """Memory of a function's own, taken at once: names and their sizes, one after the other."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[str, str]] = []
+
+    def add(self, name: str, size: str) -> None:
+        self.sizes.append((name, size))
+
+    def lines(self) -> list[str]:
+        total = " + ".join(size for _, size in self.sizes) or "0"
+        lines = [
+            f"    real *const room = room_for({total});",
+            "    if (!room) return 1;",
+        ]
+        place = "room"
+        for name, size in self.sizes:
+            lines.append(f"    real *{name} = {place};")
+            place = f"{name} + {size}"
+        return lines
+
+
+def loop(
+    names: Names,
+    stage: Stage,
+    body: Body,
+    stores: Sequence[tuple[str, int]],
+    sums: Mapping[str, str],
+) -> list[str]:
+    """A loop over units and rows; ``sums`` are vecs that gather over the rows, with where they begin and end."""
+    lines = body.write(stores)
+    before = [*body.before, *(f"vec {name} = load({place});" for name, place in sums.items())]
+    after = [f"        store({place}, {name});" for name, place in sums.items()]
+    return [
+        LOOP[0],
+        *(f"        {line}" for line in before),
+        LOOP[1],
+        "            const long at = j * tall + r * V;",
+        *names.comments(stage),
+        *(f"            {line}" for line in lines),
+        "        }",
+        *after,
+        "    }",
+    ]
+
+
+def head(*, backward: bool) -> list[str]:
+    """What every function of a tile begins with."""
+    return [
+        "    const long H = a->H, D = a->D, P = whole(H, V), E = whole(D, V);",
+        "    const long wide = packed_size(D, P), square = packed_size(H, P), wide_back = packed_size(H, E);",
+        f"    const struct clips c = clips_of(a, tile, {int(backward)});",
+        "    const long tall = c.tall, size = tall * P;",
+        "    (void)wide; (void)square; (void)wide_back;",
+    ]
+
+
+def indented(lines: Sequence[str]) -> list[str]:
+    """One level deeper."""
+    return [f"    {line}" for line in lines]
