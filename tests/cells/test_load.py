@@ -74,8 +74,12 @@ def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
         load_cell(f"{empty}:echo")
     broken = tmp_path / "broken.py"
     broken.write_text("import nothing_of_the_kind")
-    with pytest.raises(CellError, match=r"broken\.py cannot be imported: ModuleNotFoundError: .*mend what it says"):
+    with pytest.raises(CellError, match=r"broken\.py, line 1 cannot be imported: ModuleNotFoundError: .*mend what it"):
         load_cell(f"{broken}:echo")
+    leaves = tmp_path / "leaves.py"
+    leaves.write_text("import sys\nsys.exit(3)")
+    with pytest.raises(CellError, match=r"leaves\.py, line 2 cannot be imported: SystemExit: 3\. Try python"):
+        load_cell(f"{leaves}:echo")
     illegal = tmp_path / "illegal.py"
     illegal.write_text(OWN.replace("tanh(W", "tanh(V"))
     with pytest.raises(CellError, match=r"cell 'echo' \(illegal\.py, line 10\): unknown name 'V'"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from cello.cells.functions import FUNCTIONS
+from cello.cells.faults import changed, fault_in_function, no_plain_function
 from cello.cells.graph import Graph, Node
-from cello.cells.resolve import Traced, fault_in_function, resolve
-from cello.cells.trace import Argument, Symbol, Tracer
+from cello.cells.resolve import Traced, resolve
+from cello.cells.symbol import Argument, Symbol
+from cello.cells.trace import RUNNING, Tracer
 from cello.errors import CellError
 
 
@@ -77,7 +79,7 @@ class Cell:
         return self.function(*arguments)
 
 
-def cell(function: Callable[..., Any]) -> Cell:
+def cell(function: Callable[..., Any] | None = None) -> Cell:
     """Make a cell of the function that states its equations.
 
     The first argument is the frame x (D,); the values returned are the new states (H,), whose old values are the next
@@ -96,44 +98,73 @@ def cell(function: Callable[..., Any]) -> Cell:
     {'W': (64, 39), 'U': (64, 64), 'b': (64,)}
     """
     if not inspect.isfunction(function):
-        raise CellError(f"@cell stands over {function!r}, which is no function. Write it over def NAME(x, h, ...).")
+        caller = sys._getframe(1)
+        raise no_plain_function(function, caller.f_code.co_filename, caller.f_lineno)
     name = function.__name__.replace("_", "-")
     doc = inspect.cleandoc(function.__doc__ or "")
-    tracer = Tracer(name, function.__code__)
-    arguments, scalars = _signature(function, tracer)
-    graph = resolve(_trace(function, tracer, arguments, scalars))
+    traced = _trace(function, name)
+    graph = resolve(traced)
+    again = _trace(function, name)
+    if (fault := changed(traced, again)) is not None:
+        raise fault
     reference = " ".join(doc.partition("Reference:")[2].split("\n\n")[0].split())
-    return Cell(name=name, doc=doc, reference=reference, arguments=arguments, graph=graph, function=function)
+    return Cell(name=name, doc=doc, reference=reference, arguments=traced.arguments, graph=graph, function=function)
 
 
 def _signature(function: Callable[..., Any], tracer: Tracer) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The arguments' names, and which of them are single numbers."""
     parameters = inspect.signature(function).parameters.values()
     for parameter in parameters:
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
             raise tracer.error(
                 f"argument {parameter} is not a plain one",
-                "Arguments are the frame, the states and the parameters; write numbers into the equations",
+                "Arguments are the frame, the states and the parameters, without *, / and defaults; write numbers into "
+                "the equations",
             )
     if len(parameters) < 2:
         raise tracer.error(
             f"{len(parameters)} arguments are too few", "Begin with the frame and a state, as in def NAME(x, h, ...)"
         )
-    scalars = {p.name for p in parameters if p.annotation is Scalar or str(p.annotation).rsplit(".")[-1] == "Scalar"}
-    return tuple(parameter.name for parameter in parameters), frozenset(scalars)
+    kinds = {p.name: getattr(p.annotation, "__name__", str(p.annotation)).rsplit(".")[-1] for p in parameters}
+    for name, kind in kinds.items():
+        if kind in ("float", "int"):
+            raise tracer.error(
+                f"argument {name} is annotated {kind}",
+                f"Write {name}: Scalar for a single learned number, and no annotation for a vector or a matrix",
+            )
+    return tuple(kinds), frozenset(name for name, kind in kinds.items() if kind == "Scalar")
 
 
-def _trace(function: Callable[..., Any], tracer: Tracer, arguments: tuple[str, ...], scalars: frozenset[str]) -> Traced:
-    frame = tracer.write("input", name=arguments[0])
-    rest: list[Symbol] = [Argument(tracer, tracer.write("argument", name=name).index) for name in arguments[1:]]
+def _trace(function: Callable[..., Any], cell: str) -> Traced:
+    """One call of the function on symbols."""
+    own = inspect.unwrap(function)
+    tracer = Tracer(cell, own.__code__)
+    arguments, scalars = _signature(function, tracer)
+    for fact, holds in (
+        ("a lambda has no name", own.__name__ == "<lambda>"),
+        ("the function yields, which an equation cannot", inspect.isgeneratorfunction(own)),
+        ("the function is async, which an equation cannot be", inspect.iscoroutinefunction(own)),
+        ("the function is async, which an equation cannot be", inspect.isasyncgenfunction(own)),
+    ):
+        if holds:
+            raise tracer.error(fact, "Write def NAME(x, h, ...), which returns the new states")
+    frame = Symbol(tracer, tracer.write("input", name=arguments[0]))
+    rest = [Argument(tracer, tracer.write("argument", name=name)) for name in arguments[1:]]
+    token = RUNNING.set(tracer)
     try:
         returned = function(frame, *rest)
     except CellError:
         raise
-    except Exception as error:
-        raise fault_in_function(tracer, error, FUNCTIONS) from error
+    except (Exception, SystemExit) as error:
+        raise fault_in_function(tracer, error) from error
+    finally:
+        RUNNING.reset(token)
+    if tracer.refusal is not None:
+        raise tracer.refusal
     variables = tracer.observe_names()
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
     for name, value in zip(arguments[1:], values, strict=False):
-        if isinstance(value, Symbol) and tracer.records[value.index].name is None:
-            tracer.records[value.index].name = name
+        if isinstance(value, Symbol) and value._cello_tracer is tracer:
+            record = tracer.records[value._cello_position]
+            record.name = record.name or name
     return Traced(tracer, arguments, scalars, values, variables)

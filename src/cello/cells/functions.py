@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from operator import methodcaller
 from typing import Any
 
-from cello.cells.trace import Comparison, symbol_among
+from cello.cells.symbol import Comparison, pointwise, refusal, symbols_in
 
 _NUMBER: dict[str, Callable[..., float]] = {
     "sigmoid": lambda v: 0.5 + 0.5 * math.tanh(0.5 * v),
@@ -26,7 +27,7 @@ _NUMBER: dict[str, Callable[..., float]] = {
 
 
 def _greater(a: Any, b: Any) -> Any:
-    return b.clamp(min=a) if isinstance(a, int | float) else a.clamp(min=b)
+    return b.clamp(min=a) if isinstance(a, Real) else a.clamp(min=b)
 
 
 _TENSOR: dict[str, Callable[..., Any]] = {
@@ -38,10 +39,9 @@ _TENSOR: dict[str, Callable[..., Any]] = {
 
 
 def _apply(op: str, *values: Any) -> Any:
-    symbol = symbol_among(values)
-    if symbol is not None:
-        return symbol.pointwise(op, *values)
-    table = _NUMBER if all(isinstance(value, int | float) for value in values) else _TENSOR
+    if next(symbols_in(values), None) is not None:
+        return pointwise(op, *values)
+    table = _NUMBER if all(isinstance(value, Real) for value in values) else _TENSOR
     return table[op](*values)
 
 
@@ -102,15 +102,18 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     """
     if isinstance(condition, Comparison):
         return condition.select(a, b)
-    if (symbol := symbol_among((a, b))) is not None:
-        raise symbol.error(
-            f"where() needs a comparison first, not {condition!r}", "Write where(a > b, u, v) with traced a or b"
+    symbol = next(symbols_in((condition, a, b)), None)
+    if symbol is not None:
+        raise refusal(
+            symbol,
+            f"where() needs a comparison of values first, not {condition!r}",
+            "Write where(a > b, u, v), or Python's own (u if flag else v) for a flag that is fixed",
         )
     if isinstance(condition, bool):
         return a if condition else b
-    if not isinstance(a, int | float):
+    if not isinstance(a, Real):
         return a.where(condition, b)
-    return b.where(~condition, a) if not isinstance(b, int | float) else b + (a - b) * condition
+    return b.where(~condition, a) if not isinstance(b, Real) else b + (a - b) * condition
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

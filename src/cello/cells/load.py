@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import traceback
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -65,8 +66,11 @@ def _imported(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except CellError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
+        place = f", line {lines[-1]}" if lines else ""
         raise CellError(
-            f"{path.name} cannot be imported: {type(error).__name__}: {error}. Try python {path} and mend what it says."
+            f"{path.name}{place} cannot be imported: {type(error).__name__}: {error}. "
+            f"Try python {path} and mend what it says."
         ) from error
     return module

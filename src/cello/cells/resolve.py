@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cello.cells.graph import Graph, Node, Shape, check, reached
-from cello.cells.trace import Argument, Record, Symbol, Tracer
-from cello.errors import CellError
+from cello.cells.graph import LEAVES, Graph, Node, Shape, check, reached
+from cello.cells.symbol import Argument, Symbol
+from cello.cells.trace import Record, Tracer, said
 
 PLAIN = {
     ("H", "D"): "a matrix for the frame, (H, D)",
@@ -36,7 +36,8 @@ def resolve(traced: Traced) -> Graph:
     """
     states = _states(traced)
     _check_variables(traced, states)
-    outputs = tuple(_returned(traced, states, k).index for k in range(len(states)))
+    outputs = tuple(_returned(traced, states, k) for k in range(len(states)))
+    _check_groups(traced, states, outputs)
     shapes = _Shapes(traced, states)
     nodes = shapes.nodes()
     for state, output in zip(states, outputs, strict=True):
@@ -50,37 +51,74 @@ def resolve(traced: Traced) -> Graph:
 def _states(traced: Traced) -> tuple[str, ...]:
     names, count = traced.arguments[1:], len(traced.returned)
     if count == 0:
-        raise traced.tracer.error("nothing is returned", "End the function with the new states, such as return h")
+        raise traced.tracer.error(
+            "nothing is returned", "End the function with the new states, such as return h", traced.tracer.last_line()
+        )
     if count > len(names):
         raise traced.tracer.error(
             f"{count} values are returned, but only {len(names)} arguments stand after {traced.arguments[0]}",
             "Return one value for each state; the states are the arguments after the frame, in the same order",
+            traced.tracer.last_line(),
         )
+    for name in (traced.arguments[0], *names[:count]):
+        if name in traced.scalars:
+            kind = "the frame" if name == traced.arguments[0] else "a state"
+            raise traced.tracer.error(
+                f"{name} is {kind}, but annotated Scalar", "Only parameters can be single numbers; leave it away"
+            )
     return names[:count]
 
 
-def _returned(traced: Traced, states: tuple[str, ...], position: int) -> Symbol:
-    value, state = traced.returned[position], states[position]
+def _returned(traced: Traced, states: tuple[str, ...], number: int) -> int:
+    """The position of a new state."""
+    value, state, tracer = traced.returned[number], states[number], traced.tracer
     if not isinstance(value, Symbol):
-        raise traced.tracer.error(
-            f"the new {state} is {value!r}, a {type(value).__name__}",
+        shown = f"{value!r}, " if isinstance(value, int | float | str) else ""
+        raise tracer.error(
+            f"the new {state} is {shown}{said(value)}",
             f"Return a value of the equations as the new {state}",
+            tracer.last_line(),
         )
-    record = traced.tracer.records[value.index]
-    if record.op not in ("argument", "input") and record.name in states and record.name != state:
-        raise traced.tracer.error(
+    if value._cello_tracer is not tracer:
+        raise tracer.error(
+            f"the new {state} is a value of another call, of cell {value._cello_tracer.cell!r}",
+            "Take every value from the arguments of the function, and keep none outside it",
+            tracer.last_line(),
+        )
+    position = value._cello_position
+    record, own = tracer.records[position], traced.variables.get(state)
+    held = isinstance(own, Symbol) and own._cello_position == position
+    if record.op not in ("argument", "input") and record.name in states and record.name != state and not held:
+        raise tracer.error(
             f"{record.name} is returned where the new {state} is expected",
             f"Return the states in the order of the arguments: return {', '.join(states)}",
             record.line,
         )
-    return value
+    return position
+
+
+def _check_groups(traced: Traced, states: tuple[str, ...], outputs: tuple[int, ...]) -> None:
+    """No parameter is both a value and a group of them: W @ x beside W.T @ h is more likely a slip than a wish."""
+    records = traced.tracer.records
+    groups = {str(record.name).split(".")[0]: record for record in records if record.op == "parameter"}
+    uses = [(arg, record.line) for record in records for arg in record.args]
+    uses += [(output, traced.tracer.last_line()) for output in outputs]
+    for arg, line in uses:
+        name = str(records[arg].name)
+        if records[arg].op == "argument" and name in groups and name not in states:
+            member = groups[name]
+            raise traced.tracer.error(
+                f"parameter {name} is used both by itself and as a group, with {member.name} (line {member.line})",
+                f"Give each use its member, such as {name}.a and {name}.b; {name}.T is no transpose but a parameter",
+                line,
+            )
 
 
 def _check_variables(traced: Traced, states: tuple[str, ...]) -> None:
     for name in traced.arguments[1 + len(states) :]:
         value = traced.variables.get(name)
         if isinstance(value, Symbol) and not isinstance(value, Argument):
-            line = traced.tracer.records[value.index].line
+            line = traced.tracer.records[value._cello_position].line
             raise traced.tracer.error(
                 f"{name} is given a new value but not returned, so {name} counts as a parameter",
                 f"Return {', '.join([*states, name])} if {name} is a state, or use another name for the value",
@@ -94,7 +132,7 @@ def _check_output(traced: Traced, state: str, node: Node, moves: bool) -> None:
         raise traced.tracer.error(
             f"the new {state} is {kinds.get(node.shape, 'the same at every step')}, but a state is (H,) and changes",
             "Return a value that comes from W @ x or from a state",
-            node.line,
+            traced.tracer.last_line() if node.op in LEAVES else node.line,
         )
 
 
@@ -178,6 +216,12 @@ class _Shapes:
                 raise self.tracer.error(
                     f"{a} @ {b}: the vector stands on the left of the matrix", f"Write {b} @ {a}", record.line
                 )
+            if not self.moving[left]:
+                raise self.tracer.error(
+                    f"{a} @ {b}: {a} is computed, but a matrix is a parameter as it is",
+                    f"Multiply with one parameter at a time: W @ (U @ {b}), -(W @ {b})",
+                    record.line,
+                )
             raise self.tracer.error(
                 f"{a} @ {b}: a product of two values that are no parameters",
                 f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
@@ -186,7 +230,8 @@ class _Shapes:
         if not self.moving[right]:
             raise self.tracer.error(
                 f"{a} @ {b}: neither depends on the frame or on a state",
-                "Multiply a parameter with a vector that changes from step to step",
+                "Multiply a parameter with a vector that changes from step to step; for a product of matrices write "
+                "W @ (U @ v)",
                 record.line,
             )
         if self.shapes[right] == ():
@@ -217,12 +262,12 @@ class _Shapes:
             self.first_use[position] = line
         elif known != shape:
             name = self._say(position)
-            first = self.first_use.get(position)
-            before = "it is declared as" if first is None else f"line {first} uses it as"
+            first, group = self.first_use.get(position), name.split(".")[0]
+            before, remedy = f"line {first} uses it as", f"Use two parameters, such as {group}.a and {group}.b"
+            if first is None:
+                before, remedy = "it is declared as", f"Write {name} * v for a single number, or leave Scalar away"
             raise self.tracer.error(
-                f"parameter {name} is used here as {PLAIN[shape]}, but {before} {PLAIN[known]}",
-                f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
-                line,
+                f"parameter {name} is used here as {PLAIN[shape]}, but {before} {PLAIN[known]}", remedy, line
             )
 
 
@@ -232,23 +277,3 @@ def _compact(nodes: list[Node], states: tuple[str, ...], outputs: tuple[int, ...
     place = {old: new for new, old in enumerate(live)}
     kept = tuple(replace(nodes[old], args=tuple(place[a] for a in nodes[old].args)) for old in live)
     return Graph(kept, states, tuple(place[output] for output in outputs))
-
-
-def fault_in_function(tracer: Tracer, error: Exception, known: dict[str, Any]) -> CellError:
-    """What to tell about an exception that the cell's function itself raised while it was traced."""
-    line, step = tracer.code.co_firstlineno, error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == tracer.code.co_filename:
-            line = step.tb_lineno
-        step = step.tb_next
-    if isinstance(error, UnboundLocalError):
-        return tracer.error(f"a value is used before it exists ({error})", "Compute it on an earlier line", line)
-    if isinstance(error, NameError):
-        listed = f"Functions of the language: {', '.join(known)}"
-        own = f"Import it: from cello import {error.name}" if error.name in known else listed
-        return tracer.error(f"unknown name {error.name!r}", own, line)
-    return tracer.error(
-        f"the function raised {type(error).__name__}: {error}",
-        f"A cell uses + - * / @, numbers and the functions {', '.join(known)}",
-        line,
-    )

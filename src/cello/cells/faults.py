@@ -1,0 +1,86 @@
+"""Faults of a cell's function that are not of its equations: what it raised, what it is, how it differs from itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cello.cells.functions import FUNCTIONS
+from cello.cells.resolve import Traced
+from cello.cells.symbol import Symbol
+from cello.cells.trace import Tracer, file_name, said
+from cello.errors import CellError
+
+LANGUAGE = f"A cell uses + - * / @, numbers and the functions {', '.join(FUNCTIONS)}"
+
+
+def no_plain_function(value: Any, file: str, line: int) -> CellError:
+    """What to tell where ``@cell`` stands over something that is no function."""
+    place = f"({file_name(file)}, line {line})"
+    if value is None:
+        return CellError(f"cell {place}: @cell() is called without a function. Write @cell, without parentheses.")
+    kind = "a class" if isinstance(value, type) else said(value)
+    name = getattr(value, "__name__", getattr(value, "name", type(value).__name__))
+    return CellError(
+        f"cell {name!r} {place}: @cell stands over {kind}, which is no function. "
+        f"Write it once, directly over def NAME(x, h, ...)."
+    )
+
+
+def fault_in_function(tracer: Tracer, error: BaseException) -> CellError:
+    """What to tell about an exception that the cell's function itself raised while it was traced."""
+    line, step = tracer.code.co_firstlineno, error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename == tracer.code.co_filename:
+            line = step.tb_lineno
+        step = step.tb_next
+    text = str(error).split("\n", 1)[0].rstrip(".")
+    if isinstance(error, UnboundLocalError):
+        return tracer.error(f"a value is used before it exists ({text})", "Compute it on an earlier line", line)
+    if isinstance(error, NameError):
+        return _unknown_name(tracer, error, text, line)
+    if isinstance(error, RecursionError):
+        return tracer.error(
+            "a function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
+        )
+    return tracer.error(f"the function raised {type(error).__name__}" + (f": {text}" if text else ""), LANGUAGE, line)
+
+
+def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> CellError:
+    quoted = re.search("'([^']+)'", text)
+    name = error.name or (quoted[1] if quoted else text)
+    remedy = f"States and parameters are arguments of the function. {LANGUAGE}"
+    if name in FUNCTIONS:
+        remedy = f"Import it: from cello.cells.functions import {name}"
+    elif name == tracer.code.co_name:
+        remedy = "A cell does not call itself: its past is in its states, and what calls it again is the scan"
+    return tracer.error(f"unknown name {name!r}", remedy, line)
+
+
+def changed(first: Traced, second: Traced) -> CellError | None:
+    """What to tell if two calls of the function are not the same equations; None if they are."""
+    before, after = ([(r.op, r.args, r.value) for r in traced.tracer.records] for traced in (first, second))
+    lines = [record.line for record in second.tracer.records]
+    for number, (old, new) in enumerate(zip(before, after, strict=False)):
+        if old != new:
+            return _fickle(second, f"{second.tracer.say(number)}, not {first.tracer.say(number)}", lines[number])
+    if len(before) != len(after):
+        longer = max(first, second, key=lambda traced: len(traced.tracer.records)).tracer
+        extra = min(len(before), len(after))
+        return _fickle(second, f"{longer.say(extra)} in only one of them", longer.records[extra].line)
+    if _positions(first) != _positions(second):
+        return _fickle(second, "another value is returned", second.tracer.last_line())
+    return None
+
+
+def _positions(traced: Traced) -> list[int | None]:
+    return [value._cello_position if isinstance(value, Symbol) else None for value in traced.returned]
+
+
+def _fickle(traced: Traced, what: str, line: int) -> CellError:
+    return traced.tracer.error(
+        f"two calls of the function are not the same equations: {what}",
+        "Use no random numbers and nothing outside the function that changes; what changes from step to step is a "
+        "state, what is learned a parameter",
+        line,
+    )

@@ -1,0 +1,387 @@
+"""Traced values: everything that Python can do to one is written down, or refused with what to write instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from numbers import Real
+from typing import Any, NoReturn
+
+from cello.cells.trace import FUNCTION_NAMES, RUNNING, Value, said
+from cello.errors import CellError
+
+NO_BRANCH = "`if`, `while`, `and`, `or`, `not`, a < b < c, min() and max() cannot be compiled on"
+
+NUMPY_OPERATORS = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "power": "__rpow__",
+    "matmul": "__rmatmul__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+}
+"""What a number of numpy's on the left side of an operator calls, and the method that takes it as Python's would."""
+
+
+def refusal(symbol: Value, fact: str, remedy: str) -> CellError:
+    """An error on the line that is being executed, of the cell that is being traced."""
+    return (RUNNING.get() or symbol._cello_tracer).error(fact, remedy)
+
+
+def position(symbol: Value) -> int:
+    """The symbol's position, if it belongs to the call that is going on.
+
+    Raises:
+        CellError: a value that was kept from another call, whose positions mean something else here.
+    """
+    tracer = symbol._cello_tracer
+    if tracer is not RUNNING.get():
+        raise refusal(
+            symbol,
+            f"{symbol!r} is a value of another call, of cell {tracer.cell!r}",
+            "Take every value from the arguments of the function, and keep none outside it",
+        )
+    return symbol._cello_position
+
+
+def pointwise(op: str, *values: Any) -> Symbol:
+    """The symbol of ``op(values)``, at least one of them traced; numbers become constants."""
+    symbol = next(symbols_in(values))
+    args = tuple(_operand(symbol, value) for value in values)
+    if op == "div" and isinstance(values[1], Real) and values[1] == 0:
+        raise refusal(symbol, f"{symbol!r} is divided by 0", "Divide by a number that is not 0")
+    return Symbol(symbol._cello_tracer, symbol._cello_tracer.write(op, args))
+
+
+def _operand(beside: Symbol, value: Any) -> int:
+    if isinstance(value, Symbol):
+        return position(value)
+    if isinstance(value, Comparison):
+        value._refuse()
+    if isinstance(value, list | tuple | dict | set):
+        raise refusal(
+            beside,
+            f"{said(value)} stands where a value of the cell or a number has to",
+            "Write the values one by one: equations know no lists",
+        )
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise refusal(
+            beside,
+            f"{said(value)} stands beside {beside!r}, where only numbers and values of the cell can",
+            "Write the number itself, or make it a parameter: an argument of the function",
+        )
+    try:
+        number = float(value) + 0.0  # −0.0 becomes 0.0, so that equal numbers are one constant
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise refusal(
+            beside,
+            f"the number beside {beside!r} is {'nan' if math.isnan(number) else 'infinite or too large'}",
+            "Write a finite number, below 1.8e308",
+        )
+    position(beside)
+    return beside._cello_tracer.write("constant", value=number)
+
+
+def _no_operator(sign: str) -> Callable[..., NoReturn]:
+    def refuse(self: Symbol, *_: Any) -> NoReturn:
+        raise refusal(
+            self,
+            f"the operator {sign} is used on {self!r}",
+            f"The operators are + - * / @ and ** 2, the functions {FUNCTION_NAMES}",
+        )
+
+    return refuse
+
+
+def _number(self: Symbol, *_: Any) -> NoReturn:
+    raise refusal(
+        self,
+        f"{self!r} is used as a Python number, but it has no value yet",
+        "Call cello's functions (sigmoid, tanh, exp, ...), not those of math; loops need fixed numbers",
+    )
+
+
+def _element(self: Symbol, *_: Any) -> NoReturn:
+    raise refusal(
+        self,
+        f"an element of {self!r} is read or set, but equations act on whole vectors and values never change",
+        "Give a new variable a new value, and select with where(a > b, u, v)",
+    )
+
+
+def _list(self: Symbol, *_: Any) -> NoReturn:
+    raise refusal(
+        self,
+        f"{self!r} is read like a list, but equations act on whole vectors",
+        "Compute with the vector itself, in loops over fixed numbers; select with where(a > b, u, v)",
+    )
+
+
+def _foreign(value: Value, library: str, function: Any) -> CellError:
+    name = getattr(function, "__name__", str(function))
+    own = f"Use cello's own: {name if name in FUNCTION_NAMES.split(', ') else FUNCTION_NAMES}"
+    fact = f"{library}'s {name}() is called on {value!r}, which only the functions of the cell language can take"
+    return refusal(value, fact, own)
+
+
+class Symbol(Value):
+    """A value of the equations while they are traced.
+
+    Its methods are Python's own (operators and protocols) and nothing else: any other name is a member, ``W.i``.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        self._cello_tracer.observe_names()
+        return self._cello_tracer.say(self._cello_position)
+
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise refusal(self, f"{self!r} is formatted by {spec!r}, but it has no value yet", "Print it without")
+        return repr(self)
+
+    def __add__(self, other: Any) -> Symbol:
+        return pointwise("add", self, other)
+
+    def __radd__(self, other: Any) -> Symbol:
+        return pointwise("add", other, self)
+
+    def __sub__(self, other: Any) -> Symbol:
+        return pointwise("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Symbol:
+        return pointwise("sub", other, self)
+
+    def __mul__(self, other: Any) -> Symbol:
+        return pointwise("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Symbol:
+        return pointwise("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Symbol:
+        return pointwise("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Symbol:
+        return pointwise("div", other, self)
+
+    def __neg__(self) -> Symbol:
+        return pointwise("neg", self)
+
+    def __pos__(self) -> Symbol:
+        return self
+
+    def __abs__(self) -> Symbol:
+        return pointwise("abs", self)
+
+    def __pow__(self, power: Any, modulo: Any = None) -> Symbol:
+        if not isinstance(power, Real) or isinstance(power, bool) or power not in (2, 3, 4) or modulo is not None:
+            raise refusal(self, f"{self!r} ** {power!r} is not in the language", _power_remedy(self, power))
+        result = self
+        for _ in range(int(float(power)) - 1):
+            result = result * self
+        return result
+
+    def __rpow__(self, base: Any) -> NoReturn:
+        raise refusal(self, f"{base!r} ** {self!r} is not in the language", f"Write exp({self!r} * log({base!r}))")
+
+    def __matmul__(self, other: Any) -> Symbol:
+        if not isinstance(other, Symbol):
+            raise refusal(self, f"a product of {self!r} with {said(other)}", "Write W @ v, a parameter and a vector")
+        return Symbol(self._cello_tracer, self._cello_tracer.write("product", (position(self), position(other))))
+
+    def __rmatmul__(self, other: Any) -> NoReturn:
+        raise refusal(self, f"a product of {said(other)} with {self!r}", "Write W @ v, a parameter and a vector")
+
+    __mod__ = __rmod__ = _no_operator("%")
+    __floordiv__ = __rfloordiv__ = _no_operator("//")
+    __divmod__ = __rdivmod__ = _no_operator("divmod()")
+    __and__ = __rand__ = _no_operator("&")
+    __or__ = __ror__ = _no_operator("|")
+    __xor__ = __rxor__ = _no_operator("^")
+    __lshift__ = __rlshift__ = _no_operator("<<")
+    __rshift__ = __rrshift__ = _no_operator(">>")
+    __invert__ = _no_operator("~")
+
+    def __gt__(self, other: Any) -> Comparison:
+        return Comparison(self, other, strict=True)
+
+    def __lt__(self, other: Any) -> Comparison:
+        return Comparison(other, self, strict=True)
+
+    def __ge__(self, other: Any) -> Comparison:
+        return Comparison(other, self, strict=False)
+
+    def __le__(self, other: Any) -> Comparison:
+        return Comparison(self, other, strict=False)
+
+    def __eq__(self, other: object) -> NoReturn:
+        raise refusal(self, f"{self!r} is compared for equality", "Compare with > or < inside where(a > b, u, v)")
+
+    def __ne__(self, other: object) -> NoReturn:
+        self.__eq__(other)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __bool__(self) -> NoReturn:
+        raise refusal(
+            self,
+            f"{NO_BRANCH} {self!r}, because its value differs from unit to unit",
+            f"Write where({self!r} > 0, a, b), minimum(a, b) or maximum(a, b) instead",
+        )
+
+    __float__ = __int__ = __index__ = __complex__ = __round__ = __floor__ = __ceil__ = __trunc__ = _number
+    __getitem__ = __setitem__ = __delitem__ = _element
+    __iter__ = __len__ = __contains__ = __reversed__ = _list
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise refusal(self, f"{self!r} is called like a function", f"Write {self!r} * (...) for a multiplication")
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise refusal(self, f"{self!r}.{name} is set, but values never change", "Give a new variable a new value")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise refusal(self, f"{self!r}.{name} is deleted, but values never change", "Leave the line away")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"values of a cell have no {name}")
+        own = f"Write {name}({self!r}) for the function" if name in FUNCTION_NAMES.split(", ") else "Write equations"
+        raise refusal(
+            self,
+            f"{self!r}.{name} is asked for, but {self!r} is no parameter group",
+            f"{own}; only arguments after the states have members, such as W.{name}",
+        )
+
+    def __copy__(self) -> Symbol:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Symbol:
+        return self
+
+    def __reduce_ex__(self, _: Any) -> NoReturn:
+        raise refusal(self, f"{self!r} is pickled, but it has no value yet", "Leave the line away")
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise _foreign(self, "numpy", "array")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        name, left = NUMPY_OPERATORS.get(ufunc.__name__), inputs[0]
+        if name is not None and method == "__call__" and inputs[1] is self and not isinstance(left, Symbol):
+            return getattr(self, name)(left.item() if getattr(left, "shape", None) == () else left)
+        raise _foreign(self, "numpy", ufunc)
+
+    def __array_function__(self, function: Any, *_: Any, **__: Any) -> NoReturn:
+        raise _foreign(self, "numpy", function)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> NoReturn:
+        symbol = next(symbols_in((args, kwargs)))
+        for arg in args:
+            if type(arg).__name__ == "Tensor":
+                _operand(symbol, arg)
+        raise _foreign(symbol, "torch", function)
+
+
+def _power_remedy(value: Symbol, power: Any) -> str:
+    if isinstance(power, Real) and power in (0.5, -1):
+        return f"Write sqrt({value!r})" if power == 0.5 else f"Write 1 / {value!r}"
+    return f"Write exp({power!r} * log({value!r})); the powers 2, 3 and 4 are multiplications"
+
+
+class Argument(Symbol):
+    """An argument after x, not yet known to be a state, a parameter or a group of parameters."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Symbol:
+        if name.startswith("__"):
+            raise AttributeError(f"values of a cell have no {name}")
+        tracer = self._cello_tracer
+        group = tracer.records[self._cello_position].name
+        if not name.isidentifier() or name.startswith("_"):
+            raise refusal(self, f"{name!r} is no name for a member of {group}", f"Begin it with a letter: {group}.i")
+        position(self)
+        return Symbol(tracer, tracer.write("parameter", name=f"{group}.{name}"))
+
+
+class Comparison:
+    """a > b, or with ``strict=False`` not (a > b); only :func:`where` can use it."""
+
+    __slots__ = ("_cello_sides", "_cello_strict")
+
+    def __init__(self, a: Any, b: Any, *, strict: bool) -> None:
+        symbol = next(symbols_in((a, b)))
+        self._cello_sides = tuple(Symbol(symbol._cello_tracer, _operand(symbol, side)) for side in (a, b))
+        self._cello_strict = strict
+
+    def select(self, u: Any, v: Any) -> Symbol:
+        """u where the comparison holds, v elsewhere."""
+        return pointwise("where", *self._cello_sides, *((u, v) if self._cello_strict else (v, u)))
+
+    def __repr__(self) -> str:
+        a, b = self._cello_sides
+        return f"{a!r} > {b!r}" if self._cello_strict else f"{b!r} >= {a!r}"
+
+    def __bool__(self) -> NoReturn:
+        raise refusal(
+            self._cello_sides[0],
+            f"{NO_BRANCH} the comparison {self!r}, because its value differs from unit to unit",
+            f"Write where({self!r}, u, v), minimum(a, b) or maximum(a, b) instead; where() inside where() for two "
+            f"conditions",
+        )
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise refusal(
+            self._cello_sides[0],
+            f"the comparison {self!r} is used as a value, but only where() takes one",
+            f"Write where({self!r}, 1, 0) for a number, where() inside where() for two conditions",
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(f"a comparison has no {name}")
+        self._refuse()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __array_function__(self, function: Any, *_: Any, **__: Any) -> NoReturn:
+        raise _foreign(self._cello_sides[0], "numpy", function)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> NoReturn:
+        Symbol.__torch_function__(function, types, args, kwargs)
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
+    __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _refuse
+    __neg__ = __pos__ = __abs__ = __invert__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refuse
+    __gt__ = __lt__ = __ge__ = __le__ = __float__ = __int__ = __index__ = __complex__ = __round__ = _refuse
+    __getitem__ = __iter__ = __len__ = __contains__ = __call__ = _refuse
+    __array__ = __array_ufunc__ = _refuse
+
+    def __eq__(self, _: object) -> NoReturn:
+        self._refuse()
+
+    def __ne__(self, _: object) -> NoReturn:
+        self._refuse()
+
+
+def symbols_in(values: Any) -> Iterator[Symbol]:
+    """The traced values among these, also those inside of lists and comparisons."""
+    for value in values:
+        if isinstance(value, Symbol):
+            yield value
+        elif isinstance(value, Comparison):
+            yield from value._cello_sides
+        elif isinstance(value, list | tuple | set | dict):
+            yield from symbols_in(value.values() if isinstance(value, dict) else value)

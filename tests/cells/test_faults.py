@@ -1,0 +1,168 @@
+"""A cell's function that is none, that fails, or that is another at each call, is refused on its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cello.cells.definition import Cell
+from cello.compiler.text import equations_text
+from cello.errors import CellError
+
+Refusal = Callable[[str], str]
+NO_FUNCTION = "which is no function. Write it once, directly over def NAME(x, h, ...)."
+NO_RETURN = "Write def NAME(x, h, ...), which returns the new states."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@cell  # here\nclass own:\n    pass", f"@cell stands over a class, {NO_FUNCTION}"),
+        ("@cell  # here\n@cell\ndef own(x, h, W):\n    return W @ x + h", f"@cell stands over a Cell, {NO_FUNCTION}"),
+        (
+            "@cell  # here\n@staticmethod\ndef own(x, h):\n    return h",
+            f"@cell stands over a staticmethod, {NO_FUNCTION}",
+        ),
+        (
+            "@cell  # here\ndef own(x, h, W):\n    yield W @ x + h",
+            f"the function yields, which an equation cannot. {NO_RETURN}",
+        ),
+        ("@cell  # here\nasync def own(x, h, W):\n    return W @ x + h", f"which an equation cannot be. {NO_RETURN}"),
+        ("@cell  # here\nasync def own(x, h, W):\n    yield W @ x + h", f"which an equation cannot be. {NO_RETURN}"),
+        (
+            "@cell  # here\ndef own(x, h, *W):\n    return h",
+            "argument *W is not a plain one. Arguments are the frame, the",
+        ),
+        ("@cell  # here\ndef own(x, h, **W):\n    return h", "argument **W is not a plain one"),
+        ("@cell  # here\ndef own(x, h, *, W):\n    return h", "argument W is not a plain one"),
+        ("@cell  # here\ndef own(x, h, /, W):\n    return h", "argument x is not a plain one"),
+        (
+            "@cell  # here\ndef own(x, h, W, a: float):\n    return W @ x + a * h",
+            "argument a is annotated float. Write a: S",
+        ),
+        (
+            "@cell  # here\ndef own(x, h: Scalar, W):\n    return W @ x + h",
+            "h is a state, but annotated Scalar. Only param",
+        ),
+        (
+            "@cell  # here\ndef own(x: 'Scalar', h, W):\n    return W @ x + h",
+            "x is the frame, but annotated Scalar. Only pa",
+        ),
+    ],
+    ids=range(13),
+)
+def test_what_is_no_plain_function_is_refused(refusal: Refusal, text: str, message: str) -> None:
+    assert message in refusal(text)
+
+
+def test_what_has_no_name_is_refused(own_cell: Callable[[str], Cell]) -> None:
+    with pytest.raises(CellError, match=r"cell '<lambda>' \(mine\.py, line 6\): a lambda has no name\. Write def NAME"):
+        own_cell("own = cell(lambda x, h, W: W @ x + h)")
+    with pytest.raises(
+        CellError, match=r"cell \(mine\.py, line 6\): @cell\(\) is called without a function\. Write @cell,"
+    ):
+        own_cell("@cell()\ndef own(x, h, W):\n    return W @ x + h")
+    with pytest.raises(
+        CellError, match=r"cell 'partial' \(mine\.py, line 6\): @cell stands over a partial, which is no"
+    ):
+        own_cell("own = cell(functools.partial(print, 1))")
+
+
+LANGUAGE = "A cell uses + - * / @, numbers and the functions sigmoid, tanh, relu"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("exit()", f"the function raised SystemExit: None. {LANGUAGE}"),
+        ("assert False", f"the function raised AssertionError. {LANGUAGE}"),
+        ("raise ValueError('one\\ntwo')", f"the function raised ValueError: one. {LANGUAGE}"),
+        (
+            "W = sigmoid(W, h)",
+            f"the function raised TypeError: sigmoid() takes 1 positional argument but 2 were given. {LANGUAGE}",
+        ),
+        (
+            "W = own(x, h, W)",
+            "unknown name 'own'. A cell does not call itself: its past is in its states, and what calls it",
+        ),
+        (
+            "W = (lambda f: f(f))(lambda f: f(f))",
+            "a function calls itself without end. Write a loop over fixed numbers, s",
+        ),
+        (
+            "W = k; k = 1",
+            "a value is used before it exists (cannot access local variable 'k' where it is not associated",
+        ),
+    ],
+)
+def test_a_function_that_fails_is_refused(refusal: Refusal, line: str, message: str) -> None:
+    text = refusal(f"@cell\ndef own(x, h, W):\n    {line}  # here\n    return W @ x + h")
+    assert text.startswith(message)
+
+
+def test_a_refusal_cannot_be_swallowed(refusal: Refusal) -> None:
+    message = refusal("""
+@cell
+def own(x, h, W):
+    n = W @ x + h
+    try:
+        n = n if n > 0 else h  # here
+    except Exception:
+        pass
+    return n
+""")
+    assert "cannot be compiled on the comparison n > 0" in message
+    asked = refusal("@cell\ndef own(x, h, W):\n    n = W @ x + h\n    return n if hasattr(n, 'shape') else h  # here")
+    assert asked.startswith("n.shape is asked for, but n is no parameter group.")
+
+
+CHANGED = "two calls of the function are not the same equations: "
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "calls = []\n@cell\ndef own(x, h, W):\n    calls.append(0)\n    return W @ x + len(calls) * h  # here",
+            f"{CHANGED}2, not 1. Use no random numbers and nothing outside the function that changes; what changes "
+            "from step to step is a state, what is learned a parameter.",
+        ),
+        ("@cell\ndef own(x, h, W):\n    return W @ x + random.random() * h  # here", CHANGED),
+        ("@cell\ndef own(x, h, W):\n    return W @ x + np.random.rand() * h  # here", CHANGED),
+        (
+            "on = []\n@cell\ndef own(x, h, W):\n    n = W @ x + h\n    on.append(0)\n    if len(on) == 2:\n"
+            "        n = tanh(n)  # here\n    return n",
+            f"{CHANGED}n in only one of them.",
+        ),
+        (
+            "on = []\n@cell\ndef own(x, h, c, W):\n    n = W @ x + h\n    m = n + c\n    on.append(0)\n"
+            "    return (n, m) if len(on) == 2 else (m, n)  # here",
+            f"{CHANGED}another value is returned.",
+        ),
+        (
+            "kept = []\n@cell\ndef own(x, h, W):\n    kept.append(h)\n    return W @ x + kept[0]  # here",
+            "h is a value of another call, of cell 'own'. Take every value from the arguments of the function",
+        ),
+    ],
+    ids=["counter", "random", "numpy", "length", "returned", "kept"],
+)
+def test_a_function_that_is_another_at_each_call_is_refused(refusal: Refusal, text: str, message: str) -> None:
+    assert refusal(text).startswith(message)
+
+
+def test_a_wrapped_function_is_refused_on_its_own_line(refusal: Refusal, own_cell: Callable[[str], Cell]) -> None:
+    wrapped = """
+def plain(f):
+    @functools.wraps(f)
+    def g(*a):
+        return f(*a)
+    return g
+@cell
+@plain
+def own(x, h, W):
+    n = {}  # here
+    return n + h
+"""
+    assert refusal(wrapped.format("tanh(x)")).startswith("tanh is taken of the frame x, which is (D,)")
+    assert equations_text(own_cell(wrapped.format("W @ x"))) == "n    = W @ x[t]\nh[t] = n + h[t-1]"

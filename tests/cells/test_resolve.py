@@ -1,0 +1,44 @@
+"""What a name stands for is settled from all of its uses: contradictions are refused, harmless doubles are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cello.cells.definition import Cell
+from cello.compiler.text import equations_text
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "return W @ x + W.T @ h",
+            "parameter W is used both by itself and as a group, with W.T (line 8). Give each use its member, such as "
+            "W.a and W.b; W.T is no transpose but a parameter.",
+        ),
+        ("return W.n @ x + h + W", "parameter W is used both by itself and as a group, with W.n (line 8)."),
+    ],
+)
+def test_a_parameter_is_a_value_or_a_group(refusal: Callable[[str], str], line: str, message: str) -> None:
+    assert refusal(f"@cell\ndef own(x, h, W):\n    {line}  # here").startswith(message)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "c = tanh(W @ x + U @ h) * c\n    h = c",
+        "h = c = tanh(W @ x + U @ h) * c",
+        "h = tanh(W @ x + U @ h) * c\n    c = h",
+    ],
+)
+def test_two_states_may_have_the_same_new_value(own_cell: Callable[[str], Cell], lines: str) -> None:
+    cell = own_cell(f"@cell\ndef own(x, h, c, W, U):\n    {lines}\n    return h, c")
+    assert cell.graph.outputs[0] == cell.graph.outputs[1]
+    assert "tanh(W @ x[t] + U @ h[t-1]) * c[t-1]" in equations_text(cell)
+
+
+def test_swapped_states_are_refused_though_one_is_held_twice(refusal: Callable[[str], str]) -> None:
+    message = refusal("@cell\ndef own(x, h, c, W):\n    c = W @ x + c  # here\n    h = c * h\n    return c, h")
+    assert message.startswith("c is returned where the new h is expected. Return the states in the order of the arg")

@@ -1,0 +1,197 @@
+"""What Python can do to a traced value: it means what it says, or it is refused on its line with what to write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from cello.cells.definition import Cell
+from cello.compiler.text import equations_text
+
+
+def within(line: str) -> str:
+    """A cell with this line before its last one."""
+    return f"""
+@cell
+def own(x, h, W, U):
+    n = W.n @ x + U.n @ h
+    {line}  # here
+    return tanh(n)
+"""
+
+
+BRANCH = "cannot be compiled on"
+LIST = "is read like a list, but equations act on whole vectors. Compute with the vector itself"
+ELEMENT = "an element of n is read or set, but equations act on whole vectors and values never change. Give a new"
+NUMBER = "n is used as a Python number, but it has no value yet. Call cello's functions"
+COMPARED = "the comparison n > 0 is used as a value, but only where() takes one. Write where(n > 0, 1, 0) for a number"
+REFUSED = [
+    ("while n > 0: n = n - 1", f"{BRANCH} the comparison n > 0, because its value differs from unit to unit. Write"),
+    ("n = where(0 < n < 1, n, h)", f"{BRANCH} the comparison n > 0"),
+    (
+        "n = n if n >= 0 else h",
+        "the comparison n >= 0, because its value differs from unit to unit. Write where(n >= 0,",
+    ),
+    ("n = h * (not n)", f"{BRANCH} n, because its value differs from unit to unit. Write where(n > 0, a, b)"),
+    ("assert n < 1", f"{BRANCH} the comparison 1 > n"),
+    ("n = sorted([n, h])[0]", f"{BRANCH} the comparison n > h"),
+    ("n = n if h in [n, n] else h", "h is compared for equality. Compare with > or < inside where(a > b, u, v)."),
+    ("n = n if 1 in n else h", f"n {LIST}"),
+    ("for v in n: n = n - v", f"n {LIST}"),
+    ("for v in W: n = n - v", f"W {LIST}"),
+    ("n = sigmoid(*n)", f"n {LIST}"),
+    ("n = torch.tensor(n)", f"n {LIST}"),
+    ("n = n * len(h)", f"h {LIST}"),
+    ("n = n * n[0]", ELEMENT),
+    ("n[0] = 1.0", ELEMENT),
+    ("del n[0]", ELEMENT),
+    ("W.i += h", "W.i is set, but values never change. Give a new variable a new value."),
+    ("del n.real", "n.real is deleted, but values never change. Leave the line away."),
+    ("for k in range(n): n = n + k", NUMBER),
+    ("n = n * math.exp(n)", NUMBER),
+    ("n = n * int(n)", NUMBER),
+    ("print('%d' % n)", NUMBER),
+    ("print(f'{n:.3f}')", "n is formatted by '.3f', but it has no value yet. Print it without."),
+    ("n = np.array([n, h])", "numpy's array() is called on n, which only the functions of the cell language can take."),
+    ("n = np.asarray(n) + 1", "numpy's array() is called on n"),
+    (
+        "n = np.where(n > 0, n, h)",
+        "numpy's where() is called on n, which only the functions of the cell language can ta",
+    ),
+    ("n = np.concatenate([n, h])", "numpy's concatenate() is called on"),
+    ("n = n / np.sum(n)", "numpy's sum() is called on n"),
+    ("n = np.add(n, h)", "numpy's add() is called on"),
+    (
+        "n = torch.where(n > 0, n, h)",
+        "torch's where() is called on n, which only the functions of the cell language can ta",
+    ),
+    ("n = torch.stack([n, h])", "torch's stack() is called on n"),
+    (
+        "n = torch.ones(3) * n",
+        "a Tensor stands beside n, where only numbers and values of the cell can. Write the number",
+    ),
+    (
+        "n = np.ones(3) * n",
+        "a ndarray stands beside n, where only numbers and values of the cell can. Write the number",
+    ),
+    ("n = np.ones((3, 3)) @ n", "a product of a ndarray with n. Write W @ v, a parameter and a vector."),
+    ("n = (n > 0) * n", COMPARED),
+    ("n = n + (n > 0)", COMPARED),
+    ("n = where(~(n > 0), n, h)", COMPARED),
+    ("n = where((n > 0) & (n < 1), n, h)", f"{COMPARED}, where() inside where() for two conditions."),
+    ("n = where((n > 0) == (h > 0), n, h)", COMPARED),
+    ("n = where((n > 0) > 0, n, h)", COMPARED),
+    ("n = n * (n > 0).float()", COMPARED),
+    ("n = sigmoid(n > 0)", COMPARED),
+    ("n = where(n > 0, n > 0, n)", COMPARED),
+    ("n = where(h, 1.0, 2.0)", "where() needs a comparison of values first, not h. Write where(a > b, u, v)"),
+    (
+        "n = where(True, n, h)",
+        "where() needs a comparison of values first, not True. Write where(a > b, u, v), or Python's",
+    ),
+    ("n = sigmoid([n, h])", "a list stands where a value of the cell or a number has to. Write the values one by one"),
+    ("n = n * (1, 2)", "a tuple stands where a value of the cell or a number has to. Write the values one by one"),
+    ("n = n * True", "a bool stands beside n, where only numbers and values of the cell can."),
+    ("n = n * 1j", "a complex stands beside n, where only numbers and values of the cell can."),
+    ("n = None * n", "None stands beside n, where only numbers and values of the cell can."),
+    ("n = n * float('nan')", "the number beside n is nan. Write a finite number, below 1.8e308."),
+    ("n = minimum(n, math.inf)", "the number beside n is infinite or too large. Write a finite number, below 1.8e308."),
+    ("n = 10**400 * n", "the number beside n is infinite or too large. Write a finite number, below 1.8e308."),
+    ("n = n / 0", "n is divided by 0. Divide by a number that is not 0."),
+    (
+        "n = n % 2",
+        "the operator % is used on n. The operators are + - * / @ and ** 2, the functions sigmoid, tanh, relu",
+    ),
+    ("n = 2 // n", "the operator // is used on n."),
+    ("n = n ** h", "n ** h is not in the language. Write exp(h * log(n)); the powers 2, 3 and 4 are multiplications."),
+    ("n = n ** -1", "n ** -1 is not in the language. Write 1 / n."),
+    ("n = 2 ** n", "2 ** n is not in the language. Write exp(n * log(2))."),
+    (
+        "n = n.sum()",
+        "n.sum is asked for, but n is no parameter group. Write equations; only arguments after the states",
+    ),
+    ("n = n * n.index", "n.index is asked for, but n is no parameter group."),
+    ("n = W._i * n", "'_i' is no name for a member of W. Begin it with a letter: W.i."),
+    ("n = getattr(W, 'a.b') * n", "'a.b' is no name for a member of W. Begin it with a letter: W.i."),
+    ("n = pickle.loads(pickle.dumps(n))", "n is pickled, but it has no value yet. Leave the line away."),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_what_is_no_equation_is_refused(refusal: Callable[[str], str], line: str, message: str) -> None:
+    assert message in refusal(within(line))
+
+
+MEANT = [
+    ("h += W @ x", "h[t] = tanh(h[t-1] + W @ x[t])"),
+    ("h = W @ x + h**2", "h[t] = tanh(W @ x[t] + h[t-1] * h[t-1])"),
+    ("h = W @ x + np.float64(0.5) * h", "h[t] = tanh(W @ x[t] + 0.5 * h[t-1])"),
+    ("h = W @ x + h - np.float32(0.5)", "h[t] = tanh(W @ x[t] + h[t-1] - 0.5)"),
+    ("h = np.int64(3) / (W @ x) + h", "h[t] = tanh(3 / (W @ x[t]) + h[t-1])"),
+    ("h = where(np.float64(0.5) > h, W @ x, 1)", "h[t] = tanh(where(0.5 > h[t-1], W @ x[t], 1))"),
+    ("h = where(h <= 0, 1, W @ x)", "h[t] = tanh(where(h[t-1] > 0, W @ x[t], 1))"),
+    ("h = sum([W @ x, h])", "h[t] = tanh(0 + W @ x[t] + h[t-1])"),
+    ("h = copy.deepcopy(W) @ x + copy.copy(h)", "h[t] = tanh(W @ x[t] + h[t-1])"),
+    ("h = W @ x * -0.0 + h * 0.0", "h[t] = tanh((W @ x[t]) * 0 + h[t-1] * 0)"),
+    ("h = W @ x + h if h is not None else x", "h[t] = tanh(W @ x[t] + h[t-1])"),
+]
+
+
+@pytest.mark.parametrize(("line", "equation"), MEANT, ids=[line for line, _ in MEANT])
+def test_what_is_an_equation_means_what_it_says(own_cell: Callable[[str], Cell], line: str, equation: str) -> None:
+    text = equations_text(own_cell(f"@cell\ndef own(x, h, W):\n    {line}\n    return tanh(h)"))
+    assert re.sub(r"^h_2  = (.*)\nh\[t\] = tanh\(h_2\)$", r"h[t] = tanh(\1)", text) == equation
+
+
+def test_members_may_have_the_names_of_pythons_own_things(own_cell: Callable[[str], Cell]) -> None:
+    cell = own_cell("""
+@cell
+def own(x, h, W):
+    return W.index @ x + W.tracer @ h + W.error * h + W.copy + W.shape * W.T
+""")
+    assert list(cell.parameters(3, 4)) == ["W.index", "W.tracer", "W.error", "W.copy", "W.shape", "W.T"]
+
+
+def test_names_may_have_letters_of_any_alphabet(own_cell: Callable[[str], Cell]) -> None:
+    cell = own_cell("""
+@cell
+def own(ξ, ħ, Wβ, σ):
+    return sigmoid(Wβ.é @ ξ + σ.ü * ħ)
+""")
+    assert equations_text(cell) == "ħ[t] = sigmoid(Wβ.é @ ξ[t] + σ.ü * ħ[t-1])"
+
+
+@pytest.mark.parametrize(
+    "line", ["return kept[0] + W @ x + h", "return tanh(kept[0])", "return where(kept[0] > 0, h, 1)"]
+)
+def test_a_value_of_another_cell_is_refused(refusal: Callable[[str], str], line: str) -> None:
+    message = refusal(f"""
+kept = []
+@cell
+def other(x, h, W):
+    kept.append(tanh(h))
+    return W @ x + h
+@cell
+def own(x, h, W):
+    {line}  # here
+""")
+    assert message == (
+        "tanh(h) is a value of another call, of cell 'other'. Take every value from the arguments of the function, and "
+        "keep none outside it."
+    )
+
+
+def test_a_kept_value_that_is_returned_is_refused(refusal: Callable[[str], str]) -> None:
+    message = refusal("""
+kept = []
+@cell
+def other(x, h, W):
+    kept.append(tanh(h))
+    return W @ x + h
+@cell
+def own(x, h, W):
+    return kept[0]  # here
+""")
+    assert message.startswith("the new h is a value of another call, of cell 'other'. Take every value from the arg")
