@@ -307,12 +307,15 @@ def test_products_that_are_none_are_refused() -> None:
     assert "h @ c: a product of two values that are no parameters. Write h * c for the product unit by unit" in refused(
         states
     )
-    assert "neither depends on the frame or on a state" in refused(still)
+    assert refused(still) == (
+        "U @ tanh(b): neither depends on the frame or on a state. Multiply a parameter with a vector that changes from "
+        "step to step; for a product of matrices write W @ (U @ v)."
+    )
     assert "a product of h with a ndarray. Write W @ v, a parameter and a vector." in refused(array)
-    assert "W.o @ a: neither depends" in refused(narrow)
+    assert "W.o @ a: a counts as a parameter, because it is not returned." in refused(narrow)
     assert refused(matrices) == (
-        "W @ U: neither depends on the frame or on a state. Multiply a parameter with a vector that changes from step "
-        "to step; for a product of matrices write W @ (U @ v)."
+        "W @ U: U counts as a parameter, because it is not returned. Return h, U if U is a state; for a product of "
+        "matrices write W @ (U @ v)."
     )
     assert refused(negative) == (
         "(-W) @ x: (-W) is computed, but a matrix is a parameter as it is. Multiply with one parameter at a time: "

@@ -228,6 +228,13 @@ class _Shapes:
                 record.line,
             )
         if not self.moving[right]:
+            if self.tracer.records[right].op == "argument":
+                raise self.tracer.error(
+                    f"{a} @ {b}: {b} counts as a parameter, because it is not returned",
+                    f"Return {', '.join([*self.states, b])} if {b} is a state; for a product of matrices write "
+                    f"{a} @ ({b} @ v)",
+                    record.line,
+                )
             raise self.tracer.error(
                 f"{a} @ {b}: neither depends on the frame or on a state",
                 "Multiply a parameter with a vector that changes from step to step; for a product of matrices write "
