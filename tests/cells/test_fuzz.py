@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cello.cells import functions
 from cello.cells.definition import Cell, Scalar, cell
 from cello.compiler.scan import scan
+from cello.compiler.text import equations_text
 from cello.errors import CellError
 
 Array = NDArray[np.float64]
@@ -116,12 +117,18 @@ NUMPY: dict[str, Any] = {
 }
 
 
-def by_hand(text: str, cell: Cell, x: Array, weights: dict[str, Array], state: list[Array]) -> list[list[Array]]:
-    """The function itself on numpy arrays: all states after each frame of one clip."""
+def grouped(weights: dict[str, Array]) -> dict[str, SimpleNamespace]:
+    """The weights as the function's arguments: W with its members."""
     groups: dict[str, SimpleNamespace] = {}
     for name, value in weights.items():
         group, member = name.split(".")
         setattr(groups.setdefault(group, SimpleNamespace()), member, value)
+    return groups
+
+
+def by_hand(text: str, cell: Cell, x: Array, weights: dict[str, Array], state: list[Array]) -> list[list[Array]]:
+    """The function itself on numpy arrays: all states after each frame of one clip."""
+    groups = grouped(weights)
     function = run(text, **NUMPY)
     steps = []
     for frame in x:
@@ -152,6 +159,22 @@ def test_a_legal_cell_computes_what_its_function_computes(source: Source, seed: 
         np.testing.assert_allclose(result.outputs[clip].numpy(), outputs, rtol=1e-9, atol=1e-11)
         for part, value in zip(result.state, steps[-1], strict=True):
             np.testing.assert_allclose(part[clip].numpy(), value, rtol=1e-9, atol=1e-11)
+
+
+@settings(max_examples=60)
+@given(source=sources(), seed=st.integers(0, 999))
+def test_the_printed_equations_of_a_legal_cell_compute_the_same(source: Source, seed: int) -> None:
+    text = source.text()
+    own = run(text, cell=cell)
+    rng = np.random.default_rng(seed)
+    weights = {name: rng.normal(0, 0.7, shape) for name, shape in own.parameters(3, 2).items()}
+    frame, state = rng.normal(size=3), [rng.normal(size=2) for _ in own.states]
+    old = {f"{name}_before": value for name, value in zip(own.states, state, strict=True)}
+    space: dict[str, Any] = {**NUMPY, **grouped(weights), **old, "x_now": frame}
+    for line in equations_text(own).replace("[t-1]", "_before").replace("[t]", "_now").splitlines():
+        exec(line, space)
+    for name, value in zip(own.states, by_hand(text, own, frame[None], weights, state)[0], strict=True):
+        np.testing.assert_allclose(space[f"{name}_now"], value, rtol=1e-9, atol=1e-11)
 
 
 ILLEGAL_LINES = (

@@ -36,6 +36,14 @@ def test_equations_of_the_peephole_lstm() -> None:
     )
 
 
+def test_a_value_without_a_name_takes_none_of_a_parameter_group() -> None:
+    @cell
+    def shared(x, h, W, s):  # type: ignore[no-untyped-def]
+        return (W @ x + h) * s.a + softplus(W @ x + h) * s.b
+
+    assert render(shared, "equations") == "s_2  = W @ x[t] + h[t-1]\nh[t] = s_2 * s.a + softplus(s_2) * s.b"
+
+
 def test_latex_of_fastgrnn() -> None:
     assert render(load_cell("fastgrnn"), "latex") == "\n".join(
         [

@@ -50,7 +50,8 @@ def equations(graph: Graph, style: Style) -> list[tuple[str, str]]:
 def value_names(graph: Graph) -> dict[int, str]:
     """A name of its own for each value that gets an equation and is no new state: the function's where it has one."""
     count = uses(graph)
-    taken = {str(node.name) for node in graph.nodes if node.op in LEAVES} | {*graph.states}
+    leaves = [str(node.name) for node in graph.nodes if node.op in LEAVES]
+    taken = {*leaves, *(name.split(".")[0] for name in leaves), *graph.states}
     names: dict[int, str] = {}
     for k, node in enumerate(graph.nodes):
         if node.op in LEAVES or k in graph.outputs or (node.name is None and count[k] < 2):
