@@ -9,9 +9,11 @@ when it is first used, since torch takes seconds to import.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # the name type checkers know; importing typing takes longer than all the rest here
 if TYPE_CHECKING:
+    from typing import Any
+
     from cello.audio.augment import AugmentConfig
     from cello.audio.open import open_corpus
     from cello.cells.definition import Cell, Scalar, cell

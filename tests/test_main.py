@@ -1,0 +1,60 @@
+"""What hurts: Ctrl-C in the first moments of a command answered by a traceback through somebody's imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import cello
+
+ROOT = Path(__file__).parents[1]
+INTERRUPTED = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: raise ImportError\n"
+
+
+@pytest.mark.parametrize("module", ["tyro", "rich", "numpy"])
+def test_ctrl_c_while_the_imports_run_is_quiet(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text(INTERRUPTED)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "cello", "corpus", "list"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_that_is_to_be_ignored_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(7)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "cello"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN) and None,
+        check=False,
+    )
+    assert done.returncode == 7
+
+
+def test_the_command_begins_there_and_nothing_heavy_is_imported_before() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"cello": "cello.__main__:main"}
+    code = "import sys, cello.__main__; print({'typing', 'numpy', 'rich', 'tyro'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], env=bare(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_python_m_cello_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "cello", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"cello {cello.__version__}"
+
+
+def bare() -> dict[str, str]:
+    """The environment with nothing on the path but Cello, and no site-packages: what they import is not ours."""
+    return {**os.environ, "PYTHONPATH": str(Path(cello.__file__).parents[1])}
