@@ -24,7 +24,7 @@ def manifest(checksum: str = "a" * 64) -> Manifest:
     """A corpus of nine silent clips."""
     splits: tuple[Split, ...] = ("train", "validation", "test")
     clips = tuple(
-        Clip(name=f"{word}/{split}.wav", label=word, split=split, speaker=split, start=0, samples=1)
+        Clip(name=f"{word}/{split}.wav", label=word, split=split, speaker=split, start=0, samples=16_000)
         for split in splits
         for word in WORDS
     )

@@ -181,3 +181,11 @@ def test_a_corpus_without_test_clips_is_refused(tone_corpus: Corpus, tmp_path: P
     corpus = Corpus(msgspec.structs.replace(tone_corpus.manifest, clips=kept), tone_corpus.sound)
     with pytest.raises(CorpusError, match=r"'tones' has no test clips.*testing_list\.txt"):
         train(config(), corpus, tmp_path / "run", cache=tmp_path)
+
+
+def test_a_clip_that_speed_leaves_shorter_than_a_window_stops_no_run(tone_corpus: Corpus, tmp_path: Path) -> None:
+    shortest = 1000 * int(tone_corpus.lengths.min()) / 16_000
+    close = config(
+        augment=AugmentConfig(speed=0.3, shift_ms=20, noise_share=0.5), features=FeatureConfig(window_ms=shortest - 5)
+    )
+    assert len(train(close, tone_corpus, tmp_path / "run", cache=tmp_path).history) == 4

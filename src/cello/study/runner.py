@@ -14,11 +14,13 @@ from distributed.scheduler import KilledWorker
 
 from cello.errors import StudyError
 from cello.study.cluster import DEATHS_ALLOWED, cluster, interrupt_calls
+from cello.study.fit import check_windows
 from cello.study.folder import single_writer
 from cello.study.live import View, view
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.store import CorpusSource, Store
 from cello.study.worker import TOPIC, News, Task, execute, open_source
+from cello.training.config import CorpusRef
 
 LONELY_SECONDS = 30.0
 
@@ -40,7 +42,8 @@ def run_study(
     ``workers`` is the number of cores unless said.
 
     Raises:
-        StudyError: a plan that makes no sense, or runs that failed (all others are finished then).
+        StudyError: a plan that makes no sense or asks for longer windows than the corpus has clips, or runs that failed
+            (all others are finished then).
         StoreError: ``out`` holds another study, cannot be written, or is being written.
         KeyboardInterrupt: Ctrl-C; the message says what is finished and that the same command resumes.
     """
@@ -52,9 +55,12 @@ def run_study(
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
         corpus = open_source(msgspec.json.encode(source), cache)
+        reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
+        planned = plan(study, reference)
+        check_windows(study.name, planned, corpus)
         store = Store.create_or_open(out, study, corpus.manifest, source)
         store.reconcile()
-        places = {run.place for run in plan(study, store.header.corpus)}
+        places = {run.place for run in planned}
         asked = [run for run in store.runs if run.place in places]
         todo = store.pending(asked)
         if todo:
