@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import cello
+from cello.audio.corpus import Manifest
 from cello.cli import corpus_slug, file_name, main
+from cello.study.plan import parse_study
+from cello.study.store import CorpusSource, Store
+
+STUDY = """
+name = "tiny"
+protocol = "mine"
+seeds = [0, 1]
+[base.optimiser]
+epochs = 1
+batch = 16
+[base.model]
+hidden = 4
+[[rows]]
+name = "GRU"
+model.cell = "gru"
+[[rows]]
+name = "LSTM"
+model.cell = "lstm"
+"""
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -61,6 +84,205 @@ def test_a_wrong_name_is_one_sentence(capsys: pytest.CaptureFixture[str], argume
     assert "Traceback" not in err
 
 
+CHANGES = {
+    "cell": ('model.cell = "gru"', 'model.cell = "gruu"'),
+    "key": ("hidden = 4", "hiden = 4"),
+    "section": ("[base.optimiser]", "[base.optimizer]"),
+    "syntax": ('protocol = "mine"', "protocol: mine"),
+    "seeds": ("seeds = [0, 1]", "seeds = []"),
+    "epochs": ("epochs = 1", "epochs = 0"),
+    "window": ("[base.model]", "[base.features]\nwindow_ms = 960\n[base.model]"),
+    "import": ('model.cell = "gru"', 'model.cell = "broken.py:x"'),
+    "file": ('model.cell = "gru"', 'model.cell = "nofile.py:x"'),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("cell", "study 'tiny', row 'GRU': unknown cell 'gruu'; did you mean 'gru'? Known: "),
+        ("key", "tiny.toml: unknown key base.model.hiden; did you mean 'hidden'? Known: "),
+        ("section", "tiny.toml: unknown key base.optimizer; did you mean 'optimiser'? Known: "),
+        (
+            "syntax",
+            "tiny.toml: not valid TOML: Expected '=' after a key in a key/value pair (at line 3, column 9); mend",
+        ),
+        ("seeds", "tiny.toml: study 'tiny' has no seeds, so nothing to run; write for example seeds = [0]"),
+        ("epochs", "study 'tiny', row 'GRU': optimiser.epochs=0 trains nothing; give at least 1"),
+        (
+            "window",
+            "18 of 60 clips are shorter than one window of features.window_ms=960 (row 'GRU'; row 'LSTM'); short",
+        ),
+        ("import", "broken.py cannot be imported: ZeroDivisionError: division by zero. Try python broken.py and mend"),
+        ("file", "cell nofile.py:x: there is no file "),
+    ],
+)
+def test_a_mistake_in_a_studys_file_is_one_sentence_before_anything_runs(
+    capsys: pytest.CaptureFixture[str],
+    tone_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("x = 1 / 0\n")
+    (tmp_path / "tiny.toml").write_text(STUDY.replace(*CHANGES[change]))
+    status, out, err = run(capsys, "study", "tiny.toml", "--corpus", str(tone_folder), "--cache", "cache", "--out", "o")
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+    assert message in err
+    assert not (tmp_path / "o" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study", "gates", "--workers", "0"], "workers=0 can run nothing; give at least 1"),
+        (["train", "--model.cell", "gruu"], "unknown cell 'gruu'; did you mean 'gru'? Known: "),
+        (["train", "--optimiser.epochs", "0"], "optimiser.epochs=0 trains nothing; give at least 1"),
+    ],
+)
+def test_a_mistake_shows_before_the_corpus_is_made(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("cello.audio.open.open_corpus", None)
+    status, _, err = run(capsys, *arguments)
+    assert status == 1
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [(["study", "gates", "--seds", "3"], "--seeds"), (["train", "--model.hiden", "3"], "--model.hidden")],
+)
+def test_an_option_that_does_not_exist_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], nearest: str
+) -> None:
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert f"{arguments[-2]}" in err
+    assert nearest in err
+
+
+def one_class(folder: Path) -> str:
+    shutil.rmtree(folder / "low")
+    shutil.rmtree(folder / "rough")
+    return "has one class only ('high'); a classifier needs at least two: give the folder above, or add a class folder"
+
+
+def empty_split(folder: Path) -> str:
+    (folder / "validation_list.txt").write_text("low/00000001_nohash_0.wav\n")
+    (folder / "testing_list.txt").write_text("")
+    return "the test split of tones is empty (train 59, validation 1, test 0; 0 clips unusable; "
+
+
+def no_clips(folder: Path) -> str:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return "has no class folders with files in them; a corpus is one folder a class, with its clips inside"
+
+
+@pytest.mark.parametrize("spoil", [one_class, empty_split, no_clips])
+@pytest.mark.parametrize("command", [["study", "gates"], ["train"], ["corpus", "inspect"]])
+def test_a_corpus_that_cannot_be_used_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    tone_folder: Path,
+    tmp_path: Path,
+    command: list[str],
+    spoil: Callable[[Path], str],
+) -> None:
+    message = spoil(tone_folder)
+    where = [] if command[0] == "corpus" else ["--corpus"]
+    status, out, err = run(capsys, *command, *where, str(tone_folder), "--cache", str(tmp_path / "c"))
+    assert (status, out) == (1, "")
+    assert message in err
+
+
+def other_study(out: Path) -> str:
+    command = parse_study(STUDY.replace('"tiny"', '"other"'), "other.toml")
+    empty = Manifest(corpus="x", rate_hz=1, labels=(), clips=(), bad=(), checksum="0" * 64, source="")
+    Store.create_or_open(out, command, empty, CorpusSource(spec="x"))
+    return "out' holds another study: its study is other, not tiny; choose another --out for this one"
+
+
+def newer_store(out: Path) -> str:
+    out.mkdir()
+    (out / "study.json").write_text('{"format": 99}')
+    return f"has format 99, and this is Cello {cello.__version__}, which knows formats up to 1; install a newer Cello"
+
+
+def other_files(out: Path) -> str:
+    out.mkdir()
+    (out / "thesis.doc").touch()
+    return "out' holds no study but other files (thesis.doc); choose an empty or new folder with --out"
+
+
+def a_file(out: Path) -> str:
+    out.touch()
+    return "out' is a file, not a folder; choose another --out"
+
+
+@pytest.mark.parametrize("spoil", [other_study, newer_store, other_files, a_file])
+def test_a_folder_that_cannot_hold_the_study_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path, spoil: Callable[[Path], str]
+) -> None:
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    out = tmp_path / "out"
+    message = spoil(out)
+    corpus = ["--corpus", str(tone_folder), "--cache", str(tmp_path / "cache")]
+    status, printed, err = run(capsys, "study", str(tmp_path / "tiny.toml"), *corpus, "--out", str(out))
+    assert (status, printed) == (1, "")
+    assert message in err
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs Linux's /sys, where not even root makes folders")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["study", "gates"], "error: '/sys/kernel/x/y' cannot be used: [Errno "),
+        (["train"], "error: run folder '/sys/kernel/x/y' cannot be used: [Errno "),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path, command: list[str], message: str
+) -> None:
+    options = ["--corpus", str(tone_folder), "--cache", str(tmp_path / "cache"), "--out", "/sys/kernel/x/y"]
+    status, _, err = run(capsys, *command, *options)
+    assert status == 1
+    assert err.startswith(message)
+    assert "; choose " in err
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("cello.study.store.write_whole", "out' is full ("),
+        (
+            "cello.audio.pack._build",
+            "cache' (No space left on device); free space there or choose another cache folder",
+        ),
+    ],
+)
+def test_a_full_disk_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+    tone_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    message: str,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(function, full)
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    corpus = ["--corpus", str(tone_folder), "--cache", str(tmp_path / "cache")]
+    status, _, err = run(capsys, "study", str(tmp_path / "tiny.toml"), *corpus, "--out", str(tmp_path / "out"))
+    assert status == 1
+    assert message in err
+
+
 def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "cell", "list")
     assert status == 0
@@ -89,24 +311,6 @@ def test_one_run_is_trained_and_its_splits_stand_apart(
     for split in ("train", "validation", "test"):
         assert split in out
     assert (tmp_path / "run" / "result.json").exists()
-
-
-STUDY = """
-name = "tiny"
-protocol = "mine"
-seeds = [0, 1]
-[base.optimiser]
-epochs = 1
-batch = 16
-[base.model]
-hidden = 4
-[[rows]]
-name = "GRU"
-model.cell = "gru"
-[[rows]]
-name = "LSTM"
-model.cell = "lstm"
-"""
 
 
 def test_a_study_of_ones_own_runs_reports_and_resumes(tone_folder: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Study(Sound):
     def run(self, console: Console) -> None:
         from cello.report.write import write_report
         from cello.study.plan import load_study, override, sample_rate
-        from cello.study.runner import run_study
+        from cello.study.runner import run_study, worker_count
         from cello.study.store import CorpusSource
 
         if self.seeds is not None and self.seeds < 1:
@@ -82,11 +82,11 @@ class Study(Sound):
             settings=None if self.epochs is None else {"optimiser.epochs": self.epochs},
         )
         out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(f"{study.name}-{study.protocol}")
-        rate = sample_rate(study)
+        rate, workers = sample_rate(study), worker_count(self.workers)  # mistakes show before the corpus is made
         options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.corpus, options=options)
-        store = run_study(study, source, out, workers=self.workers, cache=self.cache)
+        store = run_study(study, source, out, workers=workers, cache=self.cache)
         say(console, f"{len(store.results())} runs in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
             say(console, f"  {path}")
@@ -111,13 +111,14 @@ class Train(Sound):
         from cello.training.result import Epoch
         from cello.training.run import train
 
+        model = settled(self.model)  # a cell that does not exist shows before the corpus is made
         corpus = open_sound(self, console, self.features.rate_hz)
         keep_freed_memory()
         config = RunConfig(
             corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
             features=self.features,
             augment=self.augment,
-            model=settled(self.model),
+            model=model,
             optimiser=self.optimiser,
             seed=self.seed,
         )
@@ -344,7 +345,8 @@ def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().ra
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 on an error a user can fix, 2 on wrong usage, 130 on Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    console, problems = Console(), Console(stderr=True)
+    # Text is shown as it is: rich would make a picture of what stands between colons, as in mine.py:x: …
+    console, problems = Console(emoji=False), Console(stderr=True, emoji=False)
     if arguments == ["--version"]:
         console.print(f"cello {cello.__version__}", highlight=False)
         return 0

@@ -53,6 +53,10 @@ def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Pa
 @pytest.mark.parametrize(
     ("error", "message"),
     [
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "/proc/x"),
+            "cannot be used: .*'/proc/x'; choose a folder you",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "cannot be used: .*Permission denied.*with --out"),
         (OSError(errno.EROFS, "Read-only file system", "/a"), "cannot be used: .*Read-only file system"),
         (
@@ -65,8 +69,8 @@ def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Pa
         ),
     ],
 )
-def test_what_the_system_refuses_is_named(error: OSError, message: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=message), naming(tmp_path):
+def test_what_the_system_refuses_is_named(error: OSError, message: str) -> None:
+    with pytest.raises(StoreError, match=message), naming(Path("/a")):
         raise error
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.errors import ConfigError, StudyError
+from cello.errors import CellError, ConfigError, ModelError, StudyError
 from cello.models.config import ModelConfig
 from cello.study.plan import (
     BUILTIN,
@@ -86,11 +86,16 @@ def test_published_settings_are_the_published_ones() -> None:
         (HEAD + '[base.model]\nhidden = "64"', r"base\.model\.hidden = '64': Expected 'int', got 'str'"),
         (HEAD + "[base.model]\nhidden = true", r"base\.model\.hidden = True: Expected 'int', got 'bool'"),
         (HEAD + '[base.model]\nreadout = "lst"', r"readout = 'lst': .* choose one of 'last', 'mean', 'attention'"),
-        (HEAD + "rows = 3", r"f\.toml: Expected 'array', got 'int' - at 'rows'"),
+        (
+            HEAD + "rows = 3",
+            r"f\.toml: Expected 'array', got 'int' - at 'rows' \(rows = 3\); write for example \[\[rows\]\] and below",
+        ),
+        ("seeds = 0\n" + HEAD + ROWS, r"'seeds' \(seeds = 0\); write for example seeds = \[0, 1, 2\]"),
+        ("", r"f\.toml: Object missing required field 'name'; write for example name = \"mine\""),
         (HEAD + '[base]\nmodel = "lstm"', r"Expected 'object', got 'str' - at 'base\.model'"),
-        (HEAD + "[[rows]]\n", r"missing required field 'name' - at 'rows"),
+        (HEAD + "[[rows]]\n", r"missing required field 'name' - at 'rows\[0\]'; write for example \[\[rows\]\] and"),
         (HEAD + 'stage = "three"\n' + ROWS, r"Invalid enum value 'three' - at 'stage'"),
-        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2"),
+        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2.*; mend it there"),
     ],
 )
 def test_mistakes_in_the_file_are_named_by_their_path(text: str, message: str) -> None:
@@ -117,6 +122,22 @@ def test_a_study_that_makes_no_sense_is_refused(text: str, message: str) -> None
 def test_settings_that_do_not_go_together_name_their_row_and_column() -> None:
     study = parse_study(HEAD + '[[columns]]\nname = "c"\n[columns.features]\nn_mels = 5\n[[rows]]\nname = "r"\n', "f")
     with pytest.raises(ConfigError, match=r"study 'x', row 'r', column 'c': features\.n_mfcc=13 .* n_mels=5"):
+        plan(study, CORPUS)
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "message"),
+    [
+        ("lsmt", CellError, "unknown cell 'lsmt'; did you mean 'lstm'"),
+        ("torch:gur", ModelError, "unknown torch layer 'torch:gur'; did you mean 'torch:gru'"),
+        ("none.py:mine", CellError, r"there is no file .*none\.py"),
+    ],
+)
+def test_a_cell_that_does_not_exist_names_its_row_and_column(cell: str, kind: type[Exception], message: str) -> None:
+    study = parse_study(
+        HEAD + f'[[columns]]\nname = "c"\n{ROWS}[[rows]]\nname = "r"\n[rows.model]\ncell = "{cell}"\n', "f"
+    )
+    with pytest.raises(kind, match=rf"study 'x', row 'r', column 'c': .*{message}"):
         plan(study, CORPUS)
 
 

@@ -46,6 +46,16 @@ def test_somebody_elses_file_of_a_runs_name_stops_the_run(tmp_path: Path, name: 
     assert (tmp_path / name).read_text() == '{"mine": 1}'
 
 
+def test_a_folder_below_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with (
+            pytest.raises(TrainingError, match=r"run folder '.*' is or lies in a file; choose another"),
+            writing(folder),
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
 def test_a_disk_that_is_full_is_named_with_the_remedy(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with (

@@ -34,7 +34,7 @@ def _fact(folder: Path, error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         file = next((place for place in (folder, *folder.parents) if place.is_file()), error.filename)
         return f"{str(file)!r} is a file, not a folder; choose another --out"
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and error.filename and Path(error.filename).is_relative_to(folder):
         return f"no study at {str(folder)!r}: {error.filename!r} does not exist; check the path"
     return f"{str(folder)!r} cannot be used: {error}; choose a folder you may write with --out"
 

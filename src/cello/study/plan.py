@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_type_hints
 
 import msgspec
 
-from cello.errors import ConfigError, StudyError, unknown
+from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.models.config import settled
 from cello.training.config import CorpusRef, RunConfig
@@ -24,6 +25,15 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     for name, kind in get_type_hints(RunConfig).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CorpusRef
 }
+EXAMPLES = {
+    "name": 'name = "mine"',
+    "stage": 'stage = "gates", or leave it out',
+    "seeds": "seeds = [0, 1, 2]",
+    "base": "[base.optimiser] and below it epochs = 20",
+    "columns": '[[columns]] and below it name = "clean"',
+    "rows": '[[rows]] and below it name = "GRU"',
+}
+"""How the parts of a study file are written, for whoever wrote one otherwise."""
 
 Settings = dict[str, dict[str, Any]]
 
@@ -124,12 +134,12 @@ def parse_study(text: str, file: str) -> StudyConfig:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+        raise ConfigError(f"{file}: not valid TOML: {error}; mend it there") from error
     _check_table(table, StudyConfig, file, "")
     try:
         study = msgspec.convert(table, StudyConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {_readable(str(error))}") from error
+        raise ConfigError(f"{file}: {_readable(str(error))}{_shape(str(error), table)}") from error
     for path, settings in _stated(study):
         for section, values in settings.items():
             _check_section(values, section, file, f"{path}.{section}")
@@ -238,12 +248,14 @@ def _columns(study: StudyConfig) -> tuple[Column, ...]:
 
 def _planned(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, seed: int) -> PlannedRun:
     settings = _merge(_merge(study.base.settings, column.settings), row.settings)
+    where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), "seed": seed, **settings}, RunConfig)
+        config = msgspec.structs.replace(config, model=settled(config.model))
+    except (CellError, ModelError) as error:
+        raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:
-        where = f"row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
-        raise ConfigError(f"study {study.name!r}, {where}: {_readable(str(error))}") from error
-    config = msgspec.structs.replace(config, model=settled(config.model))
+        raise ConfigError(f"{where}: {_readable(str(error))}") from error
     return PlannedRun(id=config.id, row=row.name, column=column.name, seed=seed, config=config)
 
 
@@ -293,6 +305,14 @@ def _check_section(values: Mapping[str, Any], section: str, file: str, path: str
 def _choices(hint: Any) -> str:
     names = [repr(value) for value in getattr(hint, "__args__", ()) if isinstance(value, str)]
     return f"; choose one of {', '.join(names)}" if names else ""
+
+
+def _shape(text: str, table: Mapping[str, Any]) -> str:
+    """What a study file has where one is of the wrong shape, and what it could have."""
+    found = re.search(r"at `\$\.(\w+)", text) or re.search(r"required field `(\w+)`", text)
+    key = found[1] if found else ""
+    stated = f" ({key} = {table[key]!r})" if not isinstance(table.get(key), (dict, list, type(None))) else ""
+    return f"{stated}; write for example {EXAMPLES[key]}" if key in EXAMPLES else stated
 
 
 def _check_study(study: StudyConfig, file: str) -> None:

@@ -47,9 +47,7 @@ def run_study(
         StoreError: ``out`` holds another study, cannot be written, or is being written.
         KeyboardInterrupt: Ctrl-C; the message says what is finished and that the same command resumes.
     """
-    count = (os.cpu_count() or 1) if workers is None else workers
-    if count < 1:
-        raise StudyError(f"workers={count} can run nothing; give at least 1")
+    count = worker_count(workers)
     rate, out = sample_rate(study), Path(out)  # mistakes in the plan show before the corpus is made
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
@@ -80,6 +78,21 @@ def run_study(
                 shown.close()
         _check_all_finished(store, asked)
     return store
+
+
+def worker_count(asked: int | None) -> int:
+    """How many runs at a time: what was asked for, else the number of cores.
+
+    Raises:
+        StudyError: fewer than one.
+
+    >>> worker_count(3)
+    3
+    """
+    count = (os.cpu_count() or 1) if asked is None else asked
+    if count < 1:
+        raise StudyError(f"workers={count} can run nothing; give at least 1")
+    return count
 
 
 class Session:

@@ -61,6 +61,8 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn an ``OSError`` met on the way into a ``TrainingError`` that names the folder and the remedy."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise TrainingError(f"run folder {str(folder)!r} is or lies in a file; choose another folder for it") from error
     except OSError as error:
         raise TrainingError(
             f"run folder {str(folder)!r} cannot be used: {error}; choose one that you may write and whose disk has "
