@@ -182,25 +182,86 @@ def test_a_folder_of_the_users_own_is_not_overwritten(tmp_path: Path, record: by
     assert content(tmp_path / "mine") == before
 
 
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Shards of 7 clips, and how many clips each process of eSpeak NG said, the three of the babble left out."""
+    real, counts = espeak.say, list[int]()
+
+    def counted(engine: espeak.Engine, utterances: list[espeak.Utterance], **options: Any) -> Any:
+        if options["longest_ms"] == spoken.LONGEST_WORD_MS:
+            counts.append(len(utterances))
+        return real(engine, utterances, **options)
+
+    monkeypatch.setattr(spoken, "_SHARD", 7)
+    monkeypatch.setattr(espeak, "say", counted)
+    return counts
+
+
+def stop_after(clips: int, stop: BaseException) -> Any:
+    """A progress that raises once so many clips are rendered."""
+
+    def progress(label: str, done: int, total: int) -> None:
+        if done >= clips:
+            raise stop
+
+    return progress
+
+
 @needs_espeak
-def test_a_failure_halfway_leaves_nothing_and_the_next_render_is_whole(
-    tmp_path: Path, rendered: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), CorpusError("the voice broke")])
+def test_stopped_halfway_a_render_goes_on_from_its_whole_shards_to_the_same_bytes(
+    tmp_path: Path, said: list[int], stop: BaseException
 ) -> None:
-    real, calls = espeak.say, []
+    render_to(tmp_path / "whole", config=SMALL, workers=1)
+    everything = sum(said)
+    said.clear()
+    with pytest.raises(type(stop)):
+        render_to(tmp_path / "a", config=SMALL, workers=1, progress=stop_after(21, stop))
+    first = sum(said)
+    assert 21 <= first < everything
+    assert not (tmp_path / "a").exists()
+    said.clear()
+    render_to(tmp_path / "a", config=SMALL, workers=2)
+    assert sum(said) == everything - first
+    assert content(tmp_path / "a") == content(tmp_path / "whole")
+    assert {p.name for p in tmp_path.iterdir()} == {"a", ".a.lock", "whole", ".whole.lock"}
 
-    def fail_late(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        if len(calls) > 3:
-            raise CorpusError("the voice broke")
-        return real(*args, **kwargs)
 
-    monkeypatch.setattr(espeak, "say", fail_late)
-    with pytest.raises(CorpusError, match="the voice broke"):
-        render_to(tmp_path / "a", config=SMALL)
-    assert [p.name for p in tmp_path.iterdir()] == [".a.lock"]
-    monkeypatch.setattr(espeak, "say", real)
+@needs_espeak
+@pytest.mark.parametrize("damage", ["cut", "removed", "unmarked", "marked otherwise"])
+def test_a_shard_that_is_not_whole_is_rendered_again(tmp_path: Path, said: list[int], damage: str) -> None:
+    render_to(tmp_path / "whole", config=SMALL, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        render_to(tmp_path / "a", config=SMALL, workers=1, progress=stop_after(21, KeyboardInterrupt()))
+    (begun,) = tmp_path.glob(".a.*.unfinished")
+    clip, mark = begun / plan(SMALL)[8].name, begun / ".shards" / "7"
+    whole = clip.read_bytes()
+    if damage == "cut":
+        clip.write_bytes(whole[: len(whole) // 2])
+    elif damage == "removed":
+        clip.unlink()
+    elif damage == "unmarked":
+        mark.unlink()
+    else:
+        mark.write_bytes((begun / ".shards" / "0").read_bytes())
+    render_to(tmp_path / "a", config=SMALL, workers=1)
+    assert content(tmp_path / "a") == content(tmp_path / "whole")
+
+
+@needs_espeak
+def test_a_render_begun_with_another_config_or_espeak_is_not_gone_on_with(tmp_path: Path, said: list[int]) -> None:
+    other = msgspec.structs.replace(SMALL, words=("no", "yes"))
+    for name, config in (("a", other), ("b", SMALL)):
+        with pytest.raises(KeyboardInterrupt):
+            render_to(tmp_path / name, config=config, workers=1, progress=stop_after(14, KeyboardInterrupt()))
+    (begun,) = tmp_path.glob(".b.*.unfinished")
+    begun.rename(tmp_path / ".b.0123456789ab.unfinished")  # as of a library that was another file
+    said.clear()
     render_to(tmp_path / "a", config=SMALL)
-    assert content(tmp_path / "a") == content(rendered)
+    render_to(tmp_path / "b", config=SMALL)
+    assert sum(said) == 2 * len(plan(SMALL))
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert {p.name for p in tmp_path.iterdir()} == {"a", ".a.lock", "b", ".b.lock"}
 
 
 @needs_espeak

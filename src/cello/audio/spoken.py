@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import wave
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -24,8 +25,9 @@ from cello.audio.corpus import SPLITS, Split
 from cello.audio.espeak import Engine, Utterance
 from cello.audio.noise import MADE, coloured, unit_power
 from cello.audio.progress import Progress, paced
-from cello.audio.staging import locked, staged
+from cello.audio.staging import locked, resumed
 from cello.errors import ConfigError, CorpusError
+from cello.files import write_whole
 
 RENDERING = 1
 """Raised whenever the same config would give other bytes than before, so that old renderings are not taken for new."""
@@ -60,6 +62,8 @@ _VARIANTS = """
 VARIANTS: tuple[str, ...] = tuple(name.strip() for name in _VARIANTS.split(","))
 _NEIGHBOURS = 7
 _SHARD = 200
+_MARKS = ".shards"
+"""Beside the clips while they are rendered: a file for each shard that is whole, with the hash of its clips."""
 _BABBLE_VOICES = 6
 _BABBLE_SAMPLES = 20 * RATE_HZ
 _BABBLE = (
@@ -179,7 +183,8 @@ def render_to(
     """Render the corpus as an ordinary folder of class folders, with its lists of validation and test clips.
 
     The bytes do not depend on ``workers`` (default: as many as cores). The folder appears when it is complete; one that
-    is complete already is left as it is.
+    is complete already is left as it is. Stopped and called again, it keeps what was rendered whole and goes on to the
+    same bytes.
 
     Raises:
         CorpusError: eSpeak NG is not installed or fails, or ``folder`` holds something else.
@@ -187,7 +192,7 @@ def render_to(
     with locked(folder):
         if _complete(folder, config):
             return
-        with espeak.engine() as engine, staged(folder) as target:
+        with espeak.engine() as engine, resumed(folder, _origin(config, engine)) as target:
             _render(target, config, engine, progress, workers or os.cpu_count() or 1)
 
 
@@ -195,8 +200,8 @@ def _render(target: Path, config: SpokenConfig, engine: Engine, progress: Progre
     clips = plan(config)
     step = paced(progress, "rendering the spoken corpus", len(clips))
     step(0)
-    for word in config.words:
-        (target / word).mkdir()
+    for name in (*config.words, _MARKS):
+        (target / name).mkdir(exist_ok=True)
     babble = {split: _babble(voices(config)[split], engine) for split in SPLITS}
     shards = [clips[i : i + _SHARD] for i in range(0, len(clips), _SHARD)]
     done = 0
@@ -214,6 +219,7 @@ def _render(target: Path, config: SpokenConfig, engine: Engine, progress: Progre
         listed = sorted(clip.name for clip in clips if clip.split == split)
         (target / name).write_text("".join(f"{line}\n" for line in listed), encoding="utf-8")
     _write_background(target / "_background_noise_", babble["train"], config.seed)
+    shutil.rmtree(target / _MARKS)
     (target / RECORD).write_bytes(_record(config))
 
 
@@ -224,7 +230,10 @@ def _render_shard(
     babble: dict[Split, NDArray[np.float32]],
     engine: Engine,
 ) -> int:
-    """Say a stretch of the plan in one process and write its clips; how many there were."""
+    """Say a stretch of the plan in one process and write its clips, unless they are there; how many there were."""
+    mark = target / _MARKS / str(shard[0].number)
+    if mark.is_file() and mark.read_bytes() == _hash(target, shard):
+        return len(shard)
     draws = [np.random.default_rng([config.seed, 1, clip.number]) for clip in shard]
     spoken = [_utterance(clip, rng) for clip, rng in zip(shard, draws, strict=True)]
     rate_hz, sounds = espeak.say(engine, spoken, longest_ms=LONGEST_WORD_MS)
@@ -232,7 +241,18 @@ def _render_shard(
         word = soxr.resample(sound.astype(np.float32) / 32768, rate_hz, RATE_HZ)
         snr_db = rng.uniform(config.snr_low_db, config.snr_high_db)
         _write(target / clip.name, in_noise(word, snr_db, babble[clip.split], rng))
+    write_whole(mark, _hash(target, shard))
     return len(shard)
+
+
+def _hash(target: Path, shard: Sequence[Planned]) -> bytes:
+    """SHA-256 over the names of a shard's clips and what their files hold, a missing one as an empty one."""
+    digest = hashlib.sha256()
+    for clip in shard:
+        path = target / clip.name
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"{clip.name} {len(content)} ".encode() + content)
+    return digest.digest()
 
 
 def _utterance(clip: Planned, rng: np.random.Generator) -> Utterance:
@@ -285,7 +305,7 @@ def _babble(cast: Sequence[str], engine: Engine) -> NDArray[np.float32]:
 
 def _write_background(folder: Path, babble: NDArray[np.float32], seed: int) -> None:
     """Recordings of noise for augmentation, one a colour; the babble is of training voices."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     noises = {"babble": babble}
     for i, colour in enumerate(MADE):
         noises[colour] = coloured(colour, len(babble), RATE_HZ, np.random.default_rng([seed, 2, i]))
@@ -305,6 +325,12 @@ def _write(path: Path, sound: NDArray[np.int16]) -> None:
 
 def _record(config: SpokenConfig) -> bytes:
     return msgspec.json.encode({"rendering": RENDERING, "config": msgspec.to_builtins(config)})
+
+
+def _origin(config: SpokenConfig, engine: Engine) -> str:
+    """What a rendering is made from, this very eSpeak NG included: one begun with another is not gone on with."""
+    status = engine.library.stat()
+    return hashlib.sha256(_record(config) + f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
 
 
 def _complete(folder: Path, config: SpokenConfig) -> bool:

@@ -52,6 +52,22 @@ def staged(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def resumed(target: Path, key: str) -> Iterator[Path]:
+    """A folder beside ``target`` that takes its name when the block ends well, and waits for the next try when not.
+
+    ``key`` names what it is made from; one begun from anything else is removed. To be used while ``target`` is
+    :func:`locked`.
+    """
+    folder = target.with_name(f".{target.name}.{key}.unfinished")
+    for other in target.parent.glob(f".{_literal(target.name)}.*.unfinished"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    yield folder
+    folder.rename(target)
+
+
 def _literal(name: str) -> str:
     """A name as a glob pattern that means only itself."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
