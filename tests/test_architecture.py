@@ -38,6 +38,7 @@ FENCES: dict[str, set[str]] = {
 }
 TORCH_FREE = {"errors", "audio", "cells", "report"}
 TORCH_FREE_FILES = {
+    "features/clean.py",
     "features/config.py",
     "features/frames.py",
     "models/config.py",

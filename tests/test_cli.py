@@ -300,6 +300,32 @@ def test_a_folder_is_inspected(capsys: pytest.CaptureFixture[str], tone_folder: 
     assert "1 unusable clips: high/broken_nohash_0.wav:" in out
 
 
+def test_the_cache_is_listed_and_cleared(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    frames = tmp_path / f"{'a' * 64}.npy"
+    frames.write_bytes(bytes(2000))
+    os.utime(frames, (0, 0))
+    (tmp_path / f"{'b' * 64}.npy").write_bytes(bytes(500))
+    cache = ["--cache", str(tmp_path)]
+    status, out, _ = run(capsys, "corpus", "clean", *cache)
+    assert status == 0
+    assert out.endswith("2 in the cache, 2.5 kB")
+    assert "frames" in out
+    status, out, _ = run(capsys, "corpus", "clean", "--older-than", "30", *cache)
+    assert status == 0
+    assert out.endswith("removed 1 of 2, 2.0 kB of 2.5 kB")
+    assert not frames.exists()
+    assert run(capsys, "corpus", "clean", "--all", *cache)[1].endswith("removed 1 of 1, 500 bytes of 500 bytes")
+    for arguments, message in (
+        (["--older-than", "0"], "--older-than 0 would be everything; give --all for that"),
+        (["--older-than", "3", "--all"], "--older-than 3 goes not with --all; give one of them"),
+    ):
+        status, _, err = run(capsys, "corpus", "clean", *arguments, *cache)
+        assert (status, err) == (1, f"error: {message}")
+
+
 def test_one_run_is_trained_and_its_splits_stand_apart(
     capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,11 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg, subcommand
 
 import cello
 from cello.audio.augment import AugmentConfig
-from cello.errors import CelloError, StudyError
+from cello.errors import CelloError, ConfigError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
 from cello.training.config import OptimiserConfig
@@ -209,6 +210,38 @@ class CorpusInspect(Sound):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorpusClean:
+    """List what the cache holds, with sizes; with --older-than or --all, remove it: all of it can be made again."""
+
+    older_than: Annotated[int | None, arg(help="remove what was not used for so many days", metavar="DAYS")] = None
+    all: Annotated[bool, arg(help="remove everything"), FlagCreatePairsOff] = False
+    cache: Annotated[Path | None, arg(help="the cache folder; the user's own by default")] = None
+
+    def run(self, console: Console) -> None:
+        from rich.filesize import decimal
+
+        from cello.features.clean import clean, held
+
+        if self.older_than is not None and (self.older_than < 1 or self.all):
+            what = "goes not with --all; give one of them" if self.all else "would be everything; give --all for that"
+            raise ConfigError(f"--older-than {self.older_than} {what}")
+        things = held(self.cache)
+        removed = clean(self.cache, self.older_than or 0) if self.all or self.older_than else None
+        table = Table("what", "name", "size", "not used for")
+        for thing in things if removed is None else removed:
+            days = (time.time() - thing.used) / 86_400
+            table.add_row(thing.what, escape(thing.path.name), decimal(thing.size), f"{days:.0f} days")
+        if table.row_count:
+            console.print(table)
+        total = sum(thing.size for thing in things)
+        if removed is None:
+            say(console, f"{len(things)} in the cache, {decimal(total)}")
+        else:
+            freed = sum(thing.size for thing in removed)
+            say(console, f"removed {len(removed)} of {len(things)}, {decimal(freed)} of {decimal(total)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CellList:
     """List the zoo: every cell, its states, its parameters at D = 39 and H = 64, its paper."""
 
@@ -237,12 +270,13 @@ class CellShow:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Look at corpora: list, fetch, inspect."""
+    """Look at corpora: list, fetch, inspect; clean what is kept of them."""
 
     action: OmitArgPrefixes[
         Annotated[CorpusList, subcommand("list", prefix_name=False)]
         | Annotated[CorpusFetch, subcommand("fetch", prefix_name=False)]
         | Annotated[CorpusInspect, subcommand("inspect", prefix_name=False)]
+        | Annotated[CorpusClean, subcommand("clean", prefix_name=False)]
     ]
 
     def run(self, console: Console) -> None:
@@ -291,7 +325,14 @@ Commands = (
     | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
     | Annotated[
         Corpus,
-        described(Corpus, "corpus", "corpus list", "corpus inspect folder:clips", "corpus fetch speech-commands:v0.02"),
+        described(
+            Corpus,
+            "corpus",
+            "corpus list",
+            "corpus inspect folder:clips",
+            "corpus fetch speech-commands:v0.02",
+            "corpus clean --older-than 90",
+        ),
     ]
     | Annotated[
         Cell, described(Cell, "cell", "cell list", "cell show lstm --target latex", "cell show mine.py:my_cell")

@@ -28,6 +28,11 @@ def the_file(corpus, folder, config=CONFIG):
     return folder / f"{cache_key(corpus, config)}.npy"
 
 
+def visible(folder):
+    """What lies in a folder but the lock of the cache."""
+    return [p.name for p in folder.iterdir() if p.name != ".in-use.lock"]
+
+
 @pytest.fixture
 def never_extract(monkeypatch):
     def refuse(*_):
@@ -63,7 +68,7 @@ def test_the_second_time_nothing_is_computed(tone_corpus, tmp_path, never_extrac
     assert seen[-1] == (42, 42)
     never_extract()
     assert same(first, load_features(tone_corpus, CONFIG, cache=tmp_path).in_memory())
-    assert [p.name for p in tmp_path.iterdir()] == [the_file(tone_corpus, tmp_path).name]
+    assert visible(tmp_path) == [the_file(tone_corpus, tmp_path).name]
 
 
 def test_small_blocks_give_the_same_frames(tone_corpus, tmp_path, monkeypatch):
@@ -93,7 +98,7 @@ def test_a_crash_while_writing_leaves_nothing_that_could_be_taken_for_frames(ton
     monkeypatch.setattr(cache_module, "_SAMPLES_AT_ONCE", 40_000)
     with pytest.raises(KeyboardInterrupt):
         load_features(tone_corpus, CONFIG, cache=tmp_path, progress=crash)
-    assert list(tmp_path.iterdir()) == []
+    assert visible(tmp_path) == []
 
 
 def test_what_a_killed_process_left_is_cleared_away_when_old(tone_corpus, tmp_path):
@@ -140,7 +145,7 @@ for round in range(5):
     assert [process.returncode for process in processes] == [0, 0]
     assert answers[0] == answers[1]
     assert len(set(answers[0] + answers[1])) == 1
-    assert [len(list((tmp_path / str(round)).iterdir())) for round in range(5)] == [1] * 5
+    assert [len(visible(tmp_path / str(round))) for round in range(5)] == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tone_corpus, tmp_path, monkeypat
     monkeypatch.setattr(cache_module.os, "fsync", full)
     with pytest.raises(FeatureError, match="No space left on device"):
         load_features(tone_corpus, CONFIG, cache=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert visible(tmp_path) == []
 
 
 def test_the_default_folder_is_the_user_s_own(monkeypatch, tmp_path):

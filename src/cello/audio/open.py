@@ -18,6 +18,7 @@ from cello.audio.folder import scan
 from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
 from cello.audio.splits import check_official
+from cello.audio.staging import used, using
 from cello.errors import CorpusError, unknown
 
 NEWEST = "v0.02"
@@ -64,6 +65,7 @@ def open_corpus(
     if rate_hz < 1:
         raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
     cache = platformdirs.user_cache_path("cello") if cache is None else cache
+    using(cache)
     try:
         place = _locate(spec, cache, progress)
     except OSError as error:
@@ -144,6 +146,7 @@ def _spoken(options: str, cache: Path, progress: Progress | None) -> _Place:
         raise CorpusError(f"corpus 'spoken:{options}' cannot be: the spoken corpus takes no options; write spoken")
     folder = cache / spoken.folder_name(spoken.DEFAULT)
     spoken.render_to(folder, progress=progress)
+    used(folder)
     return _Place("spoken", folder)
 
 
@@ -151,15 +154,16 @@ def _speech_commands(which: str, cache: Path, progress: Progress | None) -> _Pla
     version = which or NEWEST
     path = Path(which).expanduser()
     if version in speech_commands.VERSIONS:
-        return _Place(
-            f"speech-commands-{version}", speech_commands.fetch(version, cache, progress=progress), official=True
-        )
+        fetched = speech_commands.fetch(version, cache, progress=progress)
+        used(fetched)
+        return _Place(f"speech-commands-{version}", fetched, official=True)
     if path.is_file():
         status = path.stat()
         key = hashlib.sha256(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
         unpacked = cache / f"speech-commands-{key}"
         if not unpacked.exists():
             speech_commands.extract(path, unpacked, progress=progress)
+        used(unpacked)
         return _Place("speech-commands", _descend(unpacked), official=True)
     if path.is_dir():
         return _Place("speech-commands", path, official=True)

@@ -22,7 +22,7 @@ from cello.audio.decode import Sound, as_float, decode
 from cello.audio.folder import Assignment, File, Folder, assign
 from cello.audio.progress import Progress, paced
 from cello.audio.samples import SampleWriter
-from cello.audio.staging import locked, staged
+from cello.audio.staging import locked, staged, used
 from cello.errors import ClipError, CorpusError
 
 FORMAT = 1
@@ -74,6 +74,7 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
     target = cache / "packs" / fingerprint(folder, options)
     pack = _load(target)
     if pack is not None:
+        used(target)
         return pack
     assignment = assign(folder, options.speaker_pattern)
     try:

@@ -3,13 +3,60 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cello.errors import CorpusError
+
+_IN_USE = ".in-use.lock"
+_USED: dict[Path, int] = {}
+
+
+def using(cache: Path) -> None:
+    """Hold a cache folder against being cleared for as long as this process lives.
+
+    One that cannot be written is not held: whoever may only read it cannot keep others from anything.
+    """
+    path = cache.absolute() / _IN_USE
+    if path in _USED:
+        return
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _USED[path] = file
+
+
+def used(path: Path) -> None:
+    """Note in a file's or folder's time that it was of use now, so that what is cleared away first is what is not."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+@contextmanager
+def unused(cache: Path) -> Iterator[None]:
+    """No process is :func:`using` the cache folder within; one that begins to waits until the block ends.
+
+    Raises:
+        CorpusError: a process uses it, or it cannot be written.
+    """
+    try:
+        file = (cache / _IN_USE).open("a")
+    except OSError as error:
+        raise CorpusError(f"the cache {str(cache)!r} cannot be written: {error.strerror}; make it writable") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CorpusError(
+                f"the cache {str(cache)!r} is in use by a study, a training or another command; "
+                f"wait for it or stop it, then give the same command again"
+            ) from None
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cello.audio.corpus import Corpus
+from cello.audio.staging import used, using
 from cello.errors import FeatureError
 from cello.features.config import FeatureConfig
 from cello.features.mfcc import extract
@@ -85,8 +86,11 @@ def load_features(
     counts = 1 + (corpus.lengths - config.window_samples) // config.hop_samples
     shape = (int(counts.sum()), config.dimensions)
     path = cache_folder(cache) / f"{cache_key(corpus, config)}.npy"
+    using(platformdirs.user_cache_path("cello") if cache is None else cache)
     flat = _open(path, shape)
-    if flat is None:
+    if flat is not None:
+        used(path)
+    else:
         try:
             _write(path, shape, _blocks(corpus, config, progress))
         except OSError as error:
@@ -101,7 +105,7 @@ def load_features(
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Where frames are kept: the folder given, or the user's own cache folder."""
+    """Where frames are kept: the folder given, or one in the user's own cache folder."""
     return platformdirs.user_cache_path("cello") / "features" if cache is None else cache
 
 
