@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from cello.cells.definition import Cell, Scalar
 from cello.cells.definition import cell as make_cell
@@ -218,6 +219,14 @@ def test_no_clips_and_no_frames(shape: tuple[int, int]) -> None:
         result = plainly(cell, x, weights_of(cell), lengths=given_lengths, reverse=reverse)
         assert result.outputs.shape == (*shape, H)
         assert [tuple(part.shape) for part in result.state] == [(shape[0], H)] * 2
+
+
+def test_torchs_own_counters_can_look_on() -> None:
+    cell = zoo()["rnn"]
+    weights = {name: torch.zeros(shape) for name, shape in cell.parameters(3, 5).items()}
+    with FlopCounterMode(display=False) as counter:
+        scan(cell, torch.zeros(2, 4, 3), weights, backend="plain")
+    assert counter.get_total_flops() == 2 * 2 * 4 * (5 * 3 + 5 * 5)
 
 
 def test_the_back_end_used_is_named() -> None:

@@ -187,7 +187,8 @@ def _step(cell: Cell, per_frame: tuple[int, ...]) -> tuple[Callable[..., tuple[T
     arguments = ["H", *old, *(f"v{k}" for k in (*per_frame, *fixed))]
     lines = [f"def step({', '.join(arguments)}):", *map(_line, plan.instructions)]
     lines.append(f"    return {', '.join(f'v{k}' for k in graph.outputs)},")
-    names: dict[str, Any] = {**TORCH, "__builtins__": {}}
+    # torch imports on behalf of the calling function while one of its modes, such as its FLOP counter, looks on
+    names: dict[str, Any] = {**TORCH, "__builtins__": {"__import__": __import__}}
     exec(compile("\n".join(lines), f"<a step of {cell.name}>", "exec"), names)
     return names["step"], fixed
 
