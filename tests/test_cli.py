@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -50,7 +51,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"cello {cello.__version__}", "")
 
 
-@pytest.mark.parametrize("command", ["study", "train", "report", "corpus", "cell"])
+@pytest.mark.parametrize("command", ["study", "train", "report", "corpus", "cell", "bench"])
 def test_every_commands_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, out, _ = run(capsys, command, "--help")
     assert status == 0
@@ -74,6 +75,11 @@ def test_help_comes_without_torch() -> None:
         (["report", "/nowhere/at/all"], "/nowhere/at/all"),
         (["study", "gates", "--seeds", "-1"], "--seeds -1 leaves nothing to run; give at least 1"),
         (["study", "gates", "--epochs", "0", "--corpus", "/nowhere/at/all"], "optimiser.epochs=0 trains nothing"),
+        (["bench", "cells", "--cell", "lsmt"], "unknown cell 'lsmt'; did you mean 'lstm'?"),
+        (["bench", "cells", "--sizes", "64x49x39"], "size '64x49x39' is not BxTxDxH"),
+        (["bench", "cells", "--rounds", "0"], "rounds=0 measures nothing; give at least 1"),
+        (["bench", "cells", "--threads", "1", "0"], "threads=0 cannot be measured on this machine; give 1 to"),
+        (["bench", "cells", "--out", "/dev/null/x.json"], "cannot be saved as /dev/null/x.json"),
     ],
 )
 def test_a_wrong_name_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -290,6 +296,21 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "cell", "show", "lstm", "--target", "latex")
     assert status == 0
     assert r"\sigma" in out
+
+
+def test_cells_are_measured_with_all_that_was_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out = tmp_path / "new" / "figures.json"
+    arguments = ["--cell", "rnn", "--cell", "indrnn", "mingru", "--sizes", "2x3x4x5", "3x3x4x5", "--rounds", "1"]
+    status, printed, err = run(capsys, "bench", "cells", *arguments, "--dtype", "float64", "--out", str(out))
+    assert (status, err) == (0, "")
+    found = json.loads(out.read_text())
+    assert [row["cell"] for row in found["rows"]] == ["rnn", "rnn", "indrnn", "indrnn", "mingru", "mingru"]
+    assert found["settings"]["dtype"] == "float64"
+    for text in (found["machine"]["processor"], "mingru 2×3×4×5 plain", "3×3×4×5 plain", "nn.RNN", str(out)):
+        assert text in printed
 
 
 def test_a_folder_is_inspected(capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 
 import cello
 from cello.audio.augment import AugmentConfig
+from cello.bench import settings as bench
 from cello.errors import CelloError, ConfigError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
@@ -268,6 +269,69 @@ class CellShow:
         console.print(render(load_cell(self.name), self.target), markup=False, highlight=False, soft_wrap=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure cells on this machine: forward and backward through every back end, beside torch's own layers."""
+
+    what: Annotated[Positional[Literal["cells"]], arg(help="what is measured")]
+    cell: Annotated[
+        UseAppendAction[tuple[tuple[str, ...], ...]],
+        arg(help=f"cells of the zoo, or FILE.py:NAME; by default {' '.join(bench.CELLS)}", metavar="CELL ..."),
+    ] = ()
+    sizes: Annotated[
+        UseAppendAction[tuple[tuple[str, ...], ...]],
+        arg(
+            help="clips, frames, numbers of a frame, units, as BxTxDxH; by default "
+            + " ".join(str(size).replace("×", "x") for size in bench.SIZES),
+            metavar="BxTxDxH ...",
+        ),
+    ] = ()
+    threads: Annotated[
+        UseAppendAction[tuple[tuple[int, ...], ...]],
+        arg(help="torch's threads, each number in turn; 1 by default", metavar="N ..."),
+    ] = ()
+    rounds: Annotated[int, arg(help="how often each is timed, after 2 times to warm up")] = bench.Settings.rounds
+    dtype: bench.DType = bench.Settings.dtype
+    x_gradient: Annotated[bool, arg(help="also the gradient of the frames, which a layer above the first needs")] = (
+        False
+    )
+    out: Annotated[Path | None, arg(help="also write everything to this file, as JSON")] = None
+
+    def run(self, console: Console) -> None:
+        from rich.progress import Progress
+
+        from cello.bench.measure import machine, run
+        from cello.bench.record import can_save, save
+        from cello.bench.table import show
+        from cello.compiler.memory import keep_freed_memory
+
+        settings = bench.Settings(
+            cells=sum(self.cell, ()) or bench.CELLS,
+            sizes=tuple(bench.parse_size(text) for text in sum(self.sizes, ())) or bench.SIZES,
+            threads=sum(self.threads, ()) or bench.Settings.threads,
+            rounds=self.rounds,
+            dtype=self.dtype,
+            x_gradients=(self.x_gradient,),
+        )
+        if self.out:
+            can_save(self.out)
+        about = machine(keeps_memory=keep_freed_memory())
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("", total=None)
+
+            def start(what: str, total: int) -> None:
+                progress.update(task, description=escape(what), total=total)
+
+            try:
+                record = run(settings, about, on_start=start, on_round=lambda: progress.advance(task))
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("stopped; nothing is kept, and the same command begins anew") from None
+        show(record, console)
+        if self.out:
+            save(record, self.out)
+            say(console, str(self.out))
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Look at corpora: list, fetch, inspect; clean what is kept of them."""
@@ -336,6 +400,15 @@ Commands = (
     ]
     | Annotated[
         Cell, described(Cell, "cell", "cell list", "cell show lstm --target latex", "cell show mine.py:my_cell")
+    ]
+    | Annotated[
+        Bench,
+        described(
+            Bench,
+            "bench",
+            "bench cells",
+            "bench cells --cell lstm mine.py:my_cell --sizes 64x49x39x64 --threads 1 2",
+        ),
     ]
 )
 

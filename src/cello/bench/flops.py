@@ -1,0 +1,28 @@
+"""The floating-point operations that a cell's equations ask for."""
+
+from __future__ import annotations
+
+from cello.bench.settings import Size
+from cello.cells.definition import Cell
+
+
+def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
+    """Operations of one forward and backward pass: those of the matrix products, 2 for each number of a matrix.
+
+    A product costs 2·B·T·H·D or 2·B·T·H·H forward. Backward, its matrix's gradient costs the same again, and so does
+    its vector's; the frame's is counted only with ``x_gradient``. Pointwise operations are not counted, nor is
+    anything a kernel computes twice.
+
+    >>> from cello.cells.load import load_cell
+    >>> flops(load_cell("rnn"), Size(batch=1, frames=1, inputs=10, hidden=100), x_gradient=False)
+    64000
+    """
+    nodes = cell.graph.nodes
+    once = 2 * size.batch * size.frames * size.hidden
+    total = 0
+    for node in nodes:
+        if node.op == "product":
+            of_frame = nodes[node.args[1]].op == "input"
+            passes = 2 if of_frame and not x_gradient else 3
+            total += passes * once * (size.inputs if of_frame else size.hidden)
+    return total

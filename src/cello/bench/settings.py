@@ -1,0 +1,77 @@
+"""What is measured: cells × sizes × threads, by how many rounds. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from cello.errors import ConfigError
+
+DType = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A layer's size: B clips of T frames of D numbers, H units."""
+
+    batch: int
+    frames: int
+    inputs: int
+    hidden: int
+
+    def __str__(self) -> str:
+        return f"{self.batch}×{self.frames}×{self.inputs}×{self.hidden}"
+
+
+CELLS = ("lstm", "gru", "rnn", "lstm-peephole-full")
+SIZES = (Size(64, 49, 39, 64), Size(128, 49, 39, 128), Size(256, 49, 39, 128), Size(128, 99, 39, 256))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One benchmark: every cell at every size with every number of threads.
+
+    ``x_gradients`` says whether the backward pass also gives the gradient of x, which a first layer does not need and
+    a later one does; both may be measured.
+
+    Raises:
+        ConfigError: a value that measures nothing here.
+    """
+
+    cells: tuple[str, ...] = CELLS
+    sizes: tuple[Size, ...] = SIZES
+    threads: tuple[int, ...] = (1,)
+    rounds: int = 9
+    dtype: DType = "float32"
+    x_gradients: tuple[bool, ...] = (False,)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ConfigError(
+                f"rounds={self.rounds} measures nothing; give at least 1, and 9 or more for a median worth quoting"
+            )
+        cores = os.cpu_count() or 1
+        for threads in self.threads:
+            if not 1 <= threads <= cores:
+                raise ConfigError(f"threads={threads} cannot be measured on this machine; give 1 to {cores}, its cores")
+
+
+def parse_size(text: str) -> Size:
+    """The size written BxTxDxH; × does as well as x.
+
+    Raises:
+        ConfigError: another text, or a size of 0.
+
+    >>> parse_size("64x49x39x64")
+    Size(batch=64, frames=49, inputs=39, hidden=64)
+    """
+    found = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)[x×](\d+)", text)
+    numbers = [int(number) for number in found.groups()] if found else [0]
+    if min(numbers) < 1:
+        raise ConfigError(
+            f"size {text!r} is not BxTxDxH, four whole numbers from 1 on: clips, frames, numbers of a frame, units. "
+            f"Write it like 64x49x39x64."
+        )
+    return Size(*numbers)

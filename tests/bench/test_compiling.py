@@ -1,0 +1,42 @@
+"""What hurts: a time called new that comes from a cache, or a measurement that fills the user's own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cello.bench.compiling import compiling
+from cello.errors import BackendError
+
+MINE = """
+print("[1, 2, 3]")
+from cello import cell, tanh
+@cell
+def rnn(x, h, W, U, b):
+    return tanh(W @ x + U @ h + b)
+"""
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler on PATH")
+def test_a_kernel_is_compiled_into_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+    (tmp_path / "mine.py").write_text(MINE)
+    names = (f"{tmp_path}/mine.py:rnn", "rnn", "rnn")
+    found = compiling(names, "c", "float32")
+    assert [row.cell for row in found] == [*names[:2]]
+    assert None not in [row.new_seconds for row in found]
+    assert not (tmp_path / "users").exists()
+
+
+def test_where_nothing_is_compiled_nothing_is_called_new() -> None:
+    (row,) = compiling(["rnn"], "plain", "float32")
+    assert row.new_seconds is None
+
+
+def test_a_cell_that_does_not_run_is_said_with_the_reason() -> None:
+    with pytest.raises(
+        BackendError, match=r'time to compile rnn for backend="d" .*unknown back end \'d\'.*report this'
+    ):
+        compiling(["rnn"], "d", "float32")

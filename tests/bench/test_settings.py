@@ -1,0 +1,38 @@
+"""What hurts: minutes of measuring that measure nothing, a size read in another order than it was written."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from cello.bench.settings import Settings, Size, parse_size
+from cello.errors import ConfigError
+
+
+@pytest.mark.parametrize("text", ["2x3x4x5", "2×3×4×5"])
+def test_a_size_is_batch_frames_inputs_hidden(text: str) -> None:
+    assert parse_size(text) == Size(batch=2, frames=3, inputs=4, hidden=5)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "64", "64x49x39", "64x49x39x64x2", "64x49x39x", "64x0x39x64", "-1x2x3x4", "axbxcxd"]
+)
+def test_another_text_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^size {re.escape(repr(text))} is not BxTxDxH.*Write it like 64x49x39x64\.$"
+    ):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("rounds", [0, -3])
+def test_no_rounds_measure_nothing(rounds: int) -> None:
+    with pytest.raises(ConfigError, match=f"^rounds={rounds} measures nothing; give at least 1"):
+        Settings(rounds=rounds)
+
+
+@pytest.mark.parametrize("threads", [0, 10**6])
+def test_threads_that_the_machine_does_not_have_are_refused(threads: int) -> None:
+    with pytest.raises(ConfigError, match=f"^threads={threads} cannot be measured.*give 1 to {os.cpu_count()}"):
+        Settings(threads=(1, threads))
