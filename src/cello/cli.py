@@ -25,7 +25,7 @@ from cello.models.config import ModelConfig, settled
 from cello.training.config import OptimiserConfig
 
 Format = Literal["md", "html", "csv", "latex", "json", "notebook"]
-Target = Literal["equations", "latex", "graph"]
+Target = Literal["equations", "latex", "graph", "c"]
 
 CORPUS_HELP = (
     "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
@@ -257,7 +257,7 @@ class CellList:
 
 @dataclass(frozen=True, kw_only=True)
 class CellShow:
-    """Print a cell's equations, LaTeX or graph."""
+    """Print a cell's equations, LaTeX, graph or C kernel."""
 
     name: Annotated[Positional[str], arg(help="a cell of the zoo, or FILE.py:NAME", metavar="CELL")]
     target: Target = "equations"
@@ -399,7 +399,15 @@ Commands = (
         ),
     ]
     | Annotated[
-        Cell, described(Cell, "cell", "cell list", "cell show lstm --target latex", "cell show mine.py:my_cell")
+        Cell,
+        described(
+            Cell,
+            "cell",
+            "cell list",
+            "cell show lstm --target latex",
+            "cell show lstm --target c",
+            "cell show mine.py:my_cell",
+        ),
     ]
     | Annotated[
         Bench,

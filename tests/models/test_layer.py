@@ -43,7 +43,7 @@ def test_forward_sees_no_future_and_backward_no_past(cell: str) -> None:
         layer = (
             TorchLayer(cell, 3, 5, reverse=reverse)
             if cell.startswith("torch:")
-            else CellLayer(load_cell(cell), 3, 5, reverse=reverse, backend="plain")
+            else CellLayer(load_cell(cell), 3, ModelConfig(cell=cell, hidden=5, backend="plain"), reverse=reverse)
         ).double()
         for weight in layer.parameters():
             torch.nn.init.uniform_(weight, -0.5, 0.5)
@@ -67,3 +67,35 @@ def test_reversing_twice_is_nothing_and_leaves_padding_in_place() -> None:
     torch.testing.assert_close(reverse_within(once, LENGTHS), x)
     torch.testing.assert_close(once[2, 4:], x[2, 4:])
     torch.testing.assert_close(once[2, 0], x[2, 3])
+
+
+def noisy(**noise: float) -> CellLayer:
+    torch.manual_seed(0)
+    layer = CellLayer(load_cell("lstm"), 3, ModelConfig(cell="lstm", hidden=50, **noise), reverse=False)
+    for weight in layer.parameters():
+        torch.nn.init.uniform_(weight, -0.5, 0.5)
+    return layer
+
+
+def test_zoneout_keeps_about_its_share_of_units_from_step_to_step() -> None:
+    x, lengths = torch.randn(40, 9, 3), torch.full((40,), 9)
+    outputs, _ = noisy(zoneout=0.3)(x, lengths)
+    kept = (outputs[:, 1:] == outputs[:, :-1]).float().mean()
+    assert 0.27 < kept < 0.33
+    assert not (noisy()(x, lengths)[0][:, 1:] == outputs[:, :-1]).any()
+
+
+def test_a_trained_layer_with_zoneout_is_the_expectation_and_always_the_same() -> None:
+    layer, x, lengths = noisy(zoneout=0.3).eval(), torch.randn(2, 1, 3), torch.ones(2, dtype=torch.int64)
+    plain = noisy().eval()
+    torch.testing.assert_close(layer(x, lengths)[0], 0.7 * plain(x, lengths)[0])
+    torch.testing.assert_close(layer(x, lengths), layer(x, lengths), rtol=0, atol=0)
+
+
+def test_recurrent_dropout_differs_from_call_to_call_and_only_while_training() -> None:
+    layer, x, lengths = noisy(recurrent_dropout=0.5), torch.randn(2, 4, 3), torch.full((2,), 4)
+    first, second = layer(x, lengths)[0], layer(x, lengths)[0]
+    torch.testing.assert_close(first[:, 0], second[:, 0], rtol=0, atol=0)  # the first state is zero, masked or not
+    assert not torch.equal(first[:, 1:], second[:, 1:])
+    layer.eval()
+    torch.testing.assert_close(layer(x, lengths), noisy().eval()(x, lengths), rtol=0, atol=0)

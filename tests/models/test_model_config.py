@@ -56,8 +56,15 @@ def test_unknown_cells_are_named_with_their_neighbours() -> None:
         ("layers", -1, "model.layers=-1 leaves no network"),
         ("forget_bias", float("nan"), "model.forget_bias=nan is added to weights; give a finite number, 0 is off"),
         ("dropout", 1.0, r"model.dropout=1.0 is a share .* give 0 \(off\) to below 1"),
+        ("zoneout", -0.1, r"model.zoneout=-0.1 is a share .* give 0 \(off\) to below 1"),
+        ("recurrent_dropout", 2.0, r"model.recurrent_dropout=2.0 is a share .* give 0 \(off\) to below 1"),
     ],
 )
 def test_impossible_models_are_refused(field: str, value: float, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         ModelConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_noise_in_the_states_of_torchs_own_layers_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"zoneout=0.1 .* 'torch:lstm' is torch's own layer; write model.cell='lstm'"):
+        ModelConfig(cell="torch:lstm", zoneout=0.1)

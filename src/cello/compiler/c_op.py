@@ -19,6 +19,7 @@ CELLS: dict[str, Cell] = {}
 """The cells that have been traced in this process, by the keys that stand in graphs."""
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def traced(cell: Cell) -> str:
     """The key under which a graph names a cell."""
     key = f"{cell.name}:{cell.graph.fingerprint()}"

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
+from cello.cells.graph import reached
 from cello.compiler.c import names_of, source
 from cello.compiler.c_build import load
 from cello.compiler.c_source import EACH, Field
 from cello.compiler.kernel import Kernel, kernel
-from cello.compiler.plain import fixed_values
+from cello.compiler.plain import TORCH
 from cello.errors import BackendError
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
@@ -82,19 +83,43 @@ def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
     return Compiled(kernel(cell), library, names_of(cell).fields())
 
 
+Value = tuple[int, str, str | None, float | None, tuple[int, ...]]
+Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
+"""Plain constants, so that tracing can follow them: the values that need neither frame nor state (position, operation,
+name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def recipe(cell: Cell) -> Recipe:
+    """How what a kernel is given is made of a cell's weights."""
+    return _recipe(cell)
+
+
+@lru_cache(maxsize=256)
+def _recipe(cell: Cell) -> Recipe:
+    plan = kernel(cell)
+    nodes = plan.graph.nodes
+    wanted = (*plan.matrices, *plan.fixed)
+    live = reached(nodes, wanted)
+    values = tuple((k, n.op, n.name, n.value, n.args) for k, n in enumerate(nodes) if k in live)
+    return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
+
+
 def inputs_of(
-    code: Compiled,
-    weights: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor],
-    state: tuple[Tensor, ...],
+    cell: Cell, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], state: tuple[Tensor, ...]
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, fixed values, masks (B, T, H), first states."""
-    plan = code.plan
-    values = fixed_values(plan.graph, plan.static, weights)
+    values, wanted, names = recipe(cell)
+    found: dict[int, Any] = {}
+    for k, op, name, number, args in values:
+        if op == "parameter":
+            found[k] = weights[str(name)]
+        else:
+            found[k] = number if op == "constant" else TORCH[op](*[found[a] for a in args])
     return [
-        *(values[k].contiguous() for k in (*plan.matrices, *plan.fixed)),
-        *(by_rows(masks[str(plan.graph.nodes[k].name)]) for k in plan.masks),
-        *(part.contiguous() for part in state),
+        *[found[k].contiguous() for k in wanted],
+        *[by_rows(masks[name]) for name in names],
+        *[part.contiguous() for part in state],
     ]
 
 

@@ -42,13 +42,11 @@ class Stage:
 class Kernel:
     """A step of a cell and its derivative; everything is a position in ``graph``, whose sums are reordered.
 
-    ``static`` nodes know only parameters and numbers: they are computed before the loop, outside the kernel. Those it
-    reads are ``fixed``. ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are
-    stored by forward.
+    ``fixed`` are the values it is given that are the same at every step: parameters, and what follows from them.
+    ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     """
 
     graph: Graph
-    static: tuple[int, ...]
     stages: tuple[Stage, ...]
     gradient: StepGradient
     fixed: tuple[int, ...]
@@ -84,7 +82,6 @@ def kernel(cell: Cell) -> Kernel:
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
     return Kernel(
         graph=graph,
-        static=tuple(k for k, node in enumerate(nodes) if node.args and not needs[k]),
         stages=stages,
         gradient=_with_bias(gradient, stages, nodes),
         fixed=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),

@@ -100,7 +100,7 @@ def evaluate(
     return outputs, state
 
 
-def fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
+def _fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
     """The nodes that know neither the frame nor a state, by position: parameters, numbers and what is made of them."""
     nodes = graph.nodes
     values: dict[int, Any] = {k: weights[str(node.name)] for k, node in enumerate(nodes) if node.op == "parameter"}
@@ -115,7 +115,7 @@ def _before_the_loop(
 ) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
     """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
     slots: list[Any] = [None] * plan.slots
-    for k, value in fixed_values(plan.schedule.graph, plan.schedule.static, weights).items():
+    for k, value in _fixed_values(plan.schedule.graph, plan.schedule.static, weights).items():
         slots[k] = value
     for k, node in enumerate(plan.schedule.graph.nodes):
         if node.op == "mask":

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cello.cells.definition import Cell
+from cello.compiler.c import own_text
 from cello.compiler.latex import latex
 from cello.compiler.text import equations_text, graph_text
 from cello.errors import CellError, unknown
 
-TARGETS: dict[str, Callable[[Cell], str]] = {"equations": equations_text, "latex": latex, "graph": graph_text}
+TARGETS: dict[str, Callable[[Cell], str]] = {
+    "equations": equations_text,
+    "latex": latex,
+    "graph": graph_text,
+    "c": own_text,
+}
 
 
 def render(cell: Cell, target: str) -> str:
-    """The cell as "equations" (text), "latex" (an aligned block) or "graph" (its nodes with shapes).
+    """The cell as "equations" (text), "latex" (an aligned block), "graph" (its nodes with shapes) or "c" (its kernel).
 
     Raises:
         CellError: a target that does not exist.

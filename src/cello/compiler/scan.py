@@ -67,7 +67,10 @@ def scan(
     >>> scan(lstm, torch.zeros(5, 7, 3), weights).outputs.shape
     torch.Size([5, 7, 2])
     """
-    x = _as_weights(x, weights)
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(next(iter(weights.values())).dtype) if weights and x.is_floating_point() else x
+        with torch.autocast(x.device.type, enabled=False):
+            return scan(cell, x, weights, state=state, lengths=lengths, reverse=reverse, masks=masks, backend=backend)
     used = _backend(backend, x)
     _check_frames(cell, x, 3, "(B, T, D)")
     hidden = _check_weights(cell, x, weights)
@@ -75,11 +78,10 @@ def scan(
     if lengths is not None:
         _check_lengths(x, lengths)
     given = _masks(cell, x, hidden, masks or {})
-    with torch.autocast(x.device.type, enabled=False):
-        if used == "c" and x.shape[0] and x.shape[1]:
-            outputs, last = _in_c(cell, x, inputs_of(compiled(cell, x.dtype), weights, given, state), lengths, reverse)
-        else:
-            outputs, last = _plain(cell, Given(x, given), weights, state, layout(x, lengths, reverse=reverse))
+    if used == "c" and x.shape[0] and x.shape[1]:
+        outputs, last = _in_c(cell, x, inputs_of(cell, weights, given, state), lengths, reverse)
+    else:
+        outputs, last = _plain(cell, Given(x, given), weights, state, layout(x, lengths, reverse=reverse))
     return ScanResult(outputs, last, used)
 
 
@@ -126,14 +128,13 @@ def _backend(name: str, x: Tensor) -> str:
             f'convert the tensors, or use backend="auto"'
         )
     if name == "auto":
-        return "c" if x.device.type == "cpu" and x.dtype in TYPES and can_compile() else "plain"
+        return "c" if x.device.type == "cpu" and x.dtype in TYPES and _can_compile() else "plain"
     return name
 
 
-def _as_weights(x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-    """Frames as the weights are, where autocast may have made them something else."""
-    dtype = next(iter(weights.values())).dtype if weights else x.dtype
-    return x.to(dtype) if torch.is_autocast_enabled(x.device.type) and x.is_floating_point() else x
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _can_compile() -> bool:
+    return can_compile()
 
 
 def _masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

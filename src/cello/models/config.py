@@ -18,9 +18,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``cell`` is a name of the zoo, ``FILE.py:NAME`` or ``torch:rnn|gru|lstm``. ``equations`` is left empty by people:
     for a cell of one's own, ``settled`` puts the fingerprint of its equations there, so that another cell under the
-    same name is another run. ``dropout`` acts between layers and before the head. ``initialisation``: ``"uniform"``
-    draws every weight from ±1/√H (as torch does), ``"orthogonal"`` makes recurrent matrices orthogonal and input
-    matrices Glorot-uniform. ``forget_bias`` is added to biases named f.
+    same name is another run. ``dropout`` acts between layers and before the head; ``zoneout`` is the share of units
+    whose states stay as they were at each step, ``recurrent_dropout`` the share of units that recurrent matrices do not
+    see, the same ones throughout a clip (:func:`cello.cells.noise.with_noise`). ``initialisation``: ``"uniform"`` draws
+    every weight from ±1/√H (as torch does), ``"orthogonal"`` makes recurrent matrices orthogonal and input matrices
+    Glorot-uniform. ``forget_bias`` is added to biases named f.
 
     Raises:
         ConfigError: a value no model can have, with the field, the value and what would be legal.
@@ -32,6 +34,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     layers: int = 1
     bidirectional: bool = False
     dropout: float = 0.0
+    zoneout: float = 0.0
+    recurrent_dropout: float = 0.0
     readout: Literal["last", "mean", "attention"] = "last"
     initialisation: Literal["uniform", "orthogonal"] = "uniform"
     forget_bias: float = 0.0
@@ -45,8 +49,15 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ConfigError(
                 f"model.forget_bias={self.forget_bias} is added to weights; give a finite number, 0 is off"
             )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.dropout={self.dropout} is a share of values set to zero; give 0 (off) to below 1")
+        for field in ("dropout", "zoneout", "recurrent_dropout"):
+            share = getattr(self, field)
+            if not 0 <= share < 1:
+                raise ConfigError(f"model.{field}={share} is a share of values left out; give 0 (off) to below 1")
+        if self.cell in TORCH_CELLS and (self.zoneout or self.recurrent_dropout):
+            raise ConfigError(
+                f"model.zoneout={self.zoneout} and model.recurrent_dropout={self.recurrent_dropout} need a cell of "
+                f"equations, and {self.cell!r} is torch's own layer; write model.cell={self.cell.partition(':')[2]!r}"
+            )
 
 
 def settled(config: ModelConfig) -> ModelConfig:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cello.cells.definition import Cell
+from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.models.config import ModelConfig
 
@@ -37,12 +38,18 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 
 
 class CellLayer(nn.Module):
-    """A cell of the language over time. Weights are parameters named as in its equations (``W.i`` → ``W_i``)."""
+    """A cell of the language over time. Weights are parameters named as in its equations (``W.i`` → ``W_i``).
 
-    def __init__(self, cell: Cell, inputs: int, hidden: int, *, reverse: bool, backend: str) -> None:
+    ``zoneout`` z keeps each unit of every state with probability z at a step, as its expectation once trained;
+    ``recurrent_dropout`` hides units of the output from the recurrent matrices, throughout a clip, while training.
+    """
+
+    def __init__(self, cell: Cell, inputs: int, config: ModelConfig, *, reverse: bool) -> None:
         super().__init__()
-        self.cell, self.reverse, self.backend = cell, reverse, backend
-        shapes = cell.parameters(inputs, hidden)
+        self.cell, self.reverse = cell, reverse
+        self.backend: str = config.backend
+        self.zoneout, self.recurrent_dropout, self.hidden = config.zoneout, config.recurrent_dropout, config.hidden
+        shapes = cell.parameters(inputs, config.hidden)
         # a module's parameters cannot have dots in their names
         self.equation_names = {name.replace(".", "_"): name for name in shapes}
         for attribute, name in self.equation_names.items():
@@ -51,9 +58,24 @@ class CellLayer(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
         weights = {name: self.get_parameter(attribute) for attribute, name in self.equation_names.items()}
-        result = scan(self.cell, x, weights, lengths=lengths, reverse=self.reverse, backend=self.backend)
+        cell, masks = self._noise(x)
+        result = scan(cell, x, weights, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend)
         self.backend = result.backend
         return result.outputs, result.state[0]
+
+    def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
+        """The cell with the noise of this call, and its masks, drawn from torch's random numbers."""
+        batch, steps, _ = x.shape
+        zoned = self.cell.states if self.zoneout else ()
+        dropped = (self.cell.output,) if self.recurrent_dropout and self.training else ()
+        masks = {}
+        for state in zoned:
+            share = x.new_full((1, 1, self.hidden), self.zoneout)
+            masks[f"zoneout_{state}"] = share.expand(batch, steps, self.hidden).bernoulli() if self.training else share
+        for state in dropped:
+            keep = 1 - self.recurrent_dropout
+            masks[f"dropout_{state}"] = x.new_full((batch, 1, self.hidden), keep).bernoulli() / keep
+        return with_noise(self.cell, zoned, dropped), masks
 
 
 class TorchLayer(nn.Module):
@@ -114,5 +136,5 @@ class RecurrentStack(nn.Module):
 def make_layer(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool) -> CellLayer | TorchLayer:
     """One direction of one layer, of torch's kernels when no cell of the language is given."""
     if cell is not None:
-        return CellLayer(cell, inputs, config.hidden, reverse=reverse, backend=config.backend)
+        return CellLayer(cell, inputs, config, reverse=reverse)
     return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)

@@ -60,8 +60,15 @@ class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     checksum: str
 
 
+NEUTRAL: dict[str, dict[str, object]] = {"model": {"zoneout": 0.0, "recurrent_dropout": 0.0}}
+"""Settings that came after runs had been stored, with the value at which nothing changes.
+
+At that value they are no part of a run's id, so that what was stored before is still the same run.
+"""
+
+
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a run's result depends on; its ``id`` is a hash of all of it, defaults included."""
+    """Everything a run's result depends on; its ``id`` is a hash of all of it, defaults included (but see NEUTRAL)."""
 
     corpus: CorpusRef
     features: FeatureConfig = FeatureConfig()
@@ -81,4 +88,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         # converting once more makes 40 and 40.0 the same window
         settings = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(self), RunConfig))
         settings["corpus"] = self.corpus.checksum
+        for part, fields in NEUTRAL.items():
+            for field, value in fields.items():
+                if settings[part][field] == value:
+                    del settings[part][field]
         return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]

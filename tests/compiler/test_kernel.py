@@ -1,0 +1,82 @@
+"""What hurts: products taken in more passes than need be, values stored that follow from what is there anyway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cello.cells.definition import Cell
+from cello.cells.definition import cell as make_cell
+from cello.cells.functions import sigmoid, tanh
+from cello.cells.load import zoo
+from cello.compiler.kernel import kernel
+
+
+def stages(cell: Cell) -> list[int]:
+    """The number of sums of each stage."""
+    return [len(stage.sums) for stage in kernel(cell).stages]
+
+
+def kept(cell: Cell) -> list[str]:
+    plan = kernel(cell)
+    return [plan.graph.nodes[k].name or plan.graph.nodes[k].op for k in plan.kept]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rnn", [1]),
+        ("lstm", [4]),
+        ("gru", [4]),  # the product inside the reset gate's bracket is a sum of its own
+        ("gru-original", [1, 2]),  # r, then z and n, since z is read no earlier
+        ("lstm-peephole-full", [3, 1]),  # the output gate waits for the new c
+    ],
+)
+def test_a_sum_of_products_is_one_pass_in_the_stage_it_must_wait_for(name: str, expected: list[int]) -> None:
+    assert stages(zoo()[name]) == expected
+
+
+def test_a_bias_belongs_to_its_sum_and_the_frames_product_too() -> None:
+    for each in kernel(zoo()["lstm"]).sums:
+        assert (len(each.products), len(each.fixed)) == (2, 1)
+
+
+def test_gates_are_kept_and_what_follows_from_states_is_not() -> None:
+    assert sorted(kept(zoo()["lstm"])) == ["f", "g", "i", "o"]
+    assert kept(zoo()["rnn"]) == []
+
+
+def test_what_is_dear_to_compute_is_kept() -> None:
+    from cello.cells.functions import softplus
+
+    @make_cell
+    def soft(x: Any, h: Any, W: Any, U: Any) -> Any:
+        u = softplus(h)
+        return tanh(W @ x + U @ (u * u))
+
+    assert "u" in kept(soft)
+
+
+def test_a_value_is_computed_as_late_as_its_first_reader_allows() -> None:
+    @make_cell
+    def late(x: Any, h: Any, W: Any, U: Any) -> Any:
+        r = sigmoid(W.r @ x + U.r @ h)
+        z = sigmoid(W.z @ x + U.z @ h)
+        return z * h + (1 - z) * tanh(U.n @ (r * h))
+
+    first, second = kernel(late).stages
+    names = [{kernel(late).graph.nodes[k].name for k in stage.pointwise} for stage in (first, second)]
+    assert "r" in names[0]
+    assert "z" in names[1]
+
+
+def test_every_cell_of_the_zoo_computes_each_value_once() -> None:
+    for cell in zoo().values():
+        plan = kernel(cell)
+        computed = [k for stage in plan.stages for k in (*stage.pointwise, *(s.node for s in stage.sums))]
+        assert len(computed) == len(set(computed)), cell.name
+        read = {a for k in computed for a in plan.graph.nodes[k].args}
+        assert {k for k in plan.graph.outputs if plan.graph.nodes[k].args} <= set(computed), cell.name
+        assert plan.fixed == tuple(sorted(plan.fixed)), cell.name
+        assert read, cell.name
