@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ LAZY = {"cli.py", "__init__.py", "__main__.py"}  # files that may import inside 
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def where(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
 
@@ -64,10 +70,10 @@ def package(path: Path) -> str:
     return parts[0]
 
 
-def imports(tree: ast.AST) -> list[tuple[str, int]]:
+def imports(path: Path) -> list[tuple[str, int]]:
     """Every imported module with its line; names that only type checkers import count too."""
     found = []
-    for node in ast.walk(tree):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -84,7 +90,7 @@ def imports(tree: ast.AST) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("path", MODULES, ids=where)
 def test_imports_follow_the_table(path: Path) -> None:
     own = package(path)
-    for name, line in imports(ast.parse(path.read_text())):
+    for name, line in imports(path):
         parts = name.split(".")
         if parts[0] != "cello" or parts == ["cello"] or parts[1] == "__version__":
             continue
@@ -95,10 +101,7 @@ def test_no_two_files_need_each_other() -> None:
     names = {
         "cello." + where(p)[:-3].replace("/", "."): p for p in MODULES if p.parent != SOURCE or p.name == "files.py"
     }
-    needs = {
-        name: {other for other in names for found, _ in imports(ast.parse(path.read_text())) if other == found}
-        for name, path in names.items()
-    }
+    needs = {name: {found for found, _ in imports(path) if found in names} for name, path in names.items()}
     order: list[str] = []
     while len(order) < len(needs):
         free = [name for name in needs if name not in order and needs[name] <= set(order)]
@@ -108,7 +111,7 @@ def test_no_two_files_need_each_other() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=where)
 def test_libraries_stay_behind_their_fences(path: Path) -> None:
-    for name, line in imports(ast.parse(path.read_text())):
+    for name, line in imports(path):
         library = name.split(".")[0]
         if library in FENCES:
             assert where(path) in FENCES[library], f"{where(path)}:{line} imports {library}"
@@ -127,7 +130,7 @@ def test_reading_and_reporting_a_study_never_loads_torch() -> None:
 def test_imports_stand_at_the_top(path: Path) -> None:
     if where(path) in LAZY:
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             inner = [n.lineno for n in ast.walk(node) if isinstance(n, (ast.Import, ast.ImportFrom))]
             assert not inner, f"{where(path)}:{inner} imports inside {node.name}"
@@ -137,7 +140,7 @@ def test_imports_stand_at_the_top(path: Path) -> None:
 def test_files_and_functions_can_be_read_in_one_go(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= MAX_FILE, where(path)
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree(path)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= MAX_FUNCTION, f"{where(path)}:{node.name} has {lines} lines"
@@ -153,7 +156,7 @@ def test_files_are_short_as_a_rule() -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.name == "__init__.py" and p.parent != SOURCE], ids=where)
 def test_sub_packages_re_export_nothing(path: Path) -> None:
-    body = ast.parse(path.read_text()).body
+    body = tree(path).body
     assert len(body) == 1, f"{where(path)} holds more than a docstring"
     assert isinstance(body[0], ast.Expr)
 
@@ -167,7 +170,7 @@ def test_every_public_function_and_class_says_what_it_does() -> None:
     silent = [
         f"{where(path)}:{node.name}"
         for path in MODULES
-        for node in ast.parse(path.read_text()).body
+        for node in tree(path).body
         if isinstance(node, (ast.FunctionDef, ast.ClassDef))
         and not node.name.startswith("_")
         and not ast.get_docstring(node)

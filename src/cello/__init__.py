@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from cello.audio.augment import AugmentConfig
     from cello.audio.open import open_corpus
     from cello.cells.definition import Cell, Scalar, cell
-    from cello.cells.functions import relu, sigmoid, tanh
+    from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
     from cello.cells.load import load_cell, zoo
+    from cello.cells.noise import with_noise
     from cello.compiler.scan import scan
     from cello.errors import CelloError
     from cello.features.config import FeatureConfig
@@ -47,8 +48,12 @@ _HOME = {
     "Store": "study.store",
     "StudyConfig": "study.plan",
     "cell": "cells.definition",
+    "exp": "cells.functions",
     "load_cell": "cells.load",
     "load_study": "study.plan",
+    "log": "cells.functions",
+    "maximum": "cells.functions",
+    "minimum": "cells.functions",
     "open_corpus": "audio.open",
     "override": "study.plan",
     "relu": "cells.functions",
@@ -56,8 +61,12 @@ _HOME = {
     "scan": "compiler.scan",
     "settled": "models.config",
     "sigmoid": "cells.functions",
+    "softplus": "cells.functions",
+    "sqrt": "cells.functions",
     "tanh": "cells.functions",
     "train": "training.run",
+    "where": "cells.functions",
+    "with_noise": "cells.noise",
     "write_report": "report.write",
     "zoo": "cells.load",
 }
@@ -77,8 +86,12 @@ __all__ = [  # noqa: PLE0604, RUF100
     "StudyConfig",
     "__version__",
     "cell",
+    "exp",
     "load_cell",
     "load_study",
+    "log",
+    "maximum",
+    "minimum",
     "open_corpus",
     "override",
     "relu",
@@ -86,8 +99,12 @@ __all__ = [  # noqa: PLE0604, RUF100
     "scan",
     "settled",
     "sigmoid",
+    "softplus",
+    "sqrt",
     "tanh",
     "train",
+    "where",
+    "with_noise",
     "write_report",
     "zoo",
 ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from cello.cells.definition import cell as make_cell
+from cello.cells.functions import tanh
 from cello.cells.load import load_cell
 from cello.models.config import ModelConfig
 from cello.models.layer import CellLayer, RecurrentStack, TorchLayer, frame_mask, reverse_within
@@ -99,3 +103,14 @@ def test_recurrent_dropout_differs_from_call_to_call_and_only_while_training() -
     assert not torch.equal(first[:, 1:], second[:, 1:])
     layer.eval()
     torch.testing.assert_close(layer(x, lengths), noisy().eval()(x, lengths), rtol=0, atol=0)
+
+
+def test_parameters_may_have_any_names() -> None:
+    @make_cell
+    def odd(x: Any, h: Any, W: Any, W_a: Any, U: Any, training: Any, cell: Any, reverse: Any) -> Any:
+        return tanh(W.a_b @ x + W_a.b @ x + U @ h + training + cell * reverse)
+
+    layer = CellLayer(odd, 3, ModelConfig(hidden=5), reverse=False)
+    assert sorted(layer.equation_names.values()) == sorted(odd.parameters(3, 5))
+    assert len(list(layer.parameters())) == 6
+    assert layer(torch.zeros(1, 2, 3), torch.tensor([2]))[0].shape == (1, 2, 5)

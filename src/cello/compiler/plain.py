@@ -202,4 +202,9 @@ def _line(instruction: Instruction) -> str:
 
 def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
     """H, which every matrix has as its first size."""
-    return next(len(weights[str(node.name)]) for node in cell.graph.parameters() if len(node.shape) == 2)
+    return len(weights[_first_matrix(cell)])
+
+
+@lru_cache(maxsize=256)
+def _first_matrix(cell: Cell) -> str:
+    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)

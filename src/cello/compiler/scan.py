@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -165,26 +166,39 @@ def _check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
         raise ModelError(f"cell {cell.name!r} got frames of {x.dtype}; convert them with x.float()")
 
 
+@lru_cache(maxsize=1024)
+def _shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    return cell.parameters(inputs, hidden)
+
+
 def _check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
     """Hold the weights to the shapes the cell declares; returns H."""
-    names = {str(node.name) for node in cell.graph.parameters()}
+    if weights.keys() == _shapes(cell, 1, 1).keys():
+        hidden = hidden_size(cell, weights)
+        shapes = _shapes(cell, x.shape[-1], hidden).items()
+        if all(weights[name].shape == shape and weights[name].dtype == x.dtype for name, shape in shapes):
+            return hidden
+    raise _fault_in_weights(cell, x, weights)
+
+
+def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> ModelError:
+    names, inputs = _shapes(cell, 1, 1).keys(), x.shape[-1]
     needed = ", ".join(sorted(names))
     if missing := sorted(names - weights.keys()):
-        raise ModelError(f"cell {cell.name!r} has no weights for {', '.join(missing)}; it needs {needed}")
+        return ModelError(f"cell {cell.name!r} has no weights for {', '.join(missing)}; it needs {needed}")
     if extra := sorted(weights.keys() - names):
-        raise ModelError(f"cell {cell.name!r} has no parameters {', '.join(extra)}; it needs {needed}")
+        return ModelError(f"cell {cell.name!r} has no parameters {', '.join(extra)}; it needs {needed}")
     hidden = hidden_size(cell, weights)
-    for name, shape in cell.parameters(x.shape[-1], hidden).items():
+    for name, shape in _shapes(cell, inputs, hidden).items():
         if tuple(weights[name].shape) != shape:
-            raise ModelError(
-                f"cell {cell.name!r}: {name} is {tuple(weights[name].shape)}, but for frames of D={x.shape[-1]} "
+            return ModelError(
+                f"cell {cell.name!r}: {name} is {tuple(weights[name].shape)}, but for frames of D={inputs} "
                 f"numbers and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
             )
-        if weights[name].dtype != x.dtype:
-            raise ModelError(
-                f"cell {cell.name!r}: {name} is {weights[name].dtype} but the frames are {x.dtype}; convert one of them"
-            )
-    return hidden
+    name = next(name for name in names if weights[name].dtype != x.dtype)
+    return ModelError(
+        f"cell {cell.name!r}: {name} is {weights[name].dtype} but the frames are {x.dtype}; convert one of them"
+    )
 
 
 def _first_state(cell: Cell, x: Tensor, hidden: int, state: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:

@@ -49,11 +49,13 @@ class CellLayer(nn.Module):
         self.cell, self.reverse = cell, reverse
         self.backend: str = config.backend
         self.zoneout, self.recurrent_dropout, self.hidden = config.zoneout, config.recurrent_dropout, config.hidden
-        shapes = cell.parameters(inputs, config.hidden)
-        # a module's parameters cannot have dots in their names
-        self.equation_names = {name.replace(".", "_"): name for name in shapes}
-        for attribute, name in self.equation_names.items():
-            self.register_parameter(attribute, nn.Parameter(torch.empty(shapes[name])))
+        self.equation_names: dict[str, str] = {}
+        for name, shape in cell.parameters(inputs, config.hidden).items():
+            attribute = name.replace(".", "_")  # a module's parameters cannot have dots in their names
+            while hasattr(self, attribute):  # nor the names of its other attributes
+                attribute += "_"
+            self.register_parameter(attribute, nn.Parameter(torch.empty(shape)))
+            self.equation_names[attribute] = name
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
