@@ -273,7 +273,14 @@ def functions(x: Any, h: Any, W: Any, U: Any, p: Any, s: Scalar) -> Any:
     return where(u > p, relu(v) - exp(-abs(u)), maximum(u, p * h) / (1 + u * u)) - where(v <= 0.0, v * s, tanh(u))
 
 
-@pytest.mark.parametrize("cell", [swapping, exchanging, functions], ids=lambda cell: cell.name)
+@make_cell
+def stacked(x: Any, h: Any, W: Any, U: Any, V: Any, b: Any) -> Any:
+    """Matrices that multiply bare products and sums of products, one of them read again."""
+    n = U @ h + b
+    return tanh(V.a @ (V.b @ n) + V.c @ (W @ x) + V.b @ (n + h)) + V.a @ n
+
+
+@pytest.mark.parametrize("cell", [swapping, exchanging, functions, stacked], ids=lambda cell: cell.name)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_cells_unlike_those_of_the_zoo(cell: Cell, dtype: torch.dtype) -> None:
     given_case = case(cell, (3, 4, 2, 3), dtype)
