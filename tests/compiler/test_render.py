@@ -109,3 +109,13 @@ def test_every_cell_renders(target: str) -> None:
 def test_an_unknown_target_is_refused() -> None:
     with pytest.raises(CellError, match="unknown target 'latx'; did you mean 'latex'"):
         render(load_cell("rnn"), "latx")
+
+
+def test_a_kernels_lines_stand_under_their_equations_with_their_names() -> None:
+    lines = [line.strip() for line in render(zoo()["lstm"], "c").splitlines()]
+    at = lines.index("// c[t] = f * c[t-1] + i * g")
+    assert lines[at + 1] == "const vec c_next = f * load(old_c + at) + i * g;"
+    assert "// i_sum = W.i @ x + U.i @ h + b.i" in lines
+    assert "real *weight_W_i;    /* (H, D) */" in lines
+    through = lines.index("// through o = sigmoid(W.o @ x[t] + b.o + U.o @ h[t-1])")
+    assert lines[through + 1].startswith("const vec d_o_sum = ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cello.compiler.c_expression import Body
 from cello.compiler.c_source import Names, Room, head, indented, loop
+from cello.compiler.gradient import StageGradient
 from cello.compiler.kernel import Stage
 
 
@@ -20,6 +21,7 @@ class _Backward:
         self.later = sorted({int(node.value or 0) for node in self.gradient.nodes if node.op == "later"})
         self.sums = [k for stage in self.gradient.stages for k, _ in stage.sums]
         self.computed = [k for k in self.plan.vectors if k in self.inside and k not in self.graph.outputs]
+        self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
 
@@ -151,8 +153,17 @@ class _Backward:
         if not stores:
             return lines
         labels = {**of, **{at: f"d_{of[k]}" for k, at in given.sums}}
-        body = Body(self.gradient.nodes, labels, self._loads, self.names.rows())
-        return [*lines, *loop(self.names, stage, body, stores, rows)]
+        body = Body(self.gradient.nodes, labels, self._loads, self.names.rows(), self._comments(given))
+        return [*lines, *loop(body, stores, rows)]
+
+    def _comments(self, given: StageGradient) -> dict[int, str]:
+        """The equations, and over a derivative that of what it is the derivative of."""
+        found = dict(self.names.equations)
+        for k, at in given.sums:
+            reader = self.readers.get(k, k)
+            if at >= len(self.graph.nodes) and reader in self.names.equations:
+                found[at] = f"// through {self.names.equations[reader].removeprefix('// ')}"
+        return found
 
     def _vectors_of(self, stage: Stage) -> list[int]:
         """The computed vectors of a stage's products, the first time they are met."""

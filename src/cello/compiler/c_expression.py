@@ -80,7 +80,8 @@ class Body:
     """The inside of a loop over rows: stores, and before them what they are computed from.
 
     ``loads(k)`` is how the kernel reads node k, None where it is computed here; ``rows`` are the nodes that are the
-    same for all rows, with what reads them: those used are declared in ``before``, the lines ahead of the loop.
+    same for all rows, with what reads them: those used are declared in ``before``, the lines ahead of the loop. What
+    is computed here stands under its comment, if it has one.
     """
 
     def __init__(
@@ -89,8 +90,9 @@ class Body:
         names: Mapping[int, str],
         loads: Callable[[int], str | None],
         rows: Mapping[int, str],
+        comments: Mapping[int, str],
     ) -> None:
-        self.nodes, self.names, self.loads, self.rows = nodes, names, loads, rows
+        self.nodes, self.names, self.loads, self.rows, self.comments = nodes, names, loads, rows, comments
         self.before: list[str] = []
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
@@ -136,5 +138,7 @@ class Body:
         if self.count[k] == 1 and (node.name is None or loaded is not None):
             return text if precedence >= needs else f"({text})"
         self.known[k] = self.names.get(k, f"_{k}")
+        if loaded is None and k in self.comments:
+            self.lines.append(self.comments[k])
         self.lines.append(f"const vec {self.known[k]} = {text};")
         return self.known[k]

@@ -137,8 +137,9 @@ class _Forward:
             of,
             lambda k: None if k in mine or k not in self.tiles else f"load({self.tiles[k]} + at)",
             self.names.rows(),
+            self.names.equations,
         )
-        return [*lines, *loop(self.names, stage, body, stores, {})]
+        return [*lines, *loop(body, stores, {})]
 
     def _stores(self, number: int, stage: Stage) -> list[tuple[str, int]]:
         """What a stage's loop writes: values read later, what backward needs, new states."""

@@ -10,7 +10,7 @@ from functools import cached_property
 from cello.cells.graph import Node
 from cello.compiler.c_expression import Body, identifiers
 from cello.compiler.expression import equations, value_names
-from cello.compiler.kernel import Kernel, Stage, Sum
+from cello.compiler.kernel import Kernel, Sum
 from cello.compiler.text import STYLE
 
 LOOP = ("    for (long j = 0; j < P; j += V) {", "        for (long r = 0; r < n; r++) {")
@@ -135,12 +135,13 @@ class Names:
         ]
         return tuple(found)
 
-    def comments(self, stage: Stage) -> list[str]:
-        """The equations of a stage's named values."""
+    @cached_property
+    def equations(self) -> dict[int, str]:
+        """The equations of named values and of new states, by their nodes."""
         graph = self.plan.graph
-        mine = {value_names(graph).get(k) for k in stage.pointwise}
-        mine |= {f"{s}[t]" for s, k in zip(graph.states, graph.outputs, strict=True) if k in stage.pointwise}
-        return [f"            // {left} = {right}" for left, right in equations(graph, STYLE) if left in mine]
+        left = {name: k for k, name in value_names(graph).items()}
+        left |= {f"{s}[t]": k for s, k in zip(graph.states, graph.outputs, strict=True)}
+        return {left[name]: f"// {name} = {right}" for name, right in equations(graph, STYLE)}
 
     def comment(self, each: Sum) -> str:
         """A sum as text."""
@@ -185,13 +186,7 @@ class Room:
         return lines
 
 
-def loop(
-    names: Names,
-    stage: Stage,
-    body: Body,
-    stores: Sequence[tuple[str, int]],
-    sums: Mapping[str, str],
-) -> list[str]:
+def loop(body: Body, stores: Sequence[tuple[str, int]], sums: Mapping[str, str]) -> list[str]:
     """A loop over units and rows; ``sums`` are vecs that gather over the rows, with where they begin and end."""
     lines = body.write(stores)
     before = [*body.before, *(f"vec {name} = load({place});" for name, place in sums.items())]
@@ -201,7 +196,6 @@ def loop(
         *(f"        {line}" for line in before),
         LOOP[1],
         "            const long at = j * tall + r * V;",
-        *names.comments(stage),
         *(f"            {line}" for line in lines),
         "        }",
         *after,
