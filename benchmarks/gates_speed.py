@@ -1,0 +1,82 @@
+"""The gates study through plain evaluation and through C kernels: wall time, seconds an epoch, accuracies in pairs.
+
+    python benchmarks/gates_speed.py --corpus folder:CLIPS [--seeds 3] [--workers 2] --out DIR
+
+Two studies, one after the other, equal but for model.backend; both resume, but a resumed one's wall time is not that
+of a whole study and is left out. Prints a table and writes benchmarks/results/DATE-gates-speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from datetime import date
+from pathlib import Path
+from statistics import fmean, stdev
+
+from scipy.stats import t as student
+
+from cello.audio.open import open_corpus
+from cello.files import write_whole
+from cello.study.plan import load_study, override
+from cello.study.runner import run_study
+from cello.training.machine import hardware, versions
+
+OUT = Path(__file__).parent / "results" / f"{date.today()}-gates-speed.json"
+BACKENDS = ("plain", "c")
+
+
+def half_width(values: list[float]) -> float:
+    """Half the 95 % t-interval of a mean."""
+    return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+def main() -> None:
+    """Run, compare, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    open_corpus(options.corpus)  # decoded beforehand, so that neither side pays for it
+    wall: dict[str, float | None] = {}
+    found: dict[str, dict[tuple[str, int], tuple[float, float]]] = {}
+    for backend in BACKENDS:
+        settings = {"model.backend": backend}
+        study = override(load_study("gates", "fair"), seeds=range(options.seeds), settings=settings)
+        folder, began = options.out / backend, time.perf_counter()
+        fresh = not folder.exists()
+        store = run_study(study, options.corpus, folder, workers=options.workers)
+        wall[backend] = time.perf_counter() - began if fresh else None
+        found[backend] = {
+            (run.row, run.seed): (run.result.seconds_per_epoch, 100 * run.result.test.accuracy)
+            for run in store.results()
+        }
+    rows = []
+    for row in dict.fromkeys(row for row, _ in found["c"]):
+        seeds = [seed for name, seed in found["c"] if name == row]
+        seconds = {b: fmean(found[b][row, seed][0] for seed in seeds) for b in BACKENDS}
+        differences = [found["c"][row, seed][1] - found["plain"][row, seed][1] for seed in seeds]
+        rows.append(
+            {
+                "cell": row,
+                "seconds_per_epoch": seconds,
+                "ratio": seconds["plain"] / seconds["c"],
+                "test_accuracy": {b: fmean(found[b][row, seed][1] for seed in seeds) for b in BACKENDS},
+                "difference": fmean(differences),
+                "half_width_95": half_width(differences),
+            }
+        )
+        print(  # noqa: T201
+            f"{row:18}{seconds['plain']:7.2f}{seconds['c']:7.2f} s/epoch{rows[-1]['ratio']:6.2f}×   "
+            f"c − plain {rows[-1]['difference']:+.2f} ± {rows[-1]['half_width_95']:.2f} points"
+        )
+    print({name: value and round(value) for name, value in wall.items()}, "s in all")  # noqa: T201
+    about = {**hardware(), **versions(), "date": str(date.today()), "workers": options.workers, "seeds": options.seeds}
+    write_whole(OUT, json.dumps({"machine": about, "wall_seconds": wall, "rows": rows}, indent=1).encode())
+
+
+if __name__ == "__main__":
+    main()
