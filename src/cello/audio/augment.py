@@ -108,9 +108,11 @@ def change_speed(
     for row, (rate, length, n) in enumerate(zip(rates.tolist(), lengths.tolist(), kept.tolist(), strict=True)):
         if n > 1:
             at = times[:n] * np.float32(rate) + np.float32(max(0.0, (length - 1 - rate * (n - 1)) / 2))
-            before = np.minimum(at.astype(np.int32), length - 2)
+            before = np.minimum(at.astype(np.intp), length - 2)
             clip = audio[row]
-            out[row, :n] = clip[before] + (at - before) * (clip[before + 1] - clip[before])
+            at -= before.astype(np.float32)
+            at *= np.diff(clip).take(before)
+            np.add(clip.take(before), at, out=out[row, :n])
         else:
             out[row, :n] = audio[row, :n]
     return out, kept
