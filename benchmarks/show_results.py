@@ -1,13 +1,17 @@
-"""Writes what README shows of the committed studies from their stores: tables between markers, two pictures, notebooks.
+"""Writes what README shows of the committed studies and benchmarks: tables between markers, two pictures, notebooks.
 
 Run from the repository's root: ``python benchmarks/show_results.py``. It trains nothing.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import msgspec
+
+from cello.bench.record import Record
 from cello.files import write_whole
 from cello.report import markdown, plots, tables
 from cello.report.metrics import BY_KEY
@@ -17,6 +21,7 @@ from cello.report.write import write_report
 STORES = Path("results/speech_commands_12")
 NOTEBOOKS = Path("notebooks")
 IMAGES = Path("docs/images")
+BENCHMARKS = Path("benchmarks/results")
 SHOWN = ("train_accuracy", "validation_accuracy", "test_accuracy", "seconds_per_epoch")
 
 
@@ -36,6 +41,55 @@ def state(results: StudyResults) -> str:
     return f"`{results.name}`, protocol `{results.protocol}`: {finished}."
 
 
+def kernels() -> str:
+    """Milliseconds of every cell and size of the newest kernel benchmark, for a layer whose frames need no gradient."""
+    paths = sorted(BENCHMARKS.glob("*-kernels.json"))
+    record = msgspec.json.decode(paths[-1].read_bytes(), type=Record)
+    lines = [
+        "| Cell | B×T×D×H | C kernel, ms | torch's own, ms | Plain, ms | torch ÷ C | Plain ÷ C | Share of GEMM rate |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for row in record.rows:
+        if row.threads > 1 or row.x_gradient:
+            continue
+        sides = {side.name: side for side in row.sides}
+        own = next((side for name, side in sides.items() if name not in ("c", "plain")), None)
+        peer, ratio = (f"{own.milliseconds:.2f}", f"{own.ratio:.2f}") if own else ("–", "–")
+        c, plain = sides["c"], sides["plain"]
+        figures = (f"{c.milliseconds:.2f}", peer, f"{plain.milliseconds:.1f}", ratio, f"{plain.ratio:.2f}")
+        lines.append(f"| {row.cell} | {row.size} | {' | '.join(figures)} | {c.gemm_share:.0%} |")
+    about, day = record.machine, record.machine["date"][:10]
+    return "\n".join(
+        [*lines, "", f"{about['processor']}, one thread, float32, torch {about['torch']}, {day}; medians in turn."]
+    )
+
+
+def gates_speed() -> str:
+    """The gates study through plain evaluation and through kernels."""
+    paths = sorted(BENCHMARKS.glob("*-gates-speed.json"))
+    found = json.loads(paths[-1].read_bytes())
+    lines = [
+        "| Cell | Plain, s / epoch | C kernel, s / epoch | Test accuracy, C − plain, points |",
+        "| :-- | --: | --: | --: |",
+    ]
+    for row in found["rows"]:
+        seconds, spread = row["seconds_per_epoch"], f"{row['difference']:+.2f} ± {row['half_width_95']:.2f}"
+        lines.append(f"| {row['cell']} | {seconds['plain']:.2f} | {seconds['c']:.2f} | {spread} |")
+    machine, wall = found["machine"], found["wall_seconds"]
+    lines += [
+        "",
+        f"{machine['seeds']} seeds, {machine['workers']} workers, {machine['date']}; the whole study took "
+        f"{wall['plain'] / 60:.1f} minutes through plain evaluation and {wall['c'] / 60:.1f} through kernels.",
+    ]
+    return "\n".join(lines)
+
+
+def put(text: str, name: str, shown: str) -> str:
+    """The text with what stands between a pair of markers exchanged."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+    return pattern.sub(lambda m: f"{m[1]}\n{shown}\n\n{m[2]}", text)
+
+
 def main() -> None:
     """Everything that can be shown of the stores that are there."""
     parts = []
@@ -52,9 +106,8 @@ def main() -> None:
                 write_whole(IMAGES / f"{name}.png", plots.png(picture(results), dpi=130))
                 write_report(folder, formats=("notebook",), out=NOTEBOOKS)
     readme = Path("README.md")
-    shown = "\n\n".join(parts)
-    pattern = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
-    text = pattern.sub(lambda m: f"{m[1]}\n{shown}\n\n{m[2]}", readme.read_text("utf-8"))
+    text = put(readme.read_text("utf-8"), "results", "\n\n".join(parts))
+    text = put(put(text, "kernels", kernels()), "gates speed", gates_speed())
     write_whole(readme, text.encode())
 
 
