@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cello.study.plan import StudyConfig, load_study, override
     from cello.study.runner import run_study
     from cello.study.store import Store
-    from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+    from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
     from cello.training.run import train
 
 __version__ = "0.1.0"
@@ -40,6 +40,7 @@ _HOME = {
     "CelloError": "errors",
     "Classifier": "models.classifier",
     "CorpusRef": "training.config",
+    "DataConfig": "training.config",
     "FeatureConfig": "features.config",
     "ModelConfig": "models.config",
     "OptimiserConfig": "training.config",
@@ -77,6 +78,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "CelloError",
     "Classifier",
     "CorpusRef",
+    "DataConfig",
     "FeatureConfig",
     "ModelConfig",
     "OptimiserConfig",

@@ -22,7 +22,7 @@ from cello.bench import settings as bench
 from cello.errors import CelloError, ConfigError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
-from cello.training.config import OptimiserConfig
+from cello.training.config import DataConfig, OptimiserConfig
 
 Format = Literal["md", "html", "csv", "latex", "json", "notebook"]
 Target = Literal["equations", "latex", "graph", "c"]
@@ -104,6 +104,7 @@ class Train(Sound):
     features: FeatureConfig = field(default_factory=FeatureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    data: DataConfig = field(default_factory=DataConfig)
 
     def run(self, console: Console) -> None:
         from rich.progress import Progress
@@ -122,6 +123,7 @@ class Train(Sound):
             augment=self.augment,
             model=model,
             optimiser=self.optimiser,
+            data=self.data,
             seed=self.seed,
         )
         out = self.out or Path("runs") / config.id

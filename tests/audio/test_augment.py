@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cello.audio.augment import AugmentConfig, add_noise, augment, change_speed, made_noise, shift
+from cello.audio.augment import AugmentConfig, add_noise, augment, change_speed, made_noise, move, shift
 from cello.errors import ConfigError
 
 N = 400
@@ -39,6 +39,12 @@ def test_shift_moves_whole_clips_and_keeps_their_length(batch: tuple[Audio, NDAr
         moved = [np.roll(np.pad(clip, most), k)[most : most + length] for k in range(-most, most + 1)]
         assert any(np.array_equal(out[row, :length], m) for m in moved)
         assert not out[row, length:].any()
+
+
+def test_a_move_is_later_where_positive_and_loses_what_leaves_the_clip() -> None:
+    clips = np.tile(np.arange(1, 6, dtype=np.float32), (4, 1))
+    out = move(clips, np.array([5, 5, 4, 5]), np.array([2, -1, 1, 9]))
+    assert out.tolist() == [[0, 0, 1, 2, 3], [2, 3, 4, 5, 0], [0, 1, 2, 3, 0], [0, 0, 0, 0, 0]]
 
 
 def test_shift_goes_both_ways_and_as_far_as_asked() -> None:

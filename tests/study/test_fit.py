@@ -11,7 +11,7 @@ from fake_training import manifest
 
 from cello.audio.corpus import Corpus
 from cello.errors import StudyError
-from cello.study.fit import check_windows
+from cello.study.fit import check_clips, check_windows
 from cello.study.plan import parse_study, plan
 from cello.study.runner import run_study
 from cello.study.store import CorpusSource
@@ -71,3 +71,16 @@ def test_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(StudyError, match=r"9 of 9 clips are shorter .* use windows of at most 1000 ms"):
         run_study(study, source, tmp_path / "out", workers=1, train="fake_training:train", progress=False)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
+
+
+def test_more_clips_than_a_label_has_are_refused_before_anything_runs() -> None:
+    columns = "".join(f'[[columns]]\nname = "{n}"\ndata.clips_per_label = {n}\n' for n in (1, 2, 3))
+    study = parse_study('name = "x"\n' + columns + '[[columns]]\nname = "all"\n' + ROWS, "f")
+    runs = plan(study, REF)
+    with pytest.raises(StudyError) as told:
+        check_clips("x", runs, corpus())
+    assert str(told.value) == (
+        "study 'x' cannot run on corpus 'fake': data.clips_per_label = 2, 3 (column '3'; column '2'), but label 'nein' "
+        "has 1 training clips; give at most 1, or leave it out for all clips"
+    )
+    check_clips("x", [run for run in runs if run.column in ("1", "all")], corpus())

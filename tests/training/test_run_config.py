@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cello.training.config import NEUTRAL, CorpusRef, RunConfig
+from cello.errors import ConfigError
+from cello.training.config import NEUTRAL, CorpusRef, DataConfig, RunConfig, ids
 
 STORED = sorted(Path(__file__).parents[2].glob("results/*/*/runs/*/config.json"))
 
@@ -18,12 +19,41 @@ def test_every_stored_run_keeps_its_id() -> None:
         assert msgspec.json.decode(path.read_bytes(), type=RunConfig).id == path.parent.name
 
 
+CHANGED = {float: 0.25, tuple: (0.25,), type(None): 3}
+"""A value other than the neutral one, by the neutral one's type."""
+
+
 def test_a_later_setting_is_part_of_the_id_as_soon_as_it_changes_anything() -> None:
     config = RunConfig(corpus=CorpusRef(name="c", checksum="0" * 64))
-    ids = {config.id}
+    seen = {config.id}
     for part, fields in NEUTRAL.items():
         for field, value in fields.items():
             assert getattr(getattr(config, part), field) == value
-            changed = msgspec.structs.replace(getattr(config, part), **{field: 0.25})
-            ids.add(msgspec.structs.replace(config, **{part: changed}).id)
-    assert len(ids) == 1 + sum(map(len, NEUTRAL.values()))
+            changed = msgspec.structs.replace(getattr(config, part), **{field: CHANGED[type(value)]})
+            seen.add(msgspec.structs.replace(config, **{part: changed}).id)
+    assert len(seen) == 1 + sum(map(len, NEUTRAL.values()))
+
+
+def test_ids_of_many_seeds_are_those_of_each() -> None:
+    config = RunConfig(corpus=CorpusRef(name="c", checksum="0" * 64), data=DataConfig(test_snr_db=(5,)), seed=9)
+    each = [msgspec.structs.replace(config, seed=seed).id for seed in (0, 1, 2**40)]
+    assert ids(config, [0, 1, 2**40]) == each
+    assert len({config.id, *each}) == 4
+    other = msgspec.structs.replace(config, data=DataConfig(test_snr_db=(5.0,)))
+    assert other.id == config.id
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            {"clips_per_label": 0},
+            r"data\.clips_per_label=0 leaves nothing to train on; give at least 1, or leave it out",
+        ),
+        ({"test_snr_db": (5.0, float("inf"))}, r"data\.test_snr_db=\[5\.0, inf\] must be finite numbers, each once"),
+        ({"test_shift_ms": (5.0, 5.0)}, r"data\.test_shift_ms=\[5\.0, 5\.0\] must be finite numbers, each once"),
+    ],
+)
+def test_clips_and_conditions_that_cannot_be_are_refused(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        msgspec.convert(data, DataConfig, strict=False)

@@ -123,17 +123,22 @@ def shift(
 ) -> NDArray[np.float32]:
     """Move each clip by a whole number of samples, uniform in [−``max_shift``, ``max_shift``]; (B, N) → (B, N).
 
-    What is moved out of [0, length) is lost, what is moved in is zero; lengths stay.
-
     >>> clips = np.arange(1, 5, dtype=np.float32)[None]
     >>> shift(clips, np.array([4]), 2, np.random.default_rng(3)).tolist()
     [[0.0, 0.0, 1.0, 2.0]]
     """
+    return move(audio, lengths, rng.integers(-max_shift, max_shift, size=len(audio), endpoint=True))
+
+
+def move(audio: NDArray[np.float32], lengths: NDArray[np.int64], moves: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Move each clip by its own number of samples (B,), later where positive; (B, N) → (B, N).
+
+    What is moved out of [0, length) is lost, what is moved in is zero; lengths stay.
+    """
     out = np.zeros_like(audio)
-    moves = rng.integers(-max_shift, max_shift, size=len(audio), endpoint=True)
-    for row, (move, length) in enumerate(zip(moves.tolist(), lengths.tolist(), strict=True)):
-        kept = max(0, length - abs(move))
-        to, start = max(0, move), max(0, -move)
+    for row, (by, length) in enumerate(zip(moves.tolist(), lengths.tolist(), strict=True)):
+        kept = max(0, length - abs(by))
+        to, start = max(0, by), max(0, -by)
         out[row, to : to + kept] = audio[row, start : start + kept]
     return out
 
@@ -180,10 +185,10 @@ def _mix_in(
             clip += excerpt * np.float32(gains[row] * np.sqrt(np.vdot(clip, clip) / power))
 
 
-@lru_cache(maxsize=2)
-def made_noise(rate_hz: int) -> tuple[NDArray[np.float32], ...]:
-    """The white, pink and brown noise that stands in for recordings, each (MADE_SECONDS · rate,), of unit power."""
-    rng = np.random.default_rng(0)
+@lru_cache(maxsize=4)
+def made_noise(rate_hz: int, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
+    """White, pink and brown noise, each (MADE_SECONDS · rate,), of unit power; seed 0 stands in for recordings."""
+    rng = np.random.default_rng(seed)
     return tuple(coloured(colour, MADE_SECONDS * rate_hz, rate_hz, rng) for colour in _MADE_COLOURS)
 
 

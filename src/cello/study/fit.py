@@ -46,6 +46,25 @@ def check_windows(study: str, runs: Sequence[PlannedRun], corpus: Corpus) -> Non
     )
 
 
+def check_clips(study: str, runs: Sequence[PlannedRun], corpus: Corpus) -> None:
+    """Refuse a plan that trains on more clips of a label than there are: the classes would not be equally large.
+
+    Raises:
+        StudyError: the rows and columns that ask for too many, and the label that has the fewest.
+    """
+    labels, counts = np.unique(corpus.targets[corpus.indices("train")], return_counts=True)
+    asked = [run for run in runs if (run.config.data.clips_per_label or 0) > min(counts, default=0)]
+    if asked:
+        fewest, most = int(counts.argmin()), int(counts.min())
+        numbers = sorted({run.config.data.clips_per_label or 0 for run in asked})
+        raise StudyError(
+            f"study {study!r} cannot run on corpus {corpus.manifest.corpus!r}: data.clips_per_label = "
+            f"{', '.join(map(str, numbers))} ({_places(asked, runs)}), but label "
+            f"{corpus.manifest.labels[labels[fewest]]!r} has {most} training clips; give at most {most}, or leave it "
+            f"out for all clips"
+        )
+
+
 def _places(found: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> str:
     """Where runs stand in the study's table: whole columns by their name alone."""
     names: list[str] = []

@@ -25,6 +25,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     for name, kind in get_type_hints(RunConfig).items()
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CorpusRef
 }
+MANY_CLIPS = 500
+"""How many clips of a label a corpus is taken to have where a run's time is guessed before anything is known of it."""
 EXAMPLES = {
     "name": 'name = "mine"',
     "stage": 'stage = "gates", or leave it out',
@@ -45,6 +47,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     augment: dict[str, Any] = {}
     model: dict[str, Any] = {}
     optimiser: dict[str, Any] = {}
+    data: dict[str, Any] = {}
 
     @property
     def settings(self) -> Settings:
@@ -212,14 +215,15 @@ def sample_rate(study: StudyConfig) -> int:
 
 
 def cost(config: RunConfig) -> float:
-    """How long a run takes, up to a factor: multiplications for one second of sound, times epochs."""
+    """How long a run takes, up to a factor: multiplications for one second of sound, times clips and epochs."""
     features, model = config.features, config.model
     frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
     directions = 2 if model.bidirectional else 1
     upper = (model.layers - 1) * model.hidden * (directions + 1)
     layers = directions * model.hidden * (features.dimensions + model.hidden + upper)
     gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
-    return float(config.optimiser.epochs * max(frames, 1) * max(layers, 1) * gates)
+    clips = config.data.clips_per_label or MANY_CLIPS
+    return float(config.optimiser.epochs * clips * max(frames, 1) * max(layers, 1) * gates)
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:

@@ -14,7 +14,7 @@ from distributed.scheduler import KilledWorker
 
 from cello.errors import StudyError
 from cello.study.cluster import DEATHS_ALLOWED, cluster, interrupt_calls
-from cello.study.fit import check_windows
+from cello.study.fit import check_clips, check_windows
 from cello.study.folder import single_writer
 from cello.study.live import View, view
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
@@ -56,6 +56,7 @@ def run_study(
         reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
         planned = plan(study, reference)
         check_windows(study.name, planned, corpus)
+        check_clips(study.name, planned, corpus)
         store = Store.create_or_open(out, study, corpus.manifest, source)
         store.reconcile()
         places = {run.place for run in planned}

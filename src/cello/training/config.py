@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -60,10 +61,40 @@ class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     checksum: str
 
 
-NEUTRAL: dict[str, dict[str, object]] = {"model": {"zoneout": 0.0, "recurrent_dropout": 0.0}}
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which clips are trained on, and under which conditions the test clips are heard once more.
+
+    ``clips_per_label`` trains on so many clips of each label, the same for every seed, and more of them always hold
+    fewer (None: all clips). ``test_snr_db`` adds made noise to every test clip at each of these signal-to-noise ratios;
+    ``test_shift_ms`` moves every test clip by each of these times, later where positive. Neither changes training.
+
+    Raises:
+        ConfigError: a value that cannot be, with the field, the value and what would be legal.
+    """
+
+    clips_per_label: int | None = None
+    test_snr_db: tuple[float, ...] = ()
+    test_shift_ms: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.clips_per_label is not None and self.clips_per_label < 1:
+            raise ConfigError(
+                f"data.clips_per_label={self.clips_per_label} leaves nothing to train on; give at least 1, or leave it "
+                f"out for all clips"
+            )
+        for field, values in (("test_snr_db", self.test_snr_db), ("test_shift_ms", self.test_shift_ms)):
+            if not all(map(math.isfinite, values)) or len(set(values)) < len(values):
+                raise ConfigError(f"data.{field}={list(values)} must be finite numbers, each once; change the list")
+
+
+NEUTRAL: dict[str, dict[str, object]] = {
+    "model": {"zoneout": 0.0, "recurrent_dropout": 0.0},
+    "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": ()},
+}
 """Settings that came after runs had been stored, with the value at which nothing changes.
 
-At that value they are no part of a run's id, so that what was stored before is still the same run.
+At that value they are no part of a run's id, nor is a section of which nothing else is left, so that what was stored
+before is still the same run.
 """
 
 
@@ -75,6 +106,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    data: DataConfig = DataConfig()
     seed: int = 0
 
     @property
@@ -85,11 +117,19 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         >>> one.id == RunConfig(corpus=CorpusRef(name="the folder renamed", checksum="f" * 64)).id
         True
         """
-        # converting once more makes 40 and 40.0 the same window
-        settings = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(self), RunConfig))
-        settings["corpus"] = self.corpus.checksum
-        for part, fields in NEUTRAL.items():
-            for field, value in fields.items():
-                if settings[part][field] == value:
-                    del settings[part][field]
-        return hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]
+        return ids(self, [self.seed])[0]
+
+
+def ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:
+    """The id of the config with each of these seeds; a study has many, and all else is read only once for them."""
+    # converting once more makes 40 and 40.0 the same window
+    settings = msgspec.to_builtins(msgspec.convert(msgspec.to_builtins(config), RunConfig))
+    settings["corpus"] = config.corpus.checksum
+    for part, fields in NEUTRAL.items():
+        for field, value in fields.items():
+            if settings[part][field] == value:
+                del settings[part][field]
+        if not settings[part]:
+            del settings[part]
+    texts = (msgspec.json.encode({**settings, "seed": seed}, order="sorted") for seed in seeds)
+    return [hashlib.sha256(text).hexdigest()[:16] for text in texts]

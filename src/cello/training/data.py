@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,16 @@ class Frames:
     def __init__(self, frames: Tensor, counts: Tensor, targets: Tensor) -> None:
         self.frames, self.counts, self.targets = frames, counts, targets
 
+    @classmethod
+    def joined(cls, pieces: Sequence[tuple[Tensor, Tensor]], targets: Tensor) -> Frames:
+        """Clips that come as several (b, t, D) frames with their (b,) counts, padded to the longest."""
+        frames = torch.zeros(len(targets), max(p.shape[1] for p, _ in pieces), pieces[0][0].shape[2])
+        at = 0
+        for piece, _ in pieces:
+            frames[at : at + len(piece), : piece.shape[1]] = piece
+            at += len(piece)
+        return cls(frames, torch.cat([count for _, count in pieces]), targets)
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -54,6 +65,8 @@ class RunData:
                     f"corpus {corpus.manifest.corpus!r} has no {split} clips, so no run can be judged; "
                     f"list some in {split if split != 'test' else 'testing'}_list.txt or add speakers"
                 )
+        if config.data.clips_per_label is not None:
+            self.indices["train"] = some_of_each(corpus, self.indices["train"], config.data.clips_per_label)
         self.features: FeatureSet = load_features(corpus, config.features, cache=cache)
 
     def clean(self, split: Split) -> Frames:
@@ -72,11 +85,7 @@ class RunData:
         indices = self.indices["train"]
         rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
         pieces = [self._augmented(indices[at : at + CHUNK], rng) for at in range(0, len(indices), CHUNK)]
-        frames = torch.zeros(len(indices), max(p.shape[1] for p, _ in pieces), self.config.features.dimensions)
-        for at, (piece, _) in enumerate(pieces):
-            frames[at * CHUNK : at * CHUNK + len(piece), : piece.shape[1]] = piece
-        counts = torch.cat([count for _, count in pieces])
-        return Frames(frames, counts, torch.from_numpy(self.corpus.targets[indices]))
+        return Frames.joined(pieces, torch.from_numpy(self.corpus.targets[indices]))
 
     def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         audio, lengths = self.corpus.audio(indices)
@@ -84,6 +93,28 @@ class RunData:
         # A clip played faster may end before its first window does; the silence after it then completes that window.
         lengths = np.maximum(lengths, self.config.features.window_samples)
         return extract(torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features)
+
+
+def some_of_each(corpus: Corpus, indices: NDArray[np.int64], each: int) -> NDArray[np.int64]:
+    """So many of the clips of each label, in their order: those whose names have the lowest hash.
+
+    They are the same for every seed, and more of them hold fewer.
+
+    Raises:
+        CorpusError: a label has not so many.
+    """
+    clips = corpus.manifest.clips
+    order = sorted(indices.tolist(), key=lambda clip: hashlib.sha256(clips[clip].name.encode()).digest())
+    chosen = []
+    for target, label in enumerate(corpus.manifest.labels):
+        own = [clip for clip in order if corpus.targets[clip] == target]
+        if len(own) < each:
+            raise CorpusError(
+                f"data.clips_per_label={each}, but label {label!r} of corpus {corpus.manifest.corpus!r} has "
+                f"{len(own)} training clips; give at most that many, or leave it out for all clips"
+            )
+        chosen += own[:each]
+    return np.array(sorted(chosen), dtype=np.int64)
 
 
 def batches(clips: int, size: int, generator: torch.Generator) -> list[Tensor]:

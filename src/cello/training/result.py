@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from cello.training.config import RunConfig
 
 RESULT_FORMAT = 1
+ConditionKind = Literal["snr_db", "shift_ms"]
 
 
 class SplitMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +22,14 @@ class SplitMetrics(msgspec.Struct, frozen=True, kw_only=True):
     loss: float
     accuracy: float
     word_mean: float
+
+
+class ConditionMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """The test clips once more, with noise at ``value`` dB below them or moved by ``value`` ms, later if positive."""
+
+    kind: ConditionKind
+    value: float
+    test: SplitMetrics
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +57,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     ``seconds_per_epoch`` is the median over epochs after the first of ``train_cpu_seconds`` (one thread, so CPU time is
     the time on an idle machine); ``wall_seconds_per_epoch`` is the same of ``train_seconds``. ``clips_per_second`` =
     training clips / ``seconds_per_epoch``. ``confusion`` is (C, C) counts on the test clips, rows truth, columns
-    prediction. ``chosen_epoch`` counts from 1.
+    prediction. ``chosen_epoch`` counts from 1. ``conditions`` are those that ``config.data`` asks for.
     """
 
     format: int = RESULT_FORMAT
@@ -67,3 +78,4 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     hardware: dict[str, str]
     versions: dict[str, str]
     history: tuple[Epoch, ...]
+    conditions: tuple[ConditionMetrics, ...] = ()

@@ -24,13 +24,14 @@ from cello.files import write_whole
 from cello.models.classifier import Classifier
 from cello.models.config import settled
 from cello.training.checkpoint import load_checkpoint, save_checkpoint
+from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
 from cello.training.folder import check_own, writing
 from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
-from cello.training.result import Epoch, RunResult
+from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult
 
 EVALUATION_BATCH = 256
 
@@ -259,6 +260,7 @@ class Run:
             self._check_finite(split, measured.loss, self.best["epoch"])
         targets = self.clean["test"].targets
         counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1])
+        again = tuple(self._condition(*condition) for condition in conditions(self.config))
         warm = self.history[1:] or self.history  # the first epoch warms up
         seconds = statistics.median(e.train_cpu_seconds for e in warm)
         result = RunResult(
@@ -279,12 +281,17 @@ class Run:
             hardware=hardware(),
             versions=versions(),
             history=tuple(self.history),
+            conditions=again,
         )
         with writing(self.folder):
             write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
             write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
             write_whole(self.folder / "result.json", msgspec.json.encode(result))
         return result
+
+    def _condition(self, kind: ConditionKind, value: float) -> ConditionMetrics:
+        clips = heard(self.config, self.corpus, self.data.indices["test"], kind, value)
+        return ConditionMetrics(kind=kind, value=value, test=measure(clips.targets, self.scores(clips)))
 
 
 def beta(parameter: float, generator: torch.Generator) -> float:
