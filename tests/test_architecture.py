@@ -47,9 +47,13 @@ TORCH_FREE_FILES = {
     "features/config.py",
     "features/frames.py",
     "models/config.py",
+    "models/size.py",
     "training/config.py",
     "training/result.py",
+    "study/match.py",
+    "study/outlook.py",
     "study/plan.py",
+    "study/preview.py",
     "study/store.py",
 }
 LAZY = {"cli.py", "__init__.py", "__main__.py"}  # files that may import inside functions

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 import cello
 from cello.audio.corpus import Manifest
 from cello.cli import corpus_slug, file_name, main
-from cello.study.plan import parse_study
+from cello.errors import StudyError
+from cello.study.plan import StudyConfig, parse_study
 from cello.study.store import CorpusSource, Store
 
 STUDY = """
@@ -287,6 +289,45 @@ def test_a_full_disk_is_one_sentence(
     status, _, err = run(capsys, "study", str(tmp_path / "tiny.toml"), *corpus, "--out", str(tmp_path / "out"))
     assert status == 1
     assert message in err
+
+
+def test_a_dry_run_says_what_would_run_and_writes_and_opens_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cello.audio.open.open_corpus", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    arguments = ["study", "tiny.toml", "--corpus", "folder:none", "--match", "flops", "--workers", "3", "--dry-run"]
+    status, out, err = run(capsys, *arguments)
+    assert (status, err) == (0, "")
+    assert "beside GRU's, matched by flops" in out
+    assert "0 of 4 runs are finished, 4 to do on 3 workers" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.toml"]
+
+
+@pytest.mark.parametrize(("options", "folder"), [([], "tiny-mine"), (["--match", "flops"], "tiny-mine-flops")])
+def test_a_study_matched_otherwise_has_a_folder_of_its_own_and_warnings_are_one_line(
+    capsys: pytest.CaptureFixture[str],
+    tone_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    folder: str,
+) -> None:
+    def instead(study: StudyConfig, source: CorpusSource, out: Path, **_: object) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn(f"{study.match} in {out}", stacklevel=2)
+        raise StudyError("enough")
+
+    monkeypatch.setattr("cello.study.runner.run_study", instead)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    corpus = ["--corpus", str(tone_folder), "--cache", str(tmp_path / "cache")]
+    status, _, err = run(capsys, "study", "tiny.toml", *corpus, *options)
+    assert status == 1
+    match = "flops" if options else "width"
+    assert err == f"warning: {match} in results/tones/{folder} error: enough"
 
 
 def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:

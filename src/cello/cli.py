@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +59,7 @@ class Sound:
 class Study(Sound):
     """Run a study and write its report; the same command again resumes it."""
 
-    name: Annotated[Positional[str], arg(help="windows, gates, or a study of your own: FILE.toml", metavar="STUDY")]
+    name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
     protocol: Annotated[
         str | None,
         arg(help="settings of a built-in study: fair (default), published (the study Cello grew from), quick"),
@@ -68,26 +69,37 @@ class Study(Sound):
     workers: Annotated[
         int | None, arg(help="runs at a time, one process and one thread each; all cores by default")
     ] = None
-    out: Annotated[Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL by default")] = None
+    match: Annotated[
+        Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
+    ] = None
+    dry_run: Annotated[bool, arg(help="only say what would run, what is done, sizes, time"), FlagCreatePairsOff] = False
+    out: Annotated[
+        Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL by default, with --match -MATCH after it")
+    ] = None
 
     def run(self, console: Console) -> None:
-        from cello.report.write import write_report
+        from cello.study.outlook import look_ahead, worker_count
         from cello.study.plan import load_study, override, sample_rate
-        from cello.study.runner import run_study, worker_count
+        from cello.study.preview import show
         from cello.study.store import CorpusSource
 
         if self.seeds is not None and self.seeds < 1:
             raise StudyError(f"--seeds {self.seeds} leaves nothing to run; give at least 1")
-        study = override(
-            load_study(self.name, self.protocol),
-            seeds=None if self.seeds is None else range(self.seeds),
-            settings=None if self.epochs is None else {"optimiser.epochs": self.epochs},
-        )
-        out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(f"{study.name}-{study.protocol}")
+        plain = load_study(self.name, self.protocol)
+        settings = None if self.epochs is None else {"optimiser.epochs": self.epochs}
+        study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match)
+        name = "-".join((study.name, study.protocol, *([study.match] if study.match != plain.match else ())))
+        out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(name)
         rate, workers = sample_rate(study), worker_count(self.workers)  # mistakes show before the corpus is made
         options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
-        open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.corpus, options=options)
+        if self.dry_run:
+            show(look_ahead(study, source, out, workers, lambda: open_sound(self, console, rate).manifest), console)
+            return
+        from cello.report.write import write_report
+        from cello.study.runner import run_study
+
+        open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         store = run_study(study, source, out, workers=workers, cache=self.cache)
         say(console, f"{len(store.results())} runs in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
@@ -374,9 +386,9 @@ Commands = (
         described(
             Study,
             "study",
-            "study gates",
+            "study gates --dry-run",
             "study windows --corpus folder:clips --seeds 5",
-            "study mine.toml --out results/mine",
+            "study mine.toml --out x",
         ),
     ]
     | Annotated[
@@ -385,20 +397,13 @@ Commands = (
             Train,
             "train",
             "train --model.cell lstm",
-            "train --corpus folder:clips --model.cell mine.py:my_cell --optimiser.epochs 10",
+            "train --corpus folder:clips --model.cell mine.py:my_cell --seed 1",
         ),
     ]
     | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
     | Annotated[
         Corpus,
-        described(
-            Corpus,
-            "corpus",
-            "corpus list",
-            "corpus inspect folder:clips",
-            "corpus fetch speech-commands:v0.02",
-            "corpus clean --older-than 90",
-        ),
+        described(Corpus, "corpus", "corpus list", "corpus inspect folder:clips", "corpus clean --older-than 90"),
     ]
     | Annotated[
         Cell,
@@ -408,16 +413,13 @@ Commands = (
             "cell list",
             "cell show lstm --target latex",
             "cell show lstm --target c",
-            "cell show mine.py:my_cell",
+            "cell show mine.py:x",
         ),
     ]
     | Annotated[
         Bench,
         described(
-            Bench,
-            "bench",
-            "bench cells",
-            "bench cells --cell lstm mine.py:my_cell --sizes 64x49x39x64 --threads 1 2",
+            Bench, "bench", "bench cells", "bench cells --cell lstm mine.py:my_cell --sizes 64x49x39x64 --threads 1 2"
         ),
     ]
 )
@@ -478,7 +480,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Command = tyro.cli(
             Commands, args=arguments, prog="cello", description=cello.__doc__.splitlines()[0] if cello.__doc__ else None
         )
-        command.run(console)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: say(problems, f"warning: {message}")
+            command.run(console)
     except CelloError as error:
         problems.print("[bold red]error:[/] ", end="")
         say(problems, str(error))

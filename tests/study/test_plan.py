@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from cello.errors import CellError, ConfigError, ModelError, StudyError
 from cello.models.config import ModelConfig
+from cello.study.outlook import far_off
 from cello.study.plan import (
     BUILTIN,
-    PROTOCOLS,
     Column,
     Row,
     StudyConfig,
@@ -48,14 +49,26 @@ def test_row_wins_over_column_wins_over_base() -> None:
     assert (run.id, run.row, run.column, run.seed) == (run.config.id, "r", "c", 0)
 
 
-@pytest.mark.parametrize("stage", BUILTIN)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_builtin_studies_are_whole(stage: str, protocol: str) -> None:
-    study = load_study(stage, protocol)
-    runs = plan(study, CORPUS)
-    assert (study.name, study.stage, study.protocol) == (stage, stage, protocol)
-    assert len({run.id for run in runs}) == len(runs) == 6 * len(study.columns) * len(study.seeds)
-    assert len(study.columns) == {"windows": 4, "gates": 1}[stage]
+@pytest.mark.parametrize(("name", "protocol"), [(name, p) for name, protocols in BUILTIN.items() for p in protocols])
+def test_builtin_studies_are_whole(name: str, protocol: str) -> None:
+    study = load_study(name, protocol)
+    runs = plan(study, CORPUS, 12)
+    assert (study.name, study.protocol) == (name, protocol)
+    assert study.stage == (name if name in ("windows", "gates") else None)
+    columns = len(study.columns) or 1
+    assert len({run.id for run in runs}) == len(runs) == len(study.rows) * columns * len(study.seeds)
+    for match in ("parameters", "flops"):
+        if (name, protocol) not in STATES_WIDTHS:
+            assert far_off(override(study, match=match), plan(override(study, match=match), CORPUS, 12), 12) == []
+
+
+STATES_WIDTHS = {("windows", "published"), ("windows-fixed-hop", "published")}
+"""Where the published study's own hidden sizes stand in the rows, which nothing may choose again."""
+
+
+def test_every_builtin_file_is_known_and_every_known_one_is_there() -> None:
+    files = {path.name for path in (resources.files("cello.study") / "builtin").iterdir()}
+    assert files == {f"{name}-{protocol}.toml" for name, protocols in BUILTIN.items() for protocol in protocols}
 
 
 def test_published_settings_are_the_published_ones() -> None:
@@ -76,7 +89,7 @@ def test_published_settings_are_the_published_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('nam = "x"', r"f\.toml: unknown key nam; did you mean 'name'\? Known: base, columns, name"),
+        ('nam = "x"', r"f\.toml: unknown key nam; did you mean 'name'\? Known: base, columns, match, match_to, name"),
         (
             HEAD + ROWS + "[rows.model]\nhiden = 3",
             r"unknown key rows\[2\]\.model\.hiden; did you mean 'hidden'\? Known: b",
@@ -95,6 +108,11 @@ def test_published_settings_are_the_published_ones() -> None:
         (HEAD + '[base]\nmodel = "lstm"', r"Expected 'object', got 'str' - at 'base\.model'"),
         (HEAD + "[[rows]]\n", r"missing required field 'name' - at 'rows\[0\]'; write for example \[\[rows\]\] and"),
         (HEAD + 'stage = "three"\n' + ROWS, r"Invalid enum value 'three' - at 'stage'"),
+        (
+            HEAD + 'match = "size"\n' + ROWS,
+            r"Invalid enum value 'size' - at 'match' \(match = 'size'\); write for example match = \"parameters\"; the",
+        ),
+        (HEAD + "match_to = 3\n" + ROWS, r"at 'match_to' \(match_to = 3\); write for example match_to = \"LSTM\", the"),
         (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2.*; mend it there"),
     ],
 )

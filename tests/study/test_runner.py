@@ -17,7 +17,7 @@ from fake_training import manifest, timeless, train
 from cello.audio.corpus import Corpus
 from cello.errors import StoreError, StudyError
 from cello.study.folder import single_writer
-from cello.study.plan import PlannedRun, StudyConfig, override
+from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.runner import run_study
 from cello.study.store import CorpusSource, Store
 from conftest import SMALL
@@ -173,3 +173,12 @@ def test_a_corpus_that_changed_under_the_study_is_refused(
         StudyError, match=r"corpus 'fake' has checksum bbbbbbbbbbbb in this worker, but .* aaaaaaaaaaaa"
     ):
         run_study(override(small, seeds=[0]), source, tmp_path, workers=1, train=FAKE, progress=False)
+
+
+def test_a_row_that_cannot_be_matched_closely_is_warned_of(tmp_path: Path, source: CorpusSource) -> None:
+    rows = "".join(f'[[rows]]\nname = "{cell}"\nmodel.cell = "{cell}"\n' for cell in ("lstm", "gru"))
+    study = parse_study(f'name = "x"\nmatch = "parameters"\n[base.model]\nhidden = 2\n{rows}', "f")
+    fast = override(study, settings={"optimiser.epochs": 1, "optimiser.learning_rate": 1e-3})
+    with pytest.warns(UserWarning, match=r"row 'gru': the nearest to 'lstm' in parameters is hidden=3, .*% more"):
+        store = run_study(fast, source, tmp_path, workers=1, train=FAKE, progress=False)
+    assert {run.row: run.result.config.model.hidden for run in store.results()} == {"lstm": 2, "gru": 3}

@@ -267,3 +267,18 @@ def test_a_failure_is_forgotten_when_the_run_starts_again_or_finishes(store: Sto
     assert [failure.planned for failure in store.failures()] == [second]
     finish(store, second)
     assert store.failures() == []
+
+
+def test_a_matched_study_keeps_its_reference_when_rows_are_added(tmp_path: Path, source: CorpusSource) -> None:
+    head = 'name = "x"\nmatch = "parameters"\n'
+    one, two, three = (f'[[rows]]\nname = "{name}"\nmodel.cell = "{name}"\n' for name in ("lstm", "gru", "rnn"))
+    store = Store.create_or_open(tmp_path, parse_study(head + one + two, "f"), manifest(), source)
+    before = {run.place: run for run in store.runs}
+    first = parse_study(head + 'match_to = "lstm"\n' + three + one + two, "f")
+    wider = Store.create_or_open(tmp_path, first, manifest(), source)
+    hidden = {run.row: run.config.model.hidden for run in wider.runs}
+    assert hidden["lstm"] == 64
+    assert hidden["rnn"] > hidden["gru"] > 64
+    assert before.items() <= {run.place: run for run in wider.runs}.items()
+    with pytest.raises(StoreError, match=r"holds another study: its match_to is lstm, not rnn"):
+        Store.create_or_open(tmp_path, parse_study(head + three + one, "f"), manifest(), source)

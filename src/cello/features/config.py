@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -154,4 +155,10 @@ def _is_number(value: Any) -> bool:
 
 def _empty(config: FeatureConfig, n_mels: int, window: int) -> NDArray[np.int64]:
     high = config.rate_hz / 2 if config.high_hz is None else config.high_hz
-    return mel.empty_bands(mel.band_edges_hz(n_mels, config.low_hz, high), config.rate_hz, window)
+    return _empty_bands(n_mels, config.low_hz, high, config.rate_hz, window)
+
+
+@lru_cache(maxsize=1024)
+def _empty_bands(n_mels: int, low_hz: float, high_hz: float, rate_hz: int, window: int) -> NDArray[np.int64]:
+    """Kept, for a study reads thousands of configs with the same few front ends."""
+    return mel.empty_bands(mel.band_edges_hz(n_mels, low_hz, high_hz), rate_hz, window)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 import tomllib
 from collections import Counter
@@ -16,10 +17,15 @@ import msgspec
 from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.models.config import settled
-from cello.training.config import CorpusRef, RunConfig
+from cello.study.match import Match, matched
+from cello.training.config import CorpusRef, RunConfig, ids
 
 PROTOCOLS = ("fair", "published", "quick")
-BUILTIN = ("gates", "windows")
+BUILTIN: dict[str, tuple[str, ...]] = {
+    "gates": PROTOCOLS,
+    "windows": PROTOCOLS,
+}
+"""The studies that come with Cello, and the protocols that each has a file for."""
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     name: kind
     for name, kind in get_type_hints(RunConfig).items()
@@ -30,6 +36,8 @@ MANY_CLIPS = 500
 EXAMPLES = {
     "name": 'name = "mine"',
     "stage": 'stage = "gates", or leave it out',
+    "match": 'match = "parameters"; the others are "width" and "flops"',
+    "match_to": 'match_to = "LSTM", the name of a row',
     "seeds": "seeds = [0, 1, 2]",
     "base": "[base.optimiser] and below it epochs = 20",
     "columns": '[[columns]] and below it name = "clean"',
@@ -71,16 +79,27 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``stage`` names the published table that stands beside the study's own; ``protocol`` is a label for people.
     Without columns there is one, whose name is empty.
+
+    ``match``: rows are compared at the hidden sizes that they state ("width"), or at those that bring their models
+    nearest to one row's, in each column, in "parameters" or in "flops" (of the recurrent layers for one frame). That
+    row is ``match_to``, the first unless said; at equal widths it only waits to be asked for.
     """
 
     name: str
     title: str = ""
     stage: Literal["windows", "gates"] | None = None
     protocol: str = "fair"
+    match: Match = "width"
+    match_to: str | None = None
     seeds: tuple[int, ...] = (0,)
     base: Base = Base()
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
+
+    @property
+    def reference(self) -> str:
+        """The row that the others are matched to; empty where they are not."""
+        return "" if self.match == "width" else self.match_to or self.rows[0].name
 
 
 class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,9 +131,9 @@ def load_study(name_or_path: str | Path, protocol: str | None = None) -> StudyCo
     'LSTM'
     """
     if str(name_or_path) in BUILTIN:
-        chosen = protocol or "fair"
-        if chosen not in PROTOCOLS:
-            raise StudyError(unknown("protocol", chosen, PROTOCOLS))
+        chosen, known = protocol or "fair", BUILTIN[str(name_or_path)]
+        if chosen not in known:
+            raise StudyError(unknown("protocol", chosen, known, f"Those are the ones of {str(name_or_path)!r}."))
         file = f"{name_or_path}-{chosen}.toml"
         return parse_study((resources.files("cello.study") / "builtin" / file).read_text("utf-8"), file)
     path = Path(name_or_path)
@@ -151,9 +170,12 @@ def parse_study(text: str, file: str) -> StudyConfig:
 
 
 def override(
-    study: StudyConfig, seeds: Sequence[int] | None = None, settings: Mapping[str, Any] | None = None
+    study: StudyConfig,
+    seeds: Sequence[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    match: Match | None = None,
 ) -> StudyConfig:
-    """The study with other seeds, and with settings such as ``{"optimiser.epochs": 3}`` that win in every row.
+    """The study with other seeds, with settings such as ``{"optimiser.epochs": 3}`` that win in every row, and matched.
 
     Raises:
         ConfigError: a key that no section has, or a value of the wrong type.
@@ -168,31 +190,46 @@ def override(
         extra.setdefault(section, {})[field] = value
     changed = msgspec.structs.replace(
         study,
-        seeds=study.seeds if seeds is None else tuple(seeds),
+        seeds=study.seeds if seeds is None else tuple(map(operator.index, seeds)),
+        match=match or study.match,
         rows=tuple(msgspec.structs.replace(row, **_merge(row.settings, extra)) for row in study.rows),
     )
     _check_study(changed, study.name)
     return changed
 
 
-def plan(study: StudyConfig, corpus: CorpusRef) -> tuple[PlannedRun, ...]:
+def plan(study: StudyConfig, corpus: CorpusRef, labels: int | None = None) -> tuple[PlannedRun, ...]:
     """Every run of the study: seed by seed, within a seed the longest first, so that no core waits long at the end.
+
+    ``labels`` is how many the corpus has; only a study matched by parameters needs to know.
 
     Raises:
         ConfigError: settings that do not go together, with the row and column that they meet in.
         CellError, ModelError: a cell that does not exist.
-        StudyError: no rows, no seeds, or a name twice.
+        StudyError: no rows, no seeds, a name twice, or rows that cannot be matched.
 
     >>> study = load_study("gates", "published")
     >>> [run.seed for run in plan(study, CorpusRef(name="tones", checksum="0" * 64))][::6]
     [0, 1, 2]
     """
-    _check_study(study, study.name)
-    runs: list[PlannedRun] = []
-    for seed in study.seeds:
-        cells = [_planned(study, row, column, corpus, seed) for row in study.rows for column in _columns(study)]
-        runs += sorted(cells, key=lambda run: -cost(run.config))
-    return tuple(runs)
+    places = _places(study, corpus)
+    for column in _columns(study):
+        rows = {row.name: places[row.name, column.name] for row in study.rows}
+        found = matched(rows, study.reference, study.match, labels, _where(study, column))
+        places |= {(row, column.name): config for row, config in found.items()}
+    named = {place: dict(zip(study.seeds, ids(config, study.seeds), strict=True)) for place, config in places.items()}
+    order = sorted(places, key=lambda place: -cost(places[place]))
+    return tuple(
+        PlannedRun(
+            id=named[place][seed],
+            row=place[0],
+            column=place[1],
+            seed=seed,
+            config=msgspec.structs.replace(places[place], seed=seed),
+        )
+        for seed in study.seeds
+        for place in order
+    )
 
 
 def sample_rate(study: StudyConfig) -> int:
@@ -205,7 +242,7 @@ def sample_rate(study: StudyConfig) -> int:
     >>> sample_rate(load_study("gates"))
     16000
     """
-    rates = {run.config.features.rate_hz for run in plan(study, CorpusRef(name="", checksum=""))}
+    rates = {config.features.rate_hz for config in _places(study, CorpusRef(name="", checksum="")).values()}
     if len(rates) > 1:
         raise StudyError(
             f"study {study.name!r} has features.rate_hz = {', '.join(map(str, sorted(rates)))}, but reads its corpus "
@@ -250,17 +287,28 @@ def _columns(study: StudyConfig) -> tuple[Column, ...]:
     return study.columns or (Column(name=""),)
 
 
-def _planned(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, seed: int) -> PlannedRun:
+def _where(study: StudyConfig, column: Column) -> str:
+    return f"study {study.name!r}" + (f", column {column.name!r}" if column.name else "")
+
+
+def _places(study: StudyConfig, corpus: CorpusRef) -> dict[tuple[str, str], RunConfig]:
+    """What each row and column of the table is to train, with the hidden size that it states."""
+    _check_study(study, study.name)
+    return {
+        (row.name, column.name): _config(study, row, column, corpus) for row in study.rows for column in _columns(study)
+    }
+
+
+def _config(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef) -> RunConfig:
     settings = _merge(_merge(study.base.settings, column.settings), row.settings)
     where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
-        config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), "seed": seed, **settings}, RunConfig)
-        config = msgspec.structs.replace(config, model=settled(config.model))
+        config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
+        return msgspec.structs.replace(config, model=settled(config.model))
     except (CellError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:
         raise ConfigError(f"{where}: {_readable(str(error))}") from error
-    return PlannedRun(id=config.id, row=row.name, column=column.name, seed=seed, config=config)
 
 
 def _merge(under: Settings, over: Settings) -> Settings:
@@ -334,6 +382,9 @@ def _check_study(study: StudyConfig, file: str) -> None:
         twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise StudyError(f"{file}: {kind} {twice[0]!r} stands twice in study {study.name!r}; each must be unique")
+    names = [row.name for row in study.rows]
+    if study.match_to is not None and study.match_to not in names:
+        raise StudyError(f"{file}: match_to: {unknown(f'row of study {study.name!r}:', study.match_to, names)}")
 
 
 def _readable(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import queue
+import warnings
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,7 @@ from cello.study.cluster import DEATHS_ALLOWED, cluster, interrupt_calls
 from cello.study.fit import check_clips, check_windows
 from cello.study.folder import single_writer
 from cello.study.live import View, view
+from cello.study.outlook import far_off, worker_count
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.store import CorpusSource, Store
 from cello.study.worker import TOPIC, News, Task, execute, open_source
@@ -54,9 +55,11 @@ def run_study(
     with single_writer(out):
         corpus = open_source(msgspec.json.encode(source), cache)
         reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
-        planned = plan(study, reference)
+        planned = plan(study, reference, len(corpus.manifest.labels))
         check_windows(study.name, planned, corpus)
         check_clips(study.name, planned, corpus)
+        for sentence in far_off(study, planned, len(corpus.manifest.labels)):
+            warnings.warn(sentence, stacklevel=2)
         store = Store.create_or_open(out, study, corpus.manifest, source)
         store.reconcile()
         places = {run.place for run in planned}
@@ -79,21 +82,6 @@ def run_study(
                 shown.close()
         _check_all_finished(store, asked)
     return store
-
-
-def worker_count(asked: int | None) -> int:
-    """How many runs at a time: what was asked for, else the number of cores.
-
-    Raises:
-        StudyError: fewer than one.
-
-    >>> worker_count(3)
-    3
-    """
-    count = (os.cpu_count() or 1) if asked is None else asked
-    if count < 1:
-        raise StudyError(f"workers={count} can run nothing; give at least 1")
-    return count
 
 
 class Session:

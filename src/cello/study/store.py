@@ -179,19 +179,60 @@ class Store:
             StoreError: the folder holds another study or other files, or cannot be written.
         """
         corpus = CorpusRef(name=manifest.corpus, checksum=manifest.checksum)
+        labels = len(manifest.labels)
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / "study.json").exists():
                 store = cls.open(folder)
-                header = _grown(store, study, corpus, source)
+                header = store.grown(study, corpus, source)
                 if header == store.header:
                     return store
             else:
-                _check_free(folder)
-                header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus))
+                check_free(folder)
+                header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus, labels))
                 write_whole(folder / "corpus.json", msgspec.json.encode(CorpusSummary.of(manifest)))
             write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
         return cls.open(folder)
+
+    def grown(self, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
+        """The header with the asked-for runs added; writes nothing.
+
+        The corpus keeps the name that it had when the store was made; its checksum decides.
+
+        Raises:
+            StoreError: why they do not belong together.
+        """
+        old, folder, labels = self.header, self.folder, len(self.corpus.labels)
+        for what, before, after in (
+            ("study", old.study.name, study.name),
+            ("stage", old.study.stage, study.stage),
+            ("protocol", old.study.protocol, study.protocol),
+            ("match", old.study.match, study.match),
+            ("match_to", old.study.reference, study.reference),
+        ):
+            if before != after:
+                raise _other_study(folder, f"its {what} is {before}, not {after}")
+        if old.corpus.checksum != corpus.checksum:
+            names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
+            raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
+        asked = plan(study, old.corpus, labels)
+        if set(asked) <= set(old.runs):
+            return old
+        seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
+        rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
+        reference = study.reference or None  # stated, for the first row may be another one now
+        wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds, match_to=reference)
+        runs = {run.place: run for run in plan(wider, old.corpus, labels)}
+        for run in old.runs:
+            if run.place not in runs:
+                raise _other_study(folder, f"it has {run}, a table of another shape")
+            changed = differences(run.config, runs[run.place].config)
+            if changed:
+                raise _other_study(folder, f"in {run}, {', '.join(changed)}")
+        finished = {stored.planned.place: stored.planned for stored in self.results()}
+        places = {run.place for run in (*old.runs, *asked)}
+        kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
+        return Header(study=wider, corpus=old.corpus, source=source, runs=kept)
 
     def run_folder(self, run: PlannedRun | StoredRun) -> Path:
         """Where training keeps a run."""
@@ -266,7 +307,9 @@ def read_result(folder: Path, run: PlannedRun) -> RunResult | None:
         result = _read(folder / "result.json", RunResult, RESULT_FORMAT)
     except (FileNotFoundError, NotADirectoryError, _DamagedError):
         return None
-    return result if result.config == run.config and result.run in (run.id, run.config.id) else None
+    # the second id is computed only where the first is another: for thousands of runs that is most of the reading
+    named = result.run == run.id or result.run == run.config.id  # noqa: PLR1714
+    return result if named and result.config == run.config else None
 
 
 class _DamagedError(StoreError):
@@ -296,7 +339,12 @@ def _read(path: Path, kind: type[Described], newest: int) -> Described:
         raise _DamagedError(f"{path} is damaged: {error}; restore it, or start afresh with another --out") from error
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
+    """Hold a folder to being empty, but for what a study that was stopped at its very start leaves.
+
+    Raises:
+        StoreError: other files are in it.
+    """
     own = {"lock", "corpus.json", "journal.jsonl"}
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith("."))
     if foreign:
@@ -304,41 +352,6 @@ def _check_free(folder: Path) -> None:
             f"{str(folder)!r} holds no study but other files ({', '.join(foreign[:3])}"
             f"{', …' if len(foreign) > 3 else ''}); choose an empty or new folder with --out"
         )
-
-
-def _grown(store: Store, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
-    """The store's header with the asked-for runs added, or the reason why they do not belong together.
-
-    The corpus keeps the name that it had when the store was made; its checksum decides.
-    """
-    old, folder = store.header, store.folder
-    for what, before, after in (
-        ("study", old.study.name, study.name),
-        ("stage", old.study.stage, study.stage),
-        ("protocol", old.study.protocol, study.protocol),
-    ):
-        if before != after:
-            raise _other_study(folder, f"its {what} is {before}, not {after}")
-    if old.corpus.checksum != corpus.checksum:
-        names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
-        raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
-    asked = plan(study, old.corpus)
-    if set(asked) <= set(old.runs):
-        return old
-    seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
-    rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
-    wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds)
-    runs = {run.place: run for run in plan(wider, old.corpus)}
-    for run in old.runs:
-        if run.place not in runs:
-            raise _other_study(folder, f"it has {run}, a table of another shape")
-        changed = differences(run.config, runs[run.place].config)
-        if changed:
-            raise _other_study(folder, f"in {run}, {', '.join(changed)}")
-    finished = {stored.planned.place: stored.planned for stored in store.results()}
-    places = {run.place for run in (*old.runs, *asked)}
-    kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
-    return Header(study=wider, corpus=old.corpus, source=source, runs=kept)
 
 
 def _union(old: tuple[Named, ...], new: tuple[Named, ...]) -> tuple[Named, ...]:

@@ -1,0 +1,66 @@
+"""What hurts: models called equally large that are not, since they were counted otherwise than they are built."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cello.cells.load import zoo
+from cello.compiler.scan import scan
+from cello.errors import CellError
+from cello.models.classifier import Classifier
+from cello.models.config import TORCH_CELLS, ModelConfig
+from cello.models.size import TORCH_GATES, ModelSize
+
+Kind = Literal["last", "mean", "attention"]
+
+
+@pytest.mark.parametrize("cell", [*zoo(), *TORCH_CELLS])
+@pytest.mark.parametrize(
+    ("layers", "bidirectional", "readout"), [(1, False, "attention"), (3, True, "last"), (2, True, "attention")]
+)
+def test_parameters_are_those_of_the_model_that_is_built(
+    cell: str, layers: int, bidirectional: bool, readout: Kind
+) -> None:
+    config = ModelConfig(cell=cell, hidden=3, layers=layers, bidirectional=bidirectional, readout=readout)
+    built = Classifier(config, dimensions=5, classes=4).parameter_count
+    assert ModelSize.of(config, 5).parameters(4) == built
+    wider = msgspec.structs.replace(config, hidden=7)
+    assert ModelSize.of(config, 5).parameters(4, hidden=7) == Classifier(wider, 5, 4).parameter_count
+
+
+@pytest.mark.parametrize("name", zoo())
+def test_flops_of_a_frame_are_those_that_torch_counts(name: str) -> None:
+    cell = zoo()[name]
+    weights = {key: torch.full(shape, 0.1) for key, shape in cell.parameters(5, 3).items()}
+    with FlopCounterMode(display=False) as counter:
+        scan(cell, torch.ones(1, 1, 5), weights, backend="plain")
+    assert ModelSize.of(ModelConfig(cell=name, hidden=3), 5).flops() == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_torchs_layers_cost_what_the_same_equations_cost(kind: str) -> None:
+    for layers, bidirectional in ((1, False), (3, True)):
+        own, torchs = (
+            ModelSize.of(ModelConfig(cell=cell, layers=layers, bidirectional=bidirectional), 39)
+            for cell in (kind, f"torch:{kind}")
+        )
+        assert own.flops(17) == torchs.flops(17)
+
+
+def test_every_layer_and_direction_is_counted() -> None:
+    one = ModelSize.of(ModelConfig(cell="rnn", hidden=4), 4).flops()
+    assert ModelSize.of(ModelConfig(cell="rnn", hidden=4, layers=3), 4).flops() == 3 * one
+    assert ModelSize.of(ModelConfig(cell="rnn", hidden=4, bidirectional=True), 4).flops() == 2 * one
+    # the second layer sees both directions of the first
+    assert ModelSize.of(ModelConfig(cell="rnn", hidden=4, layers=2, bidirectional=True), 4).flops() == 5 * one
+
+
+def test_all_of_torchs_layers_are_known_and_no_other_cell_passes() -> None:
+    assert set(TORCH_GATES) == set(TORCH_CELLS)
+    with pytest.raises(CellError, match="unknown cell 'lsmt'"):
+        ModelSize.of(ModelConfig(cell="lsmt"), 39)
