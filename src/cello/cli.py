@@ -387,7 +387,7 @@ Commands = (
             Study,
             "study",
             "study gates --dry-run",
-            "study windows --corpus folder:clips --seeds 5",
+            "study zoo --corpus folder:clips --seeds 5",
             "study mine.toml --out x",
         ),
     ]

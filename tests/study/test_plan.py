@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cello.audio.augment import AugmentConfig
+from cello.cells.load import load_cell, zoo
 from cello.errors import CellError, ConfigError, ModelError, StudyError
 from cello.models.config import ModelConfig
 from cello.study.outlook import far_off
@@ -69,6 +71,52 @@ STATES_WIDTHS = {("windows", "published"), ("windows-fixed-hop", "published")}
 def test_every_builtin_file_is_known_and_every_known_one_is_there() -> None:
     files = {path.name for path in (resources.files("cello.study") / "builtin").iterdir()}
     assert files == {f"{name}-{protocol}.toml" for name, protocols in BUILTIN.items() for protocol in protocols}
+
+
+@pytest.mark.parametrize("protocol", BUILTIN["zoo"])
+def test_the_zoo_study_has_every_cell_of_the_zoo_once(protocol: str) -> None:
+    study = load_study("zoo", protocol)
+    assert [row.name for row in study.rows] == list(zoo())
+    assert [row.model["cell"] for row in study.rows] == list(zoo())
+
+
+def test_the_odyssey_has_the_papers_eight_variants_of_its_vanilla_lstm() -> None:
+    cells = {row.name: row.model["cell"] for row in load_study("odyssey").rows}
+    assert cells["Vanilla"] == "lstm-peephole"
+    eight = ("NIG", "NFG", "NOG", "NIAF", "NOAF", "CIFG", "NP", "FGR")
+    assert {name: cells[name] for name in eight} == {name: name.lower() for name in eight}
+    for name in eight:
+        assert load_cell(cells[name]).doc.startswith(f"{name}, ")
+        assert "search space" in load_cell(cells[name]).reference
+
+
+@pytest.mark.parametrize("protocol", BUILTIN["windows-fixed-hop"])
+def test_windows_at_one_hop_differ_from_windows_in_the_hop_alone(protocol: str) -> None:
+    moving, fixed = (plan(load_study(name, protocol), CORPUS) for name in ("windows", "windows-fixed-hop"))
+    ours = {run.place: run.config for run in fixed}
+    assert {run.place for run in moving} == set(ours)
+    for run in moving:
+        assert differences(run.config, ours[run.place]) == ["features.hop_ms was None, is 10.0"]
+
+
+def test_the_data_study_trains_small_sets_no_shorter_than_large_ones() -> None:
+    runs = plan(load_study("data"), CORPUS)
+    seen = {run.config.data.clips_per_label: run.config.optimiser.epochs for run in runs}
+    assert sorted(seen, key=str) == [10, 20, 40, 80, None]
+    assert seen[80] * 80 == seen[40] * 40 == seen[20] * 20
+    assert {len({run.row for run in runs if run.column == c.name}) for c in load_study("data").columns} == {6}
+
+
+def test_the_robustness_study_tests_alike_what_it_trains_clean_and_augmented() -> None:
+    for protocol in BUILTIN["robustness"]:
+        runs = plan(load_study("robustness", protocol), CORPUS)
+        assert len({run.config.data for run in runs}) == 1
+        assert runs[0].config.data.test_snr_db
+        assert runs[0].config.data.test_shift_ms
+        noisy = {run.column: run.config.augment for run in runs}
+        assert noisy["clean"] == AugmentConfig()
+        assert noisy["augmented"].noise_share > 0
+        assert noisy["augmented"].shift_ms > 0
 
 
 def test_published_settings_are_the_published_ones() -> None:
@@ -160,10 +208,16 @@ def test_a_cell_that_does_not_exist_names_its_row_and_column(cell: str, kind: ty
 
 
 def test_unknown_studies_protocols_and_files(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"unknown study 'gate'; did you mean 'gates'\? Known: gates, windows\. Or"):
+    with pytest.raises(
+        StudyError, match=r"unknown study 'gate'; did you mean 'gates'\? Known: data, gates, .*, zoo\. Or"
+    ):
         load_study("gate")
     with pytest.raises(StudyError, match=r"unknown protocol 'fare'; did you mean 'fair'\?"):
         load_study("gates", "fare")
+    with pytest.raises(
+        StudyError, match=r"unknown protocol 'published'.* Known: fair, quick\. Those are the ones of 'zoo'"
+    ):
+        load_study("zoo", "published")
     with pytest.raises(ConfigError, match=r"study file '.*none\.toml' cannot be read: .*No such file"):
         load_study(tmp_path / "none.toml")
     file = tmp_path / "mine.toml"

@@ -22,8 +22,13 @@ from cello.training.config import CorpusRef, RunConfig, ids
 
 PROTOCOLS = ("fair", "published", "quick")
 BUILTIN: dict[str, tuple[str, ...]] = {
+    "data": ("fair", "quick"),
     "gates": PROTOCOLS,
+    "odyssey": ("fair", "quick"),
+    "robustness": ("fair", "quick"),
     "windows": PROTOCOLS,
+    "windows-fixed-hop": PROTOCOLS,
+    "zoo": ("fair", "quick"),
 }
 """The studies that come with Cello, and the protocols that each has a file for."""
 SECTIONS: dict[str, type[msgspec.Struct]] = {
