@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.errors import CorpusError
+from cello.training import data
 from cello.training.config import CorpusRef, DataConfig, RunConfig
 from cello.training.data import RunData, some_of_each
 
@@ -46,3 +50,18 @@ def test_a_run_trains_on_them_whatever_its_seed_and_is_judged_on_all(tone_corpus
     assert some == same
     assert (len(some["train"]), len(everything["train"])) == (6, 24)
     assert [some[split] for split in ("validation", "test")] == [everything[split] for split in ("validation", "test")]
+
+
+def test_a_shift_in_milliseconds_is_one_at_any_sampling_rate(
+    tone_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+
+    def listen(audio: Any, lengths: Any, *_: Any, rate_hz: int) -> Any:
+        told.append(rate_hz)
+        return audio, lengths
+
+    monkeypatch.setattr(data, "augment", listen)
+    config = RunConfig(corpus=CorpusRef(name="tones", checksum="0" * 64), augment=AugmentConfig(shift_ms=100))
+    RunData(config, tone_corpus, None).augmented(epoch=1)
+    assert told == [tone_corpus.manifest.rate_hz]

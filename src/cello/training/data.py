@@ -89,7 +89,8 @@ class RunData:
 
     def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         audio, lengths = self.corpus.audio(indices)
-        audio, lengths = augment(audio, lengths, self.config.augment, self.corpus.noise, rng)
+        rate_hz = self.corpus.manifest.rate_hz
+        audio, lengths = augment(audio, lengths, self.config.augment, self.corpus.noise, rng, rate_hz=rate_hz)
         # A clip played faster may end before its first window does; the silence after it then completes that window.
         lengths = np.maximum(lengths, self.config.features.window_samples)
         return extract(torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features)
