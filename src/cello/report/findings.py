@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cello.audio.corpus import SPLITS
-from cello.report.metrics import BY_KEY, FEW_SEEDS
+from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, parameters
+from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
 LISTED = 12

@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
+from cello.study.statistics import CONFIDENCE, FEW_SEEDS, t_interval
 from cello.training.result import RunResult
 
-CONFIDENCE = 0.95
-FEW_SEEDS = 5
 PERCENT = "Accuracy, %"
 
 
@@ -40,15 +37,7 @@ def interval(values: Iterable[float]) -> Interval:
     Interval(mean=94.0, half=None, n=1)
     """
     numbers = [float(v) for v in values]
-    n = len(numbers)
-    if n == 0:
-        raise ValueError("an interval needs at least one value")
-    mean = math.fsum(numbers) / n
-    if n == 1:
-        return Interval(mean, None, 1)
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in numbers) / (n - 1))
-    quantile = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2))
-    return Interval(mean, quantile * deviation / math.sqrt(n), n)
+    return Interval(*t_interval(numbers, CONFIDENCE), len(numbers))
 
 
 class Metric(NamedTuple):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from cello.audio.corpus import SPLITS
-from cello.report.metrics import BY_KEY, FEW_SEEDS, METRICS, Metric
+from cello.report.metrics import BY_KEY, METRICS, Metric
 from cello.report.results import StudyResults
+from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
 ABSENT = "–"
