@@ -50,10 +50,15 @@ TORCH_FREE_FILES = {
     "models/size.py",
     "training/config.py",
     "training/result.py",
+    "study/comparisons.py",
+    "study/crossed.py",
     "study/match.py",
+    "study/outcomes.py",
     "study/outlook.py",
     "study/plan.py",
     "study/preview.py",
+    "study/ranks.py",
+    "study/statistics.py",
     "study/store.py",
 }
 LAZY = {"cli.py", "__init__.py", "__main__.py"}  # files that may import inside functions

@@ -8,9 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from cello import __version__
-from cello.report.metrics import CONFIDENCE, METRICS
+from cello.report.metrics import METRICS
 from cello.report.results import Run, StudyResults
 from cello.report.tables import best_cell
+from cello.study.statistics import CONFIDENCE
 from cello.training.result import Epoch, RunResult
 
 FORMAT = 1
@@ -41,7 +42,7 @@ def document(results: StudyResults) -> dict[str, object]:
             "planned": len(results.planned),
             "finished": len(results.runs),
         },
-        "corpus": msgspec.to_builtins(results.corpus),
+        "corpus": {k: v for k, v in msgspec.to_builtins(results.corpus).items() if k != "test_speakers"},
         "best": {"row": row, "column": column, "chosen_by": "validation_accuracy"},
         "confidence": CONFIDENCE,
         "cells": [_cell(results, *place) for place in results.cells()],

@@ -62,7 +62,11 @@ class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report says about the data, without the data."""
+    """What a report says about the data, without the data.
+
+    ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
+    Cello kept it has none, until its study runs once more with the corpus there.
+    """
 
     name: str
     source: str
@@ -71,6 +75,7 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     splits: dict[str, SplitSummary]
     bad: tuple[BadClip, ...]
+    test_speakers: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> CorpusSummary:
@@ -91,7 +96,15 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
             labels=manifest.labels,
             splits=splits,
             bad=manifest.bad,
+            test_speakers=speaker_numbers(manifest),
         )
+
+
+def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
+    """The speaker of each test clip as a number, 0 the first to speak; the clips in the corpus's order."""
+    speakers = [clip.speaker for clip in manifest.clips if clip.split == "test"]
+    number = {speaker: place for place, speaker in enumerate(dict.fromkeys(speakers))}
+    return tuple(number[speaker] for speaker in speakers)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +198,10 @@ class Store:
             if (folder / "study.json").exists():
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
+                if not store.corpus.test_speakers:
+                    summary = msgspec.structs.replace(store.corpus, test_speakers=speaker_numbers(manifest))
+                    write_whole(folder / "corpus.json", msgspec.json.encode(summary))
+                    store = cls.open(folder)
                 if header == store.header:
                     return store
             else:

@@ -1,0 +1,128 @@
+"""What the runs of a store said of each test clip, and what is measured on it. Needs no torch: reports read it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cello.audio.corpus import Manifest
+from cello.errors import StoreError
+from cello.study.store import Store, speaker_numbers
+
+BINS = 15
+
+
+class Outcomes(NamedTuple):
+    """One model's finished runs in one column: R seeds, the same K test clips in the corpus's order.
+
+    ``targets`` is (K,) label numbers, ``correct`` (R, K) bool, ``confidence`` (R, K) the probability that each run gave
+    to its own answer, in [0, 1] (kept in half precision, ± 0.0003 near 1; the other classes' are not kept).
+    """
+
+    seeds: tuple[int, ...]
+    targets: NDArray[np.int64]
+    correct: NDArray[np.bool_]
+    confidence: NDArray[np.float64]
+
+
+def outcomes(store: Store, column: str = "") -> dict[str, Outcomes]:
+    """Each model's outcomes in a column, in the plan's order; models without a finished run are not in it.
+
+    Raises:
+        StoreError: predictions are missing or cannot be read, or two runs were tested on different clips.
+    """
+    names = [row.name for row in store.study.rows]
+    found: dict[str, list[tuple[int, dict[str, NDArray[np.generic]]]]] = {name: [] for name in names}
+    targets: NDArray[np.generic] | None = None
+    for run in store.results():
+        if run.column != column:
+            continue
+        arrays = store.predictions(run)
+        if targets is None:
+            targets = arrays["target"]
+        if not np.array_equal(arrays["target"], targets):
+            raise StoreError(
+                f"{store.run_folder(run) / 'predictions.npz'}: other test clips than those of the study's first run; "
+                f"delete {store.run_folder(run)} and run again"
+            )
+        found[run.row].append((run.seed, arrays))
+    return {name: _stacked(runs) for name, runs in found.items() if runs}
+
+
+def _stacked(runs: list[tuple[int, dict[str, NDArray[np.generic]]]]) -> Outcomes:
+    runs = sorted(runs, key=lambda run: run[0])
+    first = runs[0][1]["target"]
+    return Outcomes(
+        seeds=tuple(seed for seed, _ in runs),
+        targets=first.astype(np.int64),
+        correct=np.stack([arrays["prediction"] == first for _, arrays in runs]),
+        confidence=np.stack([arrays["prediction_probability"].astype(np.float64) for _, arrays in runs]),
+    )
+
+
+def speakers_of(store: Store, manifest: Manifest | None = None) -> NDArray[np.int64]:
+    """The (K,) speakers of the test clips as numbers, from the store, else from the corpus it was made of.
+
+    Raises:
+        StoreError: the store does not hold them and no corpus is given, or one with another checksum.
+    """
+    if store.corpus.test_speakers:
+        return np.array(store.corpus.test_speakers, dtype=np.int64)
+    known = store.header.corpus
+    if manifest is None:
+        raise StoreError(
+            f"{str(store.folder)!r} was made before stores kept who said the test clips; run its study once more with "
+            f"the corpus {known.name} there (nothing is trained again), or give the corpus"
+        )
+    if manifest.checksum != known.checksum:
+        raise StoreError(
+            f"{str(store.folder)!r} was made of {known.name} with checksum {known.checksum[:12]}, not of "
+            f"{manifest.corpus} with {manifest.checksum[:12]}; give the corpus that it was made of"
+        )
+    return np.array(speaker_numbers(manifest), dtype=np.int64)
+
+
+def accuracy(correct: ArrayLike) -> NDArray[np.float64]:
+    """(R,) share of the K clips that each run got right, from (R, K).
+
+    >>> accuracy([[True, False], [True, True]]).tolist()
+    [0.5, 1.0]
+    """
+    share: NDArray[np.float64] = np.asarray(correct, dtype=np.float64).mean(axis=-1)
+    return share
+
+
+def word_mean(correct: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
+    """(R,) mean over the words that occur of each word's accuracy, from (R, K) and the (K,) targets.
+
+    >>> word_mean([[True, True, False]], [0, 0, 1]).tolist()
+    [0.5]
+    """
+    _, place, clips = np.unique(np.asarray(targets), return_inverse=True, return_counts=True)
+    return np.asarray(correct, dtype=np.float64) @ (1 / clips[place]) / len(clips)
+
+
+def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> NDArray[np.float64]:
+    """(R,) expected calibration error in [0, 1] (Naeini et al. 2015; with 15 bins Guo et al. 2017, arXiv:1706.04599).
+
+    Σ_b |B_b| / K · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` bins of equal width in confidence, from the
+    probability of the answer given, (R, K). A perfectly calibrated run does not get 0 but up to about √(bins / K) / 3.
+
+    Raises:
+        ValueError: confidences outside [0, 1] or not finite, shapes that differ, no bin.
+
+    >>> calibration_error([[0.9, 0.9, 0.6, 0.6]], [[True, True, True, False]]).round(3).tolist()
+    [0.1]
+    """
+    given, right = np.atleast_2d(np.asarray(confidence, np.float64)), np.atleast_2d(np.asarray(correct, np.float64))
+    if given.shape != right.shape or bins < 1:
+        raise ValueError(f"{given.shape} confidences, {right.shape} answers, {bins} bins; give (R, K) twice and a bin")
+    if not ((given >= 0) & (given <= 1)).all():
+        raise ValueError("a confidence is a probability in [0, 1]; give softmax outputs, not scores")
+    runs = len(given)
+    place = np.minimum((given * bins).astype(np.int64), bins - 1) + bins * np.arange(runs)[:, None]
+    gap = np.bincount(place.ravel(), (right - given).ravel(), runs * bins)
+    error: NDArray[np.float64] = np.abs(gap).reshape(runs, bins).sum(axis=1) / given.shape[1]
+    return error
