@@ -1,0 +1,204 @@
+"""Accuracies whose chance lies in two things at once: the seeds of training, and the speakers who said the test clips.
+
+Every run of a model hears the same clips, so seeds and speakers are crossed. The clips of one speaker are not
+independent, and two runs that share a seed number share no weights if their models differ: speakers are what two models
+share, and seeds are each model's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtr, stdtrit
+
+from cello.study.statistics import CONFIDENCE
+
+Floats = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, standard error and degrees of freedom; accuracies are in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    df: float
+
+
+class Components(NamedTuple):
+    """An accuracy, or the difference of two, and where its variance comes from; one entry a model in each tuple.
+
+    ``runs`` is the variance between one model's runs, ``cells`` the part of it by which one run differs from another on
+    single speakers (so it shrinks with more clips), both of one run; ``seeds`` counts the runs. ``speakers`` is the
+    variance of the value as the speakers alone show it, and ``effective`` their number, (Σ n)² / Σ n² of n clips each.
+    """
+
+    value: float
+    runs: tuple[float, ...]
+    cells: tuple[float, ...]
+    seeds: tuple[int, ...]
+    speakers: float
+    effective: float
+
+    @property
+    def shared(self) -> float:
+        """The variance that no number of seeds takes away: what all runs have in common on these speakers."""
+        return max(self.speakers - sum(c / n for c, n in zip(self.cells, self.seeds, strict=True)), 0.0)
+
+    def spread(self, seeds: int | None = None) -> tuple[float, float]:
+        """Variance of the value and its degrees of freedom, now or as they would be with another number of seeds.
+
+        V = Σₘ rₘ / nₘ + shared; df = V² / (Σₘ (rₘ / nₘ)² / (nₘ − 1) + P² / (effective − 1)), P the variance that the
+        speakers show, left out where nothing is shared. This is the variance of a study of several readers who all see
+        the same cases (Hillis 2007, doi:10.1002/sim.2532) with seeds as readers and each model's own, and
+        Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019). Where all runs of each model agree to the clip,
+        P stands for the whole.
+        """
+        counts = self.seeds if seeds is None else (seeds,) * len(self.seeds)
+        parts = [r / n for r, n in zip(self.runs, counts, strict=True)]
+        speakers = self.shared + sum(c / n for c, n in zip(self.cells, counts, strict=True))
+        if sum(parts) == 0:
+            return self.speakers, self.effective - 1
+        variance = sum(parts) + self.shared
+        noise = sum(p * p / (n - 1) for p, n in zip(parts, counts, strict=True))
+        noise += speakers**2 / (self.effective - 1) if self.shared > 0 else 0.0
+        return variance, variance**2 / noise
+
+
+def components(correct: Sequence[ArrayLike], speakers: ArrayLike) -> Components:
+    """The variance components of one model's accuracy, or of the first model's minus the second's.
+
+    ``correct`` holds one (R, K) array a model, true where run r is right on clip k; R may differ between models, the K
+    clips are the same. ``speakers`` is (K,), equal where the speaker is.
+
+    Raises:
+        ValueError: not one or two models, clips that differ in number, fewer than two seeds or two speakers.
+
+    >>> one = components([[[1, 1, 0, 0], [1, 0, 0, 0]]], [7, 7, 9, 9])
+    >>> one.value, one.runs, one.seeds
+    (0.375, (0.03125,), (2,))
+    """
+    sums, sizes = by_speaker(correct, speakers)
+    signs = (1.0, -1.0)[: len(sums)]
+    clips, persons = sizes.sum(), len(sizes)
+    unbiased = persons / (persons - 1)
+    runs, cells, total = [], [], np.zeros(persons)
+    for sign, table in zip(signs, sums, strict=True):
+        means = table.sum(axis=1) / clips
+        average = table.mean(axis=0)
+        own = table - np.outer(means, sizes) - average + means.mean() * sizes
+        runs.append(float(means.var(ddof=1)))
+        cells.append(unbiased * float((own**2).sum()) / (len(table) - 1) / float(clips**2))
+        total += sign * average
+    value = float(total.sum() / clips)
+    seen = unbiased * float(((total - value * sizes) ** 2).sum()) / float(clips**2)
+    effective = float(clips**2 / (sizes**2).sum())
+    return Components(value, tuple(runs), tuple(cells), tuple(len(t) for t in sums), seen, effective)
+
+
+def by_speaker(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Floats], Floats]:
+    """Right answers of each run on each speaker's clips, (R, S) a model, and the (S,) clips of each speaker.
+
+    Raises:
+        ValueError: as ``components``.
+    """
+    names, place = np.unique(np.asarray(speakers), return_inverse=True)
+    tables: list[NDArray[Any]] = [np.asarray(table, dtype=np.float64) for table in correct]
+    shapes = [table.shape for table in tables]
+    if len(tables) not in (1, 2):
+        raise ValueError(f"a value is of one model or of two, not of {len(tables)}; give one or two arrays (R, K)")
+    if any(len(shape) != 2 or shape[1] != len(place) for shape in shapes):
+        raise ValueError(
+            f"arrays of shapes {shapes} do not fit {len(place)} speakers; give (R, K) arrays and K speakers"
+        )
+    if min(shape[0] for shape in shapes) < 2:
+        raise ValueError(f"arrays of shapes {shapes}: one run says nothing of chance in training; run more seeds")
+    if len(names) < 2:
+        raise ValueError(f"{len(names)} speaker: one says nothing of other speakers; test on clips of several")
+    sizes = np.bincount(place).astype(np.float64)
+    return [np.stack([np.bincount(place, run, len(sizes)) for run in table]) for table in tables], sizes
+
+
+def p_value(found: Components) -> float:
+    """Two-sided p = 2 F_t(−|value| / √V; df): how rare so large a value is where the truth is zero.
+
+    >>> p_value(Components(0.0, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 1e-5, 150.0))
+    1.0
+    """
+    variance, df = found.spread()
+    if variance == 0:
+        return 1.0 if found.value == 0 else 0.0
+    return 2 * float(stdtr(df, -abs(found.value) / math.sqrt(variance)))
+
+
+def crossed_interval(found: Components, confidence: float = CONFIDENCE) -> Estimate:
+    """value ± t(1 − α/2, df) · √V, V and df as ``Components.spread`` says: it holds for new seeds and new speakers.
+
+    >>> estimate = crossed_interval(Components(0.01, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 0.0, 150.0))
+    >>> round(estimate.df), round(estimate.low, 4), round(estimate.high, 4)
+    (8, 0.0054, 0.0146)
+    """
+    variance, df = found.spread()
+    error = math.sqrt(variance)
+    half = float(stdtrit(df, 0.5 + confidence / 2)) * error
+    return Estimate(found.value, found.value - half, found.value + half, error, df)
+
+
+def hierarchical_draws(
+    correct: Sequence[ArrayLike], speakers: ArrayLike, rng: np.random.Generator, resamples: int = 2000
+) -> Floats:
+    """(resamples,) values with speakers and each model's seeds drawn anew, independently, with replacement (Owen 2007,
+    doi:10.1214/07-AOAS122: the pigeonhole bootstrap).
+
+    Raises:
+        ValueError: as ``components``.
+    """
+    sums, sizes = by_speaker(correct, speakers)
+    persons = len(sizes)
+    weight = rng.multinomial(persons, np.full(persons, 1 / persons), size=resamples).astype(np.float64)
+    value = np.zeros(resamples)
+    for sign, table in zip((1.0, -1.0), sums, strict=False):
+        n = len(table)
+        seeds = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+        value += sign * ((weight @ table.T) * seeds).sum(axis=1)
+    return np.asarray(value / (weight @ sizes), dtype=np.float64)
+
+
+def hierarchical_bootstrap(
+    correct: Sequence[ArrayLike],
+    speakers: ArrayLike,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """The hierarchical bootstrap's interval, over seeds and speakers, widened to what few seeds deserve.
+
+    value + (q± − mean of draws) · √V · t(1 − α/2, df) / (s · z(1 − α/2)): the draws' quantiles q± and deviation s give
+    the shape, which is skewed near 100 %, ``Components.spread`` gives V and df. Plain quantiles are wrong both ways:
+    n drawn seeds vary by (n − 1) / n of what they should and know no t, and the runs' differences on single speakers
+    are counted three times. Two models: the difference first − second.
+
+    Raises:
+        ValueError: as ``components``.
+
+    >>> right = np.random.default_rng(0).random((5, 400)) < 0.9
+    >>> found = hierarchical_bootstrap([right], np.arange(400) // 4, np.random.default_rng(0))
+    >>> round(found.low, 3), round(found.high, 3)
+    (0.869, 0.932)
+    """
+    found = components(correct, speakers)
+    plain = crossed_interval(found, confidence)
+    draws = hierarchical_draws(correct, speakers, rng, resamples)
+    deviation = float(draws.std(ddof=1))
+    if deviation == 0:
+        return plain
+    stretch = (plain.high - plain.value) / (deviation * float(ndtri(0.5 + confidence / 2)))
+    tails = np.quantile(draws - draws.mean(), [0.5 - confidence / 2, 0.5 + confidence / 2]) * stretch
+    least = 0.0 if len(found.seeds) == 1 else -1.0
+    low, high = np.clip(found.value + tails, least, 1.0)
+    return plain._replace(low=float(low), high=float(high))

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from cello.study.crossed import (
+    Components,
+    components,
+    crossed_interval,
+    hierarchical_bootstrap,
+    hierarchical_draws,
+    p_value,
+)
+
+Floats = NDArray[np.float64]
+seeds = st.integers(0, 2**32 - 1)
+
+
+def made_up(seed: int, runs: int = 4, people: int = 12, sigmas: tuple[float, float, float] = (1, 1, 1)) -> Floats:
+    """(R, S) of a normal crossed model, one clip a speaker: run + speaker + what is left."""
+    rng = np.random.default_rng(seed)
+    run, person, rest = sigmas
+    return run * rng.normal(size=(runs, 1)) + person * rng.normal(size=people) + rest * rng.normal(size=(runs, people))
+
+
+def answers(seed: int, runs: int = 5, people: int = 30, right: float = 0.9) -> tuple[NDArray[np.bool_], Floats]:
+    """(R, K) answers of a model, some speakers harder than others, and the clips' (K,) speakers of unequal numbers."""
+    rng = np.random.default_rng(seed)
+    speakers = np.repeat(np.arange(people), rng.integers(1, 12, people))
+    hard = np.clip(right + rng.normal(0, 0.1, people), 0, 1)[speakers]
+    return rng.random((runs, len(speakers))) < hard, speakers
+
+
+def test_components_are_the_mean_squares_of_two_way_analysis_of_variance() -> None:
+    table = made_up(0)
+    runs, people = table.shape
+    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    square = (rest**2).sum() / ((runs - 1) * (people - 1))
+    found = components([table], np.arange(people))
+    assert found.value == pytest.approx(table.mean())
+    assert found.runs[0] == pytest.approx(table.mean(1).var(ddof=1))
+    assert found.speakers == pytest.approx(table.mean(0).var(ddof=1) / people)
+    assert found.cells[0] == pytest.approx(square / people)
+    assert found.effective == people
+
+
+def test_components_estimate_the_variances_that_made_the_data() -> None:
+    sigmas, runs, people = (0.3, 0.5, 2.0), 4, 12
+    found = [components([made_up(seed, runs, people, sigmas)], np.arange(people)) for seed in range(3000)]
+    truth = sigmas[0] ** 2 / runs + sigmas[1] ** 2 / people + sigmas[2] ** 2 / runs / people
+    assert np.mean([f.runs[0] / runs + f.speakers - f.cells[0] / runs for f in found]) == pytest.approx(truth, rel=0.05)
+    assert np.var([f.value for f in found]) == pytest.approx(truth, rel=0.1)
+
+
+def test_with_nothing_shared_the_test_is_welchs_over_seeds() -> None:
+    first, second = made_up(1, 5, 40, (1, 0, 1)), made_up(2, 4, 40, (1, 0, 1))
+    # each run's mean over speakers stays as it is, and what runs have in common on a speaker is taken away
+    first = first - first.mean(0) + first.mean()
+    second = second - second.mean(0) + second.mean()
+    found = components([first, second], np.arange(40))
+    assert found.shared == 0
+    theirs = stats.ttest_ind(first.mean(1), second.mean(1), equal_var=False)
+    assert p_value(found) == pytest.approx(theirs.pvalue)
+    interval = theirs.confidence_interval(0.95)
+    assert crossed_interval(found)[1:3] == pytest.approx((interval.low, interval.high))
+
+
+def test_where_runs_agree_to_the_clip_speakers_are_all_the_chance() -> None:
+    per_person = np.random.default_rng(3).normal(size=20)
+    found = components([np.tile(per_person, (3, 1))], np.arange(20))
+    theirs = stats.ttest_1samp(per_person, 0)
+    assert p_value(found) == pytest.approx(theirs.pvalue)
+
+
+def test_clips_of_one_speaker_do_not_count_as_many_speakers() -> None:
+    rng = np.random.default_rng(4)
+    by_person = rng.random((1, 20)) < 0.5
+    clips = np.repeat(np.repeat(by_person, 50, axis=1), 3, axis=0)
+    together = crossed_interval(components([clips], np.repeat(np.arange(20), 50)))
+    as_if_alone = crossed_interval(components([clips], np.arange(1000)))
+    assert together.error > 6 * as_if_alone.error
+
+
+@given(seeds)
+def test_exchanging_the_models_turns_the_sign_and_nothing_else(seed: int) -> None:
+    (a, speakers), (b, _) = answers(seed), answers(seed, runs=3)
+    one, other = components([a, b], speakers), components([b, a], speakers)
+    assert other.value == pytest.approx(-one.value)
+    assert p_value(other) == pytest.approx(p_value(one))
+    assert crossed_interval(other).high == pytest.approx(-crossed_interval(one).low)
+
+
+@given(seeds)
+def test_the_order_of_clips_seeds_and_speakers_does_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    right, speakers = answers(seed)
+    order = rng.permutation(len(speakers))
+    names = rng.permutation(1000)[speakers]
+    shuffled = components([right[rng.permutation(len(right))][:, order]], names[order])
+    plain = components([right], speakers)
+    assert (shuffled.value, shuffled.speakers) == pytest.approx((plain.value, plain.speakers))
+    assert (*shuffled.runs, *shuffled.cells) == pytest.approx((*plain.runs, *plain.cells))
+
+
+@given(seeds, st.floats(0.1, 10), st.floats(-5, 5))
+def test_another_unit_scales_the_interval_and_a_common_shift_leaves_a_difference(
+    seed: int, scale: float, shift: float
+) -> None:
+    a, b, people = made_up(seed), made_up(seed + 1), np.arange(12)
+    plain, moved = components([a, b], people), components([scale * a + shift, scale * b + shift], people)
+    assert p_value(moved) == pytest.approx(p_value(plain), rel=1e-6, abs=1e-12)
+    assert crossed_interval(moved).error == pytest.approx(scale * crossed_interval(plain).error)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    right, speakers = answers(5)
+    assert p_value(components([right, right], speakers)) == 1
+
+
+def test_more_seeds_never_widen_and_the_speakers_part_stays() -> None:
+    found = Components(0.01, (4e-5, 1e-5), (1e-5, 1e-5), (5, 5), 1.4e-5, 150.0)
+    variances = [found.spread(n)[0] for n in (2, 3, 5, 10, 100, 10**6)]
+    assert variances == sorted(variances, reverse=True)
+    assert variances[-1] == pytest.approx(found.shared, rel=1e-3)
+
+
+def test_draws_are_of_whole_speakers_and_whole_runs() -> None:
+    right, speakers = answers(6, runs=3, people=2)
+    sizes = np.bincount(speakers)
+    sums = np.stack([np.bincount(speakers, run) for run in right])
+    possible = {
+        round(float(sums[list(rows)][:, list(people)].mean(0).sum() / sizes[list(people)].sum()), 9)
+        for rows in np.ndindex(3, 3, 3)
+        for people in np.ndindex(2, 2)
+    }
+    drawn = hierarchical_draws([right], speakers, np.random.default_rng(0), 500)
+    assert {round(value, 9) for value in drawn} <= possible
+    assert len(set(drawn.round(9))) > 6
+
+
+def test_draws_over_speakers_alone_are_scipys_bootstrap() -> None:
+    per_person = np.random.default_rng(7).normal(size=15)
+    ours = hierarchical_draws([np.tile(per_person, (2, 1))], np.arange(15), np.random.default_rng(0), 20_000)
+    theirs = stats.bootstrap((per_person,), np.mean, n_resamples=20_000, rng=np.random.default_rng(1))
+    assert ours.std(ddof=1) == pytest.approx(theirs.standard_error, rel=0.03)
+
+
+def test_the_bootstraps_width_is_the_tests_and_its_shape_the_datas() -> None:
+    right, speakers = answers(8, right=0.985)
+    found = hierarchical_bootstrap([right], speakers, np.random.default_rng(0))
+    plain = crossed_interval(components([right], speakers))
+    assert found.high - found.low == pytest.approx(plain.high - plain.low, rel=0.1)
+    assert found.value - found.low > found.high - found.value
+    assert found.high <= 1
+
+
+@given(seeds)
+def test_the_bootstrap_comes_from_its_generator_alone(seed: int) -> None:
+    right, speakers = answers(9, people=5)
+    once, again = (hierarchical_bootstrap([right], speakers, np.random.default_rng(seed), 50) for _ in range(2))
+    assert once == again
+
+
+@pytest.mark.parametrize(
+    ("correct", "speakers", "message"),
+    [
+        ([np.ones((2, 3))], [0, 1], r"shapes \[\(2, 3\)\] do not fit 2 speakers; give \(R, K\) arrays"),
+        ([np.ones((1, 2))], [0, 1], "one run says nothing of chance in training; run more seeds"),
+        ([np.ones((2, 2))], [0, 0], "1 speaker: one says nothing of other speakers; test on clips of several"),
+        ([np.ones((2, 2))] * 3, [0, 1], "of one model or of two, not of 3"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(correct: list[Floats], speakers: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        components(correct, speakers)
