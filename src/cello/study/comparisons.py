@@ -25,7 +25,7 @@ class Comparison(NamedTuple):
     """``first`` minus ``second`` in test accuracy ([−1, 1]); see ``pairwise`` for how each figure is made.
 
     ``superiority`` is the effect size: the probability that one run of ``first`` beats one of ``second``, ties half.
-    ``seeds_needed`` is how many seeds a model would show a difference as large as the one seen, None if more than
+    ``seeds_needed`` is how many seeds a model would show a true difference as large as the one seen, None if more than
     ``MOST_SEEDS``; ``detectable`` is the smallest difference that the seeds at hand show; both with power 0.8 after the
     correction.
     """
@@ -63,20 +63,17 @@ class Comparison(NamedTuple):
         caveat = f"; indicative only, from {min(self.seeds)} seeds" if self.indicative else ""
         if self.differs:
             return f"{better} is better than {worse} by {size}{caveat}."
-        corrected = f" once corrected for {self.pairs} comparisons" if low > 0 else ""
-        return (
-            f"No evidence of a difference between {better} and {worse} at this size, {size}{corrected}; "
-            f"{self._need}{caveat}."
-        )
+        if low > 0:
+            doubt = f"but not beyond doubt among {self.pairs} comparisons"
+            return f"{better} may be better than {worse} by {size}, {doubt}; {self._need}{caveat}."
+        return f"No evidence of a difference between {better} and {worse} at this size, {size}; {self._need}{caveat}."
 
     @property
     def _need(self) -> str:
         if self.difference.value == 0:
             return f"these seeds would show one of {100 * self.detectable:.2f} points"
         if self.seeds_needed is None:
-            return "more seeds would not show it on these test clips"
-        if self.seeds_needed <= min(self.seeds):
-            return f"{self.seeds_needed} seeds show a difference this large in {100 * POWER:.0f} % of studies"
+            return f"even {MOST_SEEDS:,} seeds would not show it on these test clips"
         return f"you would need about {self.seeds_needed:,} seeds"
 
 
