@@ -76,6 +76,29 @@ def test_where_runs_agree_to_the_clip_speakers_are_all_the_chance() -> None:
     assert p_value(found) == pytest.approx(theirs.pvalue)
 
 
+def test_runs_that_differ_only_in_which_clips_they_miss_leave_the_speakers_test() -> None:
+    runs = np.array([[1, 0, 1, 0], [0, 1, 1, 0]])
+    found = components([runs], np.arange(4))
+    assert (found.runs[0], found.shared) == (0, 0)
+    assert p_value(found) == pytest.approx(stats.ttest_1samp(runs.mean(0), 0).pvalue)
+
+
+@pytest.mark.parametrize("clips", [7, 9, 10])
+def test_rounding_of_equal_accuracies_is_not_taken_for_certainty(clips: int) -> None:
+    # three runs, each wrong on one other clip: equal accuracies, whose mean need not be equal in the last digit
+    runs = np.tile(np.arange(clips), (3, 1)) != np.array([[0], [1], [2]])
+    found = components([runs, ~runs[:, ::-1]], np.arange(clips))
+    variance, df = found.spread()
+    assert (variance, df) == pytest.approx((found.speakers, clips - 1))
+    assert variance > 1e-3
+
+
+def test_six_speakers_are_six_however_many_seeds() -> None:
+    rng = np.random.default_rng(10)
+    table = rng.normal(size=6) + 0.01 * rng.normal(size=(100, 6))
+    assert components([table], np.arange(6)).spread()[1] == pytest.approx(5, rel=0.01)
+
+
 def test_clips_of_one_speaker_do_not_count_as_many_speakers() -> None:
     rng = np.random.default_rng(4)
     by_person = rng.random((1, 20)) < 0.5
@@ -156,6 +179,16 @@ def test_the_bootstraps_width_is_the_tests_and_its_shape_the_datas() -> None:
     assert found.high - found.low == pytest.approx(plain.high - plain.low, rel=0.1)
     assert found.value - found.low > found.high - found.value
     assert found.high <= 1
+
+
+def test_an_accuracys_interval_ends_where_accuracies_do() -> None:
+    people = np.arange(40) // 10
+    missed = np.zeros((2, 40), dtype=bool)
+    missed[0, 3] = missed[1, 17] = missed[1, 18] = True
+    plain = crossed_interval(components([~missed], people))
+    assert plain.high > 1
+    assert hierarchical_bootstrap([~missed], people, np.random.default_rng(0)).high == 1
+    assert hierarchical_bootstrap([missed], people, np.random.default_rng(0)).low == 0
 
 
 @given(seeds)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cello.audio.corpus import Clip, Manifest
 from cello.errors import StoreError
 from cello.study.outcomes import accuracy, calibration_error, outcomes, speakers_of, word_mean
-from cello.study.plan import StudyConfig
+from cello.study.plan import PlannedRun, StudyConfig
 from cello.study.store import CorpusSource, Store
 from cello.training.metrics import measure, predictions
 
@@ -37,17 +37,21 @@ def scores(seed: int) -> torch.Tensor:
     return torch.randn(len(TARGETS), len(LABELS), generator=torch.Generator().manual_seed(seed))
 
 
+def finish(store: Store, run: PlannedRun) -> None:
+    folder = store.run_folder(run)
+    folder.mkdir(parents=True)
+    result = result_of(run.config, [epoch_of(run.config, 1, 0.0)])
+    (folder / "result.json").write_bytes(msgspec.json.encode(result))
+    (folder / "predictions.npz").write_bytes(predictions(torch.from_numpy(TARGETS), scores(run.seed)))
+
+
 @pytest.fixture
 def store(tmp_path: Path, small: StudyConfig, source: CorpusSource) -> Store:
     """Row A with both seeds finished, row B with one, row C with none."""
     made = Store.create_or_open(tmp_path, small, manifest(), source)
     for run in made.runs:
         if run.row == "A" or (run.row == "B" and run.seed == 1):
-            folder = made.run_folder(run)
-            folder.mkdir(parents=True)
-            result = result_of(run.config, [epoch_of(run.config, 1, 0.0)])
-            (folder / "result.json").write_bytes(msgspec.json.encode(result))
-            (folder / "predictions.npz").write_bytes(predictions(torch.from_numpy(TARGETS), scores(run.seed)))
+            finish(made, run)
     return made
 
 
@@ -60,6 +64,18 @@ def test_outcomes_are_what_training_measured(store: Store) -> None:
         assert accuracy(found["A"].correct)[row] == pytest.approx(measured.accuracy)
         assert word_mean(found["A"].correct, found["A"].targets)[row] == pytest.approx(measured.word_mean)
         assert found["A"].confidence[row] == pytest.approx(scores(seed).softmax(1).amax(1).numpy(), abs=1e-3)
+
+
+def test_runs_stand_in_the_order_of_their_seeds_whatever_the_plans(
+    tmp_path: Path, small: StudyConfig, source: CorpusSource
+) -> None:
+    turned = Store.create_or_open(tmp_path, msgspec.structs.replace(small, seeds=(1, 0)), manifest(), source)
+    for run in turned.runs:
+        if run.row == "A":
+            finish(turned, run)
+    found = outcomes(turned)["A"]
+    assert found.seeds == (0, 1)
+    assert found.confidence[1] == pytest.approx(scores(1).softmax(1).amax(1).numpy(), abs=1e-3)
 
 
 def test_runs_tested_on_other_clips_are_not_compared(store: Store) -> None:
@@ -107,6 +123,11 @@ def test_calibration_error_of_hand_made_bins() -> None:
     confidence = [[0.2, 0.3, 0.9, 0.9, 0.9, 0.9]]
     correct = [[True, False, True, True, True, False]]
     assert calibration_error(confidence, correct, bins=3) == pytest.approx((2 * 0.25 + 4 * 0.15) / 6)
+
+
+def test_full_confidence_belongs_to_the_last_bin_of_its_own_run() -> None:
+    found = calibration_error([[1.0, 1.0], [0.01, 0.01]], [[False, False], [False, False]])
+    assert found == pytest.approx([1, 0.01])
 
 
 def test_calibrated_answers_have_little_error_and_overconfident_ones_theirs() -> None:

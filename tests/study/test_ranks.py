@@ -90,6 +90,8 @@ def test_letters_of_overlapping_groups() -> None:
 def test_models_share_a_letter_if_and_only_if_they_do_not_differ(apart: set[tuple[str, str]]) -> None:
     apart = {pair for pair in apart if pair}
     found = letters("abcdefg", apart)
+    sets = [set(group) for group in groups("abcdefg", apart)]
+    assert not any(one < other for one in sets for other in sets)
     for a, b in combinations("abcdefg", 2):
         assert bool(set(found[a]) & set(found[b])) is ((a, b) not in apart)
 

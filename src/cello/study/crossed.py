@@ -18,6 +18,7 @@ from scipy.special import ndtri, stdtr, stdtrit
 from cello.study.statistics import CONFIDENCE
 
 Floats = NDArray[np.float64]
+_ROUNDING = 1e-12  # equal accuracies differ by less, and no two that differ do
 
 
 class Estimate(NamedTuple):
@@ -62,7 +63,7 @@ class Components(NamedTuple):
         counts = self.seeds if seeds is None else (seeds,) * len(self.seeds)
         parts = [r / n for r, n in zip(self.runs, counts, strict=True)]
         speakers = self.shared + sum(c / n for c, n in zip(self.cells, counts, strict=True))
-        if sum(parts) == 0:
+        if sum(parts) <= _ROUNDING * self.speakers:
             return self.speakers, self.effective - 1
         variance = sum(parts) + self.shared
         noise = sum(p * p / (n - 1) for p, n in zip(parts, counts, strict=True))
@@ -131,8 +132,8 @@ def p_value(found: Components) -> float:
     1.0
     """
     variance, df = found.spread()
-    if variance == 0:
-        return 1.0 if found.value == 0 else 0.0
+    if variance <= _ROUNDING**2:
+        return 1.0 if abs(found.value) <= _ROUNDING else 0.0
     return 2 * float(stdtr(df, -abs(found.value) / math.sqrt(variance)))
 
 
