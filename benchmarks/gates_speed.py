@@ -2,15 +2,14 @@
 
     python benchmarks/gates_speed.py --corpus folder:CLIPS [--seeds 3] [--workers 2] --out DIR
 
-Two studies, one after the other, equal but for model.backend; both resume, but a resumed one's wall time is not that
-of a whole study and is left out. Prints a table and writes benchmarks/results/DATE-gates-speed.json.
+Two studies, one after the other, equal but for model.backend; both resume. A study's time is the wall time of its runs
+added up, over the number of workers. Prints a table and writes benchmarks/results/DATE-gates-speed.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from datetime import date
 from pathlib import Path
 from statistics import fmean, stdev
@@ -32,6 +31,13 @@ def half_width(values: list[float]) -> float:
     return float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
+def study_seconds(folder: Path, runs: set[str], workers: int) -> float:
+    """Wall time of these runs, from their last start to their end, by the store's journal."""
+    events = [json.loads(line) for line in (folder / "journal.jsonl").read_text("utf-8").splitlines()]
+    times = {(event["event"], event["run"]): event["time"] for event in events}
+    return sum(times["finished", run] - times["started", run] for run in runs) / workers
+
+
 def main() -> None:
     """Run, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,18 +47,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     open_corpus(options.corpus)  # decoded beforehand, so that neither side pays for it
-    wall: dict[str, float | None] = {}
+    wall: dict[str, float] = {}
     found: dict[str, dict[tuple[str, int], tuple[float, float]]] = {}
     for backend in BACKENDS:
         settings = {"model.backend": backend}
         study = override(load_study("gates", "fair"), seeds=range(options.seeds), settings=settings)
-        folder, began = options.out / backend, time.perf_counter()
-        fresh = not folder.exists()
-        store = run_study(study, options.corpus, folder, workers=options.workers)
-        wall[backend] = time.perf_counter() - began if fresh else None
+        store = run_study(study, options.corpus, options.out / backend, workers=options.workers)
+        finished = [run for run in store.results() if run.seed < options.seeds]
+        wall[backend] = study_seconds(options.out / backend, {run.result.run for run in finished}, options.workers)
         found[backend] = {
-            (run.row, run.seed): (run.result.seconds_per_epoch, 100 * run.result.test.accuracy)
-            for run in store.results()
+            (run.row, run.seed): (run.result.seconds_per_epoch, 100 * run.result.test.accuracy) for run in finished
         }
     rows = []
     for row in dict.fromkeys(row for row, _ in found["c"]):
@@ -73,7 +77,7 @@ def main() -> None:
             f"{row:18}{seconds['plain']:7.2f}{seconds['c']:7.2f} s/epoch{rows[-1]['ratio']:6.2f}×   "
             f"c − plain {rows[-1]['difference']:+.2f} ± {rows[-1]['half_width_95']:.2f} points"
         )
-    print({name: value and round(value) for name, value in wall.items()}, "s in all")  # noqa: T201
+    print({name: round(value) for name, value in wall.items()}, "s in all")  # noqa: T201
     about = {**hardware(), **versions(), "date": str(date.today()), "workers": options.workers, "seeds": options.seeds}
     write_whole(OUT, json.dumps({"machine": about, "wall_seconds": wall, "rows": rows}, indent=1).encode())
 
