@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
+from cello.report.evidence import weigh
 from cello.report.results import Run, StudyResults
 from cello.study.plan import Column, Row, StudyConfig
 from cello.study.store import CorpusSource, CorpusSummary, SplitSummary, Store
@@ -169,6 +170,33 @@ def gates_study(labels: tuple[str, ...] = WORDS, seeds: int = 3, epochs: int = 3
     )  # fmt: skip
 
 
+def _answers(result: RunResult, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Targets, label by label, and answers that add up to the result's confusion matrix, in the seed's order."""
+    rng = np.random.default_rng(seed)
+    labels = len(result.labels)
+    rows = [rng.permutation(np.repeat(np.arange(labels), row)) for row in result.confusion]
+    return np.repeat(np.arange(labels), [len(row) for row in rows]), np.concatenate(rows)
+
+
+def _speakers(targets: Sequence[int] | np.ndarray) -> list[int]:
+    """Who said the test clips: ten in a row are one speaker's."""
+    return [place // 10 for place in range(len(targets))]
+
+
+def with_evidence(results: StudyResults) -> StudyResults:
+    """The study with its models ranked and compared in each column."""
+    found = []
+    for column in results.columns:
+        correct = {}
+        for row in results.rows:
+            answers = [_answers(run, run.config.seed) for run in results.cell(row, column)]
+            if answers:
+                correct[row] = np.stack([target == answer for target, answer in answers])
+                speakers = _speakers(answers[0][0])
+        found.append(weigh(column, correct, speakers))
+    return msgspec.structs.replace(results, evidence=tuple(found))
+
+
 def fill_store(folder: Path, results: StudyResults) -> Store:
     """A store on disk that holds a made-up study, as running it would have left it."""
     columns = {r.column: {"window_ms": r.result.config.features.window_ms} for r in results.runs}
@@ -181,9 +209,14 @@ def fill_store(folder: Path, results: StudyResults) -> Store:
         columns=tuple(Column(name=name, features=features) for name, features in columns.items()),
         rows=tuple(Row(name=name, model=model) for name, model in models.items()),
     )
-    clips = tuple(
+    targets = _answers(results.runs[0].result, 0)[0]
+    said = tuple(
+        Clip(name=f"{k}.wav", label=results.corpus.labels[t], split="test", speaker=f"{s}", start=0, samples=16_000)
+        for k, (t, s) in enumerate(zip(targets, _speakers(targets), strict=True))
+    )
+    clips = said + tuple(
         Clip(name=f"{label}/{split}.wav", label=label, split=split, speaker=split, start=0, samples=16_000)
-        for split in SPLITS
+        for split in SPLITS[:2]
         for label in results.corpus.labels
     )
     manifest = Manifest(
@@ -198,6 +231,9 @@ def fill_store(folder: Path, results: StudyResults) -> Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             result = msgspec.structs.replace(found[run.place], run=run.id, config=run.config)
             path.write_bytes(msgspec.json.encode(result))
+            target, answer = _answers(result, run.seed)
+            sure = np.full(len(target), 0.9, dtype=np.float16)
+            np.savez(path.with_name("predictions.npz"), target=target, prediction=answer, prediction_probability=sure)
     return store
 
 
@@ -207,7 +243,7 @@ def small(windows: StudyResults) -> StudyResults:
     rows, columns = ("rnn", "gru"), ("20 ms", "40 ms")
     runs = tuple(r for r in windows.runs if r.row in rows and r.column in columns)
     planned = tuple((r.row, r.column, r.seed) for r in runs)
-    return msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned)
+    return with_evidence(msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned))
 
 
 @pytest.fixture(scope="session")
@@ -231,12 +267,12 @@ def many_labels() -> StudyResults:
 
 @pytest.fixture(scope="session")
 def windows() -> StudyResults:
-    return windows_study(seeds=2, epochs=6)
+    return with_evidence(windows_study(seeds=2, epochs=6))
 
 
 @pytest.fixture(scope="session")
 def gates() -> StudyResults:
-    return gates_study(seeds=5, epochs=4)
+    return with_evidence(gates_study(seeds=5, epochs=4))
 
 
 @pytest.fixture(scope="session")
@@ -247,3 +283,8 @@ def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
         return msgspec.structs.replace(study, runs=tuple(r for r in study.runs if not gone(r)))
 
     return remove
+
+
+@pytest.fixture(scope="session")
+def weighed() -> Callable[[StudyResults], StudyResults]:
+    return with_evidence

@@ -6,30 +6,30 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from cello.report import latex, markdown, page, schema, tidy
+from cello.report import latex, markdown, page, ranking, schema, tables, tidy
 from cello.report.results import Run, StudyResults
 
 NASTY = 'a|b_<i>&"$x$ {%} #\\~^'
+Weighed = Callable[[StudyResults], StudyResults]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report-json.md"
 
 
 @pytest.fixture
-def nasty(gates: StudyResults) -> StudyResults:
+def nasty(gates: StudyResults, weighed: Weighed) -> StudyResults:
     """A study whose title and first row name are full of characters that formats take for their own."""
 
     def rename(run: Run) -> Run:
         return msgspec.structs.replace(run, row=NASTY) if run.row == "lstm" else run
 
-    return msgspec.structs.replace(
-        gates, title=NASTY, rows=(NASTY, *gates.rows[1:]), runs=tuple(map(rename, gates.runs))
-    )
+    rows, runs = (NASTY, *gates.rows[1:]), tuple(map(rename, gates.runs))
+    return weighed(msgspec.structs.replace(gates, title=NASTY, rows=rows, runs=runs))
 
 
 def test_markdown_rows_are_as_wide_as_their_heading(nasty: StudyResults) -> None:
@@ -48,7 +48,9 @@ def test_markdown_escapes_names(nasty: StudyResults) -> None:
 
 
 def test_markdown_names_each_group_once(windows: StudyResults) -> None:
-    assert markdown.report(windows).count("| **40 ms** |") == 1
+    for table in (tables.details(windows), ranking.table(windows)):
+        assert table is not None
+        assert markdown.table(table).count("| **40 ms** |") == 1
 
 
 def test_latex_braces_and_environments_balance(nasty: StudyResults, windows: StudyResults) -> None:
@@ -176,7 +178,7 @@ def test_the_page_is_whole_fetches_nothing_and_has_unique_ids(nasty: StudyResult
 
 def test_the_page_gives_every_picture_a_description(gates: StudyResults) -> None:
     text = page.report(gates)
-    assert text.count("<svg") == text.count('role="img" aria-label=') == 3 + 2 * len(gates.rows)
+    assert text.count("<svg") == text.count('role="img" aria-label=') == 4 + 2 * len(gates.rows)
 
 
 def test_the_page_folds_all_but_each_models_best_column(small: StudyResults) -> None:

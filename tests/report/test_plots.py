@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib import image
 from matplotlib.colors import to_rgb
 
-from cello.report import plots
+from cello.report import diagrams, plots
 from cello.report.results import StudyResults
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB.
@@ -49,7 +49,7 @@ def test_drawing_leaves_the_readers_matplotlib_alone(windows: StudyResults) -> N
     assert inside == plots.png(plots.accuracy(windows))
 
 
-@pytest.mark.parametrize("draw", [plots.accuracy, plots.cost, plots.curves, plots.confusions])
+@pytest.mark.parametrize("draw", [plots.accuracy, plots.cost, plots.curves, plots.confusions, diagrams.forest])
 def test_every_picture_is_a_png_and_a_readable_svg(draw: object, gates: StudyResults) -> None:
     panels = draw(gates)[:2]  # type: ignore[operator]
     picture = image.imread(io.BytesIO(plots.png(panels, 2)))

@@ -51,7 +51,7 @@ def test_the_notebook_is_executed_in_place_with_its_pictures(
     assert code[0]["source"][0].startswith("FOLDER = '../study'")
     outputs = [output for cell in code for output in cell["outputs"]]
     assert not [o for o in outputs if o["output_type"] in ("error", "stream")]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 5
     assert not [cell for cell in document["cells"] if "execution" in cell["metadata"]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from itertools import groupby
 
-from cello.report import published, tables
+from cello.report import published, ranking, tables
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -19,7 +19,7 @@ SPECIAL = str.maketrans(
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "_": r"\_",
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "†": r"$\dagger$",
         "–": "--", "“": "``", "”": "''", "’": "'", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " ",
-        "µ": r"$\mu$", "Δ": r"$\Delta$", "−": "$-$",
+        "µ": r"$\mu$", "Δ": r"$\Delta$", "−": "$-$", "′": "$'$",
     }
 )  # fmt: skip
 
@@ -55,7 +55,7 @@ def table(content: Table, label: str) -> str:
 
 
 def report(results: StudyResults) -> str:
-    """The tables of results: overview, accuracies, losses with times, published figures."""
+    """The tables of results: overview, accuracies, losses with times, ranking, differences, published figures."""
     parts = [
         tables.details(results, ACCURACY, "Accuracy"),
         tables.details(results, LOSS + COST, "Loss and training time"),
@@ -63,7 +63,8 @@ def report(results: StudyResults) -> str:
     if len(results.columns) > 1:
         parts.insert(0, tables.overview(results, BY_KEY["test_accuracy"]))
     compare = published.gates(results)
-    parts += [compare] if compare else []
+    evidence = (ranking.table(results), ranking.differences(results))
+    parts += [part for part in (*evidence, compare) if part]
     stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in results.name)
     labels = [f"{stem}-{number}" for number in range(1, len(parts) + 1)]
     return PREAMBLE + "\n" + "\n".join(table(part, label) for part, label in zip(parts, labels, strict=True))

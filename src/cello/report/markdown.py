@@ -52,6 +52,7 @@ def report(results: StudyResults) -> str:
             continue
         blocks.append(f"## {section.title}")
         blocks += [paragraphs(section.paragraphs), points(section.points), *map(table, section.tables)]
+        blocks.append(points(section.closing))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

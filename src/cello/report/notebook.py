@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError
 
 from cello.errors import ReportError
+from cello.report import ranking
 from cello.report.outline import CONFUSIONS, CURVES
 from cello.report.published import WINDOWS_TEXT
 from cello.report.results import StudyResults
@@ -22,7 +23,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """\
 from IPython.display import Image, Markdown
 
-from cello.report import findings, markdown, plots, published, tables
+from cello.report import diagrams, findings, markdown, plots, published, ranking, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import load_results
 
@@ -44,6 +45,7 @@ def source(results: StudyResults, folder: str) -> str:
         ("markdown", "## Summary"),
         ("code", "Markdown(markdown.points(findings.summary(results) + findings.missing(results)))"),
         *_results(results),
+        *_evidence(results),
         ("markdown", "## Accuracy and cost\n\nOne point a cell of the table; up and to the left is better."),
         ("code", "Image(plots.png(plots.cost(results), across=2))"),
         *_published(results),
@@ -102,6 +104,18 @@ def _results(results: StudyResults) -> list[tuple[str, str]]:
         ]
     pictures = ("code", "Image(plots.png(plots.accuracy(results)))")
     return [*cells, pictures, ("code", "Markdown(markdown.table(tables.details(results)))")]
+
+
+def _evidence(results: StudyResults) -> list[tuple[str, str]]:
+    title = ("markdown", "## What the data can tell")
+    cells = [title, ("code", "Markdown(markdown.paragraphs(ranking.explanation(results)))")]
+    if ranking.weighed(results):
+        cells += [
+            ("code", "Markdown(markdown.table(ranking.table(results)))"),
+            ("code", "Image(plots.png(diagrams.forest(results)))"),
+            ("code", "Markdown(markdown.points(ranking.verdicts(results)))"),
+        ]
+    return cells if results.evidence else []
 
 
 def _published(results: StudyResults) -> list[tuple[str, str]]:

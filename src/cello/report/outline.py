@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cello.report import findings, published, tables
+from cello.report import findings, published, ranking, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
 
 
 class Section(NamedTuple):
-    """A heading, its paragraphs and list, its tables; ``picture`` names what plots.py draws for it."""
+    """A heading, its paragraphs and list, its tables; ``picture`` names what is drawn for it.
+
+    ``closing`` is a list that stands after all else.
+    """
 
     key: str
     title: str
@@ -19,6 +22,7 @@ class Section(NamedTuple):
     points: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     picture: str = ""
+    closing: tuple[str, ...] = ()
 
 
 def outline(results: StudyResults) -> tuple[Section, ...]:
@@ -26,6 +30,7 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
     wide = len(results.columns) > 1
     compare = published.gates(results)
     overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
+    ranked = ranking.table(results)
     bad = tables.bad_clips(results)
     missing = tuple(findings.missing(results))
     sections = (
@@ -36,6 +41,14 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
             "Results",
             tables=(*(overviews if wide else ()), tables.details(results)),
             picture="accuracy",
+        ),
+        Section(
+            "evidence",
+            "What the data can tell",
+            paragraphs=tuple(ranking.explanation(results)),
+            tables=(ranked,) if ranked else (),
+            picture="evidence" if ranked else "",
+            closing=tuple(ranking.verdicts(results)),
         ),
         Section("cost", "Accuracy and cost", picture="cost"),
         Section(

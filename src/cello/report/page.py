@@ -8,15 +8,17 @@ from importlib import resources
 from itertools import groupby
 
 from cello import __version__
-from cello.report import plots
+from cello.report import diagrams, plots
 from cello.report.outline import Section, outline
 from cello.report.plots import Panel
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import Table
 
 WIDE_LABELS = 20
+LISTED = 24
 PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
     "accuracy": ("large", plots.accuracy),
+    "evidence": ("large", diagrams.forest),
     "cost": ("large", plots.cost),
     "curves": ("small", plots.curves),
     "confusions": ("medium", plots.confusions),
@@ -73,12 +75,18 @@ def table(content: Table) -> str:
 def _section(section: Section, results: StudyResults) -> str:
     parts = [f'<section id="{section.key}">', f"<h2>{escape(section.title)}</h2>"]
     parts += [f"<p>{escape(p)}</p>" for p in section.paragraphs]
-    if section.points:
-        parts.append("<ul>" + "".join(f"<li>{escape(point)}</li>" for point in section.points) + "</ul>")
+    parts.append(_list(section.points))
     tables = [table(t) for t in section.tables]
     pictures = _pictures(section.picture, results) if section.picture else ""
-    parts += [*tables[:1], pictures, *tables[1:]]
-    return "\n".join([*parts, "</section>"])
+    parts += [*tables[:1], pictures, *tables[1:], _list(section.closing[:LISTED])]
+    if section.closing[LISTED:]:
+        rest = section.closing[LISTED:]
+        parts.append(f"<details><summary>The other {len(rest)}</summary>{_list(rest)}</details>")
+    return "\n".join(part for part in [*parts, "</section>"] if part)
+
+
+def _list(texts: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
 
 
 def _pictures(key: str, results: StudyResults) -> str:

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import style
-from matplotlib.axes import Axes
+from matplotlib import axes, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -30,7 +29,9 @@ from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_column
 from cello.training.result import RunResult
 
+Axes = axes.Axes  # diagrams.py draws into them too
 INK, FAINT, GRID = "#1c2024", "#6b737b", "#dfe3e6"
+PAPER = "#fefefe"  # not quite white, so that white letters on dark squares stay white on a dark page
 SERIES = ("#005dc8", "#b33e22", "#00624e", "#ac79c8", "#c18d01", "#213b66", "#829299")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
@@ -153,7 +154,8 @@ def _by_model(results: StudyResults) -> list[tuple[str, str]]:
 
 
 def _inks() -> dict[str, str]:
-    return {"ink": INK, "faint": FAINT, "grid": GRID} | {f"series-{k}": c for k, c in enumerate(SERIES, 1)}
+    series = {f"series-{k}": colour for k, colour in enumerate(SERIES, 1)}
+    return {"ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER} | series
 
 
 @contextmanager

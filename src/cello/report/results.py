@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from cello.errors import ReportError
+from cello.report.evidence import Evidence, evidence
 from cello.study.store import CorpusSummary, Store
 from cello.training.result import RunResult
 
@@ -46,6 +47,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True):
     corpus: CorpusSummary
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -96,20 +98,22 @@ def gather(store: Store) -> StudyResults:
         ReportError: no run is finished yet.
     """
     study = store.study
-    runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in store.results())
+    stored = store.results()
+    runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in stored)
     if not runs:
         raise ReportError(
             f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished, "
             f"so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
         )
     failures = store.failures()
+    columns = tuple(column.name for column in study.columns) or ("",)
     return StudyResults(
         name=study.name,
         title=study.title or study.name,
         stage=study.stage or "",
         protocol=study.protocol,
         rows=tuple(row.name for row in study.rows),
-        columns=tuple(column.name for column in study.columns) or ("",),
+        columns=columns,
         seeds=study.seeds,
         planned=tuple(run.place for run in store.runs),
         corpus=store.corpus,
@@ -117,4 +121,5 @@ def gather(store: Store) -> StudyResults:
         failures=tuple(
             Failure(row=f.planned.row, column=f.planned.column, seed=f.planned.seed, reason=f.reason) for f in failures
         ),
+        evidence=evidence(store, columns, stored),
     )

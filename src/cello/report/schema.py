@@ -8,9 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from cello import __version__
+from cello.report.evidence import Evidence
 from cello.report.metrics import METRICS
 from cello.report.results import Run, StudyResults
 from cello.report.tables import best_cell
+from cello.study.crossed import Estimate
 from cello.study.statistics import CONFIDENCE
 from cello.training.result import Epoch, RunResult
 
@@ -46,6 +48,7 @@ def document(results: StudyResults) -> dict[str, object]:
         "best": {"row": row, "column": column, "chosen_by": "validation_accuracy"},
         "confidence": CONFIDENCE,
         "cells": [_cell(results, *place) for place in results.cells()],
+        "evidence": [_evidence(column) for column in results.evidence],
         "runs": [_run(run) for run in results.runs],
         "failures": msgspec.to_builtins(results.failures),
     }
@@ -67,6 +70,40 @@ def _cell(results: StudyResults, row: str, column: str) -> dict[str, object]:
         "parameters": runs[0].parameters,
         **{key: {"mean": f.mean, "half_width": f.half, "indicative": f.indicative} for key, f in figures.items()},
     }
+
+
+def _evidence(found: Evidence) -> dict[str, object]:
+    ranking = [
+        {
+            "row": model.row,
+            **_estimate("accuracy", model.accuracy),
+            "letters": model.letters,
+            "seeds": model.seeds,
+            "indicative": model.indicative,
+        }
+        for model in found.standings
+    ]
+    comparisons = [
+        {
+            "first": pair.first,
+            "second": pair.second,
+            **_estimate("difference", pair.difference),
+            "p": pair.p,
+            "p_holm": pair.p_holm,
+            "differs": pair.differs,
+            "superiority": pair.superiority,
+            "seeds_needed": pair.seeds_needed,
+            "detectable": 100 * pair.detectable,
+            "indicative": pair.indicative,
+            "verdict": pair.verdict,
+        }
+        for pair in found.comparisons
+    ]
+    return {"column": found.column, "note": found.note or None, "ranking": ranking, "comparisons": comparisons}
+
+
+def _estimate(name: str, found: Estimate) -> dict[str, float]:
+    return {name: 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
 
 
 def _run(run: Run) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
-from cello.study.store import Store, speaker_numbers
+from cello.study.store import Store, StoredRun, speaker_numbers
 
 BINS = 15
 
@@ -27,8 +28,10 @@ class Outcomes(NamedTuple):
     confidence: NDArray[np.float64]
 
 
-def outcomes(store: Store, column: str = "") -> dict[str, Outcomes]:
+def outcomes(store: Store, column: str = "", runs: Iterable[StoredRun] | None = None) -> dict[str, Outcomes]:
     """Each model's outcomes in a column, in the plan's order; models without a finished run are not in it.
+
+    ``runs`` are the store's results where the caller has read them already.
 
     Raises:
         StoreError: predictions are missing or cannot be read, or two runs were tested on different clips.
@@ -36,7 +39,7 @@ def outcomes(store: Store, column: str = "") -> dict[str, Outcomes]:
     names = [row.name for row in store.study.rows]
     found: dict[str, list[tuple[int, dict[str, NDArray[np.generic]]]]] = {name: [] for name in names}
     targets: NDArray[np.generic] | None = None
-    for run in store.results():
+    for run in store.results() if runs is None else runs:
         if run.column != column:
             continue
         arrays = store.predictions(run)

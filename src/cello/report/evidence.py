@@ -1,0 +1,112 @@
+"""What the test clips of a column can tell apart: its models ranked and compared, from a store's predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cello.errors import StoreError
+from cello.study.comparisons import Comparison, pairwise
+from cello.study.crossed import Estimate, components, crossed_interval
+from cello.study.outcomes import outcomes, speakers_of
+from cello.study.ranks import letters
+from cello.study.statistics import FEW_SEEDS
+from cello.study.store import Store, StoredRun
+
+NO_SPEAKERS = (
+    "This study was made before Cello kept who said each test clip, so its differences cannot be tested; run the same "
+    "command once more with the corpus there (nothing is trained again)."
+)
+ONE_SPEAKER = "All test clips are one speaker’s, which says nothing of other speakers; no difference can be tested."
+TOO_FEW = "A comparison needs two models with at least two finished seeds each; run more of them."
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's place: its test accuracy in [0, 1] as it would be with new seeds and new speakers, and its letters.
+
+    Two models of a column share a letter if and only if the data cannot tell them apart.
+    """
+
+    row: str
+    accuracy: Estimate
+    letters: str
+    seeds: int
+
+    @property
+    def indicative(self) -> bool:
+        """Fewer than five seeds stand behind it."""
+        return self.seeds < FEW_SEEDS
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One column's models, best test accuracy first, and every pair of them; ``note`` says what could not be compared.
+
+    The order is that of the test clips, which is what the tests are about; it chooses no model.
+    """
+
+    column: str
+    standings: tuple[Standing, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    note: str = ""
+
+
+def evidence(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tuple[Evidence, ...]:
+    """The evidence of each column that has a finished run; predictions of one column at a time are in memory."""
+    found = []
+    for column in columns:
+        own = [run for run in runs if run.column == column]
+        if own:
+            found.append(_of_column(store, column, own))
+    return tuple(found)
+
+
+def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) -> Evidence:
+    """Rank and compare models that were tested on the same clips: (R, K) right or wrong a model, (K,) speakers.
+
+    >>> rng = np.random.default_rng(0)
+    >>> right = {"RNN": rng.random((5, 2000)) < 0.85, "GRU": rng.random((5, 2000)) < 0.95}
+    >>> [(model.row, model.letters) for model in weigh("", right, np.arange(2000) // 8).standings]
+    [('GRU', 'a'), ('RNN', 'b')]
+    """
+    tables = {row: np.asarray(table, dtype=np.float64) for row, table in correct.items()}
+    if len(np.unique(np.asarray(speakers))) < 2:
+        return Evidence(column=column, note=ONE_SPEAKER)
+    ranked = sorted((row for row in tables if len(tables[row]) > 1), key=lambda row: -tables[row].mean())
+    single = [row for row in tables if row not in ranked]
+    if len(ranked) < 2:
+        return Evidence(column=column, note=TOO_FEW)
+    comparisons = pairwise({row: tables[row] for row in ranked}, speakers)
+    marks = letters(ranked, [(c.first, c.second) for c in comparisons if c.differs])
+    standings = (
+        Standing(
+            row=row,
+            accuracy=crossed_interval(components([tables[row]], speakers)),
+            letters=marks[row],
+            seeds=len(tables[row]),
+        )
+        for row in ranked
+    )
+    note = f"Left out, with one finished seed each: {', '.join(single)}." if single else ""
+    return Evidence(column=column, standings=tuple(standings), comparisons=comparisons, note=note)
+
+
+def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Evidence:
+    if not store.corpus.test_speakers:
+        return Evidence(column=column, note=NO_SPEAKERS)
+    try:
+        found = outcomes(store, column, runs)
+    except StoreError as error:
+        # a report travels, the folder it was made in does not
+        return Evidence(column=column, note=f"Not compared: {error}.".replace(f"{store.folder}/", ""))
+    speakers = speakers_of(store)
+    clips = {len(model.targets) for model in found.values()}
+    if clips != {len(speakers)}:
+        return Evidence(
+            column=column,
+            note=f"Not compared: predictions are of {max(clips)} test clips, corpus.json names the speakers of "
+            f"{len(speakers)}; restore corpus.json from the study’s own run.",
+        )
+    return weigh(column, {row: model.correct for row, model in found.items()}, speakers)

@@ -1,0 +1,171 @@
+"""What the data can tell, in tables and sentences: the ranking of each column, and its pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cello.report.evidence import Evidence
+from cello.report.results import StudyResults
+from cello.report.tables import FEW, Heading, Table
+from cello.study.comparisons import Comparison
+from cello.study.crossed import Estimate
+from cello.study.statistics import FEW_SEEDS
+
+MOST_PAIRS = 21  # seven models, each with each
+
+
+def weighed(results: StudyResults) -> tuple[Evidence, ...]:
+    """The columns in which models could be compared."""
+    return tuple(found for found in results.evidence if found.comparisons)
+
+
+def explanation(results: StudyResults) -> list[str]:
+    """How to read the ranking, how far to trust it, and what could not be compared."""
+    found = weighed(results)
+    texts = []
+    if found:
+        texts.append(
+            "Models in the order of their accuracy on the test clips. The 95 % intervals hold for new seeds and new "
+            "speakers, so they are wider than the tables’ ±, which is about these clips alone. Models that share a "
+            "letter cannot be told apart: every pair is compared on the same clips, corrected for the number of pairs "
+            "(Holm). This order chooses no model; the best one is named in the summary, by validation accuracy."
+        )
+    if any(model.indicative for column in found for model in column.standings):
+        texts.append(
+            f"Indicative only: fewer than {FEW_SEEDS} seeds stand behind the models marked {FEW}. A difference must be "
+            "large to be seen with so few, and the intervals are themselves uncertain."
+        )
+    return texts + notes(results)
+
+
+def notes(results: StudyResults) -> list[str]:
+    """What could not be compared and why; a reason that all columns share stands once."""
+    said: dict[str, list[str]] = {}
+    for column in results.evidence:
+        if column.note:
+            said.setdefault(column.note, []).append(column.column)
+    everywhere = len(results.evidence)
+    return [text if len(where) == everywhere else f"{', '.join(where)}: {text}" for text, where in said.items()]
+
+
+def table(results: StudyResults) -> Table | None:
+    """Each column's models, best test accuracy first, with intervals and letters; None where nothing was compared."""
+    found = weighed(results)
+    if not found:
+        return None
+    named = results.columns != ("",)
+    rows = [
+        (
+            *((column.column,) if named else ()),
+            model.row,
+            f"{100 * model.accuracy.value:.2f}",
+            interval_text(model.accuracy),
+            model.letters,
+            f"{model.seeds} {FEW}" if model.indicative else f"{model.seeds}",
+        )
+        for column in found
+        for model in column.standings
+    ]
+    few = all(model.indicative for column in found for model in column.standings)
+    return Table(
+        key="ranking",
+        title="Ranking by test accuracy" + (" (indicative only)" if few else ""),
+        note="Models of one " + ("column" if named else "study") + " that share a letter cannot be told apart; "
+        f"intervals count seeds and speakers as chance. {FEW} marks fewer than {FEW_SEEDS} seeds: indicative only.",
+        headings=(
+            *((Heading(results.column_title),) if named else ()),
+            Heading("Model"),
+            Heading("test accuracy, %"),
+            Heading("95 % interval"),
+            Heading("letters"),
+            Heading("seeds"),
+        ),
+        rows=tuple(rows),
+        words=2 if named else 1,
+        grouped=named,
+    )
+
+
+def differences(results: StudyResults) -> Table | None:
+    """The pairs that ``shown`` picks, with their figures; None where nothing was compared."""
+    found = weighed(results)
+    if not found:
+        return None
+    named = results.columns != ("",)
+    rows = [
+        (
+            *((column.column,) if named else ()),
+            f"{pair.first} − {pair.second}",
+            f"{100 * pair.difference.value:.2f}",
+            interval_text(pair.difference),
+            p_text(pair.p_holm),
+            f"{pair.superiority:.2f}",
+            "> 1,000" if pair.seeds_needed is None else f"{pair.seeds_needed:,}",
+        )
+        for column in found
+        for pair in shown(column.comparisons)
+    ]
+    return Table(
+        key="differences",
+        title="Differences in test accuracy",
+        note="Points with their 95 % interval over seeds and speakers; p is corrected for the number of pairs (Holm); "
+        "P(better) is the probability that a run of the first beats one of the second; seeds needed: with which a true "
+        "difference of this size would be seen in 80 % of studies.",
+        headings=(
+            *((Heading(results.column_title),) if named else ()),
+            Heading("Pair"),
+            Heading("points"),
+            Heading("95 % interval"),
+            Heading("p"),
+            Heading("P(better)"),
+            Heading("seeds needed"),
+        ),
+        rows=tuple(rows),
+        words=2 if named else 1,
+        grouped=named,
+    )
+
+
+def verdicts(results: StudyResults) -> list[str]:
+    """One sentence a pair; of more pairs than can be read, those of each column's first model."""
+    texts = []
+    for column in weighed(results):
+        prefix = f"{column.column}: " if len(results.columns) > 1 else ""
+        texts.append(prefix + counted(column.comparisons))
+        texts += [prefix + pair.verdict for pair in shown(column.comparisons)]
+    return texts
+
+
+def counted(pairs: Sequence[Comparison]) -> str:
+    """How many pairs can be told apart.
+
+    >>> counted([])
+    'Of 0 pairs, 0 can be told apart.'
+    """
+    apart = sum(pair.differs for pair in pairs)
+    rest = len(pairs) - len(shown(pairs))
+    left = f" The first model’s follow; the other {rest} stand in report.json." if rest else ""
+    return f"Of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}, {apart} can be told apart.{left}"
+
+
+def shown(pairs: Sequence[Comparison]) -> list[Comparison]:
+    """All pairs, or, of more than can be read, the first model's with each other model."""
+    return [pair for pair in pairs if len(pairs) <= MOST_PAIRS or pair.first == pairs[0].first]
+
+
+def interval_text(found: Estimate) -> str:
+    """An interval in per cent or points.
+
+    >>> interval_text(Estimate(0.01, -0.005, 0.025, 0.007, 20.0))
+    '−0.50 to 2.50'
+    """
+    return f"{100 * found.low:.2f} to {100 * found.high:.2f}".replace("-", "−")
+
+
+def p_text(p: float) -> str:
+    """A p-value with what digits it deserves.
+
+    >>> p_text(0.0312), p_text(0.00001), p_text(1.0)
+    ('0.031', '< 0.001', '1.000')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
