@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from cello.report import diagrams, plots
+from cello.report import diagrams, plots, ranking
 from cello.report.results import StudyResults
 
 
@@ -42,3 +44,42 @@ def test_forest_gives_long_names_more_room(gates: StudyResults) -> None:
 
 def test_a_study_that_could_not_be_compared_has_no_forest(gates: StudyResults) -> None:
     assert diagrams.forest(msgspec.structs.replace(gates, evidence=())) == []
+
+
+def test_order_joins_the_models_that_cannot_be_told_apart(windows: StudyResults) -> None:
+    found = ranking.order(windows)
+    assert found is not None
+    (panel,) = diagrams.order(windows)
+    ax = drawn(panel)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    dots, *bars, difference = ax.lines
+    assert dict(zip(names, dots.get_xdata(), strict=True)) == found.ranks
+    joined = [tuple(names[round(k) :][: round(to) - round(k) + 1]) for k, to in (_span(bar) for bar in bars)]
+    assert joined == list(found.groups)
+    assert np.ptp(difference.get_xdata()) == pytest.approx(found.critical_difference)
+
+
+def _span(bar: Line2D) -> tuple[float, float]:
+    low, high = bar.get_ydata()
+    return low + 0.25, high - 0.25
+
+
+def test_two_columns_have_no_order(small: StudyResults) -> None:
+    assert diagrams.order(small) == []
+
+
+def test_forty_models_have_their_names_apart(windows: StudyResults) -> None:
+    rows = tuple(f"model {k} with a long name that goes on" for k in range(40))
+    first = [run for run in windows.runs if run.row == "gru"]
+    runs = tuple(msgspec.structs.replace(run, row=row) for row in rows for run in first)
+    (panel,) = diagrams.order(msgspec.structs.replace(windows, rows=rows, runs=runs))
+    assert panel.size[1] > 0.2 * len(rows)
+    assert all(len(label.get_text()) <= diagrams.PAIR_LETTERS for label in drawn(panel).get_yticklabels())
+
+
+def test_every_panel_side_by_side_has_one_legend(windows: StudyResults) -> None:
+    for draw in (diagrams.forest, plots.cost):
+        for panel in draw(windows):
+            ax = drawn(panel)
+            assert ax.get_legend() is not None
+            assert not ax.figure.legends

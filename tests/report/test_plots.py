@@ -49,9 +49,12 @@ def test_drawing_leaves_the_readers_matplotlib_alone(windows: StudyResults) -> N
     assert inside == plots.png(plots.accuracy(windows))
 
 
-@pytest.mark.parametrize("draw", [plots.accuracy, plots.cost, plots.curves, plots.confusions, diagrams.forest])
-def test_every_picture_is_a_png_and_a_readable_svg(draw: object, gates: StudyResults) -> None:
-    panels = draw(gates)[:2]  # type: ignore[operator]
+DRAWERS = (plots.accuracy, plots.cost, plots.curves, plots.confusions, diagrams.forest, diagrams.order)
+
+
+@pytest.mark.parametrize("draw", DRAWERS)
+def test_every_picture_is_a_png_and_a_readable_svg(draw: object, windows: StudyResults) -> None:
+    panels = draw(windows)[:2]  # type: ignore[operator]
     picture = image.imread(io.BytesIO(plots.png(panels, 2)))
     assert picture[..., :3].std() > 0.01
     svg = ET.fromstring(plots.svg(panels[0], "x"))

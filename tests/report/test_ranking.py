@@ -9,7 +9,9 @@ import numpy as np
 
 from cello.report import markdown, page, ranking
 from cello.report.evidence import NO_SPEAKERS, Evidence, weigh
-from cello.report.results import StudyResults
+from cello.report.results import Run, StudyResults
+
+Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
 
 
 def many_models(gates: StudyResults, models: int) -> StudyResults:
@@ -75,3 +77,34 @@ def test_the_report_carries_ranking_and_verdicts(gates: StudyResults, weighed: C
         for table in (ranking.table(study), ranking.differences(study)):
             assert table is not None
             assert {len(row) for row in table.rows} == {len(table.headings)}
+
+
+def test_models_that_always_keep_their_places_keep_an_order(windows: StudyResults, small: StudyResults) -> None:
+    found = ranking.order(windows)
+    assert found is not None
+    assert found.blocks == 4
+    assert max(found.ranks, key=found.ranks.__getitem__) == "rnn"
+    (text,) = ranking.order_sentences(windows)
+    assert text.startswith("The models keep an order over the 4 windows (Friedman’s test, p < 0.001)")
+    assert ranking.order_sentences(small) == []
+
+
+def test_models_that_change_places_are_not_said_to_keep_them(windows: StudyResults) -> None:
+    runs = tuple(
+        msgspec.structs.replace(run, column=windows.columns[(windows.columns.index(run.column) + k) % 4])
+        for k, row in enumerate(("gru", "gru, both ways", "lstm", "lstm, both ways"))
+        for run in windows.runs
+        if run.row == "gru"
+        for run in [msgspec.structs.replace(run, row=row)]
+    )
+    (text,) = ranking.order_sentences(msgspec.structs.replace(windows, runs=runs))
+    assert text.startswith("No evidence that the models keep an order over the 4 columns (Friedman’s test, p = ")
+    assert "Left out, for they are not finished in all columns: rnn, rnn, both ways." in text
+
+
+def test_a_model_that_a_column_lacks_is_left_out_of_the_order(windows: StudyResults, without: Without) -> None:
+    partial = without(windows, lambda run: run.row == "lstm" and run.column == "80 ms")
+    found = ranking.order(partial)
+    assert found is not None
+    assert set(found.ranks) == set(windows.rows) - {"lstm"}
+    assert "not finished in all columns: lstm." in ranking.order_sentences(partial)[0]

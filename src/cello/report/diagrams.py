@@ -6,12 +6,14 @@ import textwrap
 from collections.abc import Sequence
 
 from cello.report import ranking
-from cello.report.plots import FAINT, INK, PAPER, SERIES, Axes, Panel
+from cello.report.plots import FAINT, GRID, INK, PAPER, SERIES, Axes, Panel, legend
 from cello.report.results import StudyResults
 from cello.study.comparisons import Comparison
+from cello.study.ranks import Ranking
 
 LINE_INCHES, ROW_INCHES = 0.15, 0.12
 PAIR_LETTERS = 26
+MOST_TICKS = 12
 
 
 def forest(results: StudyResults) -> list[Panel]:
@@ -43,14 +45,14 @@ def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> Non
     heights = [ROW_INCHES + LINE_INCHES * (label.count("\n") + 1) for label in labels]
     at = [sum(heights[:k]) + height / 2 for k, height in enumerate(heights)]
     looks = {True: ("told apart", SERIES[0], SERIES[0]), False: ("not told apart", FAINT, PAPER)}
-    legend = set()
+    named = set()
     ax.axvline(0, color=INK, linewidth=0.8)
     for y, pair in zip(at, pairs, strict=True):
         name, colour, face = looks[pair.differs]
         low, value, high = (100 * v for v in (pair.difference.low, pair.difference.value, pair.difference.high))
         ax.plot([low, high], [y, y], color=colour, linewidth=1.2)
-        ax.plot(value, y, "o", color=colour, markerfacecolor=face, markersize=5, label=None if name in legend else name)
-        legend.add(name)
+        ax.plot(value, y, "o", color=colour, markerfacecolor=face, markersize=5, label=None if name in named else name)
+        named.add(name)
     ax.set_ylim(sum(heights), 0)
     ax.set_yticks(at, labels)
     ax.tick_params(axis="y", length=0)
@@ -58,4 +60,40 @@ def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> Non
     ax.grid(visible=True, axis="x")
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("Points of test accuracy, first minus second")
-    ax.figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=8, handletextpad=0.2)
+    legend(ax, columns=2)
+
+
+def order(results: StudyResults) -> list[Panel]:
+    """The critical-difference diagram over columns, lying on its side: one row a model, so that any name fits."""
+    found = ranking.order(results)
+    if found is None:
+        return []
+    title = f"Mean rank over {found.blocks} {results.column_title.lower()}s"
+    described = f"{title}, 1 the best; bars join models whose mean ranks differ by less than the critical difference."
+    size = (4.9, 1.25 + 0.25 * len(found.ranks))
+    return [Panel(title, described, size, lambda ax: _order(ax, found))]
+
+
+def _order(ax: Axes, found: Ranking) -> None:
+    names, ranks = list(found.ranks), list(found.ranks.values())
+    at = {name: k for k, name in enumerate(names)}
+    ax.hlines(range(len(names)), 1, ranks, color=GRID, linewidth=2)
+    ax.plot(ranks, range(len(names)), "o", color=SERIES[0], linestyle="none")
+    widest = 1 + max(len(names) - 1, found.critical_difference)
+    step = 0.05 * (widest - 1)
+    for k, group in enumerate(found.groups):
+        x = widest + step * (k + 1)
+        ends = [at[group[0]] - 0.25, at[group[-1]] + 0.25]
+        ax.plot([x, x], ends, color=INK, linewidth=2.5, solid_capstyle="butt", label=None if k else "not told apart")
+    above = -0.9
+    ax.plot([1, 1 + found.critical_difference], [above, above], "|-", color=INK, linewidth=1.2, markersize=6)
+    ax.text(1, above - 0.25, f"critical difference {found.critical_difference:.2f}", fontsize=8, va="bottom")
+    ax.set_ylim(len(names) - 0.4, above - 1.0)
+    ax.set_yticks(range(len(names)), [textwrap.fill(name, PAIR_LETTERS, max_lines=1) for name in names])
+    ax.set_xlim(0.9, widest + step * (len(found.groups) + 1))
+    ax.set_xticks(range(1, len(names) + 1) if len(names) <= MOST_TICKS else range(1, len(names) + 1, 5))
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("Mean rank by test accuracy")
+    legend(ax)

@@ -23,7 +23,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """\
 from IPython.display import Image, Markdown
 
-from cello.report import diagrams, findings, markdown, plots, published, ranking, tables
+from cello.report import cost, diagrams, findings, markdown, plots, published, ranking, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import load_results
 
@@ -47,7 +47,9 @@ def source(results: StudyResults, folder: str) -> str:
         *_results(results),
         *_evidence(results),
         ("markdown", "## Accuracy and cost\n\nOne point a cell of the table; up and to the left is better."),
+        ("code", "Markdown(markdown.points(cost.sentences(results)))"),
         ("code", "Image(plots.png(plots.cost(results), across=2))"),
+        *_order(results),
         *_published(results),
         ("markdown", f"## Learning curves\n\n{CURVES}"),
         ("code", f"Image(plots.png(plots.curves(results), across={_across(results)}))"),
@@ -112,10 +114,20 @@ def _evidence(results: StudyResults) -> list[tuple[str, str]]:
     if ranking.weighed(results):
         cells += [
             ("code", "Markdown(markdown.table(ranking.table(results)))"),
-            ("code", "Image(plots.png(diagrams.forest(results)))"),
+            ("code", f"Image(plots.png(diagrams.forest(results), across={min(len(results.columns), 2)}))"),
             ("code", "Markdown(markdown.points(ranking.verdicts(results)))"),
         ]
     return cells if results.evidence else []
+
+
+def _order(results: StudyResults) -> list[tuple[str, str]]:
+    if ranking.order(results) is None:
+        return []
+    return [
+        ("markdown", f"## Order over {results.column_title.lower()}s"),
+        ("code", "Markdown(markdown.paragraphs(ranking.order_sentences(results)))"),
+        ("code", "Image(plots.png(diagrams.order(results)))"),
+    ]
 
 
 def _published(results: StudyResults) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cello.report import findings, published, ranking, tables
+from cello.report import cost, findings, published, ranking, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -31,6 +31,7 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
     compare = published.gates(results)
     overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
     ranked = ranking.table(results)
+    order = ranking.order_sentences(results)
     bad = tables.bad_clips(results)
     missing = tuple(findings.missing(results))
     sections = (
@@ -50,7 +51,13 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
             picture="evidence" if ranked else "",
             closing=tuple(ranking.verdicts(results)),
         ),
-        Section("cost", "Accuracy and cost", picture="cost"),
+        Section("cost", "Accuracy and cost", points=tuple(cost.sentences(results)), picture="cost"),
+        Section(
+            "order",
+            f"Order over {results.column_title.lower()}s",
+            paragraphs=tuple(order),
+            picture="order" if order else "",
+        ),
         Section(
             "published",
             "Beside the published study",

@@ -19,6 +19,7 @@ LISTED = 24
 PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
     "accuracy": ("large", plots.accuracy),
     "evidence": ("large", diagrams.forest),
+    "order": ("large", diagrams.order),
     "cost": ("large", plots.cost),
     "curves": ("small", plots.curves),
     "confusions": ("medium", plots.confusions),

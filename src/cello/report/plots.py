@@ -23,7 +23,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
+from cello.report.cost import COSTS, Cost, front, points
 from cello.report.metrics import ACCURACY, BY_KEY, Interval, Metric
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_column
@@ -72,15 +74,16 @@ def accuracy(results: StudyResults) -> list[Panel]:
 
 
 def cost(results: StudyResults) -> list[Panel]:
-    """Test accuracy against seconds per epoch and against parameters, one point a cell of the table."""
+    """Test accuracy against seconds per epoch and against parameters, one point a cell, the Pareto front marked."""
     panels = []
-    for axis, value in (("seconds per epoch", _seconds), ("parameters", _parameters)):
-        title = f"Test accuracy by {axis}"
+    for axis in COSTS:
+        title = f"Test accuracy by {axis.axis}"
 
-        def draw(ax: Axes, axis: str = axis, value: Callable[[RunResult], float] = value) -> None:
-            _scatter(ax, results, axis, value)
+        def draw(ax: Axes, axis: Cost = axis) -> None:
+            _scatter(ax, results, axis)
 
-        panels.append(Panel(title, f"{title}, one point a cell of the table.", (4.9, 3.4), draw))
+        described = f"{title}, one point a cell of the table; rings mark the Pareto front."
+        panels.append(Panel(title, described, (4.9, 3.7), draw))
     return panels
 
 
@@ -176,14 +179,6 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     return figure
 
 
-def _seconds(run: RunResult) -> float:
-    return run.seconds_per_epoch
-
-
-def _parameters(run: RunResult) -> float:
-    return float(run.parameters)
-
-
 def _look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tuple[float, ...]]]:
     """Colour, marker and dash of a model: the same in every picture of a study."""
     turn, place = divmod(results.rows.index(row), len(SERIES))
@@ -271,30 +266,46 @@ def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
     ax.figure.legend(loc="outside lower right", ncols=3, frameon=False, fontsize=8, handletextpad=0.2)
 
 
-def _scatter(ax: Axes, results: StudyResults, axis: str, value: Callable[[RunResult], float]) -> None:
+def _scatter(ax: Axes, results: StudyResults, cost: Cost) -> None:
     metric: Metric = BY_KEY["test_accuracy"]
     ends: list[tuple[float, float, str, str]] = []
-    xs: list[float] = []
-    shown: list[Interval] = []
+    found = points(results, cost)
+    xs = [point.cost for point in found]
+    shown = [metric.over(runs) for runs in results.cells().values()]
     for row in results.rows:
-        cells = [results.cell(row, column) for column in results.columns]
-        points = [(sum(map(value, runs)) / len(runs), metric.over(runs)) for runs in cells if runs]
-        if not points:
+        own = [point for point in found if point.row == row]
+        if not own:
             continue
         colour, marker, dash = _look(results, row)
-        at, tests = [x for x, _ in points], [v.mean for _, v in points]
+        at, tests = [point.cost for point in own], [point.accuracy for point in own]
         ax.plot(at, tests, color=colour, linewidth=0.7, alpha=0.6, linestyle=dash)
         ax.plot(at, tests, marker, color=colour, markersize=5, alpha=0.9)
-        xs += at
-        shown += [v for _, v in points]
-        last = max(range(len(points)), key=lambda k: at[k])
+        last = max(range(len(own)), key=lambda k: at[k])
         ends.append((at[last], tests[last], row, colour))
+    best = front(found)
+    ax.step(
+        [p.cost for p in best], [p.accuracy for p in best], where="post", color=INK, linewidth=0.9,
+        linestyle=(0, (3, 2)), marker="o", markersize=9.5, markerfacecolor="none", markeredgewidth=0.8, zorder=1.5,
+        label="Pareto front",
+    )  # fmt: skip
     _cost_axis(ax, min(xs), max(xs))
     ax.set_ylim(*_limits(shown))
     ax.yaxis.set_major_locator(_whole_numbers())
-    ax.set_xlabel(axis.capitalize())
+    ax.set_xlabel(cost.axis.capitalize())
     ax.set_ylabel("Test accuracy, %")
+    legend(ax)
     _end_labels(ax, ends, ax.get_xlim()[1])
+
+
+def legend(ax: Axes, columns: int = 1) -> None:
+    """A legend under the axis label, at the right; each panel of a picture has its own."""
+    if not ax.get_legend_handles_labels()[0]:
+        return
+    below = ax.transAxes + ScaledTranslation(0, -0.42, ax.figure.dpi_scale_trans)
+    ax.legend(
+        loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=below, borderaxespad=0, ncols=columns, frameon=False,
+        fontsize=8, handletextpad=0.4,
+    )  # fmt: skip
 
 
 def _cost_axis(ax: Axes, low: float, high: float) -> None:

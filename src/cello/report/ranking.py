@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cello.report.evidence import Evidence
+from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import FEW, Heading, Table
 from cello.study.comparisons import Comparison
 from cello.study.crossed import Estimate
-from cello.study.statistics import FEW_SEEDS
+from cello.study.ranks import Ranking, friedman
+from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 
+LEAST_COLUMNS = 3
 MOST_PAIRS = 21  # seven models, each with each
 
 
@@ -151,6 +155,37 @@ def counted(pairs: Sequence[Comparison]) -> str:
 def shown(pairs: Sequence[Comparison]) -> list[Comparison]:
     """All pairs, or, of more than can be read, the first model's with each other model."""
     return [pair for pair in pairs if len(pairs) <= MOST_PAIRS or pair.first == pairs[0].first]
+
+
+def order(results: StudyResults) -> Ranking | None:
+    """Friedman's ranks of the models that are finished in every column; None below three columns or two models."""
+    columns = [column for column in results.columns if any(run.column == column for run in results.runs)]
+    scores = {row: [results.cell(row, column) for column in columns] for row in results.rows}
+    test = BY_KEY["test_accuracy"]
+    means = {row: [test.over(runs).mean for runs in cells] for row, cells in scores.items() if all(cells)}
+    finite = {row: values for row, values in means.items() if all(map(math.isfinite, values))}
+    return friedman(finite) if len(columns) >= LEAST_COLUMNS and len(finite) > 1 else None
+
+
+def order_sentences(results: StudyResults) -> list[str]:
+    """Whether the models keep their order over the columns, and how sure that is; empty where ``order`` is None."""
+    found = order(results)
+    if found is None:
+        return []
+    columns = f"{found.blocks} {results.column_title.lower()}s"
+    verdict = (
+        f"The models keep an order over the {columns}"
+        if found.p < 1 - CONFIDENCE
+        else f"No evidence that the models keep an order over the {columns}"
+    )
+    p = p_text(found.p) if found.p < 0.001 else f"= {p_text(found.p)}"
+    out = [row for row in results.rows if row not in found.ranks]
+    left = f" Left out, for they are not finished in all columns: {', '.join(out)}." if out else ""
+    return [
+        f"{verdict} (Friedman’s test, p {p}). Ranks are of mean test accuracy, 1 the best; two models differ over the "
+        f"columns if their mean ranks are at least {found.critical_difference:.2f} apart (Nemenyi). The columns share "
+        f"their test clips, so this is about this corpus.{left}"
+    ]
 
 
 def interval_text(found: Estimate) -> str:

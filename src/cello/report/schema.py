@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from cello import __version__
+from cello.report import ranking
 from cello.report.evidence import Evidence
 from cello.report.metrics import METRICS
 from cello.report.results import Run, StudyResults
@@ -49,6 +50,7 @@ def document(results: StudyResults) -> dict[str, object]:
         "confidence": CONFIDENCE,
         "cells": [_cell(results, *place) for place in results.cells()],
         "evidence": [_evidence(column) for column in results.evidence],
+        "order": _order(results),
         "runs": [_run(run) for run in results.runs],
         "failures": msgspec.to_builtins(results.failures),
     }
@@ -73,7 +75,7 @@ def _cell(results: StudyResults, row: str, column: str) -> dict[str, object]:
 
 
 def _evidence(found: Evidence) -> dict[str, object]:
-    ranking = [
+    standings = [
         {
             "row": model.row,
             **_estimate("accuracy", model.accuracy),
@@ -99,11 +101,19 @@ def _evidence(found: Evidence) -> dict[str, object]:
         }
         for pair in found.comparisons
     ]
-    return {"column": found.column, "note": found.note or None, "ranking": ranking, "comparisons": comparisons}
+    return {"column": found.column, "note": found.note or None, "ranking": standings, "comparisons": comparisons}
 
 
 def _estimate(name: str, found: Estimate) -> dict[str, float]:
     return {name: 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+
+
+def _order(results: StudyResults) -> dict[str, object] | None:
+    found = ranking.order(results)
+    if found is None:
+        return None
+    names = ("blocks", "chi2", "p_chi2", "p", "critical_difference", "ranks", "letters")
+    return {name: getattr(found, name) for name in names}
 
 
 def _run(run: Run) -> dict[str, object]:

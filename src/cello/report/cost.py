@@ -1,0 +1,79 @@
+"""Accuracy and what it costs: which cells of the table no other beats in both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cello.report.metrics import BY_KEY
+from cello.report.results import StudyResults, place_name
+from cello.training.result import RunResult
+
+FRONT = "No other cell of the table is at least as good as one on the front in both."
+
+
+class Cost(NamedTuple):
+    """What a run costs: a name for the axis, and the value."""
+
+    axis: str
+    value: Callable[[RunResult], float]
+
+
+COSTS = (
+    Cost("seconds per epoch", lambda run: run.seconds_per_epoch),
+    Cost("parameters", lambda run: float(run.parameters)),
+)
+
+
+class Point(NamedTuple):
+    """One cell of the table: mean cost and mean test accuracy (%) over its seeds."""
+
+    row: str
+    column: str
+    cost: float
+    accuracy: float
+
+
+def points(results: StudyResults, cost: Cost) -> list[Point]:
+    """Every cell with a finished run, in the table's order."""
+    accuracy = BY_KEY["test_accuracy"]
+    return [
+        Point(row, column, sum(map(cost.value, runs)) / len(runs), accuracy.over(runs).mean)
+        for (row, column), runs in results.cells().items()
+    ]
+
+
+def front(found: Sequence[Point]) -> list[Point]:
+    """The Pareto front, cheapest first: the points that no other equals in both and beats in one.
+
+    >>> found = [Point("a", "", 1.0, 90.0), Point("b", "", 2.0, 89.0), Point("c", "", 3.0, 95.0)]
+    >>> [point.row for point in front(found)]
+    ['a', 'c']
+    """
+    kept: list[Point] = []
+    for point in sorted(found, key=lambda p: (p.cost, -p.accuracy)):
+        if not math.isfinite(point.cost) or not math.isfinite(point.accuracy):
+            continue
+        if not kept or point.accuracy > kept[-1].accuracy or point[2:] == kept[-1][2:]:
+            kept.append(point)
+    return kept
+
+
+def sentences(results: StudyResults) -> list[str]:
+    """The front of each cost, named; empty for a single cell, which has nothing to be compared with."""
+    if len(results.cells()) < 2:
+        return []
+    texts = []
+    wide = len(results.columns) > 1
+    for cost in COSTS:
+        named = (
+            f"{place_name(p.row, p.column if wide else '')} ({_figure(p.cost)} {cost.axis}, {p.accuracy:.2f} %)"
+            for p in front(points(results, cost))
+        )
+        texts.append(f"Pareto front of test accuracy against {cost.axis}, cheapest first: {'; '.join(named)}.")
+    return [*texts, f"{FRONT} These are means over seeds: neighbours on it may be ones that cannot be told apart."]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -1,0 +1,44 @@
+"""What hurts: a front that holds what another cell beats, or leaves out what none does."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cello.report import cost
+from cello.report.cost import Point
+from cello.report.results import StudyResults
+
+small_numbers = st.integers(0, 6).map(float)
+
+
+def beats(one: Point, other: Point) -> bool:
+    return one.cost <= other.cost and one.accuracy >= other.accuracy and one[2:] != other[2:]
+
+
+@given(st.lists(st.tuples(small_numbers, small_numbers), max_size=12))
+def test_the_front_is_what_no_cell_beats(values: list[tuple[float, float]]) -> None:
+    points = [Point(f"{k}", "", *value) for k, value in enumerate(values)]
+    front = cost.front(points)
+    assert set(front) == {point for point in points if not any(beats(other, point) for other in points)}
+    assert [point.cost for point in front] == sorted(point.cost for point in front)
+
+
+def test_a_diverged_cell_is_on_no_front() -> None:
+    assert cost.front([Point("a", "", 1.0, float("nan")), Point("b", "", 2.0, 50.0)]) == [Point("b", "", 2.0, 50.0)]
+
+
+def test_the_front_is_named_with_its_figures(gates: StudyResults, windows: StudyResults) -> None:
+    seconds, parameters, caution = cost.sentences(gates)
+    assert "against parameters, cheapest first: lstm-coupled (61,452 parameters" in parameters
+    assert "lstm-no-input" not in parameters
+    assert seconds.startswith("Pareto front of test accuracy against seconds per epoch")
+    assert "cannot be told apart" in caution
+    assert "rnn, 120 ms (" in cost.sentences(windows)[0]
+
+
+def test_one_cell_alone_has_no_front(gates: StudyResults) -> None:
+    alone = msgspec.structs.replace(gates, runs=gates.runs[:5])
+    assert len(alone.cells()) == 1
+    assert cost.sentences(alone) == []
