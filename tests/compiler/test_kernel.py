@@ -80,3 +80,14 @@ def test_every_cell_of_the_zoo_computes_each_value_once() -> None:
         assert {k for k in plan.graph.outputs if plan.graph.nodes[k].args} <= set(computed), cell.name
         assert plan.fixed == tuple(sorted(plan.fixed)), cell.name
         assert read, cell.name
+
+
+def test_a_long_chain_of_values_read_twice_is_planned_at_once() -> None:
+    @make_cell
+    def chain(x: Any, h: Any, W: Any, U: Any) -> Any:
+        v = W @ x + U @ h
+        for _ in range(90):
+            v = v * v + v
+        return tanh(v)
+
+    assert len(kernel(chain).kept) == 1  # the sum; all else follows, in time that does not double with each step

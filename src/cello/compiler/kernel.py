@@ -176,17 +176,16 @@ def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vecto
     inside = {k for stage in stages for k in (*stage.pointwise, *(s.node for s in stage.sums))}
     sums = {s.node for stage in stages for s in stage.sums}
     read = {*_read(graph, gradient)} | {k for k in vectors if k in inside}
-    kept: set[int] = set()
-
-    def free(k: int) -> bool:
-        if k in kept or k in graph.outputs or k not in inside:
-            return True
-        return k not in sums and graph.nodes[k].op not in DEAR and all(free(a) for a in graph.nodes[k].args)
-
-    for k in sorted(read & inside):
-        if not free(k):
-            kept.add(k)
-    return tuple(sorted(kept))
+    kept: list[int] = []
+    free: list[bool] = []  # whether backward has each value, or can compute it unit by unit
+    for k, node in enumerate(graph.nodes):
+        there = k in graph.outputs or k not in inside
+        follows = k not in sums and node.op not in DEAR and all(free[a] for a in node.args)
+        if not there and not follows and k in read:
+            kept.append(k)
+            there = True
+        free.append(there or follows)
+    return tuple(kept)
 
 
 def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:
