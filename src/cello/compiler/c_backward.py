@@ -5,7 +5,7 @@ from __future__ import annotations
 from cello.compiler.c_expression import Body
 from cello.compiler.c_source import Names, Room, head, indented, loop
 from cello.compiler.gradient import StageGradient
-from cello.compiler.kernel import Stage
+from cello.compiler.stages import Stage
 
 
 def backward(names: Names) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cello.compiler.c_expression import Body
 from cello.compiler.c_source import Names, Room, head, indented, loop
-from cello.compiler.kernel import Stage, Sum
+from cello.compiler.stages import Stage, Sum
 
 
 def forward(names: Names) -> list[str]:

@@ -10,7 +10,8 @@ from functools import cached_property
 from cello.cells.graph import Node
 from cello.compiler.c_expression import Body, identifiers
 from cello.compiler.expression import equations, value_names
-from cello.compiler.kernel import Kernel, Sum
+from cello.compiler.kernel import Kernel
+from cello.compiler.stages import Sum
 from cello.compiler.text import STYLE
 
 LOOP = ("    for (long j = 0; j < P; j += V) {", "        for (long r = 0; r < n; r++) {")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cello.cells.graph import Graph, Node
+from cello.compiler.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -123,31 +124,19 @@ class StepGradient:
     nodes: tuple[Node, ...]
     stages: tuple[StageGradient, ...]
 
-    def with_others(self, more: Sequence[Sequence[tuple[int, int]]]) -> StepGradient:
-        """The same, where stages give more besides; what goes to one node twice is added up."""
-        growing, stages = Growing(self.nodes), []
-        for stage, pairs in zip(self.stages, more, strict=True):
-            found = {k: Term(growing, at) for k, at in stage.others}
-            for k, at in pairs:
-                found[k] = found[k] + Term(growing, at) if k in found else Term(growing, at)
-            stages.append(StageGradient(stage.sums, tuple((k, term.at) for k, term in sorted(found.items()))))
-        return StepGradient(tuple(growing.nodes), tuple(stages))
 
-
-Stages = Sequence[tuple[Sequence[int], Sequence[int]]]
-"""For each stage of a step the nodes that come from outside it, such as products, and those computed from them."""
-
-
-def step_gradient(graph: Graph, stages: Stages) -> StepGradient:
+def step_gradient(graph: Graph, stages: Sequence[Stage]) -> StepGradient:
     """The derivative of one step."""
     return _Walk(graph, stages).walk()
 
 
 class _Walk:
-    def __init__(self, graph: Graph, stages: Stages) -> None:
+    def __init__(self, graph: Graph, stages: Sequence[Stage]) -> None:
         self.graph, self.stages = graph, stages
         self.growing = Growing(graph.nodes)
-        self.stage_of = {k: n for n, (sums, pointwise) in enumerate(stages) for k in (*sums, *pointwise)}
+        self.stage_of = {
+            k: n for n, stage in enumerate(stages) for k in (*(each.node for each in stage.sums), *stage.pointwise)
+        }
         self.waiting: set[int] = set()
 
     def walk(self) -> StepGradient:
@@ -155,9 +144,9 @@ class _Walk:
         return StepGradient(tuple(self.growing.nodes), tuple(reversed(found)))
 
     def _stage(self, number: int) -> StageGradient:
-        (sums, pointwise), nodes = self.stages[number], self.graph.nodes
+        stage, nodes = self.stages[number], self.graph.nodes
         found = self._from_outside(number)
-        for k in sorted(pointwise, reverse=True):
+        for k in sorted(stage.pointwise, reverse=True):
             if k not in found:
                 continue
             args = nodes[k].args
@@ -165,20 +154,18 @@ class _Walk:
             for arg, add in zip(args, GRADIENT[nodes[k].op](*values), strict=True):
                 if add is not None and nodes[arg].op not in ("constant", "mask"):
                     found[arg] = found[arg] + add if arg in found else add
-        own = {*sums}
-        self.waiting.update(k for k in found if k not in own and k in self.stage_of)
-        self.waiting.update(vector for k in found if k in own for vector in self._vectors(k))
+        sums = {each.node: found.pop(each.node) for each in stage.sums if each.node in found}
+        for each in stage.sums:
+            for bias in each.fixed if each.node in sums else ():
+                if nodes[bias].op != "constant":
+                    found[bias] = found[bias] + sums[each.node] if bias in found else sums[each.node]
+        self.waiting.update(found.keys() & self.stage_of.keys())
+        vectors = {vector for each in stage.sums if each.node in sums for _, vector in each.products}
+        self.waiting.update(vectors & self.stage_of.keys())
         return StageGradient(
-            tuple((k, term.at) for k, term in sorted(found.items()) if k in own),
-            tuple((k, term.at) for k, term in sorted(found.items()) if k not in own),
+            tuple((k, term.at) for k, term in sorted(sums.items())),
+            tuple((k, term.at) for k, term in sorted(found.items())),
         )
-
-    def _vectors(self, k: int) -> set[int]:
-        """The values of the step that the products of a sum multiply."""
-        node = self.graph.nodes[k]
-        if node.op == "product":
-            return {node.args[1]} & self.stage_of.keys()
-        return {vector for arg in node.args if arg not in self.stage_of for vector in self._vectors(arg)}
 
     def _from_outside(self, number: int) -> dict[int, Term]:
         """What comes from the next step, and from later stages of this one, to the nodes of a stage."""

@@ -13,29 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, Graph, Node, dependencies
+from cello.cells.graph import Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
-from cello.compiler.schedule import reordered, uses
+from cello.compiler.schedule import reordered
+from cello.compiler.stages import Stage, Sum, stages
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
-
-
-@dataclass(frozen=True)
-class Sum:
-    """The node that is ``Σ matrix @ vector + Σ fixed``; ``products`` are pairs of matrix and vector, all positions."""
-
-    node: int
-    products: tuple[tuple[int, int], ...]
-    fixed: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Sums, then what can be computed from them unit by unit, in order."""
-
-    sums: tuple[Sum, ...]
-    pointwise: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -73,101 +57,20 @@ def kernel(cell: Cell) -> Kernel:
     """The kernel of a cell."""
     graph = reordered(cell.graph)
     needs, nodes = dependencies(graph.nodes), graph.nodes
-    sums = _sums(graph, needs)
-    stages = _stages(graph, needs, sums)
-    gradient = step_gradient(graph, [(tuple(s.node for s in stage.sums), stage.pointwise) for stage in stages])
-    steps = [k for stage in stages for k in stage.pointwise]
-    read = {a for k in steps for a in nodes[k].args} | {k for each in sums.values() for k in each.fixed}
-    products = [product for stage in stages for each in stage.sums for product in each.products]
+    found = stages(graph)
+    gradient, sums = step_gradient(graph, found), [each for stage in found for each in stage.sums]
+    steps = [k for stage in found for k in stage.pointwise]
+    read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.fixed}
+    products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
     return Kernel(
         graph=graph,
-        stages=stages,
-        gradient=_with_bias(gradient, stages, nodes),
+        stages=found,
+        gradient=gradient,
         fixed=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
-        kept=_kept(graph, stages, gradient, vectors),
-    )
-
-
-def _sums(graph: Graph, needs: list[frozenset[str]]) -> dict[int, Sum]:
-    """The largest sums of products and of what is the same at every step, by their nodes."""
-    count, found = uses(graph), dict[int, Sum]()
-    for k, node in enumerate(graph.nodes):
-        if node.op == "product":
-            found[k] = Sum(k, (node.args,), ())  # type: ignore[arg-type]
-        if node.op != "add" or not needs[k]:
-            continue
-        inside = [found[a] for a in node.args if a in found and count[a] == 1]
-        fixed = tuple(a for a in node.args if not needs[a])
-        if inside and len(inside) + len(fixed) == len(node.args):
-            products = tuple(product for each in inside for product in each.products)
-            found[k] = Sum(k, products, (*(f for each in inside for f in each.fixed), *fixed))
-            for each in inside:
-                del found[each.node]
-    return found
-
-
-def _stages(graph: Graph, needs: list[frozenset[str]], sums: dict[int, Sum]) -> tuple[Stage, ...]:
-    """Everything as late as its first reader allows, so that little is carried from one stage to the next."""
-    stage = _earliest(graph, needs, sums)
-    latest: dict[int, int] = {}
-    for k in sorted(stage, reverse=True):
-        at = stage[k] = min(latest.get(k, stage[k]), len(graph.nodes))
-        reads = [(vector, at - 1) for _, vector in sums[k].products] if k in sums else []
-        for arg, bound in reads or [(arg, at) for arg in graph.nodes[k].args]:
-            latest[arg] = min(latest.get(arg, bound), bound)
-    return tuple(
-        Stage(
-            tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
-            tuple(k for k in sorted(stage) if stage[k] == number and k not in sums),
-        )
-        for number in range(max(stage.values()) + 1)
-    )
-
-
-def _earliest(graph: Graph, needs: list[frozenset[str]], sums: dict[int, Sum]) -> dict[int, int]:
-    """The first stage in which each value of the step can be computed; parts of sums are not values."""
-    level: dict[int, int] = {}
-    parts = _parts(graph, sums)
-    for k, node in enumerate(graph.nodes):
-        if k in sums:
-            level[k] = max((level.get(vector, -1) for _, vector in sums[k].products), default=-1) + 1
-        elif node.op not in LEAVES and needs[k] and k not in parts:
-            level[k] = max((level.get(arg, 0) for arg in node.args), default=0)
-    return level
-
-
-def _parts(graph: Graph, sums: dict[int, Sum]) -> set[int]:
-    """The nodes inside sums, their results not among them."""
-    found: set[int] = set()
-    for each in sums.values():
-        todo = [each.node]
-        while todo:
-            node = graph.nodes[todo.pop()]
-            if node.op == "product":
-                continue
-            inner = [a for a in node.args if a not in each.fixed]
-            found.update(inner)
-            todo += inner
-    return found
-
-
-def _with_bias(gradient: StepGradient, stages: tuple[Stage, ...], nodes: tuple[Node, ...]) -> StepGradient:
-    """The derivative with that of each sum handed on to its biases."""
-    return gradient.with_others(
-        [
-            [
-                (bias, at)
-                for each in stage.sums
-                for node, at in given.sums
-                if node == each.node
-                for bias in each.fixed
-                if nodes[bias].op != "constant"
-            ]
-            for stage, given in zip(stages, gradient.stages, strict=True)
-        ]
+        kept=_kept(graph, found, gradient, vectors),
     )
 
 

@@ -1,0 +1,90 @@
+"""The order in which a step is computed: sums of products, then what follows unit by unit, as often as need be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cello.cells.graph import LEAVES, Graph, dependencies
+from cello.compiler.schedule import uses
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The node that is ``Σ matrix @ vector + Σ fixed``; ``products`` are pairs of matrix and vector, all positions."""
+
+    node: int
+    products: tuple[tuple[int, int], ...]
+    fixed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Sums, then what can be computed from them unit by unit, in order."""
+
+    sums: tuple[Sum, ...]
+    pointwise: tuple[int, ...]
+
+
+def stages(graph: Graph) -> tuple[Stage, ...]:
+    """Everything as late as its first reader allows, so that little is carried from one stage to the next."""
+    needs = dependencies(graph.nodes)
+    sums = _sums(graph, needs)
+    stage = _earliest(graph, needs, sums)
+    latest: dict[int, int] = {}
+    for k in sorted(stage, reverse=True):
+        at = stage[k] = latest.get(k, stage[k])
+        reads = [(vector, at - 1) for _, vector in sums[k].products] if k in sums else []
+        for arg, bound in reads or [(arg, at) for arg in graph.nodes[k].args]:
+            latest[arg] = min(latest.get(arg, bound), bound)
+    return tuple(
+        Stage(
+            tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
+            tuple(k for k in sorted(stage) if stage[k] == number and k not in sums),
+        )
+        for number in range(max(stage.values()) + 1)
+    )
+
+
+def _sums(graph: Graph, needs: list[frozenset[str]]) -> dict[int, Sum]:
+    """The largest sums of products and of what is the same at every step, by their nodes."""
+    count, found = uses(graph), dict[int, Sum]()
+    for k, node in enumerate(graph.nodes):
+        if node.op == "product":
+            found[k] = Sum(k, (node.args,), ())  # type: ignore[arg-type]
+        if node.op != "add" or not needs[k]:
+            continue
+        inside = [found[a] for a in node.args if a in found and count[a] == 1]
+        fixed = tuple(a for a in node.args if not needs[a])
+        if inside and len(inside) + len(fixed) == len(node.args):
+            products = tuple(product for each in inside for product in each.products)
+            found[k] = Sum(k, products, (*(f for each in inside for f in each.fixed), *fixed))
+            for each in inside:
+                del found[each.node]
+    return found
+
+
+def _earliest(graph: Graph, needs: list[frozenset[str]], sums: dict[int, Sum]) -> dict[int, int]:
+    """The first stage in which each value of the step can be computed; parts of sums are not values."""
+    level: dict[int, int] = {}
+    parts = _parts(graph, sums)
+    for k, node in enumerate(graph.nodes):
+        if k in sums:
+            level[k] = max((level.get(vector, -1) for _, vector in sums[k].products), default=-1) + 1
+        elif node.op not in LEAVES and needs[k] and k not in parts:
+            level[k] = max((level.get(arg, 0) for arg in node.args), default=0)
+    return level
+
+
+def _parts(graph: Graph, sums: dict[int, Sum]) -> set[int]:
+    """The nodes inside sums, their results not among them."""
+    found: set[int] = set()
+    for each in sums.values():
+        todo = [each.node]
+        while todo:
+            node = graph.nodes[todo.pop()]
+            if node.op == "product":
+                continue
+            inner = [a for a in node.args if a not in each.fixed]
+            found.update(inner)
+            todo += inner
+    return found
