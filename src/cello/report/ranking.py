@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cello.report.evidence import Evidence
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
-from cello.report.tables import FEW, Heading, Table
+from cello.report.tables import FEW, Heading, Table, by_column
 from cello.study.comparisons import Comparison
 from cello.study.crossed import Estimate
 from cello.study.ranks import Ranking, friedman
@@ -57,10 +57,9 @@ def table(results: StudyResults) -> Table | None:
     found = weighed(results)
     if not found:
         return None
-    named = results.columns != ("",)
     rows = [
         (
-            *((column.column,) if named else ()),
+            column.column,
             model.row,
             f"{100 * model.accuracy.value:.2f}",
             interval_text(model.accuracy),
@@ -71,22 +70,16 @@ def table(results: StudyResults) -> Table | None:
         for model in column.standings
     ]
     few = all(model.indicative for column in found for model in column.standings)
-    return Table(
+    return by_column(
+        results,
         key="ranking",
         title="Ranking by test accuracy" + (" (indicative only)" if few else ""),
-        note="Models of one " + ("column" if named else "study") + " that share a letter cannot be told apart; "
+        note="Models of one "
+        + ("column" if results.columns != ("",) else "study")
+        + " that share a letter cannot be told apart; "
         f"intervals count seeds and speakers as chance. {FEW} marks fewer than {FEW_SEEDS} seeds: indicative only.",
-        headings=(
-            *((Heading(results.column_title),) if named else ()),
-            Heading("Model"),
-            Heading("test accuracy, %"),
-            Heading("95 % interval"),
-            Heading("letters"),
-            Heading("seeds"),
-        ),
-        rows=tuple(rows),
-        words=2 if named else 1,
-        grouped=named,
+        headings=[*map(Heading, ("Model", "test accuracy, %", "95 % interval", "letters", "seeds"))],
+        rows=rows,
     )
 
 
@@ -95,10 +88,9 @@ def differences(results: StudyResults) -> Table | None:
     found = weighed(results)
     if not found:
         return None
-    named = results.columns != ("",)
     rows = [
         (
-            *((column.column,) if named else ()),
+            column.column,
             f"{pair.first} − {pair.second}",
             f"{100 * pair.difference.value:.2f}",
             interval_text(pair.difference),
@@ -109,24 +101,15 @@ def differences(results: StudyResults) -> Table | None:
         for column in found
         for pair in shown(column.comparisons)
     ]
-    return Table(
+    return by_column(
+        results,
         key="differences",
         title="Differences in test accuracy",
         note="Points with their 95 % interval over seeds and speakers; p is corrected for the number of pairs (Holm); "
         "P(better) is the probability that a run of the first beats one of the second; seeds needed: with which a true "
         "difference of this size would be seen in 80 % of studies.",
-        headings=(
-            *((Heading(results.column_title),) if named else ()),
-            Heading("Pair"),
-            Heading("points"),
-            Heading("95 % interval"),
-            Heading("p"),
-            Heading("P(better)"),
-            Heading("seeds needed"),
-        ),
-        rows=tuple(rows),
-        words=2 if named else 1,
-        grouped=named,
+        headings=[*map(Heading, ("Pair", "points", "95 % interval", "p", "P(better)", "seeds needed"))],
+        rows=rows,
     )
 
 

@@ -101,36 +101,44 @@ def overview(results: StudyResults, metric: Metric) -> Table:
     )
 
 
+def by_column(
+    results: StudyResults,
+    *,
+    key: str,
+    title: str,
+    note: str,
+    headings: Sequence[Heading],
+    rows: Sequence[Sequence[str]],
+) -> Table:
+    """A table whose rows begin with a column's name and stand in groups; a study without columns has neither."""
+    named = results.columns != ("",)
+    return Table(
+        key=key,
+        title=title,
+        note=note,
+        headings=(*((Heading(results.column_title),) if named else ()), *headings),
+        rows=tuple(tuple(row if named else row[1:]) for row in rows),
+        words=2 if named else 1,
+        grouped=named,
+    )
+
+
 def details(results: StudyResults, metrics: Sequence[Metric] = METRICS, title: str = "All results") -> Table:
     """Every cell with its parameters, seeds and ``metrics``, grouped by column; train, validation and test apart."""
     rows = []
-    named = results.columns != ("",)
     for row, column in dict.fromkeys((row, column) for column in results.columns for row in results.rows):
         runs = results.cell(row, column)
         if runs or results.planned_seeds(row, column):
             figures = [metric.text(runs) if runs else ABSENT for metric in metrics]
-            name = (column, row) if named else (row,)
             count = parameters(runs) if runs else ABSENT
-            rows.append((*name, count, seeds_text(results, row, column), *figures))
+            rows.append((column, row, count, seeds_text(results, row, column), *figures))
     note = (
         "Train, validation and test figures are measured after training, in eval mode, on all clips of the split, "
         f"without augmentation. {interval_note(results)}"
     )
-    return Table(
-        key="details",
-        title=title,
-        note=note.strip(),
-        headings=(
-            *([Heading(results.column_title)] if named else []),
-            Heading("Model"),
-            Heading("Parameters"),
-            Heading("Seeds"),
-            *(Heading(m.title, m.group) for m in metrics),
-        ),
-        rows=tuple(rows),
-        words=2 if named else 1,
-        grouped=named,
-    )
+    first = (Heading("Model"), Heading("Parameters"), Heading("Seeds"))
+    headings = (*first, *(Heading(m.title, m.group) for m in metrics))
+    return by_column(results, key="details", title=title, note=note.strip(), headings=headings, rows=rows)
 
 
 def parameters(runs: Sequence[RunResult]) -> str:
