@@ -57,6 +57,12 @@ class Cell:
         members = (str(node.name).partition(".")[2] for node in self.graph.parameters())
         return tuple(dict.fromkeys(member for member in members if member))
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """For each product of a matrix (H, ·) with a vector the vector's letter: "D" if it is the frame, else "H"."""
+        nodes = self.graph.nodes
+        return tuple(nodes[node.args[0]].shape[1] for node in nodes if node.op == "product")
+
     def parameter_nodes(self) -> tuple[Node, ...]:
         """The parameters: groups as in the function's signature, within a group in the order of first use."""
         place = {group: k for k, group in enumerate(self.arguments)}

@@ -73,6 +73,4 @@ class ModelSize:
     def _layer_flops(self, inputs: int, hidden: int) -> int:
         if self.cell is None:
             return 2 * TORCH_GATES[self.config.cell] * hidden * (inputs + hidden)
-        nodes = self.cell.graph.nodes
-        vectors = [nodes[node.args[1]] for node in nodes if node.op == "product"]
-        return 2 * hidden * sum(inputs if vector.op == "input" else hidden for vector in vectors)
+        return 2 * hidden * sum(inputs if letter == "D" else hidden for letter in self.cell.products)
