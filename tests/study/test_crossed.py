@@ -99,6 +99,13 @@ def test_six_speakers_are_six_however_many_seeds() -> None:
     assert components([table], np.arange(6)).spread()[1] == pytest.approx(5, rel=0.01)
 
 
+def test_runs_that_happen_to_agree_leave_the_degrees_of_freedom_of_few_seeds() -> None:
+    found = Components(0.0105, (2e-7, 3e-7), (8.8e-6, 9.6e-6), (3, 3), 6.3e-6, 152.0)  # GRU and LSTM at 40 ms
+    estimate = crossed_interval(found)
+    assert estimate.df == 2
+    assert estimate.high - estimate.low < 0.01
+
+
 def test_clips_of_one_speaker_do_not_count_as_many_speakers() -> None:
     rng = np.random.default_rng(4)
     by_person = rng.random((1, 20)) < 0.5

@@ -57,8 +57,9 @@ class Components(NamedTuple):
         V = Σₘ rₘ / nₘ + shared; df = V² / (Σₘ (rₘ / nₘ)² / (nₘ − 1) + P² / (effective − 1)), P the variance that the
         speakers show, left out where nothing is shared. This is the variance of a study of several readers who all see
         the same cases (Hillis 2007, doi:10.1002/sim.2532) with seeds as readers and each model's own, and
-        Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019). Where all runs of each model agree to the clip,
-        P stands for the whole.
+        Satterthwaite's degrees of freedom (1946, doi:10.2307/3002019), but never fewer than the part with the fewest
+        has, to which the subtraction in ``shared`` could bring them where runs happen to agree. Where all runs of each
+        model agree to the clip, P stands for the whole.
         """
         counts = self.seeds if seeds is None else (seeds,) * len(self.seeds)
         parts = [r / n for r, n in zip(self.runs, counts, strict=True)]
@@ -68,7 +69,8 @@ class Components(NamedTuple):
         variance = sum(parts) + self.shared
         noise = sum(p * p / (n - 1) for p, n in zip(parts, counts, strict=True))
         noise += speakers**2 / (self.effective - 1) if self.shared > 0 else 0.0
-        return variance, variance**2 / noise
+        least = min(*(n - 1 for n in counts), self.effective - 1)
+        return variance, max(variance**2 / noise, least)
 
 
 def components(correct: Sequence[ArrayLike], speakers: ArrayLike) -> Components:
