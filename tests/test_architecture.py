@@ -58,6 +58,8 @@ TORCH_FREE_FILES = {
     "study/plan.py",
     "study/preview.py",
     "study/ranks.py",
+    "study/settings.py",
+    "study/space.py",
     "study/statistics.py",
     "study/store.py",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 import tomllib
@@ -10,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +17,8 @@ from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.models.config import settled
 from cello.study.match import Match, matched
+from cello.study.settings import SECTIONS, Settings, check_keys, check_section, merge, readable
+from cello.study.space import TuneConfig, parse_tune
 from cello.training.config import CorpusRef, RunConfig, ids
 
 PROTOCOLS = ("fair", "published", "quick")
@@ -31,11 +32,6 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "zoo": ("fair", "quick"),
 }
 """The studies that come with Cello, and the protocols that each has a file for."""
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    name: kind
-    for name, kind in get_type_hints(RunConfig).items()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CorpusRef
-}
 MANY_CLIPS = 500
 """How many clips of a label a corpus is taken to have where a run's time is guessed before anything is known of it."""
 EXAMPLES = {
@@ -49,8 +45,6 @@ EXAMPLES = {
     "rows": '[[rows]] and below it name = "GRU"',
 }
 """How the parts of a study file are written, for whoever wrote one otherwise."""
-
-Settings = dict[str, dict[str, Any]]
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -135,17 +129,26 @@ def load_study(name_or_path: str | Path, protocol: str | None = None) -> StudyCo
     >>> load_study("gates", "published").rows[0].name
     'LSTM'
     """
+    return load_both(name_or_path, protocol)[0]
+
+
+def load_both(name_or_path: str | Path, protocol: str | None = None) -> tuple[StudyConfig, TuneConfig]:
+    """The study, and how its rows are tuned.
+
+    Raises:
+        StudyError, ConfigError: as ``load_study``.
+    """
     if str(name_or_path) in BUILTIN:
         chosen, known = protocol or "fair", BUILTIN[str(name_or_path)]
         if chosen not in known:
             raise StudyError(unknown("protocol", chosen, known, f"Those are the ones of {str(name_or_path)!r}."))
         file = f"{name_or_path}-{chosen}.toml"
-        return parse_study((resources.files("cello.study") / "builtin" / file).read_text("utf-8"), file)
+        return _parse((resources.files("cello.study") / "builtin" / file).read_text("utf-8"), file)
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise StudyError(unknown("study", str(name_or_path), BUILTIN, "Or give the path of a .toml file."))
     try:
-        study = parse_study(path.read_text("utf-8"), str(path))
+        study, tune = _parse(path.read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"study file {str(path)!r} cannot be read: {error}; give the path of a TOML file") from error
     if protocol is not None and protocol != study.protocol:
@@ -153,25 +156,31 @@ def load_study(name_or_path: str | Path, protocol: str | None = None) -> StudyCo
             f"{path}: the file states protocol = {study.protocol!r}, but {protocol!r} was asked for; "
             f"leave the option out, or change the file"
         )
-    return study
+    return study, tune
 
 
 def parse_study(text: str, file: str) -> StudyConfig:
     """The study that a TOML text describes; ``file`` is how errors name it."""
+    return _parse(text, file)[0]
+
+
+def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
+    """The study of a TOML text, and its ``[tune]``, which is kept apart: it changes no run and no store."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not valid TOML: {error}; mend it there") from error
+    tune = parse_tune(table.pop("tune", {}), file)
     _check_table(table, StudyConfig, file, "")
     try:
         study = msgspec.convert(table, StudyConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: {_readable(str(error))}{_shape(str(error), table)}") from error
+        raise ConfigError(f"{file}: {readable(str(error))}{_shape(str(error), table)}") from error
     for path, settings in _stated(study):
         for section, values in settings.items():
-            _check_section(values, section, file, f"{path}.{section}")
+            check_section(values, section, file, f"{path}.{section}")
     _check_study(study, file)
-    return study
+    return study, tune
 
 
 def override(
@@ -191,13 +200,13 @@ def override(
         section, _, field = key.partition(".")
         if section not in SECTIONS:
             raise ConfigError(f"override: {unknown('section', section, SECTIONS, 'Write section.key.')}")
-        _check_section({field: value}, section, "override", section)
+        check_section({field: value}, section, "override", section)
         extra.setdefault(section, {})[field] = value
     changed = msgspec.structs.replace(
         study,
         seeds=study.seeds if seeds is None else tuple(map(operator.index, seeds)),
         match=match or study.match,
-        rows=tuple(msgspec.structs.replace(row, **_merge(row.settings, extra)) for row in study.rows),
+        rows=tuple(msgspec.structs.replace(row, **merge(row.settings, extra)) for row in study.rows),
     )
     _check_study(changed, study.name)
     return changed
@@ -305,7 +314,7 @@ def _places(study: StudyConfig, corpus: CorpusRef) -> dict[tuple[str, str], RunC
 
 
 def _config(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef) -> RunConfig:
-    settings = _merge(_merge(study.base.settings, column.settings), row.settings)
+    settings = merge(merge(study.base.settings, column.settings), row.settings)
     where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
@@ -313,11 +322,7 @@ def _config(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef) -> 
     except (CellError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:
-        raise ConfigError(f"{where}: {_readable(str(error))}") from error
-
-
-def _merge(under: Settings, over: Settings) -> Settings:
-    return {section: {**under.get(section, {}), **over.get(section, {})} for section in SECTIONS}
+        raise ConfigError(f"{where}: {readable(str(error))}") from error
 
 
 def _stated(study: StudyConfig) -> list[tuple[str, Settings]]:
@@ -328,40 +333,12 @@ def _stated(study: StudyConfig) -> list[tuple[str, Settings]]:
 
 def _check_table(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, path: str) -> None:
     """Refuse keys that ``kind`` does not have, here and in the base, rows and columns below."""
-    _check_keys(table, kind, file, path)
+    check_keys(table, kind, file, path, *(["tune"] if kind is StudyConfig else []))
     for key, below in (("base", Base), ("rows", Row), ("columns", Column)) if kind is StudyConfig else ():
         value = table.get(key, ())
         for index, item in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(item, dict):
                 _check_table(item, below, file, f"{key}[{index}]" if isinstance(value, list) else key)
-
-
-def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, path: str) -> None:
-    known = kind.__struct_fields__
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            full = f"{path}.{key}" if path else key
-            raise ConfigError(f"{file}: unknown key {full}{hint} Known: {', '.join(sorted(known))}.")
-
-
-def _check_section(values: Mapping[str, Any], section: str, file: str, path: str) -> None:
-    kind = SECTIONS[section]
-    _check_keys(values, kind, file, path)
-    hints = get_type_hints(kind)
-    for key, value in values.items():
-        try:
-            msgspec.convert(value, hints[key])
-        except msgspec.ValidationError as error:
-            raise ConfigError(
-                f"{file}: {path}.{key} = {value!r}: {_readable(str(error))}{_choices(hints[key])}"
-            ) from error
-
-
-def _choices(hint: Any) -> str:
-    names = [repr(value) for value in getattr(hint, "__args__", ()) if isinstance(value, str)]
-    return f"; choose one of {', '.join(names)}" if names else ""
 
 
 def _shape(text: str, table: Mapping[str, Any]) -> str:
@@ -390,7 +367,3 @@ def _check_study(study: StudyConfig, file: str) -> None:
     names = [row.name for row in study.rows]
     if study.match_to is not None and study.match_to not in names:
         raise StudyError(f"{file}: match_to: {unknown(f'row of study {study.name!r}:', study.match_to, names)}")
-
-
-def _readable(text: str) -> str:
-    return text.replace("`$.", "`").replace(" - at `$`", "").replace("`", "'")

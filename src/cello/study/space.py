@@ -1,0 +1,174 @@
+"""``[tune]`` of a study's file: which settings are tried, within which bounds, how often. It names no run by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+
+from cello.errors import ConfigError, unknown
+from cello.study.settings import SECTIONS, check_keys, check_section, readable
+from cello.training.config import RunConfig
+
+TUNABLE = ("augment", "model", "optimiser")
+"""The sections that may be tried; sound and features are what columns compare, and the same for every row."""
+FIXED = {
+    "model.cell": "the cell is what rows compare",
+    "model.equations": "the cell is what rows compare",
+    "model.backend": "it changes no result",
+    "optimiser.epochs": "every trial has the same; state epochs in [tune]",
+}
+SIZES = ("model.bidirectional", "model.hidden", "model.layers", "model.readout")
+"""Settings that change how large a model is."""
+EXAMPLE = (
+    'write "optimiser.learning_rate" = { low = 1e-4, high = 1e-2, log = true } or "optimiser.batch" = '
+    "{ choices = [32, 64] } under [tune.space]"
+)
+
+
+class Dimension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One setting's values: all from ``low`` to ``high`` (evenly in the logarithm with ``log``), or ``choices``."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values that must be legal for all to be: both bounds, or every choice."""
+        return self.choices or (self.low, self.high)
+
+    def __str__(self) -> str:
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        return f"{self.low:g} to {self.high:g}" + (", logarithmic" if self.log else "")
+
+
+DEFAULT = {
+    "optimiser.learning_rate": Dimension(low=1e-4, high=1e-2, log=True),
+    "optimiser.weight_decay": Dimension(low=1e-5, high=1e-1, log=True),
+    "model.dropout": Dimension(low=0.0, high=0.5),
+}
+"""What is tried where a study does not say."""
+
+
+class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The same for every row: ``trials`` runs of ``epochs`` (the study's own unless said), all with one ``seed``.
+
+    ``column`` is where the rows are tuned, the study's first unless said.
+    """
+
+    trials: int = 20
+    epochs: int | None = None
+    seed: int = 0
+    column: str | None = None
+    space: dict[str, Dimension] = msgspec.field(default_factory=lambda: dict(DEFAULT))
+
+    def __post_init__(self) -> None:
+        for field, value, least in (("trials", self.trials, 1), ("epochs", self.epochs, 1), ("seed", self.seed, 0)):
+            if value is not None and value < least:
+                raise ConfigError(f"tune.{field}={value} cannot be; give at least {least}")
+
+
+def parse_tune(table: object, file: str) -> TuneConfig:
+    """The ``[tune]`` of a study's file; ``file`` is how errors name it.
+
+    Raises:
+        ConfigError: a key or setting that does not exist, or values that cannot be tried.
+
+    >>> parse_tune({"trials": 5}, "mine.toml").space["model.dropout"].high
+    0.5
+    """
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: tune = {table!r} is no table; write [tune] and below it trials = 20")
+    check_keys(table, TuneConfig, file, "tune")
+    stated = table.get("space", {})
+    if not isinstance(stated, dict):
+        raise ConfigError(f"{file}: tune.space = {stated!r} is no table; {EXAMPLE}")
+    if "space" in table and not stated:
+        raise ConfigError(
+            f"{file}: tune.space is empty, so nothing to try; leave it out for the usual one, or {EXAMPLE}"
+        )
+    space = _flat(stated)
+    for name, dimension in space.items():
+        _check_name(name, file)
+        if not isinstance(dimension, dict):
+            raise ConfigError(f"{file}: tune.space: {name} = {dimension!r} is one value, nothing to try; {EXAMPLE}")
+        check_keys(dimension, Dimension, file, f"tune.space.{name}")
+    try:
+        config = msgspec.convert({**table, **({"space": space} if space else {})}, TuneConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: tune: {readable(str(error))}; {EXAMPLE}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    for name, values in config.space.items():
+        _check_values(name, values, file)
+    return config
+
+
+def whole(name: str) -> bool:
+    """Whether a setting takes whole numbers only.
+
+    >>> whole("model.hidden"), whole("model.dropout")
+    (True, False)
+    """
+    return _hint(name) is int
+
+
+def applied(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The config with settings such as ``{"model.dropout": 0.1}``.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+    for name, value in values.items():
+        section, _, field = name.partition(".")
+        changed = msgspec.structs.replace(getattr(config, section), **{field: value})
+        config = msgspec.structs.replace(config, **{section: changed})
+    return config
+
+
+def _flat(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Names with their dots, whether the file quotes them or not."""
+    flat: dict[str, Any] = {}
+    for key, value in stated.items():
+        if key in SECTIONS and isinstance(value, dict):
+            flat |= {f"{key}.{field}": dimension for field, dimension in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _check_name(name: str, file: str) -> None:
+    section, _, field = name.partition(".")
+    if section not in TUNABLE:
+        raise ConfigError(f"{file}: tune.space: {unknown('section', section, TUNABLE, f'In {name!r}; {EXAMPLE}.')}")
+    check_keys({field: None}, SECTIONS[section], file, f"tune.space.{section}")
+    if name in FIXED:
+        raise ConfigError(f"{file}: tune.space: {name} cannot be tuned: {FIXED[name]}; leave it out of the space")
+
+
+def _check_values(name: str, values: Dimension, file: str) -> None:
+    low, high, where = values.low, values.high, f"{file}: tune.space: {name}"
+    if bool(values.choices) == (low is not None or high is not None) or (low is None) != (high is None):
+        raise ConfigError(f"{where} needs both low and high, or choices; {EXAMPLE}")
+    if values.choices and (len(set(values.choices)) < 2 or len(set(values.choices)) < len(values.choices)):
+        raise ConfigError(f"{where}: choices = {list(values.choices)} must be two or more, each once; change the list")
+    if low is not None and high is not None:
+        if _hint(name) not in (int, float):
+            raise ConfigError(f"{where} is no number, so it has no low and high; give choices = […]")
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ConfigError(f"{where}: low = {low} is not below high = {high}; change one of them")
+        if values.log and low <= 0:
+            raise ConfigError(f"{where}: low = {low} has no logarithm; give a low above 0, or leave out log = true")
+    section, _, field = name.partition(".")
+    for value in values.ends:
+        check_section({field: value}, section, file, f"tune.space.{section}")
+
+
+def _hint(name: str) -> Any:
+    section, _, field = name.partition(".")
+    return get_type_hints(SECTIONS[section])[field]
