@@ -10,6 +10,7 @@ CelloError
 ├── ModelError         a model that cannot be built from its parts
 ├── BackendError       a way of running cells that is not available here
 ├── TrainingError      a run that cannot start, go on or be resumed
+│   └── DivergenceError  a loss that is no number any more
 ├── StudyError         a plan that makes no sense
 │   └── StoreError     an output folder that cannot be used
 └── ReportError        a report that cannot be written
@@ -61,6 +62,10 @@ class BackendError(CelloError):
 
 class TrainingError(CelloError):
     """A run that cannot start, go on or be resumed."""
+
+
+class DivergenceError(TrainingError):
+    """A run whose loss is no number any more: its settings are to blame, and it would go so again."""
 
 
 class StudyError(CelloError):

@@ -11,12 +11,12 @@ import torch
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
-from cello.errors import CorpusError, TrainingError
+from cello.errors import CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
-from cello.training.result import Epoch, RunResult
-from cello.training.run import train
+from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
+from cello.training.result import UNHEARD, Epoch, RunResult
+from cello.training.run import train, trial
 
 
 def config(**changes: object) -> RunConfig:
@@ -82,6 +82,20 @@ def test_the_test_clips_have_no_say_in_training_or_choice(tone_corpus: Corpus, t
     assert first.test != second.test
 
 
+def test_a_trial_never_hears_the_test_clips_and_is_else_the_same_run(tone_corpus: Corpus, tmp_path: Path) -> None:
+    asked = config(data=DataConfig(test_snr_db=(10.0,)))
+    whole = train(asked, tone_corpus, tmp_path / "whole", cache=tmp_path)
+    result = trial(asked, tone_corpus, tmp_path / "trial", cache=tmp_path)
+    assert (result.test, result.confusion, result.conditions) == (UNHEARD, (), ())
+    assert not (tmp_path / "trial" / "predictions.npz").exists()
+    heard = {"test", "confusion", "conditions"}
+    same = [{k: v for k, v in untimed(r).items() if k not in heard} for r in (whole, result)]
+    assert same[0] == same[1]
+    assert trial(asked, tone_corpus, tmp_path / "trial", cache=tmp_path) == result
+    with pytest.raises(TrainingError, match=r"holds run \w+ as a trial, which never heard the test clips; choose anot"):
+        train(asked, tone_corpus, tmp_path / "trial", cache=tmp_path)
+
+
 def test_tones_are_learnt_and_every_clip_is_counted(tone_corpus: Corpus, tmp_path: Path) -> None:
     easy = config(
         augment=AugmentConfig(), optimiser=OptimiserConfig(epochs=15, batch=8, learning_rate=1e-2, choose="best")
@@ -120,7 +134,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rate(tone_corpus: 
         model=ModelConfig(cell="rnn-relu", hidden=8),
         optimiser=OptimiserConfig(name="sgd", epochs=3, batch=8, learning_rate=1e18, warmup=0.0),
     )
-    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch 1 at learning rate 1e\+18; lower"):
+    with pytest.raises(DivergenceError, match=r"loss became (nan|inf) in epoch 1 at learning rate 1e\+18; lower"):
         train(wild, tone_corpus, tmp_path / "run", cache=tmp_path)
 
 
@@ -130,7 +144,7 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_no_result(tone_corp
         augment=AugmentConfig(),
         optimiser=OptimiserConfig(name="sgd", epochs=1, batch=1000, learning_rate=1e30),
     )
-    with pytest.raises(TrainingError, match=r"validation loss became (nan|inf) in epoch 1 at .* 1e\+30; lower"):
+    with pytest.raises(DivergenceError, match=r"validation loss became (nan|inf) in epoch 1 at .* 1e\+30; lower"):
         train(wild, tone_corpus, tmp_path / "run", cache=tmp_path)
     assert not (tmp_path / "run" / "result.json").exists()
 

@@ -92,8 +92,9 @@ class Lines:
     def finished(self, run: PlannedRun, result: RunResult) -> None:
         self.forecast.over(run)
         self.done += 1
+        test = f"test {result.test.accuracy:.1%}, " if result.test.clips else ""
         self._say(
-            f"[{self.done}/{self.total}] {run}: test {result.test.accuracy:.1%}, validation "
+            f"[{self.done}/{self.total}] {run}: {test}validation "
             f"{result.validation.accuracy:.1%}, {clock(result.total_seconds)}; "
             f"{clock(self.forecast.seconds_left())} left"
         )

@@ -24,6 +24,10 @@ class SplitMetrics(msgspec.Struct, frozen=True, kw_only=True):
     word_mean: float
 
 
+UNHEARD = SplitMetrics(clips=0, loss=0.0, accuracy=0.0, word_mean=0.0)
+"""The test clips of a run that settings are chosen by: it never hears them."""
+
+
 class ConditionMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """The test clips once more, with noise at ``value`` dB below them or moved by ``value`` ms, later if positive."""
 
@@ -57,7 +61,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     ``seconds_per_epoch`` is the median over epochs after the first of ``train_cpu_seconds`` (one thread, so CPU time is
     the time on an idle machine); ``wall_seconds_per_epoch`` is the same of ``train_seconds``. ``clips_per_second`` =
     training clips / ``seconds_per_epoch``. ``confusion`` is (C, C) counts on the test clips, rows truth, columns
-    prediction. ``chosen_epoch`` counts from 1. ``conditions`` are those that ``config.data`` asks for.
+    prediction; a run that settings are chosen by has none, and its ``test`` is ``UNHEARD``. ``chosen_epoch`` counts
+    from 1. ``conditions`` are those that ``config.data`` asks for.
     """
 
     format: int = RESULT_FORMAT

@@ -16,8 +16,8 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.nn import functional
 
-from cello.audio.corpus import SPLITS, Corpus
-from cello.errors import TrainingError
+from cello.audio.corpus import SPLITS, Corpus, Split
+from cello.errors import DivergenceError, TrainingError
 from cello.features.masks import frame_masks
 from cello.features.statistics import corpus_statistics
 from cello.files import write_whole
@@ -31,9 +31,10 @@ from cello.training.folder import check_own, writing
 from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
-from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult
+from cello.training.result import UNHEARD, ConditionKind, ConditionMetrics, Epoch, RunResult
 
 EVALUATION_BATCH = 256
+CHOICE_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def train(
@@ -43,16 +44,21 @@ def train(
     *,
     cache: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    test: bool = True,
 ) -> RunResult:
     """Train one model on a corpus, choose its weights on validation clips, read the test clips once.
+
+    Without ``test`` it never hears the test clips: the result's ``test`` counts none, and there is no
+    ``predictions.npz``. Settings are to be chosen by such runs.
 
     Writes into ``folder``: ``config.json``, ``checkpoint.pt`` after each epoch, and at the end ``model.safetensors``,
     ``predictions.npz`` (test clips: target, prediction, probability of both) and, last, ``result.json``. A folder in
     which this run was interrupted is resumed to the same bits; a finished one is returned as it is. One thread.
 
     Raises:
-        TrainingError: the corpus is not the config's, the folder holds another run or cannot be written, or the loss
-            is not finite.
+        TrainingError: the corpus is not the config's, the folder holds another run, or this one without its test, or
+            cannot be written.
+        DivergenceError: the loss is not finite.
     """
     if corpus.manifest.checksum != config.corpus.checksum:
         raise TrainingError(
@@ -63,11 +69,12 @@ def train(
     with writing(folder):
         finished = check_own(folder, config)
         if finished is not None:
+            _check_heard(finished, folder, test)
             return finished
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
     with one_thread():
-        run = Run(config, corpus, folder, cache)
+        run = Run(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS)
         run.resume()
         while run.epoch < config.optimiser.epochs:
             record = run.train_epoch()
@@ -78,6 +85,26 @@ def train(
         result = run.finish()
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return result
+
+
+def trial(
+    config: RunConfig,
+    corpus: Corpus,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> RunResult:
+    """A run by which settings are chosen: ``train`` that never hears the test clips."""
+    return train(config, corpus, folder, cache=cache, on_epoch=on_epoch, test=False)
+
+
+def _check_heard(finished: RunResult, folder: Path, test: bool) -> None:
+    if test and not finished.test.clips:
+        raise TrainingError(
+            f"{str(folder)!r} holds run {finished.run} as a trial, which never heard the test clips; choose another "
+            f"folder to train it for a result"
+        )
 
 
 def _check_equations(config: RunConfig) -> None:
@@ -113,10 +140,17 @@ def one_thread() -> Iterator[None]:
 class Run:
     """The moving parts of a run between two epochs."""
 
-    def __init__(self, config: RunConfig, corpus: Corpus, folder: Path, cache: Path | None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        corpus: Corpus,
+        folder: Path,
+        cache: Path | None,
+        splits: tuple[Split, ...] = SPLITS,
+    ) -> None:
         self.config, self.corpus, self.folder = config, corpus, folder
         self.data = RunData(config, corpus, cache)
-        self.clean = {split: self.data.clean(split) for split in SPLITS}
+        self.clean = {split: self.data.clean(split) for split in splits}
         labels = len(corpus.manifest.labels)
         self.model = Classifier(config.model, config.features.dimensions, labels, derived_seed(config.seed, "weights"))
         if config.features.normalisation == "corpus":
@@ -201,7 +235,7 @@ class Run:
 
     def _check_finite(self, split: str, loss: float, epoch: int) -> None:
         if not np.isfinite(loss):
-            raise TrainingError(
+            raise DivergenceError(
                 f"run {self.config.id} (seed {self.config.seed}): the {split} loss became {loss} in epoch "
                 f"{epoch} at learning rate {self.config.optimiser.learning_rate:g}; lower "
                 f"optimiser.learning_rate or set optimiser.clip_norm"
@@ -250,17 +284,18 @@ class Run:
             self.best = {"accuracy": record.validation_accuracy, "epoch": record.epoch, "weights": weights}
 
     def finish(self) -> RunResult:
-        """Measure the chosen weights on every split and write the run's record, the test clips' predictions with it."""
+        """Measure the chosen weights on every split it hears and write its record, with what it said of test clips."""
         if self.best is None:
             raise TrainingError(f"run {self.config.id} has optimiser.epochs=0; at least one epoch is needed")
         self.model.load_state_dict(self.best["weights"], strict=False)
-        scores = {split: self.scores(self.clean[split]) for split in SPLITS}
-        train, validation, test = (measure(self.clean[split].targets, scores[split]) for split in SPLITS)
-        for split, measured in (("training", train), ("validation", validation), ("test", test)):
-            self._check_finite(split, measured.loss, self.best["epoch"])
-        targets = self.clean["test"].targets
-        counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1])
-        again = tuple(self._condition(*condition) for condition in conditions(self.config))
+        scores = {split: self.scores(clips) for split, clips in self.clean.items()}
+        measured = {split: measure(clips.targets, scores[split]) for split, clips in self.clean.items()}
+        for split, metrics in measured.items():
+            self._check_finite("training" if split == "train" else split, metrics.loss, self.best["epoch"])
+        counts: list[list[int]] = []
+        if "test" in scores:
+            targets = self.clean["test"].targets
+            counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1]).tolist()
         warm = self.history[1:] or self.history  # the first epoch warms up
         seconds = statistics.median(e.train_cpu_seconds for e in warm)
         result = RunResult(
@@ -270,10 +305,10 @@ class Run:
             parameters=self.model.parameter_count,
             backend=self.model.stack.backend,
             chosen_epoch=self.best["epoch"],
-            train=train,
-            validation=validation,
-            test=test,
-            confusion=tuple(map(tuple, counts.tolist())),
+            train=measured["train"],
+            validation=measured["validation"],
+            test=measured.get("test", UNHEARD),
+            confusion=tuple(map(tuple, counts)),
             seconds_per_epoch=seconds,
             wall_seconds_per_epoch=statistics.median(e.train_seconds for e in warm),
             clips_per_second=len(self.clean["train"]) / seconds,
@@ -281,13 +316,18 @@ class Run:
             hardware=hardware(),
             versions=versions(),
             history=tuple(self.history),
-            conditions=again,
+            conditions=self._conditions(),
         )
         with writing(self.folder):
             write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
-            write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
+            if "test" in scores:
+                write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
             write_whole(self.folder / "result.json", msgspec.json.encode(result))
         return result
+
+    def _conditions(self) -> tuple[ConditionMetrics, ...]:
+        asked = conditions(self.config) if "test" in self.clean else ()
+        return tuple(self._condition(*condition) for condition in asked)
 
     def _condition(self, kind: ConditionKind, value: float) -> ConditionMetrics:
         clips = heard(self.config, self.corpus, self.data.indices["test"], kind, value)
