@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 import warnings
@@ -20,6 +19,8 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 import cello
 from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
+from cello.cli_sound import CORPUS_HELP, Sound, corpus_slug, described, file_name, open_sound, say
+from cello.cli_tune import Tune
 from cello.errors import CelloError, ConfigError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
@@ -28,31 +29,11 @@ from cello.training.config import DataConfig, OptimiserConfig
 Format = Literal["md", "html", "csv", "latex", "json", "notebook"]
 Target = Literal["equations", "latex", "graph", "c"]
 
-CORPUS_HELP = (
-    "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
-    "where PATH holds one folder of clips a label"
-)
-
 
 class Command(Protocol):
     """What every command is: its arguments, and what it does with them."""
 
     def run(self, console: Console) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sound:
-    """Where the clips come from and how they are read."""
-
-    corpus: Annotated[str, arg(help=CORPUS_HELP)] = "spoken"
-    speaker_pattern: Annotated[
-        str | None,
-        arg(help="regular expression whose group is the speaker in a clip's path, for speaker-disjoint splits"),
-    ] = None
-    allow_bad: Annotated[float, arg(help="share of unusable clips that is tolerated (they are always named)")] = 0.01
-    cache: Annotated[Path | None, arg(help="where decoded clips and features are kept; a user folder by default")] = (
-        None
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,12 +355,6 @@ class Cell:
         self.action.run(console)
 
 
-def described(command: type, name: str, *examples: str) -> object:
-    """A subcommand whose help ends with examples."""
-    text = f"{(command.__doc__ or '').strip()}\n\nFor example:\n" + "\n".join(f"  cello {e}" for e in examples)
-    return subcommand(name, description=text)
-
-
 Commands = (
     Annotated[
         Study,
@@ -391,6 +366,7 @@ Commands = (
             "study mine.toml --out x",
         ),
     ]
+    | Annotated[Tune, described(Tune, "tune", "tune gates --trials 20", "tune mine.toml --corpus folder:clips --out x")]
     | Annotated[
         Train,
         described(
@@ -423,49 +399,6 @@ Commands = (
         ),
     ]
 )
-
-
-def corpus_slug(spec: str) -> str:
-    """A folder name for a corpus: its last path part, or the spec with its colon replaced."""
-    kind, colon, rest = spec.partition(":")
-    place = rest if colon else spec
-    return Path(place).expanduser().resolve().name if "/" in place or kind == "folder" else spec.replace(":", "-")
-
-
-def file_name(name: str) -> str:
-    """A name as one file can have it: what is no letter, digit, dot, dash or underscore becomes a dash."""
-    return re.sub(r"[^\w.-]+", "-", name).lstrip(".")
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it stands: brackets are no markup, and a path can be copied whole."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> cello.audio.corpus.Corpus:
-    """The corpus, with a progress bar while it is fetched, rendered or decoded."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from cello.audio.open import open_corpus
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, int] = {}
-
-        def show(label: str, done: int, total: int) -> None:
-            task = (
-                tasks.setdefault(label, progress.add_task(label, total=total)) if label not in tasks else tasks[label]
-            )
-            progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
-
-        return open_corpus(
-            sound.corpus,
-            cache=sound.cache,
-            speaker_pattern=sound.speaker_pattern,
-            allow_bad=sound.allow_bad,
-            rate_hz=rate_hz,
-            progress=show,
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

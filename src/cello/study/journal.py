@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +45,16 @@ def append(path: Path, event: Event) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def note(path: Path, event: str, run: str, reason: str = "", where: Mapping[str, Any] | None = None) -> None:
+    """Append what happened to a run just now; ``where`` is the pid and host it happened at, this process's unless said.
+
+    Raises:
+        OSError: as ``append`` does.
+    """
+    place = {"pid": os.getpid(), "host": socket.gethostname(), **(where or {})}
+    append(path, msgspec.convert({"event": event, "run": run, "time": time.time(), "reason": reason, **place}, Event))
 
 
 def replay(path: Path) -> tuple[Event, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -22,6 +23,7 @@ from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.store import CorpusSource, Store
 from cello.study.worker import TOPIC, News, Task, execute, open_source
 from cello.training.config import CorpusRef
+from cello.training.result import RunResult
 
 LONELY_SECONDS = 30.0
 
@@ -84,16 +86,32 @@ def run_study(
     return store
 
 
+class Keeper(Protocol):
+    """Where runs are kept: a study's store, or whatever else knows a run's result and has a journal."""
+
+    def note(self, event: str, run: str, reason: str = "", where: Mapping[str, Any] | None = None) -> None: ...
+    def result(self, run: PlannedRun) -> RunResult | None: ...
+
+
+def nothing_more(task: Task) -> list[Task]:
+    """What follows from the end of a task where all tasks are known beforehand."""
+    return []
+
+
 class Session:
     """One sitting: hands tasks to the cluster, a task for each worker at a time, and keeps the store and the view told.
+
+    ``then`` is called at the end of each task, and its tasks are added.
 
     Only as many tasks as workers are out at once, so that the plan's order is kept and a worker's death is counted
     against the one run that it was training. How a run ended is heard as news, not kept as a dask result: that would
     die with the worker that holds it, and the run be done again.
     """
 
-    def __init__(self, store: Store, shown: View, tasks: list[Task]) -> None:
-        self.store, self.shown = store, shown
+    def __init__(
+        self, store: Keeper, shown: View, tasks: list[Task], then: Callable[[Task], list[Task]] = nothing_more
+    ) -> None:
+        self.store, self.shown, self.then = store, shown, then
         self.waiting = tasks[::-1]
         self.running: dict[str, tuple[Task, Future[None]]] = {}
         self.inbox: queue.SimpleQueue[News | str | None] = queue.SimpleQueue()
@@ -161,6 +179,7 @@ class Session:
         else:
             self.store.note("finished", run_id)
             self.shown.finished(task.run, result)
+        self.waiting[:0] = self.then(task)[::-1]
 
 
 def _trouble(future: Future[None]) -> str:

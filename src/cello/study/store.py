@@ -19,9 +19,6 @@ The contract
 
 from __future__ import annotations
 
-import os
-import socket
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +32,7 @@ from cello.audio.corpus import SPLITS, BadClip, Manifest
 from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.folder import naming
-from cello.study.journal import Event, append, replay
+from cello.study.journal import Event, note, replay
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
 from cello.training.config import CorpusRef
 from cello.training.result import RESULT_FORMAT, RunResult
@@ -306,10 +303,8 @@ class Store:
         Raises:
             StoreError: the folder cannot be written, or the disk is full.
         """
-        place = {"pid": os.getpid(), "host": socket.gethostname(), **(where or {})}
-        entry = {"event": event, "run": run, "time": time.time(), "reason": reason, **place}
         with naming(self.folder):
-            append(self.folder / "journal.jsonl", msgspec.convert(entry, Event))
+            note(self.folder / "journal.jsonl", event, run, reason, where)
 
     def reconcile(self) -> None:
         """Note as finished what finished while nobody was left to note it."""

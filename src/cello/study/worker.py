@@ -17,7 +17,7 @@ from distributed import get_worker
 
 from cello.audio.corpus import Corpus
 from cello.compiler.memory import keep_freed_memory
-from cello.errors import CelloError, StoreError, StudyError
+from cello.errors import CelloError, DivergenceError, StoreError, StudyError
 from cello.files import write_whole
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun
@@ -55,10 +55,11 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """``failure.json`` of a run: why it failed, in which sitting."""
+    """``failure.json`` of a run: why it failed, in which sitting; ``diverged`` where its settings are to blame."""
 
     sitting: str
     reason: str
+    diverged: bool = False
 
 
 def execute(task: Task) -> None:
@@ -91,18 +92,24 @@ def _attempt(task: Task) -> str:
         # On a full disk the reason must still reach the user.
         with suppress(OSError):
             write_whole(task.folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
-            failure = Failure(sitting=task.sitting, reason=reason)
+            diverged = isinstance(error, DivergenceError)
+            failure = Failure(sitting=task.sitting, reason=reason, diverged=diverged)
             write_whole(task.folder / "failure.json", msgspec.json.encode(failure))
         return reason
     return ""
 
 
 def _failed_before(task: Task) -> str:
+    failure = last_failure(task.folder)
+    return failure.reason if failure is not None and failure.sitting == task.sitting else ""
+
+
+def last_failure(folder: Path) -> Failure | None:
+    """Why the run of a folder failed the last time that it did, as far as that could be written down."""
     try:
-        failure = msgspec.json.decode((task.folder / "failure.json").read_bytes(), type=Failure)
+        return msgspec.json.decode((folder / "failure.json").read_bytes(), type=Failure)
     except (OSError, msgspec.DecodeError):
-        return ""
-    return failure.reason if failure.sitting == task.sitting else ""
+        return None
 
 
 def _train(task: Task) -> None:

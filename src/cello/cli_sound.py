@@ -1,0 +1,83 @@
+"""What several commands share: which clips, how they are opened, how a line is printed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from tyro.conf import arg, subcommand
+
+from cello.audio.corpus import Corpus
+from cello.features.config import FeatureConfig
+
+CORPUS_HELP = (
+    "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
+    "where PATH holds one folder of clips a label"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """Where the clips come from and how they are read."""
+
+    corpus: Annotated[str, arg(help=CORPUS_HELP)] = "spoken"
+    speaker_pattern: Annotated[
+        str | None,
+        arg(help="regular expression whose group is the speaker in a clip's path, for speaker-disjoint splits"),
+    ] = None
+    allow_bad: Annotated[float, arg(help="share of unusable clips that is tolerated (they are always named)")] = 0.01
+    cache: Annotated[Path | None, arg(help="where decoded clips and features are kept; a user folder by default")] = (
+        None
+    )
+
+
+def described(command: type, name: str, *examples: str) -> object:
+    """A subcommand whose help ends with examples."""
+    text = f"{(command.__doc__ or '').strip()}\n\nFor example:\n" + "\n".join(f"  cello {e}" for e in examples)
+    return subcommand(name, description=text)
+
+
+def corpus_slug(spec: str) -> str:
+    """A folder name for a corpus: its last path part, or the spec with its colon replaced."""
+    kind, colon, rest = spec.partition(":")
+    place = rest if colon else spec
+    return Path(place).expanduser().resolve().name if "/" in place or kind == "folder" else spec.replace(":", "-")
+
+
+def file_name(name: str) -> str:
+    """A name as one file can have it: what is no letter, digit, dot, dash or underscore becomes a dash."""
+    return re.sub(r"[^\w.-]+", "-", name).lstrip(".")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it stands: brackets are no markup, and a path can be copied whole."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> Corpus:
+    """The corpus, with a progress bar while it is fetched, rendered or decoded."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cello.audio.open import open_corpus
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks: dict[str, int] = {}
+
+        def show(label: str, done: int, total: int) -> None:
+            task = (
+                tasks.setdefault(label, progress.add_task(label, total=total)) if label not in tasks else tasks[label]
+            )
+            progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
+
+        return open_corpus(
+            sound.corpus,
+            cache=sound.cache,
+            speaker_pattern=sound.speaker_pattern,
+            allow_bad=sound.allow_bad,
+            rate_hz=rate_hz,
+            progress=show,
+        )
