@@ -7,8 +7,10 @@ from typing import Literal
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cello.models.classifier import Classifier, Readout
+from cello.models.classifier import Classifier, Readout, side_by_side
 from cello.models.config import ModelConfig
 from cello.models.layer import CellLayer
 
@@ -79,3 +81,26 @@ def test_standardise_leaves_padding_at_zero() -> None:
     model.mean.fill_(5.0)
     out = model.standardise(torch.full((1, 3, 2), 7.0), torch.tensor([2]))
     assert out[0].tolist() == [[2.0, 2.0], [2.0, 2.0], [0.0, 0.0]]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 5))
+def test_stacked_frames_are_all_there_in_their_order_and_what_stood_after_a_clip_is_not(
+    lengths: list[int], together: int
+) -> None:
+    frames = torch.randn(len(lengths), max(lengths), 3)  # nothing blanked after a clip's end
+    out, steps = side_by_side(frames, torch.tensor(lengths), together)
+    assert steps.tolist() == [math.ceil(n / together) for n in lengths]
+    if together > 1:
+        assert out.shape == (len(lengths), max(steps.tolist()), 3 * together)
+        for row, n in enumerate(lengths):
+            flat = out[row].reshape(-1, 3)
+            assert torch.equal(flat[:n], frames[row, :n])
+            assert not flat[n:].any()
+
+
+def test_a_model_on_stacked_frames_hears_nothing_of_the_rest_of_the_batch() -> None:
+    model = Classifier(ModelConfig(cell="gru", hidden=6, bidirectional=True, readout="attention", stack=3), 4, 5).eval()
+    x, lengths = torch.randn(3, 10, 4), torch.tensor([10, 4, 1])
+    scores = model(x, lengths)
+    for row, n in enumerate(lengths.tolist()):
+        torch.testing.assert_close(scores[row], model(x[row : row + 1, :n], torch.tensor([n]))[0], rtol=1e-5, atol=1e-6)

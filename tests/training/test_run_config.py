@@ -19,7 +19,7 @@ def test_every_stored_run_keeps_its_id() -> None:
         assert msgspec.json.decode(path.read_bytes(), type=RunConfig).id == path.parent.name
 
 
-CHANGED = {float: 0.25, tuple: (0.25,), type(None): 3}
+CHANGED = {int: 2, float: 0.25, tuple: (0.25,), type(None): 3}
 """A value other than the neutral one, by the neutral one's type."""
 
 

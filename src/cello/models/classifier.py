@@ -33,6 +33,20 @@ class Readout(nn.Module):
         return (weights * y).sum(1)
 
 
+def side_by_side(frames: Tensor, lengths: Tensor, together: int) -> tuple[Tensor, Tensor]:
+    """(B, T, D) frames, k of them side by side: (B, ⌈T / k⌉, k · D) and ⌈lengths / k⌉; what lacks at the end is zero.
+
+    >>> out, lengths = side_by_side(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([3]), 2)
+    >>> out.tolist(), lengths.tolist()
+    ([[[1.0, 2.0], [3.0, 0.0]]], [2])
+    """
+    if together == 1:
+        return frames, lengths
+    frames = nn.functional.pad(frames * frame_mask(lengths, frames.shape[1]), (0, 0, 0, -frames.shape[1] % together))
+    steps = frames.shape[1] // together
+    return frames.reshape(len(frames), steps, -1), -(-lengths // together)
+
+
 class Classifier(nn.Module):
     """(B, T, D) standardised frames and (B,) lengths → (B, C) scores.
 
@@ -47,7 +61,8 @@ class Classifier(nn.Module):
         super().__init__()
         settled(config)
         cell = None if config.cell in TORCH_CELLS else load_cell(config.cell)
-        self.stack = RecurrentStack(config, dimensions, cell)
+        self.together = config.stack
+        self.stack = RecurrentStack(config, dimensions * config.stack, cell)
         self.readout = Readout(config, self.stack.width)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.stack.width, classes)
@@ -65,6 +80,7 @@ class Classifier(nn.Module):
         return (frames - self.mean) / self.deviation * frame_mask(lengths, frames.shape[1])
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        frames, lengths = side_by_side(frames, lengths, self.together)
         y, last = self.stack(frames, lengths)
         scores: Tensor = self.head(self.dropout(self.readout(y, last, lengths)))
         return scores

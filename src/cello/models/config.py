@@ -18,11 +18,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``cell`` is a name of the zoo, ``FILE.py:NAME`` or ``torch:rnn|gru|lstm``. ``equations`` is left empty by people:
     for a cell of one's own, ``settled`` puts the fingerprint of its equations there, so that another cell under the
-    same name is another run. ``dropout`` acts between layers and before the head; ``zoneout`` is the share of units
-    whose states stay as they were at each step, ``recurrent_dropout`` the share of units that recurrent matrices do not
-    see, the same ones throughout a clip (:func:`cello.cells.noise.with_noise`). ``initialisation``: ``"uniform"`` draws
-    every weight from ±1/√H (as torch does), ``"orthogonal"`` makes recurrent matrices orthogonal and input matrices
-    Glorot-uniform. ``forget_bias`` is added to biases named f.
+    same name is another run. ``stack`` frames are put side by side before the first layer, which so takes T / ``stack``
+    steps of ``stack`` · D numbers (Sak et al. 2015). ``dropout`` acts between layers and before the head; ``zoneout``
+    is the share of units whose states stay as they were at each step, ``recurrent_dropout`` the share of units that
+    recurrent matrices do not see, the same ones throughout a clip (:func:`cello.cells.noise.with_noise`).
+    ``initialisation``: ``"uniform"`` draws every weight from ±1/√H (as torch does), ``"orthogonal"`` makes recurrent
+    matrices orthogonal and input matrices Glorot-uniform. ``forget_bias`` is added to biases named f.
 
     Raises:
         ConfigError: a value no model can have, with the field, the value and what would be legal.
@@ -32,6 +33,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     equations: str = ""
     hidden: int = 64
     layers: int = 1
+    stack: int = 1
     bidirectional: bool = False
     dropout: float = 0.0
     zoneout: float = 0.0
@@ -42,7 +44,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backend: Literal["auto", "plain", "c"] = "auto"
 
     def __post_init__(self) -> None:
-        for field, value in (("hidden", self.hidden), ("layers", self.layers)):
+        for field, value in (("hidden", self.hidden), ("layers", self.layers), ("stack", self.stack)):
             if value < 1:
                 raise ConfigError(f"model.{field}={value} leaves no network; give at least 1")
         if not math.isfinite(self.forget_bias):

@@ -49,21 +49,23 @@ class ModelSize:
     def flops(self, hidden: int | None = None) -> int:
         """Operations of the recurrent layers for one frame: 2 for each number of a matrix, pointwise ones not counted.
 
+        With ``stack`` frames a step, a frame's share of a step.
+
         >>> ModelSize.of(ModelConfig(cell="rnn", hidden=100), dimensions=10).flops()
         22000
         """
         hidden = hidden or self.config.hidden
-        return sum(self._layer_flops(inputs, hidden) for inputs in self._inputs(hidden))
+        return sum(self._layer_flops(inputs, hidden) for inputs in self._inputs(hidden)) // self.config.stack
 
     @property
     def _directions(self) -> int:
         return 2 if self.config.bidirectional else 1
 
     def _inputs(self, hidden: int) -> Iterator[int]:
-        """How wide the frames are that each layer sees, in each direction."""
+        """How many numbers a step brings to each layer, in each direction."""
         for depth in range(self.config.layers):
             for _ in range(self._directions):
-                yield hidden * self._directions if depth else self.dimensions
+                yield hidden * self._directions if depth else self.dimensions * self.config.stack
 
     def _layer_parameters(self, inputs: int, hidden: int) -> int:
         if self.cell is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 import tomllib
@@ -269,12 +270,13 @@ def cost(config: RunConfig) -> float:
     """How long a run takes, up to a factor: multiplications for one second of sound, times clips and epochs."""
     features, model = config.features, config.model
     frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
+    steps = math.ceil(frames / model.stack)
     directions = 2 if model.bidirectional else 1
     upper = (model.layers - 1) * model.hidden * (directions + 1)
-    layers = directions * model.hidden * (features.dimensions + model.hidden + upper)
+    layers = directions * model.hidden * (features.dimensions * model.stack + model.hidden + upper)
     gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
     clips = config.data.clips_per_label or MANY_CLIPS
-    return float(config.optimiser.epochs * clips * max(frames, 1) * max(layers, 1) * gates)
+    return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:

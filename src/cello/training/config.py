@@ -88,7 +88,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 NEUTRAL: dict[str, dict[str, object]] = {
-    "model": {"zoneout": 0.0, "recurrent_dropout": 0.0},
+    "model": {"stack": 1, "zoneout": 0.0, "recurrent_dropout": 0.0},
     "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": ()},
 }
 """Settings that came after runs had been stored, with the value at which nothing changes.
