@@ -6,6 +6,7 @@ import msgspec
 
 from cello.report import findings
 from cello.report.results import Failure, Run, StudyResults
+from cello.study.space import Dimension, Tuned
 
 Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
 
@@ -60,6 +61,16 @@ def test_methods_follow_the_configs(windows: StudyResults) -> None:
     text = " ".join(findings.methods(msgspec.structs.replace(windows, runs=(run, *windows.runs[1:]))))
     assert "moving average over steps) with the highest validation accuracy. (1 run)" in text
     assert "fixed beforehand. (47 runs)" in text
+
+
+def test_a_tuned_study_says_what_was_tried_and_how_often(windows: StudyResults) -> None:
+    assert not any("tuned" in sentence for sentence in findings.methods(windows))
+    space = {"model.dropout": Dimension(low=0.0, high=0.5)}
+    tuned = Tuned(trials=16, epochs=15, seed=100, column="40 ms", space=space, match="parameters")
+    assert findings.methods(msgspec.structs.replace(windows, tuned=tuned))[0] == (
+        "Settings of each row: tuned, 16 trials of each row in column 40 ms (equal parameters), 15 epochs each, seed "
+        "100, chosen by validation accuracy; no trial heard the test clips. Tried: model.dropout 0 to 0.5."
+    )
 
 
 def test_no_text_claims_significance(windows: StudyResults, gates: StudyResults) -> None:

@@ -43,7 +43,7 @@ def test_a_file_says_what_is_tried_with_or_without_quotes_around_a_setting(tmp_p
             "optimiser.batch": Dimension(choices=(32, 64)),
         },
     )
-    assert load_both("gates")[1] == TuneConfig(space=DEFAULT)
+    assert load_both("gates", "quick")[1] == TuneConfig(space=DEFAULT)
 
 
 def test_tune_changes_no_run_and_no_header() -> None:

@@ -61,6 +61,9 @@ def test_the_tuned_study_has_the_best_values_and_is_else_the_same(tuning: Tuning
     tuned, before = load_study(tuning.folder / "tuned.toml"), tuning.header.study
     assert (tuned.seeds, tuned.columns, tuned.base) == (before.seeds, before.columns, before.base)
     assert tuned.protocol == "fair-tuned"
+    assert tuned.tuned is not None
+    assert (tuned.tuned.trials, tuned.tuned.epochs, tuned.tuned.match) == (2, 30, "width")
+    assert tuned.tuned.space == tuning.header.tune.space
     gru, lstm = tuned.rows
     assert gru.optimiser == {"learning_rate": 0.002, "weight_decay": 1e-4}
     assert gru.model == {"cell": "gru", "dropout": 0.25}

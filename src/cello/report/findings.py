@@ -92,6 +92,7 @@ def methods(results: StudyResults) -> list[str]:
     """How the figures were made, read off the runs' own configs."""
     runs = [r.result for r in results.runs]
     return [
+        *([f"Settings of each row: tuned, {results.tuned}"] if results.tuned else []),
         f"Split: training, validation and test clips are as the corpus {results.corpus.name} divides them (checksum "
         f"{results.corpus.checksum[:16]}). Every choice was made on training and validation clips; the test clips were "
         "read once per run, after training, with the weights already chosen, and all of them are counted.",

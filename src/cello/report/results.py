@@ -8,6 +8,7 @@ import msgspec
 
 from cello.errors import ReportError
 from cello.report.evidence import Evidence, evidence
+from cello.study.space import Tuned
 from cello.study.store import CorpusSummary, Store
 from cello.training.result import RunResult
 
@@ -48,6 +49,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    tuned: Tuned | None = None
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -122,4 +124,5 @@ def gather(store: Store) -> StudyResults:
             Failure(row=f.planned.row, column=f.planned.column, seed=f.planned.seed, reason=f.reason) for f in failures
         ),
         evidence=evidence(store, columns, stored),
+        tuned=study.tuned,
     )

@@ -42,6 +42,7 @@ def document(results: StudyResults) -> dict[str, object]:
             "rows": results.rows,
             "columns": results.columns,
             "seeds": results.seeds,
+            "tuned": msgspec.to_builtins(results.tuned),
             "planned": len(results.planned),
             "finished": len(results.runs),
         },

@@ -19,7 +19,7 @@ from cello.features.frames import frame_count
 from cello.models.config import settled
 from cello.study.match import Match, matched
 from cello.study.settings import SECTIONS, Settings, check_keys, check_section, merge, readable
-from cello.study.space import TuneConfig, parse_tune
+from cello.study.space import TuneConfig, Tuned, parse_tune
 from cello.training.config import CorpusRef, RunConfig, ids
 
 PROTOCOLS = ("fair", "published", "quick")
@@ -83,6 +83,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``match``: rows are compared at the hidden sizes that they state ("width"), or at those that bring their models
     nearest to one row's, in each column, in "parameters" or in "flops" (of the recurrent layers for one frame). That
     row is ``match_to``, the first unless said; at equal widths it only waits to be asked for.
+    ``tuned`` is how the rows came by their settings, where ``cello tune`` wrote them.
     """
 
     name: str
@@ -95,6 +96,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     base: Base = Base()
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
+    tuned: Tuned | None = None
 
     @property
     def reference(self) -> str:

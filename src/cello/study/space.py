@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from cello.errors import ConfigError, unknown
+from cello.study.match import Match
 from cello.study.settings import SECTIONS, check_keys, check_section, readable
 from cello.training.config import RunConfig
 
@@ -71,6 +72,20 @@ class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for field, value, least in (("trials", self.trials, 1), ("epochs", self.epochs, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise ConfigError(f"tune.{field}={value} cannot be; give at least {least}")
+
+
+class Tuned(TuneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the rows of a study came by their settings: a tuning that is over, of rows that had ``match`` in common."""
+
+    match: Match = "width"
+
+    def __str__(self) -> str:
+        tried = "; ".join(f"{name} {values}" for name, values in sorted(self.space.items()))
+        places = f" in column {self.column}" if self.column else ""
+        return (
+            f"{self.trials} trials of each row{places} (equal {self.match}), {self.epochs} epochs each, seed "
+            f"{self.seed}, chosen by validation accuracy; no trial heard the test clips. Tried: {tried}."
+        )
 
 
 def parse_tune(table: object, file: str) -> TuneConfig:

@@ -14,6 +14,7 @@ from cello.files import write_whole
 from cello.study.folder import naming
 from cello.study.plan import StudyConfig
 from cello.study.settings import merge
+from cello.study.space import Tuned
 from cello.study.trials import Trial, importance
 from cello.study.tune import Tuning
 
@@ -42,7 +43,7 @@ def write_tuning(tuning: Tuning) -> list[Path]:
 
 def tuned_study(tuning: Tuning) -> StudyConfig:
     """The study with each row's best values written in; a row whose trials all diverged stays as it was."""
-    study = tuning.header.study
+    study, tune, first = tuning.header.study, tuning.header.tune, tuning.header.rows[0]
     rows = []
     for row in study.rows:
         best = tuning.best(row.name)
@@ -52,7 +53,16 @@ def tuned_study(tuning: Tuning) -> StudyConfig:
             settings.setdefault(section, {})[field] = value
         rows.append(msgspec.structs.replace(row, **merge(row.settings, settings)))
     # another protocol, so that it goes to another folder than the study that was not tuned
-    return msgspec.structs.replace(study, rows=tuple(rows), protocol=f"{study.protocol}-tuned")
+    protocol = f"{study.protocol}-tuned"
+    tuned = Tuned(
+        trials=tune.trials,
+        epochs=first.config.optimiser.epochs,
+        seed=tune.seed,
+        column=first.column or None,
+        space=tune.space,
+        match=study.match,
+    )
+    return msgspec.structs.replace(study, rows=tuple(rows), protocol=protocol, tuned=tuned)
 
 
 def findings(tuning: Tuning) -> dict[str, Any]:
