@@ -13,7 +13,7 @@ import msgspec
 
 from cello.bench.record import Record
 from cello.files import write_whole
-from cello.report import markdown, plots, tables
+from cello.report import markdown, plots, ranking, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, load_results
 from cello.report.write import write_report
@@ -39,6 +39,13 @@ def state(results: StudyResults) -> str:
     """One line that says what the table is of."""
     finished = f"{len(results.runs)} of {len(results.planned)} runs finished"
     return f"`{results.name}`, protocol `{results.protocol}`: {finished}."
+
+
+def evidence(results: StudyResults) -> str:
+    """The ranking with intervals and letters, and what is said of each pair."""
+    standings = ranking.table(results)
+    parts = [state(results), *([markdown.table(standings)] if standings else [])]
+    return "\n\n".join([*parts, "\n".join(f"- {sentence}" for sentence in ranking.verdicts(results))])
 
 
 def kernels() -> str:
@@ -94,24 +101,51 @@ def put(text: str, name: str, shown: str) -> str:
     return pattern.sub(lambda m: f"{m[1]}\n{shown}\n\n{m[2]}", text)
 
 
-def main() -> None:
-    """Everything that can be shown of the stores that are there."""
+def some_finished(folder: Path) -> bool:
+    """Whether a store is there with anything to show."""
+    return any((folder / "runs").glob("*/result.json"))
+
+
+def results_of_stages() -> str:
+    """Both stages in both protocols; writes their reports, and for the fair ones a picture and the notebook."""
     parts = []
-    for name, table, picture in (("windows", windows, plots.accuracy), ("gates", gates, plots.accuracy)):
+    for name, table in (("windows", windows), ("gates", gates)):
         for protocol in ("fair", "published"):
             folder = STORES / f"{name}-{protocol}"
-            if not any((folder / "runs").glob("*/result.json")):
+            if not some_finished(folder):
                 continue
             results = load_results(folder)
             parts.append(f"{state(results)}\n\n{table(results)}")
             write_report(folder, formats=("md", "csv"))
             if protocol == "fair":
                 IMAGES.mkdir(parents=True, exist_ok=True)
-                write_whole(IMAGES / f"{name}.png", plots.png(picture(results), dpi=130))
+                write_whole(IMAGES / f"{name}.png", plots.png(plots.accuracy(results), dpi=130))
                 write_report(folder, formats=("notebook",), out=NOTEBOOKS)
+    return "\n\n".join(parts)
+
+
+def results_of_tuned() -> str:
+    """The studies whose rows were tuned with equal budgets; writes their reports and notebooks."""
+    parts = []
+    for folder in sorted(path for path in STORES.glob("*-fair-tuned*") if some_finished(path)):
+        parts.append(evidence(load_results(folder)))
+        write_report(folder, formats=("md", "csv"))
+        write_report(folder, formats=("notebook",), out=NOTEBOOKS / folder.name)
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Everything that can be shown of the stores that are there."""
+    shown = {
+        "results": results_of_stages(),
+        "evidence": results_of_tuned(),
+        "kernels": kernels(),
+        "gates speed": gates_speed(),
+    }
     readme = Path("README.md")
-    text = put(readme.read_text("utf-8"), "results", "\n\n".join(parts))
-    text = put(put(text, "kernels", kernels()), "gates speed", gates_speed())
+    text = readme.read_text("utf-8")
+    for name, part in shown.items():
+        text = put(text, name, part)
     write_whole(readme, text.encode())
 
 
