@@ -14,7 +14,7 @@ from cello.cells.functions import relu, sigmoid, tanh
 def gru(x, h, W, U, b, c):
     """Gated recurrent unit, reset gate after the recurrent product, as in cuDNN and PyTorch; two biases a gate.
 
-    Reference: K. Cho, B. van Merrienboer, C. Gulcehre, D. Bahdanau, F. Bougares, H. Schwenk, Y. Bengio (2014).
+    Reference: K. Cho, B. van Merriënboer, C. Gulcehre, D. Bahdanau, F. Bougares, H. Schwenk, Y. Bengio (2014).
     Learning phrase representations using RNN encoder-decoder for statistical machine translation. EMNLP 2014,
     arXiv:1406.1078 (the reset of its first version).
     """
@@ -28,7 +28,7 @@ def gru(x, h, W, U, b, c):
 def gru_original(x, h, W, U, b):
     """Gated recurrent unit, reset gate before the recurrent product; z keeps the old state. Biases are added.
 
-    Reference: K. Cho, B. van Merrienboer, C. Gulcehre, D. Bahdanau, F. Bougares, H. Schwenk, Y. Bengio (2014).
+    Reference: K. Cho, B. van Merriënboer, C. Gulcehre, D. Bahdanau, F. Bougares, H. Schwenk, Y. Bengio (2014).
     Learning phrase representations using RNN encoder-decoder for statistical machine translation. EMNLP 2014,
     arXiv:1406.1078v3.
     """

@@ -62,7 +62,7 @@ def lstm_peephole_full(x, h, c, W, U, V, b):
 def lstm_coupled(x, h, c, W, U, b):
     """LSTM whose forget gate is 1 - i, without peepholes; with them it is cifg.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + b.i)
@@ -91,7 +91,7 @@ def lstm_no_forget(x, h, c, W, U, b):
 def lstm_no_input(x, h, c, W, U, b):
     """LSTM without an input gate, i = 1, without peepholes; with them it is nig.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     f = sigmoid(W.f @ x + U.f @ h + b.f)
@@ -106,7 +106,7 @@ def lstm_no_input(x, h, c, W, U, b):
 def lstm_no_output(x, h, c, W, U, b):
     """LSTM without an output gate, o = 1, without peepholes; with them it is nog.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + b.i)
@@ -140,7 +140,8 @@ def mlstm(x, h, c, W, U, V, b):
 def slstm(x, h, c, n, m, W, U, b):
     """sLSTM: exponential input gate, normaliser n, and m to keep the exponentials in range; one head, f sigmoid.
 
-    Reference: M. Beck et al. (2024). xLSTM: extended long short-term memory. NeurIPS 2024, arXiv:2405.04517.
+    Reference: M. Beck, K. Pöppel, M. Spanring, A. Auer, O. Prudnikova, M. Kopp, G. Klambauer, J. Brandstetter,
+    S. Hochreiter (2024). xLSTM: extended long short-term memory. NeurIPS 2024, arXiv:2405.04517.
     """
     i = W.i @ x + U.i @ h + b.i
     f = m - softplus(-(W.f @ x + U.f @ h + b.f))

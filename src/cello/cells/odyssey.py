@@ -14,7 +14,7 @@ from cello.cells.functions import sigmoid, tanh
 def nig(x, h, c, W, U, p, b):
     """NIG, no input gate: i = 1.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
@@ -29,7 +29,7 @@ def nig(x, h, c, W, U, p, b):
 def nfg(x, h, c, W, U, p, b):
     """NFG, no forget gate: f = 1.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
@@ -44,7 +44,7 @@ def nfg(x, h, c, W, U, p, b):
 def nog(x, h, c, W, U, p, b):
     """NOG, no output gate: o = 1.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
@@ -59,7 +59,7 @@ def nog(x, h, c, W, U, p, b):
 def niaf(x, h, c, W, U, p, b):
     """NIAF, no input activation function: g is linear.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
@@ -75,7 +75,7 @@ def niaf(x, h, c, W, U, p, b):
 def noaf(x, h, c, W, U, p, b):
     """NOAF, no output activation function: h = o * c.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
@@ -91,7 +91,7 @@ def noaf(x, h, c, W, U, p, b):
 def cifg(x, h, c, W, U, p, b):
     """CIFG, coupled input and forget gate: f = 1 - i.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
@@ -106,7 +106,7 @@ def cifg(x, h, c, W, U, p, b):
 def np(x, h, c, W, U, b):
     """NP, no peepholes: the same equations as lstm.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i = sigmoid(W.i @ x + U.i @ h + b.i)
@@ -124,7 +124,7 @@ def fgr(x, h, c, i, f, o, W, U, p, R, b):  # noqa: PLR0913, PLR0917 (five states
 
     The gates are states; R.i_f leads from i to f.
 
-    Reference: K. Greff, R. K. Srivastava, J. Koutnik, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
+    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
     odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i_new = sigmoid(W.i @ x + U.i @ h + p.i * c + R.i_i @ i + R.f_i @ f + R.o_i @ o + b.i)
