@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"cells", "compiler"},
     "training": {"audio", "features", "models"},
     "study": {"compiler", "audio", "features", "models", "training"},
-    "report": {"audio", "features", "models", "training", "study"},
+    "report": {"cells", "audio", "features", "models", "training", "study"},
     "deploy": {"audio", "features", "models"},
     "__main__": {"cli"},
     "bench": {"cells", "compiler", "training"},

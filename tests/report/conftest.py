@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ from cello.report.results import Run, StudyResults
 from cello.study.plan import Column, Row, StudyConfig
 from cello.study.store import CorpusSource, CorpusSummary, SplitSummary, Store
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
-from cello.training.result import Epoch, RunResult, SplitMetrics
+from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult, SplitMetrics
 
 WORDS = ("bed", "cat", "down", "eight", "five", "go", "happy", "left", "one", "right", "up", "zero")
 MODELS = {
@@ -288,3 +289,43 @@ def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
 @pytest.fixture(scope="session")
 def weighed() -> Callable[[StudyResults], StudyResults]:
     return with_evidence
+
+
+@pytest.fixture(scope="session")
+def noisy(small: StudyResults) -> StudyResults:
+    """The small study with its test clips heard under noise, in which accuracy falls, and moved."""
+
+    def heard(run: Run) -> Run:
+        changes: tuple[tuple[ConditionKind, float, float], ...]
+        changes = (("snr_db", 20.0, 0.01), ("snr_db", -5.0, 0.3), ("shift_ms", -100.0, 0.1), ("shift_ms", 100.0, 0.05))
+        test = run.result.test
+        conditions = tuple(
+            ConditionMetrics(kind=kind, value=value, test=msgspec.structs.replace(test, accuracy=test.accuracy - loss))
+            for kind, value, loss in changes
+        )
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, conditions=conditions))
+
+    return msgspec.structs.replace(small, runs=tuple(map(heard, small.runs)))
+
+
+class Reconfigured(Protocol):
+    def __call__(
+        self, study: StudyResults, part: str, *, row: str = "", column: str = "", **values: object
+    ) -> StudyResults: ...
+
+
+@pytest.fixture(scope="session")
+def reconfigured() -> Reconfigured:
+    """A copy of a study in which runs have other settings in one section: all runs, a row's or a column's."""
+
+    def change(study: StudyResults, part: str, *, row: str = "", column: str = "", **values: object) -> StudyResults:
+        def swap(run: Run) -> Run:
+            if row not in ("", run.row) or column not in ("", run.column):
+                return run
+            section = msgspec.structs.replace(getattr(run.result.config, part), **values)
+            config = msgspec.structs.replace(run.result.config, **{part: section})
+            return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, config=config))
+
+        return msgspec.structs.replace(study, runs=tuple(map(swap, study.runs)))
+
+    return change

@@ -72,6 +72,14 @@ def test_latex_rows_are_as_wide_as_their_tabular(nasty: StudyResults) -> None:
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}
 
 
+def test_latex_takes_no_name_for_the_argument_of_a_lines_end(gates: StudyResults, weighed: Weighed) -> None:
+    name = "[a] *b"
+    runs = tuple(msgspec.structs.replace(run, row=name) if run.row == "lstm" else run for run in gates.runs)
+    text = latex.report(weighed(msgspec.structs.replace(gates, rows=(name, *gates.rows[1:]), runs=runs)))
+    assert "{[}a{]} {*}b &" in text
+    assert not re.search(r"\n\s*[\[*]", text)
+
+
 def test_csv_has_one_row_a_run_and_exact_numbers(windows: StudyResults) -> None:
     rows = list(csv.DictReader(io.StringIO(tidy.report(windows))))
     assert len(rows) == len(windows.runs)
@@ -82,6 +90,14 @@ def test_csv_has_one_row_a_run_and_exact_numbers(windows: StudyResults) -> None:
         assert float(row["train_accuracy"]) == result.train.accuracy
         assert float(row["config.features.window_ms"]) == result.config.features.window_ms
         assert row["hardware.cpu"] == "Example CPU 3 GHz"
+
+
+def test_csv_has_a_column_for_each_condition(noisy: StudyResults) -> None:
+    rows = list(csv.DictReader(io.StringIO(tidy.report(noisy))))
+    by_run = {r.result.run: r.result for r in noisy.runs}
+    for row in rows:
+        assert float(row["test_snr_db=-5_accuracy"]) == by_run[row["run"]].conditions[1].test.accuracy
+        assert float(row["test_shift_ms=100_accuracy"]) == by_run[row["run"]].conditions[3].test.accuracy
 
 
 def test_csv_quotes_names(nasty: StudyResults) -> None:
@@ -110,10 +126,12 @@ def _pattern(field: str) -> str:
     return re.escape(field).replace(r"\*", r"[^.\[\]]+")
 
 
-def test_every_json_field_is_documented_and_every_documented_field_written(windows: StudyResults) -> None:
+def test_every_json_field_is_documented_and_every_documented_field_written(
+    windows: StudyResults, noisy: StudyResults
+) -> None:
     failed = json.loads('[{"row": "gru", "column": "40 ms", "seed": 0, "reason": "killed"}]')
     document = {**json.loads(schema.report(windows)), "failures": failed}
-    written, documented = set(_paths(document)), _documented()
+    written, documented = set(_paths(document)) | set(_paths(json.loads(schema.report(noisy)))), _documented()
     figures = {f"cells[].{name}" for name, value in document["cells"][0].items() if isinstance(value, dict)}
     for path in written | figures:
         assert any(re.fullmatch(_pattern(field), path) for field in documented), f"{path} is not documented"

@@ -100,7 +100,7 @@ def test_thirty_models_are_drawn_and_told_apart(gates: StudyResults) -> None:
     rows = tuple(f"model {k}" for k in range(24))
     runs = tuple(msgspec.structs.replace(gates.runs[0], row=row) for row in rows)
     study = msgspec.structs.replace(gates, rows=rows, runs=runs)
-    looks = {plots._look(study, row) for row in rows}
+    looks = {plots.look(study, row) for row in rows}
     assert len(looks) == len(rows)
     assert plots.png([*plots.cost(study), *plots.accuracy(study)], 3)
 

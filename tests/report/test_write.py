@@ -15,9 +15,11 @@ from cello.study.store import Store
 TEXT_FORMATS = tuple(name for name in FORMATS if name != "notebook")
 
 
-def test_each_format_becomes_one_file_and_nothing_is_left_lying_about(stored: Path, tmp_path: Path) -> None:
+def test_each_format_becomes_its_files_and_nothing_is_left_lying_about(stored: Path, tmp_path: Path) -> None:
     paths = write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "out")
-    assert [p.name for p in paths] == ["report.md", "report.html", "runs.csv", "tables.tex", "report.json"]
+    assert [p.name for p in paths] == [
+        "report.md", "report.html", "runs.csv", "tables.tex", "methods.tex", "references.bib", "report.json",
+    ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in paths)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from cello.report import conditions as heard
 from cello.report import ranking
-from cello.report.plots import FAINT, GRID, INK, PAPER, SERIES, Axes, Panel, legend
+from cello.report.metrics import Interval
+from cello.report.plots import FAINT, GRID, INK, PAPER, SERIES, Axes, Panel, end_labels, legend, limits, look
 from cello.report.results import StudyResults
 from cello.study.comparisons import Comparison
 from cello.study.ranks import Ranking
@@ -97,3 +99,55 @@ def _order(ax: Axes, found: Ranking) -> None:
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("Mean rank by test accuracy")
     legend(ax)
+
+
+def conditions(results: StudyResults) -> list[Panel]:
+    """Accuracy against the signal-to-noise ratio and against the shift, a panel a column, a scale a kind."""
+    panels = []
+    for kind in heard.present(results):
+        for column in results.columns:
+            cells = {row: results.cell(row, column) for row in results.rows}
+            if not any(run.conditions for runs in cells.values() for run in runs):
+                continue
+
+            def draw(ax: Axes, kind: heard.Kind = kind, column: str = column) -> None:
+                _conditions(ax, results, kind, column)
+
+            title = f"{kind.title}{f', {column}' if column else ''}"
+            panels.append(Panel(title, f"{title}, one line a model; bars are 95 % t-intervals.", (4.9, 3.6), draw))
+    return panels
+
+
+def _conditions(ax: Axes, results: StudyResults, kind: heard.Kind, column: str) -> None:
+    values = heard.values(results, kind)
+    noise = kind.key == "snr_db"
+    # noise: clean clips stand one step before the quietest; a shift of 0 is no shift
+    clean = values[0] + max((values[0] - values[-1]) / max(len(values), 2), 1.0) if noise else 0.0
+    at: dict[float, float | None] = {clean: None, **{value: value for value in values}}
+    order = sorted(at, reverse=noise)
+    width = abs(order[-1] - order[0]) or 1.0
+    shown: list[Interval] = []
+    for place in results.cells():
+        found = [heard.accuracy(results.cell(*place), kind, value) for value in at.values()]
+        shown += [figure for figure in found if figure is not None]
+    ends: list[tuple[float, float, str, str]] = []
+    for number, row in enumerate(results.rows):
+        runs = results.cell(row, column)
+        figures = [(x, heard.accuracy(runs, kind, at[x])) for x in order]
+        known = [(x, figure) for x, figure in figures if figure is not None]
+        if len(known) < 2:
+            continue
+        colour, marker, dash = look(results, row)
+        nudge = 0.006 * width * (number - (len(results.rows) - 1) / 2)
+        xs = [x + nudge for x, _ in known]
+        ax.errorbar(
+            xs, [f.mean for _, f in known], [f.half or 0.0 for _, f in known], color=colour, marker=marker,
+            linestyle=dash, elinewidth=0.9, markersize=4.5, alpha=0.95,
+        )  # fmt: skip
+        ends.append((xs[-1], known[-1][1].mean, row, colour))
+    ax.set_ylim(*limits(shown))
+    ax.set_xlim(order[0] - 0.05 * (order[-1] - order[0]), order[-1] + 0.07 * (order[-1] - order[0]))
+    ax.set_xticks(order, [("none" if noise else "0") if x == clean else f"{x:g}".replace("-", "−") for x in order])
+    ax.set_xlabel(kind.axis)
+    ax.set_ylabel("Test accuracy, %")
+    end_labels(ax, ends, ax.get_xlim()[1])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from itertools import groupby
 
-from cello.report import published, ranking, tables
+from cello.report import conditions, paper, published, ranking, tables
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -20,6 +21,8 @@ SPECIAL = str.maketrans(
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "†": r"$\dagger$",
         "–": "--", "“": "``", "”": "''", "’": "'", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " ",
         "µ": r"$\mu$", "Δ": r"$\Delta$", "−": "$-$", "′": "$'$",
+        # after a line's end these would be read as its arguments
+        "[": "{[}", "]": "{]}", "*": "{*}",
     }
 )  # fmt: skip
 
@@ -63,11 +66,21 @@ def report(results: StudyResults) -> str:
     if len(results.columns) > 1:
         parts.insert(0, tables.overview(results, BY_KEY["test_accuracy"]))
     compare = published.gates(results)
+    parts += conditions.tables(results)
     evidence = (ranking.table(results), ranking.differences(results))
     parts += [part for part in (*evidence, compare) if part]
     stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in results.name)
     labels = [f"{stem}-{number}" for number in range(1, len(parts) + 1)]
     return PREAMBLE + "\n" + "\n".join(table(part, label) for part, label in zip(parts, labels, strict=True))
+
+
+def methods(results: StudyResults) -> str:
+    """The methods paragraph, which cites the entries of ``references.bib``; what is to be added stands in comments."""
+    text = paper.paragraph(results, cite=lambda found: rf"\cite{{{found.key}}}", escape=escape)
+    alone = re.sub(r" \((\\cite\{\w+\})\)", r"~\1", text)  # brackets of its own round nothing but a citation
+    notes = [f"% {' '.join(note.split())}" for note in paper.unrecorded(results)]
+    lines = textwrap.wrap(alone, 100, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([*notes, *lines]) + "\n"
 
 
 def _group_lines(content: Table) -> list[str]:

@@ -44,6 +44,11 @@ def paragraphs(texts: Iterable[str]) -> str:
     return "\n\n".join(escape(text) for text in texts)
 
 
+def code(text: str, language: str = "bibtex") -> str:
+    """A text to be copied as it stands."""
+    return f"```{language}\n{text.rstrip()}\n```"
+
+
 def report(results: StudyResults) -> str:
     """The whole report but its pictures, which the page and the notebook carry."""
     blocks = [f"# {escape(results.title)}"]
@@ -52,7 +57,7 @@ def report(results: StudyResults) -> str:
             continue
         blocks.append(f"## {section.title}")
         blocks += [paragraphs(section.paragraphs), points(section.points), *map(table, section.tables)]
-        blocks.append(points(section.closing))
+        blocks += [points(section.closing), code(section.code) if section.code else ""]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

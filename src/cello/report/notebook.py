@@ -12,7 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, CellExecutionError
 
 from cello.errors import ReportError
-from cello.report import ranking
+from cello.report import conditions, ranking
 from cello.report.outline import CONFUSIONS, CURVES
 from cello.report.published import WINDOWS_TEXT
 from cello.report.results import StudyResults
@@ -23,7 +23,8 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """\
 from IPython.display import Image, Markdown
 
-from cello.report import cost, diagrams, findings, markdown, plots, published, ranking, tables
+from cello.report import conditions, cost, diagrams, findings, markdown, paper, plots, published, ranking
+from cello.report import references, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import load_results
 
@@ -46,6 +47,7 @@ def source(results: StudyResults, folder: str) -> str:
         ("code", "Markdown(markdown.points(findings.summary(results) + findings.missing(results)))"),
         *_results(results),
         *_evidence(results),
+        *_conditions(results),
         ("markdown", "## Accuracy and cost\n\nOne point a cell of the table; up and to the left is better."),
         ("code", "Markdown(markdown.points(cost.sentences(results)))"),
         ("code", "Image(plots.png(plots.cost(results), across=2))"),
@@ -57,6 +59,10 @@ def source(results: StudyResults, folder: str) -> str:
         ("code", _confusions(results)),
         ("markdown", "## Methods"),
         ("code", "Markdown(markdown.paragraphs(findings.methods(results)))"),
+        ("markdown", "## For a paper"),
+        ("code", "Markdown(markdown.paragraphs([paper.paragraph(results)]))"),
+        ("code", "Markdown(markdown.points(paper.unrecorded(results)))"),
+        ("code", "Markdown(markdown.code(references.bibtex(results)))"),
         ("markdown", "## Corpus"),
         ("code", "Markdown(markdown.table(tables.corpus_clips(results)))"),
     ]  # fmt: skip
@@ -118,6 +124,17 @@ def _evidence(results: StudyResults) -> list[tuple[str, str]]:
             ("code", "Markdown(markdown.points(ranking.verdicts(results)))"),
         ]
     return cells if results.evidence else []
+
+
+def _conditions(results: StudyResults) -> list[tuple[str, str]]:
+    kinds = len(conditions.present(results))
+    if not kinds:
+        return []
+    return [
+        ("markdown", f"## Under noise and shifts\n\n{conditions.EXPLANATION}"),
+        *(("code", f"Markdown(markdown.table(conditions.tables(results)[{k}]))") for k in range(kinds)),
+        ("code", "Image(plots.png(diagrams.conditions(results), across=2))"),
+    ]
 
 
 def _order(results: StudyResults) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cello.report import cost, findings, published, ranking, tables
+from cello.report import conditions, cost, findings, paper, published, ranking, references, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -13,7 +13,7 @@ from cello.report.tables import Table
 class Section(NamedTuple):
     """A heading, its paragraphs and list, its tables; ``picture`` names what is drawn for it.
 
-    ``closing`` is a list that stands after all else.
+    ``closing`` is a list that stands after all else, ``code`` a text to be copied as it stands.
     """
 
     key: str
@@ -23,6 +23,7 @@ class Section(NamedTuple):
     tables: tuple[Table, ...] = ()
     picture: str = ""
     closing: tuple[str, ...] = ()
+    code: str = ""
 
 
 def outline(results: StudyResults) -> tuple[Section, ...]:
@@ -51,6 +52,13 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
             picture="evidence" if ranked else "",
             closing=tuple(ranking.verdicts(results)),
         ),
+        Section(
+            "conditions",
+            "Under noise and shifts",
+            paragraphs=(conditions.EXPLANATION,) if conditions.present(results) else (),
+            tables=conditions.tables(results),
+            picture="conditions" if conditions.present(results) else "",
+        ),
         Section("cost", "Accuracy and cost", points=tuple(cost.sentences(results)), picture="cost"),
         Section(
             "order",
@@ -67,6 +75,13 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         Section("curves", "Learning curves", paragraphs=(CURVES,), picture="curves"),
         Section("confusions", "Confusion matrices", paragraphs=(CONFUSIONS,), picture="confusions"),
         Section("methods", "Methods", paragraphs=tuple(findings.methods(results))),
+        Section(
+            "paper",
+            "For a paper",
+            paragraphs=(paper.paragraph(results),),
+            points=tuple(paper.unrecorded(results)),
+            code=references.bibtex(results),
+        ),
         Section("corpus", "Corpus", tables=(tables.corpus_clips(results), *((bad,) if bad else ()))),
         Section("settings", "Settings", tables=(tables.settings(results),)),
     )

@@ -20,6 +20,7 @@ PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
     "accuracy": ("large", plots.accuracy),
     "evidence": ("large", diagrams.forest),
     "order": ("large", diagrams.order),
+    "conditions": ("large", diagrams.conditions),
     "cost": ("large", plots.cost),
     "curves": ("small", plots.curves),
     "confusions": ("medium", plots.confusions),
@@ -83,6 +84,8 @@ def _section(section: Section, results: StudyResults) -> str:
     if section.closing[LISTED:]:
         rest = section.closing[LISTED:]
         parts.append(f"<details><summary>The other {len(rest)}</summary>{_list(rest)}</details>")
+    if section.code:
+        parts.append(f'<pre tabindex="0">{escape_html(section.code.rstrip())}</pre>')
     return "\n".join(part for part in [*parts, "</section>"] if part)
 
 

@@ -179,7 +179,7 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     return figure
 
 
-def _look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tuple[float, ...]]]:
+def look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tuple[float, ...]]]:
     """Colour, marker and dash of a model: the same in every picture of a study."""
     turn, place = divmod(results.rows.index(row), len(SERIES))
     return SERIES[place], MARKERS[(place + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
@@ -194,7 +194,7 @@ def _lines(ax: Axes, results: StudyResults) -> None:
             continue
         values = [BY_KEY["test_accuracy"].over(runs) for _, runs in found]
         shown += values
-        colour, marker, dash = _look(results, row)
+        colour, marker, dash = look(results, row)
         nudge = 0.03 * (number - (len(results.rows) - 1) / 2)
         at = [k + nudge for k, _ in found]
         ax.errorbar(
@@ -202,16 +202,16 @@ def _lines(ax: Axes, results: StudyResults) -> None:
             elinewidth=0.9, markersize=4.5, alpha=0.95,
         )  # fmt: skip
         ends.append((at[-1], values[-1].mean, row, colour))
-    ax.set_ylim(*_limits(shown))
+    ax.set_ylim(*limits(shown))
     ax.set_xlim(-0.3, len(results.columns) - 0.7)
     ax.set_xticks(range(len(results.columns)), results.columns)
     ax.set_xlabel(results.column_title)
     ax.set_ylabel("Test accuracy, %")
     ax.yaxis.set_major_locator(_whole_numbers())
-    _end_labels(ax, ends, len(results.columns) - 0.7)
+    end_labels(ax, ends, len(results.columns) - 0.7)
 
 
-def _end_labels(ax: Axes, ends: Sequence[tuple[float, float, str, str]], x: float) -> None:
+def end_labels(ax: Axes, ends: Sequence[tuple[float, float, str, str]], x: float) -> None:
     """Names (of points at x, y, in a colour) in a column at ``x``, moved apart, each tied to its point."""
     low, high = ax.get_ylim()
     ends = sorted(ends, key=lambda end: end[1])
@@ -254,7 +254,7 @@ def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
             face = colour if fill != "none" else "none"
             label = name if y == 0 else None
             ax.plot(mean, y, marker, color=colour, markerfacecolor=face, markersize=5.5, zorder=3, label=label)
-    ax.set_xlim(*_limits(shown))
+    ax.set_xlim(*limits(shown))
     ax.xaxis.set_major_locator(_whole_numbers())
     ax.set_ylim(len(rows) - 0.5, -0.6)
     ax.set_yticks(range(len(rows)), rows)
@@ -276,7 +276,7 @@ def _scatter(ax: Axes, results: StudyResults, cost: Cost) -> None:
         own = [point for point in found if point.row == row]
         if not own:
             continue
-        colour, marker, dash = _look(results, row)
+        colour, marker, dash = look(results, row)
         at, tests = [point.cost for point in own], [point.accuracy for point in own]
         ax.plot(at, tests, color=colour, linewidth=0.7, alpha=0.6, linestyle=dash)
         ax.plot(at, tests, marker, color=colour, markersize=5, alpha=0.9)
@@ -289,12 +289,12 @@ def _scatter(ax: Axes, results: StudyResults, cost: Cost) -> None:
         label="Pareto front",
     )  # fmt: skip
     _cost_axis(ax, min(xs), max(xs))
-    ax.set_ylim(*_limits(shown))
+    ax.set_ylim(*limits(shown))
     ax.yaxis.set_major_locator(_whole_numbers())
     ax.set_xlabel(cost.axis.capitalize())
     ax.set_ylabel("Test accuracy, %")
     legend(ax)
-    _end_labels(ax, ends, ax.get_xlim()[1])
+    end_labels(ax, ends, ax.get_xlim()[1])
 
 
 def legend(ax: Axes, columns: int = 1) -> None:
@@ -336,7 +336,7 @@ def _whole_numbers() -> MaxNLocator:
     return MaxNLocator(7, steps=[1, 2, 5, 10])
 
 
-def _limits(shown: Sequence[Interval]) -> tuple[float, float]:
+def limits(shown: Sequence[Interval]) -> tuple[float, float]:
     """An axis that holds all means, and of intervals as much as leaves the means apart."""
     means = [v.mean for v in shown if math.isfinite(v.mean)]
     if not means:

@@ -34,6 +34,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class StudyResults(msgspec.Struct, frozen=True, kw_only=True):
     """A whole study as reporters see it: ``planned`` holds every (row, column, seed), ``runs`` what is finished of it.
 
+    ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
     ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
     """
 
@@ -49,6 +50,8 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    match: str = "width"
+    match_to: str = ""
     tuned: Tuned | None = None
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
@@ -123,6 +126,8 @@ def gather(store: Store) -> StudyResults:
         failures=tuple(
             Failure(row=f.planned.row, column=f.planned.column, seed=f.planned.seed, reason=f.reason) for f in failures
         ),
+        match=study.match,
+        match_to=study.reference,
         evidence=evidence(store, columns, stored),
         tuned=study.tuned,
     )

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from cello import __version__
-from cello.report import ranking
+from cello.report import conditions, paper, ranking, references
 from cello.report.evidence import Evidence
-from cello.report.metrics import METRICS
+from cello.report.metrics import METRICS, Interval
 from cello.report.results import Run, StudyResults
 from cello.report.tables import best_cell
 from cello.study.crossed import Estimate
@@ -52,6 +52,11 @@ def document(results: StudyResults) -> dict[str, object]:
         "cells": [_cell(results, *place) for place in results.cells()],
         "evidence": [_evidence(column) for column in results.evidence],
         "order": _order(results),
+        "methods": paper.paragraph(results),
+        "methods_unrecorded": paper.unrecorded(results),
+        "references": [
+            {"key": found.key, "cells": found.cells, "bibtex": found.bibtex} for found in references.used(results)
+        ],
         "runs": [_run(run) for run in results.runs],
         "failures": msgspec.to_builtins(results.failures),
     }
@@ -71,8 +76,18 @@ def _cell(results: StudyResults, row: str, column: str) -> dict[str, object]:
         "seeds": len(runs),
         "planned_seeds": results.planned_seeds(row, column),
         "parameters": runs[0].parameters,
-        **{key: {"mean": f.mean, "half_width": f.half, "indicative": f.indicative} for key, f in figures.items()},
+        "conditions": [
+            {"kind": kind.key, "value": value, "test_accuracy": _figure(found)}
+            for kind in conditions.KINDS
+            for value in conditions.values(results, kind)
+            if (found := conditions.accuracy(runs, kind, value)) is not None
+        ],
+        **{key: _figure(figure) for key, figure in figures.items()},
     }
+
+
+def _figure(found: Interval) -> dict[str, object]:
+    return {"mean": found.mean, "half_width": found.half, "indicative": found.indicative}
 
 
 def _evidence(found: Evidence) -> dict[str, object]:
@@ -129,6 +144,7 @@ def _run(run: Run) -> dict[str, object]:
         "train": msgspec.to_builtins(result.train),
         "validation": msgspec.to_builtins(result.validation),
         "test": msgspec.to_builtins(result.test),
+        "conditions": msgspec.to_builtins(result.conditions),
         "confusion": result.confusion,
         "labels": result.labels,
         "history": {name: [getattr(epoch, name) for epoch in result.history] for name in Epoch.__struct_fields__},

@@ -29,6 +29,7 @@ def record(study: StudyResults, run: Run) -> dict[str, object]:
     row |= {name: getattr(result, name) for name in FIGURES}
     for split in SPLITS:
         row |= {f"{split}_{name}": value for name, value in msgspec.structs.asdict(getattr(result, split)).items()}
+    row |= {f"test_{c.kind}={c.value:g}_accuracy": c.test.accuracy for c in result.conditions}
     row |= {f"hardware.{name}": value for name, value in result.hardware.items()}
     row |= {f"versions.{name}": value for name, value in result.versions.items()}
     return row | {f"config.{name}": value for name, value in flatten(msgspec.to_builtins(result.config)).items()}

@@ -1,4 +1,4 @@
-"""Writes a study's reports into its folder, one file a format."""
+"""Writes a study's reports into its folder."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 from cello.errors import ReportError, unknown
 from cello.files import write_whole
-from cello.report import latex, markdown, notebook, page, schema, tidy
+from cello.report import latex, markdown, notebook, page, references, schema, tidy
 from cello.report.results import StudyResults, load_results
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
-TEXTS: dict[str, tuple[str, Callable[[StudyResults], str]]] = {
-    "md": ("report.md", markdown.report),
-    "html": ("report.html", page.report),
-    "csv": ("runs.csv", tidy.report),
-    "latex": ("tables.tex", latex.report),
-    "json": ("report.json", schema.report),
+TEXTS: dict[str, dict[str, Callable[[StudyResults], str]]] = {
+    "md": {"report.md": markdown.report},
+    "html": {"report.html": page.report},
+    "csv": {"runs.csv": tidy.report},
+    "latex": {"tables.tex": latex.report, "methods.tex": latex.methods, "references.bib": references.bibtex},
+    "json": {"report.json": schema.report},
 }
 
 
@@ -36,19 +36,18 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = FORMATS, out: P
     target = out if out is not None else study / "report"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return [_write(name, results, study, target) for name in dict.fromkeys(formats)]
+        return [path for name in dict.fromkeys(formats) for path in _write(name, results, study, target)]
     except OSError as error:
         raise ReportError(
             f"{str(target)!r}: the report cannot be written there: {error}; choose a folder you may write to"
         ) from error
 
 
-def _write(name: str, results: StudyResults, study: Path, target: Path) -> Path:
+def _write(name: str, results: StudyResults, study: Path, target: Path) -> list[Path]:
     if name == "notebook":
-        path = target / notebook.file_name(results)
-        content = notebook.report(results, study, target)
+        contents = {notebook.file_name(results): notebook.report(results, study, target)}
     else:
-        file, text = TEXTS[name]
-        path, content = target / file, text(results).encode()
-    write_whole(path, content)
-    return path
+        contents = {file: text(results).encode() for file, text in TEXTS[name].items()}
+    for file, content in contents.items():
+        write_whole(target / file, content)
+    return [target / file for file in contents]
