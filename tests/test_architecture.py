@@ -62,15 +62,18 @@ TORCH_FREE_FILES = {
     "study/outcomes.py",
     "study/outlook.py",
     "study/plan.py",
+    "study/predictions.py",
     "study/preview.py",
     "study/ranks.py",
+    "study/reading.py",
     "study/settings.py",
     "study/space.py",
     "study/statistics.py",
     "study/store.py",
     "study/trials.py",
 }
-LAZY = {"cli.py", "cli_sound.py", "cli_tune.py", "__init__.py", "__main__.py"}  # files that may import inside functions
+# files that may import inside functions
+LAZY = {"cli.py", "cli_sound.py", "cli_tune.py", "__init__.py", "__main__.py"}
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8
 
 

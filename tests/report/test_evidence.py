@@ -111,13 +111,13 @@ def test_predictions_of_one_column_at_a_time_are_in_memory(
 ) -> None:
     store = fill(tmp_path / "s", small)
     read: list[set[str]] = []
-    real = evidence.outcomes
+    real = evidence.answers
 
     def spy(store: Store, column: str, runs: list[object]) -> object:
         read.append({run.column for run in runs})  # type: ignore[attr-defined]
         return real(store, column, runs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evidence, "outcomes", spy)
+    monkeypatch.setattr(evidence, "answers", spy)
     load_results(store.folder)
     assert read == [{"20 ms"}, {"40 ms"}]
 

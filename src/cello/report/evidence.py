@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from cello.errors import StoreError
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
-from cello.study.outcomes import outcomes, speakers_of
+from cello.study.outcomes import answers, speakers_of
 from cello.study.ranks import letters
 from cello.study.statistics import FEW_SEEDS
 from cello.study.store import Store, StoredRun
@@ -71,7 +71,7 @@ def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) ->
     >>> [(model.row, model.letters) for model in weigh("", right, np.arange(2000) // 8).standings]
     [('GRU', 'a'), ('RNN', 'b')]
     """
-    tables = {row: np.asarray(table, dtype=np.float64) for row, table in correct.items()}
+    tables = {row: np.asarray(table) for row, table in correct.items()}
     if len(np.unique(np.asarray(speakers))) < 2:
         return Evidence(column=column, note=ONE_SPEAKER)
     ranked = sorted((row for row in tables if len(tables[row]) > 1), key=lambda row: -tables[row].mean())
@@ -97,16 +97,15 @@ def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Evidence
     if not store.corpus.test_speakers:
         return Evidence(column=column, note=NO_SPEAKERS)
     try:
-        found = outcomes(store, column, runs)
+        found = answers(store, column, runs)
     except StoreError as error:
         # a report travels, the folder it was made in does not
         return Evidence(column=column, note=f"Not compared: {error}.".replace(f"{store.folder}/", ""))
     speakers = speakers_of(store)
-    clips = {len(model.targets) for model in found.values()}
-    if clips != {len(speakers)}:
+    if len(found.targets) != len(speakers):
         return Evidence(
             column=column,
-            note=f"Not compared: predictions are of {max(clips)} test clips, corpus.json names the speakers of "
+            note=f"Not compared: predictions are of {len(found.targets)} test clips, corpus.json names the speakers of "
             f"{len(speakers)}; restore corpus.json from the study’s own run.",
         )
-    return weigh(column, {row: model.correct for row, model in found.items()}, speakers)
+    return weigh(column, found.correct, speakers)

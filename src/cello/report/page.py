@@ -16,6 +16,11 @@ from cello.report.tables import Table
 
 WIDE_LABELS = 20
 LISTED = 24
+MOST_FOLDED = 48
+NOT_DRAWN = (
+    "The other {} are not drawn here, for a page of so many pictures opens slowly; their figures stand in report.json "
+    "(cello report … --format json)."
+)
 PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
     "accuracy": ("large", plots.accuracy),
     "evidence": ("large", diagrams.forest),
@@ -106,13 +111,15 @@ def _pictures(key: str, results: StudyResults) -> str:
     note = f'<p class="note">Each model at the {results.column_title.lower()} of its best validation accuracy.</p>'
     if not rest:
         return shown
+    if len(rest) > MOST_FOLDED:
+        return f'{note}{shown}<p class="note">{NOT_DRAWN.format(len(rest))}</p>'
     folded = _grid(rest, size, f"{key}-more", wide)
     return f"{note}{shown}<details><summary>The other {len(rest)}</summary>{folded}</details>"
 
 
 def _grid(panels: Sequence[Panel], size: str, key: str, wide: bool) -> str:
     kind = ' class="wide"' if wide else ""
-    figures = (f"<figure{kind}>{plots.svg(panel, f'{key}-{n}')}</figure>" for n, panel in enumerate(panels))
+    figures = (f"<figure{kind}>{text}</figure>" for text in plots.svgs(panels, key))
     return f'<div class="pictures {size}">' + "\n".join(figures) + "</div>"
 
 

@@ -123,8 +123,19 @@ def best_places(results: StudyResults) -> list[tuple[str, str]]:
 
 def svg(panel: Panel, name: str) -> str:
     """A panel as an ``<svg>`` element for a page; ``name`` keeps its ids apart from other pictures'."""
+    with _style():
+        return _svg(panel, name)
+
+
+def svgs(panels: Sequence[Panel], key: str) -> list[str]:
+    """Panels as ``svg`` makes them, named by ``key`` and their numbers; the style is set once, which takes its time."""
+    with _style():
+        return [_svg(panel, f"{key}-{number}") for number, panel in enumerate(panels)]
+
+
+def _svg(panel: Panel, name: str) -> str:
     out = io.StringIO()
-    with _style(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # the letters are drawn by whoever shows the page, with fonts of theirs
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _figure([panel], 1)

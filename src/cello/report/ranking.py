@@ -142,7 +142,8 @@ def shown(pairs: Sequence[Comparison]) -> list[Comparison]:
 
 def order(results: StudyResults) -> Ranking | None:
     """Friedman's ranks of the models that are finished in every column; None below three columns or two models."""
-    columns = [column for column in results.columns if any(run.column == column for run in results.runs)]
+    finished = {column for _, column in results.cells()}
+    columns = [column for column in results.columns if column in finished]
     scores = {row: [results.cell(row, column) for column in columns] for row in results.rows}
     test = BY_KEY["test_accuracy"]
     means = {row: [test.over(runs).mean for runs in cells] for row, cells in scores.items() if all(cells)}

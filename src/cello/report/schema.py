@@ -5,6 +5,8 @@ Formats so far: 1, the first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from cello import __version__
@@ -30,6 +32,10 @@ AS_THEY_ARE = (
 
 def document(results: StudyResults) -> dict[str, object]:
     """The whole report as plain values; numbers that are not finite become null when written."""
+    return _around_runs(results) | {"runs": [_run(run) for run in results.runs]}
+
+
+def _around_runs(results: StudyResults) -> dict[str, object]:
     row, column = best_cell(results)
     return {
         "format": FORMAT,
@@ -57,14 +63,27 @@ def document(results: StudyResults) -> dict[str, object]:
         "references": [
             {"key": found.key, "cells": found.cells, "bibtex": found.bibtex} for found in references.used(results)
         ],
-        "runs": [_run(run) for run in results.runs],
+        "runs": [],
         "failures": msgspec.to_builtins(results.failures),
     }
 
 
 def report(results: StudyResults) -> str:
     """The document as indented JSON text."""
-    return msgspec.json.format(msgspec.json.encode(document(results)), indent=1).decode() + "\n"
+    return b"".join(pieces(results)).decode()
+
+
+def pieces(results: StudyResults) -> Iterator[bytes]:
+    """The text of ``report`` piece by piece, one run at a time: that of thousands of runs fills memory."""
+    before, runs, after = _text(_around_runs(results)).partition(b'\n "runs": [')
+    yield before + runs
+    for number, run in enumerate(results.runs):
+        yield (b"," if number else b"") + b"\n  " + _text(_run(run)).replace(b"\n", b"\n  ")
+    yield (b"\n " if results.runs else b"") + after + b"\n"
+
+
+def _text(tree: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(tree), indent=1)
 
 
 def _cell(results: StudyResults, row: str, column: str) -> dict[str, object]:

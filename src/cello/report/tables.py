@@ -183,8 +183,9 @@ def bad_clips(results: StudyResults) -> Table | None:
 def settings(results: StudyResults) -> Table:
     """Every setting of the runs: its one value, or all the values it takes. Corpus and seed stand elsewhere."""
     values: dict[str, dict[str, None]] = {}
-    for run in results.runs:
-        for name, value in flatten(msgspec.to_builtins(run.result.config)).items():
+    seedless = (msgspec.structs.replace(run.result.config, seed=0) for run in results.runs)
+    for config in dict.fromkeys(seedless):
+        for name, value in flatten(msgspec.to_builtins(config)).items():
             if not name.startswith("corpus.") and name != "seed":
                 values.setdefault(name, {})[str(value)] = None
     return Table(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from functools import lru_cache
 
 import msgspec
 
 from cello.audio.corpus import SPLITS
 from cello.report.results import Run, StudyResults
 from cello.report.tables import flatten
+from cello.study.plan import StudyConfig
+from cello.training.config import RunConfig
 
 FIGURES = (
     "chosen_epoch",
@@ -21,10 +24,10 @@ FIGURES = (
 )
 
 
-def record(study: StudyResults, run: Run) -> dict[str, object]:
+def record(study: StudyResults | StudyConfig, run: Run) -> dict[str, object]:
     """One run as a flat row; accuracies in [0, 1], losses in nats, times in seconds, every setting as ``config.…``."""
     result = run.result
-    row: dict[str, object] = {"study": study.name, "stage": study.stage, "protocol": study.protocol}
+    row: dict[str, object] = {"study": study.name, "stage": study.stage or "", "protocol": study.protocol}
     row |= {"row": run.row, "column": run.column, "seed": run.seed, "run": result.run, "backend": result.backend}
     row |= {name: getattr(result, name) for name in FIGURES}
     for split in SPLITS:
@@ -32,7 +35,13 @@ def record(study: StudyResults, run: Run) -> dict[str, object]:
     row |= {f"test_{c.kind}={c.value:g}_accuracy": c.test.accuracy for c in result.conditions}
     row |= {f"hardware.{name}": value for name, value in result.hardware.items()}
     row |= {f"versions.{name}": value for name, value in result.versions.items()}
-    return row | {f"config.{name}": value for name, value in flatten(msgspec.to_builtins(result.config)).items()}
+    return row | _settings(msgspec.structs.replace(result.config, seed=0)) | {"config.seed": result.config.seed}
+
+
+@lru_cache(maxsize=1024)
+def _settings(config: RunConfig) -> dict[str, object]:
+    """Kept, for the runs of a table cell share all settings but the seed."""
+    return {f"config.{name}": value for name, value in flatten(msgspec.to_builtins(config)).items()}
 
 
 def report(results: StudyResults) -> str:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from cello.errors import ReportError, unknown
 from cello.files import write_whole
-from cello.report import latex, markdown, notebook, page, references, schema, tidy
 from cello.report.results import StudyResults, load_results
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
-TEXTS: dict[str, dict[str, Callable[[StudyResults], str]]] = {
-    "md": {"report.md": markdown.report},
-    "html": {"report.html": page.report},
-    "csv": {"runs.csv": tidy.report},
-    "latex": {"tables.tex": latex.report, "methods.tex": latex.methods, "references.bib": references.bibtex},
-    "json": {"report.json": schema.report},
+TEXTS = {
+    "md": (("report.md", "markdown", "report"),),
+    "html": (("report.html", "page", "report"),),
+    "csv": (("runs.csv", "tidy", "report"),),
+    "latex": (
+        ("tables.tex", "latex", "report"),
+        ("methods.tex", "latex", "methods"),
+        ("references.bib", "references", "bibtex"),
+    ),
+    "json": (("report.json", "schema", "report"),),
 }
+"""A format's files, each with the module and function that give its text; ``report`` may also come in ``pieces``.
+
+Each is imported when it is asked for: pictures and notebooks bring libraries that take a second.
+"""
+CURVES = ("html", "json")
+"""The formats that tell every epoch of every run."""
 
 
 def write_report(folder: str | Path, *, formats: Sequence[str] = FORMATS, out: Path | None = None) -> list[Path]:
@@ -32,7 +42,7 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = FORMATS, out: P
     for name in formats:
         if name not in FORMATS:
             raise ReportError(unknown("report format", name, FORMATS))
-    results, study = load_results(folder), Path(folder)
+    results, study = load_results(folder, curves=any(name in CURVES for name in formats)), Path(folder)
     target = out if out is not None else study / "report"
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -45,9 +55,19 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = FORMATS, out: P
 
 def _write(name: str, results: StudyResults, study: Path, target: Path) -> list[Path]:
     if name == "notebook":
+        notebook = import_module("cello.report.notebook")
         contents = {notebook.file_name(results): notebook.report(results, study, target)}
     else:
-        contents = {file: text(results).encode() for file, text in TEXTS[name].items()}
+        contents = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
     for file, content in contents.items():
         write_whole(target / file, content)
     return [target / file for file in contents]
+
+
+def _content(results: StudyResults, module: str, function: str) -> bytes | Iterable[bytes]:
+    format_ = import_module(f"cello.report.{module}")
+    if function == "report" and hasattr(format_, "pieces"):
+        pieces: Iterable[bytes] = format_.pieces(results)
+        return pieces
+    text: str = getattr(format_, function)(results)
+    return text.encode()

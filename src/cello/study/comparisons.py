@@ -8,11 +8,11 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, stdtrit
 
-from cello.study.crossed import Components, Estimate, components, crossed_interval, p_value
+from cello.study.crossed import Components, Estimate, combined, crossed_interval, models, p_value
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 
 POWER = 0.8
@@ -99,7 +99,10 @@ def pairwise(
     if len(correct) < 2:
         raise ValueError(f"a comparison needs two models, not {len(correct)} ({', '.join(correct)}); add another")
     pairs = list(combinations(correct, 2))
-    found = [components([correct[a], correct[b]], speakers) for a, b in pairs]
+    singles, sizes = models(list(correct.values()), speakers)
+    own = dict(zip(correct, singles, strict=True))
+    means = {name: np.asarray(table, dtype=np.float64).mean(axis=1) for name, table in correct.items()}
+    found = [combined([own[a], own[b]], sizes) for a, b in pairs]
     raw = [p_value(parts) for parts in found]
     corrected = 1 - (1 - confidence) / len(pairs)
     return tuple(
@@ -109,7 +112,7 @@ def pairwise(
             difference=crossed_interval(parts, confidence),
             p=p,
             p_holm=adjusted,
-            superiority=superiority(*(np.asarray(correct[m], dtype=np.float64).mean(axis=1) for m in (a, b))),
+            superiority=superiority(means[a], means[b]),
             seeds=(parts.seeds[0], parts.seeds[1]),
             seeds_needed=seeds_needed(parts, parts.value, corrected),
             detectable=detectable(parts, corrected),
@@ -164,12 +167,16 @@ def power(found: Components, difference: float, seeds: int | None = None, confid
     variance, df = found.spread(seeds)
     if variance == 0:
         return 1.0 if difference else 0.0
-    return _tails(abs(difference) / math.sqrt(variance), float(stdtrit(df, 0.5 + confidence / 2)), df)
+    return _tails(abs(difference) / math.sqrt(variance), _reach(float(stdtrit(df, 0.5 + confidence / 2)), df))
 
 
-def _tails(shift: float, t: float, df: float) -> float:
+def _reach(t: float, df: float) -> NDArray[np.float64]:
+    """t w at the quantiles of w that ``_tails`` sums over."""
+    return np.asarray(t * np.sqrt(2 * gammaincinv(df / 2, _PLACES) / df))
+
+
+def _tails(shift: float, wide: NDArray[np.float64]) -> float:
     """scipy's noncentral t is nan far out, and slow; a sum over quantiles of w is neither."""
-    wide = t * np.sqrt(2 * gammaincinv(df / 2, _PLACES) / df)
     return float(_WEIGHTS @ (ndtr(shift - wide) + ndtr(-shift - wide)))
 
 
@@ -208,4 +215,5 @@ def detectable(found: Components, confidence: float = CONFIDENCE, target: float 
     if variance == 0:
         return 0.0
     t = float(stdtrit(df, 0.5 + confidence / 2))
-    return math.sqrt(variance) * float(brentq(lambda shift: _tails(shift, t, df) - target, 0.0, 4 * t + 10))
+    wide = _reach(t, df)
+    return math.sqrt(variance) * float(brentq(lambda shift: _tails(shift, wide) - target, 0.0, 4 * t + 10))

@@ -86,22 +86,48 @@ def components(correct: Sequence[ArrayLike], speakers: ArrayLike) -> Components:
     >>> one.value, one.runs, one.seeds
     (0.375, (0.03125,), (2,))
     """
-    sums, sizes = by_speaker(correct, speakers)
-    signs = (1.0, -1.0)[: len(sums)]
-    clips, persons = sizes.sum(), len(sizes)
-    unbiased = persons / (persons - 1)
-    runs, cells, total = [], [], np.zeros(persons)
-    for sign, table in zip(signs, sums, strict=True):
+    _check_count(correct)
+    return combined(*models(correct, speakers))
+
+
+class Model(NamedTuple):
+    """One model on its own: its mean right answers on each speaker's clips, (S,); else as ``Components``."""
+
+    average: Floats
+    runs: float
+    cells: float
+    seeds: int
+
+
+def models(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Model], Floats]:
+    """Each of (R, K) answers alone, and the (S,) clips of each speaker: what ``combined`` makes components of.
+
+    Raises:
+        ValueError: as ``components``, but for the number of models.
+    """
+    sums, sizes = _sums(correct, speakers)
+    clips, unbiased = sizes.sum(), len(sizes) / (len(sizes) - 1)
+    found = []
+    for table in sums:
         means = table.sum(axis=1) / clips
         average = table.mean(axis=0)
         own = table - np.outer(means, sizes) - average + means.mean() * sizes
-        runs.append(float(means.var(ddof=1)))
-        cells.append(unbiased * float((own**2).sum()) / (len(table) - 1) / float(clips**2))
-        total += sign * average
+        cells = unbiased * float((own**2).sum()) / (len(table) - 1) / float(clips**2)
+        found.append(Model(average, float(means.var(ddof=1)), cells, len(table)))
+    return found, sizes
+
+
+def combined(parts: Sequence[Model], sizes: Floats) -> Components:
+    """The components of one model's accuracy, or of the first model's minus the second's."""
+    clips, persons = sizes.sum(), len(sizes)
+    total = np.zeros(persons)
+    for sign, part in zip((1.0, -1.0), parts, strict=False):
+        total += sign * part.average
     value = float(total.sum() / clips)
-    seen = unbiased * float(((total - value * sizes) ** 2).sum()) / float(clips**2)
-    effective = float(clips**2 / (sizes**2).sum())
-    return Components(value, tuple(runs), tuple(cells), tuple(len(t) for t in sums), seen, effective)
+    seen = persons / (persons - 1) * float(((total - value * sizes) ** 2).sum()) / float(clips**2)
+    runs, cells = tuple(part.runs for part in parts), tuple(part.cells for part in parts)
+    seeds, effective = tuple(part.seeds for part in parts), float(clips**2 / (sizes**2).sum())
+    return Components(value, runs, cells, seeds, seen, effective)
 
 
 def by_speaker(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Floats], Floats]:
@@ -110,11 +136,19 @@ def by_speaker(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[
     Raises:
         ValueError: as ``components``.
     """
+    _check_count(correct)
+    return _sums(correct, speakers)
+
+
+def _check_count(correct: Sequence[ArrayLike]) -> None:
+    if len(correct) not in (1, 2):
+        raise ValueError(f"a value is of one model or of two, not of {len(correct)}; give one or two arrays (R, K)")
+
+
+def _sums(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Floats], Floats]:
     names, place = np.unique(np.asarray(speakers), return_inverse=True)
-    tables: list[NDArray[Any]] = [np.asarray(table, dtype=np.float64) for table in correct]
+    tables: list[NDArray[Any]] = [np.asarray(table) for table in correct]
     shapes = [table.shape for table in tables]
-    if len(tables) not in (1, 2):
-        raise ValueError(f"a value is of one model or of two, not of {len(tables)}; give one or two arrays (R, K)")
     if any(len(shape) != 2 or shape[1] != len(place) for shape in shapes):
         raise ValueError(
             f"arrays of shapes {shapes} do not fit {len(place)} speakers; give (R, K) arrays and K speakers"
@@ -124,7 +158,8 @@ def by_speaker(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[
     if len(names) < 2:
         raise ValueError(f"{len(names)} speaker: one says nothing of other speakers; test on clips of several")
     sizes = np.bincount(place).astype(np.float64)
-    return [np.stack([np.bincount(place, run, len(sizes)) for run in table]) for table in tables], sizes
+    order, first = np.argsort(place, kind="stable"), np.cumsum(sizes).astype(np.int64) - sizes.astype(np.int64)
+    return [np.add.reduceat(table[:, order].astype(np.float64), first, axis=1) for table in tables], sizes
 
 
 def p_value(found: Components) -> float:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
+from cello.study.predictions import Predictions
 from cello.study.store import Store, StoredRun, speaker_numbers
 
 BINS = 15
@@ -28,41 +29,65 @@ class Outcomes(NamedTuple):
     confidence: NDArray[np.float64]
 
 
-def outcomes(store: Store, column: str = "", runs: Iterable[StoredRun] | None = None) -> dict[str, Outcomes]:
-    """Each model's outcomes in a column, in the plan's order; models without a finished run are not in it.
+class Answers(NamedTuple):
+    """What models answered in one column: (K,) ``targets``; for each model its seeds and which of (R, K) were right."""
+
+    targets: NDArray[np.int64]
+    seeds: dict[str, tuple[int, ...]]
+    correct: dict[str, NDArray[np.bool_]]
+
+
+def answers(store: Store, column: str = "", runs: Iterable[StoredRun] | None = None) -> Answers:
+    """Which test clips each finished run of a column got right, in the plan's order of models, seeds ascending.
 
     ``runs`` are the store's results where the caller has read them already.
 
     Raises:
         StoreError: predictions are missing or cannot be read, or two runs were tested on different clips.
     """
-    names = [row.name for row in store.study.rows]
-    found: dict[str, list[tuple[int, dict[str, NDArray[np.generic]]]]] = {name: [] for name in names}
-    targets: NDArray[np.generic] | None = None
-    for run in store.results() if runs is None else runs:
-        if run.column != column:
-            continue
-        arrays = store.predictions(run)
-        if targets is None:
-            targets = arrays["target"]
-        if not np.array_equal(arrays["target"], targets):
-            raise StoreError(
-                f"{store.run_folder(run) / 'predictions.npz'}: other test clips than those of the study's first run; "
-                f"delete {store.run_folder(run)} and run again"
-            )
-        found[run.row].append((run.seed, arrays))
-    return {name: _stacked(runs) for name, runs in found.items() if runs}
+    reader, targets = Predictions(), np.empty(0, dtype=np.int64)
+    rows, found = _by_row(store, column, runs), dict[str, NDArray[np.bool_]]()
+    for row, own in rows.items():
+        for number, run in enumerate(own):
+            arrays = store.predictions(run, ("target", "prediction"), reader)
+            if not found and not number:
+                targets = arrays["target"]
+            elif arrays["target"] is not targets and not np.array_equal(arrays["target"], targets):
+                raise StoreError(
+                    f"{store.run_folder(run) / 'predictions.npz'}: other test clips than those of the study's first "
+                    f"run; delete {store.run_folder(run)} and run again"
+                )
+            if not number:
+                found[row] = np.empty((len(own), len(targets)), dtype=np.bool_)
+            np.equal(arrays["prediction"], targets, out=found[row][number])
+    seeds = {row: tuple(run.seed for run in own) for row, own in rows.items()}
+    return Answers(targets.astype(np.int64), seeds, found)
 
 
-def _stacked(runs: list[tuple[int, dict[str, NDArray[np.generic]]]]) -> Outcomes:
-    runs = sorted(runs, key=lambda run: run[0])
-    first = runs[0][1]["target"]
-    return Outcomes(
-        seeds=tuple(seed for seed, _ in runs),
-        targets=first.astype(np.int64),
-        correct=np.stack([arrays["prediction"] == first for _, arrays in runs]),
-        confidence=np.stack([arrays["prediction_probability"].astype(np.float64) for _, arrays in runs]),
-    )
+def outcomes(store: Store, column: str = "", runs: Iterable[StoredRun] | None = None) -> dict[str, Outcomes]:
+    """Each model's outcomes in a column, in the plan's order; models without a finished run are not in it.
+
+    ``runs`` are the store's results where the caller has read them already.
+
+    Raises:
+        StoreError: as ``answers``.
+    """
+    runs, reader = list(store.each_result(curves=False) if runs is None else runs), Predictions()
+    targets, seeds, correct = answers(store, column, runs)
+    name = "prediction_probability"
+    confidence = {
+        row: np.stack([store.predictions(run, [name], reader)[name].astype(np.float64) for run in own])
+        for row, own in _by_row(store, column, runs).items()
+    }
+    return {row: Outcomes(seeds[row], targets, correct[row], confidence[row]) for row in correct}
+
+
+def _by_row(store: Store, column: str, runs: Iterable[StoredRun] | None) -> dict[str, list[StoredRun]]:
+    found: dict[str, list[StoredRun]] = {row.name: [] for row in store.study.rows}
+    for run in store.each_result(curves=False) if runs is None else runs:
+        if run.column == column:
+            found[run.row].append(run)
+    return {row: sorted(own, key=lambda run: run.seed) for row, own in found.items() if own}
 
 
 def speakers_of(store: Store, manifest: Manifest | None = None) -> NDArray[np.int64]:

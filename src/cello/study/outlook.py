@@ -138,8 +138,8 @@ def _off(study: StudyConfig, config: RunConfig, reference: RunConfig, labels: in
 
 def _seconds(store: Store, runs: Sequence[PlannedRun]) -> dict[str, float]:
     """How long each finished run took, by id."""
-    found = ((run.id, store.result(run)) for run in {run.id: run for run in runs}.values())
-    return {run_id: result.total_seconds for run_id, result in found if result is not None}
+    once = {run.id: run for run in runs}.values()
+    return {run.id: run.result.total_seconds for run in store.each_result(once, curves=False)}
 
 
 def _places(

@@ -19,7 +19,9 @@ The contract
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +36,8 @@ from cello.files import write_whole
 from cello.study.folder import naming
 from cello.study.journal import Event, note, replay
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
+from cello.study.predictions import Predictions
+from cello.study.reading import Reader
 from cello.training.config import CorpusRef
 from cello.training.result import RESULT_FORMAT, RunResult
 
@@ -176,7 +180,7 @@ class Store:
         with naming(folder):
             if folder.is_dir() and not (folder / "study.json").exists():
                 raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
-            header = _read(folder / "study.json", Header, STORE_FORMAT)
+            header = _read_header(folder / "study.json")
             return cls(folder, header, _read(folder / "corpus.json", CorpusSummary, STORE_FORMAT))
 
     @classmethod
@@ -243,7 +247,7 @@ class Store:
             changed = differences(run.config, runs[run.place].config)
             if changed:
                 raise _other_study(folder, f"in {run}, {', '.join(changed)}")
-        finished = {stored.planned.place: stored.planned for stored in self.results()}
+        finished = {stored.planned.place: stored.planned for stored in self.each_result(curves=False)}
         places = {run.place for run in (*old.runs, *asked)}
         kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
         return Header(study=wider, corpus=old.corpus, source=source, runs=kept)
@@ -260,21 +264,38 @@ class Store:
         """
         return read_result(self.run_folder(run), run)
 
+    def each_result(self, among: Iterable[PlannedRun] | None = None, curves: bool = True) -> Iterator[StoredRun]:
+        """The finished runs among some of the plan's or all, in their order; without ``curves`` histories are empty.
+
+        One record is in memory at a time, and what equals the plan or another record is held once.
+
+        Raises:
+            StoreError: a newer version wrote a result.
+        """
+        reader = Reader(curves)
+        for run in self.runs if among is None else among:
+            result = read_result(f"{self.folder}/runs/{run.id}", run, reader)
+            if result is not None:
+                yield StoredRun(planned=run, result=result)
+
     def results(self) -> list[StoredRun]:
         """All finished runs in the plan's order, each place of the table once."""
-        found = ((run, self.result(run)) for run in self.runs)
-        return [StoredRun(planned=run, result=result) for run, result in found if result is not None]
+        return list(self.each_result())
 
     def pending(self, among: Iterable[PlannedRun] | None = None) -> list[PlannedRun]:
         """The runs still to do among some of the plan's or all, in their order, each id once."""
-        runs = list(self.runs if among is None else among)
-        first = {run.id: run for run in reversed(runs)}
-        return [run for run in runs if first[run.id] is run and self.result(run) is None]
+        runs = _once(self.runs if among is None else among)
+        finished = {stored.id for stored in self.each_result(runs, curves=False)}
+        return [run for run in runs if run.id not in finished]
 
-    def failures(self) -> list[FailedRun]:
-        """Runs that are not finished and whose last event is a failure."""
+    def failures(self, finished: Iterable[StoredRun] | None = None) -> list[FailedRun]:
+        """Runs that are not finished and whose last event is a failure.
+
+        ``finished`` are the store's results where the caller has read them already.
+        """
         last = {event.run: event for event in self.events()}
-        failed = ((run, last[run.id]) for run in self.pending() if run.id in last)
+        done = {stored.id for stored in (self.each_result(curves=False) if finished is None else finished)}
+        failed = ((run, last[run.id]) for run in _once(self.runs) if run.id in last and run.id not in done)
         return [FailedRun(planned=run, reason=event.reason) for run, event in failed if event.event == "failed"]
 
     def events(self) -> tuple[Event, ...]:
@@ -282,19 +303,23 @@ class Store:
         with naming(self.folder):
             return replay(self.folder / "journal.jsonl")
 
-    def predictions(self, run: PlannedRun | StoredRun) -> dict[str, NDArray[Any]]:
-        """The arrays of the run's ``predictions.npz``.
+    def predictions(
+        self, run: PlannedRun | StoredRun, names: Sequence[str] = (), reader: Predictions | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The arrays of the run's ``predictions.npz``, all or only some; who reads many runs keeps one reader.
 
         Raises:
             StoreError: the file is missing or cannot be read.
         """
-        path = self.run_folder(run) / "predictions.npz"
+        path = f"{self.folder}/runs/{run.id}/predictions.npz"
         try:
+            if names:
+                return (reader or Predictions()).read(path, names)
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise StoreError(
-                f"{path}: predictions cannot be read: {error}; delete {path.parent} and run again"
+                f"{path}: predictions cannot be read: {error}; delete {self.run_folder(run)} and run again"
             ) from error
 
     def note(self, event: str, run: str, reason: str = "", where: Mapping[str, Any] | None = None) -> None:
@@ -309,19 +334,63 @@ class Store:
     def reconcile(self) -> None:
         """Note as finished what finished while nobody was left to note it."""
         known = {event.run for event in self.events() if event.event == "finished"}
-        for run_id in {run.id for run in self.runs if run.id not in known and self.result(run) is not None}:
+        rest = [run for run in self.runs if run.id not in known]
+        for run_id in {stored.id for stored in self.each_result(rest, curves=False)}:
             self.note("finished", run_id)
 
 
-def read_result(folder: Path, run: PlannedRun) -> RunResult | None:
-    """The result in a run's folder if it is this run's and whole, else None."""
+def _once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    first: dict[str, PlannedRun] = {}
+    for run in runs:
+        first.setdefault(run.id, run)
+    return list(first.values())
+
+
+def read_result(folder: Path | str, run: PlannedRun, reader: Reader | None = None) -> RunResult | None:
+    """The result in a run's folder if it is this run's and whole, else None; its config is the planned one.
+
+    The corpus may have had another name: its checksum decides.
+
+    Raises:
+        StoreError: a newer version wrote it.
+    """
+    path = f"{folder}/result.json"  # for thousands of runs a Path takes longer
     try:
-        result = _read(folder / "result.json", RunResult, RESULT_FORMAT)
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            text = file.read()
+        result = _result(text, path, reader)
     except (FileNotFoundError, NotADirectoryError, _DamagedError):
         return None
     # the second id is computed only where the first is another: for thousands of runs that is most of the reading
     named = result.run == run.id or result.run == run.config.id  # noqa: PLR1714
-    return result if named and result.config == run.config else None
+    if not named or result.config.corpus.checksum != run.config.corpus.checksum:
+        return None
+    asked = msgspec.structs.replace(result.config, corpus=run.config.corpus)
+    return msgspec.structs.replace(result, config=run.config) if asked == run.config else None
+
+
+def _result(text: bytes, path: str, reader: Reader | None) -> RunResult:
+    try:
+        result = reader.result(text) if reader else None
+    except msgspec.DecodeError:
+        result = None
+    if result is None or result.format > RESULT_FORMAT:
+        return _decoded(text, Path(path), RunResult, RESULT_FORMAT)  # says what is wrong
+    return result
+
+
+class _HeaderText(Header, frozen=True, kw_only=True):
+    runs: msgspec.Raw  # type: ignore[assignment]
+
+
+def _read_header(path: Path) -> Header:
+    text = path.read_bytes()
+    found = _decoded(text, path, _HeaderText, STORE_FORMAT)
+    try:
+        runs = Reader().planned(found.runs)
+    except msgspec.DecodeError:
+        return _decoded(text, path, Header, STORE_FORMAT)
+    return Header(**{**msgspec.structs.asdict(found), "runs": runs})
 
 
 class _DamagedError(StoreError):
@@ -333,7 +402,10 @@ class _Format(msgspec.Struct):
 
 
 def _read(path: Path, kind: type[Described], newest: int) -> Described:
-    text = path.read_bytes()
+    return _decoded(path.read_bytes(), path, kind, newest)
+
+
+def _decoded(text: bytes, path: Path, kind: type[Described], newest: int) -> Described:
     try:
         found = msgspec.json.decode(text, type=_Format).format
         if found > newest:

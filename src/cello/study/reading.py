@@ -1,0 +1,76 @@
+"""Records of many runs read fast and held small: what is equal in them is decoded once and is one object."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from cello.study.plan import PlannedRun
+from cello.training.config import RunConfig
+from cello.training.result import RunResult
+
+Kind = TypeVar("Kind")
+SHARED = ("labels", "hardware", "versions")
+"""The parts of a result, beside its config, that most runs of a study have in common."""
+SEED = b'"seed":'
+
+
+def _still_text(kind: type[msgspec.Struct], name: str, changed: dict[str, Any]) -> type[Any]:
+    """``kind`` with other types for some of its fields."""
+    fields: list[Any] = []
+    for field in msgspec.structs.fields(kind):
+        default = () if field.default is msgspec.NODEFAULT else (field.default,)
+        fields.append((field.name, changed.get(field.name, field.type), *default))
+    return msgspec.defstruct(name, fields, kw_only=True)
+
+
+_PARTS = dict.fromkeys(("config", "history", *SHARED), msgspec.Raw)
+_result_text = msgspec.json.Decoder(_still_text(RunResult, "_ResultText", _PARTS))
+_planned_text: Any = _still_text(PlannedRun, "_PlannedText", {"config": msgspec.Raw})
+_KINDS = {field.name: field.type for field in msgspec.structs.fields(RunResult)}
+_FIELDS = tuple(name for name in RunResult.__struct_fields__ if name not in _PARTS)
+
+
+class Reader:
+    """Decodes records of one study; keep it only as long as there are more to decode.
+
+    ``curves``: whether histories, which are most of a record, are decoded, or left out: the results then have none.
+    Whatever it cannot decode raises ``msgspec.DecodeError``; the plain decoder's error says more.
+    """
+
+    def __init__(self, curves: bool = True) -> None:
+        self.curves = curves
+        self._known: dict[tuple[str, bytes], Any] = {}
+
+    def result(self, text: bytes) -> RunResult:
+        """A run's record."""
+        written = _result_text.decode(text)
+        values: dict[str, Any] = {name: getattr(written, name) for name in _FIELDS}
+        for name in SHARED:
+            values[name] = self._part(name, bytes(getattr(written, name)), _KINDS[name])
+        history = msgspec.json.decode(written.history, type=_KINDS["history"]) if self.curves else ()
+        return RunResult(**values, config=self._config(bytes(written.config)), history=history)
+
+    def planned(self, text: msgspec.Raw) -> tuple[PlannedRun, ...]:
+        """The planned runs of a store."""
+        found = msgspec.json.decode(text, type=tuple[_planned_text, ...])
+        return tuple(
+            PlannedRun(id=run.id, row=run.row, column=run.column, seed=run.seed, config=self._config(bytes(run.config)))
+            for run in found
+        )
+
+    def _config(self, text: bytes) -> RunConfig:
+        """All but the seed, which is written last, is what the runs of a table cell share."""
+        end = text.rfind(SEED)
+        seed = text[end + len(SEED) : -1].strip()
+        if end < 0 or not seed.isdigit():
+            return msgspec.json.decode(text, type=RunConfig)
+        shared: RunConfig = self._part("config", text[:end] + SEED + b"0}", RunConfig)
+        return msgspec.structs.replace(shared, seed=int(seed))
+
+    def _part(self, name: str, text: bytes, kind: Any) -> Any:
+        key = name, text
+        if key not in self._known:
+            self._known[key] = msgspec.json.decode(text, type=kind)
+        return self._known[key]

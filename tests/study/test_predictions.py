@@ -1,0 +1,98 @@
+"""What hurts: predictions that are not those of the file, or a damaged file that is read as if it were whole."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from cello.study.predictions import Predictions
+
+FAULTS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+WANTED = ("target", "prediction")
+
+
+def write(path: Path, compressed: bool = True, **content: np.ndarray) -> dict[str, np.ndarray]:
+    (np.savez_compressed if compressed else np.savez)(path, **content)  # type: ignore[arg-type]
+    return content
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=arrays.arrays(
+        st.sampled_from([np.uint16, np.int64, np.float16, np.bool_]),
+        arrays.array_shapes(min_dims=1, max_dims=2, min_side=0),
+    ),
+    compressed=st.booleans(),
+)
+def test_every_array_is_as_numpy_reads_it(tmp_path: Path, content: np.ndarray, compressed: bool) -> None:
+    path = tmp_path / "predictions.npz"
+    write(path, compressed, target=content, prediction=content[::-1], other=np.arange(3))
+    found = Predictions().read(path, WANTED)
+    with np.load(path) as plain:
+        for name in WANTED:
+            assert (found[name].dtype, found[name].shape) == (plain[name].dtype, plain[name].shape)
+            assert found[name].tobytes() == plain[name].tobytes()
+    assert list(found) == list(WANTED)
+
+
+def test_equal_targets_are_one_object_and_others_are_not(tmp_path: Path) -> None:
+    reader = Predictions()
+    found = []
+    for number, last in enumerate((2, 2, 3)):
+        path = tmp_path / f"{number}.npz"
+        write(path, target=np.array([0, 1, last]), prediction=np.array([number, 0, 0]))
+        found.append(reader.read(path, WANTED))
+    assert found[0]["target"] is found[1]["target"]
+    assert [list(each["target"]) for each in found] == [[0, 1, 2], [0, 1, 2], [0, 1, 3]]
+    assert [list(each["prediction"]) for each in found] == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
+
+
+def test_what_numpy_does_not_write_itself_numpy_reads(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    turned = np.asfortranarray(np.arange(6).reshape(2, 3))
+    write(path, target=turned, prediction=np.arange(2))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"from elsewhere"
+    found = Predictions().read(path, WANTED)
+    assert found["target"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["prediction"].tolist() == [0, 1]
+
+
+def test_a_file_cut_anywhere_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    write(path, target=np.arange(50), prediction=np.arange(50))
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(FAULTS):
+            Predictions().read(path, WANTED)
+
+
+def test_a_changed_byte_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    content = write(path, target=np.arange(50), prediction=np.arange(50) % 7)
+    whole, errors = path.read_bytes(), 0
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            found = Predictions().read(path, WANTED)
+        except FAULTS:
+            errors += 1
+            continue
+        for name in WANTED:
+            assert np.array_equal(found[name], content[name]), f"byte {place}"
+    assert errors > len(whole) / 6
+
+
+def test_an_array_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    write(path, target=np.arange(3))
+    with pytest.raises(KeyError, match="prediction"):
+        Predictions().read(path, WANTED)
