@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cello.models.classifier import Classifier
     from cello.models.config import ModelConfig, settled
     from cello.report.write import write_report
+    from cello.study.merge import merge_stores
     from cello.study.plan import StudyConfig, load_study, override
     from cello.study.runner import run_study
     from cello.study.store import Store
@@ -54,6 +55,7 @@ _HOME = {
     "load_study": "study.plan",
     "log": "cells.functions",
     "maximum": "cells.functions",
+    "merge_stores": "study.merge",
     "minimum": "cells.functions",
     "open_corpus": "audio.open",
     "override": "study.plan",
@@ -93,6 +95,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "load_study",
     "log",
     "maximum",
+    "merge_stores",
     "minimum",
     "open_corpus",
     "override",

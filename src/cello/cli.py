@@ -20,6 +20,7 @@ import cello
 from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
 from cello.cli_sound import CORPUS_HELP, Sound, corpus_slug, described, file_name, open_sound, say
+from cello.cli_store import Merge
 from cello.cli_tune import Tune
 from cello.errors import CelloError, ConfigError, StudyError
 from cello.features.config import FeatureConfig
@@ -377,6 +378,7 @@ Commands = (
         ),
     ]
     | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
+    | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
         Corpus,
         described(Corpus, "corpus", "corpus list", "corpus inspect folder:clips", "corpus clean --older-than 90"),

@@ -44,6 +44,40 @@ def _free_mb(folder: Path) -> int:
     return shutil.disk_usage(near).free // 1_000_000
 
 
+def check_empty(out: Path) -> None:
+    """Hold the place for something new to being no folder yet, or an empty one.
+
+    Raises:
+        StoreError: a study or anything else is there.
+    """
+    there = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if there:
+        what = (
+            "a study" if "study.json" in there else f"files ({', '.join(there[:3])}{', …' if len(there) > 3 else ''})"
+        )
+        raise StoreError(f"{str(out)!r} holds {what}, and nothing is written over; choose a new folder with --out")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to fill that becomes ``out`` at the end, when all of it is on the disk; on an error it goes.
+
+    Raises:
+        StoreError: as ``check_empty``.
+        OSError: it cannot be written.
+    """
+    check_empty(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = out.with_name(f".{out.name}.{os.getpid()}.part")
+    folder.mkdir()
+    try:
+        yield folder
+        os.sync()
+        folder.replace(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def single_writer(folder: Path, patience_seconds: float = 0.0) -> Iterator[None]:
     """Hold the folder's lock: the kernel gives it back when this process ends, however it ends.

@@ -283,7 +283,7 @@ def cost(config: RunConfig) -> float:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
-    pairs = zip(_flat(msgspec.to_builtins(old)), _flat(msgspec.to_builtins(new)), strict=True)
+    pairs = zip(flat(msgspec.to_builtins(old)), flat(msgspec.to_builtins(new)), strict=True)
     return [_difference(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
 
 
@@ -293,10 +293,11 @@ def _difference(key: str, before: Any, after: Any, new: RunConfig) -> str:
     return f"{key} was {before!r}, is {after!r}"
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting of a nested table with its dotted name."""
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

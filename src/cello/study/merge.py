@@ -1,0 +1,206 @@
+"""Stores of one study, made on several machines, become one new store. Needs no torch.
+
+What unites
+-----------
+Stores belong together if their studies have the same name, stage, protocol, ``match`` and reference row, the same base
+settings, the same settings in every row and column that they share by name, and a corpus with the same checksum. Then
+the same row, column and seed is the same run everywhere, whichever store comes first. The new plan has all their rows,
+columns and seeds, and of that table the places that one of them planned: nothing that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from cello.errors import StoreError
+from cello.files import write_whole
+from cello.study.folder import check_empty, naming, new_folder
+from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
+from cello.study.store import CorpusSummary, Header, Store, StoredRun
+
+TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")
+MEASURED_THERE = (*TIMES, "run", "config", "format", "hardware", "versions", "history")
+"""What of a result depends on the machine it was measured on, or only says which run it is."""
+CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+
+
+class Found(NamedTuple):
+    """A finished run and the store that it is in."""
+
+    store: Store
+    run: StoredRun
+
+
+def merge_stores(folders: Sequence[Path | str], out: Path | str, prefer_first: bool = False) -> Store:
+    """A new store in ``out`` with every finished run of these; they stay as they are.
+
+    A run that several have is taken once, from the first, if what it measured on clips is the same; times and machines
+    may differ. Where it is not the same, that is an error, or with ``prefer_first`` the first store's counts. Runs that
+    are not finished are planned and start anew. ``out`` appears whole or not at all.
+
+    Raises:
+        StoreError: fewer than two folders, no store in one, stores of different studies or corpora, a run with two
+            results, an ``out`` that holds anything or cannot be written.
+    """
+    out = Path(out)
+    if len(folders) < 2:
+        raise StoreError(f"{len(folders)} store to merge; give at least two folders of studies")
+    stores = [Store.open(folder) for folder in folders]
+    for first, other in combinations(stores, 2):
+        _check_alike(first, other)
+    with naming(out):
+        check_empty(out)
+    runs = _chosen(stores, prefer_first)
+    header = _header(stores, runs)
+    with naming(out), new_folder(out) as folder:
+        (folder / "runs").mkdir()
+        for found in {found.run.id: found for found in runs.values()}.values():
+            shutil.copytree(found.store.run_folder(found.run), folder / "runs" / found.run.id)
+        events = {event: None for store in stores for event in store.events()}
+        lines = [msgspec.json.encode(event) + b"\n" for event in sorted(events, key=lambda event: event.time)]
+        write_whole(folder / "journal.jsonl", lines)
+        write_whole(folder / "corpus.json", msgspec.json.encode(_corpus(stores)))
+        write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+    return Store.open(out)
+
+
+def _check_alike(first: Store, other: Store) -> None:
+    """Raises ``StoreError`` with the first difference that keeps two stores apart."""
+    one, two = first.study, other.study
+    for what, own, its in (
+        ("study", one.name, two.name),
+        ("stage", one.stage, two.stage),
+        ("protocol", one.protocol, two.protocol),
+        ("match", one.match, two.match),
+        ("match_to", one.reference, two.reference),
+    ):
+        if own != its:
+            raise _apart(first, other, f"the {what} is {own} in the first and {its} in the other")
+    corpora = [f"{store.header.corpus.name} ({store.header.corpus.checksum[:12]})" for store in (first, other)]
+    if first.header.corpus.checksum != other.header.corpus.checksum:
+        raise _apart(first, other, f"the corpus is {corpora[0]} in the first and {corpora[1]} in the other")
+    if bool(one.columns) != bool(two.columns):
+        raise _apart(first, other, "one has columns and the other has none")
+    mine, others = _parts(one), _parts(two)
+    for part in (name for name in mine if name in others):
+        stated = [dict(flat(parts[part].settings)) for parts in (mine, others)]
+        for key in dict.fromkeys([*stated[0], *stated[1]]):
+            if any(key not in settings for settings in stated) or stated[0][key] != stated[1][key]:
+                values = [repr(settings[key]) if key in settings else "not stated" for settings in stated]
+                difference = f"in {part}, {key} is {values[0]} in the first and {values[1]} in the other"
+                raise _apart(first, other, difference)
+
+
+def _parts(study: StudyConfig) -> dict[str, Base]:
+    rows = {f"row {row.name!r}": row for row in study.rows}
+    return {"the base": study.base, **rows, **{f"column {column.name!r}": column for column in study.columns}}
+
+
+def _chosen(stores: Sequence[Store], prefer_first: bool) -> dict[tuple[str, str, int], Found]:
+    """For every place of the table with a finished run the run that counts."""
+    chosen: dict[tuple[str, str, int], Found] = {}
+    by_id: dict[str, Found] = {}
+    for store in stores:
+        for run in store.each_result(curves=False):
+            found = Found(store, run)
+            before = chosen.get(run.planned.place) or by_id.get(run.id)
+            if before is not None and before.store is not store and not prefer_first:
+                _check_same(before, found)
+            chosen.setdefault(run.planned.place, by_id.get(run.id, found))
+            by_id.setdefault(run.id, found)
+    return chosen
+
+
+def _check_same(first: Found, other: Found) -> None:
+    """Raises ``StoreError`` where one run has two results."""
+    folders = [found.store.run_folder(found.run) for found in (first, other)]
+    if all(_same_bytes(*(folder / name for folder in folders)) for name in ("result.json", "predictions.npz")):
+        return
+    one, two = (_measured(found) for found in (first, other))
+    for name, own in one.items():
+        if not _equal(own, two.get(name)):
+            values = f" ({own} and {two.get(name)})" if isinstance(own, float | int | str) else ""
+            raise StoreError(
+                f"{other.run.planned} ({other.run.id}) has two results: {str(first.store.folder)!r} and "
+                f"{str(other.store.folder)!r} differ in {name}{values}; find out which machine is right, or take the "
+                f"first's with --prefer-first"
+            )
+
+
+def _same_bytes(one: Path, two: Path) -> bool:
+    return one.exists() and two.exists() and filecmp.cmp(one, two, shallow=False)
+
+
+def _measured(found: Found) -> dict[str, Any]:
+    """All that a run says of clips: figures, curves, predictions."""
+    tree = msgspec.to_builtins(found.store.result(found.run.planned))
+    figures = dict(flat({name: value for name, value in tree.items() if name not in MEASURED_THERE}))
+    curves = {f"history.{key}": [epoch[key] for epoch in tree["history"]] for key in CURVES}
+    predicted = (found.store.run_folder(found.run) / "predictions.npz").exists()
+    return figures | curves | (dict(found.store.predictions(found.run)) if predicted else {})
+
+
+def _equal(own: Any, its: Any) -> bool:
+    if isinstance(own, np.ndarray):
+        return its is not None and np.array_equal(own, its)
+    return msgspec.json.encode(own) == msgspec.json.encode(its)
+
+
+def _header(stores: Sequence[Store], chosen: dict[tuple[str, str, int], Found]) -> Header:
+    first = stores[0]
+    study = msgspec.structs.replace(
+        first.study,
+        seeds=tuple(sorted({seed for store in stores for seed in store.study.seeds})),
+        rows=_union(store.study.rows for store in stores),
+        columns=_union(store.study.columns for store in stores),
+        match_to=first.study.reference or None,  # stated, for the first row may be another one now
+    )
+    corpus, places = first.header.corpus, {run.place for store in stores for run in store.runs}
+    runs = []
+    for run in plan(study, corpus, len(first.corpus.labels)):
+        if run.place in places:
+            found = chosen.get(run.place)
+            runs.append(run if found is None else _planned(found, run))
+    return Header(study=study, corpus=corpus, source=first.header.source, runs=tuple(runs))
+
+
+def _planned(found: Found, run: PlannedRun) -> PlannedRun:
+    """The plan's run under the id that it was finished under, which an older version may have given it.
+
+    Raises:
+        StoreError: this version plans it otherwise.
+    """
+    own = msgspec.structs.replace(found.run.planned.config, corpus=run.config.corpus)
+    changed = differences(own, run.config)
+    if changed:
+        raise StoreError(
+            f"{str(found.store.folder)!r} cannot be merged: in {run}, {', '.join(changed)}; its study was planned by "
+            f"another version of Cello or with a cell that has changed since"
+        )
+    return msgspec.structs.replace(run, id=found.run.id)
+
+
+def _corpus(stores: Sequence[Store]) -> CorpusSummary:
+    """The first's summary, or the first that knows who said the test clips."""
+    first = stores[0].corpus
+    known = next((store.corpus.test_speakers for store in stores if store.corpus.test_speakers), ())
+    return msgspec.structs.replace(first, test_speakers=known)
+
+
+def _union(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return tuple({item.name: item for items in parts for item in items}.values())
+
+
+def _apart(first: Store, other: Store, difference: str) -> StoreError:
+    return StoreError(
+        f"{str(first.folder)!r} and {str(other.folder)!r} cannot be merged: {difference}; merge stores of one study, "
+        f"made of one corpus"
+    )
