@@ -20,7 +20,7 @@ import cello
 from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
 from cello.cli_sound import CORPUS_HELP, Sound, corpus_slug, described, file_name, open_sound, say
-from cello.cli_store import Merge
+from cello.cli_store import Export, Merge
 from cello.cli_tune import Tune
 from cello.errors import CelloError, ConfigError, StudyError
 from cello.features.config import FeatureConfig
@@ -378,6 +378,9 @@ Commands = (
         ),
     ]
     | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
+    | Annotated[
+        Export, described(Export, "export", "export results/spoken/gates-fair", "export DIR --to tensorboard --out x")
+    ]
     | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
         Corpus,

@@ -1,15 +1,17 @@
-"""`cello merge`: parse → one library call → print."""
+"""`cello merge` and `cello export`: parse → one library call → print."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from cello.cli_sound import say
+
+Target = Literal["parquet", "tensorboard"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +36,28 @@ class Merge:
         todo = len(store.pending())
         rest = f"; {todo} of the plan are not, and cello study with --out {self.out} runs them" if todo else ""
         say(console, f"{len({run.id for run in store.runs}) - todo} runs in {self.out} are finished{rest}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a study's runs for other programs: Parquet tables (runs, epochs, predictions) or TensorBoard's files."""
+
+    folder: Annotated[Positional[Path], arg(help="a study's output folder", metavar="DIR")]
+    to: Annotated[UseAppendAction[tuple[Target, ...]], arg(help="repeat for both; parquet by default")] = ()
+    predictions: Annotated[
+        bool, arg(help="also predictions.parquet, a row for each test clip of each run"), FlagCreatePairsOff
+    ] = False
+    out: Annotated[Path | None, arg(help="where to write; DIR/export by default")] = None
+
+    def run(self, console: Console) -> None:
+        from cello.report.parquet import write_parquet
+        from cello.report.tensorboard import write_tensorboard
+
+        out = self.out or self.folder / "export"
+        targets = self.to or ("parquet",)
+        if "parquet" in targets:
+            for path in write_parquet(self.folder, out, self.predictions):
+                say(console, str(path))
+        if "tensorboard" in targets:
+            found = write_tensorboard(self.folder, out / "tensorboard")
+            say(console, f"{out / 'tensorboard'}: {len(found)} runs; look at them with tensorboard --logdir")
