@@ -51,10 +51,10 @@ def test_the_documents_examples_are_legal(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(cells[0])
     assert load_cell(f"{tmp_path}/mine.py:lstm").graph.fingerprint() == load_cell("lstm").graph.fingerprint()
     tomls = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text("utf-8"), re.DOTALL)
-    text, matched, harder = tomls
+    text, matched, tuned, harder = tomls
     study = parse_study(text.replace("mine.py:my_cell", f"{tmp_path}/mine.py:lstm"), "docs/studies.md")
     assert len(plan(study, CorpusRef(name="x", checksum="0" * 64))) == 2 * 2 * 5
     rows = '[[rows]]\nname = "LSTM"\n[rows.model]\ncell = "lstm"\n[[rows]]\nname = "GRU"\n[rows.model]\ncell = "gru"\n'
-    more = parse_study(f'name = "more"\nseeds = [0]\n{matched}\n{harder}\n{rows}', "docs/studies.md")
+    more = parse_study(f'name = "more"\nseeds = [0]\n{matched}\n{harder}\n{tuned}\n{rows}', "docs/studies.md")
     sizes = {run.row: run.config.model.hidden for run in plan(more, CorpusRef(name="x", checksum="0" * 64), labels=12)}
     assert sizes["LSTM"] == 64 < sizes["GRU"]

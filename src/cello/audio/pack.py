@@ -29,7 +29,7 @@ FORMAT = 1
 """Counts up whenever the same files would be packed otherwise; part of every pack's key."""
 
 _BATCH = 256
-_MANIFEST, _SOUND, _NOISE = "manifest.json", "sound.npy", "noise.npy"
+MANIFEST, SOUND, NOISE = "manifest.json", "sound.npy", "noise.npy"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Pack:
     noise: tuple[NDArray[np.float32], ...]
 
 
-class _Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True):
     """The manifest as kept on disk, with CRC-32 of all that is kept, itself included."""
 
     rule: str
@@ -72,14 +72,14 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
         CorpusError: the clips cannot be split, or the cache cannot be written.
     """
     target = cache / "packs" / fingerprint(folder, options)
-    pack = _load(target)
+    pack = load_pack(target)
     if pack is not None:
         used(target)
         return pack
     assignment = assign(folder, options.speaker_pattern)
     try:
         with locked(target):
-            if (pack := _load(target)) is not None:
+            if (pack := load_pack(target)) is not None:
                 return pack
             shutil.rmtree(target, ignore_errors=True)
             with staged(target) as place:
@@ -89,7 +89,7 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
             f"the decoded corpus cannot be kept in {str(cache)!r} ({error.strerror}); "
             f"free space there or choose another cache folder"
         ) from error
-    pack = _load(target)
+    pack = load_pack(target)
     if pack is None:
         raise CorpusError(
             f"the pack just written to {str(target)!r} does not read back; check the disk or choose another cache"
@@ -112,14 +112,15 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _load(target: Path) -> Pack | None:
+def load_pack(target: Path) -> Pack | None:
+    """The pack of a folder if it is there and whole."""
     try:
-        record = msgspec.json.decode((target / _MANIFEST).read_bytes(), type=_Record)
+        record = msgspec.json.decode((target / MANIFEST).read_bytes(), type=Record)
         if zlib.crc32(bytes(record.manifest)) != record.manifest_crc:
             return None
         manifest = msgspec.json.decode(record.manifest, type=Manifest)
-        sound = _load_array(target / _SOUND, record.sound_crc)
-        noise = _load_array(target / _NOISE, record.noise_crc)
+        sound = _load_array(target / SOUND, record.sound_crc)
+        noise = _load_array(target / NOISE, record.noise_crc)
     except (OSError, ValueError):
         return None
     ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
@@ -144,7 +145,7 @@ def _build(place: Path, folder: Folder, assignment: Assignment, rate_hz: int, pr
     bad: list[BadClip] = []
     noise_samples: list[int] = []
     step = paced(progress, "decoding", len(folder.clips) + len(folder.noise))
-    with SampleWriter(place / _SOUND) as sound:
+    with SampleWriter(place / SOUND) as sound:
         for file, samples in _decoded(folder.clips, rate_hz):
             if isinstance(samples, BadClip):
                 bad.append(samples)
@@ -162,7 +163,7 @@ def _build(place: Path, folder: Folder, assignment: Assignment, rate_hz: int, pr
                     )
                 )
             step(len(clips) + len(bad))
-    with SampleWriter(place / _NOISE) as noise:
+    with SampleWriter(place / NOISE) as noise:
         for done, (_, samples) in enumerate(_decoded(folder.noise, rate_hz), start=len(folder.clips) + 1):
             if isinstance(samples, BadClip):
                 bad.append(samples)
@@ -175,15 +176,15 @@ def _build(place: Path, folder: Folder, assignment: Assignment, rate_hz: int, pr
     )
     checksum = _checksum(manifest, noise_samples, place)
     encoded = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=checksum))
-    record = _Record(
+    record = Record(
         rule=assignment.rule,
         noise_samples=tuple(noise_samples),
-        sound_crc=_crc(place / _SOUND),
-        noise_crc=_crc(place / _NOISE),
+        sound_crc=_crc(place / SOUND),
+        noise_crc=_crc(place / NOISE),
         manifest_crc=zlib.crc32(encoded),
         manifest=msgspec.Raw(encoded),
     )
-    (place / _MANIFEST).write_bytes(msgspec.json.encode(record))
+    (place / MANIFEST).write_bytes(msgspec.json.encode(record))
 
 
 def _decoded(files: Sequence[File], rate_hz: int) -> Iterator[tuple[File, Sound | BadClip]]:
@@ -205,6 +206,6 @@ def _checksum(manifest: Manifest, noise_samples: list[int], place: Path) -> str:
     """SHA-256 over all that a result can depend on, and nothing else: not where the folder lies, not in what order."""
     clips = [(c.name, c.label, c.split, c.speaker, c.samples) for c in manifest.clips]
     digest = hashlib.sha256(msgspec.json.encode((manifest.rate_hz, manifest.labels, clips, noise_samples)))
-    for name in (_SOUND, _NOISE):  # their headers say the sample type
+    for name in (SOUND, NOISE):  # their headers say the sample type
         digest.update(np.memmap(place / name, dtype=np.uint8, mode="r").data)
     return digest.hexdigest()

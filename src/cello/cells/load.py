@@ -14,6 +14,15 @@ from cello.errors import CellError, unknown
 
 SHELVES = (rnns, lstms, odyssey, grus)
 """The modules of the zoo, in the order in which its cells are listed."""
+_PLACED: dict[str, Path] = {}
+
+
+def place_file(name: str, path: Path) -> None:
+    """Let ``name.py:NAME`` mean a cell in the file at ``path`` from now on, in this process.
+
+    A run's settings name the file as it lies where the study was begun; another machine has it elsewhere.
+    """
+    _PLACED[name] = path
 
 
 @cache
@@ -41,7 +50,7 @@ def load_cell(name: str) -> Cell:
 
 
 def _from_file(file: str, name: str) -> Cell:
-    path = Path(file).expanduser()
+    path = _PLACED.get(file, Path(file).expanduser())
     if not path.is_file():
         raise CellError(f"cell {file}:{name}: there is no file {path.absolute()}. Write the path to your .py file.")
     found = vars(_imported(path))

@@ -1,12 +1,11 @@
-"""What a run's figures were measured on, and with."""
+"""What a run's figures were measured on, and with. Loads no torch, so that workers can be compared at once."""
 
 from __future__ import annotations
 
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
-
-import torch
 
 import cello
 
@@ -33,4 +32,4 @@ def processor() -> str:
 
 def versions() -> dict[str, str]:
     """The versions that a run's figures may depend on."""
-    return {"cello": cello.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    return {"cello": cello.__version__, "torch": metadata.version("torch"), "python": platform.python_version()}

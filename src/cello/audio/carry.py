@@ -1,0 +1,116 @@
+"""A corpus carried to another machine: sent as the files of a pack, found again in the cache by its checksum."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.audio.corpus import Corpus
+from cello.audio.pack import MANIFEST, NOISE, SOUND, Record, load_pack
+from cello.audio.staging import locked, used, using
+from cello.errors import CorpusError
+
+PIECE_BYTES = 4 << 20
+
+
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """So many bytes of one of a pack's files, from ``offset`` on."""
+
+    file: str
+    offset: int
+    content: bytes
+
+
+def pieces(corpus: Corpus) -> Iterator[Piece]:
+    """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
+    noise = np.concatenate(corpus.noise) if corpus.noise else np.zeros(0, np.float32)
+    crc = {SOUND: 0, NOISE: 0}
+    for file, array in ((SOUND, corpus.sound), (NOISE, noise)):
+        for piece in _array_pieces(file, array):
+            crc[file] = zlib.crc32(piece.content, crc[file])
+            yield piece
+    manifest = msgspec.json.encode(corpus.manifest)
+    record = Record(
+        rule="",
+        noise_samples=tuple(map(len, corpus.noise)),
+        sound_crc=crc[SOUND],
+        noise_crc=crc[NOISE],
+        manifest_crc=zlib.crc32(manifest),
+        manifest=msgspec.Raw(manifest),
+    )
+    yield from _cut(MANIFEST, 0, memoryview(msgspec.json.encode(record)))
+
+
+def _array_pieces(file: str, array: NDArray[Any]) -> Iterator[Piece]:
+    header = io.BytesIO()
+    form = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(header, form)
+    yield Piece(file=file, offset=0, content=header.getvalue())
+    yield from _cut(file, header.tell(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _cut(file: str, start: int, content: memoryview) -> Iterator[Piece]:
+    for at in range(0, len(content), PIECE_BYTES):
+        yield Piece(file=file, offset=start + at, content=bytes(content[at : at + PIECE_BYTES]))
+
+
+def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
+    """Put a piece where the pack grows that is sent under this ``transfer``'s name.
+
+    Raises:
+        CorpusError: the cache cannot be written.
+    """
+    folder = _growing(cache, checksum, transfer)
+    using(cache)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / piece.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        with os.fdopen(file, "wb") as out:
+            out.seek(piece.offset)
+            out.write(piece.content)
+    except OSError as error:
+        raise CorpusError(
+            f"the corpus cannot be received in the cache {str(cache)!r}: {error}; make room there, or make it writable"
+        ) from error
+
+
+def settle(cache: Path, checksum: str, transfer: str) -> None:
+    """Give a pack that was received whole its place in the cache.
+
+    Raises:
+        CorpusError: it is not whole.
+    """
+    grown, target = _growing(cache, checksum, transfer), cache / "packs" / checksum[:32]
+    pack = load_pack(grown)
+    if pack is None or pack.manifest.checksum != checksum:
+        raise CorpusError(f"the corpus received in {str(grown)!r} is not what was sent; give the same command again")
+    with locked(target):
+        if not target.exists():
+            grown.rename(target)
+
+
+def _growing(cache: Path, checksum: str, transfer: str) -> Path:
+    return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
+
+
+def find(cache: Path, name: str, checksum: str) -> Corpus | None:
+    """The corpus of this checksum if the cache holds it, however it came there, under the name given."""
+    for manifest in sorted((cache / "packs").glob(f"[!.]*/{MANIFEST}")):
+        with suppress(FileNotFoundError):  # cleared away meanwhile
+            if checksum.encode() not in manifest.read_bytes():
+                continue
+        pack = load_pack(manifest.parent)
+        if pack is not None and pack.manifest.checksum == checksum:
+            using(cache)
+            used(manifest.parent)
+            return Corpus(msgspec.structs.replace(pack.manifest, corpus=name), pack.sound, pack.noise)
+    return None

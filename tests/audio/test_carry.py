@@ -1,0 +1,64 @@
+"""A corpus sent to another machine must be the same to the last sample, or not be there at all."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cello.audio import carry
+from cello.audio.carry import find, pieces, receive, settle
+from cello.audio.corpus import Corpus
+from cello.audio.open import open_corpus
+from cello.errors import CorpusError
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_corpus_arrives_as_it_was_sent(
+    noise: bool, tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carry, "PIECE_BYTES", 100_000)
+    sent = tone_corpus if noise else Corpus(tone_corpus.manifest, tone_corpus.sound)
+    checksum = sent.manifest.checksum
+    travelling = list(pieces(sent))
+    assert len(travelling) > 10
+    assert all(after.offset > before.offset for before, after in pairwise(travelling) if before.file == after.file)
+    for piece in travelling:
+        receive(tmp_path, checksum, "one", piece)
+    assert find(tmp_path, "tones", checksum) is None
+    settle(tmp_path, checksum, "one")
+    found = find(tmp_path, "renamed", checksum)
+    assert found is not None
+    assert found.manifest.corpus == "renamed"
+    assert found.manifest.clips == sent.manifest.clips
+    assert np.array_equal(found.sound, sent.sound)
+    assert [each.tolist() for each in found.noise] == [each.tolist() for each in sent.noise]
+
+
+def test_what_does_not_arrive_whole_is_not_taken(tone_corpus: Corpus, tmp_path: Path) -> None:
+    *most, last = pieces(tone_corpus)
+    checksum = tone_corpus.manifest.checksum
+    for piece in most:
+        receive(tmp_path, checksum, "torn", piece)
+    with pytest.raises(CorpusError, match=r"is not what was sent; give the same command again"):
+        settle(tmp_path, checksum, "torn")
+    receive(tmp_path, checksum, "torn", last)
+    sound = next(tmp_path.glob("packs/.*/sound.npy"))
+    sound.write_bytes(sound.read_bytes()[:-1])
+    with pytest.raises(CorpusError, match="is not what was sent"):
+        settle(tmp_path, checksum, "torn")
+    assert find(tmp_path, "tones", checksum) is None
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match=r"cannot be received in the cache .*file'.*; make room there, or"):
+        receive(tmp_path / "file", checksum, "x", last)
+
+
+def test_a_corpus_that_was_decoded_here_need_not_be_sent(tone_folder: Path, tmp_path: Path) -> None:
+    here = open_corpus(f"folder:{tone_folder}", cache=tmp_path)
+    found = find(tmp_path, here.manifest.corpus, here.manifest.checksum)
+    assert found is not None
+    assert np.array_equal(found.sound, here.sound)
+    assert found.manifest.clips == here.manifest.clips
+    assert find(tmp_path, "tones", "f" * 64) is None
