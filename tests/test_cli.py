@@ -76,6 +76,14 @@ def test_help_comes_without_torch() -> None:
         (["corpus", "inspect", "folder:/nowhere/at/all"], "/nowhere/at/all"),
         (["report", "/nowhere/at/all"], "/nowhere/at/all"),
         (["study", "gates", "--seeds", "-1"], "--seeds -1 leaves nothing to run; give at least 1"),
+        (
+            ["study", "gates", "--cluster", "node7"],
+            "cluster 'node7' is neither an address nor a scheduler file that is",
+        ),
+        (
+            ["tune", "gates", "--stall-minutes", "0"],
+            "stall_minutes=0 would take every run from its worker at once; give",
+        ),
         (["study", "gates", "--epochs", "0", "--corpus", "/nowhere/at/all"], "optimiser.epochs=0 trains nothing"),
         (["bench", "cells", "--cell", "lsmt"], "unknown cell 'lsmt'; did you mean 'lstm'?"),
         (["bench", "cells", "--sizes", "64x49x39"], "size '64x49x39' is not BxTxDxH"),

@@ -19,7 +19,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 import cello
 from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
-from cello.cli_sound import CORPUS_HELP, Sound, corpus_slug, described, file_name, open_sound, say
+from cello.cli_sound import CORPUS_HELP, Sound, Trained, corpus_slug, described, file_name, open_sound, say
 from cello.cli_store import Export, Merge
 from cello.cli_tune import Tune
 from cello.errors import CelloError, ConfigError, StudyError
@@ -38,7 +38,7 @@ class Command(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(Sound):
+class Study(Trained):
     """Run a study and write its report; the same command again resumes it."""
 
     name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
@@ -48,9 +48,6 @@ class Study(Sound):
     ] = None
     seeds: Annotated[int | None, arg(help="how many seeds, 0 … N−1; the study's own by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of every run; the study's own by default")] = None
-    workers: Annotated[
-        int | None, arg(help="runs at a time, one process and one thread each; all cores by default")
-    ] = None
     match: Annotated[
         Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
     ] = None
@@ -60,6 +57,7 @@ class Study(Sound):
     ] = None
 
     def run(self, console: Console) -> None:
+        from cello.study.crew import Crew
         from cello.study.outlook import look_ahead, worker_count
         from cello.study.plan import load_study, override, sample_rate
         from cello.study.preview import show
@@ -72,17 +70,19 @@ class Study(Sound):
         study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match)
         name = "-".join((study.name, study.protocol, *([study.match] if study.match != plain.match else ())))
         out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(name)
-        rate, workers = sample_rate(study), worker_count(self.workers)  # mistakes show before the corpus is made
+        rate = sample_rate(study)  # mistakes show before the corpus is made
+        crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
         options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
         source = CorpusSource(spec=self.corpus, options=options)
         if self.dry_run:
+            workers = worker_count(crew.workers)
             show(look_ahead(study, source, out, workers, lambda: open_sound(self, console, rate).manifest), console)
             return
         from cello.report.write import write_report
         from cello.study.runner import run_study
 
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
-        store = run_study(study, source, out, workers=workers, cache=self.cache)
+        store = run_study(study, source, out, workers=crew, cache=self.cache)
         say(console, f"{len(store.results())} runs in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
             say(console, f"  {path}")

@@ -34,6 +34,23 @@ class Sound:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained(Sound):
+    """Which clips, and who trains on them."""
+
+    workers: Annotated[
+        int | None,
+        arg(help="runs at a time, one process and one thread each; all cores by default, all workers of a cluster"),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        arg(help="train on this Dask cluster: tcp://HOST:8786 or its scheduler file", metavar="ADDRESS|FILE"),
+    ] = None
+    stall_minutes: Annotated[
+        float, arg(help="a run that shows no new epoch for so long is taken from its worker and done by another")
+    ] = 60.0
+
+
 def described(command: type, name: str, *examples: str) -> object:
     """A subcommand whose help ends with examples."""
     text = f"{(command.__doc__ or '').strip()}\n\nFor example:\n" + "\n".join(f"  cello {e}" for e in examples)

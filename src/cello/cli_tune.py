@@ -11,11 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from cello.cli_sound import Sound, corpus_slug, file_name, open_sound, say
+from cello.cli_sound import Trained, corpus_slug, file_name, open_sound, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(Sound):
+class Tune(Trained):
     """Try settings for each row of a study, as many trials each, and write the study with the best written in.
 
     Settings are chosen by validation accuracy; the test clips are never heard. The same command again resumes.
@@ -25,9 +25,6 @@ class Tune(Sound):
     protocol: Annotated[str | None, arg(help="settings of a built-in study: fair (default), published, quick")] = None
     trials: Annotated[int | None, arg(help="trials of each row; as [tune] of the study says, 20 by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of each trial; as [tune] says, the study's own by default")] = None
-    workers: Annotated[
-        int | None, arg(help="trials at a time, one process and one thread each; all cores by default")
-    ] = None
     match: Annotated[
         Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
     ] = None
@@ -36,7 +33,7 @@ class Tune(Sound):
     def run(self, console: Console) -> None:
         import msgspec
 
-        from cello.study.outlook import worker_count
+        from cello.study.crew import Crew
         from cello.study.plan import load_both, override, sample_rate
         from cello.study.store import CorpusSource
         from cello.study.trials import need_optuna
@@ -45,7 +42,8 @@ class Tune(Sound):
         study, tune = load_both(self.name, self.protocol)
         asked = {name: value for name in ("trials", "epochs") if (value := getattr(self, name)) is not None}
         study, tune = override(study, match=self.match), msgspec.structs.replace(tune, **asked)
-        rate, workers = sample_rate(study), worker_count(self.workers)
+        rate = sample_rate(study)
+        crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
         name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
         out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(name)
         options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
@@ -55,7 +53,7 @@ class Tune(Sound):
 
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.corpus, options=options)
-        tuning = run_tuning(study, tune, source, out, workers=workers, cache=self.cache)
+        tuning = run_tuning(study, tune, source, out, workers=crew, cache=self.cache)
         table = Table("row", "validation", *sorted(tune.space), title=f"the best of {tune.trials} trials each")
         for row in study.rows:
             best = tuning.best(row.name)

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from cello.audio.corpus import Clip, Corpus, Manifest, Split
+from cello.cells.load import load_cell
 from cello.errors import DivergenceError, TrainingError
 from cello.training.config import RunConfig
 from cello.training.result import Epoch, RunResult, SplitMetrics
@@ -101,7 +102,8 @@ def train(
     cache: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> RunResult:
-    """Epochs of ``learning_rate`` seconds; hidden 13 raises, 14 dies once, 15 dies always.
+    """Epochs of ``learning_rate`` seconds; hidden 12, 13, 16 raise, 14 dies once, 15 dies always, 17 hangs once, 18
+    reads the file of its cell, 19 dies at each epoch but the last.
 
     From hidden 100 on the accuracy is a ``bowl``; 113 diverges at learning rates above 0.003.
     """
@@ -115,6 +117,8 @@ def train(
         write(checkpoint, msgspec.json.encode(history))
         if on_epoch is not None:
             on_epoch(history[-1])
+        if config.model.hidden == 17:
+            hang_once(folder.parent / f"hung-{config.id}")
         die_as_asked(config, len(history), folder)
         misbehave(config, len(history))
     result = result_of(config, history)
@@ -133,6 +137,19 @@ def misbehave(config: RunConfig, epoch: int) -> None:
         raise DivergenceError("the loss became nan")
     if config.model.hidden == 14 and epoch == 1:
         os._exit(9)
+    if config.model.hidden == 19 and epoch < config.optimiser.epochs:
+        time.sleep(0.1)  # so that the epoch is heard of
+        os._exit(9)
+    if config.model.hidden == 16:
+        raise MemoryError("no room for 9 GB")
+    if config.model.hidden == 18:
+        load_cell(config.model.cell)
+
+
+def hang_once(marker: Path) -> None:
+    if not marker.exists():
+        marker.touch()
+        time.sleep(3600)
 
 
 def die_as_asked(config: RunConfig, epoch: int, folder: Path) -> None:
@@ -143,7 +160,7 @@ def die_as_asked(config: RunConfig, epoch: int, folder: Path) -> None:
         return
     marker.touch()
     if who == "main":
-        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpgrp(), signal.SIGKILL)  # the command leads its process group
     elif who == "worker":
         os.kill(os.getpid(), signal.SIGKILL)
     elif who == "ctrl-c":

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: how they are begun, and how they end."""
+"""Where workers come from: processes of this machine, begun here and ended here, or a cluster that is there."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from multiprocessing import resource_tracker
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.utils import get_mp_context
 
 from cello.errors import StudyError
 
-DEATHS_ALLOWED = 3
+CONNECT_SECONDS = 20.0
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CHATTY = ("distributed", "distributed.client", "tornado", "tornado.application")
 DASK = {
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": 1,
-        "MKL_NUM_THREADS": 1,
-        "OPENBLAS_NUM_THREADS": 1,
-    },
-    "distributed.scheduler.allowed-failures": DEATHS_ALLOWED,
+    "distributed.nanny.pre-spawn-environ": THREADS,
+    # A worker that takes the place of a killed one is forked from a process that has loaded torch: that saves the
+    # seconds which loading takes. Elsewhere than on Linux, system libraries do not bear it.
+    "distributed.worker.multiprocessing-method": "forkserver" if sys.platform == "linux" else "spawn",
     # A worker that keeps the interpreter's lock for minutes (building a kernel) is slow, not dead.
     "distributed.scheduler.worker-ttl": None,
     "distributed.admin.tick.limit": "1h",
@@ -32,9 +32,14 @@ DASK = {
 
 
 @contextmanager
-def cluster(workers: int) -> Iterator[Client]:
-    """That many single-threaded processes on this machine, gone when the block ends, however it ends."""
+def processes(workers: int, module: str) -> Iterator[Client]:
+    """That many single-threaded processes on this machine that have ``module`` loaded, gone when the block ends,
+    however it ends.
+    """
     with dask.config.set(DASK), _main_module_hidden(), _dask_quiet():
+        context = get_mp_context()  # type: ignore[no-untyped-call]
+        if context.get_start_method() == "forkserver":
+            context.set_forkserver_preload(["distributed", "cello.study.worker", module])
         with _interrupts_blocked():
             try:
                 local = LocalCluster(  # type: ignore[no-untyped-call]
@@ -45,6 +50,8 @@ def cluster(workers: int) -> Iterator[Client]:
                     # dask serves its state in any case: on a free port, so that two studies do not meet at one
                     scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
                     memory_limit=0,
+                    # the process that is forked may be older than what has been set since
+                    env={**os.environ, **THREADS},
                     silence_logs=logging.CRITICAL,
                 )
             except (OSError, RuntimeError) as error:
@@ -63,6 +70,28 @@ def cluster(workers: int) -> Iterator[Client]:
                         os.kill(nanny.pid, signal.SIGKILL)
             client.close()  # type: ignore[no-untyped-call]
             local.close()
+
+
+@contextmanager
+def existing(address: str) -> Iterator[Client]:
+    """A connection to a cluster that is there, and is left as it was.
+
+    Raises:
+        StudyError: no scheduler answers at the address.
+    """
+    with _dask_quiet(), _interrupts_blocked():
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise StudyError(
+                f"no Dask scheduler answers at {address}: {error}; check the address, and that dask scheduler runs "
+                f"there and can be reached from this machine"
+            ) from error
+    with _dask_quiet():
+        try:
+            yield client
+        finally:
+            client.close()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The append-only history of a study: what was started, finished or failed, when and where."""
+"""The append-only history of a study: what was started, lost, finished or failed, when and where."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ NEWLINE = b"\n"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened to a run; ``time`` in seconds since 1970, ``reason`` only where it failed."""
+    """One thing that happened to a run; ``time`` in seconds since 1970, ``reason`` only where it failed or was lost.
 
-    event: Literal["started", "finished", "failed"]
+    A run is lost with its worker, and then started anew on another.
+    """
+
+    event: Literal["started", "lost", "finished", "failed"]
     run: str
     time: float
     pid: int

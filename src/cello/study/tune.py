@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
@@ -13,18 +12,17 @@ from cello import __version__
 from cello.audio.corpus import Corpus
 from cello.errors import ConfigError, StoreError, StudyError, unknown
 from cello.files import write_whole
-from cello.study.cluster import DEATHS_ALLOWED
+from cello.study.crew import Crew
 from cello.study.fit import check_clips, check_windows
 from cello.study.folder import naming, single_writer
 from cello.study.journal import note
 from cello.study.live import view
-from cello.study.outlook import worker_count
 from cello.study.plan import PlannedRun, StudyConfig, differences, override, plan, sample_rate
-from cello.study.runner import Session
+from cello.study.runner import DEATHS_ALLOWED, setup_for, sit, where_kept
 from cello.study.space import SIZES, TuneConfig, applied
 from cello.study.store import CorpusSource, check_free, read_result
 from cello.study.trials import Trial, TrialBook, need_optuna, round_start
-from cello.study.worker import Task, last_failure, open_source
+from cello.study.worker import Setup, Task, last_failure, open_source
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
 
@@ -66,7 +64,7 @@ def run_tuning(
     source: CorpusSource | str,
     out: Path | str,
     *,
-    workers: int | None = None,
+    workers: int | Crew | None = None,
     cache: Path | None = None,
     train: str = "cello.training.run:trial",
     progress: bool = True,
@@ -83,7 +81,7 @@ def run_tuning(
         KeyboardInterrupt: Ctrl-C; the message says what is finished and that the same command resumes.
     """
     need_optuna()
-    count, rate, out = worker_count(workers), sample_rate(study), Path(out)
+    crew, rate, out = Crew.of(workers), sample_rate(study), Path(out)
     column = _at_column(study, tune)
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
@@ -96,38 +94,35 @@ def run_tuning(
             _check_same(out, header)
             write_whole(out / "tune.json", msgspec.json.format(msgspec.json.encode(header)))
             book = TrialBook(out / "optuna.jsonl", tune.space, tune.seed)
-            common: dict[str, Any] = {"source": source, "cache": cache, "train": train, "sitting": uuid4().hex}
-            sitting = Sitting(out, header, book, common)
-            sitting.run(count, progress)
+            setup = setup_for(crew, rows, source=source, corpus=reference, cache=cache, train=train)
+            sitting = Sitting(out, header, book, setup)
+            sitting.run(crew, corpus, progress)
         return Tuning(folder=out, header=header, trials=tuple(sitting.trials()))
 
 
 class Sitting:
     """One call: which trials of which rows may run now, and how they ended. It is a ``Keeper`` of their runs."""
 
-    def __init__(self, out: Path, header: TuneHeader, book: TrialBook, common: Mapping[str, Any]) -> None:
-        self.out, self.header, self.book, self.common = out, header, book, common
+    def __init__(self, out: Path, header: TuneHeader, book: TrialBook, setup: Setup) -> None:
+        self.out, self.header, self.book, self.setup = out, header, book, setup
         self.budget = header.tune.trials
         self.places = {run.row: place for place, run in enumerate(header.rows)}
         self.reasons: dict[str, str] = {}
 
-    def run(self, workers: int, progress: bool) -> None:
+    def run(self, crew: Crew, corpus: Corpus, progress: bool) -> None:
         """Until every row has had its trials, or a row cannot go on."""
         tasks = [task for run in self.header.rows for task in self._ready(run.row)]
         total = self.budget * len(self.header.rows)
         if tasks:
             ahead = self._left()
-            workers = min(workers, len(ahead))
-            shown = view(progress, ahead, total, workers)
             try:
-                Session(self, shown, tasks, self._then).run(workers)
+                sit(self, crew, tasks, corpus, len(ahead), lambda n: view(progress, ahead, total, n), self._then)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"stopped: {total - len(self._left())} of {total} trials in {str(self.out)!r} are finished, and "
-                    f"those under way keep their last whole epoch; give the same command again to go on"
+                    f"those under way keep their last whole epoch{where_kept(crew)}; give the same command again to "
+                    f"go on"
                 ) from None
-            finally:
-                shown.close()
         left = len(self._left())
         if left:
             listed = "\n".join(f"  {name}: {reason}" for name, reason in self.reasons.items())
@@ -173,13 +168,13 @@ class Sitting:
 
     def _task(self, trial: Trial) -> Task:
         run = self.planned(trial.row, trial.number, trial.values)
-        return Task(run=run, folder=(self.out / "runs" / run.id).absolute(), **self.common)
+        return Task(run=run, folder=(self.out / "runs" / run.id).absolute(), setup=self.setup)
 
     def _then(self, task: Task) -> list[Task]:
         row, number = task.run.row, int(task.run.id.rpartition("trial")[2])
         if not self._concluded(self.book.trials(row)[number]):
             failure = last_failure(task.folder)
-            known = failure is not None and failure.sitting == task.sitting
+            known = failure is not None and failure.sitting == task.setup.sitting
             if failure is not None and known and failure.diverged:
                 self.book.tell(row, number, None)
             else:

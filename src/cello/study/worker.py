@@ -2,56 +2,108 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+from uuid import uuid4
 
 import msgspec
+import platformdirs
 from distributed import get_worker
 
+from cello.audio.carry import find
 from cello.audio.corpus import Corpus
+from cello.cells.load import place_file
 from cello.compiler.memory import keep_freed_memory
 from cello.errors import CelloError, DivergenceError, StoreError, StudyError
 from cello.files import write_whole
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, read_result
+from cello.training.config import CorpusRef
+from cello.training.machine import processor, versions
 from cello.training.result import Epoch
 
 TOPIC = "cello-run"
-What = Literal["started", "epoch", "ended"]
 LOCK_PATIENCE_SECONDS = 20.0
+FINISHED = ("config.json", "model.safetensors", "predictions.npz", "result.json")
+FAILED = ("config.json", "failure.txt", "failure.json")
+DEFAULT_OPENER = CorpusSource(spec="").opener
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a worker needs to know about a run.
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What all runs of one sitting have in common, a sitting being one call of ``run_study``.
 
-    ``train`` is "module:function" with the signature of ``train``; ``sitting`` is unique to one call of ``run_study``.
+    ``train`` is "module:function" with the signature of ``train``. ``remote``: the workers do not see the store's
+    folder, nor perhaps this machine's files; ``cells`` are then the texts of files that cells are in, by the names they
+    have in the runs' settings.
     """
 
-    run: PlannedRun
-    folder: Path
     source: CorpusSource
+    corpus: CorpusRef
     cache: Path | None
     train: str
     sitting: str
+    remote: bool = False
+    cells: dict[str, str] = {}
+
+    @property
+    def topic(self) -> str:
+        """Under which the sitting's news are told."""
+        return f"{TOPIC}-{self.sitting}"
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at a run; ``folder`` is where its files are to be in the end."""
+
+    run: PlannedRun
+    folder: Path
+    setup: Setup
+    attempt: int = 0
+
+    @property
+    def name(self) -> str:
+        """The run's on a machine where other studies' runs lie beside it; a tuning's trials count from 0 in each."""
+        key = hashlib.sha256(f"{self.run.config.id} {self.setup.train}".encode()).hexdigest()[:8]
+        return f"{self.run.id}-{key}"
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of a run; ``reason`` is empty where it ended well."""
+    """What a worker says of a run while it trains: that it started, if there is no epoch."""
 
-    what: What
     run: str
+    attempt: int
     pid: int
     host: str
     epoch: Epoch | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended: ``reason`` is empty where it ended well, ``files`` are the run's where they are brought."""
+
     reason: str = ""
+    files: dict[str, bytes] = {}
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself: ``threads`` is how many runs dask would give it at once, ``cache`` where it keeps
+    corpora, ``corpus`` whether it has the one that is asked for.
+    """
+
+    versions: dict[str, str]
+    threads: int
+    host: str
+    processor: str
+    cache: str
+    corpus: bool
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,46 +114,103 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     diverged: bool = False
 
 
-def execute(task: Task) -> None:
-    """Train the task's run in its folder, or go on where it was stopped, and say how it ended.
+class _AbandonedError(Exception):
+    """The study is gone, or has given the run to another worker."""
+
+
+def welcome(setup: Setup) -> Facts:
+    """Make ready for the sitting's runs, and say what this worker is."""
+    corpus = True
+    if setup.remote:
+        try:
+            _brought_corpus(setup)
+        except LookupError:
+            corpus = False
+    with suppress(StudyError):  # a run says it, and is recorded with it
+        function(setup.train)  # loads torch, so that the first run need not wait for it
+    return Facts(
+        versions=versions(),
+        threads=get_worker().state.nthreads,
+        host=socket.gethostname(),
+        processor=processor(),
+        cache=str(_own_cache(setup)),
+        corpus=corpus,
+    )
+
+
+def execute(task: Task) -> Outcome:
+    """Train the task's run, or go on where it was stopped, and say how it ended.
 
     The run's folder is locked meanwhile: a worker that outlives its study for a moment is waited for, so that two
-    processes never write one run. Dask does a task again when the worker that ended it dies before that is known;
-    a run that failed in this sitting is then not tried again.
+    processes never write one run. When the worker that ended a run dies before that is known, the run is given to
+    another; if it failed in this sitting, it is then not tried again.
     """
-    _tell(task, "ended", reason=_reason(task))
+    if not task.setup.remote:
+        return Outcome(reason=_reason(task, task.folder))
+    _place_cells(task.setup.cells)
+    folder = scratch() / task.name
+    if _is_locked(folder):  # by a worker that was given up, and hangs
+        folder = folder.with_name(f"{task.name}-{uuid4().hex[:8]}")
+    reason = _reason(task, folder)
+    names = FAILED if reason else FINISHED
+    files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    return Outcome(reason=reason.replace(str(folder), str(task.folder)), files=files)
 
 
-def _reason(task: Task) -> str:
+def forget(name: str) -> None:
+    """Remove what this machine keeps of a run whose files have arrived."""
+    for folder in scratch().glob(f"{name}*"):
+        if not _is_locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch() -> Path:
+    """Where this machine keeps runs until they are brought, found again by any worker with the same local directory."""
+    return Path(get_worker().local_directory).parent / "cello-runs"
+
+
+def _is_locked(folder: Path) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        with single_writer(folder):
+            return False
+    except StoreError:
+        return True
+
+
+def _reason(task: Task, folder: Path) -> str:
     """Why the run failed, empty if it did not."""
     try:
-        with single_writer(task.folder, LOCK_PATIENCE_SECONDS):
-            return _failed_before(task) or _attempt(task)
+        with single_writer(folder, LOCK_PATIENCE_SECONDS):
+            return _failed_before(task, folder) or _attempt(task, folder)
     except StoreError as error:
         return str(error)
 
 
-def _attempt(task: Task) -> str:
+def _attempt(task: Task, folder: Path) -> str:
     try:
-        _tell(task, "started")
-        _train(task)
+        _tell(task)
+        _train(task, folder)
+    except _AbandonedError:
+        return "it was given up by its study"
     except Exception as error:
         reason = str(error)
         if not isinstance(error, CelloError):
-            reason = f"{type(error).__name__}: {error}; its traceback is in {task.folder / 'failure.txt'}"
+            reason = f"{type(error).__name__}: {error}; its traceback is in {folder / 'failure.txt'}"
         # On a full disk the reason must still reach the user.
         with suppress(OSError):
-            write_whole(task.folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
+            write_whole(folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
             diverged = isinstance(error, DivergenceError)
-            failure = Failure(sitting=task.sitting, reason=reason, diverged=diverged)
-            write_whole(task.folder / "failure.json", msgspec.json.encode(failure))
+            failure = Failure(sitting=task.setup.sitting, reason=reason, diverged=diverged)
+            write_whole(folder / "failure.json", msgspec.json.encode(failure))
         return reason
     return ""
 
 
-def _failed_before(task: Task) -> str:
-    failure = last_failure(task.folder)
-    return failure.reason if failure is not None and failure.sitting == task.sitting else ""
+def _failed_before(task: Task, folder: Path) -> str:
+    failure = last_failure(folder)
+    return failure.reason if failure is not None and failure.sitting == task.setup.sitting else ""
 
 
 def last_failure(folder: Path) -> Failure | None:
@@ -112,29 +221,86 @@ def last_failure(folder: Path) -> Failure | None:
         return None
 
 
-def _train(task: Task) -> None:
-    result = task.folder / "result.json"
+def _train(task: Task, folder: Path) -> None:
+    setup, result = task.setup, folder / "result.json"
     if result.exists():
-        if read_result(task.folder, task.run) is not None:
+        if read_result(folder, task.run) is not None:
             return
-        result.replace(task.folder / "result.json.unusable")
-    corpus = open_source(msgspec.json.encode(task.source), task.cache)
+        result.replace(folder / "result.json.unusable")
+    corpus = _brought_corpus(setup) if setup.remote else open_source(msgspec.json.encode(setup.source), setup.cache)
     found, planned = corpus.manifest.checksum, task.run.config.corpus.checksum
     if found != planned:
         raise StudyError(
-            f"corpus {task.source.spec!r} has checksum {found[:12]} in this worker, but the study was planned with "
+            f"corpus {setup.source.spec!r} has checksum {found[:12]} in this worker, but the study was planned with "
             f"{planned[:12]}: its clips changed meanwhile; start the study again"
         )
     keep_freed_memory()
-    train = function(task.train)
-    train(task.run.config, corpus, task.folder, cache=task.cache, on_epoch=lambda epoch: _tell(task, "epoch", epoch))
-    if read_result(task.folder, task.run) is None:
-        raise StudyError(f"{task.train} returned without a usable {result}; a run must end with its result")
+    train = function(setup.train)
+    cache = _own_cache(setup) if setup.remote else setup.cache
+    train(task.run.config, corpus, folder, cache=cache, on_epoch=lambda epoch: _tell(task, epoch))
+    if read_result(folder, task.run) is None:
+        raise StudyError(f"{setup.train} returned without a usable {result}; a run must end with its result")
 
 
-def _tell(task: Task, what: What, epoch: Epoch | None = None, reason: str = "") -> None:
-    news = News(what=what, run=task.run.id, pid=os.getpid(), host=socket.gethostname(), epoch=epoch, reason=reason)
-    get_worker().log_event(TOPIC, msgspec.json.encode(news))
+def _tell(task: Task, epoch: Epoch | None = None) -> None:
+    """Say how far the run is.
+
+    Raises:
+        _AbandonedError: nobody waits for it any more, so its worker is free for others; its last epoch is kept.
+    """
+    worker = get_worker()
+    known = worker.state.tasks.get(worker.get_current_task())
+    if known is None or known.state == "cancelled":
+        raise _AbandonedError
+    news = News(run=task.run.id, attempt=task.attempt, pid=os.getpid(), host=socket.gethostname(), epoch=epoch)
+    worker.log_event(task.setup.topic, msgspec.json.encode(news))
+
+
+def _own_cache(setup: Setup) -> Path:
+    """The cache that was asked for where it is there, else this user's own."""
+    asked = setup.cache
+    return asked if asked is not None and asked.is_dir() else platformdirs.user_cache_path("cello")
+
+
+def _place_cells(cells: Mapping[str, str]) -> None:
+    """Write the files that cells are in where this process finds them."""
+    for name, text in cells.items():
+        key = hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:16]
+        path = scratch() / "cells" / key / Path(name).name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text.encode())
+        place_file(name, path)
+
+
+def _brought_corpus(setup: Setup) -> Corpus:
+    """The sitting's corpus on a machine that may not have it.
+
+    Raises:
+        LookupError: it must be sent. Nothing is downloaded or rendered here for that.
+    """
+    return _found_corpus(msgspec.json.encode(setup.source), setup.corpus, _own_cache(setup))
+
+
+@lru_cache(maxsize=1)
+def _found_corpus(source: bytes, corpus: CorpusRef, cache: Path) -> Corpus:
+    """The corpus of this checksum: from the cache or from the path that states it; kept for this process's next run."""
+    found = find(cache, corpus.name, corpus.checksum)
+    if found is not None:
+        return found
+    if _lies_here(msgspec.json.decode(source, type=CorpusSource)):
+        with suppress(CelloError):
+            opened = open_source(source, cache)
+            if opened.manifest.checksum == corpus.checksum:
+                return opened
+    raise LookupError(corpus.checksum)
+
+
+def _lies_here(source: CorpusSource) -> bool:
+    """Whether the corpus is stated by a path, and that path is there."""
+    kind, _, rest = source.spec.partition(":")
+    path = rest if kind in ("folder", "speech-commands") else source.spec
+    return source.opener == DEFAULT_OPENER and "/" in path and Path(path).expanduser().exists()
 
 
 @lru_cache(maxsize=1)

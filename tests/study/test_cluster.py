@@ -1,0 +1,190 @@
+"""On somebody's cluster, where workers die, hang and have none of our files, a study must give what it gives here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client
+from fake_training import timeless
+
+from cello.errors import StudyError
+from cello.study import cluster as cluster_module
+from cello.study import runner
+from cello.study.cluster import processes
+from cello.study.crew import Crew
+from cello.study.live import Silent
+from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
+from cello.study.runner import run_study
+from cello.study.space import Dimension, TuneConfig
+from cello.study.store import CorpusSource, Store
+from cello.study.tune import run_tuning
+from cello.training.result import Epoch
+
+HERE = Path(__file__).parent
+FAKE = "fake_training:train"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A cluster of two workers, as somebody may have it, with a folder of its own for what they keep."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"temporary-directory": str(tmp_path_factory.mktemp("workers"))}),
+    ):
+        patch.syspath_prepend(str(HERE))
+        with processes(2, "fake_training") as client:
+            yield client
+
+
+class Deadly(Silent):
+    """One who ends the cluster at the first epoch."""
+
+    def __init__(self, client: Client) -> None:
+        self.end: list[threading.Thread] = [threading.Thread(target=client.cluster.close)]
+
+    def epoch(self, run: PlannedRun, epoch: Epoch) -> None:
+        if self.end:
+            self.end.pop().start()
+
+
+@pytest.fixture
+def crew(running: Client) -> Crew:
+    return Crew(cluster=running.scheduler.address)
+
+
+def table(*hidden: int, extra: str = "") -> StudyConfig:
+    rows = "".join(f'[[rows]]\nname = "{size}"\nmodel.hidden = {size}\n{extra}' for size in hidden)
+    return parse_study(f'name = "t"\n[base.optimiser]\nepochs = 3\nlearning_rate = 0.01\n{rows}', "t.toml")
+
+
+class Impatient(Silent):
+    """One who gives Ctrl-C at the first epoch."""
+
+    def epoch(self, run: PlannedRun, epoch: Epoch) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_study_there_equals_one_here_whoever_dies(
+    crew: Crew, running: Client, small: StudyConfig, source: CorpusSource, tmp_path: Path
+) -> None:
+    """Each worker is killed once; the corpus is nowhere but with the client; runs arrive whole, and nothing else."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    slow = override(small, settings={"optimiser.learning_rate": 0.1})
+    victims = list(running.run(os.getpid).values())
+    for seconds, pid in zip((0.5, 1.5), victims, strict=True):
+        threading.Timer(seconds, os.kill, (pid, signal.SIGKILL)).start()
+    there = run_study(slow, source, tmp_path / "there", workers=crew, cache=cache, train=FAKE, progress=False)
+    here = run_study(slow, source, tmp_path / "here", workers=2, train=FAKE, progress=False)
+    assert len(there.results()) == 6
+    assert [timeless(run.result) for run in there.results()] == [timeless(run.result) for run in here.results()]
+    assert [event.event for event in there.events()].count("finished") == 6
+    assert {path.name for path in there.run_folder(there.runs[0]).iterdir()} == {"result.json", "predictions.npz"}
+    assert (cache / "packs" / ("a" * 32) / "manifest.json").exists()
+
+
+def test_runs_that_fail_there_are_recorded_with_their_reasons(crew: Crew, source: CorpusSource, tmp_path: Path) -> None:
+    """Deaths count only where a run comes no further: one that dies after each of its six epochs is finished."""
+    study = override(table(1, 12, 13, 14, 15, 16, 19), settings={"optimiser.epochs": 6})
+    with pytest.raises(StudyError, match="4 of 7 runs failed, the others are finished"):
+        run_study(study, source, tmp_path, workers=crew, train=FAKE, progress=False)
+    store = Store.open(tmp_path)
+    assert {run.row for run in store.results()} == {"1", "14", "19"}
+    reasons = {failure.planned.row: failure.reason for failure in store.failures()}
+    assert reasons["13"] == "the loss is not finite; lower the learning rate"
+    assert reasons["15"] == "its worker process died 4 times (killed, out of memory or crashed)"
+    assert reasons["16"].startswith("MemoryError: no room for 9 GB; its traceback is in ")
+    told = Path(reasons["12"].removeprefix("ValueError: a bug of ours; its traceback is in "))
+    assert told.is_relative_to(tmp_path)
+    assert "in misbehave" in told.read_text()
+    lost = [event.reason for event in store.events() if event.event == "lost"]
+    assert len(lost) == 1 + 3 + 5
+    assert all(reason.startswith("its worker tcp://") and reason.endswith(" died") for reason in lost)
+
+
+def test_a_run_that_hangs_is_done_by_another_worker(crew: Crew, source: CorpusSource, tmp_path: Path) -> None:
+    patient = Crew(cluster=crew.cluster, stall_minutes=0.08)
+    store = run_study(table(17), source, tmp_path, workers=patient, train=FAKE, progress=False)
+    assert len(store.results()) == 1
+    lost = [event.reason for event in store.events() if event.event == "lost"]
+    assert lost
+    assert lost[0].endswith("showed no epoch for 0.08 minutes")
+
+
+def test_a_cell_of_ones_own_travels(
+    crew: Crew, running: Client, source: CorpusSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found though no worker has its file; and once the run has come, no worker keeps anything of it."""
+    (tmp_path / "mine.py").write_text(
+        "from cello.cells.definition import cell\nfrom cello.cells.functions import tanh\n\n\n"
+        "@cell\ndef mine(x, h, W, U):\n    return tanh(W.a @ x + U.a @ h)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    study = table(18, extra='model.cell = "mine.py:mine"\n')
+    store = run_study(study, source, Path("out"), workers=crew, train=FAKE, progress=False)
+    assert [run.row for run in store.results()] == ["18"]
+    local = running.run(lambda dask_worker: dask_worker.local_directory)
+    kept = Path(next(iter(local.values()))).parent / "cello-runs"
+    assert list(kept.glob(f"{store.runs[0].id}*")) == []
+
+
+def test_trials_are_the_same_there(crew: Crew, source: CorpusSource, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    tune = TuneConfig(trials=3, epochs=1, space={"model.dropout": Dimension(low=0.0, high=0.5)})
+    there, here = (
+        run_tuning(table(100, 101), tune, source, tmp_path / name, workers=workers, train=FAKE, progress=False)
+        for name, workers in (("there", crew), ("here", 2))
+    )
+    assert len(there.trials) == 6
+    assert there.trials == here.trials
+
+
+def test_a_study_that_is_stopped_leaves_the_workers_to_others(
+    crew: Crew, small: StudyConfig, source: CorpusSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = override(small, seeds=[0], settings={"optimiser.epochs": 100_000})
+    monkeypatch.setattr(runner, "view", lambda *_: Impatient())
+    with pytest.raises(
+        KeyboardInterrupt, match=r"0 of 3 runs .* keep their last whole epoch on the machine that trained"
+    ):
+        run_study(endless, source, tmp_path / "a", workers=crew, train=FAKE, progress=False)
+    monkeypatch.undo()
+    assert len(run_study(table(1, 2), source, tmp_path / "b", workers=crew, train=FAKE, progress=False).results()) == 2
+
+
+def test_a_scheduler_that_dies_ends_the_study_with_a_sentence(
+    small: StudyConfig, source: CorpusSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1.0)
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), processes(1, "fake_training") as doomed:
+        monkeypatch.setattr(runner, "view", lambda *_: Deadly(doomed))
+        with pytest.raises(StudyError, match=r"the scheduler at tcp://.* does not answer any more .*; finished runs"):
+            run_study(
+                override(small, settings={"optimiser.epochs": 500}),
+                source,
+                tmp_path,
+                workers=Crew(cluster=doomed.scheduler.address),
+                train=FAKE,
+                progress=False,
+            )
+
+
+def test_a_cluster_that_cannot_be_used_says_why(
+    small: StudyConfig, source: CorpusSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1.0)
+    with pytest.raises(StudyError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1: .*; check the addr"):
+        run_study(small, source, tmp_path / "a", workers=Crew(cluster="127.0.0.1:1"), train=FAKE, progress=False)
+    monkeypatch.setattr(runner, "CLUSTER_SECONDS", 0.2)
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.1)
+    with processes(0, "fake_training") as empty:
+        crew = Crew(cluster=empty.scheduler.address)
+        with pytest.raises(StudyError, match=r"has had no worker for 0 s; start some with dask worker tcp://127"):
+            run_study(small, source, tmp_path / "b", workers=crew, train=FAKE, progress=False)
