@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from cello.cli import main
 from cello.errors import ReportError, StoreError
 from cello.report import parquet
 from cello.report.parquet import write_parquet
@@ -126,3 +127,14 @@ def test_without_pyarrow_the_error_says_what_to_install(
     monkeypatch.setattr(parquet, "pyarrow", None)
     with pytest.raises(ReportError, match=r"needs pyarrow, which is not installed; give: pip install 'cello-rnn\[parq"):
         write_parquet(stored, tmp_path / "out")
+
+
+def test_the_command_names_the_files_it_wrote(
+    arrow: Any, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(stored), "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.split()
+    assert lines == [str(tmp_path / "out" / name) for name in ("runs.parquet", "epochs.parquet")]
+    (tmp_path / "file").touch()
+    assert main(["export", str(stored), "--out", str(tmp_path / "file")]) == 1
+    assert "file' is a file, not a folder; choose another --out" in " ".join(capsys.readouterr().err.split())
