@@ -41,11 +41,15 @@ def state(results: StudyResults) -> str:
     return f"`{results.name}`, protocol `{results.protocol}`: {finished}."
 
 
-def evidence(results: StudyResults) -> str:
-    """The ranking with intervals and letters, and what is said of each pair."""
+def evidence(results: StudyResults, folder: Path) -> str:
+    """The ranking with intervals and letters, and the pairs that can be told apart; the report has the others."""
     standings = ranking.table(results)
-    parts = [state(results), *([markdown.table(standings)] if standings else [])]
-    return "\n\n".join([*parts, "\n".join(f"- {sentence}" for sentence in ranking.verdicts(results))])
+    pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
+    apart = [pair for pair in pairs if pair.differs]
+    report = f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
+    told = [f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart; {report} has a sentence on each."]
+    lists = "\n".join(f"- {pair.verdict}" for pair in apart)
+    return "\n\n".join([state(results), *([markdown.table(standings)] if standings else []), *told, lists])
 
 
 def kernels() -> str:
@@ -128,7 +132,7 @@ def results_of_tuned() -> str:
     """The studies whose rows were tuned with equal budgets; writes their reports and notebooks."""
     parts = []
     for folder in sorted(path for path in STORES.glob("*-fair-tuned*") if some_finished(path)):
-        parts.append(evidence(load_results(folder)))
+        parts.append(evidence(load_results(folder), folder))
         write_report(folder, formats=("md", "csv"))
         write_report(folder, formats=("notebook",), out=NOTEBOOKS / folder.name)
     return "\n\n".join(parts)
