@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cello.errors import ConfigError
-from cello.study.plan import load_both, load_study, parse_study, plan
+from cello.study.plan import load_both, load_study, override, parse_study, plan
 from cello.study.space import DEFAULT, Dimension, TuneConfig, applied, parse_tune
 from cello.study.store import Header, Store
 from cello.training.config import CorpusRef, RunConfig
@@ -56,7 +56,12 @@ def test_tune_changes_no_run_and_no_header() -> None:
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
 def test_committed_stores_are_still_those_of_their_studies(path: Path) -> None:
     store = Store.open(path.parent)
-    study = load_study(store.study.name, store.study.protocol)
+    if store.study.tuned is None:
+        study = load_study(store.study.name, store.study.protocol)
+    else:  # a tuning wrote it, which is committed beside it
+        stem = f"{store.study.name}-{store.study.protocol.removesuffix('-tuned')}-tuning"
+        tuned = load_study(path.parents[1] / stem / "tuned.toml")
+        study = override(tuned, seeds=store.study.seeds, match=store.study.match)
     header = store.grown(study, store.header.corpus, store.header.source)
     assert {run.id for run in header.runs} == {run.id for run in store.runs}
     assert store.pending(header.runs) == store.pending()

@@ -16,7 +16,10 @@ STORED = sorted(Path(__file__).parents[2].glob("results/*/*/runs/*/config.json")
 @pytest.mark.skipif(not STORED, reason="no stored runs beside these tests")
 def test_every_stored_run_keeps_its_id() -> None:
     for path in STORED:
-        assert msgspec.json.decode(path.read_bytes(), type=RunConfig).id == path.parent.name
+        found = msgspec.json.decode(path.read_bytes(), type=RunConfig).id
+        result = path.with_name("result.json")
+        assert not result.exists() or found == msgspec.json.decode(result.read_bytes())["run"]
+        assert found == path.parent.name or "-trial" in path.parent.name
 
 
 CHANGED = {int: 2, float: 0.25, tuple: (0.25,), type(None): 3}
