@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from cello.audio.corpus import SPLITS
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, place_name
-from cello.report.tables import best_cell, parameters
+from cello.report.tables import best_cell, count, parameters
 from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
@@ -23,9 +23,9 @@ def summary(results: StudyResults) -> list[str]:
 def progress(results: StudyResults) -> str:
     """What was planned, and how much of it is finished."""
     done, planned = len(results.runs), len(results.planned)
-    sizes = [_count(len(results.rows), "model"), _count(len(results.seeds), "seed")]
+    sizes = [count(len(results.rows), "model"), count(len(results.seeds), "seed")]
     if results.columns != ("",):
-        sizes.insert(1, _count(len(results.columns), results.column_title.lower()))
+        sizes.insert(1, count(len(results.columns), results.column_title.lower()))
     plan = f"{' × '.join(sizes)}, protocol “{results.protocol}”"
     if done == planned:
         return f"{plan}: all {planned} runs are finished."
@@ -39,7 +39,7 @@ def best(results: StudyResults) -> str:
     figure = {key: metric.text(runs) for key, metric in BY_KEY.items()}
     return (
         f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
-        f"{_count(len(runs), 'seed')}). On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
+        f"{count(len(runs), 'seed')}). On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
         f"accuracy {figure['test_accuracy']} %, per-word mean {figure['test_word_mean']} %. "
         f"It has {parameters(runs)} parameters and takes {figure['seconds_per_epoch']} s per epoch."
     )
@@ -63,7 +63,7 @@ def machines(results: StudyResults) -> str:
     if len(kinds) == 1:
         text = f"Hardware: {next(iter(kinds))}."
     else:
-        listed = "; ".join(f"{kind} ({_count(n, 'run')})" for kind, n in kinds.items())
+        listed = "; ".join(f"{kind} ({count(n, 'run')})" for kind, n in kinds.items())
         text = f"Hardware differs between runs, so their times do not compare: {listed}."
     return f"{text} Software: {'; '.join(versions)}."
 
@@ -73,8 +73,8 @@ def corpus(results: StudyResults) -> str:
     data = results.corpus
     clips = ", ".join(f"{data.splits[split].clips:,} {split}" for split in SPLITS)
     left_out = len(data.bad)
-    bad = f"{_count(left_out, 'clip')} left out, named below with the reason." if left_out else "No clip was left out."
-    return f"Corpus: {data.name}, {_count(len(data.labels), 'label')}; clips: {clips}. {bad}"
+    bad = f"{count(left_out, 'clip')} left out, named below with the reason." if left_out else "No clip was left out."
+    return f"Corpus: {data.name}, {count(len(data.labels), 'label')}; clips: {clips}. {bad}"
 
 
 def missing(results: StudyResults) -> list[str]:
@@ -115,7 +115,7 @@ def _normalisation(run: RunResult) -> str:
 
 
 def _choice(run: RunResult) -> str:
-    epochs = _count(run.config.optimiser.epochs, "epoch")
+    epochs = count(run.config.optimiser.epochs, "epoch")
     averaged = " (an exponential moving average over steps)" if run.config.optimiser.ema else ""
     if run.config.optimiser.choose == "last":
         return f"Epoch: the weights{averaged} of the last of {epochs}, fixed beforehand."
@@ -126,12 +126,8 @@ def _sentences(runs: Sequence[RunResult], say: Callable[[RunResult], str]) -> st
     said = Counter(say(run) for run in runs)
     if len(said) == 1:
         return next(iter(said))
-    return " ".join(f"{sentence} ({_count(n, 'run')})" for sentence, n in said.items())
+    return " ".join(f"{sentence} ({count(n, 'run')})" for sentence, n in said.items())
 
 
 def _described(facts: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items()) or "not recorded"
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"

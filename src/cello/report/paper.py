@@ -11,6 +11,7 @@ from cello.report import ranking, recipe, references
 from cello.report.differing import Settings, listed, settings
 from cello.report.references import Reference
 from cello.report.results import StudyResults
+from cello.report.tables import count
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 from cello.training.config import RunConfig
 
@@ -78,7 +79,7 @@ def _models(
         named = named or any(cell in zoo() for cell in cells)
         inside = [*map(escape, cells), *map(cite, papers)]
         items.append(escape(row) + (f" ({'; '.join(inside)})" if inside else ""))
-    what = f"{_count(len(items), 'model')}" if len(items) > 1 else "one model"
+    what = f"{count(len(items), 'model')}" if len(items) > 1 else "one model"
     columns = [column for column in results.columns if column in found.columns]
     over = f" under {len(columns)} {found.column}s ({', '.join(columns)})" if len(columns) > 1 else ""
     if found.column == "window":
@@ -114,7 +115,7 @@ def _data(results: StudyResults) -> str:
     counts = []
     for split in SPLITS:
         own = corpus.splits[split]
-        speakers = "" if unknown else f" ({_count(own.speakers, 'speaker')})"
+        speakers = "" if unknown else f" ({count(own.speakers, 'speaker')})"
         counts.append(f"{own.clips:,} {SPLIT_NAMES[split]} {'clip' if own.clips == 1 else 'clips'}{speakers}")
     if unknown:
         how = "by the SHA-1 of each clip’s name, for the speakers are not known,"
@@ -127,7 +128,7 @@ def _data(results: StudyResults) -> str:
     else:
         how = ""
     unusable = len(corpus.bad)
-    bad = f"; {_count(unusable, 'unusable clip')} {'was' if unusable == 1 else 'were'} left out" if unusable else ""
+    bad = f"; {count(unusable, 'unusable clip')} {'was' if unusable == 1 else 'were'} left out" if unusable else ""
     return (
         f"The corpus, {corpus.name} (SHA-256 {corpus.checksum[:16]}), has {len(corpus.labels)} labels and is divided "
         f"{how + ' ' if how else ''}into {listed(counts)}{bad}."
@@ -139,11 +140,11 @@ def _tuned(results: StudyResults, found: Settings) -> str:
     if tuned is None:
         return ""
     tried = (f"{name.partition('.')[2].replace('_', ' ')} {values}" for name, values in sorted(tuned.space.items()))
-    epochs = f" of {_count(tuned.epochs, 'epoch')} each" if tuned.epochs else ""
+    epochs = f" of {count(tuned.epochs, 'epoch')} each" if tuned.epochs else ""
     where = f" in {found.column} {tuned.column}" if tuned.column else ""
     size = "" if tuned.match == "width" else f" at equal {tuned.match}"
     return (
-        f"For each model {_count(tuned.trials, 'trial')}{epochs}{where}{size}, with seed {tuned.seed}, chose by "
+        f"For each model {count(tuned.trials, 'trial')}{epochs}{where}{size}, with seed {tuned.seed}, chose by "
         f"validation accuracy among {'; '.join(tried)}; no trial heard the test clips."
     )
 
@@ -159,7 +160,7 @@ def _seeds(results: StudyResults, found: Settings) -> str:
         if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
         else listed(map(str, seeds))
     )
-    many = _count(counts[0], "random seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} random seeds"
+    many = count(counts[0], "random seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} random seeds"
     where = f" in each {found.column}" if len(found.columns) > 1 else ""
     done, planned, trained = len(results.runs), len(results.planned), len({run.result.run for run in results.runs})
     shared = f" ({done} places of the table, of which equal ones share their run)" if trained < done else ""
@@ -173,7 +174,7 @@ def _seeds(results: StudyResults, found: Settings) -> str:
         f" With fewer than {FEW_SEEDS} seeds, intervals and tests are indicative only." if counts[0] < FEW_SEEDS else ""
     )
     return (
-        f"Every model was trained with {many}{where} ({shown}), {_count(trained, 'run')} in all{shared}.{partial}{few}"
+        f"Every model was trained with {many}{where} ({shown}), {count(trained, 'run')} in all{shared}.{partial}{few}"
     )
 
 
@@ -231,7 +232,7 @@ def _shares(counts: Counter[str]) -> str:
     """What all runs had, or how many had which."""
     if len(counts) == 1:
         return next(iter(counts))
-    return listed(f"{text} ({_count(n, 'run')})" for text, n in counts.items())
+    return listed(f"{text} ({count(n, 'run')})" for text, n in counts.items())
 
 
 def _facts(facts: dict[str, str]) -> str:
@@ -245,12 +246,8 @@ def _facts(facts: dict[str, str]) -> str:
 
 def _fact(name: str, value: str) -> str:
     if name in COUNTED and value.isdigit():
-        return _count(int(value), name.removesuffix("s")) + COUNTED[name]
+        return count(int(value), name.removesuffix("s")) + COUNTED[name]
     return FACTS.get(name, f"{name} {{}}").format(value)
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
 def _be(n: int) -> str:

@@ -211,3 +211,12 @@ def flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
         else:
             flat[prefix + name] = value
     return flat
+
+
+def count(n: int, thing: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "seed"), count(1_200, "run")
+    ('1 seed', '1,200 runs')
+    """
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
