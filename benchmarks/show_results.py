@@ -38,7 +38,8 @@ def gates(results: StudyResults) -> str:
 def state(results: StudyResults) -> str:
     """One line that says what the table is of."""
     finished = f"{len(results.runs)} of {len(results.planned)} runs finished"
-    return f"`{results.name}`, protocol `{results.protocol}`: {finished}."
+    sizes = "" if results.match == "width" else f", all models of as many {results.match} as {results.match_to}"
+    return f"`{results.name}`, protocol `{results.protocol}`{sizes}: {finished}."
 
 
 def evidence(results: StudyResults, folder: Path) -> str:
@@ -48,8 +49,8 @@ def evidence(results: StudyResults, folder: Path) -> str:
     apart = [pair for pair in pairs if pair.differs]
     report = f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
     told = [f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart; {report} has a sentence on each."]
-    lists = "\n".join(f"- {pair.verdict}" for pair in apart)
-    return "\n\n".join([state(results), *([markdown.table(standings)] if standings else []), *told, lists])
+    lists = ["\n".join(f"- {pair.verdict}" for pair in apart)] if apart else []
+    return "\n\n".join([state(results), *([markdown.table(standings)] if standings else []), *told, *lists])
 
 
 def kernels() -> str:
