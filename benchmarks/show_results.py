@@ -53,6 +53,15 @@ def evidence(results: StudyResults, folder: Path) -> str:
     return "\n\n".join([state(results), *([markdown.table(standings)] if standings else []), *told, *lists])
 
 
+def recipes(results: StudyResults, folder: Path) -> str:
+    """A recipe and what each of its ingredients gives: the rows after the first leave one out each."""
+    table = markdown.table(tables.details(results, [BY_KEY[key] for key in SHOWN]))
+    pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
+    said = "\n".join(f"- {pair.verdict}" for pair in pairs if results.rows[0] in (pair.first, pair.second))
+    report = f"[The report]({(folder / 'report' / 'report.md').as_posix()}) has the rest."
+    return "\n\n".join([state(results), table, *([said] if said else []), report])
+
+
 def kernels() -> str:
     """Milliseconds of every cell and size of the newest kernel benchmark, for a layer whose frames need no gradient."""
     paths = sorted(BENCHMARKS.glob("*-kernels.json"))
@@ -139,11 +148,21 @@ def results_of_tuned() -> str:
     return "\n\n".join(parts)
 
 
+def results_of_recipes() -> str:
+    """The classifiers that are to be small and good; writes their reports."""
+    parts = []
+    for folder in sorted(path for path in STORES.glob("under-*") if some_finished(path)):
+        parts.append(recipes(load_results(folder), folder))
+        write_report(folder, formats=("md", "csv"))
+    return "\n\n".join(parts)
+
+
 def main() -> None:
     """Everything that can be shown of the stores that are there."""
     shown = {
         "results": results_of_stages(),
         "evidence": results_of_tuned(),
+        "recipes": results_of_recipes(),
         "kernels": kernels(),
         "gates speed": gates_speed(),
     }
