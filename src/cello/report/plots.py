@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import axes, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -139,7 +140,8 @@ def _svg(panel: Panel, name: str) -> str:
         # the letters are drawn by whoever shows the page, with fonts of theirs
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _figure([panel], 1)
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # savefig would draw twice, the first time only to lay out
+        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
@@ -407,4 +409,5 @@ def _confusion(ax: Axes, runs: Sequence[RunResult]) -> None:
     shown = 0.005 if size <= LABELLED else 0.095
     for y, x in zip(*np.nonzero(shares >= shown), strict=True):
         colour = "white" if shares[y, x] > 0.25 else INK
-        ax.text(x, y, f"{100 * shares[y, x]:.0f}", ha="center", va="center", fontsize=font - 1, color=colour)
+        share = ax.text(x, y, f"{100 * shares[y, x]:.0f}", ha="center", va="center", fontsize=font - 1, color=colour)
+        share.set_in_layout(False)  # it lies within its square; to measure all of them takes longer than to draw them
