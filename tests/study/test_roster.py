@@ -10,7 +10,7 @@ import pytest
 
 from cello.study.roster import _misfit, nobody
 from cello.study.worker import Facts
-from cello.training.machine import versions
+from cello.training.machine import source, versions
 
 ADDRESS = "tcp://node:8786"
 FIT = Facts(versions=versions(), threads=1, host="a", processor="p", cache="/c", corpus=True)
@@ -22,6 +22,14 @@ def test_other_versions_are_named_with_ours(name: str) -> None:
     assert _misfit(ADDRESS, other) == (
         f"it has {name} 0.0.7, and this side {name} {versions()[name]}; a run's numbers depend on that, so give it the "
         f"same environment"
+    )
+
+
+def test_another_tree_of_the_same_version_is_told_apart() -> None:
+    assert _misfit(ADDRESS, msgspec.structs.replace(FIT, source=source())) == ""
+    assert _misfit(ADDRESS, msgspec.structs.replace(FIT, source="0123456789ab")) == (
+        f"its Cello {versions()['cello']} is of other source files (0123456789ab) than this side's ({source()}); a "
+        f"run's numbers may depend on that, so install the same one on both"
     )
 
 

@@ -141,7 +141,8 @@ def _svg(panel: Panel, name: str) -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _figure([panel], 1)
         # savefig would draw twice, the first time only to lay out
-        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(out, metadata=nothing)  # type: ignore[no-untyped-call]
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)

@@ -20,7 +20,7 @@ from cello.audio.carry import pieces, receive, settle
 from cello.audio.corpus import Corpus
 from cello.errors import StudyError
 from cello.study.worker import Facts, News, Setup, forget, welcome
-from cello.training.machine import versions
+from cello.training.machine import source, versions
 
 FETCH_SECONDS = 300.0
 RESTART_SECONDS = 5.0
@@ -277,6 +277,11 @@ def _misfit(scheduler: str, facts: Facts | Exception) -> str:
     if other:
         theirs, ours = (" and ".join(f"{name} {of.get(name)}" for name in other) for of in (facts.versions, own))
         return f"it has {theirs}, and this side {ours}; a run's numbers depend on that, so give it the same environment"
+    if facts.source and facts.source != source():
+        return (
+            f"its Cello {own['cello']} is of other source files ({facts.source}) than this side's ({source()}); a "
+            f"run's numbers may depend on that, so install the same one on both"
+        )
     if facts.threads > 1:
         return (
             f"it has {facts.threads} threads, and a run is one process on one thread; start it as "

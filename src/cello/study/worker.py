@@ -29,7 +29,7 @@ from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, read_result
 from cello.training.config import CorpusRef
-from cello.training.machine import processor, versions
+from cello.training.machine import processor, source, versions
 from cello.training.result import Epoch
 
 TOPIC = "cello-run"
@@ -95,10 +95,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says of itself: ``threads`` is how many runs dask would give it at once, ``cache`` where it keeps
-    corpora, ``corpus`` whether it has the one that is asked for.
+    corpora, ``corpus`` whether it has the one that is asked for. ``source`` is left empty on this machine.
     """
 
     versions: dict[str, str]
+    source: str = ""
     threads: int
     host: str
     processor: str
@@ -130,6 +131,7 @@ def welcome(setup: Setup) -> Facts:
         function(setup.train)  # loads torch, so that the first run need not wait for it
     return Facts(
         versions=versions(),
+        source=source() if setup.remote else "",
         threads=get_worker().state.nthreads,
         host=socket.gethostname(),
         processor=processor(),
