@@ -63,6 +63,7 @@ def measure(store: Path, scratch: Path, rounds: int) -> list[dict[str, Any]]:
     for name, arguments in (
         ("import", ["--version"]),
         ("dry run", study),
+        ("report", ["report", str(store / "store")]),
         *((f"report {name}", ["report", str(store / "store"), "--format", name]) for name in FORMATS),
         *([("export parquet", ["export", str(store / "store")])] if find_spec("pyarrow") else []),
     ):

@@ -145,14 +145,20 @@ class Report:
     """Write the report of a study again, as far as its runs have come."""
 
     folder: Annotated[Positional[Path], arg(help="a study's output folder", metavar="DIR")]
-    format: Annotated[UseAppendAction[tuple[Format, ...]], arg(help="repeat for several; all by default")] = ()
+    format: Annotated[
+        UseAppendAction[tuple[Format, ...]],
+        arg(help="repeat for several; all by default, of more than 1,000 runs without json and notebook"),
+    ] = ()
     out: Annotated[Path | None, arg(help="where to write; DIR/report by default")] = None
 
     def run(self, console: Console) -> None:
-        from cello.report.write import FORMATS, write_report
+        from cello.report.write import LEFT_OUT, write_report
 
-        for path in write_report(self.folder, formats=self.format or FORMATS, out=self.out):
+        written = write_report(self.folder, formats=self.format, out=self.out)
+        for path in written:
             say(console, str(path))
+        if not self.format and all(path.suffix != ".ipynb" for path in written):
+            say(console, LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cello.cli import main
 from cello.errors import ReportError
-from cello.report import notebook
+from cello.report import notebook, write
 from cello.report.results import StudyResults
-from cello.report.write import FORMATS, write_report
+from cello.report.write import FORMATS, LARGE, usual, write_report
 from cello.study.store import Store
 
 TEXT_FORMATS = tuple(name for name in FORMATS if name != "notebook")
@@ -65,3 +68,27 @@ def test_notebooks_carry_the_published_studys_names(windows: StudyResults, gates
 def test_a_notebook_cell_that_fails_is_an_error_with_its_cause(tmp_path: Path, gates: StudyResults) -> None:
     with pytest.raises(ReportError, match=r"Resultados_2.ipynb: .*could not be executed.*StoreError.*no study"):
         notebook.report(gates, tmp_path / "nothing", tmp_path)
+
+
+def test_a_report_written_by_several_processes_has_the_same_bytes(stored: Path, tmp_path: Path) -> None:
+    here = {p.name: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "here")}
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom cello.report import evidence, forks, plots, write\n"
+        "forks.cores = lambda: 2\nevidence.MANY = plots.MANY = write.MANY = 1\n"
+        f"write.write_report(Path(sys.argv[1]), formats={TEXT_FORMATS!r}, out=Path(sys.argv[2]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(stored), str(tmp_path / "there")], timeout=120, check=True)
+    assert here == {p.name: p.read_bytes() for p in (tmp_path / "there").iterdir()}
+
+
+def test_a_large_study_gets_json_and_a_notebook_only_by_name(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert usual(LARGE) == list(FORMATS)
+    monkeypatch.setattr(write, "LARGE", 1)
+    assert main(["report", str(stored), "--out", str(tmp_path)]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "methods.tex", "references.bib", "report.html", "report.md", "runs.csv", "tables.tex",
+    ]  # fmt: skip
+    assert "report.json and the notebook are left out" in " ".join(capsys.readouterr().out.split())
+    assert [p.name for p in write_report(stored, formats=("json",), out=tmp_path)] == ["report.json"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cello.errors import StoreError
+from cello.report.forks import on_all_cores
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
 from cello.study.outcomes import answers, speakers_of
@@ -22,6 +23,7 @@ NO_SPEAKERS = (
 )
 ONE_SPEAKER = "All test clips are one speaker’s, which says nothing of other speakers; no difference can be tested."
 TOO_FEW = "A comparison needs two models with at least two finished seeds each; run more of them."
+MANY = 500  # runs whose columns are worth a second process
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,13 +56,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evidence(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tuple[Evidence, ...]:
-    """The evidence of each column that has a finished run; predictions of one column at a time are in memory."""
-    found = []
-    for column in columns:
-        own = [run for run in runs if run.column == column]
-        if own:
-            found.append(_of_column(store, column, own))
-    return tuple(found)
+    """The evidence of each column that has a finished run; a process holds one column's predictions at a time."""
+    own = {column: [run for run in runs if run.column == column] for column in columns}
+    begun = [column for column in columns if own[column]]
+    least = 2 if len(runs) >= MANY else len(begun) + 1
+    return tuple(on_all_cores(lambda column: _of_column(store, column, own[column]), begun, least))
 
 
 def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) -> Evidence:

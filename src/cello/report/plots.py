@@ -27,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from cello.report.cost import COSTS, Cost, front, points
+from cello.report.forks import on_all_cores
 from cello.report.metrics import ACCURACY, BY_KEY, Interval, Metric
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_column
@@ -40,6 +41,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 LABELLED = 16
 LETTERS_PER_INCH = 12
+MANY = 6  # pictures that are worth a second process
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.edgecolor": FAINT, "axes.linewidth": 0.7,
@@ -130,8 +132,12 @@ def svg(panel: Panel, name: str) -> str:
 
 def svgs(panels: Sequence[Panel], key: str) -> list[str]:
     """Panels as ``svg`` makes them, named by ``key`` and their numbers; the style is set once, which takes its time."""
+
+    def draw(number: int) -> str:
+        return _svg(panels[number], f"{key}-{number}")
+
     with _style():
-        return [_svg(panel, f"{key}-{number}") for number, panel in enumerate(panels)]
+        return on_all_cores(draw, range(len(panels)), least=MANY)
 
 
 def _svg(panel: Panel, name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cello.errors import ReportError, unknown
 from cello.files import write_whole
+from cello.report.forks import on_all_cores
 from cello.report.results import StudyResults, load_results
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
@@ -28,11 +29,19 @@ Each is imported when it is asked for: pictures and notebooks bring libraries th
 """
 CURVES = ("html", "json")
 """The formats that tell every epoch of every run."""
+MANY = 500  # runs whose formats are worth a process each
+LARGE, SLOW = 1000, ("json", "notebook")
+"""Of a study with more finished runs than this, these formats, which tell each run again, are made only by name."""
+LEFT_OUT = (
+    f"report.json and the notebook are left out, for of more than {LARGE:,} finished runs they take long; "
+    "--format json or --format notebook makes them"
+)
 
 
-def write_report(folder: str | Path, *, formats: Sequence[str] = FORMATS, out: Path | None = None) -> list[Path]:
+def write_report(folder: str | Path, *, formats: Sequence[str] = (), out: Path | None = None) -> list[Path]:
     """Write the reports of the study in ``folder`` into ``folder/report`` or ``out``; the files written, in order.
 
+    Without ``formats`` all are written, of more than 1,000 finished runs all but the JSON and the notebook.
     Every file is written whole or not at all; a file of an earlier report is replaced.
 
     Raises:
@@ -42,15 +51,24 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = FORMATS, out: P
     for name in formats:
         if name not in FORMATS:
             raise ReportError(unknown("report format", name, FORMATS))
-    results, study = load_results(folder, curves=any(name in CURVES for name in formats)), Path(folder)
+    curves = not formats or any(name in CURVES for name in formats)
+    results, study = load_results(folder, curves=curves), Path(folder)
     target = out if out is not None else study / "report"
     try:
         target.mkdir(parents=True, exist_ok=True)
-        return [path for name in dict.fromkeys(formats) for path in _write(name, results, study, target)]
+        names = list(dict.fromkeys(formats)) or usual(len(results.runs))
+        least = 2 if len(results.runs) >= MANY else len(names) + 1
+        written = on_all_cores(lambda name: _write(name, results, study, target), names, least)
+        return [path for paths in written for path in paths]
     except OSError as error:
         raise ReportError(
             f"{str(target)!r}: the report cannot be written there: {error}; choose a folder you may write to"
         ) from error
+
+
+def usual(runs: int) -> list[str]:
+    """The formats that are written where none are named."""
+    return [name for name in FORMATS if runs <= LARGE or name not in SLOW]
 
 
 def _write(name: str, results: StudyResults, study: Path, target: Path) -> list[Path]:

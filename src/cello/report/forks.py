@@ -1,0 +1,65 @@
+"""The same function over many things, on all cores where processes may be forked safely; the same answers anywhere."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from cello.errors import ReportError
+
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
+MOST = 4
+
+_work: list[tuple[Callable[[Any], Any], Sequence[Any]]] = []
+
+
+def on_all_cores(function: Callable[[Thing], Answer], things: Sequence[Thing], least: int = 2) -> list[Answer]:
+    """``[function(thing) for thing in things]``; only the answers travel between processes, so only they are pickled.
+
+    Fewer things than ``least`` are not worth it. A forked child begins with all that this process has read, so even a
+    second of work can be shared. Where other threads run, whose locks a fork would copy, and on other systems than
+    Linux, whose own libraries do not survive a fork, nothing is forked.
+
+    Raises:
+        ReportError: the system killed a child.
+
+    >>> on_all_cores(str.upper, ["a", "b"])
+    ['A', 'B']
+    """
+    hands = min(cores(), len(things), MOST)
+    if hands < 2 or len(things) < least or sys.platform != "linux" or threading.active_count() > 1:
+        return [function(thing) for thing in things]
+    forks = multiprocessing.get_context("fork")
+    pool = ProcessPoolExecutor(hands, mp_context=forks, initializer=_begin, initargs=(function, things))
+    try:
+        return list(pool.map(_one, range(len(things))))
+    except BrokenProcessPool as error:
+        raise ReportError(
+            "the system killed one of the processes that write the report, most often because memory ran out; close "
+            "other programs, or write one format at a time (--format md)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _begin(function: Callable[[Any], Any], things: Sequence[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _work.append((function, things))
+
+
+def _one(index: int) -> Any:
+    function, things = _work[-1]
+    return function(things[index])
