@@ -39,7 +39,7 @@ OTHER: dict[str, Any] = {
     "features.delta_width_ms": 100.0, "features.normalisation": "clip",
     "augment.speed": 0.0, "augment.shift_ms": 50.0, "augment.noise_share": 1.0, "augment.snr_low_db": -5.0,
     "augment.snr_high_db": 40.0, "augment.time_masks": 1, "augment.time_mask_ms": 50.0, "augment.band_masks": 3,
-    "augment.band_mask_width": 5, "augment.mixup": 0.0,
+    "augment.band_mask_width": 5, "augment.mixup": 0.0, "augment.warp": 0.1,
     "model.cell": "lstm", "model.equations": "b" * 32, "model.hidden": 96, "model.layers": 2, "model.stack": 3,
     "model.bidirectional": True, "model.dropout": 0.5, "model.zoneout": 0.1, "model.recurrent_dropout": 0.2,
     "model.readout": "mean", "model.initialisation": "orthogonal", "model.forget_bias": 1.0,

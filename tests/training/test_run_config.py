@@ -7,7 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cello.audio.augment import AugmentConfig
 from cello.errors import ConfigError
+from cello.features.config import FeatureConfig
 from cello.training.config import NEUTRAL, CorpusRef, DataConfig, RunConfig, ids
 
 STORED = sorted(Path(__file__).parents[2].glob("results/*/*/runs/*/config.json"))
@@ -60,3 +62,14 @@ def test_ids_of_many_seeds_are_those_of_each() -> None:
 def test_clips_and_conditions_that_cannot_be_are_refused(data: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         msgspec.convert(data, DataConfig, strict=False)
+
+
+def test_a_warp_under_which_bands_hold_no_bin_is_refused() -> None:
+    corpus, fine = CorpusRef(name="c", checksum="0" * 64), FeatureConfig(window_ms=20)
+    RunConfig(corpus=corpus, features=fine, augment=AugmentConfig(warp=0.1))
+    message = (
+        r"augment\.warp=0\.3 narrows the features\.n_mels=40 bands until \d+ of them hold no bin of the spectrum of "
+        r"window_ms=8; lower augment\.warp or n_mels, or use a longer window"
+    )
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(corpus=corpus, features=FeatureConfig(window_ms=8), augment=AugmentConfig(warp=0.3))

@@ -13,6 +13,7 @@ from cello.audio.noise import MadeColour, coloured
 from cello.errors import ConfigError
 
 MADE_SECONDS = 16
+MOST_WARP = 0.3
 _MADE_COLOURS: tuple[MadeColour, ...] = ("white", "pink", "brown")
 
 
@@ -20,7 +21,8 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What is done to training clips, each epoch anew; zero everywhere is no augmentation.
 
     ``speed`` is the largest relative change of speed, and so of pitch, either way (Ko et al. 2015): 0.1 plays clips at
-    0.9 to 1.1 times their speed. ``shift_ms`` is the largest move either way. Noise is added to a share
+    0.9 to 1.1 times their speed. ``warp`` is the largest relative change of the frequency axis alone, as another vocal
+    tract has it (Jaitly & Hinton 2013). ``shift_ms`` is the largest move either way. Noise is added to a share
     ``noise_share`` of clips at a signal-to-noise ratio drawn uniformly from [``snr_low_db``, ``snr_high_db``].
     ``time_masks`` stretches of up to ``time_mask_ms`` and ``band_masks`` stretches of up to ``band_mask_width``
     coefficients are set to the mean (SpecAugment, Park et al. 2019); ``mixup`` is the Beta parameter of mixup (Zhang
@@ -40,6 +42,7 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     band_masks: int = 0
     band_mask_width: int = 3
     mixup: float = 0.0
+    warp: float = 0.0
 
     def __post_init__(self) -> None:
         for field in (
@@ -51,12 +54,15 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "band_masks",
             "band_mask_width",
             "mixup",
+            "warp",
         ):
             value = getattr(self, field)
             if not 0 <= value < np.inf:
                 raise ConfigError(f"augment.{field}={value} cannot be; give 0 (off) or a positive number")
         if self.speed >= 1:
             raise ConfigError(f"augment.speed={self.speed} would stop or reverse clips; give a number below 1, as 0.1")
+        if self.warp > MOST_WARP:
+            raise ConfigError(f"augment.warp={self.warp} is no voice any more; give at most {MOST_WARP}, as 0.1")
         if self.noise_share > 1:
             raise ConfigError(f"augment.noise_share={self.noise_share} is a share of clips; give a number from 0 to 1")
         if not -np.inf < self.snr_low_db <= self.snr_high_db < np.inf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -84,6 +85,10 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """The (n_mels + 2,) corner frequencies of the mel filters."""
         return mel.band_edges_hz(self.n_mels, self.low_hz, self.rate_hz / 2 if self.high_hz is None else self.high_hz)
 
+    def warped_edges_hz(self, warp: float) -> NDArray[np.float64]:
+        """The corner frequencies with the frequency axis warped (see ``mel.warped_hz``); 1 leaves them as they are."""
+        return self.band_edges_hz if warp == 1 else mel.warped_hz(self.band_edges_hz, warp, self.rate_hz / 2)
+
     def __post_init__(self) -> None:
         for field, legal in (("kind", get_args(Kind)), ("normalisation", get_args(Normalisation))):
             if getattr(self, field) not in legal:
@@ -142,6 +147,12 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             f"features.n_mels={self.n_mels} bands are too narrow for window_ms={self.window_ms:g}, whose spectrum has "
             f"a bin every {self.rate_hz / window:g} Hz: {which} would hold no bin; {remedy}"
         )
+
+
+def most_empty(config: FeatureConfig, warps: Iterable[float]) -> int:
+    """How many bands no bin of the spectrum falls into, at the warp where they are most."""
+    found = (mel.empty_bands(config.warped_edges_hz(warp), config.rate_hz, config.window_samples) for warp in warps)
+    return max(len(bands) for bands in found)
 
 
 def _require(config: FeatureConfig, field: str, holds: bool, legal: str) -> None:

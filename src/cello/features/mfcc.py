@@ -37,7 +37,7 @@ class _Plan(NamedTuple):
 
 
 @torch.no_grad()
-def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> tuple[Tensor, Tensor]:
+def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float = 1.0) -> tuple[Tensor, Tensor]:
     """The frames of a batch of clips: (B, N) float32 sound and (B,) lengths in samples → (B, T, D) and (B,) counts.
 
     Frame t sees samples [t·hop, t·hop + window) under a periodic Hann window w; nothing is padded:
@@ -47,7 +47,8 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> tuple[Tens
     then, for MFCC, the first ``n_mfcc`` of the orthonormal DCT-II of M (Davis & Mermelstein 1980), then Δ and ΔΔ (see
     ``append_deltas``) and, with ``normalisation="clip"``, the clip's own standardisation. Pre-emphasis is
     y[n] = x[n] − a·x[n−1] with y[0] = x[0] (librosa extrapolates a sample before the first instead).
-    All is zero after each clip's end, and what ``audio`` holds there never matters.
+    All is zero after each clip's end, and what ``audio`` holds there never matters. With a ``warp`` the filters are
+    those of ``mel.warped_hz``, as training hears clips (``augment.warp``).
 
     Raises:
         FeatureError: sound of another shape or type, lengths beyond it, or a clip shorter than one window.
@@ -63,7 +64,7 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> tuple[Tens
         return audio.new_zeros(0, 0, config.dimensions), counts
     samples = int(lengths.max())
     time = frames.frame_count(samples, window, hop)
-    plan = _plan(config, audio.device)
+    plan = _plan(config, warp, audio.device)
     static = audio.new_empty(len(audio), time, config.static_dimensions)
     step = max(1, _SAMPLES_AT_ONCE // (time * window)) if audio.device.type == "cpu" else len(audio)
     for start in range(0, len(audio), step):
@@ -114,12 +115,12 @@ def _static(audio: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
     return log_mel if plan.cosines is None else log_mel @ plan.cosines
 
 
-@lru_cache(maxsize=32)
-def _plan(config: FeatureConfig, device: torch.device) -> _Plan:
+@lru_cache(maxsize=64)
+def _plan(config: FeatureConfig, warp: float, device: torch.device) -> _Plan:
     """The window, the mel weights in narrow groups and the cosines, computed in float64 and kept as float32."""
     size = config.window_samples
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    weights = mel.filterbank(config.band_edges_hz, config.rate_hz, size)
+    weights = mel.filterbank(config.warped_edges_hz(warp), config.rate_hz, size)
     groups = []
     for first in range(0, config.n_mels, _BANDS_AT_ONCE):
         bands = slice(first, min(first + _BANDS_AT_ONCE, config.n_mels))

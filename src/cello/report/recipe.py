@@ -34,7 +34,7 @@ TOLD = {
     "features": "kind rate_hz window_ms hop_ms n_mels n_mfcc low_hz high_hz pre_emphasis log_floor deltas delta_width "
     "delta_width_ms normalisation",
     "augment": "speed shift_ms noise_share snr_low_db snr_high_db time_masks time_mask_ms band_masks "
-    "band_mask_width mixup",
+    "band_mask_width mixup warp",
     # of the back end not what was asked is told, but what computed each run
     "model": "cell equations hidden layers stack bidirectional dropout zoneout recurrent_dropout readout "
     "initialisation forget_bias backend",
@@ -170,6 +170,7 @@ def _augmentation(change: AugmentConfig) -> str:
     )
     parts = [
         (change.speed, f"speed changed by up to {100 * change.speed:g} %"),
+        (change.warp, f"frequencies warped by up to {100 * change.warp:g} %"),
         (change.shift_ms, f"moved by up to {change.shift_ms:g} ms either way"),
         (change.noise_share, noise),
         (change.time_masks, f"{_masks(change.time_masks)} of up to {change.time_mask_ms:g} ms"),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from cello.audio.augment import AugmentConfig
 from cello.errors import ConfigError
-from cello.features.config import FeatureConfig
+from cello.features.config import FeatureConfig, most_empty
+from cello.features.mel import warps
 from cello.models.config import ModelConfig
 
 
@@ -88,6 +90,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 NEUTRAL: dict[str, dict[str, object]] = {
+    "augment": {"warp": 0.0},
     "model": {"stack": 1, "zoneout": 0.0, "recurrent_dropout": 0.0},
     "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": ()},
 }
@@ -99,7 +102,11 @@ before is still the same run.
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a run's result depends on; its ``id`` is a hash of all of it, defaults included (but see NEUTRAL)."""
+    """Everything a run's result depends on; its ``id`` is a hash of all of it, defaults included (but see NEUTRAL).
+
+    Raises:
+        ConfigError: a warp of the frequencies that leaves mel bands without a bin of the spectrum.
+    """
 
     corpus: CorpusRef
     features: FeatureConfig = FeatureConfig()
@@ -108,6 +115,15 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     optimiser: OptimiserConfig = OptimiserConfig()
     data: DataConfig = DataConfig()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        empty = _empty_when_warped(self.features, self.augment.warp) if self.augment.warp else 0
+        if empty:
+            raise ConfigError(
+                f"augment.warp={self.augment.warp} narrows the features.n_mels={self.features.n_mels} bands until "
+                f"{empty} of them hold no bin of the spectrum of window_ms={self.features.window_ms:g}; lower "
+                "augment.warp or n_mels, or use a longer window"
+            )
 
     @property
     def id(self) -> str:
@@ -118,6 +134,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         True
         """
         return ids(self, [self.seed])[0]
+
+
+@lru_cache(maxsize=64)
+def _empty_when_warped(features: FeatureConfig, most: float) -> int:
+    """Kept, for the runs of a study share few front ends."""
+    return most_empty(features, warps(most))
 
 
 def ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:

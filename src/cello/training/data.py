@@ -17,6 +17,7 @@ from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import CorpusError
 from cello.features.cache import FeatureSet, load_features
 from cello.features.mfcc import extract
+from cello.features.warp import extract_warped
 from cello.training.config import RunConfig
 
 CHUNK = 256  # clips whose sound is in memory at once
@@ -78,7 +79,7 @@ class RunData:
     @property
     def changes_sound(self) -> bool:
         augment = self.config.augment
-        return augment.speed > 0 or augment.shift_ms > 0 or augment.noise_share > 0
+        return augment.speed > 0 or augment.warp > 0 or augment.shift_ms > 0 or augment.noise_share > 0
 
     def augmented(self, epoch: int) -> Frames:
         """The training clips with their sound augmented for one epoch, the same for a seed and epoch always."""
@@ -93,7 +94,9 @@ class RunData:
         audio, lengths = augment(audio, lengths, self.config.augment, self.corpus.noise, rng, rate_hz=rate_hz)
         # A clip played faster may end before its first window does; the silence after it then completes that window.
         lengths = np.maximum(lengths, self.config.features.window_samples)
-        return extract(torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features)
+        sound = torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features
+        most = self.config.augment.warp
+        return extract_warped(*sound, most, rng) if most else extract(*sound)
 
 
 def some_of_each(corpus: Corpus, indices: NDArray[np.int64], each: int) -> NDArray[np.int64]:
