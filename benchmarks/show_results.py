@@ -16,6 +16,7 @@ from cello.files import write_whole
 from cello.report import markdown, plots, ranking, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, load_results
+from cello.report.tables import ABSENT, Heading, Table
 from cello.report.write import write_report
 
 STORES = Path("results/speech_commands_12")
@@ -42,15 +43,46 @@ def state(results: StudyResults) -> str:
     return f"`{results.name}`, protocol `{results.protocol}`{sizes}: {finished}."
 
 
+def standings(results: StudyResults) -> Table:
+    """Models × windows: test accuracy, half of its interval over seeds and speakers, letters of the window."""
+    found = {
+        (column.column, model.row): f"{100 * model.accuracy.value:.2f} ± "
+        f"{50 * (model.accuracy.high - model.accuracy.low):.2f} {model.letters}"
+        for column in ranking.weighed(results)
+        for model in column.standings
+    }
+    return Table(
+        key="standings",
+        title=f"Test accuracy, %, by model and {results.column_title.lower()}",
+        note=f"± is half the 95 % interval over seeds and speakers. Models of one {results.column_title.lower()} that "
+        "share a letter cannot be told apart.",
+        headings=(Heading("Model"), *(Heading(column, results.column_title) for column in results.columns)),
+        rows=tuple((row, *(found.get((c, row), ABSENT) for c in results.columns)) for row in results.rows),
+    )
+
+
+def evidence_by_column(results: StudyResults, folder: Path) -> str:
+    """As ``evidence``, of a study with so many pairs that they are counted here and listed in the report."""
+    counts = [
+        f"{sum(pair.differs for pair in column.comparisons)} of {len(column.comparisons)} at {column.column}"
+        for column in ranking.weighed(results)
+    ]
+    report = f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
+    told = f"Pairs that can be told apart: {', '.join(counts)}; {report} has a sentence on each."
+    return "\n\n".join([state(results), markdown.table(standings(results)), told, *ranking.order_sentences(results)])
+
+
 def evidence(results: StudyResults, folder: Path) -> str:
     """The ranking with intervals and letters, and the pairs that can be told apart; the report has the others."""
-    standings = ranking.table(results)
+    if len(results.columns) > 1:
+        return evidence_by_column(results, folder)
+    ranked = ranking.table(results)
     pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
     apart = [pair for pair in pairs if pair.differs]
     report = f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
     told = [f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart; {report} has a sentence on each."]
     lists = ["\n".join(f"- {pair.verdict}" for pair in apart)] if apart else []
-    return "\n\n".join([state(results), *([markdown.table(standings)] if standings else []), *told, *lists])
+    return "\n\n".join([state(results), *([markdown.table(ranked)] if ranked else []), *told, *lists])
 
 
 def recipes(results: StudyResults, folder: Path) -> str:
