@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape as escape_html
 from importlib import resources
 from itertools import groupby
+from typing import NamedTuple
 
 from cello import __version__
 from cello.report import diagrams, plots
@@ -37,7 +38,8 @@ def report(results: StudyResults) -> str:
     sections = outline(results)
     style = (resources.files("cello.report") / "page.css").read_text("utf-8")
     links = "".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections)
-    body = "\n".join(_section(section, results) for section in sections)
+    pictures = _drawn({s.key: _pictures(s.picture, results) for s in sections if s.picture})
+    body = "\n".join(_section(section, pictures.get(section.key, "")) for section in sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -79,12 +81,11 @@ def table(content: Table) -> str:
     )
 
 
-def _section(section: Section, results: StudyResults) -> str:
+def _section(section: Section, pictures: str) -> str:
     parts = [f'<section id="{section.key}">', f"<h2>{escape(section.title)}</h2>"]
     parts += [f"<p>{escape(p)}</p>" for p in section.paragraphs]
     parts.append(_list(section.points))
     tables = [table(t) for t in section.tables]
-    pictures = _pictures(section.picture, results) if section.picture else ""
     parts += [*tables[:1], pictures, *tables[1:], _list(section.closing[:LISTED])]
     if section.closing[LISTED:]:
         rest = section.closing[LISTED:]
@@ -98,29 +99,64 @@ def _list(texts: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in texts)}</ul>" if texts else ""
 
 
-def _pictures(key: str, results: StudyResults) -> str:
+class Grid(NamedTuple):
+    """Pictures side by side; ``key`` keeps their names apart from other grids'."""
+
+    panels: Sequence[Panel]
+    size: str
+    key: str
+    wide: bool
+
+
+class Pictures(NamedTuple):
+    """What a section shows: its pictures, a note above them, what is folded below them, or that it is not drawn."""
+
+    shown: Grid
+    note: str = ""
+    folded: Grid | None = None
+    not_drawn: str = ""
+
+
+def _pictures(key: str, results: StudyResults) -> Pictures:
     """Pictures of a section; of one picture a cell, each model's best column stands open, the others folded."""
     size, draw = PICTURES[key]
     wide = key == "confusions" and len(results.corpus.labels) > WIDE_LABELS
     if key not in ("curves", "confusions") or len(results.columns) == 1:
-        return _grid(draw(results), size, key, wide)
+        return Pictures(Grid(draw(results), size, key, wide))
     panels = {panel.title: panel for panel in draw(results)}
     first = [place_name(*place) for place in plots.best_places(results)]
     rest = [panel for title, panel in panels.items() if title not in first]
-    shown = _grid([panels[title] for title in first], size, key, wide)
+    shown = Grid([panels[title] for title in first], size, key, wide)
     note = f'<p class="note">Each model at the {results.column_title.lower()} of its best validation accuracy.</p>'
     if not rest:
-        return shown
+        return Pictures(shown)
     if len(rest) > MOST_FOLDED:
-        return f'{note}{shown}<p class="note">{NOT_DRAWN.format(len(rest))}</p>'
-    folded = _grid(rest, size, f"{key}-more", wide)
-    return f"{note}{shown}<details><summary>The other {len(rest)}</summary>{folded}</details>"
+        return Pictures(shown, note, not_drawn=f'<p class="note">{NOT_DRAWN.format(len(rest))}</p>')
+    return Pictures(shown, note, Grid(rest, size, f"{key}-more", wide))
 
 
-def _grid(panels: Sequence[Panel], size: str, key: str, wide: bool) -> str:
-    kind = ' class="wide"' if wide else ""
-    figures = (f"<figure{kind}>{text}</figure>" for text in plots.svgs(panels, key))
-    return f'<div class="pictures {size}">' + "\n".join(figures) + "</div>"
+def _drawn(sections: Mapping[str, Pictures]) -> dict[str, str]:
+    """The HTML of each section's pictures; all are drawn in one go, for that is most of the work of a page."""
+    grids = [grid for found in sections.values() for grid in (found.shown, found.folded) if grid]
+    named = [(panel, f"{grid.key}-{number}") for grid in grids for number, panel in enumerate(grid.panels)]
+    texts = iter(plots.svgs(named))
+    drawn = {grid.key: _grid(grid, [next(texts) for _ in grid.panels]) for grid in grids}
+    return {
+        key: f"{found.note}{drawn[found.shown.key]}{found.not_drawn}{_folded(found.folded, drawn)}"
+        for key, found in sections.items()
+    }
+
+
+def _folded(grid: Grid | None, drawn: Mapping[str, str]) -> str:
+    if grid is None:
+        return ""
+    return f"<details><summary>The other {len(grid.panels)}</summary>{drawn[grid.key]}</details>"
+
+
+def _grid(grid: Grid, texts: Sequence[str]) -> str:
+    kind = ' class="wide"' if grid.wide else ""
+    figures = "\n".join(f"<figure{kind}>{text}</figure>" for text in texts)
+    return f'<div class="pictures {grid.size}">{figures}</div>'
 
 
 def _head(content: Table) -> str:

@@ -130,14 +130,10 @@ def svg(panel: Panel, name: str) -> str:
         return _svg(panel, name)
 
 
-def svgs(panels: Sequence[Panel], key: str) -> list[str]:
-    """Panels as ``svg`` makes them, named by ``key`` and their numbers; the style is set once, which takes its time."""
-
-    def draw(number: int) -> str:
-        return _svg(panels[number], f"{key}-{number}")
-
+def svgs(named: Sequence[tuple[Panel, str]]) -> list[str]:
+    """Panels with their names, each as ``svg`` makes it; the style is set once, which takes its time."""
     with _style():
-        return on_all_cores(draw, range(len(panels)), least=MANY)
+        return on_all_cores(lambda one: _svg(*one), named, least=MANY)
 
 
 def _svg(panel: Panel, name: str) -> str:
