@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import warnings
@@ -154,6 +155,7 @@ class Report:
     def run(self, console: Console) -> None:
         from cello.report.write import LEFT_OUT, write_report
 
+        gc.freeze()  # imports stay: no need to look through them for garbage while thousands of runs are read
         written = write_report(self.folder, formats=self.format, out=self.out)
         for path in written:
             say(console, str(path))

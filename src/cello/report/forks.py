@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -57,6 +58,7 @@ def cores() -> int:
 
 def _begin(function: Callable[[Any], Any], things: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    gc.freeze()  # what is inherited stays: looking through it for garbage would take longer than the work
     _work.append((function, things))
 
 
