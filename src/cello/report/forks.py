@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -41,7 +42,10 @@ def on_all_cores(function: Callable[[Thing], Answer], things: Sequence[Thing], l
     forks = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(hands, mp_context=forks, initializer=_begin, initargs=(function, things))
     try:
-        return list(pool.map(_one, range(len(things))))
+        with warnings.catch_warnings():
+            # of numpy's own threads, which numpy ends before a fork; Python's are counted above
+            warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+            return list(pool.map(_one, range(len(things))))
     except BrokenProcessPool as error:
         raise ReportError(
             "the system killed one of the processes that write the report, most often because memory ran out; close "
