@@ -61,14 +61,18 @@ def standings(results: StudyResults) -> Table:
     )
 
 
+def the_report(folder: Path) -> str:
+    """A link to a store's report."""
+    return f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
+
+
 def evidence_by_column(results: StudyResults, folder: Path) -> str:
     """As ``evidence``, of a study with so many pairs that they are counted here and listed in the report."""
     counts = [
         f"{sum(pair.differs for pair in column.comparisons)} of {len(column.comparisons)} at {column.column}"
         for column in ranking.weighed(results)
     ]
-    report = f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
-    told = f"Pairs that can be told apart: {', '.join(counts)}; {report} has a sentence on each."
+    told = f"Pairs that can be told apart: {', '.join(counts)}; {the_report(folder)} has a sentence on each."
     return "\n\n".join([state(results), markdown.table(standings(results)), told, *ranking.order_sentences(results)])
 
 
@@ -79,8 +83,9 @@ def evidence(results: StudyResults, folder: Path) -> str:
     ranked = ranking.table(results)
     pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
     apart = [pair for pair in pairs if pair.differs]
-    report = f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
-    told = [f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart; {report} has a sentence on each."]
+    told = [
+        f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart; {the_report(folder)} has a sentence on each."
+    ]
     lists = ["\n".join(f"- {pair.verdict}" for pair in apart)] if apart else []
     return "\n\n".join([state(results), *([markdown.table(ranked)] if ranked else []), *told, *lists])
 
@@ -90,8 +95,7 @@ def recipes(results: StudyResults, folder: Path) -> str:
     table = markdown.table(tables.details(results, [BY_KEY[key] for key in SHOWN]))
     pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
     said = "\n".join(f"- {pair.verdict}" for pair in pairs if results.rows[0] in (pair.first, pair.second))
-    report = f"[The report]({(folder / 'report' / 'report.md').as_posix()}) has the rest."
-    return "\n\n".join([state(results), table, *([said] if said else []), report])
+    return "\n\n".join([state(results), table, *([said] if said else []), f"For the rest see {the_report(folder)}."])
 
 
 def kernels() -> str:

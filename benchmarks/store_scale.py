@@ -32,6 +32,7 @@ from cello.study.store import Store
 HERE = Path(__file__).parent
 OUT = HERE / "results" / f"{date.today()}-store-scale.json"
 FORMATS = ("md", "csv", "json", "latex", "html")
+EVERY = (*FORMATS, "notebook")
 MADE = "store-scale"
 
 
@@ -64,6 +65,7 @@ def measure(store: Path, scratch: Path, rounds: int) -> list[dict[str, Any]]:
         ("import", ["--version"]),
         ("dry run", study),
         ("report", ["report", str(store / "store")]),
+        ("report, every format", ["report", str(store / "store"), *(p for f in EVERY for p in ("--format", f))]),
         *((f"report {name}", ["report", str(store / "store"), "--format", name]) for name in FORMATS),
         *([("export parquet", ["export", str(store / "store")])] if find_spec("pyarrow") else []),
     ):

@@ -26,8 +26,10 @@ def test_answers_come_in_order_from_other_processes_and_nothing_but_them_is_pick
     assert alone(code) == str([(n, FORKED) for n in range(7)])
 
 
-def test_fewer_things_than_are_worth_it_stay_here() -> None:
-    assert alone("print(set(forks.on_all_cores(lambda x: os.getpid(), range(5), least=6)) == {os.getpid()})") == "True"
+def test_what_is_not_worth_a_fork_stays_here() -> None:
+    assert (
+        alone("print(set(forks.on_all_cores(lambda x: os.getpid(), range(5), worth=False)) == {os.getpid()})") == "True"
+    )
 
 
 def test_an_error_in_a_child_is_raised_here() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -149,10 +148,11 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         )
 
 
-def most_empty(config: FeatureConfig, warps: Iterable[float]) -> int:
-    """How many bands no bin of the spectrum falls into, at the warp where they are most."""
-    found = (mel.empty_bands(config.warped_edges_hz(warp), config.rate_hz, config.window_samples) for warp in warps)
-    return max(len(bands) for bands in found)
+@lru_cache(maxsize=64)
+def most_empty(config: FeatureConfig, most: float) -> int:
+    """How many bands no bin of the spectrum falls into, at that of ``mel.warps(most)`` where they are most."""
+    edges = (config.warped_edges_hz(warp) for warp in mel.warps(most))
+    return max(len(mel.empty_bands(hz, config.rate_hz, config.window_samples)) for hz in edges)
 
 
 def _require(config: FeatureConfig, field: str, holds: bool, legal: str) -> None:

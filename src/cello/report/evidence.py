@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cello.errors import StoreError
-from cello.report.forks import on_all_cores
+from cello.report import forks
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
 from cello.study.outcomes import answers, speakers_of
@@ -23,7 +23,6 @@ NO_SPEAKERS = (
 )
 ONE_SPEAKER = "All test clips are one speaker’s, which says nothing of other speakers; no difference can be tested."
 TOO_FEW = "A comparison needs two models with at least two finished seeds each; run more of them."
-MANY = 500  # runs whose columns are worth a second process
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +58,8 @@ def evidence(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) ->
     """The evidence of each column that has a finished run; a process holds one column's predictions at a time."""
     own = {column: [run for run in runs if run.column == column] for column in columns}
     begun = [column for column in columns if own[column]]
-    least = 2 if len(runs) >= MANY else len(begun) + 1
-    return tuple(on_all_cores(lambda column: _of_column(store, column, own[column]), begun, least))
+    worth = len(runs) >= forks.MANY_RUNS
+    return tuple(forks.on_all_cores(lambda column: _of_column(store, column, own[column]), begun, worth))
 
 
 def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) -> Evidence:

@@ -19,16 +19,18 @@ from cello.errors import ReportError
 Thing = TypeVar("Thing")
 Answer = TypeVar("Answer")
 MOST = 4
+MANY_RUNS = 500
+"""From how many runs on what is done with them is worth several processes."""
 
 _work: list[tuple[Callable[[Any], Any], Sequence[Any]]] = []
 
 
-def on_all_cores(function: Callable[[Thing], Answer], things: Sequence[Thing], least: int = 2) -> list[Answer]:
+def on_all_cores(function: Callable[[Thing], Answer], things: Sequence[Thing], worth: bool = True) -> list[Answer]:
     """``[function(thing) for thing in things]``; only the answers travel between processes, so only they are pickled.
 
-    Fewer things than ``least`` are not worth it. A forked child begins with all that this process has read, so even a
-    second of work can be shared. Where other threads run, whose locks a fork would copy, and on other systems than
-    Linux, whose own libraries do not survive a fork, nothing is forked.
+    A forked child begins with all that this process has read, so even a second of work can be shared. Where it is not
+    ``worth`` it, where other threads run, whose locks a fork would copy, and on other systems than Linux, whose own
+    libraries do not survive a fork, nothing is forked.
 
     Raises:
         ReportError: the system killed a child.
@@ -36,8 +38,8 @@ def on_all_cores(function: Callable[[Thing], Answer], things: Sequence[Thing], l
     >>> on_all_cores(str.upper, ["a", "b"])
     ['A', 'B']
     """
-    hands = min(cores(), len(things), MOST)
-    if hands < 2 or len(things) < least or sys.platform != "linux" or threading.active_count() > 1:
+    hands = min(cores(), len(things), MOST) if worth else 1
+    if hands < 2 or sys.platform != "linux" or threading.active_count() > 1:
         return [function(thing) for thing in things]
     forks = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(hands, mp_context=forks, initializer=_begin, initargs=(function, things))

@@ -133,7 +133,7 @@ def svg(panel: Panel, name: str) -> str:
 def svgs(named: Sequence[tuple[Panel, str]]) -> list[str]:
     """Panels with their names, each as ``svg`` makes it; the style is set once, which takes its time."""
     with _style():
-        return on_all_cores(lambda one: _svg(*one), named, least=MANY)
+        return on_all_cores(lambda one: _svg(*one), named, worth=len(named) >= MANY)
 
 
 def _svg(panel: Panel, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cello.errors import ReportError, unknown
 from cello.files import write_whole
-from cello.report.forks import on_all_cores
+from cello.report import forks
 from cello.report.results import StudyResults, load_results
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
@@ -29,7 +29,6 @@ Each is imported when it is asked for: pictures and notebooks bring libraries th
 """
 CURVES = ("html", "json")
 """The formats that tell every epoch of every run."""
-MANY = 500  # runs whose formats are worth a process each
 LARGE, SLOW = 1000, ("json", "notebook")
 """Of a study with more finished runs than this, these formats, which tell each run again, are made only by name."""
 LEFT_OUT = (
@@ -57,8 +56,8 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = (), out: Path |
     try:
         target.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(formats)) or usual(len(results.runs))
-        least = 2 if len(results.runs) >= MANY else len(names) + 1
-        written = on_all_cores(lambda name: _write(name, results, study, target), names, least)
+        worth = len(results.runs) >= forks.MANY_RUNS
+        written = forks.on_all_cores(lambda name: _write(name, results, study, target), names, worth)
         return [path for paths in written for path in paths]
     except OSError as error:
         raise ReportError(

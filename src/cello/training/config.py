@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -13,7 +12,6 @@ import msgspec
 from cello.audio.augment import AugmentConfig
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig, most_empty
-from cello.features.mel import warps
 from cello.models.config import ModelConfig
 
 
@@ -117,7 +115,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seed: int = 0
 
     def __post_init__(self) -> None:
-        empty = _empty_when_warped(self.features, self.augment.warp) if self.augment.warp else 0
+        empty = most_empty(self.features, self.augment.warp) if self.augment.warp else 0
         if empty:
             raise ConfigError(
                 f"augment.warp={self.augment.warp} narrows the features.n_mels={self.features.n_mels} bands until "
@@ -134,12 +132,6 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         True
         """
         return ids(self, [self.seed])[0]
-
-
-@lru_cache(maxsize=64)
-def _empty_when_warped(features: FeatureConfig, most: float) -> int:
-    """Kept, for the runs of a study share few front ends."""
-    return most_empty(features, warps(most))
 
 
 def ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:
