@@ -1,4 +1,5 @@
-"""Writes what README shows of the committed studies and benchmarks: tables between markers, two pictures, notebooks.
+"""Writes what README and docs/results.md show of the committed studies and benchmarks: tables between markers, two
+pictures, notebooks.
 
 Run from the repository's root: ``python benchmarks/show_results.py``. It trains nothing.
 """
@@ -6,6 +7,7 @@ Run from the repository's root: ``python benchmarks/show_results.py``. It trains
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from cello.report.results import StudyResults, load_results
 from cello.report.tables import ABSENT, Heading, Table
 from cello.report.write import write_report
 
+README, MORE = Path("README.md"), Path("docs/results.md")
 STORES = Path("results/speech_commands_12")
 NOTEBOOKS = Path("notebooks")
 IMAGES = Path("docs/images")
@@ -61,31 +64,30 @@ def standings(results: StudyResults) -> Table:
     )
 
 
-def the_report(folder: Path) -> str:
-    """A link to a store's report."""
-    return f"[the report]({(folder / 'report' / 'report.md').as_posix()})"
+def the_report(folder: Path, page: Path) -> str:
+    """A link to a store's report, from a page."""
+    return f"[the report]({os.path.relpath(folder / 'report' / 'report.md', page.parent)})"
 
 
-def evidence_by_column(results: StudyResults, folder: Path) -> str:
+def evidence_by_column(results: StudyResults, folder: Path, page: Path) -> str:
     """As ``evidence``, of a study with so many pairs that they are counted here and listed in the report."""
     counts = [
         f"{sum(pair.differs for pair in column.comparisons)} of {len(column.comparisons)} at {column.column}"
         for column in ranking.weighed(results)
     ]
-    told = f"Pairs that can be told apart: {', '.join(counts)}; {the_report(folder)} has a sentence on each."
+    told = f"Pairs that can be told apart: {', '.join(counts)}; {the_report(folder, page)} has a sentence on each."
     return "\n\n".join([state(results), markdown.table(standings(results)), told, *ranking.order_sentences(results)])
 
 
-def evidence(results: StudyResults, folder: Path) -> str:
+def evidence(results: StudyResults, folder: Path, page: Path) -> str:
     """The ranking with intervals and letters, and the pairs that can be told apart; the report has the others."""
     if len(results.columns) > 1:
-        return evidence_by_column(results, folder)
+        return evidence_by_column(results, folder, page)
     ranked = ranking.table(results)
     pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
     apart = [pair for pair in pairs if pair.differs]
-    told = [
-        f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart; {the_report(folder)} has a sentence on each."
-    ]
+    counted = f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart"
+    told = [f"{counted}; {the_report(folder, page)} has a sentence on each."]
     lists = ["\n".join(f"- {pair.verdict}" for pair in apart)] if apart else []
     return "\n\n".join([state(results), *([markdown.table(ranked)] if ranked else []), *told, *lists])
 
@@ -95,7 +97,8 @@ def recipes(results: StudyResults, folder: Path) -> str:
     table = markdown.table(tables.details(results, [BY_KEY[key] for key in SHOWN]))
     pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
     said = "\n".join(f"- {pair.verdict}" for pair in pairs if results.rows[0] in (pair.first, pair.second))
-    return "\n\n".join([state(results), table, *([said] if said else []), f"For the rest see {the_report(folder)}."])
+    rest = f"For the rest see {the_report(folder, README)}."
+    return "\n\n".join([state(results), table, *([said] if said else []), rest])
 
 
 def kernels() -> str:
@@ -157,7 +160,7 @@ def some_finished(folder: Path) -> bool:
 
 
 def results_of_stages() -> str:
-    """Both stages in both protocols; writes their reports, and for the fair ones a picture and the notebook."""
+    """Both stages in both protocols; writes their reports, and for the fair ones the notebook."""
     parts = []
     for name, table in (("windows", windows), ("gates", gates)):
         for protocol in ("fair", "published"):
@@ -168,19 +171,22 @@ def results_of_stages() -> str:
             parts.append(f"{state(results)}\n\n{table(results)}")
             write_report(folder, formats=("md", "csv"))
             if protocol == "fair":
-                IMAGES.mkdir(parents=True, exist_ok=True)
-                write_whole(IMAGES / f"{name}.png", plots.png(plots.accuracy(results), dpi=130))
                 write_report(folder, formats=("notebook",), out=NOTEBOOKS)
     return "\n\n".join(parts)
 
 
-def results_of_tuned() -> str:
-    """The studies whose rows were tuned with equal budgets; writes their reports and notebooks."""
+def results_of_tuned(page: Path, *names: str) -> str:
+    """Studies whose rows were tuned with equal budgets; writes their reports, notebooks and pictures."""
     parts = []
-    for folder in sorted(path for path in STORES.glob("*-fair-tuned*") if some_finished(path)):
-        parts.append(evidence(load_results(folder), folder))
+    for folder in (STORES / name for name in names):
+        if not some_finished(folder):
+            continue
+        results = load_results(folder)
+        parts.append(evidence(results, folder, page))
         write_report(folder, formats=("md", "csv"))
         write_report(folder, formats=("notebook",), out=NOTEBOOKS / folder.name)
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        write_whole(IMAGES / f"{folder.name}.png", plots.png(plots.accuracy(results), dpi=130))
     return "\n\n".join(parts)
 
 
@@ -195,18 +201,24 @@ def results_of_recipes() -> str:
 
 def main() -> None:
     """Everything that can be shown of the stores that are there."""
-    shown = {
-        "results": results_of_stages(),
-        "evidence": results_of_tuned(),
-        "recipes": results_of_recipes(),
-        "kernels": kernels(),
-        "gates speed": gates_speed(),
+    pages = {
+        README: {
+            "windows": results_of_tuned(README, "windows-fair-tuned"),
+            "gates": results_of_tuned(README, "gates-fair-tuned"),
+            "recipes": results_of_recipes(),
+            "kernels": kernels(),
+            "gates speed": gates_speed(),
+        },
+        MORE: {
+            "results": results_of_stages(),
+            "parameters": results_of_tuned(MORE, "gates-fair-tuned-parameters"),
+        },
     }
-    readme = Path("README.md")
-    text = readme.read_text("utf-8")
-    for name, part in shown.items():
-        text = put(text, name, part)
-    write_whole(readme, text.encode())
+    for page, shown in pages.items():
+        text = page.read_text("utf-8")
+        for name, part in shown.items():
+            text = put(text, name, part)
+        write_whole(page, text.encode())
 
 
 if __name__ == "__main__":
