@@ -100,23 +100,22 @@ def recipes(results: StudyResults, folder: Path) -> str:
 
 def ablation(results: StudyResults) -> Table:
     """Each row beside the first: both accuracies, what is lost against the first with its interval, the evidence."""
-    lost = {}
-    whole = results.rows[0]
-    for pair in (pair for column in ranking.weighed(results) for pair in column.comparisons):
+    lost, whole = {}, results.rows[0]
+    accuracies = [BY_KEY[key] for key in ("validation_accuracy", "test_accuracy")]
+    (column,) = ranking.weighed(results)
+    for pair in column.comparisons:
         if whole not in (pair.first, pair.second):
             continue
-        other, sign = (pair.second, 1) if pair.first == whole else (pair.first, -1)
+        other, sign = (pair.second, 100) if pair.first == whole else (pair.first, -100)
         low, high = sorted((sign * pair.difference.low, sign * pair.difference.high))
         beyond = "yes" if pair.differs else "not beyond doubt" if low > 0 or high < 0 else "no"
-        lost[other] = (f"{100 * sign * pair.difference.value:.2f} ({100 * low:.2f} to {100 * high:.2f})", beyond)
+        lost[other] = (f"{sign * pair.difference.value:.2f} ({low:.2f} to {high:.2f})", beyond)
     rows = []
     for row in results.rows:
-        runs = results.cell(row, results.columns[0])
-        figures = [BY_KEY[key].text(runs) for key in ("validation_accuracy", "test_accuracy")]
+        runs = results.cell(row, column.column)
+        figures = [metric.text(runs) for metric in accuracies]
         told = lost.get(row, (ABSENT, ABSENT))
-        rows.append(
-            (row, tables.parameters(runs), tables.seeds_text(results, row, results.columns[0]), *figures, *told)
-        )
+        rows.append((row, tables.parameters(runs), tables.seeds_text(results, row, column.column), *figures, *told))
     return Table(
         key="ablation",
         title="What each ingredient gives",
@@ -125,7 +124,7 @@ def ablation(results: StudyResults) -> Table:
         "correction for all pairs.",
         headings=(
             *(Heading(name) for name in ("Model", "Parameters", "Seeds")),
-            *(Heading(BY_KEY[key].title, BY_KEY[key].group) for key in ("validation_accuracy", "test_accuracy")),
+            *(Heading(metric.title, metric.group) for metric in accuracies),
             Heading("Lost (95 % interval)"),
             Heading("Told apart"),
         ),
@@ -207,19 +206,14 @@ def results_of_stages() -> str:
     return "\n\n".join(parts)
 
 
-def results_of_tuned(page: Path, *names: str) -> str:
-    """Studies whose rows were tuned with equal budgets; writes their reports, notebooks and pictures."""
-    parts = []
-    for folder in (STORES / name for name in names):
-        if not some_finished(folder):
-            continue
-        results = load_results(folder)
-        parts.append(evidence(results, folder, page))
-        write_report(folder, formats=("md", "csv"))
-        write_report(folder, formats=("notebook",), out=NOTEBOOKS / folder.name)
-        IMAGES.mkdir(parents=True, exist_ok=True)
-        write_whole(IMAGES / f"{folder.name}.png", plots.png(plots.accuracy(results), dpi=130))
-    return "\n\n".join(parts)
+def results_of_tuned(name: str, page: Path) -> str:
+    """A study whose rows were tuned with equal budgets; writes its report, notebook and picture."""
+    folder = STORES / name
+    results = load_results(folder)
+    write_report(folder, formats=("md", "csv"))
+    write_report(folder, formats=("notebook",), out=NOTEBOOKS / name)
+    write_whole(IMAGES / f"{name}.png", plots.png(plots.accuracy(results), dpi=130))
+    return evidence(results, folder, page)
 
 
 def results_of_recipes() -> str:
@@ -235,15 +229,15 @@ def main() -> None:
     """Everything that can be shown of the stores that are there."""
     pages = {
         README: {
-            "windows": results_of_tuned(README, "windows-fair-tuned"),
-            "gates": results_of_tuned(README, "gates-fair-tuned"),
+            "windows": results_of_tuned("windows-fair-tuned", README),
+            "gates": results_of_tuned("gates-fair-tuned", README),
             "recipes": results_of_recipes(),
             "kernels": kernels(),
             "gates speed": gates_speed(),
         },
         MORE: {
             "results": results_of_stages(),
-            "parameters": results_of_tuned(MORE, "gates-fair-tuned-parameters"),
+            "parameters": results_of_tuned("gates-fair-tuned-parameters", MORE),
         },
     }
     for page, shown in pages.items():
