@@ -24,6 +24,7 @@ def test_ctrl_c_while_the_imports_run_is_quiet(tmp_path: Path, module: str) -> N
     done = subprocess.run(
         [sys.executable, "-m", "cello", "corpus", "list"],
         env={**os.environ, "PYTHONPATH": path},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
         capture_output=True,
         text=True,
         check=False,
