@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cello.errors import FeatureError
-from cello.features import frames
+from cello.features import frames, mfcc
 from cello.features.config import FeatureConfig
 from cello.features.mfcc import extract
 
@@ -162,3 +162,14 @@ def test_no_clips_give_no_frames():
 def test_sound_that_has_no_frames_is_refused(audio, lengths, message):
     with pytest.raises(FeatureError, match=message):
         extract(audio, torch.tensor(lengths), FeatureConfig())
+
+
+@pytest.mark.parametrize("emphasis", [0.0, 0.97])
+def test_a_clip_of_minutes_framed_in_parts_gives_the_same_frames(monkeypatch, emphasis):
+    audio, lengths = sounds([9000, 30_000])
+    config = FeatureConfig(pre_emphasis=emphasis)
+    whole, counts = extract(audio, lengths, config)
+    monkeypatch.setattr(mfcc, "_LONGEST_AT_ONCE", 7 * config.window_samples)
+    parts, same = extract(audio, lengths, config)
+    assert torch.equal(counts, same)
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from cello.features import statistics
 from cello.features.cache import FeatureSet
 from cello.features.normalise import SMALLEST_DEVIATION
 from cello.features.statistics import corpus_statistics
@@ -28,3 +29,14 @@ def test_a_coefficient_that_never_changes_is_not_divided_by_its_rounding_error()
     mean, deviation = corpus_statistics(features, torch.tensor([0, 1]))
     assert (deviation == SMALLEST_DEVIATION).all()
     assert ((features.flat - mean) / deviation).abs().max() < 0.2
+
+
+def test_one_long_clip_does_not_pad_all_others_in_memory(monkeypatch):
+    features = ragged()
+    largest = []
+    batch = FeatureSet.batch
+    monkeypatch.setattr(statistics, "_FRAMES_AT_ONCE", 64)
+    monkeypatch.setattr(FeatureSet, "batch", lambda self, rows: largest.append(len(rows)) or batch(self, rows))
+    mean, _ = corpus_statistics(features, torch.arange(600))
+    assert max(largest) <= 64
+    torch.testing.assert_close(mean, features.flat.double().mean(0).float())

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from cello.audio import corpus as corpora
 from cello.audio.augment import AugmentConfig
-from cello.audio.corpus import Corpus
+from cello.audio.corpus import Clip, Corpus, Manifest
 from cello.errors import CorpusError
 from cello.training import data
 from cello.training.config import CorpusRef, DataConfig, RunConfig
@@ -65,3 +67,56 @@ def test_a_shift_in_milliseconds_is_one_at_any_sampling_rate(
     config = RunConfig(corpus=CorpusRef(name="tones", checksum="0" * 64), augment=AugmentConfig(shift_ms=100))
     RunData(config, tone_corpus, None).augmented(epoch=1)
     assert told == [tone_corpus.manifest.rate_hz]
+
+
+def ragged(lengths: list[int]) -> Corpus:
+    """A corpus of noise clips, all for training but the last two."""
+    starts = np.cumsum([0, *lengths]).tolist()
+    splits = ["train"] * (len(lengths) - 2) + ["validation", "test"]
+    clips = tuple(
+        Clip(name=f"a/{i}.wav", label="ab"[i % 2], split=splits[i], speaker=str(i), start=starts[i], samples=n)
+        for i, n in enumerate(lengths)
+    )
+    manifest = Manifest(
+        corpus="ragged", rate_hz=16_000, labels=("a", "b"), clips=clips, bad=(), checksum="1" * 64, source=""
+    )
+    sound = np.random.default_rng(0).integers(-9999, 9999, sum(lengths)).astype(np.int16)
+    return Corpus(manifest, sound)
+
+
+def test_one_long_clip_among_short_ones_does_not_pad_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = ragged([8000] * 40 + [800_000] + [8000] * 9)
+    monkeypatch.setattr(corpora, "SAMPLES_AT_ONCE", 800_000)
+    chunks = list(corpus.chunks(np.arange(50)))
+    assert np.concatenate(chunks).tolist() == list(range(50))
+    assert max(corpus.audio(chunk)[0].size for chunk in chunks) <= 800_000
+    config = RunConfig(corpus=CorpusRef(name="ragged", checksum="1" * 64), augment=AugmentConfig(shift_ms=10))
+    frames = RunData(config, corpus, None).augmented(epoch=0)
+    assert frames.features.flat.shape[0] == int(frames.counts.sum())
+
+
+def test_a_batch_too_large_for_memory_goes_through_in_parts_of_alike_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = ragged([8000, 40_000, 8000, 8000, 40_000, 8000, 8000, 8000])
+    config = RunConfig(corpus=CorpusRef(name="ragged", checksum="1" * 64))
+    clips = RunData(config, corpus, None).clean("train")
+    everything = torch.arange(6)
+    assert [part.tolist() for part in clips.parts(everything)] == [[0, 1, 2, 3, 4, 5]]
+    monkeypatch.setattr(data, "FRAMES_AT_ONCE", 130)
+    parts = [part.tolist() for part in clips.parts(everything)]
+    assert parts == [[0, 2, 3, 5], [1], [4]]
+
+
+def test_the_frames_of_a_clip_are_the_same_in_any_batch(tone_corpus: Corpus) -> None:
+    config = RunConfig(corpus=CorpusRef(name="tones", checksum="0" * 64), augment=AugmentConfig(speed=0.2))
+    clips = RunData(config, tone_corpus, None).augmented(epoch=0)
+    whole, counts, _ = clips.batch(torch.arange(len(clips)))
+    assert len(set(counts.tolist())) > 1
+    for row in range(len(clips)):
+        alone, count, target = clips.batch(torch.tensor([row]))
+        assert torch.equal(alone[0], whole[row, : int(count)])
+        assert not whole[row, int(count) :].any()
+        assert int(target) == tone_corpus.targets[clips_of(tone_corpus)[row]]
+
+
+def clips_of(corpus: Corpus) -> list[int]:
+    return corpus.indices("train").tolist()

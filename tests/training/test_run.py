@@ -13,7 +13,8 @@ from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.errors import CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
-from cello.models.config import ModelConfig
+from cello.models.config import ModelConfig, settled
+from cello.training import data
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.result import UNHEARD, Epoch, RunResult
 from cello.training.run import train, trial
@@ -147,6 +148,61 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_no_result(tone_corp
     with pytest.raises(DivergenceError, match=r"validation loss became (nan|inf) in epoch 1 at .* 1e\+30; lower"):
         train(wild, tone_corpus, tmp_path / "run", cache=tmp_path)
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+CELLS = """
+from cello import cell, log, tanh, where
+
+@cell
+def nan_at_first(x, h, W, U):
+    return tanh(W @ x + U @ h) * log(h - 1)
+
+@cell
+def no_gradient(x, h, W, U):
+    return where(W @ x + U @ h > 0, 1, 0)
+"""
+
+
+def plain(tmp_path: Path, cell: str, **changes: object) -> RunConfig:
+    """A run without augmentation of a cell in a file of its own."""
+    path = tmp_path / "mine.py"
+    path.write_text(CELLS)
+    model = settled(ModelConfig(cell=f"{path}:{cell}" if cell.islower() and "_" in cell else cell, hidden=8))
+    return config(model=model, augment=AugmentConfig(), **changes)
+
+
+def test_equations_that_give_nan_at_once_are_blamed_and_not_the_learning_rate(
+    tone_corpus: Corpus, tmp_path: Path
+) -> None:
+    message = r"training loss is nan before any weight has changed, .*equations of cell '.*nan_at_first' for log"
+    with pytest.raises(DivergenceError, match=message):
+        train(plain(tmp_path, "nan_at_first"), tone_corpus, tmp_path / "run", cache=tmp_path)
+
+
+def test_a_clip_without_finite_frames_is_named(tone_corpus: Corpus, tmp_path: Path) -> None:
+    corpus = Corpus(tone_corpus.manifest, tone_corpus.sound.astype(np.float32) / 32768)
+    clip = int(corpus.indices("train")[5])
+    corpus.sound[corpus.starts[clip] + 100] = 1e30
+    name = corpus.manifest.clips[clip].name
+    with pytest.raises(DivergenceError, match=rf"because the frames of clip '{name}' are not finite; remove that"):
+        train(plain(tmp_path, "gru"), corpus, tmp_path / "run", cache=tmp_path)
+
+
+def test_a_cell_without_a_gradient_is_refused_and_not_trained_in_vain(tone_corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no weight of cell '.*no_gradient' got a gradient in the first epoch"):
+        train(plain(tmp_path, "no_gradient"), tone_corpus, tmp_path / "run", cache=tmp_path)
+
+
+def test_a_batch_in_parts_trains_like_a_whole_one(
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plain(tmp_path, "gru", features=FeatureConfig(window_ms=40))
+    whole = train(asked, tone_corpus, tmp_path / "whole", cache=tmp_path)
+    monkeypatch.setattr(data, "FRAMES_AT_ONCE", 200)
+    parts = train(asked, tone_corpus, tmp_path / "parts", cache=tmp_path)
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
+        assert other.validation_loss == pytest.approx(one.validation_loss, rel=1e-4)
 
 
 def test_a_folder_of_another_run_is_neither_overwritten_nor_taken_for_this_one(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+CLIPS_AT_ONCE = 256
+SAMPLES_AT_ONCE = 1 << 25
+"""Clips and padded samples (128 MiB) read at once: one clip of ten minutes among short ones must not pad them all."""
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,3 +82,26 @@ class Corpus:
             out[row, :n] = self.sound[start : start + n]
         out *= scale
         return out, lengths
+
+    def chunks(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """The clips in their order, as many at a time as ``audio`` may hold in memory; at least one."""
+        for at in range(0, len(indices), CLIPS_AT_ONCE):
+            some = indices[at : at + CLIPS_AT_ONCE]
+            for first, last in bounded(self.lengths[some], SAMPLES_AT_ONCE):
+                yield some[first:last]
+
+
+def bounded(lengths: Sequence[int] | NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Runs [first, last) of clips that padded to their longest have at most ``most`` in all; at least one clip each.
+
+    >>> list(bounded([3, 3, 9, 1], 9))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    first, longest = 0, 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, int(length))
+        if index > first and longest * (index + 1 - first) > most:
+            yield first, index
+            first, longest = index, int(length)
+    if first < len(lengths):
+        yield first, len(lengths)

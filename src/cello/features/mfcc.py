@@ -18,6 +18,8 @@ from cello.features.normalise import blank_padding, standardise_clips
 
 #: Windowed samples worked on at once, 1 MiB of float32: they and their spectrum stay in a core's second-level cache.
 _SAMPLES_AT_ONCE = 1 << 18
+#: Windowed samples of one clip worked on at once; only clips of minutes have more.
+_LONGEST_AT_ONCE = 1 << 24
 #: Bands of one matrix product: a mel band touches few bins, so a few narrow products beat one dense product.
 _BANDS_AT_ONCE = 14
 
@@ -69,7 +71,7 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     step = max(1, _SAMPLES_AT_ONCE // (time * window)) if audio.device.type == "cpu" else len(audio)
     for start in range(0, len(audio), step):
         part = slice(start, start + step)
-        static[part] = _static(audio[part, :samples], plan, config).view(-1, time, config.static_dimensions)
+        static[part] = _static(audio[part, :samples], plan, config)
     out = append_deltas(static, counts, config.delta_frames, config.deltas)
     out = blank_padding(out, counts)
     return (standardise_clips(out, counts) if config.normalisation == "clip" else out), counts
@@ -99,12 +101,20 @@ def _check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
 
 
 def _static(audio: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
-    """(B, N) sound → (B·T, S) log-mel or MFCC frames."""
+    """(B, N) sound → (B, T, S) log-mel or MFCC frames."""
     if config.pre_emphasis:
         emphasised = audio.clone()
         emphasised[:, 1:] -= config.pre_emphasis * audio[:, :-1]
         audio = emphasised
-    windowed = audio.unfold(1, config.window_samples, config.hop_samples) * plan.window
+    views = audio.unfold(1, config.window_samples, config.hop_samples)
+    parts = views.split(max(1, _LONGEST_AT_ONCE // config.window_samples), dim=1)
+    return torch.cat(
+        [_windows(part * plan.window, plan, config).view(len(part), part.shape[1], -1) for part in parts], 1
+    )
+
+
+def _windows(windowed: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
+    """(B, T, window) windowed samples → (B·T, S) log-mel or MFCC frames."""
     spectrum = torch.view_as_real(torch.fft.rfft(windowed.flatten(0, 1)))
     power = spectrum.mul_(spectrum).flatten(1)
     # Bands are rows here: with so few of them, this product is twice as fast as its transpose.

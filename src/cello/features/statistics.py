@@ -7,10 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cello.audio.corpus import bounded
 from cello.features.cache import FeatureSet
 from cello.features.normalise import SMALLEST_DEVIATION
 
 _CLIPS_AT_ONCE = 256
+_FRAMES_AT_ONCE = 1 << 17
 
 
 def corpus_statistics(features: FeatureSet, indices: NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
@@ -24,11 +26,13 @@ def corpus_statistics(features: FeatureSet, indices: NDArray[np.int64] | Tensor)
     squares = torch.zeros_like(total)
     frames_seen = 0
     for start in range(0, len(chosen), _CLIPS_AT_ONCE):
-        frames, counts = features.batch(chosen[start : start + _CLIPS_AT_ONCE])
-        wide = frames.to(torch.float64)
-        total += wide.sum(dim=(0, 1))
-        squares += wide.square().sum(dim=(0, 1))
-        frames_seen += int(counts.sum())
+        some = chosen[start : start + _CLIPS_AT_ONCE]
+        for first, last in bounded(features.counts[some].tolist(), _FRAMES_AT_ONCE):
+            frames, counts = features.batch(some[first:last])
+            wide = frames.to(torch.float64)
+            total += wide.sum(dim=(0, 1))
+            squares += wide.square().sum(dim=(0, 1))
+            frames_seen += int(counts.sum())
     mean = total / max(1, frames_seen)
     variance = squares / max(1, frames_seen) - mean.square()
     deviation = variance.clamp(min=SMALLEST_DEVIATION**2).sqrt()

@@ -12,7 +12,7 @@ from cello.audio.augment import AugmentConfig, add_noise, made_noise, move
 from cello.audio.corpus import Corpus
 from cello.features.mfcc import extract
 from cello.training.config import RunConfig
-from cello.training.data import CHUNK, Frames
+from cello.training.data import Frames
 from cello.training.result import ConditionKind
 
 NOISE_SEED = 1
@@ -34,8 +34,8 @@ def heard(config: RunConfig, corpus: Corpus, indices: NDArray[np.int64], kind: C
     """
     change = _noise(value, corpus.manifest.rate_hz) if kind == "snr_db" else _shift(value, corpus.manifest.rate_hz)
     pieces = []
-    for at in range(0, len(indices), CHUNK):
-        audio, lengths = corpus.audio(indices[at : at + CHUNK])
+    for some in corpus.chunks(indices):
+        audio, lengths = corpus.audio(some)
         changed = torch.from_numpy(change(audio, lengths))
         pieces.append(extract(changed, torch.from_numpy(lengths), config.features))
     return Frames.joined(pieces, torch.from_numpy(corpus.targets[indices]))

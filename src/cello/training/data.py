@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cello.audio.augment import augment
-from cello.audio.corpus import SPLITS, Corpus, Split
+from cello.audio.corpus import SPLITS, Corpus, Split, bounded
 from cello.errors import CorpusError
 from cello.features.cache import FeatureSet, load_features
 from cello.features.mfcc import extract
 from cello.features.warp import extract_warped
 from cello.training.config import RunConfig
 
-CHUNK = 256  # clips whose sound is in memory at once
+FRAMES_AT_ONCE = 1 << 17
+"""Padded frames of one forward and backward pass; a larger batch goes through in parts, its gradients added up."""
 
 
 def derived_seed(seed: int, *purpose: object) -> int:
@@ -30,28 +31,43 @@ def derived_seed(seed: int, *purpose: object) -> int:
 
 
 class Frames:
-    """Clips as padded frames (B, T, D), their frame counts (B,) and targets (B,)."""
+    """Some clips of a feature set with their targets (B,); padded only when a batch of them is taken."""
 
-    def __init__(self, frames: Tensor, counts: Tensor, targets: Tensor) -> None:
-        self.frames, self.counts, self.targets = frames, counts, targets
+    def __init__(self, features: FeatureSet, clips: Tensor, targets: Tensor) -> None:
+        self.features, self.clips, self.targets = features, clips, targets
 
     @classmethod
-    def joined(cls, pieces: Sequence[tuple[Tensor, Tensor]], targets: Tensor) -> Frames:
-        """Clips that come as several (b, t, D) frames with their (b,) counts, padded to the longest."""
-        frames = torch.zeros(len(targets), max(p.shape[1] for p, _ in pieces), pieces[0][0].shape[2])
-        at = 0
-        for piece, _ in pieces:
-            frames[at : at + len(piece), : piece.shape[1]] = piece
-            at += len(piece)
-        return cls(frames, torch.cat([count for _, count in pieces]), targets)
+    def joined(cls, pieces: Iterable[tuple[Tensor, Tensor]], targets: Tensor) -> Frames:
+        """Clips that come as several padded (b, t, D) frames with their (b,) counts, kept without their padding."""
+        flat, counts = zip(*((without_padding(*piece), piece[1]) for piece in pieces), strict=True)
+        return cls(FeatureSet(torch.cat(flat), torch.cat(counts)), torch.arange(len(targets)), targets)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Some clips, cut to the longest of them."""
+    @property
+    def counts(self) -> Tensor:
+        """(B,) frames of each clip."""
+        return self.features.counts[self.clips]
+
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """These clips in one part where they fit into memory once padded, else in several, of alike lengths."""
         counts = self.counts[rows]
-        return self.frames[rows, : int(counts.max())], counts, self.targets[rows]
+        if len(rows) * int(counts.max()) <= FRAMES_AT_ONCE:
+            return [rows]
+        rows = rows[counts.argsort(stable=True)]
+        return [rows[first:last] for first, last in bounded(self.counts[rows].tolist(), FRAMES_AT_ONCE)]
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Some clips as (B, T, D) frames, padded to the longest of them, their counts and targets."""
+        return *self.features.batch(self.clips[rows]), self.targets[rows]
+
+
+def without_padding(frames: Tensor, counts: Tensor) -> Tensor:
+    """(B, T, D) frames end to end, (ΣT, D)."""
+    if bool((counts == frames.shape[1]).all()):
+        return frames.flatten(0, 1)
+    return frames[torch.arange(frames.shape[1]) < counts[:, None]]
 
 
 class RunData:
@@ -73,8 +89,7 @@ class RunData:
     def clean(self, split: Split) -> Frames:
         """A split as it is, from the cache."""
         indices = self.indices[split]
-        frames, counts = self.features.batch(indices)
-        return Frames(frames, counts, torch.from_numpy(self.corpus.targets[indices]))
+        return Frames(self.features, torch.from_numpy(indices), torch.from_numpy(self.corpus.targets[indices]))
 
     @property
     def changes_sound(self) -> bool:
@@ -85,7 +100,7 @@ class RunData:
         """The training clips with their sound augmented for one epoch, the same for a seed and epoch always."""
         indices = self.indices["train"]
         rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
-        pieces = [self._augmented(indices[at : at + CHUNK], rng) for at in range(0, len(indices), CHUNK)]
+        pieces = (self._augmented(some, rng) for some in self.corpus.chunks(indices))
         return Frames.joined(pieces, torch.from_numpy(self.corpus.targets[indices]))
 
     def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -27,6 +27,7 @@ from cello.training.checkpoint import load_checkpoint, save_checkpoint
 from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
+from cello.training.diagnosis import clip_not_finite, has_gradient
 from cello.training.folder import check_own, writing
 from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
@@ -202,7 +203,6 @@ class Run:
         trained, cpu = time.perf_counter(), time.thread_time() - cpu
         with self.average.in_place():
             validation = measure(self.clean["validation"].targets, self.scores(self.clean["validation"]))
-        self._check_finite("validation", validation.loss, self.epoch + 1)
         record = Epoch(
             epoch=self.epoch + 1,
             learning_rate=self.optimiser.param_groups[0]["lr"],
@@ -215,6 +215,7 @@ class Run:
             data_seconds=ready - began,
             validation_seconds=time.perf_counter() - trained,
         )
+        self._check_finite("validation", validation.loss)
         self.history.append(record)
         self._remember(record)
         return record
@@ -222,27 +223,75 @@ class Run:
     def _steps(self, clips: Frames, generator: torch.Generator) -> tuple[float, float]:
         """All training steps of an epoch; the running mean loss and accuracy over its clips."""
         self.model.train()
-        total, right = 0.0, 0.0
+        total, right, learns = 0.0, 0.0, self.epoch > 0
         order = batches(len(clips), self.config.optimiser.batch, generator)
         for number, rows in enumerate(order):
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self.config.optimiser, self.epoch * len(order) + number, self.steps)
-            loss, hits = self._step(*clips.batch(rows), generator)
+            loss, hits = self._step(clips, rows, generator)
+            if not np.isfinite(loss):
+                self._diverged("train", loss, clips, first=self.epoch == number == 0)
+            learns = learns or has_gradient(self.model.stack)
             total += loss * len(rows)
             right += hits
-        self._check_finite("training", total, self.epoch + 1)
+        if not learns:
+            raise TrainingError(
+                f"run {self.config.id}: no weight of cell {self.config.model.cell!r} got a gradient in the first "
+                f"epoch, so it cannot learn; check that its output depends on its parameters by functions with a "
+                f"derivative"
+            )
         return total / len(clips), right / len(clips)
 
-    def _check_finite(self, split: str, loss: float, epoch: int) -> None:
-        if not np.isfinite(loss):
-            raise DivergenceError(
-                f"run {self.config.id} (seed {self.config.seed}): the {split} loss became {loss} in epoch "
-                f"{epoch} at learning rate {self.config.optimiser.learning_rate:g}; lower "
-                f"optimiser.learning_rate or set optimiser.clip_norm"
-            )
+    def _diverged(self, split: Split, loss: float, clips: Frames, *, first: bool = False) -> NoReturn:
+        """Name what is to blame for a loss that became NaN or infinite.
 
-    def _step(self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[float, float]:
+        Raises:
+            DivergenceError: always.
+        """
+        run, cell = f"run {self.config.id} (seed {self.config.seed})", self.config.model.cell
+        kind = "training" if split == "train" else split
+        clip = clip_not_finite(clips)
+        if clip is not None:
+            name = self.corpus.manifest.clips[self.data.indices[split][clip]].name
+            raise DivergenceError(
+                f"{run}: the {kind} loss became {loss} because the frames of clip {name!r} are not finite; "
+                f"remove that clip, or look at its samples"
+            )
+        if first:
+            raise DivergenceError(
+                f"{run}: the {kind} loss is {loss} before any weight has changed, and all frames are finite; check "
+                f"the equations of cell {cell!r} for log or division near 0 and for exp of large values"
+            )
+        epoch, rate = min(self.epoch + 1, self.config.optimiser.epochs), self.config.optimiser.learning_rate
+        raise DivergenceError(
+            f"{run}: the {kind} loss became {loss} in epoch {epoch} at learning rate {rate:g}; "
+            f"lower optimiser.learning_rate or set optimiser.clip_norm"
+        )
+
+    def _check_finite(self, split: Split, loss: float) -> None:
+        if not np.isfinite(loss):
+            self._diverged(split, loss, self.clean[split])
+
+    def _step(self, clips: Frames, rows: Tensor, generator: torch.Generator) -> tuple[float, float]:
         """One update; returns the batch's mean loss and its number of right answers."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total, right = 0.0, 0.0
+        for part in clips.parts(rows):
+            loss, hits = self._loss(*clips.batch(part), generator)
+            if len(part) < len(rows):
+                loss = loss * (len(part) / len(rows))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total, right = total + float(loss.detach()), right + hits
+        if self.config.optimiser.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip_norm)
+        self.optimiser.step()
+        self.average.update()
+        return total, right
+
+    def _loss(
+        self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """The mean loss of some clips, masked and mixed as the config says, and the number of right answers."""
         settings, augment = self.config.optimiser, self.config.augment
         frames = self.model.standardise(frames, counts)
         if augment.time_masks or augment.band_masks:
@@ -258,24 +307,18 @@ class Run:
         if share < 1:
             other = functional.cross_entropy(scores, targets[partner], label_smoothing=settings.label_smoothing)
             loss = share * loss + (1 - share) * other
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.optimiser.step()
-        self.average.update()
-        return float(loss.detach()), float((scores.argmax(1) == targets).sum())
+        return loss, float((scores.argmax(1) == targets).sum())
 
     def scores(self, clips: Frames) -> Tensor:
         """(B, C) scores of all clips, in eval mode."""
         self.model.eval()
-        rows = torch.split(torch.arange(len(clips)), EVALUATION_BATCH)
-        out = []
+        out = torch.empty(len(clips), self.model.head.out_features)
         with torch.inference_mode():
-            for part in rows:
-                frames, counts, _ = clips.batch(part)
-                out.append(self.model(self.model.standardise(frames, counts), counts))
-        return torch.cat(out)
+            for some in torch.split(torch.arange(len(clips)), EVALUATION_BATCH):
+                for rows in clips.parts(some):
+                    frames, counts, _ = clips.batch(rows)
+                    out[rows] = self.model(self.model.standardise(frames, counts), counts)
+        return out
 
     def _remember(self, record: Epoch) -> None:
         best = self.best is None or record.validation_accuracy > self.best["accuracy"]
@@ -291,7 +334,7 @@ class Run:
         scores = {split: self.scores(clips) for split, clips in self.clean.items()}
         measured = {split: measure(clips.targets, scores[split]) for split, clips in self.clean.items()}
         for split, metrics in measured.items():
-            self._check_finite("training" if split == "train" else split, metrics.loss, self.best["epoch"])
+            self._check_finite(split, metrics.loss)
         counts: list[list[int]] = []
         if "test" in scores:
             targets = self.clean["test"].targets
