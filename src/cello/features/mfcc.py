@@ -107,7 +107,7 @@ def _static(audio: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
         emphasised[:, 1:] -= config.pre_emphasis * audio[:, :-1]
         audio = emphasised
     views = audio.unfold(1, config.window_samples, config.hop_samples)
-    parts = views.split(max(1, _LONGEST_AT_ONCE // config.window_samples), dim=1)
+    parts = torch.split(views, max(1, _LONGEST_AT_ONCE // config.window_samples), dim=1)
     return torch.cat(
         [_windows(part * plan.window, plan, config).view(len(part), part.shape[1], -1) for part in parts], 1
     )
