@@ -18,9 +18,10 @@ MOST_NAMES = 20_000
 _TOKEN, _GAP, _LETTER = r"[^/_. -]", r"[_. -]+", r"[^/\d_. -]"
 _MOST_TOKENS = 9
 _NUMBER = re.compile(r"\d+")
-_CALLED = re.compile(
+CALLED = re.compile(
     r"(speaker|spkr?|actor|subject|subj|user|person|participant|client|talker|voice|id)[\W_]?\d+", re.IGNORECASE
 )
+"""What says of itself that it is a speaker: Actor_01, spk7, subject-3."""
 _LIKELY = re.compile(r"[a-z]\d{1,5}|0\d+|\d{4,}|[A-Z]?[a-z]{2,}", re.ASCII)
 _SINGLE = re.compile(r"\d{1,3}|[A-Za-z]")
 _ENOUGH_SHARE = 0.8
@@ -67,10 +68,10 @@ def guess_speakers(labels: Mapping[str, str]) -> tuple[Guess, ...]:
     """
     everything = sorted(name for name in labels if "_nohash_" not in name)
     names = everything[:: len(everything) // MOST_NAMES + 1]
-    fields = [_Field(pattern, values, [labels[name] for name in names]) for pattern, values in _fields(names)]
-    speakers = [field for field in fields if field.crosses_labels and not field.counts_takes]
+    all_fields = [_Field(pattern, values, [labels[name] for name in names]) for pattern, values in fields(names)]
+    speakers = [field for field in all_fields if field.crosses_labels and not field.counts_takes]
     speakers.sort(key=lambda field: (-field.rank, -len(field.clips)))
-    recordings = sorted((field for field in fields if field.within_labels), key=lambda field: len(field.clips))
+    recordings = sorted((field for field in all_fields if field.within_labels), key=lambda field: len(field.clips))
     chosen = [(field.pattern, "speaker") for field in speakers]
     cut = [(field.pattern, "recording") for field in recordings[:1]]
     chosen = cut + chosen if not speakers or speakers[0].rank == 0 else chosen + cut
@@ -134,11 +135,11 @@ class _Field:
     def rank(self) -> int:
         """How much its values look like speakers: called so; names, initials, padded numbers; codes; single signs."""
         values = list(self.clips)
-        if _share(values, _CALLED) >= _ENOUGH_SHARE:
+        if share(values, CALLED) >= _ENOUGH_SHARE:
             return 3
-        if _share(values, _LIKELY) >= _ENOUGH_SHARE:
+        if share(values, _LIKELY) >= _ENOUGH_SHARE:
             return 2
-        return 0 if _share(values, _SINGLE) >= _ENOUGH_SHARE else 1
+        return 0 if share(values, _SINGLE) >= _ENOUGH_SHARE else 1
 
     def guess(self, kind: str) -> Guess:
         return Guess(
@@ -151,11 +152,12 @@ class _Field:
         )
 
 
-def _share(values: Sequence[str], pattern: re.Pattern[str]) -> float:
+def share(values: Sequence[str], pattern: re.Pattern[str]) -> float:
+    """The part of the values that a pattern fits whole."""
     return sum(pattern.fullmatch(value) is not None for value in values) / len(values)
 
 
-def _fields(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
+def fields(names: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     """Patterns that capture something in every name, with what they capture; the shortest of those that agree."""
     found: dict[tuple[str, ...], str] = {}
     for text in sorted(_patterns(names), key=len):
