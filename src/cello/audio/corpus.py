@@ -55,14 +55,20 @@ class Corpus:
     """Clips packed end to end in one flat array (a read-only memory map), with labels, splits and noise.
 
     ``sound`` is (ΣN,) int16 (when every clip is 16-bit PCM at the target rate) or float32; ``noise`` is a list of
-    (N,) float32 recordings kept apart as background (empty where a corpus has none).
+    (N,) float32 recordings kept apart as background (empty where a corpus has none). ``more`` are samples that follow
+    on ``sound`` without being copied behind it.
     """
 
     def __init__(
-        self, manifest: Manifest, sound: NDArray[np.generic], noise: Sequence[NDArray[np.float32]] = ()
+        self,
+        manifest: Manifest,
+        sound: NDArray[np.generic],
+        noise: Sequence[NDArray[np.float32]] = (),
+        more: NDArray[np.generic] | None = None,
     ) -> None:
         self.manifest = manifest
         self.sound = sound
+        self.more = sound[:0] if more is None else more
         self.noise = tuple(noise)
         place = {label: index for index, label in enumerate(manifest.labels)}
         self.targets: NDArray[np.int64] = np.array([place[c.label] for c in manifest.clips], dtype=np.int64)
@@ -79,7 +85,8 @@ class Corpus:
         out = np.zeros((len(indices), int(lengths.max(initial=0))), dtype=np.float32)
         scale = np.float32(1 / 32768) if self.sound.dtype == np.int16 else np.float32(1)
         for row, (start, n) in enumerate(zip(self.starts[indices], lengths, strict=True)):
-            out[row, :n] = self.sound[start : start + n]
+            after = start - len(self.sound)
+            out[row, :n] = self.sound[start : start + n] if after < 0 else self.more[after : after + n]
         out *= scale
         return out, lengths
 
