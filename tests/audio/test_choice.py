@@ -34,7 +34,8 @@ def corpus(noise_s: float = 30.0) -> Corpus:
         source="",
     )
     sound = np.repeat(np.arange(len(clips), dtype=np.int16), 100)
-    noise = [np.arange(noise_s * RATE_HZ, dtype=np.float32) / 2**16 + k / 2 for k in range(2)] if noise_s else []
+    ramp = np.arange(noise_s * RATE_HZ, dtype=np.float32) / 2**15
+    noise = [ramp, -ramp] if noise_s else []
     return Corpus(manifest, sound, noise)
 
 
@@ -66,7 +67,7 @@ def test_every_clip_has_the_samples_that_it_had_and_silence_those_of_the_noise()
         if clip.label == SILENCE:
             assert lengths[row] == RATE_HZ
             steps = np.diff(sound[row, :RATE_HZ])
-            np.testing.assert_allclose(steps, 1 / 2**16, atol=2 / 2**15)
+            assert set(np.abs(steps * 2**15).tolist()) == {1.0}
         else:
             assert set((sound[row, :100] * 32768).round().astype(int)) == {before[clip.name]}
 
