@@ -1,0 +1,135 @@
+"""FLAC: how many samples it has, also where the encoder never came back to write it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cello.audio.containers.source import Layout, Source
+from cello.errors import ClipError
+
+_MAGIC = b"fLaC"
+_STREAMINFO_BYTES = 34
+_TAIL_BYTES = 1 << 17
+_CHECKED_BITS = (8, 16, 24)
+_MOST_NUMBER_BYTES = 7
+_LEAST_FRAME_BYTES = 9
+_STREAM_START = (_MAGIC + b"\0\0\0\x22", _MAGIC + b"\x80\0\0\x22")
+_BLOCK_BYTES = 1 << 20
+
+
+class StreamInfo(NamedTuple):
+    """The first metadata block; ``at`` is where its count of samples lies."""
+
+    at: int
+    block: int
+    bits: int
+    total: int
+    md5: bytes
+
+
+def start_of(source: Source) -> int | None:
+    """Where the stream begins, behind an ID3 tag if there is one; None if this is no FLAC file."""
+    start = id3_end(source)
+    return start if source.read(4, start) == _MAGIC else None
+
+
+def id3_end(source: Source) -> int:
+    """The length of an ID3v2 tag at the start: it is written in four groups of seven bits."""
+    tag = source.read(10, 0)
+    if tag[:3] != b"ID3" or len(tag) < 10:
+        return 0
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+
+
+def check(source: Source, start: int) -> Layout:
+    """The layout of a FLAC file; its samples have an MD5 that tells the rest after decoding.
+
+    Raises:
+        ClipError: the header is cut, several streams follow one another, or the count of samples was never written and
+            the last frame is cut.
+    """
+    head = source.read(8 + _STREAMINFO_BYTES, start)
+    if len(head) < 8 + _STREAMINFO_BYTES:
+        raise ClipError(f"truncated: a FLAC header without samples, the file holds {source.size} bytes")
+    packed = int.from_bytes(head[18:26], "big")
+    info = StreamInfo(
+        start + 18, int.from_bytes(head[8:10], "big"), (packed >> 36 & 31) + 1, packed & (1 << 36) - 1, head[26:42]
+    )
+    _check_single(source, start + 8)
+    md5 = info.md5 if any(info.md5) and info.bits in _CHECKED_BITS else None
+    if info.total:
+        return Layout("FLAC", info.total, md5=md5)
+    total = _counted(source, info)
+    patched = source.patched((info.at, (packed | total).to_bytes(8, "big")))
+    return Layout("FLAC", total, patched, md5=md5)
+
+
+def _check_single(source: Source, start: int) -> None:
+    """libsndfile reads the first of several streams and says nothing of the others."""
+    for offset in range(start, source.size, _BLOCK_BYTES):
+        block = source.read(_BLOCK_BYTES + 8, offset)
+        if any(mark in block for mark in _STREAM_START):
+            raise ClipError("several FLAC streams one after another; convert it to WAV or FLAC again")
+
+
+def _counted(source: Source, info: StreamInfo) -> int:
+    """How many samples there are by the number that the last frame bears; its CRC-16 says whether it is whole."""
+    first = max(info.at + 16, source.size - _TAIL_BYTES)
+    tail = source.read(_TAIL_BYTES, first)
+    at = len(tail) - _LEAST_FRAME_BYTES
+    while (at := tail.rfind(b"\xff", 0, at + 1)) >= 0:
+        end = _frame_end(tail[at : at + 16], info)
+        if end is not None and crc(tail[at:], 0x8005, 16) == 0:
+            return end
+        at -= 1
+    raise ClipError(
+        "truncated: its length was never written (piped?) and its last FLAC frame is not whole; encode it again"
+    )
+
+
+def _frame_end(head: bytes, info: StreamInfo) -> int | None:
+    """The number of the sample after a frame with this header; None if it is no header."""
+    if len(head) < 6 or head[1] & 0xFE != 0xF8:
+        return None
+    number_bytes = max(1, next((n for n in range(8) if not head[4] & 0x80 >> n), 8))
+    if number_bytes > _MOST_NUMBER_BYTES or head[4] & 0xC0 == 0x80 or len(head) < 4 + number_bytes:
+        return None
+    number = head[4] if number_bytes == 1 else head[4] & 0x7F >> number_bytes
+    for byte in head[5 : 4 + number_bytes]:
+        number = number << 6 | byte & 0x3F
+    code, at = head[2] >> 4, 4 + number_bytes
+    extra = {6: 1, 7: 2}.get(code, 0)
+    block = _block(code, head[at : at + extra])
+    at += extra + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if block is None or crc(head[: at + 1], 0x07, 8) != 0:
+        return None
+    return number + block if head[1] & 1 else number * info.block + block
+
+
+def _block(code: int, written: bytes) -> int | None:
+    if code in (6, 7):
+        return int.from_bytes(written, "big") + 1
+    if code == 1:
+        return 192
+    if 2 <= code <= 5:
+        return 576 << code - 2
+    return 256 << code - 8 if code >= 8 else None
+
+
+def crc(content: bytes, polynomial: int, width: int) -> int:
+    """A cyclic redundancy check, most significant bit first; zero over content that ends in its own.
+
+    >>> hex(crc(b"123456789", 0x8005, 16)), hex(crc(b"123456789", 0x07, 8))
+    ('0xfee8', '0xf4')
+    """
+    top, mask = 1 << width - 1, (1 << width) - 1
+    table = []
+    for byte in range(256):
+        register = byte << width - 8
+        for _ in range(8):
+            register = register << 1 ^ (polynomial if register & top else 0)
+        table.append(register & mask)
+    register = 0
+    for byte in content:
+        register = (register << 8 ^ table[register >> width - 8 ^ byte]) & mask
+    return register
