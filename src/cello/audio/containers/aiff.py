@@ -26,6 +26,7 @@ class _Common(NamedTuple):
 
 
 def is_aiff(head: bytes) -> bool:
+    """Whether a file begins as AIFF or AIFF-C does."""
     return head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 from cello.audio.containers.source import Source
 
 _HEAD_BYTES = 4096
@@ -84,7 +86,7 @@ def _media(head: bytes) -> str | None:
 def _text(head: bytes, size: int) -> str | None:
     """What a text file named as sound is: most often what stands for a sound that is not here."""
     try:
-        text = head[: len(head) if size <= len(head) else -4].decode("utf-8-sig").strip()
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head, final=size <= len(head)).strip()
     except UnicodeDecodeError:
         return None
     if not text.isprintable() and not all(letter.isprintable() or letter.isspace() for letter in text):

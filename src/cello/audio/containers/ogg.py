@@ -27,6 +27,7 @@ class _Streams:
 
 
 def is_ogg(head: bytes) -> bool:
+    """Whether a file begins with an Ogg page."""
     return head[:4] == _CAPTURE
 
 

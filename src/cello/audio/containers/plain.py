@@ -21,7 +21,6 @@ _W64_HEAD = 24
 
 _CAF_HEAD = 12
 _CAF_EDIT_COUNT = 4
-_CAF_UNKNOWN = (1 << 64) - 1
 
 _NIST_LINE = 16
 _NIST_MOST = 1 << 16
@@ -32,26 +31,32 @@ _VOC_END, _VOC_SOUND, _VOC_MORE, _VOC_SILENCE, _VOC_STEREO, _VOC_SOUND_16 = 0, 1
 
 
 def is_au(head: bytes) -> bool:
+    """Whether a file begins as AU, of either byte order, does."""
     return head[:4] in (b".snd", b"dns.")
 
 
 def is_w64(head: bytes) -> bool:
+    """Whether a file begins as Wave64 does."""
     return head[:16] == _W64_RIFF
 
 
 def is_caf(head: bytes) -> bool:
+    """Whether a file begins as CAF does."""
     return head[:4] == b"caff"
 
 
 def is_nist(head: bytes) -> bool:
+    """Whether a file begins as NIST SPHERE does."""
     return head[:7] == b"NIST_1A"
 
 
 def is_voc(head: bytes) -> bool:
+    """Whether a file begins as VOC does."""
     return head[:20] == _VOC_MAGIC
 
 
 def is_sds(head: bytes) -> bool:
+    """Whether a file begins as a MIDI sample dump does."""
     return head[:2] == b"\xf0\x7e" and head[3:4] == b"\x01"
 
 
@@ -122,7 +127,7 @@ def check_caf(source: Source) -> Layout:
         elif head[:4] == b"data" and len(description) == 32:
             return _caf_samples(source, at, size, description)
         at += _CAF_HEAD + size
-    raise no_samples(source, "CAF", 0, at)
+    raise no_samples(source, "CAF", at, at)
 
 
 def _caf_samples(source: Source, at: int, promised: int, description: bytes) -> Layout:
@@ -141,7 +146,7 @@ def _caf_samples(source: Source, at: int, promised: int, description: bytes) -> 
     size = sample_bytes(source, offset, told, bits=64, chunks_end=chunks_end)
     frames = size // packet_bytes * packet_frames if packet_bytes else None
     patch = (at + 4, (size + _CAF_EDIT_COUNT).to_bytes(8, "big"))
-    return Layout("CAF", frames, () if size == told or promised == _CAF_UNKNOWN else source.patched(patch))
+    return Layout("CAF", frames, () if size == told else source.patched(patch))
 
 
 def check_nist(source: Source) -> Layout:
@@ -197,7 +202,7 @@ def check_voc(source: Source) -> Layout:
         if head[0] in (_VOC_SOUND, _VOC_SOUND_16):
             return _voc_samples(source, at, size)
         at += 4 + size
-    raise no_samples(source, "VOC", 0, at)
+    raise no_samples(source, "VOC", at, at)
 
 
 def _voc_samples(source: Source, at: int, size: int) -> Layout:

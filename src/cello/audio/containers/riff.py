@@ -45,6 +45,7 @@ class _Header(NamedTuple):
 
 
 def is_wav(head: bytes) -> bool:
+    """Whether a file begins as one of the WAV forms does."""
     return head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE"
 
 

@@ -69,13 +69,13 @@ def never_written(promised: int, held: int, bits: int = 32) -> bool:
 
 
 def truncated(promised: int, held: int, what: str = "bytes of samples") -> ClipError:
+    """The reason why a cut file is unusable, with both sizes."""
     return ClipError(f"truncated: the header promises {promised} {what}, the file holds {held}")
 
 
 def no_samples(source: Source, container: str, promised: int, end: int) -> ClipError:
     """Why a header leads to no samples: ``promised`` is its size of the whole file, ``end`` how far its chunks lead."""
-    promised = max(promised, end)
-    if promised > source.size and end >= source.size:
+    if promised > source.size and end >= source.size and not never_written(promised, source.size):
         return ClipError(
             f"truncated: a {container} header without samples "
             f"(it promises {promised} bytes, the file holds {source.size})"
