@@ -14,9 +14,9 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from cello.audio.c_output import hidden_c_output
 from cello.audio.containers import aiff, flac, foreign, mpeg, ogg, plain, riff
 from cello.audio.containers.source import Layout, Pcm16, Pieces, Source
-from cello.audio.stderr import hidden_c_stderr
 from cello.audio.values import Frames, Mixer, Sound, as_float
 from cello.errors import ClipError
 
@@ -113,7 +113,7 @@ def _decode(source: Source, suffix: str, rate_hz: int) -> Sound:
     layout = _layout(source)
     if layout is not None and layout.pcm16 is not None:
         return _read_pcm16(source, layout.pcm16, rate_hz)
-    with hidden_c_stderr():
+    with hidden_c_output():
         return _read_soundfile(source, layout, suffix, rate_hz)
 
 

@@ -18,7 +18,7 @@ from .test_sizes import FIELDS
 
 MUTATIONS = 2_000
 HEADER_BYTES = 200
-SLIP = 600  # bytes of samples that a header may leave out: less than 20 ms
+SLIP = 660  # bytes of samples that a header may leave out: 2 %
 SPECIAL = (0, 1, 0x7F, 0x80, 0xFE, 0xFF)
 
 

@@ -75,7 +75,7 @@ def _media(head: bytes) -> str | None:
         return "3GP" if head[8:10] == b"3g" else "QuickTime" if head[8:10] == b"qt" else "MP4"
     if head[4:8] in (b"moov", b"mdat", b"wide"):
         return "QuickTime"
-    if head[:4] == b"RIFF" and head[8:12] != b"WAVE":
+    if head[:4] == b"RIFF" and len(head) >= 12 and head[8:12] != b"WAVE":
         return "AVI" if head[8:12] == b"AVI " else "another kind of RIFF file"
     if head[:4] == b"OggS":
         codec = next((name for mark, name in _OGG_CODECS if mark in head[:128]), None)

@@ -14,6 +14,7 @@ _NEAR = 4096
 _NEVER_WRITTEN_64 = 1 << 62
 _TWO_GIB = 1 << 31
 _SMALL = 64  # a file this many times smaller than the 2 GiB it promises was never so large
+_PLAIN_HEADER_BYTES = 64  # writers that count their own header among the samples write no longer one
 _SLIP_BYTES = 512  # samples left over that nobody misses: a header that forgot to count itself, a wrong rounding
 _SLIP_SHARE = 50
 _BLOCK_BYTES = 1 << 20
@@ -40,7 +41,7 @@ def sample_bytes(
     held = max(0, source.size - offset)
     if promised > held:
         over = promised - held
-        if never_written(promised, held, bits) or over == offset or (whole and over <= offset):
+        if never_written(promised, held, bits) or over == offset <= _PLAIN_HEADER_BYTES or (whole and over <= offset):
             return held
         raise truncated(promised, held)
     end = offset + promised
