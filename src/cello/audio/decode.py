@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cello.audio.c_output import hidden_c_output
 from cello.audio.containers import aiff, flac, foreign, mpeg, ogg, plain, riff
-from cello.audio.containers.source import Layout, Pcm16, Pieces, Source
+from cello.audio.containers.source import Layout, Pcm16, Pieces, Region, Source
 from cello.audio.values import Frames, Mixer, Sound, as_float
 from cello.errors import ClipError
 
@@ -40,7 +40,10 @@ _CHECKS: tuple[tuple[Callable[[bytes], bool], Callable[[Source], Layout]], ...] 
     (plain.is_nist, plain.check_nist),
     (plain.is_voc, plain.check_voc),
     (plain.is_sds, plain.refuse_sds),
+    (flac.is_flac, flac.check),
+    (mpeg.is_mpeg, mpeg.check),
 )
+_TAGS_SKIPPED = {"FLAC", "MP3"}  # libsndfile itself skips ID3 tags before these
 _CHECKED_BY_LIBRARY = {"HTK"}  # libsndfile compares its header with the file's length before it opens one
 
 
@@ -110,6 +113,7 @@ def _unopened(path: Path, error: OSError) -> str:
 def _decode(source: Source, suffix: str, rate_hz: int) -> Sound:
     if not source.size:
         raise ClipError("empty: a file of 0 bytes")
+    source = source.behind_tags()
     layout = _layout(source)
     if layout is not None and layout.pcm16 is not None:
         return _read_pcm16(source, layout.pcm16, rate_hz)
@@ -120,13 +124,7 @@ def _decode(source: Source, suffix: str, rate_hz: int) -> Sound:
 def _layout(source: Source) -> Layout | None:
     """What the container's own header tells; None for what is none of those known here."""
     head = source.read(32, 0)
-    for is_container, check in _CHECKS:
-        if is_container(head):
-            return check(source)
-    start = flac.start_of(source)
-    if start is not None:
-        return flac.check(source, start)
-    return mpeg.check(source) if mpeg.is_mpeg(source) else None
+    return next((check(source) for is_container, check in _CHECKS if is_container(head)), None)
 
 
 def _read_pcm16(source: Source, pcm: Pcm16, rate_hz: int) -> Sound:
@@ -138,31 +136,45 @@ def _read_pcm16(source: Source, pcm: Pcm16, rate_hz: int) -> Sound:
     mixer = Mixer(pcm.channels)
     if pcm.channels == 1:
         samples = np.empty((count, 1), dtype="<i2")
-        got = source.fill(samples.data, offset) // 2
-        return _at_rate([mixer.mono(samples[:got])], mixer, pcm.rate_hz, rate_hz)
+        _fill(source, samples, offset)
+        return _at_rate([mixer.mono(samples)], mixer, pcm.rate_hz, rate_hz)
     mono = np.empty(count, dtype=np.float32)
     step = max(1, _BLOCK_SAMPLES // pcm.channels)
     for start in range(0, count, step):
         frames = np.empty((min(step, count - start), pcm.channels), dtype="<i2")
-        source.fill(frames.data, offset + 2 * pcm.channels * start)
+        _fill(source, frames, offset + 2 * pcm.channels * start)
         mono[start : start + len(frames)] = mixer.mono(frames)
     return _at_rate([mono], mixer, pcm.rate_hz, rate_hz)
 
 
+def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
+    if source.fill(frames.data, offset) < frames.nbytes:
+        raise ClipError("truncated: the file became shorter while it was read")
+
+
 def _read_soundfile(source: Source, layout: Layout | None, suffix: str, rate_hz: int) -> Sound:
-    pieces = Pieces(source, layout.pieces) if layout and layout.pieces else None
+    pieces = _pieces(source, layout)
     try:
         file = soundfile.SoundFile(source.fd if pieces is None else pieces, closefd=False)
     except soundfile.LibsndfileError as error:
         raise ClipError(_unreadable(source, layout, suffix)) from error
     with file:
-        _check_accepted(file, layout)
+        _check_accepted(file, source, layout, suffix)
         _check_rate(file.samplerate)
         mixer = Mixer(file.channels)
         blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout)]
         if pieces is not None and pieces.error is not None:
             raise pieces.error
         return _at_rate(blocks, mixer, file.samplerate, rate_hz)
+
+
+def _pieces(source: Source, layout: Layout | None) -> Pieces | None:
+    """The file as libsndfile must see it; None for as it is, which takes half the time for MP3."""
+    if layout is None:
+        return None
+    if source.start and not layout.pieces and layout.container not in _TAGS_SKIPPED:
+        return Pieces(source, [Region(0, source.size)])
+    return Pieces(source, layout.pieces) if layout.pieces else None
 
 
 def _unreadable(source: Source, layout: Layout | None, suffix: str) -> str:
@@ -172,10 +184,13 @@ def _unreadable(source: Source, layout: Layout | None, suffix: str) -> str:
     return f"not audio that can be read (an encoding of {layout.container} that is not known, or a damaged header)"
 
 
-def _check_accepted(file: soundfile.SoundFile, layout: Layout | None) -> None:
+def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | None, suffix: str) -> None:
     """Raises ClipError for containers that do not tell how long they are, and where two readings of a header differ."""
     if layout is None:
         if file.format not in _CHECKED_BY_LIBRARY:
+            described = foreign.describe(source, suffix)
+            if not described.startswith("not audio that"):
+                raise ClipError(described)
             raise ClipError(
                 f"its format, {file.format}, does not tell a cut file from a whole one: convert it to WAV or FLAC"
             )

@@ -97,6 +97,13 @@ def test_tags_and_padding_behind_the_samples_are_no_sound(
     assert np.array_equal(decoded(whole[name] + tail), decoded(whole[name]))
 
 
+@pytest.mark.parametrize("name", sorted(set(CONTAINERS) - {"htk"}))
+@pytest.mark.parametrize("tags", [1, 2])
+def test_tags_before_the_header_are_skipped(whole: dict[str, bytes], decoded: Decoder, name: str, tags: int) -> None:
+    tag = b"ID3\x03\0\0\0\0\x01\0" + bytes(128)
+    assert np.array_equal(decoded(tag * tags + whole[name]), decoded(whole[name]))
+
+
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_file_with_another_one_behind_it_is_not_read_as_its_first_half(
     whole: dict[str, bytes], decoded: Decoder, name: str

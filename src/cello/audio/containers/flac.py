@@ -9,6 +9,7 @@ from cello.errors import ClipError
 
 _MAGIC = b"fLaC"
 _STREAMINFO_BYTES = 34
+_COUNT_AT = 18
 _TAIL_BYTES = 1 << 17
 _CHECKED_BITS = (8, 16, 24)
 _MOST_NUMBER_BYTES = 7
@@ -27,35 +28,26 @@ class StreamInfo(NamedTuple):
     md5: bytes
 
 
-def start_of(source: Source) -> int | None:
-    """Where the stream begins, behind an ID3 tag if there is one; None if this is no FLAC file."""
-    start = id3_end(source)
-    return start if source.read(4, start) == _MAGIC else None
+def is_flac(head: bytes) -> bool:
+    """Whether a file begins as FLAC does."""
+    return head[:4] == _MAGIC
 
 
-def id3_end(source: Source) -> int:
-    """The length of an ID3v2 tag at the start: it is written in four groups of seven bits."""
-    tag = source.read(10, 0)
-    if tag[:3] != b"ID3" or len(tag) < 10:
-        return 0
-    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
-
-
-def check(source: Source, start: int) -> Layout:
+def check(source: Source) -> Layout:
     """The layout of a FLAC file; its samples have an MD5 that tells the rest after decoding.
 
     Raises:
         ClipError: the header is cut, several streams follow one another, or the count of samples was never written and
             the last frame is cut.
     """
-    head = source.read(8 + _STREAMINFO_BYTES, start)
+    head = source.read(8 + _STREAMINFO_BYTES, 0)
     if len(head) < 8 + _STREAMINFO_BYTES:
         raise ClipError(f"truncated: a FLAC header without samples, the file holds {source.size} bytes")
     packed = int.from_bytes(head[18:26], "big")
     info = StreamInfo(
-        start + 18, int.from_bytes(head[8:10], "big"), (packed >> 36 & 31) + 1, packed & (1 << 36) - 1, head[26:42]
+        _COUNT_AT, int.from_bytes(head[8:10], "big"), (packed >> 36 & 31) + 1, packed & (1 << 36) - 1, head[26:42]
     )
-    _check_single(source, start + 8)
+    _check_single(source)
     md5 = info.md5 if any(info.md5) and info.bits in _CHECKED_BITS else None
     if info.total:
         return Layout("FLAC", info.total, md5=md5)
@@ -64,9 +56,9 @@ def check(source: Source, start: int) -> Layout:
     return Layout("FLAC", total, patched, md5=md5)
 
 
-def _check_single(source: Source, start: int) -> None:
+def _check_single(source: Source) -> None:
     """libsndfile reads the first of several streams and says nothing of the others."""
-    for offset in range(start, source.size, _BLOCK_BYTES):
+    for offset in range(len(_MAGIC), source.size, _BLOCK_BYTES):
         block = source.read(_BLOCK_BYTES + 8, offset)
         if any(mark in block for mark in _STREAM_START):
             raise ClipError("several FLAC streams one after another; convert it to WAV or FLAC again")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cello.audio.containers.flac import id3_end
 from cello.audio.containers.sizes import too_many, truncated, unexplained
 from cello.audio.containers.source import Layout, Source
 from cello.errors import ClipError
@@ -31,19 +30,18 @@ class _Walk(NamedTuple):
     reached: bool
 
 
-def is_mpeg(source: Source) -> bool:
-    """Whether a frame header stands at the start, behind an ID3 tag if there is one."""
-    return _frame_bytes(source.read(4, id3_end(source))) > 0
+def is_mpeg(head: bytes) -> bool:
+    """Whether a file begins with the header of an MPEG frame."""
+    return _frame_bytes(head) > 0
 
 
 def check(source: Source) -> Layout:
     """Raises ClipError when the file is cut, holds more than its header says, or does not say how much it holds."""
-    start = id3_end(source)
-    first = source.read(_FRAME_BYTES, start)
+    first = source.read(_FRAME_BYTES, 0)
     promised = _promised(first)
     if promised is None:  # libsndfile guesses a length and leaves out what is beyond
         raise ClipError("of unknown length: an MP3 without a Xing, Info or VBRI header; convert it to FLAC or WAV")
-    walk = _walk(source, start)
+    walk = _walk(source)
     found = walk.frames - 1
     if found < promised - _SLIP_FRAMES and walk.reached:
         raise truncated(promised, found, "MPEG frames")
@@ -68,9 +66,9 @@ def _promised(first: bytes) -> int | None:
     return None
 
 
-def _walk(source: Source, at: int) -> _Walk:
-    end = source.size - _ID3V1_BYTES
-    end = end if end > at and source.read(3, end) == b"TAG" else source.size
+def _walk(source: Source) -> _Walk:
+    at, end = 0, source.size - _ID3V1_BYTES
+    end = end if end > 0 and source.read(3, end) == b"TAG" else source.size
     kind, frames = source.read(2, at)[1:], 0
     while at + 4 <= end:
         head = source.read(4, at)

@@ -46,17 +46,18 @@ class Layout:
 
 
 class Source:
-    """An open regular file and its size; reading moves no position, so that threads may share it."""
+    """An open regular file from ``start`` on; reading moves no position, so that threads may share it."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, start: int = 0) -> None:
         self.fd = fd
-        self.size = os.fstat(fd).st_size
+        self.start = start
+        self.size = max(0, os.fstat(fd).st_size - start)
 
     def read(self, count: int, offset: int) -> bytes:
         """Up to ``count`` bytes; fewer only at the end of the file. Meant for headers: it holds them all."""
         count = min(count, max(0, self.size - offset))
         parts = []
-        while count > 0 and (part := os.pread(self.fd, count, offset)):
+        while count > 0 and (part := os.pread(self.fd, count, self.start + offset)):
             parts.append(part)
             count -= len(part)
             offset += len(part)
@@ -66,9 +67,17 @@ class Source:
         """Read until the buffer is full or the file ends, however large it is: one system call stops below 2 GiB."""
         view = memoryview(buffer).cast("B")
         filled = 0
-        while filled < len(view) and (count := os.preadv(self.fd, [view[filled:]], offset + filled)):
+        while filled < len(view) and (count := os.preadv(self.fd, [view[filled:]], self.start + offset + filled)):
             filled += count
         return filled
+
+    def behind_tags(self) -> Source:
+        """The same file without the ID3v2 tags at its start: their size is written in four groups of seven bits."""
+        tag = self.read(10, 0)
+        if tag[:3] != b"ID3" or len(tag) < 10:
+            return self
+        size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        return Source(self.fd, self.start + size).behind_tags() if size < self.size else self
 
     def patched(self, *patches: tuple[int, bytes]) -> tuple[Piece, ...]:
         """The whole file with some bytes of its header replaced; ``patches`` are sorted by position."""
