@@ -13,7 +13,7 @@ Frames = NDArray[np.int16] | NDArray[np.float32]
 Sound = NDArray[np.int16] | NDArray[np.float32]
 
 _LOUDEST = 16.0  # 24 dB above full scale: no recorder's float samples go beyond
-_INTEGER_SCALE = 32768 * _LOUDEST
+_INTEGER_BITS = (16, 24, 32)
 _CANCELLED = 1e-4  # −40 dB: unrelated channels, even 1,000 of them, leave ten times as much
 
 
@@ -61,12 +61,7 @@ class Mixer:
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ClipError("not finite: it holds NaN or infinite samples")
         if peak > _LOUDEST:
-            cause = (
-                "16-bit numbers in a float file, to be divided by 32768"
-                if peak < _INTEGER_SCALE
-                else "another byte order"
-            )
-            raise ClipError(f"its samples go far beyond full scale ({peak:.3g}): perhaps {cause}")
+            raise ClipError(f"its samples go far beyond full scale ({peak:.3g}): perhaps {_cause(peak)}")
 
     def check_heard(self) -> None:
         """Raises ClipError when every sample was zero, or what the channels have is lost in their mean."""
@@ -89,3 +84,12 @@ def _variance(sums: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     mean, squares = sums / count
     variance: NDArray[np.float64] = np.maximum(squares - mean**2, 0)
     return variance
+
+
+def _cause(peak: float) -> str:
+    """What makes float samples so large: integers that were never divided by their full scale, or exchanged bytes."""
+    for bits in _INTEGER_BITS:
+        full_scale = 1 << bits - 1
+        if peak <= 1.01 * full_scale:
+            return f"{bits}-bit numbers in a float file, to be divided by {full_scale}"
+    return "another byte order"

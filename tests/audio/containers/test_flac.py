@@ -45,6 +45,14 @@ def test_a_tag_before_the_stream_and_several_channels_are_no_damage(decoded: Dec
     assert np.array_equal(decoded(b"ID3\x03\0\0\0\0\x01\0" + bytes(128) + content), decoded(content))
 
 
+def test_a_count_that_is_too_small_is_named_also_without_a_checksum(whole: dict[str, bytes], decoded: Decoder) -> None:
+    without = replaced(whole["flac-16"], MD5_AT, bytes(16))
+    assert np.array_equal(decoded(without + b"TAG" + bytes(125)), decoded(whole["flac-16"]))
+    packed = int.from_bytes(without[COUNT_AT : COUNT_AT + 8], "big") - 3000
+    with pytest.raises(ClipError, match="mis-sized: the header promises 5000 samples, the file holds 8000"):
+        decoded(replaced(without, COUNT_AT, packed.to_bytes(8, "big")))
+
+
 def test_two_streams_in_one_file_are_named(whole: dict[str, bytes], decoded: Decoder) -> None:
     with pytest.raises(ClipError, match="several FLAC streams one after another"):
         decoded(whole["flac-16"] * 2)

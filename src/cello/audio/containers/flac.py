@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from cello.audio.containers.source import Layout, Source
@@ -14,6 +15,8 @@ _TAIL_BYTES = 1 << 17
 _CHECKED_BITS = (8, 16, 24)
 _MOST_NUMBER_BYTES = 7
 _LEAST_FRAME_BYTES = 9
+_ID3V1_BYTES = 128
+_MOST_TRIES = 64  # bytes of sound look like a frame's header about once in a thousand frames
 _STREAM_START = (_MAGIC + b"\0\0\0\x22", _MAGIC + b"\x80\0\0\x22")
 _BLOCK_BYTES = 1 << 20
 
@@ -49,11 +52,21 @@ def check(source: Source) -> Layout:
     )
     _check_single(source)
     md5 = info.md5 if any(info.md5) and info.bits in _CHECKED_BITS else None
-    if info.total:
+    if info.total and md5:
         return Layout("FLAC", info.total, md5=md5)
-    total = _counted(source, info)
-    patched = source.patched((info.at, (packed | total).to_bytes(8, "big")))
-    return Layout("FLAC", total, patched, md5=md5)
+    counted = _counted(source, info)
+    if info.total:  # nothing but the last frame can tell whether this count is too small
+        if counted is not None and counted > info.total:
+            raise ClipError(
+                f"mis-sized: the header promises {info.total} samples, the file holds {counted}; encode it again"
+            )
+        return Layout("FLAC", info.total)
+    if counted is None:
+        raise ClipError(
+            "truncated: its length was never written (piped?) and its last FLAC frame is not whole; encode it again"
+        )
+    patched = source.patched((info.at, (packed | counted).to_bytes(8, "big")))
+    return Layout("FLAC", counted, patched, md5=md5)
 
 
 def _check_single(source: Source) -> None:
@@ -64,19 +77,21 @@ def _check_single(source: Source) -> None:
             raise ClipError("several FLAC streams one after another; convert it to WAV or FLAC again")
 
 
-def _counted(source: Source, info: StreamInfo) -> int:
-    """How many samples there are by the number that the last frame bears; its CRC-16 says whether it is whole."""
-    first = max(info.at + 16, source.size - _TAIL_BYTES)
-    tail = source.read(_TAIL_BYTES, first)
-    at = len(tail) - _LEAST_FRAME_BYTES
-    while (at := tail.rfind(b"\xff", 0, at + 1)) >= 0:
-        end = _frame_end(tail[at : at + 16], info)
-        if end is not None and crc(tail[at:], 0x8005, 16) == 0:
-            return end
+def _counted(source: Source, info: StreamInfo) -> int | None:
+    """How many samples there are by the number that the last frame bears; None if no frame ends where the file does."""
+    end = source.size - _ID3V1_BYTES
+    end = end if end > 0 and source.read(3, end) == b"TAG" else source.size
+    first = max(info.at + 8, end - _TAIL_BYTES)
+    tail = source.read(max(0, end - first), first)
+    at, tries = len(tail) - _LEAST_FRAME_BYTES, 0
+    while at >= 0 and tries < _MOST_TRIES and (at := tail.rfind(b"\xff", 0, at + 1)) >= 0:
+        following = _frame_end(tail[at : at + 16], info)
+        if following is not None:
+            tries += 1
+            if crc(tail[at:], 0x8005, 16) == 0:
+                return following
         at -= 1
-    raise ClipError(
-        "truncated: its length was never written (piped?) and its last FLAC frame is not whole; encode it again"
-    )
+    return None
 
 
 def _frame_end(head: bytes, info: StreamInfo) -> int | None:
@@ -114,14 +129,18 @@ def crc(content: bytes, polynomial: int, width: int) -> int:
     >>> hex(crc(b"123456789", 0x8005, 16)), hex(crc(b"123456789", 0x07, 8))
     ('0xfee8', '0xf4')
     """
-    top, mask = 1 << width - 1, (1 << width) - 1
-    table = []
-    for byte in range(256):
-        register = byte << width - 8
-        for _ in range(8):
-            register = register << 1 ^ (polynomial if register & top else 0)
-        table.append(register & mask)
-    register = 0
+    table, mask, register = _table(polynomial, width), (1 << width) - 1, 0
     for byte in content:
         register = (register << 8 ^ table[register >> width - 8 ^ byte]) & mask
     return register
+
+
+@cache
+def _table(polynomial: int, width: int) -> tuple[int, ...]:
+    registers = []
+    for byte in range(256):
+        register = byte << width - 8
+        for _ in range(8):
+            register = register << 1 ^ (polynomial if register >> width - 1 & 1 else 0)
+        registers.append(register & (1 << width) - 1)
+    return tuple(registers)

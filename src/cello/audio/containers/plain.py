@@ -16,7 +16,7 @@ _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _AU_UNKNOWN = 0xFFFFFFFF  # what the format itself calls a size that is not known
 
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
-_W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")
+_W64_TAILS = (bytes.fromhex("00c04f8edb8a"), bytes.fromhex("28db04c10000"))  # of every chunk's GUID
 _W64_HEAD = 24
 
 _CAF_HEAD = 12
@@ -105,8 +105,12 @@ def _w64_samples(source: Source, at: int, promised: int, fmt: bytes) -> Layout:
 
     def chunks_end(end: int) -> int:
         end = -(-end // 8) * 8
-        while (head := source.read(_W64_HEAD, end))[4:16] == _W64_TAIL and len(head) == _W64_HEAD:
-            end += max(_W64_HEAD, -(-int.from_bytes(head[16:], "little") // 8) * 8)
+        for _ in range(_MOST_CHUNKS):
+            head = source.read(_W64_HEAD, end)
+            size = int.from_bytes(head[16:], "little")
+            if head[10:16] not in _W64_TAILS or not _W64_HEAD <= size <= source.size - end:
+                break
+            end += -(-size // 8) * 8
         return min(end, source.size)
 
     size = sample_bytes(source, offset, max(promised, 0), bits=64, chunks_end=chunks_end)
@@ -135,9 +139,10 @@ def _caf_samples(source: Source, at: int, promised: int, description: bytes) -> 
     offset = at + _CAF_HEAD + _CAF_EDIT_COUNT
 
     def chunks_end(end: int) -> int:
-        while len(head := source.read(_CAF_HEAD, end)) == _CAF_HEAD and head[:4].isascii() and any(head[:4]):
+        for _ in range(_MOST_CHUNKS):
+            head = source.read(_CAF_HEAD, end)
             following = end + _CAF_HEAD + int.from_bytes(head[4:], "big")
-            if following > source.size:
+            if len(head) < _CAF_HEAD or following > source.size or not (head[:4].isascii() and any(head[:4])):
                 break
             end = following
         return end
