@@ -89,7 +89,7 @@ def test_a_sphere_header_without_its_count_is_read(whole: dict[str, bytes], deco
         decoded(whole["sphere-16"].replace(b"sample_count -i 8000", b"sample_count -i 9000"))
 
 
-@pytest.mark.parametrize("name", ["wav-16", "wav-float", "aiff-16", "au-16", "flac-16", "vorbis", "mp3"])
+@pytest.mark.parametrize("name", sorted(set(CONTAINERS) - {"htk"}))
 @pytest.mark.parametrize("tail", [b"TAG" + bytes(125), bytes(300), b"ID3\x03" + b"a" * 3000])
 def test_tags_and_padding_behind_the_samples_are_no_sound(
     whole: dict[str, bytes], decoded: Decoder, name: str, tail: bytes

@@ -45,10 +45,10 @@ def check(source: Source) -> Layout:
             _check_rest(source, at)
             break
         at += _check_page(source, at, head, streams)
-    if not streams.page or streams.page[_FLAGS_AT] & _LAST:
-        return Layout("OGG")
-    start = at - len(streams.page)
-    return Layout("OGG", pieces=source.patched((start, _marked_last(streams.page)[: _CRC_AT + 4])))
+    if streams.page[_FLAGS_AT] & _LAST:
+        return Layout("OGG", pieces=() if at == source.size else source.patched(end=at))
+    patch = (at - len(streams.page), _marked_last(streams.page)[: _CRC_AT + 4])
+    return Layout("OGG", pieces=source.patched(patch, end=at))
 
 
 def _check_page(source: Source, at: int, head: bytes, streams: _Streams) -> int:

@@ -1,4 +1,7 @@
-"""Containers with one short header: AU, Wave64, CAF, NIST SPHERE and VOC."""
+"""Containers with one short header: AU, Wave64, CAF, NIST SPHERE and VOC.
+
+libsndfile takes what stands behind the samples of most of these for samples too, so it is not shown that.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ _AU_UNKNOWN = 0xFFFFFFFF  # what the format itself calls a size that is not know
 
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_TAILS = (bytes.fromhex("00c04f8edb8a"), bytes.fromhex("28db04c10000"))  # of every chunk's GUID
+_W64_SOUND = (b"riff", b"data")
 _W64_HEAD = 24
 
 _CAF_HEAD = 12
@@ -77,8 +81,9 @@ def check_au(source: Source) -> Layout:
     size = sample_bytes(source, offset, promised)
     width = _AU_WIDTHS.get(encoding)
     frames = size // (width * channels) if width else None
-    known = promised in (size, _AU_UNKNOWN)
-    return Layout("AU", frames, () if known else source.patched((8, struct.pack(f"{mark}I", size & 0xFFFFFFFF))))
+    as_written = promised in (size, _AU_UNKNOWN) and source.size == offset + size
+    patch = (8, struct.pack(f"{mark}I", min(size, _AU_UNKNOWN)))
+    return Layout("AU", frames, () if as_written else source.patched(patch, end=offset + size))
 
 
 def check_w64(source: Source) -> Layout:
@@ -103,19 +108,20 @@ def _w64_samples(source: Source, at: int, promised: int, fmt: bytes) -> Layout:
     offset = at + _W64_HEAD
     form = parse_format(fmt, "little")
 
-    def chunks_end(end: int) -> int:
-        end = -(-end // 8) * 8
+    def chunks_end(samples_end: int) -> int:
+        start = end = -(-samples_end // 8) * 8
         for _ in range(_MOST_CHUNKS):
             head = source.read(_W64_HEAD, end)
             size = int.from_bytes(head[16:], "little")
-            if head[10:16] not in _W64_TAILS or not _W64_HEAD <= size <= source.size - end:
+            if head[:4] in _W64_SOUND or head[10:16] not in _W64_TAILS or not _W64_HEAD <= size <= source.size - end:
                 break
             end += -(-size // 8) * 8
-        return min(end, source.size)
+        return min(end, source.size) if end > start else samples_end
 
     size = sample_bytes(source, offset, max(promised, 0), bits=64, chunks_end=chunks_end)
     patch = (at + 16, (size + _W64_HEAD).to_bytes(8, "little"))
-    return Layout("W64", form.frames(size), () if size == promised else source.patched(patch))
+    as_written = size == promised and source.size == offset + size
+    return Layout("W64", form.frames(size), () if as_written else source.patched(patch, end=offset + size))
 
 
 def check_caf(source: Source) -> Layout:
@@ -167,7 +173,8 @@ def check_nist(source: Source) -> Layout:
     count = header.number("sample_count", 0)
     promised = 0 if count < 0 else count * frame_bytes
     size = sample_bytes(source, header.size, promised)
-    return Layout("SPHERE", size // frame_bytes)
+    end = header.size + size
+    return Layout("SPHERE", size // frame_bytes, () if end == source.size else source.patched(end=end))
 
 
 class _Sphere(NamedTuple):
@@ -217,15 +224,14 @@ def _voc_samples(source: Source, at: int, size: int) -> Layout:
     offset = at + 4 + head
     told = 1 << 62 if size in _VOC_UNKNOWN else max(0, size - head)
     promised = sample_bytes(source, offset, told, bits=64, chunks_end=lambda end: _voc_end(source, end))
-    if told != promised:
-        if source.read(1, source.size - 1) == b"\0":
-            promised -= 1  # the mark of the end
-        patch = (at + 1, (promised + head & 0xFFFFFF).to_bytes(3, "little"))
-        return Layout("VOC", None, source.patched(patch))
-    if block[0] == _VOC_SOUND_16 and len(block) >= 10:
-        frame_bytes = max(1, block[8] // 8 * block[9])
-        return Layout("VOC", promised // frame_bytes)
-    return Layout("VOC")
+    if told != promised and source.read(1, source.size - 1) == b"\0":
+        promised -= 1  # the mark of the end
+    end = offset + promised
+    patch = (at + 1, (promised + head & 0xFFFFFF).to_bytes(3, "little"))
+    as_written = told == promised and source.size - end <= 1
+    pieces = () if as_written else (*source.patched(patch, end=end), b"\0")
+    frame_bytes = block[8] // 8 * block[9] if block[0] == _VOC_SOUND_16 and len(block) >= 10 else 0
+    return Layout("VOC", promised // frame_bytes if frame_bytes else None, pieces)
 
 
 def _voc_end(source: Source, at: int) -> int:

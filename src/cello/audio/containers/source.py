@@ -79,14 +79,14 @@ class Source:
         size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         return Source(self.fd, self.start + size).behind_tags() if size < self.size else self
 
-    def patched(self, *patches: tuple[int, bytes]) -> tuple[Piece, ...]:
-        """The whole file with some bytes of its header replaced; ``patches`` are sorted by position."""
+    def patched(self, *patches: tuple[int, bytes], end: int | None = None) -> tuple[Piece, ...]:
+        """The file up to ``end`` with some bytes of its header replaced; ``patches`` are sorted by position."""
         pieces: list[Piece] = []
         at = 0
         for offset, content in patches:
             pieces += [Region(at, offset - at), content]
             at = offset + len(content)
-        return (*pieces, Region(at, self.size - at))
+        return (*pieces, Region(at, max(0, (self.size if end is None else end) - at)))
 
 
 class Pieces(io.RawIOBase):
