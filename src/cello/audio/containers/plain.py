@@ -242,7 +242,8 @@ def _voc_end(source: Source, at: int) -> int:
             return min(source.size, at + 1)
         if head[0] in (_VOC_SOUND, _VOC_MORE, _VOC_SILENCE, _VOC_SOUND_16):
             raise ClipError("a VOC file of several blocks of sound; convert it to WAV or FLAC")
-        if head[0] > _VOC_SOUND_16:
+        following = at + 4 + int.from_bytes(head[1:], "little")
+        if head[0] > _VOC_SOUND_16 or following > source.size:
             return at
-        at += 4 + int.from_bytes(head[1:], "little")
+        at = following
     return at
