@@ -37,6 +37,11 @@ def open_fake(spec: str, *, cache: Path | None = None, checksum: str = "a" * 64)
     return Corpus(manifest(checksum), np.zeros(1, np.float32))
 
 
+def open_stated(spec: str, *, cache: Path | None = None) -> Corpus:
+    """The corpus whose checksum a file states."""
+    return open_fake(spec, checksum=Path(spec).read_text())
+
+
 def open_changing(spec: str, *, cache: Path | None = None, main: int = 0) -> Corpus:
     """Another corpus in every process but one."""
     return open_fake(spec, checksum="a" * 64 if os.getpid() == main else "b" * 64)

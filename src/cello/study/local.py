@@ -39,6 +39,7 @@ ROOM = len("/pymp-12345678/listener-12345678")
 """What Python's own sockets need below a temporary folder; ours need less."""
 BACKLOG = 2048
 STALE_SECONDS = 60.0
+SHORT = "/tmp"
 
 
 def socket_folder() -> Path:
@@ -48,7 +49,7 @@ def socket_folder() -> Path:
         StudyError: there is none.
     """
     asked = tempfile.gettempdir()
-    for place in (asked, os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):
+    for place in (asked, os.environ.get("XDG_RUNTIME_DIR", ""), SHORT):
         if place and not _fault(place):
             return Path(place)
     raise StudyError(f"TMPDIR {_fault(asked)}; set it to a short path of your own, such as /tmp")

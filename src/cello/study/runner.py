@@ -67,7 +67,7 @@ def run_study(
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
-        corpus = open_source(msgspec.json.encode(source), cache)
+        corpus = open_source(source, cache)
         reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
         planned = plan(study, reference, len(corpus.manifest.labels))
         check_windows(study.name, planned, corpus)

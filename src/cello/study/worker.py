@@ -241,8 +241,9 @@ def _train(task: Task, folder: Path) -> None:
         if read_result(folder, task.run) is not None:
             return
         result.replace(folder / "result.json.unusable")
-    corpus = _brought_corpus(setup) if setup.remote else open_source(msgspec.json.encode(setup.source), setup.cache)
-    found, planned = corpus.manifest.checksum, task.run.config.corpus.checksum
+    planned = task.run.config.corpus.checksum
+    corpus = _brought_corpus(setup) if setup.remote else _kept_corpus(setup.source, setup.cache, planned)
+    found = corpus.manifest.checksum
     if found != planned:
         raise StudyError(
             f"corpus {setup.source.spec!r} has checksum {found[:12]} in this worker, but the study was planned with "
@@ -293,7 +294,7 @@ def _found_corpus(source: bytes, corpus: CorpusRef, cache: Path) -> Corpus:
         return found
     if _lies_here(msgspec.json.decode(source, type=CorpusSource)):
         with suppress(CelloError):
-            opened = open_source(source, cache)
+            opened = open_source(msgspec.json.decode(source, type=CorpusSource), cache)
             if opened.manifest.checksum == corpus.checksum:
                 return opened
     raise LookupError(corpus.checksum)
@@ -306,10 +307,21 @@ def _lies_here(source: CorpusSource) -> bool:
     return source.opener == DEFAULT_OPENER and "/" in path and Path(path).expanduser().exists()
 
 
-@lru_cache(maxsize=1)
-def open_source(source: bytes, cache: Path | None) -> Corpus:
-    """The corpus of an encoded ``CorpusSource``, kept for the next run of this process."""
-    made = msgspec.json.decode(source, type=CorpusSource)
+_KEPT: dict[bytes, Corpus] = {}
+
+
+def _kept_corpus(source: CorpusSource, cache: Path | None, checksum: str) -> Corpus:
+    """A source's corpus, kept for this process's next run as long as that asks for the same clips."""
+    key = msgspec.json.encode((source, str(cache)))
+    kept = _KEPT.get(key)
+    if kept is None or kept.manifest.checksum != checksum:
+        _KEPT.clear()  # before the other is opened: both may not fit
+        kept = _KEPT[key] = open_source(source, cache)
+    return kept
+
+
+def open_source(made: CorpusSource, cache: Path | None) -> Corpus:
+    """The corpus of a source as it is now."""
     corpus = function(made.opener)(made.spec, cache=cache, **made.options)
     if not isinstance(corpus, Corpus):
         raise StudyError(f"{made.opener}({made.spec!r}) gave {type(corpus).__name__}, not a Corpus; check the opener")
