@@ -185,3 +185,19 @@ def test_other_equations_under_one_name_are_refused(tmp_path: Path) -> None:
         merge_stores([one.folder, two.folder], tmp_path / "both")
     with pytest.raises(StoreError, match=r"the equations of '.*mine\.py:mine' have changed \(fingerprint"):
         Store.create_or_open(one.folder, study(tmp_path / "cells", seeds=(5,)), manifest(), SOURCE)
+
+
+def test_other_arguments_of_the_same_equations_are_refused(tmp_path: Path) -> None:
+    """First weights are drawn in the order of the arguments, so the same run would have another result."""
+    (tmp_path / "cells").mkdir()
+    gated = CELL.format(sign="+").replace("W @", "W.a @").replace("U @", "U.a @").replace("+ b", "+ b.a")
+    (tmp_path / "cells" / "mine.py").write_text(gated)
+    one = made(tmp_path / "1", study(tmp_path / "cells"))
+    (tmp_path / "cells" / "mine.py").write_text(gated.replace("W, U, b", "b, U, W"))
+    two = made(tmp_path / "2", study(tmp_path / "cells"))
+    assert {run.id for run in one.runs} == {run.id for run in two.runs}
+    said = r"the arguments of cell 'mine' are \(x, h, W, U, b\) in the first and \(x, h, b, U, W\) in the other"
+    with pytest.raises(StoreError, match=said):
+        merge_stores([one.folder, two.folder], tmp_path / "both")
+    with pytest.raises(StoreError, match=said):
+        Store.create_or_open(one.folder, study(tmp_path / "cells", seeds=(5,)), manifest(), SOURCE)

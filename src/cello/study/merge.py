@@ -23,7 +23,7 @@ import numpy as np
 from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.folder import check_empty, naming, new_folder
-from cello.study.own_cells import settle_from
+from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
 from cello.study.store import CorpusSummary, Header, Store, StoredRun
 
@@ -92,6 +92,8 @@ def _check_alike(first: Store, other: Store) -> None:
                 other,
                 f"the equations of {cell!r} are {equations} in the first and {_own(other)[cell]} in the other",
             )
+    if changed := reordered(first.header.cells, other.header.cells):
+        raise _apart(first, other, changed)
     corpora = [f"{store.header.corpus.name} ({store.header.corpus.checksum[:12]})" for store in (first, other)]
     if first.header.corpus.checksum != other.header.corpus.checksum:
         raise _apart(first, other, f"the corpus is {corpora[0]} in the first and {corpora[1]} in the other")

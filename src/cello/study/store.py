@@ -36,7 +36,7 @@ from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.folder import naming
 from cello.study.journal import Event, note, replay
-from cello.study.own_cells import named, own_cells, settle_from
+from cello.study.own_cells import named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
 from cello.study.predictions import Predictions
 from cello.study.reading import Reader
@@ -242,7 +242,10 @@ class Store:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
             raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
         asked = plan(study, old.corpus, labels)
-        cells = old.cells | own_cells(run.config for run in asked)
+        own = own_cells(run.config for run in asked)
+        if order := reordered(old.cells, own):
+            raise _other_study(folder, order)
+        cells = old.cells | own
         if set(asked) <= set(old.runs):
             return msgspec.structs.replace(old, cells=cells)
         seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
