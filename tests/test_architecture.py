@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
 FENCES: dict[str, set[str]] = {
     "matplotlib": {"report/plots.py"},
     "triton": {"compiler/triton.py"},
-    "distributed": {"study/cluster.py", "study/roster.py", "study/runner.py", "study/worker.py"},
+    "distributed": {"study/cluster.py", "study/local.py", "study/roster.py", "study/runner.py", "study/worker.py"},
     "optuna": {"study/trials.py"},
     "pyarrow": {"report/parquet.py"},
     "tensorboardX": {"report/tensorboard.py"},

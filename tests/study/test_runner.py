@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_training import manifest, timeless, train
+from fake_training import manifest, open_fake, timeless, train
 
 from cello.audio.corpus import Corpus
 from cello.errors import StoreError, StudyError
+from cello.study import worker
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.runner import run_study
@@ -182,3 +183,33 @@ def test_a_row_that_cannot_be_matched_closely_is_warned_of(tmp_path: Path, sourc
     with pytest.warns(UserWarning, match=r"row 'gru': the nearest to 'lstm' in parameters is hidden=3, .*% more"):
         store = run_study(fast, source, tmp_path, workers=1, train=FAKE, progress=False)
     assert {run.row: run.result.config.model.hidden for run in store.results()} == {"lstm": 2, "gru": 3}
+
+
+def test_a_second_study_in_this_process_has_the_corpus_as_it_is_now(
+    tmp_path: Path, small: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, where a clip is added to a folder between two studies."""
+    monkeypatch.syspath_prepend(str(HERE))
+    folder = tmp_path / "clips"
+    one = override(small, seeds=[0])
+    seen = []
+    for checksum in ("a", "b"):
+        folder.write_text(checksum * 64)
+        source = CorpusSource(spec=str(folder), opener="fake_training:open_stated")
+        store = run_study(one, source, tmp_path / checksum, workers=1, train=FAKE, progress=False)
+        seen += [store.header.corpus.checksum[0], *(run.result.config.corpus.checksum[0] for run in store.results())]
+    assert seen == ["a"] * 4 + ["b"] * 4
+
+
+@pytest.mark.parametrize(("seconds", "opened"), [("aaa", 1), ("aab", 2), ("aba", 3)])
+def test_a_worker_keeps_a_corpus_while_it_is_asked_for(
+    seconds: str, opened: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opens = tmp_path / "clips", []
+    monkeypatch.setattr(worker, "_KEPT", {})
+    monkeypatch.setattr(worker, "open_source", lambda *_: opens.append(1) or open_fake("", checksum=folder.read_text()))
+    for letter in seconds:
+        folder.write_text(letter * 64)
+        kept = worker._kept_corpus(CorpusSource(spec="x"), None, letter * 64)
+        assert kept.manifest.checksum == letter * 64
+    assert len(opens) == opened

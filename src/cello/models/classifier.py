@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cello.cells.load import load_cell
-from cello.models.config import TORCH_CELLS, ModelConfig, settled
+from cello.models.config import ModelConfig, cell_of
 from cello.models.initialise import initialise
 from cello.models.layer import RecurrentStack, frame_mask
 
@@ -59,8 +58,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0) -> None:
         super().__init__()
-        settled(config)
-        cell = None if config.cell in TORCH_CELLS else load_cell(config.cell)
+        cell = cell_of(config)
         self.together = config.stack
         self.stack = RecurrentStack(config, dimensions * config.stack, cell)
         self.readout = Readout(config, self.stack.width)

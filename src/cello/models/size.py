@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cello.cells.definition import Cell
-from cello.cells.load import load_cell
-from cello.models.config import ModelConfig, settled
+from cello.models.config import ModelConfig, cell_of
 
 TORCH_GATES = {"torch:rnn": 1, "torch:gru": 3, "torch:lstm": 4}
 
@@ -30,9 +29,7 @@ class ModelSize:
         Raises:
             CellError, ModelError: there is no such cell.
         """
-        settled(config)
-        cell = None if config.cell in TORCH_GATES else load_cell(config.cell)
-        return cls(config=config, dimensions=dimensions, cell=cell)
+        return cls(config=config, dimensions=dimensions, cell=cell_of(config))
 
     def parameters(self, classes: int, hidden: int | None = None) -> int:
         """Numbers learned for C classes in recurrent layers, read-out and head; H is the config's unless given.

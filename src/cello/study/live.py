@@ -82,7 +82,8 @@ class Lines:
 
     def __init__(self, console: Console, forecast: Forecast, done: int, total: int) -> None:
         self.console, self.forecast, self.done, self.total = console, forecast, done, total
-        self._say(f"{done} of {total} runs are finished, {total - done} to do on {forecast.workers} workers")
+        workers = f"{forecast.workers} worker{'s' * (forecast.workers != 1)}"
+        self._say(f"{done} of {total} runs are finished, {total - done} to do on {workers}")
 
     def started(self, run: PlannedRun) -> None: ...
 

@@ -23,6 +23,7 @@ import numpy as np
 from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.folder import check_empty, naming, new_folder
+from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
 from cello.study.store import CorpusSummary, Header, Store, StoredRun
 
@@ -84,6 +85,15 @@ def _check_alike(first: Store, other: Store) -> None:
     ):
         if own != its:
             raise _apart(first, other, f"the {what} is {own} in the first and {its} in the other")
+    for cell, equations in _own(first).items():
+        if _own(other).get(cell, equations) != equations:
+            raise _apart(
+                first,
+                other,
+                f"the equations of {cell!r} are {equations} in the first and {_own(other)[cell]} in the other",
+            )
+    if changed := reordered(first.header.cells, other.header.cells):
+        raise _apart(first, other, changed)
     corpora = [f"{store.header.corpus.name} ({store.header.corpus.checksum[:12]})" for store in (first, other)]
     if first.header.corpus.checksum != other.header.corpus.checksum:
         raise _apart(first, other, f"the corpus is {corpora[0]} in the first and {corpora[1]} in the other")
@@ -97,6 +107,12 @@ def _check_alike(first: Store, other: Store) -> None:
                 values = [repr(settings[key]) if key in settings else "not stated" for settings in stated]
                 difference = f"in {part}, {key} is {values[0]} in the first and {values[1]} in the other"
                 raise _apart(first, other, difference)
+
+
+def _own(store: Store) -> dict[str, str]:
+    """The fingerprints of the equations of the cells that are the user's own."""
+    models = (run.config.model for run in store.runs)
+    return {model.cell: model.equations for model in models if model.equations}
 
 
 def _parts(study: StudyConfig) -> dict[str, Base]:
@@ -164,12 +180,14 @@ def _header(stores: Sequence[Store], chosen: dict[tuple[str, str, int], Found]) 
         match_to=first.study.reference or None,  # stated, for the first row may be another one now
     )
     corpus, places = first.header.corpus, {run.place for store in stores for run in store.runs}
+    planned = [run for store in stores for run in store.runs]
+    cells = {key: cell for store in reversed(stores) for key, cell in store.header.cells.items()}
     runs = []
-    for run in plan(study, corpus, len(first.corpus.labels)):
+    for run in plan(study, corpus, len(first.corpus.labels), settle_from(planned, cells, study.match)):
         if run.place in places:
             found = chosen.get(run.place)
             runs.append(run if found is None else _planned(found, run))
-    return Header(study=study, corpus=corpus, source=first.header.source, runs=tuple(runs))
+    return Header(study=study, corpus=corpus, source=first.header.source, runs=tuple(runs), cells=cells)
 
 
 def _planned(found: Found, run: PlannedRun) -> PlannedRun:

@@ -7,7 +7,7 @@ import operator
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import msgspec
 
 from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
-from cello.models.config import settled
+from cello.models.config import ModelConfig, settled
 from cello.study.match import Match, matched
 from cello.study.settings import SECTIONS, Settings, check_keys, check_section, merge, readable
 from cello.study.space import TuneConfig, Tuned, parse_tune
@@ -215,10 +215,17 @@ def override(
     return changed
 
 
-def plan(study: StudyConfig, corpus: CorpusRef, labels: int | None = None) -> tuple[PlannedRun, ...]:
+def plan(
+    study: StudyConfig,
+    corpus: CorpusRef,
+    labels: int | None = None,
+    settle: Callable[[ModelConfig], ModelConfig] = settled,
+) -> tuple[PlannedRun, ...]:
     """Every run of the study: seed by seed, within a seed the longest first, so that no core waits long at the end.
 
-    ``labels`` is how many the corpus has; only a study matched by parameters needs to know.
+    ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``settle`` finds the
+    equations of cells of one's own: the one of this default loads their files, which a study that was read from a
+    store must not do.
 
     Raises:
         ConfigError: settings that do not go together, with the row and column that they meet in.
@@ -229,7 +236,7 @@ def plan(study: StudyConfig, corpus: CorpusRef, labels: int | None = None) -> tu
     >>> [run.seed for run in plan(study, CorpusRef(name="tones", checksum="0" * 64))][::6]
     [0, 1, 2]
     """
-    places = _places(study, corpus)
+    places = _places(study, corpus, settle)
     for column in _columns(study):
         rows = {row.name: places[row.name, column.name] for row in study.rows}
         found = matched(rows, study.reference, study.match, labels, _where(study, column))
@@ -310,20 +317,26 @@ def _where(study: StudyConfig, column: Column) -> str:
     return f"study {study.name!r}" + (f", column {column.name!r}" if column.name else "")
 
 
-def _places(study: StudyConfig, corpus: CorpusRef) -> dict[tuple[str, str], RunConfig]:
+def _places(
+    study: StudyConfig, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig] = settled
+) -> dict[tuple[str, str], RunConfig]:
     """What each row and column of the table is to train, with the hidden size that it states."""
     _check_study(study, study.name)
     return {
-        (row.name, column.name): _config(study, row, column, corpus) for row in study.rows for column in _columns(study)
+        (row.name, column.name): _config(study, row, column, corpus, settle)
+        for row in study.rows
+        for column in _columns(study)
     }
 
 
-def _config(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef) -> RunConfig:
+def _config(
+    study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig]
+) -> RunConfig:
     settings = merge(merge(study.base.settings, column.settings), row.settings)
     where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
-        return msgspec.structs.replace(config, model=settled(config.model))
+        return msgspec.structs.replace(config, model=settle(config.model))
     except (CellError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:

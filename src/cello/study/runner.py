@@ -16,8 +16,10 @@ import msgspec
 from distributed import Future
 
 from cello.audio.corpus import Corpus
+from cello.cells.stored import StoredCell
 from cello.errors import StudyError
 from cello.files import write_whole
+from cello.models.config import cell_of
 from cello.study.cluster import existing, interrupt_calls, processes
 from cello.study.crew import Crew, scheduler_address
 from cello.study.fit import check_clips, check_windows
@@ -65,7 +67,7 @@ def run_study(
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
-        corpus = open_source(msgspec.json.encode(source), cache)
+        corpus = open_source(source, cache)
         reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
         planned = plan(study, reference, len(corpus.manifest.labels))
         check_windows(study.name, planned, corpus)
@@ -99,11 +101,11 @@ def where_kept(crew: Crew) -> str:
 
 
 def setup_for(crew: Crew, runs: Iterable[PlannedRun], **settings: Any) -> Setup:
-    """What the runs of a new sitting have in common, with the files of their cells where those must travel."""
-    remote = crew.cluster is not None
-    names = {run.config.model.cell.rpartition(":")[0] for run in runs if ".py:" in run.config.model.cell}
-    cells = {name: Path(name).expanduser().read_text() for name in sorted(names)} if remote else {}
-    return Setup(sitting=uuid4().hex, remote=remote, cells=cells, **settings)
+    """What the runs of a new sitting have in common, with their cells that are the user's own."""
+    own = {(run.config.model.cell, run.config.model.equations): run.config.model for run in runs}
+    found = {place: cell_of(model) for place, model in sorted(own.items()) if model.equations}
+    cells = [(name, msgspec.json.encode(StoredCell.of(cell))) for (name, _), cell in found.items() if cell is not None]
+    return Setup(sitting=uuid4().hex, remote=crew.cluster is not None, cells=tuple(cells), **settings)
 
 
 class Keeper(Protocol):

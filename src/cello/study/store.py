@@ -31,10 +31,12 @@ from numpy.typing import NDArray
 
 from cello import __version__
 from cello.audio.corpus import SPLITS, BadClip, Manifest
+from cello.cells.stored import StoredCell
 from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.folder import naming
 from cello.study.journal import Event, note, replay
+from cello.study.own_cells import named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
 from cello.study.predictions import Predictions
 from cello.study.reading import Reader
@@ -109,7 +111,10 @@ def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """``study.json``: the study, its data and every run planned so far."""
+    """``study.json``: the study, its data and every run planned so far.
+
+    ``cells`` are the runs' cells that are the user's own, by the fingerprints of their equations.
+    """
 
     format: int = STORE_FORMAT
     cello: str = __version__
@@ -117,6 +122,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     corpus: CorpusRef
     source: CorpusSource
     runs: tuple[PlannedRun, ...]
+    cells: dict[str, StoredCell] = {}
 
 
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +213,9 @@ class Store:
                     return store
             else:
                 check_free(folder)
-                header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus, labels))
+                runs = plan(study, corpus, labels)
+                cells = own_cells(run.config for run in runs)
+                header = Header(study=study, corpus=corpus, source=source, runs=runs, cells=cells)
                 write_whole(folder / "corpus.json", msgspec.json.encode(CorpusSummary.of(manifest)))
             write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
         return cls.open(folder)
@@ -234,13 +242,18 @@ class Store:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
             raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
         asked = plan(study, old.corpus, labels)
+        own = own_cells(run.config for run in asked)
+        if order := reordered(old.cells, own):
+            raise _other_study(folder, order)
+        cells = old.cells | own
         if set(asked) <= set(old.runs):
-            return old
+            return msgspec.structs.replace(old, cells=cells)
         seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
         rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
         reference = study.reference or None  # stated, for the first row may be another one now
         wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds, match_to=reference)
-        runs = {run.place: run for run in plan(wider, old.corpus, labels)}
+        settle = settle_from(old.runs, cells, study.match, named(study))
+        runs = {run.place: run for run in plan(wider, old.corpus, labels, settle)}
         for run in old.runs:
             if run.place not in runs:
                 raise _other_study(folder, f"it has {run}, a table of another shape")
@@ -250,7 +263,7 @@ class Store:
         finished = {stored.planned.place: stored.planned for stored in self.each_result(curves=False)}
         places = {run.place for run in (*old.runs, *asked)}
         kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
-        return Header(study=wider, corpus=old.corpus, source=source, runs=kept)
+        return Header(study=wider, corpus=old.corpus, source=source, runs=kept, cells=cells)
 
     def run_folder(self, run: PlannedRun | StoredRun) -> Path:
         """Where training keeps a run."""

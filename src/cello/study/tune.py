@@ -86,7 +86,7 @@ def run_tuning(
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
-        corpus = open_source(msgspec.json.encode(source), cache)
+        corpus = open_source(source, cache)
         rows = _rows(column, tune, corpus)
         reference = rows[0].config.corpus
         header = TuneHeader(study=study, tune=tune, corpus=reference, source=source, rows=rows)
