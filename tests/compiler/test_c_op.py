@@ -10,8 +10,9 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.compiler import c_op
 from cello.compiler.c_build import compiler
+from cello.compiler.c_scan import inputs_of
 from cello.compiler.scan import scan
-from cello.errors import BackendError
+from cello.errors import BackendError, ModelError
 
 pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH"),
@@ -54,7 +55,7 @@ def test_a_compiled_model_is_the_model_and_one_graph(name: str, lengths: Tensor 
 
 def test_lengths_beyond_the_frames_are_refused_when_a_compiled_model_runs() -> None:
     run = torch.compile(Layer(zoo()["rnn"]), backend="aot_eager", fullgraph=True)
-    with pytest.raises(BackendError, match=r"lengths go from 1 to 7, but T=6"):
+    with pytest.raises(ModelError, match=r"lengths go from 1 to 7, but the frames allow 0 to T=6"):
         run(frames(), torch.tensor([7, 1, 2, 3]))
 
 
@@ -89,11 +90,9 @@ def test_autocast_leaves_a_recurrence_in_the_precision_of_its_weights(backend: s
 
 def test_the_operations_keep_torchs_rules() -> None:
     cell = zoo()["lstm"]
-    shapes = cell.parameters(3, 5)
-    given = [torch.randn(s, dtype=torch.float64) for n, s in shapes.items() if len(s) == 2]
-    given += [torch.randn(s, dtype=torch.float64) for s in shapes.values() if len(s) == 1]
-    given += [torch.zeros(4, 5, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64)]
-    given = [value.requires_grad_() for value in given]
+    weights = {n: torch.randn(s, dtype=torch.float64) for n, s in cell.parameters(3, 5).items()}
+    state = (torch.zeros(4, 5, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64))
+    given = [value.requires_grad_() for value in inputs_of(cell, weights, {}, state)]
     x = frames().double().requires_grad_()
     torch.library.opcheck(
         c_op.scan_op,
