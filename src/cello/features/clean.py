@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
+from cello.audio.digests import FOLDER as DIGESTS
 from cello.audio.staging import unused
+from cello.cache import cache_root
 from cello.errors import CorpusError
 
 _SECONDS_A_DAY = 86_400
@@ -22,7 +22,14 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "decoded clips": (f"packs/{_HEX * 32}",),
     "frames": (f"{_HEX * 64}.npy", f"features/{_HEX * 64}.npy"),
     "rendered corpus": (f"spoken-{_HEX * 12}",),
-    "downloaded corpus": (_RELEASE, f"{_RELEASE}.tar.gz", f"speech-commands-{_HEX * 12}"),
+    "downloaded corpus": (
+        _RELEASE,
+        f"{_RELEASE}.tar.gz",
+        f"speech-commands-{_HEX * 12}",
+        f"speech-commands-{_HEX * 32}",
+    ),
+    "digests": (f"{DIGESTS}/{_HEX * 32}",),
+    "kernels": (f"kernels/*-{_HEX * 24}.so",),
     "unfinished": (
         f"packs/.{_HEX * 32}.partial-*",
         f"{_HEX * 64}.*.tmp",
@@ -31,6 +38,9 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f".spoken-{_HEX * 12}.partial-*",
         f".{_RELEASE}.partial-*",
         f".speech-commands-{_HEX * 12}.partial-*",
+        f".speech-commands-{_HEX * 32}.partial-*",
+        f"{DIGESTS}/.{_HEX * 32}.*.part",
+        "kernels/.building-*",
         f"{_RELEASE}.tar.gz.part",
         f"{_RELEASE}.tar.gz.rejected",
     ),
@@ -48,7 +58,7 @@ class Held(NamedTuple):
 
 def held(cache: Path | None = None) -> list[Held]:
     """All that Cello keeps in a cache folder (the user's own by default), what was not used for longest first."""
-    folder = platformdirs.user_cache_path("cello") if cache is None else cache
+    folder = cache_root(cache)
     found: list[Held] = []
     for what, patterns in _KINDS.items():
         for path in (path for pattern in patterns for path in folder.glob(pattern)):
@@ -63,7 +73,7 @@ def clean(cache: Path | None = None, older_than_days: float = 0) -> list[Held]:
     Raises:
         CorpusError: a process uses the cache, or something cannot be removed.
     """
-    folder = platformdirs.user_cache_path("cello") if cache is None else cache
+    folder = cache_root(cache)
     if not folder.is_dir():
         return []
     with unused(folder):
