@@ -84,6 +84,10 @@ def test_permissions_of_the_archive_are_not_taken_over(tmp_path: Path) -> None:
         (special("evil", tarfile.CHRTYPE), "'evil', which is a device"),
         (special("evil", tarfile.BLKTYPE), "'evil', which is a device"),
         (special("evil", tarfile.FIFOTYPE), "'evil', which is a named pipe"),
+        (special("evil", tarfile.GNUTYPE_SPARSE), "'evil', which is a sparse file"),
+        (special("evil", b"Z"), "'evil', which is a member of kind b'Z'"),
+        (file("."), "'.', which is a file without a name"),
+        (file(""), "'', which is a file without a name"),
     ],
 )
 def test_a_hostile_member_is_named_and_nothing_is_left_behind(

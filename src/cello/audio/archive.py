@@ -132,6 +132,8 @@ class _Placed:
             raise self._hostile(member, "a path outside the folder it is unpacked to")
         if member.refused:
             raise self._hostile(member, member.refused)
+        if not path.parts and not member.is_folder:
+            raise self._hostile(member, "a file without a name")
         if len(path.parts) > MOST_FOLDERS_DEEP:
             raise self._hostile(member, f"a path of {len(path.parts)} folders")
         target = self.folder / path
