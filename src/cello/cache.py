@@ -21,9 +21,9 @@ def cache_root(asked: Path | None = None) -> Path:
     """
     if asked is not None:
         return asked
-    if named := os.environ.get(VARIABLE):
-        return Path(named)
     try:
+        if named := os.environ.get(VARIABLE):
+            return Path(named).expanduser().absolute()
         return platformdirs.user_cache_path("cello")
     except RuntimeError as error:
         raise CelloError(

@@ -138,6 +138,24 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("settled")
+def test_some_files_asked_for_do_not_make_others_forgotten_but_the_memory_stays_small(
+    tmp_path: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FEW", 10)
+    paths = made(tmp_path)
+    for some in (paths[:2], paths[2:], paths):
+        found(some, tmp_path)
+    assert reads() == 5
+    sizes = []
+    for number in range(20):
+        for path in paths:
+            path.write_bytes(b"%d" % number)
+        found(paths, tmp_path)
+        sizes.append(memory(tmp_path).stat().st_size)
+    assert max(sizes) < 8 * sizes[0]
+
+
+@pytest.mark.usefixtures("settled")
 def test_a_damaged_memory_is_done_without(tmp_path: Path) -> None:
     paths = made(tmp_path)
     right = found(paths, tmp_path)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from cello.audio.staging import used
 from cello.files import DamagedFileError, read_stored, seal, unseal, write_whole
 
 FOLDER = "digests"
@@ -26,6 +27,7 @@ FOLDER = "digests"
 _THREADS = 4  # for the latency of discs and networks; hashing itself is faster than reading
 _FILES_AT_ONCE = 64
 _BLOCK_BYTES = 1 << 20
+_FEW = 1000
 _GRANULARITY_NS = 2_000_000_000  # the coarsest clock of the file systems below is one second
 _MOUNTS = Path("/proc/self/mountinfo")
 _TRUE_CTIME = frozenset(
@@ -63,7 +65,10 @@ def digests(paths: Sequence[Path], root: Path, cache: Path) -> list[bytes]:
         found = [each for done in pool.map(chunk, chunks) for each in done]
     fresh = {status: digest for digest, status in found if status is not None}
     if not fresh.keys() <= known.keys():
-        _save(memory, fresh)
+        # Others may have asked for other files below the same root; but what is long gone is not kept for ever.
+        _save(memory, {**known, **fresh} if len(known) <= 2 * len(fresh) + _FEW else fresh)
+    else:
+        used(memory)
     return [digest for digest, _ in found]
 
 

@@ -13,6 +13,7 @@ from cello.audio.checks import check_bad, check_splits, doubts
 from cello.audio.corpus import Corpus
 from cello.audio.digests import digests
 from cello.audio.folder import LISTS, scan, speakers_known
+from cello.audio.kept import kept
 from cello.audio.layout import is_junk
 from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
@@ -136,8 +137,12 @@ def _spoken(options: str, cache: Path, progress: Progress | None) -> _Place:
     if options:
         raise CorpusError(f"corpus 'spoken:{options}' cannot be: the spoken corpus takes no options; write spoken")
     folder = cache / spoken.folder_name(spoken.DEFAULT)
-    spoken.render_to(folder, progress=progress)
-    used(folder)
+
+    def make() -> Path:
+        spoken.render_to(folder, progress=progress)
+        return folder
+
+    used(kept(folder, cache, make))
     return _Place("spoken", folder)
 
 
@@ -145,15 +150,19 @@ def _speech_commands(which: str, cache: Path, progress: Progress | None) -> _Pla
     version = which or NEWEST
     path = _expanded(which)
     if version in speech_commands.VERSIONS:
-        fetched = speech_commands.fetch(version, cache, progress=progress)
+        folder = cache / speech_commands.folder_name(version)
+        fetched = kept(folder, cache, lambda: speech_commands.fetch(version, cache, progress=progress))
         used(fetched)
         return _Place(f"speech-commands-{version}", fetched, official=True)
     if path.is_file():
         (digest,) = digests([path], path.parent, cache)
         unpacked = cache / f"speech-commands-{digest.hex()[:32]}"
-        if not unpacked.exists():
+
+        def make() -> Path:
             speech_commands.extract(path, unpacked, progress=progress)
-        used(unpacked)
+            return unpacked
+
+        used(kept(unpacked, cache, make))
         return _Place("speech-commands", _descend(unpacked), official=True)
     if path.is_dir():
         return _Place("speech-commands", path, official=True)

@@ -37,6 +37,11 @@ VERSIONS: dict[str, Release] = {
 }
 
 
+def folder_name(version: str) -> str:
+    """The name that a version has in the cache."""
+    return f"speech_commands_{version}"
+
+
 def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
     """The folder of a version below ``cache``, downloaded and unpacked where that has not been done yet.
 
@@ -49,7 +54,7 @@ def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: s
     if version not in VERSIONS:
         raise CorpusError(unknown("version of Speech Commands", version, VERSIONS))
     release = VERSIONS[version]
-    folder = cache / f"speech_commands_{version}"
+    folder = cache / folder_name(version)
     if not folder.exists():
         packed = cache / f"{folder.name}.tar.gz"
         download.download(url or release.url, packed, release.sha256, most_bytes=release.size, progress=progress)

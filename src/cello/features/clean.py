@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cello.audio.digests import FOLDER as DIGESTS
+from cello.audio.kept import FOLDER as NOTES
 from cello.audio.staging import unused
 from cello.cache import cache_root
 from cello.errors import CorpusError
@@ -17,10 +18,12 @@ from cello.errors import CorpusError
 _SECONDS_A_DAY = 86_400
 _HEX = "[0-9a-f]"
 _RELEASE = "speech_commands_v0.0[12]"
+_CORPORA = (_RELEASE, f"speech-commands-{_HEX * 12}", f"speech-commands-{_HEX * 32}", f"spoken-{_HEX * 12}")
 # Whole names, as the folder is one that a user may have named and may hold more than Cello put there.
 _KINDS: dict[str, tuple[str, ...]] = {
     "decoded clips": (f"packs/{_HEX * 32}",),
     "frames": (f"{_HEX * 64}.npy", f"features/{_HEX * 64}.npy"),
+    "notes": tuple(f"{NOTES}/{name}" for name in _CORPORA),
     "rendered corpus": (f"spoken-{_HEX * 12}",),
     "downloaded corpus": (
         _RELEASE,
@@ -29,7 +32,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f"speech-commands-{_HEX * 32}",
     ),
     "digests": (f"{DIGESTS}/{_HEX * 32}",),
-    "kernels": (f"kernels/*-{_HEX * 24}.so",),
+    "kernels": (f"kernels/*-{_HEX * 24}.so", f"kernels/*-{_HEX * 24}-{_HEX * 16}.so"),
     "unfinished": (
         f"packs/.{_HEX * 32}.partial-*",
         f"{_HEX * 64}.*.tmp",
@@ -40,6 +43,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f".speech-commands-{_HEX * 12}.partial-*",
         f".speech-commands-{_HEX * 32}.partial-*",
         f"{DIGESTS}/.{_HEX * 32}.*.part",
+        *(f".{name}.altered" for name in _CORPORA),
         "kernels/.building-*",
         f"{_RELEASE}.tar.gz.part",
         f"{_RELEASE}.tar.gz.rejected",
