@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -90,7 +91,7 @@ def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().ra
             )
             progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-        return open_corpus(
+        corpus = open_corpus(
             sound.corpus,
             cache=sound.cache,
             speaker_pattern=sound.speaker_pattern,
@@ -98,3 +99,6 @@ def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().ra
             rate_hz=rate_hz,
             progress=show,
         )
+    for sentence in corpus.manifest.warnings:
+        warnings.warn(sentence, stacklevel=2)
+    return corpus

@@ -17,11 +17,11 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import platformdirs
 from distributed import get_worker
 
 from cello.audio.carry import find
 from cello.audio.corpus import Corpus
+from cello.cache import cache_root
 from cello.cells.load import remember
 from cello.cells.stored import StoredCell
 from cello.compiler.memory import keep_freed_memory
@@ -274,7 +274,7 @@ def _tell(task: Task, epoch: Epoch | None = None) -> None:
 def _own_cache(setup: Setup) -> Path:
     """The cache that was asked for where it is there, else this user's own."""
     asked = setup.cache
-    return asked if asked is not None and asked.is_dir() else platformdirs.user_cache_path("cello")
+    return cache_root(asked if asked is not None and asked.is_dir() else None)
 
 
 def _brought_corpus(setup: Setup) -> Corpus:
