@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,5 +67,6 @@ def test_a_line_of_any_rubbish_is_passed_over(tmp_path: Path) -> None:
     append(path, event)
     path.write_bytes(b"\x00\xff{]\n" + path.read_bytes() + b'{"event":"exploded","run":"a"}\n{"event":"fin')
     append(path, event)
-    assert replay(path) == (event, event)
-    assert path.read_bytes().count(b"\n") == 5
+    with pytest.warns(UserWarning, match=r"journal\.jsonl: 2 of its lines \(1, 3\) cannot be read .*no result$"):
+        assert replay(path) == (event, event)
+    assert path.read_bytes().count(b"\n") == 4

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cello.cli import main
 from cello.errors import StoreError
+from cello.files import unseal_json
 from cello.study.merge import merge_stores
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.store import CorpusSource, Store
@@ -221,7 +222,7 @@ def test_a_run_keeps_the_id_that_an_older_version_gave_it(tmp_path: Path, small:
     old = one.runs[0].id
     older = old[::-1]
     for path in (one.folder / "study.json", one.run_folder(one.runs[0]) / "result.json"):
-        path.write_text(path.read_text().replace(old, older))
+        path.write_bytes(unseal_json(path.read_bytes()).replace(old.encode(), older.encode()))
     one.run_folder(one.runs[0]).rename(one.folder / "runs" / older)
     merged = merge_stores([two.folder, one.folder], tmp_path / "out")
     assert finished(merged) == ({run.id for run in (*one.runs, *two.runs)} - {old}) | {older}
@@ -271,7 +272,7 @@ def test_the_speakers_of_the_test_clips_come_from_whichever_store_knows_them(
     tmp_path: Path, small: StudyConfig
 ) -> None:
     one, two = made(tmp_path / "one", small), made(tmp_path / "two", override(small, seeds=[2]))
-    summary = json.loads((one.folder / "corpus.json").read_text())
+    summary = json.loads(unseal_json((one.folder / "corpus.json").read_bytes()))
     (one.folder / "corpus.json").write_text(json.dumps({**summary, "test_speakers": []}))
     assert merge_stores([one.folder, two.folder], tmp_path / "out").corpus == two.corpus
 

@@ -33,9 +33,12 @@ def test_a_begun_run_is_its_own_under_any_corpus_name(tmp_path: Path) -> None:
     [
         (
             "config.json",
-            r"config\.json' is damaged or no file of this version .*; move it away, or choose",
+            r"config\.json was written by another version of Cello .*; use the version that wrote it, or move it away",
         ),
-        ("result.json", r"result\.json' is damaged or no file of this version"),
+        (
+            "result.json",
+            r"result\.json is damaged: .*missing required field.*; move it away, or choose another",
+        ),
         ("model.safetensors", r"holds files of a run, but no config\.json that says which; choose another folder"),
     ],
 )
