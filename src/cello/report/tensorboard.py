@@ -59,7 +59,7 @@ def write_tensorboard(folder: Path | str, out: Path | str) -> list[Path]:
 
 def _folder_name(run: StoredRun) -> str:
     """Readable, no longer than a file's name may be, and with the id that the folder in the store has."""
-    name = re.sub(r"[^\w.-]+", "-", place_name(run.row, run.column, run.seed)).lstrip(".")
+    name = re.sub(r"[^\w.-]+", "-", place_name(run.row, run.column, run.seed)).lstrip(".-")
     return f"{name.encode()[:LONGEST].decode(errors='ignore')}-{run.id}"
 
 

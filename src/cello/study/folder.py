@@ -123,6 +123,19 @@ def check_links(folder: Path) -> None:
         raise StoreError(f"{str(found[0])!r} is a link, through which nothing is written; put the folder itself there")
 
 
+def below(study: Path, name: str) -> Path:
+    """A folder of that name in a study's, for what is written where nobody said where.
+
+    Raises:
+        StoreError: it is a link, as somebody else's study may have.
+    """
+    if (study / name).is_symlink():
+        raise StoreError(
+            f"{str(study / name)!r} is a link, through which nothing is written; say where to write with --out"
+        )
+    return study / name
+
+
 def copy_regular(folder: int, name: str, target: Path) -> bool:
     """Copy a file of an open folder, if it is there, and never what a link or a pipe of that name leads to.
 

@@ -87,12 +87,16 @@ def read_result(folder: Path | str, run: PlannedRun, reader: Reader | None = Non
     The corpus may have had another name: its checksum decides.
 
     Raises:
-        StoreError: a newer version wrote it.
+        StoreError: a newer version wrote it, or it may not be read.
     """
     try:
         return _own(_stored(f"{folder}/result.json", reader), run)  # a Path takes longer, for thousands of runs
     except (FileNotFoundError, NotADirectoryError, DamagedFileError):
         return None
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename!r} cannot be read: {error.strerror}; mend that, and finished runs count"
+        ) from error
 
 
 def _own(result: RunResult, run: PlannedRun) -> RunResult | None:

@@ -20,6 +20,7 @@ The contract
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ from cello.training.result import RunResult
 STORE_FORMAT = 1
 ID = re.compile("[0-9a-f]{16}")
 """What Cello calls a run, and nothing else: a run's folder has that name."""
+MOST_SPEAKERS = 2**31
 Named = TypeVar("Named", Row, Column)
 
 
@@ -196,18 +198,19 @@ class Store:
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / "study.json").exists():
+                _mend_corpus(folder, manifest)
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
                 if not store.corpus.test_speakers:
                     summary = msgspec.structs.replace(store.corpus, test_speakers=speaker_numbers(manifest))
-                    write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(summary)))
+                    _write_corpus(folder, summary)
                     store = cls.open(folder)
                 if header == store.header:
                     return store
             else:
                 check_free(folder)
                 header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus, labels))
-                write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(CorpusSummary.of(manifest))))
+                _write_corpus(folder, CorpusSummary.of(manifest))
             write_whole(folder / "study.json", encoded(header))
         return cls.open(folder)
 
@@ -389,14 +392,44 @@ def _check_runs(header: Header) -> None:
         raise DamagedFileError("a place of its table has two runs")
 
 
+def _write_corpus(folder: Path, summary: CorpusSummary) -> None:
+    write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(summary)))
+
+
+def _mend_corpus(folder: Path, manifest: Manifest) -> None:
+    """Describe the corpus again where its description is damaged and the very corpus is there."""
+    path = folder / "corpus.json"
+    try:
+        _read_corpus(path)
+    except StoreError as error:
+        known = _read_header(folder / "study.json").corpus.checksum
+        if not isinstance(error.__cause__, DamagedFileError) or known != manifest.checksum:
+            raise
+        warnings.warn(f"{path} is damaged ({error.__cause__}) and made again from the corpus", stacklevel=2)
+        _write_corpus(folder, CorpusSummary.of(manifest))
+
+
 def _read_corpus(path: Path) -> CorpusSummary:
     with naming_damage(path, StoreError, RESTORE):
         summary = decode_json(read_stored(path), CorpusSummary, STORE_FORMAT)
-        if not summary.labels or set(summary.splits) < set(SPLITS):
-            raise DamagedFileError("labels or splits are missing")
-        if any(split.clips < 0 for split in summary.splits.values()):
-            raise DamagedFileError("a split has fewer than 0 clips")
+        _check_counts(summary)
         return summary
+
+
+def _check_counts(summary: CorpusSummary) -> None:
+    """Hold a summary to its own labels and counts.
+
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    if set(summary.splits) != set(SPLITS) or not summary.labels:
+        raise DamagedFileError(f"its splits are {', '.join(summary.splits)}, of {len(summary.labels)} labels")
+    for name, split in summary.splits.items():
+        counts = split.clips_by_label
+        if set(counts) != set(summary.labels) or min(counts.values()) < 0 or sum(counts.values()) != split.clips:
+            raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
+    if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
+        raise DamagedFileError("a speaker has a number that speakers do not have")
 
 
 def check_free(folder: Path) -> None:

@@ -10,12 +10,21 @@ from typing import Any
 
 import torch
 
+from cello import __version__
 from cello.errors import TrainingError
-from cello.files import DamagedFileError, OtherVersionError, naming_damage, read_stored, seal, unseal, write_whole
+from cello.files import DamagedFileError, read_stored, seal, unseal, write_whole
 
 CHECKPOINT_FORMAT = 2
 UNSEALED_FORMAT = 1
 """Of checkpoints from before they had a checksum."""
+
+
+class DamagedCheckpointError(TrainingError):
+    """A checkpoint that is not as it was written; ``reason`` is why, and the run can start afresh."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}; move that file away to start this run afresh")
+        self.reason = reason
 
 
 def save_checkpoint(path: Path, run: str, state: dict[str, Any]) -> None:
@@ -29,21 +38,21 @@ def load_checkpoint(path: Path, run: str) -> dict[str, Any] | None:
     """What ``save_checkpoint`` wrote for this run, or None when there is no file.
 
     Raises:
-        DamagedFileError: it is not as it was written.
+        DamagedCheckpointError: it is not as it was written.
         TrainingError: it is of another run or of a newer version of Cello.
     """
     try:
-        content = read_stored(path)
+        state = _state(read_stored(path))
     except FileNotFoundError:
         return None
-    state = _state(content)
+    except DamagedFileError as error:
+        raise DamagedCheckpointError(path, str(error)) from error
     remedy = "move that file away to start this run afresh"
-    with naming_damage(path, TrainingError, remedy):
-        if state["format"] > CHECKPOINT_FORMAT:
-            raise OtherVersionError(
-                f"has format {state['format']}, and this Cello knows formats up to {CHECKPOINT_FORMAT}; install a "
-                f"newer Cello to go on from it, or {remedy}"
-            )
+    if state["format"] > CHECKPOINT_FORMAT:
+        raise TrainingError(
+            f"{path} has format {state['format']}, and this is Cello {__version__}, which knows formats up to "
+            f"{CHECKPOINT_FORMAT}; install a newer Cello to go on from it, or {remedy}"
+        )
     if state["run"] != run:
         raise TrainingError(f"{path} holds run {state['run']!r}, but run {run!r} is to be resumed; {remedy}")
     return state

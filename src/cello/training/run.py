@@ -20,10 +20,10 @@ from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import DivergenceError, TrainingError
 from cello.features.masks import frame_masks
 from cello.features.statistics import corpus_statistics
-from cello.files import DamagedFileError, seal_json, write_whole
+from cello.files import seal_json, write_whole
 from cello.models.classifier import Classifier
 from cello.models.config import settled
-from cello.training.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
 from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
@@ -91,9 +91,9 @@ def _resumed(config: RunConfig, corpus: Corpus, folder: Path, cache: Path | None
     run = Run(config, corpus, folder, cache, splits)
     try:
         run.resume()
-    except DamagedFileError as error:
+    except DamagedCheckpointError as error:
         with writing(folder):
-            set_aside(folder / "checkpoint.pt", config.id, str(error))
+            set_aside(folder / "checkpoint.pt", config.id, error.reason)
         run = Run(config, corpus, folder, cache, splits)
     return run
 
@@ -195,10 +195,11 @@ class Run:
         """Go back to the last epoch's end, where the folder holds one.
 
         Raises:
-            DamagedFileError: it holds something else; the run is then half there, and must be made anew.
+            DamagedCheckpointError: it holds something else; the run is then half there, and must be made anew.
             TrainingError: it holds another run's, or a newer Cello's.
         """
-        state = load_checkpoint(self.folder / "checkpoint.pt", self.config.id)
+        path = self.folder / "checkpoint.pt"
+        state = load_checkpoint(path, self.config.id)
         if state is None:
             return
         try:
@@ -208,7 +209,7 @@ class Run:
             self.best, self.spent_before = state["best"], state["spent"]
             self.history = msgspec.convert(state["history"], list[Epoch])
         except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DamagedFileError("it is not this run's") from error
+            raise DamagedCheckpointError(path, "it is not this run's") from error
 
     def train_epoch(self) -> Epoch:
         """One pass over the training clips, then the validation clips in eval mode with the averaged weights."""
