@@ -69,15 +69,24 @@ def read_stored(path: Path | str, largest: int = LARGEST) -> bytes:
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise DamagedFileError("not a regular file")
-        if status.st_size > largest:
-            raise DamagedFileError(f"{status.st_size} bytes, more than the {largest} such a file may have")
+        check_regular(file, largest)
         with os.fdopen(file, "rb", buffering=0, closefd=False) as stream:
             return stream.readall()
     finally:
         os.close(file)
+
+
+def check_regular(file: int, largest: int = LARGEST) -> None:
+    """Refuse an open file descriptor that is of no regular file.
+
+    Raises:
+        DamagedFileError: it is a folder, a pipe, a socket or a device, or has more than ``largest`` bytes.
+    """
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedFileError("not a regular file")
+    if status.st_size > largest:
+        raise DamagedFileError(f"{status.st_size} bytes, more than the {largest} such a file may have")
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:

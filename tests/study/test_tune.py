@@ -256,9 +256,7 @@ def test_optunas_own_reader_reads_the_trials_and_unsealed_ones_of_older_versions
 )
 def test_logs_that_optuna_cannot_follow_are_damage(ledger: Path, text: bytes) -> None:
     ledger.write_bytes(text + b"\n")
-    with pytest.raises(
-        StoreError, match=r"optuna\.jsonl is damaged: .*; restore it, or start afresh with another"
-    ):
+    with pytest.raises(StoreError, match=r"optuna\.jsonl is damaged: .*; restore it, or start afresh with another"):
         book(ledger)
 
 

@@ -6,14 +6,13 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cello.errors import StoreError
-from cello.files import LARGEST, DamagedFileError
+from cello.files import DamagedFileError, check_regular
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RESTORE = "restore it, or start afresh with another --out"
@@ -151,13 +150,12 @@ def copy_regular(folder: int, name: str, target: Path) -> bool:
         if error.errno == errno.ELOOP:
             raise DamagedFileError("it is a link, which is not followed") from error
         raise
-    with os.fdopen(file, "rb") as source, target.open("xb") as copy:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise DamagedFileError("not a regular file")
-        if status.st_size > LARGEST:
-            raise DamagedFileError(f"{status.st_size} bytes, more than the {LARGEST} such a file may have")
-        shutil.copyfileobj(source, copy)
+    try:
+        check_regular(file)
+        with os.fdopen(file, "rb", closefd=False) as source, target.open("xb") as copy:
+            shutil.copyfileobj(source, copy)
+    finally:
+        os.close(file)
     return True
 
 
