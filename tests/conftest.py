@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import wave
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Clip, Corpus, Manifest, Split
 
+sys.path.insert(0, str(Path(__file__).parent))  # damage.py, for the tests of every file that is read back
 settings.register_profile("cello", deadline=None)  # a busy machine is no bug
 settings.load_profile("cello")
 

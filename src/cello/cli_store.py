@@ -52,8 +52,9 @@ class Export:
     def run(self, console: Console) -> None:
         from cello.report.parquet import write_parquet
         from cello.report.tensorboard import write_tensorboard
+        from cello.study.folder import below
 
-        out = self.out or self.folder / "export"
+        out = self.out or below(self.folder, "export")
         targets = self.to or ("parquet",)
         if "parquet" in targets:
             for path in write_parquet(self.folder, out, self.predictions):

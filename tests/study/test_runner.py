@@ -145,7 +145,8 @@ def test_a_study_in_this_process_grows_and_is_not_run_twice(
     assert run_study(one, source, out, train=FAKE, progress=False).events() == before
     damaged = store.run_folder(store.runs[0]) / "result.json"
     damaged.write_bytes(b"{")
-    store = run_study(small, source, out, workers=1, train=FAKE, progress=False)
+    with pytest.warns(UserWarning, match=r"^C, seed 0 \(\w+\): its result\.json is damaged: .*trains the run again$"):
+        store = run_study(small, source, out, workers=1, train=FAKE, progress=False)
     assert len(store.results()) == 6
     assert damaged.with_name("result.json.unusable").read_bytes() == b"{"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -99,7 +100,8 @@ def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Evidence
         found = answers(store, column, runs)
     except StoreError as error:
         # a report travels, the folder it was made in does not
-        return Evidence(column=column, note=f"Not compared: {error}.".replace(f"{store.folder}/", ""))
+        inside = re.sub(rf"(?<![\w./-]){re.escape(str(store.folder))}/", "", str(error))
+        return Evidence(column=column, note=f"Not compared: {inside}.")
     speakers = speakers_of(store)
     if len(found.targets) != len(speakers):
         return Evidence(

@@ -10,6 +10,7 @@ from cello.errors import ReportError, unknown
 from cello.files import write_whole
 from cello.report import forks
 from cello.report.results import StudyResults, load_results
+from cello.study.folder import below
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
 TEXTS = {
@@ -52,7 +53,7 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = (), out: Path |
             raise ReportError(unknown("report format", name, FORMATS))
     curves = not formats or any(name in CURVES for name in formats)
     results, study = load_results(folder, curves=curves), Path(folder)
-    target = out if out is not None else study / "report"
+    target = out if out is not None else below(study, "report")
     try:
         target.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(formats)) or usual(len(results.runs))

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from cello.errors import StudyError
+from cello.files import DamagedFileError, decode_json, read_stored
 from cello.study.outlook import worker_count
 
 
@@ -61,8 +62,8 @@ def scheduler_address(cluster: str) -> str:
     path = Path(cluster).expanduser()
     if path.is_file():
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_SchedulerFile).address
-        except (OSError, msgspec.DecodeError) as error:
+            return decode_json(read_stored(path), _SchedulerFile).address
+        except (OSError, DamagedFileError) as error:
             raise StudyError(
                 f"cluster {cluster!r} is no scheduler file: {error}; give the one that dask scheduler wrote with "
                 f"--scheduler-file, or tcp://HOST:8786"

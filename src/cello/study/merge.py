@@ -10,8 +10,6 @@ columns and seeds, and of that table the places that one of them planned: nothin
 
 from __future__ import annotations
 
-import filecmp
-import shutil
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -21,11 +19,13 @@ import msgspec
 import numpy as np
 
 from cello.errors import StoreError
-from cello.files import write_whole
-from cello.study.folder import check_empty, naming, new_folder
+from cello.files import DamagedFileError, read_stored, seal_json, write_whole
+from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
+from cello.study.journal import line
 from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
-from cello.study.store import CorpusSummary, Header, Store, StoredRun
+from cello.study.store import CorpusSummary, Header, Store, StoredRun, encoded
+from cello.training.result import FINISHED
 
 TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")
 MEASURED_THERE = (*TIMES, "run", "config", "format", "hardware", "versions", "history")
@@ -64,13 +64,27 @@ def merge_stores(folders: Sequence[Path | str], out: Path | str, prefer_first: b
     with naming(out), new_folder(out) as folder:
         (folder / "runs").mkdir()
         for found in {found.run.id: found for found in runs.values()}.values():
-            shutil.copytree(found.store.run_folder(found.run), folder / "runs" / found.run.id)
+            _copy(found, folder / "runs" / found.run.id)
         events = {event: None for store in stores for event in store.events()}
-        lines = [msgspec.json.encode(event) + b"\n" for event in sorted(events, key=lambda event: event.time)]
-        write_whole(folder / "journal.jsonl", lines)
-        write_whole(folder / "corpus.json", msgspec.json.encode(_corpus(stores)))
-        write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+        write_whole(folder / "journal.jsonl", [line(event) for event in sorted(events, key=lambda event: event.time)])
+        write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(_corpus(stores))))
+        write_whole(folder / "study.json", encoded(header))
     return Store.open(out)
+
+
+def _copy(found: Found, target: Path) -> None:
+    """The files of a finished run, and of whatever else somebody may have put into its folder nothing."""
+    source = found.store.run_folder(found.run)
+    target.mkdir()
+    name = ""
+    try:
+        with open_folder(source) as folder:
+            for name in FINISHED:
+                copy_regular(folder, name, target / name)
+    except DamagedFileError as error:
+        raise StoreError(
+            f"{str(source / name)!r} cannot be merged: {error}; put the file itself there, or leave that store out"
+        ) from error
 
 
 def _check_alike(first: Store, other: Store) -> None:
@@ -152,7 +166,10 @@ def _check_same(first: Found, other: Found) -> None:
 
 
 def _same_bytes(one: Path, two: Path) -> bool:
-    return one.exists() and two.exists() and filecmp.cmp(one, two, shallow=False)
+    try:
+        return read_stored(one) == read_stored(two)
+    except (OSError, DamagedFileError):
+        return False
 
 
 def _measured(found: Found) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from cello.study.folder import naming, single_writer
 from cello.study.live import View, view
 from cello.study.outlook import far_off, worker_count
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
+from cello.study.reading import unusable
 from cello.study.roster import Answer, Inbox, Joined, Left, LostError, Message, Roster, Sent, answer, ask, nobody
 from cello.study.store import CorpusSource, Store
 from cello.study.worker import News, Outcome, Setup, Task, execute, open_source
@@ -79,6 +80,7 @@ def run_study(
         places = {run.place for run in planned}
         asked = [run for run in store.runs if run.place in places]
         todo = store.pending(asked)
+        _say_unusable(store, todo)
         if todo:
             total = len({run.id for run in asked})
             setup = setup_for(crew, todo, source=source, corpus=reference, cache=cache, train=train)
@@ -93,6 +95,14 @@ def run_study(
                 ) from None
         _check_all_finished(store, asked)
     return store
+
+
+def _say_unusable(store: Store, todo: Iterable[PlannedRun]) -> None:
+    """Warn of results that lie there and do not count, for they are trained again."""
+    for run in todo:
+        reason = unusable(store.run_folder(run), run)
+        if reason:
+            warnings.warn(f"{run} ({run.id}): {reason}", stacklevel=2)
 
 
 def where_kept(crew: Crew) -> str:

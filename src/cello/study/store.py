@@ -19,32 +19,33 @@ The contract
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from cello import __version__
 from cello.audio.corpus import SPLITS, BadClip, Manifest
 from cello.cells.stored import StoredCell
-from cello.errors import StoreError
-from cello.files import write_whole
-from cello.study.folder import naming
+from cello.errors import CelloError, StoreError
+from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
+from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event, note, replay
 from cello.study.own_cells import named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
-from cello.study.predictions import Predictions
-from cello.study.reading import Reader
+from cello.study.predictions import Predictions, checked
+from cello.study.reading import Reader, read_result, unusable
 from cello.training.config import CorpusRef
-from cello.training.result import RESULT_FORMAT, RunResult
+from cello.training.result import RunResult
 
 STORE_FORMAT = 1
-Described = TypeVar("Described", bound=msgspec.Struct)
+ID = re.compile("[0-9a-f]{16}")
+"""What Cello calls a run, and nothing else: a run's folder has that name."""
+MOST_SPEAKERS = 2**31
 Named = TypeVar("Named", Row, Column)
 
 
@@ -187,7 +188,7 @@ class Store:
             if folder.is_dir() and not (folder / "study.json").exists():
                 raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
             header = _read_header(folder / "study.json")
-            return cls(folder, header, _read(folder / "corpus.json", CorpusSummary, STORE_FORMAT))
+            return cls(folder, header, _read_corpus(folder / "corpus.json"))
 
     @classmethod
     def create_or_open(cls, folder: Path, study: StudyConfig, manifest: Manifest, source: CorpusSource) -> Store:
@@ -203,11 +204,12 @@ class Store:
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / "study.json").exists():
+                _mend_corpus(folder, manifest)
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
                 if not store.corpus.test_speakers:
                     summary = msgspec.structs.replace(store.corpus, test_speakers=speaker_numbers(manifest))
-                    write_whole(folder / "corpus.json", msgspec.json.encode(summary))
+                    _write_corpus(folder, summary)
                     store = cls.open(folder)
                 if header == store.header:
                     return store
@@ -216,8 +218,8 @@ class Store:
                 runs = plan(study, corpus, labels)
                 cells = own_cells(run.config for run in runs)
                 header = Header(study=study, corpus=corpus, source=source, runs=runs, cells=cells)
-                write_whole(folder / "corpus.json", msgspec.json.encode(CorpusSummary.of(manifest)))
-            write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+                _write_corpus(folder, CorpusSummary.of(manifest))
+            write_whole(folder / "study.json", encoded(header))
         return cls.open(folder)
 
     def grown(self, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
@@ -302,19 +304,26 @@ class Store:
         return [run for run in runs if run.id not in finished]
 
     def failures(self, finished: Iterable[StoredRun] | None = None) -> list[FailedRun]:
-        """Runs that are not finished and whose last event is a failure.
+        """Runs that are not finished and whose last event is a failure, or whose result cannot be used.
 
         ``finished`` are the store's results where the caller has read them already.
         """
         last = {event.run: event for event in self.events()}
         done = {stored.id for stored in (self.each_result(curves=False) if finished is None else finished)}
-        failed = ((run, last[run.id]) for run in _once(self.runs) if run.id in last and run.id not in done)
-        return [FailedRun(planned=run, reason=event.reason) for run, event in failed if event.event == "failed"]
+        failed = []
+        for run in (run for run in _once(self.runs) if run.id not in done):
+            reason, event = unusable(self.run_folder(run), run), last.get(run.id)
+            if event is not None and event.event == "failed":
+                failed.append(FailedRun(planned=run, reason=reason or event.reason))
+            elif reason:
+                failed.append(FailedRun(planned=run, reason=reason))
+        return failed
 
     def events(self) -> tuple[Event, ...]:
         """The journal."""
-        with naming(self.folder):
-            return replay(self.folder / "journal.jsonl")
+        path = self.folder / "journal.jsonl"
+        with naming(self.folder), naming_damage(path, StoreError, "move it away: no result is lost with it"):
+            return replay(path)
 
     def predictions(
         self, run: PlannedRun | StoredRun, names: Sequence[str] = (), reader: Predictions | None = None
@@ -326,11 +335,9 @@ class Store:
         """
         path = f"{self.folder}/runs/{run.id}/predictions.npz"
         try:
-            if names:
-                return (reader or Predictions()).read(path, names)
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            found = (reader or Predictions()).read(path, names, self.corpus.splits["test"].clips)
+            return checked(found, len(self.corpus.labels))
+        except (OSError, DamagedFileError) as error:
             raise StoreError(
                 f"{path}: predictions cannot be read: {error}; delete {self.run_folder(run)} and run again"
             ) from error
@@ -359,81 +366,83 @@ def _once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     return list(first.values())
 
 
-def read_result(folder: Path | str, run: PlannedRun, reader: Reader | None = None) -> RunResult | None:
-    """The result in a run's folder if it is this run's and whole, else None; its config is the planned one.
-
-    The corpus may have had another name: its checksum decides.
-
-    Raises:
-        StoreError: a newer version wrote it.
-    """
-    path = f"{folder}/result.json"  # for thousands of runs a Path takes longer
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            text = file.read()
-        result = _result(text, path, reader)
-    except (FileNotFoundError, NotADirectoryError, _DamagedError):
-        return None
-    # the second id is computed only where the first is another: for thousands of runs that is most of the reading
-    named = result.run == run.id or result.run == run.config.id  # noqa: PLR1714
-    if not named or result.config.corpus.checksum != run.config.corpus.checksum:
-        return None
-    asked = msgspec.structs.replace(result.config, corpus=run.config.corpus)
-    return msgspec.structs.replace(result, config=run.config) if asked == run.config else None
-
-
-def _result(text: bytes, path: str, reader: Reader | None) -> RunResult:
-    try:
-        result = reader.result(text) if reader else None
-    except msgspec.DecodeError:
-        result = None
-    if result is None or result.format > RESULT_FORMAT:
-        return _decoded(text, Path(path), RunResult, RESULT_FORMAT)  # says what is wrong
-    return result
-
-
 class _HeaderText(Header, frozen=True, kw_only=True):
     runs: msgspec.Raw  # type: ignore[assignment]
 
 
+def encoded(header: Header) -> bytes:
+    """A header as ``study.json`` has it."""
+    return seal_json(msgspec.json.format(msgspec.json.encode(header)))
+
+
 def _read_header(path: Path) -> Header:
-    text = path.read_bytes()
-    found = _decoded(text, path, _HeaderText, STORE_FORMAT)
+    with naming_damage(path, StoreError, RESTORE):
+        text = read_stored(path)
+        found = decode_json(text, _HeaderText, STORE_FORMAT)
+        try:
+            runs = Reader().planned(found.runs)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CelloError):
+            return decode_json(text, Header, STORE_FORMAT)
+        header = Header(**{**msgspec.structs.asdict(found), "runs": runs})
+        _check_runs(header)
+        return header
+
+
+def _check_runs(header: Header) -> None:
+    """Hold a plan to its own table, and its ids to those that Cello makes, for folders are called by them.
+
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    rows = {row.name for row in header.study.rows}
+    columns = {column.name for column in header.study.columns} or {""}
+    for run in header.runs:
+        if not ID.fullmatch(run.id):
+            raise DamagedFileError(f"it names a run {run.id[:40]!r}, and ids are 16 hexadecimal digits")
+        if run.row not in rows or run.column not in columns or run.seed != run.config.seed:
+            raise DamagedFileError(f"its run {run.id} has no place in the table of its study")
+    if len({run.place for run in header.runs}) < len(header.runs):
+        raise DamagedFileError("a place of its table has two runs")
+
+
+def _write_corpus(folder: Path, summary: CorpusSummary) -> None:
+    write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(summary)))
+
+
+def _mend_corpus(folder: Path, manifest: Manifest) -> None:
+    """Describe the corpus again where its description is damaged and the very corpus is there."""
+    path = folder / "corpus.json"
     try:
-        runs = Reader().planned(found.runs)
-    except msgspec.DecodeError:
-        return _decoded(text, path, Header, STORE_FORMAT)
-    return Header(**{**msgspec.structs.asdict(found), "runs": runs})
+        _read_corpus(path)
+    except StoreError as error:
+        known = _read_header(folder / "study.json").corpus.checksum
+        if not isinstance(error.__cause__, DamagedFileError) or known != manifest.checksum:
+            raise
+        warnings.warn(f"{path} is damaged ({error.__cause__}) and made again from the corpus", stacklevel=2)
+        _write_corpus(folder, CorpusSummary.of(manifest))
 
 
-class _DamagedError(StoreError):
-    pass
+def _read_corpus(path: Path) -> CorpusSummary:
+    with naming_damage(path, StoreError, RESTORE):
+        summary = decode_json(read_stored(path), CorpusSummary, STORE_FORMAT)
+        _check_counts(summary)
+        return summary
 
 
-class _Format(msgspec.Struct):
-    format: int = STORE_FORMAT
+def _check_counts(summary: CorpusSummary) -> None:
+    """Hold a summary to its own labels and counts.
 
-
-def _read(path: Path, kind: type[Described], newest: int) -> Described:
-    return _decoded(path.read_bytes(), path, kind, newest)
-
-
-def _decoded(text: bytes, path: Path, kind: type[Described], newest: int) -> Described:
-    try:
-        found = msgspec.json.decode(text, type=_Format).format
-        if found > newest:
-            raise StoreError(
-                f"{path} has format {found}, and this is Cello {__version__}, which knows formats up to {newest}; "
-                f"install a newer Cello to read it"
-            )
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
-        if "unknown field" in str(error):
-            raise StoreError(
-                f"{path} was written by another version of Cello than this {__version__}: {error}; "
-                f"use the version that wrote it"
-            ) from error
-        raise _DamagedError(f"{path} is damaged: {error}; restore it, or start afresh with another --out") from error
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    if set(summary.splits) != set(SPLITS) or not summary.labels:
+        raise DamagedFileError(f"its splits are {', '.join(summary.splits)}, of {len(summary.labels)} labels")
+    for name, split in summary.splits.items():
+        counts = split.clips_by_label
+        if set(counts) != set(summary.labels) or min(counts.values()) < 0 or sum(counts.values()) != split.clips:
+            raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
+    if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
+        raise DamagedFileError("a speaker has a number that speakers do not have")
 
 
 def check_free(folder: Path) -> None:

@@ -26,17 +26,17 @@ from cello.cells.load import remember
 from cello.cells.stored import StoredCell
 from cello.compiler.memory import keep_freed_memory
 from cello.errors import CelloError, DivergenceError, StoreError, StudyError
-from cello.files import write_whole
+from cello.files import DamagedFileError, decode_json, read_stored, seal_json, write_whole
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun
-from cello.study.store import CorpusSource, read_result
+from cello.study.reading import read_result
+from cello.study.store import CorpusSource
 from cello.training.config import CorpusRef
 from cello.training.machine import processor, source, versions
-from cello.training.result import Epoch
+from cello.training.result import FINISHED, Epoch
 
 TOPIC = "cello-run"
 LOCK_PATIENCE_SECONDS = 20.0
-FINISHED = ("config.json", "model.safetensors", "predictions.npz", "result.json")
 FAILED = ("config.json", "failure.txt", "failure.json")
 DEFAULT_OPENER = CorpusSource(spec="").opener
 
@@ -215,7 +215,7 @@ def _attempt(task: Task, folder: Path) -> str:
             write_whole(folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
             diverged = isinstance(error, DivergenceError)
             failure = Failure(sitting=task.setup.sitting, reason=reason, diverged=diverged)
-            write_whole(folder / "failure.json", msgspec.json.encode(failure))
+            write_whole(folder / "failure.json", seal_json(msgspec.json.encode(failure)))
         return reason
     return ""
 
@@ -228,8 +228,8 @@ def _failed_before(task: Task, folder: Path) -> str:
 def last_failure(folder: Path) -> Failure | None:
     """Why the run of a folder failed the last time that it did, as far as that could be written down."""
     try:
-        return msgspec.json.decode((folder / "failure.json").read_bytes(), type=Failure)
-    except (OSError, msgspec.DecodeError):
+        return decode_json(read_stored(folder / "failure.json"), Failure)
+    except (OSError, DamagedFileError):
         return None
 
 
