@@ -367,7 +367,7 @@ def test_a_folder_is_inspected(capsys: pytest.CaptureFixture[str], tone_folder: 
     arguments = ["corpus", "inspect", f"folder:{tone_folder}", "--cache", str(tmp_path / "c"), "--allow-bad", "0.1"]
     status, out, _ = run(capsys, *arguments)
     assert status == 0
-    assert "1 unusable clips: high/broken_nohash_0.wav:" in out
+    assert "1 unusable clip: high/broken_nohash_0.wav:" in out
 
 
 def test_the_cache_is_listed_and_cleared(

@@ -1,4 +1,4 @@
-"""What several commands share: which clips, how they are opened, how a line is printed."""
+"""What several commands share: which clips, how they are opened."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tyro.conf import arg, subcommand
 
 from cello.audio.corpus import Corpus
 from cello.features.config import FeatureConfig
+from cello.terminal import bars, one_line
 
 CORPUS_HELP = (
     "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
@@ -69,22 +70,18 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).lstrip(".")
 
 
-def say(console: Console, line: str) -> None:
-    """Print a line as it stands: brackets are no markup, and a path can be copied whole."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> Corpus:
     """The corpus, with a progress bar while it is fetched, rendered or decoded."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     from cello.audio.open import open_corpus
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with bars(console, *columns, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
-        def show(label: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int) -> None:
+            label = one_line(what)
             task = (
                 tasks.setdefault(label, progress.add_task(label, total=total)) if label not in tasks else tasks[label]
             )
