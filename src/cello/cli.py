@@ -109,12 +109,19 @@ class Train(Sound):
     data: DataConfig = field(default_factory=DataConfig)
 
     def run(self, console: Console) -> None:
+        import msgspec
+
         from cello.compiler.memory import keep_freed_memory
+        from cello.models.size import check_size
+        from cello.study.settings import SECTIONS, check_section
         from cello.training.config import CorpusRef, RunConfig
         from cello.training.result import Epoch
         from cello.training.run import train
 
         model = settled(self.model)  # a cell that does not exist shows before the corpus is made
+        for section in SECTIONS:
+            check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
+        check_size(model, self.features.dimensions)
         corpus = open_sound(self, console, self.features.rate_hz)
         keep_freed_memory()
         config = RunConfig(

@@ -222,7 +222,7 @@ def test_unknown_studies_protocols_and_files(tmp_path: Path) -> None:
         load_study(tmp_path / "none.toml")
     file = tmp_path / "mine.toml"
     file.write_bytes(b'name = "\xff"')
-    with pytest.raises(ConfigError, match=r"mine\.toml' cannot be read: 'utf-8'"):
+    with pytest.raises(ConfigError, match=r"mine\.toml' is not UTF-8 \(byte 8 is 0xff\); save it as UTF-8$"):
         load_study(file)
     file.write_text(HEAD + ROWS)
     assert load_study(file, "fair") == load_study(str(file))

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell
+from cello.errors import ModelError
 from cello.models.config import ModelConfig, settled
 
+MOST_PARAMETERS = 2**31
+"""Parameters that a model may have: training them takes 34 GB for weights, gradients and two moments each."""
 TORCH_GATES = {"torch:rnn": 1, "torch:gru": 3, "torch:lstm": 4}
 
 
@@ -42,7 +45,7 @@ class ModelSize:
         """
         hidden = hidden or self.config.hidden
         width = hidden * self._directions
-        recurrent = sum(self._layer_parameters(inputs, hidden) for inputs in self._inputs(hidden))
+        recurrent = sum(times * self._layer_parameters(inputs, hidden) for inputs, times in self._inputs(hidden))
         readout = width + 1 if self.config.readout == "attention" else 0
         return recurrent + readout + (width + 1) * classes
 
@@ -55,17 +58,17 @@ class ModelSize:
         22000
         """
         hidden = hidden or self.config.hidden
-        return sum(self._layer_flops(inputs, hidden) for inputs in self._inputs(hidden)) // self.config.stack
+        flops = sum(times * self._layer_flops(inputs, hidden) for inputs, times in self._inputs(hidden))
+        return flops // self.config.stack
 
     @property
     def _directions(self) -> int:
         return 2 if self.config.bidirectional else 1
 
-    def _inputs(self, hidden: int) -> Iterator[int]:
-        """How many numbers a step brings to each layer, in each direction."""
-        for depth in range(self.config.layers):
-            for _ in range(self._directions):
-                yield hidden * self._directions if depth else self.dimensions * self.config.stack
+    def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
+        """How many numbers a step brings to a layer, and how many such layers there are, each direction counted."""
+        yield self.dimensions * self.config.stack, self._directions
+        yield hidden * self._directions, (self.config.layers - 1) * self._directions
 
     def _layer_parameters(self, inputs: int, hidden: int) -> int:
         if self.cell is not None:
@@ -76,3 +79,17 @@ class ModelSize:
         if self.cell is None:
             return 2 * TORCH_GATES[self.config.cell] * hidden * (inputs + hidden)
         return 2 * hidden * sum(inputs if letter == "D" else hidden for letter in self.cell.products)
+
+
+def check_size(config: ModelConfig, dimensions: int) -> None:
+    """Refuse a model that no machine can train, before anything is made for it.
+
+    Raises:
+        ModelError: how many parameters it would have, and how much memory they would take.
+    """
+    parameters = ModelSize.of(config, dimensions).parameters(classes=2)
+    if parameters > MOST_PARAMETERS:
+        raise ModelError(
+            f"model.hidden={config.hidden}, layers={config.layers}, stack={config.stack} make a model of "
+            f"{parameters:,} parameters, {16 * parameters / 1e9:,.0f} GB of memory to train it; give smaller ones"
+        )
