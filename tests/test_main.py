@@ -56,6 +56,43 @@ def test_python_m_cello_is_the_command() -> None:
     assert done.stdout.strip() == f"cello {cello.__version__}"
 
 
+def cello_in_shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of shell in which ``cello`` is the command of this tree."""
+    run = f'cello() {{ {sys.executable} -m cello "$@"; }}\n{line}'
+    there = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", run], env=there, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_closed_standard_stream_is_no_error_and_no_other_file_gets_its_number() -> None:
+    done = cello_in_shell("cello cell show lstm >&- 2>&- <&-; echo $?")
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_sentence_also_for_help() -> None:
+    done = cello_in_shell("cello cell show lstm > /dev/full; echo $?; cello --help > /dev/full; echo $?")
+    sentence = (
+        "error: standard output cannot be written: No space left on device; make room there, or send it elsewhere"
+    )
+    assert done.stdout == "1\n1\n"
+    assert done.stderr.splitlines() == [sentence, sentence]
+
+
+def test_a_reader_that_has_gone_ends_the_command_without_a_word() -> None:
+    done = cello_in_shell("(cello cell show lstm; echo $? >&2) | true; cello trian 2>&1 | true; echo ${PIPESTATUS[0]}")
+    assert done.stderr == "141\n"
+    assert done.stdout in ("2\n", "141\n")
+
+
+def test_what_cannot_be_imported_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("raise ImportError('libx.so is missing')\n")
+    done = cello_in_shell("cello cell list; echo $?", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert done.stdout == "1\n"
+    assert done.stderr.startswith(
+        "error: cello cannot start: ImportError: libx.so is missing; install it again, or see"
+    )
+
+
 def bare() -> dict[str, str]:
     """The environment with nothing on the path but Cello, and no site-packages: what they import is not ours."""
     return {**os.environ, "PYTHONPATH": str(Path(cello.__file__).parents[1])}

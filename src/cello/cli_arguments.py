@@ -111,7 +111,7 @@ def _home_is_writable() -> bool:
         home = Path.home()
         settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
         near = next(place for place in (settings, *settings.parents) if place.exists())
-        if not home.is_dir():
+        if not (home.is_absolute() and home.is_dir()):
             return False
         with TemporaryFile(dir=near):
             return True

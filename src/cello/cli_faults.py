@@ -20,6 +20,7 @@ _ROOM = "make room there, or choose another folder with --out or --cache"
 _ALLOWED = "choose a place that you may use, with --out or --cache"
 _PATH = "check the path"
 _OPEN = "close programs, or allow more with ulimit -n"
+_LOCAL = "that file system has no locks: choose a folder on a local disk with --cache or --out"
 _REMEDIES = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
@@ -36,7 +37,9 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name or folder",
     errno.EMFILE: _OPEN,
     errno.ENFILE: _OPEN,
-    errno.ENOLCK: "that file system has no locks: choose a folder on a local disk with --cache or --out",
+    errno.ENOLCK: _LOCAL,
+    errno.ENOSYS: _LOCAL,
+    errno.ENOTSUP: _LOCAL,
     errno.EIO: "check the disk",
     errno.ESTALE: "the network's file system has lost it: give the same command again",
     errno.ENOMEM: "close programs, or give fewer --workers",
@@ -87,9 +90,8 @@ def _fixable(error: BaseException) -> str:
 
 
 def _system(error: OSError) -> str:
-    names = [
-        one_line(repr(os.fsdecode(name))) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
-    ]
+    named = (name for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
+    names = [f"'{one_line(os.fsdecode(name))}'" for name in named]
     fact = one_line(error.strerror or error or type(error).__name__)
     remedy = _REMEDIES.get(error.errno or 0, "see with --traceback what was being done")
     return f"{' → '.join(names)}{': ' * bool(names)}{fact}; {remedy}"

@@ -20,6 +20,10 @@ CORPUS_HELP = (
 )
 
 
+LONGEST_NAME = 200
+"""Bytes of a folder's name that Cello makes; file systems take 255, and temporary names are longer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sound:
     """Where the clips come from and how they are read."""
@@ -66,8 +70,8 @@ def corpus_slug(spec: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A name as one file can have it: what is no letter, digit, dot, dash or underscore becomes a dash."""
-    return re.sub(r"[^\w.-]+", "-", name).lstrip(".")
+    """A name as one file can have it: what is no letter, digit, dot, dash or underscore is a dash; not too long."""
+    return re.sub(r"[^\w.-]+", "-", name).lstrip(".").encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> Corpus:

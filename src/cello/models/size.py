@@ -10,8 +10,8 @@ from cello.cells.load import load_cell
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, settled
 
-MOST_PARAMETERS = 2**31
-"""Parameters that a model may have: training them takes 34 GB for weights, gradients and two moments each."""
+MOST_ELEMENTS = 2**31
+"""Elements that a model's matrices may have: with gradients and an optimiser's two moments they take 34 GB."""
 TORCH_GATES = {"torch:rnn": 1, "torch:gru": 3, "torch:lstm": 4}
 
 
@@ -82,14 +82,16 @@ class ModelSize:
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:
-    """Refuse a model that no machine can train, before anything is made for it.
+    """Refuse a model that no machine can train, before anything is made for it; its cell is not looked at.
 
     Raises:
-        ModelError: how many parameters it would have, and how much memory they would take.
+        ModelError: how many elements its matrices would have with one gate, and how much memory those would take.
     """
-    parameters = ModelSize.of(config, dimensions).parameters(classes=2)
-    if parameters > MOST_PARAMETERS:
+    hidden, directions = config.hidden, 2 if config.bidirectional else 1
+    upper = (config.layers - 1) * hidden * (directions + 1)
+    elements = directions * hidden * (dimensions * config.stack + hidden + upper)
+    if elements > MOST_ELEMENTS:
         raise ModelError(
-            f"model.hidden={config.hidden}, layers={config.layers}, stack={config.stack} make a model of "
-            f"{parameters:,} parameters, {16 * parameters / 1e9:,.0f} GB of memory to train it; give smaller ones"
+            f"model.hidden={hidden}, layers={config.layers}, stack={config.stack} make matrices of at least "
+            f"{elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train them; give smaller ones"
         )

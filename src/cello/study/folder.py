@@ -14,6 +14,7 @@ from pathlib import Path
 from cello.errors import StoreError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextmanager
@@ -31,6 +32,8 @@ def _fact(folder: Path, error: OSError) -> str:
             f"the disk of {str(folder)!r} is full ({_free_mb(folder)} MB free); make room and give the same command "
             f"again: finished runs and epochs are kept"
         )
+    if error.errno in NO_LOCKS:
+        return f"{str(folder)!r} is on a file system without locks; choose a folder on a local disk with --out"
     if isinstance(error, FileExistsError | NotADirectoryError):
         file = next((place for place in (folder, *folder.parents) if place.is_file()), error.filename)
         return f"{str(file)!r} is a file, not a folder; choose another --out"
