@@ -222,6 +222,16 @@ def test_a_path_that_is_not_utf8_is_to_be_renamed(capsys: pytest.CaptureFixture[
     assert r"caf\xe9" in err
 
 
+def test_a_current_folder_that_was_removed_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    sentence = "error: the current folder cannot be used: No such file or directory; change to another one"
+    assert run(capsys, "train") == (1, "", sentence)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [

@@ -41,11 +41,16 @@ def doing(arguments: Sequence[str], commands: Names) -> str:
 
 
 def check(arguments: Sequence[str]) -> None:
-    """Hold arguments to being UTF-8.
+    """Hold arguments to being UTF-8, and the current folder to being there: libraries die without one.
 
     Raises:
-        ConfigError: one is not, as the path of a folder from a system that writes names otherwise.
+        ConfigError: an argument is not, as the path of a folder from a system that writes names otherwise; or the
+            folder was removed.
     """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the current folder cannot be used: {error.strerror}; change to another one") from error
     for argument in arguments:
         with suppress(UnicodeEncodeError):
             argument.encode()
