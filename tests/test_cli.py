@@ -156,6 +156,12 @@ def test_a_mistake_in_a_studys_file_is_one_sentence_before_anything_runs(
     [
         (["study", "gates", "--workers", "0"], "workers=0 can run nothing; give at least 1"),
         (["train", "--model.cell", "gruu"], "unknown cell 'gruu'; did you mean 'gru'? Known: "),
+        (["train", "--seed", "-1"], "--seed -1 cannot be; give 0 to 9223372036854775807"),
+        (["train", "--seed", str(10**30)], f"--seed {10**30} cannot be; give 0 to 9223372036854775807"),
+        (
+            ["train", "--augment.shift-ms", "1e300"],
+            "augment.shift_ms = 1e+300 is longer than an hour; give at most 360",
+        ),
         (["train", "--optimiser.epochs", "0"], "optimiser.epochs=0 trains nothing; give at least 1"),
     ],
 )

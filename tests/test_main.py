@@ -93,6 +93,25 @@ def test_what_cannot_be_imported_is_one_sentence(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_raised_beside_the_command_is_a_line_at_most(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        "import threading\n"
+        "class Kept:\n    def __del__(self): raise TimeoutError('closing')\n"
+        "kept = Kept()\n"
+        "def fail(): raise ValueError('\\x1b[31mred')\n"
+        "def mine(x, h, W, U, b):\n    raise SystemExit(0)\n"
+        "thread = threading.Thread(target=fail)\nthread.start()\nthread.join()\n"
+        "kept = None\nraise ZeroDivisionError('end')\n"
+    )
+    line = f"cello cell show {tmp_path}/stubborn.py:mine"
+    done = cello_in_shell(line)
+    first, second = done.stderr.splitlines()
+    assert first == r"warning: beside the command: ValueError: \x1b[31mred; see with --traceback where"
+    assert second.startswith("error: ")
+    whole = cello_in_shell(f"{line} --traceback").stderr
+    assert whole.count("Traceback (most recent call last)") >= 3
+
+
 def bare() -> dict[str, str]:
     """The environment with nothing on the path but Cello, and no site-packages: what they import is not ours."""
     return {**os.environ, "PYTHONPATH": str(Path(cello.__file__).parents[1])}

@@ -26,6 +26,8 @@ def main() -> int:
         return _cannot_start(error)
 
     signal.signal(signal.SIGINT, before)
+    if "--traceback" not in sys.argv:
+        _shorten_what_is_raised_aside()
     try:
         return run()
     except KeyboardInterrupt:
@@ -41,13 +43,30 @@ def _fill_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
+def _shorten_what_is_raised_aside() -> None:
+    """Say in a line what a thread raised, and nothing of what objects raise when Python throws them away."""
+    import threading
+
+    from cello.terminal import one_line
+
+    def show(raised: threading.ExceptHookArgs) -> None:
+        kind = raised.exc_type.__name__
+        _write(f"warning: beside the command: {kind}: {one_line(raised.exc_value)}; see with --traceback where\n")
+
+    sys.unraisablehook = lambda _: None
+    threading.excepthook = show
+
+
 def _cannot_start(error: Exception) -> int:
-    text = (
+    _write(
         f"error: cello cannot start: {type(error).__name__}: {error}; install it again, or see with --traceback why\n"
     )
-    with suppress(OSError):  # the status tells as well
-        os.write(2, text.encode("utf-8", "backslashreplace"))
     return 1
+
+
+def _write(line: str) -> None:
+    with suppress(OSError):  # where standard error is gone there is nobody to tell
+        os.write(2, line.encode("utf-8", "backslashreplace"))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

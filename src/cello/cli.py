@@ -29,7 +29,7 @@ from cello.cli_faults import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
 from cello.cli_sound import Sound, Trained, corpus_slug, described, file_name, open_sound
 from cello.cli_store import Export, Merge
 from cello.cli_tune import Tune
-from cello.errors import StudyError
+from cello.errors import ConfigError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
 from cello.terminal import OutputError, Terminal, bars, counted, one_line, say, streams
@@ -113,12 +113,15 @@ class Train(Sound):
 
         from cello.compiler.memory import keep_freed_memory
         from cello.models.size import check_size
-        from cello.study.settings import SECTIONS, check_section
+        from cello.study.settings import SECTIONS, brief, check_section
+        from cello.study.space import LAST
         from cello.training.config import CorpusRef, RunConfig
         from cello.training.result import Epoch
         from cello.training.run import train
 
         model = settled(self.model)  # a cell that does not exist shows before the corpus is made
+        if not 0 <= self.seed <= LAST:
+            raise ConfigError(f"--seed {brief(self.seed)} cannot be; give 0 to {LAST}")
         for section in SECTIONS:
             check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
         check_size(model, self.features.dimensions)
