@@ -60,6 +60,11 @@ def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Pa
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "cannot be used: .*Permission denied.*with --out"),
         (OSError(errno.EROFS, "Read-only file system", "/a"), "cannot be used: .*Read-only file system"),
         (
+            OSError(errno.ENOLCK, "No locks available"),
+            "'/a' is on a file system without locks; choose a folder on a local",
+        ),
+        (OSError(errno.ENOSYS, "Function not implemented"), "'/a' is on a file system without locks"),
+        (
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b"),
             "'/a/b' is a file, not a folder; choose another",
         ),

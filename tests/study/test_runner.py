@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from fake_training import manifest, open_fake, timeless, train
@@ -19,8 +20,9 @@ from cello.errors import StoreError, StudyError
 from cello.study import worker
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
-from cello.study.runner import run_study
+from cello.study.runner import check_all_finished, run_study
 from cello.study.store import CorpusSource, Store
+from cello.study.worker import Failure
 from conftest import SMALL
 
 HERE = Path(__file__).parent
@@ -127,6 +129,31 @@ def test_runs_that_fail_alike_are_named_together(
     assert first == f"3 of 3 runs failed in '{tmp_path / 'out'}':"
     assert listed == ["  A, seed 0; A, seed 1; A, seed 2: the loss is not finite; lower the learning rate"]
     assert last.startswith("Give the same command again")
+
+
+@pytest.mark.parametrize(
+    ("diverging", "advice"),
+    [
+        (2, "They would diverge again: change their settings, and choose another --out."),
+        (
+            1,
+            "again. The 1 that diverged would diverge again: change their settings, and choose another --out.",
+        ),
+        (0, "Give the same command again to try these again."),
+    ],
+)
+def test_runs_that_diverged_are_not_said_to_be_worth_another_try(
+    tmp_path: Path, small: StudyConfig, source: CorpusSource, diverging: int, advice: str
+) -> None:
+    store = Store.create_or_open(tmp_path / "out", small, manifest(), source)
+    for number, run in enumerate(store.runs[:2]):
+        store.run_folder(run).mkdir(parents=True)
+        failure = Failure(sitting="a", reason=f"reason {number}", diverged=number < diverging)
+        (store.run_folder(run) / "failure.json").write_bytes(msgspec.json.encode(failure))
+        store.note("failed", run.id, failure.reason)
+    with pytest.raises(StudyError) as told:
+        check_all_finished(store, list(store.runs[:2]))
+    assert str(told.value).endswith(advice)
 
 
 def test_a_study_in_this_process_grows_and_is_not_run_twice(

@@ -23,6 +23,7 @@ from cello.study.folder import single_writer
 from cello.study.journal import Event, append
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.store import CorpusSource, CorpusSummary, Store
+from cello.training.config import CorpusRef
 
 CORPUS = Corpus(manifest(), np.zeros(1, np.float32))
 
@@ -168,6 +169,15 @@ def test_another_study_is_refused_with_the_difference(
     with pytest.raises(StoreError, match=message):
         Store.create_or_open(store.folder, msgspec.structs.replace(small, **change), manifest(checksum), source)
     assert (store.folder / "study.json").read_bytes() == before
+
+
+def test_a_forgotten_speaker_pattern_is_named(store: Store, small: StudyConfig, source: CorpusSource) -> None:
+    asked = msgspec.structs.replace(source, options={**source.options, "speaker_pattern": "(..)"})
+    message = (
+        r"; --speaker-pattern was not given before and is \(\.\.\) now, which splits otherwise; choose another --out"
+    )
+    with pytest.raises(StoreError, match=message):
+        store.grown(small, CorpusRef(name="fake", checksum="b" * 64), asked)
 
 
 def test_other_settings_under_a_known_name_are_refused(store: Store, small: StudyConfig, source: CorpusSource) -> None:

@@ -57,7 +57,7 @@ def scheduler_address(cluster: str) -> str:
     >>> scheduler_address("node7:8786")
     'tcp://node7:8786'
     """
-    if "://" in cluster:
+    if re.fullmatch(r"inproc://.+|\w+://[^\s/]+:\d+(/\S*)?", cluster):
         return cluster
     path = Path(cluster).expanduser()
     if path.is_file():

@@ -19,6 +19,7 @@ RESTORE = "restore it, or start afresh with another --out"
 """What to do about a damaged file that cannot be made again."""
 RUNS = "runs"
 """The folder in a study's that holds a folder for each of its runs."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextmanager
@@ -38,6 +39,8 @@ def _fact(folder: Path, error: OSError) -> str:
         )
     if error.errno == errno.ELOOP and error.filename:
         return f"{str(error.filename)!r} is a link, through which nothing is written; put the file itself there"
+    if error.errno in NO_LOCKS:
+        return f"{str(folder)!r} is on a file system without locks; choose a folder on a local disk with --out"
     if isinstance(error, FileExistsError | NotADirectoryError):
         file = next((place for place in (folder, *folder.parents) if place.is_file()), error.filename)
         return f"{str(file)!r} is a file, not a folder; choose another --out"

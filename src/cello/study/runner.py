@@ -29,8 +29,8 @@ from cello.study.outlook import far_off, worker_count
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.reading import unusable
 from cello.study.roster import Answer, Inbox, Joined, Left, LostError, Message, Roster, Sent, answer, ask, nobody
-from cello.study.store import CorpusSource, Store
-from cello.study.worker import News, Outcome, Setup, Task, execute, open_source
+from cello.study.store import CorpusSource, FailedRun, Store
+from cello.study.worker import News, Outcome, Setup, Task, execute, last_failure, open_source
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
 
@@ -93,7 +93,7 @@ def run_study(
                     f"stopped: {done} of {total} runs in {str(out)!r} are finished, and those under way keep their "
                     f"last whole epoch{where_kept(crew)}; give the same command again to go on"
                 ) from None
-        _check_all_finished(store, asked)
+        check_all_finished(store, asked)
     return store
 
 
@@ -351,7 +351,8 @@ def _lost_too_often(losses: list[str]) -> str:
     return f"it was given up after {len(losses)} tries: {counted}; give more --stall-minutes if its epochs take longer"
 
 
-def _check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
+def check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
+    """Raises StudyError with the runs that failed, those of one reason together, and what is to be done about them."""
     left = {run.id for run in store.pending(asked)}
     failed = [failure for failure in store.failures() if failure.planned.id in left]
     if failed:
@@ -363,5 +364,16 @@ def _check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
         finished = ", the others are finished" if len(left) < total else ""
         raise StudyError(
             f"{len(failed)} of {total} runs failed{finished} in {str(store.folder)!r}:\n{listed}\n"
-            f"Give the same command again to try these again."
+            f"{_what_next(store, failed)}"
         )
+
+
+def _what_next(store: Store, failed: list[FailedRun]) -> str:
+    """What is to be done about runs that failed: those that diverged would do so again."""
+    last = [last_failure(store.run_folder(failure.planned)) for failure in failed]
+    diverged = sum(failure is not None and failure.diverged for failure in last)
+    again = "Give the same command again to try these again."
+    if not diverged:
+        return again
+    change = "would diverge again: change their settings, and choose another --out"
+    return f"They {change}." if diverged == len(failed) else f"{again} The {diverged} that diverged {change}."

@@ -242,7 +242,7 @@ class Store:
                 raise _other_study(folder, f"its {what} is {before}, not {after}")
         if old.corpus.checksum != corpus.checksum:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
-            raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
+            raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}{_opened(old.source, source)}")
         asked = plan(study, old.corpus, labels)
         own = own_cells(run.config for run in asked)
         if order := reordered(old.cells, own):
@@ -464,6 +464,16 @@ def _union(old: tuple[Named, ...], new: tuple[Named, ...]) -> tuple[Named, ...]:
     """Old names in their order with their new meaning, then the new names."""
     by_name: dict[str, Any] = {item.name: item for item in (*old, *new)}
     return tuple(by_name.values())
+
+
+def _opened(before: CorpusSource, now: CorpusSource) -> str:
+    """How the same clips came to be another corpus, where the command says so."""
+    old, new = (source.options.get("speaker_pattern") for source in (before, now))
+    if old == new:
+        return ""
+    return (
+        f"; --speaker-pattern was {old or 'not given'} before and is {new or 'not given'} now, which splits otherwise"
+    )
 
 
 def _other_study(folder: Path, difference: str) -> StoreError:
