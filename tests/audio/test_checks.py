@@ -58,12 +58,15 @@ def test_labels_without_clips_to_judge_them_by_are_named(tone_folder: Path) -> N
     assert manifest(tone_folder).warnings == ("'high', 'rough' have no validation clip and no test clip",)
 
 
-def test_nothing_is_said_of_speakers_that_are_not_known(tone_folder: Path) -> None:
+def test_speakers_that_are_not_known_are_called_so_and_not_compared(tone_folder: Path) -> None:
     for path in tone_folder.rglob("*.wav"):
         path.rename(path.with_name(path.name.replace("_nohash_", "-")))
     names = sorted(path.relative_to(tone_folder).as_posix() for path in tone_folder.rglob("*.wav"))
     write_lists(tone_folder, names[::7], names[1::7])
-    assert manifest(tone_folder).warnings == ()
+    assert manifest(tone_folder).warnings == (
+        "who speaks in which clip is not known, so a speaker may be in several splits; "
+        "where the names tell, give --speaker-pattern",
+    )
     assert "speakers of the test clips" in manifest(tone_folder, "/([0-9a-f]+)-").warnings[0]
 
 
@@ -77,3 +80,12 @@ def test_a_class_of_which_nothing_is_sound_is_told_from_one_with_too_few_speaker
     (tone_folder / "acquire" / "data.wav").write_bytes(b"no sound")
     with pytest.raises(CorpusError, match=r"'acquire' first .*none of its 1 files is sound \(acquire/data.wav: "):
         manifest(tone_folder, allow_bad=0.5)
+
+
+def test_folders_of_splits_inside_labels_are_not_passed_over_silently(tone_folder: Path) -> None:
+    for path in sorted(tone_folder.rglob("*.wav")):
+        inner = path.parent / ("test" if int(path.name[:8], 16) % 2 else "train")
+        inner.mkdir(exist_ok=True)
+        path.rename(inner / path.name)
+    (warning,) = manifest(tone_folder).warnings
+    assert warning.startswith("the folders 'test', 'train' inside the labels do not decide the split; write validation")

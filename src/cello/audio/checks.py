@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from cello.audio.corpus import SPLITS, BadClip, Manifest, Split
-from cello.audio.layout import listed
+from cello.audio.layout import SPLIT_NAMES, listed
 from cello.errors import CorpusError
 
 _SHOWN = 5
@@ -59,13 +59,22 @@ def _first(bad: Sequence[BadClip]) -> str:
     return f"{bad[0].name}: {bad[0].reason}"
 
 
-def doubts(manifest: Manifest, *, speakers_known: bool, empty: Sequence[str] = ()) -> Iterator[str]:
+def doubts(
+    manifest: Manifest, *, speakers_known: bool, listed_splits: bool, empty: Sequence[str] = ()
+) -> Iterator[str]:
     """Sentences on what may not be meant; ``empty`` are class folders without a file."""
     if empty:
         yield f"class folders without any clip are no labels: {listed(empty)}"
     yield from _alike(manifest.labels)
+    if not listed_splits:
+        yield from _inner_splits(manifest)
     if speakers_known:
         yield from _shared_speakers(manifest)
+    else:
+        yield (
+            "who speaks in which clip is not known, so a speaker may be in several splits; "
+            "where the names tell, give --speaker-pattern"
+        )
     yield from _missing(manifest)
 
 
@@ -78,6 +87,17 @@ def _alike(labels: Sequence[str]) -> Iterator[str]:
     for group in groups.values():
         if len(group) > 1:
             yield f"labels {listed(group)} differ by case or spaces alone; put the clips of one label into one folder"
+
+
+def _inner_splits(manifest: Manifest) -> Iterator[str]:
+    """Folders of splits inside those of labels, which decide nothing."""
+    inner = sorted({parts[1] for clip in manifest.clips if len(parts := clip.name.split("/")) > 2})
+    splits = [name for name in inner if name.casefold() in SPLIT_NAMES]
+    if len({SPLIT_NAMES[name.casefold()] for name in splits}) > 1:
+        yield (
+            f"the folders {listed(splits)} inside the labels do not decide the split; "
+            f"write validation_list.txt and testing_list.txt if they should"
+        )
 
 
 def _shared_speakers(manifest: Manifest) -> Iterator[str]:

@@ -48,7 +48,7 @@ def is_junk(name: str) -> bool:
 
 def is_sound(name: str) -> bool:
     """Whether a file may be sound, as far as its name tells."""
-    return PurePosixPath(name).suffix.lower() not in _NO_SOUND
+    return os.path.splitext(name)[1].lower() not in _NO_SOUND  # noqa: PTH122 - a hundred thousand names a time
 
 
 def check_labels(root: Path, names: Sequence[str]) -> None:

@@ -84,7 +84,7 @@ def open_corpus(
     check_bad(manifest, allow_bad)
     check_splits(manifest)
     known = speakers_known(folder.clips, speaker_pattern)
-    warnings = tuple(doubts(manifest, speakers_known=known, empty=folder.empty))
+    warnings = tuple(doubts(manifest, speakers_known=known, listed_splits=bool(folder.lists), empty=folder.empty))
     return Corpus(msgspec.structs.replace(manifest, warnings=warnings), pack.sound, pack.noise)
 
 
