@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal"},
     "report": {"cells", "audio", "features", "models", "training", "study"},
     "deploy": {"audio", "features", "models"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "terminal"},
     "bench": {"cells", "compiler", "training", "terminal"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "report", "deploy", "bench"),
