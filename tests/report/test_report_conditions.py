@@ -81,12 +81,12 @@ def test_every_format_carries_the_conditions(noisy: StudyResults) -> None:
     for text in (markdown.report(noisy), page.report(noisy), latex.report(noisy)):
         assert NOISE.title in text
         assert SHIFT.title in text
-    assert "conditions.tables(results)[1]" in notebook.source(noisy, ".")
+    assert "conditions.tables(results)[1]" in str(notebook.cells(noisy, "."))
 
 
 def test_a_study_without_conditions_says_nothing_of_them(small: StudyResults) -> None:
     assert conditions.present(small) == conditions.tables(small) == ()
     assert diagrams.conditions(small) == []
-    assert "conditions." not in notebook.source(small, ".")
+    assert "conditions." not in str(notebook.cells(small, "."))
     assert "noise and shifts" not in page.report(small)
     assert "heard once more" not in paper.paragraph(small)

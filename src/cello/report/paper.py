@@ -24,7 +24,7 @@ BACKENDS = {
     "c": "kernels compiled for the processor",
     "torch": "PyTorch’s own layers",
 }
-FACTS = {"cello": "Cello {}", "torch": "PyTorch {}", "python": "Python {}", "system": "{}", "processor": "{}"}
+FACTS = {"cello": "Cello ", "torch": "PyTorch ", "python": "Python ", "system": "", "processor": ""}
 
 COUNTED = {"cores": "", "threads": " a run"}
 
@@ -247,7 +247,7 @@ def _facts(facts: dict[str, str]) -> str:
 def _fact(name: str, value: str) -> str:
     if name in COUNTED and value.isdigit():
         return count(int(value), name.removesuffix("s")) + COUNTED[name]
-    return FACTS.get(name, f"{name} {{}}").format(value)
+    return FACTS.get(name, f"{name} ") + value
 
 
 def _be(n: int) -> str:

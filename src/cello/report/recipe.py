@@ -95,11 +95,11 @@ def _network(results: StudyResults, found: Settings) -> str:
     by = MATCHED.get(results.match, "")
     matched = f", the size with which the {by} comes nearest to that of {results.match_to}" if by else ""
     noise = [
-        kind.format(rate)
-        for kind, rate in (
-            ("dropout {} between layers and before the classifier", found.told(lambda run: run.model.dropout)),
-            ("zoneout {}", found.told(lambda run: run.model.zoneout)),
-            ("recurrent dropout {}", found.told(lambda run: run.model.recurrent_dropout)),
+        f"{kind} {rate}{where}"
+        for kind, rate, where in (
+            ("dropout", found.told(lambda run: run.model.dropout), " between layers and before the classifier"),
+            ("zoneout", found.told(lambda run: run.model.zoneout), ""),
+            ("recurrent dropout", found.told(lambda run: run.model.recurrent_dropout), ""),
         )
         if rate != "0"
     ]

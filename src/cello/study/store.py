@@ -35,6 +35,7 @@ from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.folder import naming
 from cello.study.journal import Event, note, replay
+from cello.study.made import is_made, note_made
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
 from cello.study.predictions import Predictions
 from cello.study.reading import Reader
@@ -209,7 +210,10 @@ class Store:
                 check_free(folder)
                 header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus, labels))
                 write_whole(folder / "corpus.json", msgspec.json.encode(CorpusSummary.of(manifest)))
+            own = not (folder / "study.json").exists() or is_made(folder)
             write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+            if own:
+                note_made(folder)
         return cls.open(folder)
 
     def grown(self, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
