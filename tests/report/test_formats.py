@@ -214,8 +214,3 @@ def test_more_pictures_than_a_page_should_hold_are_named_and_not_drawn(
     assert text.count("<details>") == 0
     assert text.count("The other 3 are not drawn here, for a page of so many pictures opens slowly; their figures") == 2
     assert text.count("<svg") == 5  # accuracy, forests, costs, curves and confusions
-
-
-def page_pictures(results: StudyResults) -> int:
-    """Accuracy, a forest a column, two costs, and of curves and confusions one a model."""
-    return 1 + len(results.columns) + 2 + 2 * len(results.rows)

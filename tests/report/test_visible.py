@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cello.errors import ReportError
-from cello.report import latex, markdown, page, paper, tidy
+from cello.report import latex, markdown, paper, plots, schema, tidy
 from cello.report.results import StudyResults, load_results, shown
 from cello.report.visible import elided, names, visible, without_paths
 from cello.report.write import write_report
@@ -125,7 +125,8 @@ def test_a_pictures_texts_are_not_taken_for_tags(small: StudyResults) -> None:
     name = 'id="x" url(#y) href="#z" #005dc8'
     runs = tuple(msgspec.structs.replace(run, row=name) if run.row == "gru" else run for run in small.runs)
     study = msgspec.structs.replace(small, rows=("rnn", name), runs=runs, evidence=())
-    assert ">" + name.replace('"', "&quot;") in page.report(study).replace("&#34;", "&quot;").replace('"', "&quot;")
+    svg = plots.svg(plots.cost(study)[0], "x")
+    assert ">" + name.replace('"', "&quot;") in svg.replace('"', "&quot;")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_no_local_path_is_told(small: StudyResults, source: str, told: str) -> N
 
 def test_a_cell_file_is_told_without_its_folder(small: StudyResults, reconfigured: Callable[..., StudyResults]) -> None:
     own = reconfigured(small, "model", row="gru", cell="/home/anna/mine.py:my_cell", equations="0123456789abcdef")
-    text = markdown.report(shown(own)) + tidy.report(shown(own)) + page.report(shown(own))
+    text = markdown.report(shown(own)) + tidy.report(shown(own)) + schema.report(shown(own))
     assert "mine.py:my" in text
     assert "anna" not in text
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cello.report import conditions as heard
 from cello.report import ranking
-from cello.report.drawable import MOST_ROWS, TITLE, called_rows, drawn, limits, tall
+from cello.report.drawable import MOST_ROWS, TITLE, bars, called_rows, drawn, limits, tall
 from cello.report.metrics import Interval
 from cello.report.plots import (
     FAINT,
@@ -67,7 +67,8 @@ def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> Non
     ax.axvline(0, color=INK, linewidth=0.8)
     for y, pair in zip(at, pairs, strict=True):
         name, colour, face = looks[pair.differs]
-        low, value, high = (100 * v for v in (pair.difference.low, pair.difference.value, pair.difference.high))
+        found = pair.difference
+        low, value, high = (100 * min(max(v, -1.0), 1.0) for v in (found.low, found.value, found.high))
         ax.plot([low, high], [y, y], color=colour, linewidth=1.2)
         ax.plot(value, y, "o", color=colour, markerfacecolor=face, markersize=5, label=None if name in named else name)
         named.add(name)
@@ -162,7 +163,7 @@ def _conditions(ax: Axes, results: StudyResults, kind: heard.Kind, column: str) 
         nudge = 0.006 * width * (number - (len(results.rows) - 1) / 2)
         xs = [x + nudge for x, _ in known]
         ax.errorbar(
-            xs, [f.mean for _, f in known], [f.half or 0.0 for _, f in known], color=colour, marker=marker,
+            xs, [f.mean for _, f in known], bars([f for _, f in known]), color=colour, marker=marker,
             linestyle=dash, elinewidth=0.9, markersize=4.5, alpha=0.95,
         )  # fmt: skip
         ends.append((xs[-1], known[-1][1].mean, called[row], colour))

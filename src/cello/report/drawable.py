@@ -73,14 +73,25 @@ def spread(targets: Sequence[float], gap: float, low: float, high: float) -> lis
     return [max(low, min(top, base)) + index * gap for index, base in enumerate(flat)]
 
 
+def bars(shown: Sequence[Interval]) -> tuple[list[float], list[float]]:
+    """How far error bars reach below and above means in per cent; none beyond 0 or 100.
+
+    >>> bars([Interval(98.0, 5.0, 3), Interval(50.0, 1.5, 3), Interval(50.0, None, 1)])
+    ([5.0, 1.5, 0.0], [2.0, 1.5, 0.0])
+    """
+    halves = [v.half if v.half is not None and math.isfinite(v.half) else 0.0 for v in shown]
+    below = [min(half, max(v.mean, 0.0)) for half, v in zip(halves, shown, strict=True)]
+    return below, [min(half, max(100 - v.mean, 0.0)) for half, v in zip(halves, shown, strict=True)]
+
+
 def limits(shown: Sequence[Interval]) -> tuple[float, float]:
     """An axis that holds all means, and of intervals as much as leaves the means apart."""
     means = [v.mean for v in shown if math.isfinite(v.mean)]
     if not means:
         return 0.0, 100.0
     room = max(max(means) - min(means), 2.0)
-    halves = [v.half or 0.0 for v in shown if math.isfinite(v.mean)]
-    lowest = min(m - h for m, h in zip(means, halves, strict=True))
-    highest = max(m + h for m, h in zip(means, halves, strict=True))
+    below, above = bars([v for v in shown if math.isfinite(v.mean)])
+    lowest = min(m - h for m, h in zip(means, below, strict=True))
+    highest = max(m + h for m, h in zip(means, above, strict=True))
     low, high = max(lowest, min(means) - 0.5 * room), min(highest, max(means) + 0.5 * room)
     return max(0.0, low - 0.06 * room), min(100.0 + 0.03 * room, high + 0.06 * room)

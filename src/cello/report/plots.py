@@ -37,6 +37,7 @@ from cello.report.drawable import (
     TICK_LETTERS,
     TICKS,
     TITLE,
+    bars,
     called_rows,
     drawn,
     limits,
@@ -277,7 +278,7 @@ def _lines(ax: Axes, results: StudyResults) -> None:
         nudge = 0.03 * (number - (len(results.rows) - 1) / 2)
         at = [k + nudge for k, _ in found]
         ax.errorbar(
-            at, [v.mean for v in values], [v.half or 0.0 for v in values], color=colour, marker=marker, linestyle=dash,
+            at, [v.mean for v in values], bars(values), color=colour, marker=marker, linestyle=dash,
             elinewidth=0.9, markersize=4.5, alpha=0.95,
         )  # fmt: skip
         ends.append((at[-1], values[-1].mean, called[row], colour))
@@ -320,7 +321,7 @@ def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
         shown += values
         means = [v.mean for v in values]
         ax.plot([min(means), max(means)], [y, y], color=GRID, linewidth=3, zorder=1)
-        ax.errorbar(means[2], y, xerr=values[2].half or 0.0, color=INK, elinewidth=1.0, zorder=2)
+        ax.errorbar(means[2], y, xerr=bars(values[2:]), color=INK, elinewidth=1.0, zorder=2)
         for mean, (name, colour, marker, fill) in zip(means, looks, strict=True):
             face = colour if fill != "none" else "none"
             label = name if y == 0 else None

@@ -22,7 +22,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import msgspec
@@ -67,7 +67,9 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a report says about the data, without the data.
 
     ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
-    Cello kept it has none, until its study runs once more with the corpus there.
+    Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
+    (False where each file counts as a speaker) and ``shared_speakers``: how many speakers of test clips are in training
+    or validation too.
     """
 
     name: str
@@ -78,6 +80,8 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[str, SplitSummary]
     bad: tuple[BadClip, ...]
     test_speakers: tuple[int, ...] = ()
+    speakers_known: bool | None = None
+    shared_speakers: int | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> CorpusSummary:
@@ -98,8 +102,20 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
             labels=manifest.labels,
             splits=splits,
             bad=manifest.bad,
-            test_speakers=speaker_numbers(manifest),
+            **speaker_facts(manifest),
         )
+
+
+def speaker_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a summary keeps of the speakers."""
+    known = any(clip.speaker != PurePosixPath(clip.name).stem for clip in manifest.clips)
+    trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
+    tested = {clip.speaker for clip in manifest.clips if clip.split == "test"}
+    return {
+        "test_speakers": speaker_numbers(manifest),
+        "speakers_known": known,
+        "shared_speakers": len(trained & tested) if known else None,
+    }
 
 
 def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
@@ -200,8 +216,8 @@ class Store:
             if (folder / "study.json").exists():
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
-                if not store.corpus.test_speakers:
-                    summary = msgspec.structs.replace(store.corpus, test_speakers=speaker_numbers(manifest))
+                if not store.corpus.test_speakers or store.corpus.speakers_known is None:
+                    summary = msgspec.structs.replace(store.corpus, **speaker_facts(manifest))
                     write_whole(folder / "corpus.json", msgspec.json.encode(summary))
                     store = cls.open(folder)
                 if header == store.header:
