@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,6 +35,7 @@ from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event, note, replay
+from cello.study.made import is_made, note_made
 from cello.study.own_cells import named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
 from cello.study.predictions import Predictions, checked
@@ -69,7 +70,9 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a report says about the data, without the data.
 
     ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
-    Cello kept it has none, until its study runs once more with the corpus there.
+    Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
+    (False where each file counts as a speaker) and ``shared_speakers``: how many speakers of test clips are in training
+    or validation too.
     """
 
     name: str
@@ -80,6 +83,8 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     splits: dict[str, SplitSummary]
     bad: tuple[BadClip, ...]
     test_speakers: tuple[int, ...] = ()
+    speakers_known: bool | None = None
+    shared_speakers: int | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> CorpusSummary:
@@ -100,8 +105,20 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
             labels=manifest.labels,
             splits=splits,
             bad=manifest.bad,
-            test_speakers=speaker_numbers(manifest),
+            **speaker_facts(manifest),
         )
+
+
+def speaker_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a summary keeps of the speakers."""
+    known = any(clip.speaker != PurePosixPath(clip.name).stem for clip in manifest.clips)
+    trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
+    tested = {clip.speaker for clip in manifest.clips if clip.split == "test"}
+    return {
+        "test_speakers": speaker_numbers(manifest),
+        "speakers_known": known,
+        "shared_speakers": len(trained & tested) if known else None,
+    }
 
 
 def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
@@ -207,8 +224,8 @@ class Store:
                 _mend_corpus(folder, manifest)
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
-                if not store.corpus.test_speakers:
-                    summary = msgspec.structs.replace(store.corpus, test_speakers=speaker_numbers(manifest))
+                if not store.corpus.test_speakers or store.corpus.speakers_known is None:
+                    summary = msgspec.structs.replace(store.corpus, **speaker_facts(manifest))
                     _write_corpus(folder, summary)
                     store = cls.open(folder)
                 if header == store.header:
@@ -219,7 +236,10 @@ class Store:
                 cells = own_cells(run.config for run in runs)
                 header = Header(study=study, corpus=corpus, source=source, runs=runs, cells=cells)
                 _write_corpus(folder, CorpusSummary.of(manifest))
+            own = not (folder / "study.json").exists() or is_made(folder)
             write_whole(folder / "study.json", encoded(header))
+            if own:
+                note_made(folder)
         return cls.open(folder)
 
     def grown(self, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
