@@ -213,11 +213,16 @@ def run_backward(
     return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
 
 
+def _batched(slope: Tensor) -> bool:
+    wrapped = torch._C._functorch
+    return wrapped.is_functorch_wrapped_tensor(slope) or wrapped.is_legacy_batchedtensor(slope)
+
+
 def _dense(slope: Tensor) -> Tensor:
     """A gradient as kernels read it: its numbers side by side in memory."""
     if type(slope) is not Tensor and dispatched(slope):
         kind = f"a {type(slope).__name__}"
-    elif torch._C._functorch.is_functorch_wrapped_tensor(slope):
+    elif _batched(slope):
         kind = "a batch of them (is_grads_batched=True, vectorize=True)"
     else:
         slope = (slope if slope.layout is torch.strided else slope.to_dense()).contiguous()
