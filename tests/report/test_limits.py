@@ -103,6 +103,9 @@ def test_runs_without_any_spread_have_an_interval_without_width() -> None:
     (pair,) = found.comparisons
     assert pair.p_holm == 1
     assert not pair.differs
+    (apart,) = weigh("", {"a": np.ones((3, 8)), "b": np.zeros((3, 8))}, np.arange(8)).comparisons
+    assert not apart.differs
+    assert "nothing tells how much of it is chance; test on more clips" in apart.verdict
 
 
 def drawn(panels: list[plots.Panel], across: int = 1) -> list[np.ndarray]:

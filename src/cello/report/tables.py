@@ -16,6 +16,7 @@ from cello.training.result import RunResult
 
 ABSENT = "–"
 FEW = "†"
+LISTED = 1_000  # clips that were left out, in a table
 
 
 class Heading(NamedTuple):
@@ -175,14 +176,16 @@ def corpus_clips(results: StudyResults) -> Table:
 
 def bad_clips(results: StudyResults) -> Table | None:
     """Clips that were left out and why; None where there are none."""
-    if not results.corpus.bad:
+    bad = results.corpus.bad
+    if not bad:
         return None
+    rest = f" The first {LISTED:,} stand here, all in the study’s corpus.json." if len(bad) > LISTED else ""
     return Table(
         key="bad_clips",
         title="Clips left out",
-        note=f"{len(results.corpus.bad)} clips of {results.corpus.name} could not be used; no figure counts them.",
+        note=f"{len(bad)} clips of {results.corpus.name} could not be used; no figure counts them.{rest}",
         headings=(Heading("Clip"), Heading("Reason")),
-        rows=tuple((clip.name, clip.reason) for clip in results.corpus.bad),
+        rows=tuple((clip.name, clip.reason) for clip in bad[:LISTED]),
         words=2,
     )
 

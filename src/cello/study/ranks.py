@@ -61,11 +61,8 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
     between = float(((ranked.sum(axis=0) - blocks * (models + 1) / 2) ** 2).sum())
     chi2 = (models - 1) * between / spread if spread else 0.0
     room = blocks * (models - 1) - chi2
-    p = (
-        float(fdtrc(models - 1, (models - 1) * (blocks - 1), (blocks - 1) * chi2 / room))
-        if room > 1e-9
-        else _alike(ranked)
-    )
+    f = (blocks - 1) * chi2 / room if room > 1e-9 else math.inf
+    p = _alike(ranked) if f == math.inf else float(fdtrc(models - 1, (models - 1) * (blocks - 1), f))
     mean = ranked.mean(axis=0)
     ranks = {name: float(rank) for rank, name in sorted(zip(mean, scores, strict=True), key=lambda pair: pair[0])}
     least = critical_difference(models, blocks, confidence)
