@@ -274,6 +274,17 @@ def test_every_exception_is_a_sentence_and_the_traceback_shows_on_demand(
         assert "\x1b" not in err
 
 
+@pytest.mark.parametrize("columns", ["1", "0", "-1", "letters", "20"])
+def test_help_ends_and_is_readable_however_narrow_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    status, out, _ = run(capsys, "corpus", "clean", "--help")
+    assert status == 0
+    assert "--older-than" in out
+    assert os.environ["COLUMNS"] == columns
+
+
 def test_the_help_tells_of_tracebacks_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "--help")
     assert "With --traceback, wherever it stands, an error is shown with all that led to it." in out

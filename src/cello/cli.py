@@ -23,7 +23,16 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppend
 import cello
 from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
-from cello.cli_arguments import Names, cache_of, check, doing, misspelt, settings_folders, without_traceback
+from cello.cli_arguments import (
+    Names,
+    cache_of,
+    check,
+    doing,
+    misspelt,
+    settings_folders,
+    wide_enough,
+    without_traceback,
+)
 from cello.cli_corpus import Corpus
 from cello.cli_faults import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
 from cello.cli_sound import Sound, Trained, corpus_slug, described, file_name, open_sound
@@ -371,7 +380,7 @@ def _run(arguments: list[str], whole: bool) -> int:
 def _parsed(arguments: list[str]) -> Command:
     """The command that the arguments say; wrong usage and ``--help`` leave, having said what is to be said."""
     foreign = any(one_line(argument) != argument for argument in arguments)
-    with streams(plain=foreign):  # tyro repeats what it does not know
+    with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
         command: Command = tyro.cli(Commands, args=arguments, prog="cello", description=_description())
     command = getattr(command, "action", command)
     kept = os.environ.get("CELLO_CACHE")

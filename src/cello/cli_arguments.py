@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from tempfile import TemporaryDirectory, TemporaryFile
 
 from cello.cli_faults import not_utf8
 from cello.errors import ConfigError, unknown
 
+NARROWEST = 30
 TRACEBACK = "--traceback"
 Names = Mapping[str, "Names"]
 """Commands by name, each with the commands below it."""
@@ -75,6 +77,25 @@ def misspelt(arguments: Sequence[str], commands: Names) -> str:
 
 
 @contextmanager
+def wide_enough() -> Iterator[None]:
+    """Within, a terminal has at least ``NARROWEST`` columns: what lays out the help never ends in fewer."""
+    before = os.environ.get("COLUMNS")
+    if get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
+    try:
+        yield
+    finally:
+        _put_back("COLUMNS", before)
+
+
+def _put_back(name: str, value: str | None) -> None:
+    if value is not None:
+        os.environ[name] = value
+    else:
+        os.environ.pop(name, None)
+
+
+@contextmanager
 def cache_of(cache: Path | None) -> Iterator[None]:
     """Within, ``CELLO_CACHE`` names the command's cache, also for its workers: compiled kernels are kept there too."""
     before = os.environ.get("CELLO_CACHE")
@@ -83,10 +104,7 @@ def cache_of(cache: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if before is not None:
-            os.environ["CELLO_CACHE"] = before
-        else:
-            os.environ.pop("CELLO_CACHE", None)
+        _put_back("CELLO_CACHE", before)
 
 
 _SETTINGS = ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
