@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,14 +53,14 @@ def scan(
         reverse: run each clip from its own last frame to its first; ``outputs[b, t]`` then has seen frames t and later.
         masks: for a cell :func:`~cello.cells.noise.with_noise`, a tensor (B, T, H) for each of its masks, or any that
             expands to it; it has no derivative.
-        backend: "plain", "c" (the cell compiled for this CPU; it has no second derivatives), or "auto": "c" where it
-            can run, else "plain".
+        backend: "plain", "c" (the cell compiled for this CPU; it has no second derivatives), or "auto": "c" where a
+            kernel can be compiled and run, else "plain", with a warning that says why.
 
     Inside ``torch.autocast`` a scan runs in the precision of its weights. ``torch.compile`` and ``torch.export`` take
     one with "c" as a single operation.
 
     Raises:
-        BackendError: a back end that does not exist, or not here: "c" needs a C compiler.
+        BackendError: a back end that does not exist, or not here: "c" needs a C compiler and a folder for kernels.
         ModelError: tensors that do not fit the cell or each other.
 
     >>> from cello.cells.load import load_cell
@@ -72,7 +73,7 @@ def scan(
         x = x.to(next(iter(weights.values())).dtype) if weights and x.is_floating_point() else x
         with torch.autocast(x.device.type, enabled=False):
             return scan(cell, x, weights, state=state, lengths=lengths, reverse=reverse, masks=masks, backend=backend)
-    used = _backend(backend, x)
+    used = _backend(backend, cell, x)
     _check_frames(cell, x, 3, "(B, T, D)")
     hidden = _check_weights(cell, x, weights)
     state = _first_state(cell, x, hidden, state)
@@ -120,7 +121,7 @@ def step(cell: Cell, x: Tensor, state: tuple[Tensor, ...] | None, weights: Mappi
     return evaluate(cell, Given(x), (len(x),), weights, _first_state(cell, x, hidden, state))[1]
 
 
-def _backend(name: str, x: Tensor) -> str:
+def _backend(name: str, cell: Cell, x: Tensor) -> str:
     if name not in BACKENDS:
         raise BackendError(unknown("back end", name, BACKENDS, 'Write backend="auto" for the best one here.'))
     if name == "c" and (x.device.type != "cpu" or x.dtype not in TYPES):
@@ -129,13 +130,24 @@ def _backend(name: str, x: Tensor) -> str:
             f'convert the tensors, or use backend="auto"'
         )
     if name == "auto":
-        return "c" if x.device.type == "cpu" and x.dtype in TYPES and _can_compile() else "plain"
+        return "c" if x.device.type == "cpu" and x.dtype in TYPES and _runs_in_c(cell, x.dtype) else "plain"
     return name
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _can_compile() -> bool:
-    return can_compile()
+def _runs_in_c(cell: Cell, dtype: torch.dtype) -> bool:
+    """Whether C is there and has a kernel of the cell; where it has not, that is said once."""
+    return can_compile() and _has_kernel(cell, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _has_kernel(cell: Cell, dtype: torch.dtype) -> bool:
+    try:
+        compiled(cell, dtype)
+    except BackendError as error:
+        warnings.warn(f"cell {cell.name!r} runs by plain evaluation, a few times slower: {error}", stacklevel=5)
+        return False
+    return True
 
 
 def _masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
