@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 
 import torch
 from torch import Tensor
@@ -66,13 +67,14 @@ def scan(
         masks: for a cell :func:`~cello.cells.noise.with_noise`, a tensor (B, T, H) for each of its masks, or any that
             expands to it; it has no derivative.
         backend: "plain", "c" (the cell compiled for this CPU; it has no second derivatives), or "auto": "c" where it
-            can run, else "plain", as on another device or inside the transforms of ``torch.func``.
+            can run, else "plain", as on another device or inside the transforms of ``torch.func``; where no kernel can
+            be compiled, with a warning that says why.
 
     Inside ``torch.autocast`` a scan runs in the precision of its weights. ``torch.compile``, ``torch.export`` and
     ``torch.jit.trace`` take one with "c" as a single operation.
 
     Raises:
-        BackendError: a back end that does not exist, or not here: "c" needs a C compiler.
+        BackendError: a back end that does not exist, or not here: "c" needs a C compiler and a folder for kernels.
         ModelError: tensors that do not fit the cell or each other.
 
     >>> from cello.cells.load import load_cell
@@ -93,7 +95,7 @@ def scan(
     given = Inputs(x, weights, first_state(cell, x, hidden, state), expanded_masks(cell, x, hidden, masks))
     ends = None if lengths is None else frames_of_clips(lengths, x)
     values = given.values()
-    used = _backend(backend, values)
+    used = _backend(backend, cell, values)
     if used == "c":
         outputs, last = _in_c(cell, given, values, ends, reverse)
     else:
@@ -125,18 +127,29 @@ def _in_precision_of_weights(
     return to(x), named[0], states, named[1]
 
 
-def _backend(asked: str, values: Sequence[Tensor]) -> str:
+def _backend(asked: str, cell: Cell, values: Sequence[Tensor]) -> str:
     if asked == "plain":
         return asked
     reason = obstacle(values)
     if asked == "c" and reason is not None:
         raise BackendError(f'backend="c" {reason}, or use backend="auto"')
-    return "c" if asked == "c" or (reason is None and _can_compile()) else "plain"
+    return "c" if asked == "c" or (reason is None and _runs_in_c(cell, values[0].dtype)) else "plain"
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _can_compile() -> bool:
-    return can_compile()
+def _runs_in_c(cell: Cell, dtype: torch.dtype) -> bool:
+    """Whether C is there and has a kernel of the cell; where it has not, that is said once."""
+    return can_compile() and _has_kernel(cell, dtype)
+
+
+@lru_cache(maxsize=1024)
+def _has_kernel(cell: Cell, dtype: torch.dtype) -> bool:
+    try:
+        compiled(cell, dtype)
+    except BackendError as error:
+        warnings.warn(f"cell {cell.name!r} runs by plain evaluation, a few times slower: {error}", stacklevel=5)
+        return False
+    return True
 
 
 def _plain(
