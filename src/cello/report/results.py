@@ -123,12 +123,13 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
     study = store.study
     stored = list(store.each_result(curves=curves))
     runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in stored)
-    if not runs:
-        raise ReportError(
-            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished, "
-            f"so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
-        )
     failures = store.failures(stored)
+    if not runs:
+        why = f" ({failures[0].planned}: {failures[0].reason})" if failures else ""
+        raise ReportError(
+            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished"
+            f"{why}, so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
+        )
     columns = tuple(column.name for column in study.columns) or ("",)
     return StudyResults(
         name=study.name,
