@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.errors import ReportError
 from cello.report import latex, markdown, paper, plots, schema, tidy
-from cello.report.results import StudyResults, load_results, shown
+from cello.report.results import StudyResults, shown
 from cello.report.visible import elided, names, visible, without_paths
 from cello.report.write import write_report
 from cello.study.store import Store
@@ -170,14 +169,3 @@ def test_results_that_are_fit_to_be_shown_stay_as_they_are(small: StudyResults) 
     same = shown(small)
     assert same == small
     assert all(new.result is old.result for new, old in zip(same.runs, small.runs, strict=True))
-
-
-def test_a_run_without_a_place_in_the_table_is_named(stored: Path, tmp_path: Path) -> None:
-    for path in stored.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    header = json.loads((stored / "study.json").read_bytes())
-    header["runs"][0]["row"] = "lost"
-    (tmp_path / "study.json").unlink()
-    (tmp_path / "study.json").write_text(json.dumps(header))
-    with pytest.raises(ReportError, match="plans 'lost, 20 ms, seed 0', which its table has no place for; restore"):
-        load_results(tmp_path)

@@ -115,7 +115,7 @@ def load_results(folder: str | Path, curves: bool = True) -> StudyResults:
 
     Raises:
         StoreError: the folder holds no study, or one that cannot be read.
-        ReportError: no run of the study is finished yet, or one is planned for a place that its table has not.
+        ReportError: no run of the study is finished yet.
     """
     return gather(Store.open(Path(folder)), curves)
 
@@ -124,24 +124,19 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
     """Everything that reports say of a store; without ``curves`` the histories are left out.
 
     Raises:
-        ReportError: no run is finished yet, or one is planned for a place that the table has not.
+        ReportError: no run is finished yet.
     """
     study = store.study
     stored = list(store.each_result(curves=curves))
     runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in stored)
-    if not runs:
-        raise ReportError(
-            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished, "
-            f"so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
-        )
     failures = store.failures(stored)
-    rows, columns = tuple(row.name for row in study.rows), tuple(column.name for column in study.columns) or ("",)
-    lost = [run for run in store.runs if run.row not in rows or run.column not in columns]
-    if lost:
+    if not runs:
+        why = f" ({failures[0].planned}: {failures[0].reason})" if failures else ""
         raise ReportError(
-            f"{str(store.folder)!r}: its study.json plans {place_name(*lost[0].place)!r}, which its table has no place "
-            "for; restore study.json"
+            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished"
+            f"{why}, so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
         )
+    rows, columns = tuple(row.name for row in study.rows), tuple(column.name for column in study.columns) or ("",)
     found = StudyResults(
         name=study.name,
         title=study.title or study.name,

@@ -8,10 +8,13 @@ The contract
   run is finished if and only if its ``result.json`` can be read, names the run, and holds the planned config. Configs
   are compared as this version reads them, not hashed again: a setting that a later version adds with its old meaning
   as default leaves finished runs finished, under their old id. Unfinished ones are planned anew, under a new id.
-* ``journal.jsonl`` is the history, only ever appended to. Nothing is counted from it but the reason of the last
-  failure of a run that is not finished; so a torn, missing or doubled line can neither lose a run nor count one twice.
+* ``journal.jsonl`` is the history, only ever appended to; a last line torn by a crash is cut off before. Nothing is
+  counted from it but the reason of the last failure of a run that is not finished; so a torn, damaged, missing or
+  doubled line can neither lose a run nor count one twice.
+* Every file has a checksum; files from before there were any are read without.
 * One process at a time writes (it holds ``lock``); any number may read, also meanwhile and from a read-only folder:
-  files appear whole by renaming, and lines of the journal whole or torn, which readers pass over.
+  files appear whole by renaming, and lines of the journal whole or torn, which readers pass over. Nothing is written
+  through a link in the folder.
 * A plan may grow by rows, columns and seeds. A row, column and seed never changes its settings, and a store never
   changes its study or corpus: what stands side by side in a report was made alike.
 * Nothing here deletes anything.
@@ -431,14 +434,15 @@ def _write_corpus(folder: Path, summary: CorpusSummary) -> None:
 
 def _mend_corpus(folder: Path, manifest: Manifest) -> None:
     """Describe the corpus again where its description is damaged and the very corpus is there."""
-    path = folder / "corpus.json"
+    path, known = folder / "corpus.json", _read_header(folder / "study.json").corpus.checksum
     try:
         _read_corpus(path)
-    except StoreError as error:
-        known = _read_header(folder / "study.json").corpus.checksum
-        if not isinstance(error.__cause__, DamagedFileError) or known != manifest.checksum:
+    except (FileNotFoundError, StoreError) as error:
+        damaged = isinstance(error.__cause__, DamagedFileError)
+        if known != manifest.checksum or not (damaged or isinstance(error, FileNotFoundError)):
             raise
-        warnings.warn(f"{path} is damaged ({error.__cause__}) and made again from the corpus", stacklevel=2)
+        reason = f"damaged ({error.__cause__})" if damaged else "missing"
+        warnings.warn(f"{path} is {reason} and made again from the corpus", stacklevel=2)
         _write_corpus(folder, CorpusSummary.of(manifest))
 
 
@@ -455,11 +459,15 @@ def _check_counts(summary: CorpusSummary) -> None:
     Raises:
         DamagedFileError: what cannot be.
     """
-    if set(summary.splits) != set(SPLITS) or not summary.labels:
-        raise DamagedFileError(f"its splits are {', '.join(summary.splits)}, of {len(summary.labels)} labels")
+    if set(summary.splits) != set(SPLITS):
+        raise DamagedFileError(f"its splits are {', '.join(summary.splits) or 'none'}")
     for name, split in summary.splits.items():
         counts = split.clips_by_label
-        if set(counts) != set(summary.labels) or min(counts.values()) < 0 or sum(counts.values()) != split.clips:
+        if (
+            set(counts) != set(summary.labels)
+            or min(counts.values(), default=0) < 0
+            or sum(counts.values()) != split.clips
+        ):
             raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
     if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
         raise DamagedFileError("a speaker has a number that speakers do not have")

@@ -101,6 +101,7 @@ def check_possible(result: RunResult) -> None:
     measured = [result.train, result.validation, result.test, *(condition.test for condition in result.conditions)]
     shares = [share for split in measured for share in (split.accuracy, split.word_mean)]
     counts = [split.clips for split in measured] + [count for row in result.confusion for count in row]
+    counts += [epoch.epoch for epoch in result.history]
     times = (result.seconds_per_epoch, result.wall_seconds_per_epoch, result.clips_per_second, result.total_seconds)
     if not all(0 <= share <= 1 for share in shares):
         raise DamagedFileError("an accuracy is not in [0, 1]")
