@@ -343,6 +343,21 @@ def test_choices_among_extreme_values_are_those_of_plain_evaluation() -> None:
         torch.testing.assert_close(d_c[~c.isnan()], d_plain[~c.isnan()], rtol=0, atol=0)
 
 
+@make_cell
+def numbers(x: Any, h: Any, k: Any, W: Any) -> tuple[Any, Any]:
+    """Numbers beyond float32 wherever one can stand, and one below it."""
+    v = W @ x + h
+    u = minimum(v, 1e300) + maximum(-1e300, v) + where(v > 1e300, 1e300, v) + where(v > -(10**40), v * 1e-300, 1e300)
+    return u + where(k > 1e39, 2.0, 1e-3), where(v > 0, 1e300, -1e300) + 123456789012345678901234567890 * k
+
+
+def test_numbers_too_large_for_the_dtype_are_infinite_in_both() -> None:
+    for dtype in (torch.float32, torch.float64):
+        x, state, weights = case(numbers, (3, 2, 2, 5), dtype)
+        c, plain = (scan(numbers, x, weights, state=state, backend=backend) for backend in ("c", "plain"))
+        torch.testing.assert_close((c.outputs, *c.state), (plain.outputs, *plain.state), equal_nan=True)
+
+
 def test_the_time_does_not_grow_faster_than_the_batch() -> None:
     cell, taken, before = zoo()["rnn"], {}, torch.get_num_threads()
     torch.set_num_threads(1)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from cello.cells.definition import cell
-from cello.cells.functions import exp, maximum, sigmoid, softplus, tanh, where
+from cello.cells.functions import exp, maximum, minimum, sigmoid, softplus, tanh, where
 
 
 @cell
@@ -203,12 +203,13 @@ def sru(x, h, c, W, v, b):
 def minlstm(x, h, W, b):
     """Minimal LSTM: gates of the frame alone, normalised to sum to one.
 
-    r is sigmoid(f) / (sigmoid(f) + sigmoid(i)), from logarithms as in the paper's code: both may be closed.
+    i and f are sigmoid(i) and sigmoid(f) times the same factor, with m so that they can be divided if both are closed.
 
     Reference: L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadeghi (2024). Were RNNs all we needed?
     arXiv:2410.01201.
     """
     i = W.i @ x + b.i
     f = W.f @ x + b.f
-    r = sigmoid(softplus(-i) - softplus(-f))
-    return r * h + (1 - r) * (W.g @ x + b.g)
+    m = minimum(minimum(i, f), 0)
+    i, f = exp(m) + exp(m - f), exp(m) + exp(m - i)
+    return (f * h + i * (W.g @ x + b.g)) / (f + i)

@@ -6,6 +6,7 @@ product for all steps, products of the same vector in a step are one, and a step
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,21 +21,28 @@ from cello.cells.graph import Graph
 from cello.compiler.program import Instruction, Program, program
 
 
+def _in_range(number: float, like: Tensor) -> float:
+    """A number as the tensor's dtype has it: too large a one is infinite, as it is beside every other operator."""
+    return math.copysign(math.inf, number) if abs(number) > torch.finfo(like.dtype).max else number
+
+
 def _minimum(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b)
-    return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
+    return a.clamp(max=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(max=_in_range(a, b))
 
 
 def _maximum(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
-    return a.clamp(min=b) if isinstance(a, Tensor) else b.clamp(min=a)
+    return a.clamp(min=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(min=_in_range(a, b))
 
 
 def _where(a: Any, b: Any, u: Any, v: Any) -> Tensor:
+    like = a if isinstance(a, Tensor) else b
+    u, v = (value if isinstance(value, Tensor) else _in_range(value, like) for value in (u, v))
     if not isinstance(u, Tensor) and not isinstance(v, Tensor):
-        u = (a if isinstance(a, Tensor) else b).new_tensor(u)
+        u = like.new_tensor(u)
     return torch.where(a > b, u, v)
 
 
