@@ -158,6 +158,8 @@ def test_tensors_of_other_shapes_are_refused_by_the_operation() -> None:
     for wrong in (given[:-1], [given[0].t(), *given[1:]], [*given[:-1], torch.zeros(3, 5)]):
         with pytest.raises(BackendError, match=r"the graph gives cell 'rnn:\w+' tensors of shapes \(.*; it needs \["):
             c_op.scan_op(frames(), wrong, None, c_op.traced(cell), 5, False)
+    with pytest.raises(BackendError, match=r"torch.float64 on cpu; it needs torch.float32 on the CPU"):
+        c_op.scan_op(frames(), [given[0].double(), *given[1:]], None, c_op.traced(cell), 5, False)
 
 
 @pytest.mark.parametrize("shape", [(0, 6), (4, 0)], ids=str)

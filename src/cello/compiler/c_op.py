@@ -45,7 +45,7 @@ def recorded(values: Sequence[Tensor], lengths: Tensor | None) -> bool:
         return True
     if torch._C._len_torch_dispatch_stack():
         return True
-    return any(type(value) is FakeTensor for value in values) or type(lengths) is FakeTensor
+    return FakeTensor in map(type, values) or type(lengths) is FakeTensor
 
 
 def _code(key: str, x: Tensor) -> Compiled:
@@ -70,6 +70,10 @@ def _prepared(
     if [tuple(value.shape) for value in given] != shapes:
         found = ", ".join(str(tuple(value.shape)) for value in given)
         raise BackendError(f"the graph gives cell {key!r} tensors of shapes {found}; it needs {shapes}")
+    if alien := [value for value in (x, *given) if not value.is_cpu or value.dtype is not x.dtype]:
+        raise BackendError(
+            f"the graph gives cell {key!r} {alien[0].dtype} on {alien[0].device}; it needs {x.dtype} on the CPU"
+        )
     if lengths is not None:
         lengths = frames_of_clips(lengths, x)
     run = Run(*by_length(x, lengths), hidden, reverse)

@@ -142,9 +142,10 @@ def obstacle(values: Sequence[Tensor]) -> str | None:
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():
         return None  # types and memory are the recorder's own
-    for value in values:
-        if type(value) not in ORDINARY and type(value) is not FakeTensor and dispatched(value):
-            return f"cannot read the memory of a {type(value).__name__}"
+    if not ORDINARY.issuperset(map(type, values)):
+        for value in values:
+            if type(value) not in ORDINARY and type(value) is not FakeTensor and dispatched(value):
+                return f"cannot read the memory of a {type(value).__name__}"
     if forward_ad._current_level >= 0 and any(map(_has_tangent, values)):
         return "has no forward-mode derivatives (jvp)"
     return None
@@ -293,12 +294,11 @@ class _Call:
 
     def _put(self, place: int, value: Tensor | int | None) -> None:
         if isinstance(value, Tensor):
-            pointer, kind = value.data_ptr(), self.code.fields[place].kind
-            known = torch.int64 if kind == "longs" else self.like.dtype
-            if not value.is_cpu or value.dtype is not known or not (pointer or value.numel() == 0):
+            pointer = value.data_ptr()
+            if not pointer and value.numel():
                 raise BackendError(
-                    f'backend="c" needs {known} in memory of the CPU as {self.code.fields[place].name}, not '
-                    f'{value.dtype} on {value.device}; use backend="auto"'
+                    f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
+                    f'use backend="auto"'
                 )
             self.held.append(value)
             self.values[place] = pointer

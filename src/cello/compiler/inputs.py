@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +19,7 @@ Lengths = Tensor | Sequence[int]
 ORDINARY = frozenset({Tensor, torch.nn.Parameter})
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What a scan is given, once it is known to fit: frames (B, T, D), S states (B, H), masks (B, T, H) by name."""
 
     frames: Tensor

@@ -23,7 +23,6 @@ from cello.compiler.inputs import (
     first_state,
     frames_of_clips,
     freed,
-    hidden_memory,
     unknown_values,
 )
 from cello.compiler.layout import Padded, layout, padded
@@ -183,7 +182,7 @@ def _in_c(
         inputs = inputs_of(cell, given.weights, given.masks, given.state)
         outputs, *last, _, _ = scan_op(given.frames, inputs, lengths, traced(cell), given.hidden, reverse)
         return outputs, tuple(last)
-    if any(map(hidden_memory, values)):
+    if True in map(Tensor.is_neg, values) or 0 in map(Tensor.data_ptr, values):
         if any(map(freed, values)):
             raise given.fault_in_memory(cell)
         given = given.in_memory()
