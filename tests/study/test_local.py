@@ -95,6 +95,16 @@ def test_sockets_are_where_their_paths_are_short_and_nobody_else_writes(
     assert socket_folder() == tmp_path / "s"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert socket_folder() == tmp_path
+    tmp_path.chmod(0o1777)
+    assert socket_folder() == tmp_path
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StudyError, match=r"no folder for workers can be made in .*none: .*No such file.*; set TMPDIR"),
+        private_folder(tmp_path / "none"),
+    ):
+        pass
 
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
