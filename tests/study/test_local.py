@@ -109,11 +109,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
     names = ("stale123", "held1234", "young123")
-    stale, held, young = (tmp_path / f"cello-workers-{name}" for name in names)
+    stale, held, young = (tmp_path / f"cello-run-{name}" for name in names)
     for folder in (stale, held, young):
         (folder / "dask-scratch-space").mkdir(parents=True)
-    link, file = tmp_path / "cello-workers-link1234", tmp_path / "cello-workers-file1234"
-    link.symlink_to(tmp_path / "cello-workers-held1234")
+    link, file = tmp_path / "cello-run-link1234", tmp_path / "cello-run-file1234"
+    link.symlink_to(tmp_path / "cello-run-held1234")
     file.touch()
     for folder in (stale, held):
         os.utime(folder, (time.time() - 3600,) * 2)

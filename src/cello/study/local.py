@@ -33,7 +33,7 @@ from tornado.tcpserver import TCPServer
 from cello.errors import StudyError
 
 SCHEME = "unix"
-PREFIX = "cello-workers-"
+PREFIX = "cello-run-"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 ROOM = len("/pymp-12345678/listener-12345678")
 """What Python's own sockets need below a temporary folder; ours need less."""
