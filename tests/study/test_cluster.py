@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -34,6 +35,9 @@ FAKE = "fake_training:train"
 @contextmanager
 def somebodys(workers: int) -> Iterator[Client]:
     """A cluster as somebody may have it, reached by TCP."""
+    context = multiprocessing.get_context(cluster_module.DASK["distributed.worker.multiprocessing-method"])
+    if context.get_start_method() == "forkserver":  # a worker begun anew is there at once, on a busy machine too
+        context.set_forkserver_preload(["cello.study.local", "cello.study.worker", "cello.training.run"])
     with (
         dask.config.set(cluster_module.DASK),
         LocalCluster(

@@ -95,15 +95,25 @@ def test_sockets_are_where_their_paths_are_short_and_nobody_else_writes(
     assert socket_folder() == tmp_path / "s"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert socket_folder() == tmp_path
+    tmp_path.chmod(0o1777)
+    assert socket_folder() == tmp_path
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StudyError, match=r"no folder for workers can be made in .*none: .*No such file.*; set TMPDIR"),
+        private_folder(tmp_path / "none"),
+    ):
+        pass
 
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
     names = ("stale123", "held1234", "young123")
-    stale, held, young = (tmp_path / f"cello-{name}" for name in names)
+    stale, held, young = (tmp_path / f"cello-run-{name}" for name in names)
     for folder in (stale, held, young):
         (folder / "dask-scratch-space").mkdir(parents=True)
-    link, file = tmp_path / "cello-link1234", tmp_path / "cello-file1234"
-    link.symlink_to(tmp_path / "cello-held1234")
+    link, file = tmp_path / "cello-run-link1234", tmp_path / "cello-run-file1234"
+    link.symlink_to(tmp_path / "cello-run-held1234")
     file.touch()
     for folder in (stale, held):
         os.utime(folder, (time.time() - 3600,) * 2)

@@ -33,7 +33,7 @@ from tornado.tcpserver import TCPServer
 from cello.errors import StudyError
 
 SCHEME = "unix"
-PREFIX = "cello-"
+PREFIX = "cello-run-"
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 ROOM = len("/pymp-12345678/listener-12345678")
 """What Python's own sockets need below a temporary folder; ours need less."""
@@ -68,20 +68,28 @@ def _fault(place: str) -> str:
         return f"cannot be used ({error})"
     if not os.access(place, os.W_OK | os.X_OK):
         return f"cannot be written ({place})"
-    others_write = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
-    if others_write or status.st_uid not in (0, os.geteuid()):
+    foreign = status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid())
+    if foreign and not status.st_mode & stat.S_ISVTX:  # with that bit, as /tmp has it, what is ours stays ours
         return f"can be changed by other users ({place})"
     return ""
 
 
 @contextmanager
 def private_folder(base: Path) -> Iterator[Path]:
-    """A new folder that only this user may enter, gone at the end; what a killed process left there goes too."""
+    """A new folder that only this user may enter, gone at the end; what a killed process left there goes too.
+
+    Raises:
+        StudyError: it cannot be made.
+    """
     _sweep(base)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StudyError(f"no folder for workers can be made in {base}: {error}; set TMPDIR to another") from error
+    try:
+        with suppress(OSError):  # where there are no locks, nothing is swept either
+            fcntl.flock(held, fcntl.LOCK_EX)
         yield folder
     finally:
         os.close(held)
