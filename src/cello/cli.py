@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-import os
 import sys
 import traceback
 import warnings
@@ -382,11 +380,7 @@ def _parsed(arguments: list[str]) -> Command:
     foreign = any(one_line(argument) != argument for argument in arguments)
     with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
         command: Command = tyro.cli(Commands, args=arguments, prog="cello", description=_description())
-    command = getattr(command, "action", command)
-    kept = os.environ.get("CELLO_CACHE")
-    if kept and getattr(command, "cache", kept) is None:
-        command = dataclasses.replace(command, cache=Path(kept))  # type: ignore[type-var]
-    return command
+    return getattr(command, "action", command)
 
 
 def _description() -> str:

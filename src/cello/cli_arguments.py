@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from tempfile import TemporaryDirectory, TemporaryFile
 
+from cello.cache import VARIABLE
 from cello.cli_faults import not_utf8
 from cello.errors import ConfigError, unknown
 
@@ -98,13 +99,13 @@ def _put_back(name: str, value: str | None) -> None:
 @contextmanager
 def cache_of(cache: Path | None) -> Iterator[None]:
     """Within, ``CELLO_CACHE`` names the command's cache, also for its workers: compiled kernels are kept there too."""
-    before = os.environ.get("CELLO_CACHE")
+    before = os.environ.get(VARIABLE)
     if cache is not None:
-        os.environ["CELLO_CACHE"] = str(cache.absolute())
+        os.environ[VARIABLE] = str(cache.absolute())
     try:
         yield
     finally:
-        _put_back("CELLO_CACHE", before)
+        _put_back(VARIABLE, before)
 
 
 _SETTINGS = ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")

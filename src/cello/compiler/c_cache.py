@@ -12,9 +12,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
-
-from cello.errors import BackendError
+from cello.cache import cache_root
+from cello.errors import BackendError, CelloError
 from cello.files import DamagedFileError, read_stored
 
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -28,15 +27,10 @@ def kernel_folder() -> Path:
     Raises:
         BackendError: neither is there.
     """
-    asked = os.environ.get("CELLO_CACHE")
     try:
-        cache = Path(asked).expanduser() if asked else platformdirs.user_cache_path("cello")
-    except RuntimeError as error:
-        raise BackendError(
-            f"there is no folder for compiled cells ({error}). "
-            f"Choose a cache with --cache, or set --model.backend plain."
-        ) from error
-    return cache.absolute() / "kernels"
+        return cache_root().absolute() / "kernels"
+    except CelloError as error:
+        raise BackendError(f"{error}, or set --model.backend plain") from error
 
 
 def make_private(folder: Path) -> None:
