@@ -66,6 +66,7 @@ TORCH_FREE_FILES = {
     "training/machine.py",
     "training/result.py",
     "study/comparisons.py",
+    "study/corpus_file.py",
     "study/crew.py",
     "study/crossed.py",
     "study/made.py",

@@ -37,7 +37,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path)
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match="Is a directory"):
+    with pytest.raises(DamagedFileError, match="a folder, not a regular file"):
         read_stored(tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
@@ -65,8 +64,8 @@ def read_stored(path: Path | str, largest: int = LARGEST) -> bytes:
     """Read a regular file that somebody may have replaced: never waits on a pipe, never reads without end.
 
     Raises:
-        OSError: there is no such file, it is a folder, or it cannot be read.
-        DamagedFileError: it is a pipe, a socket or a device, or has more than ``largest`` bytes.
+        OSError: there is no such file, or it cannot be read.
+        DamagedFileError: it is a folder, a pipe, a socket or a device, or has more than ``largest`` bytes.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -81,12 +80,11 @@ def check_regular(file: int, largest: int = LARGEST) -> None:
     """Refuse an open file descriptor that is of no regular file.
 
     Raises:
-        IsADirectoryError: it is of a folder.
-        DamagedFileError: it is of a pipe, a socket or a device, or has more than ``largest`` bytes.
+        DamagedFileError: it is of a folder, a pipe, a socket or a device, or has more than ``largest`` bytes.
     """
     status = os.fstat(file)
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise DamagedFileError("a folder, not a regular file")
     if not stat.S_ISREG(status.st_mode):
         raise DamagedFileError("not a regular file")
     if status.st_size > largest:

@@ -175,7 +175,7 @@ def test_unreadable_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"has validation_list.txt but no testing_list.txt; write both, or remove it"):
         assign(scan(tmp_path))
     (tmp_path / "testing_list.txt").mkdir()
-    with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .*directory"):
+    with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .*a folder, not a regular file"):
         assign(scan(tmp_path))
     (tmp_path / "testing_list.txt").rmdir()
     os.mkfifo(tmp_path / "testing_list.txt")

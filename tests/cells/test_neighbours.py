@@ -172,7 +172,7 @@ def test_a_fault_in_a_neighbour_is_named_with_both_places(tmp_path: Path) -> Non
 def test_what_is_no_readable_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "folder.py").mkdir()
-    for name, reason in (("pipe", "not a regular file"), ("folder", "Is a directory")):
+    for name, reason in (("pipe", "not a regular file"), ("folder", "a folder, not a regular file")):
         with pytest.raises(CellError, match=rf"cell file .*{name}\.py cannot be read: {reason}\. Give a \.py file"):
             load_cell(f"{tmp_path}/{name}.py:mine")
     with pytest.raises(CellError, match=r"there is no file .*no/mine\.py"):

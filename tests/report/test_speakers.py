@@ -11,7 +11,7 @@ from cello.audio.corpus import Clip, Manifest, Split
 from cello.report import findings, latex, markdown, paper, ranking, speakers, tables
 from cello.report.paper import LISTS
 from cello.report.results import StudyResults
-from cello.study.store import CorpusSummary
+from cello.study.corpus_file import CorpusSummary
 
 CLAIM = "hold for new seeds and new speakers"
 

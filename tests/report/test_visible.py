@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def hostile_store(folder: Path, study: StudyResults, fill: Callable[[Path, Study
         text = path.read_text("utf-8")
         for old, new in pairs.items():
             text = text.replace(json.dumps(old), json.dumps(new))
-        path.write_text(text, "utf-8")
+        path.write_text(re.sub(r',\s*"crc32":\s*"\w+"', "", text), "utf-8")  # as whoever edits it on purpose has to
 
     pairs = {name: f"{name}{ugly}" for name in (*study.rows, *study.columns, *study.corpus.labels, study.title)}
     pairs |= {"Example CPU 3 GHz": f"cpu{ugly}", "cpu": f"{{0.__class__}}{ugly}", "made up": f"made up{ugly}"}

@@ -271,7 +271,7 @@ def as_link_to_itself(file: Path) -> None:
         (b"x = " + b"9" * 10_000, r"not valid TOML: a value cannot be read: .*; mend it there$"),
         (b"name = 1\nname = 2", r"not valid TOML: Cannot overwrite a value .*; mend it there$"),
         (b"\x00", r"holds zero bytes"),
-        (as_folder, r"cannot be read: Is a directory; give the path of a TOML file$"),
+        (as_folder, r"is a folder, not a regular file; give the path of a TOML file$"),
         (as_pipe, r"is not a regular file; give the path of a TOML file$"),
         (
             as_huge,

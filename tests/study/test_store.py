@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from cello.audio.corpus import BadClip, Corpus
 from cello.errors import StoreError
 from cello.files import unseal_json
+from cello.study.corpus_file import CorpusSummary
 from cello.study.folder import single_writer
 from cello.study.journal import Event, append
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
-from cello.study.store import CorpusSource, CorpusSummary, Store
+from cello.study.store import CorpusSource, Store
 from cello.training.config import CorpusRef
 
 CORPUS = Corpus(manifest(), np.zeros(1, np.float32))

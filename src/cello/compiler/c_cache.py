@@ -30,7 +30,10 @@ def kernel_folder() -> Path:
     try:
         return cache_root().absolute() / "kernels"
     except CelloError as error:
-        raise BackendError(f"{error}, or set --model.backend plain") from error
+        raise BackendError(
+            f"there is no folder for compiled cells ({error.__cause__}). "
+            f"Choose a cache with --cache, or set --model.backend plain."
+        ) from error
 
 
 def make_private(folder: Path) -> None:

@@ -12,8 +12,9 @@ import msgspec
 from cello.errors import ReportError
 from cello.report.evidence import Evidence, evidence
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
+from cello.study.corpus_file import CorpusSummary
 from cello.study.space import Tuned
-from cello.study.store import CorpusSummary, Store
+from cello.study.store import Store
 from cello.training.config import RunConfig
 from cello.training.result import RunResult
 

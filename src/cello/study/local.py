@@ -57,11 +57,11 @@ def socket_folder() -> Path:
 
 def _fault(place: str) -> str:
     """Why a folder cannot hold sockets; empty if it can."""
+    if ":" in place:
+        return f"has a colon in it ({place}), which a socket's address cannot have"
     letters = len(os.fsencode(place))
     if letters + ROOM > LONGEST_SOCKET:
         return f"is too long for sockets ({letters} letters)"
-    if ":" in place:
-        return f"has a colon in it ({place}), which a socket's address cannot have"
     try:
         status = os.stat(place)  # noqa: PTH116 - a string, for the length of its bytes
     except OSError as error:

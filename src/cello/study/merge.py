@@ -20,11 +20,12 @@ import numpy as np
 
 from cello.errors import StoreError
 from cello.files import DamagedFileError, read_stored, seal_json, write_whole
+from cello.study.corpus_file import CorpusSummary
 from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
 from cello.study.journal import line
 from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
-from cello.study.store import CorpusSummary, Header, Store, StoredRun, encoded
+from cello.study.store import Header, Store, StoredRun, encoded
 from cello.training.result import FINISHED
 
 TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")

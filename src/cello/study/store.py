@@ -25,17 +25,18 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from numpy.typing import NDArray
 
 from cello import __version__
-from cello.audio.corpus import SPLITS, BadClip, Manifest
+from cello.audio.corpus import Manifest
 from cello.cells.stored import StoredCell
 from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
+from cello.study.corpus_file import CorpusSummary, read_corpus, speaker_facts, write_corpus
 from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
@@ -49,7 +50,6 @@ from cello.training.result import RunResult
 STORE_FORMAT = 1
 ID = re.compile("[0-9a-f]{16}")
 """What Cello calls a run, and nothing else: a run's folder has that name."""
-MOST_SPEAKERS = 2**31
 Named = TypeVar("Named", Row, Column)
 
 
@@ -59,76 +59,6 @@ class CorpusSource(msgspec.Struct, frozen=True, kw_only=True):
     spec: str
     options: dict[str, Any] = {}
     opener: str = "cello.audio.open:open_corpus"
-
-
-class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Clips of one split, in all and by label, and how many speakers said them."""
-
-    clips: int
-    speakers: int
-    clips_by_label: dict[str, int]
-
-
-class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report says about the data, without the data.
-
-    ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
-    Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
-    (False where each file counts as a speaker) and ``shared_speakers``: how many speakers of test clips are in training
-    or validation too.
-    """
-
-    name: str
-    source: str
-    checksum: str
-    rate_hz: int
-    labels: tuple[str, ...]
-    splits: dict[str, SplitSummary]
-    bad: tuple[BadClip, ...]
-    test_speakers: tuple[int, ...] = ()
-    speakers_known: bool | None = None
-    shared_speakers: int | None = None
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> CorpusSummary:
-        """The summary of a corpus."""
-        splits: dict[str, SplitSummary] = {}
-        for split in SPLITS:
-            clips = [clip for clip in manifest.clips if clip.split == split]
-            counts = dict.fromkeys(manifest.labels, 0)
-            for clip in clips:
-                counts[clip.label] += 1
-            speakers = len({clip.speaker for clip in clips})
-            splits[split] = SplitSummary(clips=len(clips), speakers=speakers, clips_by_label=counts)
-        return cls(
-            name=manifest.corpus,
-            source=manifest.source,
-            checksum=manifest.checksum,
-            rate_hz=manifest.rate_hz,
-            labels=manifest.labels,
-            splits=splits,
-            bad=manifest.bad,
-            **speaker_facts(manifest),
-        )
-
-
-def speaker_facts(manifest: Manifest) -> dict[str, Any]:
-    """What a summary keeps of the speakers."""
-    known = any(clip.speaker != PurePosixPath(clip.name).stem for clip in manifest.clips)
-    trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
-    tested = {clip.speaker for clip in manifest.clips if clip.split == "test"}
-    return {
-        "test_speakers": speaker_numbers(manifest),
-        "speakers_known": known,
-        "shared_speakers": len(trained & tested) if known else None,
-    }
-
-
-def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
-    """The speaker of each test clip as a number, 0 the first to speak; the clips in the corpus's order."""
-    speakers = [clip.speaker for clip in manifest.clips if clip.split == "test"]
-    number = {speaker: place for place, speaker in enumerate(dict.fromkeys(speakers))}
-    return tuple(number[speaker] for speaker in speakers)
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +138,7 @@ class Store:
             if folder.is_dir() and not (folder / "study.json").exists():
                 raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
             header = _read_header(folder / "study.json")
-            return cls(folder, header, _read_corpus(folder / "corpus.json"))
+            return cls(folder, header, read_corpus(folder / "corpus.json"))
 
     @classmethod
     def create_or_open(cls, folder: Path, study: StudyConfig, manifest: Manifest, source: CorpusSource) -> Store:
@@ -229,7 +159,7 @@ class Store:
                 header = store.grown(study, corpus, source)
                 if not store.corpus.test_speakers or store.corpus.speakers_known is None:
                     summary = msgspec.structs.replace(store.corpus, **speaker_facts(manifest))
-                    _write_corpus(folder, summary)
+                    write_corpus(folder, summary)
                     store = cls.open(folder)
                 if header == store.header:
                     return store
@@ -238,7 +168,7 @@ class Store:
                 runs = plan(study, corpus, labels)
                 cells = own_cells(run.config for run in runs)
                 header = Header(study=study, corpus=corpus, source=source, runs=runs, cells=cells)
-                _write_corpus(folder, CorpusSummary.of(manifest))
+                write_corpus(folder, CorpusSummary.of(manifest))
             own = not (folder / "study.json").exists() or is_made(folder)
             write_whole(folder / "study.json", encoded(header))
             if own:
@@ -428,49 +358,18 @@ def _check_runs(header: Header) -> None:
         raise DamagedFileError("a place of its table has two runs")
 
 
-def _write_corpus(folder: Path, summary: CorpusSummary) -> None:
-    write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(summary)))
-
-
 def _mend_corpus(folder: Path, manifest: Manifest) -> None:
     """Describe the corpus again where its description is damaged and the very corpus is there."""
     path, known = folder / "corpus.json", _read_header(folder / "study.json").corpus.checksum
     try:
-        _read_corpus(path)
+        read_corpus(path)
     except (FileNotFoundError, StoreError) as error:
         damaged = isinstance(error.__cause__, DamagedFileError)
         if known != manifest.checksum or not (damaged or isinstance(error, FileNotFoundError)):
             raise
         reason = f"damaged ({error.__cause__})" if damaged else "missing"
         warnings.warn(f"{path} is {reason} and made again from the corpus", stacklevel=2)
-        _write_corpus(folder, CorpusSummary.of(manifest))
-
-
-def _read_corpus(path: Path) -> CorpusSummary:
-    with naming_damage(path, StoreError, RESTORE):
-        summary = decode_json(read_stored(path), CorpusSummary, STORE_FORMAT)
-        _check_counts(summary)
-        return summary
-
-
-def _check_counts(summary: CorpusSummary) -> None:
-    """Hold a summary to its own labels and counts.
-
-    Raises:
-        DamagedFileError: what cannot be.
-    """
-    if set(summary.splits) != set(SPLITS):
-        raise DamagedFileError(f"its splits are {', '.join(summary.splits) or 'none'}")
-    for name, split in summary.splits.items():
-        counts = split.clips_by_label
-        if (
-            set(counts) != set(summary.labels)
-            or min(counts.values(), default=0) < 0
-            or sum(counts.values()) != split.clips
-        ):
-            raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
-    if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
-        raise DamagedFileError("a speaker has a number that speakers do not have")
+        write_corpus(folder, CorpusSummary.of(manifest))
 
 
 def check_free(folder: Path) -> None:
