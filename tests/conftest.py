@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that fight over two cores cost ten times
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Clip, Corpus, Manifest, Split
 
+sys.path.insert(0, str(Path(__file__).parent))  # damage.py, for the tests of every file that is read back
 settings.register_profile("cello", deadline=None)  # a busy machine is no bug
 settings.load_profile("cello")
 
@@ -38,6 +41,14 @@ def write_wav(path: Path, sound: NDArray[np.int16], rate_hz: int = RATE_HZ) -> N
         file.setsampwidth(2)
         file.setframerate(rate_hz)
         file.writeframes(sound.astype("<i2").tobytes())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests note the studies that they make in a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture

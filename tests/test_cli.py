@@ -129,8 +129,11 @@ CHANGES = {
             "window",
             "18 of 60 clips are shorter than one window of features.window_ms=960 (row 'GRU'; row 'LSTM'); short",
         ),
-        ("import", "broken.py cannot be imported: ZeroDivisionError: division by zero. Try python broken.py and mend"),
-        ("file", "cell nofile.py:x: there is no file "),
+        (
+            "import",
+            "broken.py, line 1 cannot be imported: ZeroDivisionError: division by zero. Try python broken.py",
+        ),
+        ("file", "row 'GRU': there is no file "),
     ],
 )
 def test_a_mistake_in_a_studys_file_is_one_sentence_before_anything_runs(
@@ -156,6 +159,12 @@ def test_a_mistake_in_a_studys_file_is_one_sentence_before_anything_runs(
     [
         (["study", "gates", "--workers", "0"], "workers=0 can run nothing; give at least 1"),
         (["train", "--model.cell", "gruu"], "unknown cell 'gruu'; did you mean 'gru'? Known: "),
+        (["train", "--seed", "-1"], "--seed -1 cannot be; give 0 to 9223372036854775807"),
+        (["train", "--seed", str(10**30)], f"--seed {10**30} cannot be; give 0 to 9223372036854775807"),
+        (
+            ["train", "--augment.shift-ms", "1e300"],
+            "augment.shift_ms = 1e+300 is longer than an hour; give at most 360",
+        ),
         (["train", "--optimiser.epochs", "0"], "optimiser.epochs=0 trains nothing; give at least 1"),
     ],
 )
@@ -179,6 +188,168 @@ def test_an_option_that_does_not_exist_is_wrong_usage(
     assert status == 2
     assert f"{arguments[-2]}" in err
     assert nearest in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "error: unknown command 'trian'; did you mean 'train'? Known: bench, cell, corpus, "),
+        (["corpus", "inspct", "x"], "error: unknown command 'inspct'; did you mean 'inspect'? Known: clean, fetch, "),
+        (["\x1b[31mred"], r"error: unknown command '\x1b[31mred'. Known: "),
+        (["study", "gates", "--\x1b[31mx"], r"Unrecognized options: --\x1b[31mx"),
+        (["study", "gates", "--seeds", "\x1b[31mx"], r"['\x1b[31mx']"),
+        (["train", "--model.readout", "\x9b31m"], r"\x9b31m"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_named_with_the_nearest(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert "\x1b" not in err
+    assert "\x9b" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["corpus", "inspect", "folder:caf\udce9"],
+        ["train", "--out", "caf\udce9"],
+        ["train", "--model.cell", "caf\udce9.py:mine"],
+        ["report", "caf\udce9"],
+        ["study", "caf\udce9.toml"],
+        ["study", "gates", "--cache", "caf\udce9"],
+        ["merge", "a", "b", "--out", "caf\udce9"],
+    ],
+)
+def test_a_path_that_is_not_utf8_is_to_be_renamed(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("error: '")
+    assert err.endswith("' is not UTF-8, and Cello's records must be; rename it")
+    assert r"caf\xe9" in err
+
+
+def test_a_current_folder_that_was_removed_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    sentence = "error: the current folder cannot be used: No such file or directory; change to another one"
+    assert run(capsys, "train") == (1, "", sentence)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a\x1bb"),
+            1,
+            r"'a\x1bb': Permission denied; choose a place",
+        ),
+        (MemoryError(), 1, "error: cello cell list: the memory does not suffice; give fewer --workers"),
+        (
+            ZeroDivisionError("division by zero"),
+            70,
+            "error: cello cell list met a fault of Cello's own: ZeroDivisionErr",
+        ),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, "error: cello cell list: Broken pipe; see with --traceback"),
+    ],
+)
+def test_every_exception_is_a_sentence_and_the_traceback_shows_on_demand(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    message: str,
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("cello.cells.load.zoo", fail)
+    for arguments in (["cell", "list"], ["--traceback", "cell", "list"], ["cell", "list", "--traceback"]):
+        found, out, err = run(capsys, *arguments)
+        assert (found, out) == (status, "")
+        assert message in err
+        assert ("Traceback (most recent call last)" in err) == ("--traceback" in arguments)
+        assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("columns", ["1", "0", "-1", "letters", "20"])
+def test_help_ends_and_is_readable_however_narrow_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    status, out, _ = run(capsys, "corpus", "clean", "--help")
+    assert status == 0
+    assert "--older-than" in out
+    assert os.environ["COLUMNS"] == columns
+
+
+def test_the_help_tells_of_tracebacks_and_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--help")
+    assert "With --traceback, wherever it stands, an error is shown with all that led to it." in out
+    assert "Exit status: 0 done, 1 an error to be mended, 2 wrong usage, 70 a fault of Cello, 130 Ctrl-C, 141" in out
+
+
+def test_the_cache_holds_also_what_the_command_compiles(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str | None, object]] = []
+    monkeypatch.delenv("CELLO_CACHE", raising=False)
+    monkeypatch.setattr(
+        "cello.features.clean.held", lambda cache: seen.append((os.environ.get("CELLO_CACHE"), cache)) or []
+    )
+    monkeypatch.chdir(tmp_path)
+    run(capsys, "corpus", "clean", "--cache", "here")
+    assert "CELLO_CACHE" not in os.environ
+    monkeypatch.setenv("CELLO_CACHE", "/there")
+    run(capsys, "corpus", "clean")
+    run(capsys, "corpus", "clean", "--cache", "here")
+    here = str(tmp_path / "here")
+    assert seen == [(here, Path("here")), ("/there", None), (here, Path("here"))]
+    assert os.environ["CELLO_CACHE"] == "/there"
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent", "/proc"])
+def test_without_a_home_a_cache_is_asked_for_and_libraries_do_not_complain(
+    capsys: pytest.CaptureFixture[str],
+    tone_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    home: str | None,
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "CELLO_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.chdir(tmp_path)
+    kept: list[str] = []
+    monkeypatch.setattr("cello.features.clean.held", lambda cache: kept.append(os.environ["MPLCONFIGDIR"]) or [])
+    assert run(capsys, "corpus", "clean", "--cache", "c")[::2] == (0, "")
+    assert kept
+    assert not Path(kept[0]).exists()
+    assert "MPLCONFIGDIR" not in os.environ
+    assert run(capsys, "corpus", "inspect", str(tone_folder), "--cache", "c")[::2] == (0, "")
+    for arguments in (["folder:~nosuchuser/clips", "--cache", "c"], *([[str(tone_folder)]] if home is None else [])):
+        status, _, err = run(capsys, "corpus", "inspect", *arguments)
+        assert status == 1
+        assert err.startswith("error: ")
+
+
+def test_a_model_that_no_machine_can_train_is_refused_before_the_corpus_is_made(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cello.audio.open.open_corpus", None)
+    status, _, err = run(capsys, "train", "--model.hidden", "1000000")
+    assert status == 1
+    assert "model.hidden=1000000, layers=1, stack=1 make matrices of at least 1,000,039,000,000 elements, " in err
 
 
 def one_class(folder: Path) -> str:
@@ -367,7 +538,7 @@ def test_a_folder_is_inspected(capsys: pytest.CaptureFixture[str], tone_folder: 
     arguments = ["corpus", "inspect", f"folder:{tone_folder}", "--cache", str(tmp_path / "c"), "--allow-bad", "0.1"]
     status, out, _ = run(capsys, *arguments)
     assert status == 0
-    assert "1 unusable clips: high/broken_nohash_0.wav:" in out
+    assert "1 unusable clip: high/broken_nohash_0.wav:" in out
 
 
 def test_the_cache_is_listed_and_cleared(
@@ -451,6 +622,7 @@ def test_the_corpus_is_read_at_the_rate_of_the_features(
 def test_a_studys_name_makes_one_folder() -> None:
     assert file_name("../a/b <x>-ünï 1") == "-a-b-x--ünï-1"
     assert file_name("gates-fair") == "gates-fair"
+    assert len(file_name("語" * 5000).encode()) <= 200
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.files import DamagedFileError, read_stored, read_text, seal, seal_json, unseal, unseal_json, write_whole
+from cello.errors import StoreError
+from cello.files import (
+    DamagedFileError,
+    OtherVersionError,
+    decode_json,
+    naming_damage,
+    read_stored,
+    read_text,
+    seal,
+    seal_json,
+    unseal,
+    unseal_json,
+    write_whole,
+)
+from damage import HOSTILE
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
@@ -21,7 +37,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path)
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises((DamagedFileError, IsADirectoryError)):
+    with pytest.raises(DamagedFileError, match="a folder, not a regular file"):
         read_stored(tmp_path)
 
 
@@ -88,3 +104,59 @@ def test_what_stood_there_is_kept_when_writing_fails(tmp_path: Path) -> None:
         write_whole(path, failing())  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Kept(msgspec.Struct, forbid_unknown_fields=True):
+    format: int = 1
+    name: str = ""
+
+
+def test_a_sealed_object_is_decoded_and_an_unsealed_one_too() -> None:
+    text = msgspec.json.encode(Kept(name="x"))
+    assert decode_json(text, Kept, 1) == decode_json(seal_json(text), Kept, 1) == Kept(name="x")
+    assert decode_json(seal_json(msgspec.json.format(text)) + b"\r\n", Kept, 1) == Kept(name="x")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_json_that_is_none_or_another_has_a_reason(kind: str) -> None:
+    with pytest.raises((DamagedFileError, OtherVersionError)):
+        decode_json(HOSTILE[kind], Kept, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            b'{"format":2,"more":1}',
+            r"^has format 2, and this is Cello \S+, which knows formats up to 1; install a newer",
+        ),
+        (
+            b'{"more":1}',
+            r"^was written by another version of Cello than this \S+: .* `more`; use the version that wrote",
+        ),
+    ],
+)
+def test_another_version_is_said_to_be_one(text: bytes, message: str) -> None:
+    with pytest.raises(OtherVersionError, match=message):
+        decode_json(text, Kept, 1)
+    with (
+        pytest.raises(StoreError, match=r"^a/study\.json " + message[1:]),
+        naming_damage("a/study.json", StoreError, "x"),
+    ):
+        decode_json(text, Kept, 1)
+
+
+def test_a_damaged_file_is_named_with_the_reason_and_the_remedy() -> None:
+    with (
+        pytest.raises(StoreError, match=r"^a/study\.json is damaged: it is not UTF-8; restore it$"),
+        naming_damage("a/study.json", StoreError, "restore it"),
+    ):
+        decode_json(b'{"name":"\xff"}', Kept, 1)
+
+
+def test_a_line_sealed_with_what_stands_above_it_does_not_stand_elsewhere() -> None:
+    above = zlib.crc32(b"first line")
+    line = seal_json(b'{"a":1}', above)
+    assert unseal_json(line, above) == b'{"a":1}'
+    with pytest.raises(DamagedFileError, match="checksum"):
+        unseal_json(line)

@@ -56,6 +56,62 @@ def test_python_m_cello_is_the_command() -> None:
     assert done.stdout.strip() == f"cello {cello.__version__}"
 
 
+def cello_in_shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of shell in which ``cello`` is the command of this tree."""
+    run = f'cello() {{ {sys.executable} -m cello "$@"; }}\n{line}'
+    there = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", run], env=there, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_closed_standard_stream_is_no_error_and_no_other_file_gets_its_number() -> None:
+    done = cello_in_shell("cello cell show lstm >&- 2>&- <&-; echo $?")
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_sentence_also_for_help() -> None:
+    done = cello_in_shell("cello cell show lstm > /dev/full; echo $?; cello --help > /dev/full; echo $?")
+    sentence = (
+        "error: standard output cannot be written: No space left on device; make room there, or send it elsewhere"
+    )
+    assert done.stdout == "1\n1\n"
+    assert done.stderr.splitlines() == [sentence, sentence]
+
+
+def test_a_reader_that_has_gone_ends_the_command_without_a_word() -> None:
+    done = cello_in_shell("(cello cell show lstm; echo $? >&2) | true; cello trian 2>&1 | true; echo ${PIPESTATUS[0]}")
+    assert done.stderr == "141\n"
+    assert done.stdout in ("2\n", "141\n")
+
+
+def test_what_cannot_be_imported_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("raise ImportError('libx.so is missing')\n")
+    done = cello_in_shell("cello cell list; echo $?", PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert done.stdout == "1\n"
+    assert done.stderr.startswith(
+        "error: cello cannot start: ImportError: libx.so is missing; install it again, or see"
+    )
+
+
+def test_what_is_raised_beside_the_command_is_a_line_at_most(tmp_path: Path) -> None:
+    (tmp_path / "stubborn.py").write_text(
+        "import threading\n"
+        "class Kept:\n    def __del__(self): raise TimeoutError('closing')\n"
+        "kept = Kept()\n"
+        "def fail(): raise ValueError('\\x1b[31mred')\n"
+        "def mine(x, h, W, U, b):\n    raise SystemExit(0)\n"
+        "thread = threading.Thread(target=fail)\nthread.start()\nthread.join()\n"
+        "kept = None\nraise ZeroDivisionError('end')\n"
+    )
+    line = f"cello cell show {tmp_path}/stubborn.py:mine"
+    done = cello_in_shell(line)
+    first, second = done.stderr.splitlines()
+    assert first == r"warning: beside the command: ValueError: \x1b[31mred; see with --traceback where"
+    assert second.startswith("error: ")
+    whole = cello_in_shell(f"{line} --traceback").stderr
+    assert whole.count("Traceback (most recent call last)") >= 3
+
+
 def bare() -> dict[str, str]:
     """The environment with nothing on the path but Cello, and no site-packages: what they import is not ours."""
     return {**os.environ, "PYTHONPATH": str(Path(cello.__file__).parents[1])}

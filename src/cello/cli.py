@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
+import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, get_args, get_type_hints
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg, subcommand
 
 import cello
 from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
-from cello.cli_sound import CORPUS_HELP, Sound, Trained, corpus_slug, described, file_name, open_sound, say
+from cello.cli_arguments import (
+    Names,
+    cache_of,
+    check,
+    doing,
+    misspelt,
+    settings_folders,
+    wide_enough,
+    without_traceback,
+)
+from cello.cli_corpus import Corpus
+from cello.cli_faults import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
+from cello.cli_sound import Sound, Trained, corpus_slug, described, file_name, open_sound
 from cello.cli_store import Export, Merge
 from cello.cli_tune import Tune
-from cello.errors import CelloError, ConfigError, StudyError
+from cello.errors import ConfigError, StudyError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
+from cello.terminal import OutputError, Terminal, bars, counted, one_line, say, streams
 from cello.training.config import DataConfig, OptimiserConfig
 
 Format = Literal["md", "html", "csv", "latex", "json", "notebook"]
@@ -84,7 +98,7 @@ class Study(Trained):
 
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         store = run_study(study, source, out, workers=crew, cache=self.cache)
-        say(console, f"{len(store.results())} runs in {out}")
+        say(console, f"{counted(len(store.results()), 'run')} in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
             say(console, f"  {path}")
 
@@ -102,14 +116,22 @@ class Train(Sound):
     data: DataConfig = field(default_factory=DataConfig)
 
     def run(self, console: Console) -> None:
-        from rich.progress import Progress
+        import msgspec
 
         from cello.compiler.memory import keep_freed_memory
+        from cello.models.size import check_size
+        from cello.study.settings import SECTIONS, brief, check_section
+        from cello.study.space import LAST
         from cello.training.config import CorpusRef, RunConfig
         from cello.training.result import Epoch
         from cello.training.run import train
 
         model = settled(self.model)  # a cell that does not exist shows before the corpus is made
+        if not 0 <= self.seed <= LAST:
+            raise ConfigError(f"--seed {brief(self.seed)} cannot be; give 0 to {LAST}")
+        for section in SECTIONS:
+            check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
+        check_size(model, self.features.dimensions)
         corpus = open_sound(self, console, self.features.rate_hz)
         keep_freed_memory()
         config = RunConfig(
@@ -122,17 +144,16 @@ class Train(Sound):
             seed=self.seed,
         )
         out = self.out or Path("runs") / config.id
-        with Progress(console=console) as progress:
-            task = progress.add_task(escape(self.model.cell), total=self.optimiser.epochs)
+        cell = one_line(self.model.cell)
+        with bars(console) as progress:
+            task = progress.add_task(cell, total=self.optimiser.epochs)
 
             def show(epoch: Epoch) -> None:
                 accuracy = f"validation {100 * epoch.validation_accuracy:.2f} %"
-                progress.update(task, completed=epoch.epoch, description=f"{escape(self.model.cell)}  {accuracy}")
+                progress.update(task, completed=epoch.epoch, description=f"{cell}  {accuracy}")
 
             result = train(config, corpus, out, cache=self.cache, on_epoch=show)
-        table = Table(
-            "split", "clips", "loss", "accuracy", "word mean", title=escape(f"{config.model.cell}, seed {self.seed}")
-        )
+        table = Table("split", "clips", "loss", "accuracy", "word mean", title=f"{cell}, seed {self.seed}")
         for split, m in (("train", result.train), ("validation", result.validation), ("test", result.test)):
             table.add_row(
                 split, str(m.clips), f"{m.loss:.4g}", f"{100 * m.accuracy:.2f} %", f"{100 * m.word_mean:.2f} %"
@@ -151,99 +172,23 @@ class Report:
         arg(help="repeat for several; all by default, of more than 1,000 runs without json and notebook"),
     ] = ()
     out: Annotated[Path | None, arg(help="where to write; DIR/report by default")] = None
+    execute: Annotated[
+        bool, arg(help="execute the notebook of a study that was not made here too"), FlagCreatePairsOff
+    ] = False
 
     def run(self, console: Console) -> None:
-        from cello.report.write import LEFT_OUT, write_report
+        from cello.report.write import LEFT_OUT, NOT_EXECUTED, write_report
+        from cello.study.made import is_made
 
         gc.freeze()  # imports stay: no need to look through them for garbage while thousands of runs are read
-        written = write_report(self.folder, formats=self.format, out=self.out)
+        execute = self.execute or is_made(self.folder)
+        written = write_report(self.folder, formats=self.format, out=self.out, execute=execute)
         for path in written:
             say(console, str(path))
+        if not execute and any(path.suffix == ".ipynb" for path in written):
+            say(console, NOT_EXECUTED)
         if not self.format and all(path.suffix != ".ipynb" for path in written):
             say(console, LEFT_OUT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusList:
-    """List the corpora Cello knows."""
-
-    def run(self, console: Console) -> None:
-        from cello.audio.open import KNOWN_CORPORA
-
-        table = Table("corpus", "what it is")
-        for name, what in KNOWN_CORPORA.items():
-            table.add_row(name, escape(what))
-        console.print(table)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusFetch(Sound):
-    """Download or render a corpus, decode it, and keep it ready in the cache; resumes a broken download."""
-
-    corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
-
-    def run(self, console: Console) -> None:
-        corpus = open_sound(self, console)
-        say(console, f"{corpus.manifest.corpus}: {len(corpus.manifest.clips):,} clips, {corpus.manifest.source}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusInspect(Sound):
-    """Say what a corpus holds: clips a label and split, speakers, lengths, unusable clips with their reasons."""
-
-    corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
-
-    def run(self, console: Console) -> None:
-        from cello.audio.corpus import SPLITS
-
-        manifest = open_sound(self, console).manifest
-        table = Table(
-            "label",
-            *SPLITS,
-            title=escape(f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}"),
-        )
-        for label in (*manifest.labels, None):
-            clips = [c for c in manifest.clips if label in (None, c.label)]
-            table.add_row(escape(label or "all"), *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
-        table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
-        console.print(table)
-        seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips)
-        console.print(f"{seconds[0]:.2f} to {seconds[-1]:.2f} s a clip, median {seconds[len(seconds) // 2]:.2f} s")
-        console.print(f"{len(manifest.bad)} unusable clips" + (":" if manifest.bad else ""))
-        for bad in manifest.bad:
-            say(console, f"  {bad.name}: {bad.reason}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusClean:
-    """List what the cache holds, with sizes; with --older-than or --all, remove it: all of it can be made again."""
-
-    older_than: Annotated[int | None, arg(help="remove what was not used for so many days", metavar="DAYS")] = None
-    all: Annotated[bool, arg(help="remove everything"), FlagCreatePairsOff] = False
-    cache: Annotated[Path | None, arg(help="the cache folder; the user's own by default")] = None
-
-    def run(self, console: Console) -> None:
-        from rich.filesize import decimal
-
-        from cello.features.clean import clean, held
-
-        if self.older_than is not None and (self.older_than < 1 or self.all):
-            what = "goes not with --all; give one of them" if self.all else "would be everything; give --all for that"
-            raise ConfigError(f"--older-than {self.older_than} {what}")
-        things = held(self.cache)
-        removed = clean(self.cache, self.older_than or 0) if self.all or self.older_than else None
-        table = Table("what", "name", "size", "not used for")
-        for thing in things if removed is None else removed:
-            days = (time.time() - thing.used) / 86_400
-            table.add_row(thing.what, escape(thing.path.name), decimal(thing.size), f"{days:.0f} days")
-        if table.row_count:
-            console.print(table)
-        total = sum(thing.size for thing in things)
-        if removed is None:
-            say(console, f"{len(things)} in the cache, {decimal(total)}")
-        else:
-            freed = sum(thing.size for thing in removed)
-            say(console, f"removed {len(removed)} of {len(things)}, {decimal(freed)} of {decimal(total)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,8 +247,6 @@ class Bench:
     out: Annotated[Path | None, arg(help="also write everything to this file, as JSON")] = None
 
     def run(self, console: Console) -> None:
-        from rich.progress import Progress
-
         from cello.bench.measure import machine, run
         from cello.bench.record import can_save, save
         from cello.bench.table import show
@@ -320,11 +263,11 @@ class Bench:
         if self.out:
             can_save(self.out)
         about = machine(keeps_memory=keep_freed_memory())
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        with bars(console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("", total=None)
 
             def start(what: str, total: int) -> None:
-                progress.update(task, description=escape(what), total=total)
+                progress.update(task, description=one_line(what), total=total)
 
             try:
                 record = run(settings, about, on_start=start, on_round=lambda: progress.advance(task))
@@ -334,21 +277,6 @@ class Bench:
         if self.out:
             save(record, self.out)
             say(console, str(self.out))
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Look at corpora: list, fetch, inspect; clean what is kept of them."""
-
-    action: OmitArgPrefixes[
-        Annotated[CorpusList, subcommand("list", prefix_name=False)]
-        | Annotated[CorpusFetch, subcommand("fetch", prefix_name=False)]
-        | Annotated[CorpusInspect, subcommand("inspect", prefix_name=False)]
-        | Annotated[CorpusClean, subcommand("clean", prefix_name=False)]
-    ]
-
-    def run(self, console: Console) -> None:
-        self.action.run(console)
 
 
 @dataclass(frozen=True)
@@ -415,28 +343,79 @@ Commands = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 1 on an error a user can fix, 2 on wrong usage, 130 on Ctrl-C."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Text is shown as it is: rich would make a picture of what stands between colons, as in mine.py:x: …
-    console, problems = Console(emoji=False), Console(stderr=True, emoji=False)
+    """Run one command; its exit status, as ``cli_faults`` lists them, 0 when it did what was asked."""
+    arguments, whole = without_traceback(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with streams():
+            return _run(arguments, whole)
+    except OutputError as error:  # met where all that is left is to say so
+        with streams():
+            return _failed(error, "cello", whole)
+
+
+def _run(arguments: list[str], whole: bool) -> int:
+    console, problems = Terminal(), Terminal(stderr=True)
     if arguments == ["--version"]:
         console.print(f"cello {cello.__version__}", highlight=False)
         return 0
+    named = _names(Commands)
     try:
-        command: Command = tyro.cli(
-            Commands, args=arguments, prog="cello", description=cello.__doc__.splitlines()[0] if cello.__doc__ else None
-        )
-        with warnings.catch_warnings():
+        check(arguments)
+        if wrong := misspelt(arguments, named):
+            return _say_error(problems, wrong, USAGE)
+        command = _parsed(arguments)
+        with warnings.catch_warnings(), settings_folders(), cache_of(getattr(command, "cache", None)):
             warnings.showwarning = lambda message, *_: say(problems, f"warning: {message}")
             command.run(console)
-    except CelloError as error:
-        problems.print("[bold red]error:[/] ", end="")
-        say(problems, str(error))
-        return 1
     except KeyboardInterrupt as stopped:
         say(problems, str(stopped) or "stopped; the same command again resumes")
-        return 130
+        return INTERRUPTED
+    except Exception as error:
+        return _failed(error, doing(arguments, named), whole)
     return 0
+
+
+def _parsed(arguments: list[str]) -> Command:
+    """The command that the arguments say; wrong usage and ``--help`` leave, having said what is to be said."""
+    foreign = any(one_line(argument) != argument for argument in arguments)
+    with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
+        command: Command = tyro.cli(Commands, args=arguments, prog="cello", description=_description())
+    return getattr(command, "action", command)
+
+
+def _description() -> str:
+    first = (cello.__doc__ or "").splitlines()[0]
+    return (
+        f"{first}\n\nWith --traceback, wherever it stands, an error is shown with all that led to it.\n"
+        f"Exit status: 0 done, {FAILED} an error to be mended, {USAGE} wrong usage, {FAULT} a fault of Cello, "
+        f"{INTERRUPTED} Ctrl-C, {PIPE} nobody reads any more."
+    )
+
+
+def _names(commands: object) -> Names:
+    """The names of the commands of a union, each with those of its ``action``."""
+    found: dict[str, Names] = {}
+    for one in get_args(commands):
+        below = get_type_hints(one.__origin__, include_extras=True).get("action")
+        found[one.__metadata__[0].name] = _names(get_args(below)[0]) if below else {}
+    return found
+
+
+def _failed(error: Exception, what: str, whole: bool) -> int:
+    """Say what was wrong, on standard error, and give the exit status."""
+    problems = Terminal(stderr=True)
+    if whole:
+        with suppress(OutputError):
+            say(problems, "".join(traceback.format_exception(error)).rstrip())
+    sentence, status = outcome(error, what)
+    return _say_error(problems, sentence, status) if sentence else status
+
+
+def _say_error(problems: Console, sentence: str, status: int) -> int:
+    with suppress(OutputError):  # where nobody reads errors either, the status alone tells
+        problems.print(Text("error: ", style="bold red"), end="")
+        say(problems, sentence)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What several commands share: which clips, how they are opened, how a line is printed."""
+"""What several commands share: which clips, how they are opened."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +13,16 @@ from tyro.conf import arg, subcommand
 
 from cello.audio.corpus import Corpus
 from cello.features.config import FeatureConfig
+from cello.terminal import bars, one_line
 
 CORPUS_HELP = (
     "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
     "where PATH holds one folder of clips a label"
 )
+
+
+LONGEST_NAME = 200
+"""Bytes of a folder's name that Cello makes; file systems take 255, and temporary names are longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,32 +71,28 @@ def corpus_slug(spec: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A name as one file can have it: what is no letter, digit, dot, dash or underscore becomes a dash."""
-    return re.sub(r"[^\w.-]+", "-", name).lstrip(".")
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line as it stands: brackets are no markup, and a path can be copied whole."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """A name as one file can have it: what is no letter, digit, dot, dash or underscore is a dash; not too long."""
+    return re.sub(r"[^\w.-]+", "-", name).lstrip(".").encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> Corpus:
     """The corpus, with a progress bar while it is fetched, rendered or decoded."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     from cello.audio.open import open_corpus
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with bars(console, *columns, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, int] = {}
 
-        def show(label: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int) -> None:
+            label = one_line(what)
             task = (
                 tasks.setdefault(label, progress.add_task(label, total=total)) if label not in tasks else tasks[label]
             )
             progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-        return open_corpus(
+        corpus = open_corpus(
             sound.corpus,
             cache=sound.cache,
             speaker_pattern=sound.speaker_pattern,
@@ -98,3 +100,6 @@ def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().ra
             rate_hz=rate_hz,
             progress=show,
         )
+    for sentence in corpus.manifest.warnings:
+        warnings.warn(sentence, stacklevel=2)
+    return corpus

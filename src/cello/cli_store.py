@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from cello.cli_sound import say
+from cello.terminal import counted, say
 
 Target = Literal["parquet", "tensorboard"]
 
@@ -34,8 +34,13 @@ class Merge:
 
         store = merge_stores(self.folders, self.out, self.prefer_first)
         todo = len(store.pending())
-        rest = f"; {todo} of the plan are not, and cello study with --out {self.out} runs them" if todo else ""
-        say(console, f"{len({run.id for run in store.runs}) - todo} runs in {self.out} are finished{rest}")
+        rest = f"; {todo} of the plan {_are(todo)} not, and cello study with --out {self.out} runs them" if todo else ""
+        done = len({run.id for run in store.runs}) - todo
+        say(console, f"{counted(done, 'run')} in {self.out} {_are(done)} finished{rest}")
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +57,13 @@ class Export:
     def run(self, console: Console) -> None:
         from cello.report.parquet import write_parquet
         from cello.report.tensorboard import write_tensorboard
+        from cello.study.folder import below
 
-        out = self.out or self.folder / "export"
+        out = self.out or below(self.folder, "export")
         targets = self.to or ("parquet",)
         if "parquet" in targets:
             for path in write_parquet(self.folder, out, self.predictions):
                 say(console, str(path))
         if "tensorboard" in targets:
             found = write_tensorboard(self.folder, out / "tensorboard")
-            say(console, f"{out / 'tensorboard'}: {len(found)} runs; look at them with tensorboard --logdir")
+            say(console, f"{out / 'tensorboard'}: {counted(len(found), 'run')}; look at them with tensorboard --logdir")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from cello.cli_sound import Trained, corpus_slug, file_name, open_sound, say
+from cello.cli_sound import Trained, corpus_slug, file_name, open_sound
+from cello.terminal import one_line, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class Tune(Trained):
         for row in study.rows:
             best = tuning.best(row.name)
             values = [best.values[setting] for setting in sorted(tune.space)] if best else []
-            shown = [f"{value:.4g}" if isinstance(value, float) else escape(str(value)) for value in values]
+            shown = [f"{value:.4g}" if isinstance(value, float) else one_line(value) for value in values]
             accuracy = f"{best.accuracy:.2%}" if best and best.accuracy is not None else "diverged"
-            table.add_row(escape(row.name), accuracy, *shown)
+            table.add_row(one_line(row.name), accuracy, *shown)
         console.print(table)
         for path in write_tuning(tuning):
             say(console, f"  {path}")

@@ -80,13 +80,17 @@ class ReportError(CelloError):
     """A report that cannot be written."""
 
 
+LONGEST = 100
+"""Letters of a name or value that a message repeats."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> str:
     """The sentence for a name that does not exist: what was asked, the nearest name, all names, the remedy.
 
     >>> unknown("cell", "lsmt", ["gru", "lstm"])
     "unknown cell 'lsmt'; did you mean 'lstm'? Known: gru, lstm."
     """
-    names = sorted(known)
+    names, name = sorted(known), name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     listed = f" Known: {', '.join(names)}." if names else ""

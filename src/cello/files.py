@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
+import msgspec
+
+from cello import __version__
+from cello.errors import CelloError
+
+Kind = TypeVar("Kind")
 LARGEST = 1 << 30
 """Bytes that ``read_stored`` reads at most unless told otherwise: far above any file that Cello writes as one piece."""
 
@@ -18,6 +26,10 @@ _SEAL = b"\ncello crc32 %08x\n"
 
 class DamagedFileError(ValueError):
     """A file that is not as it was written, or was never a file of that kind; its text is the reason alone."""
+
+
+class OtherVersionError(ValueError):
+    """A whole file that another version of Cello wrote; its text continues a sentence that names the file."""
 
 
 def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -38,6 +50,7 @@ def whole(path: Path) -> Iterator[Path]:
         OSError: as ``write_whole``.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)  # a link of that name would be written through
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -47,7 +60,7 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def read_stored(path: Path, largest: int = LARGEST) -> bytes:
+def read_stored(path: Path | str, largest: int = LARGEST) -> bytes:
     """Read a regular file that somebody may have replaced: never waits on a pipe, never reads without end.
 
     Raises:
@@ -55,13 +68,27 @@ def read_stored(path: Path, largest: int = LARGEST) -> bytes:
         DamagedFileError: it is a folder, a pipe, a socket or a device, or has more than ``largest`` bytes.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(file, "rb", buffering=0) as stream:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise DamagedFileError("not a regular file")
-        if status.st_size > largest:
-            raise DamagedFileError(f"{status.st_size} bytes, more than the {largest} such a file may have")
-        return stream.readall()
+    try:
+        check_regular(file, largest)
+        with os.fdopen(file, "rb", buffering=0, closefd=False) as stream:
+            return stream.readall()
+    finally:
+        os.close(file)
+
+
+def check_regular(file: int, largest: int = LARGEST) -> None:
+    """Refuse an open file descriptor that is of no regular file.
+
+    Raises:
+        DamagedFileError: it is of a folder, a pipe, a socket or a device, or has more than ``largest`` bytes.
+    """
+    status = os.fstat(file)
+    if stat.S_ISDIR(status.st_mode):
+        raise DamagedFileError("a folder, not a regular file")
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedFileError("not a regular file")
+    if status.st_size > largest:
+        raise DamagedFileError(f"{status.st_size} bytes, more than the {largest} such a file may have")
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
@@ -102,26 +129,91 @@ def unseal(content: bytes) -> bytes:
     return content[:size]
 
 
-def seal_json(text: bytes) -> bytes:
+def seal_json(text: bytes, before: int = 0) -> bytes:
     """A JSON object with the CRC-32 of its text as one last field, ``crc32``; still JSON for every other reader.
+
+    ``before`` is the CRC-32 of what stands above it in the file, where that is to be sealed with it.
 
     >>> seal_json(b'{"seed":3}')
     b'{"seed":3,"crc32":"77e6692b"}'
     """
     body = text.rstrip()
-    return body[:-1] + _JSON_SEAL % zlib.crc32(body)
+    return body[:-1] + _JSON_SEAL % zlib.crc32(body, before)
 
 
-def unseal_json(text: bytes) -> bytes:
+def unseal_json(text: bytes, before: int = 0) -> bytes:
     """The JSON object without its seal; one without any, from before there were seals, as it is.
 
     Raises:
         DamagedFileError: the text is not what was sealed.
     """
-    size = len(text) - len(_JSON_SEAL % 0)
-    if size < 1 or b'"crc32"' not in text[size:]:
+    whole = text.rstrip()  # editors and hooks end a file with a new line
+    size = len(whole) - len(_JSON_SEAL % 0)
+    if size < 1 or b'"crc32"' not in whole[size:]:
         return text
-    body = text[:size] + b"}"
-    if text[size:] != _JSON_SEAL % zlib.crc32(body):
-        raise DamagedFileError("its checksum does not match")
+    body = whole[:size] + b"}"
+    if whole[size:] != _JSON_SEAL % zlib.crc32(body, before):
+        raise DamagedFileError("its checksum does not match (take out its crc32 if you changed it on purpose)")
     return body
+
+
+def decode_json(text: bytes, kind: type[Kind], newest: int | None = None) -> Kind:
+    """A stored JSON object, sealed or not, as ``kind``; ``newest`` is the highest ``format`` that this version knows.
+
+    Raises:
+        DamagedFileError: it is not what was sealed, no JSON, or not of that kind.
+        OtherVersionError: another version wrote it.
+    """
+    body = unseal_json(text)
+    try:
+        if newest is not None:
+            _check_format(msgspec.json.decode(body, type=_Format).format, newest)
+        if body is text:  # without a seal: a field that stands twice would be one of two, silently
+            json.loads(body, object_pairs_hook=_once)
+        return msgspec.json.decode(body, type=kind)
+    except OtherVersionError:
+        raise
+    except (ValueError, RecursionError, CelloError) as error:
+        if "unknown field" in str(error):
+            raise OtherVersionError(
+                f"was written by another version of Cello than this {__version__}: {error}; use the version that "
+                f"wrote it"
+            ) from error
+        raise DamagedFileError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+class _Format(msgspec.Struct):
+    format: int = 1
+
+
+def _check_format(found: int, newest: int) -> None:
+    if found > newest:
+        raise OtherVersionError(
+            f"has format {found}, and this is Cello {__version__}, which knows formats up to {newest}; install a "
+            f"newer Cello to read it"
+        )
+    if found < 1:
+        raise DamagedFileError(f"format {found} does not exist")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    names = {name for name, _ in pairs}
+    if len(names) < len(pairs):
+        raise DamagedFileError("a field stands in it twice")
+
+
+@contextmanager
+def naming_damage(path: Path | str, kind: type[CelloError], remedy: str) -> Iterator[None]:
+    """Turn what is wrong with a stored file into an error of this kind, which names the file and the remedy."""
+    try:
+        yield
+    except DamagedFileError as error:
+        raise kind(f"{path} is damaged: {error}; {remedy}") from error
+    except OtherVersionError as error:
+        raise kind(f"{path} {error}") from error

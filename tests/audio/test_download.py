@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from cello.audio import download as module
+from cello.audio import web
 from cello.audio.download import download
 from cello.errors import CorpusError, DownloadError
 
@@ -140,7 +147,7 @@ def test_a_connection_that_keeps_cutting_off_says_how_to_go_on(server: Server, t
     server.cuts = [5000, *[0] * 50]
     with pytest.raises(
         DownloadError,
-        match=r"cut off 4 times without getting further than 5,000 bytes.*command again: it goes on from .*a\.part",
+        match=r"cut off 4 times without getting much further than 5,000 bytes.*again: it goes on from .*a\.part",
     ):
         download(server.url, tmp_path / "a", SHA256)
     assert len(server.asked) == 5
@@ -232,3 +239,159 @@ def test_progress_counts_bytes_and_is_told_a_bounded_number_of_times(
     assert fetched[0][1:] == (0, len(CONTENT))
     assert fetched[-1][1:] == (len(CONTENT), len(CONTENT))
     assert calls[-1][0] == "checking a"
+
+
+class Raw(NamedTuple):
+    """A server that sends the pieces given, one after another, for each connection."""
+
+    url: str
+    connections: list[bytes]
+
+
+@pytest.fixture
+def raw(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Raw]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(module, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(module, "_TIMEOUT_S", 0.3)
+    asked: list[bytes] = []
+    stopped = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, suppress(OSError):
+                    asked.append(connection.recv(4096))
+                    for piece in request.param():
+                        if stopped.is_set():
+                            return
+                        connection.sendall(piece)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield Raw(f"http://127.0.0.1:{listening.getsockname()[1]}/a", asked)
+    stopped.set()
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+def dripping(start: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
+    """One piece every 50 ms, for ever."""
+
+    def pieces() -> Iterator[bytes]:
+        yield start
+        while True:
+            time.sleep(0.05)
+            yield piece
+
+    return pieces
+
+
+def flooding(start: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: chain([start], repeat(piece * (100_000 // len(piece))))
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        dripping(OK + b"Content-Length: 1000000\r\n\r\n", b"x"),
+        dripping(OK + b"\r\n", b"x"),
+        dripping(b"", b"H"),
+        dripping(OK, b"X-Header: more\r\n"),
+        dripping(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ],
+    indirect=True,
+)
+def test_a_server_that_drips_is_not_waited_for(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(
+        DownloadError, match=r"is too slow to ever end \(the server sent .* bytes in .* again: it goes on"
+    ):
+        download(raw.url, tmp_path / "a", SHA256)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        flooding(OK + b"\r\n", b"x"),
+        flooding(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"a\r\n0123456789\r\n"),
+        flooding(OK + b"Content-Length: 5000000\r\n\r\n", b"x"),
+    ],
+    indirect=True,
+)
+def test_a_server_that_sends_without_end_is_stopped_and_nothing_is_kept(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"sends (more|5,000,000 bytes), but the archive has at most 1,000,000;"):
+        download(raw.url, tmp_path / "a", SHA256, most_bytes=1_000_000)
+    assert not list(tmp_path.glob("a*"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        flooding(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        flooding(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"Trailer: x\r\n"),
+        flooding(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1;" + b"e" * 60_000 + b"\r\nx\r\n"),
+    ],
+    indirect=True,
+)
+def test_what_is_sent_beside_the_content_is_bounded_too(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"cut off 3 times .*the server sends without end|is too slow"):
+        download(raw.url, tmp_path / "a", SHA256, most_bytes=100_000)
+
+
+def redirected(target: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: iter([b"HTTP/1.1 302 Found\r\nLocation: " + target + b"\r\nContent-Length: 0\r\n\r\n"])
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (redirected(b"ftp://127.0.0.1/a"), "leads to 'ftp://127.0.0.1/a', which is not as safe an address; fetch the"),
+        (redirected(b"file:///etc/passwd"), "leads to 'file:///etc/passwd', which is not as safe"),
+        (redirected(b"data:text/plain,hello"), "leads to 'data:text/plain,hello', which is not as safe"),
+        (redirected(b"/again"), "leads from address to address without end"),
+        (redirected(b"http://[::1"), "is no web address .*Invalid IPv6 URL"),
+    ],
+    indirect=["raw"],
+)
+def test_a_redirect_leads_to_the_web_alone(raw: Raw, why: str, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=why):
+        download(raw.url, tmp_path / "a", SHA256)
+
+
+def test_a_secure_address_leads_to_no_other() -> None:
+    request = urllib.request.Request("https://example.org/a")
+    headers = Message()
+    headers["location"] = "http://example.org/a"
+    with pytest.raises(DownloadError, match=r"leads to 'http:.*, which is not as safe"):
+        web._Redirects().http_error_302(request, io.BytesIO(), 302, "Found", headers)
+
+
+def test_a_byte_a_connection_does_not_count_as_getting_further(server: Server, tmp_path: Path) -> None:
+    server.cuts = [1] * 100
+    with pytest.raises(DownloadError, match="cut off 4 times without getting much further than 4 bytes"):
+        download(server.url, tmp_path / "a", SHA256)
+
+
+def test_a_part_that_is_too_long_is_begun_again(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.part").write_bytes(b"x" * (len(CONTENT) + 1))
+    download(server.url, tmp_path / "a", SHA256, most_bytes=len(CONTENT))
+    assert server.asked == [None]
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://a b/", "http:///x", "http://127.0.0.1:99999/"])
+def test_what_is_no_address_is_said(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSES_S", ())
+    with pytest.raises(DownloadError, match=r"is no web address|cut off 1 times"):
+        download(url, tmp_path / "a", SHA256)
+
+
+@pytest.mark.parametrize("raw", [lambda: iter([b"SSH-2.0 \x1b[31m\r\n"])], indirect=True)
+def test_what_a_server_says_does_not_reach_the_terminal_raw(raw: Raw, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as raised:
+        download(raw.url, tmp_path / "a", SHA256)
+    assert "SSH-2.0 ?[31m" in str(raised.value)

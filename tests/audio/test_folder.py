@@ -60,6 +60,28 @@ def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_noise_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "yes/1.wav", "no/1.wav", "_background_noise_/a.wav")
+    with open(os.fsencode(tmp_path) + b"/_background_noise_/caf\xe9.wav", "wb"):  # noqa: PTH123 - bytes are no Path
+        pass
+    with pytest.raises(CorpusError, match=r"file name '_background_noise_/caf\\udce9.wav' .* is not UTF-8; rename it"):
+        scan(tmp_path)
+
+
+def test_what_operating_systems_leave_is_passed_over(tmp_path: Path) -> None:
+    junk = ("Thumbs.db", "desktop.ini", "Icon\r", ".DS_Store", "._1.wav", "ehthumbs.db", ".git/config", "@eaDir/1.wav")
+    touch(tmp_path, "yes/1.wav", "no/1.wav", *(f"{place}{name}" for name in junk for place in ("", "yes/", "no/")))
+    touch(tmp_path, "__MACOSX/yes/._1.wav", "$RECYCLE.BIN/x.wav", "lost+found/x", "PaxHeaders.12/yes", "#recycle/1.wav")
+    folder = scan(tmp_path)
+    assert [clip.name for clip in folder.clips] == ["no/1.wav", "yes/1.wav"]
+    assert folder.empty == ()
+
+
+def test_an_empty_class_folder_is_remembered(tmp_path: Path) -> None:
+    touch(tmp_path, "yes/1.wav", "no/1.wav", "_background_noise_/README.md", "maybe/.gitkeep")
+    assert scan(tmp_path).empty == ("maybe",)
+
+
 def test_a_link_that_leads_round_is_not_followed_but_kept_to_be_reported(tmp_path: Path) -> None:
     touch(tmp_path, "yes/1.wav", "no/1.wav")
     (tmp_path / "yes" / "round").symlink_to(tmp_path)
@@ -100,9 +122,30 @@ def test_lists_decide_and_the_rest_is_training(tmp_path: Path) -> None:
     assert assigned.rule == "validation_list.txt and testing_list.txt"
 
 
+def test_lists_of_windows_and_old_macs_are_read(tmp_path: Path) -> None:
+    touch(tmp_path, "yes/1.wav", "yes/2.wav", "no/a\u2028b.wav", "no/2.wav")
+    lists(tmp_path, "\ufeffyes\\1.wav\r\n.\\yes\\2.wav\r\n", "")
+    (tmp_path / "testing_list.txt").write_bytes("no/a\u2028b.wav\rno/2.wav\r".encode())
+    splits = assign(scan(tmp_path)).splits
+    assert splits == {
+        "yes/1.wav": "validation",
+        "yes/2.wav": "validation",
+        "no/a\u2028b.wav": "test",
+        "no/2.wav": "test",
+    }
+
+
 @pytest.mark.parametrize(
     ("validation", "testing", "text"),
     [
+        (
+            "/data/clips/yes/1.wav",
+            "",
+            "lists '/data/clips/yes/1.wav', .*; names are relative to the corpus, with /, as in",
+        ),
+        ("C:\\clips\\yes\\1.wav", "", "names are relative to the corpus, with /, as in 'no/1.wav'"),
+        ("clips/yes/1.wav", "", "names are relative to the corpus"),
+        ("1.wav", "", "names are relative to the corpus"),
         (
             "yes/9.wav",
             "",
@@ -122,6 +165,9 @@ def test_lists_that_do_not_fit_are_refused(tmp_path: Path, validation: str, test
 def test_unreadable_lists_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "yes/1.wav", "no/1.wav")
     lists(tmp_path, "", "")
+    (tmp_path / "testing_list.txt").write_bytes("yes/1.wav".encode("utf-16"))
+    with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read \(not UTF-8 .*must be UTF-8 text"):
+        assign(scan(tmp_path))
     (tmp_path / "testing_list.txt").write_bytes(b"yes/\xff.wav")
     with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .* must be UTF-8 text, one clip a line"):
         assign(scan(tmp_path))
@@ -129,14 +175,18 @@ def test_unreadable_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"has validation_list.txt but no testing_list.txt; write both, or remove it"):
         assign(scan(tmp_path))
     (tmp_path / "testing_list.txt").mkdir()
-    with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .*directory"):
+    with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .*a folder, not a regular file"):
+        assign(scan(tmp_path))
+    (tmp_path / "testing_list.txt").rmdir()
+    os.mkfifo(tmp_path / "testing_list.txt")
+    with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .*not a regular file"):
         assign(scan(tmp_path))
 
 
 def test_it_is_said_when_speakers_are_not_known(tmp_path: Path) -> None:
     names = [f"{word}/{take}.wav" for word in ("yes", "no") for take in range(40)]
     assigned = assign(scan(touch(tmp_path, *names)))
-    assert assigned.rule == "SHA-1 of the speaker (speakers not known: each file name counts as one)"
+    assert assigned.rule == "SHA-1 of the file name (speakers not known)"
     assert assigned.speakers["yes/7.wav"] == "7"
 
 

@@ -1,53 +1,80 @@
-"""What hurts: speakers, splits or folds taken for labels because they are the folders on top."""
+"""What hurts: a classifier of splits or folds trained without a word, and advice that points away from the corpus."""
 
 from __future__ import annotations
 
-import re
+from pathlib import Path
 
 import pytest
 
-from cello.audio.layout import recognise
-
-RAVDESS = [
-    f"Actor_{a:02d}/03-01-{e:02d}-01-{s:02d}-01-{a:02d}.wav" for e in range(1, 9) for s in (1, 2) for a in (1, 2, 3)
-]
-SPLITS = [f"{split}/{word}/{n}.wav" for split in ("train", "val", "test") for word in ("yes", "no") for n in range(3)]
-FOLDS = [f"fold{f}/{word}/{n}.wav" for f in (1, 2, 3) for word in ("dog", "rain") for n in range(3)]
-URBAN = [f"fold{f}/{1000 * f + 50 * c + n}-{c}-0-{n}.wav" for f in (1, 2, 3) for c in range(10) for n in range(5)]
-SPEAKERS = [f"p{who}/{word}/{n}.wav" for who in range(225, 235) for word in ("yes", "no") for n in range(3)]
+from cello.audio.folder import scan
+from cello.errors import CorpusError
 
 
-@pytest.mark.parametrize(
-    ("names", "kind", "groups"),
-    [
-        (SPLITS, "split", {"split": "train", "label": "yes"}),
-        (FOLDS, "fold", {"fold": "fold1", "label": "dog"}),
-        (SPEAKERS, "speaker", {"speaker": "p225", "label": "yes"}),
-        (RAVDESS, "speaker", {"speaker": "Actor_01", "label": "01"}),
-        (URBAN, "fold", {"fold": "fold1", "label": "0"}),
-        (["yes/a.wav", "no/b.wav"], "label", {"label": "yes"}),
-        ([f"{w}/p{s}/{n}.wav" for w in ("yes", "no") for s in range(4) for n in range(3)], "label", {"label": "yes"}),
-        ([f"{d}/{d}_{n}.wav" for d in range(10) for n in range(9)], "label", {"label": "0"}),
-    ],
-)
-def test_every_usual_layout_is_recognised_and_read_by_its_pattern(
-    names: list[str], kind: str, groups: dict[str, str]
-) -> None:
-    found = recognise(names)
-    assert found.kind == kind
-    match = re.search(found.pattern, names[0])
-    assert match is not None
-    assert match.groupdict() == groups
-    assert all(re.search(found.pattern, name) for name in names)
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
 
 
-def test_where_either_level_may_be_the_labels_neither_is_taken() -> None:
-    found = recognise([f"{who}/{w}/{n}.wav" for who in ("ann", "bob") for w in ("yes", "no") for n in range(3)])
-    assert (found.kind, found.pattern) == ("unsure", "")
-    assert found.sentence == "each of the folders ann, bob holds the same folders no, yes; either may be the labels"
+def said(root: Path) -> str:
+    with pytest.raises(CorpusError) as raised:
+        scan(root)
+    return str(raised.value).replace(str(root.resolve()), "ROOT")
 
 
-def test_splits_without_labels_in_them_are_splits_still() -> None:
-    found = recognise(["train/a.wav", "test/b.wav"])
-    assert (found.kind, found.pattern) == ("split", "")
-    assert found.sentence == "the folders test, train are splits, and no folder is a label"
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "TEST"), ("train", "dev", "eval")])
+def test_folders_of_splits_are_no_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
+    text = said(touch(tmp_path, *(f"{split}/{label}/1.wav" for split in names for label in ("yes", "no"))))
+    assert "of 'ROOT' are splits, and each holds 'no', 'yes'; put all clips of a label into one folder" in text
+    assert text.endswith(f"write validation_list.txt and testing_list.txt, or give 'ROOT/{names[0]}'")
+
+
+def test_folders_of_splits_beside_others_or_with_clips_alone_are_no_labels_either(tmp_path: Path) -> None:
+    mixed = touch(tmp_path / "a", "train/yes/1.wav", "train/no/1.wav", "test/yes/1.wav", "noise/1.wav")
+    assert "'test', 'train' of 'ROOT' are splits, and each holds 'yes'" in said(mixed)
+    assert "'test', 'train' of 'ROOT' are splits, not labels" in said(
+        touch(tmp_path / "b", "train/1.wav", "test/2.wav")
+    )
+
+
+def test_a_label_may_be_named_as_a_split_is(tmp_path: Path) -> None:
+    assert scan(touch(tmp_path, "train/1.wav", "car/1.wav")).labels == ("car", "train")
+    assert scan(touch(tmp_path, "test/1.wav")).labels == ("car", "test", "train")
+
+
+@pytest.mark.parametrize("names", [("fold1", "fold2", "fold10"), ("Fold_1", "Fold_2"), ("1fold", "2fold")])
+def test_folds_are_no_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
+    text = said(touch(tmp_path, *(f"{fold}/1-dog.wav" for fold in names)))
+    assert f"the folders of 'ROOT' are folds ({', '.join(map(repr, sorted(names)))}), not labels; make one" in text
+
+
+@pytest.mark.parametrize("table", ["meta/esc50.csv", "labels.tsv", "metadata/clips.xlsx"])
+def test_labels_in_a_table_are_named(tmp_path: Path, table: str) -> None:
+    root = touch(tmp_path, "audio/1-dog.wav", "audio/2-cat.wav", table)
+    text = f"the labels of 'ROOT' stand in a table ({table}), not in folders; make one folder a label"
+    assert text in said(root)
+    (root / "audio").rename(root / ".audio")
+    assert text in said(touch(root, "1.wav"))
+
+
+def test_a_table_beside_class_folders_is_no_matter(tmp_path: Path) -> None:
+    assert scan(touch(tmp_path, "yes/1.wav", "no/1.wav", "clips.csv")).labels == ("no", "yes")
+    assert scan(touch(tmp_path, "odd/1", "clips.csv")).labels == ("no", "odd", "yes")
+
+
+def test_class_folders_one_level_below_are_pointed_at(tmp_path: Path) -> None:
+    text = said(touch(tmp_path, "dataset/yes/1.wav", "dataset/no/1.wav", "docs/README.md"))
+    assert "has one class only ('dataset'); no sound lies in 'docs'; a classifier needs at least two. Its class" in text
+    assert text.endswith("Its class folders lie in 'ROOT/dataset': give that folder")
+    deeper = touch(tmp_path / "up", "a/b/yes/1.wav", "a/b/no/1.wav")
+    assert said(deeper).endswith("Its class folders lie in 'ROOT/a/b': give that folder")
+
+
+def test_class_folders_above_are_pointed_at(tmp_path: Path) -> None:
+    root = touch(tmp_path / "clips", "yes/1.wav", "no/1.wav")
+    with pytest.raises(CorpusError, match=r"no class folders .*\. The class .* in the folder above: give '.*/clips'"):
+        scan(root / "yes")
+    touch(root, "no/ann/1.wav")
+    with pytest.raises(CorpusError, match=r"one class only \('ann'\).* lie in the folder above: give '.*/clips'"):
+        scan(root / "no")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tarfile
 from collections import Counter
@@ -239,6 +240,47 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         CorpusError, match=r"sc.tar.gz' is a file; give a folder .* or write speech-commands:.*sc.tar.gz if"
     ):
         open_corpus(str(tmp_path / "sc.tar.gz"), cache=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["clips.zip", "clips.tar.gz"])
+def test_a_file_given_as_a_folder_is_called_a_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK")
+    remedy = "unpack it and give its folder" if name.endswith("zip") else "give a folder of class folders, or write"
+    with pytest.raises(CorpusError, match=f"{name}' is a file, not a folder; {remedy}"):
+        open_corpus(f"folder:{tmp_path / name}", cache=tmp_path / "cache")
+
+
+def test_an_unknown_home_and_a_name_that_is_not_utf8_are_said(tmp_path: Path) -> None:
+    for spec in ("folder:~no-such-user/clips", "speech-commands:~no-such-user/a.tar", "~no-such-user/clips"):
+        with pytest.raises(
+            CorpusError, match=r"'~no-such-user/.*' names a home folder that is not known here; give the"
+        ):
+            open_corpus(spec, cache=tmp_path)
+    place = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(place).mkdir()
+    with pytest.raises(CorpusError, match=r"the name of the corpus folder, '.*caf\\udce9', is not UTF-8; rename it"):
+        open_corpus(f"folder:{place}", cache=tmp_path)
+
+
+def test_another_archive_of_the_same_name_size_and_time_is_another_corpus(
+    tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "a.tar"
+    checksums = []
+    for flip in (0, 1):
+        for path in tone_folder.rglob("*.wav"):
+            content = path.read_bytes()
+            path.write_bytes(content[:44] + bytes(byte ^ flip for byte in content[44:]))
+        with tarfile.open(packed, "w") as tar:
+            tar.add(tone_folder, arcname="corpus/speech")
+            note = tarfile.TarInfo("corpus/__MACOSX/speech/._low")
+            tar.addfile(note)
+            tar.addfile(tarfile.TarInfo("README.md"))
+        os.utime(packed, (1, 1))
+        corpus = open_corpus(f"speech-commands:{packed}", cache=tmp_path / "cache")
+        assert corpus.manifest.labels == ("high", "low", "rough")
+        checksums.append(corpus.manifest.checksum)
+    assert checksums[0] != checksums[1]
 
 
 def test_another_rate_is_kept_in_the_manifest(tone_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ import soundfile
 
 from cello.audio import pack as module
 from cello.audio.folder import scan
-from cello.audio.pack import Options, Pack, open_pack
+from cello.audio.pack import Options, Pack, load_pack, open_pack
 from cello.audio.samples import SampleWriter
 from cello.errors import CorpusError
 
@@ -159,15 +160,83 @@ def test_two_at_once_make_it_once(tone_folder: Path, tmp_path: Path, monkeypatch
     assert len(packs) == 4
 
 
-def test_a_changed_file_is_noticed(tone_folder: Path, tmp_path: Path) -> None:
+def test_a_new_time_alone_decodes_nothing_and_a_removed_file_is_noticed(
+    tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = next((tone_folder / "low").iterdir())
     before = opened(tone_folder, tmp_path).manifest
-    status = clip.stat()
-    os.utime(clip, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    opened(tone_folder, tmp_path)
-    assert len([path for path in (tmp_path / "packs").iterdir() if path.is_dir()]) == 2
+    with monkeypatch.context() as patched:
+        forbid_decoding(patched)
+        os.utime(clip, (1, 1))
+        assert opened(tone_folder, tmp_path).manifest == before
     clip.unlink()
     assert len(opened(tone_folder, tmp_path).manifest.clips) == len(before.clips) - 1
+
+
+def test_other_sound_under_the_same_names_sizes_and_times_is_another_corpus(tone_folder: Path, tmp_path: Path) -> None:
+    noisy = tmp_path / "noisy"
+    shutil.copytree(tone_folder, noisy)
+    for path in noisy.rglob("*.wav"):
+        content = path.read_bytes()
+        path.write_bytes(content[:44] + bytes(byte ^ 1 for byte in content[44:]))
+    for path in (*noisy.rglob("*.wav"), *tone_folder.rglob("*.wav")):
+        os.utime(path, (1, 1))
+    first = opened(tone_folder, tmp_path).manifest
+    assert opened(noisy, tmp_path).manifest.checksum == opened(noisy, tmp_path / "fresh").manifest.checksum
+    assert opened(noisy, tmp_path).manifest.checksum != first.checksum
+    shutil.rmtree(tone_folder)
+    noisy.rename(tone_folder)  # the same path as well
+    assert opened(tone_folder, tmp_path).manifest.checksum != first.checksum
+
+
+def test_a_corpus_that_changes_while_it_is_decoded_is_not_kept(
+    tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = sorted((tone_folder / "low").iterdir())
+    real = module.decode
+
+    def copying(path: Path, rate_hz: int) -> object:
+        if path == clips[0]:
+            shutil.copyfile(clips[1], clips[2])
+        return real(path, rate_hz)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "decode", copying)
+        with pytest.raises(CorpusError, match=r"changed while they were read; wait until nothing writes"):
+            opened(tone_folder, tmp_path)
+    assert [path.name for path in (tmp_path / "packs").iterdir() if path.is_dir()] == []
+
+
+def test_no_damage_of_a_pack_gives_other_sound(tone_folder: Path, tmp_path: Path) -> None:
+    for name in ("hum", "buzz"):
+        (tone_folder / "_background_noise_").mkdir(exist_ok=True)
+        soundfile.write(tone_folder / "_background_noise_" / f"{name}.wav", np.full(700, 0.25), 16_000)
+    first = opened(tone_folder, tmp_path)
+    (folder,) = (path for path in (tmp_path / "packs").iterdir() if path.is_dir())
+    key = folder.name
+    rng = random.Random(7)
+    for name in ("manifest.json", "sound.npy", "noise.npy"):
+        whole = (folder / name).read_bytes()
+        for _ in range(100 if name == "manifest.json" else 30):
+            broken = bytearray(whole)
+            broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+            (folder / name).write_bytes(broken[: rng.choice([len(broken), rng.randrange(len(broken))])])
+            assert load_pack(folder, key) is None
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        assert load_pack(folder, key) is None
+        (folder / name).unlink()
+        (folder / name).write_bytes(whole)
+    assert load_pack(folder, "0" * 32) is None
+    again = load_pack(folder, key)
+    assert again is not None
+    assert again.manifest == first.manifest
+
+
+def test_a_link_to_a_folder_is_named_as_one(tone_folder: Path, tmp_path: Path) -> None:
+    (tone_folder / "low" / "more").symlink_to(tone_folder / "high")
+    (bad,) = opened(tone_folder, tmp_path).manifest.bad
+    assert (bad.name, bad.reason) == ("low/more", "a link to a folder, which is not followed")
 
 
 def test_a_cache_that_cannot_be_written_is_named(tone_folder: Path, tmp_path: Path) -> None:

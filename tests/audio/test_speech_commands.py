@@ -52,9 +52,15 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_what_is_expected_is_what_was_published() -> None:
-    assert VERSIONS["v0.02"].url == "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+    assert (
+        VERSIONS["v0.02"].url
+        == "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+    )
     assert VERSIONS["v0.02"].sha256 == "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
-    assert VERSIONS["v0.01"].url == "http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz"
+    assert (
+        VERSIONS["v0.01"].url
+        == "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.01.tar.gz"
+    )
     assert VERSIONS["v0.01"].sha256 == "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d"
 
 

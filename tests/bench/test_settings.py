@@ -26,6 +26,12 @@ def test_another_text_is_refused_with_an_example(text: str) -> None:
         parse_size(text)
 
 
+@pytest.mark.parametrize("text", ["1000000x1000000x1x1", "1x1x1x9999999"])
+def test_a_size_that_no_machine_holds_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"elements, more than fit into a machine; give a smaller one"):
+        parse_size(text)
+
+
 @pytest.mark.parametrize("rounds", [0, -3])
 def test_no_rounds_measure_nothing(rounds: int) -> None:
     with pytest.raises(ConfigError, match=f"^rounds={rounds} measures nothing; give at least 1"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cello.cells.graph import check
-from cello.cells.load import load_cell, place_file, zoo
+from cello.cells.load import load_cell, zoo
 from cello.errors import CellError
 
 OWN = '''
@@ -91,11 +91,3 @@ def test_an_unknown_name_meets_the_nearest() -> None:
         CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'\? .* A cell of your own is FILE\.py:NAME"
     ):
         load_cell("lsmt")
-
-
-def test_a_file_that_lies_elsewhere_here_is_read_under_the_name_it_had_there(tmp_path: Path) -> None:
-    (tmp_path / "copy.py").write_text(OWN)
-    with pytest.raises(CellError, match="there is no file"):
-        load_cell("/there/mine.py:echo")
-    place_file("/there/mine.py", tmp_path / "copy.py")
-    assert load_cell("/there/mine.py:echo").states == ("h",)

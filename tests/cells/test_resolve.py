@@ -42,3 +42,39 @@ def test_two_states_may_have_the_same_new_value(own_cell: Callable[[str], Cell],
 def test_swapped_states_are_refused_though_one_is_held_twice(refusal: Callable[[str], str]) -> None:
     message = refusal("@cell\ndef own(x, h, c, W):\n    c = W @ x + c  # here\n    h = c * h\n    return c, h")
     assert message.startswith("c is returned where the new h is expected. Return the states in the order of the arg")
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs"),
+    [
+        (
+            "x, dt, h, W, U, b):\n    h = exp(-relu(W.d @ dt + b.d)) * h\n    return tanh(W.h @ x + U.h @ h + b.h)",
+            "dt",
+        ),
+        ("x, dt, h, W, U):\n    h = tanh(W.h @ x + U @ h + W.d @ dt)\n    return h", "dt"),
+        ("x, gap, h, W, U):\n    return tanh(W @ x + U @ h) * gap", "gap"),
+        ("x, now, h, W, U):\n    return tanh(W @ x + U @ h) * now", "now"),
+        ("x, dt: Scalar, h, W, U):\n    return tanh(W @ x + U @ (h * dt) + U @ h)", "dt"),
+        ("x, m, h, c, W, U):\n    c = sigmoid(W.c @ x) * c * m\n    h = tanh(U @ h + c)\n    return h, c", "m"),
+        ("x, m, h, c, W, U):\n    c = sigmoid(W.c @ x) * c * m\n    return tanh(U @ h + c), c", "m"),
+        ("x, m, dt, h, W, U):\n    h = tanh(W.x @ x + U @ h + W.m @ m) * dt\n    return h", "m, dt"),
+        ("x, h, dt, W, U):\n    return tanh(W.h @ x + U @ h + W.d @ dt)", "dt"),
+        ("frame, mask, s, W, U):\n    s = tanh(W @ frame + U @ s) * mask\n    return s", "mask"),
+    ],
+    ids=range(10),
+)
+def test_a_second_input_is_named_and_where_it_belongs(
+    refusal: Callable[[str], str], function: str, inputs: str
+) -> None:
+    message = refusal(f"@cell  # here\ndef own({function}")
+    frame = function.partition(",")[0]
+    kind = "are further inputs" if "," in inputs else "is a second input"
+    assert message == (
+        f"{inputs} {kind}: a cell takes one input, {frame}, and the arguments after it are its states and parameters. "
+        f"Append {inputs} to the frames, as more elements of {frame}, or return a new value for what is a state."
+    )
+
+
+def test_a_forgotten_state_is_no_second_input(refusal: Callable[[str], str]) -> None:
+    lstm = "@cell\ndef own(x, h, c, W, U):\n    c = W @ x + c  # here\n    return U @ h + c"
+    assert refusal(lstm).startswith("c is given a new value but not returned, so c counts as a parameter.")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
+import os
+import platform
+import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 
 from cello.cells.load import zoo
 from cello.compiler import c_build, c_scan
+from cello.compiler import scan as scan_module
 from cello.compiler.scan import scan
 from cello.errors import BackendError
 
@@ -24,17 +29,19 @@ TEXT = "int seven(void) { return 7; }"
 @needs_compiler
 def test_a_text_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert c_build.load(TEXT, "seven", tmp_path).seven() == 7
-    (library,) = tmp_path.iterdir()
+    there = sorted(tmp_path.iterdir())
     monkeypatch.setattr(c_build, "_compile", lambda *_: pytest.fail("compiled again"))
+    c_build._working.cache_clear()
     assert c_build.load(TEXT, "seven", tmp_path).seven() == 7
-    assert [*tmp_path.iterdir()] == [library]
+    assert [path.name.split("-")[0] for path in there] == ["seven", "trial"]
+    assert sorted(tmp_path.iterdir()) == there
 
 
 @needs_compiler
 def test_another_text_is_another_library(tmp_path: Path) -> None:
     c_build.load(TEXT, "seven", tmp_path)
     assert c_build.load(TEXT.replace("7", "8"), "seven", tmp_path).seven() == 8
-    assert len([*tmp_path.iterdir()]) == 2
+    assert len([*tmp_path.glob("seven-*.so")]) == 2
 
 
 @needs_compiler
@@ -42,7 +49,7 @@ def test_another_text_is_another_library(tmp_path: Path) -> None:
 def test_a_damaged_library_is_compiled_anew(tmp_path: Path, damaged: bytes) -> None:
     text = TEXT + f"/* {damaged!r} */"
     c_build.load(text, "seven", tmp_path / "elsewhere")
-    name = next((tmp_path / "elsewhere").iterdir()).name
+    name = next((tmp_path / "elsewhere").glob("seven-*.so")).name
     (tmp_path / name).write_bytes(damaged)
     assert c_build.load(text, "seven", tmp_path).seven() == 7
 
@@ -53,45 +60,155 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     code = f"from pathlib import Path; from cello.compiler.c_build import load; print({load})"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in running] == ["7", "7"]
-    assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".so", ".so"]
 
 
 @needs_compiler
 def test_what_the_compiler_says_is_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"cannot compile the kernel broken-\w+: (?s:.*)error"):
+    said = r"c cannot compile the kernel broken in .*: kernel\.c:1.* error.*\. Name another compiler with CC, choose"
+    with pytest.raises(BackendError, match=said):
         c_build.load("int broken(", "broken", tmp_path)
-    assert [*tmp_path.iterdir()] == []
+    assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["trial"]
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    for cached in (c_scan.compiled, c_build.can_compile):
-        cached.cache_clear()
-    yield
-    c_build.can_compile.cache_clear()
+def untried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Nothing is known of compilers and kernels yet; the cache is new. A folder for compilers of the test's own."""
+    cached = (c_scan.compiled, c_build.can_compile, c_build._working, scan_module._has_kernel)
+    for each in cached:
+        each.cache_clear()
+    monkeypatch.setenv("CELLO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CC", raising=False)
+    (tmp_path / "bin").mkdir()
+    yield tmp_path / "bin"
+    for each in cached:
+        each.cache_clear()
 
 
-@pytest.mark.usefixtures("no_compiler")
-def test_without_a_compiler_everything_works_and_the_remedy_is_said_once() -> None:
+def program(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def backend_and_warnings(backend: str = "auto") -> tuple[str, list[str]]:
+    """What runs a cell three times, and what is said; its numbers are right."""
     cell = zoo()["rnn"]
-    weights = {name: torch.zeros(shape) for name, shape in cell.parameters(2, 3).items()}
-    with pytest.warns(
-        UserWarning, match=r"no C compiler \(cc, gcc, clang\) is on PATH, so .*slower\. Install one"
-    ) as said:
-        backends = [scan(cell, torch.zeros(1, 1, 2), weights).backend for _ in range(3)]
-    assert (backends, len(said)) == (["plain"] * 3, 1)
-    with pytest.raises(BackendError, match=r"needs a C compiler, and none of cc, gcc, clang is on PATH\. Install one"):
-        scan(cell, torch.zeros(1, 1, 2), weights, backend="c")
+    weights = {name: torch.full(shape, 0.1) for name, shape in cell.parameters(2, 3).items()}
+    x = torch.ones(1, 2, 2)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        results = [scan(cell, x, weights, backend=backend) for _ in range(3)]
+    torch.testing.assert_close(results[0].outputs, scan(cell, x, weights, backend="plain").outputs)
+    (used,) = {result.backend for result in results}
+    return used, [str(warning.message) for warning in said]
+
+
+def assert_fallback(reason: str) -> None:
+    """Auto computes by plain evaluation and says why, once; "c" says the same, with both remedies."""
+    used, said = backend_and_warnings()
+    assert used == "plain"
+    (text,) = said
+    assert re.match(rf"cell.* by plain evaluation, a few times slower: .*{reason}", text), text
+    assert re.search(r"\. .*([Cc]hoose a cache with --cache|CC), or set --model\.backend plain\.$", text), text
+    with pytest.raises(BackendError, match=reason):
+        backend_and_warnings("c")
+
+
+def test_without_a_compiler_everything_works_and_the_remedy_is_said_once(
+    untried: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(untried))
+    assert_fallback(r"no C compiler \(cc, gcc, clang\) is on PATH\. Install one")
+
+
+BROKEN = {
+    "no cc1": ("echo 'cc: fatal error: cannot execute cc1' >&2; exit 1", "cannot compile the kernel trial .*: .*cc1"),
+    "silent": ("exit 3", "cannot compile the kernel trial .*: it ended with 3"),
+    "not UTF-8": ("printf 'error \\377\\033[31m' >&2; exit 1", "the kernel trial .*: error \ufffd \\[31m"),
+    "killed": ("kill -9 $$", "cannot compile the kernel trial .*: it ended with -9"),
+    "nothing written": ("exit 0", "cannot compile the kernel trial .*: it writes no library"),
+    "no library": (
+        'while [ "$1" != -o ]; do shift; done; echo junk > "$2"',
+        "trial cannot be run from .*: file too short",
+    ),
+    "no end": ("sleep 100", "it was not done after 0.5 s"),
+}
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="what is said of a file that is no library is Linux's")
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_compiler_is_none(untried: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    text, reason = BROKEN[kind]
+    monkeypatch.setenv("CC", str(program(untried / "broken", text)))
+    monkeypatch.setattr(c_build, "LONGEST_TRIAL_S", 0.5 if kind == "no end" else 60)
+    assert_fallback(reason)
 
 
 @needs_compiler
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(
-        BackendError, match=r"cannot be compiled into .*file.*Make room there, or use backend=\"plain\""
-    ):
-        c_build.load(TEXT, "seven", tmp_path / "file")
+def test_a_compiler_that_computes_wrong_is_none(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_build, "TRIAL", "int trial(int n) { return n; }")
+    assert_fallback(r"compiles does not run \(it gives a wrong result\)")
+
+
+@needs_compiler
+def test_a_compiler_without_headers_is_none(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", f"{compiler_path()} -nostdinc")
+    assert_fallback(r"cannot compile the kernel trial .*math\.h")
+
+
+def compiler_path() -> str:
+    found = c_build.compiler()
+    assert found is not None
+    return found[0]
+
+
+@needs_compiler
+def test_a_good_compiler_behind_a_broken_one_is_found(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cc", "gcc"):
+        program(untried / name, "exit 1")
+    monkeypatch.setenv("PATH", str(untried), prepend=os.pathsep)
+    assert backend_and_warnings() == ("c", [])
+
+
+@needs_compiler
+def test_cc_is_asked_first_with_its_arguments(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = program(untried / "wrapper", f'echo "$*" >> "{untried}/calls"; shift; exec {compiler_path()} "$@"')
+    monkeypatch.setenv("CC", f"'{wrapper}' --first")
+    assert backend_and_warnings("c") == ("c", [])
+    calls = (untried / "calls").read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ["--first"] * 2
+
+
+@pytest.mark.parametrize("asked", ["no-such-cc -O2", "cc 'open"], ids=["missing", "no command"])
+def test_a_cc_that_does_not_exist_is_named(untried: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setenv("CC", asked)
+    assert_fallback(r"CC is .*, which is no program on PATH")
+
+
+@needs_compiler
+def test_a_cell_that_cannot_be_compiled_runs_plain(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse = 'grep -q forward_tile "$a" && { echo "error: No space left" >&2; exit 1; }'
+    text = f'for a; do case $a in *.c) {refuse};; esac; done; exec {compiler_path()} "$@"'
+    monkeypatch.setenv("CC", str(program(untried / "full", text)))
+    assert_fallback(r"cannot compile the kernel rnn-float in .*: error: No space left")
+
+
+@needs_compiler
+def test_a_folder_that_cannot_be_written_is_named(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (untried / "file").write_text("")
+    monkeypatch.setenv("CELLO_CACHE", str(untried / "file"))
+    assert_fallback(r"cannot be compiled into .*file/kernels: .*\. Make room there, choose a cache")
+
+
+@needs_compiler
+def test_no_home_is_no_reason_to_stop(untried: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(_: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("CELLO_CACHE")
+    monkeypatch.setattr(platformdirs, "user_cache_path", no_home)
+    assert_fallback("there is no folder for compiled cells")
 
 
 @needs_compiler

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.compiler import c_op
 from cello.compiler.c_build import compiler
+from cello.compiler.c_scan import inputs_of
 from cello.compiler.scan import scan
-from cello.errors import BackendError
+from cello.errors import BackendError, ModelError
 
 pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH"),
@@ -54,7 +56,7 @@ def test_a_compiled_model_is_the_model_and_one_graph(name: str, lengths: Tensor 
 
 def test_lengths_beyond_the_frames_are_refused_when_a_compiled_model_runs() -> None:
     run = torch.compile(Layer(zoo()["rnn"]), backend="aot_eager", fullgraph=True)
-    with pytest.raises(BackendError, match=r"lengths go from 1 to 7, but T=6"):
+    with pytest.raises(ModelError, match=r"lengths go from 1 to 7, but the frames allow 0 to T=6"):
         run(frames(), torch.tensor([7, 1, 2, 3]))
 
 
@@ -89,14 +91,84 @@ def test_autocast_leaves_a_recurrence_in_the_precision_of_its_weights(backend: s
 
 def test_the_operations_keep_torchs_rules() -> None:
     cell = zoo()["lstm"]
-    shapes = cell.parameters(3, 5)
-    given = [torch.randn(s, dtype=torch.float64) for n, s in shapes.items() if len(s) == 2]
-    given += [torch.randn(s, dtype=torch.float64) for s in shapes.values() if len(s) == 1]
-    given += [torch.zeros(4, 5, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64)]
-    given = [value.requires_grad_() for value in given]
+    weights = {n: torch.randn(s, dtype=torch.float64) for n, s in cell.parameters(3, 5).items()}
+    state = (torch.zeros(4, 5, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.float64))
+    given = [value.requires_grad_() for value in inputs_of(cell, weights, {}, state)]
     x = frames().double().requires_grad_()
     torch.library.opcheck(
         c_op.scan_op,
         (x, given, torch.tensor([6, 1, 4, 0]), c_op.traced(cell), 5, False),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_a_traced_scan_serves_other_sizes_and_lengths(reverse: bool) -> None:
+    cell = zoo()["gru"]
+    weights = {name: torch.randn(shape) * 0.4 for name, shape in cell.parameters(3, 5).items()}
+
+    def run(x: Tensor, lengths: Tensor) -> Tensor:
+        return scan(cell, x, weights, lengths=lengths, reverse=reverse).outputs
+
+    program = torch.jit.trace(run, (frames(), torch.tensor([6, 1, 4, 0])))
+    for x, ends in ((frames(), torch.tensor([1, 6, 2, 5])), (torch.randn(2, 9, 3), torch.tensor([9, 0]))):
+        torch.testing.assert_close(program(x, ends), run(x, ends), rtol=0, atol=0)
+    with pytest.raises(RuntimeError, match=r"lengths go from 1 to 7, but the frames allow 0 to T=6"):
+        program(frames(), torch.tensor([7, 1, 1, 1]))
+
+
+def test_a_recorded_function_computes_from_what_it_is_given() -> None:
+    layer = Layer(zoo()["lstm"])
+    graph = make_fx(layer)(frames())
+    x = frames() + 1
+    torch.testing.assert_close(graph(x), layer(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([6, 1, 4, 0])], ids=["whole", "ragged"])
+def test_a_model_exported_for_any_batch_and_time_is_the_model(lengths: Tensor | None) -> None:
+    layer = Layer(zoo()["gru"]).eval()
+    batch, steps = torch.export.Dim("batch"), torch.export.Dim("steps")
+    dynamic = ({0: batch, 1: steps}, None if lengths is None else {0: batch})
+    program = torch.export.export(layer, (frames(), lengths), dynamic_shapes=dynamic).module()
+    for size in ((4, 6), (2, 9), (7, 3), (1, 5)):
+        x, ends = torch.randn(*size, 3), None if lengths is None else torch.arange(size[0]) % (size[1] + 1)
+        torch.testing.assert_close(program(x, ends), layer(x, ends), rtol=0, atol=0)
+
+
+def test_plain_evaluation_is_exported_with_lengths() -> None:
+    layer, lengths = Layer(zoo()["gru"], "plain").eval(), torch.tensor([6, 1, 4, 0])
+    dynamic = ({0: torch.export.Dim("batch")}, {0: torch.export.Dim("batch")})
+    program = torch.export.export(layer, (frames(), lengths), dynamic_shapes=dynamic).module()
+    x, ends = torch.randn(3, 6, 3), torch.tensor([0, 6, 3])
+    x[0], x[2, 3:] = torch.nan, torch.nan
+    torch.testing.assert_close(program(x, ends), layer(x, ends), rtol=1e-5, atol=1e-6)
+
+
+def test_an_exported_model_has_no_second_derivatives_and_says_so() -> None:
+    program, x = torch.export.export(Layer(zoo()["rnn"]).eval(), (frames(),)).module(), frames().requires_grad_()
+    with pytest.raises(BackendError, match=r"has no second derivatives \(create_graph=True\)"):
+        torch.autograd.grad(program(x).sum(), x, create_graph=True)
+
+
+def test_tensors_of_other_shapes_are_refused_by_the_operation() -> None:
+    cell = zoo()["rnn"]
+    weights = {name: torch.randn(shape) for name, shape in cell.parameters(3, 5).items()}
+    given = inputs_of(cell, weights, {}, (torch.zeros(4, 5),))
+    for wrong in (given[:-1], [given[0].t(), *given[1:]], [*given[:-1], torch.zeros(3, 5)]):
+        with pytest.raises(BackendError, match=r"the graph gives cell 'rnn:\w+' tensors of shapes \(.*; it needs \["):
+            c_op.scan_op(frames(), wrong, None, c_op.traced(cell), 5, False)
+    with pytest.raises(BackendError, match=r"torch.float64 on cpu; it needs torch.float32 on the CPU"):
+        c_op.scan_op(frames(), [given[0].double(), *given[1:]], None, c_op.traced(cell), 5, False)
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (4, 0)], ids=str)
+def test_no_clips_and_no_frames_in_a_program(shape: tuple[int, int]) -> None:
+    cell = zoo()["lstm"]
+    weights = {name: torch.randn(shape) for name, shape in cell.parameters(3, 5).items()}
+    state = tuple(torch.randn(shape[0], 5).requires_grad_() for _ in cell.states)
+    given = inputs_of(cell, weights, {}, state)
+    outputs, *last, _, _ = c_op.scan_op(torch.zeros(*shape, 3), given, None, c_op.traced(cell), 5, False)
+    assert outputs.shape == (*shape, 5)
+    torch.testing.assert_close(last, list(state))
+    assert torch.equal(torch.autograd.grad(last[0].sum(), state[0])[0], torch.ones(shape[0], 5))

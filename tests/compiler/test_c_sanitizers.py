@@ -89,14 +89,14 @@ def program(cell: Cell) -> str:
 def sanitizes(folder: Path) -> bool:
     """Whether this compiler has the sanitizers."""
     (folder / "empty.c").write_text("int main(void) { return 0; }")
-    command = [str(compiler()), SANITIZERS, str(folder / "empty.c"), "-o", str(folder / "empty")]
+    command = [*(compiler() or ()), SANITIZERS, str(folder / "empty.c"), "-o", str(folder / "empty")]
     return compiler() is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def built(folder: Path, text: str, *flags: str) -> Path:
     source, program = folder / "kernel.c", folder / "kernel"
     source.write_text(text)
-    subprocess.run([str(compiler()), *FLAGS, *flags, str(source), "-o", str(program), "-lm"], check=True)
+    subprocess.run([*(compiler() or ()), *FLAGS, *flags, str(source), "-o", str(program), "-lm"], check=True)
     return program
 
 

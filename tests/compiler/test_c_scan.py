@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,89 @@ def test_cells_unlike_those_of_the_zoo(cell: Cell, dtype: torch.dtype) -> None:
     given_case = case(cell, (3, 4, 2, 3), dtype)
     rtol, atol = (1e-10, 1e-11) if dtype == torch.float64 else (1e-4, 1e-5)
     assert_same(everything(cell, given_case, "c"), everything(cell, given_case, "plain"), rtol, atol)
+
+
+@make_cell
+def gates(x: Any, h: Any, k: Any, m: Any, n: Any, o: Any, W: Any) -> tuple[Any, ...]:
+    """New states that are functions of the old ones."""
+    return sigmoid(h) + W @ x, tanh(k), relu(m), softplus(n), exp(o)
+
+
+@make_cell
+def others(x: Any, h: Any, k: Any, m: Any, W: Any) -> tuple[Any, ...]:
+    """The other functions of one value."""
+    return log(h) + W @ x, sqrt(k), abs(m)
+
+
+@make_cell
+def choices(x: Any, h: Any, k: Any, m: Any, W: Any, p: Any) -> tuple[Any, ...]:
+    """Each choice between an old state and a parameter."""
+    return minimum(h, p) + W @ x, maximum(k, p), where(m > p, m, p)
+
+
+def last_states(cell: Cell, values: Tensor, weights: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
+    """After one step from these states: last states in C, gradients in C, both by plain evaluation; for each state."""
+    first = tuple(values.clone().requires_grad_() for _ in cell.states)
+    x, found = values.new_zeros(len(values), 1, 1), []
+    for backend in ("c", "plain"):
+        last = scan(cell, x, weights, state=first, backend=backend).state
+        found += [last, torch.autograd.grad([part.sum() for part in last], first)]
+    return [*zip(*found, strict=True)]
+
+
+@pytest.mark.parametrize("cell", [gates, others], ids=lambda cell: cell.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_functions_of_extreme_values_are_those_of_plain_evaluation(cell: Cell, dtype: torch.dtype) -> None:
+    info = torch.finfo(dtype)
+    odd = [0.0, info.tiny, info.tiny / 8, 1e-20, info.max, torch.inf]
+    values = [torch.tensor([*odd, *(-v for v in odd), torch.nan], dtype=dtype)]
+    values += [torch.linspace(-end, end, 5001).to(dtype) for end in (800, 110, 1)]
+    given_states = torch.cat(values).view(-1, 1)
+    for name, (c, d_c, plain, d_plain) in zip(
+        cell.states, last_states(cell, given_states, {"W": torch.zeros(1, 1, dtype=dtype)}), strict=True
+    ):
+        least = 2 * info.smallest_normal * info.eps
+        torch.testing.assert_close(c, plain, rtol=3 * info.eps, atol=least, equal_nan=True, msg=f"new {name}")
+        assert cell is gates or torch.equal((1 / c)[plain == 0], (1 / plain)[plain == 0]), f"new {name}: the sign of 0"
+        known = ~given_states.isnan()  # of max(NaN, 0) torch's derivative is 1; a kernel's is NaN
+        torch.testing.assert_close(d_c[known], d_plain[known], rtol=1e-5, atol=4 * info.eps, equal_nan=True)
+
+
+def test_choices_among_extreme_values_are_those_of_plain_evaluation() -> None:
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan])
+    weights = {"W": torch.zeros(7, 1), "p": values}
+    for c, d_c, plain, d_plain in last_states(choices, values.repeat(7, 1).t().contiguous(), weights):
+        torch.testing.assert_close(c, plain, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(d_c[~c.isnan()], d_plain[~c.isnan()], rtol=0, atol=0)
+
+
+@make_cell
+def numbers(x: Any, h: Any, k: Any, W: Any) -> tuple[Any, Any]:
+    """Numbers beyond float32 wherever one can stand, and one below it."""
+    v = W @ x + h
+    u = minimum(v, 1e300) + maximum(-1e300, v) + where(v > 1e300, 1e300, v) + where(v > -(10**40), v * 1e-300, 1e300)
+    return u + where(k > 1e39, 2.0, 1e-3), where(v > 0, 1e300, -1e300) + 123456789012345678901234567890 * k
+
+
+def test_numbers_too_large_for_the_dtype_are_infinite_in_both() -> None:
+    for dtype in (torch.float32, torch.float64):
+        x, state, weights = case(numbers, (3, 2, 2, 5), dtype)
+        c, plain = (scan(numbers, x, weights, state=state, backend=backend) for backend in ("c", "plain"))
+        torch.testing.assert_close((c.outputs, *c.state), (plain.outputs, *plain.state), equal_nan=True)
+
+
+def test_the_time_does_not_grow_faster_than_the_batch() -> None:
+    cell, taken, before = zoo()["rnn"], {}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for batch in (32, 100_000, 800_000):
+            x, _, weights = case(cell, (batch, 1, 1, 1), torch.float32)
+            start = time.process_time()
+            scan(cell, x.detach(), weights, backend="c").outputs.sum().backward()
+            taken[batch] = time.process_time() - start
+    finally:
+        torch.set_num_threads(before)
+    assert taken[800_000] < 20 * taken[100_000]
 
 
 UNARY: list[Callable[[Any], Any]] = [sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v)]

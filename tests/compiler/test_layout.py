@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cello.compiler.layout import layout
+from cello.compiler.layout import layout, padded
 
 X = torch.arange(12.0).view(3, 4, 1)
 LENGTHS = torch.tensor([2, 4, 0])
@@ -35,3 +35,17 @@ def test_states_come_back_to_their_clips() -> None:
     state = (torch.arange(3.0).unsqueeze(1),)
     assert plan.sorted(state)[0].flatten().tolist() == [1, 0, 2]
     assert torch.equal(plan.unsorted(plan.sorted(state))[0], state[0])
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_padded_rows_are_those_of_the_clips_and_zeros(reverse: bool) -> None:
+    plan = padded(X, LENGTHS, reverse=reverse)
+    rows = plan.frames(X + 1).view(4, 3)
+    assert rows.t().tolist() == [
+        [2, 1, 0, 0] if reverse else [1, 2, 0, 0],
+        [8, 7, 6, 5] if reverse else [5, 6, 7, 8],
+        [0] * 4,
+    ]
+    assert torch.equal(torch.stack([r.flatten() for r in plan.running()]), torch.arange(4).unsqueeze(1) < LENGTHS)
+    outputs = plan.outputs([row.unsqueeze(1) for row in rows]).squeeze(2)
+    assert torch.equal(outputs, (X.squeeze(2) + 1) * (torch.arange(4) < LENGTHS.unsqueeze(1)))

@@ -88,6 +88,20 @@ def test_everything_is_listed_with_its_size_the_longest_unused_first(cache: Path
     assert held(cache / "none") == []
 
 
+def test_kernels_and_digests_are_listed_and_removed_too(tmp_path: Path) -> None:
+    kernel, corpus = "kernels/lstm-float-" + "a" * 24 + ".so", "speech-commands-" + "c" * 32
+    write(tmp_path / kernel.replace(".so", "-" + "d" * 16 + ".so"), 9)
+    for name in (kernel, "kernels/.building-x1/kernel.c", "digests/" + "b" * 32, f"{corpus}/a.wav", f"made/{corpus}"):
+        write(tmp_path / name, 9)
+    for name in ("kernels/mine.so", "digests/mine.txt"):
+        write(tmp_path / name, 9)
+    assert sorted(thing.what for thing in held(tmp_path)) == [
+        *("digests", "downloaded corpus", "kernels", "kernels", "notes", "unfinished"),
+    ]
+    assert len(clean(tmp_path)) == 6
+    assert files(tmp_path) == {"kernels/mine.so", "digests/mine.txt"}
+
+
 def test_what_was_used_lately_stays_and_so_does_what_is_not_cellos(cache: Path) -> None:
     for name in OWN:
         write(cache / name, 9)

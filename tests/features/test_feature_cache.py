@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
 
 import msgspec
 import numpy as np
+import platformdirs
 import pytest
 import torch
 
@@ -89,6 +91,43 @@ def test_a_damaged_file_is_computed_anew(tone_corpus, tmp_path, damage):
         path.write_bytes({"cut": whole[:-1], "cut header": whole[:40], "empty": b"", "not npy": b"x" * 5000}[damage])
     assert same(load_features(tone_corpus, CONFIG, cache=tmp_path), good)
     assert path.read_bytes() == whole
+
+
+def test_no_damage_gives_other_frames(tone_corpus, tmp_path):
+    good = load_features(tone_corpus, CONFIG, cache=tmp_path).in_memory()
+    path, shape = the_file(tone_corpus, tmp_path), tuple(good.flat.shape)
+    whole = path.read_bytes()
+    rng = random.Random(3)
+    for _ in range(100):
+        broken = bytearray(whole)
+        broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+        path.write_bytes(broken[: rng.choice([len(broken), len(broken), rng.randrange(len(broken))])])
+        assert cache_module._open(path, shape) is None
+    assert same(load_features(tone_corpus, CONFIG, cache=tmp_path), good)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("instead", ["of before there were checksums", "another config's", "a pipe"])
+def test_what_is_not_this_file_is_not_taken_for_it(tone_corpus, tmp_path, instead):
+    good = load_features(tone_corpus, CONFIG, cache=tmp_path).in_memory()
+    path = the_file(tone_corpus, tmp_path)
+    whole = path.read_bytes()
+    path.unlink()
+    if instead == "a pipe":
+        os.mkfifo(path)
+    elif instead == "another config's":
+        other = FeatureConfig(low_hz=100.0)
+        load_features(tone_corpus, other, cache=tmp_path)
+        the_file(tone_corpus, tmp_path, other).rename(path)
+    else:
+        np.save(path, np.zeros(tuple(good.flat.shape), dtype=np.float32))
+    assert same(load_features(tone_corpus, CONFIG, cache=tmp_path), good)
+    assert path.read_bytes() == whole
+
+
+def test_other_programs_still_read_the_file_as_npy(tone_corpus, tmp_path):
+    good = load_features(tone_corpus, CONFIG, cache=tmp_path)
+    assert np.array_equal(np.load(the_file(tone_corpus, tmp_path)), good.flat.numpy())
 
 
 def test_a_crash_while_writing_leaves_nothing_that_could_be_taken_for_frames(tone_corpus, tmp_path, monkeypatch):
@@ -204,7 +243,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tone_corpus, tmp_path, monkeypat
 
 
 def test_the_default_folder_is_the_user_s_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(cache_module.platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
     assert cache_folder() == tmp_path / "cello" / "features"
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -10,8 +16,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cello.compiler.c_build import compiler
+from cello.errors import ModelError
 from cello.models.classifier import Classifier, Readout, side_by_side
 from cello.models.config import ModelConfig
+from cello.models.initialise import drawn
 from cello.models.layer import CellLayer
 
 Kind = Literal["last", "mean", "attention"]
@@ -104,3 +113,128 @@ def test_a_model_on_stacked_frames_hears_nothing_of_the_rest_of_the_batch() -> N
     scores = model(x, lengths)
     for row, n in enumerate(lengths.tolist()):
         torch.testing.assert_close(scores[row], model(x[row : row + 1, :n], torch.tensor([n]))[0], rtol=1e-5, atol=1e-6)
+
+
+NOISY = ModelConfig(cell="lstm", hidden=6, zoneout=0.2, recurrent_dropout=0.2, readout="attention", stack=2)
+LENGTHS = torch.tensor([9, 2, 0])
+
+
+def again(model: Classifier, way: str) -> Classifier:
+    if way == "deepcopy":
+        return copy.deepcopy(model)
+    if way == "pickle":
+        return pickle.loads(pickle.dumps(model))
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("way", ["pickle", "torch.save", "deepcopy"])
+@pytest.mark.parametrize("config", [NOISY, ModelConfig(cell="torch:gru", hidden=6)], ids=["lstm", "torch"])
+def test_a_model_that_travels_is_the_model(config: ModelConfig, way: str) -> None:
+    model, x = Classifier(config, 3, 4), torch.randn(3, 9, 3)
+    model(x, LENGTHS)
+    found = again(model, way)
+    scores = []
+    for one in (model, found, model.eval(), found.eval()):
+        torch.manual_seed(1)
+        scores.append(one(x, LENGTHS))
+    torch.testing.assert_close(scores[1::2], scores[::2], rtol=0, atol=0)
+    first, second = (torch.autograd.grad(one(x, LENGTHS).sum(), list(one.parameters())) for one in (model, found))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert found.load_state_dict(model.state_dict())
+
+
+def test_a_model_in_a_spawned_process_is_the_model(tmp_path: Path) -> None:
+    model, x = Classifier(NOISY, 3, 4).eval(), torch.randn(3, 9, 3)
+    (tmp_path / "model").write_bytes(pickle.dumps((model, x, LENGTHS, model(x, LENGTHS))))
+    code = "import pickle, sys; m, x, n, y = pickle.load(open(sys.argv[1], 'rb')); print(m(x, n).equal(y))"
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("kind", ["last", "mean", "attention"])
+@pytest.mark.parametrize("cell", ["torch:gru", "gru"])
+def test_a_clip_without_frames_is_read_out_as_zero_and_harms_no_gradient(cell: str, kind: Kind) -> None:
+    model, x = Classifier(ModelConfig(cell=cell, hidden=6, readout=kind), 3, 4), torch.randn(3, 9, 3)
+    with torch.autograd.detect_anomaly(check_nan=True):
+        scores = model(x, LENGTHS)
+        scores.square().sum().backward()
+    torch.testing.assert_close(scores[2], model.head.bias)
+    assert all(bool(weight.grad.isfinite().all()) for weight in model.parameters() if weight.grad is not None)
+
+
+@pytest.mark.parametrize("stacked", [1, 2])
+@pytest.mark.parametrize("cell", ["torch:gru", "gru"])
+def test_lengths_may_be_a_list_and_are_never_beyond_the_frames(cell: str, stacked: int) -> None:
+    model = Classifier(ModelConfig(cell=cell, hidden=6, stack=stacked, readout="mean"), 3, 4).eval()
+    x = torch.randn(3, 9, 3)
+    found = model(model.standardise(x, [9, 2, 0]), [9, 2, 0])
+    assert torch.equal(found, model(model.standardise(x, LENGTHS), LENGTHS))
+    for call in (model, model.standardise):
+        with pytest.raises(ModelError, match="lengths go from 1 to 10, but the frames allow 0 to T=9"):
+            call(x, [10, 1, 1])
+    for shape in ((0, 9, 3), (3, 0, 3), (0, 0, 3)):
+        assert model(torch.zeros(shape), [0] * shape[0]).shape == (shape[0], 4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*lru_cache.*:UserWarning")
+@pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+def test_a_compiled_model_with_noise_is_the_model() -> None:
+    model = Classifier(ModelConfig(cell="rnn", hidden=6, zoneout=0.2, recurrent_dropout=0.2), 3, 4)
+    x = torch.randn(3, 9, 3)
+    found = []
+    for run in (model, torch.compile(model, backend="aot_eager", fullgraph=True)):
+        torch.manual_seed(1)
+        scores = run(x, LENGTHS)
+        found.append((scores, *torch.autograd.grad(scores.square().sum(), list(model.parameters()))))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+def test_a_model_exported_for_any_batch_and_time_is_the_model() -> None:
+    config = ModelConfig(cell="lstm", hidden=6, layers=2, bidirectional=True, readout="attention", zoneout=0.1)
+    model, batch = Classifier(config, 3, 4).eval(), torch.export.Dim("batch")
+    dynamic = ({0: batch, 1: torch.export.Dim("steps")}, {0: batch})
+    program = torch.export.export(model, (torch.randn(3, 9, 3), LENGTHS), dynamic_shapes=dynamic).module()
+    for size in ((5, 4), (1, 11)):
+        x, lengths = torch.randn(*size, 3), torch.arange(size[0]) % 5
+        torch.testing.assert_close(program(x, lengths), model(x, lengths), rtol=1e-6, atol=1e-7)
+
+
+def test_a_model_in_half_precision_around_it_is_computed_in_that_of_its_weights() -> None:
+    config = ModelConfig(cell="lstm", hidden=6, layers=2, bidirectional=True, zoneout=0.2, recurrent_dropout=0.2)
+    model = Classifier(config, 3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.randn(3, 9, 3).bfloat16(), LENGTHS).float().sum().backward()
+    assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in model.parameters())
+
+
+def test_gradients_of_every_clip_by_vmap_are_those_of_the_clip_alone() -> None:
+    model, x = Classifier(ModelConfig(cell="gru", hidden=6, readout="mean"), 3, 4), torch.randn(3, 9, 3)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+    def loss(weights: dict[str, torch.Tensor], clip: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(model, weights, (clip[None], length[None])).square().sum()
+
+    each = torch.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(weights, x, LENGTHS)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = model(x[row : row + 1, :length], torch.tensor([length])).square().sum()
+        expected = torch.autograd.grad(alone, list(model.parameters()), allow_unused=True)
+        for (name, found), own in zip(each.items(), expected, strict=True):
+            torch.testing.assert_close(found[row], torch.zeros_like(weights[name]) if own is None else own)
+
+
+def test_a_model_made_for_another_device_begins_with_the_same_weights() -> None:
+    with torch.device("meta"):
+        model = Classifier(NOISY, 3, 4, seed=1)
+    assert all(weight.is_meta for weight in model.parameters())
+    assert model(torch.zeros(2, 4, 3, device="meta"), [4, 2]).shape == (2, 4)
+    filled: list[torch.Tensor] = []
+    with drawn(torch.zeros(3, device="meta")) as numbers:
+        filled.append(numbers.fill_(1))
+    assert not filled[0].is_meta

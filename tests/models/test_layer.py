@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call
+from torch.nn.utils import parametrizations, prune
 
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
+from cello.compiler.c_build import compiler
+from cello.errors import ModelError
 from cello.models.config import ModelConfig
 from cello.models.layer import CellLayer, RecurrentStack, TorchLayer, frame_mask, reverse_within
 
@@ -114,3 +119,69 @@ def test_parameters_may_have_any_names() -> None:
     assert sorted(layer.equation_names.values()) == sorted(odd.parameters(3, 5))
     assert len(list(layer.parameters())) == 6
     assert layer(torch.zeros(1, 2, 3), torch.tensor([2]))[0].shape == (1, 2, 5)
+
+
+def small(**settings: Any) -> CellLayer:
+    torch.manual_seed(0)
+    layer = CellLayer(load_cell("gru"), 3, ModelConfig(hidden=5, **settings), reverse=False)
+    for weight in layer.parameters():
+        torch.nn.init.uniform_(weight, -0.5, 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("backend", ["auto", "plain"])
+def test_weights_are_what_the_module_holds_when_it_is_called(backend: str) -> None:
+    layer, x = small(backend=backend), torch.randn(3, 7, 3)
+    before = layer(x, LENGTHS)[0]
+    doubled = {name: weight.detach() * 2 for name, weight in layer.named_parameters()}
+    assert not torch.allclose(functional_call(layer, doubled, (x, LENGTHS))[0], before)
+    prune.l1_unstructured(layer, "U_r", 0.5)
+    parametrizations.spectral_norm(layer, "U_z")
+    parametrizations.weight_norm(layer, "W_n")
+    parametrizations.orthogonal(layer, "U_n")
+    outputs = layer(x, LENGTHS)[0]
+    assert not torch.allclose(outputs, before)
+    outputs.sum().backward()
+    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in layer.parameters())
+    assert not layer.get_parameter("U_r_orig").grad[layer.U_r == 0].any()  # type: ignore[index]
+    prune.remove(layer, "U_r")
+    torch.testing.assert_close(layer.eval()(x, LENGTHS), layer(x, LENGTHS))
+
+
+def test_auto_stays_auto_and_what_was_used_is_told_apart() -> None:
+    model = stack("gru").float()
+    layer, x = model.directions_of(0)[0], torch.randn(3, 7, 3)
+    best = "c" if compiler() else "plain"
+    assert model.backend == "auto"
+    for dtype, used in ((torch.float32, best), (torch.bfloat16, "plain"), (torch.float32, best), (torch.float64, best)):
+        model.to(dtype)(x.to(dtype), LENGTHS)
+        assert (layer.backend, layer.used, model.backend) == ("auto", used, used)
+
+
+@pytest.mark.parametrize("cell", ["gru", "torch:gru"])
+@pytest.mark.parametrize("lengths", [[7, 1, 0], torch.tensor([7, 1, 0], dtype=torch.int32)], ids=["list", "int32"])
+def test_a_clip_without_frames_is_zero_and_lengths_may_be_a_list(cell: str, lengths: Any) -> None:
+    outputs, last = stack(cell, bidirectional=True)(frames(), lengths)
+    assert not outputs[2].any()
+    assert not last[2].any()
+    assert last[0].all()
+    for shape in ((0, 7, 3), (3, 0, 3)):
+        outputs, last = stack(cell)(torch.zeros(shape, dtype=torch.float64), [0] * shape[0])
+        assert (outputs.shape, last.shape) == ((*shape[:2], 5), (shape[0], 5))
+
+
+@pytest.mark.parametrize("cell", ["gru", "torch:gru"])
+def test_lengths_beyond_the_frames_are_refused_by_every_layer(cell: str) -> None:
+    for lengths in ([8, 1, 2], [-1, 7, 7]):
+        with pytest.raises(ModelError, match=r"lengths go from -?1 to [78], but the frames allow 0 to T=7"):
+            stack(cell)(frames(), lengths)
+
+
+def test_layers_in_threads_are_the_layer() -> None:
+    layer, x = small(), torch.randn(3, 7, 3)
+
+    def gradient(_: int) -> torch.Tensor:
+        return torch.autograd.grad(layer(x, LENGTHS)[0].sum(), layer.get_parameter("U_r"))[0]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(torch.equal(found, gradient(0)) for found in threads.map(gradient, range(12)))

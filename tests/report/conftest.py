@@ -16,8 +16,9 @@ from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report.evidence import weigh
 from cello.report.results import Run, StudyResults
+from cello.study.corpus_file import CorpusSummary, SplitSummary
 from cello.study.plan import Column, Row, StudyConfig
-from cello.study.store import CorpusSource, CorpusSummary, SplitSummary, Store
+from cello.study.store import CorpusSource, Store
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult, SplitMetrics
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from cello.files import unseal_json
 from cello.report import evidence
 from cello.report.evidence import NO_SPEAKERS, ONE_SPEAKER, TOO_FEW, weigh
 from cello.report.results import Run, StudyResults, load_results
@@ -99,7 +100,7 @@ def test_lost_predictions_spoil_their_column_only_and_name_no_machine(
 
 def test_speakers_of_other_clips_are_not_taken_for_these(tmp_path: Path, small: StudyResults, fill: Fill) -> None:
     store = fill(tmp_path / "s", small)
-    summary = json.loads((store.folder / "corpus.json").read_text())
+    summary = json.loads(unseal_json((store.folder / "corpus.json").read_bytes()))
     (store.folder / "corpus.json").write_text(json.dumps({**summary, "test_speakers": [0, 1, 2]}))
     note = load_results(store.folder).evidence[0].note
     assert "predictions are of 2676 test clips" in note

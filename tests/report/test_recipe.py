@@ -142,3 +142,14 @@ def test_the_conditions_are_told_with_their_units(noisy: StudyResults, reconfigu
 def test_the_momentum_that_is_told_is_the_one_that_trains() -> None:
     (group,) = make_optimiser(OptimiserConfig(name="sgd"), [torch.nn.Parameter(torch.zeros(1))]).param_groups
     assert recipe.OPTIMISERS["sgd"] == f"SGD with momentum {group['momentum']}"
+
+
+def test_a_forget_bias_is_told_of_cells_that_have_one(gates: StudyResults, reconfigured: Change) -> None:
+    study = reconfigured(gates, "model", forget_bias=1.0)
+    text = " ".join(recipe.sentences(study, settings(study)))
+    assert "or 0 (lstm-coupled, lstm-no-forget) added" in text
+    assert "added to the biases of forget gates" in text
+    none = reconfigured(study, "model", cell="gru")
+    assert "forget gates" not in " ".join(recipe.sentences(none, settings(none)))
+    own = reconfigured(study, "model", cell="mine.py:my_cell")
+    assert "(of our own cells, to a bias b.f where they have one)" in " ".join(recipe.sentences(own, settings(own)))

@@ -50,6 +50,16 @@ def test_a_store_without_finished_runs_says_what_to_do(tmp_path: Path, windows: 
         load_results(tmp_path / "s")
 
 
+def test_results_that_cannot_be_used_are_why_there_is_nothing_to_report(
+    tmp_path: Path, windows: StudyResults, fill: Fill
+) -> None:
+    fill(tmp_path / "s", windows)
+    for result in (tmp_path / "s" / "runs").glob("*/result.json"):
+        result.write_bytes(b"{")
+    with pytest.raises(ReportError, match=r"is finished \(.*, seed 0: its result\.json is damaged: .*\), so there is"):
+        load_results(tmp_path / "s")
+
+
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no study"):
         load_results(tmp_path / "nothing")

@@ -24,7 +24,7 @@ def test_details_keep_train_validation_and_test_apart(windows: StudyResults) -> 
     shown = dict(zip([t for _, t in heads[:8]], row, strict=False))
     for split in ("train", "validation", "test"):
         mean = sum(100 * getattr(r, split).accuracy for r in runs) / len(runs)
-        assert shown[split].startswith(f"{mean:.2f} ±")
+        assert shown[split].startswith((f"{mean:.2f} ±", f"{mean:.2f} ("))
 
 
 def test_every_row_is_as_wide_as_the_heading(windows: StudyResults, gates: StudyResults) -> None:
@@ -95,3 +95,12 @@ def test_a_setting_that_some_runs_leave_empty_is_none_there(windows: StudyResult
     first, *others = windows.runs
     mixed = msgspec.structs.replace(windows, runs=(own(first), *others))
     assert dict(tables.settings(mixed).rows)["model.equations"] == "a219a96aacfd4e54, none"
+
+
+def test_very_many_bad_clips_are_counted_and_the_first_named(windows: StudyResults) -> None:
+    corpus = msgspec.structs.replace(windows.corpus, bad=windows.corpus.bad * 1500)
+    table = tables.bad_clips(msgspec.structs.replace(windows, corpus=corpus))
+    assert table is not None
+    assert len(table.rows) == 1000
+    assert "1500 clips of made up" in table.note
+    assert "The first 1,000 stand here, all in the study’s corpus.json." in table.note

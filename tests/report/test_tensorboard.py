@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cello.errors import ReportError, StoreError
@@ -65,3 +66,16 @@ def test_without_tensorboardx_the_error_says_what_to_install(
     monkeypatch.setattr(tensorboard, "SummaryWriter", None)
     with pytest.raises(ReportError, match=r"need tensorboardX, .*; give: pip install 'cello-rnn\[tensorboard\]'"):
         write_tensorboard(stored, tmp_path / "tb")
+
+
+def test_names_of_rows_cannot_leave_the_folder_or_be_too_long_for_one(
+    tmp_path: Path, small: StudyResults, fill: Callable[[Path, StudyResults], Store]
+) -> None:
+    pytest.importorskip("tensorboardX")
+    names = {"rnn": "../../" + "é" * 300 + "/x", "gru": "-\x1b[31m" + "g" * 20_000}
+    runs = tuple(msgspec.structs.replace(run, row=names[run.row]) for run in small.runs)
+    store = fill(tmp_path / "s", msgspec.structs.replace(small, rows=tuple(names.values()), runs=runs))
+    folders = write_tensorboard(store.folder, tmp_path / "tb")
+    assert len(set(folders)) == 8
+    assert {folder.parent for folder in folders} == {tmp_path / "tb"}
+    assert all(folder.is_dir() and not folder.name.startswith(("-", ".")) for folder in folders)

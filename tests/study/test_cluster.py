@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dask
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 from fake_training import timeless
 
 from cello.errors import StudyError
 from cello.study import cluster as cluster_module
 from cello.study import runner
-from cello.study.cluster import processes
 from cello.study.crew import Crew
 from cello.study.live import Silent
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
@@ -30,6 +32,28 @@ HERE = Path(__file__).parent
 FAKE = "fake_training:train"
 
 
+@contextmanager
+def somebodys(workers: int) -> Iterator[Client]:
+    """A cluster as somebody may have it, reached by TCP."""
+    context = multiprocessing.get_context(cluster_module.DASK["distributed.worker.multiprocessing-method"])
+    if context.get_start_method() == "forkserver":  # a worker begun anew is there at once, on a busy machine too
+        context.set_forkserver_preload(["cello.study.local", "cello.study.worker", "cello.training.run"])
+    with (
+        dask.config.set(cluster_module.DASK),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        ) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A cluster of two workers, as somebody may have it, with a folder of its own for what they keep."""
@@ -38,7 +62,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         dask.config.set({"temporary-directory": str(tmp_path_factory.mktemp("workers"))}),
     ):
         patch.syspath_prepend(str(HERE))
-        with processes(2, "fake_training") as client:
+        with somebodys(2) as client:
             yield client
 
 
@@ -163,7 +187,7 @@ def test_a_scheduler_that_dies_ends_the_study_with_a_sentence(
 ) -> None:
     monkeypatch.setattr(runner, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1.0)
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), processes(1, "fake_training") as doomed:
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), somebodys(1) as doomed:
         monkeypatch.setattr(runner, "view", lambda *_: Deadly(doomed))
         with pytest.raises(StudyError, match=r"the scheduler at tcp://.* does not answer any more .*; finished runs"):
             run_study(
@@ -184,7 +208,7 @@ def test_a_cluster_that_cannot_be_used_says_why(
         run_study(small, source, tmp_path / "a", workers=Crew(cluster="127.0.0.1:1"), train=FAKE, progress=False)
     monkeypatch.setattr(runner, "CLUSTER_SECONDS", 0.2)
     monkeypatch.setattr(runner, "LOOK_SECONDS", 0.1)
-    with processes(0, "fake_training") as empty:
+    with somebodys(0) as empty:
         crew = Crew(cluster=empty.scheduler.address)
         with pytest.raises(StudyError, match=r"has had no worker for 0 s; start some with dask worker tcp://127"):
             run_study(small, source, tmp_path / "b", workers=crew, train=FAKE, progress=False)

@@ -26,6 +26,12 @@ def test_what_cannot_be_says_what_to_write(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(StudyError, match=r"is no scheduler file: .* `address`; give the one that dask scheduler wrote"):
         Crew(cluster=str(file))
+    file.write_bytes(b'{"address": "\xff"}')
+    with pytest.raises(StudyError, match=r"is no scheduler file: .*; give the one that dask scheduler wrote"):
+        Crew(cluster=str(file))
+    for address in ("tcp://", "tcp://node7", "tcp://:8786", "tcp://a b:1"):
+        with pytest.raises(StudyError, match=r"' is neither an address nor a scheduler file that is there; write tcp"):
+            Crew(cluster=address)
     with pytest.raises(StudyError, match=r"'node7' is neither .* write tcp://HOST:8786, or start one with dask"):
         Crew(cluster="node7")
     with pytest.raises(StudyError, match=r"workers=0 can run nothing; give at least 1"):

@@ -12,7 +12,7 @@ import pytest
 
 from cello.errors import StoreError
 from cello.files import write_whole
-from cello.study.folder import naming, single_writer
+from cello.study.folder import below, naming, single_writer
 
 
 def test_a_second_writer_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
@@ -60,6 +60,11 @@ def test_a_full_disk_says_how_much_is_free_and_that_nothing_is_lost(tmp_path: Pa
         (PermissionError(errno.EACCES, "Permission denied", "/a"), "cannot be used: .*Permission denied.*with --out"),
         (OSError(errno.EROFS, "Read-only file system", "/a"), "cannot be used: .*Read-only file system"),
         (
+            OSError(errno.ENOLCK, "No locks available"),
+            "'/a' is on a file system without locks; choose a folder on a local",
+        ),
+        (OSError(errno.ENOSYS, "Function not implemented"), "'/a' is on a file system without locks"),
+        (
             NotADirectoryError(errno.ENOTDIR, "Not a directory", "/a/b"),
             "'/a/b' is a file, not a folder; choose another",
         ),
@@ -88,3 +93,44 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("study.json", b"old")]
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "lock").symlink_to(tmp_path / "thesis.tex")
+    message = r"lock' is a link, through which nothing is written; put the file itself there"
+    with pytest.raises(StoreError, match=message), single_writer(tmp_path / "out"):
+        pass
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/0123456789abcdef"])
+def test_runs_that_lead_out_of_the_study_are_not_written_through(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    message = rf"{name}' is a link, through which nothing is written; put the folder itself there"
+    with pytest.raises(StoreError, match=message), single_writer(tmp_path / "out"):
+        pass
+    (tmp_path / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"report' is a link, .*; say where to write with --out"):
+        below(tmp_path, "report")
+    assert below(tmp_path, "export") == tmp_path / "export"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_studys_own_folder_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    with single_writer(tmp_path / "out"):
+        assert (tmp_path / "disk" / "lock").exists()
+
+
+def test_a_temporary_name_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / f".study.json.{os.getpid()}.part").symlink_to(tmp_path / "thesis.tex")
+    write_whole(tmp_path / "study.json", b"{}")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "study.json").read_bytes() == b"{}"

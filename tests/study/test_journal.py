@@ -5,9 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cello.files import unseal_json
 from cello.study.journal import Event, append, replay
 
 EVENTS = st.builds(
@@ -66,5 +68,37 @@ def test_a_line_of_any_rubbish_is_passed_over(tmp_path: Path) -> None:
     append(path, event)
     path.write_bytes(b"\x00\xff{]\n" + path.read_bytes() + b'{"event":"exploded","run":"a"}\n{"event":"fin')
     append(path, event)
-    assert replay(path) == (event, event)
-    assert path.read_bytes().count(b"\n") == 5
+    with pytest.warns(UserWarning, match=r"journal\.jsonl: 2 of its lines \(1, 3\) cannot be read .*no result$"):
+        assert replay(path) == (event, event)
+    assert path.read_bytes().count(b"\n") == 4
+
+
+def test_a_changed_line_is_passed_over_with_a_word_and_one_without_a_checksum_counts(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    first, second = (Event(event="failed", run=run, time=1.5, pid=7, host="h", reason="why") for run in "ab")
+    append(path, first)
+    append(path, second)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"why", b"who", 1))
+    with pytest.warns(UserWarning, match=r"journal\.jsonl: 1 of its lines \(1\) cannot be read and count as not writ"):
+        assert replay(path) == (second,)
+    path.write_bytes(b"".join(unseal_json(line) + b"\n" for line in whole.splitlines()))
+    assert replay(path) == (first, second)
+
+
+@pytest.mark.parametrize("rubbish", [b"\xc9", b"[" * 100_000, b'{"time":1e999}', b'{"event":3}', b"9" * 5000])
+def test_no_line_stops_the_reading_of_others(tmp_path: Path, rubbish: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    event = Event(event="failed", run="a", time=1.5, pid=7, host="É", reason="why")
+    append(path, event)
+    path.write_bytes(rubbish + b"\n" + path.read_bytes())
+    with pytest.warns(UserWarning, match="1 of its lines"):
+        assert replay(path) == (event,)
+
+
+def test_nothing_is_appended_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "profile").write_text("export A=1\n")
+    (tmp_path / "journal.jsonl").symlink_to(tmp_path / "profile")
+    with pytest.raises(OSError, match="symbolic"):
+        append(tmp_path / "journal.jsonl", Event(event="failed", run="a", time=1.5, pid=7, host="h"))
+    assert (tmp_path / "profile").read_text() == "export A=1\n"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from cello.cli import main
 from cello.errors import StoreError
+from cello.files import unseal_json
 from cello.study.merge import merge_stores
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.store import CorpusSource, Store
@@ -221,7 +225,7 @@ def test_a_run_keeps_the_id_that_an_older_version_gave_it(tmp_path: Path, small:
     old = one.runs[0].id
     older = old[::-1]
     for path in (one.folder / "study.json", one.run_folder(one.runs[0]) / "result.json"):
-        path.write_text(path.read_text().replace(old, older))
+        path.write_bytes(unseal_json(path.read_bytes()).replace(old.encode(), older.encode()))
     one.run_folder(one.runs[0]).rename(one.folder / "runs" / older)
     merged = merge_stores([two.folder, one.folder], tmp_path / "out")
     assert finished(merged) == ({run.id for run in (*one.runs, *two.runs)} - {old}) | {older}
@@ -271,7 +275,7 @@ def test_the_speakers_of_the_test_clips_come_from_whichever_store_knows_them(
     tmp_path: Path, small: StudyConfig
 ) -> None:
     one, two = made(tmp_path / "one", small), made(tmp_path / "two", override(small, seeds=[2]))
-    summary = json.loads((one.folder / "corpus.json").read_text())
+    summary = json.loads(unseal_json((one.folder / "corpus.json").read_bytes()))
     (one.folder / "corpus.json").write_text(json.dumps({**summary, "test_speakers": []}))
     assert merge_stores([one.folder, two.folder], tmp_path / "out").corpus == two.corpus
 
@@ -287,3 +291,62 @@ def test_the_command_says_what_is_there_and_what_is_left(
     assert said == f"7 runs in {out} are finished; 2 of the plan are not, and cello study with --out {out} runs them"
     assert main(["merge", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "out")]) == 1
     assert "holds a study, and nothing is written over" in " ".join(capsys.readouterr().err.split())
+
+
+def hostile(folder: Path, study: StudyConfig, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header of a store as its maker would who has no checksum in the way."""
+    path = folder / "study.json"
+    header = json.loads(unseal_json(path.read_bytes()))
+    change(header)
+    path.write_text(json.dumps(header))
+
+
+def test_an_id_that_is_a_path_leads_nowhere(tmp_path: Path, small: StudyConfig) -> None:
+    one, two = made(tmp_path / "one", small, done=5), made(tmp_path / "two", small)
+    outside = "a/../../../../elsewhere"
+    (tmp_path / "two" / "runs" / two.runs[5].id).rename(tmp_path / "elsewhere")
+    (tmp_path / "two" / "runs" / "a").mkdir()
+    hostile(two.folder, small, lambda header: header["runs"][5].update(id=outside))
+    with pytest.raises(StoreError, match=r"two/study\.json is damaged: it names a run 'a/\.\./.*', and ids are 16 hex"):
+        merge_stores([one.folder, two.folder], tmp_path / "here" / "out")
+    assert not (tmp_path / "here").exists()
+
+
+def test_of_a_runs_folder_only_the_files_of_a_run_are_copied(tmp_path: Path, small: StudyConfig) -> None:
+    one, two = made(tmp_path / "one", small, done=0), made(tmp_path / "two", small)
+    for run in two.runs:
+        (two.run_folder(run) / "evil.desktop").write_text("[Desktop Entry]")
+        (two.run_folder(run) / "checkpoint.pt").write_text("pickle")
+        (two.run_folder(run) / "link").symlink_to("/etc/passwd")
+        (two.run_folder(run) / "below").mkdir()
+    merged = merge_stores([one.folder, two.folder], tmp_path / "out")
+    names = {path.name for run in merged.runs for path in merged.run_folder(run).iterdir()}
+    assert names == {"result.json", "predictions.npz", "model.safetensors"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "corpus.json", "journal.jsonl", "runs", "study.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["file", "run", "runs", "pipe", "folder"])
+def test_no_link_of_a_store_is_followed_and_no_pipe_waited_for(tmp_path: Path, small: StudyConfig, what: str) -> None:
+    one, two = made(tmp_path / "one", small, done=0), made(tmp_path / "two", small)
+    (tmp_path / "secret").write_text("a key")
+    folder = two.run_folder(two.runs[3])
+    model = folder / "model.safetensors"
+    linked = {"run": folder, "runs": two.folder / "runs"}
+    if what in linked:
+        linked[what].rename(tmp_path / "moved")
+        linked[what].symlink_to(tmp_path / "moved")
+    else:
+        model.unlink()
+        {
+            "file": lambda: model.symlink_to(tmp_path / "secret"),
+            "pipe": lambda: os.mkfifo(model),
+            "folder": model.mkdir,
+        }[what]()
+    with pytest.raises(
+        StoreError, match=r"two/runs/\w+.* cannot be merged: .*(link|regular file).*; put the file itself"
+    ):
+        merge_stores([one.folder, two.folder], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

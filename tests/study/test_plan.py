@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from hypothesis import strategies as st
 
 from cello.audio.augment import AugmentConfig
 from cello.cells.load import load_cell, zoo
-from cello.errors import CellError, ConfigError, ModelError, StudyError
+from cello.errors import CellError, CelloError, ConfigError, ModelError, StudyError
 from cello.models.config import ModelConfig
 from cello.study.outlook import far_off
 from cello.study.plan import (
     BUILTIN,
     Column,
+    PlannedRun,
     Row,
     StudyConfig,
     cost,
@@ -30,6 +33,8 @@ from cello.study.plan import (
     plan,
     sample_rate,
 )
+from cello.study.settings import SECTIONS
+from cello.study.space import TuneConfig
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 
 CORPUS = CorpusRef(name="tones", checksum="0" * 64)
@@ -222,12 +227,146 @@ def test_unknown_studies_protocols_and_files(tmp_path: Path) -> None:
         load_study(tmp_path / "none.toml")
     file = tmp_path / "mine.toml"
     file.write_bytes(b'name = "\xff"')
-    with pytest.raises(ConfigError, match=r"mine\.toml' cannot be read: 'utf-8'"):
+    with pytest.raises(ConfigError, match=r"mine\.toml' is not UTF-8 \(byte 8 is 0xff\); save it as UTF-8$"):
         load_study(file)
     file.write_text(HEAD + ROWS)
     assert load_study(file, "fair") == load_study(str(file))
     with pytest.raises(StudyError, match=r"states protocol = 'fair', but 'published' was asked for"):
         load_study(file, "published")
+
+
+def test_a_file_is_read_as_editors_write_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    plain = parse_study(HEAD + ROWS, "mine.toml")
+    for text in (b"\xef\xbb\xbf" + (HEAD + ROWS).encode(), (HEAD + ROWS).replace("\n", "\r\n").encode()):
+        file.write_bytes(text)
+        assert load_study(file) == plain
+
+
+def as_folder(file: Path) -> None:
+    file.mkdir()
+
+
+def as_pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def as_huge(file: Path) -> None:
+    with file.open("wb") as stream:
+        stream.truncate(1 << 40)
+
+
+def as_link_to_itself(file: Path) -> None:
+    file.symlink_to(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((HEAD + ROWS).encode("utf-16"), r"is not UTF-8 \(byte 0 is 0xff\); save it as UTF-8$"),
+        ((HEAD + ROWS).encode("utf-16-le"), r"holds zero bytes, as UTF-16 does; save it as UTF-8$"),
+        ((HEAD + ROWS).encode("utf-32"), r"is not UTF-8 \(byte 0 is 0xff\); save it as UTF-8$"),
+        ('name = "caf\xe9"'.encode("latin-1"), r"is not UTF-8 \(byte 11 is 0xe9\); save it as UTF-8$"),
+        (b"x = " + b"[" * 100_000, r"not valid TOML: lists or tables are nested too deeply; mend it there$"),
+        (b"x = " + b"9" * 10_000, r"not valid TOML: a value cannot be read: .*; mend it there$"),
+        (b"name = 1\nname = 2", r"not valid TOML: Cannot overwrite a value .*; mend it there$"),
+        (b"\x00", r"holds zero bytes"),
+        (as_folder, r"is a folder, not a regular file; give the path of a TOML file$"),
+        (as_pipe, r"is not a regular file; give the path of a TOML file$"),
+        (
+            as_huge,
+            r"is 1099511627776 bytes, more than the 16777216 such a file may have; give the path of a TOML file$",
+        ),
+        (as_link_to_itself, r"cannot be read: Too many levels of symbolic links; give the path of a TOML file$"),
+    ],
+)
+def test_what_is_no_study_file_is_named_and_nobody_waits(
+    tmp_path: Path, content: bytes | Callable[[Path], None], message: str
+) -> None:
+    file = tmp_path / "mine.toml"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        content(file)
+    with pytest.raises(ConfigError, match=message):
+        load_study(file)
+
+
+VALUES = [
+    *("nan", "inf", "-inf", "-1", "1e300", "1e9", str(10**9), str(10**30), str(-(10**30)), '""', '"x"', "[]", "[1]"),
+    *("[[32], [64]]", "{}", "{ a = 1 }", "1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "true", "[nan]", "[inf, 1]"),
+    *("[1979-05-27]", f'"{"R" * 3000}"', r'"\u0000"', r'"\u001b[31m"', '"none.py:x"'),
+]
+PLACES = [
+    *(
+        f"[base.{section}]\n{key} = {{}}\n[[rows]]\nname = 'A'"
+        for section, kind in SECTIONS.items()
+        for key in kind.__struct_fields__
+    ),
+    *(f"{key} = {{}}\n[[rows]]\nname = 'A'" for key in StudyConfig.__struct_fields__ if key not in ("name", "rows")),
+    *(f"[[rows]]\nname = 'A'\n{section} = {{}}" for section in SECTIONS),
+    *(f"[[rows]]\nname = 'A'\n[[columns]]\nname = 'c'\n{section} = {{}}" for section in SECTIONS),
+    *(
+        "rows = {}",
+        "[[rows]]\nname = {}",
+        "[[columns]]\nname = {}\n[[rows]]\nname = 'A'",
+        "seeds = [0, {}]\n[[rows]]\nname = 'A'",
+    ),
+    *(f"[[rows]]\nname = 'A'\n[tune]\n{key} = {{}}" for key in TuneConfig.__struct_fields__),
+    *(
+        f"[[rows]]\nname = 'A'\n[tune.space]\n'{name}' = {values}"
+        for name in ("optimiser.learning_rate", "optimiser.batch", "model.readout", "model.bidirectional", "model", "x")
+        for values in (
+            "{}",
+            "{{ choices = {} }}",
+            "{{ choices = [{}, 2] }}",
+            "{{ low = {}, high = 2 }}",
+            "{{ low = 1, high = {} }}",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_value_at_every_place_is_a_plan_or_a_short_sentence(place: str) -> None:
+    for value in VALUES:
+        try:
+            (run, *_) = plan(parse_study(HEAD + place.format(value), "mine.toml"), CORPUS, 3)
+        except CelloError as error:
+            assert len(str(error)) < 1000, value  # noqa: PT017
+        else:
+            assert msgspec.json.decode(msgspec.json.encode(run), type=PlannedRun) == run
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[base.model]\nhidden = 1000000000",
+            r"base\.model\.hidden = 1000000000 is more than any run can have; give at m",
+        ),
+        (
+            "[base.model]\nhidden = 1000000",
+            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train them",
+        ),
+        ("[base.features]\nhop_ms = 1e300", r"features\.hop_ms = 1e\+300 is longer than an hour; give at most 3600000"),
+        ("[base.augment]\ntime_masks = 10000000", r"time_masks = 10000000 is more than any run can have"),
+        ("[base.data]\ntest_snr_db = [inf]", r"data\.test_snr_db = \[inf\] is no finite number; change it"),
+        ("[base.optimiser]\nlearning_rate = nan", r"learning_rate = nan is no finite number"),
+    ],
+)
+def test_absurd_numbers_are_refused_before_anything_is_made(text: str, message: str) -> None:
+    with pytest.raises(CelloError, match=message):
+        plan(parse_study(HEAD + text + "\n" + ROWS, "f.toml"), CORPUS)
+
+
+def test_more_runs_than_anyone_wants_are_refused_before_they_are_listed(small: StudyConfig) -> None:
+    with pytest.raises(StudyError, match=r"3 rows × 1 columns × 1000000000 seeds of study 'small' are more than the"):
+        override(small, seeds=range(10**9))
+    with pytest.raises(
+        StudyError, match=r"seed 9223372036854775808 of study 'small' is too large; at most 922337203685"
+    ):
+        override(small, seeds=[2**63])
 
 
 def test_override_wins_in_every_row(small: StudyConfig) -> None:

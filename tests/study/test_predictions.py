@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import tracemalloc
 import zipfile
-import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.lib import format as npy
 
+from cello.files import DamagedFileError
 from cello.study.predictions import Predictions
 
-FAULTS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 WANTED = ("target", "prediction")
 
 
@@ -71,7 +74,7 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in range(0, len(whole), 7):
         path.write_bytes(whole[:cut])
-        with pytest.raises(FAULTS):
+        with pytest.raises(DamagedFileError):
             Predictions().read(path, WANTED)
 
 
@@ -83,7 +86,7 @@ def test_a_changed_byte_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             found = Predictions().read(path, WANTED)
-        except FAULTS:
+        except DamagedFileError:
             errors += 1
             continue
         for name in WANTED:
@@ -94,5 +97,82 @@ def test_a_changed_byte_is_an_error_or_changes_nothing(tmp_path: Path) -> None:
 def test_an_array_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "predictions.npz"
     write(path, target=np.arange(3))
-    with pytest.raises(KeyError, match="prediction"):
+    with pytest.raises(DamagedFileError, match="it holds no 'prediction'"):
         Predictions().read(path, WANTED)
+
+
+def packed(path: Path, shape: tuple[int, ...], content: bytes, descr: str = "|u1", repeat: int = 1) -> None:
+    """An archive whose only array has a header of its own choice."""
+    header = BytesIO()
+    npy.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("target.npy", "w", force_zip64=True) as file,
+    ):
+        file.write(header.getvalue())
+        for _ in range(repeat):
+            file.write(content)
+
+
+def test_more_than_the_test_clips_need_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    packed(path, (100_000_000,), bytes(1_000_000), repeat=100)
+    tracemalloc.start()
+    try:
+        for clips in (10, 10**18):  # whatever a foreign manifest says
+            with pytest.raises(DamagedFileError, match=r"more than the \d+"):
+                Predictions().read(path, ["target"], clips)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stream_that_goes_on_beyond_the_size_it_states_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    packed(path, (3,), bytes(30_000_000))
+    text = bytearray(path.read_bytes())
+    place = text.rindex(b"PK\1\2")
+    text[place + 24 : place + 28] = (131).to_bytes(4, "little")
+    path.write_bytes(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedFileError, match="'target' is not what was written"):
+            Predictions().read(path, ["target"], 10)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("shape", "descr", "reason"),
+    [
+        ((10**12,), "<u2", "its header says"),
+        ((2**63, 2), "<u2", "is not what was written"),
+        ((-1,), "|u1", "is not what was written"),
+        ((1,), "|O", "object in place of numbers"),
+        ((1,), "<U9", "in place of numbers"),
+        ((1,), "V900000000", "in place of numbers"),
+        ((), "|u1", "its header says"),
+    ],
+)
+def test_an_array_whose_header_lies_or_holds_no_numbers_is_refused(
+    tmp_path: Path, shape: tuple[int, ...], descr: str, reason: str
+) -> None:
+    packed(tmp_path / "predictions.npz", shape, b"", descr)
+    with pytest.raises(DamagedFileError, match=reason):
+        Predictions().read(tmp_path / "predictions.npz", ["target"], 10)
+
+
+def test_archives_of_many_files_or_of_other_packing_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    np.savez(path, **{f"a{k}": np.arange(3) for k in range(9)})
+    with pytest.raises(DamagedFileError, match="it holds 9 files, more than the 8 arrays that may be"):
+        Predictions().read(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("target.npy", b"x" * 1000)
+    with pytest.raises(DamagedFileError, match=r"its 'target\.npy' is packed otherwise than NumPy packs"):
+        Predictions().read(path, ["target"])
+    for content in (b"", b"PK\5\6" + bytes(18), b"PK\3\4", pickle.dumps([1, 2])):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"it holds no 'target'|no archive of arrays"):
+            Predictions().read(path, ["target"])

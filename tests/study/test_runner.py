@@ -10,16 +10,19 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from fake_training import manifest, timeless, train
+from fake_training import manifest, open_fake, timeless, train
 
 from cello.audio.corpus import Corpus
 from cello.errors import StoreError, StudyError
+from cello.study import worker
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
-from cello.study.runner import run_study
+from cello.study.runner import check_all_finished, run_study
 from cello.study.store import CorpusSource, Store
+from cello.study.worker import Failure
 from conftest import SMALL
 
 HERE = Path(__file__).parent
@@ -128,6 +131,31 @@ def test_runs_that_fail_alike_are_named_together(
     assert last.startswith("Give the same command again")
 
 
+@pytest.mark.parametrize(
+    ("diverging", "advice"),
+    [
+        (2, "They would diverge again: change their settings, and choose another --out."),
+        (
+            1,
+            "again. The 1 that diverged would diverge again: change their settings, and choose another --out.",
+        ),
+        (0, "Give the same command again to try these again."),
+    ],
+)
+def test_runs_that_diverged_are_not_said_to_be_worth_another_try(
+    tmp_path: Path, small: StudyConfig, source: CorpusSource, diverging: int, advice: str
+) -> None:
+    store = Store.create_or_open(tmp_path / "out", small, manifest(), source)
+    for number, run in enumerate(store.runs[:2]):
+        store.run_folder(run).mkdir(parents=True)
+        failure = Failure(sitting="a", reason=f"reason {number}", diverged=number < diverging)
+        (store.run_folder(run) / "failure.json").write_bytes(msgspec.json.encode(failure))
+        store.note("failed", run.id, failure.reason)
+    with pytest.raises(StudyError) as told:
+        check_all_finished(store, list(store.runs[:2]))
+    assert str(told.value).endswith(advice)
+
+
 def test_a_study_in_this_process_grows_and_is_not_run_twice(
     tmp_path: Path, small: StudyConfig, source: CorpusSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +172,8 @@ def test_a_study_in_this_process_grows_and_is_not_run_twice(
     assert run_study(one, source, out, train=FAKE, progress=False).events() == before
     damaged = store.run_folder(store.runs[0]) / "result.json"
     damaged.write_bytes(b"{")
-    store = run_study(small, source, out, workers=1, train=FAKE, progress=False)
+    with pytest.warns(UserWarning, match=r"^C, seed 0 \(\w+\): its result\.json is damaged: .*trains the run again$"):
+        store = run_study(small, source, out, workers=1, train=FAKE, progress=False)
     assert len(store.results()) == 6
     assert damaged.with_name("result.json.unusable").read_bytes() == b"{"
 
@@ -182,3 +211,33 @@ def test_a_row_that_cannot_be_matched_closely_is_warned_of(tmp_path: Path, sourc
     with pytest.warns(UserWarning, match=r"row 'gru': the nearest to 'lstm' in parameters is hidden=3, .*% more"):
         store = run_study(fast, source, tmp_path, workers=1, train=FAKE, progress=False)
     assert {run.row: run.result.config.model.hidden for run in store.results()} == {"lstm": 2, "gru": 3}
+
+
+def test_a_second_study_in_this_process_has_the_corpus_as_it_is_now(
+    tmp_path: Path, small: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, where a clip is added to a folder between two studies."""
+    monkeypatch.syspath_prepend(str(HERE))
+    folder = tmp_path / "clips"
+    one = override(small, seeds=[0])
+    seen = []
+    for checksum in ("a", "b"):
+        folder.write_text(checksum * 64)
+        source = CorpusSource(spec=str(folder), opener="fake_training:open_stated")
+        store = run_study(one, source, tmp_path / checksum, workers=1, train=FAKE, progress=False)
+        seen += [store.header.corpus.checksum[0], *(run.result.config.corpus.checksum[0] for run in store.results())]
+    assert seen == ["a"] * 4 + ["b"] * 4
+
+
+@pytest.mark.parametrize(("seconds", "opened"), [("aaa", 1), ("aab", 2), ("aba", 3)])
+def test_a_worker_keeps_a_corpus_while_it_is_asked_for(
+    seconds: str, opened: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opens = tmp_path / "clips", []
+    monkeypatch.setattr(worker, "_KEPT", {})
+    monkeypatch.setattr(worker, "open_source", lambda *_: opens.append(1) or open_fake("", checksum=folder.read_text()))
+    for letter in seconds:
+        folder.write_text(letter * 64)
+        kept = worker._kept_corpus(CorpusSource(spec="x"), None, letter * 64)
+        assert kept.manifest.checksum == letter * 64
+    assert len(opens) == opened

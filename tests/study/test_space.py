@@ -77,6 +77,19 @@ def test_committed_stores_are_still_those_of_their_studies(path: Path) -> None:
     [
         ("[tune]\ntrails = 3", r"f\.toml: unknown key tune\.trails; did you mean 'trials'\? Known: column, epochs"),
         ("[tunes]\ntrials = 3", r"f\.toml: unknown key tunes; did you mean 'tune'\?"),
+        (
+            '[tune.space]\n"optimiser.batch" = { choices = [[32], [64]] }',
+            r"f\.toml: tune\.space: optimiser\.batch: choices holds \[32\], but each must be one value; write ",
+        ),
+        (
+            '[tune.space]\n"optimiser.batch" = { choices = [{ a = 1 }, 2] }',
+            r"choices holds \{'a': 1\}, but each must be",
+        ),
+        (
+            '[tune.space]\n"model.dropout" = { low = 0, high = nan }',
+            r"model\.dropout: nan is no finite number; change it",
+        ),
+        ("[tune]\ntrials = 1000000000", r"f\.toml: tune\.trials=1000000000 is too large; give at most 1000000"),
         ("[tune]\ntrials = 0", r"f\.toml: tune\.trials=0 cannot be; give at least 1"),
         ('[tune]\ntrials = "all"', r"f\.toml: tune: Expected 'int'"),
         ("[tune.space]", r"tune\.space is empty, so nothing to try"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,10 +18,13 @@ from hypothesis import strategies as st
 
 from cello.audio.corpus import BadClip, Corpus
 from cello.errors import StoreError
+from cello.files import unseal_json
+from cello.study.corpus_file import CorpusSummary
 from cello.study.folder import single_writer
 from cello.study.journal import Event, append
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
-from cello.study.store import CorpusSource, CorpusSummary, Store
+from cello.study.store import CorpusSource, Store
+from cello.training.config import CorpusRef
 
 CORPUS = Corpus(manifest(), np.zeros(1, np.float32))
 
@@ -139,7 +144,7 @@ def test_a_run_finished_under_an_older_id_stays_finished_and_others_are_planned_
     finish(store, done)
     older = {run.id: run.id[::-1] for run in (done, waiting)}
     for path in (store.folder / "study.json", store.run_folder(done) / "result.json"):
-        text = path.read_text()
+        text = unseal_json(path.read_bytes()).decode()
         for new, old in older.items():
             text = text.replace(new, old)
         path.write_text(text)
@@ -165,6 +170,15 @@ def test_another_study_is_refused_with_the_difference(
     with pytest.raises(StoreError, match=message):
         Store.create_or_open(store.folder, msgspec.structs.replace(small, **change), manifest(checksum), source)
     assert (store.folder / "study.json").read_bytes() == before
+
+
+def test_a_forgotten_speaker_pattern_is_named(store: Store, small: StudyConfig, source: CorpusSource) -> None:
+    asked = msgspec.structs.replace(source, options={**source.options, "speaker_pattern": "(..)"})
+    message = (
+        r"; --speaker-pattern was not given before and is \(\.\.\) now, which splits otherwise; choose another --out"
+    )
+    with pytest.raises(StoreError, match=message):
+        store.grown(small, CorpusRef(name="fake", checksum="b" * 64), asked)
 
 
 def test_other_settings_under_a_known_name_are_refused(store: Store, small: StudyConfig, source: CorpusSource) -> None:
@@ -201,7 +215,7 @@ def test_a_store_begun_but_not_made_is_made(tmp_path: Path, small: StudyConfig, 
 @pytest.mark.parametrize("name", ["study.json", "corpus.json"])
 def test_newer_and_damaged_stores_are_refused(store: Store, name: str) -> None:
     path = store.folder / name
-    content = json.loads(path.read_text())
+    content = json.loads(unseal_json(path.read_bytes()))
     path.write_text(json.dumps({**content, "format": 2, "surprise": 1}))
     with pytest.raises(
         StoreError, match=rf"{name} has format 2, and this is Cello .*; install a newer Cello to read it"
@@ -231,9 +245,11 @@ def test_reading_changes_nothing(store: Store) -> None:
         store.folder.chmod(0o700)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_while_noting_is_named(store: Store) -> None:
-    (store.folder / "journal.jsonl").symlink_to("/dev/full")
+def test_a_full_disk_while_noting_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(StoreError, match=r"is full \(\d+ MB free\); make room"):
         store.note("started", store.runs[0].id)
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from cello.errors import ConfigError, StoreError, StudyError
+from cello.files import decode_json, seal_json, unseal_json
 from cello.study import trials as trials_module
 from cello.study.plan import StudyConfig, parse_study
 from cello.study.space import Dimension, TuneConfig
 from cello.study.store import CorpusSource
-from cello.study.trials import TrialBook, importance
-from cello.study.tune import Tuning, run_tuning
+from cello.study.trials import Trial, TrialBook, importance
+from cello.study.tune import TuneHeader, Tuning, _check_same, run_tuning
+from damage import HOSTILE, damaged
 
 pytest.importorskip("optuna")
 HERE = Path(__file__).parent
@@ -171,3 +176,117 @@ def test_the_setting_that_decides_is_found_the_more_important(tmp_path: Path) ->
     both = importance([*book.trials("A"), *book.trials("B")], SPACE, ("A", "B"))
     assert both["model.dropout"] > 0.8
     assert both["row"] < 0.2
+
+
+def book(path: Path) -> TrialBook:
+    return TrialBook(path, SPACE, seed=0)
+
+
+def told(path: Path) -> list[Trial] | str:
+    try:
+        return book(path).trials("A")
+    except StoreError as error:
+        return str(error)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    """Four trials of a row: one best, one worst, one that diverged, one under way."""
+    kept = book(tmp_path / "optuna.jsonl")
+    for number, accuracy in enumerate((0.5, 0.25, None)):
+        kept.ask("A")
+        kept.tell("A", number, accuracy)
+    kept.ask("A")
+    return tmp_path / "optuna.jsonl"
+
+
+def prefixes(path: Path) -> list[list[Trial] | str]:
+    """The trials after each line of the journal."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    found = []
+    for count in range(len(lines) + 1):
+        (path.parent / "part.jsonl").write_bytes(b"".join(lines[:count]))
+        found.append(told(path.parent / "part.jsonl"))
+    return found
+
+
+def test_a_damaged_line_of_the_trials_is_named_and_a_torn_end_is_cut_off(ledger: Path) -> None:
+    whole, legal = ledger.read_bytes(), prefixes(ledger)
+    assert [trial.accuracy for trial in legal[-1]] == [0.5, 0.25, None, None]
+    named = 0
+    for how, text in damaged(whole, 100):
+        ledger.write_bytes(text)
+        found = told(ledger)
+        if isinstance(found, str):
+            assert re.search(r"optuna\.jsonl is damaged: line \d+: .*; restore it, or start afresh", found), how
+            named += 1
+        else:
+            assert found in legal, how  # what was cut off at the end is drawn again, to the same trials
+    assert named > 50
+
+
+def test_lines_that_are_gone_or_stand_twice_are_noticed(ledger: Path) -> None:
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    for other in (lines[:2] + lines[3:], [*lines[:3], lines[2], *lines[3:]], lines[:1] + lines[3:4] + lines[1:3]):
+        ledger.write_bytes(b"".join(other))
+        with pytest.raises(StoreError, match=r"optuna\.jsonl is damaged: line \d: its checksum does not match"):
+            book(ledger)
+
+
+def test_optunas_own_reader_reads_the_trials_and_unsealed_ones_of_older_versions_go_on(ledger: Path) -> None:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    before = told(ledger)
+    lock = JournalFileOpenLock(str(ledger.with_name("lock")))
+    plain = optuna.storages.JournalStorage(JournalFileBackend(str(ledger), lock_obj=lock))
+    assert [trial.value for trial in optuna.load_study(study_name="A", storage=plain).trials] == [0.5, 0.25, None, None]
+    lines = [re.sub(rb',"crc32":"\w+"', b"", line) for line in ledger.read_bytes().splitlines()]
+    ledger.write_bytes(b"\n".join(lines) + b"\n")
+    assert told(ledger) == before
+    book(ledger).tell("A", 3, 0.75)
+    assert [trial.accuracy for trial in told(ledger)] == [0.5, 0.25, None, 0.75]
+    ledger.write_bytes(ledger.read_bytes().replace(b"0.25", b"0.95"))  # sealed by the line below it
+    with pytest.raises(StoreError, match=rf"line {len(lines) + 1}: its checksum does not match"):
+        book(ledger)
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"op_code":4}', b"[1]", b"[" * 100_000, b'{"op_code":99,"worker_id":"x"}', b"\xff", b"{}"]
+)
+def test_logs_that_optuna_cannot_follow_are_damage(ledger: Path, text: bytes) -> None:
+    ledger.write_bytes(text + b"\n")
+    with pytest.raises(StoreError, match=r"optuna\.jsonl is damaged: .*; restore it, or start afresh with another"):
+        book(ledger)
+
+
+def test_trials_behind_a_link_or_pipe_are_neither_read_nor_written(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"torn")
+    (tmp_path / "optuna.jsonl").symlink_to(tmp_path / "theirs")
+    with pytest.raises(StoreError, match=r"optuna\.jsonl is damaged: it is a link, which is not followed"):
+        book(tmp_path / "optuna.jsonl")
+    assert (tmp_path / "theirs").read_bytes() == b"torn"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match=r"pipe is damaged: not a regular file"):
+        book(tmp_path / "pipe")
+
+
+def test_a_newer_tuning_is_refused_and_kept_and_a_damaged_one_is_named(tuned: Tune, tmp_path: Path) -> None:
+    one = msgspec.structs.replace(TUNE, trials=1)
+    tuned(study(100), one, tmp_path)
+    path = tmp_path / "tune.json"
+    whole = path.read_bytes()
+    newer = json.dumps({**json.loads(unseal_json(whole)), "format": 2, "surprise": 1}).encode()
+    for text in (newer, seal_json(newer)):
+        path.write_bytes(text)
+        with pytest.raises(StoreError, match=r"tune\.json has format 2, and this is Cello .*; install a newer Cello"):
+            tuned(study(100), one, tmp_path)
+        assert path.read_bytes() == text
+    header = decode_json(whole, TuneHeader)
+    for how, text in [*damaged(whole, 100), *HOSTILE.items()]:
+        path.write_bytes(text)
+        with suppress(StoreError):
+            _check_same(tmp_path, header)
+            assert decode_json(text, TuneHeader) == header, how
+    path.write_bytes(unseal_json(whole))
+    assert len(tuned(study(100), one, tmp_path).trials) == 1

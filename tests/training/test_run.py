@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -13,8 +15,10 @@ from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.errors import CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
+from cello.files import seal, unseal
 from cello.models.config import ModelConfig, settled
 from cello.training import data
+from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.result import UNHEARD, Epoch, RunResult
 from cello.training.run import train, trial
@@ -223,18 +227,74 @@ def test_a_folder_of_another_run_is_neither_overwritten_nor_taken_for_this_one(
         assert before == {path: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_damaged_checkpoint_is_named_and_kept(tone_corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "bit", "other tensors", "unsealed"])
+def test_a_damaged_checkpoint_is_named_kept_and_the_run_starts_afresh_to_the_same_bits(
+    tone_corpus: Corpus, tmp_path: Path, damage: str
+) -> None:
     def stop(record: Epoch) -> None:
         raise StopError
 
+    short = config(optimiser=OptimiserConfig(epochs=2, batch=8))
+    whole = train(short, tone_corpus, tmp_path / "whole", cache=tmp_path / "cache")
     with pytest.raises(StopError):
-        train(config(), tone_corpus, tmp_path, cache=tmp_path / "cache", on_epoch=stop)
-    whole = (tmp_path / "checkpoint.pt").read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", bytes(len(whole))):
-        (tmp_path / "checkpoint.pt").write_bytes(damaged)
-        with pytest.raises(TrainingError, match=r"checkpoint\.pt is damaged .*; move that file away to start"):
-            train(config(), tone_corpus, tmp_path, cache=tmp_path / "cache")
-        assert (tmp_path / "checkpoint.pt").read_bytes() == damaged
+        train(short, tone_corpus, tmp_path / "run", cache=tmp_path / "cache", on_epoch=stop)
+    path = tmp_path / "run" / "checkpoint.pt"
+    text = path.read_bytes()
+    if damage == "other tensors":
+        save_checkpoint(path, short.id, {"model": {}, "optimiser": {}, "average": {}, "best": 3, "history": [1]})
+    else:
+        place = text.index(b"data/0") + 200
+        bit = text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :]
+        damaged = {"cut": text[:-40], "empty": b"", "zeros": bytes(len(text)), "bit": bit, "unsealed": unseal(text)}
+        path.write_bytes(damaged[damage])
+    before = path.read_bytes()
+    with pytest.warns(UserWarning, match=r"checkpoint\.pt is damaged: it.*; run \w+ starts afresh, and the file is"):
+        again = train(short, tone_corpus, tmp_path / "run", cache=tmp_path / "cache")
+    assert untimed(again) == untimed(whole)
+    for name in ("model.safetensors", "predictions.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert path.with_name("checkpoint.pt.unusable").read_bytes() == before
+
+
+def test_a_checkpoint_without_a_checksum_is_read_as_before_and_a_newer_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"format": 1, "run": "r", "spent": 3.0}, path)
+    assert load_checkpoint(path, "r") == {"format": 1, "run": "r", "spent": 3.0}
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt holds run 'r', but run 's' is to be resumed; move that"):
+        load_checkpoint(path, "s")
+    torch.save({"format": 3, "run": "r"}, path)
+    path.write_bytes(seal(path.read_bytes()))
+    with pytest.raises(TrainingError, match=r"has format 3, and this is Cello .*, which knows formats up to 2; inst"):
+        load_checkpoint(path, "r")
+
+
+class Hostile:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> object:
+        return os.system, (f"touch {self.place}",)
+
+
+def test_a_hostile_checkpoint_runs_nothing_and_a_packed_one_is_not_unpacked(tmp_path: Path) -> None:
+    path, touched = tmp_path / "checkpoint.pt", tmp_path / "touched"
+    torch.save({"format": 2, "run": "r", "x": Hostile(touched)}, path)
+    path.write_bytes(seal(path.read_bytes()))
+    with pytest.raises(DamagedCheckpointError, match="not what was written"):
+        load_checkpoint(path, "r")
+    torch.save({"format": 1, "run": "r", "x": torch.zeros(100_000)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(DamagedCheckpointError, match="not what was written"):
+        load_checkpoint(path, "r")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DamagedCheckpointError, match="not a regular file"):
+        load_checkpoint(path, "r")
+    assert not touched.exists()
 
 
 def test_equations_that_nobody_settled_are_asked_for(tone_corpus: Corpus, tmp_path: Path) -> None:

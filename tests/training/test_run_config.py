@@ -10,6 +10,7 @@ import pytest
 from cello.audio.augment import AugmentConfig
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
+from cello.files import decode_json
 from cello.training.config import NEUTRAL, CorpusRef, DataConfig, RunConfig, ids
 
 STORED = sorted(Path(__file__).parents[2].glob("results/*/*/runs/*/config.json"))
@@ -18,7 +19,7 @@ STORED = sorted(Path(__file__).parents[2].glob("results/*/*/runs/*/config.json")
 @pytest.mark.skipif(not STORED, reason="no stored runs beside these tests")
 def test_every_stored_run_keeps_its_id() -> None:
     for path in STORED:
-        found = msgspec.json.decode(path.read_bytes(), type=RunConfig).id
+        found = decode_json(path.read_bytes(), RunConfig).id
         result = path.with_name("result.json")
         assert not result.exists() or found == msgspec.json.decode(result.read_bytes())["run"]
         assert found == path.parent.name or "-trial" in path.parent.name

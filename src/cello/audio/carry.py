@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus
-from cello.audio.pack import MANIFEST, NOISE, SOUND, Record, load_pack
+from cello.audio.pack import MANIFEST, NOISE, SOUND, Record, encode_record, load_pack
 from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
+from cello.files import DamagedFileError, read_stored
 
 PIECE_BYTES = 4 << 20
 
@@ -47,7 +49,7 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
         manifest_crc=zlib.crc32(manifest),
         manifest=msgspec.Raw(manifest),
     )
-    yield from _cut(MANIFEST, 0, memoryview(msgspec.json.encode(record)))
+    yield from _cut(MANIFEST, 0, memoryview(encode_record(record)))
 
 
 def _array_pieces(file: str, array: NDArray[Any]) -> Iterator[Piece]:
@@ -67,9 +69,13 @@ def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
     """Put a piece where the pack grows that is sent under this ``transfer``'s name.
 
     Raises:
-        CorpusError: the cache cannot be written.
+        CorpusError: the cache cannot be written, or the piece is of no file that a pack has.
     """
     folder = _growing(cache, checksum, transfer)
+    if piece.file not in (MANIFEST, SOUND, NOISE) or piece.offset < 0:
+        raise CorpusError(
+            f"a piece of {piece.file!r} was sent, which is no file of a corpus; update Cello on all sides"
+        )
     using(cache)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,8 +100,15 @@ def settle(cache: Path, checksum: str, transfer: str) -> None:
     if pack is None or pack.manifest.checksum != checksum:
         raise CorpusError(f"the corpus received in {str(grown)!r} is not what was sent; give the same command again")
     with locked(target):
-        if not target.exists():
-            grown.rename(target)
+        there = load_pack(target)
+        if there is not None and there.manifest.checksum == checksum:
+            shutil.rmtree(grown, ignore_errors=True)
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        for name in (SOUND, NOISE, MANIFEST):
+            with (grown / name).open("rb") as file:
+                os.fsync(file.fileno())
+        grown.rename(target)
 
 
 def _growing(cache: Path, checksum: str, transfer: str) -> Path:
@@ -105,8 +118,8 @@ def _growing(cache: Path, checksum: str, transfer: str) -> Path:
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:
     """The corpus of this checksum if the cache holds it, however it came there, under the name given."""
     for manifest in sorted((cache / "packs").glob(f"[!.]*/{MANIFEST}")):
-        with suppress(FileNotFoundError):  # cleared away meanwhile
-            if checksum.encode() not in manifest.read_bytes():
+        with suppress(OSError, DamagedFileError):  # cleared away meanwhile, or unreadable: seen below
+            if checksum.encode() not in read_stored(manifest):
                 continue
         pack = load_pack(manifest.parent)
         if pack is not None and pack.manifest.checksum == checksum:

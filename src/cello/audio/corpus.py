@@ -39,7 +39,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a corpus but its sound.
 
     ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``source`` says where the clips lie and by
-    which rule they were split.
+    which rule they were split; ``warnings`` what may not be meant so.
     """
 
     corpus: str
@@ -49,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     bad: tuple[BadClip, ...]
     checksum: str
     source: str
+    warnings: tuple[str, ...] = ()
 
 
 class Corpus:

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import struct
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from cello.audio.c_output import hidden_c_output
+from cello.audio.containers import aiff, flac, foreign, mpeg, ogg, plain, riff
+from cello.audio.containers.source import Layout, Pcm16, Pieces, Region, Source
+from cello.audio.values import Frames, Mixer, Sound, as_float
 from cello.errors import ClipError
+
+__all__ = ["SUFFIXES", "Sound", "as_float", "decode"]
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 
-Sound = NDArray[np.int16] | NDArray[np.float32]
+# the slowest are of heart sounds and whales, the fastest of bats and hydrophones
+_LEAST_HZ, _MOST_HZ = 1_000, 1_024_000
+_BLOCK_SAMPLES = 1 << 20
+_MOST_SAMPLES = 1 << 27  # that any file may unfold to, however small it is: 512 MB
+_MOST_SAMPLES_A_BYTE = 64  # a file of silence, or made to fill the memory, has thousands
 
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # what a WAV written to a pipe says
-_OGG_PAGE_BYTES = 65_307  # the largest possible
-_OGG_LAST_PAGE = 4
-_NO_LENGTH = 1 << 62  # what libsndfile says of a FLAC stream whose header leaves its length out
-_MPEG_FRAME_BYTES = 1441  # the longest there is
-_BLOCK_FRAMES = 1 << 20
-
-
-class _Wav(NamedTuple):
-    """The part of a WAV header that decides how it is read; ``size`` is what the header promises."""
-
-    format: int
-    channels: int
-    rate_hz: int
-    bits: int
-    offset: int
-    size: int
+_CHECKS: tuple[tuple[Callable[[bytes], bool], Callable[[Source], Layout]], ...] = (
+    (riff.is_wav, riff.check),
+    (aiff.is_aiff, aiff.check),
+    (ogg.is_ogg, ogg.check),
+    (plain.is_au, plain.check_au),
+    (plain.is_w64, plain.check_w64),
+    (plain.is_caf, plain.check_caf),
+    (plain.is_nist, plain.check_nist),
+    (plain.is_voc, plain.check_voc),
+    (plain.is_sds, plain.refuse_sds),
+    (flac.is_flac, flac.check),
+    (mpeg.is_mpeg, mpeg.check),
+)
+_TAGS_SKIPPED = {"FLAC", "MP3"}  # libsndfile itself skips ID3 tags before these
+_CHECKED_BY_LIBRARY = {"HTK"}  # libsndfile compares its header with the file's length before it opens one
 
 
 def decode(path: Path, rate_hz: int) -> Sound:
@@ -44,117 +54,203 @@ def decode(path: Path, rate_hz: int) -> Sound:
     being ±1.
 
     Raises:
-        ClipError: the file is missing, empty, not audio, truncated, not finite or all zero; the text is the reason.
+        ClipError: the file is missing, empty, not audio, truncated, of a length that cannot be known, not finite, far
+            beyond full scale or silent, or decoding it fails in any other way; the text is the reason.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
-        raise ClipError("not audio: not a regular file")
     try:
-        with path.open("rb", buffering=0) as file:
-            sound = _decode(file.fileno(), rate_hz)
+        with _opened(path) as fd:
+            sound = _decode(Source(fd), path.suffix, rate_hz)
+    except ClipError:
+        raise
     except OSError as error:
-        raise ClipError(f"cannot be opened ({error.strerror})") from error
+        raise ClipError(f"cannot be read ({error.strerror})") from error
+    except MemoryError as error:
+        raise ClipError("too large: decoding it needs more memory than there is") from error
+    except Exception as error:
+        # one clip among thousands must not end the command, whatever a library makes of its bytes
+        text = " ".join(str(error).split())
+        raise ClipError(f"cannot be decoded ({type(error).__name__}: {text}); convert it to WAV or FLAC") from error
     if not len(sound):
         raise ClipError("empty: it holds no samples")
-    if not np.isfinite(sound).all():
-        raise ClipError("not finite: it holds NaN or infinite samples")
-    if not sound.any():
-        raise ClipError("all silence: every sample is zero")
     return sound
 
 
-def as_float(sound: Sound) -> NDArray[np.float32]:
-    """Samples as float32, full scale ±1; float32 samples are returned as they are."""
-    return sound * np.float32(1 / 32768) if sound.dtype == np.int16 else sound.astype(np.float32, copy=False)
-
-
-def _decode(fd: int, rate_hz: int) -> Sound:
-    size = os.fstat(fd).st_size
-    if not size:
-        raise ClipError("empty: a file of 0 bytes")
-    magic = os.pread(fd, 12, 0)
-    if magic[:4] == b"RIFF" and magic[8:] == b"WAVE":
-        wav = _wav_header(fd, size)
-        if wav.format == 1 and wav.bits == 16:
-            raw = np.frombuffer(os.pread(fd, wav.size, wav.offset), dtype="<i2")
-            frames = raw[: len(raw) // wav.channels * wav.channels].reshape(-1, wav.channels)
-            return _at_rate(frames, wav.rate_hz, rate_hz)
-    elif magic[:4] == b"OggS":
-        _check_last_page(fd, size)
-    return _read_soundfile(fd, rate_hz)
-
-
-def _wav_header(fd: int, file_size: int) -> _Wav:
-    """Walk the chunks up to the samples; libsndfile reads a cut file without complaint, so this is looked at here."""
-    offset, fmt = 12, b""
-    while len(head := os.pread(fd, 8, offset)) == 8:
-        kind, size = struct.unpack("<4sI", head)
-        offset += 8
-        if kind == b"fmt ":
-            fmt = os.pread(fd, min(size, 40), offset)
-        elif kind == b"data" and len(fmt) >= 16:
-            held = file_size - offset
-            size = held if size == _UNKNOWN_LENGTH else size
-            if size > held:
-                raise ClipError(f"truncated: the header promises {size} bytes of samples, the file holds {held}")
-            tag, channels, rate_hz, _, _, bits = struct.unpack("<HHIIHH", fmt[:16])
-            if tag == 0xFFFE and len(fmt) >= 26:  # extensible: the true format is the start of the sub-format
-                (tag,) = struct.unpack("<H", fmt[24:26])
-            if not (channels and rate_hz):
-                raise ClipError(f"not audio: the header says {channels} channels at {rate_hz} Hz")
-            return _Wav(tag, channels, rate_hz, bits, offset, size)
-        offset += size + size % 2
-    raise ClipError("truncated: a WAV header without samples")
-
-
-def _check_last_page(fd: int, file_size: int) -> None:
-    tail = os.pread(fd, _OGG_PAGE_BYTES, max(0, file_size - _OGG_PAGE_BYTES))
-    last = tail.rfind(b"OggS")
-    page = tail[last:]
-    segments = page[26] if len(page) > 26 else 0
-    whole = len(page) >= 27 + segments and len(page) >= 27 + segments + sum(page[27 : 27 + segments])
-    if last < 0 or not whole or not page[5] & _OGG_LAST_PAGE:
-        raise ClipError("truncated: the Ogg stream has no last page")
-
-
-def _mp3_has_length(fd: int) -> bool:
-    """Whether the first frame says how many follow; else libsndfile guesses a length and leaves out what is beyond."""
-    start, tag = 0, os.pread(fd, 10, 0)
-    if tag[:3] == b"ID3" and len(tag) == 10:  # its size is written in four groups of seven bits
-        start = 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
-    first = os.pread(fd, _MPEG_FRAME_BYTES, start)
-    return any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-def _read_soundfile(fd: int, rate_hz: int) -> Sound:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A regular file; nothing else is opened for good, as a pipe would be waited for."""
     try:
-        file = soundfile.SoundFile(fd, closefd=False)
+        _check_regular(path, path.stat().st_mode)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise ClipError(_unopened(path, error)) from error
+    try:
+        _check_regular(path, os.fstat(fd).st_mode)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise ClipError(
+            "not audio: a link to a folder, which is not followed"
+            if path.is_symlink()
+            else "not audio: a folder, not a regular file"
+        )
+    raise ClipError("not audio: not a regular file")
+
+
+def _unopened(path: Path, error: OSError) -> str:
+    if path.is_symlink():
+        target = str(path.readlink())
+        if "annex/objects/" in target:
+            return "a git-annex link whose sound is not here: run git annex get"
+    return f"cannot be opened ({error.strerror})"
+
+
+def _decode(source: Source, suffix: str, rate_hz: int) -> Sound:
+    if not source.size:
+        raise ClipError("empty: a file of 0 bytes")
+    source = source.behind_tags()
+    layout = _layout(source)
+    if layout is not None and layout.pcm16 is not None:
+        return _read_pcm16(source, layout.pcm16, rate_hz)
+    with hidden_c_output():
+        return _read_soundfile(source, layout, suffix, rate_hz)
+
+
+def _layout(source: Source) -> Layout | None:
+    """What the container's own header tells; None for what is none of those known here."""
+    head = source.read(32, 0)
+    return next((check(source) for is_container, check in _CHECKS if is_container(head)), None)
+
+
+def _read_pcm16(source: Source, pcm: Pcm16, rate_hz: int) -> Sound:
+    _check_rate(pcm.rate_hz)
+    offset, size = pcm.region
+    count = size // (2 * pcm.channels)
+    if not count:
+        return np.zeros(0, dtype=np.int16)
+    mixer = Mixer(pcm.channels)
+    if pcm.channels == 1:
+        samples = np.empty((count, 1), dtype="<i2")
+        _fill(source, samples, offset)
+        return _at_rate([mixer.mono(samples)], mixer, pcm.rate_hz, rate_hz)
+    mono = np.empty(count, dtype=np.float32)
+    step = max(1, _BLOCK_SAMPLES // pcm.channels)
+    for start in range(0, count, step):
+        frames = np.empty((min(step, count - start), pcm.channels), dtype="<i2")
+        _fill(source, frames, offset + 2 * pcm.channels * start)
+        mono[start : start + len(frames)] = mixer.mono(frames)
+    return _at_rate([mono], mixer, pcm.rate_hz, rate_hz)
+
+
+def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
+    if source.fill(frames.data, offset) < frames.nbytes:
+        raise ClipError("truncated: the file became shorter while it was read")
+
+
+def _read_soundfile(source: Source, layout: Layout | None, suffix: str, rate_hz: int) -> Sound:
+    pieces = _pieces(source, layout)
+    try:
+        file = soundfile.SoundFile(source.fd if pieces is None else pieces, closefd=False)
     except soundfile.LibsndfileError as error:
-        raise ClipError(f"not audio that can be read ({error.error_string.strip().rstrip('.')})") from error
+        raise ClipError(_unreadable(source, layout, suffix)) from error
     with file:
-        dtype = "int16" if file.subtype == "PCM_16" else "float32"
-        if file.format == "MP3" and not _mp3_has_length(fd):
-            raise ClipError("of unknown length: an MP3 without a Xing, Info or VBRI header; convert it to FLAC or WAV")
-        if file.frames >= _NO_LENGTH:
-            raise ClipError("of unknown length: its header was never completed (written to a pipe?); encode it again")
-        # in blocks, since the header of a damaged file may promise more than the memory holds
-        blocks = [np.zeros((0, file.channels), dtype=dtype)]
-        try:
-            while len(block := file.read(_BLOCK_FRAMES, dtype=dtype, always_2d=True)):
-                blocks.append(block)
-        except soundfile.LibsndfileError as error:
-            raise ClipError("truncated or damaged: decoding stopped before the end") from error
-        frames = np.concatenate(blocks)
-        if len(frames) < file.frames:
-            raise ClipError(f"truncated: the header promises {file.frames} samples, the file holds {len(frames)}")
-        return _at_rate(frames, file.samplerate, rate_hz)
+        _check_accepted(file, source, layout, suffix)
+        _check_rate(file.samplerate)
+        mixer = Mixer(file.channels)
+        blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout)]
+        if pieces is not None and pieces.error is not None:
+            raise pieces.error
+        return _at_rate(blocks, mixer, file.samplerate, rate_hz)
 
 
-def _at_rate(frames: NDArray[np.int16] | NDArray[np.float32], from_hz: int, to_hz: int) -> Sound:
-    """(N, channels) → (N′,): untouched where nothing is to be done, else float32, averaged, resampled."""
-    if frames.shape[1] == 1 and from_hz == to_hz:
-        return frames[:, 0]
-    mono: NDArray[np.float32] = as_float(frames).mean(axis=1)
+def _pieces(source: Source, layout: Layout | None) -> Pieces | None:
+    """The file as libsndfile must see it; None for as it is, which takes half the time for MP3."""
+    if layout is None:
+        return None
+    if source.start and not layout.pieces and layout.container not in _TAGS_SKIPPED:
+        return Pieces(source, [Region(0, source.size)])
+    return Pieces(source, layout.pieces) if layout.pieces else None
+
+
+def _unreadable(source: Source, layout: Layout | None, suffix: str) -> str:
+    described = foreign.describe(source, suffix)
+    if layout is None or not described.startswith("not audio that"):
+        return described
+    return f"not audio that can be read (an encoding of {layout.container} that is not known, or a damaged header)"
+
+
+def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | None, suffix: str) -> None:
+    """Raises ClipError for containers that do not tell how long they are, and where two readings of a header differ."""
+    if layout is None:
+        if file.format not in _CHECKED_BY_LIBRARY:
+            described = foreign.describe(source, suffix)
+            if not described.startswith("not audio that"):
+                raise ClipError(described)
+            raise ClipError(
+                f"its format, {file.format}, does not tell a cut file from a whole one: convert it to WAV or FLAC"
+            )
+    elif file.subtype.startswith("MPEG") and file.format != "MP3":
+        raise ClipError(f"of unknown length: MP3 inside {file.format}; convert it to FLAC or plain WAV")
+    elif layout.frames is not None and file.frames < layout.frames:
+        raise ClipError(
+            f"damaged: the header promises {layout.frames} samples, {file.frames} can be read; convert it again"
+        )
+
+
+def _blocks(file: soundfile.SoundFile, source: Source, layout: Layout | None) -> Iterator[Frames]:
+    """All frames, in blocks, since the header of a damaged file may promise more than the memory holds."""
+    dtype = "int16" if file.subtype == "PCM_16" else "float32"
+    digest = hashlib.md5(usedforsecurity=False) if layout and layout.md5 else None
+    most = _MOST_SAMPLES + _MOST_SAMPLES_A_BYTE * source.size
+    step, count = max(1, _BLOCK_SAMPLES // file.channels), 0
+    try:
+        while len(frames := file.read(step, dtype=dtype, always_2d=True)):
+            count += len(frames)
+            if count * file.channels > most:
+                raise ClipError(f"too large: {source.size} bytes that unfold to more than {most} samples; cut it up")
+            if digest is not None:
+                digest.update(_integers(frames, file.subtype))
+            yield frames
+    except soundfile.LibsndfileError as error:
+        raise ClipError(
+            f"truncated or damaged: the header promises {file.frames} samples, decoding stopped after {count}"
+        ) from error
+    if count < file.frames:
+        raise ClipError(f"truncated: the header promises {file.frames} samples, the file holds {count}")
+    if digest is not None and layout and digest.digest() != layout.md5:
+        raise ClipError("damaged: its samples are not those of its checksum (MD5); get or encode it again")
+
+
+def _integers(frames: Frames, subtype: str) -> bytes:
+    """Samples as FLAC's MD5 has them: little-endian, as wide as the file's."""
+    if subtype == "PCM_24":
+        wide = (frames * np.float32(1 << 23)).astype("<i4")
+        return wide.view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
+    if subtype == "PCM_S8":
+        return (frames * np.float32(1 << 7)).astype(np.int8).tobytes()
+    return frames.astype("<i2", copy=False).tobytes()
+
+
+def _check_rate(rate_hz: int) -> None:
+    if not _LEAST_HZ <= rate_hz <= _MOST_HZ:
+        raise ClipError(
+            f"not audio: the header says {rate_hz} Hz, sound is sampled at {_LEAST_HZ} to {_MOST_HZ} Hz; "
+            f"correct its header"
+        )
+
+
+def _at_rate(blocks: list[Sound], mixer: Mixer, from_hz: int, to_hz: int) -> Sound:
+    """The blocks as one: untouched where nothing is to be done, else float32, resampled."""
+    if not any(len(block) for block in blocks):
+        return np.zeros(0, dtype=np.int16)
+    mixer.check_heard()
+    sound: Sound = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)  # type: ignore[assignment]
     if from_hz == to_hz:
-        return mono
-    out: NDArray[np.float32] = soxr.resample(mono, from_hz, to_hz, quality="HQ")
+        return sound
+    out: NDArray[np.float32] = soxr.resample(as_float(sound), from_hz, to_hz, quality="HQ")
     return out

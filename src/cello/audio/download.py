@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import http
 import http.client
+import os
 import shutil
 import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import IO
 
 from cello.audio.progress import Progress, paced
 from cello.audio.staging import locked
+from cello.audio.web import SlowError, ask
 from cello.errors import DownloadError
 
 _PIECE = 1 << 18
 _TIMEOUT_S = 60.0
+_MOST_BYTES = 2_500_000_000
+"""A little more than the largest archive that is published."""
+_ENOUGH_BYTES = 4096
+"""What a go must bring to count as one that got further: a byte a go would never end."""
+_MOST_GOES = 1000
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 """Waits between goes that bring nothing new; after the last one the download gives up."""
 _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -27,14 +33,17 @@ class _CutOffError(Exception):
     """The connection failed in a way that another go may get past."""
 
 
-def download(url: str, path: Path, sha256: str, *, progress: Progress | None = None) -> None:
+def download(
+    url: str, path: Path, sha256: str, *, most_bytes: int = _MOST_BYTES, progress: Progress | None = None
+) -> None:
     """Fetch ``url`` to ``path``, going on from ``path.part`` where an earlier go was cut off.
 
     ``path`` appears only when its SHA-256 is right; a ``path`` that is there already is checked and not fetched again.
-    ``progress`` is called a bounded number of times, in bytes.
+    No more than ``most_bytes`` are fetched. ``progress`` is called a bounded number of times, in bytes.
 
     Raises:
-        DownloadError: the server refuses or keeps cutting off, the disk is too small, or the checksum is wrong.
+        DownloadError: the server refuses, keeps cutting off, is too slow or sends too much, the disk is too small, or
+            the checksum is wrong.
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(
@@ -45,7 +54,7 @@ def download(url: str, path: Path, sha256: str, *, progress: Progress | None = N
             _check_present(path, sha256, progress)
             return
         part = path.with_name(f"{path.name}.part")
-        _fetch_all(url, part, progress)
+        _fetch_all(url, part, most_bytes, progress)
         got = _sha256(part, progress)
         if got != sha256:
             rejected = path.with_name(f"{path.name}.rejected")
@@ -67,42 +76,72 @@ def _check_present(path: Path, sha256: str, progress: Progress | None) -> None:
         )
 
 
-def _fetch_all(url: str, part: Path, progress: Progress | None) -> None:
+def _fetch_all(url: str, part: Path, most_bytes: int, progress: Progress | None) -> None:
     """Bring ``part`` to its full length; goes that bring something new do not count towards giving up."""
+    if part.exists() and not part.is_file():  # opening a pipe would wait for its other end
+        raise DownloadError(f"{part} is no regular file, so nothing can be downloaded to it; move it away")
     furthest = part.stat().st_size if part.exists() else 0
     idle = 0
-    while True:
+    for go in range(1, _MOST_GOES + 1):
         try:
-            _fetch_some(url, part, progress)
+            _fetch_some(url, part, most_bytes, progress)
             return
         except _CutOffError as reason:
             reached = part.stat().st_size if part.exists() else 0
-            idle = 0 if reached > furthest else idle + 1
+            idle = 0 if reached >= furthest + _ENOUGH_BYTES else idle + 1
             furthest = max(furthest, reached)
-            if idle > len(_PAUSES_S):
+            if idle > len(_PAUSES_S) or go == _MOST_GOES:
                 raise DownloadError(
-                    f"the download of {url} was cut off {idle} times without getting further than {furthest:,} bytes "
-                    f"({reason}); check the connection and run the same command again: it goes on from {part}"
+                    f"the download of {url} was cut off {idle or go} times without getting much further than "
+                    f"{furthest:,} bytes ({reason}); check the connection and run the same command again: "
+                    f"it goes on from {part}"
                 ) from None
             time.sleep(_PAUSES_S[max(0, idle - 1)])
 
 
-def _fetch_some(url: str, part: Path, progress: Progress | None) -> None:
+def _fetch_some(url: str, part: Path, most_bytes: int, progress: Progress | None) -> None:
     """One go: ask for what is missing and append it; _CutOffError where it ends early."""
     have = part.stat().st_size if part.exists() else 0
+    if have > most_bytes:
+        part.unlink()
+        have = 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "cello"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as response:
+        # Twice as much, for all that is sent beside the content: headers and the sizes of chunks.
+        with ask(url, headers, 2 * most_bytes + _PIECE, _TIMEOUT_S) as response:
             start, total = _extent(response, have)
+            if total > most_bytes:
+                raise _too_much(url, total, most_bytes)
             _require_space(part, total - start)
-            _append(response, part, start, total, progress)
+            _append(response, part, start, total, progress, most_bytes)
+            if part.stat().st_size > most_bytes:
+                part.unlink()
+                raise _too_much(url, 0, most_bytes)
     except urllib.error.HTTPError as error:
         error.close()
         _refused(url, error, part, have)
+    except SlowError as error:
+        raise DownloadError(
+            f"the download of {url} is too slow to ever end ({error}); check the connection and run the same command "
+            f"again: it goes on from {part}"
+        ) from error
     except (OSError, http.client.HTTPException) as error:
-        raise _CutOffError(str(error) or type(error).__name__) from error
+        raise _CutOffError(_visible(str(error) or type(error).__name__)) from error
+
+
+def _visible(reason: str) -> str:
+    """What a server may have put into an error, with nothing that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in reason)[:200]
+
+
+def _too_much(url: str, total: int, most_bytes: int) -> DownloadError:
+    sent = f"{total:,} bytes" if total else "more"
+    return DownloadError(
+        f"{url} sends {sent}, but the archive has at most {most_bytes:,}; what was sent is not used. "
+        f"Fetch the archive by other means and name the file as the corpus"
+    )
 
 
 def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int]:
@@ -113,19 +152,28 @@ def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int]:
     place, _, size = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     if not place.startswith(f"{have}-"):
         raise _CutOffError(f"asked for the bytes from {have}, the server sent {place or 'others'}")
-    return have, int(size) if size.isdigit() else (have + length if length else 0)
+    return have, int(size) if _is_number(size) else (have + length if length else 0)
 
 
-def _append(response: http.client.HTTPResponse, part: Path, start: int, total: int, progress: Progress | None) -> None:
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _append(
+    response: http.client.HTTPResponse, part: Path, start: int, total: int, progress: Progress | None, most_bytes: int
+) -> None:
+    """Write what comes, as it comes, up to the length that was told, or one piece more than ``most_bytes``."""
     step = paced(progress, f"downloading {part.stem}", total)
     done = start
+    end = start + response.length if response.length is not None else most_bytes + 1
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         step(done)
-        while piece := response.read(_PIECE):
+        while done < end and (piece := response.read1(min(_PIECE, end - done))):
             _write(file, piece, part)
             done += len(piece)
             step(done)
+        os.fsync(file.fileno())
     if total and done < total:
         raise _CutOffError(f"the connection ended after {done:,} of {total:,} bytes")
 
@@ -160,10 +208,10 @@ def _refused(url: str, error: urllib.error.HTTPError, part: Path, have: int) -> 
         part.unlink()
         raise _CutOffError(f"{part} had {have:,} bytes, the server's file has {size or 'fewer'}; started again")
     if error.code in _WORTH_RETRYING:
-        raise _CutOffError(f"HTTP {error.code} {error.reason}")
+        raise _CutOffError(f"HTTP {error.code} {_visible(error.reason)}")
     raise DownloadError(
-        f"{url} answered HTTP {error.code} {error.reason}; check the address, or fetch the archive by other means and "
-        f"name the file as the corpus"
+        f"{url} answered HTTP {error.code} {_visible(error.reason)}; check the address, or fetch the archive by other "
+        f"means and name the file as the corpus"
     )
 
 

@@ -1,108 +1,167 @@
-"""Recognise how a corpus folder is laid out: what its first and second level of folders stand for."""
+"""Tell what a folder is that is no corpus: one level too high or low, splits, folds, or labels in a table."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path, PurePosixPath
 
-from cello.audio.names import CALLED, fields, share
-from cello.audio.table import SPLIT_NAMES
+from cello.audio.corpus import Split
+from cello.audio.decode import SUFFIXES
+from cello.errors import CorpusError
 
-Kind = Literal["label", "split", "fold", "speaker", "unsure"]
+SPLIT_NAMES: Mapping[str, Split] = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development", "cv"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "te", "eval", "evaluation"), "test"),
+}
+_FOLD = re.compile(r"fold[ _-]?\d+|\d+[ _-]?fold", re.IGNORECASE)
+_JUNK = re.compile(
+    r"thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|icon\r|__macosx|@eadir|\$recycle\.bin|#recycle|#snapshot|@recycle"
+    r"|system volume information|lost\+found|temporary items|network trash folder|@?paxheaders?(\..*)?",
+    re.IGNORECASE,
+)
+_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".xls", ".xlsx"})
+_NO_SOUND = frozenset(
+    {
+        *_TABLES,
+        *(".bib", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".jpeg", ".jpg", ".json", ".log", ".md", ".pdf"),
+        *(".png", ".py", ".rst", ".sh", ".svg", ".tex", ".toml", ".txt", ".xml", ".yaml", ".yml"),
+    }
+)
+_LOOKED_AT = 100
+_DEEP = 3
+_SHOWN = 5
 
-_FOLD = re.compile(r"(folds?|cv|part|set|group)[\W_]?\d+|\d{1,2}[\W_]?fold", re.IGNORECASE)
-_IDENTIFIER = re.compile(r"[a-z]{0,3}\d+[a-z]?", re.IGNORECASE)
-_SURE = 0.8
-_MOST_LABELS = 60
 
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is what operating systems and network drives leave everywhere; hidden ones are.
 
-@dataclass(frozen=True)
-class Layout:
-    """What the folders on top are, and the pattern with named groups that reads label and the rest off a name.
-
-    ``pattern`` is empty where the labels are in no folder and no part of the files' names suggests itself, and where
-    two levels of folders may be the labels ("unsure"); ``sentence`` says what was seen.
+    >>> [name for name in ("Thumbs.db", "._yes.wav", "__MACOSX", "yes", "Icon\\r") if not is_junk(name)]
+    ['yes']
     """
-
-    kind: Kind
-    pattern: str
-    sentence: str
+    return name.startswith(".") or _JUNK.fullmatch(name) is not None
 
 
-def recognise(names: Sequence[str]) -> Layout:
-    """The layout of a corpus from its clips' names, POSIX paths below its folder.
+def is_sound(name: str) -> bool:
+    """Whether a file may be sound, as far as its name tells."""
+    return os.path.splitext(name)[1].lower() not in _NO_SOUND  # noqa: PTH122 - a hundred thousand names a time
 
-    >>> recognise(["train/yes/a.wav", "train/no/b.wav", "test/yes/c.wav", "test/no/d.wav"]).pattern
-    '^(?P<split>[^/]+)/(?P<label>[^/]+)/'
-    >>> recognise(["yes/a.wav", "no/b.wav"]).kind
-    'label'
+
+def check_labels(root: Path, names: Sequence[str]) -> None:
+    """Hold the class folders that a folder seems to have to what class folders are; ``names`` are those of all clips.
+
+    Raises:
+        CorpusError: there are fewer than two, or they are splits or folds.
     """
-    tops = sorted({name.split("/", 1)[0] for name in names})
-    kind = _kind(tops, names)
-    shared = _second_level(names)
-    if kind == "label" and len(shared) > 1 and share(shared, _IDENTIFIER) < _SURE and share(shared, CALLED) < _SURE:
-        both = f"each of the folders {_some(tops)} holds the same folders {_some(shared)}; either may be the labels"
-        return Layout("unsure", "", both)
-    if kind == "label":
-        return Layout("label", "^(?P<label>[^/]+)/", f"labels are the folders {_some(tops)}")
-    what = f"the folders {_some(tops)} are {kind}s"
-    if shared:
-        return Layout(
-            kind, f"^(?P<{kind}>[^/]+)/(?P<label>[^/]+)/", f"{what}, and those in them ({_some(shared)}) labels"
+    labels = sorted({name.split("/", 1)[0] for name in names})
+    sounding = sorted({name.split("/", 1)[0] for name in names if is_sound(name)})
+    if len(sounding) < 2 and (table := _table(root)):
+        raise CorpusError(
+            f"the labels of {str(root)!r} stand in a table ({table}), not in folders; make one folder a label, and put "
+            f"its clips inside"
         )
-    field = _label_field(names)
-    if field is None:
-        return Layout(kind, "", f"{what}, and no folder is a label")
-    pattern, values = field
-    return Layout(kind, _with_label(kind, pattern), f"{what}, and labels may be in the files' names ({_some(values)})")
+    if not labels:
+        raise CorpusError(
+            f"{str(root)!r} has no class folders with files in them; "
+            f"a corpus is one folder a class, with its clips inside{_elsewhere(root)}"
+        )
+    if len(sounding) < 2:
+        only = (sounding or labels)[0]
+        others = [label for label in labels if label not in sounding]
+        beside = f"; no sound lies in {listed(others)}" if others and sounding else ""
+        raise CorpusError(
+            f"{str(root)!r} has one class only ({only!r}){beside}; a classifier needs at least two"
+            f"{_elsewhere(root, only) or ': give the folder above, or add a class folder'}"
+        )
+    _check_splits(root, labels, names)
+    if all(_FOLD.fullmatch(label) for label in labels):
+        raise CorpusError(
+            f"the folders of {str(root)!r} are folds ({listed(labels)}), not labels; "
+            f"make one folder a label, with its clips of all folds inside"
+        )
 
 
-def _kind(tops: Sequence[str], names: Sequence[str]) -> Kind:
-    lower = [top.lower() for top in tops]
-    if len(tops) > 1 and all(top in SPLIT_NAMES for top in lower) and len({SPLIT_NAMES[top] for top in lower}) > 1:
-        return "split"
-    if len(tops) > 1 and share(tops, _FOLD) == 1:
-        return "fold"
-    if len(tops) > 1 and share(tops, CALLED) >= _SURE:
-        return "speaker"
-    below = _second_level(names)
-    if len(tops) > 2 and below and share(tops, _IDENTIFIER) >= _SURE and share(below, _IDENTIFIER) < 1 - _SURE:
-        return "speaker"
-    return "label"
+def listed(names: Sequence[str]) -> str:
+    """Some names quoted, and how many more there are.
+
+    >>> listed(["no", "yes"]), listed(["a", "b", "c", "d", "e", "f", "g"])
+    ("'no', 'yes'", "'a', 'b', 'c', 'd', 'e' and 2 more")
+    """
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
 
 
-def _second_level(names: Sequence[str]) -> list[str]:
-    """Names of the folders on the second level, where all clips lie in such and most of these recur in several tops."""
-    parts = [name.split("/") for name in names]
-    if min(map(len, parts), default=0) < 3:
-        return []
-    pairs = {(part[0], part[1]) for part in parts}
-    in_tops = Counter(below for _, below in pairs)
-    tops = len({top for top, _ in pairs})
-    recurring = sum(count >= min(2, tops) for count in in_tops.values())
-    return sorted(in_tops) if 1 < len(in_tops) <= _MOST_LABELS and recurring >= _SURE * len(in_tops) else []
+def _check_splits(root: Path, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse folders of splits: a classifier of splits would be trained without a word."""
+    splits = [label for label in labels if label.casefold() in SPLIT_NAMES]
+    if len({SPLIT_NAMES[label.casefold()] for label in splits}) < 2:
+        return
+    inside: dict[str, set[str]] = {label: set() for label in splits}
+    for label, *below in (name.split("/") for name in names):
+        if label in inside and len(below) > 1:
+            inside[label].add(below[0])
+    shared = sorted(set.intersection(*inside.values()))
+    if shared:
+        raise CorpusError(
+            f"the folders {listed(splits)} of {str(root)!r} are splits, and each holds {listed(shared)}; put all clips "
+            f"of a label into one folder and write validation_list.txt and testing_list.txt, "
+            f"or give {str(root / _training(splits))!r}"
+        )
+    if len(splits) == len(labels):
+        raise CorpusError(
+            f"the folders {listed(splits)} of {str(root)!r} are splits, not labels; make one folder a label, and write "
+            f"validation_list.txt and testing_list.txt"
+        )
 
 
-def _label_field(names: Sequence[str]) -> tuple[str, list[str]] | None:
-    """The part of the files' names that takes most values, but few enough for labels, each on many clips."""
-    tops = [name.split("/", 1)[0] for name in names]
-    found = []
-    for pattern, values in fields(names):
-        counts = Counter(values)
-        told_by_top = len(set(zip(tops, values, strict=True))) == len(set(tops))
-        if not told_by_top and 2 <= len(counts) <= _MOST_LABELS and min(counts.values()) >= len(set(tops)):
-            found.append((pattern, sorted(counts)))
-    return max(found, key=lambda field: len(field[1]), default=None)
+def _training(splits: Sequence[str]) -> str:
+    return next((name for name in splits if SPLIT_NAMES[name.casefold()] == "train"), splits[0])
 
 
-def _with_label(kind: Kind, pattern: str) -> str:
-    """The pattern of a part of the file's name, its group named, behind a group for the folder on top."""
-    named = re.sub(r"(?<!\\)\((?!\?)", "(?P<label>", pattern, count=1)
-    return rf"^(?P<{kind}>[^/]+)(?=/).*{named}"
+def _table(root: Path) -> str:
+    """A table in a folder or one below it, by its path from there; empty if there is none."""
+    for folder in (root, *_folders(root)):
+        for entry in _entries(folder):
+            if PurePosixPath(entry.name).suffix.lower() in _TABLES and entry.is_file():
+                return Path(entry.path).relative_to(root).as_posix()
+    return ""
 
 
-def _some(values: Sequence[str]) -> str:
-    return ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
+def _elsewhere(root: Path, label: str = "") -> str:
+    """Where class folders lie, above or below; empty where none are seen."""
+    below = root / label if label else root
+    for _ in range(_DEEP):
+        found = _folders(below)
+        if below != root and _has_classes(below):
+            return f". Its class folders lie in {str(below)!r}: give that folder"
+        if len(found) != 1:
+            break
+        below = found[0]
+    above = root.resolve().parent
+    if _sounds(root / label if label else root) and _has_classes(above):
+        return f". The class folders lie in the folder above: give {str(above)!r}"
+    return ""
+
+
+def _has_classes(folder: Path) -> bool:
+    return len(list(islice(filter(_sounds, _folders(folder)), 2))) == 2
+
+
+def _sounds(folder: Path) -> bool:
+    """Whether sound files lie in a folder, or one level below."""
+    places = (folder, *_folders(folder))
+    return any(Path(entry.name).suffix.lower() in SUFFIXES for place in places for entry in _entries(place))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Some of what lies in a folder, and nothing of one that cannot be listed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        yield from islice((entry for entry in entries if not is_junk(entry.name)), _LOOKED_AT)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import platformdirs
 
 from cello.audio import speech_commands, spoken
-from cello.audio.corpus import SPLITS, Corpus, Manifest
-from cello.audio.folder import scan
+from cello.audio.checks import check_bad, check_splits, doubts
+from cello.audio.corpus import Corpus
+from cello.audio.digests import digests
+from cello.audio.folder import LISTS, scan, speakers_known
+from cello.audio.kept import kept
+from cello.audio.layout import is_junk
 from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
 from cello.audio.splits import check_official
 from cello.audio.staging import used, using
+from cello.cache import cache_root
 from cello.errors import CorpusError, unknown
 
 NEWEST = "v0.02"
@@ -29,7 +30,6 @@ KNOWN_CORPORA = {
     "speech-commands:PATH": "the same from your folder or archive; its lists are checked against the official rule",
     "folder:PATH": "any folder with one folder of clips a label: WAV, FLAC, OGG or MP3",
 }
-_SHOWN = 5
 
 
 class _Place(NamedTuple):
@@ -57,6 +57,8 @@ def open_corpus(
     ``speaker_pattern`` is a regular expression whose group captures the speaker in a clip's path. ``allow_bad`` is the
     share of clips that may be unusable. ``progress`` is called with what is done, how far, of how much.
 
+    What may not be meant so (labels that differ by case alone, speakers of several splits) is in ``manifest.warnings``.
+
     Raises:
         CorpusError: there is no such corpus, it cannot be read or split, or too many of its clips are unusable.
     """
@@ -64,7 +66,7 @@ def open_corpus(
         raise CorpusError(f"allow_bad={allow_bad} is a share of all clips; give a number from 0 to 1")
     if rate_hz < 1:
         raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
-    cache = platformdirs.user_cache_path("cello") if cache is None else cache
+    cache = cache_root(cache)
     using(cache)
     try:
         place = _locate(spec, cache, progress)
@@ -81,54 +83,20 @@ def open_corpus(
         check_official({clip.name: clip.split for clip in manifest.clips})
     check_bad(manifest, allow_bad)
     check_splits(manifest)
-    return Corpus(manifest, pack.sound, pack.noise)
-
-
-def check_bad(manifest: Manifest, allow_bad: float) -> None:
-    """Raises CorpusError when a larger share than ``allow_bad`` of all clips is unusable."""
-    bad, total = len(manifest.bad), len(manifest.clips) + len(manifest.bad)
-    if bad <= allow_bad * total:
-        return
-    shown = "; ".join(f"{b.name}: {b.reason}" for b in manifest.bad[:_SHOWN])
-    more = f"; and {bad - _SHOWN} more" if bad > _SHOWN else ""
-    enough = math.ceil(1000 * bad / total) / 1000
-    raise CorpusError(
-        f"{bad} of {total} clips of {manifest.corpus} ({bad / total:.1%}) cannot be used, more than the "
-        f"{allow_bad:.1%} allowed: {shown}{more}. Mend or remove them, or leave them out with --allow-bad {enough:.3f}"
-    )
-
-
-def check_splits(manifest: Manifest) -> None:
-    """Raises CorpusError when a split is empty, or a class has nothing to be trained on."""
-    clips = Counter(clip.split for clip in manifest.clips)
-    for split in SPLITS:
-        if not clips[split]:
-            counts = ", ".join(f"{s} {clips[s]}" for s in SPLITS)
-            raise CorpusError(
-                f"the {split} split of {manifest.corpus} is empty ({counts}; {len(manifest.bad)} clips unusable; "
-                f"{manifest.source}); add clips, or list some in validation_list.txt and testing_list.txt"
-            )
-    trained = {clip.label for clip in manifest.clips if clip.split == "train"}
-    untrained = [label for label in manifest.labels if label not in trained]
-    if untrained:
-        raise CorpusError(
-            f"{len(untrained)} of {len(manifest.labels)} classes of {manifest.corpus} have no training clip, "
-            f"{untrained[0]!r} first ({manifest.source}); add clips of more speakers, or remove the class folder"
-        )
+    known = speakers_known(folder.clips, speaker_pattern)
+    warnings = tuple(doubts(manifest, speakers_known=known, listed_splits=bool(folder.lists), empty=folder.empty))
+    return Corpus(msgspec.structs.replace(manifest, warnings=warnings), pack.sound, pack.noise)
 
 
 def _locate(spec: str, cache: Path, progress: Progress | None) -> _Place:
     kind, _, rest = spec.partition(":")
     if kind in _KINDS:
         return _KINDS[kind](rest, cache, progress)
-    path = Path(spec).expanduser()
+    path = _expanded(spec)
     if spec and path.is_dir():
         return _folder(spec, cache, progress)
     if spec and path.exists():
-        raise CorpusError(
-            f"corpus {spec!r} is a file; give a folder of class folders, "
-            f"or write speech-commands:{spec} if it is that archive"
-        )
+        raise CorpusError(f"corpus {spec!r} is a file; {_packed(spec)}")
     if "/" in spec:
         raise CorpusError(f"corpus folder {spec!r} does not exist; give one that holds class folders")
     raise CorpusError(unknown("corpus", spec, _KINDS, "Or give the path of a folder of class folders."))
@@ -137,33 +105,64 @@ def _locate(spec: str, cache: Path, progress: Progress | None) -> _Place:
 def _folder(path: str, cache: Path, progress: Progress | None) -> _Place:
     if not path:
         raise CorpusError("corpus 'folder:' names no folder; write folder:PATH")
-    folder = Path(path).expanduser()
-    return _Place(folder.resolve().name, folder)
+    folder = _expanded(path)
+    if folder.is_file():
+        raise CorpusError(f"corpus folder {path!r} is a file, not a folder; {_packed(path)}")
+    return _Place(_utf8(folder.resolve().name), folder)
+
+
+def _packed(path: str) -> str:
+    if Path(path).suffix.lower() in (".zip", ".7z", ".rar"):
+        return "unpack it and give its folder"
+    return f"give a folder of class folders, or write speech-commands:{path} if it is that archive"
+
+
+def _expanded(path: str) -> Path:
+    """A path with its ``~`` replaced; refused where it could not be written down with a study's results."""
+    try:
+        return Path(_utf8(path)).expanduser()
+    except RuntimeError as error:
+        raise CorpusError(f"{path!r} names a home folder that is not known here; give the whole path") from error
+
+
+def _utf8(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"the name of the corpus folder, {name!a}, is not UTF-8; rename it") from error
+    return name
 
 
 def _spoken(options: str, cache: Path, progress: Progress | None) -> _Place:
     if options:
         raise CorpusError(f"corpus 'spoken:{options}' cannot be: the spoken corpus takes no options; write spoken")
     folder = cache / spoken.folder_name(spoken.DEFAULT)
-    spoken.render_to(folder, progress=progress)
-    used(folder)
+
+    def make() -> Path:
+        spoken.render_to(folder, progress=progress)
+        return folder
+
+    used(kept(folder, cache, make))
     return _Place("spoken", folder)
 
 
 def _speech_commands(which: str, cache: Path, progress: Progress | None) -> _Place:
     version = which or NEWEST
-    path = Path(which).expanduser()
+    path = _expanded(which)
     if version in speech_commands.VERSIONS:
-        fetched = speech_commands.fetch(version, cache, progress=progress)
+        folder = cache / speech_commands.folder_name(version)
+        fetched = kept(folder, cache, lambda: speech_commands.fetch(version, cache, progress=progress))
         used(fetched)
         return _Place(f"speech-commands-{version}", fetched, official=True)
     if path.is_file():
-        status = path.stat()
-        key = hashlib.sha256(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
-        unpacked = cache / f"speech-commands-{key}"
-        if not unpacked.exists():
+        (digest,) = digests([path], path.parent, cache)
+        unpacked = cache / f"speech-commands-{digest.hex()[:32]}"
+
+        def make() -> Path:
             speech_commands.extract(path, unpacked, progress=progress)
-        used(unpacked)
+            return unpacked
+
+        used(kept(unpacked, cache, make))
         return _Place("speech-commands", _descend(unpacked), official=True)
     if path.is_dir():
         return _Place("speech-commands", path, official=True)
@@ -173,9 +172,13 @@ def _speech_commands(which: str, cache: Path, progress: Progress | None) -> _Pla
 
 
 def _descend(unpacked: Path) -> Path:
-    """The corpus in an unpacked archive, which may hold it in a folder of its own."""
-    inside = [path for path in unpacked.iterdir() if not path.name.startswith(".")]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else unpacked
+    """The corpus in an unpacked archive, which may hold it in a folder of its own, with other things beside."""
+    while not any((unpacked / name).exists() for name in LISTS):
+        folders = [path for path in unpacked.iterdir() if path.is_dir() and not is_junk(path.name)]
+        if len(folders) != 1 or not any(path.is_dir() and not is_junk(path.name) for path in folders[0].iterdir()):
+            break
+        unpacked = folders[0]
+    return unpacked
 
 
 _KINDS: dict[str, Callable[[str, Path, Progress | None], _Place]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,15 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import BadClip, Clip, Manifest
 from cello.audio.decode import Sound, as_float, decode
+from cello.audio.digests import digests
 from cello.audio.folder import Assignment, File, Folder, assign
 from cello.audio.progress import Progress, paced
 from cello.audio.samples import SampleWriter
 from cello.audio.staging import locked, staged, used
 from cello.errors import ClipError, CorpusError
+from cello.files import DamagedFileError, read_stored, seal_json, unseal_json, write_whole
 
-FORMAT = 1
+FORMAT = 2
 """Counts up whenever the same files would be packed otherwise; part of every pack's key."""
 
 _BATCH = 256
@@ -51,7 +54,10 @@ class Pack:
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The manifest as kept on disk, with CRC-32 of all that is kept, itself included."""
+    """The manifest as kept on disk, with CRC-32 of all that is kept, itself included; ``key`` is what it was made of.
+
+    It is sealed, so that no field of it is believed after a damage either.
+    """
 
     rule: str
     noise_samples: tuple[int, ...]
@@ -59,37 +65,39 @@ class Record(msgspec.Struct, frozen=True):
     noise_crc: int
     manifest_crc: int
     manifest: msgspec.Raw
+    key: str = ""
 
 
 def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress | None = None) -> Pack:
     """The pack of a folder, from the cache where it is there and whole, else made by decoding every file.
 
-    It is found by the options and every file's relative path, size and time of change, so a file that was changed
-    without a new size or time is not noticed. A pack that was torn or altered on disk is made again. Of two
-    processes that want the same pack one makes it and the other waits.
+    It is found by the options and by every file's relative path and content, whatever their times say. A pack that was
+    torn or altered on disk is made again. Of two processes that want the same pack one makes it and the other waits.
 
     Raises:
-        CorpusError: the clips cannot be split, or the cache cannot be written.
+        CorpusError: the clips cannot be split, change while they are read, or the cache cannot be written.
     """
-    target = cache / "packs" / fingerprint(folder, options)
-    pack = load_pack(target)
+    key = fingerprint(folder, options, cache)
+    target = cache / "packs" / key
+    pack = load_pack(target, key)
     if pack is not None:
         used(target)
         return pack
     assignment = assign(folder, options.speaker_pattern)
     try:
         with locked(target):
-            if (pack := load_pack(target)) is not None:
+            if (pack := load_pack(target, key)) is not None:
                 return pack
-            shutil.rmtree(target, ignore_errors=True)
+            _clear(target)
             with staged(target) as place:
-                _build(place, folder, assignment, options.rate_hz, progress)
+                _build(place, folder, assignment, options.rate_hz, progress, key)
+                _check_unchanged(folder, options, cache, key)
     except OSError as error:
         raise CorpusError(
             f"the decoded corpus cannot be kept in {str(cache)!r} ({error.strerror}); "
             f"free space there or choose another cache folder"
         ) from error
-    pack = load_pack(target)
+    pack = load_pack(target, key)
     if pack is None:
         raise CorpusError(
             f"the pack just written to {str(target)!r} does not read back; check the disk or choose another cache"
@@ -97,25 +105,42 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
     return pack
 
 
-def fingerprint(folder: Folder, options: Options) -> str:
-    """A pack's key: SHA-256 over the format, the options, and each file's name, size and time of change."""
-    files = [(file.name, *_stamp(file.path)) for file in (*folder.clips, *folder.noise, *folder.lists)]
-    text = msgspec.json.encode((FORMAT, options.rate_hz, options.speaker_pattern, files))
+def fingerprint(folder: Folder, options: Options, cache: Path) -> str:
+    """A pack's key: SHA-256 over the format, the options, and each file's name and content."""
+    files = (*folder.clips, *folder.noise, *folder.lists)
+    content = digests([file.path for file in files], folder.root, cache)
+    named = [(file.name, digest.hex()) for file, digest in zip(files, content, strict=True)]
+    text = msgspec.json.encode((FORMAT, options.rate_hz, options.speaker_pattern, named))
     return hashlib.sha256(text).hexdigest()[:32]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError:  # a link to nowhere: decoding names it
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+def _check_unchanged(folder: Folder, options: Options, cache: Path, key: str) -> None:
+    """Hold what was decoded to what it is kept as: another program may have written meanwhile."""
+    if fingerprint(folder, options, cache) != key:
+        raise CorpusError(
+            f"files in {str(folder.root)!r} changed while they were read; "
+            f"wait until nothing writes there, then give the same command again"
+        )
 
 
-def load_pack(target: Path) -> Pack | None:
-    """The pack of a folder if it is there and whole."""
+def _clear(target: Path) -> None:
+    """Make way for a pack, also where a file lies in its place."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target, ignore_errors=True)
+    else:
+        target.unlink(missing_ok=True)
+
+
+def load_pack(target: Path, key: str | None = None) -> Pack | None:
+    """The pack of a folder if it is there and whole and, where a key is given, was made under it."""
     try:
-        record = msgspec.json.decode((target / MANIFEST).read_bytes(), type=Record)
+        text = read_stored(target / MANIFEST)
+        body = unseal_json(text)
+        if len(body) == len(text):  # not sealed: of an earlier version, or damaged
+            return None
+        record = msgspec.json.decode(body, type=Record)
+        if key is not None and record.key != key:
+            return None
         if zlib.crc32(bytes(record.manifest)) != record.manifest_crc:
             return None
         manifest = msgspec.json.decode(record.manifest, type=Manifest)
@@ -127,11 +152,19 @@ def load_pack(target: Path) -> Pack | None:
     return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
 
 
+def encode_record(record: Record) -> bytes:
+    """A record as it is kept on disk."""
+    return seal_json(msgspec.json.encode(record))
+
+
 def _load_array(path: Path, crc: int) -> NDArray[Any]:
     """Raises ValueError when the file's CRC-32 is another one; reading it all is what trusting it costs."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
+        raise DamagedFileError("not a regular file")
     if _crc(path) != crc:
         raise ValueError
-    header_only = path.stat().st_size <= 128
+    header_only = status.st_size <= 128
     array: NDArray[Any] = np.load(path, mmap_mode=None if header_only else "r", allow_pickle=False)
     return array
 
@@ -140,7 +173,9 @@ def _crc(path: Path) -> int:
     return zlib.crc32(np.memmap(path, dtype=np.uint8, mode="r").data)
 
 
-def _build(place: Path, folder: Folder, assignment: Assignment, rate_hz: int, progress: Progress | None) -> None:
+def _build(
+    place: Path, folder: Folder, assignment: Assignment, rate_hz: int, progress: Progress | None, key: str
+) -> None:
     clips: list[Clip] = []
     bad: list[BadClip] = []
     noise_samples: list[int] = []
@@ -183,14 +218,17 @@ def _build(place: Path, folder: Folder, assignment: Assignment, rate_hz: int, pr
         noise_crc=_crc(place / NOISE),
         manifest_crc=zlib.crc32(encoded),
         manifest=msgspec.Raw(encoded),
+        key=key,
     )
-    (place / MANIFEST).write_bytes(msgspec.json.encode(record))
+    write_whole(place / MANIFEST, encode_record(record))
 
 
 def _decoded(files: Sequence[File], rate_hz: int) -> Iterator[tuple[File, Sound | BadClip]]:
     """Decode in threads, in order, never more than one batch ahead in memory."""
 
     def one(file: File) -> Sound | BadClip:
+        if file.path.is_dir():
+            return BadClip(name=file.name, reason="a link to a folder, which is not followed")
         try:
             return decode(file.path, rate_hz)
         except ClipError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -54,6 +55,8 @@ class SampleWriter:
     def _close(self) -> None:
         self._file.seek(0)
         self._write_header()
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
 
     def _widen(self) -> None:

@@ -15,17 +15,31 @@ MOST_BYTES = 8_000_000_000
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Where a version of the corpus is published, and what its archive must be."""
+    """Where a version of the corpus is published, and what its archive must be; ``size`` in bytes."""
 
     url: str
     sha256: str
+    size: int = 2_500_000_000
 
 
-_PUBLISHED = "http://download.tensorflow.org/data/speech_commands_{}.tar.gz"
+_PUBLISHED = "https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_{}.tar.gz"
 VERSIONS: dict[str, Release] = {
-    "v0.01": Release(_PUBLISHED.format("v0.01"), "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d"),
-    "v0.02": Release(_PUBLISHED.format("v0.02"), "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"),
+    "v0.01": Release(
+        url=_PUBLISHED.format("v0.01"),
+        sha256="743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+        size=1_489_096_277,
+    ),
+    "v0.02": Release(
+        url=_PUBLISHED.format("v0.02"),
+        sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+        size=2_428_923_189,
+    ),
 }
+
+
+def folder_name(version: str) -> str:
+    """The name that a version has in the cache."""
+    return f"speech_commands_{version}"
 
 
 def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
@@ -40,10 +54,10 @@ def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: s
     if version not in VERSIONS:
         raise CorpusError(unknown("version of Speech Commands", version, VERSIONS))
     release = VERSIONS[version]
-    folder = cache / f"speech_commands_{version}"
+    folder = cache / folder_name(version)
     if not folder.exists():
         packed = cache / f"{folder.name}.tar.gz"
-        download.download(url or release.url, packed, release.sha256, progress=progress)
+        download.download(url or release.url, packed, release.sha256, most_bytes=release.size, progress=progress)
         archive.extract(packed, folder, max_bytes=MOST_BYTES, progress=progress)
     return folder
 

@@ -80,8 +80,8 @@ def official_split(speaker: str) -> Split:
     return "test" if place < VALIDATION_PERCENT + TEST_PERCENT else "train"
 
 
-def split_speakers(speakers: Iterable[str]) -> tuple[dict[str, Split], str]:
-    """Each speaker's split, and the rule that was used, in words.
+def split_speakers(speakers: Iterable[str], known: bool = True) -> tuple[dict[str, Split], str]:
+    """Each speaker's split, and the rule that was used, in words; speakers not ``known`` are the names of files.
 
     The official rule where it fills all three splits. With few speakers it may not: then they stand in the order of
     their hash, the first tenth (rounded, at least one) is validation, the next test, the rest training.
@@ -95,7 +95,7 @@ def split_speakers(speakers: Iterable[str]) -> tuple[dict[str, Split], str]:
     order = sorted(set(speakers), key=lambda speaker: (percentile(speaker), speaker))
     splits = {speaker: official_split(speaker) for speaker in order}
     if set(splits.values()) == set(SPLITS):
-        return splits, "SHA-1 of the speaker"
+        return splits, "SHA-1 of the speaker" if known else "SHA-1 of the file name (speakers not known)"
     if len(order) < 3:
         raise CorpusError(
             f"{len(order)} speaker{'s' * (len(order) > 1)} ({', '.join(order)}) cannot fill training, validation and "
@@ -107,7 +107,8 @@ def split_speakers(speakers: Iterable[str]) -> tuple[dict[str, Split], str]:
         speaker: "validation" if rank < each else "test" if rank < 2 * each else "train"
         for rank, speaker in enumerate(order)
     }
-    return few, f"{len(order)} speakers in the order of their SHA-1"
+    what = "speakers in the order of their SHA-1" if known else "file names by their SHA-1 (speakers not known)"
+    return few, f"{len(order)} {what}"
 
 
 def check_official(splits: Mapping[str, Split]) -> None:

@@ -13,6 +13,7 @@ import shutil
 import wave
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,7 @@ from cello.audio.noise import MADE, coloured, unit_power
 from cello.audio.progress import Progress, paced
 from cello.audio.staging import locked, resumed
 from cello.errors import ConfigError, CorpusError
-from cello.files import write_whole
+from cello.files import DamagedFileError, read_stored, write_whole
 
 RENDERING = 1
 """Raised whenever the same config would give other bytes than before, so that old renderings are not taken for new."""
@@ -329,17 +330,16 @@ def _record(config: SpokenConfig) -> bytes:
 
 def _origin(config: SpokenConfig, engine: Engine) -> str:
     """What a rendering is made from, this very eSpeak NG included: one begun with another is not gone on with."""
-    status = engine.library.stat()
-    return hashlib.sha256(_record(config) + f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+    return hashlib.sha256(_record(config) + engine.library.read_bytes()).hexdigest()[:12]
 
 
 def _complete(folder: Path, config: SpokenConfig) -> bool:
     """Whether the folder is this very corpus; a rendering is moved into place whole, so its record speaks for it."""
     if not folder.exists():
         return False
-    record = folder / RECORD
-    if record.is_file() and record.read_bytes() == _record(config):
-        return True
+    with suppress(OSError, DamagedFileError):
+        if read_stored(folder / RECORD) == _record(config):
+            return True
     raise CorpusError(
         f"{folder} exists and is not the spoken corpus of this config (no {RECORD} that says so); "
         f"it is left as it is: move it away or choose another folder"

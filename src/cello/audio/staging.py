@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -14,6 +15,8 @@ from cello.errors import CorpusError
 
 _IN_USE = ".in-use.lock"
 _USED: dict[Path, int] = {}
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+"""What ``flock`` answers on file systems without locks: NFS without its lock service, Lustre without ``-o flock``."""
 
 
 def using(cache: Path) -> None:
@@ -26,8 +29,12 @@ def using(cache: Path) -> None:
         return
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(file, fcntl.LOCK_SH)
+        file = _lock_file(path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        except OSError:
+            os.close(file)
+            return
         _USED[path] = file
 
 
@@ -45,10 +52,10 @@ def unused(cache: Path) -> Iterator[None]:
         CorpusError: a process uses it, or it cannot be written.
     """
     try:
-        file = (cache / _IN_USE).open("a")
+        file = _lock_file(cache / _IN_USE)
     except OSError as error:
         raise CorpusError(f"the cache {str(cache)!r} cannot be written: {error.strerror}; make it writable") from error
-    with file:
+    with os.fdopen(file):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,6 +63,8 @@ def unused(cache: Path) -> Iterator[None]:
                 f"the cache {str(cache)!r} is in use by a study, a training or another command; "
                 f"wait for it or stop it, then give the same command again"
             ) from None
+        except OSError as error:
+            raise _not_locked(cache, error) from error
         yield
 
 
@@ -67,18 +76,35 @@ def locked(target: Path) -> Iterator[None]:
     "the" lock. The system releases it when its holder dies, however it dies.
 
     Raises:
-        CorpusError: nothing can be written beside ``target``.
+        CorpusError: nothing can be written beside ``target``, or nothing can be locked there.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = target.with_name(f".{target.name}.lock").open("w")
+        file = _lock_file(target.with_name(f".{target.name}.lock"))
     except OSError as error:
         raise CorpusError(
             f"cannot write {target}: {error.strerror} ({error.filename}); choose another folder for the cache"
         ) from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with os.fdopen(file):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _not_locked(target.parent, error) from error
         yield
+
+
+def _lock_file(path: Path) -> int:
+    """Open a file to lock; whatever else lies there (a pipe, somebody's link) is neither waited for nor emptied."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+
+def _not_locked(folder: Path, error: OSError) -> CorpusError:
+    if error.errno in _NO_LOCKS:
+        return CorpusError(
+            f"{str(folder)!r} lies on a file system without locks ({error.strerror}); "
+            f"choose a folder on a local disk with --cache"
+        )
+    return CorpusError(f"{str(folder)!r} cannot be locked ({error.strerror}); choose another folder with --cache")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from cello.audio.corpus import Split
+from cello.audio.layout import SPLIT_NAMES
 from cello.errors import CorpusError, unknown
 from cello.files import DamagedFileError, read_stored, read_text
 
@@ -37,13 +38,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "end": ("end", "end_s", "offset", "stop"),
 }
 """What a column means by its name, in lower case, the likeliest name first."""
-
-SPLIT_NAMES: Mapping[str, Split] = {
-    **dict.fromkeys(("train", "training", "tr"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "cv"), "validation"),
-    **dict.fromkeys(("test", "testing", "te", "eval", "evaluation"), "test"),
-}
-"""Splits as tables and folders call them."""
 
 _LARGEST = 1 << 29
 _DELIMITERS = (",", ";", "\t", "|")

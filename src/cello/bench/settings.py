@@ -25,6 +25,8 @@ class Size:
         return f"{self.batch}×{self.frames}×{self.inputs}×{self.hidden}"
 
 
+MOST_ELEMENTS = 2**40
+"""Elements that the frames, states and matrices of a size may have: 4 TB."""
 CELLS = ("lstm", "gru", "rnn", "lstm-peephole-full")
 SIZES = (Size(64, 49, 39, 64), Size(128, 49, 39, 128), Size(256, 49, 39, 128), Size(128, 99, 39, 256))
 
@@ -62,16 +64,20 @@ def parse_size(text: str) -> Size:
     """The size written BxTxDxH; × does as well as x.
 
     Raises:
-        ConfigError: another text, or a size of 0.
+        ConfigError: another text, a size of 0, or one that no machine holds.
 
     >>> parse_size("64x49x39x64")
     Size(batch=64, frames=49, inputs=39, hidden=64)
     """
-    found = re.fullmatch(r"(\d+)[x×](\d+)[x×](\d+)[x×](\d+)", text)
+    found = re.fullmatch("[x×]".join([r"(\d{1,9})"] * 4), text)
     numbers = [int(number) for number in found.groups()] if found else [0]
     if min(numbers) < 1:
         raise ConfigError(
             f"size {text!r} is not BxTxDxH, four whole numbers from 1 on: clips, frames, numbers of a frame, units. "
             f"Write it like 64x49x39x64."
         )
+    batch, frames, inputs, hidden = numbers
+    elements = batch * frames * (inputs + hidden) + hidden * (inputs + hidden)
+    if elements > MOST_ELEMENTS:
+        raise ConfigError(f"size {text!r} has {elements:,} elements, more than fit into a machine; give a smaller one")
     return Size(*numbers)

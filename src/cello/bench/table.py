@@ -7,10 +7,11 @@ from itertools import groupby
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cello.bench.record import Record, Row
+from cello.terminal import one_line
 
 SAME = 1e-3
 """Outputs that differ by more than this from plain evaluation's, relative to the largest, are pointed out."""
@@ -64,7 +65,7 @@ def _times(record: Record, threads: int, x_gradient: bool, rows: list[Row]) -> T
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         for number, side in enumerate(row.sides):
-            first = (escape(row.cell), str(row.size)) if number == 0 else ("", "")
+            first = (Text(one_line(row.cell)), str(row.size)) if number == 0 else ("", "")
             figures = (f"{side.milliseconds:.2f}", f"{side.ratio:.2f}", f"{side.gflops:.3g}", f"{side.gemm_share:.0%}")
             table.add_row(*first, side.name, *figures)
     return table
@@ -77,7 +78,7 @@ def _compiling(record: Record) -> Table:
         table.add_column(name, justify="right")
     for row in record.compiling:
         new = "–" if row.new_seconds is None else f"{row.new_seconds:.2f}"
-        table.add_row(escape(row.cell), row.backend, new, f"{row.cached_seconds:.3f}")
+        table.add_row(Text(one_line(row.cell)), row.backend, new, f"{row.cached_seconds:.3f}")
     return table
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cello.cells.faults import changed, fault_in_function, no_plain_function
 from cello.cells.graph import Graph, Node
+from cello.cells.interpret import interpret
 from cello.cells.resolve import Traced, resolve
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import RUNNING, Tracer
@@ -27,6 +28,8 @@ class Cell:
 
     ``arguments`` are the function's: the frame, the states, the parameter groups. Calling a cell calls its function,
     on numbers or tensors, for one example and one step.
+
+    A cell is pickled as data, its graph, and never as code: what comes back computes the same and has no ``function``.
     """
 
     name: str
@@ -34,7 +37,7 @@ class Cell:
     reference: str
     arguments: tuple[str, ...]
     graph: Graph
-    function: Callable[..., Any] = field(repr=False)
+    function: Callable[..., Any] | None = field(default=None, repr=False)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -82,7 +85,19 @@ class Cell:
 
     def __call__(self, *arguments: Any) -> Any:
         """The function itself: one example, one step, on numbers or tensors; groups are objects with the members."""
+        if self.function is None:
+            return interpret(self.graph, dict(zip(self.arguments, arguments, strict=True)))
         return self.function(*arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "function": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Cell:
+        """Itself, for nothing in it can change; what was compiled for it serves the copy of a module too."""
+        return self
+
+    def __copy__(self) -> Cell:
+        return self
 
 
 def cell(function: Callable[..., Any] | None = None) -> Cell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import traceback
 from functools import cache
 from pathlib import Path
@@ -10,19 +10,13 @@ from types import ModuleType
 
 from cello.cells import grus, lstms, odyssey, rnns
 from cello.cells.definition import Cell
+from cello.cells.neighbours import run_file
 from cello.errors import CellError, unknown
+from cello.files import DamagedFileError
 
 SHELVES = (rnns, lstms, odyssey, grus)
 """The modules of the zoo, in the order in which its cells are listed."""
-_PLACED: dict[str, Path] = {}
-
-
-def place_file(name: str, path: Path) -> None:
-    """Let ``name.py:NAME`` mean a cell in the file at ``path`` from now on, in this process.
-
-    A run's settings name the file as it lies where the study was begun; another machine has it elsewhere.
-    """
-    _PLACED[name] = path
+_KNOWN: dict[tuple[str, str], Cell] = {}
 
 
 @cache
@@ -49,10 +43,23 @@ def load_cell(name: str) -> Cell:
     raise CellError(unknown("cell", name, cells, "A cell of your own is FILE.py:NAME."))
 
 
+def remember(name: str, cell: Cell) -> str:
+    """Let ``known`` find a cell by its name and fingerprint in this process; returns the fingerprint."""
+    fingerprint = cell.graph.fingerprint()
+    _KNOWN[name, fingerprint] = cell
+    return fingerprint
+
+
+def known(name: str, fingerprint: str) -> Cell | None:
+    """The cell of one's own with this name and these equations, if this process has met it.
+
+    It was loaded from its file, or came as data with a store or a task; no file is looked at.
+    """
+    return _KNOWN.get((name, fingerprint))
+
+
 def _from_file(file: str, name: str) -> Cell:
-    path = _PLACED.get(file, Path(file).expanduser())
-    if not path.is_file():
-        raise CellError(f"cell {file}:{name}: there is no file {path.absolute()}. Write the path to your .py file.")
+    path = Path(os.path.expanduser(file))  # noqa: PTH111 - Path's raises where there is no home
     found = vars(_imported(path))
     if name not in found:
         cells = [key for key, value in found.items() if isinstance(value, Cell)]
@@ -63,23 +70,39 @@ def _from_file(file: str, name: str) -> Cell:
         raise CellError(
             f"cell {file}:{name}: {name} is a {type(value).__name__}, no cell. Write @cell over its function."
         )
+    remember(f"{file}:{name}", value)
     return value
 
 
 def _imported(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise CellError(f"{path} cannot be imported as Python. Give the file a name that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        return run_file(path)
     except CellError:
         raise
+    except (OSError, DamagedFileError) as error:
+        if _line(path, error):  # the file's own code met it
+            raise _refused(path, error) from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise CellError(f"there is no file {path.absolute()}. Write the path to your .py file.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CellError(f"cell file {path} cannot be read: {reason}. Give a .py file that you may read.") from error
     except (Exception, SystemExit) as error:
-        lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
-        place = f", line {lines[-1]}" if lines else ""
-        raise CellError(
-            f"{path.name}{place} cannot be imported: {type(error).__name__}: {error}. "
-            f"Try python {path} and mend what it says."
-        ) from error
-    return module
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: BaseException) -> CellError:
+    return CellError(
+        f"{path.name}{_line(path, error)} cannot be imported: {type(error).__name__}: {error}. "
+        f"Try python {path} and mend what it says."
+    )
+
+
+def _line(path: Path, error: BaseException) -> str:
+    """Where in the file, and where in a neighbour that it imports, the error was raised."""
+    steps = [(Path(step.filename), step.lineno) for step in traceback.extract_tb(error.__traceback__)]
+    own = [line for file, line in steps if file == path.absolute()]
+    if not own:
+        return ""
+    inner, line = steps[-1]
+    outside = inner == path.absolute() or not inner.is_relative_to(path.absolute().parent)
+    return f", line {own[-1]}" + ("" if outside else f" ({inner.name}, line {line})")

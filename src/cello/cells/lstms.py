@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from cello.cells.definition import cell
-from cello.cells.functions import exp, maximum, sigmoid, softplus, tanh
+from cello.cells.functions import exp, maximum, minimum, sigmoid, softplus, tanh, where
 
 
 @cell
@@ -140,11 +140,14 @@ def mlstm(x, h, c, W, U, V, b):
 def slstm(x, h, c, n, m, W, U, b):
     """sLSTM: exponential input gate, normaliser n, and m to keep the exponentials in range; one head, f sigmoid.
 
+    At the first step, where n is 0, m begins with i, as in the authors' code, so that i may be of any size; later n is
+    at least 1.
+
     Reference: M. Beck, K. Pöppel, M. Spanring, A. Auer, O. Prudnikova, M. Kopp, G. Klambauer, J. Brandstetter,
     S. Hochreiter (2024). xLSTM: extended long short-term memory. NeurIPS 2024, arXiv:2405.04517.
     """
     i = W.i @ x + U.i @ h + b.i
-    f = m - softplus(-(W.f @ x + U.f @ h + b.f))
+    f = where(n > 0, m - softplus(-(W.f @ x + U.f @ h + b.f)), i)
     g = tanh(W.g @ x + U.g @ h + b.g)
     o = sigmoid(W.o @ x + U.o @ h + b.o)
     m = maximum(f, i)
@@ -200,9 +203,13 @@ def sru(x, h, c, W, v, b):
 def minlstm(x, h, W, b):
     """Minimal LSTM: gates of the frame alone, normalised to sum to one.
 
+    i and f are sigmoid(i) and sigmoid(f) times the same factor, with m so that they can be divided if both are closed.
+
     Reference: L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadeghi (2024). Were RNNs all we needed?
     arXiv:2410.01201.
     """
-    i = sigmoid(W.i @ x + b.i)
-    f = sigmoid(W.f @ x + b.f)
+    i = W.i @ x + b.i
+    f = W.f @ x + b.f
+    m = minimum(minimum(i, f), 0)
+    i, f = exp(m) + exp(m - f), exp(m) + exp(m - i)
     return (f * h + i * (W.g @ x + b.g)) / (f + i)

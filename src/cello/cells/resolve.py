@@ -16,6 +16,25 @@ PLAIN = {
     (): "a single number",
 }
 
+INPUT_NAMES = frozenset(
+    [
+        "dt",
+        "d_t",
+        "delta",
+        "deltas",
+        "delta_t",
+        "elapsed",
+        "gap",
+        "gaps",
+        "interval",
+        "m",
+        "mask",
+        "missing",
+        "observed",
+    ]
+) | {"t", "time", "time_gap", "times", "timestamp"}
+"""What people call inputs that a cell cannot take beside its frame."""
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -60,6 +79,15 @@ def _states(traced: Traced) -> tuple[str, ...]:
             "Return one value for each state; the states are the arguments after the frame, in the same order",
             traced.tracer.last_line(),
         )
+    if inputs := _second_inputs(traced, names[:count]):
+        said = ", ".join(inputs)
+        raise traced.tracer.error(
+            f"{said} {'is a second input' if len(inputs) == 1 else 'are further inputs'}: a cell takes one input, "
+            f"{traced.arguments[0]}, and the arguments after it are its states and parameters",
+            f"Append {said} to the frames, as more elements of {traced.arguments[0]}, or return a new value for what "
+            f"is a state",
+            traced.tracer.code.co_firstlineno,
+        )
     for name in (traced.arguments[0], *names[:count]):
         if name in traced.scalars:
             kind = "the frame" if name == traced.arguments[0] else "a state"
@@ -67,6 +95,33 @@ def _states(traced: Traced) -> tuple[str, ...]:
                 f"{name} is {kind}, but annotated Scalar", "Only parameters can be single numbers; leave it away"
             )
     return names[:count]
+
+
+def _second_inputs(traced: Traced, states: tuple[str, ...]) -> tuple[str, ...]:
+    """The arguments that were meant as inputs beside the frame, such as a time gap or a mask; none in a legal cell.
+
+    They show where what is returned are the states after them, by name; or where an argument that counts as a
+    parameter is treated as a state, and is h or stands after one that is called as such inputs are.
+    """
+    names, count, tracer = traced.arguments[1:], len(states), traced.tracer
+    variables = traced.variables.items()
+    given_anew = {name for name, v in variables if isinstance(v, Symbol) and not isinstance(v, Argument)}
+    found = [_name_of(traced, value) for value in traced.returned]
+    for shift in range(1, len(names) - count + 1):
+        if found == [*names[shift : shift + count]] and not given_anew & {*names[:shift]} and "h" not in names[:shift]:
+            return names[:shift]
+    vectors = {tracer.records[record.args[1]].name for record in tracer.records if record.op == "product"}
+    acting = [name for name in names[count:] if name in given_anew or name in vectors]
+    before = names[: names.index("h")] if "h" in acting else ()
+    if before and not given_anew & {*before}:
+        return before
+    return tuple(name for name in (*states, *acting) if name in INPUT_NAMES and name not in given_anew and acting)
+
+
+def _name_of(traced: Traced, value: Any) -> str | None:
+    if not isinstance(value, Symbol) or value._cello_tracer is not traced.tracer:
+        return None
+    return traced.tracer.records[value._cello_position].name
 
 
 def _returned(traced: Traced, states: tuple[str, ...], number: int) -> int:

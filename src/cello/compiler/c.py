@@ -9,6 +9,7 @@ from cello.cells.definition import Cell
 from cello.compiler.c_backward import backward
 from cello.compiler.c_calls import TILES, calls
 from cello.compiler.c_forward import forward
+from cello.compiler.c_names import comment
 from cello.compiler.c_source import Names
 from cello.compiler.expression import equations
 from cello.compiler.kernel import kernel
@@ -47,12 +48,12 @@ def own_text(cell: Cell) -> str:
 
 
 def _title(cell: Cell) -> list[str]:
-    step = [f"   {left} = {right}" for left, right in equations(cell.graph, STYLE)]
+    step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     about = [
         "   A tile is some clips of the batch; at step t its first n rows run. A row of H units fills P numbers.",
         "   Written by Cello. */",
     ]
-    return [f"/* {cell.name}: {cell.title}", "", *step, "", *about, ""]
+    return [f"/* {comment(f'{cell.name}: {cell.title}')}", "", *step, "", *about, ""]
 
 
 def own_lines(cell: Cell) -> list[str]:

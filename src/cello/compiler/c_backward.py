@@ -29,14 +29,15 @@ class _Backward:
         plan, of, states = self.plan, self.names.of, self.names.states
         return [
             "/* The derivatives of all steps of one tile; 1 if there is no memory. */",
-            "static int backward_tile(const struct arguments *a, long tile, real *d_packed, real *d_rows) {",
+            "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
+            "                         real *d_rows) {",
             *head(backward=True),
             *self._room().lines(),
             "    memset(none, 0, (P > E ? P : E) * sizeof(real));",
             *(f"    fill({of[k]}_row, a->fixed_{of[k]}, a->fixed_{of[k]}_apart, H);" for k in plan.fixed),
             *(f"    real *d_{of[k]}_row = d_rows + {n} * P;" for n, k in enumerate(plan.fixed)),
-            f"    real *history = a->history + steps_before(a, tile, 1) * {len(states)} * P;",
-            f"    real *kept = a->kept + (steps_before(a, tile, 0) + c.steps * tall) * {len(plan.kept)} * P;",
+            f"    real *history = a->history + offset.history * {len(states)} * P;",
+            f"    real *kept = a->kept + (offset.kept + c.steps * tall) * {len(plan.kept)} * P;",
             "    const struct rows d_outputs = {a->d_outputs, a->T * H, H}, d_x = {a->d_x, a->T * D, D};",
             "    const struct rows x = {a->x, a->x_clip_apart, a->x_frame_apart};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",

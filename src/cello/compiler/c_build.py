@@ -1,4 +1,4 @@
-"""Compiling generated C with the system's compiler, once for each text, compiler and processor."""
+"""Compile generated C with the system's compiler, once for each text, compiler and processor."""
 
 from __future__ import annotations
 
@@ -6,41 +6,74 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
-
+from cello.compiler.c_cache import keep, kept, kernel_folder, make_private
 from cello.errors import BackendError
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O2", "-shared", "-fPIC", "-pthread", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-w")
-REMEDY = (
-    "Install one (Debian and Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: xcode-select --install), "
-    'or use backend="plain".'
-)
+INSTALL = "Debian and Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: xcode-select --install"
+OTHER = "Name another compiler with CC"
+CHOICES = "choose a cache with --cache, or set --model.backend plain"
+LONGEST_S, LONGEST_TRIAL_S = 1200, 60
+"""Seconds that a compiler may take: for any cell, and for the trial, which takes a good one a tenth of a second."""
+TRIAL = """\
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+typedef float vec __attribute__((vector_size(16)));
+int32_t trial(int32_t n) {
+    const vec v = {n, n + 1, n + 2, n + 3}, w = v * v + sqrtf(v[2]);
+    return (int32_t)w[1];
+}
+"""
+"""A kernel that needs what all kernels need; ``trial(7)`` is 67."""
 
 
-def compiler() -> str | None:
-    """The C compiler on the search path, if there is one."""
-    return next((found for name in COMPILERS if (found := shutil.which(name))), None)
+def compilers() -> list[tuple[str, ...]]:
+    """The commands that may compile C, the first choice first: what CC says, or else all compilers on the path."""
+    asked = os.environ.get("CC", "").strip()
+    if asked:
+        try:
+            program, *words = shlex.split(asked)
+        except ValueError:
+            return []
+        path = shutil.which(program)
+        return [(path, *words)] if path else []
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    paths = [shutil.which(name, path=folder) for name in COMPILERS for folder in folders if folder]
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for path in filter(None, paths):  # ccache lies there under several names, and /bin may be /usr/bin
+        found.setdefault((os.path.realpath(path), Path(path).name), (path,))
+    return [*found.values()]
+
+
+def compiler() -> tuple[str, ...] | None:
+    """The command that compiles C, if there is one."""
+    return next(iter(compilers()), None)
 
 
 @lru_cache(maxsize=1)
 def can_compile() -> bool:
-    """Whether C can be compiled here; where it cannot, that is said once."""
-    if compiler() is not None:
-        return True
-    warnings.warn(
-        f"no C compiler ({', '.join(COMPILERS)}) is on PATH, so cells run by plain evaluation, a few times slower. "
-        f"{REMEDY}",
-        stacklevel=4,
-    )
-    return False
+    """Whether C can be compiled, kept and run here; where it cannot, that is said once."""
+    try:
+        _working(kernel_folder(), os.environ.get("CC"), os.environ.get("PATH"))
+    except BackendError as error:
+        warnings.warn(f"cells run by plain evaluation, a few times slower: {error}", stacklevel=5)
+        return False
+    return True
 
 
 def load(text: str, name: str, cache: Path | None = None) -> ctypes.CDLL:
@@ -50,56 +83,122 @@ def load(text: str, name: str, cache: Path | None = None) -> ctypes.CDLL:
     cache is compiled anew.
 
     Raises:
-        BackendError: there is no compiler, or it fails.
+        BackendError: there is no compiler, it fails, or the cache cannot be used.
     """
-    program = compiler()
-    if program is None:
-        raise BackendError(f'backend="c" needs a C compiler, and none of {", ".join(COMPILERS)} is on PATH. {REMEDY}')
-    folder = platformdirs.user_cache_path("cello") / "kernels" if cache is None else cache
-    flags = (*FLAGS, *_native())
-    key = "\0".join([text, *_version(program), *flags, processor()])
-    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
-    if path.exists():
+    folder = kernel_folder() if cache is None else cache
+    return _load(_working(folder, os.environ.get("CC"), os.environ.get("PATH")), text, name, folder, LONGEST_S)
+
+
+@lru_cache(maxsize=8)
+def _working(folder: Path, asked: str | None, path: str | None) -> tuple[str, ...]:
+    """The first compiler whose trial runs; ``asked`` and ``path`` are what the environment says, CC and PATH.
+
+    Raises:
+        BackendError: there is none; why the first choice fails.
+    """
+    fault: BackendError | None = None
+    for command in compilers():
         try:
-            return ctypes.CDLL(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-    _compile(program, flags, text, path)
-    return ctypes.CDLL(str(path))
+            if _load(command, TRIAL, "trial", folder, LONGEST_TRIAL_S).trial(7) == 67:
+                return command
+            raise AttributeError("it gives a wrong result")
+        except AttributeError as error:
+            text = f"what {shlex.join(command)} compiles does not run ({error}). {OTHER}, or set --model.backend plain."
+            fault = fault or BackendError(text)
+        except BackendError as error:
+            fault = fault or error
+    if fault is None and (asked or "").strip():
+        fault = BackendError(f"CC is {asked!r}, which is no program on PATH. {OTHER}, or set --model.backend plain.")
+    raise fault or BackendError(
+        f"no C compiler ({', '.join(COMPILERS)}) is on PATH. "
+        f"Install one ({INSTALL}), name one with CC, or set --model.backend plain."
+    )
 
 
-def _compile(program: str, flags: tuple[str, ...], text: str, path: Path) -> None:
+def _load(command: tuple[str, ...], text: str, name: str, folder: Path, longest_s: float) -> ctypes.CDLL:
+    flags = (*FLAGS, *_native())
+    key = "\0".join([text, *_version(command), *flags, processor()])
+    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '-', name)[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".building-") as folder:
-            source, library = Path(folder) / "kernel.c", Path(folder) / "kernel.so"
-            source.write_text(text, encoding="utf-8")
-            done = subprocess.run(
-                [program, *flags, str(source), "-o", str(library), "-lm"], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
+        make_private(folder)
+        path = kept(folder, stem)
+        if path is not None:
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:
+                path.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as scratch:
+            library, fault = Path(scratch) / "kernel.so", _compile((*command, *flags), text, Path(scratch), longest_s)
+            if fault is not None:
                 raise BackendError(
-                    f"{program} cannot compile the kernel {path.stem}: {done.stderr.strip()[:600]} "
-                    f'Report this, and use backend="plain" until it is mended.'
+                    f"{command[0]} cannot compile the kernel {name} in {folder}: {fault}. {OTHER}, {CHOICES}."
                 )
-            library.replace(path)
+            path = keep(folder, stem, library)
     except OSError as error:
         raise BackendError(
-            f"the kernel {path.stem} cannot be compiled into {path.parent}: {error}. "
-            f'Make room there, or use backend="plain".'
+            f"the kernel {name} cannot be compiled into {folder}: {error}. Make room there, {CHOICES}."
         ) from error
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BackendError(
+            f"the kernel {name} cannot be run from {folder}: {reason}. "
+            f"Where a disk forbids programs (noexec), {CHOICES}."
+        ) from error
+
+
+def _compile(command: tuple[str, ...], text: str, scratch: Path, longest_s: float) -> str | None:
+    """Compile a text to ``kernel.so`` in a folder where all the compiler's files go; why it failed, if it did."""
+    source, library = scratch / "kernel.c", scratch / "kernel.so"
+    source.write_text(text, encoding="utf-8")
+    fault = _run([*command, str(source), "-o", str(library), "-lm"], scratch, longest_s)
+    return "it writes no library" if fault is None and not library.is_file() else fault
+
+
+def _run(command: list[str], scratch: Path, longest_s: float) -> str | None:
+    """Run a compiler, which is ended with all that it started if it takes too long; why it failed, if it did."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "TMPDIR": str(scratch)},
+        )
+    except OSError as error:
+        return f"it cannot be started ({error.strerror})"
+    try:
+        said = process.communicate(timeout=longest_s)[1].decode("utf-8", "replace")
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return f"it was not done after {longest_s:g} s"
+        raise
+    if process.returncode == 0:
+        return None
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or [f"it ended with {process.returncode}"]
+    told = next((line for line in lines if "error" in line.lower()), lines[0]).replace(f"{scratch}/", "")
+    return "".join(char if char.isprintable() else " " for char in told[:300]).rstrip(".")
 
 
 def _native() -> tuple[str, ...]:
     return ("-mcpu=native",) if platform.machine() in ("arm64", "aarch64") else ("-march=native",)
 
 
-@lru_cache(maxsize=4)
-def _version(program: str) -> tuple[str, ...]:
-    """What tells one compiler from another without starting it: where it really lies, its size and its date."""
-    path = Path(program).resolve()
-    status = path.stat()
-    return str(path), str(status.st_size), str(status.st_mtime_ns)
+@lru_cache(maxsize=16)
+def _version(command: tuple[str, ...]) -> tuple[str, ...]:
+    """What tells one compiler from another without starting it: the words, where each program lies, its size, date."""
+    found = list(command)
+    for word in command:
+        if program := shutil.which(word):
+            path = Path(program).resolve()
+            status = path.stat()
+            found += [str(path), str(status.st_size), str(status.st_mtime_ns)]
+    return tuple(found)
 
 
 @lru_cache(maxsize=1)

@@ -12,18 +12,23 @@ static struct clips clips_of(const struct arguments *a, long tile, long backward
     return tile_of(a->place + begin, a->length + begin, count, a->reverse != 0, backward);
 }
 static long tiles_of(const struct arguments *a) { return (a->B + TILE - 1) / TILE; }
-/* Rows of all steps, and of `more` steps besides, of the tiles before this one. */
-static long steps_before(const struct arguments *a, long tile, long more) {
-    long total = 0;
-    for (long k = 0; k < tile; k++) {
-        const struct clips c = clips_of(a, k, 0);
-        total += (c.steps + more) * c.tall;
+/* The row at which a tile begins in history, which has the states before the first step too, and in kept. */
+struct offset { long history, kept; };
+static struct offset beyond(const struct arguments *a, struct offset before, long tile, long end) {
+    for (; tile < end; tile++) {
+        const struct clips c = clips_of(a, tile, 0);
+        before.history += (c.steps + 1) * c.tall;
+        before.kept += c.steps * c.tall;
     }
-    return total;
+    return before;
 }
 /* Tiles are shared out in groups, the same for any number of threads. */
 static long groups_of(const struct arguments *a) { return tiles_of(a) < GROUPS ? tiles_of(a) : GROUPS; }
 static long first_tile(const struct arguments *a, long group) { return group * tiles_of(a) / groups_of(a); }
+static struct offset offset_of(const struct arguments *a, long tile) {
+    const struct offset none = {0, 0};
+    return beyond(a, none, 0, tile);
+}
 """
 
 CALLS = Template("""\
@@ -42,17 +47,21 @@ static struct sizes sizes_of(const struct arguments *a) {
 /* How many numbers packed, packed_back, history, kept, d_packed and d_rows hold. */
 void room_of(const struct arguments *a, long *found) {
     const struct sizes s = sizes_of(a);
+    const struct offset end = offset_of(a, tiles_of(a));
     found[0] = s.packed;
     found[1] = s.packed_back;
-    found[2] = steps_before(a, tiles_of(a), 1) * $states * s.P;
-    found[3] = steps_before(a, tiles_of(a), 0) * $kept * s.P;
+    found[2] = end.history * $states * s.P;
+    found[3] = end.kept * $kept * s.P;
     found[4] = s.groups * s.packed;
     found[5] = s.groups * s.rows;
 }
 static int forward_group(const void *given, long group) {
     const struct arguments *a = given;
+    const long begin = first_tile(a, group), end = first_tile(a, group + 1);
+    struct offset offset = offset_of(a, begin);
     int failed = 0;
-    for (long tile = first_tile(a, group); tile < first_tile(a, group + 1); tile++) failed |= forward_tile(a, tile);
+    for (long tile = begin; tile < end; offset = beyond(a, offset, tile, tile + 1), tile++)
+        failed |= forward_tile(a, tile, offset);
     return failed;
 }
 static int backward_group(const void *given, long group) {
@@ -61,9 +70,11 @@ static int backward_group(const void *given, long group) {
     real *d_packed = a->d_packed + group * s.packed, *d_rows = a->d_rows + group * s.rows;
     memset(d_packed, 0, s.packed * sizeof(real));
     memset(d_rows, 0, s.rows * sizeof(real));
+    const long begin = first_tile(a, group), end = first_tile(a, group + 1);
+    struct offset offset = offset_of(a, begin);
     int failed = 0;
-    for (long tile = first_tile(a, group); tile < first_tile(a, group + 1); tile++)
-        failed |= backward_tile(a, tile, d_packed, d_rows);
+    for (long tile = begin; tile < end; offset = beyond(a, offset, tile, tile + 1), tile++)
+        failed |= backward_tile(a, tile, offset, d_packed, d_rows);
     return failed;
 }
 /* All clips, all steps; 1 if there is no memory. */

@@ -1,13 +1,11 @@
-"""The insides of a kernel's loops in C: names, expressions on vecs, and the order of their lines."""
+"""The insides of a kernel's loops in C: expressions on vecs, and the order of their lines."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cello.cells.graph import Node
-from cello.compiler.expression import ATOM, Row, function, value_names
-from cello.compiler.kernel import Kernel
+from cello.compiler.expression import ATOM, Row, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -28,52 +26,6 @@ ROWS: dict[str, Row] = {
     "where": function("where({}, {}, {}, {})", 4),
 }
 """How each pointwise operation is written on vecs."""
-
-KERNEL = """
-    a absolute after all anywhere arguments ASK_FOR at backward backward_group backward_tile before begin block
-    block_height BYTES c CALLS choose CHUNK clamped clips clips_of counts D d_out d_x DOUBLE E exponential fill
-    first_tile forward forward_group forward_tile gather give group GROUPS groups_of H history hyperbolic in_threads
-    integer j kept LANE_BY_LANE later load load_some logarithm logarithm_of_1_plus mask maximum minimum MOST_ROWS n
-    next none nothing_beyond once outer outer_block outputs P pack packed_size PANEL per_clip power_of_2 product r
-    real reduced relu room room_for room_of root row_of rows ROWS running sigmoid size sizes sizes_of slot softplus
-    square steps steps_before store store_some T t tail take tall term TILE tile tile_of tiles_of total_rows unkept
-    unpack V vec vec_length where whole wide WIDE wide_back work work_on
-"""
-LANGUAGE = """
-    abs asm auto break calloc case char const continue default do double else enum exp extern float for free goto if
-    inline int linux long log memcpy memset register restrict return short signed sizeof sqrt static struct switch tanh
-    typedef typeof union unix unsigned void volatile while
-"""
-RESERVED = frozenset((KERNEL + LANGUAGE).split())
-"""Names that mean something else in the kernel or in C."""
-PLACES = re.compile(r"(old|new|swap|d_old|d_new|terms|_)_?\d+$|\w*_(tile|slots|start|row|part)$|(d|old|new|swap)_")
-"""Names the kernel makes up: tiles, derivatives, values without a name."""
-
-
-def identifiers(plan: Kernel) -> dict[int, str]:
-    """A C identifier of its own for each node of the step: an equation's name, a named value's sum, or a number."""
-    graph, known, found = plan.graph, value_names(plan.graph), dict[int, str]()
-    new = {k: f"{s}_next" for s, k in zip(graph.states, graph.outputs, strict=True)}
-    readers: dict[int, list[int]] = {}
-    for k, node in enumerate(graph.nodes):
-        for arg in node.args:
-            readers.setdefault(arg, []).append(k)
-    sums = {each.node for each in plan.sums}
-    taken: set[str] = set()
-    for k, node in enumerate(graph.nodes):
-        wanted = new.get(k) or known.get(k) or node.name or f"_{k}"
-        if k in sums and wanted.startswith("_") and len(readers.get(k, [])) == 1:
-            reader = readers[k][0]
-            name = new.get(reader) or known.get(reader) or graph.nodes[reader].name
-            wanted = f"{name}_sum" if name else wanted
-        wanted = re.sub(r"\W", "_", wanted, flags=re.ASCII)
-        if wanted in RESERVED or (PLACES.match(wanted) and wanted != f"_{k}") or wanted[0] in "0123456789":
-            wanted += "_own"
-        while wanted in taken:
-            wanted += "_"
-        taken.add(wanted)
-        found[k] = wanted
-    return found
 
 
 class Body:

@@ -52,14 +52,14 @@ class _Forward:
             room.add(f"{of[k]}_row", "P")
         return [
             "/* All steps of one tile of clips; 1 if there is no memory. */",
-            "static int forward_tile(const struct arguments *a, long tile) {",
+            "static int forward_tile(const struct arguments *a, long tile, struct offset offset) {",
             *head(backward=False),
             *room.lines(),
             "    (void)x_tile;",
             *(f"    fill({of[k]}_row, a->fixed_{of[k]}, a->fixed_{of[k]}_apart, H);" for k in plan.fixed),
             *(line for each in plan.sums for line in self._start(each)),
-            f"    real *history = a->keeping ? a->history + steps_before(a, tile, 1) * {len(states)} * P : once;",
-            f"    real *kept = a->keeping ? a->kept + steps_before(a, tile, 0) * {len(plan.kept)} * P : unkept;",
+            f"    real *history = a->keeping ? a->history + offset.history * {len(states)} * P : once;",
+            f"    real *kept = a->keeping ? a->kept + offset.kept * {len(plan.kept)} * P : unkept;",
             "    const struct rows outputs = {a->outputs, a->T * H, H};",
             "    const struct rows x = {a->x, a->x_clip_apart, a->x_frame_apart};",
             "    long n = running(&c, 0, c.count);",

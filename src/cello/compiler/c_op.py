@@ -1,6 +1,7 @@
 """The C kernels as an operation of torch's own, so that torch.compile and torch.export take a scan as one node.
 
-Outside of them the autograd function of ``c_scan`` is called directly, which costs less for each call.
+Everything else that records a program, or computes without numbers, takes it so too (torch.jit.trace, make_fx, fake
+tensors). Outside of them the autograd function of ``c_scan`` is called directly, which costs less for each call.
 """
 
 from __future__ import annotations
@@ -10,9 +11,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from cello.cells.definition import Cell
-from cello.compiler.c_scan import Compiled, Remembered, Run, by_length, compiled, run_backward, run_forward
+from cello.compiler.c_scan import (
+    NO_SECOND_DERIVATIVES,
+    Compiled,
+    Remembered,
+    Run,
+    by_length,
+    compiled,
+    run_backward,
+    run_forward,
+)
+from cello.compiler.inputs import frames_of_clips, hidden_memory
 from cello.errors import BackendError
 
 CELLS: dict[str, Cell] = {}
@@ -27,6 +39,15 @@ def traced(cell: Cell) -> str:
     return key
 
 
+def recorded(values: Sequence[Tensor], lengths: Tensor | None) -> bool:
+    """Whether the scan has to be one operation: a program is being recorded, or tensors have no numbers."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return True
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    return FakeTensor in map(type, values) or type(lengths) is FakeTensor
+
+
 def _code(key: str, x: Tensor) -> Compiled:
     if key not in CELLS:
         raise BackendError(
@@ -36,18 +57,47 @@ def _code(key: str, x: Tensor) -> Compiled:
     return compiled(CELLS[key], x.dtype)
 
 
+def _prepared(
+    key: str, x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, hidden: int, reverse: bool
+) -> tuple[Compiled, Run, Tensor, list[Tensor]]:
+    """The kernel and what it takes; a program may be given other tensors than those it was recorded with."""
+    code = _code(key, x)
+    batch, steps, inputs = x.shape
+    nodes, size = code.plan.graph.nodes, {"D": inputs, "H": hidden}
+    fixed = [nodes[k].shape for k in (*code.plan.matrices, *code.plan.fixed)]
+    shapes = [tuple(size[letter] for letter in shape) for shape in fixed]
+    shapes += [(batch, steps, hidden)] * len(code.plan.masks) + [(batch, hidden)] * len(code.plan.graph.states)
+    if [tuple(value.shape) for value in given] != shapes:
+        found = ", ".join(str(tuple(value.shape)) for value in given)
+        raise BackendError(f"the graph gives cell {key!r} tensors of shapes {found}; it needs {shapes}")
+    if alien := [value for value in (x, *given) if not value.is_cpu or value.dtype is not x.dtype]:
+        raise BackendError(
+            f"the graph gives cell {key!r} {alien[0].dtype} on {alien[0].device}; it needs {x.dtype} on the CPU"
+        )
+    if lengths is not None:
+        lengths = frames_of_clips(lengths, x)
+    run = Run(*by_length(x, lengths), hidden, reverse)
+    return code, run, _in_order(x), [_in_order(value) for value in given]
+
+
+def _in_order(value: Tensor) -> Tensor:
+    """The numbers side by side in memory, none of them negated only when read."""
+    value = value.contiguous()
+    return value.clone() if hidden_memory(value) else value
+
+
 @torch.library.custom_op("cello::scan", mutates_args=())
 def scan_op(
     x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, cell: str, hidden: int, reverse: bool
 ) -> list[Tensor]:
     """Outputs, last states, history and kept of a cell over frames (B, T, D)."""
+    code, run, x, whole = _prepared(cell, x, given, lengths, hidden, reverse)
     batch, steps, _ = x.shape
-    if lengths is not None and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
-        raise BackendError(f"lengths go from {int(lengths.min())} to {int(lengths.max())}, but T={steps}")
-    code, x = _code(cell, x), x.contiguous()
-    run = Run(*by_length(x, lengths), hidden, reverse)
-    whole = [value.contiguous() for value in given]
-    outputs, last, remembered = run_forward(code, run, x, whole, code.most_room(batch, steps, hidden))
+    room = code.most_room(batch, steps, hidden)
+    if not batch or not steps:
+        last = [value.clone() for value in whole[len(whole) - len(code.plan.graph.states) :]]
+        return [x.new_zeros(batch, steps, hidden), *last, *map(x.new_zeros, room)]
+    outputs, last, remembered = run_forward(code, run, x, whole, room)
     return [outputs, *last, remembered.history, remembered.kept]
 
 
@@ -68,9 +118,10 @@ def backward_op(
     cell: str, reverse: bool,
 ) -> list[Tensor]:  # fmt: skip
     """The derivatives of x and of all that is given; of masks, zeros."""
-    code, x = _code(cell, x), x.contiguous()
-    run = Run(*by_length(x, lengths), slopes[0].shape[2], reverse)
-    whole = [value.contiguous() for value in given]
+    code, run, x, whole = _prepared(cell, x, given, lengths, slopes[0].shape[2], reverse)
+    if not x.shape[0] or not x.shape[1]:
+        last = [slope.clone(memory_format=torch.contiguous_format) for slope in slopes[1:]]
+        return [torch.zeros_like(value) for value in (x, *whole[: len(whole) - len(last)])] + last
     found = run_backward(code, run, x, whole, Remembered(*kept), slopes, through_x=True)
     return [torch.zeros_like(like) if one is None else one for one, like in zip(found, (x, *given), strict=True)]
 
@@ -90,6 +141,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 
 def _backward(ctx: Any, slopes: list[Tensor]) -> tuple[Any, ...]:
+    if torch.is_grad_enabled() and not recorded(ctx.saved_tensors, None):
+        raise BackendError(NO_SECOND_DERIVATIVES)
     cell, reverse, count, ragged = ctx.call
     x, *rest = ctx.saved_tensors
     lengths = rest[count] if ragged else None

@@ -10,18 +10,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 from cello.cells.definition import Cell
 from cello.cells.graph import reached
 from cello.compiler.c import names_of, source
 from cello.compiler.c_build import load
 from cello.compiler.c_source import EACH, Field
+from cello.compiler.inputs import ORDINARY, dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.plain import TORCH
 from cello.errors import BackendError
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
 """The dtypes there are kernels for, and their names in C."""
+
+
+NO_SECOND_DERIVATIVES = 'backend="c" has no second derivatives (create_graph=True); use backend="plain"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +129,28 @@ def inputs_of(
     ]
 
 
+def _has_tangent(value: Tensor) -> bool:
+    return forward_ad.unpack_dual(value).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def obstacle(values: Sequence[Tensor]) -> str | None:
+    """Why kernels cannot take these tensors, the frames first, if they cannot; what is said after 'backend="c"'."""
+    x = values[0]
+    if not x.is_cpu or x.dtype not in TYPES:
+        return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
+    if torch._C._are_functorch_transforms_active():
+        return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
+    if torch.compiler.is_compiling():
+        return None  # types and memory are the recorder's own
+    if not ORDINARY.issuperset(map(type, values)):
+        for value in values:
+            if type(value) not in ORDINARY and type(value) is not FakeTensor and dispatched(value):
+                return f"cannot read the memory of a {type(value).__name__}"
+    if forward_ad._current_level >= 0 and any(map(_has_tangent, values)):
+        return "has no forward-mode derivatives (jvp)"
+    return None
+
+
 def by_rows(x: Tensor) -> Tensor:
     """The tensor with the numbers of each row side by side, as kernels need them."""
     return x if x.stride(-1) == 1 or x.shape[-1] <= 1 else x.contiguous()
@@ -132,7 +160,7 @@ def by_length(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where the clips stand in the batch, longest first, and their lengths."""
     batch, steps, _ = x.shape
     if lengths is None:
-        return torch.arange(batch), torch.full((batch,), steps)
+        return torch.arange(batch, device="cpu"), torch.full((batch,), steps, device="cpu")
     place = torch.argsort(lengths, descending=True, stable=True)
     return place, lengths[place].to(torch.int64)
 
@@ -172,7 +200,7 @@ def run_backward(
     d_matrices = [torch.empty_like(matrix) for matrix in given[:matrices]]
     d_fixed = [call.new(run.hidden) for _ in range(fixed)]
     d_first = [call.new(len(x), run.hidden) for _ in code.plan.graph.states]
-    d_outputs, *d_last = [None if slope is None else slope.contiguous() for slope in slopes]
+    d_outputs, *d_last = [None if slope is None else _dense(slope) for slope in slopes]
     call.give(history=remembered.history, kept=remembered.kept, d_outputs=d_outputs, d_x=d_x)
     for name, count in zip(("packed_back", "d_packed", "d_rows"), (call.room[1], *call.room[4:]), strict=True):
         call.give(**{name: call.new(count)})
@@ -184,6 +212,23 @@ def run_backward(
     values = given[matrices : matrices + fixed]
     rows = [row if value.dim() else row.sum() for row, value in zip(d_fixed, values, strict=True)]
     return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
+
+
+def _batched(slope: Tensor) -> bool:
+    wrapped = torch._C._functorch
+    return wrapped.is_functorch_wrapped_tensor(slope) or wrapped.is_legacy_batchedtensor(slope)
+
+
+def _dense(slope: Tensor) -> Tensor:
+    """A gradient as kernels read it: its numbers side by side in memory."""
+    if type(slope) is not Tensor and dispatched(slope):
+        kind = f"a {type(slope).__name__}"
+    elif _batched(slope):
+        kind = "a batch of them (is_grads_batched=True, vectorize=True)"
+    else:
+        slope = (slope if slope.layout is torch.strided else slope.to_dense()).contiguous()
+        return slope.clone() if hidden_memory(slope) else slope
+    raise BackendError(f'backend="c" cannot go back through gradients that are {kind}; use backend="plain"')
 
 
 class Scan(torch.autograd.Function):
@@ -201,7 +246,7 @@ class Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise BackendError('backend="c" has no second derivatives (create_graph=True); use backend="plain"')
+            raise BackendError(NO_SECOND_DERIVATIVES)
         code, run = ctx.call
         x, *given, history, kept = ctx.saved_tensors
         remembered = Remembered(history, kept)
@@ -249,8 +294,14 @@ class _Call:
 
     def _put(self, place: int, value: Tensor | int | None) -> None:
         if isinstance(value, Tensor):
+            pointer = value.data_ptr()
+            if not pointer and value.numel():
+                raise BackendError(
+                    f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
+                    f'use backend="auto"'
+                )
             self.held.append(value)
-            self.values[place] = value.data_ptr()
+            self.values[place] = pointer
         else:
             self.values[place] = value or 0
 

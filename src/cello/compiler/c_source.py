@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from cello.cells.graph import Node
-from cello.compiler.c_expression import Body, identifiers
+from cello.compiler.c_expression import Body
+from cello.compiler.c_names import comment, identifiers, state_parts
 from cello.compiler.expression import equations, value_names
 from cello.compiler.kernel import Kernel
 from cello.compiler.stages import Sum
@@ -50,8 +50,7 @@ class Names:
     @cached_property
     def states(self) -> tuple[str, ...]:
         """The states' names as parts of identifiers."""
-        plain = [re.sub(r"\W", "_", name, flags=re.ASCII) for name in self.plan.graph.states]
-        return tuple(f"{name}_{n}" if plain.count(name) > 1 else name for n, name in enumerate(plain))
+        return state_parts(self.plan.graph.states)
 
     @cached_property
     def old(self) -> dict[int, int]:
@@ -90,7 +89,8 @@ class Names:
 
     def fields(self) -> tuple[Field, ...]:
         """The kernel's arguments; the C struct and its caller read this."""
-        plan, states = self.plan, list(zip(self.states, self.plan.graph.states, strict=True))
+        plan = self.plan
+        states = [(part, comment(name)) for part, name in zip(self.states, plan.graph.states, strict=True)]
         weights = [(self.of[k], self.nodes[k]) for k in plan.matrices]
         fixed = [self.of[k] for k in plan.fixed]
         found = [
@@ -106,7 +106,7 @@ class Names:
             Field("x", "reals", "(B, T, D)"),
             Field("x_clip_apart", "long", "numbers from one clip of x to the next"),
             Field("x_frame_apart", "long", "and from one frame to the next"),
-            Field("outputs", "reals", f"(B, T, H), {plan.graph.states[0]} after every frame"),
+            Field("outputs", "reals", f"(B, T, H), {states[0][1]} after every frame"),
             Field("packed", "reals", "all matrices as products read them"),
             Field("history", "reals", "the states before and after every step"),
             Field("kept", "reals", "what else backward reads"),
@@ -142,14 +142,14 @@ class Names:
         graph = self.plan.graph
         left = {name: k for k, name in value_names(graph).items()}
         left |= {f"{s}[t]": k for s, k in zip(graph.states, graph.outputs, strict=True)}
-        return {left[name]: f"// {name} = {right}" for name, right in equations(graph, STYLE)}
+        return {left[name]: f"// {comment(f'{name} = {right}')}" for name, right in equations(graph, STYLE)}
 
     def comment(self, each: Sum) -> str:
         """A sum as text."""
         terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
         terms += [str(self.nodes[k].name or self.of[k]) for k in each.fixed if self.nodes[k].op != "constant"]
         terms += [f"{self.nodes[k].value:g}" for k in each.fixed if self.nodes[k].op == "constant"]
-        return f"    // {self.of[each.node]} = {' + '.join(terms)}"
+        return f"    // {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"
 
     def rows(self) -> dict[int, str]:
         """How values that are the same for all rows are read."""

@@ -64,7 +64,7 @@ GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
     "neg": lambda g, y, a: (-g,),
     "sigmoid": lambda g, y, a: (g * (y * (1.0 - y)),),
     "tanh": lambda g, y, a: (g * (1.0 - y * y),),
-    "relu": lambda g, y, a: (y.over(0.0, g, 0.0),),
+    "relu": lambda g, y, a: (y.over(0.0, g, y),),  # y is 0 there, or NaN
     "softplus": lambda g, y, a: (g * a.sigmoid(),),
     "exp": lambda g, y, a: (g * y,),
     "log": lambda g, y, a: (g / a,),

@@ -63,13 +63,50 @@ class Layout:
 
 
 def layout(x: Tensor, lengths: Tensor | None, *, reverse: bool) -> Layout:
-    """The layout of frames (B, T, D); ``reverse`` takes each clip from its own last frame to its first."""
-    batch, steps, _ = x.shape
+    """The layout of frames (B, T, D); ``reverse`` takes each clip from its own last frame to its first.
+
+    ``lengths`` (B,) are on the CPU.
+    """
+    batch, steps = x.shape[0], int(x.shape[1])
     if lengths is None or batch == 0 or int(lengths.min()) == steps:
         return Layout(batch, steps, reverse, (batch,) * steps)
-    order = torch.argsort(lengths, descending=True, stable=True).to(x.device)
-    ends = lengths.to(x.device)[order]
-    step = torch.arange(int(ends[0]), device=x.device).unsqueeze(1)
+    order = torch.argsort(lengths, descending=True, stable=True)
+    ends = lengths[order]
+    step = torch.arange(int(ends[0]), device=lengths.device).unsqueeze(1)
     running = step < ends
-    index = (order * steps + (ends - 1 - step if reverse else step))[running]
-    return Layout(batch, steps, reverse, tuple(running.sum(1).tolist()), index, order)
+    index = (order * steps + (ends - 1 - step if reverse else step))[running].to(x.device)
+    return Layout(batch, steps, reverse, tuple(running.sum(1).tolist()), index, order.to(x.device))
+
+
+@dataclass(frozen=True)
+class Padded:
+    """All T frames of every clip, for lengths whose values are not known while a program is recorded.
+
+    ``inside`` (B, T, 1) is true where a frame belongs to its clip; ``place`` (B, T, 1) is the frame that each step
+    takes: t, or with ``reverse`` the clip's own last frame first, padding where it is.
+    """
+
+    inside: Tensor
+    place: Tensor
+
+    def frames(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (T · B, D), step by step, zero after a clip's end."""
+        taken = x.gather(1, self.place.expand(x.shape))
+        return torch.where(self.inside, taken, 0).transpose(0, 1).reshape(-1, x.shape[2])
+
+    def running(self) -> tuple[Tensor, ...]:
+        """For every step (B, 1): true for the clips that it takes."""
+        return self.inside.unbind(1)
+
+    def outputs(self, by_step: Sequence[Tensor]) -> Tensor:
+        """Every step's rows (B, H) → (B, T, H), aligned with the frames they come from, zero after a clip's end."""
+        stacked = torch.where(self.inside, torch.stack(list(by_step), dim=1), 0)
+        return stacked.gather(1, self.place.expand(stacked.shape))
+
+
+def padded(x: Tensor, lengths: Tensor, *, reverse: bool) -> Padded:
+    """The layout of frames (B, T, D) in which only the inside of clips depends on ``lengths`` (B,)."""
+    step, end = torch.arange(x.shape[1], device=x.device), lengths.to(x.device).unsqueeze(1)
+    inside = step < end
+    place = torch.where(inside, end - 1 - step, step) if reverse else step.expand(inside.shape)
+    return Padded(inside.unsqueeze(2), place.unsqueeze(2))

@@ -6,6 +6,7 @@ product for all steps, products of the same vector in a step are one, and a step
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,21 +21,28 @@ from cello.cells.graph import Graph
 from cello.compiler.program import Instruction, Program, program
 
 
+def _in_range(number: float, like: Tensor) -> float:
+    """A number as the tensor's dtype has it: too large a one is infinite, as it is beside every other operator."""
+    return math.copysign(math.inf, number) if abs(number) > torch.finfo(like.dtype).max else number
+
+
 def _minimum(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.minimum(a, b)
-    return a.clamp(max=b) if isinstance(a, Tensor) else b.clamp(max=a)
+    return a.clamp(max=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(max=_in_range(a, b))
 
 
 def _maximum(a: Any, b: Any) -> Tensor:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.maximum(a, b)
-    return a.clamp(min=b) if isinstance(a, Tensor) else b.clamp(min=a)
+    return a.clamp(min=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(min=_in_range(a, b))
 
 
 def _where(a: Any, b: Any, u: Any, v: Any) -> Tensor:
+    like = a if isinstance(a, Tensor) else b
+    u, v = (value if isinstance(value, Tensor) else _in_range(value, like) for value in (u, v))
     if not isinstance(u, Tensor) and not isinstance(v, Tensor):
-        u = (a if isinstance(a, Tensor) else b).new_tensor(u)
+        u = like.new_tensor(u)
     return torch.where(a > b, u, v)
 
 
@@ -76,11 +84,17 @@ class Given:
 
 
 def evaluate(
-    cell: Cell, given: Given, sizes: Sequence[int], weights: Mapping[str, Tensor], state: tuple[Tensor, ...]
+    cell: Cell,
+    given: Given,
+    sizes: Sequence[int],
+    weights: Mapping[str, Tensor],
+    state: tuple[Tensor, ...],
+    running: Sequence[Tensor] | None = None,
 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
     """Every step's first state and all rows' last states; of the rows given, step t takes the next ``sizes[t]``.
 
-    Sizes never grow: a row that a step does not take has ended, and its state stays as it is.
+    Sizes never grow: a row that a step does not take has ended, and its state stays as it is. So does the state of a
+    row where ``running[t]`` (n, 1) is false, for lengths whose values are not known.
     """
     plan = program(cell)
     slots, per_frame = _before_the_loop(plan, given, sizes, weights)
@@ -90,10 +104,13 @@ def evaluate(
     outputs: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
     for t, size in enumerate(sizes):
-        if size < len(state[0]):
+        if running is None and size < len(state[0]):
             ended.append(tuple(part[size:] for part in state))
             state = tuple(part[:size] for part in state)
-        state = step(hidden, *state, *[values[t] for _, values in per_frame], *fixed)
+        new = step(hidden, *state, *[values[t] for _, values in per_frame], *fixed)
+        if running is not None:
+            new = tuple(torch.where(running[t], after, before) for after, before in zip(new, state, strict=True))
+        state = new
         outputs.append(state[0])
     if ended:
         state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
@@ -202,9 +219,10 @@ def _line(instruction: Instruction) -> str:
 
 def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
     """H, which every matrix has as its first size."""
-    return len(weights[_first_matrix(cell)])
+    return len(weights[first_matrix(cell)])
 
 
 @lru_cache(maxsize=256)
-def _first_matrix(cell: Cell) -> str:
+def first_matrix(cell: Cell) -> str:
+    """The name of a matrix."""
     return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)

@@ -57,7 +57,7 @@ static inline vec where(vec a, vec b, vec u, vec v) { return choose(a > b, u, v)
 static inline vec maximum(vec a, vec b) { return choose(a > b, a, choose(b >= a, b, a + b)); }
 static inline vec minimum(vec a, vec b) { return choose(a < b, a, choose(b <= a, b, a + b)); }
 static inline vec relu(vec v) { return choose(v < all(0), all(0), v); }
-static inline vec absolute(vec v) { return choose(v < all(0), -v, v); }
+static inline vec absolute(vec v) { return (vec)((mask)v & ~(mask)all((real)-0.0)); }    /* of -0 too: the sign bit goes */
 
 #define LANE_BY_LANE(name, function) \
     static inline vec name(vec v) { for (int k = 0; k < V; k++) v[k] = function(v[k]); return v; }
@@ -97,11 +97,13 @@ static inline vec reduced(vec v, mask *n) {
 /* 2^n for -126 <= n <= 127; the shift drops what stands above the lowest bits */
 static inline vec power_of_2(mask n) { return (vec)((n << 23) + (127 << 23)); }
 
+/* Two factors, so that what is too large is infinite and what is too small is rounded once, to a subnormal number or 0;
+   exp(-104) is less than half of the smallest. */
 static inline vec exponential(vec v) {
     mask n;
-    const vec e = reduced(clamped(v, -87.0f, 100.0f), &n) + 1.0f;
+    const vec e = reduced(clamped(v, -104.0f, 100.0f), &n) + 1.0f;
     const mask whole = n - (mask)all(12582912.0f), half = whole >> 1;
-    return e * power_of_2(half) * power_of_2(whole - half);    /* two factors, so that what is too large is infinite */
+    return e * power_of_2(half) * power_of_2(whole - half);
 }
 
 /* tanh v = m / (m + 2) with m = exp(2 v) - 1, which keeps its digits around 0 */
@@ -113,10 +115,12 @@ static inline vec hyperbolic(vec v) {
     return m / (m + 2.0f);
 }
 
+/* exp(-v) is 2 * e * 2^(n - 1), which is infinite only where it is too large: a closed gate is 0, as torch's is. Below
+   exp(-86) it adds nothing to 1. */
 static inline vec sigmoid(vec v) {
     mask n;
-    const vec e = reduced(clamped(-v, -87.0f, 87.0f), &n) + 1.0f;
-    return 1.0f / (1.0f + e * power_of_2(n));
+    const vec e = reduced(clamped(-v, -86.0f, 89.0f), &n) + 1.0f;
+    return 1.0f / (1.0f + 2.0f * (e * power_of_2(n - 1)));
 }
 #endif
 

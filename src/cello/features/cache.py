@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
+import stat
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cello.audio.corpus import Corpus
 from cello.audio.staging import used, using
+from cello.cache import cache_root
 from cello.errors import FeatureError
 from cello.features.config import FeatureConfig
 from cello.features.mfcc import extract
 from cello.features.normalise import blank_padding
+from cello.files import seal_of
 
 #: Part of every key; raise it when the same config comes to mean other numbers.
 ARITHMETIC = 1
@@ -73,8 +78,8 @@ def load_features(
 
     ``cache`` is a folder (``None``: the user's cache folder for Cello); a file's name there is a hash of the whole
     config and of the corpus's checksum. ``progress`` is told (clips done, clips in all). A file is whole or absent:
-    it is written under a temporary name and renamed, so a crash or a second process at the same work does no harm,
-    and one that is not as long as its header says is computed anew.
+    it is written under a temporary name and renamed, so a crash or a second process at the same work does no harm.
+    One that was damaged, or lies under another's name, is computed anew: each ends with a CRC-32 of its name and bytes.
 
     ``normalisation="corpus"`` is the trainer's (it knows which clips train), so its frames are those of ``"none"``.
 
@@ -86,7 +91,7 @@ def load_features(
     counts = 1 + (corpus.lengths - config.window_samples) // config.hop_samples
     shape = (int(counts.sum()), config.dimensions)
     path = cache_folder(cache) / f"{cache_key(corpus, config)}.npy"
-    using(platformdirs.user_cache_path("cello") if cache is None else cache)
+    using(cache_root(cache))
     flat = _open(path, shape)
     if flat is not None:
         used(path)
@@ -106,7 +111,7 @@ def load_features(
 
 def cache_folder(cache: Path | None = None) -> Path:
     """Where frames are kept: the folder given, or one in the user's own cache folder."""
-    return platformdirs.user_cache_path("cello") / "features" if cache is None else cache
+    return cache_root() / "features" if cache is None else cache
 
 
 def cache_key(corpus: Corpus, config: FeatureConfig) -> str:
@@ -160,15 +165,34 @@ def _ranges(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _open(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """The file's frames as a private memory map, or None where it is absent, torn or of another shape."""
+    """The file's frames as a private memory map, or None where it is absent, damaged or of another shape."""
+    header = _header(shape)
+    start, size = len(header), 4 * shape[0] * shape[1]
     try:
-        # Copy-on-write: torch wants writable memory, and nothing written to it ever reaches the file.
-        flat: NDArray[np.float32] = np.load(path, mmap_mode="c")
-    except (OSError, ValueError, EOFError):
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size != start + size + len(seal_of(0)):
+                return None
+            # Copy-on-write: torch wants writable memory, and nothing written to it ever reaches the file.
+            held = np.memmap(file, dtype=np.uint8, mode="c")
+    except (OSError, ValueError):
         return None
-    if flat.shape != shape or flat.dtype != np.dtype("<f4"):
+    crc = zlib.crc32(held[: start + size].data, _key_crc(path))
+    if held[:start].tobytes() != header or held[start + size :].tobytes() != seal_of(crc):
         return None
+    flat: NDArray[np.float32] = held[start : start + size].view("<f4").reshape(shape)
     return flat
+
+
+def _header(shape: tuple[int, int]) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+def _key_crc(path: Path) -> int:
+    """What the CRC-32 of a file begins with, so that it holds under no other name."""
+    return zlib.crc32(path.name.encode())
 
 
 def _write(path: Path, shape: tuple[int, int], blocks: Iterator[NDArray[np.float32]]) -> None:
@@ -179,10 +203,11 @@ def _write(path: Path, shape: tuple[int, int], blocks: Iterator[NDArray[np.float
     temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
-            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for block in blocks:
-                file.write(block.astype("<f4", copy=False).tobytes())
+            crc = _key_crc(path)
+            for piece in chain([_header(shape)], (block.astype("<f4", copy=False).tobytes() for block in blocks)):
+                crc = zlib.crc32(piece, crc)
+                file.write(piece)
+            file.write(seal_of(crc))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -9,20 +9,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
+from cello.audio.digests import FOLDER as DIGESTS
+from cello.audio.kept import FOLDER as NOTES
 from cello.audio.staging import unused
+from cello.cache import cache_root
 from cello.errors import CorpusError
 
 _SECONDS_A_DAY = 86_400
 _HEX = "[0-9a-f]"
 _RELEASE = "speech_commands_v0.0[12]"
+_CORPORA = (_RELEASE, f"speech-commands-{_HEX * 12}", f"speech-commands-{_HEX * 32}", f"spoken-{_HEX * 12}")
 # Whole names, as the folder is one that a user may have named and may hold more than Cello put there.
 _KINDS: dict[str, tuple[str, ...]] = {
     "decoded clips": (f"packs/{_HEX * 32}",),
     "frames": (f"{_HEX * 64}.npy", f"features/{_HEX * 64}.npy"),
+    "notes": tuple(f"{NOTES}/{name}" for name in _CORPORA),
     "rendered corpus": (f"spoken-{_HEX * 12}",),
-    "downloaded corpus": (_RELEASE, f"{_RELEASE}.tar.gz", f"speech-commands-{_HEX * 12}"),
+    "downloaded corpus": (
+        _RELEASE,
+        f"{_RELEASE}.tar.gz",
+        f"speech-commands-{_HEX * 12}",
+        f"speech-commands-{_HEX * 32}",
+    ),
+    "digests": (f"{DIGESTS}/{_HEX * 32}",),
+    "kernels": (f"kernels/*-{_HEX * 24}.so", f"kernels/*-{_HEX * 24}-{_HEX * 16}.so"),
     "unfinished": (
         f"packs/.{_HEX * 32}.partial-*",
         f"{_HEX * 64}.*.tmp",
@@ -31,6 +41,10 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f".spoken-{_HEX * 12}.partial-*",
         f".{_RELEASE}.partial-*",
         f".speech-commands-{_HEX * 12}.partial-*",
+        f".speech-commands-{_HEX * 32}.partial-*",
+        f"{DIGESTS}/.{_HEX * 32}.*.part",
+        *(f".{name}.altered" for name in _CORPORA),
+        "kernels/.building-*",
         f"{_RELEASE}.tar.gz.part",
         f"{_RELEASE}.tar.gz.rejected",
     ),
@@ -48,7 +62,7 @@ class Held(NamedTuple):
 
 def held(cache: Path | None = None) -> list[Held]:
     """All that Cello keeps in a cache folder (the user's own by default), what was not used for longest first."""
-    folder = platformdirs.user_cache_path("cello") if cache is None else cache
+    folder = cache_root(cache)
     found: list[Held] = []
     for what, patterns in _KINDS.items():
         for path in (path for pattern in patterns for path in folder.glob(pattern)):
@@ -63,7 +77,7 @@ def clean(cache: Path | None = None, older_than_days: float = 0) -> list[Held]:
     Raises:
         CorpusError: a process uses the cache, or something cannot be removed.
     """
-    folder = platformdirs.user_cache_path("cello") if cache is None else cache
+    folder = cache_root(cache)
     if not folder.is_dir():
         return []
     with unused(folder):

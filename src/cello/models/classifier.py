@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cello.cells.load import load_cell
-from cello.models.config import TORCH_CELLS, ModelConfig, settled
-from cello.models.initialise import initialise
+from cello.compiler.inputs import Lengths, frames_of_clips
+from cello.models.config import ModelConfig, cell_of
+from cello.models.initialise import drawn, initialise
 from cello.models.layer import RecurrentStack, frame_mask
 
 
@@ -16,6 +16,7 @@ class Readout(nn.Module):
 
     ``last``: the forward half at the clip's last frame, the backward half at its first: each direction where it has
     seen the whole clip. ``mean``: over the clip's frames. ``attention``: Σₜ αₜ yₜ with α = softmax(w·y) over them.
+    Of a clip without frames each is zero.
     """
 
     def __init__(self, config: ModelConfig, width: int) -> None:
@@ -29,7 +30,8 @@ class Readout(nn.Module):
         mask = frame_mask(lengths, y.shape[1])
         if self.score is None:
             return (y * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
-        weights: Tensor = self.score(y).masked_fill(~mask, -torch.inf).softmax(dim=1)
+        counted = mask | (lengths == 0).view(-1, 1, 1)  # a softmax over nothing is no number; y is zero there
+        weights: Tensor = self.score(y).masked_fill(~counted, -torch.inf).softmax(dim=1)
         return (weights * y).sum(1)
 
 
@@ -42,16 +44,18 @@ def side_by_side(frames: Tensor, lengths: Tensor, together: int) -> tuple[Tensor
     """
     if together == 1:
         return frames, lengths
-    frames = nn.functional.pad(frames * frame_mask(lengths, frames.shape[1]), (0, 0, 0, -frames.shape[1] % together))
-    steps = frames.shape[1] // together
-    return frames.reshape(len(frames), steps, -1), -(-lengths // together)
+    batch, length, width = frames.shape
+    steps = (length + together - 1) // together
+    padding = (0, 0, 0, steps * together - length)
+    frames = nn.functional.pad(frames * frame_mask(lengths, length), padding)
+    return frames.reshape(batch, steps, together * width), -(-lengths // together)
 
 
 class Classifier(nn.Module):
     """(B, T, D) standardised frames and (B,) lengths → (B, C) scores.
 
     ``mean`` and ``deviation`` (D,) come from the training clips and travel with the weights: ``standardise`` applies
-    them to raw frames and keeps padding at zero.
+    them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device.
     """
 
     mean: Tensor
@@ -59,8 +63,7 @@ class Classifier(nn.Module):
 
     def __init__(self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0) -> None:
         super().__init__()
-        settled(config)
-        cell = None if config.cell in TORCH_CELLS else load_cell(config.cell)
+        cell = cell_of(config)
         self.together = config.stack
         self.stack = RecurrentStack(config, dimensions * config.stack, cell)
         self.readout = Readout(config, self.stack.width)
@@ -74,12 +77,15 @@ class Classifier(nn.Module):
             if linear is not None:
                 bound = linear.in_features**-0.5
                 for weight in linear.parameters():
-                    nn.init.uniform_(weight, -bound, bound, generator=generator)
+                    with torch.no_grad(), drawn(weight) as numbers:
+                        numbers.uniform_(-bound, bound, generator=generator)
 
-    def standardise(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def standardise(self, frames: Tensor, lengths: Lengths) -> Tensor:
+        lengths = frames_of_clips(lengths, frames).to(frames.device)
         return (frames - self.mean) / self.deviation * frame_mask(lengths, frames.shape[1])
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, lengths: Lengths) -> Tensor:
+        lengths = frames_of_clips(lengths, frames).to(frames.device)
         frames, lengths = side_by_side(frames, lengths, self.together)
         y, last = self.stack(frames, lengths)
         scores: Tensor = self.head(self.dropout(self.readout(y, last, lengths)))

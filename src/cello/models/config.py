@@ -7,8 +7,9 @@ from typing import Literal
 
 import msgspec
 
-from cello.cells.load import load_cell
-from cello.errors import ConfigError, ModelError, unknown
+from cello.cells.definition import Cell
+from cello.cells.load import known, load_cell
+from cello.errors import CellError, ConfigError, ModelError, unknown
 
 TORCH_CELLS = ("torch:rnn", "torch:gru", "torch:lstm")
 
@@ -65,6 +66,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def settled(config: ModelConfig) -> ModelConfig:
     """The config with the fingerprint of its equations where the cell is somebody's own.
 
+    A config that states equations which this process knows is settled already, and no file is looked at: they may have
+    come with a store or a task, from another machine.
+
     Raises:
         CellError, ModelError: there is no such cell.
         ConfigError: ``equations`` stated for a cell that is not somebody's own.
@@ -78,7 +82,27 @@ def settled(config: ModelConfig) -> ModelConfig:
         if config.cell not in TORCH_CELLS:
             raise ModelError(unknown("torch layer", config.cell, TORCH_CELLS))
         return config
+    if config.equations and known(config.cell, config.equations) is not None:
+        return config
     cell = load_cell(config.cell)
     if ".py:" not in config.cell:
         return config
     return msgspec.structs.replace(config, equations=cell.graph.fingerprint())
+
+
+def cell_of(config: ModelConfig) -> Cell | None:
+    """The cell of a model; None for torch's own layers.
+
+    Raises:
+        CellError, ModelError: there is no such cell, or the file holds other equations than the config states.
+        ConfigError: as ``settled``.
+    """
+    found = settled(config)
+    if config.cell in TORCH_CELLS:
+        return None
+    if config.equations not in ("", found.equations):
+        raise CellError(
+            f"the equations of {config.cell!r} have changed: the model is made of {config.equations}, and the file has "
+            f"{found.equations}. Put them back, or leave model.equations out for a new model."
+        )
+    return known(found.cell, found.equations) if found.equations else load_cell(found.cell)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +28,19 @@ def initialise(stack: RecurrentStack, config: ModelConfig, generator: torch.Gene
                 factors = multiplying(layer.cell) if isinstance(layer, CellLayer) else frozenset()
                 for name, weight in (layer.kernel if isinstance(layer, TorchLayer) else layer).named_parameters():
                     for part, rows in gates(layer, name, weight):
-                        draw(rows, config, generator, part in factors)
+                        with drawn(rows) as numbers:
+                            draw(numbers, config, generator, part in factors)
                         if part == "b.f":
                             rows.add_(config.forget_bias)
+
+
+@contextmanager
+def drawn(weight: Tensor) -> Iterator[Tensor]:
+    """What to fill with first weights: on the CPU, as the generator is, so that every device begins with the same."""
+    numbers = weight if weight.is_cpu else torch.empty_like(weight, device="cpu")
+    yield numbers
+    if numbers is not weight:
+        weight.copy_(numbers)
 
 
 def gates(layer: CellLayer | TorchLayer, name: str, weight: Tensor) -> list[tuple[str, Tensor]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cello.cells.definition import Cell
 from cello.cells.noise import with_noise
+from cello.compiler.inputs import Lengths, frames_of_clips
 from cello.compiler.scan import scan
 from cello.models.config import ModelConfig
 
@@ -42,13 +43,21 @@ class CellLayer(nn.Module):
 
     ``zoneout`` z keeps each unit of every state with probability z at a step, as its expectation once trained;
     ``recurrent_dropout`` hides units of the output from the recurrent matrices, throughout a clip, while training.
+    ``backend`` is the one asked for, ``used`` the one that computed the last call.
     """
 
     def __init__(self, cell: Cell, inputs: int, config: ModelConfig, *, reverse: bool) -> None:
         super().__init__()
         self.cell, self.reverse = cell, reverse
         self.backend: str = config.backend
+        self.used: str | None = None
         self.zoneout, self.recurrent_dropout, self.hidden = config.zoneout, config.recurrent_dropout, config.hidden
+        # made here, for torch.compile can follow a call that takes one of these but not one that makes it
+        self.noisy = {
+            (zoned, dropped): with_noise(cell, cell.states if zoned else (), (cell.output,) if dropped else ())
+            for zoned in (False, True)
+            for dropped in (False, True)
+        }
         self.equation_names: dict[str, str] = {}
         for name, shape in cell.parameters(inputs, config.hidden).items():
             attribute = name.replace(".", "_")  # a module's parameters cannot have dots in their names
@@ -57,12 +66,13 @@ class CellLayer(nn.Module):
             self.register_parameter(attribute, nn.Parameter(torch.empty(shape)))
             self.equation_names[attribute] = name
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
         """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
-        weights = {name: self.get_parameter(attribute) for attribute, name in self.equation_names.items()}
+        # as attributes, for a parametrization or functional_call puts other tensors than parameters there
+        weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
         cell, masks = self._noise(x)
         result = scan(cell, x, weights, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend)
-        self.backend = result.backend
+        self.used = result.backend
         return result.outputs, result.state[0]
 
     def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
@@ -77,7 +87,7 @@ class CellLayer(nn.Module):
         for state in dropped:
             keep = 1 - self.recurrent_dropout
             masks[f"dropout_{state}"] = x.new_full((batch, 1, self.hidden), keep).bernoulli() / keep
-        return with_noise(self.cell, zoned, dropped), masks
+        return self.noisy[bool(zoned), bool(dropped)], masks
 
 
 class TorchLayer(nn.Module):
@@ -85,14 +95,18 @@ class TorchLayer(nn.Module):
 
     def __init__(self, kind: str, inputs: int, hidden: int, *, reverse: bool) -> None:
         super().__init__()
-        self.reverse, self.backend = reverse, "torch"
+        self.reverse = reverse
+        self.backend = self.used = "torch"
         self.kernel = TORCH_LAYERS[kind](inputs, hidden, batch_first=True)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
         """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
+        lengths = frames_of_clips(lengths, x).to(x.device)
+        if 0 in x.shape[:2]:  # which torch's layers refuse
+            return x.new_zeros(*x.shape[:2], self.kernel.hidden_size), x.new_zeros(len(x), self.kernel.hidden_size)
         out: Tensor = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
         end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, out.shape[2])
-        last = out.gather(1, end).squeeze(1)
+        last = out.gather(1, end).squeeze(1).masked_fill((lengths == 0).unsqueeze(1), 0)
         out = reverse_within(out, lengths) if self.reverse else out
         return out * frame_mask(lengths, out.shape[1]), last
 
@@ -101,7 +115,8 @@ class RecurrentStack(nn.Module):
     """L layers, each in one or both directions, with dropout between them.
 
     (B, T, D) → (B, T, H or 2H) outputs of the last layer, and (B, H or 2H) each of its directions where it has seen the
-    whole clip: the forward half after the clip's last frame, the backward half after its first.
+    whole clip: the forward half after the clip's last frame, the backward half after its first. Of a clip without
+    frames both are zero.
     """
 
     def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None) -> None:
@@ -117,7 +132,7 @@ class RecurrentStack(nn.Module):
             for depth in range(config.layers)
         )
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
         last = x.new_zeros(0)
         for depth in range(len(self.layers)):
             x = self.dropout(x) if depth else x
@@ -131,8 +146,9 @@ class RecurrentStack(nn.Module):
 
     @property
     def backend(self) -> str:
-        """What runs the cells, as every layer last reported it."""
-        return self.directions_of(0)[0].backend
+        """What ran the cells in the last call, as every layer reported it; before any, what is asked for."""
+        first = self.directions_of(0)[0]
+        return first.used or first.backend
 
 
 def make_layer(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool) -> CellLayer | TorchLayer:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cello.cells.definition import Cell
-from cello.cells.load import load_cell
-from cello.models.config import ModelConfig, settled
+from cello.errors import ModelError
+from cello.models.config import ModelConfig, cell_of
 
+MOST_ELEMENTS = 2**31
+"""Elements that a model's matrices may have: with gradients and an optimiser's two moments they take 34 GB."""
 TORCH_GATES = {"torch:rnn": 1, "torch:gru": 3, "torch:lstm": 4}
 
 
@@ -30,9 +32,7 @@ class ModelSize:
         Raises:
             CellError, ModelError: there is no such cell.
         """
-        settled(config)
-        cell = None if config.cell in TORCH_GATES else load_cell(config.cell)
-        return cls(config=config, dimensions=dimensions, cell=cell)
+        return cls(config=config, dimensions=dimensions, cell=cell_of(config))
 
     def parameters(self, classes: int, hidden: int | None = None) -> int:
         """Numbers learned for C classes in recurrent layers, read-out and head; H is the config's unless given.
@@ -42,7 +42,7 @@ class ModelSize:
         """
         hidden = hidden or self.config.hidden
         width = hidden * self._directions
-        recurrent = sum(self._layer_parameters(inputs, hidden) for inputs in self._inputs(hidden))
+        recurrent = sum(times * self._layer_parameters(inputs, hidden) for inputs, times in self._inputs(hidden))
         readout = width + 1 if self.config.readout == "attention" else 0
         return recurrent + readout + (width + 1) * classes
 
@@ -55,17 +55,17 @@ class ModelSize:
         22000
         """
         hidden = hidden or self.config.hidden
-        return sum(self._layer_flops(inputs, hidden) for inputs in self._inputs(hidden)) // self.config.stack
+        flops = sum(times * self._layer_flops(inputs, hidden) for inputs, times in self._inputs(hidden))
+        return flops // self.config.stack
 
     @property
     def _directions(self) -> int:
         return 2 if self.config.bidirectional else 1
 
-    def _inputs(self, hidden: int) -> Iterator[int]:
-        """How many numbers a step brings to each layer, in each direction."""
-        for depth in range(self.config.layers):
-            for _ in range(self._directions):
-                yield hidden * self._directions if depth else self.dimensions * self.config.stack
+    def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
+        """How many numbers a step brings to a layer, and how many such layers there are, each direction counted."""
+        yield self.dimensions * self.config.stack, self._directions
+        yield hidden * self._directions, (self.config.layers - 1) * self._directions
 
     def _layer_parameters(self, inputs: int, hidden: int) -> int:
         if self.cell is not None:
@@ -76,3 +76,19 @@ class ModelSize:
         if self.cell is None:
             return 2 * TORCH_GATES[self.config.cell] * hidden * (inputs + hidden)
         return 2 * hidden * sum(inputs if letter == "D" else hidden for letter in self.cell.products)
+
+
+def check_size(config: ModelConfig, dimensions: int) -> None:
+    """Refuse a model that no machine can train, before anything is made for it; its cell is not looked at.
+
+    Raises:
+        ModelError: how many elements its matrices would have with one gate, and how much memory those would take.
+    """
+    hidden, directions = config.hidden, 2 if config.bidirectional else 1
+    upper = (config.layers - 1) * hidden * (directions + 1)
+    elements = directions * hidden * (dimensions * config.stack + hidden + upper)
+    if elements > MOST_ELEMENTS:
+        raise ModelError(
+            f"model.hidden={hidden}, layers={config.layers}, stack={config.stack} make matrices of at least "
+            f"{elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train them; give smaller ones"
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from cello.report.metrics import Interval, interval, text
+from cello.report.metrics import CUT_OFF, Interval, interval, leaves, text
 from cello.report.results import StudyResults
 from cello.report.tables import ABSENT, Heading, Table
 from cello.study.statistics import FEW_SEEDS
@@ -28,7 +29,7 @@ KINDS = (
 )
 EXPLANATION = (
     "The test clips were heard once more, with made noise or moved in time: the same sound for every model and seed. "
-    "“As they are” is the test accuracy of the tables above. None of it took part in any choice."
+    "“As they are” is the test accuracy of the tables above. None of it took part in choosing weights."
 )
 
 
@@ -56,16 +57,17 @@ def table(results: StudyResults, kind: Kind) -> Table:
     """Models × values of one kind, grouped by column; the clips as they are come first."""
     named = results.columns != ("",)
     shown = (None, *values(results, kind))
-    rows = []
+    rows, told = [], list[Interval]()
     for (row, column), runs in results.cells().items():
         found = [accuracy(runs, kind, value) for value in shown]
         if any(found[1:]):
-            figures = [ABSENT if figure is None else text(figure, 2) for figure in found]
+            told += [figure for figure in found if figure is not None]
+            figures = [ABSENT if figure is None else text(figure, 2, share=True) for figure in found]
             rows.append((*((column,) if named else ()), row, *figures))
     return Table(
         key=f"conditions_{kind.key}",
         title=f"{kind.title}, %",
-        note=f"The same sound for every model and seed.{_spread(results)}",
+        note=f"The same sound for every model and seed.{_spread(results, told)}",
         headings=(
             *((Heading(results.column_title),) if named else ()),
             Heading("Model"),
@@ -77,10 +79,11 @@ def table(results: StudyResults, kind: Kind) -> Table:
     )
 
 
-def _spread(results: StudyResults) -> str:
+def _spread(results: StudyResults, shown: Sequence[Interval]) -> str:
     counts = {len(runs) for runs in results.cells().values()} - {1}
     few = f" With fewer than {FEW_SEEDS} seeds it is indicative only." if counts and min(counts) < FEW_SEEDS else ""
-    return f" ± is half the 95 % t-interval over seeds.{few}" if counts else ""
+    cut = CUT_OFF if any(leaves(figure, 2) for figure in shown) else ""
+    return f" ± is half the 95 % t-interval over seeds.{cut}{few}" if counts else ""
 
 
 def tables(results: StudyResults) -> tuple[Table, ...]:

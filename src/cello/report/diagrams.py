@@ -7,9 +7,22 @@ from collections.abc import Sequence
 
 from cello.report import conditions as heard
 from cello.report import ranking
+from cello.report.drawable import MOST_ROWS, TITLE, bars, called_rows, drawn, limits, tall
 from cello.report.metrics import Interval
-from cello.report.plots import FAINT, GRID, INK, PAPER, SERIES, Axes, Panel, end_labels, legend, limits, look
+from cello.report.plots import (
+    FAINT,
+    GRID,
+    INK,
+    PAPER,
+    SERIES,
+    Axes,
+    Panel,
+    end_labels,
+    legend,
+    look,
+)
 from cello.report.results import StudyResults
+from cello.report.visible import elided, names
 from cello.study.comparisons import Comparison
 from cello.study.ranks import Ranking
 
@@ -22,25 +35,28 @@ def forest(results: StudyResults) -> list[Panel]:
     """The differences of a column's pairs with their 95 % intervals, one panel a column."""
     panels = []
     for column in ranking.weighed(results):
-        pairs = ranking.shown(column.comparisons)
-        labels = [_pair_label(pair) for pair in pairs]
+        shown = ranking.shown(column.comparisons)
+        pairs = shown[:MOST_ROWS]
+        part = f" (the first {MOST_ROWS} of {len(shown):,})" if len(pairs) < len(shown) else ""
+        called = names((name for pair in pairs for name in (pair.first, pair.second)), lambda name: elided(name, TITLE))
+        labels = [_pair_label(called[pair.first], called[pair.second]) for pair in pairs]
         height = 1.1 + sum(ROW_INCHES + LINE_INCHES * (label.count("\n") + 1) for label in labels)
 
         def draw(ax: Axes, pairs: Sequence[Comparison] = pairs, labels: Sequence[str] = labels) -> None:
             _forest(ax, pairs, labels)
 
-        title = f"Differences in test accuracy{f', {column.column}' if column.column else ''}"
+        title = f"Differences in test accuracy{f', {column.column}' if column.column else ''}{part}"
         described = f"{title}, one row a pair with its 95 % interval; filled where the pair can be told apart."
         panels.append(Panel(title, described, (4.9, height), draw))
     return panels
 
 
-def _pair_label(pair: Comparison) -> str:
+def _pair_label(first: str, second: str) -> str:
     """Both names on one line where they fit, else one below the other."""
-    whole = f"{pair.first} − {pair.second}"
+    whole = f"{first} − {second}"
     if len(whole) <= PAIR_LETTERS:
         return whole
-    return "\n".join([textwrap.fill(pair.first, PAIR_LETTERS), textwrap.fill(f"− {pair.second}", PAIR_LETTERS)])
+    return "\n".join([textwrap.fill(first, PAIR_LETTERS), textwrap.fill(f"− {second}", PAIR_LETTERS)])
 
 
 def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> None:
@@ -51,7 +67,8 @@ def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> Non
     ax.axvline(0, color=INK, linewidth=0.8)
     for y, pair in zip(at, pairs, strict=True):
         name, colour, face = looks[pair.differs]
-        low, value, high = (100 * v for v in (pair.difference.low, pair.difference.value, pair.difference.high))
+        found = pair.difference
+        low, value, high = (100 * min(max(v, -1.0), 1.0) for v in (found.low, found.value, found.high))
         ax.plot([low, high], [y, y], color=colour, linewidth=1.2)
         ax.plot(value, y, "o", color=colour, markerfacecolor=face, markersize=5, label=None if name in named else name)
         named.add(name)
@@ -70,30 +87,32 @@ def order(results: StudyResults) -> list[Panel]:
     found = ranking.order(results)
     if found is None:
         return []
-    title = f"Mean rank over {found.blocks} {results.column_title.lower()}s"
+    part = f" (the best {MOST_ROWS} of {len(found.ranks):,})" if len(found.ranks) > MOST_ROWS else ""
+    title = f"Mean rank over {found.blocks} {results.column_title.lower()}s{part}"
     described = f"{title}, 1 the best; bars join models whose mean ranks differ by less than the critical difference."
-    size = (4.9, 1.25 + 0.25 * len(found.ranks))
+    size = (4.9, 1.25 + 0.25 * min(len(found.ranks), MOST_ROWS))
     return [Panel(title, described, size, lambda ax: _order(ax, found))]
 
 
 def _order(ax: Axes, found: Ranking) -> None:
-    names, ranks = list(found.ranks), list(found.ranks.values())
-    at = {name: k for k, name in enumerate(names)}
-    ax.hlines(range(len(names)), 1, ranks, color=GRID, linewidth=2)
-    ax.plot(ranks, range(len(names)), "o", color=SERIES[0], linestyle="none")
-    widest = 1 + max(len(names) - 1, found.critical_difference)
+    best, ranks = list(found.ranks)[:MOST_ROWS], list(found.ranks.values())[:MOST_ROWS]
+    at = {name: k for k, name in enumerate(best)}
+    ax.hlines(range(len(best)), 1, ranks, color=GRID, linewidth=2)
+    ax.plot(ranks, range(len(best)), "o", color=SERIES[0], linestyle="none")
+    widest = 1 + max(len(best) - 1, found.critical_difference)
     step = 0.05 * (widest - 1)
-    for k, group in enumerate(found.groups):
+    groups = [own for group in found.groups if len(own := [name for name in group if name in at]) > 1][:MOST_ROWS]
+    for k, group in enumerate(groups):
         x = widest + step * (k + 1)
         ends = [at[group[0]] - 0.25, at[group[-1]] + 0.25]
         ax.plot([x, x], ends, color=INK, linewidth=2.5, solid_capstyle="butt", label=None if k else "not told apart")
     above = -0.9
     ax.plot([1, 1 + found.critical_difference], [above, above], "|-", color=INK, linewidth=1.2, markersize=6)
     ax.text(1, above - 0.25, f"critical difference {found.critical_difference:.2f}", fontsize=8, va="bottom")
-    ax.set_ylim(len(names) - 0.4, above - 1.0)
-    ax.set_yticks(range(len(names)), [textwrap.fill(name, PAIR_LETTERS, max_lines=1) for name in names])
-    ax.set_xlim(0.9, widest + step * (len(found.groups) + 1))
-    ax.set_xticks(range(1, len(names) + 1) if len(names) <= MOST_TICKS else range(1, len(names) + 1, 5))
+    ax.set_ylim(len(best) - 0.4, above - 1.0)
+    ax.set_yticks(range(len(best)), list(names(best, lambda name: elided(name, PAIR_LETTERS)).values()))
+    ax.set_xlim(0.9, widest + step * (len(groups) + 1))
+    ax.set_xticks(range(1, len(best) + 1) if len(best) <= MOST_TICKS else range(1, len(best) + 1, 5))
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.spines["left"].set_visible(False)
@@ -104,6 +123,7 @@ def _order(ax: Axes, found: Ranking) -> None:
 def conditions(results: StudyResults) -> list[Panel]:
     """Accuracy against the signal-to-noise ratio and against the shift, a panel a column, a scale a kind."""
     panels = []
+    results, part = drawn(results)
     for kind in heard.present(results):
         for column in results.columns:
             cells = {row: results.cell(row, column) for row in results.rows}
@@ -113,8 +133,9 @@ def conditions(results: StudyResults) -> list[Panel]:
             def draw(ax: Axes, kind: heard.Kind = kind, column: str = column) -> None:
                 _conditions(ax, results, kind, column)
 
-            title = f"{kind.title}{f', {column}' if column else ''}"
-            panels.append(Panel(title, f"{title}, one line a model; bars are 95 % t-intervals.", (4.9, 3.6), draw))
+            title = f"{kind.title}{f', {column}' if column else ''}{part}"
+            described = f"{title}, one line a model; bars are 95 % t-intervals."
+            panels.append(Panel(title, described, (4.9, tall(results, 3.6)), draw))
     return panels
 
 
@@ -131,6 +152,7 @@ def _conditions(ax: Axes, results: StudyResults, kind: heard.Kind, column: str) 
         found = [heard.accuracy(results.cell(*place), kind, value) for value in at.values()]
         shown += [figure for figure in found if figure is not None]
     ends: list[tuple[float, float, str, str]] = []
+    called = called_rows(results)
     for number, row in enumerate(results.rows):
         runs = results.cell(row, column)
         figures = [(x, heard.accuracy(runs, kind, at[x])) for x in order]
@@ -141,10 +163,10 @@ def _conditions(ax: Axes, results: StudyResults, kind: heard.Kind, column: str) 
         nudge = 0.006 * width * (number - (len(results.rows) - 1) / 2)
         xs = [x + nudge for x, _ in known]
         ax.errorbar(
-            xs, [f.mean for _, f in known], [f.half or 0.0 for _, f in known], color=colour, marker=marker,
+            xs, [f.mean for _, f in known], bars([f for _, f in known]), color=colour, marker=marker,
             linestyle=dash, elinewidth=0.9, markersize=4.5, alpha=0.95,
         )  # fmt: skip
-        ends.append((xs[-1], known[-1][1].mean, row, colour))
+        ends.append((xs[-1], known[-1][1].mean, called[row], colour))
     ax.set_ylim(*limits(shown))
     ax.set_xlim(order[0] - 0.05 * (order[-1] - order[0]), order[-1] + 0.07 * (order[-1] - order[0]))
     ax.set_xticks(order, [("none" if noise else "0") if x == clean else f"{x:g}".replace("-", "−") for x in order])

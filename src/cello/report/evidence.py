@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -22,6 +23,7 @@ NO_SPEAKERS = (
     "command once more with the corpus there (nothing is trained again)."
 )
 ONE_SPEAKER = "All test clips are one speaker’s, which says nothing of other speakers; no difference can be tested."
+ONE_CLIP = "There is one test clip, which says nothing of others; no difference can be tested."
 TOO_FEW = "A comparison needs two models with at least two finished seeds each; run more of them."
 
 
@@ -72,7 +74,7 @@ def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) ->
     """
     tables = {row: np.asarray(table) for row, table in correct.items()}
     if len(np.unique(np.asarray(speakers))) < 2:
-        return Evidence(column=column, note=ONE_SPEAKER)
+        return Evidence(column=column, note=ONE_SPEAKER if np.size(speakers) > 1 else ONE_CLIP)
     ranked = sorted((row for row in tables if len(tables[row]) > 1), key=lambda row: -tables[row].mean())
     single = [row for row in tables if row not in ranked]
     if len(ranked) < 2:
@@ -99,7 +101,8 @@ def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Evidence
         found = answers(store, column, runs)
     except StoreError as error:
         # a report travels, the folder it was made in does not
-        return Evidence(column=column, note=f"Not compared: {error}.".replace(f"{store.folder}/", ""))
+        inside = re.sub(rf"(?<![\w./-]){re.escape(str(store.folder))}/", "", str(error))
+        return Evidence(column=column, note=f"Not compared: {inside}.")
     speakers = speakers_of(store)
     if len(found.targets) != len(speakers):
         return Evidence(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from cello.audio.corpus import SPLITS
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, place_name
-from cello.report.tables import best_cell, count, parameters
+from cello.report.tables import best_cell, count, cut_note, parameters
 from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
@@ -53,7 +53,7 @@ def seeds(results: StudyResults) -> str:
     whole = len(results.runs) == len(results.planned)
     meaning = f"Figures are means over {'' if whole else 'up to '}{n} seeds; ± is half the 95 % t-interval over seeds."
     few = f" With fewer than {FEW_SEEDS} seeds these intervals are indicative only." if n < FEW_SEEDS else ""
-    return meaning + few
+    return meaning + cut_note(results) + few
 
 
 def machines(results: StudyResults) -> str:
@@ -94,16 +94,37 @@ def methods(results: StudyResults) -> list[str]:
     return [
         *([f"Settings of each row: tuned, {results.tuned}"] if results.tuned else []),
         f"Split: training, validation and test clips are as the corpus {results.corpus.name} divides them (checksum "
-        f"{results.corpus.checksum[:16]}). Every choice was made on training and validation clips; the test clips were "
-        "read once per run, after training, with the weights already chosen, and all of them are counted.",
+        f"{results.corpus.checksum[:16]}). {_read(runs)} {_chosen(results)}",
         _sentences(runs, _normalisation),
         _sentences(runs, _choice),
         "Accuracy is the share of clips; the per-word mean gives each word the same weight however many clips it has. "
         "Confusion matrices count test clips, summed over seeds.",
-        "Seconds per epoch: median over the epochs after the first of the CPU time of the training steps in one "
-        "single-threaded process; features, augmentation and evaluation are not in it. "
+        f"Seconds per epoch: {_timed(runs)}; features, augmentation and evaluation are not in it. "
         "Clips per second follow from it.",
     ]
+
+
+def _read(runs: Sequence[RunResult]) -> str:
+    conditions = any(run.conditions for run in runs)
+    once = "as they are once per run, and once more under each condition" if conditions else "once per run"
+    return f"The test clips were read {once}, after training, with the weights already chosen, and all are counted."
+
+
+def _chosen(results: StudyResults) -> str:
+    if results.tuned is None:
+        return "How the settings were chosen is not recorded."
+    return "The settings that were tuned were chosen on training and validation clips."
+
+
+def _timed(runs: Sequence[RunResult]) -> str:
+    several = all(run.config.optimiser.epochs > 1 for run in runs)
+    over = (
+        "median over the epochs after the first of the CPU time"
+        if several
+        else ("median over the epochs after the first, or of the only one, of the CPU time")
+    )
+    threads = {run.hardware.get("threads") for run in runs}
+    return f"{over} of the training steps in one {'single-threaded ' if threads == {'1'} else ''}process"
 
 
 def _normalisation(run: RunResult) -> str:

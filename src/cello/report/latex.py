@@ -19,8 +19,8 @@ SPECIAL = str.maketrans(
     {
         "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "_": r"\_",
         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "†": r"$\dagger$",
-        "–": "--", "“": "``", "”": "''", "’": "'", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " ",
-        "µ": r"$\mu$", "Δ": r"$\Delta$", "−": "$-$", "′": "$'$",
+        "–": "--", "“": "``", "”": "''", "’": "'", "<": r"\textless{}", ">": r"\textgreater{}",
+        "µ": r"$\mu$", "Δ": r"$\Delta$", "−": "$-$", "′": "$'$", "\n": " ", "\r": " ", "\t": " ",
         # after a line's end these would be read as its arguments
         "[": "{[}", "]": "{]}", "*": "{*}",
     }

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from cello.report.outline import outline
 from cello.report.results import StudyResults
 from cello.report.tables import Table
 
-SPECIAL = str.maketrans({c: "\\" + c for c in "\\`*_[]<>|#~$"} | {"\n": " ", "\r": " "})
+# a backslash is written out, for notebooks take two and a bracket for the beginning of mathematics
+SPECIAL = str.maketrans({c: "\\" + c for c in "`*_[]<>|#~$&"} | {"\\": "&#92;", "\n": " ", "\r": " "})
+LINK = re.compile(r"(?<=[A-Za-z])(?=://)|(?<=\bwww)(?=\.)|(?=@)|(?<=mailto)(?=:)|(?<=xmpp)(?=:)", re.IGNORECASE)
+BLOCK = re.compile(r"\s*(?:([-+=:])|(\d+)([.)]))")
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it stands.
+    """Text that Markdown shows as it stands; an address in it is no link.
 
-    >>> escape("lstm_coupled | a*b")
-    'lstm\\\\_coupled \\\\| a\\\\*b'
+    >>> print(escape("lstm_coupled | a*b, https://a.org"))
+    lstm\\_coupled \\| a\\*b, https\\://a.org
     """
-    return text.translate(SPECIAL)
+    return LINK.sub(r"\\", text.translate(SPECIAL))
+
+
+def block(text: str) -> str:
+    """Text that begins a paragraph or a point, and neither a list nor a heading nor code of its own.
+
+    >>> block("1. of all"), block("- me"), block("    x")
+    ('1\\\\. of all', '\\\\- me', 'x')
+    """
+    escaped = escape(text).lstrip()
+    return (
+        BLOCK.sub(lambda m: f"\\{m[1]}" if m[1] else f"{m[2]}\\{m[3]}", escaped, count=1)
+        if BLOCK.match(escaped)
+        else escaped
+    )
 
 
 def table(content: Table) -> str:
@@ -31,17 +49,17 @@ def table(content: Table) -> str:
         if content.grouped:
             cells[0], previous = ("" if row[0] == previous else f"**{cells[0]}**"), row[0]
         lines.append(_line(cells))
-    return "\n".join([f"**{escape(content.title)}**", "", *lines, "", escape(content.note)])
+    return "\n".join([f"**{escape(content.title)}**", "", *lines, "", block(content.note)])
 
 
 def points(texts: Iterable[str]) -> str:
     """A bulleted list."""
-    return "\n".join(f"- {escape(text)}" for text in texts)
+    return "\n".join(f"- {block(text)}" for text in texts)
 
 
 def paragraphs(texts: Iterable[str]) -> str:
     """Texts with an empty line between them."""
-    return "\n\n".join(escape(text) for text in texts)
+    return "\n\n".join(block(text) for text in texts)
 
 
 def code(text: str, language: str = "bibtex") -> str:

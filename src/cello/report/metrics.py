@@ -10,6 +10,8 @@ from cello.study.statistics import CONFIDENCE, FEW_SEEDS, t_interval
 from cello.training.result import RunResult
 
 PERCENT = "Accuracy, %"
+LARGE = 1e9  # figures from here on have a power of ten
+CUT_OFF = " Where that would reach beyond 0 or 100 %, the interval itself stands in brackets, cut off there."
 
 
 class Interval(NamedTuple):
@@ -37,7 +39,12 @@ def interval(values: Iterable[float]) -> Interval:
     Interval(mean=94.0, half=None, n=1)
     """
     numbers = [float(v) for v in values]
-    return Interval(*t_interval(numbers, CONFIDENCE), len(numbers))
+    try:
+        return Interval(*t_interval(numbers, CONFIDENCE), len(numbers))
+    except (OverflowError, ValueError) as error:
+        if not numbers:
+            raise ValueError(str(error)) from error
+        return Interval(math.nan, math.nan, len(numbers))  # sums beyond all floating-point numbers, or inf − inf
 
 
 class Metric(NamedTuple):
@@ -54,19 +61,38 @@ class Metric(NamedTuple):
         return interval(self.value(r) for r in runs)
 
     def text(self, runs: Iterable[RunResult]) -> str:
-        return text(self.over(runs), self.decimals)
+        return text(self.over(runs), self.decimals, self.group == PERCENT)
+
+    def cut(self, runs: Iterable[RunResult]) -> bool:
+        """Whether the interval would leave 0 to 100 %."""
+        return self.group == PERCENT and leaves(self.over(runs), self.decimals)
 
 
-def text(value: Interval, decimals: int) -> str:
-    """A mean with its interval as people read it.
+def text(value: Interval, decimals: int, share: bool = False) -> str:
+    """A mean with its interval as people read it; that of a ``share`` in per cent ends at 0 and 100.
 
-    >>> text(Interval(95.0, 2.4841, 3), 2)
-    '95.00 ± 2.48'
+    >>> text(Interval(95.0, 2.4841, 3), 2), text(Interval(98.0, 2.4841, 3), 2, share=True)
+    ('95.00 ± 2.48', '98.00 (95.52 to 100.00)')
     """
     if not math.isfinite(value.mean):
         return "not finite"
-    mean = f"{value.mean:,.{decimals}f}"
-    return mean if value.half is None else f"{mean} ± {value.half:,.{decimals}f}"
+    mean = f"{value.mean:,.{decimals}f}" if abs(value.mean) < LARGE else f"{value.mean:.4g}"
+    if value.half is None:
+        return mean
+    if not math.isfinite(value.half):
+        return f"{mean}, its interval not finite"
+    if share and leaves(value, decimals):
+        low, high = max(value.mean - value.half, 0.0), min(value.mean + value.half, 100.0)
+        return f"{mean} ({low:.{decimals}f} to {high:.{decimals}f})"
+    return f"{mean} ± {value.half:,.{decimals}f}" if value.half < LARGE else f"{mean} ± {value.half:.4g}"
+
+
+def leaves(value: Interval, decimals: int) -> bool:
+    """Whether mean ± half, as they are printed, is beyond 0 or 100."""
+    if value.half is None:
+        return False
+    mean, half = round(value.mean, decimals), round(value.half, decimals)
+    return mean + half > 100 + 1e-9 or mean - half < -1e-9
 
 
 ACCURACY = (

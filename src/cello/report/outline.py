@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cello.audio.augment import AugmentConfig
 from cello.report import conditions, cost, findings, paper, published, ranking, references, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
+
+NAMED_LABELS = 100
+"""Above so many labels a confusion matrix has neither names nor figures."""
+MOST_PICTURES = 48
+"""So many pictures of a kind are drawn at most: more make a page that opens slowly and a notebook too large to send."""
 
 
 class Section(NamedTuple):
@@ -72,8 +78,8 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
             paragraphs=(published.WINDOWS_TEXT,) if results.stage == "windows" else (),
             tables=(compare,) if compare else (),
         ),
-        Section("curves", "Learning curves", paragraphs=(CURVES,), picture="curves"),
-        Section("confusions", "Confusion matrices", paragraphs=(CONFUSIONS,), picture="confusions"),
+        Section("curves", "Learning curves", paragraphs=(curves(results),), picture="curves"),
+        Section("confusions", "Confusion matrices", paragraphs=(confusions(results),), picture="confusions"),
         Section("methods", "Methods", paragraphs=tuple(findings.methods(results))),
         Section(
             "paper",
@@ -90,10 +96,39 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
 
 CURVES = (
     "Lines are means over seeds, bands the range from the lowest to the highest seed. Training accuracy here is the "
-    "running mean during the epoch, in train mode on augmented clips, so it may lie below validation; the tables’ "
-    "train accuracy is measured after training."
+    "running mean during the epoch, in train mode{augmented}; the tables’ train accuracy is measured after training."
 )
 CONFUSIONS = (
     "Rows are the spoken words, columns the answers, on the test clips, summed over seeds; each row adds up to 100 %. "
     "Figures are in per cent; small shares carry none."
 )
+LARGE_CONFUSIONS = (
+    "Rows are the spoken words, columns the answers, on the test clips, summed over seeds; the darker, the larger the "
+    "share of the row’s clips. So many labels carry neither names nor figures here; report.json has every count."
+)
+
+
+def curves(results: StudyResults) -> str:
+    """How to read the learning curves of this study."""
+    changed = [any(_changes(run.result.config.augment)) for run in results.runs]
+    augmented = " on augmented clips, so it may lie below validation" if all(changed) else ""
+    if any(changed) and not all(changed):
+        augmented = ", for some runs on augmented clips, so it may lie below validation"
+    return f"{CURVES.replace('{augmented}', augmented)}{_first(len(results.cells()))}"
+
+
+def confusions(results: StudyResults) -> str:
+    """How to read the confusion matrices of this study."""
+    large = len(results.corpus.labels) > NAMED_LABELS
+    silent = not all(results.corpus.splits["test"].clips_by_label.get(label, 0) for label in results.corpus.labels)
+    empty = " A label without test clips has an empty row." if silent else ""
+    return f"{LARGE_CONFUSIONS if large else CONFUSIONS}{empty}{_first(len(results.rows))}"
+
+
+def _changes(augment: AugmentConfig) -> tuple[float, ...]:
+    kinds = (augment.speed, augment.warp, augment.shift_ms, augment.noise_share, augment.mixup)
+    return (*kinds, augment.time_masks, augment.band_masks)
+
+
+def _first(pictures: int) -> str:
+    return f" The first {MOST_PICTURES} of {pictures:,} are drawn." if pictures > MOST_PICTURES else ""

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from cello import __version__
 from cello.report import diagrams, plots
-from cello.report.outline import Section, outline
+from cello.report.outline import MOST_PICTURES, NAMED_LABELS, Section, outline
 from cello.report.plots import Panel
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import Table
 
 WIDE_LABELS = 20
 LISTED = 24
-MOST_FOLDED = 48
 NOT_DRAWN = (
     "The other {} are not drawn here, for a page of so many pictures opens slowly; their figures stand in report.json "
     "(cello report … --format json)."
@@ -120,19 +119,31 @@ class Pictures(NamedTuple):
 def _pictures(key: str, results: StudyResults) -> Pictures:
     """Pictures of a section; of one picture a cell, each model's best column stands open, the others folded."""
     size, draw = PICTURES[key]
-    wide = key == "confusions" and len(results.corpus.labels) > WIDE_LABELS
+    wide = key == "confusions" and WIDE_LABELS < len(results.corpus.labels) <= NAMED_LABELS
     if key not in ("curves", "confusions") or len(results.columns) == 1:
-        return Pictures(Grid(draw(results), size, key, wide))
+        return _bounded(Grid(draw(results), size, key, wide))
     panels = {panel.title: panel for panel in draw(results)}
     first = [place_name(*place) for place in plots.best_places(results)]
     rest = [panel for title, panel in panels.items() if title not in first]
-    shown = Grid([panels[title] for title in first], size, key, wide)
+    bounded = _bounded(Grid([panels[title] for title in first], size, key, wide))
     note = f'<p class="note">Each model at the {results.column_title.lower()} of its best validation accuracy.</p>'
     if not rest:
-        return Pictures(shown)
-    if len(rest) > MOST_FOLDED:
-        return Pictures(shown, note, not_drawn=f'<p class="note">{NOT_DRAWN.format(len(rest))}</p>')
-    return Pictures(shown, note, Grid(rest, size, f"{key}-more", wide))
+        return bounded
+    if bounded.not_drawn or len(rest) > MOST_PICTURES:
+        return Pictures(bounded.shown, note, not_drawn=_not_drawn(len(panels) - len(bounded.shown.panels)))
+    return Pictures(bounded.shown, note, Grid(rest, size, f"{key}-more", wide))
+
+
+def _bounded(grid: Grid) -> Pictures:
+    """A grid as it is or, of very many pictures, the first and a word about the others."""
+    rest = len(grid.panels) - MOST_PICTURES
+    if rest <= 0:
+        return Pictures(grid)
+    return Pictures(grid._replace(panels=grid.panels[:MOST_PICTURES]), not_drawn=_not_drawn(rest))
+
+
+def _not_drawn(pictures: int) -> str:
+    return f'<p class="note">{NOT_DRAWN.format(pictures)}</p>'
 
 
 def _drawn(sections: Mapping[str, Pictures]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
 from cello.cells.load import zoo
-from cello.report import ranking, recipe, references
+from cello.report import ranking, recipe, references, speakers
 from cello.report.differing import Settings, listed, settings
 from cello.report.references import Reference
 from cello.report.results import StudyResults
@@ -16,15 +16,13 @@ from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 from cello.training.config import RunConfig
 
 SPLIT_NAMES = {"train": "training", "validation": "validation", "test": "test"}
-OFFICIAL = "speech-commands"
 LISTS = "validation_list.txt and testing_list.txt"
-UNKNOWN_SPEAKERS = "speakers not known"
 BACKENDS = {
     "plain": "plain tensor operations",
     "c": "kernels compiled for the processor",
     "torch": "PyTorch’s own layers",
 }
-FACTS = {"cello": "Cello {}", "torch": "PyTorch {}", "python": "Python {}", "system": "{}", "processor": "{}"}
+FACTS = {"cello": "Cello ", "torch": "PyTorch ", "python": "Python ", "system": "", "processor": ""}
 
 COUNTED = {"cores": "", "threads": " a run"}
 
@@ -55,13 +53,12 @@ def unrecorded(results: StudyResults) -> list[str]:
     elif results.protocol.endswith("-tuned"):
         chosen += f" The study is labelled “{results.protocol}”, as cello tune labels what it writes."
     texts = [chosen, f"a reference for the corpus {results.corpus.name}."]
-    rule = _rule(results)
-    if not rule:
+    if not speakers.rule(results):
         texts.append("how the clips were divided into training, validation and test.")
-    if (not rule or rule == LISTS) and not _official(results):
-        texts.append("whether the voice of one speaker is in more than one split.")
-    if UNKNOWN_SPEAKERS in rule:
+    if not speakers.known(results):
         texts.append("who speaks in each clip.")
+    elif speakers.shared(results) is None:
+        texts.append("whether the voice of one speaker is in more than one split.")
     without = references.unnamed(results)
     if without:
         texts.append(f"papers, if there are any, for {listed(without)}.")
@@ -99,40 +96,35 @@ def _cell(config: RunConfig) -> str:
     return f"PyTorch’s {cell.partition(':')[2].upper()}" if cell.startswith("torch:") else cell
 
 
-def _rule(results: StudyResults) -> str:
-    """What divided the clips, in the words of the corpus; empty where it does not say."""
-    return results.corpus.source.rpartition(", split by ")[2] if ", split by " in results.corpus.source else ""
-
-
-def _official(results: StudyResults) -> bool:
-    """Whether the split is the published one of Speech Commands, which was checked when the corpus was opened."""
-    return results.corpus.source.partition(",")[0].partition(":")[0] == OFFICIAL
-
-
 def _data(results: StudyResults) -> str:
-    corpus, rule = results.corpus, _rule(results)
-    unknown = UNKNOWN_SPEAKERS in rule
+    corpus, known = results.corpus, speakers.known(results)
     counts = []
     for split in SPLITS:
         own = corpus.splits[split]
-        speakers = "" if unknown else f" ({count(own.speakers, 'speaker')})"
-        counts.append(f"{own.clips:,} {SPLIT_NAMES[split]} {'clip' if own.clips == 1 else 'clips'}{speakers}")
-    if unknown:
-        how = "by the SHA-1 of each clip’s name, for the speakers are not known,"
-    elif _official(results):
-        how = "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
-    elif rule == LISTS:
-        how = f"by lists that come with it ({LISTS})"
-    elif rule:
-        how = f"by speaker ({rule}), so that none is in two splits," if "SHA-1" in rule else f"by {rule}"
-    else:
-        how = ""
+        said = f" ({count(own.speakers, 'speaker')})" if known else ""
+        counts.append(f"{own.clips:,} {SPLIT_NAMES[split]} {'clip' if own.clips == 1 else 'clips'}{said}")
+    how = _divided(results)
     unusable = len(corpus.bad)
     bad = f"; {count(unusable, 'unusable clip')} {'was' if unusable == 1 else 'were'} left out" if unusable else ""
     return (
         f"The corpus, {corpus.name} (SHA-256 {corpus.checksum[:16]}), has {len(corpus.labels)} labels and is divided "
         f"{how + ' ' if how else ''}into {listed(counts)}{bad}."
+        f"{' ' + shared if (shared := speakers.overlap(results)) else ''}"
     )
+
+
+def _divided(results: StudyResults) -> str:
+    rule = speakers.rule(results)
+    if rule == LISTS and not speakers.official(results):
+        apart = ", so that nobody in the test clips is in another split," if speakers.shared(results) == 0 else ""
+        return f"by lists that come with it ({LISTS}){apart}"
+    if not speakers.known(results):
+        return "by the SHA-1 of each clip’s name, for the speakers are not known," if "SHA-1" in rule else ""
+    if speakers.official(results):
+        return "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
+    if "SHA-1" in rule:
+        return f"by speaker ({rule}), so that none is in two splits,"
+    return f"by {rule}" if rule else ""
 
 
 def _tuned(results: StudyResults, found: Settings) -> str:
@@ -184,15 +176,15 @@ def _tests(results: StudyResults) -> str:
         texts.append(f"Figures are means over seeds with {CONFIDENCE:.0%} t-intervals.".replace("%", " %"))
     weighed = ranking.weighed(results)
     if weighed:
-        of = "clips" if UNKNOWN_SPEAKERS in _rule(results) else "speakers"
         pairs = sorted({len(found.comparisons) for found in weighed})
         count = f"{pairs[0]}" if pairs[0] == pairs[-1] else f"{pairs[0]} to {pairs[-1]}"
         noun = "window" if results.column_title == "Window" else "condition"
         each = f" of each {noun}" if len(weighed) > 1 else ""
         only = f" (in {listed(found.column for found in weighed)})" if len(weighed) < len(results.columns) else ""
+        chance = speakers.by_chance(results)
         texts.append(
             f"The {count} {'pair' if count == '1' else 'pairs'} of models{each}{only} were compared on the same test "
-            f"clips with seeds and {of} as random effects, by t-tests with Satterthwaite’s degrees of freedom, "
+            f"clips with seeds and {chance} as random effects, by t-tests with Satterthwaite’s degrees of freedom, "
             f"corrected for the number of pairs{each} by Holm’s method at {1 - CONFIDENCE:.0%}.".replace("%", " %")
         )
     order = ranking.order(results)
@@ -247,7 +239,7 @@ def _facts(facts: dict[str, str]) -> str:
 def _fact(name: str, value: str) -> str:
     if name in COUNTED and value.isdigit():
         return count(int(value), name.removesuffix("s")) + COUNTED[name]
-    return FACTS.get(name, f"{name} {{}}").format(value)
+    return FACTS.get(name, f"{name} ") + value
 
 
 def _be(n: int) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a study; the only file that imports matplotlib. No pyplot, so a notebook's own figures are left alone.
+"""Pictures of a study; this and ``fonts`` import matplotlib. No pyplot, so a notebook's own figures are left alone.
 
 A ``Panel`` is one picture; ``svg`` dresses it for a page, ``png`` lays several out side by side for a notebook.
 In SVG the inks are CSS variables (``--ink``, ``--series-1`` …) with the printed colour as fallback, so that a page
@@ -26,11 +26,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from cello.report.confusion import pooled, squares
 from cello.report.cost import COSTS, Cost, front, points
+from cello.report.drawable import (
+    LABEL,
+    MOST_EPOCHS,
+    MOST_PIXELS,
+    MOST_SQUARES,
+    NAME_GAP,
+    TICK_LETTERS,
+    TICKS,
+    TITLE,
+    bars,
+    called_rows,
+    drawn,
+    limits,
+    spread,
+    tall,
+    wide,
+)
+from cello.report.fonts import dress
 from cello.report.forks import on_all_cores
 from cello.report.metrics import ACCURACY, BY_KEY, Interval, Metric
+from cello.report.outline import MOST_PICTURES, NAMED_LABELS
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_column
+from cello.report.visible import elided, names
 from cello.training.result import RunResult
 
 Axes = axes.Axes  # diagrams.py draws into them too
@@ -65,28 +86,32 @@ class Panel(NamedTuple):
 
 def accuracy(results: StudyResults) -> list[Panel]:
     """Test accuracy against the column, a line a model; in a study of one column, all three splits by model."""
-    splits = "Train, validation and test accuracy of each model"
+    results, part = drawn(results)
+    splits = f"Train, validation and test accuracy of each model{part}"
     if len(results.columns) == 1:
         height = 0.9 + 0.3 * len(results.rows)
-        return [Panel(splits, f"{splits}.", (4.9, height), lambda ax: _split_dots(ax, results, results.columns[0]))]
-    title = f"Test accuracy by {results.column_title.lower()}"
-    by_column = Panel(
-        title, f"{title}, one line a model; bars are 95 % t-intervals.", (4.9, 3.6), lambda ax: _lines(ax, results)
-    )
-    return [by_column]
+        return [
+            Panel(
+                splits, f"{splits}.", (wide(results), height), lambda ax: _split_dots(ax, results, results.columns[0])
+            )
+        ]
+    title = f"Test accuracy by {results.column_title.lower()}{part}"
+    described = f"{title}, one line a model; bars are 95 % t-intervals."
+    return [Panel(title, described, (4.9, tall(results, 3.6)), lambda ax: _lines(ax, results))]
 
 
 def cost(results: StudyResults) -> list[Panel]:
     """Test accuracy against seconds per epoch and against parameters, one point a cell, the Pareto front marked."""
     panels = []
+    results, part = drawn(results)
     for axis in COSTS:
-        title = f"Test accuracy by {axis.axis}"
+        title = f"Test accuracy by {axis.axis}{part}"
 
         def draw(ax: Axes, axis: Cost = axis) -> None:
             _scatter(ax, results, axis)
 
         described = f"{title}, one point a cell of the table; rings mark the Pareto front."
-        panels.append(Panel(title, described, (4.9, 3.7), draw))
+        panels.append(Panel(title, described, (4.9, tall(results, 3.7)), draw))
     return panels
 
 
@@ -109,7 +134,8 @@ def confusions(results: StudyResults, places: Sequence[tuple[str, str]] | None =
     panels = []
     for place in _by_model(results) if places is None else places:
         runs = results.cell(*place)
-        side = max(3.3, 1.0 + 0.15 * len(runs[0].labels))
+        labels = len(runs[0].labels)
+        side = 5.0 if labels > NAMED_LABELS else max(3.3, 1.0 + 0.15 * labels)
 
         def draw(ax: Axes, runs: tuple[RunResult, ...] = runs) -> None:
             _confusion(ax, runs)
@@ -138,9 +164,8 @@ def svgs(named: Sequence[tuple[Panel, str]]) -> list[str]:
 
 def _svg(panel: Panel, name: str) -> str:
     out = io.StringIO()
-    with warnings.catch_warnings():
+    with _quiet():
         # the letters are drawn by whoever shows the page, with fonts of theirs
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure = _figure([panel], 1)
         # savefig would draw twice, the first time only to lay out
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -148,11 +173,7 @@ def _svg(panel: Panel, name: str) -> str:
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    used = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', text))
-    text = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
-    for variable, colour in _inks().items():
-        text = text.replace(colour, f"var(--{variable}, {colour})")
+    text = re.sub(r"<[^>]+>", _tags(name, text), text)
     text = re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", text, count=1)
     label = html.escape(panel.description, quote=True)
     text = re.sub(r"<style.*?</style>\s*", "", text, flags=re.DOTALL)
@@ -160,12 +181,54 @@ def _svg(panel: Panel, name: str) -> str:
     return re.sub(r'(<svg\b[^>]*?) width="[^"]*"', lambda m: f"{m[1]} {attributes}", text, count=1)
 
 
+def _tags(name: str, text: str) -> Callable[[re.Match[str]], str]:
+    """How a tag of a page differs from matplotlib's: ids of its own, inks that the page can turn. Texts stay."""
+    used = {own for tag in re.findall(r"<[^>]+>", text) for own in re.findall(r'(?:url\(|href=")#([\w.-]+)', tag)}
+
+    def change(found: re.Match[str]) -> str:
+        if "#" not in found[0] and " id=" not in found[0]:
+            return found[0]
+        tag = re.sub(r' id="([\w.-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", found[0])
+        tag = re.sub(r'(url\(|href=")#', rf"\1#{name}-", tag)
+        for variable, colour in _inks().items():
+            tag = tag.replace(colour, f"var(--{variable}, {colour})")
+        return tag
+
+    return change
+
+
 def png(panels: Sequence[Panel], across: int = 1, dpi: int = 100) -> bytes:
     """Panels side by side on white paper, as a notebook shows them."""
     out = io.BytesIO()
-    with _style():
-        _figure(panels, across).savefig(out, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    with _style(), _quiet():
+        figure = _figure(panels, across)
+        dress(figure)
+        figure.savefig(out, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return out.getvalue()
+
+
+def pngs(panels: Sequence[Panel], across: int = 1, dpi: int = 100) -> list[bytes]:
+    """As ``png``, in several pictures where one would be too large; of very many panels the first."""
+    panels = panels[:MOST_PICTURES]
+    if not panels:
+        return []
+    pixels = across * dpi**2 * max(p.size[0] for p in panels) * max(p.size[1] for p in panels)
+    each = across * max(1, int(MOST_PIXELS / pixels))
+    return [png(panels[k : k + each], across, dpi) for k in range(0, len(panels), each)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What matplotlib would say of a picture that is drawn all the same."""
+    with warnings.catch_warnings():
+        for text in (
+            "Glyph .* missing",
+            "constrained_layout not applied",
+            "Tight layout not applied",
+            ".*does not have",
+        ):
+            warnings.filterwarnings("ignore", text, UserWarning)
+        yield
 
 
 def _by_model(results: StudyResults) -> list[tuple[str, str]]:
@@ -191,7 +254,7 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     for number, panel in enumerate(panels, 1):
         ax = figure.add_subplot(down, across, number)
         panel.draw(ax)
-        ax.set_title(textwrap.fill(panel.title, int(LETTERS_PER_INCH * (panel.size[0] - 0.8))))
+        ax.set_title(textwrap.fill(elided(panel.title, TITLE), int(LETTERS_PER_INCH * (panel.size[0] - 0.8))))
     return figure
 
 
@@ -204,6 +267,7 @@ def look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tu
 def _lines(ax: Axes, results: StudyResults) -> None:
     ends: list[tuple[float, float, str, str]] = []
     shown: list[Interval] = []
+    called = called_rows(results)
     for number, row in enumerate(results.rows):
         found = [(k, results.cell(row, c)) for k, c in enumerate(results.columns) if results.cell(row, c)]
         if not found:
@@ -214,46 +278,38 @@ def _lines(ax: Axes, results: StudyResults) -> None:
         nudge = 0.03 * (number - (len(results.rows) - 1) / 2)
         at = [k + nudge for k, _ in found]
         ax.errorbar(
-            at, [v.mean for v in values], [v.half or 0.0 for v in values], color=colour, marker=marker, linestyle=dash,
+            at, [v.mean for v in values], bars(values), color=colour, marker=marker, linestyle=dash,
             elinewidth=0.9, markersize=4.5, alpha=0.95,
         )  # fmt: skip
-        ends.append((at[-1], values[-1].mean, row, colour))
+        ends.append((at[-1], values[-1].mean, called[row], colour))
     ax.set_ylim(*limits(shown))
     ax.set_xlim(-0.3, len(results.columns) - 0.7)
-    ax.set_xticks(range(len(results.columns)), results.columns)
+    _column_ticks(ax, results.columns)
     ax.set_xlabel(results.column_title)
     ax.set_ylabel("Test accuracy, %")
     ax.yaxis.set_major_locator(_whole_numbers())
     end_labels(ax, ends, len(results.columns) - 0.7)
 
 
+def _column_ticks(ax: Axes, columns: Sequence[str]) -> None:
+    """The columns' names side by side or, where they would overlap, upright; of very many some."""
+    texts = list(names(columns, lambda name: elided(name, LABEL)).values())
+    upright = sum(map(len, texts)) > TICK_LETTERS and len(texts) > 1
+    step = math.ceil(len(texts) / TICKS)
+    ax.set_xticks(range(0, len(texts), step), texts[::step], rotation=90 if upright else 0)
+
+
 def end_labels(ax: Axes, ends: Sequence[tuple[float, float, str, str]], x: float) -> None:
     """Names (of points at x, y, in a colour) in a column at ``x``, moved apart, each tied to its point."""
     low, high = ax.get_ylim()
     ends = sorted(ends, key=lambda end: end[1])
-    heights = spread([y for _, y, _, _ in ends], 0.058 * (high - low), low, high)
+    gap = min(NAME_GAP, 1 / max(len(ends), 1)) if len(ends) > 1 / NAME_GAP else NAME_GAP
+    heights = spread([y for _, y, _, _ in ends], gap * (high - low), low, high)
     for (at, y, name, colour), height in zip(ends, heights, strict=True):
         tie = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.4, "linestyle": ":", "shrinkA": 1, "shrinkB": 4}
         ax.annotate(
             name, (at, y), (x, height), color=colour, va="center", fontsize=8, annotation_clip=False, arrowprops=tie
         )
-
-
-def spread(targets: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Ascending heights at least ``gap`` apart and as near their targets as that allows (pooled neighbours).
-
-    >>> spread([1.0, 1.0, 5.0], 1.0, 0.0, 6.0)
-    [0.5, 1.5, 5.0]
-    """
-    pools: list[list[float]] = []
-    for index, target in enumerate(targets):
-        pools.append([target - index * gap])
-        while len(pools) > 1 and np.mean(pools[-2]) >= np.mean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    flat = [float(np.mean(pool)) for pool in pools for _ in pool]
-    top = high - gap * (len(flat) - 1)
-    return [max(low, min(top, base)) + index * gap for index, base in enumerate(flat)]
 
 
 def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
@@ -265,7 +321,7 @@ def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
         shown += values
         means = [v.mean for v in values]
         ax.plot([min(means), max(means)], [y, y], color=GRID, linewidth=3, zorder=1)
-        ax.errorbar(means[2], y, xerr=values[2].half or 0.0, color=INK, elinewidth=1.0, zorder=2)
+        ax.errorbar(means[2], y, xerr=bars(values[2:]), color=INK, elinewidth=1.0, zorder=2)
         for mean, (name, colour, marker, fill) in zip(means, looks, strict=True):
             face = colour if fill != "none" else "none"
             label = name if y == 0 else None
@@ -273,7 +329,8 @@ def _split_dots(ax: Axes, results: StudyResults, column: str) -> None:
     ax.set_xlim(*limits(shown))
     ax.xaxis.set_major_locator(_whole_numbers())
     ax.set_ylim(len(rows) - 0.5, -0.6)
-    ax.set_yticks(range(len(rows)), rows)
+    called = called_rows(results)
+    ax.set_yticks(range(len(rows)), [called[row] for row in rows])
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
@@ -288,6 +345,7 @@ def _scatter(ax: Axes, results: StudyResults, cost: Cost) -> None:
     found = points(results, cost)
     xs = [point.cost for point in found]
     shown = [metric.over(runs) for runs in results.cells().values()]
+    called = called_rows(results)
     for row in results.rows:
         own = [point for point in found if point.row == row]
         if not own:
@@ -297,7 +355,7 @@ def _scatter(ax: Axes, results: StudyResults, cost: Cost) -> None:
         ax.plot(at, tests, color=colour, linewidth=0.7, alpha=0.6, linestyle=dash)
         ax.plot(at, tests, marker, color=colour, markersize=5, alpha=0.9)
         last = max(range(len(own)), key=lambda k: at[k])
-        ends.append((at[last], tests[last], row, colour))
+        ends.append((at[last], tests[last], called[row], colour))
     best = front(found)
     ax.step(
         [p.cost for p in best], [p.accuracy for p in best], where="post", color=INK, linewidth=0.9,
@@ -352,19 +410,6 @@ def _whole_numbers() -> MaxNLocator:
     return MaxNLocator(7, steps=[1, 2, 5, 10])
 
 
-def limits(shown: Sequence[Interval]) -> tuple[float, float]:
-    """An axis that holds all means, and of intervals as much as leaves the means apart."""
-    means = [v.mean for v in shown if math.isfinite(v.mean)]
-    if not means:
-        return 0.0, 100.0
-    room = max(max(means) - min(means), 2.0)
-    halves = [v.half or 0.0 for v in shown if math.isfinite(v.mean)]
-    lowest = min(m - h for m, h in zip(means, halves, strict=True))
-    highest = max(m + h for m, h in zip(means, halves, strict=True))
-    low, high = max(lowest, min(means) - 0.5 * room), min(highest, max(means) + 0.5 * room)
-    return max(0.0, low - 0.06 * room), min(100.0 + 0.03 * room, high + 0.06 * room)
-
-
 def _curve_limits(results: StudyResults) -> tuple[float, float]:
     values = [
         100 * value
@@ -378,37 +423,45 @@ def _curve_limits(results: StudyResults) -> tuple[float, float]:
 
 def _curve(ax: Axes, runs: Sequence[RunResult], limits: tuple[float, float]) -> None:
     ax.set_ylim(*limits)
-    epochs = [epoch.epoch for epoch in min((r.history for r in runs), key=len)]
+    shortest = min((r.history for r in runs), key=len)
+    # of very many epochs every so many-th, the last one too
+    some = np.unique(np.linspace(0, len(shortest) - 1, min(len(shortest), MOST_EPOCHS)).astype(int))
+    epochs = [shortest[k].epoch for k in some]
     for name, colour in (("train", SERIES[1]), ("validation", SERIES[0])):
-        values = 100 * np.array([[getattr(e, f"{name}_accuracy") for e in r.history[: len(epochs)]] for r in runs])
+        values = 100 * np.array([[getattr(r.history[k], f"{name}_accuracy") for k in some] for r in runs])
         mean = values.mean(axis=0)
         ax.plot(epochs, mean, color=colour, linewidth=1.3, linestyle=("-" if name == "validation" else (0, (4, 1.2))))
         if len(runs) > 1:
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.22, linewidth=0)
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(4))
-    ax.set_xlabel("Epoch", fontsize=8)
+    ax.set_xlabel("Epoch" if len(some) == len(shortest) else f"Epoch ({len(some)} of {len(shortest):,})", fontsize=8)
     ax.set_ylabel("Accuracy, %", fontsize=8)
     for place, (name, colour) in enumerate((("train", SERIES[1]), ("validation", SERIES[0]))):
         ax.text(0.98, 0.16 - 0.12 * place, name, color=colour, transform=ax.transAxes, ha="right", fontsize=8)
 
 
 def _confusion(ax: Axes, runs: Sequence[RunResult]) -> None:
-    counts = np.sum([r.confusion for r in runs], axis=0, dtype=np.float64)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels, size = runs[0].labels, len(runs[0].labels)
-    image = np.empty((size, size, 4))
+    shares, each = pooled([run.confusion for run in runs], MOST_SQUARES)
+    image = np.empty((*shares.shape, 4), dtype=np.float32)
     image[..., :3] = to_rgb(SERIES[0])
     image[..., 3] = np.sqrt(shares)
     ax.imshow(image, interpolation="none", aspect="equal")
-    font = 7 if size <= LABELLED else 5.5
-    ax.set_xticks(range(size), labels, rotation=90, fontsize=font)
-    ax.set_yticks(range(size), labels, fontsize=font)
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     ax.set_xlabel("Answer", fontsize=8)
     ax.set_ylabel("Spoken word", fontsize=8)
+    if size > NAMED_LABELS:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_xlabel(f"Answer, {squares(size, each)}", fontsize=8)
+        return
+    font = 7 if size <= LABELLED else 5.5
+    called = list(names(labels, lambda name: elided(name, LABEL)).values())
+    ax.set_xticks(range(size), called, rotation=90, fontsize=font)
+    ax.set_yticks(range(size), called, fontsize=font)
     shown = 0.005 if size <= LABELLED else 0.095
     for y, x in zip(*np.nonzero(shares >= shown), strict=True):
         colour = "white" if shares[y, x] > 0.25 else INK

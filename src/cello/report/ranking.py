@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cello.report.evidence import Evidence
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
+from cello.report.speakers import by_chance, validity
 from cello.report.tables import FEW, Heading, Table, by_column
 from cello.study.comparisons import Comparison
 from cello.study.crossed import Estimate
@@ -29,8 +30,7 @@ def explanation(results: StudyResults) -> list[str]:
     texts = []
     if found:
         texts.append(
-            "Models in the order of their accuracy on the test clips. The 95 % intervals hold for new seeds and new "
-            "speakers, so they are wider than the tables’ ±, which is about these clips alone. Models that share a "
+            f"Models in the order of their accuracy on the test clips. {validity(results)} Models that share a "
             "letter cannot be told apart: every pair is compared on the same clips, corrected for the number of pairs "
             "(Holm). This order chooses no model; the best one is named in the summary, by validation accuracy."
         )
@@ -77,7 +77,8 @@ def table(results: StudyResults) -> Table | None:
         note="Models of one "
         + ("column" if results.columns != ("",) else "study")
         + " that share a letter cannot be told apart; "
-        f"intervals count seeds and speakers as chance. {FEW} marks fewer than {FEW_SEEDS} seeds: indicative only.",
+        f"intervals count seeds and {by_chance(results)} as chance. "
+        f"{FEW} marks fewer than {FEW_SEEDS} seeds: indicative only.",
         headings=[*map(Heading, ("Model", "test accuracy, %", "95 % interval", "letters", "seeds"))],
         rows=rows,
     )
@@ -93,7 +94,7 @@ def differences(results: StudyResults) -> Table | None:
             column.column,
             f"{pair.first} − {pair.second}",
             f"{100 * pair.difference.value:.2f}",
-            interval_text(pair.difference),
+            interval_text(pair.difference, -1.0),
             p_text(pair.p_holm),
             f"{pair.superiority:.2f}",
             "> 1,000" if pair.seeds_needed is None else f"{pair.seeds_needed:,}",
@@ -105,7 +106,8 @@ def differences(results: StudyResults) -> Table | None:
         results,
         key="differences",
         title="Differences in test accuracy",
-        note="Points with their 95 % interval over seeds and speakers; p is corrected for the number of pairs (Holm); "
+        note=f"Points with their 95 % interval over seeds and {by_chance(results).rstrip(',')}; "
+        "p is corrected for the number of pairs (Holm); "
         "P(better) is the probability that a run of the first beats one of the second; seeds needed: with which a true "
         "difference of this size would be seen in 80 % of studies.",
         headings=[*map(Heading, ("Pair", "points", "95 % interval", "p", "P(better)", "seeds needed"))],
@@ -172,13 +174,16 @@ def order_sentences(results: StudyResults) -> list[str]:
     ]
 
 
-def interval_text(found: Estimate) -> str:
-    """An interval in per cent or points.
+def interval_text(found: Estimate, least: float = 0.0) -> str:
+    """An interval in per cent or points, as far as an accuracy, or the difference of two, can be.
 
-    >>> interval_text(Estimate(0.01, -0.005, 0.025, 0.007, 20.0))
+    >>> interval_text(Estimate(0.01, -0.005, 0.025, 0.007, 20.0), -1.0)
     '−0.50 to 2.50'
+    >>> interval_text(Estimate(0.98, 0.93, 1.03, 0.02, 4.0))
+    '93.00 to 100.00'
     """
-    return f"{100 * found.low:.2f} to {100 * found.high:.2f}".replace("-", "−")
+    low, high = (100 * min(max(value, least), 1.0) for value in (found.low, found.high))
+    return f"{low:.2f} to {high:.2f}".replace("-", "−")
 
 
 def p_text(p: float) -> str:

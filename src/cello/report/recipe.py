@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cello.audio.augment import AugmentConfig
+from cello.cells.load import zoo
 from cello.features.config import FeatureConfig
 from cello.features.frames import samples_of
 from cello.report.differing import Settings, listed, names_of, text_of
@@ -95,11 +96,11 @@ def _network(results: StudyResults, found: Settings) -> str:
     by = MATCHED.get(results.match, "")
     matched = f", the size with which the {by} comes nearest to that of {results.match_to}" if by else ""
     noise = [
-        kind.format(rate)
-        for kind, rate in (
-            ("dropout {} between layers and before the classifier", found.told(lambda run: run.model.dropout)),
-            ("zoneout {}", found.told(lambda run: run.model.zoneout)),
-            ("recurrent dropout {}", found.told(lambda run: run.model.recurrent_dropout)),
+        f"{kind} {rate}{where}"
+        for kind, rate, where in (
+            ("dropout", found.told(lambda run: run.model.dropout), " between layers and before the classifier"),
+            ("zoneout", found.told(lambda run: run.model.zoneout), ""),
+            ("recurrent dropout", found.told(lambda run: run.model.recurrent_dropout), ""),
         )
         if rate != "0"
     ]
@@ -122,9 +123,22 @@ def _both_ways(found: Settings) -> str:
 
 
 def _weights(found: Settings) -> str:
-    bias = found.told(lambda run: run.model.forget_bias)
-    raised = "" if bias == "0" else f", with {bias} added to the biases of forget gates"
+    bias = found.told(_forget_bias)
+    own = any(run.model.forget_bias and ".py:" in run.model.cell for run in (kind.config for kind in found.kinds))
+    where = " (of our own cells, to a bias b.f where they have one)" if own else ""
+    raised = "" if bias == "0" else f", with {bias} added to the biases of forget gates{where}"
     return f"Initial weights were {found.told(lambda run: INITIALISATIONS[run.model.initialisation])}{raised}."
+
+
+def _forget_bias(run: RunConfig) -> float:
+    """What was added to biases, which are those named b.f; most cells have none."""
+    name = run.model.cell
+    if name in zoo():
+        nodes = zoo()[name].graph.nodes
+        has = any(node.op == "parameter" and str(node.name) == "b.f" for node in nodes)
+    else:
+        has = name == "torch:lstm" or ".py:" in name
+    return run.model.forget_bias if has else 0.0
 
 
 def _training(found: Settings) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -10,9 +11,15 @@ import msgspec
 
 from cello.errors import ReportError
 from cello.report.evidence import Evidence, evidence
+from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
+from cello.study.corpus_file import CorpusSummary
 from cello.study.space import Tuned
-from cello.study.store import CorpusSummary, Store
+from cello.study.store import Store
+from cello.training.config import RunConfig
 from cello.training.result import RunResult
+
+LONGEST_REASON = 2_000
+"""Letters of a reason or another sentence that a store holds."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,19 +130,20 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
     study = store.study
     stored = list(store.each_result(curves=curves))
     runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in stored)
-    if not runs:
-        raise ReportError(
-            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished, "
-            f"so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
-        )
     failures = store.failures(stored)
-    columns = tuple(column.name for column in study.columns) or ("",)
-    return StudyResults(
+    if not runs:
+        why = f" ({failures[0].planned}: {failures[0].reason})" if failures else ""
+        raise ReportError(
+            f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished"
+            f"{why}, so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
+        )
+    rows, columns = tuple(row.name for row in study.rows), tuple(column.name for column in study.columns) or ("",)
+    found = StudyResults(
         name=study.name,
         title=study.title or study.name,
         stage=study.stage or "",
         protocol=study.protocol,
-        rows=tuple(row.name for row in study.rows),
+        rows=rows,
         columns=columns,
         seeds=study.seeds,
         planned=tuple(run.place for run in store.runs),
@@ -148,4 +156,135 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         match_to=study.reference,
         evidence=evidence(store, columns, stored),
         tuned=study.tuned,
+    )
+    return shown(found)
+
+
+def shown(results: StudyResults) -> StudyResults:
+    """The results with every text of the store as a report may show it: see ``visible``."""
+    rows, columns = (_names(name for name in found) for found in (results.rows, results.columns))
+    labels = _names(results.corpus.labels)
+    texts = {name: _name(getattr(results, name)) for name in ("name", "title", "protocol")}
+    return msgspec.structs.replace(
+        results,
+        **texts,
+        rows=tuple(rows.values()),
+        columns=tuple(columns.values()),
+        planned=tuple((rows.get(r, r), columns.get(c, c), seed) for r, c, seed in results.planned),
+        corpus=_corpus(results.corpus, labels),
+        runs=_runs(results.runs, rows, columns, labels),
+        failures=tuple(
+            msgspec.structs.replace(
+                f, row=rows.get(f.row, f.row), column=columns.get(f.column, f.column), reason=_sentence(f.reason)
+            )
+            for f in results.failures
+        ),
+        evidence=tuple(_evidence(found, rows, columns) for found in results.evidence),
+        match_to=rows.get(results.match_to, _name(results.match_to)),
+    )
+
+
+def _name(text: str) -> str:
+    return elided(visible(text))
+
+
+def _names(found: Iterable[str]) -> dict[str, str]:
+    return names(found, _name)
+
+
+def _sentence(text: str) -> str:
+    return elided(visible(without_paths(text)), LONGEST_REASON)
+
+
+def _source(text: str) -> str:
+    """``folder:/home/anna/clips, split by …`` without the way to the folder."""
+    spec, by, rule = text.rpartition(", split by ")
+    kind, colon, path = (spec if by else rule).partition(":")
+    if not colon or is_local(kind) or len(kind) == 1:
+        kind, colon, path = "", "", (spec if by else rule)
+    where = last_part(path) if is_local(path) else path
+    return _sentence(f"{kind}{colon}{where}{by}{rule if by else ''}")
+
+
+def _corpus(corpus: CorpusSummary, labels: dict[str, str]) -> CorpusSummary:
+    splits = {
+        split: msgspec.structs.replace(
+            own, clips_by_label={labels.get(label, label): n for label, n in own.clips_by_label.items()}
+        )
+        for split, own in corpus.splits.items()
+    }
+    return msgspec.structs.replace(
+        corpus,
+        name=_name(corpus.name),
+        source=_source(corpus.source),
+        checksum=_name(corpus.checksum),
+        labels=tuple(labels.values()),
+        splits=splits,
+        bad=tuple(
+            msgspec.structs.replace(clip, name=_name(clip.name), reason=_sentence(clip.reason)) for clip in corpus.bad
+        ),
+    )
+
+
+def _runs(
+    runs: Iterable[Run], rows: dict[str, str], columns: dict[str, str], labels: dict[str, str]
+) -> tuple[Run, ...]:
+    """Each run as it may be shown; what stays as it is, is still held once for all runs that share it."""
+    texts: dict[str, str] = {}
+
+    def name(text: str) -> str:
+        return texts.setdefault(text, _name(text))
+
+    def result(found: RunResult) -> RunResult:
+        changed = {
+            "labels": tuple(labels.get(label, label) for label in found.labels),
+            "backend": name(found.backend),
+            "hardware": _facts(found.hardware),
+            "versions": _facts(found.versions),
+            "config": _config(found.config, name),
+        }
+        changed = {field: value for field, value in changed.items() if value != getattr(found, field)}
+        return msgspec.structs.replace(found, **changed) if changed else found
+
+    return tuple(
+        Run(
+            row=rows.get(run.row, run.row),
+            column=columns.get(run.column, run.column),
+            seed=run.seed,
+            result=result(run.result),
+        )
+        for run in runs
+    )
+
+
+def _facts(given: dict[str, str]) -> dict[str, str]:
+    keys = _names(given)
+    return {keys[name]: _sentence(value) for name, value in given.items()}
+
+
+def _config(given: RunConfig, name: Callable[[str], str]) -> RunConfig:
+    """The settings, a cell of somebody's own without the way to its file."""
+    file, dot, cell = given.model.cell.rpartition(".py:")
+    cell, equations = name(f"{last_part(file)}{dot}{cell}"), name(given.model.equations)
+    corpus = {field: name(getattr(given.corpus, field)) for field in ("name", "checksum")}
+    if (cell, equations, *corpus.values()) == (
+        given.model.cell,
+        given.model.equations,
+        *msgspec.structs.astuple(given.corpus),
+    ):
+        return given
+    model = msgspec.structs.replace(given.model, cell=cell, equations=equations)
+    return msgspec.structs.replace(given, model=model, corpus=msgspec.structs.replace(given.corpus, **corpus))
+
+
+def _evidence(found: Evidence, rows: dict[str, str], columns: dict[str, str]) -> Evidence:
+    return msgspec.structs.replace(
+        found,
+        column=columns.get(found.column, found.column),
+        standings=tuple(msgspec.structs.replace(one, row=rows.get(one.row, one.row)) for one in found.standings),
+        comparisons=tuple(
+            pair._replace(first=rows.get(pair.first, pair.first), second=rows.get(pair.second, pair.second))
+            for pair in found.comparisons
+        ),
+        note=_sentence(found.note),
     )

@@ -113,7 +113,7 @@ def _evidence(found: Evidence) -> dict[str, object]:
     standings = [
         {
             "row": model.row,
-            **_estimate("accuracy", model.accuracy),
+            **_estimate("accuracy", model.accuracy, 0.0),
             "letters": model.letters,
             "seeds": model.seeds,
             "indicative": model.indicative,
@@ -124,7 +124,7 @@ def _evidence(found: Evidence) -> dict[str, object]:
         {
             "first": pair.first,
             "second": pair.second,
-            **_estimate("difference", pair.difference),
+            **_estimate("difference", pair.difference, -1.0),
             "p": pair.p,
             "p_holm": pair.p_holm,
             "differs": pair.differs,
@@ -139,8 +139,10 @@ def _evidence(found: Evidence) -> dict[str, object]:
     return {"column": found.column, "note": found.note or None, "ranking": standings, "comparisons": comparisons}
 
 
-def _estimate(name: str, found: Estimate) -> dict[str, float]:
-    return {name: 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+def _estimate(name: str, found: Estimate, least: float) -> dict[str, float]:
+    """In per cent or points, the interval as far as such a figure can be."""
+    low, high = (100 * min(max(value, least), 1.0) for value in (found.low, found.high))
+    return {name: 100 * found.value, "low": low, "high": high}
 
 
 def _order(results: StudyResults) -> dict[str, object] | None:

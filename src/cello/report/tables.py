@@ -8,13 +8,15 @@ from typing import NamedTuple
 import msgspec
 
 from cello.audio.corpus import SPLITS
-from cello.report.metrics import BY_KEY, METRICS, Metric
+from cello.report import speakers
+from cello.report.metrics import ACCURACY, BY_KEY, CUT_OFF, METRICS, Metric
 from cello.report.results import StudyResults
 from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
 ABSENT = "–"
 FEW = "†"
+LISTED = 1_000  # clips that were left out, in a table
 
 
 class Heading(NamedTuple):
@@ -57,12 +59,17 @@ def interval_note(results: StudyResults) -> str:
     counts = {len(runs) for runs in results.cells().values()}
     parts = []
     if max(counts) > 1:
-        parts.append("± is half the 95 % t-interval over seeds.")
+        parts.append(f"± is half the 95 % t-interval over seeds.{cut_note(results)}")
     if any(1 < n < FEW_SEEDS for n in counts):
         parts.append(f"{FEW} marks fewer than {FEW_SEEDS} seeds: the interval is indicative only.")
     if 1 in counts:
         parts.append("A figure without ± comes from a single seed.")
     return " ".join(parts)
+
+
+def cut_note(results: StudyResults) -> str:
+    """A word on accuracies whose interval would leave 0 to 100 %; empty where none does."""
+    return CUT_OFF if any(metric.cut(runs) for runs in results.cells().values() for metric in ACCURACY) else ""
 
 
 def seeds_text(results: StudyResults, row: str, column: str) -> str:
@@ -94,7 +101,7 @@ def overview(results: StudyResults, metric: Metric) -> Table:
     return Table(
         key=f"overview_{metric.key}",
         title=f"{metric.name.capitalize()}, by model and {results.column_title.lower()}",
-        note=f"Mean over {seeds}{spread}.{indicative}{bold}",
+        note=f"Mean over {seeds}{spread}.{cut_note(results)}{indicative}{bold}",
         headings=(Heading("Model"), *(Heading(c, results.column_title) for c in results.columns)),
         rows=tuple(rows),
         strong=frozenset({place} if stressed else ()),
@@ -153,7 +160,8 @@ def corpus_clips(results: StudyResults) -> Table:
     splits = [corpus.splits[split] for split in SPLITS]
     rows = [(label, *(f"{split.clips_by_label.get(label, 0):,}" for split in splits)) for label in corpus.labels]
     rows.append(("all", *(f"{split.clips:,}" for split in splits)))
-    rows.append(("speakers", *(f"{split.speakers:,}" for split in splits)))
+    said = speakers.known(results)
+    rows.append(("speakers", *(f"{split.speakers:,}" if said else "not known" for split in splits)))
     return Table(
         key="corpus",
         title=f"Clips of {corpus.name}",
@@ -168,14 +176,16 @@ def corpus_clips(results: StudyResults) -> Table:
 
 def bad_clips(results: StudyResults) -> Table | None:
     """Clips that were left out and why; None where there are none."""
-    if not results.corpus.bad:
+    bad = results.corpus.bad
+    if not bad:
         return None
+    rest = f" The first {LISTED:,} stand here, all in the study’s corpus.json." if len(bad) > LISTED else ""
     return Table(
         key="bad_clips",
         title="Clips left out",
-        note=f"{len(results.corpus.bad)} clips of {results.corpus.name} could not be used; no figure counts them.",
+        note=f"{len(bad)} clips of {results.corpus.name} could not be used; no figure counts them.{rest}",
         headings=(Heading("Clip"), Heading("Reason")),
-        rows=tuple((clip.name, clip.reason) for clip in results.corpus.bad),
+        rows=tuple((clip.name, clip.reason) for clip in bad[:LISTED]),
         words=2,
     )
 

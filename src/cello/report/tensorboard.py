@@ -17,6 +17,8 @@ try:
 except ImportError:
     SummaryWriter = None
 
+LONGEST = 200
+"""Bytes of a folder's name that are a run's place: file systems allow 255 in all."""
 CURVES = {
     "accuracy/train": "train_accuracy",
     "accuracy/validation": "validation_accuracy",
@@ -56,9 +58,9 @@ def write_tensorboard(folder: Path | str, out: Path | str) -> list[Path]:
 
 
 def _folder_name(run: StoredRun) -> str:
-    """Readable, and with the id that the folder in the store has."""
-    name = re.sub(r"[^\w.-]+", "-", place_name(run.row, run.column, run.seed)).lstrip(".")
-    return f"{name}-{run.id}"
+    """Readable, no longer than a file's name may be, and with the id that the folder in the store has."""
+    name = re.sub(r"[^\w.-]+", "-", place_name(run.row, run.column, run.seed)).lstrip(".-")
+    return f"{name.encode()[:LONGEST].decode(errors='ignore')}-{run.id}"
 
 
 def _write(run: StoredRun, place: Path) -> None:

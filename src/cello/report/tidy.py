@@ -14,6 +14,8 @@ from cello.report.tables import flatten
 from cello.study.plan import StudyConfig
 from cello.training.config import RunConfig
 
+FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""What formulas begin with, in both widths."""
 FIGURES = (
     "chosen_epoch",
     "parameters",
@@ -45,13 +47,28 @@ def _settings(config: RunConfig) -> dict[str, object]:
 
 
 def report(results: StudyResults) -> str:
-    """All finished runs in the plan's order, one header line; an absent figure is an empty field."""
+    """All finished runs in the plan's order, one header line; an absent figure is an empty field.
+
+    A text that a spreadsheet would compute begins with an apostrophe.
+    """
     place = {(r, c): (k, j) for k, r in enumerate(results.rows) for j, c in enumerate(results.columns)}
     runs = sorted(results.runs, key=lambda r: (place.get((r.row, r.column), (len(place), 0)), r.seed))
     rows = [record(results, run) for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([row.get(name, "") for name in names] for row in rows)
+    writer.writerow(map(_text, names))
+    writer.writerows([_text(row.get(name, "")) for name in names] for row in rows)
     return out.getvalue()
+
+
+def _text(value: object) -> object:
+    """A value for a spreadsheet: text that it would take for a formula is marked as text, numbers are left alone.
+
+    >>> _text("=1+1"), _text("gru"), _text(-0.5), _text(" @x")
+    ("'=1+1", 'gru', -0.5, "' @x")
+    """
+    if not isinstance(value, str):
+        return value
+    lines = value.replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a bare return, which ends a row
+    return f"'{lines}" if lines.lstrip()[:1] in FORMULA or lines[:1] in ("\t", "\n") else lines

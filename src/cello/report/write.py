@@ -10,6 +10,8 @@ from cello.errors import ReportError, unknown
 from cello.files import write_whole
 from cello.report import forks
 from cello.report.results import StudyResults, load_results
+from cello.study.folder import below
+from cello.study.made import is_made
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
 TEXTS = {
@@ -35,12 +37,19 @@ LEFT_OUT = (
     f"report.json and the notebook are left out, for of more than {LARGE:,} finished runs they take long; "
     "--format json or --format notebook makes them"
 )
+NOT_EXECUTED = (
+    "the notebook is not executed, for this study was not made by you here; cello report … --execute does it, or open "
+    "it in Jupyter"
+)
 
 
-def write_report(folder: str | Path, *, formats: Sequence[str] = (), out: Path | None = None) -> list[Path]:
+def write_report(
+    folder: str | Path, *, formats: Sequence[str] = (), out: Path | None = None, execute: bool | None = None
+) -> list[Path]:
     """Write the reports of the study in ``folder`` into ``folder/report`` or ``out``; the files written, in order.
 
-    Without ``formats`` all are written, of more than 1,000 finished runs all but the JSON and the notebook.
+    Without ``formats`` all are written, of more than 1,000 finished runs all but the JSON and the notebook. The
+    notebook is executed if ``execute`` says so or, where it says nothing, if this user's Cello made the study.
     Every file is written whole or not at all; a file of an earlier report is replaced.
 
     Raises:
@@ -52,12 +61,13 @@ def write_report(folder: str | Path, *, formats: Sequence[str] = (), out: Path |
             raise ReportError(unknown("report format", name, FORMATS))
     curves = not formats or any(name in CURVES for name in formats)
     results, study = load_results(folder, curves=curves), Path(folder)
-    target = out if out is not None else study / "report"
+    target = out if out is not None else below(study, "report")
     try:
         target.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(formats)) or usual(len(results.runs))
+        own = is_made(study) if execute is None else execute
         worth = len(results.runs) >= forks.MANY_RUNS
-        written = forks.on_all_cores(lambda name: _write(name, results, study, target), names, worth)
+        written = forks.on_all_cores(lambda name: _write(name, results, study, target, own), names, worth)
         return [path for paths in written for path in paths]
     except OSError as error:
         raise ReportError(
@@ -70,10 +80,10 @@ def usual(runs: int) -> list[str]:
     return [name for name in FORMATS if runs <= LARGE or name not in SLOW]
 
 
-def _write(name: str, results: StudyResults, study: Path, target: Path) -> list[Path]:
+def _write(name: str, results: StudyResults, study: Path, target: Path, execute: bool) -> list[Path]:
     if name == "notebook":
         notebook = import_module("cello.report.notebook")
-        contents = {notebook.file_name(results): notebook.report(results, study, target)}
+        contents = {notebook.file_name(results): notebook.report(results, study, target, execute)}
     else:
         contents = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
     for file, content in contents.items():
@@ -87,4 +97,5 @@ def _content(results: StudyResults, module: str, function: str) -> bytes | Itera
         pieces: Iterable[bytes] = format_.pieces(results)
         return pieces
     text: str = getattr(format_, function)(results)
-    return text.encode()
+    # without the mark, spreadsheets do not read it as UTF-8
+    return text.encode("utf-8-sig" if module == "tidy" else "utf-8")

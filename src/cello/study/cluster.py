@@ -6,16 +6,19 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, SpecCluster
 from distributed.utils import get_mp_context
 
 from cello.errors import StudyError
+from cello.study.local import private_folder, socket_folder, specification
 
 CONNECT_SECONDS = 20.0
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -34,30 +37,33 @@ DASK = {
 @contextmanager
 def processes(workers: int, module: str) -> Iterator[Client]:
     """That many single-threaded processes on this machine that have ``module`` loaded, gone when the block ends,
-    however it ends.
+    however it ends. Nobody but this user can talk to them, nor put modules before theirs.
+
+    Raises:
+        StudyError: they cannot be started, with the cause; nothing of them is left then.
     """
-    with dask.config.set(DASK), _main_module_hidden(), _dask_quiet():
+    base = socket_folder()
+    with (
+        private_folder(base) as folder,
+        dask.config.set({**DASK, "temporary-directory": str(folder)}),
+        _main_module_hidden(),
+        _dask_quiet(),
+        _safe_path(),
+    ):
         context = get_mp_context()  # type: ignore[no-untyped-call]
         if context.get_start_method() == "forkserver":
-            context.set_forkserver_preload(["distributed", "cello.study.worker", module])
+            context.set_forkserver_preload(["cello.study.local", "cello.study.worker", module])
         with _interrupts_blocked():
             try:
-                local = LocalCluster(  # type: ignore[no-untyped-call]
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    # dask serves its state in any case: on a free port, so that two studies do not meet at one
-                    scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                    memory_limit=0,
-                    # the process that is forked may be older than what has been set since
-                    env={**os.environ, **THREADS},
-                    silence_logs=logging.CRITICAL,
+                if context.get_start_method() == "forkserver":
+                    _start_forkserver(base)
+                # the process that is forked may be older than what has been set since
+                wanted = specification(folder, {**os.environ, **THREADS})
+                local = SpecCluster(  # type: ignore[no-untyped-call]
+                    **wanted, workers=dict.fromkeys(range(workers), wanted["worker"]), silence_logs=logging.CRITICAL
                 )
             except (OSError, RuntimeError) as error:
-                raise StudyError(
-                    f"{workers} worker processes cannot be started: {error}; try fewer --workers"
-                ) from error
+                raise _not_started(workers, error) from error
             client = Client(local)  # type: ignore[no-untyped-call]
         try:
             yield client
@@ -72,6 +78,36 @@ def processes(workers: int, module: str) -> Iterator[Client]:
             local.close()
 
 
+def _start_forkserver(base: Path) -> None:
+    """Start the process that workers are forked from, with its socket where the path to it is short enough."""
+    before, tempfile.tempdir = tempfile.tempdir, str(base)
+    try:
+        forkserver.ensure_running()
+    finally:
+        tempfile.tempdir = before
+
+
+def _not_started(workers: int, error: BaseException) -> StudyError:
+    cause = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    count = "1 worker process" if workers == 1 else f"{workers} worker processes"
+    return StudyError(f"{count} cannot be started: {type(cause).__name__}: {cause}; mend that, or try fewer --workers")
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """New Python processes do not look for modules in the current folder, which may be anybody's."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("PYTHONSAFEPATH")
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 @contextmanager
 def existing(address: str) -> Iterator[Client]:
     """A connection to a cluster that is there, and is left as it was.
@@ -79,7 +115,7 @@ def existing(address: str) -> Iterator[Client]:
     Raises:
         StudyError: no scheduler answers at the address.
     """
-    with _dask_quiet(), _interrupts_blocked():
+    with _dask_quiet(), _safe_path(), _interrupts_blocked():
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:

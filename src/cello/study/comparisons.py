@@ -55,12 +55,19 @@ class Comparison(NamedTuple):
     @property
     def verdict(self) -> str:
         """The comparison in one plain sentence; points are percentage points of accuracy."""
-        low, high = 100 * self.difference.low, 100 * self.difference.high
+        # no two accuracies differ by more than 100 points, which t-intervals from few seeds do not know
+        low, high = (100 * min(max(value, -1.0), 1.0) for value in (self.difference.low, self.difference.high))
         better, worse = self.first, self.second
         if self.difference.value < 0:
             better, worse, low, high = worse, better, -high, -low
         size = f"{100 * abs(self.difference.value):.2f} points ({100 * self.confidence:g} % {low:.2f} to {high:.2f})"
         caveat = f"; indicative only, from {min(self.seeds)} seeds" if self.indicative else ""
+        if self.difference.error == 0 and self.difference.value:
+            points = f"{100 * abs(self.difference.value):.2f} points"
+            return (
+                f"{better} is better than {worse} by {points} in every run and for every speaker alike, so nothing "
+                f"tells how much of it is chance; test on more clips{caveat}."
+            )
         if self.differs:
             return f"{better} is better than {worse} by {size}{caveat}."
         if low > 0:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from cello.errors import StudyError
+from cello.files import DamagedFileError, decode_json, read_stored
 from cello.study.outlook import worker_count
 
 
@@ -56,13 +57,13 @@ def scheduler_address(cluster: str) -> str:
     >>> scheduler_address("node7:8786")
     'tcp://node7:8786'
     """
-    if "://" in cluster:
+    if re.fullmatch(r"inproc://.+|\w+://[^\s/]+:\d+(/\S*)?", cluster):
         return cluster
     path = Path(cluster).expanduser()
     if path.is_file():
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_SchedulerFile).address
-        except (OSError, msgspec.DecodeError) as error:
+            return decode_json(read_stored(path), _SchedulerFile).address
+        except (OSError, DamagedFileError) as error:
             raise StudyError(
                 f"cluster {cluster!r} is no scheduler file: {error}; give the one that dask scheduler wrote with "
                 f"--scheduler-file, or tcp://HOST:8786"

@@ -165,12 +165,14 @@ def _sums(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Float
 def p_value(found: Components) -> float:
     """Two-sided p = 2 F_t(−|value| / √V; df): how rare so large a value is where the truth is zero.
 
+    1 where nothing varies at all: then nothing tells how much is chance.
+
     >>> p_value(Components(0.0, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 1e-5, 150.0))
     1.0
     """
     variance, df = found.spread()
     if variance <= _ROUNDING**2:
-        return 1.0 if abs(found.value) <= _ROUNDING else 0.0
+        return 1.0
     return 2 * float(stdtr(df, -abs(found.value) / math.sqrt(variance)))
 
 

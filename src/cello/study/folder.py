@@ -12,8 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cello.errors import StoreError
+from cello.files import DamagedFileError, check_regular
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+RESTORE = "restore it, or start afresh with another --out"
+"""What to do about a damaged file that cannot be made again."""
+RUNS = "runs"
+"""The folder in a study's that holds a folder for each of its runs."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextmanager
@@ -31,6 +37,10 @@ def _fact(folder: Path, error: OSError) -> str:
             f"the disk of {str(folder)!r} is full ({_free_mb(folder)} MB free); make room and give the same command "
             f"again: finished runs and epochs are kept"
         )
+    if error.errno == errno.ELOOP and error.filename:
+        return f"{str(error.filename)!r} is a link, through which nothing is written; put the file itself there"
+    if error.errno in NO_LOCKS:
+        return f"{str(folder)!r} is on a file system without locks; choose a folder on a local disk with --out"
     if isinstance(error, FileExistsError | NotADirectoryError):
         file = next((place for place in (folder, *folder.parents) if place.is_file()), error.filename)
         return f"{str(file)!r} is a file, not a folder; choose another --out"
@@ -83,12 +93,13 @@ def single_writer(folder: Path, patience_seconds: float = 0.0) -> Iterator[None]
     """Hold the folder's lock: the kernel gives it back when this process ends, however it ends.
 
     Raises:
-        StoreError: another process holds it for longer than the patience, with that process's id; or the folder
-            cannot be written.
+        StoreError: another process holds it for longer than the patience, with that process's id; the folder cannot
+            be written, or holds a link through which would be written elsewhere.
     """
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        check_links(folder)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     try:
         with naming(folder):
             _lock(file, folder, patience_seconds)
@@ -97,6 +108,82 @@ def single_writer(folder: Path, patience_seconds: float = 0.0) -> Iterator[None]
         yield
     finally:
         os.close(file)
+
+
+def check_links(folder: Path) -> None:
+    """Hold the runs of a study to lying in its folder: somebody else's may have links that lead out of it.
+
+    Raises:
+        StoreError: the folder of the runs, or of one of them, is a link.
+    """
+    runs = folder / RUNS
+    found = [runs] if runs.is_symlink() else []
+    if not found and runs.is_dir():
+        with os.scandir(runs) as entries:
+            found = [runs / entry.name for entry in entries if entry.is_symlink()]
+    if found:
+        raise StoreError(f"{str(found[0])!r} is a link, through which nothing is written; put the folder itself there")
+
+
+def below(study: Path, name: str) -> Path:
+    """A folder of that name in a study's, for what is written where nobody said where.
+
+    Raises:
+        StoreError: it is a link, as somebody else's study may have.
+    """
+    if (study / name).is_symlink():
+        raise StoreError(
+            f"{str(study / name)!r} is a link, through which nothing is written; say where to write with --out"
+        )
+    return study / name
+
+
+def copy_regular(folder: int, name: str, target: Path) -> bool:
+    """Copy a file of an open folder, if it is there, and never what a link or a pipe of that name leads to.
+
+    Raises:
+        DamagedFileError: it is a link, no regular file, or larger than any file of a run.
+        OSError: it cannot be read, or the copy not be written.
+    """
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DamagedFileError("it is a link, which is not followed") from error
+        raise
+    try:
+        check_regular(file)
+        with os.fdopen(file, "rb", closefd=False) as source, target.open("xb") as copy:
+            shutil.copyfileobj(source, copy)
+    finally:
+        os.close(file)
+    return True
+
+
+@contextmanager
+def open_folder(path: Path) -> Iterator[int]:
+    """A folder as a file descriptor, whatever happens to its name meanwhile.
+
+    Raises:
+        DamagedFileError: the folder or the one it lies in is a link, or no folder.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        above = os.open(path.parent, flags)
+        try:
+            folder = os.open(path.name, flags, dir_fd=above)
+        finally:
+            os.close(above)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise DamagedFileError("it is, or lies in, a link, which is not followed") from error
+        raise
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _lock(file: int, folder: Path, patience_seconds: float) -> None:

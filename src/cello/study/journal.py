@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from cello.files import DamagedFileError, decode_json, read_stored, seal_json
 
 NEWLINE = b"\n"
 
@@ -28,26 +31,44 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
+def line(event: Event) -> bytes:
+    """An event as one line of a journal, with its checksum."""
+    return seal_json(msgspec.json.encode(event)) + NEWLINE
+
+
 def append(path: Path, event: Event) -> None:
     """Add one line with a single write that is on the disk when this returns.
 
-    A last line torn by a crash is ended first, so that it stays the only line lost. The caller holds the store's
-    lock: there is one writer.
+    A last line torn by a crash is cut off first. The caller holds the store's lock: there is one writer.
 
     Raises:
-        OSError: the line could not be written whole.
+        OSError: the line could not be written whole, or a link stands there, through which nothing is written.
     """
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     try:
-        size = os.fstat(file).st_size
-        torn = size > 0 and os.pread(file, 1, size - 1) != NEWLINE
-        line = (NEWLINE if torn else b"") + msgspec.json.encode(event) + NEWLINE
-        written = os.write(file, line)
-        if written < len(line):
-            os.write(file, line[written:])
+        _cut_torn(file)
+        text = line(event)
+        written = os.write(file, text)
+        if written < len(text):
+            os.write(file, text[written:])
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _cut_torn(file: int) -> None:
+    """End a journal after its last whole line; one that lacks its newline alone is given it."""
+    size = os.fstat(file).st_size
+    if not size or os.pread(file, 1, size - 1) == NEWLINE:
+        return
+    text = os.pread(file, size, 0)
+    start = text.rfind(NEWLINE) + 1
+    try:
+        decode_json(text[start:], Event)
+    except DamagedFileError:
+        os.ftruncate(file, start)
+    else:
+        os.write(file, NEWLINE)
 
 
 def note(path: Path, event: str, run: str, reason: str = "", where: Mapping[str, Any] | None = None) -> None:
@@ -61,18 +82,34 @@ def note(path: Path, event: str, run: str, reason: str = "", where: Mapping[str,
 
 
 def replay(path: Path) -> tuple[Event, ...]:
-    """All whole events in order; lines torn by a crash are passed over, a missing file is an empty history.
+    """All whole events in order; a missing file is an empty history.
 
-    The last line counts without its newline if it is whole: the beginning of a JSON object is never one itself.
+    A last line torn by a crash is passed over; it counts without its newline if it is whole, for the beginning of a
+    JSON object is never one itself. Any other damaged line is passed over with a warning.
+
+    Raises:
+        DamagedFileError: it is no regular file.
     """
     try:
-        lines = path.read_bytes().split(NEWLINE)
+        lines = read_stored(path).split(NEWLINE)
     except FileNotFoundError:
         return ()
     events: list[Event] = []
-    for line in lines:
+    damaged: list[int] = []
+    for number, text in enumerate(lines, 1):
         try:
-            events.append(msgspec.json.decode(line, type=Event))
-        except msgspec.DecodeError:
-            continue
+            events.append(decode_json(text, Event))
+        except DamagedFileError:
+            if text.strip() and number < len(lines):
+                damaged.append(number)
+    if damaged:
+        warnings.warn(_lost(path, damaged), stacklevel=2)
     return tuple(events)
+
+
+def _lost(path: Path, damaged: list[int]) -> str:
+    named = ", ".join(map(str, damaged[:3])) + (", …" if len(damaged) > 3 else "")
+    return (
+        f"{path}: {len(damaged)} of its lines ({named}) cannot be read and count as not written; at most the reason of "
+        f"a failed run is lost, no result"
+    )

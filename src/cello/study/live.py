@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cello.study.plan import PlannedRun, cost
+from cello.terminal import Stream, Terminal, counted, escaped, one_line
 from cello.training.result import Epoch, RunResult
 
 
@@ -82,7 +84,7 @@ class Lines:
 
     def __init__(self, console: Console, forecast: Forecast, done: int, total: int) -> None:
         self.console, self.forecast, self.done, self.total = console, forecast, done, total
-        self._say(f"{done} of {total} runs are finished, {total - done} to do on {forecast.workers} workers")
+        self._say(f"{done} of {total} runs are finished, {total - done} to do on {counted(forecast.workers, 'worker')}")
 
     def started(self, run: PlannedRun) -> None: ...
 
@@ -94,19 +96,19 @@ class Lines:
         self.done += 1
         test = f"test {result.test.accuracy:.1%}, " if result.test.clips else ""
         self._say(
-            f"[{self.done}/{self.total}] {run}: {test}validation "
+            f"[{self.done}/{self.total}] {one_line(run)}: {test}validation "
             f"{result.validation.accuracy:.1%}, {clock(result.total_seconds)}; "
             f"{clock(self.forecast.seconds_left())} left"
         )
 
     def failed(self, run: PlannedRun, reason: str) -> None:
         self.forecast.over(run)
-        self._say(f"{run}: failed: {reason}")
+        self._say(f"{one_line(run)}: failed: {reason}")
 
     def close(self) -> None: ...
 
     def _say(self, line: str) -> None:
-        self.console.print(Text(line), soft_wrap=True)
+        self.console.print(Text(escaped(line)), soft_wrap=True)
 
 
 class Bars:
@@ -153,7 +155,7 @@ class Bars:
 def _line(run: PlannedRun, epoch: Epoch | None) -> tuple[RenderableType, ...]:
     now, epochs = epoch.epoch if epoch else 0, run.config.optimiser.epochs
     accuracy = f"validation {epoch.validation_accuracy:.1%}" if epoch else "starting"
-    names = Text(run.row), Text(run.column), Text(f"seed {run.seed}")
+    names = Text(one_line(run.row)), Text(one_line(run.column)), Text(f"seed {run.seed}")
     return *names, _bar(now, epochs), f"epoch {now}/{epochs}", accuracy
 
 
@@ -165,6 +167,6 @@ def view(show: bool, todo: list[PlannedRun], total: int, workers: int) -> View:
     """Bars on a terminal, lines elsewhere, nothing if not asked for; both go to standard error."""
     if not show:
         return Silent()
-    console = Console(stderr=True)
+    console = Terminal(file=Stream(sys.stderr, needed=False))
     kind = Bars if console.is_terminal else Lines
     return kind(console, Forecast(todo, workers), total - len(todo), total)

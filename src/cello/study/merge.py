@@ -10,8 +10,6 @@ columns and seeds, and of that table the places that one of them planned: nothin
 
 from __future__ import annotations
 
-import filecmp
-import shutil
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -21,10 +19,14 @@ import msgspec
 import numpy as np
 
 from cello.errors import StoreError
-from cello.files import write_whole
-from cello.study.folder import check_empty, naming, new_folder
+from cello.files import DamagedFileError, read_stored, seal_json, write_whole
+from cello.study.corpus_file import CorpusSummary
+from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
+from cello.study.journal import line
+from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
-from cello.study.store import CorpusSummary, Header, Store, StoredRun
+from cello.study.store import Header, Store, StoredRun, encoded
+from cello.training.result import FINISHED
 
 TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")
 MEASURED_THERE = (*TIMES, "run", "config", "format", "hardware", "versions", "history")
@@ -63,13 +65,27 @@ def merge_stores(folders: Sequence[Path | str], out: Path | str, prefer_first: b
     with naming(out), new_folder(out) as folder:
         (folder / "runs").mkdir()
         for found in {found.run.id: found for found in runs.values()}.values():
-            shutil.copytree(found.store.run_folder(found.run), folder / "runs" / found.run.id)
+            _copy(found, folder / "runs" / found.run.id)
         events = {event: None for store in stores for event in store.events()}
-        lines = [msgspec.json.encode(event) + b"\n" for event in sorted(events, key=lambda event: event.time)]
-        write_whole(folder / "journal.jsonl", lines)
-        write_whole(folder / "corpus.json", msgspec.json.encode(_corpus(stores)))
-        write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+        write_whole(folder / "journal.jsonl", [line(event) for event in sorted(events, key=lambda event: event.time)])
+        write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(_corpus(stores))))
+        write_whole(folder / "study.json", encoded(header))
     return Store.open(out)
+
+
+def _copy(found: Found, target: Path) -> None:
+    """The files of a finished run, and of whatever else somebody may have put into its folder nothing."""
+    source = found.store.run_folder(found.run)
+    target.mkdir()
+    name = ""
+    try:
+        with open_folder(source) as folder:
+            for name in FINISHED:
+                copy_regular(folder, name, target / name)
+    except DamagedFileError as error:
+        raise StoreError(
+            f"{str(source / name)!r} cannot be merged: {error}; put the file itself there, or leave that store out"
+        ) from error
 
 
 def _check_alike(first: Store, other: Store) -> None:
@@ -84,6 +100,15 @@ def _check_alike(first: Store, other: Store) -> None:
     ):
         if own != its:
             raise _apart(first, other, f"the {what} is {own} in the first and {its} in the other")
+    for cell, equations in _own(first).items():
+        if _own(other).get(cell, equations) != equations:
+            raise _apart(
+                first,
+                other,
+                f"the equations of {cell!r} are {equations} in the first and {_own(other)[cell]} in the other",
+            )
+    if changed := reordered(first.header.cells, other.header.cells):
+        raise _apart(first, other, changed)
     corpora = [f"{store.header.corpus.name} ({store.header.corpus.checksum[:12]})" for store in (first, other)]
     if first.header.corpus.checksum != other.header.corpus.checksum:
         raise _apart(first, other, f"the corpus is {corpora[0]} in the first and {corpora[1]} in the other")
@@ -97,6 +122,12 @@ def _check_alike(first: Store, other: Store) -> None:
                 values = [repr(settings[key]) if key in settings else "not stated" for settings in stated]
                 difference = f"in {part}, {key} is {values[0]} in the first and {values[1]} in the other"
                 raise _apart(first, other, difference)
+
+
+def _own(store: Store) -> dict[str, str]:
+    """The fingerprints of the equations of the cells that are the user's own."""
+    models = (run.config.model for run in store.runs)
+    return {model.cell: model.equations for model in models if model.equations}
 
 
 def _parts(study: StudyConfig) -> dict[str, Base]:
@@ -136,7 +167,10 @@ def _check_same(first: Found, other: Found) -> None:
 
 
 def _same_bytes(one: Path, two: Path) -> bool:
-    return one.exists() and two.exists() and filecmp.cmp(one, two, shallow=False)
+    try:
+        return read_stored(one) == read_stored(two)
+    except (OSError, DamagedFileError):
+        return False
 
 
 def _measured(found: Found) -> dict[str, Any]:
@@ -164,12 +198,14 @@ def _header(stores: Sequence[Store], chosen: dict[tuple[str, str, int], Found]) 
         match_to=first.study.reference or None,  # stated, for the first row may be another one now
     )
     corpus, places = first.header.corpus, {run.place for store in stores for run in store.runs}
+    planned = [run for store in stores for run in store.runs]
+    cells = {key: cell for store in reversed(stores) for key, cell in store.header.cells.items()}
     runs = []
-    for run in plan(study, corpus, len(first.corpus.labels)):
+    for run in plan(study, corpus, len(first.corpus.labels), settle_from(planned, cells, study.match)):
         if run.place in places:
             found = chosen.get(run.place)
             runs.append(run if found is None else _planned(found, run))
-    return Header(study=study, corpus=corpus, source=first.header.source, runs=tuple(runs))
+    return Header(study=study, corpus=corpus, source=first.header.source, runs=tuple(runs), cells=cells)
 
 
 def _planned(found: Found, run: PlannedRun) -> PlannedRun:

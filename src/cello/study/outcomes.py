@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
+from cello.study.corpus_file import speaker_numbers
 from cello.study.predictions import Predictions
-from cello.study.store import Store, StoredRun, speaker_numbers
+from cello.study.store import Store, StoredRun
 
 BINS = 15
 

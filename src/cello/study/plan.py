@@ -7,7 +7,7 @@ import operator
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,12 @@ import msgspec
 
 from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
-from cello.models.config import settled
+from cello.files import DamagedFileError, read_text
+from cello.models.config import ModelConfig, settled
+from cello.models.size import check_size
 from cello.study.match import Match, matched
-from cello.study.settings import SECTIONS, Settings, check_keys, check_section, merge, readable
-from cello.study.space import TuneConfig, Tuned, parse_tune
+from cello.study.settings import SECTIONS, Settings, brief, check_keys, check_section, merge, readable
+from cello.study.space import LAST, TuneConfig, Tuned, parse_tune
 from cello.training.config import CorpusRef, RunConfig, ids
 
 PROTOCOLS = ("fair", "published", "quick")
@@ -33,6 +35,9 @@ BUILTIN: dict[str, tuple[str, ...]] = {
     "zoo": ("fair", "quick"),
 }
 """The studies that come with Cello, and the protocols that each has a file for."""
+LARGEST_FILE = 1 << 24
+"""Bytes that a study's file may have."""
+MOST_RUNS = 1_000_000
 MANY_CLIPS = 500
 """How many clips of a label a corpus is taken to have where a run's time is guessed before anything is known of it."""
 EXAMPLES = {
@@ -150,16 +155,28 @@ def load_both(name_or_path: str | Path, protocol: str | None = None) -> tuple[St
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise StudyError(unknown("study", str(name_or_path), BUILTIN, "Or give the path of a .toml file."))
-    try:
-        study, tune = _parse(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"study file {str(path)!r} cannot be read: {error}; give the path of a TOML file") from error
+    study, tune = _parse(_text(path), str(path))
     if protocol is not None and protocol != study.protocol:
         raise StudyError(
             f"{path}: the file states protocol = {study.protocol!r}, but {protocol!r} was asked for; "
             f"leave the option out, or change the file"
         )
     return study, tune
+
+
+def _text(path: Path) -> str:
+    try:
+        text = read_text(path, LARGEST_FILE)
+    except OSError as error:
+        raise ConfigError(
+            f"study file {str(path)!r} cannot be read: {error.strerror or error}; give the path of a TOML file"
+        ) from error
+    except DamagedFileError as error:
+        remedy = "save it as UTF-8" if "UTF-8" in str(error) else "give the path of a TOML file"
+        raise ConfigError(f"study file {str(path)!r} is {error}; {remedy}") from error
+    if "\0" in text:
+        raise ConfigError(f"study file {str(path)!r} holds zero bytes, as UTF-16 does; save it as UTF-8")
+    return text
 
 
 def parse_study(text: str, file: str) -> StudyConfig:
@@ -171,8 +188,8 @@ def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
     """The study of a TOML text, and its ``[tune]``, which is kept apart: it changes no run and no store."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}; mend it there") from error
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists in lists in lists …
+        raise ConfigError(f"{file}: not valid TOML: {_fault(error)}; mend it there") from error
     tune = parse_tune(table.pop("tune", {}), file)
     _check_table(table, StudyConfig, file, "")
     try:
@@ -184,6 +201,12 @@ def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
             check_section(values, section, file, f"{path}.{section}")
     _check_study(study, file)
     return study, tune
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "lists or tables are nested too deeply"
+    return str(error) if isinstance(error, tomllib.TOMLDecodeError) else f"a value cannot be read: {error}"
 
 
 def override(
@@ -198,6 +221,8 @@ def override(
         ConfigError: a key that no section has, or a value of the wrong type.
         StudyError: no seeds, or a seed twice.
     """
+    if seeds is not None:
+        check_count(study, len(seeds), study.name)
     extra: Settings = {}
     for key, value in (settings or {}).items():
         section, _, field = key.partition(".")
@@ -215,10 +240,17 @@ def override(
     return changed
 
 
-def plan(study: StudyConfig, corpus: CorpusRef, labels: int | None = None) -> tuple[PlannedRun, ...]:
+def plan(
+    study: StudyConfig,
+    corpus: CorpusRef,
+    labels: int | None = None,
+    settle: Callable[[ModelConfig], ModelConfig] = settled,
+) -> tuple[PlannedRun, ...]:
     """Every run of the study: seed by seed, within a seed the longest first, so that no core waits long at the end.
 
-    ``labels`` is how many the corpus has; only a study matched by parameters needs to know.
+    ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``settle`` finds the
+    equations of cells of one's own: the one of this default loads their files, which a study that was read from a
+    store must not do.
 
     Raises:
         ConfigError: settings that do not go together, with the row and column that they meet in.
@@ -229,7 +261,7 @@ def plan(study: StudyConfig, corpus: CorpusRef, labels: int | None = None) -> tu
     >>> [run.seed for run in plan(study, CorpusRef(name="tones", checksum="0" * 64))][::6]
     [0, 1, 2]
     """
-    places = _places(study, corpus)
+    places = _places(study, corpus, settle)
     for column in _columns(study):
         rows = {row.name: places[row.name, column.name] for row in study.rows}
         found = matched(rows, study.reference, study.match, labels, _where(study, column))
@@ -310,20 +342,27 @@ def _where(study: StudyConfig, column: Column) -> str:
     return f"study {study.name!r}" + (f", column {column.name!r}" if column.name else "")
 
 
-def _places(study: StudyConfig, corpus: CorpusRef) -> dict[tuple[str, str], RunConfig]:
+def _places(
+    study: StudyConfig, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig] = settled
+) -> dict[tuple[str, str], RunConfig]:
     """What each row and column of the table is to train, with the hidden size that it states."""
     _check_study(study, study.name)
     return {
-        (row.name, column.name): _config(study, row, column, corpus) for row in study.rows for column in _columns(study)
+        (row.name, column.name): _config(study, row, column, corpus, settle)
+        for row in study.rows
+        for column in _columns(study)
     }
 
 
-def _config(study: StudyConfig, row: Row, column: Column, corpus: CorpusRef) -> RunConfig:
+def _config(
+    study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig]
+) -> RunConfig:
     settings = merge(merge(study.base.settings, column.settings), row.settings)
     where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
-        return msgspec.structs.replace(config, model=settled(config.model))
+        check_size(config.model, config.features.dimensions)
+        return msgspec.structs.replace(config, model=settle(config.model))
     except (CellError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:
@@ -350,17 +389,21 @@ def _shape(text: str, table: Mapping[str, Any]) -> str:
     """What a study file has where one is of the wrong shape, and what it could have."""
     found = re.search(r"at `\$\.(\w+)", text) or re.search(r"required field `(\w+)`", text)
     key = found[1] if found else ""
-    stated = f" ({key} = {table[key]!r})" if not isinstance(table.get(key), (dict, list, type(None))) else ""
+    stated = f" ({key} = {brief(table[key])})" if not isinstance(table.get(key), (dict, list, type(None))) else ""
     return f"{stated}; write for example {EXAMPLES[key]}" if key in EXAMPLES else stated
 
 
 def _check_study(study: StudyConfig, file: str) -> None:
+    """Refuse a study without runs, with too many, or with two of one name."""
     if not study.rows:
         raise StudyError(f"{file}: study {study.name!r} has no rows, so nothing to run; add at least one [[rows]]")
     if not study.seeds:
         raise StudyError(f"{file}: study {study.name!r} has no seeds, so nothing to run; write for example seeds = [0]")
     if min(study.seeds) < 0:
         raise StudyError(f"{file}: seed {min(study.seeds)} of study {study.name!r} is negative; seeds count from 0")
+    if max(study.seeds) > LAST:
+        raise StudyError(f"{file}: seed {brief(max(study.seeds))} of study {study.name!r} is too large; at most {LAST}")
+    check_count(study, len(study.seeds), file)
     for kind, names in (
         ("row", [row.name for row in study.rows]),
         ("column", [column.name for column in study.columns]),
@@ -372,3 +415,17 @@ def _check_study(study: StudyConfig, file: str) -> None:
     names = [row.name for row in study.rows]
     if study.match_to is not None and study.match_to not in names:
         raise StudyError(f"{file}: match_to: {unknown(f'row of study {study.name!r}:', study.match_to, names)}")
+
+
+def check_count(study: StudyConfig, seeds: int, file: str) -> None:
+    """Refuse more runs than anyone can want, before all of them are written down.
+
+    Raises:
+        StudyError: how many rows, columns and seeds there are.
+    """
+    rows, columns = len(study.rows), len(_columns(study))
+    if rows * columns * seeds > MOST_RUNS:
+        raise StudyError(
+            f"{file}: {rows} rows × {columns} columns × {seeds} seeds of study {study.name!r} are more than the "
+            f"{MOST_RUNS} runs that a study may have; give fewer seeds"
+        )

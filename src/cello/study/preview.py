@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cello.study.live import clock
 from cello.study.outlook import Outlook
+from cello.terminal import counted, one_line, say
 
 
 def show(outlook: Outlook, console: Console) -> None:
     """Print what would run, at which sizes, what is done, and how long the rest may take."""
     reference, matched = outlook.study.reference, outlook.study.match
     title = f"parameters or flops of a frame beside {reference}'s, matched by {matched}" if reference else None
-    table = Table("row", "column", "done", "hidden", "parameters", "flops", title=title and escape(title))
+    table = Table("row", "column", "done", "hidden", "parameters", "flops", title=title and Text(one_line(title)))
     for name in (*(["off"] if reference else []), "a run"):
         table.add_column(name)
     for column in table.columns[:2]:
@@ -23,8 +24,8 @@ def show(outlook: Outlook, console: Console) -> None:
         column.justify = "right"
     for place in outlook.places:
         table.add_row(
-            escape(place.row),
-            escape(place.column),
+            Text(one_line(place.row)),
+            Text(one_line(place.column)),
             f"{place.done} of {place.runs}",
             str(place.hidden),
             "?" if place.parameters is None else f"{place.parameters:,}",
@@ -34,8 +35,8 @@ def show(outlook: Outlook, console: Console) -> None:
         )
     console.print(table)
     for warning in outlook.warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
-    console.print(summary(outlook), markup=False, highlight=False, soft_wrap=True)
+        say(console, f"warning: {warning}")
+    say(console, summary(outlook))
 
 
 def summary(outlook: Outlook) -> str:
@@ -44,7 +45,7 @@ def summary(outlook: Outlook) -> str:
     said = f"{outlook.done} of {outlook.runs} runs are finished, {todo} to do"
     if not todo:
         return f"{said}; nothing would run"
-    workers = f"{outlook.workers} worker{'s' * (outlook.workers > 1)}"
+    workers = counted(outlook.workers, "worker")
     if outlook.seconds_left is None:
         return f"{said} on {workers}; how long that takes shows when the first has finished"
     return f"{said}; about {clock(outlook.seconds_left)} on {workers}, as the finished ones took"

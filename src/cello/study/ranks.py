@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, fdtrc
 from scipy.stats import rankdata, studentized_range
 
@@ -39,7 +39,8 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
 
     χ² = Σⱼ (Rⱼ − N(k + 1)/2)² · (k − 1) / Σᵢⱼ (rᵢⱼ − (k + 1)/2)² with rank sums Rⱼ (Friedman 1937), F = (N − 1) χ² /
     (N(k − 1) − χ²) with k − 1 and (k − 1)(N − 1) degrees of freedom (Iman & Davenport 1980). Pairs after Nemenyi, as
-    Demšar (2006, JMLR 7:1) advises. Blocks are taken as independent: windows over one corpus's clips are not quite.
+    Demšar (2006, JMLR 7:1) advises. Where all blocks have the same order F is infinite, and p is that of so many equal
+    orders. Blocks are taken as independent: windows over one corpus's clips are not quite.
 
     Raises:
         ValueError: fewer than two models or blocks, models with different numbers of blocks, or a value not finite.
@@ -60,7 +61,8 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
     between = float(((ranked.sum(axis=0) - blocks * (models + 1) / 2) ** 2).sum())
     chi2 = (models - 1) * between / spread if spread else 0.0
     room = blocks * (models - 1) - chi2
-    p = float(fdtrc(models - 1, (models - 1) * (blocks - 1), (blocks - 1) * chi2 / room)) if room > 1e-9 else 0.0
+    f = (blocks - 1) * chi2 / room if room > 1e-9 else math.inf
+    p = _alike(ranked) if f == math.inf else float(fdtrc(models - 1, (models - 1) * (blocks - 1), f))
     mean = ranked.mean(axis=0)
     ranks = {name: float(rank) for rank, name in sorted(zip(mean, scores, strict=True), key=lambda pair: pair[0])}
     least = critical_difference(models, blocks, confidence)
@@ -75,6 +77,17 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
         groups=tuple(group for group in groups(tuple(ranks), different) if len(group) > 1),
         letters=letters(tuple(ranks), different),
     )
+
+
+def _alike(ranked: NDArray[np.float64]) -> float:
+    """The chance that all blocks have the same order, which is the most extreme one, if none is likelier: F knows none.
+
+    >>> _alike(np.array([[1.0, 2.0]] * 3))
+    0.25
+    """
+    _, ties = np.unique(ranked[0], return_counts=True)
+    orders = math.factorial(ranked.shape[1]) // math.prod(map(math.factorial, ties.tolist()))
+    return float(orders) ** (1 - len(ranked))
 
 
 def critical_difference(models: int, blocks: int, confidence: float = CONFIDENCE) -> float:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from cello.errors import CelloError, StoreError
+from cello.files import DamagedFileError, OtherVersionError, decode_json, read_stored, unseal_json
 from cello.study.plan import PlannedRun
 from cello.training.config import RunConfig
-from cello.training.result import RunResult
+from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
 Kind = TypeVar("Kind")
 SHARED = ("labels", "hardware", "versions")
@@ -74,3 +79,64 @@ class Reader:
         if key not in self._known:
             self._known[key] = msgspec.json.decode(text, type=kind)
         return self._known[key]
+
+
+def read_result(folder: Path | str, run: PlannedRun, reader: Reader | None = None) -> RunResult | None:
+    """The result in a run's folder if it is this run's and whole, else None; its config is the planned one.
+
+    The corpus may have had another name: its checksum decides.
+
+    Raises:
+        StoreError: a newer version wrote it, or it may not be read.
+    """
+    try:
+        return _own(_stored(f"{folder}/result.json", reader), run)  # a Path takes longer, for thousands of runs
+    except (FileNotFoundError, NotADirectoryError, DamagedFileError):
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename!r} cannot be read: {error.strerror}; mend that, and finished runs count"
+        ) from error
+
+
+def _own(result: RunResult, run: PlannedRun) -> RunResult | None:
+    # the second id is computed only where the first is another: for thousands of runs that is most of the reading
+    named = result.run == run.id or result.run == run.config.id  # noqa: PLR1714
+    if not named or result.config.corpus.checksum != run.config.corpus.checksum:
+        return None
+    asked = msgspec.structs.replace(result.config, corpus=run.config.corpus)
+    return msgspec.structs.replace(result, config=run.config) if asked == run.config else None
+
+
+def _stored(path: str, reader: Reader | None) -> RunResult:
+    """What a file says of a run.
+
+    Raises:
+        DamagedFileError: it is not as it was written.
+        StoreError: a newer version wrote it.
+    """
+    text = read_stored(path)
+    result = None
+    if reader is not None:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError, CelloError):
+            result = reader.result(unseal_json(text))
+    try:
+        if result is None or not 1 <= result.format <= RESULT_FORMAT:
+            result = decode_json(text, RunResult, RESULT_FORMAT)  # says what is wrong
+    except OtherVersionError as error:
+        raise StoreError(f"{path} {error}") from error
+    check_possible(result)
+    return result
+
+
+def unusable(folder: Path, run: PlannedRun) -> str:
+    """Why the result that lies in a run's folder does not count; empty where it does, or there is none."""
+    path = folder / "result.json"
+    if not os.path.lexists(path):
+        return ""
+    again = "the study's command trains the run again"
+    try:
+        found = _stored(str(path), None)
+    except (OSError, DamagedFileError) as error:
+        return f"its result.json is damaged: {error}; {again}"
+    return f"its result.json is that of another run; {again}" if _own(found, run) is None else ""

@@ -16,8 +16,10 @@ import msgspec
 from distributed import Future
 
 from cello.audio.corpus import Corpus
+from cello.cells.stored import StoredCell
 from cello.errors import StudyError
 from cello.files import write_whole
+from cello.models.config import cell_of
 from cello.study.cluster import existing, interrupt_calls, processes
 from cello.study.crew import Crew, scheduler_address
 from cello.study.fit import check_clips, check_windows
@@ -25,9 +27,10 @@ from cello.study.folder import naming, single_writer
 from cello.study.live import View, view
 from cello.study.outlook import far_off, worker_count
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
+from cello.study.reading import unusable
 from cello.study.roster import Answer, Inbox, Joined, Left, LostError, Message, Roster, Sent, answer, ask, nobody
-from cello.study.store import CorpusSource, Store
-from cello.study.worker import News, Outcome, Setup, Task, execute, open_source
+from cello.study.store import CorpusSource, FailedRun, Store
+from cello.study.worker import News, Outcome, Setup, Task, execute, last_failure, open_source
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
 
@@ -65,7 +68,7 @@ def run_study(
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
-        corpus = open_source(msgspec.json.encode(source), cache)
+        corpus = open_source(source, cache)
         reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
         planned = plan(study, reference, len(corpus.manifest.labels))
         check_windows(study.name, planned, corpus)
@@ -77,6 +80,7 @@ def run_study(
         places = {run.place for run in planned}
         asked = [run for run in store.runs if run.place in places]
         todo = store.pending(asked)
+        _say_unusable(store, todo)
         if todo:
             total = len({run.id for run in asked})
             setup = setup_for(crew, todo, source=source, corpus=reference, cache=cache, train=train)
@@ -89,8 +93,16 @@ def run_study(
                     f"stopped: {done} of {total} runs in {str(out)!r} are finished, and those under way keep their "
                     f"last whole epoch{where_kept(crew)}; give the same command again to go on"
                 ) from None
-        _check_all_finished(store, asked)
+        check_all_finished(store, asked)
     return store
+
+
+def _say_unusable(store: Store, todo: Iterable[PlannedRun]) -> None:
+    """Warn of results that lie there and do not count, for they are trained again."""
+    for run in todo:
+        reason = unusable(store.run_folder(run), run)
+        if reason:
+            warnings.warn(f"{run} ({run.id}): {reason}", stacklevel=2)
 
 
 def where_kept(crew: Crew) -> str:
@@ -99,11 +111,11 @@ def where_kept(crew: Crew) -> str:
 
 
 def setup_for(crew: Crew, runs: Iterable[PlannedRun], **settings: Any) -> Setup:
-    """What the runs of a new sitting have in common, with the files of their cells where those must travel."""
-    remote = crew.cluster is not None
-    names = {run.config.model.cell.rpartition(":")[0] for run in runs if ".py:" in run.config.model.cell}
-    cells = {name: Path(name).expanduser().read_text() for name in sorted(names)} if remote else {}
-    return Setup(sitting=uuid4().hex, remote=remote, cells=cells, **settings)
+    """What the runs of a new sitting have in common, with their cells that are the user's own."""
+    own = {(run.config.model.cell, run.config.model.equations): run.config.model for run in runs}
+    found = {place: cell_of(model) for place, model in sorted(own.items()) if model.equations}
+    cells = [(name, msgspec.json.encode(StoredCell.of(cell))) for (name, _), cell in found.items() if cell is not None]
+    return Setup(sitting=uuid4().hex, remote=crew.cluster is not None, cells=tuple(cells), **settings)
 
 
 class Keeper(Protocol):
@@ -339,7 +351,8 @@ def _lost_too_often(losses: list[str]) -> str:
     return f"it was given up after {len(losses)} tries: {counted}; give more --stall-minutes if its epochs take longer"
 
 
-def _check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
+def check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
+    """Raises StudyError with the runs that failed, those of one reason together, and what is to be done about them."""
     left = {run.id for run in store.pending(asked)}
     failed = [failure for failure in store.failures() if failure.planned.id in left]
     if failed:
@@ -351,5 +364,16 @@ def _check_all_finished(store: Store, asked: list[PlannedRun]) -> None:
         finished = ", the others are finished" if len(left) < total else ""
         raise StudyError(
             f"{len(failed)} of {total} runs failed{finished} in {str(store.folder)!r}:\n{listed}\n"
-            f"Give the same command again to try these again."
+            f"{_what_next(store, failed)}"
         )
+
+
+def _what_next(store: Store, failed: list[FailedRun]) -> str:
+    """What is to be done about runs that failed: those that diverged would do so again."""
+    last = [last_failure(store.run_folder(failure.planned)) for failure in failed]
+    diverged = sum(failure is not None and failure.diverged for failure in last)
+    again = "Give the same command again to try these again."
+    if not diverged:
+        return again
+    change = "would diverge again: change their settings, and choose another --out"
+    return f"They {change}." if diverged == len(failed) else f"{again} The {diverged} that diverged {change}."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 import msgspec
 
-from cello.errors import ConfigError
+from cello.errors import LONGEST, ConfigError
 from cello.training.config import CorpusRef, RunConfig
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
@@ -18,6 +19,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 
 Settings = dict[str, dict[str, Any]]
+
+MOST = 1_000_000
+"""No count of anything in a setting is larger: hidden units, layers, epochs, masks, hertz."""
+LONGEST_MS = 3_600_000
+"""No time in a setting is longer: an hour."""
 
 
 def merge(under: Settings, over: Settings) -> Settings:
@@ -37,7 +43,7 @@ def check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, 
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             full = f"{path}.{key}" if path else key
-            raise ConfigError(f"{file}: unknown key {full}{hint} Known: {', '.join(sorted(known))}.")
+            raise ConfigError(f"{file}: unknown key {_short(full)}{hint} Known: {', '.join(sorted(known))}.")
 
 
 def check_section(values: Mapping[str, Any], section: str, file: str, path: str) -> None:
@@ -50,12 +56,45 @@ def check_section(values: Mapping[str, Any], section: str, file: str, path: str)
     check_keys(values, kind, file, path)
     hints = get_type_hints(kind)
     for key, value in values.items():
+        said = f"{file}: {path}.{key} = {brief(value)}"
         try:
             msgspec.convert(value, hints[key])
         except msgspec.ValidationError as error:
-            raise ConfigError(
-                f"{file}: {path}.{key} = {value!r}: {readable(str(error))}{_choices(hints[key])}"
-            ) from error
+            raise ConfigError(f"{said}: {readable(str(error))}{_choices(hints[key])}") from error
+        check_number(value, key, said)
+
+
+def check_number(value: object, key: str, said: str) -> None:
+    """Refuse numbers that no run could have; ``said`` is how the error begins.
+
+    Raises:
+        ConfigError: no number, an infinite one, or a count or time above all bounds.
+    """
+    if isinstance(value, list | tuple):
+        for one in value:
+            check_number(one, key, said)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{said} is no finite number; change it")
+    elif key.endswith("_ms") and isinstance(value, int | float) and abs(value) > LONGEST_MS:
+        raise ConfigError(f"{said} is longer than an hour; give at most {LONGEST_MS}")
+    elif type(value) is int and abs(value) > MOST:
+        raise ConfigError(f"{said} is more than any run can have; give at most {MOST}")
+
+
+def brief(value: object) -> str:
+    """A value as a file states it, cut where it is long.
+
+    >>> brief("a" * 300)[:8], len(brief("a" * 300))
+    ("'aaaaaaa", 101)
+    """
+    try:
+        return _short(repr(value))
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _choices(hint: Any) -> str:
@@ -65,4 +104,5 @@ def _choices(hint: Any) -> str:
 
 def readable(text: str) -> str:
     """What msgspec says of a wrong value, without its signs."""
-    return text.replace("`$.", "`").replace(" - at `$`", "").replace("`", "'")
+    said = text.replace("`$.", "`").replace(" - at `$`", "").replace("`", "'")
+    return said if len(said) <= 5 * LONGEST else f"{said[: 4 * LONGEST]} … {said[-LONGEST:]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -10,9 +9,11 @@ import msgspec
 
 from cello.errors import ConfigError, unknown
 from cello.study.match import Match
-from cello.study.settings import SECTIONS, check_keys, check_section, readable
+from cello.study.settings import MOST, SECTIONS, brief, check_keys, check_number, check_section, readable
 from cello.training.config import RunConfig
 
+LAST = 2**63 - 1
+"""The largest seed: tables of other programs hold whole numbers of 64 bits."""
 TUNABLE = ("augment", "model", "optimiser")
 """The sections that may be tried; sound and features are what columns compare, and the same for every row."""
 FIXED = {
@@ -72,6 +73,13 @@ class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for field, value, least in (("trials", self.trials, 1), ("epochs", self.epochs, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
                 raise ConfigError(f"tune.{field}={value} cannot be; give at least {least}")
+        for field, value, most in (
+            ("trials", self.trials, MOST),
+            ("epochs", self.epochs, MOST),
+            ("seed", self.seed, LAST),
+        ):
+            if value is not None and value > most:
+                raise ConfigError(f"tune.{field}={brief(value)} is too large; give at most {most}")
 
 
 class Tuned(TuneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -98,11 +106,11 @@ def parse_tune(table: object, file: str) -> TuneConfig:
     0.5
     """
     if not isinstance(table, dict):
-        raise ConfigError(f"{file}: tune = {table!r} is no table; write [tune] and below it trials = 20")
+        raise ConfigError(f"{file}: tune = {brief(table)} is no table; write [tune] and below it trials = 20")
     check_keys(table, TuneConfig, file, "tune")
     stated = table.get("space", {})
     if not isinstance(stated, dict):
-        raise ConfigError(f"{file}: tune.space = {stated!r} is no table; {EXAMPLE}")
+        raise ConfigError(f"{file}: tune.space = {brief(stated)} is no table; {EXAMPLE}")
     if "space" in table and not stated:
         raise ConfigError(
             f"{file}: tune.space is empty, so nothing to try; leave it out for the usual one, or {EXAMPLE}"
@@ -111,7 +119,9 @@ def parse_tune(table: object, file: str) -> TuneConfig:
     for name, dimension in space.items():
         _check_name(name, file)
         if not isinstance(dimension, dict):
-            raise ConfigError(f"{file}: tune.space: {name} = {dimension!r} is one value, nothing to try; {EXAMPLE}")
+            raise ConfigError(
+                f"{file}: tune.space: {name} = {brief(dimension)} is one value, nothing to try; {EXAMPLE}"
+            )
         check_keys(dimension, Dimension, file, f"tune.space.{name}")
     try:
         config = msgspec.convert({**table, **({"space": space} if space else {})}, TuneConfig)
@@ -170,12 +180,19 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
     low, high, where = values.low, values.high, f"{file}: tune.space: {name}"
     if bool(values.choices) == (low is not None or high is not None) or (low is None) != (high is None):
         raise ConfigError(f"{where} needs both low and high, or choices; {EXAMPLE}")
+    for value in values.choices:
+        if isinstance(value, list | dict):
+            raise ConfigError(f"{where}: choices holds {brief(value)}, but each must be one value; {EXAMPLE}")
     if values.choices and (len(set(values.choices)) < 2 or len(set(values.choices)) < len(values.choices)):
-        raise ConfigError(f"{where}: choices = {list(values.choices)} must be two or more, each once; change the list")
+        raise ConfigError(
+            f"{where}: choices = {brief(list(values.choices))} must be two or more, each once; change the list"
+        )
     if low is not None and high is not None:
         if _hint(name) not in (int, float):
             raise ConfigError(f"{where} is no number, so it has no low and high; give choices = […]")
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        for end in (low, high):
+            check_number(end, name, f"{where}: {brief(end)}")
+        if not low < high:
             raise ConfigError(f"{where}: low = {low} is not below high = {high}; change one of them")
         if values.log and low <= 0:
             raise ConfigError(f"{where}: low = {low} has no logarithm; give a low above 0, or leave out log = true")

@@ -8,10 +8,13 @@ The contract
   run is finished if and only if its ``result.json`` can be read, names the run, and holds the planned config. Configs
   are compared as this version reads them, not hashed again: a setting that a later version adds with its old meaning
   as default leaves finished runs finished, under their old id. Unfinished ones are planned anew, under a new id.
-* ``journal.jsonl`` is the history, only ever appended to. Nothing is counted from it but the reason of the last
-  failure of a run that is not finished; so a torn, missing or doubled line can neither lose a run nor count one twice.
+* ``journal.jsonl`` is the history, only ever appended to; a last line torn by a crash is cut off before. Nothing is
+  counted from it but the reason of the last failure of a run that is not finished; so a torn, damaged, missing or
+  doubled line can neither lose a run nor count one twice.
+* Every file has a checksum; files from before there were any are read without.
 * One process at a time writes (it holds ``lock``); any number may read, also meanwhile and from a read-only folder:
-  files appear whole by renaming, and lines of the journal whole or torn, which readers pass over.
+  files appear whole by renaming, and lines of the journal whole or torn, which readers pass over. Nothing is written
+  through a link in the folder.
 * A plan may grow by rows, columns and seeds. A row, column and seed never changes its settings, and a store never
   changes its study or corpus: what stands side by side in a report was made alike.
 * Nothing here deletes anything.
@@ -19,30 +22,34 @@ The contract
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from cello import __version__
-from cello.audio.corpus import SPLITS, BadClip, Manifest
-from cello.errors import StoreError
-from cello.files import write_whole
-from cello.study.folder import naming
+from cello.audio.corpus import Manifest
+from cello.cells.stored import StoredCell
+from cello.errors import CelloError, StoreError
+from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
+from cello.study.corpus_file import CorpusSummary, read_corpus, speaker_facts, write_corpus
+from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event, note, replay
+from cello.study.made import is_made, note_made
+from cello.study.own_cells import named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
-from cello.study.predictions import Predictions
-from cello.study.reading import Reader
+from cello.study.predictions import Predictions, checked
+from cello.study.reading import Reader, read_result, unusable
 from cello.training.config import CorpusRef
-from cello.training.result import RESULT_FORMAT, RunResult
+from cello.training.result import RunResult
 
 STORE_FORMAT = 1
-Described = TypeVar("Described", bound=msgspec.Struct)
+ID = re.compile("[0-9a-f]{16}")
+"""What Cello calls a run, and nothing else: a run's folder has that name."""
 Named = TypeVar("Named", Row, Column)
 
 
@@ -54,62 +61,11 @@ class CorpusSource(msgspec.Struct, frozen=True, kw_only=True):
     opener: str = "cello.audio.open:open_corpus"
 
 
-class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """Clips of one split, in all and by label, and how many speakers said them."""
-
-    clips: int
-    speakers: int
-    clips_by_label: dict[str, int]
-
-
-class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report says about the data, without the data.
-
-    ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
-    Cello kept it has none, until its study runs once more with the corpus there.
-    """
-
-    name: str
-    source: str
-    checksum: str
-    rate_hz: int
-    labels: tuple[str, ...]
-    splits: dict[str, SplitSummary]
-    bad: tuple[BadClip, ...]
-    test_speakers: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> CorpusSummary:
-        """The summary of a corpus."""
-        splits: dict[str, SplitSummary] = {}
-        for split in SPLITS:
-            clips = [clip for clip in manifest.clips if clip.split == split]
-            counts = dict.fromkeys(manifest.labels, 0)
-            for clip in clips:
-                counts[clip.label] += 1
-            speakers = len({clip.speaker for clip in clips})
-            splits[split] = SplitSummary(clips=len(clips), speakers=speakers, clips_by_label=counts)
-        return cls(
-            name=manifest.corpus,
-            source=manifest.source,
-            checksum=manifest.checksum,
-            rate_hz=manifest.rate_hz,
-            labels=manifest.labels,
-            splits=splits,
-            bad=manifest.bad,
-            test_speakers=speaker_numbers(manifest),
-        )
-
-
-def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
-    """The speaker of each test clip as a number, 0 the first to speak; the clips in the corpus's order."""
-    speakers = [clip.speaker for clip in manifest.clips if clip.split == "test"]
-    number = {speaker: place for place, speaker in enumerate(dict.fromkeys(speakers))}
-    return tuple(number[speaker] for speaker in speakers)
-
-
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """``study.json``: the study, its data and every run planned so far."""
+    """``study.json``: the study, its data and every run planned so far.
+
+    ``cells`` are the runs' cells that are the user's own, by the fingerprints of their equations.
+    """
 
     format: int = STORE_FORMAT
     cello: str = __version__
@@ -117,6 +73,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     corpus: CorpusRef
     source: CorpusSource
     runs: tuple[PlannedRun, ...]
+    cells: dict[str, StoredCell] = {}
 
 
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +138,7 @@ class Store:
             if folder.is_dir() and not (folder / "study.json").exists():
                 raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
             header = _read_header(folder / "study.json")
-            return cls(folder, header, _read(folder / "corpus.json", CorpusSummary, STORE_FORMAT))
+            return cls(folder, header, read_corpus(folder / "corpus.json"))
 
     @classmethod
     def create_or_open(cls, folder: Path, study: StudyConfig, manifest: Manifest, source: CorpusSource) -> Store:
@@ -197,19 +154,25 @@ class Store:
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / "study.json").exists():
+                _mend_corpus(folder, manifest)
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
-                if not store.corpus.test_speakers:
-                    summary = msgspec.structs.replace(store.corpus, test_speakers=speaker_numbers(manifest))
-                    write_whole(folder / "corpus.json", msgspec.json.encode(summary))
+                if not store.corpus.test_speakers or store.corpus.speakers_known is None:
+                    summary = msgspec.structs.replace(store.corpus, **speaker_facts(manifest))
+                    write_corpus(folder, summary)
                     store = cls.open(folder)
                 if header == store.header:
                     return store
             else:
                 check_free(folder)
-                header = Header(study=study, corpus=corpus, source=source, runs=plan(study, corpus, labels))
-                write_whole(folder / "corpus.json", msgspec.json.encode(CorpusSummary.of(manifest)))
-            write_whole(folder / "study.json", msgspec.json.format(msgspec.json.encode(header)))
+                runs = plan(study, corpus, labels)
+                cells = own_cells(run.config for run in runs)
+                header = Header(study=study, corpus=corpus, source=source, runs=runs, cells=cells)
+                write_corpus(folder, CorpusSummary.of(manifest))
+            own = not (folder / "study.json").exists() or is_made(folder)
+            write_whole(folder / "study.json", encoded(header))
+            if own:
+                note_made(folder)
         return cls.open(folder)
 
     def grown(self, study: StudyConfig, corpus: CorpusRef, source: CorpusSource) -> Header:
@@ -232,15 +195,20 @@ class Store:
                 raise _other_study(folder, f"its {what} is {before}, not {after}")
         if old.corpus.checksum != corpus.checksum:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
-            raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}")
+            raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}{_opened(old.source, source)}")
         asked = plan(study, old.corpus, labels)
+        own = own_cells(run.config for run in asked)
+        if order := reordered(old.cells, own):
+            raise _other_study(folder, order)
+        cells = old.cells | own
         if set(asked) <= set(old.runs):
-            return old
+            return msgspec.structs.replace(old, cells=cells)
         seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
         rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
         reference = study.reference or None  # stated, for the first row may be another one now
         wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds, match_to=reference)
-        runs = {run.place: run for run in plan(wider, old.corpus, labels)}
+        settle = settle_from(old.runs, cells, study.match, named(study))
+        runs = {run.place: run for run in plan(wider, old.corpus, labels, settle)}
         for run in old.runs:
             if run.place not in runs:
                 raise _other_study(folder, f"it has {run}, a table of another shape")
@@ -250,7 +218,7 @@ class Store:
         finished = {stored.planned.place: stored.planned for stored in self.each_result(curves=False)}
         places = {run.place for run in (*old.runs, *asked)}
         kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
-        return Header(study=wider, corpus=old.corpus, source=source, runs=kept)
+        return Header(study=wider, corpus=old.corpus, source=source, runs=kept, cells=cells)
 
     def run_folder(self, run: PlannedRun | StoredRun) -> Path:
         """Where training keeps a run."""
@@ -289,19 +257,26 @@ class Store:
         return [run for run in runs if run.id not in finished]
 
     def failures(self, finished: Iterable[StoredRun] | None = None) -> list[FailedRun]:
-        """Runs that are not finished and whose last event is a failure.
+        """Runs that are not finished and whose last event is a failure, or whose result cannot be used.
 
         ``finished`` are the store's results where the caller has read them already.
         """
         last = {event.run: event for event in self.events()}
         done = {stored.id for stored in (self.each_result(curves=False) if finished is None else finished)}
-        failed = ((run, last[run.id]) for run in _once(self.runs) if run.id in last and run.id not in done)
-        return [FailedRun(planned=run, reason=event.reason) for run, event in failed if event.event == "failed"]
+        failed = []
+        for run in (run for run in _once(self.runs) if run.id not in done):
+            reason, event = unusable(self.run_folder(run), run), last.get(run.id)
+            if event is not None and event.event == "failed":
+                failed.append(FailedRun(planned=run, reason=reason or event.reason))
+            elif reason:
+                failed.append(FailedRun(planned=run, reason=reason))
+        return failed
 
     def events(self) -> tuple[Event, ...]:
         """The journal."""
-        with naming(self.folder):
-            return replay(self.folder / "journal.jsonl")
+        path = self.folder / "journal.jsonl"
+        with naming(self.folder), naming_damage(path, StoreError, "move it away: no result is lost with it"):
+            return replay(path)
 
     def predictions(
         self, run: PlannedRun | StoredRun, names: Sequence[str] = (), reader: Predictions | None = None
@@ -313,11 +288,9 @@ class Store:
         """
         path = f"{self.folder}/runs/{run.id}/predictions.npz"
         try:
-            if names:
-                return (reader or Predictions()).read(path, names)
-            with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            found = (reader or Predictions()).read(path, names, self.corpus.splits["test"].clips)
+            return checked(found, len(self.corpus.labels))
+        except (OSError, DamagedFileError) as error:
             raise StoreError(
                 f"{path}: predictions cannot be read: {error}; delete {self.run_folder(run)} and run again"
             ) from error
@@ -346,81 +319,57 @@ def _once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     return list(first.values())
 
 
-def read_result(folder: Path | str, run: PlannedRun, reader: Reader | None = None) -> RunResult | None:
-    """The result in a run's folder if it is this run's and whole, else None; its config is the planned one.
-
-    The corpus may have had another name: its checksum decides.
-
-    Raises:
-        StoreError: a newer version wrote it.
-    """
-    path = f"{folder}/result.json"  # for thousands of runs a Path takes longer
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            text = file.read()
-        result = _result(text, path, reader)
-    except (FileNotFoundError, NotADirectoryError, _DamagedError):
-        return None
-    # the second id is computed only where the first is another: for thousands of runs that is most of the reading
-    named = result.run == run.id or result.run == run.config.id  # noqa: PLR1714
-    if not named or result.config.corpus.checksum != run.config.corpus.checksum:
-        return None
-    asked = msgspec.structs.replace(result.config, corpus=run.config.corpus)
-    return msgspec.structs.replace(result, config=run.config) if asked == run.config else None
-
-
-def _result(text: bytes, path: str, reader: Reader | None) -> RunResult:
-    try:
-        result = reader.result(text) if reader else None
-    except msgspec.DecodeError:
-        result = None
-    if result is None or result.format > RESULT_FORMAT:
-        return _decoded(text, Path(path), RunResult, RESULT_FORMAT)  # says what is wrong
-    return result
-
-
 class _HeaderText(Header, frozen=True, kw_only=True):
     runs: msgspec.Raw  # type: ignore[assignment]
 
 
+def encoded(header: Header) -> bytes:
+    """A header as ``study.json`` has it."""
+    return seal_json(msgspec.json.format(msgspec.json.encode(header)))
+
+
 def _read_header(path: Path) -> Header:
-    text = path.read_bytes()
-    found = _decoded(text, path, _HeaderText, STORE_FORMAT)
+    with naming_damage(path, StoreError, RESTORE):
+        text = read_stored(path)
+        found = decode_json(text, _HeaderText, STORE_FORMAT)
+        try:
+            runs = Reader().planned(found.runs)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CelloError):
+            return decode_json(text, Header, STORE_FORMAT)
+        header = Header(**{**msgspec.structs.asdict(found), "runs": runs})
+        _check_runs(header)
+        return header
+
+
+def _check_runs(header: Header) -> None:
+    """Hold a plan to its own table, and its ids to those that Cello makes, for folders are called by them.
+
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    rows = {row.name for row in header.study.rows}
+    columns = {column.name for column in header.study.columns} or {""}
+    for run in header.runs:
+        if not ID.fullmatch(run.id):
+            raise DamagedFileError(f"it names a run {run.id[:40]!r}, and ids are 16 hexadecimal digits")
+        if run.row not in rows or run.column not in columns or run.seed != run.config.seed:
+            raise DamagedFileError(f"its run {run.id} has no place in the table of its study")
+    if len({run.place for run in header.runs}) < len(header.runs):
+        raise DamagedFileError("a place of its table has two runs")
+
+
+def _mend_corpus(folder: Path, manifest: Manifest) -> None:
+    """Describe the corpus again where its description is damaged and the very corpus is there."""
+    path, known = folder / "corpus.json", _read_header(folder / "study.json").corpus.checksum
     try:
-        runs = Reader().planned(found.runs)
-    except msgspec.DecodeError:
-        return _decoded(text, path, Header, STORE_FORMAT)
-    return Header(**{**msgspec.structs.asdict(found), "runs": runs})
-
-
-class _DamagedError(StoreError):
-    pass
-
-
-class _Format(msgspec.Struct):
-    format: int = STORE_FORMAT
-
-
-def _read(path: Path, kind: type[Described], newest: int) -> Described:
-    return _decoded(path.read_bytes(), path, kind, newest)
-
-
-def _decoded(text: bytes, path: Path, kind: type[Described], newest: int) -> Described:
-    try:
-        found = msgspec.json.decode(text, type=_Format).format
-        if found > newest:
-            raise StoreError(
-                f"{path} has format {found}, and this is Cello {__version__}, which knows formats up to {newest}; "
-                f"install a newer Cello to read it"
-            )
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
-        if "unknown field" in str(error):
-            raise StoreError(
-                f"{path} was written by another version of Cello than this {__version__}: {error}; "
-                f"use the version that wrote it"
-            ) from error
-        raise _DamagedError(f"{path} is damaged: {error}; restore it, or start afresh with another --out") from error
+        read_corpus(path)
+    except (FileNotFoundError, StoreError) as error:
+        damaged = isinstance(error.__cause__, DamagedFileError)
+        if known != manifest.checksum or not (damaged or isinstance(error, FileNotFoundError)):
+            raise
+        reason = f"damaged ({error.__cause__})" if damaged else "missing"
+        warnings.warn(f"{path} is {reason} and made again from the corpus", stacklevel=2)
+        write_corpus(folder, CorpusSummary.of(manifest))
 
 
 def check_free(folder: Path) -> None:
@@ -442,6 +391,16 @@ def _union(old: tuple[Named, ...], new: tuple[Named, ...]) -> tuple[Named, ...]:
     """Old names in their order with their new meaning, then the new names."""
     by_name: dict[str, Any] = {item.name: item for item in (*old, *new)}
     return tuple(by_name.values())
+
+
+def _opened(before: CorpusSource, now: CorpusSource) -> str:
+    """How the same clips came to be another corpus, where the command says so."""
+    old, new = (source.options.get("speaker_pattern") for source in (before, now))
+    if old == new:
+        return ""
+    return (
+        f"; --speaker-pattern was {old or 'not given'} before and is {new or 'not given'} now, which splits otherwise"
+    )
 
 
 def _other_study(folder: Path, difference: str) -> StoreError:

@@ -7,6 +7,9 @@ many ran at a time, which of them ended first, or how often the command was stop
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +17,12 @@ from typing import Any, Literal
 import msgspec
 
 from cello.errors import StoreError, StudyError
+from cello.files import DamagedFileError, naming_damage, read_stored, seal_json, unseal_json
+from cello.study.folder import RESTORE
 from cello.study.space import Dimension, whole
 
 try:
     import optuna
-    from optuna.storages.journal import JournalFileBackend
 except ImportError:
     optuna = None
 
@@ -57,13 +61,64 @@ def round_start(number: int) -> int:
     return 0 if number < FIRST_ROUND else number - (number - FIRST_ROUND) % ROUND
 
 
-class _Held:
-    """The lock of a file in a folder that this process holds already; Optuna's own would outlive a kill."""
+class _Ledger:
+    """Optuna's journal in a file whose every line is sealed with all that stands above it; one process writes it.
 
-    def acquire(self) -> bool:
-        return True
+    Optuna's own reader finds what it wrote, and passes over the seal. Lines from before there were seals are sealed by
+    the first that has one.
 
-    def release(self) -> None: ...
+    Raises:
+        DamagedFileError: a line is not as it was written; a last one that a crash tore is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.crc, self.sealed = path, 0, False
+        self.logs: list[dict[str, Any]] = []
+        if path.is_symlink():
+            raise DamagedFileError("it is a link, which is not followed")
+        if not path.exists():
+            return
+        lines = read_stored(path).split(b"\n")
+        for number, line in enumerate(lines[:-1], 1):
+            self._take(number, line)
+        if lines[-1]:
+            os.truncate(path, sum(len(line) + 1 for line in lines[:-1]))
+
+    def _take(self, number: int, line: bytes) -> None:
+        try:
+            text = unseal_json(line, self.crc)
+            if text is line and self.sealed:
+                raise DamagedFileError("its checksum is missing")
+            log = json.loads(text)
+            if not isinstance(log, dict):
+                raise DamagedFileError("no log of Optuna's")
+            self.logs.append(log)
+        except (ValueError, RecursionError) as error:
+            raise DamagedFileError(f"line {number}: {error}") from error
+        self.sealed = text is not line
+        self.crc = zlib.crc32(line + b"\n", self.crc)
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """The logs from a number on, as Optuna asks for them."""
+        return self.logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write logs so that they are on the disk when this returns.
+
+        Raises:
+            OSError: the file cannot be written, or is a link, through which nothing is written.
+        """
+        text, crc = b"", self.crc
+        for log in logs:
+            line = seal_json(json.dumps(log, separators=(",", ":")).encode(), crc) + b"\n"
+            text, crc = text + line, zlib.crc32(line, crc)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(self.path, flags, 0o644), "ab") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self.crc, self.sealed = crc, True
+        self.logs += json.loads(b"[" + text.strip().replace(b"\n", b",") + b"]")
 
 
 class TrialBook:
@@ -73,12 +128,20 @@ class TrialBook:
         need_optuna()
         self.seed, self.space = seed, {name: _distribution(name, space[name]) for name in sorted(space)}
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # else a line for each trial, beside our own view
-        _mend(path)
-        try:
-            self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=_Held()))
-            self.known = set(optuna.get_all_study_names(self.storage))
-        except (ValueError, KeyError) as error:
-            raise StoreError(f"{path} is damaged: {error}; restore it, or start afresh with another --out") from error
+        with naming_damage(path, StoreError, RESTORE):
+            ledger = _Ledger(path)
+            try:
+                self.storage = optuna.storages.JournalStorage(ledger)
+                self.known = set(optuna.get_all_study_names(self.storage))
+                self._check()
+            except Exception as error:  # whatever Optuna meets in logs that it did not write
+                raise DamagedFileError(f"its logs do not follow from each other ({error})") from error
+
+    def _check(self) -> None:
+        """Hold what is told of trials to what a tuning tells: an accuracy, and values within the space."""
+        for trial in (trial for row in sorted(self.known) for trial in self.trials(row)):
+            if trial.accuracy is not None and not 0 <= trial.accuracy <= 1:
+                raise DamagedFileError(f"trial {trial.number} of row {trial.row!r} has accuracy {trial.accuracy}")
 
     def trials(self, row: str) -> list[Trial]:
         """The trials of a row so far, by their number."""
@@ -167,12 +230,3 @@ def _distribution(name: str, values: Dimension) -> Any:
 
 def _seed(seed: int, row: str, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{row}:{number}".encode()).digest()[:4], "big")
-
-
-def _mend(path: Path) -> None:
-    """Cut off a last line that a crash tore: Optuna would refuse the file once another line stands after it."""
-    if path.exists():
-        text = path.read_bytes()
-        if not text.endswith(b"\n"):
-            with path.open("r+b") as file:
-                file.truncate(text.rfind(b"\n") + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,17 @@ import msgspec
 from cello import __version__
 from cello.audio.corpus import Corpus
 from cello.errors import ConfigError, StoreError, StudyError, unknown
-from cello.files import write_whole
+from cello.files import decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.crew import Crew
 from cello.study.fit import check_clips, check_windows
-from cello.study.folder import naming, single_writer
+from cello.study.folder import RESTORE, naming, single_writer
 from cello.study.journal import note
 from cello.study.live import view
 from cello.study.plan import PlannedRun, StudyConfig, differences, override, plan, sample_rate
+from cello.study.reading import read_result
 from cello.study.runner import DEATHS_ALLOWED, setup_for, sit, where_kept
 from cello.study.space import SIZES, TuneConfig, applied
-from cello.study.store import CorpusSource, check_free, read_result
+from cello.study.store import CorpusSource, check_free
 from cello.study.trials import Trial, TrialBook, need_optuna, round_start
 from cello.study.worker import Setup, Task, last_failure, open_source
 from cello.training.config import CorpusRef
@@ -86,13 +88,13 @@ def run_tuning(
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
-        corpus = open_source(msgspec.json.encode(source), cache)
+        corpus = open_source(source, cache)
         rows = _rows(column, tune, corpus)
         reference = rows[0].config.corpus
         header = TuneHeader(study=study, tune=tune, corpus=reference, source=source, rows=rows)
         with naming(out):
             _check_same(out, header)
-            write_whole(out / "tune.json", msgspec.json.format(msgspec.json.encode(header)))
+            write_whole(out / "tune.json", seal_json(msgspec.json.format(msgspec.json.encode(header))))
             book = TrialBook(out / "optuna.jsonl", tune.space, tune.seed)
             setup = setup_for(crew, rows, source=source, corpus=reference, cache=cache, train=train)
             sitting = Sitting(out, header, book, setup)
@@ -235,13 +237,11 @@ def _rows(column: StudyConfig, tune: TuneConfig, corpus: Corpus) -> tuple[Planne
 def _check_same(out: Path, header: TuneHeader) -> None:
     """Hold a folder to being empty or this tuning's, whose budget may have grown."""
     path = out / "tune.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         check_free(out)
         return
-    try:
-        old = msgspec.json.decode(path.read_bytes(), type=TuneHeader)
-    except msgspec.DecodeError as error:
-        raise StoreError(f"{path} is damaged: {error}; restore it, or start afresh with another --out") from error
+    with naming_damage(path, StoreError, RESTORE):
+        old = decode_json(read_stored(path), TuneHeader, TUNING_FORMAT)
     changed = [
         f"tune.{field} is {getattr(old.tune, field)!r}, not {getattr(header.tune, field)!r}"
         for field in ("seed", "space", "column", "epochs")

@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import socket
+import stat
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
@@ -16,25 +17,26 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import platformdirs
 from distributed import get_worker
 
 from cello.audio.carry import find
 from cello.audio.corpus import Corpus
-from cello.cells.load import place_file
+from cello.cache import cache_root
+from cello.cells.load import remember
+from cello.cells.stored import StoredCell
 from cello.compiler.memory import keep_freed_memory
 from cello.errors import CelloError, DivergenceError, StoreError, StudyError
-from cello.files import write_whole
+from cello.files import DamagedFileError, decode_json, read_stored, seal_json, write_whole
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun
-from cello.study.store import CorpusSource, read_result
+from cello.study.reading import read_result
+from cello.study.store import CorpusSource
 from cello.training.config import CorpusRef
 from cello.training.machine import processor, source, versions
-from cello.training.result import Epoch
+from cello.training.result import FINISHED, Epoch
 
 TOPIC = "cello-run"
 LOCK_PATIENCE_SECONDS = 20.0
-FINISHED = ("config.json", "model.safetensors", "predictions.npz", "result.json")
 FAILED = ("config.json", "failure.txt", "failure.json")
 DEFAULT_OPENER = CorpusSource(spec="").opener
 
@@ -43,8 +45,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """What all runs of one sitting have in common, a sitting being one call of ``run_study``.
 
     ``train`` is "module:function" with the signature of ``train``. ``remote``: the workers do not see the store's
-    folder, nor perhaps this machine's files; ``cells`` are then the texts of files that cells are in, by the names they
-    have in the runs' settings.
+    folder, nor perhaps this machine's files. ``cells`` are the runs' cells that are the user's own, with the names that
+    they have in the runs' settings, each a ``StoredCell`` as JSON: a worker runs no file that a cell is in.
     """
 
     source: CorpusSource
@@ -53,7 +55,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     train: str
     sitting: str
     remote: bool = False
-    cells: dict[str, str] = {}
+    cells: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def topic(self) -> str:
@@ -149,7 +151,6 @@ def execute(task: Task) -> Outcome:
     """
     if not task.setup.remote:
         return Outcome(reason=_reason(task, task.folder))
-    _place_cells(task.setup.cells)
     folder = scratch() / task.name
     if _is_locked(folder):  # by a worker that was given up, and hangs
         folder = folder.with_name(f"{task.name}-{uuid4().hex[:8]}")
@@ -168,7 +169,16 @@ def forget(name: str) -> None:
 
 def scratch() -> Path:
     """Where this machine keeps runs until they are brought, found again by any worker with the same local directory."""
-    return Path(get_worker().local_directory).parent / "cello-runs"
+    folder = Path(get_worker().local_directory).parent / "cello-runs"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise StudyError(
+            f"the worker's folder {str(folder)!r} is not this user's own; start dask worker with --local-directory"
+        )
+    if status.st_mode & 0o077:  # made by an older version
+        folder.chmod(0o700)
+    return folder
 
 
 def _is_locked(folder: Path) -> bool:
@@ -205,7 +215,7 @@ def _attempt(task: Task, folder: Path) -> str:
             write_whole(folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
             diverged = isinstance(error, DivergenceError)
             failure = Failure(sitting=task.setup.sitting, reason=reason, diverged=diverged)
-            write_whole(folder / "failure.json", msgspec.json.encode(failure))
+            write_whole(folder / "failure.json", seal_json(msgspec.json.encode(failure)))
         return reason
     return ""
 
@@ -218,19 +228,22 @@ def _failed_before(task: Task, folder: Path) -> str:
 def last_failure(folder: Path) -> Failure | None:
     """Why the run of a folder failed the last time that it did, as far as that could be written down."""
     try:
-        return msgspec.json.decode((folder / "failure.json").read_bytes(), type=Failure)
-    except (OSError, msgspec.DecodeError):
+        return decode_json(read_stored(folder / "failure.json"), Failure)
+    except (OSError, DamagedFileError):
         return None
 
 
 def _train(task: Task, folder: Path) -> None:
     setup, result = task.setup, folder / "result.json"
+    for name, cell in setup.cells:
+        remember(name, msgspec.json.decode(cell, type=StoredCell).cell())
     if result.exists():
         if read_result(folder, task.run) is not None:
             return
         result.replace(folder / "result.json.unusable")
-    corpus = _brought_corpus(setup) if setup.remote else open_source(msgspec.json.encode(setup.source), setup.cache)
-    found, planned = corpus.manifest.checksum, task.run.config.corpus.checksum
+    planned = task.run.config.corpus.checksum
+    corpus = _brought_corpus(setup) if setup.remote else _kept_corpus(setup.source, setup.cache, planned)
+    found = corpus.manifest.checksum
     if found != planned:
         raise StudyError(
             f"corpus {setup.source.spec!r} has checksum {found[:12]} in this worker, but the study was planned with "
@@ -261,18 +274,7 @@ def _tell(task: Task, epoch: Epoch | None = None) -> None:
 def _own_cache(setup: Setup) -> Path:
     """The cache that was asked for where it is there, else this user's own."""
     asked = setup.cache
-    return asked if asked is not None and asked.is_dir() else platformdirs.user_cache_path("cello")
-
-
-def _place_cells(cells: Mapping[str, str]) -> None:
-    """Write the files that cells are in where this process finds them."""
-    for name, text in cells.items():
-        key = hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:16]
-        path = scratch() / "cells" / key / Path(name).name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, text.encode())
-        place_file(name, path)
+    return cache_root(asked if asked is not None and asked.is_dir() else None)
 
 
 def _brought_corpus(setup: Setup) -> Corpus:
@@ -292,7 +294,7 @@ def _found_corpus(source: bytes, corpus: CorpusRef, cache: Path) -> Corpus:
         return found
     if _lies_here(msgspec.json.decode(source, type=CorpusSource)):
         with suppress(CelloError):
-            opened = open_source(source, cache)
+            opened = open_source(msgspec.json.decode(source, type=CorpusSource), cache)
             if opened.manifest.checksum == corpus.checksum:
                 return opened
     raise LookupError(corpus.checksum)
@@ -305,10 +307,21 @@ def _lies_here(source: CorpusSource) -> bool:
     return source.opener == DEFAULT_OPENER and "/" in path and Path(path).expanduser().exists()
 
 
-@lru_cache(maxsize=1)
-def open_source(source: bytes, cache: Path | None) -> Corpus:
-    """The corpus of an encoded ``CorpusSource``, kept for the next run of this process."""
-    made = msgspec.json.decode(source, type=CorpusSource)
+_KEPT: dict[bytes, Corpus] = {}
+
+
+def _kept_corpus(source: CorpusSource, cache: Path | None, checksum: str) -> Corpus:
+    """A source's corpus, kept for this process's next run as long as that asks for the same clips."""
+    key = msgspec.json.encode((source, str(cache)))
+    kept = _KEPT.get(key)
+    if kept is None or kept.manifest.checksum != checksum:
+        _KEPT.clear()  # before the other is opened: both may not fit
+        kept = _KEPT[key] = open_source(source, cache)
+    return kept
+
+
+def open_source(made: CorpusSource, cache: Path | None) -> Corpus:
+    """The corpus of a source as it is now."""
     corpus = function(made.opener)(made.spec, cache=cache, **made.options)
     if not isinstance(corpus, Corpus):
         raise StudyError(f"{made.opener}({made.spec!r}) gave {type(corpus).__name__}, not a Corpus; check the opener")

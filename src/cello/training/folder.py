@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import TypeVar
 import msgspec
 
 from cello.errors import TrainingError
+from cello.files import DamagedFileError, OtherVersionError, decode_json, naming_damage, read_stored
 from cello.training.config import RunConfig
-from cello.training.result import RunResult
+from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
+MOVE_AWAY = "move it away, or choose another folder for the run"
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 OWN_FILES = ("config.json", "checkpoint.pt", "model.safetensors", "predictions.npz", "result.json")
 
@@ -20,13 +24,18 @@ OWN_FILES = ("config.json", "checkpoint.pt", "model.safetensors", "predictions.n
 def check_own(folder: Path, config: RunConfig) -> RunResult | None:
     """The run's result where the folder holds it finished; None where the run is still to do.
 
+    In a folder that is called by the run's id a damaged ``config.json`` is set aside, for it is made again.
+
     Raises:
         TrainingError: the folder holds another run, or files of a run's names whose run cannot be told.
     """
-    if not any((folder / name).exists() for name in OWN_FILES):
+    if not any(os.path.lexists(folder / name) for name in OWN_FILES):
         return None
-    result = _decoded(folder / "result.json", RunResult)
-    held = result.config if result is not None else _decoded(folder / "config.json", RunConfig)
+    result = _decoded(folder / "result.json", RunResult, RESULT_FORMAT)
+    if result is not None:
+        with naming_damage(folder / "result.json", TrainingError, MOVE_AWAY):
+            check_possible(result)
+    held = result.config if result is not None else _held(folder, config)
     if held is None:
         raise TrainingError(
             f"{str(folder)!r} holds files of a run, but no config.json that says which; choose another folder"
@@ -39,21 +48,32 @@ def check_own(folder: Path, config: RunConfig) -> RunResult | None:
     return result
 
 
-def _decoded(path: Path, kind: type[Kind]) -> Kind | None:
+def _held(folder: Path, config: RunConfig) -> RunConfig | None:
+    path = folder / "config.json"
+    try:
+        return _decoded(path, RunConfig)
+    except TrainingError as error:
+        if folder.name != config.id or not isinstance(error.__cause__, DamagedFileError):
+            raise
+        with writing(folder):
+            path.replace(path.with_name(f"{path.name}.unusable"))
+        warnings.warn(f"{path} is damaged ({error.__cause__}) and made again", stacklevel=2)
+        return config
+
+
+def _decoded(path: Path, kind: type[Kind], newest: int | None = None) -> Kind | None:
     """What a file holds, or None where there is no such file.
 
     Raises:
         TrainingError: the file holds something else.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
-        return None
-    except msgspec.DecodeError as error:
-        raise TrainingError(
-            f"{str(path)!r} is damaged or no file of this version of Cello ({error}); move it away, or choose another "
-            f"folder for the run"
-        ) from error
+    with naming_damage(path, TrainingError, MOVE_AWAY):
+        try:
+            return decode_json(read_stored(path), kind, newest)
+        except FileNotFoundError:
+            return None
+        except OtherVersionError as error:
+            raise TrainingError(f"{path} {error}, or {MOVE_AWAY}") from error
 
 
 @contextmanager

@@ -6,9 +6,12 @@ from typing import Literal
 
 import msgspec
 
+from cello.files import DamagedFileError
 from cello.training.config import RunConfig
 
 RESULT_FORMAT = 1
+FINISHED = ("config.json", "model.safetensors", "predictions.npz", "result.json")
+"""The files of a finished run."""
 ConditionKind = Literal["snr_db", "shift_ms"]
 
 
@@ -84,3 +87,27 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     history: tuple[Epoch, ...]
     conditions: tuple[ConditionMetrics, ...] = ()
+
+
+LARGEST_COUNT = 2**53
+
+
+def check_possible(result: RunResult) -> None:
+    """Hold a record that was read to what training can have measured.
+
+    Raises:
+        DamagedFileError: an accuracy outside [0, 1], a count below 0, a table of another shape than its labels.
+    """
+    measured = [result.train, result.validation, result.test, *(condition.test for condition in result.conditions)]
+    shares = [share for split in measured for share in (split.accuracy, split.word_mean)]
+    counts = [split.clips for split in measured] + [count for row in result.confusion for count in row]
+    counts += [epoch.epoch for epoch in result.history]
+    times = (result.seconds_per_epoch, result.wall_seconds_per_epoch, result.clips_per_second, result.total_seconds)
+    if not all(0 <= share <= 1 for share in shares):
+        raise DamagedFileError("an accuracy is not in [0, 1]")
+    if not all(0 <= count <= LARGEST_COUNT for count in (*counts, result.parameters, result.chosen_epoch)):
+        raise DamagedFileError("a count is below 0 or beyond any")
+    if min(*times, *(split.loss for split in measured)) < 0:
+        raise DamagedFileError("a time or a loss is below 0")
+    if result.confusion and {len(result.labels)} != {len(result.confusion), *map(len, result.confusion)}:
+        raise DamagedFileError(f"its confusion matrix is not of its {len(result.labels)} labels")

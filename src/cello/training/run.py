@@ -20,10 +20,10 @@ from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import DivergenceError, TrainingError
 from cello.features.masks import frame_masks
 from cello.features.statistics import corpus_statistics
-from cello.files import write_whole
+from cello.files import seal_json, write_whole
 from cello.models.classifier import Classifier
 from cello.models.config import settled
-from cello.training.checkpoint import load_checkpoint, save_checkpoint
+from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
 from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
@@ -73,10 +73,9 @@ def train(
             _check_heard(finished, folder, test)
             return finished
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.json", msgspec.json.format(msgspec.json.encode(config), indent=2))
+        write_whole(folder / "config.json", seal_json(msgspec.json.format(msgspec.json.encode(config), indent=2)))
     with one_thread():
-        run = Run(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS)
-        run.resume()
+        run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS)
         while run.epoch < config.optimiser.epochs:
             record = run.train_epoch()
             with writing(folder):
@@ -86,6 +85,18 @@ def train(
         result = run.finish()
     (folder / "checkpoint.pt").unlink(missing_ok=True)
     return result
+
+
+def _resumed(config: RunConfig, corpus: Corpus, folder: Path, cache: Path | None, splits: tuple[Split, ...]) -> Run:
+    """The run at the end of its last whole epoch; at its beginning where the checkpoint is damaged."""
+    run = Run(config, corpus, folder, cache, splits)
+    try:
+        run.resume()
+    except DamagedCheckpointError as error:
+        with writing(folder):
+            set_aside(folder / "checkpoint.pt", config.id, error.reason)
+        run = Run(config, corpus, folder, cache, splits)
+    return run
 
 
 def trial(
@@ -182,15 +193,24 @@ class Run:
         }
 
     def resume(self) -> None:
-        """Go back to the last epoch's end, where the folder holds one."""
-        state = load_checkpoint(self.folder / "checkpoint.pt", self.config.id)
+        """Go back to the last epoch's end, where the folder holds one.
+
+        Raises:
+            DamagedCheckpointError: it holds something else; the run is then half there, and must be made anew.
+            TrainingError: it holds another run's, or a newer Cello's.
+        """
+        path = self.folder / "checkpoint.pt"
+        state = load_checkpoint(path, self.config.id)
         if state is None:
             return
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.average.load(state["average"])
-        self.best, self.spent_before = state["best"], state["spent"]
-        self.history = msgspec.convert(state["history"], list[Epoch])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.average.load(state["average"])
+            self.best, self.spent_before = state["best"], state["spent"]
+            self.history = msgspec.convert(state["history"], list[Epoch])
+        except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise DamagedCheckpointError(path, "it is not this run's") from error
 
     def train_epoch(self) -> Epoch:
         """One pass over the training clips, then the validation clips in eval mode with the averaged weights."""
@@ -365,7 +385,7 @@ class Run:
             write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
             if "test" in scores:
                 write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
-            write_whole(self.folder / "result.json", msgspec.json.encode(result))
+            write_whole(self.folder / "result.json", seal_json(msgspec.json.encode(result)))
         return result
 
     def _conditions(self) -> tuple[ConditionMetrics, ...]:

@@ -1,0 +1,127 @@
+"""Hold an opened corpus to what training needs, and say what is doubtful about it."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from cello.audio.corpus import SPLITS, BadClip, Manifest, Split
+from cello.audio.layout import SPLIT_NAMES, listed
+from cello.errors import CorpusError
+
+_SHOWN = 5
+_NAMES: dict[Split, str] = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def check_bad(manifest: Manifest, allow_bad: float) -> None:
+    """Raises CorpusError when a larger share than ``allow_bad`` of all clips is unusable."""
+    bad, total = len(manifest.bad), len(manifest.clips) + len(manifest.bad)
+    if bad <= allow_bad * total:
+        return
+    shown = "; ".join(f"{b.name}: {b.reason}" for b in manifest.bad[:_SHOWN])
+    more = f"; and {bad - _SHOWN} more" if bad > _SHOWN else ""
+    enough = math.ceil(1000 * bad / total) / 1000
+    raise CorpusError(
+        f"{bad} of {total} clips of {manifest.corpus} ({bad / total:.1%}) cannot be used, more than the "
+        f"{allow_bad:.1%} allowed: {shown}{more}. Mend or remove them, or leave them out with --allow-bad {enough:.3f}"
+    )
+
+
+def check_splits(manifest: Manifest) -> None:
+    """Raises CorpusError when a split is empty, or a class has nothing to be trained on."""
+    clips = Counter(clip.split for clip in manifest.clips)
+    for split in SPLITS:
+        if not clips[split]:
+            counts = ", ".join(f"{s} {clips[s]}" for s in SPLITS)
+            raise CorpusError(
+                f"the {split} split of {manifest.corpus} is empty ({counts}; {len(manifest.bad)} clips unusable; "
+                f"{manifest.source}); add clips, or list some in validation_list.txt and testing_list.txt"
+            )
+    trained = {clip.label for clip in manifest.clips if clip.split == "train"}
+    untrained = [label for label in manifest.labels if label not in trained]
+    if untrained:
+        raise CorpusError(
+            f"{len(untrained)} of {len(manifest.labels)} classes of {manifest.corpus} have no training clip, "
+            f"{untrained[0]!r} first ({manifest.source}); {_remedy(manifest, untrained[0])}"
+        )
+
+
+def _remedy(manifest: Manifest, label: str) -> str:
+    bad = [clip for clip in manifest.bad if clip.name.startswith(f"{label}/")]
+    if bad and all(clip.label != label for clip in manifest.clips):
+        return f"none of its {len(bad)} files is sound ({_first(bad)}): mend them, or remove the class folder"
+    return "add clips of more speakers, or remove the class folder"
+
+
+def _first(bad: Sequence[BadClip]) -> str:
+    return f"{bad[0].name}: {bad[0].reason}"
+
+
+def doubts(
+    manifest: Manifest, *, speakers_known: bool, listed_splits: bool, empty: Sequence[str] = ()
+) -> Iterator[str]:
+    """Sentences on what may not be meant; ``empty`` are class folders without a file."""
+    if empty:
+        yield f"class folders without any clip are no labels: {listed(empty)}"
+    yield from _alike(manifest.labels)
+    if not listed_splits:
+        yield from _inner_splits(manifest)
+    if speakers_known:
+        yield from _shared_speakers(manifest)
+    else:
+        yield (
+            "who speaks in which clip is not known, so a speaker may be in several splits; "
+            "where the names tell, give --speaker-pattern"
+        )
+    yield from _missing(manifest)
+
+
+def _alike(labels: Sequence[str]) -> Iterator[str]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        folded = unicodedata.normalize("NFKC", label).casefold()
+        seen = (letter for letter in folded if not letter.isspace() and unicodedata.category(letter) != "Cf")
+        groups["".join(seen)].append(label)
+    for group in groups.values():
+        if len(group) > 1:
+            yield f"labels {listed(group)} differ by case or spaces alone; put the clips of one label into one folder"
+
+
+def _inner_splits(manifest: Manifest) -> Iterator[str]:
+    """Folders of splits inside those of labels, which decide nothing."""
+    inner = sorted({parts[1] for clip in manifest.clips if len(parts := clip.name.split("/")) > 2})
+    splits = [name for name in inner if name.casefold() in SPLIT_NAMES]
+    if len({SPLIT_NAMES[name.casefold()] for name in splits}) > 1:
+        yield (
+            f"the folders {listed(splits)} inside the labels do not decide the split; "
+            f"write validation_list.txt and testing_list.txt if they should"
+        )
+
+
+def _shared_speakers(manifest: Manifest) -> Iterator[str]:
+    by_split: dict[Split, set[str]] = {split: set() for split in SPLITS}
+    for clip in manifest.clips:
+        by_split[clip.split].add(clip.speaker)
+    pairs: tuple[tuple[Split, tuple[Split, ...]], ...] = (("test", ("train", "validation")), ("validation", ("train",)))
+    for split, others in pairs:
+        shared = {other: by_split[split] & by_split[other] for other in others}
+        if any(shared.values()):
+            told = " and ".join(f"{len(who)} in {_NAMES[other]}" for other, who in shared.items() if who)
+            yield (
+                f"of the {len(by_split[split])} speakers of the {_NAMES[split]} clips, {told} too: "
+                f"what is found there does not hold for new speakers"
+            )
+
+
+def _missing(manifest: Manifest) -> Iterator[str]:
+    held: dict[str, set[Split]] = defaultdict(set)
+    for clip in manifest.clips:
+        held[clip.label].add(clip.split)
+    kinds: tuple[tuple[Split, ...], ...] = (("validation", "test"), ("validation",), ("test",))
+    for splits in kinds:
+        labels = [label for label in manifest.labels if set(SPLITS) - held[label] == set(splits)]
+        if labels:
+            what = " and ".join(f"no {_NAMES[split]} clip" for split in splits)
+            yield f"{listed(labels)} {'has' if len(labels) == 1 else 'have'} {what}"

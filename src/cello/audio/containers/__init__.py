@@ -1,0 +1,1 @@
+"""Sound containers: what the header promises compared with what the file holds, before libsndfile reads it."""

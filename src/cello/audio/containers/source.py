@@ -1,0 +1,138 @@
+"""Read a sound file by position, and show libsndfile a mended header without copying the samples."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Region(NamedTuple):
+    """Bytes of the file, by position."""
+
+    offset: int
+    size: int
+
+
+Piece = bytes | Region
+
+
+class Pcm16(NamedTuple):
+    """16-bit little-endian samples that need no library: where they lie and how."""
+
+    region: Region
+    channels: int
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file whose header was checked is to be read.
+
+    ``frames`` is how many samples a channel it must give, None where only decoding tells; ``pieces``, where there are
+    any, are the file as libsndfile must see it to read it whole; ``md5`` is of all samples as little-endian integers.
+    """
+
+    container: str
+    frames: int | None = None
+    pieces: tuple[Piece, ...] = ()
+    pcm16: Pcm16 | None = None
+    md5: bytes | None = None
+
+
+class Source:
+    """An open regular file from ``start`` on; reading moves no position, so that threads may share it."""
+
+    def __init__(self, fd: int, start: int = 0) -> None:
+        self.fd = fd
+        self.start = start
+        self.size = max(0, os.fstat(fd).st_size - start)
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Up to ``count`` bytes; fewer only at the end of the file. Meant for headers: it holds them all."""
+        count = min(count, max(0, self.size - offset))
+        parts = []
+        while count > 0 and (part := os.pread(self.fd, count, self.start + offset)):
+            parts.append(part)
+            count -= len(part)
+            offset += len(part)
+        return b"".join(parts)
+
+    def fill(self, buffer: Buffer, offset: int) -> int:
+        """Read until the buffer is full or the file ends, however large it is: one system call stops below 2 GiB."""
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(view) and (count := os.preadv(self.fd, [view[filled:]], self.start + offset + filled)):
+            filled += count
+        return filled
+
+    def behind_tags(self) -> Source:
+        """The same file without the ID3v2 tags at its start: their size is written in four groups of seven bits."""
+        tag = self.read(10, 0)
+        if tag[:3] != b"ID3" or len(tag) < 10:
+            return self
+        size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
+        return Source(self.fd, self.start + size).behind_tags() if size < self.size else self
+
+    def patched(self, *patches: tuple[int, bytes], end: int | None = None) -> tuple[Piece, ...]:
+        """The file up to ``end`` with some bytes of its header replaced; ``patches`` are sorted by position."""
+        pieces: list[Piece] = []
+        at = 0
+        for offset, content in patches:
+            pieces += [Region(at, offset - at), content]
+            at = offset + len(content)
+        return (*pieces, Region(at, max(0, (self.size if end is None else end) - at)))
+
+
+class Pieces(io.RawIOBase):
+    """A file made of pieces, for libsndfile's virtual files.
+
+    libsndfile calls these methods from C, where no exception can pass: one is kept in ``error``.
+    """
+
+    def __init__(self, source: Source, pieces: Iterable[Piece]) -> None:
+        self._source = source
+        self._pieces: list[tuple[int, int, Piece]] = []
+        self._at = self._size = 0
+        self.error: OSError | None = None
+        for piece in pieces:
+            size = piece.size if isinstance(piece, Region) else len(piece)
+            self._pieces.append((self._size, self._size + size, piece))
+            self._size += size
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer).cast("B")
+        filled = 0
+        for start, end, piece in self._pieces:
+            inside = self._at - start
+            count = min(end - self._at, len(view) - filled)
+            if inside < 0 or count <= 0:
+                continue
+            part = view[filled : filled + count]
+            if isinstance(piece, Region):
+                count = self._fill(part, piece.offset + inside)
+            else:
+                part[:] = piece[inside : inside + count]
+            filled += count
+            self._at += count
+        return filled
+
+    def _fill(self, part: memoryview, offset: int) -> int:
+        try:
+            return self._source.fill(part, offset)
+        except OSError as error:
+            self.error = error
+            return 0

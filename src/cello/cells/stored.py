@@ -1,0 +1,144 @@
+"""Turn a cell into pure data and back, so that a store and a worker on another machine need no Python of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from cello.cells.definition import Cell
+from cello.cells.graph import LEAVES, POINTWISE, Graph, Node, check
+from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
+from cello.errors import CellError
+
+LONGEST_NAME = 1000
+LONGEST_TEXT = 100_000
+"""The most letters of a name and of a cell's documentation: far above any that people write."""
+
+
+class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of a cell but its Python function, which nothing that trains, counts or renders a cell needs."""
+
+    name: str
+    doc: str = ""
+    reference: str = ""
+    arguments: tuple[str, ...]
+    graph: Graph
+
+    @classmethod
+    def of(cls, cell: Cell) -> StoredCell:
+        """A cell as data."""
+        nodes = tuple(node if _may_keep(node) else replace(node, name=None) for node in cell.graph.nodes)
+        return cls(
+            name=cell.name,
+            doc=cell.doc[:LONGEST_TEXT],
+            reference=cell.reference[:LONGEST_TEXT],
+            arguments=cell.arguments,
+            graph=replace(cell.graph, nodes=nodes),
+        )
+
+    def cell(self) -> Cell:
+        """The cell; its names are Python's, its graph is legal, and no larger than one that could be traced.
+
+        Raises:
+            CellError: what is wrong with it; it was damaged, or written by hand.
+        """
+        fault = next(self._faults(), None)
+        if fault is not None:
+            raise CellError(f"stored cell {self.name[:40]!r} is damaged: {fault}. Load the cell from its file again.")
+        check(self.graph)
+        return Cell(
+            name=self.name,
+            doc=self.doc,
+            reference=self.reference,
+            arguments=self.arguments,
+            graph=self.graph,
+            function=_Absent(self.name),
+        )
+
+    def _faults(self) -> Iterator[str]:
+        graph = self.graph
+        if not _is_name(self.name.replace("-", "_")):
+            yield "its name is not one of a function"
+        if max(len(self.doc), len(self.reference)) > LONGEST_TEXT:
+            yield f"its documentation has more than {LONGEST_TEXT:,} letters"
+        if not 0 < len(graph.nodes) <= MOST_OPERATIONS:
+            yield f"it has {len(graph.nodes):,} operations, not 1 to {MOST_OPERATIONS:,}"
+        if len(set(self.arguments)) < len(self.arguments) or not all(map(_is_name, self.arguments)):
+            yield "its arguments are not different names"
+        if not graph.states or self.arguments[1 : 1 + len(graph.states)] != graph.states:
+            yield f"its states {graph.states} are not the arguments after the frame"
+        yield from _faults_of_nodes(self)
+
+
+class _Absent:
+    """Stands for the function of a cell that came as data."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise CellError(
+            f"cell {self.name!r} came from a store, with its equations but without its Python function. "
+            f"Load it from its file to call it."
+        )
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= LONGEST_NAME and name.isidentifier()
+
+
+def _is_member(name: str) -> bool:
+    return name.count(".") < 2 and all(map(_is_name, name.split(".")))
+
+
+def _may_keep(node: Node) -> bool:
+    """Whether the node's name means something, or is a variable that readers of the equations know it by."""
+    return node.op in LEAVES or node.name is None or _is_name(node.name)
+
+
+def _faults_of_nodes(cell: StoredCell) -> Iterator[str]:
+    """What :func:`check` takes for granted, because tracing writes nothing else."""
+    depths: list[int] = []
+    groups: dict[str, bool] = {}
+    for position, node in enumerate(cell.graph.nodes):
+        where = f"node {position}, {node.op[:40]}"
+        arity = _arity(node)
+        if arity is None:
+            yield f"{where}: no equation has such an operation"
+            return
+        if any(not 0 <= arg < position for arg in node.args) or len(node.args) != arity:
+            yield f"{where}: its arguments are not {arity} earlier nodes"
+            return
+        depths.append(1 + max(depths[arg] for arg in node.args) if node.args else 0)
+        if depths[-1] > LONGEST_CHAIN:
+            yield f"{where}: more than {LONGEST_CHAIN} operations follow on one another"
+        if (node.op == "constant") != (node.value is not None):
+            yield f"{where}: only a constant has a value, and each has one"
+        if node.value is not None and not abs(node.value) < float("inf"):
+            yield f"{where}: its value is not a finite number"
+        if not _legal_name(cell, node):
+            yield f"{where}: {str(node.name)[:40]!r} is not a name that it may have"
+        if node.op == "parameter":
+            group, _, member = str(node.name).partition(".")
+            if groups.setdefault(group, bool(member)) != bool(member):
+                yield f"{where}: {group} is both a parameter and a group of them"
+
+
+def _arity(node: Node) -> int | None:
+    if node.op in LEAVES:
+        return None if node.op == "mask" else 0  # only noise has masks
+    return 2 if node.op == "product" else POINTWISE.get(node.op)
+
+
+def _legal_name(cell: StoredCell, node: Node) -> bool:
+    if node.op == "input":
+        return node.name == cell.arguments[0]
+    if node.op == "state":
+        return node.name in cell.graph.states
+    if node.op == "parameter":
+        name = str(node.name)
+        return _is_member(name) and name.split(".", maxsplit=1)[0] in cell.arguments[1 + len(cell.graph.states) :]
+    return node.name is None or _is_name(node.name)

@@ -1,0 +1,115 @@
+"""`cello corpus list|fetch|inspect|clean`: parse → one library call → print."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
+
+from cello.cli_sound import CORPUS_HELP, Sound, open_sound
+from cello.errors import ConfigError
+from cello.terminal import counted, one_line, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusList:
+    """List the corpora Cello knows."""
+
+    def run(self, console: Console) -> None:
+        from cello.audio.open import KNOWN_CORPORA
+
+        table = Table("corpus", "what it is")
+        for name, what in KNOWN_CORPORA.items():
+            table.add_row(name, what)
+        console.print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFetch(Sound):
+    """Download or render a corpus, decode it, and keep it ready in the cache; resumes a broken download."""
+
+    corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
+
+    def run(self, console: Console) -> None:
+        corpus = open_sound(self, console)
+        manifest = corpus.manifest
+        say(console, one_line(f"{manifest.corpus}: {counted(len(manifest.clips), 'clip')}, {manifest.source}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusInspect(Sound):
+    """Say what a corpus holds: clips a label and split, speakers, lengths, unusable clips with their reasons."""
+
+    corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
+
+    def run(self, console: Console) -> None:
+        from cello.audio.corpus import SPLITS
+
+        manifest = open_sound(self, console).manifest
+        table = Table(
+            "label",
+            *SPLITS,
+            title=one_line(f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}"),
+        )
+        for label in (*manifest.labels, None):
+            clips = [c for c in manifest.clips if label in (None, c.label)]
+            table.add_row(one_line(label or "all"), *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
+        table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
+        console.print(table)
+        seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips)
+        console.print(f"{seconds[0]:.2f} to {seconds[-1]:.2f} s a clip, median {seconds[len(seconds) // 2]:.2f} s")
+        console.print(counted(len(manifest.bad), "unusable clip") + (":" if manifest.bad else ""))
+        for bad in manifest.bad:
+            say(console, one_line(f"  {bad.name}: {bad.reason}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusClean:
+    """List what the cache holds, with sizes; with --older-than or --all, remove it: all of it can be made again."""
+
+    older_than: Annotated[int | None, arg(help="remove what was not used for so many days", metavar="DAYS")] = None
+    all: Annotated[bool, arg(help="remove everything"), FlagCreatePairsOff] = False
+    cache: Annotated[Path | None, arg(help="the cache folder; the user's own by default")] = None
+
+    def run(self, console: Console) -> None:
+        from rich.filesize import decimal
+
+        from cello.features.clean import clean, held
+
+        if self.older_than is not None and (self.older_than < 1 or self.all):
+            what = "goes not with --all; give one of them" if self.all else "would be everything; give --all for that"
+            raise ConfigError(f"--older-than {self.older_than} {what}")
+        things = held(self.cache)
+        removed = clean(self.cache, self.older_than or 0) if self.all or self.older_than else None
+        table = Table("what", "name", "size", "not used for")
+        for thing in things if removed is None else removed:
+            days = (time.time() - thing.used) / 86_400
+            table.add_row(thing.what, one_line(thing.path.name), decimal(thing.size), f"{days:.0f} days")
+        if table.row_count:
+            console.print(table)
+        total = sum(thing.size for thing in things)
+        if removed is None:
+            say(console, f"{len(things)} in the cache, {decimal(total)}")
+        else:
+            freed = sum(thing.size for thing in removed)
+            say(console, f"removed {len(removed)} of {len(things)}, {decimal(freed)} of {decimal(total)}")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Look at corpora: list, fetch, inspect; clean what is kept of them."""
+
+    action: OmitArgPrefixes[
+        Annotated[CorpusList, subcommand("list", prefix_name=False)]
+        | Annotated[CorpusFetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[CorpusInspect, subcommand("inspect", prefix_name=False)]
+        | Annotated[CorpusClean, subcommand("clean", prefix_name=False)]
+    ]
+
+    def run(self, console: Console) -> None:
+        self.action.run(console)

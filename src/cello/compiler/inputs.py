@@ -1,0 +1,268 @@
+"""Validate what a scan is given: frames, weights, first states, masks and lengths that fit the cell and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cello.cells.definition import Cell
+from cello.compiler.plain import first_matrix
+from cello.errors import ModelError
+
+Lengths = Tensor | Sequence[int]
+"""Frames of each clip: an integer tensor of any kind on any device, a list, or a NumPy array."""
+
+ORDINARY = frozenset({Tensor, torch.nn.Parameter})
+
+
+class Inputs(NamedTuple):
+    """What a scan is given, once it is known to fit: frames (B, T, D), S states (B, H), masks (B, T, H) by name."""
+
+    frames: Tensor
+    weights: Mapping[str, Tensor]
+    state: tuple[Tensor, ...]
+    masks: Mapping[str, Tensor]
+
+    @property
+    def hidden(self) -> int:
+        """H."""
+        return self.state[0].shape[1]
+
+    def values(self) -> list[Tensor]:
+        """Every tensor, the frames first."""
+        return [self.frames, *self.weights.values(), *self.state, *self.masks.values()]
+
+    def in_memory(self) -> Inputs:
+        """The same numbers, each tensor's in memory as they are read; differentiable."""
+
+        def clean(value: Tensor) -> Tensor:
+            return value.clone(memory_format=torch.contiguous_format) if hidden_memory(value) else value
+
+        weights, masks = ({k: clean(value) for k, value in some.items()} for some in (self.weights, self.masks))
+        return Inputs(clean(self.frames), weights, tuple(map(clean, self.state)), masks)
+
+    def fault_in_memory(self, cell: Cell) -> ModelError:
+        """What to tell where a tensor's memory is gone."""
+        states = [f"the first state {name}" for name in cell.states]
+        names = ["the frames", *self.weights, *states, *(f"mask {name}" for name in self.masks)]
+        name = next(name for name, value in zip(names, self.values(), strict=True) if freed(value))
+        return ModelError(
+            f"cell {cell.name!r}: the memory of {name} was given back (its storage was resized to 0, as FSDP does); "
+            f"gather it before the call"
+        )
+
+
+def check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
+    """Hold the frames to floating numbers of that many dimensions, in ordinary memory."""
+    if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided:
+        raise ModelError(f"cell {cell.name!r}: x {_unusable(x)}")
+    if x.dim() != dimensions:
+        raise ModelError(
+            f"cell {cell.name!r} got frames of shape {tuple(x.shape)}; they must be {letters}: "
+            f"batch first, the numbers of a frame last"
+        )
+    if not x.is_floating_point():
+        remedy = "x.dequantize()" if x.is_quantized else "x.abs() or x.real" if x.is_complex() else "x.float()"
+        raise ModelError(f"cell {cell.name!r} got frames of {x.dtype}; convert them with {remedy}")
+
+
+@lru_cache(maxsize=1024)
+def _shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    return cell.parameters(inputs, hidden)
+
+
+def check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
+    """Hold the weights to the shapes the cell declares, and to the frames' dtype and device; returns H."""
+    if weights.keys() == _shapes(cell, 1, 1).keys():
+        device, dtype, first = x.device, x.dtype, weights[first_matrix(cell)]
+        hidden = len(first) if isinstance(first, Tensor) and first.dim() else 0
+        shapes = _shapes(cell, int(x.shape[-1]), hidden)
+        for name, shape in shapes.items():
+            value = weights[name]
+            if (
+                not isinstance(value, Tensor)
+                or value.dtype is not dtype
+                or value.layout is not torch.strided
+                or value.device != device
+                or value.shape != shape
+            ):
+                break
+        else:
+            return hidden
+    raise _fault_in_weights(cell, x, weights)
+
+
+def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> ModelError:
+    names, inputs = _shapes(cell, 1, 1).keys(), int(x.shape[-1])
+    needed = ", ".join(sorted(names))
+    if missing := sorted(names - weights.keys()):
+        return ModelError(f"cell {cell.name!r} has no weights for {', '.join(missing)}; it needs {needed}")
+    if extra := sorted(weights.keys() - names):
+        return ModelError(f"cell {cell.name!r} has no parameters {', '.join(extra)}; it needs {needed}")
+    for name in names:
+        if not isinstance(weights[name], Tensor) or weights[name].layout is not torch.strided:
+            return ModelError(f"cell {cell.name!r}: {name} {_unusable(weights[name])}")
+    first = weights[first_matrix(cell)]
+    hidden = len(first) if first.dim() else 0
+    for name, shape in _shapes(cell, inputs, hidden).items():
+        if tuple(weights[name].shape) != shape:
+            return ModelError(
+                f"cell {cell.name!r}: {name} is {tuple(weights[name].shape)}, but for frames of D={inputs} "
+                f"numbers and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
+            )
+    return next(fault for name in names if (fault := _unlike_frames(cell, x, name, weights[name])))
+
+
+def _unlike_frames(cell: Cell, x: Tensor, name: str, value: Tensor) -> ModelError | None:
+    """What to tell where a tensor has another dtype, or lies on another device, than the frames."""
+    if value.dtype is not x.dtype:
+        return ModelError(
+            f"cell {cell.name!r}: {name} is {value.dtype} but the frames are {x.dtype}; convert one of them"
+        )
+    if value.device != x.device:
+        return ModelError(
+            f"cell {cell.name!r}: {name} is on {value.device} but the frames are on {x.device}; move one of them "
+            f"with .to(device)"
+        )
+    return None
+
+
+def _unusable(value: Any) -> str:
+    """Why a value cannot be computed with, and what to do."""
+    if not isinstance(value, Tensor):
+        return f"is a {type(value).__name__}; make it a tensor, as with torch.as_tensor"
+    if value.is_nested:
+        return "is a nested tensor; pad it with torch.nested.to_padded_tensor and give lengths"
+    return f"is stored as {value.layout}; make it dense with .to_dense()"
+
+
+def first_state(cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+    """The states before the first frame, zeros if none are given; never of another device or dtype."""
+    shape = (x.shape[0], hidden)
+    if state is None:
+        return tuple(x.new_zeros(shape) for _ in cell.states)
+    needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
+    if isinstance(state, Tensor) or not all(isinstance(part, Tensor) for part in state):
+        raise ModelError(f"cell {cell.name!r} got as state a {type(state).__name__}; it needs a tuple of {needed}")
+    for name, part in zip(cell.states, state, strict=False):
+        if part.layout is not torch.strided:
+            raise ModelError(f"cell {cell.name!r}: the first state {name} {_unusable(part)}")
+    if len(state) != len(cell.states) or any(tuple(part.shape) != shape or part.dtype != x.dtype for part in state):
+        raise ModelError(
+            f"cell {cell.name!r} got the state {[(*part.shape, part.dtype) for part in state]}; it needs {needed}"
+        )
+    for name, part in zip(cell.states, state, strict=True):
+        if fault := _unlike_frames(cell, x, f"the first state {name}", part):
+            raise fault
+    return tuple(state)
+
+
+@lru_cache(maxsize=1024)
+def _mask_names(cell: Cell) -> list[str]:
+    return [str(node.name) for node in cell.graph.nodes if node.op == "mask"]
+
+
+def expanded_masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every mask of the cell as (B, T, H)."""
+    names = _mask_names(cell)
+    if names != [*masks] and set(names) != set(masks):
+        raise ModelError(
+            f"cell {cell.name!r} got masks {', '.join(masks) or 'none'}; it needs {', '.join(names) or 'none'}"
+        )
+    shape = (x.shape[0], x.shape[1], hidden)
+    for name, mask in masks.items():
+        if not isinstance(mask, Tensor) or mask.layout is not torch.strided:
+            raise ModelError(f"cell {cell.name!r}: mask {name} {_unusable(mask)}")
+        fits = len(mask.shape) == 3 and all(size in (1, whole) for size, whole in zip(mask.shape, shape, strict=True))
+        if not fits or mask.dtype != x.dtype:
+            raise ModelError(
+                f"cell {cell.name!r}: mask {name} is {tuple(mask.shape)} of {mask.dtype}; it must expand to "
+                f"(B, T, H) = {shape} and be {x.dtype}"
+            )
+        if fault := _unlike_frames(cell, x, f"mask {name}", mask):
+            raise fault
+    return {name: mask.detach().expand(shape) for name, mask in masks.items()}
+
+
+def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
+    """The lengths (B,) as int64 on the CPU, from 0 to the T of frames (B, T, ...).
+
+    Raises:
+        ModelError: they are not whole numbers, not one for each clip, or not within the frames.
+    """
+    batch, steps = x.shape[0], x.shape[1]
+    if not isinstance(lengths, Tensor):
+        lengths = _tensor_of(lengths, batch)
+    if lengths.shape != (batch,) or lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise ModelError(
+            f"lengths must be {batch} whole numbers, one for each clip, "
+            f"not {lengths.dtype} of shape {tuple(lengths.shape)}"
+        )
+    if lengths.is_meta:
+        if not x.is_meta:
+            raise ModelError(f"lengths are on meta, which holds no numbers, but the frames are on {x.device}")
+        return lengths.to(torch.int64)
+    lengths = lengths.to("cpu", torch.int64)
+    if type(lengths) is not Tensor and not dispatched(lengths):
+        lengths = lengths.as_subclass(Tensor)
+    if (values := values_of(lengths)) and not 0 <= min(values) <= max(values) <= steps:
+        raise ModelError(f"lengths go from {min(values)} to {max(values)}, but the frames allow 0 to T={int(steps)}")
+    return lengths
+
+
+def _tensor_of(lengths: Any, batch: int) -> Tensor:
+    try:
+        found = torch.as_tensor(lengths, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"lengths must be {batch} whole numbers, one for each clip, not a {type(lengths).__name__} of other things"
+        ) from error
+    return found if found.numel() else found.to(torch.int64)
+
+
+def dispatched(value: Tensor) -> bool:
+    """Whether a tensor is of a class that answers for itself, and may have no memory of its own."""
+    return type(value).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+
+
+def hidden_memory(value: Tensor) -> bool:
+    """Whether a tensor's memory does not hold its numbers: it is negated when read, or there is none behind zeros."""
+    return value.is_neg() or (not value.data_ptr() and value.numel() > 0)
+
+
+def freed(value: Tensor) -> bool:
+    """Whether a tensor had memory and lost it; every read of it would crash."""
+    if type(value) not in ORDINARY or value.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(value):
+        return False
+    return not value.data_ptr() and value.numel() > 0 and not value._is_zerotensor()
+
+
+def unknown_values(lengths: Tensor) -> bool:
+    """Whether a result may not depend on the lengths' values, which are others, or none, when it is used.
+
+    ``torch.compile`` is not among these: it goes on after looking at them.
+    """
+    if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        return False
+    return values_of(lengths) is None
+
+
+def values_of(lengths: Tensor) -> list[int] | None:
+    """The numbers, or None where there are none yet: a program is being recorded, or ``torch.vmap`` goes over them."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or type(lengths) is not Tensor
+        or lengths.is_meta
+    ):
+        return None
+    if not torch._C._are_functorch_transforms_active():
+        return list(map(int, lengths.tolist()))
+    try:
+        return list(map(int, lengths.tolist()))
+    except RuntimeError:
+        return None

@@ -1,0 +1,74 @@
+"""What a study's corpus lets a report say of speakers: whether they are known, and whether the test has its own."""
+
+from __future__ import annotations
+
+from cello.report.results import StudyResults
+
+OFFICIAL = "speech-commands"
+UNKNOWN_SPEAKERS = "speakers not known"
+
+
+def rule(results: StudyResults) -> str:
+    """What divided the clips, in the words of the corpus; empty where it does not say."""
+    return results.corpus.source.rpartition(", split by ")[2] if ", split by " in results.corpus.source else ""
+
+
+def official(results: StudyResults) -> bool:
+    """Whether the split is the published one of Speech Commands, which was checked when the corpus was opened."""
+    return results.corpus.source.partition(",")[0].partition(":")[0] == OFFICIAL
+
+
+def known(results: StudyResults) -> bool:
+    """Whether speakers stand behind the clips, and not only files, each of which counted as one."""
+    corpus = results.corpus
+    if UNKNOWN_SPEAKERS in rule(results) or corpus.speakers_known is False:
+        return False
+    return bool(corpus.speakers_known) or any(split.speakers < split.clips for split in corpus.splits.values())
+
+
+def shared(results: StudyResults) -> int | None:
+    """How many of the test clips' speakers are in training or validation too; None where that is not recorded."""
+    if not known(results):
+        return None
+    if results.corpus.shared_speakers is not None:
+        return results.corpus.shared_speakers
+    return 0 if official(results) or "SHA-1" in rule(results) else None
+
+
+def by_chance(results: StudyResults) -> str:
+    """What besides seeds is taken for chance in intervals and tests."""
+    if not known(results):
+        return "clips"
+    return "clips, grouped by speaker," if shared(results) else "speakers"
+
+
+def validity(results: StudyResults) -> str:
+    """What the intervals of the ranking hold for, and for what not."""
+    wider = "so they are wider than the tables’ ±, which is about these clips alone."
+    if not known(results):
+        return (
+            f"The 95 % intervals hold for new seeds and new clips, {wider} They say nothing of new speakers: "
+            "who speaks is not known, and a voice may be in training and test."
+        )
+    own = shared(results)
+    if own is None:
+        return (
+            f"The 95 % intervals hold for new seeds and new speakers, {wider} Of new speakers they hold only if nobody "
+            "who speaks in the test clips is in training too, which is not recorded."
+        )
+    if own:
+        return (
+            f"The 95 % intervals hold for new seeds and new clips, {wider} {overlap(results)} They say nothing of new "
+            "speakers."
+        )
+    return f"The 95 % intervals hold for new seeds and new speakers, {wider}"
+
+
+def overlap(results: StudyResults) -> str:
+    """The speakers that the test clips do not have for themselves, in a sentence; empty where there are none."""
+    own = shared(results)
+    if not own:
+        return ""
+    of = results.corpus.splits["test"].speakers
+    are = "is" if own == 1 else "are"
+    return f"Of the {of:,} speaker{'s' * (of != 1)} of the test clips {own:,} {are} in training or validation too."

@@ -1,0 +1,128 @@
+"""What a store keeps of its corpus, in ``corpus.json``: enough for reports, without the sound."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from cello.audio.corpus import SPLITS, BadClip, Manifest
+from cello.errors import StoreError
+from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
+from cello.study.folder import RESTORE
+
+CORPUS_FORMAT = 1
+MOST_SPEAKERS = 2**31
+
+
+class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Clips of one split, in all and by label, and how many speakers said them."""
+
+    clips: int
+    speakers: int
+    clips_by_label: dict[str, int]
+
+
+class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report says about the data, without the data.
+
+    ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
+    Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
+    (False where each file counts as a speaker) and ``shared_speakers``: how many speakers of test clips are in training
+    or validation too.
+    """
+
+    name: str
+    source: str
+    checksum: str
+    rate_hz: int
+    labels: tuple[str, ...]
+    splits: dict[str, SplitSummary]
+    bad: tuple[BadClip, ...]
+    test_speakers: tuple[int, ...] = ()
+    speakers_known: bool | None = None
+    shared_speakers: int | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> CorpusSummary:
+        """The summary of a corpus."""
+        splits: dict[str, SplitSummary] = {}
+        for split in SPLITS:
+            clips = [clip for clip in manifest.clips if clip.split == split]
+            counts = dict.fromkeys(manifest.labels, 0)
+            for clip in clips:
+                counts[clip.label] += 1
+            speakers = len({clip.speaker for clip in clips})
+            splits[split] = SplitSummary(clips=len(clips), speakers=speakers, clips_by_label=counts)
+        return cls(
+            name=manifest.corpus,
+            source=manifest.source,
+            checksum=manifest.checksum,
+            rate_hz=manifest.rate_hz,
+            labels=manifest.labels,
+            splits=splits,
+            bad=manifest.bad,
+            **speaker_facts(manifest),
+        )
+
+
+def speaker_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a summary keeps of the speakers."""
+    known = any(clip.speaker != PurePosixPath(clip.name).stem for clip in manifest.clips)
+    trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
+    tested = {clip.speaker for clip in manifest.clips if clip.split == "test"}
+    return {
+        "test_speakers": speaker_numbers(manifest),
+        "speakers_known": known,
+        "shared_speakers": len(trained & tested) if known else None,
+    }
+
+
+def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
+    """The speaker of each test clip as a number, 0 the first to speak; the clips in the corpus's order."""
+    speakers = [clip.speaker for clip in manifest.clips if clip.split == "test"]
+    number = {speaker: place for place, speaker in enumerate(dict.fromkeys(speakers))}
+    return tuple(number[speaker] for speaker in speakers)
+
+
+def write_corpus(folder: Path, summary: CorpusSummary) -> None:
+    """Write a study's ``corpus.json``.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    write_whole(folder / "corpus.json", seal_json(msgspec.json.encode(summary)))
+
+
+def read_corpus(path: Path) -> CorpusSummary:
+    """Read a ``corpus.json``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is damaged, or of a newer Cello.
+    """
+    with naming_damage(path, StoreError, RESTORE):
+        summary = decode_json(read_stored(path), CorpusSummary, CORPUS_FORMAT)
+        _check_counts(summary)
+        return summary
+
+
+def _check_counts(summary: CorpusSummary) -> None:
+    """Hold a summary to its own labels and counts.
+
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    if set(summary.splits) != set(SPLITS):
+        raise DamagedFileError(f"its splits are {', '.join(summary.splits) or 'none'}")
+    for name, split in summary.splits.items():
+        counts = split.clips_by_label
+        if (
+            set(counts) != set(summary.labels)
+            or min(counts.values(), default=0) < 0
+            or sum(counts.values()) != split.clips
+        ):
+            raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
+    if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
+        raise DamagedFileError("a speaker has a number that speakers do not have")

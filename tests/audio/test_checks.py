@@ -1,0 +1,91 @@
+"""What hurts: a corpus that is not what was meant, trained on without a word."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cello.audio.corpus import Manifest
+from cello.audio.open import open_corpus
+from cello.errors import CorpusError
+
+
+def manifest(root: Path, pattern: str | None = None, allow_bad: float = 0.01) -> Manifest:
+    cache = root.parent / "cache"
+    return open_corpus(f"folder:{root}", cache=cache, speaker_pattern=pattern, allow_bad=allow_bad).manifest
+
+
+def write_lists(root: Path, validation: list[str], testing: list[str]) -> None:
+    (root / "validation_list.txt").write_text("\n".join(validation))
+    (root / "testing_list.txt").write_text("\n".join(testing))
+
+
+def test_an_ordinary_corpus_leaves_no_doubt(tone_folder: Path) -> None:
+    assert manifest(tone_folder).warnings == ()
+
+
+def test_labels_that_look_alike_are_named(tone_folder: Path) -> None:
+    for name in ("Low", "low ", "\uff4cow"):
+        shutil.copytree(tone_folder / "low", tone_folder / name)
+    (warning,) = manifest(tone_folder).warnings
+    assert warning.startswith(
+        "labels 'Low', 'low', 'low ', '\uff4cow' differ by case or spaces alone; put the clips of"
+    )
+
+
+def test_speakers_in_several_splits_are_counted(tone_folder: Path) -> None:
+    names = [f"{word}/{speaker:08x}_nohash_0.wav" for word in ("high", "low", "rough") for speaker in range(20)]
+    write_lists(tone_folder, names[0:3] + names[20:22], [*names[3:6], *names[22:25], names[45]])
+    warnings = manifest(tone_folder).warnings
+    assert warnings == (
+        "of the 4 speakers of the test clips, 4 in training and 1 in validation too: "
+        "what is found there does not hold for new speakers",
+        "of the 3 speakers of the validation clips, 3 in training too: "
+        "what is found there does not hold for new speakers",
+        "'rough' has no validation clip",
+    )
+
+
+def test_labels_without_clips_to_judge_them_by_are_named(tone_folder: Path) -> None:
+    names = [f"{speaker:08x}_nohash_0.wav" for speaker in range(20)]
+    lists = [[f"low/{name}" for name in names[at : at + 2]] for at in (0, 2)]
+    write_lists(tone_folder, *lists)
+    for word in ("high", "rough"):
+        for name in names[:4]:
+            (tone_folder / word / name).unlink()
+    assert manifest(tone_folder).warnings == ("'high', 'rough' have no validation clip and no test clip",)
+
+
+def test_speakers_that_are_not_known_are_called_so_and_not_compared(tone_folder: Path) -> None:
+    for path in tone_folder.rglob("*.wav"):
+        path.rename(path.with_name(path.name.replace("_nohash_", "-")))
+    names = sorted(path.relative_to(tone_folder).as_posix() for path in tone_folder.rglob("*.wav"))
+    write_lists(tone_folder, names[::7], names[1::7])
+    assert manifest(tone_folder).warnings == (
+        "who speaks in which clip is not known, so a speaker may be in several splits; "
+        "where the names tell, give --speaker-pattern",
+    )
+    assert "speakers of the test clips" in manifest(tone_folder, "/([0-9a-f]+)-").warnings[0]
+
+
+def test_an_empty_class_folder_is_named(tone_folder: Path) -> None:
+    (tone_folder / "maybe").mkdir()
+    assert manifest(tone_folder).warnings == ("class folders without any clip are no labels: 'maybe'",)
+
+
+def test_a_class_of_which_nothing_is_sound_is_told_from_one_with_too_few_speakers(tone_folder: Path) -> None:
+    (tone_folder / "acquire").mkdir()
+    (tone_folder / "acquire" / "data.wav").write_bytes(b"no sound")
+    with pytest.raises(CorpusError, match=r"'acquire' first .*none of its 1 files is sound \(acquire/data.wav: "):
+        manifest(tone_folder, allow_bad=0.5)
+
+
+def test_folders_of_splits_inside_labels_are_not_passed_over_silently(tone_folder: Path) -> None:
+    for path in sorted(tone_folder.rglob("*.wav")):
+        inner = path.parent / ("test" if int(path.name[:8], 16) % 2 else "train")
+        inner.mkdir(exist_ok=True)
+        path.rename(inner / path.name)
+    (warning,) = manifest(tone_folder).warnings
+    assert warning.startswith("the folders 'test', 'train' inside the labels do not decide the split; write validation")

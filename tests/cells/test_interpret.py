@@ -1,0 +1,68 @@
+"""What hurts: a cell that comes back from a file, or from another process, as other equations than it went."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from cello.cells.definition import Cell
+from cello.cells.load import zoo
+from cello.cells.noise import with_noise
+from cello.errors import CellError
+
+FUNCTIONS = """@cell
+def own(x, h, c, W, U, p, s: Scalar):
+    v = U @ h + W.a @ x
+    u = sqrt(1 + v * v) + log(2 + abs(v)) + softplus(v - s) + minimum(v, p) + maximum(v, 0.5) + relu(v)
+    return where(u > p, exp(-abs(u)), maximum(u, p * h) / (1 + u * u)) - where(v <= 0.0, v * s, tanh(u)), sigmoid(c)
+"""
+
+
+def arguments(cell: Cell) -> list[Any]:
+    """Numbers for a frame of 3 elements, states of 4, and every parameter."""
+    torch.manual_seed(0)
+    groups: dict[str, Any] = {}
+    for name, shape in cell.parameters(3, 4).items():
+        group, _, member = name.partition(".")
+        if member:
+            setattr(groups.setdefault(group, SimpleNamespace()), member, torch.randn(shape, dtype=torch.float64))
+        else:
+            groups[group] = torch.randn(shape, dtype=torch.float64)
+    states = [torch.rand(4, dtype=torch.float64) + 0.1 for _ in cell.states]
+    return [torch.randn(3, dtype=torch.float64), *states, *(groups[name] for name in cell.arguments[1 + len(states) :])]
+
+
+@pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
+def test_a_pickled_cell_computes_what_its_function_computes(cell: Cell) -> None:
+    stored = pickle.dumps(cell)
+    back = pickle.loads(stored)
+    assert (back.function, back.graph, back.graph.fingerprint()) == (None, cell.graph, cell.graph.fingerprint())
+    assert (back.name, back.doc, back.reference) == (cell.name, cell.doc, cell.reference)
+    assert cell.function is not None
+    assert cell.function.__module__.encode() not in stored
+    given = arguments(cell)
+    torch.testing.assert_close(back(*given), cell(*given), rtol=1e-12, atol=1e-14)
+
+
+def test_every_function_of_the_language_comes_back(own_cell: Callable[[str], Cell]) -> None:
+    cell = own_cell(FUNCTIONS)
+    back, given = pickle.loads(pickle.dumps(cell)), arguments(cell)
+    torch.testing.assert_close(back(*given), cell(*given), rtol=1e-12, atol=1e-14)
+
+
+def test_a_copy_of_a_cell_is_the_cell() -> None:
+    cell = zoo()["lstm"]
+    assert copy.deepcopy({"cell": cell})["cell"] is cell
+    assert copy.copy(cell) is cell
+
+
+def test_a_cell_with_noise_needs_a_scan() -> None:
+    back = pickle.loads(pickle.dumps(with_noise(zoo()["rnn"], ("h",))))
+    with pytest.raises(CellError, match=r"mask zoneout_h is given by a scan alone\. Run this cell with cello\.scan"):
+        back(*arguments(zoo()["rnn"]))

@@ -1,0 +1,96 @@
+"""What hurts: a claim about new speakers of clips whose speakers nobody knows, or who are in training too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from cello.audio.corpus import Clip, Manifest, Split
+from cello.report import findings, latex, markdown, paper, ranking, speakers, tables
+from cello.report.paper import LISTS
+from cello.report.results import StudyResults
+from cello.study.corpus_file import CorpusSummary
+
+CLAIM = "hold for new seeds and new speakers"
+
+
+def manifest(names: dict[Split, list[str]], speaker: Callable[[str], str]) -> Manifest:
+    clips = tuple(
+        Clip(name=f"yes/{name}.wav", label="yes", split=split, speaker=speaker(name), start=0, samples=1)
+        for split, found in names.items()
+        for name in found
+    )
+    return Manifest(
+        corpus="c", rate_hz=16_000, labels=("yes",), clips=clips, bad=(), checksum="ab" * 32,
+        source=f"folder:c, split by {LISTS}",
+    )  # fmt: skip
+
+
+def with_corpus(results: StudyResults, **values: object) -> StudyResults:
+    return msgspec.structs.replace(results, corpus=msgspec.structs.replace(results.corpus, **values))
+
+
+def test_a_store_keeps_whether_speakers_are_known_and_shared() -> None:
+    names: dict[Split, list[str]] = {"train": ["a_1", "b_1"], "validation": ["c_1"], "test": ["a_2", "c_2", "d_1"]}
+    told = CorpusSummary.of(manifest(names, lambda name: name[0]))
+    assert (told.speakers_known, told.shared_speakers) == (True, 2)
+    files = CorpusSummary.of(manifest(names, lambda name: name))
+    assert (files.speakers_known, files.shared_speakers) == (False, None)
+
+
+def test_speakers_of_the_test_clips_that_are_in_training_are_counted(gates: StudyResults) -> None:
+    study = with_corpus(gates, source=f"folder:x, split by {LISTS}", speakers_known=True, shared_speakers=6)
+    for text in (markdown.report(study), " ".join(ranking.explanation(study))):
+        assert CLAIM not in text
+        assert "Of the 55 speakers of the test clips 6 are in training or validation too." in text
+    assert "clips, grouped by speaker, as random effects" in paper.paragraph(study)
+    assert not any("more than one split" in text for text in paper.unrecorded(study))
+
+
+def test_lists_that_keep_speakers_apart_are_said_to(gates: StudyResults) -> None:
+    study = with_corpus(gates, source=f"folder:x, split by {LISTS}", speakers_known=True, shared_speakers=0)
+    assert CLAIM in ranking.explanation(study)[0]
+    assert "not recorded" not in ranking.explanation(study)[0]
+    assert "so that nobody in the test clips is in another split, into" in paper.paragraph(study)
+
+
+@pytest.mark.parametrize("rule", ["SHA-1 of the speaker (speakers not known: each file name counts as one)", LISTS])
+def test_of_unknown_speakers_nothing_is_claimed_or_counted(gates: StudyResults, rule: str) -> None:
+    study = with_corpus(gates, source=f"folder:x, split by {rule}", speakers_known=False)
+    for text in (markdown.report(study), latex.report(study), latex.methods(study)):
+        assert CLAIM not in text
+        assert "seeds and speakers" not in text
+        assert "speakers)" not in text
+    assert "who speaks is not known" in ranking.explanation(study)[0]
+    assert tables.corpus_clips(study).rows[-1] == ("speakers", *["not known"] * 3)
+    assert "who speaks in each clip." in " ".join(paper.unrecorded(study))
+
+
+def test_an_old_store_is_told_no_more_than_it_kept(gates: StudyResults) -> None:
+    lists = with_corpus(gates, source=f"folder:x, split by {LISTS}")
+    assert "Of new speakers they hold only if nobody" in ranking.explanation(lists)[0]
+    one_each = {
+        name: msgspec.structs.replace(split, speakers=split.clips) for name, split in gates.corpus.splits.items()
+    }
+    assert not speakers.known(with_corpus(lists, splits=one_each))
+    by_hash = with_corpus(gates, source="folder:x, split by SHA-1 of the speaker")
+    assert speakers.shared(by_hash) == 0
+
+
+def test_no_choice_is_said_to_be_honest_that_is_not_recorded(gates: StudyResults, noisy: StudyResults) -> None:
+    text = " ".join(findings.methods(gates))
+    assert "Every choice" not in text
+    assert "How the settings were chosen is not recorded." in text
+    assert "read once per run, after" in text
+    assert "once more under each condition" in " ".join(findings.methods(noisy))
+
+
+def test_the_time_is_of_one_thread_only_where_the_runs_say_so(gates: StudyResults) -> None:
+    assert "single-threaded" not in " ".join(findings.methods(gates))
+    runs = tuple(
+        msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, hardware={"threads": "1"}))
+        for run in gates.runs
+    )
+    assert "one single-threaded process" in " ".join(findings.methods(msgspec.structs.replace(gates, runs=runs)))
