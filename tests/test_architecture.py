@@ -96,15 +96,6 @@ LAZY = {
     "cli_store.py",
     "cli_tune.py",
 }
-    "audio/table.py",
-    "cli.py",
-    "cli_corpus.py",
-    "cli_sound.py",
-    "cli_store.py",
-    "cli_tune.py",
-    "__init__.py",
-    "__main__.py",
-}
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cello.audio.folder import assign, scan
+from cello.audio.assign import assign
+from cello.audio.folder import scan
+from cello.audio.reading import Reading
 from cello.errors import CorpusError
 
 
@@ -192,7 +194,7 @@ def test_it_is_said_when_speakers_are_not_known(tmp_path: Path) -> None:
 
 def test_without_lists_no_speaker_is_in_two_splits(tmp_path: Path) -> None:
     names = [f"{word}/{speaker}-{take}.wav" for word in ("yes", "no") for speaker in "abcdef" for take in range(3)]
-    assigned = assign(scan(touch(tmp_path, *names)), r"/(\w)-")
+    assigned = assign(scan(touch(tmp_path, *names)), Reading(speaker_pattern=r"/(\w)-"))
     assert assigned.rule == "6 speakers in the order of their SHA-1"
     heard = {(assigned.speakers[name], assigned.splits[name]) for name in names}
     assert len(heard) == 6

@@ -24,10 +24,12 @@ def said(root: Path) -> str:
 
 
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "TEST"), ("train", "dev", "eval")])
-def test_folders_of_splits_are_no_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
-    text = said(touch(tmp_path, *(f"{split}/{label}/1.wav" for split in names for label in ("yes", "no"))))
-    assert "of 'ROOT' are splits, and each holds 'no', 'yes'; put all clips of a label into one folder" in text
-    assert text.endswith(f"write validation_list.txt and testing_list.txt, or give 'ROOT/{names[0]}'")
+def test_folders_of_splits_are_no_labels_but_say_the_splits(tmp_path: Path, names: tuple[str, ...]) -> None:
+    root = touch(tmp_path, *(f"{split}/{label}/1.wav" for split in names for label in ("yes", "no")))
+    folder = scan(root)
+    assert folder.labels == ("no", "yes")
+    assert {clip.name: clip.split for clip in folder.clips}[f"{names[0]}/yes/1.wav"] == "train"
+    assert folder.rule.startswith("folders, since the folders ")
 
 
 def test_folders_of_splits_beside_others_or_with_clips_alone_are_no_labels_either(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import soundfile
 from cello.audio import pack as module
 from cello.audio.folder import scan
 from cello.audio.pack import Options, Pack, load_pack, open_pack
+from cello.audio.reading import Reading
 from cello.audio.samples import SampleWriter
 from cello.errors import CorpusError
 
@@ -84,7 +85,9 @@ def test_checksum_depends_on_everything_that_counts(tone_folder: Path, tmp_path:
     (tone_folder / "validation_list.txt").write_text("\n".join(names[:3]))
     (tone_folder / "testing_list.txt").write_text("\n".join(names[3:6]))
     assert changed()
-    seen.add(opened(tone_folder, tmp_path, Options(16_000, "([0-9a-f])_nohash")).manifest.checksum)
+    seen.add(
+        opened(tone_folder, tmp_path, Options(16_000, Reading(speaker_pattern="([0-9a-f])_nohash"))).manifest.checksum
+    )
     seen.add(opened(tone_folder, tmp_path, Options(8000)).manifest.checksum)
     assert len(seen) == 8
 

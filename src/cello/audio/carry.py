@@ -35,8 +35,9 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 def pieces(corpus: Corpus) -> Iterator[Piece]:
     """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
     noise = np.concatenate(corpus.noise) if corpus.noise else np.zeros(0, np.float32)
+    sound = np.concatenate([corpus.sound, corpus.more]) if len(corpus.more) else corpus.sound
     crc = {SOUND: 0, NOISE: 0}
-    for file, array in ((SOUND, corpus.sound), (NOISE, noise)):
+    for file, array in ((SOUND, sound), (NOISE, noise)):
         for piece in _array_pieces(file, array):
             crc[file] = zlib.crc32(piece.content, crc[file])
             yield piece

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from cello.audio.corpus import SPLITS, BadClip, Manifest, Split
-from cello.audio.layout import SPLIT_NAMES, listed
+from cello.audio.layout import listed
+from cello.audio.names import Guess
 from cello.errors import CorpusError
 
 _SHOWN = 5
@@ -48,6 +50,30 @@ def check_splits(manifest: Manifest) -> None:
         )
 
 
+def check_speakers(manifest: Manifest) -> None:
+    """Raises CorpusError when what is said to be the speaker is the label, so that a split would part whole labels."""
+    pairs = {(clip.speaker, clip.label) for clip in manifest.clips}
+    speakers, labels = ({pair[place] for pair in pairs} for place in (0, 1))
+    if manifest.speakers_known and len(pairs) == len(speakers) == len(labels) > 1:
+        speaker, label = min(pairs)
+        raise CorpusError(
+            f"the speakers of {manifest.corpus} are its labels: {speaker!r} says {label!r} alone, and so for all "
+            f"{len(labels)}; give a --speaker-pattern that captures who speaks, or --unknown-speakers"
+        )
+
+
+def unconfirmed(corpus: str, guesses: Sequence[Guess]) -> str:
+    """What to say where names seem to tell who speaks: the evidence, and the flags that confirm or deny it."""
+    best, *others = guesses
+    text = (
+        f"the names of {corpus} seem to tell {best.kind}s: {best.evidence}. Give --speaker-pattern '{best.pattern}' "
+        f"to keep each in one split"
+    )
+    for guess in others:
+        text += f", or '{guess.pattern}' if it is {guess.values} {guess.kind}s ({', '.join(guess.examples)})"
+    return text + "; --unknown-speakers splits clip by clip, and accuracies are then too high for new ones"
+
+
 def _remedy(manifest: Manifest, label: str) -> str:
     bad = [clip for clip in manifest.bad if clip.name.startswith(f"{label}/")]
     if bad and all(clip.label != label for clip in manifest.clips):
@@ -59,17 +85,15 @@ def _first(bad: Sequence[BadClip]) -> str:
     return f"{bad[0].name}: {bad[0].reason}"
 
 
-def doubts(
-    manifest: Manifest, *, speakers_known: bool, listed_splits: bool, empty: Sequence[str] = ()
-) -> Iterator[str]:
-    """Sentences on what may not be meant; ``empty`` are class folders without a file."""
+def doubts(manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence[str] = ()) -> Iterator[str]:
+    """Sentences on what may not be meant; ``empty`` are class folders without a file, ``guesses`` who may speak."""
     if empty:
         yield f"class folders without any clip are no labels: {listed(empty)}"
     yield from _alike(manifest.labels)
-    if not listed_splits:
-        yield from _inner_splits(manifest)
-    if speakers_known:
+    if manifest.speakers_known:
         yield from _shared_speakers(manifest)
+    elif guesses:
+        yield _shared_guess(manifest, guesses[0])
     else:
         yield (
             "who speaks in which clip is not known, so a speaker may be in several splits; "
@@ -89,17 +113,6 @@ def _alike(labels: Sequence[str]) -> Iterator[str]:
             yield f"labels {listed(group)} differ by case or spaces alone; put the clips of one label into one folder"
 
 
-def _inner_splits(manifest: Manifest) -> Iterator[str]:
-    """Folders of splits inside those of labels, which decide nothing."""
-    inner = sorted({parts[1] for clip in manifest.clips if len(parts := clip.name.split("/")) > 2})
-    splits = [name for name in inner if name.casefold() in SPLIT_NAMES]
-    if len({SPLIT_NAMES[name.casefold()] for name in splits}) > 1:
-        yield (
-            f"the folders {listed(splits)} inside the labels do not decide the split; "
-            f"write validation_list.txt and testing_list.txt if they should"
-        )
-
-
 def _shared_speakers(manifest: Manifest) -> Iterator[str]:
     by_split: dict[Split, set[str]] = {split: set() for split in SPLITS}
     for clip in manifest.clips:
@@ -113,6 +126,20 @@ def _shared_speakers(manifest: Manifest) -> Iterator[str]:
                 f"of the {len(by_split[split])} speakers of the {_NAMES[split]} clips, {told} too: "
                 f"what is found there does not hold for new speakers"
             )
+
+
+def _shared_guess(manifest: Manifest, guess: Guess) -> str:
+    """What a guess at the speakers says of the splits."""
+    splits: dict[str, set[Split]] = defaultdict(set)
+    for clip in manifest.clips:
+        if match := re.search(guess.pattern, clip.name):
+            splits[match.group(1)].add(clip.split)
+    shared = [value for value, found in splits.items() if len(found) > 1]
+    fact = f"names seem to tell {guess.values} {guess.kind}s ({', '.join(guess.examples)})"
+    confirm = f"confirm them with --speaker-pattern '{guess.pattern}'"
+    if not shared:
+        return f"{fact}, each in one split; {confirm}"
+    return f"{fact}; {len(shared)} are in several splits, so accuracies are too high for new ones: {confirm}"
 
 
 def _missing(manifest: Manifest) -> Iterator[str]:

@@ -18,7 +18,10 @@ SAMPLES_AT_ONCE = 1 << 25
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
-    """One usable clip: ``name`` is its POSIX path below the corpus, ``start``/``samples`` its place in the pack."""
+    """One usable clip: ``name`` is its POSIX path below the corpus, ``start``/``samples`` its place in the pack.
+
+    ``fold`` and ``columns`` are what a table or a pattern says of it besides; they decide nothing in the checksum.
+    """
 
     name: str
     label: str
@@ -26,6 +29,8 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     speaker: str
     start: int
     samples: int
+    fold: str = ""
+    columns: dict[str, str] = {}
 
 
 class BadClip(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +44,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a corpus but its sound.
 
     ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``source`` says where the clips lie and by
-    which rule they were split; ``warnings`` what may not be meant so.
+    which rule they were split; ``warnings`` what may not be meant so. Unless ``speakers_known``, each file counts as a
+    speaker of its own.
     """
 
     corpus: str
@@ -50,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     checksum: str
     source: str
     warnings: tuple[str, ...] = ()
+    speakers_known: bool = True
 
 
 class Corpus:

@@ -3,37 +3,58 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cello.audio.corpus import Split
 from cello.audio.decode import SUFFIXES
-from cello.audio.layout import check_labels, is_junk
-from cello.audio.splits import speaker_of, speaker_pattern, split_speakers
+from cello.audio.layout import SPLIT_NAMES, check_labels, is_junk, is_sound
+from cello.audio.levels import Layout, recognise
+from cello.audio.reading import PLAIN, Reading
+from cello.audio.table import read_table, resolve
 from cello.errors import CorpusError
-from cello.files import DamagedFileError, read_text
 
-NOISE_FOLDER = "_background_noise_"
+NOISE_FOLDERS = ("_background_noise_", "background_noise")
 LISTS: Mapping[str, Split] = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a corpus: ``name`` is its POSIX path below the root, in NFC."""
+    """One file of a corpus, or the part of it from ``start`` to ``end`` seconds: ``name`` is its POSIX path, in NFC.
+
+    ``labelled``, ``split``, ``speaker``, ``fold`` and ``columns`` are what a table or a pattern says of it; its label
+    is the first folder of its name where nothing does.
+    """
 
     name: str
     path: Path
+    labelled: str = ""
+    split: Split | None = None
+    speaker: str = ""
+    fold: str = ""
+    start: float = 0.0
+    end: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        return self.name.split("/", 1)[0]
+        return self.labelled or self.name.split("/", 1)[0]
+
+    @property
+    def part(self) -> bool:
+        """Only a part of the file is the clip."""
+        return self.start > 0 or self.end is not None
 
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies in a corpus folder: labels and clips sorted by name, noise, split lists; ``empty`` class folders."""
+    """What lies in a corpus folder: labels and clips sorted by name, noise, split lists; ``empty`` class folders.
+
+    ``rule`` says in words where splits that the clips have of their own come from.
+    """
 
     root: Path
     labels: tuple[str, ...]
@@ -41,66 +62,143 @@ class Folder:
     noise: tuple[File, ...]
     lists: tuple[File, ...]
     empty: tuple[str, ...] = ()
+    rule: str = ""
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """Who speaks in each clip and which split it is in, by name; ``rule`` says in words what decided."""
+def scan(root: Path, reading: Reading = PLAIN) -> Folder:
+    """List the clips of a folder with their labels: by a table, a pattern, or the folders that they lie in.
 
-    speakers: Mapping[str, str]
-    splits: Mapping[str, Split]
-    rule: str
-
-
-def scan(root: Path) -> Folder:
-    """List a folder of class folders; its labels are the folders' names, sorted, in NFC.
-
-    Every visible file at any depth below a class folder is a clip, whatever its name ends in: one that is not sound
-    is reported when it is decoded, not passed over here. Hidden files and folders are not looked at, nor what operating
-    systems leave (``Thumbs.db``, ``__MACOSX``).
+    Every visible file at any depth below is a clip, whatever its name ends in: one that is not sound is reported when
+    it is decoded, not passed over here. Hidden files and folders are not looked at, nor what operating systems leave
+    (``Thumbs.db``, ``__MACOSX``). Folders of splits or folds that hold class folders are read as such.
 
     Raises:
-        CorpusError: the folder does not exist, cannot be listed, has fewer than two class folders, folders of splits or
-            folds instead, two files of one name, or a name that is not UTF-8.
+        CorpusError: the folder does not exist, cannot be listed, has fewer than two labels, folders of speakers on top,
+            two files of one name, or a name that is not UTF-8; a table or pattern that does not fit.
     """
     if not root.is_dir():
         raise CorpusError(
             f"corpus folder {str(root)!r} does not exist or is no folder; give one that holds class folders"
         )
+    if reading.table is not None:
+        return _tabled(root, reading)
     try:
-        tops = [top for top in root.iterdir() if top.is_dir() and not is_junk(top.name)]
-        found = [file for top in tops for file in _files(top, top.name)]
+        tops = [top for top in root.iterdir() if not is_junk(top.name) and (top.is_dir() or reading.pattern)]
+        found = [file for top in tops for file in _files_of(top)]
     except OSError as error:
         raise CorpusError(f"{error.filename!r} cannot be listed ({error.strerror}); make it readable") from error
     found.sort(key=lambda file: file.name)
-    clips = tuple(file for file in found if file.label != NOISE_FOLDER)
-    noise = tuple(file for file in found if file.label == NOISE_FOLDER and file.path.suffix.lower() in SUFFIXES)
-    labels = tuple(sorted({clip.label for clip in clips}))
+    noise = _noise(found)
+    clips = [file for file in found if file.name.split("/", 1)[0] not in NOISE_FOLDERS]
     _check_names(root, (*clips, *noise))
-    check_labels(root, [clip.name for clip in clips])
+    rule = ""
+    if reading.pattern is not None:
+        clips, rule = [_named(clip, reading.pattern) for clip in clips if is_sound(clip.name)], "the pattern"
+    elif layout := recognised(root, [clip.name for clip in clips]):
+        clips = [_named(clip, layout.pattern) for clip in clips]
+        rule = f"folders, since {layout.sentence}"
+    else:
+        check_labels(root, [clip.name for clip in clips])
     lists = tuple(File(name, root / name) for name in LISTS if (root / name).exists() or (root / name).is_symlink())
+    folder = Folder(root, _labels(root, clips), tuple(clips), noise, () if rule else lists, rule=rule)
+    if rule:
+        return folder
     names = {unicodedata.normalize("NFC", top.name) for top in tops}
-    return Folder(root, labels, clips, noise, lists, tuple(sorted(names - set(labels) - {NOISE_FOLDER})))
+    return replace(folder, empty=tuple(sorted(names - set(folder.labels) - set(NOISE_FOLDERS))))
 
 
-def assign(folder: Folder, pattern: str | None = None) -> Assignment:
-    """Give every clip its speaker and split: by the lists where there are any, by the speaker's hash otherwise.
+def _labels(root: Path, clips: Sequence[File]) -> tuple[str, ...]:
+    labels = tuple(sorted({clip.label for clip in clips}))
+    if len(labels) < 2:
+        raise CorpusError(
+            f"the clips of {str(root)!r} have {f'one label only ({labels[0]!r})' if labels else 'no label'}; "
+            f"a classifier needs at least two"
+        )
+    return labels
+
+
+def _noise(files: Sequence[File]) -> tuple[File, ...]:
+    """The recordings of background noise among all files."""
+    return tuple(
+        file for file in files if file.name.split("/", 1)[0] in NOISE_FOLDERS and file.path.suffix.lower() in SUFFIXES
+    )
+
+
+def _named(clip: File, pattern: str) -> File:
+    """A clip with what a pattern with named groups reads off its name."""
+    match = re.search(pattern, clip.name)
+    found = {name: value for name, value in match.groupdict().items() if value} if match else {}
+    if "label" not in found:
+        raise CorpusError(f"pattern {pattern!r} finds no label in {clip.name!r}; write one that finds it in every name")
+    split = SPLIT_NAMES.get(found["split"].casefold()) if "split" in found else None
+    if "split" in found and split is None:
+        raise CorpusError(
+            f"pattern {pattern!r} finds the split {found['split']!r} in {clip.name!r}; "
+            f"splits are train, validation and test"
+        )
+    return replace(
+        clip, labelled=found["label"], split=split, speaker=found.get("speaker", ""), fold=found.get("fold", "")
+    )
+
+
+def recognised(root: Path, names: Sequence[str]) -> Layout | None:
+    """The layout of a folder whose top folders are splits or folds that hold class folders; None for class folders.
 
     Raises:
-        CorpusError: a list that cannot be read, names a clip that is not there or is named twice; a pattern that finds
-            no speaker; too few speakers.
+        CorpusError: the top folders are speakers, or may be; or labels are in the files' names.
     """
-    compiled = None if pattern is None else speaker_pattern(pattern)
-    speakers = {clip.name: speaker_of(clip.name, compiled) for clip in folder.clips}
-    if not folder.lists:
-        by_speaker, rule = split_speakers(speakers.values(), speakers_known(folder.clips, pattern))
-        return Assignment(speakers, {name: by_speaker[who] for name, who in speakers.items()}, rule)
-    return Assignment(speakers, _listed_splits(folder), " and ".join(LISTS))
+    sounding = [name for name in names if is_sound(name)]
+    if not sounding:
+        return None
+    layout = recognise(sounding)
+    if layout.kind == "label" or (layout.kind in ("split", "fold") and not layout.pattern):
+        return None
+    if layout.certain:
+        return layout if all(re.search(layout.pattern, name) for name in names) else None
+    if layout.kind == "unsure":
+        raise CorpusError(
+            f"the labels of {str(root)!r} are unclear: {layout.sentence}; give --pattern '^(?P<label>[^/]+)/' for the "
+            f"outer folders, --pattern '^(?P<speaker>[^/]+)/(?P<label>[^/]+)/' for the inner ones"
+        )
+    hint = f"give --pattern '{layout.pattern}'" if layout.pattern else "say where the label is with --pattern"
+    raise CorpusError(
+        f"the labels of {str(root)!r} are not its folders: {layout.sentence}; {hint}, or a table with --table"
+    )
 
 
-def speakers_known(clips: Sequence[File], pattern: str | None) -> bool:
-    """Whether clips tell who speaks, by a pattern or as those of Speech Commands do."""
-    return pattern is not None or all("_nohash_" in clip.name for clip in clips)
+def _tabled(root: Path, reading: Reading) -> Folder:
+    """The clips of a table, whose files lie below the root or beside the table."""
+    table = Path(reading.table or "").expanduser()
+    table = table if table.exists() or not (root / table).exists() else root / table
+    entries = read_table(table, reading.columns)
+    places = resolve(entries, root, table)
+    clips = [
+        File(
+            unicodedata.normalize("NFC", entry.name),
+            places[entry.path],
+            labelled=entry.label,
+            split=entry.split,
+            speaker=entry.speaker or "",
+            fold=entry.fold or "",
+            start=entry.start or 0.0,
+            end=entry.end,
+            columns=entry.columns,
+        )
+        for entry in entries
+    ]
+    clips.sort(key=lambda clip: clip.name)
+    _check_names(root, clips)
+    noise = _noise([file for name in NOISE_FOLDERS if (root / name).is_dir() for file in _files(root / name, name)])
+    named = File(table.name, table)
+    return Folder(root, _labels(root, clips), tuple(clips), noise, (named,), rule=f"the table {table.name}")
+
+
+def _files_of(top: Path) -> Iterator[File]:
+    name = unicodedata.normalize("NFC", top.name)
+    if top.is_dir():
+        yield from _files(top, top.name)
+    elif name not in LISTS:
+        yield File(name, top)
 
 
 def _files(folder: Path, name: str) -> Iterator[File]:
@@ -123,45 +221,3 @@ def _check_names(root: Path, clips: Sequence[File]) -> None:
             clip.name.encode()
         except UnicodeEncodeError as error:
             raise CorpusError(f"file name {clip.name!a} in {str(root)!r} is not UTF-8; rename it") from error
-
-
-def _listed_splits(folder: Folder) -> dict[str, Split]:
-    missing = LISTS.keys() - {file.name for file in folder.lists}
-    if missing:
-        raise CorpusError(
-            f"{str(folder.root)!r} has {folder.lists[0].name} but no {missing.pop()}; "
-            f"write both, or remove it to split by speaker"
-        )
-    splits: dict[str, Split] = {clip.name: "train" for clip in folder.clips}
-    for file in folder.lists:
-        for written in _lines(file.path):
-            name = written if written in splits else written.replace("\\", "/").removeprefix("./")
-            if name not in splits:
-                raise CorpusError(
-                    f"{str(file.path)!r} lists {written!r}, which is no clip of the corpus; "
-                    f"{_list_remedy(name, splits)}"
-                )
-            if splits[name] not in ("train", LISTS[file.name]):
-                raise CorpusError(f"{name!r} is in both lists of {str(folder.root)!r}; leave it in one of them")
-            splits[name] = LISTS[file.name]
-    return splits
-
-
-def _list_remedy(name: str, clips: Mapping[str, Split]) -> str:
-    last = name.rpartition("/")[2]
-    if name.startswith(("/", "~")) or name[1:2] == ":" or any(clip.endswith(f"/{last}") for clip in clips):
-        return "names are relative to the corpus, with /, as in " + repr(min(clips))
-    return "add the file or remove the line"
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        text = read_text(path)
-    except (OSError, DamagedFileError) as error:
-        raise CorpusError(
-            f"split list {str(path)!r} cannot be read ({getattr(error, 'strerror', None) or error}); "
-            f"it must be UTF-8 text, one clip a line"
-        ) from error
-    for line in text.replace("\r", "\n").split("\n"):  # splitlines would cut names at rarer signs
-        if name := line.strip():
-            yield unicodedata.normalize("NFC", PurePosixPath(name).as_posix())

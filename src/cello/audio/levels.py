@@ -31,6 +31,11 @@ class Layout:
     pattern: str
     sentence: str
 
+    @property
+    def certain(self) -> bool:
+        """Folders alone say it all: nothing is guessed from the files' names."""
+        return self.kind in ("split", "fold") and self.pattern.startswith("^") and "(?=/)" not in self.pattern
+
 
 def recognise(names: Sequence[str]) -> Layout:
     """The layout of a corpus from its clips' names, POSIX paths below its folder.
@@ -43,7 +48,17 @@ def recognise(names: Sequence[str]) -> Layout:
     tops = sorted({name.split("/", 1)[0] for name in names})
     kind = _kind(tops, names)
     shared = _second_level(names)
-    if kind == "label" and len(shared) > 1 and share(shared, _IDENTIFIER) < _SURE and share(shared, CALLED) < _SURE:
+    inner = {SPLIT_NAMES.get(name.casefold()) for name in shared}
+    if kind == "label" and len(inner) > 1 and None not in inner:
+        what = f"the folders {_some(shared)} inside the labels are splits"
+        return Layout("split", "^(?P<label>[^/]+)/(?P<split>[^/]+)/", what)
+    if (
+        kind == "label"
+        and len(tops) > 1
+        and len(shared) > 1
+        and share(shared, _IDENTIFIER) < _SURE
+        and share(shared, CALLED) < _SURE
+    ):
         both = f"each of the folders {_some(tops)} holds the same folders {_some(shared)}; either may be the labels"
         return Layout("unsure", "", both)
     if kind == "label":

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from cello.audio import speech_commands, spoken
-from cello.audio.checks import check_bad, check_splits, doubts
+from cello.audio.assign import speakers_known, splits_given
+from cello.audio.checks import check_bad, check_speakers, check_splits, doubts, unconfirmed
+from cello.audio.choice import choose
 from cello.audio.corpus import Corpus
 from cello.audio.digests import digests
-from cello.audio.folder import LISTS, scan, speakers_known
+from cello.audio.folder import LISTS, scan
 from cello.audio.kept import kept
 from cello.audio.layout import is_junk
+from cello.audio.names import guess_speakers
 from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
+from cello.audio.reading import PLAIN, Reading
 from cello.audio.splits import check_official
 from cello.audio.staging import used, using
 from cello.cache import cache_root
@@ -47,6 +51,8 @@ def open_corpus(
     speaker_pattern: str | None = None,
     allow_bad: float = 0.01,
     rate_hz: int = 16_000,
+    reading: Reading | Mapping[str, Any] = PLAIN,
+    strict: bool = True,
     progress: Progress | None = None,
 ) -> Corpus:
     """Open a corpus, rendering, downloading, unpacking and decoding whatever is not yet in the cache.
@@ -54,13 +60,14 @@ def open_corpus(
     ``spec`` is ``spoken``; ``speech-commands``, ``speech-commands:v0.01``, ``:v0.02`` or ``:PATH`` of its folder or
     archive; ``folder:PATH`` or the path alone for a folder of class folders. The splits are those of
     ``validation_list.txt`` and ``testing_list.txt`` where the corpus has them, else by the speaker's hash;
-    ``speaker_pattern`` is a regular expression whose group captures the speaker in a clip's path. ``allow_bad`` is the
-    share of clips that may be unusable. ``progress`` is called with what is done, how far, of how much.
-
-    What may not be meant so (labels that differ by case alone, speakers of several splits) is in ``manifest.warnings``.
+    ``speaker_pattern`` is a regular expression whose group captures the speaker in a clip's path; ``reading`` says more
+    of the clips: a table, a pattern, the labels chosen. ``allow_bad`` is the share of clips that may be unusable.
+    ``progress`` is called with what is done, how far, of how much. What may not be meant so (labels that differ by case
+    alone, speakers of several splits) is in ``manifest.warnings``; unless ``strict``, what would be refused is too.
 
     Raises:
-        CorpusError: there is no such corpus, it cannot be read or split, or too many of its clips are unusable.
+        CorpusError: there is no such corpus, it cannot be read or split, too many of its clips are unusable, or the
+            names of its clips seem to tell who speaks and nobody confirmed or denied it.
     """
     if not 0 <= allow_bad <= 1:
         raise CorpusError(f"allow_bad={allow_bad} is a share of all clips; give a number from 0 to 1")
@@ -68,24 +75,47 @@ def open_corpus(
         raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
     cache = cache_root(cache)
     using(cache)
+    place = _located(spec, cache, progress)
+    reading = msgspec.convert(msgspec.to_builtins(reading), Reading)
+    if speaker_pattern is not None:
+        reading = msgspec.structs.replace(reading, speaker_pattern=speaker_pattern)
+    folder = scan(place.folder, reading)
+    refused: list[str] = []
+    known, given = speakers_known(folder, reading), splits_given(folder)
+    guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
+    if guesses and not given and not reading.unknown_speakers:
+        _refuse(unconfirmed(place.name, guesses), strict, refused)
+    pack = open_pack(folder, Options(rate_hz, reading), cache, progress)
+    source = f"{spec}, split by {pack.rule}"
+    manifest = msgspec.structs.replace(pack.manifest, corpus=place.name, source=source, speakers_known=known)
+    if place.official and folder.lists:
+        check_official({clip.name: clip.split for clip in manifest.clips})
+    corpus = choose(Corpus(manifest, pack.sound, pack.noise), reading.choice)
+    for check in (lambda found: check_bad(found, allow_bad), check_splits, check_speakers):
+        try:
+            check(corpus.manifest)
+        except CorpusError as error:
+            _refuse(str(error), strict, refused)
+    found = doubts(corpus.manifest, guesses=guesses, empty=folder.empty)
+    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found))
+    return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
+
+
+def _located(spec: str, cache: Path, progress: Progress | None) -> _Place:
     try:
-        place = _locate(spec, cache, progress)
+        return _locate(spec, cache, progress)
     except OSError as error:
         raise CorpusError(
             f"corpus {spec!r} cannot be put into the cache {str(cache)!r}: {error}; free space there or choose "
             f"another cache folder"
         ) from error
-    folder = scan(place.folder)
-    pack = open_pack(folder, Options(rate_hz, speaker_pattern), cache, progress)
-    source = f"{spec}, split by {pack.rule}"
-    manifest = msgspec.structs.replace(pack.manifest, corpus=place.name, source=source)
-    if place.official and folder.lists:
-        check_official({clip.name: clip.split for clip in manifest.clips})
-    check_bad(manifest, allow_bad)
-    check_splits(manifest)
-    known = speakers_known(folder.clips, speaker_pattern)
-    warnings = tuple(doubts(manifest, speakers_known=known, listed_splits=bool(folder.lists), empty=folder.empty))
-    return Corpus(msgspec.structs.replace(manifest, warnings=warnings), pack.sound, pack.noise)
+
+
+def _refuse(reason: str, strict: bool, refused: list[str]) -> None:
+    """Raise CorpusError, or where everything is to be seen note the reason."""
+    if strict:
+        raise CorpusError(reason)
+    refused.append(reason)
 
 
 def _locate(spec: str, cache: Path, progress: Progress | None) -> _Place:

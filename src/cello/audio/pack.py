@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.audio.assign import Assignment, assign
 from cello.audio.corpus import BadClip, Clip, Manifest
 from cello.audio.decode import Sound, as_float, decode
 from cello.audio.digests import digests
-from cello.audio.folder import Assignment, File, Folder, assign
+from cello.audio.folder import File, Folder
 from cello.audio.progress import Progress, paced
+from cello.audio.reading import PLAIN, Reading
 from cello.audio.samples import SampleWriter
 from cello.audio.staging import locked, staged, used
 from cello.errors import ClipError, CorpusError
 from cello.files import DamagedFileError, read_stored, seal_json, unseal_json, write_whole
 
-FORMAT = 2
+FORMAT = 3
 """Counts up whenever the same files would be packed otherwise; part of every pack's key."""
 
 _BATCH = 256
@@ -40,7 +42,7 @@ class Options:
     """What besides the files decides a pack's contents."""
 
     rate_hz: int
-    speaker_pattern: str | None = None
+    reading: Reading = PLAIN
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
     if pack is not None:
         used(target)
         return pack
-    assignment = assign(folder, options.speaker_pattern)
+    assignment = assign(folder, options.reading)
     try:
         with locked(target):
             if (pack := load_pack(target, key)) is not None:
@@ -110,7 +112,8 @@ def fingerprint(folder: Folder, options: Options, cache: Path) -> str:
     files = (*folder.clips, *folder.noise, *folder.lists)
     content = digests([file.path for file in files], folder.root, cache)
     named = [(file.name, digest.hex()) for file, digest in zip(files, content, strict=True)]
-    text = msgspec.json.encode((FORMAT, options.rate_hz, options.speaker_pattern, named))
+    reading = msgspec.structs.replace(options.reading, choice=PLAIN.choice, unknown_speakers=False, table=None)
+    text = msgspec.json.encode((FORMAT, options.rate_hz, reading, named))
     return hashlib.sha256(text).hexdigest()[:32]
 
 
@@ -195,6 +198,8 @@ def _build(
                         speaker=speaker,
                         start=start,
                         samples=len(samples),
+                        fold=file.fold,
+                        columns=dict(file.columns),
                     )
                 )
             step(len(clips) + len(bad))
@@ -207,7 +212,13 @@ def _build(
                 noise_samples.append(len(samples))
             step(done)
     manifest = Manifest(
-        corpus="", rate_hz=rate_hz, labels=folder.labels, clips=tuple(clips), bad=tuple(bad), checksum="", source=""
+        corpus="",
+        rate_hz=rate_hz,
+        labels=folder.labels,
+        clips=tuple(clips),
+        bad=tuple(bad),
+        checksum="",
+        source="",
     )
     checksum = _checksum(manifest, noise_samples, place)
     encoded = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=checksum))
@@ -226,18 +237,38 @@ def _build(
 def _decoded(files: Sequence[File], rate_hz: int) -> Iterator[tuple[File, Sound | BadClip]]:
     """Decode in threads, in order, never more than one batch ahead in memory."""
 
-    def one(file: File) -> Sound | BadClip:
-        if file.path.is_dir():
-            return BadClip(name=file.name, reason="a link to a folder, which is not followed")
+    def whole(path: Path) -> Sound | str:
+        if path.is_dir():
+            return "a link to a folder, which is not followed"
         try:
-            return decode(file.path, rate_hz)
+            return decode(path, rate_hz)
         except ClipError as error:
-            return BadClip(name=file.name, reason=str(error))
+            return str(error)
 
-    queue = iter(files)
+    def clips(of_one: tuple[Path, list[File]]) -> list[tuple[File, Sound | BadClip]]:
+        sound = whole(of_one[0])
+        return [(file, _cut(file, sound, rate_hz)) for file in of_one[1]]
+
+    # the parts of a recording follow each other, so that it is decoded once for all of them
+    queue = ((path, list(parts)) for path, parts in groupby(files, key=lambda file: file.path))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         while batch := list(islice(queue, _BATCH)):
-            yield from zip(batch, list(pool.map(one, batch)), strict=True)
+            for found in list(pool.map(clips, batch)):
+                yield from found
+
+
+def _cut(file: File, sound: Sound | str, rate_hz: int) -> Sound | BadClip:
+    """A clip out of its recording, or the reason why there is none."""
+    if isinstance(sound, str):
+        return BadClip(name=file.name, reason=sound)
+    if not file.part:
+        return sound
+    last = None if file.end is None else round(file.end * rate_hz)
+    part = sound[round(file.start * rate_hz) : last]
+    if not len(part):
+        lasts = len(sound) / rate_hz
+        return BadClip(name=file.name, reason=f"it begins at {file.start:g} s, and the recording lasts {lasts:g} s")
+    return part
 
 
 def _checksum(manifest: Manifest, noise_samples: list[int], place: Path) -> str:
