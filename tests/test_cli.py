@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -370,8 +371,13 @@ def no_clips(folder: Path) -> str:
     return "has no class folders with files in them; a corpus is one folder a class, with its clips inside"
 
 
-@pytest.mark.parametrize("spoil", [one_class, empty_split, no_clips])
-@pytest.mark.parametrize("command", [["study", "gates"], ["train"], ["corpus", "inspect"]])
+@pytest.mark.parametrize(
+    ("command", "spoil"),
+    [
+        *product((["study", "gates"], ["train"]), (one_class, empty_split, no_clips)),
+        *product((["corpus", "inspect"],), (one_class, no_clips)),
+    ],
+)
 def test_a_corpus_that_cannot_be_used_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
     tone_folder: Path,
@@ -610,6 +616,7 @@ def test_labels_and_paths_are_shown_as_they_are(
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.filterwarnings("ignore:the files are recorded at 16,000 Hz")
 def test_the_corpus_is_read_at_the_rate_of_the_features(
     capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -617,6 +624,51 @@ def test_the_corpus_is_read_at_the_rate_of_the_features(
     arguments += ["--model.hidden", "2", "--optimiser.epochs", "1", "--features.rate-hz", "8000"]
     status, _, err = run(capsys, "train", *arguments)
     assert (status, err) == (0, "")
+
+
+@pytest.mark.filterwarnings("default")
+def test_inspect_shows_a_bad_corpus_whole_with_what_training_would_refuse_first(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
+) -> None:
+    empty_split(tone_folder)
+    for name in ("low/a.wav", "low/b.wav", "high/c.wav", "high/d.wav", "rough/e.wav"):
+        (tone_folder / name).write_bytes(b"")
+    command = ("corpus", "inspect", str(tone_folder), "--cache", str(tmp_path / "c"))
+    status, out, err = run(capsys, *command)
+    assert status == 0
+    assert "warning: 5 of 65 clips of tones (7.7%) cannot be used" in err
+    assert "warning: the test split of tones is empty" in err
+    assert "5 unusable clips: high/c.wav, high/d.wav, low/a.wav and 2 more: empty: a file of 0 bytes" in out
+    assert "split by validation_list.txt and testing_list.txt" in out
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_table_is_a_corpus_and_what_it_says_reaches_the_workers(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
+) -> None:
+    lines = [
+        f"{path.relative_to(tone_folder)},{path.parent.name},{path.name.partition('_')[0]}\n"
+        for path in sorted(tone_folder.rglob("*.wav"))
+    ]
+    (tone_folder / "meta.csv").write_text("file,sound,voice\n" + "".join(lines))
+    (tmp_path / "s.toml").write_text(
+        'name = "s"\n[base]\nmodel.hidden = 2\noptimiser.epochs = 1\n[[rows]]\nname = "GRU"\nmodel.cell = "gru"\n'
+    )
+    told = (
+        "--table",
+        str(tone_folder / "meta.csv"),
+        "--columns",
+        "label=sound",
+        "speaker=voice",
+        "--labels",
+        "low,high",
+    )
+    where = ("--cache", str(tmp_path / "c"), "--out", str(tmp_path / "out"), "--workers", "1")
+    status, _, err = run(capsys, "study", str(tmp_path / "s.toml"), *told, *where)
+    assert status == 0, err
+    store = Store.open(tmp_path / "out")
+    assert store.corpus.labels == ("low", "high")
+    assert [run.result.test.clips > 0 for run in store.results()] == [True]
 
 
 def test_a_studys_name_makes_one_folder() -> None:

@@ -84,11 +84,10 @@ class Study(Trained):
         settings = None if self.epochs is None else {"optimiser.epochs": self.epochs}
         study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match)
         name = "-".join((study.name, study.protocol, *([study.match] if study.match != plain.match else ())))
-        out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(name)
+        out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
         rate = sample_rate(study)  # mistakes show before the corpus is made
         crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
-        options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
-        source = CorpusSource(spec=self.corpus, options=options)
+        source = CorpusSource(spec=self.spec, options=self.options(rate))
         if self.dry_run:
             workers = worker_count(crew.workers)
             show(look_ahead(study, source, out, workers, lambda: open_sound(self, console, rate).manifest), console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
+from cello.audio.corpus import BadClip
 from cello.cli_sound import CORPUS_HELP, Sound, open_sound
 from cello.errors import ConfigError
 from cello.terminal import counted, one_line, say
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +47,17 @@ class CorpusFetch(Sound):
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusInspect(Sound):
-    """Say what a corpus holds: clips a label and split, speakers, lengths, unusable clips with their reasons."""
+    """Say what a corpus holds: clips a label and split, speakers, lengths, unusable clips, and what is doubtful.
+
+    Nothing is refused: what training would refuse is said first.
+    """
 
     corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
 
     def run(self, console: Console) -> None:
         from cello.audio.corpus import SPLITS
 
-        manifest = open_sound(self, console).manifest
+        manifest = open_sound(self, console, strict=False).manifest
         table = Table(
             "label",
             *SPLITS,
@@ -61,11 +68,23 @@ class CorpusInspect(Sound):
             table.add_row(one_line(label or "all"), *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
         table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
         console.print(table)
-        seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips)
+        say(
+            console,
+            one_line(f"{manifest.source}{'' if manifest.speakers_known else '; each file counts as a speaker'}"),
+        )
+        seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips) or [0.0]
         console.print(f"{seconds[0]:.2f} to {seconds[-1]:.2f} s a clip, median {seconds[len(seconds) // 2]:.2f} s")
         console.print(counted(len(manifest.bad), "unusable clip") + (":" if manifest.bad else ""))
-        for bad in manifest.bad:
-            say(console, one_line(f"  {bad.name}: {bad.reason}"))
+        for reason, names in _by_reason(manifest.bad).items():
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            say(console, one_line(f"  {', '.join(names[:_SHOWN])}{more}: {reason}"))
+
+
+def _by_reason(bad: Iterable[BadClip]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for clip in bad:
+        found.setdefault(clip.reason, []).append(clip.name)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,16 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from rich.console import Console
-from tyro.conf import arg, subcommand
+from tyro.conf import FlagCreatePairsOff, arg, subcommand
 
+from cello.audio.choice import Choice
 from cello.audio.corpus import Corpus
+from cello.audio.reading import Reading
+from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
 from cello.terminal import bars, one_line
 
@@ -34,10 +38,68 @@ class Sound:
         str | None,
         arg(help="regular expression whose group is the speaker in a clip's path, for speaker-disjoint splits"),
     ] = None
+    unknown_speakers: Annotated[
+        bool,
+        arg(help="nobody knows who speaks: split clip by clip, though accuracies are then too high for new speakers"),
+        FlagCreatePairsOff,
+    ] = False
+    pattern: Annotated[
+        str | None,
+        arg(help="regular expression over a clip's path, with groups (?P<label>…), (?P<speaker>…), (?P<split>…)"),
+    ] = None
+    table: Annotated[
+        Path | None, arg(help="CSV, JSON lines or Parquet with a path and a label a line, also split, speaker, fold")
+    ] = None
+    columns: Annotated[
+        tuple[str, ...], arg(help="which column means what: path=COLUMN label=COLUMN …", metavar="MEANING=COLUMN")
+    ] = ()
+    labels: Annotated[str | None, arg(help="choose these labels, separated by commas", metavar="A,B,…")] = None
+    unknown: Annotated[
+        float, arg(help="pool the other labels as one, so many clips in percent of those of the chosen labels")
+    ] = 0.0
+    silence: Annotated[
+        float, arg(help="add silence cut from background noise, in percent of the clips of the chosen labels")
+    ] = 0.0
     allow_bad: Annotated[float, arg(help="share of unusable clips that is tolerated (they are always named)")] = 0.01
     cache: Annotated[Path | None, arg(help="where decoded clips and features are kept; a user folder by default")] = (
         None
     )
+
+    @property
+    def spec(self) -> str:
+        """The corpus; with a table alone, the folder that it lies in."""
+        if self.table is not None and self.corpus == "spoken":
+            return f"folder:{self.table.expanduser().absolute().parent}"
+        return self.corpus
+
+    @property
+    def reading(self) -> Reading:
+        """What the flags say of the clips."""
+        table = self.table.expanduser() if self.table is not None else None
+        return Reading(
+            unknown_speakers=self.unknown_speakers,
+            pattern=self.pattern,
+            table=None if table is None else str(table.absolute() if table.exists() else table),
+            columns=dict(map(_meaning, self.columns)),
+            choice=Choice(
+                labels=tuple(label.strip() for label in (self.labels or "").split(",") if label.strip()),
+                unknown=self.unknown,
+                silence=self.silence,
+            ),
+        )
+
+    def options(self, rate_hz: int) -> dict[str, Any]:
+        """What opens the same corpus again, in a worker or on another day."""
+        options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate_hz}
+        told = msgspec.to_builtins(self.reading)
+        return {**options, "reading": told} if told else options
+
+
+def _meaning(text: str) -> tuple[str, str]:
+    meaning, equals, column = text.partition("=")
+    if not (meaning and equals and column):
+        raise ConfigError(f"--columns {text} is not MEANING=COLUMN; write label=category for example")
+    return meaning, column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +137,11 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).lstrip(".").encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
-def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz) -> Corpus:
-    """The corpus, with a progress bar while it is fetched, rendered or decoded."""
+def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz, strict: bool = True) -> Corpus:
+    """The corpus, with a progress bar while it is fetched, rendered or decoded; its doubts are printed.
+
+    Unless ``strict``, what would be refused is among them.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
     from cello.audio.open import open_corpus
@@ -92,14 +157,7 @@ def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().ra
             )
             progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-        corpus = open_corpus(
-            sound.corpus,
-            cache=sound.cache,
-            speaker_pattern=sound.speaker_pattern,
-            allow_bad=sound.allow_bad,
-            rate_hz=rate_hz,
-            progress=show,
-        )
+        corpus = open_corpus(sound.spec, cache=sound.cache, strict=strict, progress=show, **sound.options(rate_hz))
     for sentence in corpus.manifest.warnings:
         warnings.warn(sentence, stacklevel=2)
     return corpus

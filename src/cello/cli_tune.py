@@ -45,14 +45,13 @@ class Tune(Trained):
         rate = sample_rate(study)
         crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
         name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
-        out = self.out or Path("results") / corpus_slug(self.corpus) / file_name(name)
-        options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate}
+        out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
 
         from cello.study.tune import run_tuning
         from cello.study.tune_report import write_tuning
 
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
-        source = CorpusSource(spec=self.corpus, options=options)
+        source = CorpusSource(spec=self.spec, options=self.options(rate))
         tuning = run_tuning(study, tune, source, out, workers=crew, cache=self.cache)
         table = Table("row", "validation", *sorted(tune.space), title=f"the best of {tune.trials} trials each")
         for row in study.rows:

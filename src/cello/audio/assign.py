@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cello.audio.corpus import Split
-from cello.audio.folder import LISTS, Folder
+from cello.audio.folder import LISTS, File, Folder
 from cello.audio.reading import PLAIN, Reading
 from cello.audio.splits import VALIDATION_PERCENT, percentile, speaker_of, speaker_pattern, split_speakers
 from cello.errors import CorpusError
@@ -36,7 +36,7 @@ def assign(folder: Folder, reading: Reading = PLAIN) -> Assignment:
             no speaker; too few speakers or folds; splits that only some clips have.
     """
     compiled = None if reading.speaker_pattern is None else speaker_pattern(reading.speaker_pattern)
-    speakers = {clip.name: clip.speaker or speaker_of(clip.name, compiled) for clip in folder.clips}
+    speakers = {clip.name: clip.speaker or speaker_of(_recording(clip), compiled) for clip in folder.clips}
     if any(clip.split for clip in folder.clips):
         return _given(folder, speakers)
     if any(clip.fold for clip in folder.clips):
@@ -45,6 +45,11 @@ def assign(folder: Folder, reading: Reading = PLAIN) -> Assignment:
         return Assignment(speakers, _listed_splits(folder), " and ".join(LISTS))
     by_speaker, rule = split_speakers(speakers.values(), speakers_known(folder, reading))
     return Assignment(speakers, {name: by_speaker[who] for name, who in speakers.items()}, rule)
+
+
+def _recording(clip: File) -> str:
+    """The name by which clips that nobody tells the speaker of are kept together: parts of one recording share it."""
+    return clip.name.partition("#")[0] if clip.part else clip.name
 
 
 def speakers_known(folder: Folder, reading: Reading = PLAIN) -> bool:

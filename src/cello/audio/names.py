@@ -71,6 +71,7 @@ def guess_speakers(labels: Mapping[str, str]) -> tuple[Guess, ...]:
     all_fields = [_Field(pattern, values, [labels[name] for name in names]) for pattern, values in fields(names)]
     speakers = [field for field in all_fields if field.crosses_labels and not field.counts_takes]
     speakers.sort(key=lambda field: (-field.rank, -len(field.clips)))
+    speakers = [field for field in speakers if field.rank > 0 or speakers[0].rank == 0]
     recordings = sorted((field for field in all_fields if field.within_labels), key=lambda field: len(field.clips))
     chosen = [(field.pattern, "speaker") for field in speakers]
     cut = [(field.pattern, "recording") for field in recordings[:1]]

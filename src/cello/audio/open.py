@@ -20,6 +20,7 @@ from cello.audio.layout import is_junk
 from cello.audio.names import guess_speakers
 from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
+from cello.audio.rates import rate_doubts, rates
 from cello.audio.reading import PLAIN, Reading
 from cello.audio.splits import check_official
 from cello.audio.staging import used, using
@@ -91,13 +92,14 @@ def open_corpus(
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
     corpus = choose(Corpus(manifest, pack.sound, pack.noise), reading.choice)
-    for check in (lambda found: check_bad(found, allow_bad), check_splits, check_speakers):
+    for check in (lambda found: check_bad(found, allow_bad), check_speakers, check_splits):
         try:
             check(corpus.manifest)
         except CorpusError as error:
             _refuse(str(error), strict, refused)
     found = doubts(corpus.manifest, guesses=guesses, empty=folder.empty)
-    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found))
+    resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
+    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
 
 
