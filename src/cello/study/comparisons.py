@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, stdtrit
 
-from cello.study.crossed import Components, Estimate, combined, crossed_interval, models, p_value
+from cello.study.crossed import Estimate, Uncertain, combined, crossed_interval, models, p_value
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 
 POWER = 0.8
@@ -161,12 +161,13 @@ def superiority(first: ArrayLike, second: ArrayLike) -> float:
     return float((difference > 0).mean() + (difference == 0).mean() / 2)
 
 
-def power(found: Components, difference: float, seeds: int | None = None, confidence: float = CONFIDENCE) -> float:
+def power(found: Uncertain, difference: float, seeds: int | None = None, confidence: float = CONFIDENCE) -> float:
     """The share of studies like this one that would call a true ``difference`` one, with so many seeds a model.
 
     E[Φ(λ − t w) + Φ(−λ − t w)], the noncentral t distribution's tails: w² is χ²(df) / df, t = t(1 − α/2, df),
-    λ = |difference| / √V; V and df from ``Components.spread`` with that number of seeds (the present one unless said).
+    λ = |difference| / √V; V and df from its ``spread`` with that number of seeds (the present one unless said).
 
+    >>> from cello.study.crossed import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)
     >>> [round(power(parts, 0.005, n), 2) for n in (3, 5, 10, 20)]
     [0.22, 0.41, 0.75, 0.97]
@@ -188,13 +189,14 @@ def _tails(shift: float, wide: NDArray[np.float64]) -> float:
 
 
 def seeds_needed(
-    found: Components, difference: float, confidence: float = CONFIDENCE, target: float = POWER
+    found: Uncertain, difference: float, confidence: float = CONFIDENCE, target: float = POWER
 ) -> int | None:
     """The fewest seeds a model with which ``power`` of this difference reaches the target; None above ``MOST_SEEDS``.
 
     Only the variance between runs shrinks with seeds. Where what the runs share on these speakers is too large, no
     number suffices: more clips of more speakers would.
 
+    >>> from cello.study.crossed import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)
     >>> seeds_needed(parts, 0.005)
     12
@@ -211,9 +213,10 @@ def seeds_needed(
     return high
 
 
-def detectable(found: Components, confidence: float = CONFIDENCE, target: float = POWER) -> float:
+def detectable(found: Uncertain, confidence: float = CONFIDENCE, target: float = POWER) -> float:
     """The smallest true difference that ``power`` calls one with the target's probability, with the seeds at hand.
 
+    >>> from cello.study.crossed import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)
     >>> round(detectable(parts), 4)
     0.0081
