@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, stdtrit
 
 from cello.study.crossed import Estimate, Uncertain, combined, crossed_interval, models, p_value
+from cello.study.folds import fold_components
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 
 POWER = 0.8
@@ -85,7 +86,10 @@ class Comparison(NamedTuple):
 
 
 def pairwise(
-    correct: Mapping[str, ArrayLike], speakers: ArrayLike, confidence: float = CONFIDENCE
+    correct: Mapping[str, ArrayLike],
+    speakers: ArrayLike,
+    confidence: float = CONFIDENCE,
+    folds: ArrayLike | None = None,
 ) -> tuple[Comparison, ...]:
     """Every pair of models, in the mapping's order, corrected for their number by Holm.
 
@@ -95,8 +99,11 @@ def pairwise(
     no speakers. The effect size is the probability of superiority, U / (R₁ R₂) (Mann & Whitney 1947; advised for
     learning algorithms by Bouthillier et al. 2021, arXiv:2103.03098).
 
+    ``folds``, (K,), is given where run r of a clip is one that did not train on the clip's fold: then the training sets
+    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers.
+
     Raises:
-        ValueError: fewer than two models; as ``components`` else.
+        ValueError: fewer than two models; as ``components`` or ``fold_components`` else.
 
     >>> rng = np.random.default_rng(0)
     >>> right = {"GRU": rng.random((5, 2000)) < 0.95, "RNN": rng.random((5, 2000)) < 0.85}
@@ -106,10 +113,8 @@ def pairwise(
     if len(correct) < 2:
         raise ValueError(f"a comparison needs two models, not {len(correct)} ({', '.join(correct)}); add another")
     pairs = list(combinations(correct, 2))
-    singles, sizes = models(list(correct.values()), speakers)
-    own = dict(zip(correct, singles, strict=True))
     means = {name: np.asarray(table, dtype=np.float64).mean(axis=1) for name, table in correct.items()}
-    found = [combined([own[a], own[b]], sizes) for a, b in pairs]
+    found = _differences(correct, pairs, speakers, folds)
     raw = [p_value(parts) for parts in found]
     corrected = 1 - (1 - confidence) / len(pairs)
     return tuple(
@@ -128,6 +133,19 @@ def pairwise(
         )
         for (a, b), parts, p, adjusted in zip(pairs, found, raw, holm(raw), strict=True)
     )
+
+
+def _differences(
+    correct: Mapping[str, ArrayLike],
+    pairs: Sequence[tuple[str, str]],
+    speakers: ArrayLike,
+    folds: ArrayLike | None,
+) -> Sequence[Uncertain]:
+    if folds is not None:
+        return [fold_components([correct[a], correct[b]], folds) for a, b in pairs]
+    singles, sizes = models(list(correct.values()), speakers)
+    own = dict(zip(correct, singles, strict=True))
+    return [combined([own[a], own[b]], sizes) for a, b in pairs]
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
