@@ -9,6 +9,7 @@ from scipy import stats
 
 from cello.study.crossed import (
     Components,
+    between_speakers,
     components,
     crossed_interval,
     hierarchical_bootstrap,
@@ -54,6 +55,32 @@ def test_components_estimate_the_variances_that_made_the_data() -> None:
     truth = sigmas[0] ** 2 / runs + sigmas[1] ** 2 / people + sigmas[2] ** 2 / runs / people
     assert np.mean([f.runs[0] / runs + f.speakers - f.cells[0] / runs for f in found]) == pytest.approx(truth, rel=0.05)
     assert np.var([f.value for f in found]) == pytest.approx(truth, rel=0.1)
+
+
+def uneven(people: int, draws: int, sigma: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """(draws, S) clips of each speaker, log-normal, and their deviations from the speakers' common rate."""
+    sizes = rng.lognormal(0, sigma, (draws, people))
+    return sizes, rng.normal(size=(draws, people))
+
+
+@pytest.mark.parametrize("people", [2, 3, 6, 30])
+def test_the_variance_between_speakers_is_right_however_unequal_their_clips_are(people: int) -> None:
+    sizes, rates = uneven(people, 4000, 0.7, np.random.default_rng(people))
+    share = sizes / sizes.sum(1, keepdims=True)
+    values = (share * rates).sum(1)
+    found = [between_speakers(n * r - v * n, n) for n, r, v in zip(sizes, rates, values, strict=True)]
+    assert np.mean(found) == pytest.approx((share**2).sum(1).mean(), rel=0.06)  # S/(S − 1) Σ e² is 0.6 to 0.9 of it
+
+
+def test_thirty_speakers_of_very_unequal_numbers_of_clips_raise_no_more_false_alarms_than_promised() -> None:
+    sizes, rates = uneven(30, 8000, 1.2, np.random.default_rng(0))
+    alarms = 0
+    for n, r in zip(sizes, rates, strict=True):
+        value = float((n * r).sum() / n.sum())
+        shown = float(between_speakers(n * r - value * n, n))
+        effective = float(n.sum() ** 2 / (n**2).sum())
+        alarms += p_value(Components(value, (0.0,), (0.0,), (5,), shown, effective)) < 0.05
+    assert 0.04 < alarms / len(sizes) < 0.065  # 7.2 % with S/(S − 1) Σ e²
 
 
 def test_with_nothing_shared_the_test_is_welchs_over_seeds() -> None:

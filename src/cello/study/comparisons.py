@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, stdtrit
 
-from cello.study.crossed import Components, Estimate, combined, crossed_interval, models, p_value
+from cello.study.crossed import Estimate, Uncertain, combined, crossed_interval, models, p_value
+from cello.study.folds import fold_components
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 
 POWER = 0.8
@@ -85,7 +86,10 @@ class Comparison(NamedTuple):
 
 
 def pairwise(
-    correct: Mapping[str, ArrayLike], speakers: ArrayLike, confidence: float = CONFIDENCE
+    correct: Mapping[str, ArrayLike],
+    speakers: ArrayLike,
+    confidence: float = CONFIDENCE,
+    folds: ArrayLike | None = None,
 ) -> tuple[Comparison, ...]:
     """Every pair of models, in the mapping's order, corrected for their number by Holm.
 
@@ -95,8 +99,11 @@ def pairwise(
     no speakers. The effect size is the probability of superiority, U / (R₁ R₂) (Mann & Whitney 1947; advised for
     learning algorithms by Bouthillier et al. 2021, arXiv:2103.03098).
 
+    ``folds``, (K,), is given where run r of a clip is one that did not train on the clip's fold: then the training sets
+    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers.
+
     Raises:
-        ValueError: fewer than two models; as ``components`` else.
+        ValueError: fewer than two models; as ``components`` or ``fold_components`` else.
 
     >>> rng = np.random.default_rng(0)
     >>> right = {"GRU": rng.random((5, 2000)) < 0.95, "RNN": rng.random((5, 2000)) < 0.85}
@@ -106,10 +113,8 @@ def pairwise(
     if len(correct) < 2:
         raise ValueError(f"a comparison needs two models, not {len(correct)} ({', '.join(correct)}); add another")
     pairs = list(combinations(correct, 2))
-    singles, sizes = models(list(correct.values()), speakers)
-    own = dict(zip(correct, singles, strict=True))
     means = {name: np.asarray(table, dtype=np.float64).mean(axis=1) for name, table in correct.items()}
-    found = [combined([own[a], own[b]], sizes) for a, b in pairs]
+    found = _differences(correct, pairs, speakers, folds)
     raw = [p_value(parts) for parts in found]
     corrected = 1 - (1 - confidence) / len(pairs)
     return tuple(
@@ -128,6 +133,19 @@ def pairwise(
         )
         for (a, b), parts, p, adjusted in zip(pairs, found, raw, holm(raw), strict=True)
     )
+
+
+def _differences(
+    correct: Mapping[str, ArrayLike],
+    pairs: Sequence[tuple[str, str]],
+    speakers: ArrayLike,
+    folds: ArrayLike | None,
+) -> Sequence[Uncertain]:
+    if folds is not None:
+        return [fold_components([correct[a], correct[b]], folds) for a, b in pairs]
+    singles, sizes = models(list(correct.values()), speakers)
+    own = dict(zip(correct, singles, strict=True))
+    return [combined([own[a], own[b]], sizes) for a, b in pairs]
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -161,12 +179,13 @@ def superiority(first: ArrayLike, second: ArrayLike) -> float:
     return float((difference > 0).mean() + (difference == 0).mean() / 2)
 
 
-def power(found: Components, difference: float, seeds: int | None = None, confidence: float = CONFIDENCE) -> float:
+def power(found: Uncertain, difference: float, seeds: int | None = None, confidence: float = CONFIDENCE) -> float:
     """The share of studies like this one that would call a true ``difference`` one, with so many seeds a model.
 
     E[Φ(λ − t w) + Φ(−λ − t w)], the noncentral t distribution's tails: w² is χ²(df) / df, t = t(1 − α/2, df),
-    λ = |difference| / √V; V and df from ``Components.spread`` with that number of seeds (the present one unless said).
+    λ = |difference| / √V; V and df from its ``spread`` with that number of seeds (the present one unless said).
 
+    >>> from cello.study.crossed import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)
     >>> [round(power(parts, 0.005, n), 2) for n in (3, 5, 10, 20)]
     [0.22, 0.41, 0.75, 0.97]
@@ -188,13 +207,14 @@ def _tails(shift: float, wide: NDArray[np.float64]) -> float:
 
 
 def seeds_needed(
-    found: Components, difference: float, confidence: float = CONFIDENCE, target: float = POWER
+    found: Uncertain, difference: float, confidence: float = CONFIDENCE, target: float = POWER
 ) -> int | None:
     """The fewest seeds a model with which ``power`` of this difference reaches the target; None above ``MOST_SEEDS``.
 
     Only the variance between runs shrinks with seeds. Where what the runs share on these speakers is too large, no
     number suffices: more clips of more speakers would.
 
+    >>> from cello.study.crossed import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)
     >>> seeds_needed(parts, 0.005)
     12
@@ -211,9 +231,10 @@ def seeds_needed(
     return high
 
 
-def detectable(found: Components, confidence: float = CONFIDENCE, target: float = POWER) -> float:
+def detectable(found: Uncertain, confidence: float = CONFIDENCE, target: float = POWER) -> float:
     """The smallest true difference that ``power`` calls one with the target's probability, with the seeds at hand.
 
+    >>> from cello.study.crossed import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)
     >>> round(detectable(parts), 4)
     0.0081

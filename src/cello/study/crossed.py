@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,12 +31,28 @@ class Estimate(NamedTuple):
     df: float
 
 
+class Uncertain(Protocol):
+    """A value with its variance, now or with another number of seeds a model."""
+
+    @property
+    def value(self) -> float:
+        """An accuracy or the difference of two, in [−1, 1]."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The number of seeds of each model."""
+
+    def spread(self, seeds: int | None = None) -> tuple[float, float]:
+        """Variance of the value and its degrees of freedom."""
+
+
 class Components(NamedTuple):
     """An accuracy, or the difference of two, and where its variance comes from; one entry a model in each tuple.
 
     ``runs`` is the variance between one model's runs, ``cells`` the part of it by which one run differs from another on
     single speakers (so it shrinks with more clips), both of one run; ``seeds`` counts the runs. ``speakers`` is the
-    variance of the value as the speakers alone show it, and ``effective`` their number, (Σ n)² / Σ n² of n clips each.
+    variance of the value as the speakers alone show it (``between_speakers``), and ``effective`` their number,
+    (Σ n)² / Σ n² of n clips each.
     """
 
     value: float
@@ -106,28 +122,44 @@ def models(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Mode
         ValueError: as ``components``, but for the number of models.
     """
     sums, sizes = _sums(correct, speakers)
-    clips, unbiased = sizes.sum(), len(sizes) / (len(sizes) - 1)
-    found = []
+    clips, found = sizes.sum(), []
     for table in sums:
         means = table.sum(axis=1) / clips
         average = table.mean(axis=0)
         own = table - np.outer(means, sizes) - average + means.mean() * sizes
-        cells = unbiased * float((own**2).sum()) / (len(table) - 1) / float(clips**2)
+        cells = float(between_speakers(own, sizes).sum()) / (len(table) - 1)
         found.append(Model(average, float(means.var(ddof=1)), cells, len(table)))
     return found, sizes
 
 
 def combined(parts: Sequence[Model], sizes: Floats) -> Components:
     """The components of one model's accuracy, or of the first model's minus the second's."""
-    clips, persons = sizes.sum(), len(sizes)
-    total = np.zeros(persons)
+    clips = sizes.sum()
+    total = np.zeros(len(sizes))
     for sign, part in zip((1.0, -1.0), parts, strict=False):
         total += sign * part.average
     value = float(total.sum() / clips)
-    seen = persons / (persons - 1) * float(((total - value * sizes) ** 2).sum()) / float(clips**2)
+    seen = float(between_speakers(total - value * sizes, sizes))
     runs, cells = tuple(part.runs for part in parts), tuple(part.cells for part in parts)
     seeds, effective = tuple(part.seeds for part in parts), float(clips**2 / (sizes**2).sum())
     return Components(value, runs, cells, seeds, seen, effective)
+
+
+def between_speakers(residuals: Floats, sizes: Floats) -> Floats:
+    """Variance of a mean over clips, Σ (eₛ/N)² / (1 − 2hₛ + Σh²), of residuals eₛ = Tₛ − hₛ Σ T, (…, S) a speaker.
+
+    h = n/N is a speaker's share of the clips. Unbiased where speakers' rates Tₛ/nₛ vary alike, whatever the shares:
+    E eₛ² = τ²N²hₛ²(1 − 2hₛ + Σh²). It corrects each residual for its own share, as the cluster-robust variances of Bell
+    & McCaffrey do (2002, Survey Methodology 28:169), for speakers whose clips vary together. With equal shares it is
+    the familiar S/(S − 1) Σ (eₛ/N)², which with 3 unequal speakers is 0.7 of the truth.
+
+    >>> sizes = np.array([1.0, 1.0, 2.0])
+    >>> round(float(between_speakers(np.array([0.5, -0.5, 0.0]), sizes)), 4)
+    0.0357
+    """
+    share = sizes / sizes.sum()
+    weight = 1 - 2 * share + (share**2).sum()
+    return np.asarray(((residuals / sizes.sum()) ** 2 / weight).sum(axis=-1), dtype=np.float64)
 
 
 def by_speaker(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Floats], Floats]:
@@ -162,7 +194,7 @@ def _sums(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Float
     return [np.add.reduceat(table[:, order].astype(np.float64), first, axis=1) for table in tables], sizes
 
 
-def p_value(found: Components) -> float:
+def p_value(found: Uncertain) -> float:
     """Two-sided p = 2 F_t(−|value| / √V; df): how rare so large a value is where the truth is zero.
 
     1 where nothing varies at all: then nothing tells how much is chance.
@@ -176,8 +208,8 @@ def p_value(found: Components) -> float:
     return 2 * float(stdtr(df, -abs(found.value) / math.sqrt(variance)))
 
 
-def crossed_interval(found: Components, confidence: float = CONFIDENCE) -> Estimate:
-    """value ± t(1 − α/2, df) · √V, V and df as ``Components.spread`` says: it holds for new seeds and new speakers.
+def crossed_interval(found: Uncertain, confidence: float = CONFIDENCE) -> Estimate:
+    """value ± t(1 − α/2, df) · √V, V and df as its ``spread`` says: it holds for new seeds and new speakers.
 
     >>> estimate = crossed_interval(Components(0.01, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 0.0, 150.0))
     >>> round(estimate.df), round(estimate.low, 4), round(estimate.high, 4)
