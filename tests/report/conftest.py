@@ -15,8 +15,9 @@ from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report.evidence import weigh
-from cello.report.results import Run, StudyResults
-from cello.study.corpus_file import CorpusSummary, SplitSummary
+from cello.report.results import Run, StudyResults, load_results
+from cello.study.corpus_file import CorpusSummary, SplitSummary, write_corpus
+from cello.study.own_cells import WrittenCell
 from cello.study.plan import Column, Row, StudyConfig
 from cello.study.store import CorpusSource, Store
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
@@ -117,7 +118,7 @@ def made_up_result(
 def corpus_summary(labels: tuple[str, ...] = WORDS) -> CorpusSummary:
     return CorpusSummary(
         name="made up",
-        source="tests",
+        source="spoken",
         rate_hz=16_000,
         checksum="ab" * 32,
         labels=labels,
@@ -223,7 +224,7 @@ def fill_store(folder: Path, results: StudyResults) -> Store:
     )
     manifest = Manifest(
         corpus="made up", rate_hz=16_000, labels=results.corpus.labels, clips=clips, bad=results.corpus.bad,
-        checksum="ab" * 32, source="tests",
+        checksum="ab" * 32, source=results.corpus.source,
     )  # fmt: skip
     store = Store.create_or_open(folder, study, manifest, CorpusSource(spec="made up"))
     found = {(r.row, r.column, r.seed): r.result for r in results.runs}
@@ -246,6 +247,23 @@ def small(windows: StudyResults) -> StudyResults:
     runs = tuple(r for r in windows.runs if r.row in rows and r.column in columns)
     planned = tuple((r.row, r.column, r.seed) for r in runs)
     return with_evidence(msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned))
+
+
+CRIES = ("hunger", "pain", "sleep")
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
+    """Somebody's own corpus: babies' cries, a table that names wards and rooms, a cell of one's own."""
+    study = gates_study(CRIES, seeds=2, epochs=2)
+    study = msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source="table:cries.csv"))
+    folder = tmp_path_factory.mktemp("foreign") / "study"
+    store = fill_store(folder, study)
+    clips = len(store.corpus.test_names)
+    wards, rooms = (tuple(f"{name} {k % n}" for k in range(clips)) for name, n in (("ward", 2), ("room", 40)))
+    write_corpus(folder, msgspec.structs.replace(store.corpus, columns={"ward": wards, "room": rooms}))
+    found = load_results(folder)
+    return msgspec.structs.replace(found, own_cells=(WrittenCell("mine", "h[t] = x[t] * b", "h_{t} &= x_{t} b"),))
 
 
 @pytest.fixture(scope="session")

@@ -114,9 +114,9 @@ def test_predictions_of_one_column_at_a_time_are_in_memory(
     read: list[set[str]] = []
     real = evidence.answers
 
-    def spy(store: Store, column: str, runs: list[object]) -> object:
+    def spy(store: Store, column: str, runs: list[object], tally: object) -> object:
         read.append({run.column for run in runs})  # type: ignore[attr-defined]
-        return real(store, column, runs)  # type: ignore[arg-type]
+        return real(store, column, runs, tally)  # type: ignore[arg-type]
 
     monkeypatch.setattr(evidence, "answers", spy)
     load_results(store.folder)

@@ -127,11 +127,12 @@ def _pattern(field: str) -> str:
 
 
 def test_every_json_field_is_documented_and_every_documented_field_written(
-    windows: StudyResults, noisy: StudyResults
+    windows: StudyResults, noisy: StudyResults, foreign: StudyResults
 ) -> None:
     failed = json.loads('[{"row": "gru", "column": "40 ms", "seed": 0, "reason": "killed"}]')
     document = {**json.loads(schema.report(windows)), "failures": failed}
-    written, documented = set(_paths(document)) | set(_paths(json.loads(schema.report(noisy)))), _documented()
+    documents = (document, *(json.loads(schema.report(study)) for study in (noisy, foreign)))
+    written, documented = {path for one in documents for path in _paths(one)}, _documented()
     figures = {f"cells[].{name}" for name, value in document["cells"][0].items() if isinstance(value, dict)}
     for path in written | figures:
         assert any(re.fullmatch(_pattern(field), path) for field in documented), f"{path} is not documented"
@@ -201,7 +202,7 @@ def test_the_page_gives_every_picture_a_description(gates: StudyResults) -> None
 
 def test_the_page_folds_all_but_each_models_best_column(small: StudyResults) -> None:
     text = page.report(small)
-    assert text.count("<details>") == 2
+    assert text.count("<details>") == 3  # verdicts, curves and confusions
     assert "The other 2" in text
     assert len(text.encode()) < 400_000
 
@@ -211,6 +212,6 @@ def test_more_pictures_than_a_page_should_hold_are_named_and_not_drawn(
 ) -> None:
     monkeypatch.setattr(page, "MOST_PICTURES", 1)
     text = page.report(small)
-    assert text.count("<details>") == 0
+    assert text.count("<details>") == 1  # verdicts
     assert text.count("The other 3 are not drawn here, for a page of so many pictures opens slowly; their figures") == 2
     assert text.count("<svg") == 5  # accuracy, forests, costs, curves and confusions

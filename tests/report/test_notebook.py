@@ -50,8 +50,8 @@ def every_text(results: StudyResults, text: str) -> StudyResults:
 
 
 @pytest.mark.parametrize("text", TITLES)
-def test_no_text_of_a_study_is_in_a_code_cell(small: StudyResults, text: str) -> None:
-    plain, hostile = notebook.cells(small, ".."), notebook.cells(every_text(small, text), "..")
+def test_no_text_of_a_study_is_in_a_code_cell(foreign: StudyResults, text: str) -> None:
+    plain, hostile = notebook.cells(foreign, ".."), notebook.cells(every_text(foreign, text), "..")
     assert [cell for cell in hostile if cell[0] == "code"] == [cell for cell in plain if cell[0] == "code"]
     assert len(hostile) == len(plain)
     title = hostile[0][1].splitlines()[0]

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 import numpy as np
+import pytest
 
 from cello.report import markdown, page, ranking
 from cello.report.evidence import NO_SPEAKERS, Evidence, weigh
 from cello.report.results import Run, StudyResults
+from cello.report.tables import best_cell
 
 Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
 
@@ -45,18 +47,48 @@ def test_a_reason_of_one_column_names_it(windows: StudyResults) -> None:
     assert ranking.notes(study) == ["120 ms: Gone."]
 
 
-def test_every_pair_has_its_verdict_while_they_can_be_read(gates: StudyResults) -> None:
-    texts = ranking.verdicts(gates)
-    assert texts[1:] == [pair.verdict for pair in gates.evidence[0].comparisons]
+def test_only_the_best_models_sentences_stand_open_and_the_others_are_folded(gates: StudyResults) -> None:
+    texts, folded = ranking.verdicts(gates), ranking.other_verdicts(gates)
+    best, pairs = best_cell(gates)[0], gates.evidence[0].comparisons
+    own = [pair.verdict for pair in pairs if best in (pair.first, pair.second)]
+    assert texts[: 1 + 5] == [texts[0], *own]
     assert texts[0].startswith("Of 15 pairs, ")
-    assert "report.json" not in texts[0]
+    assert sorted([*own, *folded]) == sorted(pair.verdict for pair in pairs)
+    page_text, text = page.report(gates), markdown.report(gates)
+    assert "<details><summary>The other 10</summary>" in page_text
+    for sentence in folded:
+        assert page.escape(sentence) in page_text
+        assert markdown.escape(sentence) not in text
+
+
+def test_the_matrix_holds_every_pair_with_its_sign_and_marks_what_is_told_from_chance(gates: StudyResults) -> None:
+    table = ranking.matrix(gates)
+    assert table is not None
+    text = {(row[1], head.title): cell for row in table.rows for head, cell in zip(table.headings, row, strict=True)}
+    for pair in gates.evidence[0].comparisons:
+        for first, second, sign in ((pair.first, pair.second, 1), (pair.second, pair.first, -1)):
+            found = text[first, second]
+            assert float(found.replace("−", "-").removesuffix(" *")) == pytest.approx(
+                100 * sign * pair.difference.value, abs=0.006
+            )
+            assert found.endswith(" *") == pair.differs
+    assert all(text[row, row] == "" for row in gates.rows)
+    assert {table.rows[r][c] for r, c in table.strong} == {cell for cell in text.values() if cell.endswith(" *")}
+
+
+def test_a_matrix_of_many_models_shows_the_first_and_says_so(gates: StudyResults) -> None:
+    study = msgspec.structs.replace(many_models(gates, 14), rows=tuple(f"model {k}" for k in range(14)))
+    table = ranking.matrix(study)
+    assert table is not None
+    assert len(table.rows) == ranking.MOST_IN_MATRIX
+    assert "The first 12 of 14 models stand here." in table.note
 
 
 def test_of_too_many_pairs_the_first_models_stand(gates: StudyResults) -> None:
     study = many_models(gates, 8)
     texts = ranking.verdicts(study)
     assert len(texts) == 1 + 7
-    assert texts[0].endswith("The first model’s follow; the other 21 stand in report.json.")
+    assert len(ranking.other_verdicts(study)) == 21
     table = ranking.differences(study)
     assert table is not None
     assert all(row[1].startswith("model 0 − ") for row in table.rows)

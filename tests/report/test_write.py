@@ -21,7 +21,8 @@ TEXT_FORMATS = tuple(name for name in FORMATS if name != "notebook")
 def test_each_format_becomes_its_files_and_nothing_is_left_lying_about(stored: Path, tmp_path: Path) -> None:
     paths = write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "out")
     assert [p.name for p in paths] == [
-        "report.md", "report.html", "runs.csv", "tables.tex", "methods.tex", "references.bib", "report.json",
+        "report.md", "report.html", "runs.csv", "clips.csv", "groups.csv", "tables.tex", "methods.tex",
+        "references.bib", "report.json",
     ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in paths)
 
@@ -88,7 +89,8 @@ def test_a_large_study_gets_json_and_a_notebook_only_by_name(
     monkeypatch.setattr(write, "LARGE", 1)
     assert main(["report", str(stored), "--out", str(tmp_path)]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "methods.tex", "references.bib", "report.html", "report.md", "runs.csv", "tables.tex",
+        "clips.csv", "groups.csv", "methods.tex", "references.bib", "report.html", "report.md", "runs.csv",
+        "tables.tex",
     ]  # fmt: skip
     assert "report.json and the notebook are left out" in " ".join(capsys.readouterr().out.split())
     assert [p.name for p in write_report(stored, formats=("json",), out=tmp_path)] == ["report.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import ArrayLike
 
 from cello.errors import StoreError
 from cello.report import forks
+from cello.report.surprise import Surprise, surprise
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
-from cello.study.outcomes import answers, speakers_of
+from cello.study.outcomes import Tally, answers, speakers_of
 from cello.study.ranks import letters
 from cello.study.statistics import FEW_SEEDS
 from cello.study.store import Store, StoredRun
@@ -47,17 +49,26 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """One column's models, best test accuracy first, and every pair of them; ``note`` says what could not be compared.
 
-    The order is that of the test clips, which is what the tests are about; it chooses no model.
+    The order is that of the test clips, which is what the tests are about; it chooses no model. ``surprise`` is set
+    where a larger difference is not told from chance and a smaller one is.
     """
 
     column: str
     standings: tuple[Standing, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     note: str = ""
+    surprise: Surprise | None = None
 
 
-def evidence(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tuple[Evidence, ...]:
-    """The evidence of each column that has a finished run; a process holds one column's predictions at a time."""
+class Heard(NamedTuple):
+    """What a column's predictions say: of its models, and of each test clip, if the store names those."""
+
+    evidence: Evidence
+    tally: Tally | None = None
+
+
+def heard(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tuple[Heard, ...]:
+    """What each column that has a finished run says; a process holds one column's predictions at a time."""
     own = {column: [run for run in runs if run.column == column] for column in columns}
     begun = [column for column in columns if own[column]]
     worth = len(runs) >= forks.MANY_RUNS
@@ -91,23 +102,30 @@ def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) ->
         for row in ranked
     )
     note = f"Left out, with one finished seed each: {', '.join(single)}." if single else ""
-    return Evidence(column=column, standings=tuple(standings), comparisons=comparisons, note=note)
+    return Evidence(
+        column=column,
+        standings=tuple(standings),
+        comparisons=comparisons,
+        note=note,
+        surprise=surprise(comparisons, tables, speakers),
+    )
 
 
-def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Evidence:
+def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Heard:
     if not store.corpus.test_speakers:
-        return Evidence(column=column, note=NO_SPEAKERS)
+        return Heard(Evidence(column=column, note=NO_SPEAKERS))
+    tally = Tally(column, runs) if store.corpus.test_names else None
     try:
-        found = answers(store, column, runs)
+        found = answers(store, column, runs, tally)
     except StoreError as error:
         # a report travels, the folder it was made in does not
         inside = re.sub(rf"(?<![\w./-]){re.escape(str(store.folder))}/", "", str(error))
-        return Evidence(column=column, note=f"Not compared: {inside}.")
+        return Heard(Evidence(column=column, note=f"Not compared: {inside}."))
     speakers = speakers_of(store)
     if len(found.targets) != len(speakers):
-        return Evidence(
-            column=column,
-            note=f"Not compared: predictions are of {len(found.targets)} test clips, corpus.json names the speakers of "
-            f"{len(speakers)}; restore corpus.json from the study’s own run.",
+        note = (
+            f"Not compared: predictions are of {len(found.targets)} test clips, corpus.json names the speakers of "
+            f"{len(speakers)}; restore corpus.json from the study’s own run."
         )
-    return weigh(column, found.correct, speakers)
+        return Heard(Evidence(column=column, note=note))
+    return Heard(weigh(column, found.correct, speakers), tally)

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cello.audio.corpus import SPLITS
+from cello.report import speakers
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, cut_note, parameters
+from cello.report.vocabulary import word
 from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
@@ -17,7 +19,12 @@ LISTED = 12
 
 def summary(results: StudyResults) -> list[str]:
     """The study on top of the report, one sentence or two a paragraph."""
-    return [progress(results), best(results), seeds(results), machines(results), corpus(results)]
+    who = speakers.meaning(results)
+    return [
+        *(progress(results), best(results), seeds(results)),
+        *([who] if who else []),
+        *(machines(results), corpus(results)),
+    ]
 
 
 def progress(results: StudyResults) -> str:
@@ -40,7 +47,7 @@ def best(results: StudyResults) -> str:
     return (
         f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
         f"{count(len(runs), 'seed')}). On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
-        f"accuracy {figure['test_accuracy']} %, per-word mean {figure['test_word_mean']} %. "
+        f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
         f"It has {parameters(runs)} parameters and takes {figure['seconds_per_epoch']} s per epoch."
     )
 
@@ -90,14 +97,15 @@ def missing(results: StudyResults) -> list[str]:
 
 def methods(results: StudyResults) -> list[str]:
     """How the figures were made, read off the runs' own configs."""
-    runs = [r.result for r in results.runs]
+    runs, called = [r.result for r in results.runs], word(results)
     return [
         *([f"Settings of each row: tuned, {results.tuned}"] if results.tuned else []),
         f"Split: training, validation and test clips are as the corpus {results.corpus.name} divides them (checksum "
         f"{results.corpus.checksum[:16]}). {_read(runs)} {_chosen(results)}",
         _sentences(runs, _normalisation),
         _sentences(runs, _choice),
-        "Accuracy is the share of clips; the per-word mean gives each word the same weight however many clips it has. "
+        f"Accuracy is the share of clips; the per-{called} mean gives each {called} the same weight however many clips "
+        "it has. "
         "Confusion matrices count test clips, summed over seeds.",
         f"Seconds per epoch: {_timed(runs)}; features, augmentation and evaluation are not in it. "
         "Clips per second follow from it.",

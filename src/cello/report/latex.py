@@ -10,10 +10,12 @@ from cello.report import conditions, paper, published, ranking, tables
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS
 from cello.report.results import StudyResults
 from cello.report.tables import Table
+from cello.study.own_cells import WrittenCell
 
 PREAMBLE = r"""% Needs \usepackage{booktabs} and \usepackage[T1]{fontenc};
 % names outside Latin script need LuaLaTeX or XeLaTeX.
 """
+AMSMATH = "\n% The equations of this study's own cells need \\usepackage{amsmath}.\n"
 WRAP = 14
 SPECIAL = str.maketrans(
     {
@@ -69,9 +71,15 @@ def report(results: StudyResults) -> str:
     parts += conditions.tables(results)
     evidence = (ranking.table(results), ranking.differences(results))
     parts += [part for part in (*evidence, compare) if part]
+    equations = "".join(_equations(cell) for cell in results.own_cells)
     stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in results.name)
     labels = [f"{stem}-{number}" for number in range(1, len(parts) + 1)]
-    return PREAMBLE + "\n" + "\n".join(table(part, label) for part, label in zip(parts, labels, strict=True))
+    whole = "\n".join(table(part, label) for part, label in zip(parts, labels, strict=True))
+    return f"{PREAMBLE}\n{whole}{AMSMATH + equations if equations else ''}"
+
+
+def _equations(cell: WrittenCell) -> str:
+    return f"\n% {cell.name}\n\\begin{{equation*}}\n{cell.latex}\n\\end{{equation*}}\n"
 
 
 def methods(results: StudyResults) -> str:

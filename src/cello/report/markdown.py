@@ -75,7 +75,7 @@ def report(results: StudyResults) -> str:
             continue
         blocks.append(f"## {section.title}")
         blocks += [paragraphs(section.paragraphs), points(section.points), *map(table, section.tables)]
-        blocks += [points(section.closing), code(section.code) if section.code else ""]
+        blocks += [points(section.closing), code(section.code, section.language) if section.code else ""]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

@@ -17,8 +17,8 @@ from nbclient.exceptions import CellControlSignal, CellExecutionError
 
 import cello
 from cello.errors import ReportError
-from cello.report import conditions, fonts, markdown, ranking
-from cello.report.outline import confusions, curves
+from cello.report import conditions, fonts, markdown, published, ranking, single
+from cello.report.outline import NOTATION, confusions, curves
 from cello.report.published import WINDOWS_TEXT
 from cello.report.results import StudyResults
 
@@ -33,7 +33,7 @@ SETUP = """\
 from IPython.display import Image, Markdown, display
 
 from cello.report import conditions, cost, diagrams, findings, markdown, paper, plots, published, ranking
-from cello.report import references, tables
+from cello.report import outline, references, single, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import load_results
 
@@ -74,6 +74,7 @@ def cells(results: StudyResults, folder: str) -> list[tuple[str, str]]:
         ("code", f"show(plots.curves(results), across={_across(results)})"),
         ("markdown", f"## Confusion matrices\n\n{confusions(results)}"),
         ("code", _confusions(results)),
+        *_single(results),
         ("markdown", "## Methods"),
         ("code", "Markdown(markdown.paragraphs(findings.methods(results)))"),
         ("markdown", "## For a paper"),
@@ -200,6 +201,7 @@ def _evidence(results: StudyResults) -> list[tuple[str, str]]:
         cells += [
             ("code", "Markdown(markdown.table(ranking.table(results)))"),
             ("code", f"show(diagrams.forest(results), across={min(len(results.columns), 2)})"),
+            ("code", "Markdown(markdown.table(ranking.matrix(results)))"),
             ("code", "Markdown(markdown.points(ranking.verdicts(results)))"),
         ]
     return cells if results.evidence else []
@@ -228,9 +230,20 @@ def _order(results: StudyResults) -> list[tuple[str, str]]:
 
 def _published(results: StudyResults) -> list[tuple[str, str]]:
     title = "## Beside the published study"
-    if results.stage == "gates":
+    if published.gates(results):
         return [("markdown", title), ("code", "Markdown(markdown.table(published.gates(results)))")]
-    return [("markdown", f"{title}\n\n{WINDOWS_TEXT}")] if results.stage == "windows" else []
+    return [("markdown", f"{title}\n\n{WINDOWS_TEXT}")] if published.windows(results) else []
+
+
+def _single(results: StudyResults) -> list[tuple[str, str]]:
+    cells = []
+    if single.tables(results):
+        shown = 'Markdown("\\n\\n".join(map(markdown.table, single.tables(results))))'
+        cells += [("markdown", "## By speaker and clip"), ("code", shown)]
+    if results.own_cells:
+        shown = 'Markdown(markdown.code(outline.own_equations(results), "text"))'
+        cells += [("markdown", f"## Cells of this study’s own\n\n{markdown.block(NOTATION)}"), ("code", shown)]
+    return cells
 
 
 def _confusions(results: StudyResults) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import NamedTuple
 
 from cello.audio.augment import AugmentConfig
-from cello.report import conditions, cost, findings, paper, published, ranking, references, tables
+from cello.report import conditions, cost, findings, paper, published, ranking, references, single, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
+from cello.report.vocabulary import has_spoken_words
 
 NAMED_LABELS = 100
 """Above so many labels a confusion matrix has neither names nor figures."""
@@ -19,7 +21,8 @@ MOST_PICTURES = 48
 class Section(NamedTuple):
     """A heading, its paragraphs and list, its tables; ``picture`` names what is drawn for it.
 
-    ``closing`` is a list that stands after all else, ``code`` a text to be copied as it stands.
+    ``closing`` is a list that stands after all else, ``folded`` one that a page folds and others leave out, ``code`` a
+    text to be copied as it stands.
     """
 
     key: str
@@ -29,7 +32,9 @@ class Section(NamedTuple):
     tables: tuple[Table, ...] = ()
     picture: str = ""
     closing: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
     code: str = ""
+    language: str = "bibtex"
 
 
 def outline(results: StudyResults) -> tuple[Section, ...]:
@@ -39,7 +44,6 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
     overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
     ranked = ranking.table(results)
     order = ranking.order_sentences(results)
-    bad = tables.bad_clips(results)
     missing = tuple(findings.missing(results))
     sections = (
         Section("summary", "Summary", points=tuple(findings.summary(results))),
@@ -54,9 +58,10 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
             "evidence",
             "What the data can tell",
             paragraphs=tuple(ranking.explanation(results)),
-            tables=(ranked,) if ranked else (),
+            tables=tuple(table for table in (ranked, ranking.matrix(results)) if table),
             picture="evidence" if ranked else "",
             closing=tuple(ranking.verdicts(results)),
+            folded=tuple(ranking.other_verdicts(results)),
         ),
         Section(
             "conditions",
@@ -75,11 +80,35 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         Section(
             "published",
             "Beside the published study",
-            paragraphs=(published.WINDOWS_TEXT,) if results.stage == "windows" else (),
+            paragraphs=(beside,) if (beside := published.windows(results)) else (),
             tables=(compare,) if compare else (),
         ),
+        *_pictured(results),
+        *_made(results),
+    )
+    return tuple(s for s in sections if s.paragraphs or s.points or s.tables or s.picture)
+
+
+def _pictured(results: StudyResults) -> tuple[Section, ...]:
+    """Curves and confusions, then single speakers and clips."""
+    return (
         Section("curves", "Learning curves", paragraphs=(curves(results),), picture="curves"),
         Section("confusions", "Confusion matrices", paragraphs=(confusions(results),), picture="confusions"),
+        Section("clips", "By speaker and clip", tables=single.tables(results)),
+    )
+
+
+def _made(results: StudyResults) -> tuple[Section, ...]:
+    """How it was made: cells, methods, clips, settings."""
+    bad = tables.bad_clips(results)
+    return (
+        Section(
+            "equations",
+            "Cells of this study’s own",
+            paragraphs=(NOTATION,) if results.own_cells else (),
+            code=own_equations(results),
+            language="text",
+        ),
         Section("methods", "Methods", paragraphs=tuple(findings.methods(results))),
         Section(
             "paper",
@@ -91,21 +120,29 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         Section("corpus", "Corpus", tables=(tables.corpus_clips(results), *((bad,) if bad else ()))),
         Section("settings", "Settings", tables=(tables.settings(results),)),
     )
-    return tuple(s for s in sections if s.paragraphs or s.points or s.tables or s.picture)
 
 
+NOTATION = (
+    "The equations of one step: x[t] is the frame, a state’s name with [t-1] what it was before and with [t] what it "
+    "is then; @ is a matrix product, * a product element by element."
+)
 CURVES = (
     "Lines are means over seeds, bands the range from the lowest to the highest seed. Training accuracy here is the "
     "running mean during the epoch, in train mode{augmented}; the tables’ train accuracy is measured after training."
 )
 CONFUSIONS = (
-    "Rows are the spoken words, columns the answers, on the test clips, summed over seeds; each row adds up to 100 %. "
+    "Rows are the {labels}, columns the answers, on the test clips, summed over seeds; each row adds up to 100 %. "
     "Figures are in per cent; small shares carry none."
 )
 LARGE_CONFUSIONS = (
-    "Rows are the spoken words, columns the answers, on the test clips, summed over seeds; the darker, the larger the "
+    "Rows are the {labels}, columns the answers, on the test clips, summed over seeds; the darker, the larger the "
     "share of the row’s clips. So many labels carry neither names nor figures here; report.json has every count."
 )
+
+
+def own_equations(results: StudyResults) -> str:
+    """The equations of the cells that are not the zoo's, as text; empty where there are none."""
+    return "\n\n".join(f"{cell.name}\n{textwrap.indent(cell.text, '  ')}" for cell in results.own_cells)
 
 
 def curves(results: StudyResults) -> str:
@@ -122,7 +159,9 @@ def confusions(results: StudyResults) -> str:
     large = len(results.corpus.labels) > NAMED_LABELS
     silent = not all(results.corpus.splits["test"].clips_by_label.get(label, 0) for label in results.corpus.labels)
     empty = " A label without test clips has an empty row." if silent else ""
-    return f"{LARGE_CONFUSIONS if large else CONFUSIONS}{empty}{_first(len(results.rows))}"
+    called = "spoken words" if has_spoken_words(results) else "labels"
+    how = (LARGE_CONFUSIONS if large else CONFUSIONS).replace("{labels}", called)
+    return f"{how}{empty}{_first(len(results.rows))}"
 
 
 def _changes(augment: AugmentConfig) -> tuple[float, ...]:

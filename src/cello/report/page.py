@@ -86,8 +86,8 @@ def _section(section: Section, pictures: str) -> str:
     parts.append(_list(section.points))
     tables = [table(t) for t in section.tables]
     parts += [*tables[:1], pictures, *tables[1:], _list(section.closing[:LISTED])]
-    if section.closing[LISTED:]:
-        rest = section.closing[LISTED:]
+    rest = (*section.closing[LISTED:], *section.folded)
+    if rest:
         parts.append(f"<details><summary>The other {len(rest)}</summary>{_list(rest)}</details>")
     if section.code:
         parts.append(f'<pre tabindex="0">{escape_html(section.code.rstrip())}</pre>')

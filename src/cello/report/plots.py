@@ -52,6 +52,7 @@ from cello.report.outline import MOST_PICTURES, NAMED_LABELS
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_column
 from cello.report.visible import elided, names
+from cello.report.vocabulary import has_spoken_words
 from cello.training.result import RunResult
 
 Axes = axes.Axes  # diagrams.py draws into them too
@@ -131,14 +132,14 @@ def curves(results: StudyResults, places: Sequence[tuple[str, str]] | None = Non
 
 def confusions(results: StudyResults, places: Sequence[tuple[str, str]] | None = None) -> list[Panel]:
     """Confusion matrices on the test clips, rows normalised, one panel a cell of the table."""
-    panels = []
+    panels, said = [], "Spoken word" if has_spoken_words(results) else "Label"
     for place in _by_model(results) if places is None else places:
         runs = results.cell(*place)
         labels = len(runs[0].labels)
         side = 5.0 if labels > NAMED_LABELS else max(3.3, 1.0 + 0.15 * labels)
 
         def draw(ax: Axes, runs: tuple[RunResult, ...] = runs) -> None:
-            _confusion(ax, runs)
+            _confusion(ax, runs, said)
 
         name = place_name(*place)
         panels.append(Panel(name, f"Confusion matrix on the test clips: {name}.", (side + 0.2, side), draw))
@@ -441,7 +442,7 @@ def _curve(ax: Axes, runs: Sequence[RunResult], limits: tuple[float, float]) -> 
         ax.text(0.98, 0.16 - 0.12 * place, name, color=colour, transform=ax.transAxes, ha="right", fontsize=8)
 
 
-def _confusion(ax: Axes, runs: Sequence[RunResult]) -> None:
+def _confusion(ax: Axes, runs: Sequence[RunResult], said: str) -> None:
     labels, size = runs[0].labels, len(runs[0].labels)
     shares, each = pooled([run.confusion for run in runs], MOST_SQUARES)
     image = np.empty((*shares.shape, 4), dtype=np.float32)
@@ -452,7 +453,7 @@ def _confusion(ax: Axes, runs: Sequence[RunResult]) -> None:
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
     ax.set_xlabel("Answer", fontsize=8)
-    ax.set_ylabel("Spoken word", fontsize=8)
+    ax.set_ylabel(said, fontsize=8)
     if size > NAMED_LABELS:
         ax.set_xticks([])
         ax.set_yticks([])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cello.report.metrics import ACCURACY
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import ABSENT, Heading, Table, interval_note, seeds_text
+from cello.report.vocabulary import has_spoken_words
 
 
 class PublishedModel(NamedTuple):
@@ -46,9 +47,14 @@ WINDOWS_TEXT = (
 )
 
 
+def windows(results: StudyResults) -> str:
+    """What stands beside a windows study of Speech Commands; empty beside any other."""
+    return WINDOWS_TEXT if results.stage == "windows" and has_spoken_words(results) else ""
+
+
 def gates(results: StudyResults) -> Table | None:
-    """The published gates table beside this study's, cell by cell; None for a study of another stage."""
-    if results.stage != "gates":
+    """The published gates table beside this study's, cell by cell; None for another stage, or another corpus."""
+    if results.stage != "gates" or not has_spoken_words(results):
         return None
     ours = {place: runs[0].config.model.cell for place, runs in results.cells().items()}
     rows = []

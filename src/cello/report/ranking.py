@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cello.report.evidence import Evidence
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.speakers import by_chance, validity
-from cello.report.tables import FEW, Heading, Table, by_column
+from cello.report.surprise import Surprise
+from cello.report.tables import ABSENT, FEW, Heading, Table, best_cell, by_column
+from cello.report.visible import elided, names
 from cello.study.comparisons import Comparison
 from cello.study.crossed import Estimate
 from cello.study.ranks import Ranking, friedman
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 
 LEAST_COLUMNS = 3
+NAME = 24  # letters of a model in the matrix's head
 MOST_PAIRS = 21  # seven models, each with each
+MOST_IN_MATRIX, MOST_SENTENCES, MOST_FOLDED = 12, 12, 300
+TOLD = "*"
 
 
 def weighed(results: StudyResults) -> tuple[Evidence, ...]:
@@ -115,14 +120,106 @@ def differences(results: StudyResults) -> Table | None:
     )
 
 
+def matrix(results: StudyResults) -> Table | None:
+    """Every difference in one table: a row's model minus a column's, in points; None where nothing was compared."""
+    found = weighed(results)
+    if not found:
+        return None
+    models = [row for row in results.rows if any(row == one.row for column in found for one in column.standings)]
+    drawn = models[:MOST_IN_MATRIX]
+    called = names(drawn, lambda name: elided(name, NAME))
+    rows: list[tuple[str, ...]] = []
+    strong = set()
+    for column in found:
+        pairs = {(pair.first, pair.second): pair for pair in column.comparisons}
+        for row in (row for row in drawn if any(row == one.row for one in column.standings)):
+            cells = [_difference(pairs, row, other) for other in drawn]
+            named = results.columns != ("",)
+            strong |= {(len(rows), k + 1 + named) for k, text in enumerate(cells) if text.endswith(TOLD)}
+            rows.append((column.column, row, *cells))
+    left = f" The first {len(drawn)} of {len(models):,} models stand here." if len(drawn) < len(models) else ""
+    table = by_column(
+        results,
+        key="matrix",
+        title="Which model is better than which",
+        note=f"Points of test accuracy, a row’s model minus a column’s; + where the row’s is better. {TOLD} marks the "
+        f"differences that are told from chance (seeds and {by_chance(results).rstrip(',')}, corrected for the number "
+        f"of pairs). Each pair’s interval and its verdict in a sentence stand in report.json.{left}",
+        headings=[Heading("Model"), *(Heading(called[row], "minus") for row in drawn)],
+        rows=rows,
+    )
+    return table._replace(strong=frozenset(strong))
+
+
+def _difference(pairs: Mapping[tuple[str, str], Comparison], row: str, other: str) -> str:
+    pair, sign = pairs.get((row, other)), 1
+    if pair is None:
+        pair, sign = pairs.get((other, row)), -1
+    if pair is None:
+        return "" if row == other else ABSENT
+    return f"{100 * sign * pair.difference.value:+.2f}".replace("-", "−") + (f" {TOLD}" if pair.differs else "")
+
+
 def verdicts(results: StudyResults) -> list[str]:
-    """One sentence a pair; of more pairs than can be read, those of each column's first model."""
+    """The sentences that matter: how many pairs differ, the best model against the others, and what surprises."""
     texts = []
     for column in weighed(results):
-        prefix = f"{column.column}: " if len(results.columns) > 1 else ""
+        prefix = _prefix(results, column)
         texts.append(prefix + counted(column.comparisons))
-        texts += [prefix + pair.verdict for pair in shown(column.comparisons)]
+        texts += [prefix + pair.verdict for pair in _that_matter(results, column)[:MOST_SENTENCES]]
+        if column.surprise is not None:
+            texts.append(prefix + surprise_text(column.surprise, results))
     return texts
+
+
+def other_verdicts(results: StudyResults) -> list[str]:
+    """The verdicts of all other pairs, up to as many as a page can hold."""
+    texts = []
+    for column in weighed(results):
+        said = _that_matter(results, column)[:MOST_SENTENCES]
+        texts += [_prefix(results, column) + pair.verdict for pair in column.comparisons if pair not in said]
+    return texts[:MOST_FOLDED]
+
+
+def _prefix(results: StudyResults, column: Evidence) -> str:
+    return f"{column.column}: " if len(results.columns) > 1 else ""
+
+
+def _that_matter(results: StudyResults, column: Evidence) -> list[Comparison]:
+    """The pairs of the model that validation chose, in the column it was chosen in, and those nothing can be said of.
+
+    The latter differ in every run and for every speaker alike.
+    """
+    row, best = best_cell(results)
+    if not any(row in (pair.first, pair.second) for pair in column.comparisons):
+        row = column.comparisons[0].first
+    return [
+        pair
+        for pair in column.comparisons
+        if (column.column == best and row in (pair.first, pair.second))
+        or (pair.difference.error == 0 and pair.difference.value)
+    ]
+
+
+def surprise_text(found: Surprise, results: StudyResults) -> str:
+    """Why a larger difference is not told from chance and a smaller one is."""
+    larger, smaller = (" over ".join(pair) for pair in (found.larger, found.smaller))
+    sizes = [f"{100 * value:.2f}" for value in found.differences]
+    errors = " against ".join(f"{100 * error:.2f}" for error in found.errors)
+    others = "speakers" if by_chance(results) == "speakers" else "clips"
+    why = {
+        "seeds": f"the larger one varies more between seeds (standard error {errors} points), most with "
+        f"{found.varying}; more seeds would tell",
+        "speakers": f"the larger one varies more between {others} (standard error {errors} points); more {others} in "
+        "the test would tell",
+        "few": "the variance of the larger one rests on fewer independent values, so that more of it may be chance",
+        "constant": "the larger one is the same in every run and everywhere, so that nothing tells how much of it is "
+        "chance",
+    }[found.reason]
+    return (
+        f"The larger difference of {larger} ({sizes[0]} points) is not told from chance, the smaller one of {smaller} "
+        f"({sizes[1]} points) is: {why}."
+    )
 
 
 def counted(pairs: Sequence[Comparison]) -> str:
@@ -132,9 +229,7 @@ def counted(pairs: Sequence[Comparison]) -> str:
     'Of 0 pairs, 0 can be told apart.'
     """
     apart = sum(pair.differs for pair in pairs)
-    rest = len(pairs) - len(shown(pairs))
-    left = f" The first model’s follow; the other {rest} stand in report.json." if rest else ""
-    return f"Of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}, {apart} can be told apart.{left}"
+    return f"Of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}, {apart} can be told apart."
 
 
 def shown(pairs: Sequence[Comparison]) -> list[Comparison]:

@@ -10,9 +10,12 @@ from pathlib import Path
 import msgspec
 
 from cello.errors import ReportError
-from cello.report.evidence import Evidence, evidence
+from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
+from cello.report.evidence import Evidence, heard
+from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary
+from cello.study.own_cells import WrittenCell, written
 from cello.study.space import Tuned
 from cello.study.store import Store
 from cello.training.config import RunConfig
@@ -45,6 +48,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
     ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
+    ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's.
     """
 
     name: str
@@ -62,6 +66,8 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     match: str = "width"
     match_to: str = ""
     tuned: Tuned | None = None
+    clips: ClipOutcomes | None = None
+    own_cells: tuple[WrittenCell, ...] = ()
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -138,6 +144,7 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
             f"{why}, so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
         )
     rows, columns = tuple(row.name for row in study.rows), tuple(column.name for column in study.columns) or ("",)
+    weighed = heard(store, columns, stored)
     found = StudyResults(
         name=study.name,
         title=study.title or study.name,
@@ -154,8 +161,10 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         ),
         match=study.match,
         match_to=study.reference,
-        evidence=evidence(store, columns, stored),
+        evidence=tuple(column.evidence for column in weighed),
         tuned=study.tuned,
+        clips=outcomes_of_clips(store.corpus, (column.tally for column in weighed)),
+        own_cells=written(store.header.cells),
     )
     return shown(found)
 
@@ -181,6 +190,7 @@ def shown(results: StudyResults) -> StudyResults:
         ),
         evidence=tuple(_evidence(found, rows, columns) for found in results.evidence),
         match_to=rows.get(results.match_to, _name(results.match_to)),
+        clips=shown_clips(results.clips, _name, labels, (rows, columns)) if results.clips else None,
     )
 
 
@@ -220,6 +230,9 @@ def _corpus(corpus: CorpusSummary, labels: dict[str, str]) -> CorpusSummary:
         checksum=_name(corpus.checksum),
         labels=tuple(labels.values()),
         splits=splits,
+        test_names=tuple(map(_name, corpus.test_names)),
+        speaker_names=tuple(map(_name, corpus.speaker_names)),
+        columns={},  # what they say stands in ``clips``
         bad=tuple(
             msgspec.structs.replace(clip, name=_name(clip.name), reason=_sentence(clip.reason)) for clip in corpus.bad
         ),
@@ -287,4 +300,11 @@ def _evidence(found: Evidence, rows: dict[str, str], columns: dict[str, str]) ->
             for pair in found.comparisons
         ),
         note=_sentence(found.note),
+        surprise=found.surprise and _surprise(found.surprise, rows),
     )
+
+
+def _surprise(found: Surprise, rows: dict[str, str]) -> Surprise:
+    larger, smaller = (tuple(rows.get(name, name) for name in pair) for pair in (found.larger, found.smaller))
+    varying = rows.get(found.varying, found.varying)
+    return msgspec.structs.replace(found, larger=larger, smaller=smaller, varying=varying)

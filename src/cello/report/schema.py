@@ -11,6 +11,7 @@ import msgspec
 
 from cello import __version__
 from cello.report import conditions, paper, ranking, references
+from cello.report.clips import ClipOutcomes
 from cello.report.evidence import Evidence
 from cello.report.metrics import METRICS, Interval
 from cello.report.results import Run, StudyResults
@@ -20,6 +21,7 @@ from cello.study.statistics import CONFIDENCE
 from cello.training.result import Epoch, RunResult
 
 FORMAT = 1
+OF_CLIPS = ("test_speakers", "test_names", "speaker_names", "columns")  # what they say stands by clip and by group
 AS_THEY_ARE = (
     "chosen_epoch",
     "parameters",
@@ -52,12 +54,15 @@ def _around_runs(results: StudyResults) -> dict[str, object]:
             "planned": len(results.planned),
             "finished": len(results.runs),
         },
-        "corpus": {k: v for k, v in msgspec.to_builtins(results.corpus).items() if k != "test_speakers"},
+        "corpus": {k: v for k, v in msgspec.to_builtins(results.corpus).items() if k not in OF_CLIPS},
         "best": {"row": row, "column": column, "chosen_by": "validation_accuracy"},
         "confidence": CONFIDENCE,
         "cells": [_cell(results, *place) for place in results.cells()],
         "evidence": [_evidence(column) for column in results.evidence],
         "order": _order(results),
+        "groups": msgspec.to_builtins(results.clips.groups) if results.clips else [],
+        "wrong_clips": _wrong(results.clips) if results.clips else [],
+        "own_cells": [cell._asdict() for cell in results.own_cells],
         "methods": paper.paragraph(results),
         "methods_unrecorded": paper.unrecorded(results),
         "references": [
@@ -136,7 +141,25 @@ def _evidence(found: Evidence) -> dict[str, object]:
         }
         for pair in found.comparisons
     ]
-    return {"column": found.column, "note": found.note or None, "ranking": standings, "comparisons": comparisons}
+    return {
+        "column": found.column,
+        "note": found.note or None,
+        "ranking": standings,
+        "comparisons": comparisons,
+        "surprise": msgspec.to_builtins(found.surprise),
+    }
+
+
+def _wrong(found: ClipOutcomes) -> list[dict[str, object]]:
+    """The clips that a run had wrong, the most often wrong first."""
+    fields = ("name", "label", "speaker", "runs", "wrong", "taken_for", "taken")
+    return [
+        {
+            **{name: getattr(clip, name) for name in fields},
+            "columns": dict(zip(found.columns, clip.values, strict=True)),
+        }
+        for clip in found.wrong()
+    ]
 
 
 def _estimate(name: str, found: Estimate, least: float) -> dict[str, float]:

@@ -6,6 +6,8 @@ from cello.report.results import StudyResults
 
 OFFICIAL = "speech-commands"
 UNKNOWN_SPEAKERS = "speakers not known"
+FEW_SPEAKERS = 10
+"""With fewer in the test clips, an interval for new speakers is itself uncertain."""
 
 
 def rule(results: StudyResults) -> str:
@@ -62,6 +64,29 @@ def validity(results: StudyResults) -> str:
             "speakers."
         )
     return f"The 95 % intervals hold for new seeds and new speakers, {wider}"
+
+
+def meaning(results: StudyResults) -> str:
+    """What intervals mean where the test clips are of few, shared or unknown speakers; empty where many speak."""
+    if not known(results):
+        return (
+            "Who speaks is not known: a voice may be in training and test, which makes figures too high, and intervals "
+            "speak of new clips of the same recordings, not of new speakers."
+        )
+    if shared(results):
+        return (
+            f"{overlap(results)} For speakers that a model has not heard, expect less; intervals speak of new clips, "
+            "not of new speakers."
+        )
+    people = results.corpus.splits["test"].speakers
+    if people >= FEW_SPEAKERS:
+        return ""
+    if people == 1:
+        return "All test clips are one speaker’s, so no figure says anything of other speakers."
+    return (
+        f"The test clips are {people} speakers’ alone. Intervals for new speakers take these for a random draw of all, "
+        "and from so few they are wide and themselves uncertain."
+    )
 
 
 def overlap(results: StudyResults) -> str:

@@ -11,6 +11,7 @@ from cello.audio.corpus import SPLITS
 from cello.report import speakers
 from cello.report.metrics import ACCURACY, BY_KEY, CUT_OFF, METRICS, Metric
 from cello.report.results import StudyResults
+from cello.report.vocabulary import title as title_of
 from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
@@ -144,7 +145,7 @@ def details(results: StudyResults, metrics: Sequence[Metric] = METRICS, title: s
         f"without augmentation. {interval_note(results)}"
     )
     first = (Heading("Model"), Heading("Parameters"), Heading("Seeds"))
-    headings = (*first, *(Heading(m.title, m.group) for m in metrics))
+    headings = (*first, *(Heading(title_of(m, results), m.group) for m in metrics))
     return by_column(results, key="details", title=title, note=note.strip(), headings=headings, rows=rows)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -55,11 +56,33 @@ def report(results: StudyResults) -> str:
     runs = sorted(results.runs, key=lambda r: (place.get((r.row, r.column), (len(place), 0)), r.seed))
     rows = [record(results, run) for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
+    return _written(names, ([row.get(name, "") for name in names] for row in rows))
+
+
+def _written(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(map(_text, names))
-    writer.writerows([_text(row.get(name, "")) for name in names] for row in rows)
+    writer.writerows(map(_text, row) for row in rows)
     return out.getvalue()
+
+
+def clips(results: StudyResults) -> str:
+    """All test clips in the corpus's order, one a row; empty where the store does not name them."""
+    found = results.clips
+    if found is None:
+        return ""
+    heads = ["clip", "label", "speaker", "runs", "wrong", "taken_for", "taken"]
+    rows = ([c.name, c.label, c.speaker, c.runs, c.wrong, c.taken_for, c.taken, *c.values] for c in found.clips)
+    return _written([*heads, *(f"column.{name}" for name in found.columns)], rows)
+
+
+def groups(results: StudyResults) -> str:
+    """Accuracies in [0, 1] by speaker and by the table's columns; empty where nothing is grouped."""
+    if results.clips is None or not results.clips.groups:
+        return ""
+    heads = ["by", "value", "clips", "best_model_accuracy", "all_models_accuracy"]
+    return _written(heads, ([g.by, g.value, g.clips, g.best, g.every] for g in results.clips.groups))
 
 
 def _text(value: object) -> object:

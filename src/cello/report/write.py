@@ -17,7 +17,7 @@ FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
 TEXTS = {
     "md": (("report.md", "markdown", "report"),),
     "html": (("report.html", "page", "report"),),
-    "csv": (("runs.csv", "tidy", "report"),),
+    "csv": (("runs.csv", "tidy", "report"), ("clips.csv", "tidy", "clips"), ("groups.csv", "tidy", "groups")),
     "latex": (
         ("tables.tex", "latex", "report"),
         ("methods.tex", "latex", "methods"),
@@ -26,6 +26,7 @@ TEXTS = {
     "json": (("report.json", "schema", "report"),),
 }
 """A format's files, each with the module and function that give its text; ``report`` may also come in ``pieces``.
+One without text, of a study that has nothing for it, is not written.
 
 Each is imported when it is asked for: pictures and notebooks bring libraries that take a second.
 """
@@ -85,7 +86,8 @@ def _write(name: str, results: StudyResults, study: Path, target: Path, execute:
         notebook = import_module("cello.report.notebook")
         contents = {notebook.file_name(results): notebook.report(results, study, target, execute)}
     else:
-        contents = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
+        made = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
+        contents = {file: content for file, content in made.items() if content}
     for file, content in contents.items():
         write_whole(target / file, content)
     return [target / file for file in contents]
@@ -97,5 +99,7 @@ def _content(results: StudyResults, module: str, function: str) -> bytes | Itera
         pieces: Iterable[bytes] = format_.pieces(results)
         return pieces
     text: str = getattr(format_, function)(results)
+    if not text:
+        return b""
     # without the mark, spreadsheets do not read it as UTF-8
     return text.encode("utf-8-sig" if module == "tidy" else "utf-8")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
-from cello.audio.corpus import SPLITS, BadClip, Manifest
+from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.errors import StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.folder import RESTORE
 
 CORPUS_FORMAT = 1
 MOST_SPEAKERS = 2**31
+OF_CLIPS = ("test_speakers", "speakers_known", "shared_speakers", "test_names", "speaker_names", "columns")
+"""The fields that came later, with what is said of single test clips and their speakers."""
 
 
 class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,10 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
     (False where each file counts as a speaker) and ``shared_speakers``: how many speakers of test clips are in training
     or validation too.
+
+    Of the test clips, in the same order, ``test_names`` holds the names and ``columns`` what a table says of them
+    beside label, split and speaker; ``speaker_names`` holds the names of the speakers, in the order of their numbers,
+    where they are known. A store made before Cello kept these has none, and its reports name no clip.
     """
 
     name: str
@@ -43,6 +50,9 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     test_speakers: tuple[int, ...] = ()
     speakers_known: bool | None = None
     shared_speakers: int | None = None
+    test_names: tuple[str, ...] = ()
+    speaker_names: tuple[str, ...] = ()
+    columns: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def of(cls, manifest: Manifest) -> CorpusSummary:
@@ -63,20 +73,36 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
             labels=manifest.labels,
             splits=splits,
             bad=manifest.bad,
-            **speaker_facts(manifest),
+            **clip_facts(manifest),
         )
 
+    @property
+    def lacks_facts(self) -> bool:
+        """Whether a Cello wrote it that did not keep all that ``clip_facts`` says."""
+        return not self.test_speakers or self.speakers_known is None or not self.test_names
 
-def speaker_facts(manifest: Manifest) -> dict[str, Any]:
-    """What a summary keeps of the speakers."""
+
+def clip_facts(manifest: Manifest) -> dict[str, Any]:
+    """What a summary keeps of single test clips and of the speakers."""
     known = any(clip.speaker != PurePosixPath(clip.name).stem for clip in manifest.clips)
     trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
-    tested = {clip.speaker for clip in manifest.clips if clip.split == "test"}
+    test = [clip for clip in manifest.clips if clip.split == "test"]
+    tested = dict.fromkeys(clip.speaker for clip in test)
     return {
         "test_speakers": speaker_numbers(manifest),
         "speakers_known": known,
-        "shared_speakers": len(trained & tested) if known else None,
+        "shared_speakers": len(trained & set(tested)) if known else None,
+        "test_names": tuple(clip.name for clip in test),
+        "speaker_names": tuple(tested) if known else (),
+        "columns": _columns(test),
     }
+
+
+def _columns(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
+    """What a table says of each clip, by the names of its columns; empty where it says nothing."""
+    said: list[dict[str, str]] = [getattr(clip, "columns", {}) for clip in clips]
+    names = dict.fromkeys(name for own in said for name in own)
+    return {name: tuple(own.get(name, "") for own in said) for name in names}
 
 
 def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
@@ -126,3 +152,19 @@ def _check_counts(summary: CorpusSummary) -> None:
             raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
     if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
         raise DamagedFileError("a speaker has a number that speakers do not have")
+    _check_clips(summary)
+
+
+def _check_clips(summary: CorpusSummary) -> None:
+    """Hold what is said of single test clips to their number.
+
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    clips = summary.splits["test"].clips
+    each = {"test_names": summary.test_names} | {f"column {name!r}": of for name, of in summary.columns.items()}
+    for what, values in each.items():
+        if len(values) != clips and (values or what != "test_names"):
+            raise DamagedFileError(f"its {what} names {len(values):,} of {clips:,} test clips")
+    if summary.speaker_names and len(summary.speaker_names) <= max(summary.test_speakers, default=-1):
+        raise DamagedFileError(f"it names {len(summary.speaker_names):,} speakers, fewer than its test clips have")

@@ -20,7 +20,7 @@ import numpy as np
 
 from cello.errors import StoreError
 from cello.files import DamagedFileError, read_stored, seal_json, write_whole
-from cello.study.corpus_file import CorpusSummary
+from cello.study.corpus_file import OF_CLIPS, CorpusSummary
 from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
 from cello.study.journal import line
 from cello.study.own_cells import reordered, settle_from
@@ -225,10 +225,11 @@ def _planned(found: Found, run: PlannedRun) -> PlannedRun:
 
 
 def _corpus(stores: Sequence[Store]) -> CorpusSummary:
-    """The first's summary, or the first that knows who said the test clips."""
+    """The first's summary with what the first that knows it says of single test clips."""
     first = stores[0].corpus
-    known = next((store.corpus.test_speakers for store in stores if store.corpus.test_speakers), ())
-    return msgspec.structs.replace(first, test_speakers=known)
+    spoken = next((store.corpus for store in stores if store.corpus.test_speakers), first)
+    whole = next((store.corpus for store in stores if not store.corpus.lacks_facts), spoken)
+    return msgspec.structs.replace(first, **{name: getattr(whole, name) for name in OF_CLIPS})
 
 
 def _union(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:

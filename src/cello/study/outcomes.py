@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,10 +38,56 @@ class Answers(NamedTuple):
     correct: dict[str, NDArray[np.bool_]]
 
 
-def answers(store: Store, column: str = "", runs: Iterable[StoredRun] | None = None) -> Answers:
+class Tally:
+    """What all runs of one column together did with each of the K test clips, added up one run at a time.
+
+    ``best`` is the model with the highest mean validation accuracy, which is known before any run is added; ``right``
+    and ``best_right`` count for each clip (K,) the runs that had it right, of ``runs`` and ``best_runs``.
+    """
+
+    def __init__(self, column: str, runs: Sequence[StoredRun]) -> None:
+        scores: dict[str, list[float]] = {}
+        for run in runs:
+            scores.setdefault(run.row, []).append(run.result.validation.accuracy)
+        means = {row: float(np.mean(own)) for row, own in scores.items()}
+        self.column = column
+        self.best = max(means, key=means.__getitem__, default="")
+        self.validation = means.get(self.best, float("-inf"))
+        self.runs = self.best_runs = 0
+        self.targets = self.right = self.best_right = np.empty(0, dtype=np.int64)
+        self._wrong: dict[int, int] = {}
+        self._labels = 1
+
+    def add(self, run: StoredRun, targets: NDArray[np.integer[Any]], answers: NDArray[np.integer[Any]]) -> None:
+        """Count one run's answers."""
+        if not self.runs:
+            self.targets, self._labels = targets.astype(np.int64), len(run.result.labels)
+            self.right, self.best_right = (np.zeros(len(targets), dtype=np.int64) for _ in range(2))
+        right = answers == targets
+        self.right += right
+        self.runs += 1
+        if run.row == self.best:
+            self.best_right += right
+            self.best_runs += 1
+        wrong = np.flatnonzero(~right)
+        for key in (wrong * self._labels + answers[wrong].astype(np.int64)).tolist():
+            self._wrong[key] = self._wrong.get(key, 0) + 1
+
+    def wrong(self) -> dict[int, dict[int, int]]:
+        """For each clip that a run had wrong, by its place: the wrong answers, label numbers, and how often each."""
+        found: dict[int, dict[int, int]] = {}
+        for key, count in sorted(self._wrong.items()):
+            clip, answer = divmod(key, self._labels)
+            found.setdefault(clip, {})[answer] = count
+        return found
+
+
+def answers(
+    store: Store, column: str = "", runs: Iterable[StoredRun] | None = None, tally: Tally | None = None
+) -> Answers:
     """Which test clips each finished run of a column got right, in the plan's order of models, seeds ascending.
 
-    ``runs`` are the store's results where the caller has read them already.
+    ``runs`` are the store's results where the caller has read them already; each run's answers are told to ``tally``.
 
     Raises:
         StoreError: predictions are missing or cannot be read, or two runs were tested on different clips.
@@ -61,6 +107,8 @@ def answers(store: Store, column: str = "", runs: Iterable[StoredRun] | None = N
             if not number:
                 found[row] = np.empty((len(own), len(targets)), dtype=np.bool_)
             np.equal(arrays["prediction"], targets, out=found[row][number])
+            if tally is not None:
+                tally.add(run, targets, arrays["prediction"])
     seeds = {row: tuple(run.seed for run in own) for row, own in rows.items()}
     return Answers(targets.astype(np.int64), seeds, found)
 

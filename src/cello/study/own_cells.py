@@ -7,12 +7,16 @@ the user gives now, a study file or a ``StudyConfig``, makes Cello run the file 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from cello.cells.load import known, remember
 from cello.cells.stored import StoredCell
+from cello.compiler.latex import latex
+from cello.compiler.text import equations_text
 from cello.errors import CellError, StoreError
 from cello.models.config import ModelConfig, settled
 from cello.study.match import Match
@@ -20,6 +24,35 @@ from cello.study.plan import PlannedRun, StudyConfig
 from cello.training.config import RunConfig
 
 OWN = ".py:"
+MOST_WRITTEN, LONGEST_WRITTEN = 20, 20_000
+"""Cells whose equations a report writes out, and letters of each: more than anybody reads."""
+
+
+class WrittenCell(NamedTuple):
+    """A cell's equations as text and as a LaTeX block."""
+
+    name: str
+    text: str
+    latex: str
+
+
+def written(cells: Mapping[str, StoredCell]) -> tuple[WrittenCell, ...]:
+    """The equations of a store's cells, of two cells with one name each with its fingerprint.
+
+    What is damaged is left out, for only reports ask, and so is what is too long to be read.
+    """
+    found = []
+    names = Counter(cell.name for cell in cells.values())
+    for equations, stored in list(cells.items())[:MOST_WRITTEN]:
+        try:
+            cell = stored.cell()
+        except CellError:
+            continue
+        name = cell.name if names[cell.name] == 1 else f"{cell.name} ({equations})"
+        one = WrittenCell(name, equations_text(cell), latex(cell))
+        if max(len(one.text), len(one.latex)) <= LONGEST_WRITTEN:
+            found.append(one)
+    return tuple(found)
 
 
 def own_cells(configs: Iterable[RunConfig]) -> dict[str, StoredCell]:

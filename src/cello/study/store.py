@@ -36,7 +36,7 @@ from cello.audio.corpus import Manifest
 from cello.cells.stored import StoredCell
 from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
-from cello.study.corpus_file import CorpusSummary, read_corpus, speaker_facts, write_corpus
+from cello.study.corpus_file import CorpusSummary, clip_facts, read_corpus, write_corpus
 from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
@@ -157,8 +157,8 @@ class Store:
                 _mend_corpus(folder, manifest)
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
-                if not store.corpus.test_speakers or store.corpus.speakers_known is None:
-                    summary = msgspec.structs.replace(store.corpus, **speaker_facts(manifest))
+                if store.corpus.lacks_facts:
+                    summary = msgspec.structs.replace(store.corpus, **clip_facts(manifest))
                     write_corpus(folder, summary)
                     store = cls.open(folder)
                 if header == store.header:

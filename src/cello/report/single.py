@@ -1,0 +1,64 @@
+"""The tables of single speakers, groups and clips, as far as they can be read; the CSV and JSON have all."""
+
+from __future__ import annotations
+
+from cello.report.clips import SPEAKER, ClipOutcomes, Group
+from cello.report.results import StudyResults, place_name
+from cello.report.tables import Heading, Table
+
+MOST_ROWS = 30
+MOST_TABLES = 12
+ALL = " All stand in groups.csv and report.json."
+
+
+def tables(results: StudyResults) -> tuple[Table, ...]:
+    """Accuracy by speaker and by each column of the corpus's table, then the clips that were most often wrong."""
+    found = results.clips
+    if found is None:
+        return ()
+    by = list(dict.fromkeys(group.by for group in found.groups))
+    wrong = _wrong(found)
+    grouped = [_grouped(results, found, number, name) for number, name in enumerate(by[:MOST_TABLES])]
+    return (*grouped, *([wrong] if wrong else []))
+
+
+def _grouped(results: StudyResults, found: ClipOutcomes, number: int, by: str) -> Table:
+    groups = found.by(by)
+    some = len(groups) > MOST_ROWS
+    first = f" The {MOST_ROWS} least accurate of {len(groups):,} stand here.{ALL}" if some else ""
+    runs = found.clips[0].runs
+    return Table(
+        key=f"by_{number}",
+        title=f"Accuracy by {by}",
+        note=f"Share of the test clips that were right, the least accurate first: mean over the seeds of "
+        f"{place_name(*found.best)}, the best by validation, and over all {runs:,} runs. Of few clips, one more or "
+        f"less right changes much.{first}",
+        headings=(
+            Heading(by.capitalize() if by == SPEAKER else by),
+            Heading("test clips"),
+            Heading("best model", "Accuracy, %"),
+            Heading("all models", "Accuracy, %"),
+        ),
+        rows=tuple(map(_row, groups[:MOST_ROWS])),
+    )
+
+
+def _row(group: Group) -> tuple[str, ...]:
+    return group.value or "(empty)", f"{group.clips:,}", f"{100 * group.best:.2f}", f"{100 * group.every:.2f}"
+
+
+def _wrong(found: ClipOutcomes) -> Table | None:
+    wrong = found.wrong()
+    if not wrong:
+        return None
+    runs = found.clips[0].runs
+    return Table(
+        key="wrong_clips",
+        title="Clips most often wrong",
+        note=f"Of {len(found.clips):,} test clips {len(wrong):,} were wrong in at least one of {runs:,} runs, of all "
+        f"models and seeds; {'those' if len(wrong) <= MOST_ROWS else f'the first {MOST_ROWS}'} stand here, all in "
+        "clips.csv. A clip that every model gets wrong may have the wrong label: listen to it.",
+        headings=(Heading("Clip"), Heading("Label"), Heading("Most often taken for"), Heading("wrong, % of runs")),
+        rows=tuple((clip.name, clip.label, clip.taken_for, f"{100 * clip.share:.0f}") for clip in wrong[:MOST_ROWS]),
+        words=3,
+    )

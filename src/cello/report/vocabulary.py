@@ -1,0 +1,38 @@
+"""What a report calls the things of its corpus: words where they are those of Speech Commands, labels anywhere else."""
+
+from __future__ import annotations
+
+from cello.audio.spoken import WORDS
+from cello.report.metrics import Metric
+from cello.report.results import StudyResults
+
+KINDS = ("speech-commands", "spoken")
+LISTS = "validation_list.txt and testing_list.txt"
+MORE_LABELS = frozenset(("unknown", "_unknown_", "silence", "_silence_", "_background_noise_"))
+HASHED = "_nohash_"  # in the name of every clip of Speech Commands, and of nobody else's
+
+
+def has_spoken_words(results: StudyResults) -> bool:
+    """Whether the clips are those of Speech Commands, or Cello's own of the same words.
+
+    Only there do the published studies stand beside a report. A folder counts by its clips' names or, in a store made
+    before those were kept, by the official lists and words.
+    """
+    corpus = results.corpus
+    if corpus.source.partition(",")[0].partition(":")[0] in KINDS:
+        return True
+    if not set(corpus.labels) <= {*WORDS, *MORE_LABELS}:
+        return False
+    if corpus.test_names:
+        return all(HASHED in name for name in corpus.test_names if name.split("/")[0] not in MORE_LABELS)
+    return corpus.source.endswith(LISTS)
+
+
+def word(results: StudyResults) -> str:
+    """What one class is called."""
+    return "word" if has_spoken_words(results) else "label"
+
+
+def title(metric: Metric, results: StudyResults) -> str:
+    """A figure's title with the corpus's own word for its classes."""
+    return metric.title.replace("per-word", f"per-{word(results)}")
