@@ -32,13 +32,16 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {"cells", "compiler", "training", "terminal"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "report", "deploy", "bench"),
-        *("cli_arguments", "cli_corpus", "cli_faults", "cli_sound", "cli_store", "cli_tune", "terminal"),
+        *("cli_arguments", "cli_corpus", "cli_faults", "cli_sound", "cli_store", "cli_study", "cli_train"),
+        *("cli_tune", "terminal"),
     },
     "cli_arguments": {"cli_faults", "terminal"},
     "cli_corpus": {"audio", "features", "cli_sound", "terminal"},
     "cli_faults": {"terminal"},
     "cli_sound": {"audio", "features", "terminal"},
     "cli_store": {"study", "report", "terminal"},
+    "cli_study": {"study", "report", "cli_sound", "terminal"},
+    "cli_train": {"audio", "features", "compiler", "models", "training", "study", "cli_sound", "terminal"},
     "cli_tune": {"study", "cli_sound", "terminal"},
     "__init__": {"audio", "features", "cells", "compiler", "models", "training", "study", "report"},
 }
@@ -50,7 +53,7 @@ FENCES: dict[str, set[str]] = {
     "optuna": {"study/trials.py"},
     "pyarrow": {"audio/table.py", "report/parquet.py"},
     "tensorboardX": {"report/tensorboard.py"},
-    "tyro": {"cli.py", "cli_corpus.py", "cli_sound.py", "cli_store.py", "cli_tune.py"},
+    "tyro": {"cli.py", *(f"cli_{command}.py" for command in ("corpus", "sound", "store", "study", "train", "tune"))},
 }
 TORCH_FREE = {"errors", "audio", "cells", "report"}
 TORCH_FREE_FILES = {
@@ -64,17 +67,21 @@ TORCH_FREE_FILES = {
     "models/size.py",
     "training/config.py",
     "training/machine.py",
+    "training/remark.py",
     "training/result.py",
+    "study/catalogue.py",
     "study/comparisons.py",
     "study/corpus_file.py",
     "study/crew.py",
     "study/crossed.py",
     "study/folds.py",
+    "study/former.py",
     "study/made.py",
     "study/match.py",
     "study/merge.py",
     "study/outcomes.py",
     "study/outlook.py",
+    "study/overrides.py",
     "study/plan.py",
     "study/predictions.py",
     "study/preview.py",
@@ -87,16 +94,7 @@ TORCH_FREE_FILES = {
     "study/trials.py",
 }
 # files that may import inside functions
-LAZY = {
-    "__init__.py",
-    "__main__.py",
-    "audio/table.py",
-    "cli.py",
-    "cli_corpus.py",
-    "cli_sound.py",
-    "cli_store.py",
-    "cli_tune.py",
-}
+LAZY = {*FENCES["tyro"], "__init__.py", "__main__.py", "audio/table.py"}
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8
 
 

@@ -17,7 +17,8 @@ import pytest
 
 import cello
 from cello.audio.corpus import Manifest
-from cello.cli import corpus_slug, file_name, main
+from cello.cli import main
+from cello.cli_sound import corpus_slug, file_name
 from cello.errors import StudyError
 from cello.study.plan import StudyConfig, parse_study
 from cello.study.store import CorpusSource, Store

@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, get_args, get_type_hints
 
@@ -19,7 +19,6 @@ from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, UseAppendAction, arg, subcommand
 
 import cello
-from cello.audio.augment import AugmentConfig
 from cello.bench import settings as bench
 from cello.cli_arguments import (
     Names,
@@ -33,14 +32,12 @@ from cello.cli_arguments import (
 )
 from cello.cli_corpus import Corpus
 from cello.cli_faults import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
-from cello.cli_sound import Sound, Trained, corpus_slug, described, file_name, open_sound
+from cello.cli_sound import described
 from cello.cli_store import Export, Merge
+from cello.cli_study import Study
+from cello.cli_train import Train
 from cello.cli_tune import Tune
-from cello.errors import ConfigError, StudyError
-from cello.features.config import FeatureConfig
-from cello.models.config import ModelConfig, settled
-from cello.terminal import OutputError, Terminal, bars, counted, one_line, say, streams
-from cello.training.config import DataConfig, OptimiserConfig
+from cello.terminal import OutputError, Terminal, bars, one_line, say, streams
 
 Format = Literal["md", "html", "csv", "latex", "json", "notebook"]
 Target = Literal["equations", "latex", "graph", "c"]
@@ -53,119 +50,10 @@ class Command(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(Trained):
-    """Run a study and write its report; the same command again resumes it."""
-
-    name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
-    protocol: Annotated[
-        str | None,
-        arg(help="settings of a built-in study: fair (default), published (the study Cello grew from), quick"),
-    ] = None
-    seeds: Annotated[int | None, arg(help="how many seeds, 0 … N−1; the study's own by default")] = None
-    epochs: Annotated[int | None, arg(help="epochs of every run; the study's own by default")] = None
-    match: Annotated[
-        Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
-    ] = None
-    dry_run: Annotated[bool, arg(help="only say what would run, what is done, sizes, time"), FlagCreatePairsOff] = False
-    out: Annotated[
-        Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL by default, with --match -MATCH after it")
-    ] = None
-
-    def run(self, console: Console) -> None:
-        from cello.study.crew import Crew
-        from cello.study.outlook import look_ahead, worker_count
-        from cello.study.plan import load_study, override, sample_rate
-        from cello.study.preview import show
-        from cello.study.store import CorpusSource
-
-        if self.seeds is not None and self.seeds < 1:
-            raise StudyError(f"--seeds {self.seeds} leaves nothing to run; give at least 1")
-        plain = load_study(self.name, self.protocol)
-        settings = None if self.epochs is None else {"optimiser.epochs": self.epochs}
-        study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match)
-        name = "-".join((study.name, study.protocol, *([study.match] if study.match != plain.match else ())))
-        out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
-        rate = sample_rate(study)  # mistakes show before the corpus is made
-        crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
-        source = CorpusSource(spec=self.spec, options=self.options(rate))
-        if self.dry_run:
-            workers = worker_count(crew.workers)
-            show(look_ahead(study, source, out, workers, lambda: open_sound(self, console, rate).manifest), console)
-            return
-        from cello.report.write import write_report
-        from cello.study.runner import run_study
-
-        open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
-        store = run_study(study, source, out, workers=crew, cache=self.cache)
-        say(console, f"{counted(len(store.results()), 'run')} in {out}")
-        for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
-            say(console, f"  {path}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train(Sound):
-    """Train one model with one seed and print how it did."""
-
-    out: Annotated[Path | None, arg(help="folder of the run; runs/ID by default")] = None
-    seed: int = 0
-    model: ModelConfig = field(default_factory=ModelConfig)
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-
-    def run(self, console: Console) -> None:
-        import msgspec
-
-        from cello.compiler.memory import keep_freed_memory
-        from cello.models.size import check_size
-        from cello.study.settings import SECTIONS, brief, check_section
-        from cello.study.space import LAST
-        from cello.training.config import CorpusRef, RunConfig
-        from cello.training.result import Epoch
-        from cello.training.run import train
-
-        model = settled(self.model)  # a cell that does not exist shows before the corpus is made
-        if not 0 <= self.seed <= LAST:
-            raise ConfigError(f"--seed {brief(self.seed)} cannot be; give 0 to {LAST}")
-        for section in SECTIONS:
-            check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
-        check_size(model, self.features.dimensions)
-        corpus = open_sound(self, console, self.features.rate_hz)
-        keep_freed_memory()
-        config = RunConfig(
-            corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
-            features=self.features,
-            augment=self.augment,
-            model=model,
-            optimiser=self.optimiser,
-            data=self.data,
-            seed=self.seed,
-        )
-        out = self.out or Path("runs") / config.id
-        cell = one_line(self.model.cell)
-        with bars(console) as progress:
-            task = progress.add_task(cell, total=self.optimiser.epochs)
-
-            def show(epoch: Epoch) -> None:
-                accuracy = f"validation {100 * epoch.validation_accuracy:.2f} %"
-                progress.update(task, completed=epoch.epoch, description=f"{cell}  {accuracy}")
-
-            result = train(config, corpus, out, cache=self.cache, on_epoch=show)
-        table = Table("split", "clips", "loss", "accuracy", "word mean", title=f"{cell}, seed {self.seed}")
-        for split, m in (("train", result.train), ("validation", result.validation), ("test", result.test)):
-            table.add_row(
-                split, str(m.clips), f"{m.loss:.4g}", f"{100 * m.accuracy:.2f} %", f"{100 * m.word_mean:.2f} %"
-            )
-        console.print(table)
-        say(console, f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """Write the report of a study again, as far as its runs have come."""
 
-    folder: Annotated[Positional[Path], arg(help="a study's output folder", metavar="DIR")]
+    folder: Annotated[Positional[Path], arg(help="a study's output folder, or the folder of one run", metavar="DIR")]
     format: Annotated[
         UseAppendAction[tuple[Format, ...]],
         arg(help="repeat for several; all by default, of more than 1,000 runs without json and notebook"),
@@ -297,8 +185,10 @@ Commands = (
         described(
             Study,
             "study",
+            "study --list",
             "study gates --dry-run",
-            "study zoo --corpus folder:clips --seeds 5",
+            "study zoo --corpus folder:clips --seeds 5 --set model.hidden=96",
+            "study --show gates > mine.toml",
             "study mine.toml --out x",
         ),
     ]

@@ -98,8 +98,8 @@ def test_what_the_run_would_refuse_is_refused(small: StudyConfig, tmp_path: Path
         look_ahead(small, SOURCE, tmp_path / "file", 1, closed)
 
 
-MATCHED = 'name = "x"\nmatch = "parameters"\n[base.model]\nhidden = {}\n[[rows]]\nname = "L"\nmodel.cell = "lstm"\n' + (
-    '[[rows]]\nname = "G"\nmodel.cell = "gru"\n'
+MATCHED = 'name = "x"\nmatch = "parameters"\n[base.model]\nhidden = {}\nreadout = "last"\n' + (
+    '[[rows]]\nname = "L"\nmodel.cell = "lstm"\n[[rows]]\nname = "G"\nmodel.cell = "gru"\n'
 )
 
 

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from cello.errors import ConfigError
-from cello.study.plan import BUILTIN, load_both, load_study, override, parse_study, plan
+from cello.study.catalogue import BUILTIN
+from cello.study.plan import load_both, load_study, override, parse_study, plan
 from cello.study.space import DEFAULT, Dimension, TuneConfig, applied, parse_tune
 from cello.study.store import Header, Store
 from cello.training.config import CorpusRef, RunConfig

@@ -20,13 +20,18 @@ _MADE_COLOURS: tuple[MadeColour, ...] = ("white", "pink", "brown")
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is done to training clips, each epoch anew; zero everywhere is no augmentation.
 
-    ``speed`` is the largest relative change of speed, and so of pitch, either way (Ko et al. 2015): 0.1 plays clips at
-    0.9 to 1.1 times their speed. ``warp`` is the largest relative change of the frequency axis alone, as another vocal
-    tract has it (Jaitly & Hinton 2013). ``shift_ms`` is the largest move either way. Noise is added to a share
-    ``noise_share`` of clips at a signal-to-noise ratio drawn uniformly from [``snr_low_db``, ``snr_high_db``].
-    ``time_masks`` stretches of up to ``time_mask_ms`` and ``band_masks`` stretches of up to ``band_mask_width``
-    coefficients are set to the mean (SpecAugment, Park et al. 2019); ``mixup`` is the Beta parameter of mixup (Zhang
-    et al. 2018).
+    Attributes:
+        speed: largest relative change of speed and so of pitch, either way; 0.1 is 0.9 to 1.1 times (Ko et al. 2015)
+        shift_ms: largest shift in time, either way, in ms
+        noise_share: share of clips to which noise is added, 0 to 1
+        snr_low_db: lowest signal-to-noise ratio of added noise, in dB; drawn uniformly up to snr_high_db
+        snr_high_db: highest signal-to-noise ratio of added noise, in dB
+        time_masks: stretches of time set to the mean (SpecAugment, Park et al. 2019)
+        time_mask_ms: longest time mask in ms
+        band_masks: stretches of features set to the mean (SpecAugment)
+        band_mask_width: features in the widest of these stretches
+        mixup: α of the Beta distribution of mixup (Zhang et al. 2018); 0 is off
+        warp: largest relative change of the frequency axis, as of another vocal tract (Jaitly & Hinton 2013)
 
     Raises:
         ConfigError: a value that cannot be, with the field, the value and what would be legal.

@@ -18,13 +18,23 @@ Normalisation = Literal["none", "clip", "corpus"]
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Frames of a clip: windows in milliseconds, mel range in hertz, natural-log units.
+    """The features of each frame: which, from which windows, how normalised.
 
-    ``hop_ms=None`` is half the window (50 % overlap). ``high_hz=None`` is half the sample rate.
-    ``delta_width`` counts frames (odd, as in librosa); ``delta_width_ms`` gives the same support in time instead,
-    rounded to the nearest odd number of frames of at least 3. ``deltas=2`` appends Δ and ΔΔ, so D = 3·n_mfcc.
-    ``normalisation="corpus"`` standardises each coefficient by the mean and deviation of the training clips,
-    ``"clip"`` by the clip's own, ``"none"`` leaves the numbers as they are.
+    Attributes:
+        kind: mel-frequency cepstral coefficients (mfcc) or log mel energies (log-mel), in natural-log units
+        rate_hz: sampling rate in Hz at which clips are read; files of another rate are resampled
+        window_ms: length of the analysis window in ms
+        hop_ms: time between two frames in ms; half the window unless given
+        n_mels: mel bands
+        n_mfcc: coefficients kept of each frame, at most n_mels; for kind mfcc
+        low_hz: lower edge of the lowest mel band in Hz
+        high_hz: upper edge of the highest mel band in Hz; half of rate_hz unless given
+        pre_emphasis: coefficient of the pre-emphasis filter, 0 (off) to 1
+        log_floor: the smallest energy whose logarithm is taken
+        deltas: derivatives over time that are appended: 0 none, 1 Δ, 2 Δ and ΔΔ
+        delta_width: frames that a Δ is fitted to, an odd number
+        delta_width_ms: the same as a time in ms, rounded to an odd number of frames; delta_width unless given
+        normalisation: each feature by mean and deviation of the training clips (corpus), of the clip (clip), or none
 
     Raises:
         ConfigError: a value no front end can have, with the field, the value and what would be legal.

@@ -15,16 +15,23 @@ TORCH_CELLS = ("torch:rnn", "torch:gru", "torch:lstm")
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Recurrent layers of one cell, a read-out over time, a linear head.
+    """Recurrent layers of one cell, pooling over time, a linear classifier.
 
-    ``cell`` is a name of the zoo, ``FILE.py:NAME`` or ``torch:rnn|gru|lstm``. ``equations`` is left empty by people:
-    for a cell of one's own, ``settled`` puts the fingerprint of its equations there, so that another cell under the
-    same name is another run. ``stack`` frames are put side by side before the first layer, which so takes T / ``stack``
-    steps of ``stack`` · D numbers (Sak et al. 2015). ``dropout`` acts between layers and before the head; ``zoneout``
-    is the share of units whose states stay as they were at each step, ``recurrent_dropout`` the share of units that
-    recurrent matrices do not see, the same ones throughout a clip (:func:`cello.cells.noise.with_noise`).
-    ``initialisation``: ``"uniform"`` draws every weight from ±1/√H (as torch does), ``"orthogonal"`` makes recurrent
-    matrices orthogonal and input matrices Glorot-uniform. ``forget_bias`` is added to biases named f.
+    Attributes:
+        cell: a cell of the zoo (cello cell list), FILE.py:NAME for your own, or torch:rnn, torch:gru, torch:lstm
+        equations: fingerprint of the equations of your own cell; filled in by Cello, leave it out
+        hidden: hidden units of each layer (of each direction where bidirectional)
+        layers: recurrent layers on top of each other
+        stack: frames that are stacked into one before the first layer, which so takes fewer steps (Sak et al. 2015)
+        bidirectional: every layer reads the clip forwards and backwards
+        dropout: share of outputs set to zero between layers and before the classifier, 0 to below 1
+        zoneout: share of units whose state stays as it was at a step, 0 to below 1 (Krueger et al. 2017)
+        recurrent_dropout: share of units hidden from recurrent matrices, the same ones for a clip, 0 to below 1
+        readout: pooling over time before the classifier: learned attention, mean over frames, or the last state, which
+            forgets the beginning of clips of several seconds
+        initialisation: uniform within ±1/√hidden (as torch), or orthogonal recurrent and Glorot-uniform input matrices
+        forget_bias: added to the initial bias of gates named f; 1 helps an LSTM to remember (Jozefowicz et al. 2015)
+        backend: what computes the cell: auto, plain (torch operations) or c (compiled kernels)
 
     Raises:
         ConfigError: a value no model can have, with the field, the value and what would be legal.
@@ -39,7 +46,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dropout: float = 0.0
     zoneout: float = 0.0
     recurrent_dropout: float = 0.0
-    readout: Literal["last", "mean", "attention"] = "last"
+    readout: Literal["last", "mean", "attention"] = "attention"
     initialisation: Literal["uniform", "orthogonal"] = "uniform"
     forget_bias: float = 0.0
     backend: Literal["auto", "plain", "c"] = "auto"

@@ -94,11 +94,9 @@ class Lines:
     def finished(self, run: PlannedRun, result: RunResult) -> None:
         self.forecast.over(run)
         self.done += 1
-        test = f"test {result.test.accuracy:.1%}, " if result.test.clips else ""
-        self._say(
-            f"[{self.done}/{self.total}] {one_line(run)}: {test}validation "
-            f"{result.validation.accuracy:.1%}, {clock(result.total_seconds)}; "
-            f"{clock(self.forecast.seconds_left())} left"
+        self._say(  # no test accuracy: whoever stops or changes a study by it has chosen by the test clips
+            f"[{self.done}/{self.total}] {one_line(run)}: validation {result.validation.accuracy:.1%}, "
+            f"{clock(result.total_seconds)}; {clock(self.forecast.seconds_left())} left"
         )
 
     def failed(self, run: PlannedRun, reason: str) -> None:

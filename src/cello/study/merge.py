@@ -22,6 +22,7 @@ from cello.errors import StoreError
 from cello.files import DamagedFileError, read_stored, seal_json, write_whole
 from cello.study.corpus_file import OF_CLIPS, CorpusSummary
 from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
+from cello.study.former import as_begun
 from cello.study.journal import line
 from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
@@ -201,7 +202,8 @@ def _header(stores: Sequence[Store], chosen: dict[tuple[str, str, int], Found]) 
     planned = [run for store in stores for run in store.runs]
     cells = {key: cell for store in reversed(stores) for key, cell in store.header.cells.items()}
     runs = []
-    for run in plan(study, corpus, len(first.corpus.labels), settle_from(planned, cells, study.match)):
+    begun = as_begun(study, study, planned)
+    for run in plan(begun, corpus, len(first.corpus.labels), settle_from(planned, cells, study.match)):
         if run.place in places:
             found = chosen.get(run.place)
             runs.append(run if found is None else _planned(found, run))

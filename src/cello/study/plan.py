@@ -8,7 +8,6 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,22 +18,12 @@ from cello.features.frames import frame_count
 from cello.files import DamagedFileError, read_text
 from cello.models.config import ModelConfig, settled
 from cello.models.size import check_size
+from cello.study.catalogue import BUILTIN, builtin_file, builtin_text
 from cello.study.match import Match, matched
 from cello.study.settings import SECTIONS, Settings, brief, check_keys, check_section, merge, readable
 from cello.study.space import LAST, TuneConfig, Tuned, parse_tune
 from cello.training.config import CorpusRef, RunConfig, ids
 
-PROTOCOLS = ("fair", "published", "quick")
-BUILTIN: dict[str, tuple[str, ...]] = {
-    "data": ("fair", "quick"),
-    "gates": PROTOCOLS,
-    "odyssey": ("fair", "quick"),
-    "robustness": ("fair", "quick"),
-    "windows": PROTOCOLS,
-    "windows-fixed-hop": PROTOCOLS,
-    "zoo": ("fair", "quick"),
-}
-"""The studies that come with Cello, and the protocols that each has a file for."""
 LARGEST_FILE = 1 << 24
 """Bytes that a study's file may have."""
 MOST_RUNS = 1_000_000
@@ -147,11 +136,8 @@ def load_both(name_or_path: str | Path, protocol: str | None = None) -> tuple[St
         StudyError, ConfigError: as ``load_study``.
     """
     if str(name_or_path) in BUILTIN:
-        chosen, known = protocol or "fair", BUILTIN[str(name_or_path)]
-        if chosen not in known:
-            raise StudyError(unknown("protocol", chosen, known, f"Those are the ones of {str(name_or_path)!r}."))
-        file = f"{name_or_path}-{chosen}.toml"
-        return _parse((resources.files("cello.study") / "builtin" / file).read_text("utf-8"), file)
+        name = str(name_or_path)
+        return _parse(builtin_text(name, protocol), builtin_file(name, protocol))
     path = Path(name_or_path)
     if path.suffix != ".toml":
         raise StudyError(unknown("study", str(name_or_path), BUILTIN, "Or give the path of a .toml file."))

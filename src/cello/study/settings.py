@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
+import re
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -24,6 +26,55 @@ MOST = 1_000_000
 """No count of anything in a setting is larger: hidden units, layers, epochs, masks, hertz."""
 LONGEST_MS = 3_600_000
 """No time in a setting is longer: an hour."""
+
+
+class Setting(NamedTuple):
+    """A setting as people are told of it: its dotted name, its type, its default as TOML has it, a line of help."""
+
+    name: str
+    type: str
+    default: str
+    help: str
+
+
+def known_settings() -> list[Setting]:
+    """Every setting of a run, in the order of its sections and fields.
+
+    >>> [setting for setting in known_settings() if setting.name == "optimiser.batch"]
+    [Setting(name='optimiser.batch', type='whole number', default='64', help='clips in a training step')]
+    """
+    found = []
+    for section, kind in SECTIONS.items():
+        hints, told, defaults = get_type_hints(kind), help_lines(kind), kind()
+        for field in kind.__struct_fields__:
+            default = toml_value(getattr(defaults, field))
+            found.append(Setting(f"{section}.{field}", _type(hints[field]), default, told.get(field, "")))
+    return found
+
+
+def help_lines(kind: type) -> dict[str, str]:
+    """What the docstring of a class of settings says of each, under ``Attributes:``; the one place of these texts."""
+    _, _, below = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+    items = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", below.partition("\n\n")[0], re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in items}
+
+
+def toml_value(value: object) -> str:
+    """A setting's value as a TOML file has it; empty for None, which a file leaves out.
+
+    >>> [toml_value(value) for value in (None, True, 1e-6, "gru", (20.0, 0.0))]
+    ['', 'true', '1e-6', '"gru"', '[20.0, 0.0]']
+    """
+    return "" if value is None else msgspec.json.encode(value).decode().replace(",", ", ")
+
+
+def _type(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return ", ".join(f'"{choice}"' for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_type(get_args(hint)[0])}s"
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+    return " or ".join(names[one] for one in get_args(hint) or (hint,) if one is not type(None))
 
 
 def merge(under: Settings, over: Settings) -> Settings:

@@ -38,6 +38,7 @@ from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.corpus_file import CorpusSummary, clip_facts, read_corpus, write_corpus
 from cello.study.folder import RESTORE, naming
+from cello.study.former import as_begun
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
 from cello.study.own_cells import named, own_cells, reordered, settle_from
@@ -196,7 +197,7 @@ class Store:
         if old.corpus.checksum != corpus.checksum:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
             raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}{_opened(old.source, source)}")
-        asked = plan(study, old.corpus, labels)
+        asked = plan(as_begun(study, old.study, old.runs), old.corpus, labels)
         own = own_cells(run.config for run in asked)
         if order := reordered(old.cells, own):
             raise _other_study(folder, order)
@@ -208,7 +209,7 @@ class Store:
         reference = study.reference or None  # stated, for the first row may be another one now
         wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds, match_to=reference)
         settle = settle_from(old.runs, cells, study.match, named(study))
-        runs = {run.place: run for run in plan(wider, old.corpus, labels, settle)}
+        runs = {run.place: run for run in plan(as_begun(wider, old.study, old.runs), old.corpus, labels, settle)}
         for run in old.runs:
             if run.place not in runs:
                 raise _other_study(folder, f"it has {run}, a table of another shape")

@@ -16,10 +16,20 @@ from cello.models.config import ModelConfig
 
 
 class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How weights move; ``warmup`` is a share of all steps, ``clip_norm=0`` and ``ema=0`` switch those off.
+    """How weights are trained, and which epoch's weights are evaluated.
 
-    ``choose``: which weights are tested, ``"last"`` epoch's, the ``"best"`` validation epoch's; with ``ema`` > 0 they
-    are the exponential moving average of the weights at that epoch.
+    Attributes:
+        name: the optimiser; sgd has momentum 0.9
+        learning_rate: the largest learning rate of the schedule
+        weight_decay: decoupled from the gradient in adamw, an L2 penalty in the others; 0 is off
+        schedule: after the warm-up the learning rate stays constant, or falls to 0 along a cosine
+        warmup: share of all steps over which the learning rate rises from 0, 0 to below 1
+        clip_norm: the largest norm of the gradient, above which it is scaled down; 0 is off
+        label_smoothing: probability that is spread evenly over all labels, 0 to below 1
+        ema: decay of the exponential moving average of the weights that are evaluated, 0 (off) to below 1
+        epochs: passes over the training clips
+        batch: clips in a training step
+        choose: which epoch's weights are evaluated: the last, or the best by validation accuracy
 
     Raises:
         ConfigError: a value no optimiser can have, with the field, the value and what would be legal.
@@ -62,11 +72,14 @@ class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which clips are trained on, and under which conditions the test clips are heard once more.
+    """Which clips are trained on, and under which conditions the test clips are evaluated once more.
 
-    ``clips_per_label`` trains on so many clips of each label, the same for every seed, and more of them always hold
-    fewer (None: all clips). ``test_snr_db`` adds made noise to every test clip at each of these signal-to-noise ratios;
-    ``test_shift_ms`` moves every test clip by each of these times, later where positive. Neither changes training.
+    Neither condition changes training. The clips chosen are the same for every seed, and more of them hold fewer.
+
+    Attributes:
+        clips_per_label: training clips of each label; all unless given
+        test_snr_db: evaluate again with made noise added at each of these signal-to-noise ratios, in dB
+        test_shift_ms: evaluate again with every test clip moved by each of these times in ms, later where positive
 
     Raises:
         ConfigError: a value that cannot be, with the field, the value and what would be legal.

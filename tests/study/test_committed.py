@@ -1,0 +1,93 @@
+"""What hurts: a default that changes and makes every published run another run, so that it is trained again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from cello.audio.corpus import Manifest
+from cello.study.catalogue import BUILTIN
+from cello.study.outlook import look_ahead
+from cello.study.plan import StudyConfig, load_study, override, parse_study, plan
+from cello.study.store import Store
+from cello.training.config import CorpusRef
+
+ROOT = Path(__file__).parents[2]
+STORES = ROOT / "results" / "speech_commands_12"
+CORPUS = CorpusRef(name="tones", checksum="0" * 64)
+BEFORE = {
+    ("data", "fair"): "256aaafe6fc05a53",
+    ("data", "quick"): "12fa7bac18092dbf",
+    ("gates", "fair"): "3287e1a633ad7500",
+    ("gates", "published"): "44c4109fa51c20f6",
+    ("gates", "quick"): "ab797074135e1656",
+    ("odyssey", "fair"): "420fc7470cde547d",
+    ("odyssey", "quick"): "33b47142a7e196ea",
+    ("robustness", "fair"): "0ef56daa2665cd3e",
+    ("robustness", "quick"): "0d841c9f97196c64",
+    ("windows", "fair"): "945ac76cf52873c5",
+    ("windows", "published"): "3aeb7a5483802d13",
+    ("windows", "quick"): "421b573425f059cf",
+    ("windows-fixed-hop", "fair"): "1a5110ee516c0cef",
+    ("windows-fixed-hop", "published"): "d951097c33f9f44e",
+    ("windows-fixed-hop", "quick"): "ff951719657a10cb",
+    ("zoo", "fair"): "694d3bd797227531",
+    ("zoo", "quick"): "ff3136b89397cd67",
+}
+"""A digest of all run ids of each built-in study, as they were when pooling by the last state was the default."""
+FILES = {"under-250k": "46efefc841db8a13", "under-50k": "d0e9b5553e57ea2f", "windows": "b207bfc2d749c74d"}
+
+
+def digest(study: StudyConfig) -> str:
+    runs = plan(study, CORPUS, 10)
+    return hashlib.sha256(" ".join(sorted(f"{run.place} {run.id}" for run in runs)).encode()).hexdigest()[:16]
+
+
+def test_every_built_in_study_is_known_here() -> None:
+    assert set(BEFORE) == {(name, protocol) for name, protocols in BUILTIN.items() for protocol in protocols}
+
+
+@pytest.mark.parametrize("place", BEFORE, ids=" ".join)
+def test_run_ids_of_built_in_studies_do_not_change(place: tuple[str, str]) -> None:
+    assert digest(load_study(*place)) == BEFORE[place]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_run_ids_of_studies_in_the_repository_do_not_change(name: str) -> None:
+    assert digest(load_study(ROOT / "studies" / f"{name}.toml")) == FILES[name]
+
+
+def test_single_ids_do_not_change() -> None:
+    first = {name: plan(load_study(name), CORPUS, 10)[0].id for name in ("gates", "windows", "zoo")}
+    assert first == {"gates": "4240befe140fc9ec", "windows": "149a24614c06e9b6", "zoo": "f3c27052f4c76469"}
+
+
+def tuned(name: str) -> StudyConfig:
+    file = STORES / f"{name}-fair-tuning" / "tuned.toml"
+    return parse_study(file.read_text("utf-8"), str(file))
+
+
+def test_committed_stores_resume_as_complete() -> None:
+    asked = {
+        "gates-fair": load_study("gates"),
+        "gates-fair-tuned": tuned("gates"),
+        "gates-fair-tuned-parameters": override(tuned("gates"), match="parameters"),
+        "gates-published": load_study("gates", "published"),
+        "under-250k": load_study(ROOT / "studies" / "under-250k.toml"),
+        "under-50k": load_study(ROOT / "studies" / "under-50k.toml"),
+        "windows-fair": load_study("windows"),
+        "windows-fair-tuned": tuned("windows"),
+        "windows-published": load_study("windows", "published"),
+    }
+    assert set(asked) == {folder.parent.name for folder in STORES.glob("*/study.json")}
+    for name, study in asked.items():
+        store = Store.open(STORES / name)
+        whole = override(study, seeds=store.study.seeds)
+        ahead = look_ahead(whole, store.header.source, STORES / name, 1, closed)
+        assert (ahead.done, ahead.runs) == (len({run.id for run in store.runs}),) * 2, name
+
+
+def closed() -> Manifest:
+    pytest.fail("a store that is there needs no corpus")
