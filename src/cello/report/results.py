@@ -13,6 +13,7 @@ from cello.errors import ReportError
 from cello.report.evidence import Evidence, evidence
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary
+from cello.study.single import open_store
 from cello.study.space import Tuned
 from cello.study.store import Store
 from cello.training.config import RunConfig
@@ -45,6 +46,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
     ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
+    ``single``: it is one run by itself, as ``cello train`` makes it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     match: str = "width"
     match_to: str = ""
     tuned: Tuned | None = None
+    single: bool = False
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -110,15 +113,15 @@ def place_name(row: str, column: str, seed: int | None = None) -> str:
 
 
 def load_results(folder: str | Path, curves: bool = True) -> StudyResults:
-    """The results of the study in an output folder, finished or not; without ``curves`` the histories are left out.
+    """The results of the study in an output folder, finished or not, or of the single run in one.
 
-    Histories are most of what a large study takes in memory.
+    Without ``curves`` histories, most of what a large study takes in memory, are left out.
 
     Raises:
         StoreError: the folder holds no study, or one that cannot be read.
         ReportError: no run of the study is finished yet.
     """
-    return gather(Store.open(Path(folder)), curves)
+    return gather(open_store(folder), curves)
 
 
 def gather(store: Store, curves: bool = True) -> StudyResults:
@@ -156,6 +159,7 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         match_to=study.reference,
         evidence=evidence(store, columns, stored),
         tuned=study.tuned,
+        single=store.single,
     )
     return shown(found)
 
