@@ -88,6 +88,7 @@ TORCH_FREE_FILES = {
     "study/ranks.py",
     "study/reading.py",
     "study/settings.py",
+    "study/single.py",
     "study/space.py",
     "study/statistics.py",
     "study/store.py",

@@ -47,7 +47,7 @@ def _are(number: int) -> str:
 class Export:
     """Write a study's runs for other programs: Parquet tables (runs, epochs, predictions) or TensorBoard's files."""
 
-    folder: Annotated[Positional[Path], arg(help="a study's output folder", metavar="DIR")]
+    folder: Annotated[Positional[Path], arg(help="a study's output folder, or the folder of one run", metavar="DIR")]
     to: Annotated[UseAppendAction[tuple[Target, ...]], arg(help="repeat for both; parquet by default")] = ()
     predictions: Annotated[
         bool, arg(help="also predictions.parquet, a row for each test clip of each run"), FlagCreatePairsOff

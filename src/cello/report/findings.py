@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from statistics import mean
 
 from cello.audio.corpus import SPLITS
 from cello.report import speakers
@@ -12,6 +13,7 @@ from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, cut_note, parameters
 from cello.report.vocabulary import word
 from cello.study.statistics import FEW_SEEDS
+from cello.training.remark import LEARNED, learned
 from cello.training.result import RunResult
 
 LISTED = 12
@@ -21,7 +23,7 @@ def summary(results: StudyResults) -> list[str]:
     """The study on top of the report, one sentence or two a paragraph."""
     who = speakers.meaning(results)
     return [
-        *(progress(results), best(results), seeds(results)),
+        *(progress(results), best(results), *low_training(results), seeds(results)),
         *([who] if who else []),
         *(machines(results), corpus(results)),
     ]
@@ -29,6 +31,10 @@ def summary(results: StudyResults) -> list[str]:
 
 def progress(results: StudyResults) -> str:
     """What was planned, and how much of it is finished."""
+    if results.single:
+        run = results.runs[0]
+        epochs = count(run.result.config.optimiser.epochs, "epoch")
+        return f"A single run: {run.row}, seed {run.seed}, {epochs}. It is compared with nothing."
     done, planned = len(results.runs), len(results.planned)
     sizes = [count(len(results.rows), "model"), count(len(results.seeds), "seed")]
     if results.columns != ("",):
@@ -44,17 +50,47 @@ def best(results: StudyResults) -> str:
     row, column = best_cell(results)
     runs = results.cell(row, column)
     figure = {key: metric.text(runs) for key, metric in BY_KEY.items()}
-    return (
-        f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
+    chosen = (
+        f"Validation accuracy {figure['validation_accuracy']} %. On the {runs[0].test.clips:,} test clips: "
+        if results.single
+        else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
         f"{count(len(runs), 'seed')}). On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
+    )
+    return (
+        f"{chosen}"
         f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
         f"It has {parameters(runs)} parameters and takes {figure['seconds_per_epoch']} s per epoch."
     )
 
 
+def low_training(results: StudyResults) -> list[str]:
+    """The models that did not even learn their training clips, if there are any: to compare them says little."""
+    counts = results.corpus.splits["train"].clips_by_label.values()
+    majority = max(counts, default=0) / max(sum(counts), 1)
+    accuracies = {place: mean(run.train.accuracy for run in runs) for place, runs in results.cells().items()}
+    low = [
+        f"{place_name(*place)} ({100 * accuracy:.1f} %)"
+        for place, accuracy in accuracies.items()
+        if learned(accuracy, majority) < LEARNED
+    ]
+    if not low:
+        return []
+    more = f" and {len(low) - LISTED} more" if len(low) > LISTED else ""
+    return [
+        f"Training accuracy stays low: {', '.join(low[:LISTED])}{more}; always answering the most frequent label gives "
+        f"{100 * majority:.1f} %. More epochs, another learning rate or pooling by mean or attention may help; until "
+        "then differences between models may be those of training, not of architecture."
+    ]
+
+
 def seeds(results: StudyResults) -> str:
     """What the intervals mean with this many seeds."""
     n = len(results.seeds)
+    if results.single:
+        return (
+            "One seed: nothing here says how much the figures vary with the seed, and no model can be called better by "
+            "them. cello study runs several seeds and compares models."
+        )
     if n == 1:
         return "One seed: the figures carry no interval, so differences between models may be chance."
     whole = len(results.runs) == len(results.planned)

@@ -16,6 +16,8 @@ NAMED_LABELS = 100
 """Above so many labels a confusion matrix has neither names nor figures."""
 MOST_PICTURES = 48
 """So many pictures of a kind are drawn at most: more make a page that opens slowly and a notebook too large to send."""
+COMPARING = ("evidence", "cost")
+"""Sections that a single run has not, for they compare models."""
 
 
 class Section(NamedTuple):
@@ -86,7 +88,11 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         *_pictured(results),
         *_made(results),
     )
-    return tuple(s for s in sections if s.paragraphs or s.points or s.tables or s.picture)
+    return tuple(s for s in sections if _says_something(s) and not (results.single and s.key in COMPARING))
+
+
+def _says_something(section: Section) -> bool:
+    return bool(section.paragraphs or section.points or section.tables or section.picture)
 
 
 def _pictured(results: StudyResults) -> tuple[Section, ...]:

@@ -21,6 +21,7 @@ from cello.report.results import Run
 from cello.report.tidy import FIGURES, record
 from cello.study.folder import naming
 from cello.study.predictions import Predictions
+from cello.study.single import open_store
 from cello.study.store import Store, StoredRun
 from cello.training.config import RunConfig
 from cello.training.result import Epoch, RunResult, SplitMetrics
@@ -59,7 +60,7 @@ def write_parquet(folder: Path | str, out: Path | str, predictions: bool = False
         ReportError: pyarrow is not installed, or no run is finished yet.
     """
     need_pyarrow()
-    store, out = Store.open(folder), Path(out)
+    store, out = open_store(folder), Path(out)
     facts = machine_facts(store)
     if facts is None:
         raise ReportError(f"{str(folder)!r}: no run is finished, so there is nothing to export; run the study first")

@@ -16,6 +16,7 @@ from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary
 from cello.study.own_cells import WrittenCell, written
+from cello.study.single import open_store
 from cello.study.space import Tuned
 from cello.study.store import Store
 from cello.training.config import RunConfig
@@ -49,6 +50,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
     ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
     ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's.
+    ``single``: it is one run by itself, as ``cello train`` makes it.
     """
 
     name: str
@@ -68,6 +70,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     tuned: Tuned | None = None
     clips: ClipOutcomes | None = None
     own_cells: tuple[WrittenCell, ...] = ()
+    single: bool = False
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -116,15 +119,15 @@ def place_name(row: str, column: str, seed: int | None = None) -> str:
 
 
 def load_results(folder: str | Path, curves: bool = True) -> StudyResults:
-    """The results of the study in an output folder, finished or not; without ``curves`` the histories are left out.
+    """The results of the study in an output folder, finished or not, or of the single run in one.
 
-    Histories are most of what a large study takes in memory.
+    Without ``curves`` histories, most of what a large study takes in memory, are left out.
 
     Raises:
         StoreError: the folder holds no study, or one that cannot be read.
         ReportError: no run of the study is finished yet.
     """
-    return gather(Store.open(Path(folder)), curves)
+    return gather(open_store(folder), curves)
 
 
 def gather(store: Store, curves: bool = True) -> StudyResults:
@@ -165,6 +168,7 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         tuned=study.tuned,
         clips=outcomes_of_clips(store.corpus, (column.tally for column in weighed)),
         own_cells=written(store.header.cells),
+        single=store.single,
     )
     return shown(found)
 

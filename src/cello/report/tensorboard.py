@@ -10,7 +10,8 @@ import msgspec
 from cello.errors import ReportError
 from cello.report.results import place_name
 from cello.study.folder import naming, new_folder
-from cello.study.store import Store, StoredRun
+from cello.study.single import open_store
+from cello.study.store import StoredRun
 
 try:
     from tensorboardX import SummaryWriter
@@ -42,7 +43,7 @@ def write_tensorboard(folder: Path | str, out: Path | str) -> list[Path]:
         raise ReportError(
             "TensorBoard's files need tensorboardX, which is not installed; give: pip install 'cello-rnn[tensorboard]'"
         )
-    store, out = Store.open(folder), Path(out)
+    store, out = open_store(folder), Path(out)
     names: dict[str, None] = {}
     with naming(out), new_folder(out) as fresh:
         for run in store.each_result():

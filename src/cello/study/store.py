@@ -113,6 +113,9 @@ class Store:
     See the module's contract for what may be relied upon.
     """
 
+    single = False
+    """Whether it is the folder of one run without a study; see ``single.SingleRun``."""
+
     def __init__(self, folder: Path, header: Header, corpus: CorpusSummary) -> None:
         self.folder = folder
         self.header = header
@@ -223,7 +226,11 @@ class Store:
 
     def run_folder(self, run: PlannedRun | StoredRun) -> Path:
         """Where training keeps a run."""
-        return self.folder / "runs" / run.id
+        return Path(self.place(run.id))
+
+    def place(self, run_id: str) -> str:
+        """The same as text: to make a Path takes long, for thousands of runs."""
+        return f"{self.folder}/runs/{run_id}"
 
     def result(self, run: PlannedRun) -> RunResult | None:
         """The run's result if it is finished, else None.
@@ -243,7 +250,7 @@ class Store:
         """
         reader = Reader(curves)
         for run in self.runs if among is None else among:
-            result = read_result(f"{self.folder}/runs/{run.id}", run, reader)
+            result = read_result(self.place(run.id), run, reader)
             if result is not None:
                 yield StoredRun(planned=run, result=result)
 
@@ -287,7 +294,7 @@ class Store:
         Raises:
             StoreError: the file is missing or cannot be read.
         """
-        path = f"{self.folder}/runs/{run.id}/predictions.npz"
+        path = f"{self.place(run.id)}/predictions.npz"
         try:
             found = (reader or Predictions()).read(path, names, self.corpus.splits["test"].clips)
             return checked(found, len(self.corpus.labels))

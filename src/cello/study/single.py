@@ -1,0 +1,83 @@
+"""The folder of one run, as ``cello train`` wrote it, read as a store of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+from cello.errors import StoreError
+from cello.files import decode_json, naming_damage, read_stored
+from cello.study.corpus_file import CorpusSummary, read_corpus
+from cello.study.folder import RESTORE, naming
+from cello.study.journal import Event
+from cello.study.plan import PlannedRun, Row, StudyConfig
+from cello.study.store import CorpusSource, Header, Store
+from cello.training.result import RESULT_FORMAT, RunResult, check_possible
+
+
+class SingleRun(Store):
+    """One finished run: what a store is to those who read it; nothing is written through it."""
+
+    single = True
+
+    def place(self, run_id: str) -> str:
+        """The run's folder is the store's."""
+        return str(self.folder)
+
+    def events(self) -> tuple[Event, ...]:
+        """A single run keeps no journal."""
+        return ()
+
+
+def open_store(folder: Path | str) -> Store:
+    """The store in a folder, or the single run in it, for reading.
+
+    Raises:
+        StoreError: neither is there, the run is not finished, or what is there is damaged.
+    """
+    folder = Path(folder)
+    with naming(folder):
+        if (folder / "study.json").exists() or not (folder / "config.json").exists():
+            return Store.open(folder)
+        if not (folder / "result.json").exists():
+            raise StoreError(f"the run in {str(folder)!r} is not finished; give its command again to go on with it")
+        result = _result(folder / "result.json")
+        corpus = _corpus(folder)
+    if corpus.checksum != result.config.corpus.checksum:
+        raise StoreError(
+            f"{str(folder)!r}: its corpus.json describes another corpus than its run was trained on; {RESTORE}"
+        )
+    name = _name(result)
+    study = StudyConfig(
+        name=name,
+        title=f"One run: {name}, seed {result.config.seed}",
+        protocol="single run",
+        seeds=(result.config.seed,),
+        rows=(Row(name=name),),
+    )
+    run = PlannedRun(id=result.run, row=name, column="", seed=result.config.seed, config=result.config)
+    source = CorpusSource(spec=corpus.source)
+    return SingleRun(folder, Header(study=study, corpus=result.config.corpus, source=source, runs=(run,)), corpus)
+
+
+def _name(result: RunResult) -> str:
+    """The cell's name, of one's own cell without the way to its file."""
+    file, py, cell = result.config.model.cell.rpartition(".py:")
+    return f"{PurePath(file).name}{py}{cell}"
+
+
+def _result(path: Path) -> RunResult:
+    with naming_damage(path, StoreError, RESTORE):
+        found = decode_json(read_stored(path), RunResult, RESULT_FORMAT)
+        check_possible(found)
+        return found
+
+
+def _corpus(folder: Path) -> CorpusSummary:
+    """What the run was trained on; a run of a study has it in the study's folder."""
+    for place in (folder, folder.resolve().parent.parent):
+        if (place / "corpus.json").exists():
+            return read_corpus(place / "corpus.json")
+    raise StoreError(
+        f"{str(folder)!r} is a run without corpus.json, which describes its clips; give its cello train command once "
+        f"more, which trains nothing again and writes it"
+    )
