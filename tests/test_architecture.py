@@ -69,6 +69,7 @@ TORCH_FREE_FILES = {
     "study/corpus_file.py",
     "study/crew.py",
     "study/crossed.py",
+    "study/false_alarms.py",
     "study/folds.py",
     "study/made.py",
     "study/match.py",
