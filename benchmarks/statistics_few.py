@@ -138,7 +138,8 @@ def main() -> None:
         }
         kind = f"{row['folds']} folds, {row['speakers']} speakers, {row['seeds']} seeds, taste {row['taste']:g}"
         print(f"{kind}, training set {row['training']:g} points: {shares}")  # noqa: T201
-    document = {"date": time.strftime("%Y-%m-%d"), "command": "python benchmarks/statistics_few.py"}
+    command = f"python benchmarks/statistics_few.py --repetitions {options.repetitions}"
+    document: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "command": command}
     document |= {"repetitions": options.repetitions, "few": rows, "folds": folds}
     write_whole(options.out, json.dumps(document, indent=1).encode() + b"\n")
 

@@ -74,6 +74,7 @@ TORCH_FREE_FILES = {
     "study/corpus_file.py",
     "study/crew.py",
     "study/crossed.py",
+    "study/false_alarms.py",
     "study/folds.py",
     "study/former.py",
     "study/made.py",
