@@ -36,8 +36,10 @@ def test_a_store_keeps_whether_speakers_are_known_and_shared() -> None:
     names: dict[Split, list[str]] = {"train": ["a_1", "b_1"], "validation": ["c_1"], "test": ["a_2", "c_2", "d_1"]}
     told = CorpusSummary.of(manifest(names, lambda name: name[0]))
     assert (told.speakers_known, told.shared_speakers) == (True, 2)
+    assert (told.test_names, told.speaker_names) == (("yes/a_2.wav", "yes/c_2.wav", "yes/d_1.wav"), ("a", "c", "d"))
     files = CorpusSummary.of(manifest(names, lambda name: name))
     assert (files.speakers_known, files.shared_speakers) == (False, None)
+    assert files.speaker_names == ()
 
 
 def test_speakers_of_the_test_clips_that_are_in_training_are_counted(gates: StudyResults) -> None:
@@ -94,3 +96,29 @@ def test_the_time_is_of_one_thread_only_where_the_runs_say_so(gates: StudyResult
         for run in gates.runs
     )
     assert "one single-threaded process" in " ".join(findings.methods(msgspec.structs.replace(gates, runs=runs)))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"speakers_known": False}, "Who speaks is not known"),
+        ({"speakers_known": True, "shared_speakers": 6}, "expect less; intervals speak of new clips"),
+        ({"speakers_known": True, "shared_speakers": 0}, ""),
+    ],
+)
+def test_the_summary_says_what_intervals_mean(gates: StudyResults, values: dict[str, object], words: str) -> None:
+    study = with_corpus(gates, **values)
+    assert words in speakers.meaning(study)
+    assert bool(words) == bool(speakers.meaning(study))
+    assert not words or any(words in text for text in findings.summary(study))
+
+
+@pytest.mark.parametrize(
+    ("people", "words"), [(1, "one speaker’s, so no figure"), (9, "are 9 speakers’ alone"), (10, "")]
+)
+def test_the_summary_says_that_few_speakers_test(gates: StudyResults, people: int, words: str) -> None:
+    splits = gates.corpus.splits
+    few = splits | {"test": msgspec.structs.replace(splits["test"], speakers=people)}
+    found = speakers.meaning(with_corpus(gates, splits=few, speakers_known=True, shared_speakers=0))
+    assert words in found
+    assert bool(words) == bool(found)

@@ -190,6 +190,9 @@ def test_a_plan_outside_its_own_table_is_refused(store: Store, change: dict[str,
         ({"labels": []}, "its counts of train clips by label are not those of its labels"),
         ({"labels": ["a", "b", "c"]}, "its counts of train clips by label are not those of its labels"),
         ({"test_speakers": [0, 1, 10**20]}, "a speaker has a number"),
+        ({"test_names": ["a.wav"]}, "its test_names names 1 of "),
+        ({"columns": {"ward": []}}, "its column 'ward' names 0 of "),
+        ({"test_speakers": [0, 1], "speaker_names": ["anna"]}, "it names 1 speakers, fewer than"),
     ],
 )
 def test_a_corpus_that_contradicts_itself_is_refused(store: Store, change: dict[str, object], reason: str) -> None:

@@ -94,7 +94,8 @@ def test_the_store_knows_who_said_each_test_clip(store: Store) -> None:
 def forgetful(store: Store) -> Store:
     """The store as an earlier version made it."""
     known = msgspec.json.decode(unseal_json((store.folder / "corpus.json").read_bytes()))
-    del known["test_speakers"]
+    for name in ("test_speakers", "test_names", "speaker_names"):
+        known.pop(name, None)
     (store.folder / "corpus.json").write_bytes(msgspec.json.encode(known))
     return Store.open(store.folder)
 
@@ -115,7 +116,8 @@ def test_an_old_store_learns_the_speakers_when_its_study_runs_again(
     renamed = msgspec.structs.replace(manifest(), corpus="moved", source="elsewhere")
     again = Store.create_or_open(store.folder, small, renamed, source)
     assert speakers_of(again).tolist() == [0, 1, 0, 1]
-    assert msgspec.structs.replace(again.corpus, test_speakers=()) == before
+    assert again.corpus.test_names == tuple(clip.name for clip in manifest().clips if clip.split == "test")
+    assert msgspec.structs.replace(again.corpus, test_speakers=(), test_names=(), speaker_names=()) == before
     assert len(again.results()) == 3
 
 

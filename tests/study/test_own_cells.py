@@ -17,6 +17,7 @@ from cello.cells.stored import StoredCell
 from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.merge import merge_stores
+from cello.study.own_cells import written
 from cello.study.plan import StudyConfig, override, parse_study
 from cello.study.store import CorpusSource, Store
 
@@ -200,3 +201,17 @@ def test_other_arguments_of_the_same_equations_are_refused(tmp_path: Path) -> No
         merge_stores([one.folder, two.folder], tmp_path / "both")
     with pytest.raises(StoreError, match=said):
         Store.create_or_open(one.folder, study(tmp_path / "cells", seeds=(5,)), manifest(), SOURCE)
+
+
+def test_the_equations_of_a_stored_cell_are_written_without_its_file(tmp_path: Path) -> None:
+    store = made(tmp_path / "s", study(tmp_path / "cells"))
+    (tmp_path / "cells" / "mine.py").unlink()
+    (cell,) = written(Store.open(store.folder).header.cells)
+    assert (cell.name, cell.text) == ("mine", "h[t] = tanh(W @ x[t] + U @ h[t-1] + b)")
+    assert cell.latex.startswith("\\begin{aligned}\n")
+
+
+def test_a_damaged_cell_is_left_out_of_what_is_written() -> None:
+    cell = StoredCell.of(load.load_cell("rnn"))
+    broken = msgspec.structs.replace(cell, arguments=("x", "x"))
+    assert [one.name for one in written({"a" * 16: broken, "b" * 16: cell})] == ["rnn (" + "b" * 16 + ")"]

@@ -38,7 +38,7 @@ class ModelSize:
         """Numbers learned for C classes in recurrent layers, read-out and head; H is the config's unless given.
 
         >>> ModelSize.of(ModelConfig(cell="lstm", hidden=64), dimensions=39).parameters(classes=12)
-        27404
+        27469
         """
         hidden = hidden or self.config.hidden
         width = hidden * self._directions

@@ -1,0 +1,46 @@
+"""What hurts: a baby's cry called a spoken word, a published study of words beside clips that are none."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cello.report import latex, markdown, notebook, page, published
+from cello.report.results import StudyResults
+from cello.report.vocabulary import LISTS, has_spoken_words
+
+
+def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign: StudyResults) -> None:
+    cells = "\n".join(text for _, text in notebook.cells(foreign, ".."))
+    for text in (markdown.report(foreign), page.report(foreign), latex.report(foreign), cells):
+        for word in ("poken word", "per-word", "published study", "35 words", "each word"):
+            assert word not in text
+    assert "per-label mean" in markdown.report(foreign)
+    assert ">Label</text>" in page.report(foreign)
+    assert published.gates(foreign) is None
+
+
+def test_words_of_speech_commands_keep_their_name_and_the_published_figures(gates: StudyResults) -> None:
+    text = page.report(gates)
+    assert "Rows are the spoken words" in text
+    assert ">Spoken word</text>" in text
+    assert "Beside the published study" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "labels", "answer"),
+    [
+        ("speech-commands:v0.02:12, split by x", (), ("yes", "unknown"), True),
+        ("spoken, split by x", (), ("yes",), True),
+        (f"../data/words, split by {LISTS}", (), ("yes", "no"), True),
+        (f"../data/cries, split by {LISTS}", (), ("hunger", "yes"), False),
+        ("folder:digits, split by SHA-1", (), ("one", "two"), False),
+        ("folder:x, split by SHA-1", ("one/0a_nohash_0.wav", "two/1b_nohash_0.wav"), ("one", "two"), True),
+        (f"folder:digits, split by {LISTS}", ("one/anna_0.wav",), ("one", "two"), False),
+    ],
+)
+def test_speech_commands_are_known_by_source_names_and_lists(
+    gates: StudyResults, source: str, names: tuple[str, ...], labels: tuple[str, ...], answer: bool
+) -> None:
+    corpus = msgspec.structs.replace(gates.corpus, source=source, test_names=names, labels=labels)
+    assert has_spoken_words(msgspec.structs.replace(gates, corpus=corpus)) is answer
