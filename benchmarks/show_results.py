@@ -202,7 +202,7 @@ def results_of_stages() -> str:
             parts.append(f"{state(results)}\n\n{table(results)}")
             write_report(folder, formats=("md", "csv"))
             if protocol == "fair":
-                write_report(folder, formats=("notebook",), out=NOTEBOOKS)
+                write_report(folder, formats=("notebook",), out=NOTEBOOKS, execute=True)
     return "\n\n".join(parts)
 
 
@@ -211,7 +211,7 @@ def results_of_tuned(name: str, page: Path) -> str:
     folder = STORES / name
     results = load_results(folder)
     write_report(folder, formats=("md", "csv"))
-    write_report(folder, formats=("notebook",), out=NOTEBOOKS / name)
+    write_report(folder, formats=("notebook",), out=NOTEBOOKS / name, execute=True)
     write_whole(IMAGES / f"{name}.png", plots.png(plots.accuracy(results), dpi=130))
     return evidence(results, folder, page)
 
