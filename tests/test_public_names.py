@@ -17,6 +17,12 @@ def test_every_promised_name_is_there_and_sorted() -> None:
     assert set(cello._HOME) | {"__version__"} == set(cello.__all__)
 
 
+def test_completion_shows_the_public_names_and_no_others() -> None:
+    assert dir(cello) == cello.__all__
+    assert {"Layer", "cell", "scan", "CellError", "TrainingError", "run_study"} <= set(dir(cello))
+    assert "settled" not in dir(cello)
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'cello' has no attribute 'lsmt'"):
         _ = cello.lsmt

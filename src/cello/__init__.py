@@ -21,15 +21,31 @@ if TYPE_CHECKING:
     from cello.cells.load import load_cell, zoo
     from cello.cells.noise import with_noise
     from cello.compiler.scan import scan
-    from cello.errors import CelloError
+    from cello.errors import (
+        BackendError,
+        CellError,
+        CelloError,
+        ClipError,
+        ConfigError,
+        CorpusError,
+        DivergenceError,
+        DownloadError,
+        FeatureError,
+        ModelError,
+        ReportError,
+        StoreError,
+        StudyError,
+        TrainingError,
+    )
     from cello.features.config import FeatureConfig
     from cello.models.classifier import Classifier
-    from cello.models.config import ModelConfig, settled
+    from cello.models.config import ModelConfig
+    from cello.models.layer import Layer
     from cello.report.write import write_report
     from cello.study.merge import merge_stores
-    from cello.study.plan import StudyConfig, load_study, override
+    from cello.study.plan import Column, Row, StudyConfig, load_study, override
     from cello.study.runner import run_study
-    from cello.study.store import Store
+    from cello.study.store import CorpusSource, Store
     from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
     from cello.training.run import train
 
@@ -37,18 +53,35 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AugmentConfig": "audio.augment",
+    "BackendError": "errors",
     "Cell": "cells.definition",
+    "CellError": "errors",
     "CelloError": "errors",
     "Classifier": "models.classifier",
+    "ClipError": "errors",
+    "Column": "study.plan",
+    "ConfigError": "errors",
+    "CorpusError": "errors",
     "CorpusRef": "training.config",
+    "CorpusSource": "study.store",
     "DataConfig": "training.config",
+    "DivergenceError": "errors",
+    "DownloadError": "errors",
     "FeatureConfig": "features.config",
+    "FeatureError": "errors",
+    "Layer": "models.layer",
     "ModelConfig": "models.config",
+    "ModelError": "errors",
     "OptimiserConfig": "training.config",
+    "ReportError": "errors",
+    "Row": "study.plan",
     "RunConfig": "training.config",
     "Scalar": "cells.definition",
     "Store": "study.store",
+    "StoreError": "errors",
     "StudyConfig": "study.plan",
+    "StudyError": "errors",
+    "TrainingError": "errors",
     "cell": "cells.definition",
     "exp": "cells.functions",
     "load_cell": "cells.load",
@@ -62,7 +95,6 @@ _HOME = {
     "relu": "cells.functions",
     "run_study": "study.runner",
     "scan": "compiler.scan",
-    "settled": "models.config",
     "sigmoid": "cells.functions",
     "softplus": "cells.functions",
     "sqrt": "cells.functions",
@@ -76,18 +108,35 @@ _HOME = {
 
 __all__ = [  # noqa: PLE0604, RUF100
     "AugmentConfig",
+    "BackendError",
     "Cell",
+    "CellError",
     "CelloError",
     "Classifier",
+    "ClipError",
+    "Column",
+    "ConfigError",
+    "CorpusError",
     "CorpusRef",
+    "CorpusSource",
     "DataConfig",
+    "DivergenceError",
+    "DownloadError",
     "FeatureConfig",
+    "FeatureError",
+    "Layer",
     "ModelConfig",
+    "ModelError",
     "OptimiserConfig",
+    "ReportError",
+    "Row",
     "RunConfig",
     "Scalar",
     "Store",
+    "StoreError",
     "StudyConfig",
+    "StudyError",
+    "TrainingError",
     "__version__",
     "cell",
     "exp",
@@ -102,7 +151,6 @@ __all__ = [  # noqa: PLE0604, RUF100
     "relu",
     "run_study",
     "scan",
-    "settled",
     "sigmoid",
     "softplus",
     "sqrt",
@@ -119,3 +167,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'cello' has no attribute {name!r}")
     return getattr(import_module(f"cello.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

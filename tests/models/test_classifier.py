@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from cello.compiler.c_build import compiler
 from cello.errors import ModelError
-from cello.models.classifier import Classifier, Readout, side_by_side
+from cello.models.classifier import Classifier, stack_frames
 from cello.models.config import ModelConfig
+from cello.models.direction import CellLayer
 from cello.models.initialise import drawn
-from cello.models.layer import CellLayer
+from cello.models.pooling import Pooling
 
 Kind = Literal["last", "mean", "attention"]
 
@@ -39,15 +40,15 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(cell: str, kind: Kind) ->
 @pytest.mark.parametrize("cell", ["torch:gru", "lstm"])
 def test_the_last_read_out_takes_each_direction_where_it_has_seen_the_whole_clip(cell: str) -> None:
     model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, readout="last"), 3, 4).eval()
-    y, last = model.stack(torch.randn(3, 5, 3), torch.tensor([5, 2, 1]))
+    y, last = model.encoder(torch.randn(3, 5, 3), torch.tensor([5, 2, 1]))
     for row, n in enumerate((5, 2, 1)):
         torch.testing.assert_close(last[row], torch.cat([y[row, n - 1, :6], y[row, 0, 6:]]))
-    torch.testing.assert_close(model.readout(y, last, torch.tensor([5, 2, 1])), last)
+    torch.testing.assert_close(model.pooling(y, last, torch.tensor([5, 2, 1])), last)
 
 
 def test_mean_read_out_divides_by_the_clips_own_frames() -> None:
     y = torch.ones(1, 5, 2)
-    out = Readout(ModelConfig(hidden=2, readout="mean"), 2)(y, y[:, 1], torch.tensor([2]))
+    out = Pooling(ModelConfig(hidden=2, readout="mean"), 2)(y, y[:, 1], torch.tensor([2]))
     assert out.tolist() == [[1.0, 1.0]]
 
 
@@ -61,7 +62,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "torch:lstm"])
 def test_uniform_weights_stay_within_one_over_root_h_and_the_forget_bias_is_added_once(cell: str) -> None:
     config = ModelConfig(cell=cell, hidden=16, initialisation="uniform", forget_bias=1.0)
-    layer = Classifier(config, 3, 4).stack.directions_of(0)[0]
+    layer = Classifier(config, 3, 4).encoder.directions_of(0)[0]
     bound = 1 / math.sqrt(16)
     if isinstance(layer, CellLayer):
         forget, inputs = layer.get_parameter("b_f"), layer.get_parameter("b_i")
@@ -74,13 +75,13 @@ def test_uniform_weights_stay_within_one_over_root_h_and_the_forget_bias_is_adde
 
 def test_orthogonal_recurrent_matrices_are_orthogonal() -> None:
     config = ModelConfig(cell="lstm", hidden=8, initialisation="orthogonal")
-    layer = Classifier(config, 3, 4).stack.directions_of(0)[0]
+    layer = Classifier(config, 3, 4).encoder.directions_of(0)[0]
     u = layer.get_parameter("U_i")
     torch.testing.assert_close(u @ u.T, torch.eye(8), rtol=0, atol=1e-5)
 
 
 def test_a_peephole_does_not_start_at_zero_and_a_bias_does() -> None:
-    layer = Classifier(ModelConfig(cell="lstm-peephole", initialisation="orthogonal"), 3, 4).stack.directions_of(0)[0]
+    layer = Classifier(ModelConfig(cell="lstm-peephole", initialisation="orthogonal"), 3, 4).encoder.directions_of(0)[0]
     assert layer.get_parameter("p_i").abs().min() > 0
     assert layer.get_parameter("b_i").abs().max() == 0
 
@@ -97,7 +98,7 @@ def test_stacked_frames_are_all_there_in_their_order_and_what_stood_after_a_clip
     lengths: list[int], together: int
 ) -> None:
     frames = torch.randn(len(lengths), max(lengths), 3)  # nothing blanked after a clip's end
-    out, steps = side_by_side(frames, torch.tensor(lengths), together)
+    out, steps = stack_frames(frames, torch.tensor(lengths), together)
     assert steps.tolist() == [math.ceil(n / together) for n in lengths]
     if together > 1:
         assert out.shape == (len(lengths), max(steps.tolist()), 3 * together)
@@ -238,3 +239,16 @@ def test_a_model_made_for_another_device_begins_with_the_same_weights() -> None:
     with drawn(torch.zeros(3, device="meta")) as numbers:
         filled.append(numbers.fill_(1))
     assert not filled[0].is_meta
+
+
+def test_weights_stored_under_the_former_names_are_loaded() -> None:
+    model = Classifier(ModelConfig(hidden=5), 3, 4, seed=1)
+    former = {
+        name.replace("encoder.", "stack.").replace("pooling.", "readout."): value
+        for name, value in model.state_dict().items()
+    }
+    assert set(former) != set(model.state_dict())
+    again = Classifier(ModelConfig(hidden=5), 3, 4, seed=2)
+    again.load_state_dict(former)
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name

@@ -1,187 +1,188 @@
-"""What hurts: padding leaking into a clip, a backward direction that starts in the padding, a frame seen too early."""
+"""What hurts: a layer that does not do what torch.nn.LSTM does where it takes its place."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import copy
+import io
+import pickle
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.func import functional_call
-from torch.nn.utils import parametrizations, prune
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from cello.cells.definition import cell as make_cell
-from cello.cells.functions import tanh
+from cello.cells.definition import cell
+from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell
-from cello.compiler.c_build import compiler
-from cello.errors import ModelError
-from cello.models.config import ModelConfig
-from cello.models.layer import CellLayer, RecurrentStack, TorchLayer, frame_mask, reverse_within
+from cello.errors import CelloError, ModelError
+from cello.models.layer import Layer
 
-LENGTHS = torch.tensor([7, 1, 4])
+LENGTHS = torch.tensor([4, 7, 1, 7])
+KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
-def stack(cell: str, **settings: object) -> RecurrentStack:
+@cell
+def leaky(x: Any, h: Any, W: Any, U: Any, b: Any) -> Any:
+    """A leaky unit."""
+    z = sigmoid(W.z @ x + b.z)
+    return z * h + (1 - z) * tanh(W.n @ x + U.n @ h + b.n)
+
+
+def frames(dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(4, 7, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+
+
+def pair(kind: str, **settings: Any) -> tuple[nn.RNNBase, Layer]:
     torch.manual_seed(0)
-    config = ModelConfig(cell=cell, hidden=5, **settings)  # type: ignore[arg-type]
-    built = RecurrentStack(config, 3, None if cell.startswith("torch:") else load_cell(cell))
-    for weight in built.parameters():
-        torch.nn.init.uniform_(weight, -0.5, 0.5)
-    return built.double().eval()
+    theirs = KINDS[kind](3, 5, dtype=torch.float64, **{"batch_first": True, **settings})
+    return theirs, Layer.from_torch(theirs)
 
 
-def frames(seed: int = 0) -> Tensor:
-    return torch.randn(3, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+def states(kind: str, count: int, batch: int = 4) -> Any:
+    made = [torch.randn(count, batch, 5, dtype=torch.float64) for _ in range(2)]
+    return tuple(made) if kind == "lstm" else made[0]
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """All tensors of what a layer returned, in order."""
+    if isinstance(result, PackedSequence):
+        return [result.data]
+    return [result] if isinstance(result, Tensor) else [each for part in result for each in tensors(part)]
+
+
+def same(ours: Any, theirs: Any) -> None:
+    for one, other in zip(tensors(ours), tensors(theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("cell", ["torch:rnn", "torch:gru", "torch:lstm", "gru", "lstm"])
-def test_a_clip_gives_the_same_outputs_alone_and_padded_with_rubbish(cell: str, bidirectional: bool) -> None:
-    model, x = stack(cell, layers=2, bidirectional=bidirectional), frames()
-    together, _ = model(torch.where(frame_mask(LENGTHS, 7), x, 1e3), LENGTHS)
-    for row, n in enumerate(LENGTHS.tolist()):
-        alone, _ = model(x[row : row + 1, :n], torch.tensor([n]))
-        torch.testing.assert_close(together[row : row + 1, :n], alone)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_states_and_gradients_are_torchs(kind: str, layers: int, bidirectional: bool) -> None:
+    theirs, ours = pair(kind, num_layers=layers, bidirectional=bidirectional)
+    hx = states(kind, layers * (1 + bidirectional))
+    for first in (None, hx):
+        xs = [frames().requires_grad_() for _ in range(2)]
+        found = [layer(x, first) for layer, x in zip((theirs, ours), xs, strict=True)]
+        same(found[1], found[0])
+        for result in found:
+            torch.stack([tensor.square().sum() for tensor in tensors(result)]).sum().backward()
+        same(xs[1].grad, xs[0].grad)
+    for k, direction in enumerate(part for depth in ours.layers for part in depth):  # type: ignore[attr-defined]
+        suffix = f"_l{k // (1 + bidirectional)}" + ("_reverse" if bidirectional and k % 2 else "")
+        for group, name in (("W", "weight_ih"), ("U", "weight_hh"), ("b", "bias_ih"), ("c", "bias_hh")):
+            parts = [w.grad for n, w in direction.named_parameters() if n.split("_")[0] == group]
+            if parts:
+                same(torch.cat(parts), theirs.get_parameter(name + suffix).grad)
 
 
-@pytest.mark.parametrize("cell", ["torch:gru", "gru"])
-def test_forward_sees_no_future_and_backward_no_past(cell: str) -> None:
-    x = frames().requires_grad_()
-    for reverse in (False, True):
-        layer = (
-            TorchLayer(cell, 3, 5, reverse=reverse)
-            if cell.startswith("torch:")
-            else CellLayer(load_cell(cell), 3, ModelConfig(cell=cell, hidden=5, backend="plain"), reverse=reverse)
-        ).double()
-        for weight in layer.parameters():
-            torch.nn.init.uniform_(weight, -0.5, 0.5)
-        (gradient,) = torch.autograd.grad(layer(x, torch.tensor([7, 7, 7]))[0][:, 3].sum(), x)
-        seen = gradient.abs().sum((0, 2)) > 0
-        assert seen.tolist() == [(t >= 3) if reverse else (t <= 3) for t in range(7)]
+@pytest.mark.parametrize("enforce_sorted", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_sequences_come_back_packed_as_torch_packs_them(kind: str, enforce_sorted: bool) -> None:
+    theirs, ours = pair(kind, num_layers=2, bidirectional=True)
+    lengths = LENGTHS.sort(descending=True).values if enforce_sorted else LENGTHS
+    packed = pack_padded_sequence(frames(), lengths, batch_first=True, enforce_sorted=enforce_sorted)
+    for first in (None, states(kind, 4)):
+        one, other = ours(packed, first), theirs(packed, first)
+        same(one, other)
+        assert torch.equal(one[0].batch_sizes, other[0].batch_sizes)
+        for name in ("sorted_indices", "unsorted_indices"):
+            mine, wanted = getattr(one[0], name), getattr(other[0], name)
+            assert (mine is None and wanted is None) or torch.equal(mine, wanted)
 
 
-def test_a_bidirectional_torch_layer_is_torchs_own_on_whole_clips() -> None:
-    ours, x = stack("torch:gru", bidirectional=True), frames()
-    theirs = torch.nn.GRU(3, 5, batch_first=True, bidirectional=True).double()
-    for suffix, layer in zip(("", "_reverse"), ours.directions_of(0), strict=True):
-        for name, weight in layer.kernel.named_parameters():
-            getattr(theirs, name + suffix).data.copy_(weight)
-    torch.testing.assert_close(ours(x, torch.tensor([7, 7, 7]))[0], theirs(x)[0])
+def test_lengths_are_a_packed_sequence_without_packing() -> None:
+    theirs, ours = pair("lstm", bidirectional=True)
+    outputs, last = ours(frames(), lengths=LENGTHS)
+    packed = theirs(pack_padded_sequence(frames(), LENGTHS, batch_first=True, enforce_sorted=False))
+    same(last, packed[1])
+    same(outputs, nn.utils.rnn.pad_packed_sequence(packed[0], batch_first=True)[0])
+    with pytest.raises(ModelError, match="lengths was given with a PackedSequence"):
+        ours(pack_padded_sequence(frames(), LENGTHS, batch_first=True, enforce_sorted=False), lengths=LENGTHS)
 
 
-def test_reversing_twice_is_nothing_and_leaves_padding_in_place() -> None:
-    x = frames()
-    once = reverse_within(x, LENGTHS)
-    torch.testing.assert_close(reverse_within(once, LENGTHS), x)
-    torch.testing.assert_close(once[2, 4:], x[2, 4:])
-    torch.testing.assert_close(once[2, 0], x[2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_time_first_and_a_single_sequence(kind: str) -> None:
+    theirs, ours = pair(kind, batch_first=False)
+    hx = states(kind, 1)
+    same(ours(frames().transpose(0, 1), hx), theirs(frames().transpose(0, 1), hx))
+    alone = tuple(s[:, 0] for s in hx) if kind == "lstm" else hx[:, 0]
+    same(ours(frames()[0], alone), theirs(frames()[0], alone))
+    assert ours(frames()[0])[0].shape == (7, 5)
 
 
-def noisy(**noise: float) -> CellLayer:
-    torch.manual_seed(0)
-    layer = CellLayer(load_cell("lstm"), 3, ModelConfig(cell="lstm", hidden=50, **noise), reverse=False)
-    for weight in layer.parameters():
-        torch.nn.init.uniform_(weight, -0.5, 0.5)
-    return layer
+def test_dropout_between_layers_only_while_training() -> None:
+    theirs, ours = pair("lstm", num_layers=2, dropout=0.9)
+    assert not torch.equal(ours(frames())[0], ours(frames())[0])
+    same(ours.eval()(frames()), theirs.eval()(frames()))
 
 
-def test_zoneout_keeps_about_its_share_of_units_from_step_to_step() -> None:
-    x, lengths = torch.randn(40, 9, 3), torch.full((40,), 9)
-    outputs, _ = noisy(zoneout=0.3)(x, lengths)
-    kept = (outputs[:, 1:] == outputs[:, :-1]).float().mean()
-    assert 0.27 < kept < 0.33
-    assert not (noisy()(x, lengths)[0][:, 1:] == outputs[:, :-1]).any()
+def test_a_cell_of_ones_own_with_one_state_gives_one_tensor() -> None:
+    layer = Layer(leaky, 3, 5, num_layers=2)
+    outputs, last = layer(frames(torch.float32))
+    assert isinstance(last, Tensor)
+    assert (outputs.shape, last.shape) == ((4, 7, 5), (2, 4, 5))
+    torch.testing.assert_close(outputs[:, -1], last[-1])
+    continued = layer(frames(torch.float32)[:, 4:], layer(frames(torch.float32)[:, :4])[1])
+    torch.testing.assert_close(continued[0], outputs[:, 4:])
 
 
-def test_a_trained_layer_with_zoneout_is_the_expectation_and_always_the_same() -> None:
-    layer, x, lengths = noisy(zoneout=0.3).eval(), torch.randn(2, 1, 3), torch.ones(2, dtype=torch.int64)
-    plain = noisy().eval()
-    torch.testing.assert_close(layer(x, lengths)[0], 0.7 * plain(x, lengths)[0])
-    torch.testing.assert_close(layer(x, lengths), layer(x, lengths), rtol=0, atol=0)
+def test_copies_pickles_and_state_dicts_compute_the_same() -> None:
+    layer, x = Layer(leaky, 3, 5, bidirectional=True), frames(torch.float32)
+    before = layer(x)[0]
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    loaded = Layer(leaky, 3, 5, bidirectional=True)
+    assert not torch.equal(loaded(x)[0], before)
+    file.seek(0)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), loaded):
+        assert torch.equal(again(x)[0], before)
+    assert "layers.0.1.W_n" in layer.state_dict()
 
 
-def test_recurrent_dropout_differs_from_call_to_call_and_only_while_training() -> None:
-    layer, x, lengths = noisy(recurrent_dropout=0.5), torch.randn(2, 4, 3), torch.full((2,), 4)
-    first, second = layer(x, lengths)[0], layer(x, lengths)[0]
-    torch.testing.assert_close(first[:, 0], second[:, 0], rtol=0, atol=0)  # the first state is zero, masked or not
-    assert not torch.equal(first[:, 1:], second[:, 1:])
-    layer.eval()
-    torch.testing.assert_close(layer(x, lengths), noisy().eval()(x, lengths), rtol=0, atol=0)
+def test_dtype_moves_with_the_module_and_autocast_is_taken() -> None:
+    layer = Layer("gru", 3, 5).double()
+    assert layer(frames())[0].dtype == torch.float64
+    assert Layer("gru", 3, 5, dtype=torch.float64)(frames())[0].dtype == torch.float64
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.isfinite(layer.float()(frames(torch.float32))[0]).all()
 
 
-def test_parameters_may_have_any_names() -> None:
-    @make_cell
-    def odd(x: Any, h: Any, W: Any, W_a: Any, U: Any, training: Any, cell: Any, reverse: Any) -> Any:
-        return tanh(W.a_b @ x + W_a.b @ x + U @ h + training + cell * reverse)
-
-    layer = CellLayer(odd, 3, ModelConfig(hidden=5), reverse=False)
-    assert sorted(layer.equation_names.values()) == sorted(odd.parameters(3, 5))
-    assert len(list(layer.parameters())) == 6
-    assert layer(torch.zeros(1, 2, 3), torch.tensor([2]))[0].shape == (1, 2, 5)
+def test_first_weights_are_drawn_as_torch_draws_them() -> None:
+    torch.manual_seed(3)
+    weights = torch.cat([w.detach().flatten() for w in Layer("lstm", 39, 64).parameters()])
+    assert 0.124 < float(weights.abs().max()) <= 0.125
+    torch.manual_seed(3)
+    again = torch.cat([w.detach().flatten() for w in Layer("lstm", 39, 64).parameters()])
+    assert torch.equal(weights, again)
 
 
-def small(**settings: Any) -> CellLayer:
-    torch.manual_seed(0)
-    layer = CellLayer(load_cell("gru"), 3, ModelConfig(hidden=5, **settings), reverse=False)
-    for weight in layer.parameters():
-        torch.nn.init.uniform_(weight, -0.5, 0.5)
-    return layer
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Layer("lsmt", 3, 5), "lsmt.*lstm"),
+        (lambda: Layer("lstm", 3, 0), r"hidden_size=0 is invalid: give a whole number of at least 1"),
+        (lambda: Layer("lstm", 3, 5, dropout=1.0), r"dropout=1.0 is invalid: give a probability of 0 to below 1"),
+        (lambda: Layer("lstm", 3, 5)(torch.zeros(2, 7, 4)), r"shape \(2, 7, 4\) .*takes D = 3; give frames"),
+        (lambda: Layer("lstm", 3, 5)(torch.zeros(2, 7, 3), torch.zeros(1, 2, 5)), r"1 states.*has 2: give \(h, c\)"),
+        (
+            lambda: Layer("gru", 3, 5)(torch.zeros(2, 7, 3), torch.zeros(1, 3, 5)),
+            r"state 'h' has shape \(1, 3, 5\), but must be .* = \(1, 2, 5\)",
+        ),
+        (lambda: Layer.from_torch(nn.LSTM(3, 5, proj_size=2)), "proj_size=2, which no cell"),
+        (lambda: Layer.from_torch(nn.LSTM(3, 5, bias=False)), "bias=False, which no cell"),
+        (lambda: Layer.from_torch(nn.Linear(3, 5)), "Linear cannot be copied"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_does_not_fit_is_said(make: Any, said: str) -> None:
+    with pytest.raises(CelloError, match=said):
+        make()
 
 
-@pytest.mark.parametrize("backend", ["auto", "plain"])
-def test_weights_are_what_the_module_holds_when_it_is_called(backend: str) -> None:
-    layer, x = small(backend=backend), torch.randn(3, 7, 3)
-    before = layer(x, LENGTHS)[0]
-    doubled = {name: weight.detach() * 2 for name, weight in layer.named_parameters()}
-    assert not torch.allclose(functional_call(layer, doubled, (x, LENGTHS))[0], before)
-    prune.l1_unstructured(layer, "U_r", 0.5)
-    parametrizations.spectral_norm(layer, "U_z")
-    parametrizations.weight_norm(layer, "W_n")
-    parametrizations.orthogonal(layer, "U_n")
-    outputs = layer(x, LENGTHS)[0]
-    assert not torch.allclose(outputs, before)
-    outputs.sum().backward()
-    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in layer.parameters())
-    assert not layer.get_parameter("U_r_orig").grad[layer.U_r == 0].any()  # type: ignore[index]
-    prune.remove(layer, "U_r")
-    torch.testing.assert_close(layer.eval()(x, LENGTHS), layer(x, LENGTHS))
-
-
-def test_auto_stays_auto_and_what_was_used_is_told_apart() -> None:
-    model = stack("gru").float()
-    layer, x = model.directions_of(0)[0], torch.randn(3, 7, 3)
-    best = "c" if compiler() else "plain"
-    assert model.backend == "auto"
-    for dtype, used in ((torch.float32, best), (torch.bfloat16, "plain"), (torch.float32, best), (torch.float64, best)):
-        model.to(dtype)(x.to(dtype), LENGTHS)
-        assert (layer.backend, layer.used, model.backend) == ("auto", used, used)
-
-
-@pytest.mark.parametrize("cell", ["gru", "torch:gru"])
-@pytest.mark.parametrize("lengths", [[7, 1, 0], torch.tensor([7, 1, 0], dtype=torch.int32)], ids=["list", "int32"])
-def test_a_clip_without_frames_is_zero_and_lengths_may_be_a_list(cell: str, lengths: Any) -> None:
-    outputs, last = stack(cell, bidirectional=True)(frames(), lengths)
-    assert not outputs[2].any()
-    assert not last[2].any()
-    assert last[0].all()
-    for shape in ((0, 7, 3), (3, 0, 3)):
-        outputs, last = stack(cell)(torch.zeros(shape, dtype=torch.float64), [0] * shape[0])
-        assert (outputs.shape, last.shape) == ((*shape[:2], 5), (shape[0], 5))
-
-
-@pytest.mark.parametrize("cell", ["gru", "torch:gru"])
-def test_lengths_beyond_the_frames_are_refused_by_every_layer(cell: str) -> None:
-    for lengths in ([8, 1, 2], [-1, 7, 7]):
-        with pytest.raises(ModelError, match=r"lengths go from -?1 to [78], but the frames allow 0 to T=7"):
-            stack(cell)(frames(), lengths)
-
-
-def test_layers_in_threads_are_the_layer() -> None:
-    layer, x = small(), torch.randn(3, 7, 3)
-
-    def gradient(_: int) -> torch.Tensor:
-        return torch.autograd.grad(layer(x, LENGTHS)[0].sum(), layer.get_parameter("U_r"))[0]
-
-    with ThreadPoolExecutor(4) as threads:
-        assert all(torch.equal(found, gradient(0)) for found in threads.map(gradient, range(12)))
+def test_it_prints_and_answers_as_torchs() -> None:
+    layer = Layer(load_cell("lstm"), 3, 5, num_layers=2)
+    layer.flatten_parameters()
+    assert (layer.input_size, layer.hidden_size, layer.num_layers, layer.batch_first) == (3, 5, 2, True)
+    assert repr(layer).startswith("Layer(\n  lstm, 3, 5, num_layers=2")

@@ -13,12 +13,14 @@ import pytest
 from fake_training import epoch_of, manifest, result_of
 
 from cello.cells import load
+from cello.cells.definition import cell
+from cello.cells.functions import tanh
 from cello.cells.stored import StoredCell
 from cello.errors import StoreError
 from cello.files import write_whole
 from cello.study.merge import merge_stores
 from cello.study.own_cells import written
-from cello.study.plan import StudyConfig, override, parse_study
+from cello.study.plan import Row, StudyConfig, load_study, override, parse_study
 from cello.study.store import CorpusSource, Store
 
 CELL = "from cello import cell, tanh\n\n\n@cell\ndef mine(x, h, W, U, b):\n    return tanh(W @ x {sign} U @ h + b)\n"
@@ -215,3 +217,40 @@ def test_a_damaged_cell_is_left_out_of_what_is_written() -> None:
     cell = StoredCell.of(load.load_cell("rnn"))
     broken = msgspec.structs.replace(cell, arguments=("x", "x"))
     assert [one.name for one in written({"a" * 16: broken, "b" * 16: cell})] == ["rnn (" + "b" * 16 + ")"]
+
+
+def test_a_study_of_cell_objects_is_stored_as_data_and_opens_in_another_session(
+    tmp_path: Path, new_process: Callable[[], None]
+) -> None:
+    @cell
+    def leaky(x: Any, h: Any, W: Any, U: Any) -> Any:
+        return 0.5 * h + 0.5 * tanh(W @ x + U @ h)
+
+    first = leaky
+
+    @cell  # another cell with the same name
+    def leaky(x: Any, h: Any, W: Any, U: Any) -> Any:
+        return 0.1 * h + 0.9 * tanh(W @ x + U @ h)
+
+    rows = (Row(name="half", model={"cell": first}), Row(name="tenth", model={"cell": leaky}))
+    store = made(tmp_path / "out", StudyConfig(name="leaks", rows=rows))
+    planned = {run.row: run.config.model for run in store.runs}
+    assert {model.cell for model in planned.values()} == {"own:leaky"}
+    assert planned["half"].equations == first.graph.fingerprint() != planned["tenth"].equations
+    new_process()
+    again = Store.open(tmp_path / "out")
+    assert {run.id for run in again.runs} == {run.id for run in store.runs}
+    assert not again.pending()
+    assert "half" in str(again.study.rows)
+    reopened = Store.create_or_open(tmp_path / "out", again.study, manifest(), SOURCE)
+    assert [run.id for run in reopened.runs] == [run.id for run in store.runs]
+
+
+def test_a_cell_object_overrides_every_row(tmp_path: Path) -> None:
+    @cell
+    def leaky(x: Any, h: Any, W: Any, U: Any) -> Any:
+        return 0.5 * h + 0.5 * tanh(W @ x + U @ h)
+
+    study = override(load_study("gates"), settings={"model.cell": leaky})
+    assert {row.model["cell"] for row in study.rows} == {"own:leaky"}
+    assert {row.model["equations"] for row in study.rows} == {leaky.graph.fingerprint()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,10 @@ import torch
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
-from cello.errors import CorpusError, DivergenceError, TrainingError
+from cello.cells.definition import cell
+from cello.cells.functions import tanh
+from cello.cells.load import load_cell
+from cello.errors import CellError, CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal
 from cello.models.config import ModelConfig, settled
@@ -167,11 +171,11 @@ def no_gradient(x, h, W, U):
 """
 
 
-def plain(tmp_path: Path, cell: str, **changes: object) -> RunConfig:
+def plain(tmp_path: Path, name: str, **changes: object) -> RunConfig:
     """A run without augmentation of a cell in a file of its own."""
     path = tmp_path / "mine.py"
     path.write_text(CELLS)
-    model = settled(ModelConfig(cell=f"{path}:{cell}" if cell.islower() and "_" in cell else cell, hidden=8))
+    model = settled(ModelConfig(cell=f"{path}:{name}" if name.islower() and "_" in name else name, hidden=8))
     return config(model=model, augment=AugmentConfig(), **changes)
 
 
@@ -297,13 +301,39 @@ def test_a_hostile_checkpoint_runs_nothing_and_a_packed_one_is_not_unpacked(tmp_
     assert not touched.exists()
 
 
-def test_equations_that_nobody_settled_are_asked_for(tone_corpus: Corpus, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from cello import cell, tanh\n@cell\ndef mine(x, h, W, U):\n    h = tanh(W @ x + U @ h)\n    return h\n"
+def test_a_cell_file_needs_no_fingerprint_from_its_user(tone_corpus: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from cello import cell, tanh\n@cell\ndef mine(x, h, W, U):\n    return tanh(W @ x + U @ h)\n")
+    result = train(
+        config(model=ModelConfig(cell=f"{path}:mine", hidden=4)), tone_corpus, tmp_path / "run", cache=tmp_path
     )
-    model = ModelConfig(cell=f"{tmp_path / 'mine.py'}:mine")
-    with pytest.raises(TrainingError, match=r"model\.equations is empty.*models\.config\.settled"):
-        train(config(model=model), tone_corpus, tmp_path / "run", cache=tmp_path)
+    assert result.config.model.equations == load_cell(f"{path}:mine").graph.fingerprint()
+    assert result.run == result.config.id
+
+
+def test_a_cell_object_is_trained_and_its_folder_needs_no_other_file(
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @cell
+    def leaky(x: Any, h: Any, W: Any, U: Any) -> Any:
+        return 0.5 * h + 0.5 * tanh(W @ x + U @ h)
+
+    asked = config(model=ModelConfig(cell=leaky, hidden=4), optimiser=OptimiserConfig(epochs=2, batch=16))
+    assert (asked.model.cell, asked.model.equations) == ("own:leaky", leaky.graph.fingerprint())
+    folder = tmp_path / "run"
+
+    def stop(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(asked, tone_corpus, folder, cache=tmp_path, on_epoch=stop)
+    monkeypatch.setattr("cello.cells.load._KNOWN", {})  # as in another session, which never saw the object
+    with pytest.raises(CellError, match=r"'own:leaky' was given as an object in another session.*FILE\.py:leaky"):
+        train(asked, tone_corpus, tmp_path / "elsewhere", cache=tmp_path)
+    resumed = train(asked, tone_corpus, folder, cache=tmp_path)
+    assert len(resumed.history) == 2
+    whole = train(asked, tone_corpus, tmp_path / "whole", cache=tmp_path)
+    assert whole.test == resumed.test
 
 
 def test_a_corpus_without_test_clips_is_refused(tone_corpus: Corpus, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from cello.files import DamagedFileError
 
 SHELVES = (rnns, lstms, odyssey, grus)
 """The modules of the zoo, in the order in which its cells are listed."""
+OWN_FILE, OWN_OBJECT = ".py:", "own:"
+"""In the name of a cell that somebody wrote: FILE.py:NAME, or own:NAME of one that was given as an object."""
 _KNOWN: dict[tuple[str, str], Cell] = {}
 
 
@@ -35,12 +37,44 @@ def load_cell(name: str) -> Cell:
     Raises:
         CellError: no such cell, file or function (with the nearest name), or a function that is no cell.
     """
-    if ".py:" in name:
+    if OWN_FILE in name:
         return _from_file(*name.rsplit(":", 1))
+    if name.startswith(OWN_OBJECT):
+        raise CellError(
+            f"cell {name!r} was given as an object in another session, and its equations are not at hand; define it "
+            f"again and give the object, or write it into a file and name it FILE.py:{bare_name(name)}"
+        )
     cells = zoo()
     if name in cells:
         return cells[name]
     raise CellError(unknown("cell", name, cells, "A cell of your own is FILE.py:NAME."))
+
+
+def is_own(name: str) -> bool:
+    """Whether a cell's name is one that somebody wrote, and not the zoo's or PyTorch's."""
+    return OWN_FILE in name or name.startswith(OWN_OBJECT)
+
+
+def bare_name(name: str) -> str:
+    """A cell's name without its file.
+
+    >>> bare_name("work/mine.py:leaky"), bare_name("own:leaky"), bare_name("gru")
+    ('leaky', 'leaky', 'gru')
+    """
+    return name.rpartition(OWN_FILE)[2].removeprefix(OWN_OBJECT)
+
+
+def naming(cell: Cell) -> tuple[str, str]:
+    """The name and fingerprint by which a config states a cell; the fingerprint of the zoo's cells is empty.
+
+    A cell from a file that this process loaded is called by that file, any other own:NAME.
+    """
+    if zoo().get(cell.name) is cell:
+        return cell.name, ""
+    for (name, fingerprint), one in _KNOWN.items():
+        if one is cell:
+            return name, fingerprint
+    return f"{OWN_OBJECT}{cell.name}", remember(f"{OWN_OBJECT}{cell.name}", cell)
 
 
 def remember(name: str, cell: Cell) -> str:

@@ -1,54 +1,34 @@
-"""Frames to class scores: recurrent layers, a read-out over time, a linear head."""
+"""Score a clip's classes: recurrent layers, pooling over time, a linear head."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cello.compiler.inputs import Lengths, frames_of_clips
 from cello.models.config import ModelConfig, cell_of
+from cello.models.direction import frame_mask
+from cello.models.encoder import Encoder
 from cello.models.initialise import drawn, initialise
-from cello.models.layer import RecurrentStack, frame_mask
+from cello.models.pooling import Pooling
 
 
-class Readout(nn.Module):
-    """(B, T, H) outputs → one (B, H) vector a clip, padding left out.
+def stack_frames(frames: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Stack every k frames of (B, T, D) into one: (B, ⌈T / k⌉, k · D) and ⌈lengths / k⌉, zeros at the end.
 
-    ``last``: the forward half at the clip's last frame, the backward half at its first: each direction where it has
-    seen the whole clip. ``mean``: over the clip's frames. ``attention``: Σₜ αₜ yₜ with α = softmax(w·y) over them.
-    Of a clip without frames each is zero.
-    """
-
-    def __init__(self, config: ModelConfig, width: int) -> None:
-        super().__init__()
-        self.kind = config.readout
-        self.score = nn.Linear(width, 1) if self.kind == "attention" else None
-
-    def forward(self, y: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
-        if self.kind == "last":
-            return last
-        mask = frame_mask(lengths, y.shape[1])
-        if self.score is None:
-            return (y * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
-        counted = mask | (lengths == 0).view(-1, 1, 1)  # a softmax over nothing is no number; y is zero there
-        weights: Tensor = self.score(y).masked_fill(~counted, -torch.inf).softmax(dim=1)
-        return (weights * y).sum(1)
-
-
-def side_by_side(frames: Tensor, lengths: Tensor, together: int) -> tuple[Tensor, Tensor]:
-    """(B, T, D) frames, k of them side by side: (B, ⌈T / k⌉, k · D) and ⌈lengths / k⌉; what lacks at the end is zero.
-
-    >>> out, lengths = side_by_side(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([3]), 2)
+    >>> out, lengths = stack_frames(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([3]), 2)
     >>> out.tolist(), lengths.tolist()
     ([[[1.0, 2.0], [3.0, 0.0]]], [2])
     """
-    if together == 1:
+    if count == 1:
         return frames, lengths
     batch, length, width = frames.shape
-    steps = (length + together - 1) // together
-    padding = (0, 0, 0, steps * together - length)
+    steps = (length + count - 1) // count
+    padding = (0, 0, 0, steps * count - length)
     frames = nn.functional.pad(frames * frame_mask(lengths, length), padding)
-    return frames.reshape(batch, steps, together * width), -(-lengths // together)
+    return frames.reshape(batch, steps, count * width), -(-lengths // count)
 
 
 class Classifier(nn.Module):
@@ -64,16 +44,17 @@ class Classifier(nn.Module):
     def __init__(self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0) -> None:
         super().__init__()
         cell = cell_of(config)
-        self.together = config.stack
-        self.stack = RecurrentStack(config, dimensions * config.stack, cell)
-        self.readout = Readout(config, self.stack.width)
+        self.frame_stacking = config.stack
+        self.encoder = Encoder(config, dimensions * config.stack, cell)
+        self.pooling = Pooling(config, self.encoder.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(self.stack.width, classes)
+        self.head = nn.Linear(self.encoder.width, classes)
         self.register_buffer("mean", torch.zeros(dimensions))
         self.register_buffer("deviation", torch.ones(dimensions))
         generator = torch.Generator().manual_seed(seed)
-        initialise(self.stack, config, generator)
-        for linear in (self.head, self.readout.score):
+        self.register_load_state_dict_pre_hook(_former_names)  # type: ignore[no-untyped-call]
+        initialise(self.encoder, config, generator)
+        for linear in (self.head, self.pooling.score):
             if linear is not None:
                 bound = linear.in_features**-0.5
                 for weight in linear.parameters():
@@ -86,11 +67,18 @@ class Classifier(nn.Module):
 
     def forward(self, frames: Tensor, lengths: Lengths) -> Tensor:
         lengths = frames_of_clips(lengths, frames).to(frames.device)
-        frames, lengths = side_by_side(frames, lengths, self.together)
-        y, last = self.stack(frames, lengths)
-        scores: Tensor = self.head(self.dropout(self.readout(y, last, lengths)))
+        frames, lengths = stack_frames(frames, lengths, self.frame_stacking)
+        y, last = self.encoder(frames, lengths)
+        scores: Tensor = self.head(self.dropout(self.pooling(y, last, lengths)))
         return scores
 
     @property
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _former_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Take weights that were stored when the encoder was called ``stack`` and the pooling ``readout``."""
+    for former, name in (("stack.", "encoder."), ("readout.", "pooling.")):
+        for key in [key for key in state if key.startswith(prefix + former)]:
+            state[prefix + name + key.removeprefix(prefix + former)] = state.pop(key)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
 from cello.cells.definition import Cell
-from cello.cells.load import known, load_cell
+from cello.cells.load import is_own, known, load_cell, naming
 from cello.errors import CellError, ConfigError, ModelError, unknown
 
+if TYPE_CHECKING:
+    CellName: TypeAlias = Any
+else:  # a Cell that is given in place of its name is replaced by the name, which is what is stored
+    CellName = str
 TORCH_CELLS = ("torch:rnn", "torch:gru", "torch:lstm")
 
 
@@ -18,7 +23,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Recurrent layers of one cell, pooling over time, a linear classifier.
 
     Attributes:
-        cell: a cell of the zoo (cello cell list), FILE.py:NAME for your own, or torch:rnn, torch:gru, torch:lstm
+        cell: a cell of the zoo (cello cell list), FILE.py:NAME for your own, or torch:rnn, torch:gru, torch:lstm; in
+            Python also a Cell object
         equations: fingerprint of the equations of your own cell; filled in by Cello, leave it out
         hidden: hidden units of each layer (of each direction where bidirectional)
         layers: recurrent layers on top of each other
@@ -37,7 +43,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ConfigError: a value no model can have, with the field, the value and what would be legal.
     """
 
-    cell: str = "gru"
+    cell: CellName = "gru"
     equations: str = ""
     hidden: int = 64
     layers: int = 1
@@ -52,6 +58,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backend: Literal["auto", "plain", "c"] = "auto"
 
     def __post_init__(self) -> None:
+        if isinstance(self.cell, Cell):
+            name, equations = naming(self.cell)
+            msgspec.structs.force_setattr(self, "cell", name)
+            msgspec.structs.force_setattr(self, "equations", equations)
         for field, value in (("hidden", self.hidden), ("layers", self.layers), ("stack", self.stack)):
             if value < 1:
                 raise ConfigError(f"model.{field}={value} leaves no network; give at least 1")
@@ -80,7 +90,7 @@ def settled(config: ModelConfig) -> ModelConfig:
         CellError, ModelError: there is no such cell.
         ConfigError: ``equations`` stated for a cell that is not somebody's own.
     """
-    if config.equations and ".py:" not in config.cell:
+    if config.equations and not is_own(config.cell):
         raise ConfigError(
             f"model.equations={config.equations!r} is filled in by Cello for cells of one's own, and "
             f"{config.cell!r} is none; leave it out"
@@ -92,9 +102,19 @@ def settled(config: ModelConfig) -> ModelConfig:
     if config.equations and known(config.cell, config.equations) is not None:
         return config
     cell = load_cell(config.cell)
-    if ".py:" not in config.cell:
+    if not is_own(config.cell):
         return config
     return msgspec.structs.replace(config, equations=cell.graph.fingerprint())
+
+
+def stated_cells(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of a model with the name and equations of a ``Cell`` in place of the object."""
+    cell = settings.get(f"{prefix}cell")
+    if not isinstance(cell, Cell):
+        return dict(settings)
+    name, equations = naming(cell)
+    stated = {f"{prefix}cell": name} | ({f"{prefix}equations": equations} if equations else {})
+    return {**settings, **stated}
 
 
 def cell_of(config: ModelConfig) -> Cell | None:

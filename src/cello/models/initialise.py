@@ -1,4 +1,4 @@
-"""First weights, from an explicit generator."""
+"""Draw the first weights from an explicit generator."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from cello.cells.definition import Cell
 from cello.models.config import ModelConfig
-from cello.models.layer import CellLayer, RecurrentStack, TorchLayer
+from cello.models.direction import CellLayer, TorchLayer
+from cello.models.encoder import Encoder
 
 
-def initialise(stack: RecurrentStack, config: ModelConfig, generator: torch.Generator) -> None:
+def initialise(encoder: Encoder, config: ModelConfig, generator: torch.Generator) -> None:
     """Draw every recurrent weight.
 
     ``uniform``: U(−1/√H, 1/√H) for all, biases too, as torch and the published study do.
@@ -23,7 +24,7 @@ def initialise(stack: RecurrentStack, config: ModelConfig, generator: torch.Gene
     The forget bias (Jozefowicz et al. 2015) is then added to biases of the gate f.
     """
     with torch.no_grad():
-        for layer in stack.modules():
+        for layer in encoder.modules():
             if isinstance(layer, (CellLayer, TorchLayer)):
                 factors = multiplying(layer.cell) if isinstance(layer, CellLayer) else frozenset()
                 for name, weight in (layer.kernel if isinstance(layer, TorchLayer) else layer).named_parameters():

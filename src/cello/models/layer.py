@@ -1,158 +1,253 @@
-"""Recurrent layers: one cell, one direction, ragged clips; and their stacking."""
+"""Use any cell in place of ``torch.nn.LSTM``: the same calling convention, packed or padded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from cello.cells.definition import Cell
-from cello.cells.noise import with_noise
+from cello.cells.load import load_cell
 from cello.compiler.inputs import Lengths, frames_of_clips
-from cello.compiler.scan import scan
-from cello.models.config import ModelConfig
+from cello.errors import ModelError
+from cello.models.direction import CellLayer, frame_mask, run_layers
 
-TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
-    "torch:rnn": nn.RNN,
-    "torch:gru": nn.GRU,
-    "torch:lstm": nn.LSTM,
-}
+States = Tensor | Sequence[Tensor]
+"""The states of a cell with one state, (L · directions, B, H); of one with several, a tuple of such tensors."""
 
 
-def reverse_within(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each clip of (B, T, …) read backwards from its own last frame; the padding stays where it is.
+class Layer(nn.Module):
+    """Recurrent layers of any cell, called as ``torch.nn.LSTM``.
 
-    >>> reverse_within(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
-    [2.0, 1.0, 0.0]
-    """
-    steps = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
-    end = lengths.unsqueeze(1)
-    index = torch.where(steps < end, end - 1 - steps, steps)
-    return x.gather(1, index.unsqueeze(2).expand_as(x))
+    >>> layer = Layer("lstm", input_size=39, hidden_size=64, num_layers=2, bidirectional=True)
+    >>> output, (h, c) = layer(torch.randn(8, 49, 39))
+    >>> output.shape, h.shape
+    (torch.Size([8, 49, 128]), torch.Size([4, 8, 64]))
 
+    Args:
+        cell: a :class:`~cello.Cell` of your own, or a name that :func:`~cello.load_cell` takes.
+        input_size: D, elements of a frame.
+        hidden_size: H, units of each layer and direction.
+        num_layers: L, layers on top of each other.
+        bidirectional: run every layer forwards and backwards; outputs then are (B, T, 2H).
+        batch_first: frames are (B, T, D); if false, (T, B, D).
+        dropout: probability of dropout on the outputs of all layers but the last, while training.
+        zoneout: probability that a unit keeps its state at a step (Krueger et al. 2017).
+        recurrent_dropout: probability that a unit is hidden from the recurrent matrices, the same for a whole clip.
+        backend: "auto", or the back end that is to compute the cell; :func:`~cello.scan` lists them.
 
-def frame_mask(lengths: Tensor, frames: int) -> Tensor:
-    """(B, T, 1) booleans: true where a frame belongs to its clip."""
-    return (torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
+    Raises:
+        CellError: there is no such cell.
+        ModelError: sizes or probabilities that no layer can have, or, in a call, tensors that do not fit.
 
-
-class CellLayer(nn.Module):
-    """A cell of the language over time. Weights are parameters named as in its equations (``W.i`` → ``W_i``).
-
-    ``zoneout`` z keeps each unit of every state with probability z at a step, as its expectation once trained;
-    ``recurrent_dropout`` hides units of the output from the recurrent matrices, throughout a clip, while training.
-    ``backend`` is the one asked for, ``used`` the one that computed the last call.
-    """
-
-    def __init__(self, cell: Cell, inputs: int, config: ModelConfig, *, reverse: bool) -> None:
-        super().__init__()
-        self.cell, self.reverse = cell, reverse
-        self.backend: str = config.backend
-        self.used: str | None = None
-        self.zoneout, self.recurrent_dropout, self.hidden = config.zoneout, config.recurrent_dropout, config.hidden
-        # made here, for torch.compile can follow a call that takes one of these but not one that makes it
-        self.noisy = {
-            (zoned, dropped): with_noise(cell, cell.states if zoned else (), (cell.output,) if dropped else ())
-            for zoned in (False, True)
-            for dropped in (False, True)
-        }
-        self.equation_names: dict[str, str] = {}
-        for name, shape in cell.parameters(inputs, config.hidden).items():
-            attribute = name.replace(".", "_")  # a module's parameters cannot have dots in their names
-            while hasattr(self, attribute):  # nor the names of its other attributes
-                attribute += "_"
-            self.register_parameter(attribute, nn.Parameter(torch.empty(shape)))
-            self.equation_names[attribute] = name
-
-    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
-        """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
-        # as attributes, for a parametrization or functional_call puts other tensors than parameters there
-        weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
-        cell, masks = self._noise(x)
-        result = scan(cell, x, weights, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend)
-        self.used = result.backend
-        return result.outputs, result.state[0]
-
-    def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
-        """The cell with the noise of this call, and its masks, drawn from torch's random numbers."""
-        batch, steps, _ = x.shape
-        zoned = self.cell.states if self.zoneout else ()
-        dropped = (self.cell.output,) if self.recurrent_dropout and self.training else ()
-        masks = {}
-        for state in zoned:
-            share = x.new_full((1, 1, self.hidden), self.zoneout)
-            masks[f"zoneout_{state}"] = share.expand(batch, steps, self.hidden).bernoulli() if self.training else share
-        for state in dropped:
-            keep = 1 - self.recurrent_dropout
-            masks[f"dropout_{state}"] = x.new_full((batch, 1, self.hidden), keep).bernoulli() / keep
-        return self.noisy[bool(zoned), bool(dropped)], masks
-
-
-class TorchLayer(nn.Module):
-    """PyTorch's own RNN, GRU or LSTM over time, for comparison."""
-
-    def __init__(self, kind: str, inputs: int, hidden: int, *, reverse: bool) -> None:
-        super().__init__()
-        self.reverse = reverse
-        self.backend = self.used = "torch"
-        self.kernel = TORCH_LAYERS[kind](inputs, hidden, batch_first=True)
-
-    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
-        """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output that has seen the whole clip."""
-        lengths = frames_of_clips(lengths, x).to(x.device)
-        if 0 in x.shape[:2]:  # which torch's layers refuse
-            return x.new_zeros(*x.shape[:2], self.kernel.hidden_size), x.new_zeros(len(x), self.kernel.hidden_size)
-        out: Tensor = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
-        end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, out.shape[2])
-        last = out.gather(1, end).squeeze(1).masked_fill((lengths == 0).unsqueeze(1), 0)
-        out = reverse_within(out, lengths) if self.reverse else out
-        return out * frame_mask(lengths, out.shape[1]), last
-
-
-class RecurrentStack(nn.Module):
-    """L layers, each in one or both directions, with dropout between them.
-
-    (B, T, D) → (B, T, H or 2H) outputs of the last layer, and (B, H or 2H) each of its directions where it has seen the
-    whole clip: the forward half after the clip's last frame, the backward half after its first. Of a clip without
-    frames both are zero.
+    The weights are parameters, named as in the equations: ``layers.0.0.W_i`` is ``W.i`` of the first layer's forward
+    direction (``layers.0.1`` is its backward one). All begin uniform within ±1/√H, as PyTorch's do.
     """
 
-    def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None) -> None:
+    def __init__(  # noqa: PLR0913 - the arguments of torch.nn.LSTM
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.directions = 2 if config.bidirectional else 1
-        self.width = config.hidden * self.directions
-        self.dropout = nn.Dropout(config.dropout)
+        _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        _check_probabilities(dropout=dropout, zoneout=zoneout, recurrent_dropout=recurrent_dropout)
+        self.cell = load_cell(cell) if isinstance(cell, str) else cell
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bidirectional, self.batch_first, self.dropout = bidirectional, batch_first, dropout
+        width = hidden_size * (1 + bidirectional)
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                make_layer(config, cell, inputs if depth == 0 else self.width, reverse=reverse)
-                for reverse in (False, True)[: self.directions]
+                CellLayer(
+                    self.cell,
+                    input_size if depth == 0 else width,
+                    hidden_size,
+                    reverse=reverse,
+                    zoneout=zoneout,
+                    recurrent_dropout=recurrent_dropout,
+                    backend=backend,
+                )
+                for reverse in (False, True)[: 1 + bidirectional]
             )
-            for depth in range(config.layers)
+            for depth in range(num_layers)
         )
+        self.to(device=device, dtype=dtype)
+        self.reset_parameters()
 
-    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
-        last = x.new_zeros(0)
-        for depth in range(len(self.layers)):
-            x = self.dropout(x) if depth else x
-            outputs, ends = zip(*(layer(x, lengths) for layer in self.directions_of(depth)), strict=True)
-            x, last = (outputs[0], ends[0]) if self.directions == 1 else (torch.cat(outputs, 2), torch.cat(ends, 1))
-        return x, last
+    def reset_parameters(self) -> None:
+        """Draw every weight and bias from U(−1/√H, 1/√H)."""
+        bound = self.hidden_size**-0.5
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -bound, bound)
 
-    def directions_of(self, depth: int) -> list[CellLayer | TorchLayer]:
-        """The forward layer and, where there is one, the backward layer at a depth."""
-        return list(cast("Iterable[CellLayer | TorchLayer]", self.layers[depth]))
+    @classmethod
+    def from_torch(cls, module: nn.RNNBase, *, backend: str = "auto") -> Layer:
+        """Copy a ``torch.nn.RNN``, ``GRU`` or ``LSTM`` with its weights; outputs, states and gradients are equal.
 
-    @property
-    def backend(self) -> str:
-        """What ran the cells in the last call, as every layer reported it; before any, what is asked for."""
-        first = self.directions_of(0)[0]
-        return first.used or first.backend
+        Raises:
+            ModelError: another module, or one with projections or without biases, which no cell of the zoo has.
+        """
+        name, gates = _equations(module)
+        first = module.get_parameter("weight_ih_l0")
+        layer = cls(
+            name,
+            module.input_size,
+            module.hidden_size,
+            module.num_layers,
+            bidirectional=module.bidirectional,
+            batch_first=module.batch_first,
+            dropout=module.dropout,
+            backend=backend,
+            device=first.device,
+            dtype=first.dtype,
+        )
+        with torch.no_grad():
+            for depth, directions in enumerate(layer._stacked()):
+                for direction, suffix in zip(directions, ("", "_reverse"), strict=False):
+                    values = {kind: getattr(module, f"{kind}_l{depth}{suffix}") for kind in _KINDS}
+                    _copy(cast("CellLayer", direction), values, gates)
+        return layer.train(module.training)
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: States | None = None, lengths: Lengths | None = None
+    ) -> tuple[Tensor | PackedSequence, States]:
+        """Run the layers over a batch of sequences.
+
+        Args:
+            input: frames (B, T, D), (T, B, D) where not ``batch_first``, (T, D) for one sequence, or a PackedSequence.
+            hx: the first states, (L · directions, B, H) for each state of the cell; zeros if not given.
+            lengths: (B,) frames of each sequence, 0 to T, instead of a PackedSequence; later frames are not read,
+                outputs there are zero, and the last states are those after each sequence's last frame.
+
+        Returns:
+            The outputs in the form of the input, and the last states: one tensor for a cell with one state, else a
+            tuple, as (h, c) of an LSTM.
+        """
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ModelError("lengths was given with a PackedSequence, which has its own; leave lengths out")
+            return self._packed(input, hx)
+        if input.ndim == 2:
+            states = None if hx is None else tuple(state.unsqueeze(1) for state in self._tuple(hx))
+            outputs, ends = self._run(input.unsqueeze(0), lengths, states)
+            return outputs.squeeze(0), self._like(tuple(end.squeeze(1) for end in ends))
+        frames = input if self.batch_first else input.transpose(0, 1)
+        outputs, ends = self._run(frames, lengths, None if hx is None else self._tuple(hx))
+        return outputs if self.batch_first else outputs.transpose(0, 1), self._like(ends)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing; code written for ``torch.nn.LSTM`` calls it."""
+
+    def extra_repr(self) -> str:
+        parts = [self.cell.name, str(self.input_size), str(self.hidden_size)]
+        defaults = (("num_layers", 1), ("bidirectional", False), ("batch_first", True), ("dropout", 0.0))
+        parts += [f"{name}={getattr(self, name)}" for name, usual in defaults if getattr(self, name) != usual]
+        return ", ".join(parts)
+
+    def _packed(self, packed: PackedSequence, hx: States | None) -> tuple[PackedSequence, States]:
+        frames, lengths = pad_packed_sequence(packed, batch_first=True)
+        outputs, ends = self._run(frames, lengths, None if hx is None else self._tuple(hx))
+        order = packed.sorted_indices
+        if order is not None:
+            outputs, lengths = outputs.index_select(0, order), lengths[order.cpu()]
+        inside = frame_mask(lengths.to(outputs.device), outputs.shape[1]).squeeze(2)
+        data = outputs.transpose(0, 1)[inside.t()]
+        return PackedSequence(data, packed.batch_sizes, order, packed.unsorted_indices), self._like(ends)
+
+    def _run(
+        self, frames: Tensor, lengths: Lengths | None, states: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self._check(frames, states)
+        if lengths is not None:
+            lengths = frames_of_clips(lengths, frames)
+        first = None if states is None else list(zip(*(state.unbind(0) for state in states), strict=True))
+        drop = nn.Dropout(self.dropout).train(self.training)
+        outputs, ends = run_layers(self._stacked(), frames, lengths, drop, first)
+        return outputs, tuple(torch.stack(state) for state in zip(*ends, strict=True))
+
+    def _stacked(self) -> list[nn.ModuleList]:
+        return list(cast("Iterable[nn.ModuleList]", self.layers))
+
+    def _check(self, frames: Tensor, states: tuple[Tensor, ...] | None) -> None:
+        if frames.ndim != 3 or frames.shape[2] != self.input_size:
+            form = "(B, T, D)" if self.batch_first else "(T, B, D)"
+            raise ModelError(
+                f"input has shape {tuple(frames.shape)} as (B, T, D), but this layer takes D = {self.input_size}; "
+                f"give frames of shape {form}, (T, D), or a PackedSequence"
+            )
+        if states is None:
+            return
+        wanted = (self.num_layers * (1 + self.bidirectional), frames.shape[0], self.hidden_size)
+        for name, state in zip(self.cell.states, states, strict=True):
+            if tuple(state.shape) != wanted:
+                raise ModelError(
+                    f"hx: state {name!r} has shape {tuple(state.shape)}, but must be (layers · directions, batch, "
+                    f"hidden) = {wanted}"
+                )
+
+    def _tuple(self, hx: States) -> tuple[Tensor, ...]:
+        states = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if len(states) != len(self.cell.states):
+            named = ", ".join(self.cell.states)
+            raise ModelError(
+                f"hx has {len(states)} states, but cell {self.cell.name!r} has {len(self.cell.states)}: give ({named})"
+            )
+        return states
+
+    def _like(self, states: tuple[Tensor, ...]) -> States:
+        return states[0] if len(states) == 1 else states
 
 
-def make_layer(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool) -> CellLayer | TorchLayer:
-    """One direction of one layer, of torch's kernels when no cell of the language is given."""
-    if cell is not None:
-        return CellLayer(cell, inputs, config, reverse=reverse)
-    return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def _equations(module: nn.RNNBase) -> tuple[str, tuple[str, ...]]:
+    """The zoo's cell with a module's equations, and its gates in the order in which PyTorch stacks them."""
+    if not isinstance(module, nn.RNN | nn.GRU | nn.LSTM):
+        raise ModelError(f"{type(module).__name__} cannot be copied; give a torch.nn.RNN, GRU or LSTM")
+    if not module.bias or module.proj_size:
+        lacking = f"proj_size={module.proj_size}" if module.proj_size else "bias=False"
+        raise ModelError(
+            f"{type(module).__name__} has {lacking}, which no cell of the zoo has; write the cell yourself"
+        )
+    if isinstance(module, nn.RNN):
+        return ("rnn" if module.nonlinearity == "tanh" else "rnn-relu"), ("",)
+    return ("gru", ("r", "z", "n")) if isinstance(module, nn.GRU) else ("lstm", ("i", "f", "g", "o"))
+
+
+def _copy(direction: CellLayer, values: dict[str, Tensor], gates: tuple[str, ...]) -> None:
+    """Give a direction PyTorch's weights; where the cell has one bias for PyTorch's two, it is their sum."""
+    parts = {kind: dict(zip(gates, value.chunk(len(gates)), strict=True)) for kind, value in values.items()}
+    names = set(direction.equation_names.values())
+    for attribute, name in direction.equation_names.items():
+        group, _, gate = name.partition(".")
+        value = parts[{"W": "weight_ih", "U": "weight_hh", "b": "bias_ih", "c": "bias_hh"}[group]][gate]
+        if group == "b" and f"c{name[1:]}" not in names:
+            value = value + parts["bias_hh"][gate]
+        getattr(direction, attribute).copy_(value)
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ModelError(f"{name}={size!r} is invalid: give a whole number of at least 1")
+
+
+def _check_probabilities(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ModelError(f"{name}={share} is invalid: give a probability of 0 to below 1")

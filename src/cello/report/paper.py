@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
-from cello.cells.load import zoo
+from cello.cells.load import bare_name, is_own, zoo
 from cello.report import ranking, recipe, references, speakers
 from cello.report.differing import Settings, listed, settings
 from cello.report.references import Reference
@@ -91,8 +91,8 @@ def _models(
 def _cell(config: RunConfig) -> str:
     """What a paper calls a cell; one of somebody's own by its name and the fingerprint of its equations."""
     cell, equations = config.model.cell, config.model.equations
-    if ".py:" in cell:
-        return f"our own {cell.rpartition(':')[2]}, equations {equations[:12]}"
+    if is_own(cell):
+        return f"our own {bare_name(cell)}, equations {equations[:12]}"
     return f"PyTorch’s {cell.partition(':')[2].upper()}" if cell.startswith("torch:") else cell
 
 

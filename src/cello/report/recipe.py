@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cello.audio.augment import AugmentConfig
-from cello.cells.load import zoo
+from cello.cells.load import is_own, zoo
 from cello.features.config import FeatureConfig
 from cello.features.frames import samples_of
 from cello.report.differing import Settings, listed, names_of, text_of
@@ -124,7 +124,7 @@ def _both_ways(found: Settings) -> str:
 
 def _weights(found: Settings) -> str:
     bias = found.told(_forget_bias)
-    own = any(run.model.forget_bias and ".py:" in run.model.cell for run in (kind.config for kind in found.kinds))
+    own = any(run.model.forget_bias and is_own(run.model.cell) for run in (kind.config for kind in found.kinds))
     where = " (of our own cells, to a bias b.f where they have one)" if own else ""
     raised = "" if bias == "0" else f", with {bias} added to the biases of forget gates{where}"
     return f"Initial weights were {found.told(lambda run: INITIALISATIONS[run.model.initialisation])}{raised}."
@@ -137,7 +137,7 @@ def _forget_bias(run: RunConfig) -> float:
         nodes = zoo()[name].graph.nodes
         has = any(node.op == "parameter" and str(node.name) == "b.f" for node in nodes)
     else:
-        has = name == "torch:lstm" or ".py:" in name
+        has = name == "torch:lstm" or is_own(name)
     return run.model.forget_bias if has else 0.0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
-from cello.cells.load import zoo
+from cello.cells.load import bare_name, zoo
 from cello.report.results import StudyResults
 
 PAPER = re.compile(r"(?P<authors>.+?) \((?P<year>\d{4})\)\. (?P<title>.+?[.?]) (?P<place>.+)")
@@ -50,7 +50,7 @@ def of(cells: Iterable[str]) -> tuple[Reference, ...]:
 def unnamed(results: StudyResults) -> list[str]:
     """The study's cells of which no paper is known: somebody's own, and those that a later zoo no longer has."""
     cells = dict.fromkeys(run.result.config.model.cell for run in results.runs)
-    return [cell.rpartition(".py:")[2] for cell in cells if not of([cell])]
+    return [bare_name(cell) for cell in cells if not of([cell])]
 
 
 def bibtex(results: StudyResults) -> str:

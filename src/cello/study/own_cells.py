@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from cello.cells.load import known, remember
+from cello.cells.load import OWN_OBJECT, is_own, known, remember
 from cello.cells.stored import StoredCell
 from cello.compiler.latex import latex
 from cello.compiler.text import equations_text
@@ -23,7 +23,6 @@ from cello.study.match import Match
 from cello.study.plan import PlannedRun, StudyConfig
 from cello.training.config import RunConfig
 
-OWN = ".py:"
 MOST_WRITTEN, LONGEST_WRITTEN = 20, 20_000
 """Cells whose equations a report writes out, and letters of each: more than anybody reads."""
 
@@ -91,9 +90,9 @@ def settle_from(
     stored = {run.config.model.cell: run.config.model.equations for run in runs}
 
     def settle(model: ModelConfig) -> ModelConfig:
-        if OWN not in model.cell or model.cell in may_load:
+        if not is_own(model.cell) or model.cell in may_load:
             return settled(model)
-        equations = stored.get(model.cell, "")
+        equations = model.equations or stored.get(model.cell, "")
         if not equations:
             raise StoreError(
                 f"the store names {model.cell!r}, but none of its runs has that cell, and no file that a store names "
@@ -104,6 +103,13 @@ def settle_from(
         return msgspec.structs.replace(model, equations=equations)
 
     return settle
+
+
+def bring_objects(runs: Iterable[PlannedRun], cells: Mapping[str, StoredCell]) -> None:
+    """Let this process know the stored cells that were given as objects, for no file holds them."""
+    for model in {run.config.model.equations: run.config.model for run in runs}.values():
+        if model.cell.startswith(OWN_OBJECT) and model.equations in cells:
+            _bring(model.cell, model.equations, cells)
 
 
 def _bring(name: str, equations: str, cells: Mapping[str, StoredCell]) -> None:

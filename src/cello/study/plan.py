@@ -16,7 +16,7 @@ import msgspec
 from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.files import DamagedFileError, read_text
-from cello.models.config import ModelConfig, settled
+from cello.models.config import ModelConfig, settled, stated_cells
 from cello.models.size import check_size
 from cello.study.catalogue import BUILTIN, builtin_file, builtin_text
 from cello.study.match import Match, matched
@@ -50,6 +50,9 @@ class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     model: dict[str, Any] = {}
     optimiser: dict[str, Any] = {}
     data: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "model", stated_cells(self.model))
 
     @property
     def settings(self) -> Settings:
@@ -210,7 +213,7 @@ def override(
     if seeds is not None:
         check_count(study, len(seeds), study.name)
     extra: Settings = {}
-    for key, value in (settings or {}).items():
+    for key, value in stated_cells(settings or {}, "model.").items():
         section, _, field = key.partition(".")
         if section not in SECTIONS:
             raise ConfigError(f"override: {unknown('section', section, SECTIONS, 'Write section.key.')}")

@@ -41,7 +41,7 @@ from cello.study.folder import RESTORE, naming
 from cello.study.former import as_begun
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
-from cello.study.own_cells import named, own_cells, reordered, settle_from
+from cello.study.own_cells import bring_objects, named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
 from cello.study.predictions import Predictions, checked
 from cello.study.reading import Reader, read_result, unusable
@@ -200,6 +200,7 @@ class Store:
         if old.corpus.checksum != corpus.checksum:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
             raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}{_opened(old.source, source)}")
+        bring_objects(old.runs, old.cells)
         asked = plan(as_begun(study, old.study, old.runs), old.corpus, labels)
         own = own_cells(run.config for run in asked)
         if order := reordered(old.cells, own):

@@ -11,11 +11,23 @@ from typing import TypeVar
 
 import msgspec
 
+from cello.cells.load import known, remember
+from cello.cells.stored import StoredCell
 from cello.errors import TrainingError
-from cello.files import DamagedFileError, OtherVersionError, decode_json, naming_damage, read_stored
+from cello.files import (
+    DamagedFileError,
+    OtherVersionError,
+    decode_json,
+    naming_damage,
+    read_stored,
+    seal_json,
+    write_whole,
+)
+from cello.models.config import ModelConfig
 from cello.training.config import RunConfig
 from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
+CELL_FILE = "cell.json"
 MOVE_AWAY = "move it away, or choose another folder for the run"
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 OWN_FILES = ("config.json", "checkpoint.pt", "model.safetensors", "predictions.npz", "result.json")
@@ -46,6 +58,22 @@ def check_own(folder: Path, config: RunConfig) -> RunResult | None:
             f"({config.model.cell}, seed {config.seed}); choose another folder, or that run's settings to resume it"
         )
     return result
+
+
+def keep_cell(folder: Path, model: ModelConfig) -> None:
+    """Write the equations of a cell of one's own beside its run, so that the folder needs no other file."""
+    cell = known(model.cell, model.equations)
+    if cell is not None:
+        write_whole(folder / CELL_FILE, seal_json(msgspec.json.encode(StoredCell.of(cell))))
+
+
+def bring_cell(folder: Path, model: ModelConfig) -> None:
+    """Let this process know the cell of a run's folder, where it does not yet."""
+    if not model.equations or known(model.cell, model.equations) is not None:
+        return
+    stored = _decoded(folder / CELL_FILE, StoredCell)
+    if stored is not None and stored.graph.fingerprint() == model.equations:
+        remember(model.cell, stored.cell())
 
 
 def _held(folder: Path, config: RunConfig) -> RunConfig | None:

@@ -28,7 +28,7 @@ from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
 from cello.training.diagnosis import clip_not_finite, has_gradient
-from cello.training.folder import check_own, writing
+from cello.training.folder import bring_cell, check_own, keep_cell, writing
 from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
@@ -66,6 +66,9 @@ def train(
             f"run {config.id} is for corpus {config.corpus.name!r} with checksum {config.corpus.checksum[:12]}…, but "
             f"the corpus given has {corpus.manifest.checksum[:12]}…: its clips differ; plan the study anew for it"
         )
+    bring_cell(folder, config.model)
+    if not config.model.equations:
+        config = msgspec.structs.replace(config, model=settled(config.model))
     _check_equations(config)
     with writing(folder):
         finished = check_own(folder, config)
@@ -74,6 +77,7 @@ def train(
             return finished
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", seal_json(msgspec.json.format(msgspec.json.encode(config), indent=2)))
+        keep_cell(folder, config.model)
     with one_thread():
         run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS)
         while run.epoch < config.optimiser.epochs:
@@ -123,11 +127,6 @@ def _check_equations(config: RunConfig) -> None:
     """Refuse equations that are not those the run is named after."""
     if settled(config.model) == config.model:
         return
-    if not config.model.equations:
-        raise TrainingError(
-            f"run {config.id}: model.equations is empty, so the run would have one name whatever the equations of "
-            f"{config.model.cell!r}; write model=cello.models.config.settled(ModelConfig(…))"
-        )
     raise TrainingError(
         f"run {config.id}: the equations of {config.model.cell!r} have changed since the run was planned "
         f"({config.model.equations}); put them back, or plan the run anew"
@@ -251,7 +250,7 @@ class Run:
             loss, hits = self._step(clips, rows, generator)
             if not np.isfinite(loss):
                 self._diverged("train", loss, clips, first=self.epoch == number == 0)
-            learns = learns or has_gradient(self.model.stack)
+            learns = learns or has_gradient(self.model.encoder)
             total += loss * len(rows)
             right += hits
         if not learns:
@@ -366,7 +365,7 @@ class Run:
             config=self.config,
             labels=self.corpus.manifest.labels,
             parameters=self.model.parameter_count,
-            backend=self.model.stack.backend,
+            backend=self.model.encoder.backend,
             chosen_epoch=self.best["epoch"],
             train=measured["train"],
             validation=measured["validation"],

@@ -1,0 +1,168 @@
+"""Run one cell in one direction over ragged clips: a cell of the language, or one of PyTorch's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cello.cells.definition import Cell
+from cello.cells.noise import with_noise
+from cello.compiler.inputs import Lengths, frames_of_clips
+from cello.compiler.scan import scan
+from cello.models.config import ModelConfig
+
+TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
+    "torch:rnn": nn.RNN,
+    "torch:gru": nn.GRU,
+    "torch:lstm": nn.LSTM,
+}
+
+
+def reverse_within(x: Tensor, lengths: Tensor) -> Tensor:
+    """Each clip of (B, T, …) read backwards from its own last frame; the padding stays where it is.
+
+    >>> reverse_within(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
+    [2.0, 1.0, 0.0]
+    """
+    steps = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
+    end = lengths.unsqueeze(1)
+    index = torch.where(steps < end, end - 1 - steps, steps)
+    return x.gather(1, index.unsqueeze(2).expand_as(x))
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """(B, T, 1) booleans: true where a frame belongs to its clip."""
+    return (torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)).unsqueeze(2)
+
+
+class CellLayer(nn.Module):
+    """A cell of the language over time. Weights are parameters named as in its equations (``W.i`` → ``W_i``).
+
+    ``zoneout`` z keeps each unit of every state with probability z at a step, as its expectation once trained;
+    ``recurrent_dropout`` hides units of the output from the recurrent matrices, throughout a clip, while training.
+    ``backend`` is the one asked for, ``used`` the one that computed the last call.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        inputs: int,
+        hidden: int,
+        *,
+        reverse: bool = False,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.cell, self.reverse, self.hidden = cell, reverse, hidden
+        self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
+        self.backend = backend
+        self.used: str | None = None
+        # made here, for torch.compile can follow a call that takes one of these but not one that makes it
+        self.noisy = {
+            (zoned, dropped): with_noise(cell, cell.states if zoned else (), (cell.output,) if dropped else ())
+            for zoned in (False, True)
+            for dropped in (False, True)
+        }
+        self.equation_names: dict[str, str] = {}
+        for name, shape in cell.parameters(inputs, hidden).items():
+            attribute = name.replace(".", "_")  # a module's parameters cannot have dots in their names
+            while hasattr(self, attribute):  # nor the names of its other attributes
+                attribute += "_"
+            self.register_parameter(attribute, nn.Parameter(torch.empty(shape)))
+            self.equation_names[attribute] = name
+
+    def forward(
+        self, x: Tensor, lengths: Lengths | None = None, state: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step."""
+        # as attributes, for a parametrization or functional_call puts other tensors than parameters there
+        weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
+        cell, masks = self._noise(x)
+        result = scan(
+            cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend
+        )
+        self.used = result.backend
+        return result.outputs, result.state
+
+    def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
+        """The cell with the noise of this call, and its masks, drawn from torch's random numbers."""
+        batch, steps, _ = x.shape
+        zoned = self.cell.states if self.zoneout else ()
+        dropped = (self.cell.output,) if self.recurrent_dropout and self.training else ()
+        masks = {}
+        for state in zoned:
+            share = x.new_full((1, 1, self.hidden), self.zoneout)
+            masks[f"zoneout_{state}"] = share.expand(batch, steps, self.hidden).bernoulli() if self.training else share
+        for state in dropped:
+            keep = 1 - self.recurrent_dropout
+            masks[f"dropout_{state}"] = x.new_full((batch, 1, self.hidden), keep).bernoulli() / keep
+        return self.noisy[bool(zoned), bool(dropped)], masks
+
+
+class TorchLayer(nn.Module):
+    """PyTorch's own RNN, GRU or LSTM over time, for comparison."""
+
+    def __init__(self, kind: str, inputs: int, hidden: int, *, reverse: bool) -> None:
+        super().__init__()
+        self.reverse = reverse
+        self.backend = self.used = "torch"
+        self.kernel = TORCH_LAYERS[kind](inputs, hidden, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output after each clip's last step."""
+        lengths = frames_of_clips(lengths, x).to(x.device)
+        if 0 in x.shape[:2]:  # which torch's layers refuse
+            return x.new_zeros(*x.shape[:2], self.kernel.hidden_size), (x.new_zeros(len(x), self.kernel.hidden_size),)
+        out: Tensor = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
+        end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, out.shape[2])
+        last = out.gather(1, end).squeeze(1).masked_fill((lengths == 0).unsqueeze(1), 0)
+        out = reverse_within(out, lengths) if self.reverse else out
+        return out * frame_mask(lengths, out.shape[1]), (last,)
+
+
+def make_direction(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool) -> CellLayer | TorchLayer:
+    """One direction of one layer, of PyTorch's layers where no cell of the language is given."""
+    if cell is not None:
+        return CellLayer(
+            cell,
+            inputs,
+            config.hidden,
+            reverse=reverse,
+            zoneout=config.zoneout,
+            recurrent_dropout=config.recurrent_dropout,
+            backend=config.backend,
+        )
+    return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)
+
+
+def run_layers(
+    layers: Iterable[nn.ModuleList],
+    x: Tensor,
+    lengths: Lengths | None,
+    dropout: nn.Module,
+    states: Sequence[Sequence[Tensor]] | None = None,
+) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
+    """Run layers on top of each other, with dropout between them.
+
+    Args:
+        layers: each a list of its directions, forward before backward.
+        states: first states of every direction of every layer in this order; zeros if not given.
+
+    Returns:
+        The last layer's outputs (B, T, H) or (B, T, 2H), and the last states of every direction of every layer.
+    """
+    ends: list[tuple[Tensor, ...]] = []
+    for depth, directions in enumerate(layers):
+        x = dropout(x) if depth else x
+        outputs = []
+        for direction in directions:
+            first = (x, lengths) if states is None else (x, lengths, states[len(ends)])
+            output, end = direction(*first)
+            outputs.append(output)
+            ends.append(end)
+        x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+    return x, ends
