@@ -58,3 +58,10 @@ def test_the_documents_examples_are_legal(tmp_path: Path) -> None:
     more = parse_study(f'name = "more"\nseeds = [0]\n{matched}\n{harder}\n{tuned}\n{rows}', "docs/studies.md")
     sizes = {run.row: run.config.model.hidden for run in plan(more, CorpusRef(name="x", checksum="0" * 64), labels=12)}
     assert sizes["LSTM"] == 64 < sizes["GRU"]
+
+
+def test_the_layer_of_the_docs_trains_in_place_of_torchs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "layer.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "swap.py").write_text("\n".join(blocks))
+    said = run(tmp_path, sys.executable, "swap.py")
+    assert float(said.removeprefix("loss ")) < 0.2
