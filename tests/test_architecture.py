@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli_arguments": {"cli_faults", "terminal"},
     "cli_corpus": {"audio", "features", "cli_sound", "terminal"},
     "cli_faults": {"terminal"},
-    "cli_sound": {"audio", "features", "terminal"},
+    "cli_sound": {"audio", "features", "terminal", "training"},
     "cli_store": {"study", "report", "terminal"},
     "cli_study": {"study", "report", "cli_sound", "terminal"},
     "cli_train": {"audio", "features", "compiler", "models", "training", "study", "cli_sound", "terminal"},

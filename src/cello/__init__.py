@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cello.study.runner import run_study
     from cello.study.store import CorpusSource, Store
     from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
+    from cello.training.execution import ExecutionConfig
     from cello.training.run import train
 
 __version__ = "0.1.0"
@@ -67,6 +68,7 @@ _HOME = {
     "DataConfig": "training.config",
     "DivergenceError": "errors",
     "DownloadError": "errors",
+    "ExecutionConfig": "training.execution",
     "FeatureConfig": "features.config",
     "FeatureError": "errors",
     "Layer": "models.layer",
@@ -122,6 +124,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "DataConfig",
     "DivergenceError",
     "DownloadError",
+    "ExecutionConfig",
     "FeatureConfig",
     "FeatureError",
     "Layer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from cello.audio.reading import Reading
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
 from cello.terminal import bars, one_line
+from cello.training.execution import ExecutionConfig
 
 CORPUS_HELP = (
     "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
@@ -106,6 +107,7 @@ def _meaning(text: str) -> tuple[str, str]:
 class Trained(Sound):
     """Which clips, and who trains on them."""
 
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     workers: Annotated[
         int | None,
         arg(help="runs at a time, one process and one thread each; all cores by default, all workers of a cluster"),

@@ -108,7 +108,9 @@ class Study(Trained):
         name = "-".join((study.name, study.protocol, *([study.match] if study.match != plain.match else ())))
         out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
         rate = sample_rate(study)  # mistakes show before the corpus is made
-        crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
+        crew = Crew(
+            workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
+        )
         source = CorpusSource(spec=self.spec, options=self.options(rate))
         if self.dry_run:
             workers = worker_count(crew.workers)

@@ -20,6 +20,7 @@ from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, settled
 from cello.terminal import bars, one_line, say
 from cello.training.config import DataConfig, OptimiserConfig
+from cello.training.execution import ExecutionConfig
 
 if TYPE_CHECKING:
     from cello.training.result import Epoch, RunResult
@@ -36,6 +37,7 @@ class Train(Sound):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def run(self, console: Console) -> None:
         import msgspec
@@ -70,7 +72,7 @@ class Train(Sound):
         out = self.out or Path("runs") / config.id
         cell = one_line(self.model.cell)
         with _shown(console, cell, self.optimiser.epochs) as show:
-            result = train(config, corpus, out, cache=self.cache, on_epoch=show)
+            result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution)
         with writing(out):
             write_corpus(out, CorpusSummary.of(corpus.manifest))  # what cello report says of the clips
         console.print(_table(result, cell))

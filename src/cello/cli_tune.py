@@ -43,7 +43,9 @@ class Tune(Trained):
         asked = {name: value for name in ("trials", "epochs") if (value := getattr(self, name)) is not None}
         study, tune = override(study, match=self.match), msgspec.structs.replace(tune, **asked)
         rate = sample_rate(study)
-        crew = Crew(workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes)
+        crew = Crew(
+            workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
+        )
         name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
         out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
 

@@ -17,6 +17,7 @@ from cello.audio.corpus import Clip, Corpus, Manifest, Split
 from cello.cells.load import known
 from cello.errors import DivergenceError, TrainingError
 from cello.training.config import RunConfig
+from cello.training.execution import ExecutionConfig
 from cello.training.result import Epoch, RunResult, SplitMetrics
 
 WORDS = ("nein", "да", "はい")
@@ -106,6 +107,7 @@ def train(
     *,
     cache: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> RunResult:
     """Epochs of ``learning_rate`` seconds; hidden 12, 13, 16 raise, 14 dies once, 15 dies always, 17 hangs once, 18
     needs its cell, 19 dies at each epoch but the last.

@@ -17,13 +17,16 @@ from cello.audio.corpus import Corpus
 from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.errors import CellError, CorpusError, DivergenceError, TrainingError
+from cello.compiler.c_build import can_compile
+from cello.errors import BackendError, CellError, ConfigError, CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal
+from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig, settled
 from cello.training import data
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
+from cello.training.execution import ExecutionConfig
 from cello.training.result import UNHEARD, Epoch, RunResult
 from cello.training.run import train, trial
 
@@ -349,3 +352,25 @@ def test_a_clip_that_speed_leaves_shorter_than_a_window_stops_no_run(tone_corpus
         augment=AugmentConfig(speed=0.3, shift_ms=20, noise_share=0.5), features=FeatureConfig(window_ms=shortest - 5)
     )
     assert len(train(close, tone_corpus, tmp_path / "run", cache=tmp_path).history) == 4
+
+
+def test_how_a_run_is_computed_is_recorded_and_no_part_of_its_id(tone_corpus: Corpus, tmp_path: Path) -> None:
+    asked = config(optimiser=OptimiserConfig(epochs=1, batch=16))
+    plain = train(
+        asked, tone_corpus, tmp_path / "plain", cache=tmp_path, execution=ExecutionConfig(backend="plain", threads=2)
+    )
+    auto = train(asked, tone_corpus, tmp_path / "auto", cache=tmp_path)
+    assert plain.run == auto.run == asked.id
+    assert (plain.backend, plain.device, plain.hardware["threads"]) == ("plain", "cpu", "2")
+    assert (auto.backend, auto.hardware["threads"]) == ("c" if can_compile() else "plain", "1")
+    assert abs(plain.validation.loss - auto.validation.loss) < 1e-3
+    with pytest.raises(BackendError, match="'rust'"):
+        train(asked, tone_corpus, tmp_path / "rust", cache=tmp_path, execution=ExecutionConfig(backend="rust"))
+    with pytest.raises(ConfigError, match=r"execution\.threads=0 is invalid: give at least 1"):
+        ExecutionConfig(threads=0)
+
+
+def test_a_back_end_that_an_older_study_states_is_obeyed_unless_execution_says_otherwise() -> None:
+    old = ModelConfig(hidden=4, backend="plain")
+    assert Classifier(old, 3, 2).encoder.backend == "plain"
+    assert Classifier(old, 3, 2, backend="c").encoder.backend == "c"

@@ -35,17 +35,20 @@ class Classifier(nn.Module):
     """(B, T, D) standardised frames and (B,) lengths → (B, C) scores.
 
     ``mean`` and ``deviation`` (D,) come from the training clips and travel with the weights: ``standardise`` applies
-    them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device.
+    them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device. ``backend`` is
+    what computes the cell, "auto" for the best one.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0) -> None:
+    def __init__(
+        self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0, *, backend: str = "auto"
+    ) -> None:
         super().__init__()
         cell = cell_of(config)
         self.frame_stacking = config.stack
-        self.encoder = Encoder(config, dimensions * config.stack, cell)
+        self.encoder = Encoder(config, dimensions * config.stack, cell, backend)
         self.pooling = Pooling(config, self.encoder.width)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)

@@ -37,7 +37,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             forgets the beginning of clips of several seconds
         initialisation: uniform within ±1/√hidden (as torch), or orthogonal recurrent and Glorot-uniform input matrices
         forget_bias: added to the initial bias of gates named f; 1 helps an LSTM to remember (Jozefowicz et al. 2015)
-        backend: what computes the cell: auto, plain (torch operations) or c (compiled kernels)
+        backend: leave it out; execution.backend says what computes the cell, and this one is obeyed where that is auto,
+            for studies that state it
 
     Raises:
         ConfigError: a value no model can have, with the field, the value and what would be legal.

@@ -124,7 +124,9 @@ class TorchLayer(nn.Module):
         return out * frame_mask(lengths, out.shape[1]), (last,)
 
 
-def make_direction(config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool) -> CellLayer | TorchLayer:
+def make_direction(
+    config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool, backend: str = "auto"
+) -> CellLayer | TorchLayer:
     """One direction of one layer, of PyTorch's layers where no cell of the language is given."""
     if cell is not None:
         return CellLayer(
@@ -134,7 +136,7 @@ def make_direction(config: ModelConfig, cell: Cell | None, inputs: int, *, rever
             reverse=reverse,
             zoneout=config.zoneout,
             recurrent_dropout=config.recurrent_dropout,
-            backend=config.backend,
+            backend=config.backend if backend == "auto" else backend,
         )
     return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)
 

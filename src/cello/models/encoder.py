@@ -22,14 +22,14 @@ class Encoder(nn.Module):
     frames both are zero.
     """
 
-    def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None) -> None:
+    def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None, backend: str = "auto") -> None:
         super().__init__()
         self.directions = 2 if config.bidirectional else 1
         self.width = config.hidden * self.directions
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                make_direction(config, cell, inputs if depth == 0 else self.width, reverse=reverse)
+                make_direction(config, cell, inputs if depth == 0 else self.width, reverse=reverse, backend=backend)
                 for reverse in (False, True)[: self.directions]
             )
             for depth in range(config.layers)

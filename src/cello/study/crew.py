@@ -10,6 +10,7 @@ import msgspec
 from cello.errors import StudyError
 from cello.files import DamagedFileError, decode_json, read_stored
 from cello.study.outlook import worker_count
+from cello.training.execution import ExecutionConfig
 
 
 class Crew(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +19,7 @@ class Crew(msgspec.Struct, frozen=True, kw_only=True):
     ``workers`` is the number of runs at a time: here all cores unless said, in a cluster all of its workers.
     ``cluster`` is a scheduler's address, tcp://HOST:8786, or its scheduler file; without it, processes of this machine
     are begun. A run that shows no new epoch for ``stall_minutes`` is taken from its worker and done by another.
+    ``execution`` is how each run is computed; it changes no run's id.
 
     Raises:
         StudyError: fewer than one worker, no time at all, or a cluster that is neither an address nor a scheduler file.
@@ -26,6 +28,7 @@ class Crew(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     cluster: str | None = None
     stall_minutes: float = 60.0
+    execution: ExecutionConfig = ExecutionConfig()
 
     def __post_init__(self) -> None:
         if self.workers is not None:

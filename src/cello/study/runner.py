@@ -55,7 +55,8 @@ def run_study(
 
     A worker that is killed is replaced and its run goes on from its last epoch; a run that raises is noted and does
     not stop the others. ``source`` is a corpus as ``open_corpus`` takes it, with options as a ``CorpusSource``.
-    ``workers`` is the number of cores unless said; a ``Crew`` also says which cluster is to train.
+    ``workers`` is the number of cores unless said; a ``Crew`` also says which cluster is to train, and
+    how each run is computed.
 
     Raises:
         StudyError: a plan that makes no sense or asks for longer windows than the corpus has clips, a cluster that does
@@ -115,7 +116,9 @@ def setup_for(crew: Crew, runs: Iterable[PlannedRun], **settings: Any) -> Setup:
     own = {(run.config.model.cell, run.config.model.equations): run.config.model for run in runs}
     found = {place: cell_of(model) for place, model in sorted(own.items()) if model.equations}
     cells = [(name, msgspec.json.encode(StoredCell.of(cell))) for (name, _), cell in found.items() if cell is not None]
-    return Setup(sitting=uuid4().hex, remote=crew.cluster is not None, cells=tuple(cells), **settings)
+    return Setup(
+        sitting=uuid4().hex, remote=crew.cluster is not None, cells=tuple(cells), execution=crew.execution, **settings
+    )
 
 
 class Keeper(Protocol):

@@ -32,6 +32,7 @@ from cello.study.plan import PlannedRun
 from cello.study.reading import read_result
 from cello.study.store import CorpusSource
 from cello.training.config import CorpusRef
+from cello.training.execution import ExecutionConfig
 from cello.training.machine import processor, source, versions
 from cello.training.result import FINISHED, Epoch
 
@@ -56,6 +57,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     sitting: str
     remote: bool = False
     cells: tuple[tuple[str, bytes], ...] = ()
+    execution: ExecutionConfig = ExecutionConfig()
 
     @property
     def topic(self) -> str:
@@ -252,7 +254,14 @@ def _train(task: Task, folder: Path) -> None:
     keep_freed_memory()
     train = function(setup.train)
     cache = _own_cache(setup) if setup.remote else setup.cache
-    train(task.run.config, corpus, folder, cache=cache, on_epoch=lambda epoch: _tell(task, epoch))
+    train(
+        task.run.config,
+        corpus,
+        folder,
+        cache=cache,
+        on_epoch=lambda epoch: _tell(task, epoch),
+        execution=setup.execution,
+    )
     if read_result(folder, task.run) is None:
         raise StudyError(f"{setup.train} returned without a usable {result}; a run must end with its result")
 

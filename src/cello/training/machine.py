@@ -12,13 +12,13 @@ from pathlib import Path
 import cello
 
 
-def hardware() -> dict[str, str]:
-    """What the figures of a run were measured on."""
+def hardware(threads: int = 1) -> dict[str, str]:
+    """What the figures of a run were measured on, on so many threads."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "cores": str(os.cpu_count()),
-        "threads": "1",
+        "threads": str(threads),
     }
 
 

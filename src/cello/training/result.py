@@ -87,6 +87,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     history: tuple[Epoch, ...]
     conditions: tuple[ConditionMetrics, ...] = ()
+    device: str = "cpu"
+    precision: str = "float32"
 
 
 LARGEST_COUNT = 2**53

@@ -28,6 +28,7 @@ from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
 from cello.training.diagnosis import clip_not_finite, has_gradient
+from cello.training.execution import ExecutionConfig
 from cello.training.folder import bring_cell, check_own, keep_cell, writing
 from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
@@ -46,6 +47,7 @@ def train(
     cache: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     test: bool = True,
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
 ) -> RunResult:
     """Train one model on a corpus, choose its weights on validation clips, read the test clips once.
 
@@ -54,7 +56,8 @@ def train(
 
     Writes into ``folder``: ``config.json``, ``checkpoint.pt`` after each epoch, and at the end ``model.safetensors``,
     ``predictions.npz`` (test clips: target, prediction, probability of both) and, last, ``result.json``. A folder in
-    which this run was interrupted is resumed to the same bits; a finished one is returned as it is. One thread.
+    which this run was interrupted is resumed to the same bits; a finished one is returned as it is. ``execution``
+    is how it is computed, on one thread unless it says otherwise; the result records the back end that was used.
 
     Raises:
         TrainingError: the corpus is not the config's, the folder holds another run, or this one without its test, or
@@ -78,8 +81,8 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", seal_json(msgspec.json.format(msgspec.json.encode(config), indent=2)))
         keep_cell(folder, config.model)
-    with one_thread():
-        run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS)
+    with threads(execution.threads):
+        run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS, execution)
         while run.epoch < config.optimiser.epochs:
             record = run.train_epoch()
             with writing(folder):
@@ -91,15 +94,22 @@ def train(
     return result
 
 
-def _resumed(config: RunConfig, corpus: Corpus, folder: Path, cache: Path | None, splits: tuple[Split, ...]) -> Run:
+def _resumed(
+    config: RunConfig,
+    corpus: Corpus,
+    folder: Path,
+    cache: Path | None,
+    splits: tuple[Split, ...],
+    execution: ExecutionConfig,
+) -> Run:
     """The run at the end of its last whole epoch; at its beginning where the checkpoint is damaged."""
-    run = Run(config, corpus, folder, cache, splits)
+    run = Run(config, corpus, folder, cache, splits, execution)
     try:
         run.resume()
     except DamagedCheckpointError as error:
         with writing(folder):
             set_aside(folder / "checkpoint.pt", config.id, error.reason)
-        run = Run(config, corpus, folder, cache, splits)
+        run = Run(config, corpus, folder, cache, splits, execution)
     return run
 
 
@@ -110,9 +120,10 @@ def trial(
     *,
     cache: Path | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
 ) -> RunResult:
-    """A run by which settings are chosen: ``train`` that never hears the test clips."""
-    return train(config, corpus, folder, cache=cache, on_epoch=on_epoch, test=False)
+    """A run by which settings are chosen: ``train`` without evaluating the test clips."""
+    return train(config, corpus, folder, cache=cache, on_epoch=on_epoch, test=False, execution=execution)
 
 
 def _check_heard(finished: RunResult, folder: Path, test: bool) -> None:
@@ -134,13 +145,13 @@ def _check_equations(config: RunConfig) -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread within, for the sums of a run must not depend on the machine's cores; as before after.
+def threads(count: int) -> Iterator[None]:
+    """torch on so many threads within, for the sums of a run must not depend on the machine's cores; as before after.
 
     The random numbers of torch's own generator, which dropout draws from, are given back too.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         with torch.random.fork_rng(devices=[]):
             yield
@@ -158,12 +169,14 @@ class Run:
         folder: Path,
         cache: Path | None,
         splits: tuple[Split, ...] = SPLITS,
+        execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
     ) -> None:
-        self.config, self.corpus, self.folder = config, corpus, folder
+        self.config, self.corpus, self.folder, self.execution = config, corpus, folder, execution
         self.data = RunData(config, corpus, cache)
         self.clean = {split: self.data.clean(split) for split in splits}
         labels = len(corpus.manifest.labels)
-        self.model = Classifier(config.model, config.features.dimensions, labels, derived_seed(config.seed, "weights"))
+        seed = derived_seed(config.seed, "weights")
+        self.model = Classifier(config.model, config.features.dimensions, labels, seed, backend=execution.backend)
         if config.features.normalisation == "corpus":
             mean, deviation = corpus_statistics(self.data.features, self.data.indices["train"])
             self.model.mean.copy_(mean)
@@ -375,7 +388,7 @@ class Run:
             wall_seconds_per_epoch=statistics.median(e.train_seconds for e in warm),
             clips_per_second=len(self.clean["train"]) / seconds,
             total_seconds=self.spent_before + time.perf_counter() - self.started,
-            hardware=hardware(),
+            hardware=hardware(self.execution.threads),
             versions=versions(),
             history=tuple(self.history),
             conditions=self._conditions(),

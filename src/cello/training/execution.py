@@ -1,0 +1,32 @@
+"""Say where and how a run is computed: device, back end, precision, threads. No part of a run's identity."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from cello.errors import ConfigError
+
+
+class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run is computed; two runs that differ in nothing else have the same id, and results record what was used.
+
+    Attributes:
+        device: where a run is trained; auto is the CPU
+        backend: what computes the cell: auto, or a back end by its name, as plain (torch operations) or c (kernels)
+        precision: of weights, states and sums
+        threads: of one run; a study runs as many runs at once as there are cores, so 1 is best there
+
+    Raises:
+        ConfigError: a value that cannot be, with the field, the value and what would be legal.
+    """
+
+    device: Literal["auto", "cpu"] = "auto"
+    backend: str = "auto"
+    precision: Literal["float32"] = "float32"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigError(f"execution.threads={self.threads} is invalid: give at least 1")
