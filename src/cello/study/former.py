@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import msgspec
@@ -11,6 +12,8 @@ from cello.study.plan import PlannedRun, StudyConfig
 
 FORMER = {"readout": "last"}
 """Settings of ``model`` whose default has changed, with what it was."""
+FORMER_LAYERS = ("windows", "windows-fixed-hop")
+"""Built-in studies whose rows had PyTorch's layers before they had the cells of the same equations."""
 
 
 def as_begun(asked: StudyConfig, begun: StudyConfig, runs: Iterable[PlannedRun]) -> StudyConfig:
@@ -18,6 +21,7 @@ def as_begun(asked: StudyConfig, begun: StudyConfig, runs: Iterable[PlannedRun])
 
     It is for planning alone: what is stored stays as people wrote it.
     """
+    asked = _with_former_layers(asked, begun)
     rows, columns = {row.name: row.model for row in begun.rows}, {column.name: column.model for column in begun.columns}
     planned = list(runs)
     base = dict(asked.base.model)
@@ -29,3 +33,23 @@ def as_begun(asked: StudyConfig, begun: StudyConfig, runs: Iterable[PlannedRun])
         if run is not None and getattr(run.config.model, setting) == former:
             base.setdefault(setting, former)
     return msgspec.structs.replace(asked, base=msgspec.structs.replace(asked.base, model=base))
+
+
+def _with_former_layers(asked: StudyConfig, begun: StudyConfig) -> StudyConfig:
+    """The rows of a built-in study with PyTorch's layers where it was begun with them, and a warning that says so."""
+    before = {row.name: row.model.get("cell", "") for row in begun.rows}
+    if asked.name not in FORMER_LAYERS:
+        return asked
+    rows = tuple(
+        msgspec.structs.replace(row, model={**row.model, "cell": before[row.name]})
+        if row.model.get("cell") and before.get(row.name) == f"torch:{row.model['cell']}"
+        else row
+        for row in asked.rows
+    )
+    if rows != asked.rows:
+        warnings.warn(
+            f"study {asked.name!r} was begun here with PyTorch's layers (torch:gru and others) and goes on with them; "
+            f"choose another --out for Cello's own cells, which train faster",
+            stacklevel=2,
+        )
+    return msgspec.structs.replace(asked, rows=rows)
