@@ -128,3 +128,11 @@ def test_a_long_title_is_broken_and_not_cut_off(windows: StudyResults) -> None:
     titles = [line for line in lines if line.startswith("peephole")]
     assert " ".join(titles) == panel.title
     assert len(titles) > 2
+
+
+@pytest.mark.parametrize(
+    ("late", "place"), [([80.0, 95.0], "below"), ([], "below"), ([25.0, 35.0], "above"), ([30.0, 92.0], "between")]
+)
+def test_the_names_of_curves_stand_where_no_curve_is(late: list[float], place: str) -> None:
+    heights = dict(zip(("below", "between", "above"), plots.NAMES_AT, strict=True))
+    assert plots._free(late, (20.0, 101.0)) == heights[place]
