@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
-from cello.cli_sound import Trained, corpus_slug, file_name, open_sound
+from cello.cli_sound import Sound, Trained, corpus_slug, file_name, open_sound
 from cello.terminal import one_line, say
 
 
@@ -78,4 +78,6 @@ class Tune(Trained):
         console.print(table)
         for path in write_tuning(tuning):
             say(console, f"  {path}")
-        say(console, f"next: cello study {out / 'tuned.toml'} --corpus {self.corpus}")
+        told = self.speaker_pattern is not None or self.reading != Sound().reading
+        more = ", with the flags that say the same of the clips" if told else ""
+        say(console, f"next: cello study {out / 'tuned.toml'} --corpus {self.spec}{more}")
