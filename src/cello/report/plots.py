@@ -63,6 +63,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 LABELLED = 16
 LETTERS_PER_INCH = 12
+SHORT, NARROW, NAMES_PER_INCH = 16, 16, 17.0  # names that need no more room at the left; letters of a title; of names
 NAMES_AT, CLEAR = (0.16, 0.55, 0.9), 0.2  # heights for the names of curves, and how far off a line has to be
 MANY = 6  # pictures that are worth a second process
 STYLE: dict[str, Any] = {
@@ -256,8 +257,15 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     for number, panel in enumerate(panels, 1):
         ax = figure.add_subplot(down, across, number)
         panel.draw(ax)
-        ax.set_title(textwrap.fill(elided(panel.title, TITLE), int(LETTERS_PER_INCH * (panel.size[0] - 0.8))))
+        ax.set_title(textwrap.fill(elided(panel.title, TITLE), _letters(ax, panel.size[0])))
     return figure
+
+
+def _letters(ax: Axes, inches: float) -> int:
+    """How many letters of a title stand over the axes, which the names at their left make narrower."""
+    named = max((len(line) for label in ax.get_yticklabels() for line in label.get_text().split("\n")), default=0)
+    left = 0.8 + max(0.0, (named - SHORT) / NAMES_PER_INCH)
+    return max(NARROW, int(LETTERS_PER_INCH * (inches - left)))
 
 
 def look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tuple[float, ...]]]:
