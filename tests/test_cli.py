@@ -87,6 +87,8 @@ def test_help_comes_without_torch() -> None:
             "stall_minutes=0 would take every run from its worker at once; give",
         ),
         (["study", "gates", "--epochs", "0", "--corpus", "/nowhere/at/all"], "optimiser.epochs=0 trains nothing"),
+        (["tune", "gates", "--set", "model.hiden=9"], "unknown setting 'model.hiden'; did you mean 'model.hidden'?"),
+        (["tune", "gates", "--set", "model.dropout=0.1"], "--set model.dropout changes nothing: [tune.space] gives"),
         (["bench", "cells", "--cell", "lsmt"], "unknown cell 'lsmt'; did you mean 'lstm'?"),
         (["bench", "cells", "--sizes", "64x49x39"], "size '64x49x39' is not BxTxDxH"),
         (["bench", "cells", "--rounds", "0"], "rounds=0 measures nothing; give at least 1"),

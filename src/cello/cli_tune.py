@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from cello.cli_sound import Trained, corpus_slug, file_name, open_sound
+from cello.cli_sound import Sound, Trained, corpus_slug, file_name, open_sound
 from cello.terminal import one_line, say
 
 
@@ -28,20 +29,34 @@ class Tune(Trained):
     match: Annotated[
         Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
     ] = None
+    set_: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            name="set",
+            help="a setting of every trial, as model.hidden=96; wins over base, columns, rows; repeat for several",
+            metavar="KEY=VALUE",
+        ),
+    ] = ()
     out: Annotated[Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL-tuning by default")] = None
 
     def run(self, console: Console) -> None:
         import msgspec
 
         from cello.study.crew import Crew
+        from cello.study.overrides import check_untuned, parse_overrides, replaced
         from cello.study.plan import load_both, override, sample_rate
         from cello.study.store import CorpusSource
         from cello.study.trials import need_optuna
 
         need_optuna()  # before torch is loaded and a corpus made
+        settings = parse_overrides(self.set_)
         study, tune = load_both(self.name, self.protocol)
         asked = {name: value for name in ("trials", "epochs") if (value := getattr(self, name)) is not None}
-        study, tune = override(study, match=self.match), msgspec.structs.replace(tune, **asked)
+        tune = msgspec.structs.replace(tune, **asked)
+        check_untuned(settings, tune)
+        for sentence in replaced(study, settings):
+            warnings.warn(sentence, stacklevel=2)
+        study = override(study, settings=settings, match=self.match)
         rate = sample_rate(study)
         crew = Crew(
             workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
@@ -65,4 +80,6 @@ class Tune(Trained):
         console.print(table)
         for path in write_tuning(tuning):
             say(console, f"  {path}")
-        say(console, f"next: cello study {out / 'tuned.toml'} --corpus {self.corpus}")
+        told = self.speaker_pattern is not None or self.reading != Sound().reading
+        more = ", with the flags that say the same of the clips" if told else ""
+        say(console, f"next: cello study {out / 'tuned.toml'} --corpus {self.spec}{more}")

@@ -6,15 +6,21 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from cello.cells.load import load_cell, zoo
+from cello.compiler.latex import latex as equations
 from cello.report import latex, markdown, page, ranking, schema, tables, tidy
 from cello.report.results import Run, StudyResults
+from cello.study.own_cells import WrittenCell
 
 NASTY = 'a|b_<i>&"$x$ {%} #\\~^'
 Weighed = Callable[[StudyResults], StudyResults]
@@ -78,6 +84,86 @@ def test_latex_takes_no_name_for_the_argument_of_a_lines_end(gates: StudyResults
     text = latex.report(weighed(msgspec.structs.replace(gates, rows=(name, *gates.rows[1:]), runs=runs)))
     assert "{[}a{]} {*}b &" in text
     assert not re.search(r"\n\s*[\[*]", text)
+
+
+TITLES = (
+    NASTY,
+    r"100 % & #1 _a_ \input{x} \end{table}",
+    "שלום עולם",
+    "日本語",
+    "a\u202eb\x00",
+    "ñandú e\u0301 Ħ",
+    "😀 [x] *",
+)
+WHOLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage{amsmath,booktabs,graphicx}
+\begin{document}
+\input{tables}
+
+\input{methods}
+\end{document}
+"""
+
+
+def compiled(folder: Path, study: StudyResults) -> str:
+    """What pdfLaTeX says of a study's tables and methods, in its log; it must end well."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    (folder / "tables.tex").write_text(latex.report(study), encoding="utf-8")
+    (folder / "methods.tex").write_text(latex.methods(study), encoding="utf-8")
+    (folder / "whole.tex").write_text(WHOLE)
+    command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "whole.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=False)
+    log = (folder / "whole.log").read_text("utf-8", "replace")
+    assert done.returncode == 0, log[log.find("\n!") :][:500]
+    return log
+
+
+def test_latex_compiles_with_titles_and_labels_of_others(foreign: StudyResults, tmp_path: Path) -> None:
+    new = dict(zip(foreign.rows, TITLES, strict=False))
+    named = msgspec.structs.replace(
+        foreign,
+        rows=tuple(new.values()),
+        runs=tuple(msgspec.structs.replace(run, row=new[run.row]) for run in foreign.runs),
+        own_cells=tuple(WrittenCell(f"{TITLES[1]}\n}} {cell}", "", equations(load_cell(cell))) for cell in zoo()),
+        evidence=(),
+    )
+    assert foreign.clips is not None
+    clips = tuple(msgspec.structs.replace(clip, name=TITLES[k % 7] * 9) for k, clip in enumerate(foreign.clips.clips))
+    groups = tuple(msgspec.structs.replace(g, by=TITLES[1], value=TITLES[6]) for g in foreign.clips.groups)
+    study = msgspec.structs.replace(
+        named, clips=msgspec.structs.replace(foreign.clips, clips=clips, groups=groups, best=(TITLES[2], "40 ms"))
+    )
+    compiled(tmp_path, study)
+
+
+def test_latex_has_the_matrix_and_the_tables_of_speakers_and_clips(foreign: StudyResults, tmp_path: Path) -> None:
+    text = latex.report(foreign)
+    for title in ("Which model is better than which.", "Accuracy by speaker.", "Accuracy by ward.", "Clips most often"):
+        assert rf"\caption{{{title}" in text
+    log = compiled(tmp_path, msgspec.structs.replace(foreign, own_cells=()))
+    assert "Overfull" not in log.partition("methods.tex")[0]  # no table is wider than the page
+
+
+def test_latex_defines_the_letters_beyond_t1_only_where_there_are_some(foreign: StudyResults) -> None:
+    assert "celloletters" not in latex.report(foreign)
+    named = msgspec.structs.replace(foreign, title="x", name="שם", own_cells=())
+    study = msgspec.structs.replace(named, corpus=msgspec.structs.replace(named.corpus, name="שם"))
+    assert r"\celloletters{05E9 05DD}{שם}" in latex.methods(study)
+    assert latex.methods(study).count("providecommand") == 2
+    assert latex.escape("a\u202eb") == r"a\celloletters{202E}{}b"
+    assert latex.escape("e\u0301") == "é"
+
+
+def test_the_page_gives_room_to_long_texts_alone_and_shows_that_a_table_goes_on() -> None:
+    heads = tuple(map(tables.Heading, ("Clip", "Label", "Reason")))
+    rows = (("a.wav", "yes", "truncated: 8,000 of 16,000 samples"),)
+    text = page.table(tables.Table(key="t", title="T", note="", headings=heads, rows=rows, words=3))
+    assert '<td class="words">yes</td>' in text
+    assert '<td class="words long">truncated' in text
+    style = (resources.files("cello.report") / "page.css").read_text("utf-8")
+    assert "var(--shade), transparent) right" in style
 
 
 def test_csv_has_one_row_a_run_and_exact_numbers(windows: StudyResults) -> None:

@@ -128,3 +128,26 @@ def test_a_long_title_is_broken_and_not_cut_off(windows: StudyResults) -> None:
     titles = [line for line in lines if line.startswith("peephole")]
     assert " ".join(titles) == panel.title
     assert len(titles) > 2
+
+
+def test_a_title_over_axes_that_long_names_make_narrow_is_not_cut_off(windows: StudyResults) -> None:
+    new = {row: f"{row} and a rather long name of many words" for row in windows.rows}
+    runs = tuple(msgspec.structs.replace(run, row=new[run.row]) for run in windows.runs)
+    (panel, *_) = plots.accuracy(
+        msgspec.structs.replace(windows, rows=tuple(new.values()), columns=("40 ms",), runs=runs)
+    )
+    with plots._style(), plots._quiet():
+        figure = plots._figure([panel], 1)
+        figure.draw_without_rendering()
+        (ax,) = figure.axes
+        box = ax._left_title.get_window_extent()
+        assert len(ax.get_yticklabels()[0].get_text()) > 30
+        assert box.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize(
+    ("late", "place"), [([80.0, 95.0], "below"), ([], "below"), ([25.0, 35.0], "above"), ([30.0, 92.0], "between")]
+)
+def test_the_names_of_curves_stand_where_no_curve_is(late: list[float], place: str) -> None:
+    heights = dict(zip(("below", "between", "above"), plots.NAMES_AT, strict=True))
+    assert plots._free(late, (20.0, 101.0)) == heights[place]

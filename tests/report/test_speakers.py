@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from cello.audio.corpus import Clip, Manifest, Split
+from cello.errors import StoreError
 from cello.report import findings, latex, markdown, paper, ranking, speakers, tables
 from cello.report.paper import LISTS
 from cello.report.results import StudyResults
-from cello.study.corpus_file import CorpusSummary
+from cello.study.corpus_file import CorpusSummary, read_corpus, write_corpus
 
 CLAIM = "hold for new seeds and new speakers"
 
@@ -37,8 +39,9 @@ def test_a_store_keeps_whether_speakers_are_known_and_shared() -> None:
     told = CorpusSummary.of(manifest(names, lambda name: name[0]))
     assert (told.speakers_known, told.shared_speakers) == (True, 2)
     assert (told.test_names, told.speaker_names) == (("yes/a_2.wav", "yes/c_2.wav", "yes/d_1.wav"), ("a", "c", "d"))
-    files = CorpusSummary.of(manifest(names, lambda name: name))
-    assert (files.speakers_known, files.shared_speakers) == (False, None)
+    assert told.shared_by_split == {"test": {"train": 1, "validation": 1}}
+    files = CorpusSummary.of(msgspec.structs.replace(manifest(names, lambda name: name), speakers_known=False))
+    assert (files.speakers_known, files.shared_speakers, files.shared_by_split) == (False, None, None)
     assert files.speaker_names == ()
 
 
@@ -49,6 +52,67 @@ def test_speakers_of_the_test_clips_that_are_in_training_are_counted(gates: Stud
         assert "Of the 55 speakers of the test clips 6 are in training or validation too." in text
     assert "clips, grouped by speaker, as random effects" in paper.paragraph(study)
     assert not any("more than one split" in text for text in paper.unrecorded(study))
+
+
+def test_who_speaks_is_what_the_corpus_says_and_no_guess_at_the_names() -> None:
+    # parts of one recording share its name as their speaker, and a table may name speakers as their files are named
+    names: dict[Split, list[str]] = {"train": ["a#1", "a#2"], "validation": ["b#1"], "test": ["c#1"]}
+    unknown = msgspec.structs.replace(manifest(names, lambda name: name.partition("#")[0]), speakers_known=False)
+    assert CorpusSummary.of(unknown).speakers_known is False
+    assert CorpusSummary.of(manifest(names, lambda name: name)).shared_by_split == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            {"test": {"train": 6, "validation": 1}, "validation": {"train": 2}},
+            "Of the 55 speakers of the test clips 6 are in training and 1 in validation too. "
+            "Of the 13 speakers of the validation clips 2 are in training too.",
+        ),
+        ({"validation": {"train": 1}}, "Of the 13 speakers of the validation clips 1 is in training too."),
+    ],
+)
+def test_the_summary_the_methods_and_the_corpus_name_the_splits_that_share_speakers(
+    gates: StudyResults, found: dict[str, dict[str, int]], sentence: str
+) -> None:
+    own = sum(found.get("test", {}).values())
+    study = with_corpus(gates, speakers_known=True, shared_speakers=own, shared_by_split=found)
+    for text in (" ".join(findings.summary(study)), paper.paragraph(study), tables.corpus_clips(study).note):
+        assert sentence in text
+        assert "new speakers" in text
+    assert (CLAIM in ranking.explanation(study)[0]) == (own == 0)
+
+
+def test_the_methods_and_the_corpus_say_that_speakers_are_apart_or_not_known(gates: StudyResults) -> None:
+    rule = "folder:x, split by the table’s column split"
+    apart = with_corpus(gates, source=rule, speakers_known=True, shared_speakers=0, shared_by_split={})
+    unknown = with_corpus(gates, source=rule, speakers_known=False)
+    old = with_corpus(gates, source=rule, speakers_known=True)
+    for say in (paper.paragraph, lambda study: tables.corpus_clips(study).note):
+        assert "No speaker is in two splits." in say(apart)
+        assert "Who speaks is not known, so a voice may be in several splits" in say(unknown)
+    assert "divided by the table’s column split into" in paper.paragraph(unknown)
+    assert "Whether a speaker is in several splits is not recorded." in tables.corpus_clips(old).note
+
+
+@pytest.mark.parametrize("found", [{"train": {"test": 1}}, {"test": {"test": 1}}, {"test": {"train": 99}}])
+def test_shared_speakers_that_cannot_be_are_damage(
+    gates: StudyResults, tmp_path: Path, found: dict[str, dict[str, int]]
+) -> None:
+    write_corpus(tmp_path, msgspec.structs.replace(gates.corpus, shared_by_split=found))
+    with pytest.raises(StoreError, match="share are not those of its splits"):
+        read_corpus(tmp_path / "corpus.json")
+
+
+def test_a_store_that_kept_less_is_completed_by_the_next_run(gates: StudyResults) -> None:
+    whole = msgspec.structs.replace(
+        gates.corpus, speakers_known=True, shared_speakers=0, shared_by_split={}, test_names=("a",), test_speakers=(0,)
+    )
+    before = msgspec.structs.replace(whole, shared_by_split=None)
+    assert (whole.lacks_facts, before.lacks_facts) == (False, True)
+    assert not msgspec.structs.replace(before, speakers_known=False).lacks_facts
+    assert before.facts_kept < whole.facts_kept
 
 
 def test_lists_that_keep_speakers_apart_are_said_to(gates: StudyResults) -> None:

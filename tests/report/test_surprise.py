@@ -11,6 +11,7 @@ import pytest
 from cello.report import ranking
 from cello.report.evidence import weigh
 from cello.report.results import StudyResults
+from cello.report.surprise import Surprise
 
 CLIPS = 4000
 SPEAKERS = np.arange(CLIPS) // 40
@@ -54,6 +55,45 @@ def test_the_part_that_varies_more_is_named(gates: StudyResults, worse: Answers,
     assert "GRU over LSTM (1.0" in text
     assert f"varies more between {reason} (standard error" in text
     assert ("most with RNN" in text) == (reason == "seeds")
+
+
+PLACE = np.arange(CLIPS) % 40  # of a clip among its speaker's
+
+
+def alike(*right: int) -> np.ndarray:
+    """Runs that are right on so many clips of every speaker."""
+    return np.stack([n > PLACE for n in right])
+
+
+def told(gates: StudyResults, answers: dict[str, np.ndarray]) -> tuple[Surprise, str]:
+    found = weigh("40 ms", answers, SPEAKERS)
+    assert found.surprise is not None
+    assert (found.surprise.larger, found.surprise.smaller) == (("GRU", "RNN"), ("GRU", "LSTM"))
+    return found.surprise, ranking.surprise_text(found.surprise, gates)
+
+
+def test_a_variance_that_few_runs_tell_is_said_to_be_uncertain(gates: StudyResults) -> None:
+    some_fail = alike(*[36] * 5)
+    some_fail[:, np.isin(SPEAKERS, range(12)) & (PLACE < 18)] = False
+    answers = {"GRU": alike(*[36] * 5), "LSTM": some_fail, "RNN": alike(34, 33)}
+    found, text = told(gates, answers)
+    assert found.reason == "few"
+    assert found.errors[0] < found.errors[1]
+    assert text == (
+        "The larger difference of GRU over RNN (6.25 points) is not told from chance, the smaller one of GRU over LSTM "
+        "(5.40 points) is: the standard error of the larger one (1.25 against 1.47 points) rests on fewer seeds or "
+        "speakers and is itself uncertain; more of them would tell."
+    )
+
+
+def test_a_difference_that_never_varies_is_said_to_tell_nothing_of_chance(gates: StudyResults) -> None:
+    found, text = told(gates, {"GRU": alike(*[36] * 5), "LSTM": steady(0.87), "RNN": alike(*[32] * 5)})
+    assert found.reason == "constant"
+    assert found.errors[0] == 0
+    assert "GRU over RNN (10.00 points) is not told from chance" in text
+    assert text.endswith(
+        "the larger one is the same in every run and for all speakers, so that nothing tells how much of it is chance."
+    )
 
 
 def test_where_larger_differences_are_the_surer_ones_nothing_is_explained() -> None:

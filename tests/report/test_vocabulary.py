@@ -7,7 +7,7 @@ import pytest
 
 from cello.report import latex, markdown, notebook, page, published
 from cello.report.results import StudyResults
-from cello.report.vocabulary import LISTS, has_spoken_words
+from cello.report.vocabulary import BY_LISTS_ALONE, LISTS, has_spoken_words
 
 
 def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign: StudyResults) -> None:
@@ -44,3 +44,22 @@ def test_speech_commands_are_known_by_source_names_and_lists(
 ) -> None:
     corpus = msgspec.structs.replace(gates.corpus, source=source, test_names=names, labels=labels)
     assert has_spoken_words(msgspec.structs.replace(gates, corpus=corpus)) is answer
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "guessed"),
+    [
+        (f"../data/words, split by {LISTS}", (), True),
+        (f"speech-commands:v0.02, split by {LISTS}", (), False),
+        (f"folder:x, split by {LISTS}", ("yes/0a_nohash_0.wav",), False),
+    ],
+)
+def test_figures_beside_clips_that_may_be_others_say_what_they_go_by(
+    gates: StudyResults, source: str, names: tuple[str, ...], guessed: bool
+) -> None:
+    corpus = msgspec.structs.replace(gates.corpus, source=source, test_names=names, labels=("yes", "no"))
+    study = msgspec.structs.replace(gates, corpus=corpus)
+    table = published.gates(study)
+    assert table is not None
+    for text in (table.note, published.windows(msgspec.structs.replace(study, stage="windows"))):
+        assert (BY_LISTS_ALONE in text) is guessed

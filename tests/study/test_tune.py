@@ -18,11 +18,12 @@ import pytest
 from cello.errors import ConfigError, StoreError, StudyError
 from cello.files import decode_json, seal_json, unseal_json
 from cello.study import trials as trials_module
-from cello.study.plan import StudyConfig, parse_study
+from cello.study.plan import StudyConfig, parse_study, plan
 from cello.study.space import Dimension, TuneConfig
 from cello.study.store import CorpusSource
 from cello.study.trials import Trial, TrialBook, importance
 from cello.study.tune import TuneHeader, Tuning, _check_same, run_tuning
+from cello.study.tune_report import tuned_study
 from damage import HOSTILE, damaged
 
 pytest.importorskip("optuna")
@@ -120,6 +121,33 @@ def test_a_larger_budget_later_is_the_same_as_at_once(tuned: Tune, tmp_path: Pat
     more = tuned(study(100), TUNE, tmp_path / "a")
     assert more.trials[:11] == few.trials
     assert more.trials == tuned(study(100), TUNE, tmp_path / "b").trials
+
+
+@pytest.mark.parametrize("stated", ["", '[base]\nmodel.readout = "last"\n'])
+def test_a_tuning_begun_with_the_former_pooling_goes_on_with_it(
+    stated: str, tuned: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = parse_study(table(100), "t.toml")
+    with monkeypatch.context() as old:  # as an older Cello began it: no pooling stated, and "last" the default
+        old.setattr("cello.study.former.FORMER", {"readout": "attention"})
+        begun = tuned(parse_study(table(100) + '[base]\nmodel.readout = "last"\n', "t.toml"), TUNE, tmp_path / "a")
+    path = tmp_path / "a" / "tune.json"
+    header = decode_json(path.read_bytes(), TuneHeader)
+    path.write_bytes(seal_json(msgspec.json.encode(msgspec.structs.replace(header, study=asked))))
+    more = msgspec.structs.replace(TUNE, trials=14)
+    done = tuned(parse_study(table(100) + stated, "t.toml"), more, tmp_path / "a")
+    assert done.trials[:13] == begun.trials
+    assert {run.config.model.readout for run in done.header.rows} == {"last"}
+    # what goes on from here is trained as the trials were
+    assert {run.config.model.readout for run in plan(tuned_study(done), done.header.corpus)} == {"last"}
+    assert tuned(parse_study(table(100) + stated, "t.toml"), more, tmp_path / "a").trials == done.trials
+
+
+def test_another_pooling_than_a_tuning_was_begun_with_is_another_tuning(tuned: Tune, tmp_path: Path) -> None:
+    tuned(study(100), TUNE, tmp_path)
+    mean = parse_study(table(100) + '[base]\nmodel.readout = "mean"\n', "t.toml")
+    with pytest.raises(StoreError, match=r"another tuning: in row '100', model\.readout was 'attention', is 'mean'"):
+        tuned(mean, TUNE, tmp_path)
 
 
 def test_a_trial_that_diverges_is_one_of_the_budget_and_never_the_best(tuned: Tune, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cello.report.tables import Table
 
 WIDE_LABELS = 20
 LISTED = 24
+LONG = 24  # letters of a text that may stand on several lines
 NOT_DRAWN = (
     "The other {} are not drawn here, for a page of so many pictures opens slowly; their figures stand in report.json "
     "(cello report … --format json)."
@@ -201,9 +202,9 @@ def _row(row: Sequence[str], number: int, content: Table, skip: int) -> str:
         if k == skip:
             cells.append(f'<th class="words" scope="row">{shown}</th>')
         else:
-            cells.append(f"<td{_kind(k < content.words)}>{shown}</td>")
+            cells.append(f"<td{_kind(k < content.words, len(text) > LONG)}>{shown}</td>")
     return f"<tr>{''.join(cells)}</tr>\n"
 
 
-def _kind(words: bool) -> str:
-    return ' class="words"' if words else ""
+def _kind(words: bool, long: bool = False) -> str:
+    return f' class="words{" long" * long}"' if words else ""

@@ -15,7 +15,6 @@ from cello.report.tables import count
 from cello.study.statistics import CONFIDENCE, FEW_SEEDS
 from cello.training.config import RunConfig
 
-SPLIT_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 LISTS = "validation_list.txt and testing_list.txt"
 BACKENDS = {
     "plain": "plain tensor operations",
@@ -102,15 +101,23 @@ def _data(results: StudyResults) -> str:
     for split in SPLITS:
         own = corpus.splits[split]
         said = f" ({count(own.speakers, 'speaker')})" if known else ""
-        counts.append(f"{own.clips:,} {SPLIT_NAMES[split]} {'clip' if own.clips == 1 else 'clips'}{said}")
+        counts.append(f"{own.clips:,} {speakers.SPLIT_NAMES[split]} {'clip' if own.clips == 1 else 'clips'}{said}")
     how = _divided(results)
     unusable = len(corpus.bad)
     bad = f"; {count(unusable, 'unusable clip')} {'was' if unusable == 1 else 'were'} left out" if unusable else ""
     return (
         f"The corpus, {corpus.name} (SHA-256 {corpus.checksum[:16]}), has {len(corpus.labels)} labels and is divided "
         f"{how + ' ' if how else ''}into {listed(counts)}{bad}."
-        f"{' ' + shared if (shared := speakers.overlap(results)) else ''}"
+        f"{' ' + said if (said := _sharing(results, how)) else ''}"
     )
+
+
+def _sharing(results: StudyResults, how: str) -> str:
+    """Speakers of several splits; empty where it is not recorded, or said already by how the clips were divided."""
+    if speakers.overlap(results) or not speakers.known(results):
+        return speakers.sharing(results)
+    apart = results.corpus.shared_by_split is not None and "so that no" not in how
+    return speakers.sharing(results) if apart else ""
 
 
 def _divided(results: StudyResults) -> str:
@@ -119,7 +126,9 @@ def _divided(results: StudyResults) -> str:
         apart = ", so that nobody in the test clips is in another split," if speakers.shared(results) == 0 else ""
         return f"by lists that come with it ({LISTS}){apart}"
     if not speakers.known(results):
-        return "by the SHA-1 of each clip’s name, for the speakers are not known," if "SHA-1" in rule else ""
+        if "SHA-1" in rule:
+            return "by the SHA-1 of each clip’s name, for the speakers are not known,"
+        return f"by {rule}" if rule else ""
     if speakers.official(results):
         return "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
     if "SHA-1" in rule:

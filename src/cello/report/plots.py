@@ -63,6 +63,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 LABELLED = 16
 LETTERS_PER_INCH = 12
+SHORT, NARROW, NAMES_PER_INCH = 16, 16, 17.0  # names that need no more room at the left; letters of a title; of names
+NAMES_AT, CLEAR = (0.16, 0.55, 0.9), 0.2  # heights for the names of curves, and how far off a line has to be
 MANY = 6  # pictures that are worth a second process
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 9, "axes.titlesize": 9,
@@ -255,8 +257,15 @@ def _figure(panels: Sequence[Panel], across: int) -> Figure:
     for number, panel in enumerate(panels, 1):
         ax = figure.add_subplot(down, across, number)
         panel.draw(ax)
-        ax.set_title(textwrap.fill(elided(panel.title, TITLE), int(LETTERS_PER_INCH * (panel.size[0] - 0.8))))
+        ax.set_title(textwrap.fill(elided(panel.title, TITLE), _letters(ax, panel.size[0])))
     return figure
+
+
+def _letters(ax: Axes, inches: float) -> int:
+    """How many letters of a title stand over the axes, which the names at their left make narrower."""
+    named = max((len(line) for label in ax.get_yticklabels() for line in label.get_text().split("\n")), default=0)
+    left = 0.8 + max(0.0, (named - SHORT) / NAMES_PER_INCH)
+    return max(NARROW, int(LETTERS_PER_INCH * (inches - left)))
 
 
 def look(results: StudyResults, row: str) -> tuple[str, str, str | tuple[int, tuple[float, ...]]]:
@@ -428,9 +437,11 @@ def _curve(ax: Axes, runs: Sequence[RunResult], limits: tuple[float, float]) -> 
     # of very many epochs every so many-th, the last one too
     some = np.unique(np.linspace(0, len(shortest) - 1, min(len(shortest), MOST_EPOCHS)).astype(int))
     epochs = [shortest[k].epoch for k in some]
+    late: list[float] = []
     for name, colour in (("train", SERIES[1]), ("validation", SERIES[0])):
         values = 100 * np.array([[getattr(r.history[k], f"{name}_accuracy") for k in some] for r in runs])
         mean = values.mean(axis=0)
+        late += list(values[:, len(some) // 2 :].ravel())
         ax.plot(epochs, mean, color=colour, linewidth=1.3, linestyle=("-" if name == "validation" else (0, (4, 1.2))))
         if len(runs) > 1:
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.22, linewidth=0)
@@ -439,7 +450,17 @@ def _curve(ax: Axes, runs: Sequence[RunResult], limits: tuple[float, float]) -> 
     ax.set_xlabel("Epoch" if len(some) == len(shortest) else f"Epoch ({len(some)} of {len(shortest):,})", fontsize=8)
     ax.set_ylabel("Accuracy, %", fontsize=8)
     for place, (name, colour) in enumerate((("train", SERIES[1]), ("validation", SERIES[0]))):
-        ax.text(0.98, 0.16 - 0.12 * place, name, color=colour, transform=ax.transAxes, ha="right", fontsize=8)
+        ax.text(
+            0.98, _free(late, limits) - 0.12 * place, name, color=colour, transform=ax.transAxes, ha="right", fontsize=8
+        )
+
+
+def _free(values: Sequence[float], limits: tuple[float, float]) -> float:
+    """Where names of two lines stand, as a share of the height: below if no line is there, else where most is free."""
+    shares = (np.array(values) - limits[0]) / (limits[1] - limits[0])
+    room = {place: float(np.nanmin(np.abs(shares - place), initial=1.0)) for place in NAMES_AT}
+    below = NAMES_AT[0]
+    return below if room[below] > CLEAR else max(room, key=room.__getitem__)
 
 
 def _confusion(ax: Axes, runs: Sequence[RunResult], said: str) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cello.report.metrics import ACCURACY
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import ABSENT, Heading, Table, interval_note, seeds_text
-from cello.report.vocabulary import has_spoken_words
+from cello.report.vocabulary import BY_LISTS_ALONE, by_lists_alone, has_spoken_words
 
 
 class PublishedModel(NamedTuple):
@@ -49,7 +49,11 @@ WINDOWS_TEXT = (
 
 def windows(results: StudyResults) -> str:
     """What stands beside a windows study of Speech Commands; empty beside any other."""
-    return WINDOWS_TEXT if results.stage == "windows" and has_spoken_words(results) else ""
+    return f"{WINDOWS_TEXT}{_taken(results)}" if results.stage == "windows" and has_spoken_words(results) else ""
+
+
+def _taken(results: StudyResults) -> str:
+    return f" {BY_LISTS_ALONE}" if by_lists_alone(results) else ""
 
 
 def gates(results: StudyResults) -> Table | None:
@@ -68,7 +72,7 @@ def gates(results: StudyResults) -> Table | None:
     return Table(
         key="published",
         title="The published figures and what they measured",
-        note=f"{caption} {interval_note(results)}".strip(),
+        note=f"{caption}{_taken(results)} {interval_note(results)}".strip(),
         headings=(
             Heading("Published model"),
             Heading("“accuracy”, on its training clips", "Published, 35 words, %"),

@@ -212,9 +212,10 @@ def surprise_text(found: Surprise, results: StudyResults) -> str:
         f"{found.varying}; more seeds would tell",
         "speakers": f"the larger one varies more between {others} (standard error {errors} points); more {others} in "
         "the test would tell",
-        "few": "the variance of the larger one rests on fewer independent values, so that more of it may be chance",
-        "constant": "the larger one is the same in every run and everywhere, so that nothing tells how much of it is "
-        "chance",
+        "few": f"the standard error of the larger one ({errors} points) rests on fewer seeds or {others} and is itself "
+        "uncertain; more of them would tell",
+        "constant": f"the larger one is the same in every run and for all {others}, so that nothing tells how much of "
+        "it is chance",
     }[found.reason]
     return (
         f"The larger difference of {larger} ({sizes[0]} points) is not told from chance, the smaller one of {smaller} "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cello.report.results import StudyResults
 
 OFFICIAL = "speech-commands"
 UNKNOWN_SPEAKERS = "speakers not known"
+SPLIT_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 FEW_SPEAKERS = 10
 """With fewer in the test clips, an interval for new speakers is itself uncertain."""
 
@@ -78,6 +81,8 @@ def meaning(results: StudyResults) -> str:
             f"{overlap(results)} For speakers that a model has not heard, expect less; intervals speak of new clips, "
             "not of new speakers."
         )
+    if between := overlap(results):
+        return f"{between} Validation accuracies are therefore too high for new speakers; test accuracies are not."
     people = results.corpus.splits["test"].speakers
     if people >= FEW_SPEAKERS:
         return ""
@@ -89,11 +94,37 @@ def meaning(results: StudyResults) -> str:
     )
 
 
+def sharing(results: StudyResults) -> str:
+    """Whether speakers are in several splits, in a sentence, even where nobody knows."""
+    if not known(results):
+        return (
+            "Who speaks is not known, so a voice may be in several splits; accuracies may then be too high for new "
+            "speakers."
+        )
+    if between := overlap(results):
+        return f"{between} Accuracies on them are too high for new speakers."
+    if results.corpus.shared_by_split is not None or official(results) or "SHA-1" in rule(results):
+        return "No speaker is in two splits."
+    if shared(results) == 0:
+        return "No speaker of the test clips is in another split."
+    return "Whether a speaker is in several splits is not recorded."
+
+
 def overlap(results: StudyResults) -> str:
     """The speakers that the test clips do not have for themselves, in a sentence; empty where there are none."""
+    by_split = results.corpus.shared_by_split
+    if by_split is not None and known(results):
+        return " ".join(_in_other_splits(results, split, found) for split, found in by_split.items())
     own = shared(results)
     if not own:
         return ""
     of = results.corpus.splits["test"].speakers
     are = "is" if own == 1 else "are"
     return f"Of the {of:,} speaker{'s' * (of != 1)} of the test clips {own:,} {are} in training or validation too."
+
+
+def _in_other_splits(results: StudyResults, split: str, found: Mapping[str, int]) -> str:
+    of, (first, *others) = results.corpus.splits[split].speakers, found.items()
+    told = f"{first[1]:,} {'is' if first[1] == 1 else 'are'} in {SPLIT_NAMES[first[0]]}"
+    more = "".join(f" and {n:,} in {SPLIT_NAMES[other]}" for other, n in others)
+    return f"Of the {of:,} speaker{'s' * (of != 1)} of the {SPLIT_NAMES[split]} clips {told}{more} too."

@@ -168,6 +168,7 @@ def corpus_clips(results: StudyResults) -> Table:
         title=f"Clips of {corpus.name}",
         note=(
             f"{len(corpus.labels)} labels, {corpus.rate_hz:,} Hz, from {corpus.source}. "
+            f"{speakers.sharing(results)} "
             f"Checksum of names, labels, splits, speakers and samples: {corpus.checksum[:16]}."
         ),
         headings=(Heading("Label"), *(Heading(split, "Clips") for split in SPLITS)),

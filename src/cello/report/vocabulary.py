@@ -9,6 +9,10 @@ from cello.report.results import StudyResults
 KINDS = ("speech-commands", "spoken")
 LISTS = "validation_list.txt and testing_list.txt"
 MORE_LABELS = frozenset(("unknown", "_unknown_", "silence", "_silence_", "_background_noise_"))
+BY_LISTS_ALONE = (
+    "That the clips are those of Speech Commands is taken from their words and lists alone: this study was stored "
+    "before Cello kept the names of clips."
+)
 HASHED = "_nohash_"  # in the name of every clip of Speech Commands, and of nobody else's
 
 
@@ -26,6 +30,12 @@ def has_spoken_words(results: StudyResults) -> bool:
     if corpus.test_names:
         return all(HASHED in name for name in corpus.test_names if name.split("/")[0] not in MORE_LABELS)
     return corpus.source.endswith(LISTS)
+
+
+def by_lists_alone(results: StudyResults) -> bool:
+    """Whether words and lists are all that speaks for Speech Commands; somebody's own recordings may have both."""
+    named = results.corpus.source.partition(",")[0].partition(":")[0] in KINDS
+    return has_spoken_words(results) and not named and not results.corpus.test_names
 
 
 def word(results: StudyResults) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +15,17 @@ from cello.study.folder import RESTORE
 
 CORPUS_FORMAT = 1
 MOST_SPEAKERS = 2**31
-OF_CLIPS = ("test_speakers", "speakers_known", "shared_speakers", "test_names", "speaker_names", "columns")
+BEFORE: dict[str, tuple[str, ...]] = {"test": ("train", "validation"), "validation": ("train",)}
+"""The splits whose speakers a split may not have: what was trained and chosen on is not new to it."""
+OF_CLIPS = (
+    "test_speakers",
+    "speakers_known",
+    "shared_speakers",
+    "shared_by_split",
+    "test_names",
+    "speaker_names",
+    "columns",
+)
 """The fields that came later, with what is said of single test clips and their speakers."""
 
 
@@ -33,7 +43,8 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
     Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
     (False where each file counts as a speaker) and ``shared_speakers``: how many speakers of test clips are in training
-    or validation too.
+    or validation too. ``shared_by_split`` says it split by split: how many of the test speakers are in training and in
+    validation too, and of the validation speakers in training; only what is shared is in it.
 
     Of the test clips, in the same order, ``test_names`` holds the names and ``columns`` what a table says of them
     beside label, split and speaker; ``speaker_names`` holds the names of the speakers, in the order of their numbers,
@@ -50,6 +61,7 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     test_speakers: tuple[int, ...] = ()
     speakers_known: bool | None = None
     shared_speakers: int | None = None
+    shared_by_split: dict[str, dict[str, int]] | None = None
     test_names: tuple[str, ...] = ()
     speaker_names: tuple[str, ...] = ()
     columns: dict[str, tuple[str, ...]] = {}
@@ -79,12 +91,18 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def lacks_facts(self) -> bool:
         """Whether a Cello wrote it that did not keep all that ``clip_facts`` says."""
-        return not self.test_speakers or self.speakers_known is None or not self.test_names
+        told = self.speakers_known is False or self.shared_by_split is not None
+        return not self.test_speakers or self.speakers_known is None or not self.test_names or not told
+
+    @property
+    def facts_kept(self) -> int:
+        """How many of ``OF_CLIPS`` it says something of."""
+        return sum(getattr(self, name) not in (None, ()) for name in OF_CLIPS)
 
 
 def clip_facts(manifest: Manifest) -> dict[str, Any]:
     """What a summary keeps of single test clips and of the speakers."""
-    known = any(clip.speaker != PurePosixPath(clip.name).stem for clip in manifest.clips)
+    known = manifest.speakers_known
     trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
     test = [clip for clip in manifest.clips if clip.split == "test"]
     tested = dict.fromkeys(clip.speaker for clip in test)
@@ -92,17 +110,30 @@ def clip_facts(manifest: Manifest) -> dict[str, Any]:
         "test_speakers": speaker_numbers(manifest),
         "speakers_known": known,
         "shared_speakers": len(trained & set(tested)) if known else None,
+        "shared_by_split": shared_by_split(manifest) if known else None,
         "test_names": tuple(clip.name for clip in test),
         "speaker_names": tuple(tested) if known else (),
         "columns": _columns(test),
     }
 
 
+def shared_by_split(manifest: Manifest) -> dict[str, dict[str, int]]:
+    """How many of the speakers of test and validation clips are in the splits before them too, where any are."""
+    speakers: dict[str, set[str]] = {
+        split: {clip.speaker for clip in manifest.clips if clip.split == split} for split in SPLITS
+    }
+    found: dict[str, dict[str, int]] = {}
+    for split, others in BEFORE.items():
+        counts = {other: len(speakers[split] & speakers[other]) for other in others}
+        if any(counts.values()):
+            found[split] = {other: n for other, n in counts.items() if n}
+    return found
+
+
 def _columns(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
     """What a table says of each clip, by the names of its columns; empty where it says nothing."""
-    said: list[dict[str, str]] = [getattr(clip, "columns", {}) for clip in clips]
-    names = dict.fromkeys(name for own in said for name in own)
-    return {name: tuple(own.get(name, "") for own in said) for name in names}
+    names = dict.fromkeys(name for clip in clips for name in clip.columns)
+    return {name: tuple(clip.columns.get(name, "") for clip in clips) for name in names}
 
 
 def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
@@ -152,7 +183,20 @@ def _check_counts(summary: CorpusSummary) -> None:
             raise DamagedFileError(f"its counts of {name} clips by label are not those of its labels or of its clips")
     if not all(0 <= speaker < MOST_SPEAKERS for speaker in summary.test_speakers):
         raise DamagedFileError("a speaker has a number that speakers do not have")
+    _check_shared(summary)
     _check_clips(summary)
+
+
+def _check_shared(summary: CorpusSummary) -> None:
+    """Hold the speakers that splits share to their number.
+
+    Raises:
+        DamagedFileError: what cannot be.
+    """
+    for split, shared in (summary.shared_by_split or {}).items():
+        most = summary.splits[split].speakers if split in BEFORE else 0
+        if any(other not in BEFORE.get(split, ()) or not 0 < n <= most for other, n in shared.items()):
+            raise DamagedFileError(f"the speakers that its {split} clips share are not those of its splits")
 
 
 def _check_clips(summary: CorpusSummary) -> None:

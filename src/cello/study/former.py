@@ -1,4 +1,4 @@
-"""Studies that were begun when a setting had another default go on with that one."""
+"""Studies and tunings that were begun when a setting had another default go on with that one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMER_LAYERS = ("windows", "windows-fixed-hop")
 def as_begun(asked: StudyConfig, begun: StudyConfig, runs: Iterable[PlannedRun]) -> StudyConfig:
     """The study with former defaults stated in its base, where the study that was begun states none and has them.
 
-    It is for planning alone: what is stored stays as people wrote it.
+    It is for planning, and for a study that is written anew from its runs: what is stored stays as people wrote it.
     """
     asked = _with_former_layers(asked, begun)
     rows, columns = {row.name: row.model for row in begun.rows}, {column.name: column.model for column in begun.columns}

@@ -227,11 +227,9 @@ def _planned(found: Found, run: PlannedRun) -> PlannedRun:
 
 
 def _corpus(stores: Sequence[Store]) -> CorpusSummary:
-    """The first's summary with what the first that knows it says of single test clips."""
-    first = stores[0].corpus
-    spoken = next((store.corpus for store in stores if store.corpus.test_speakers), first)
-    whole = next((store.corpus for store in stores if not store.corpus.lacks_facts), spoken)
-    return msgspec.structs.replace(first, **{name: getattr(whole, name) for name in OF_CLIPS})
+    """The first's summary with what the one that knows most says of single test clips."""
+    whole = max((store.corpus for store in stores), key=lambda corpus: corpus.facts_kept)
+    return msgspec.structs.replace(stores[0].corpus, **{name: getattr(whole, name) for name in OF_CLIPS})
 
 
 def _union(parts: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:

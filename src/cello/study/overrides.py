@@ -10,6 +10,7 @@ from typing import Any
 from cello.errors import ConfigError
 from cello.study.plan import StudyConfig
 from cello.study.settings import brief, check_section, known_settings
+from cello.study.space import TuneConfig
 
 _NAMED = 3
 
@@ -49,6 +50,21 @@ def _value(text: str) -> Any:
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         return text
     return table["value"] if len(table) == 1 else text
+
+
+def check_untuned(settings: Iterable[str], tune: TuneConfig) -> None:
+    """Raises ConfigError for a setting that trials choose for themselves: ``--set`` would have no effect on it."""
+    given = set(settings)
+    if "optimiser.epochs" in given and tune.epochs is not None:
+        raise ConfigError(
+            f"--set optimiser.epochs does not reach the trials, which have {tune.epochs} epochs each by [tune]; give "
+            f"--epochs for these"
+        )
+    for name in sorted(given & set(tune.space)):
+        raise ConfigError(
+            f"--set {name} changes nothing: [tune.space] gives each trial its own; leave --set {name} out, or take it "
+            f"out of the space"
+        )
 
 
 def replaced(study: StudyConfig, settings: Mapping[str, Any]) -> list[str]:

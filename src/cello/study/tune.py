@@ -16,6 +16,7 @@ from cello.files import decode_json, naming_damage, read_stored, seal_json, writ
 from cello.study.crew import Crew
 from cello.study.fit import check_clips, check_windows
 from cello.study.folder import RESTORE, naming, single_writer
+from cello.study.former import as_begun
 from cello.study.journal import note
 from cello.study.live import view
 from cello.study.plan import PlannedRun, StudyConfig, differences, override, plan, sample_rate
@@ -89,6 +90,10 @@ def run_tuning(
         source = CorpusSource(spec=source, options={"rate_hz": rate})
     with single_writer(out):
         corpus = open_source(source, cache)
+        with naming(out):
+            begun = _begun(out)
+        if begun is not None:
+            column = as_begun(column, begun.study, begun.rows)
         rows = _rows(column, tune, corpus)
         reference = rows[0].config.corpus
         header = TuneHeader(study=study, tune=tune, corpus=reference, source=source, rows=rows)
@@ -234,14 +239,21 @@ def _rows(column: StudyConfig, tune: TuneConfig, corpus: Corpus) -> tuple[Planne
     return tuple(found[row.name] for row in column.rows)
 
 
-def _check_same(out: Path, header: TuneHeader) -> None:
-    """Hold a folder to being empty or this tuning's, whose budget may have grown."""
+def _begun(out: Path) -> TuneHeader | None:
+    """The tuning that a folder holds; None where it holds none."""
     path = out / "tune.json"
     if not os.path.lexists(path):
+        return None
+    with naming_damage(path, StoreError, RESTORE):
+        return decode_json(read_stored(path), TuneHeader, TUNING_FORMAT)
+
+
+def _check_same(out: Path, header: TuneHeader) -> None:
+    """Hold a folder to being empty or this tuning's, whose budget may have grown."""
+    old = _begun(out)
+    if old is None:
         check_free(out)
         return
-    with naming_damage(path, StoreError, RESTORE):
-        old = decode_json(read_stored(path), TuneHeader, TUNING_FORMAT)
     changed = [
         f"tune.{field} is {getattr(old.tune, field)!r}, not {getattr(header.tune, field)!r}"
         for field in ("seed", "space", "column", "epochs")

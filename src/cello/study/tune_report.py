@@ -12,6 +12,7 @@ import tomli_w
 from cello.errors import StudyError
 from cello.files import write_whole
 from cello.study.folder import naming
+from cello.study.former import as_begun
 from cello.study.plan import StudyConfig
 from cello.study.settings import merge
 from cello.study.space import Tuned
@@ -43,7 +44,9 @@ def write_tuning(tuning: Tuning) -> list[Path]:
 
 def tuned_study(tuning: Tuning) -> StudyConfig:
     """The study with each row's best values written in; a row whose trials all diverged stays as it was."""
-    study, tune, first = tuning.header.study, tuning.header.tune, tuning.header.rows[0]
+    header = tuning.header
+    study = as_begun(header.study, header.study, header.rows)  # the defaults that its trials were run with
+    tune, first = header.tune, header.rows[0]
     rows = []
     for row in study.rows:
         best = tuning.best(row.name)
