@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
     from cello.cells.load import load_cell, zoo
     from cello.cells.noise import with_noise
+    from cello.cells.paper import Paper
     from cello.compiler.scan import scan
     from cello.errors import (
         BackendError,
@@ -75,6 +76,7 @@ _HOME = {
     "ModelConfig": "models.config",
     "ModelError": "errors",
     "OptimiserConfig": "training.config",
+    "Paper": "cells.paper",
     "ReportError": "errors",
     "Row": "study.plan",
     "RunConfig": "training.config",
@@ -131,6 +133,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "ModelConfig",
     "ModelError",
     "OptimiserConfig",
+    "Paper",
     "ReportError",
     "Row",
     "RunConfig",

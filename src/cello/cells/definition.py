@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, overload
 
 from cello.cells.faults import changed, fault_in_function, no_plain_function
 from cello.cells.graph import Graph, Node
 from cello.cells.interpret import interpret
+from cello.cells.paper import Paper
 from cello.cells.resolve import Traced, resolve
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import RUNNING, Tracer
@@ -38,6 +39,7 @@ class Cell:
     arguments: tuple[str, ...]
     graph: Graph
     function: Callable[..., Any] | None = field(default=None, repr=False)
+    paper: Paper | None = None
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -100,13 +102,23 @@ class Cell:
         return self
 
 
-def cell(function: Callable[..., Any] | None = None) -> Cell:
+@overload
+def cell(function: Callable[..., Any] | None) -> Cell: ...
+
+
+@overload
+def cell(*, paper: Paper) -> Callable[[Callable[..., Any]], Cell]: ...
+
+
+def cell(
+    function: Callable[..., Any] | None = None, *, paper: Paper | None = None
+) -> Cell | Callable[[Callable[..., Any]], Cell]:
     """Make a cell of the function that states its equations.
 
     The first argument is the frame x (D,); the values returned are the new states (H,), whose old values are the next
     arguments in the same order; the arguments after those are parameters, used bare (``W @ x``) or by member
     (``W.i @ x``). ``P @ v`` makes P a matrix, any other use a vector (H,), the annotation ``Scalar`` a single number.
-    The cell's name is the function's with - for _.
+    The cell's name is the function's with - for _. Its paper, ``@cell(paper=Paper(...))``, is cited by reports.
 
     Raises:
         CellError: equations outside the language, with the cell, the line and what to write instead.
@@ -118,9 +130,23 @@ def cell(function: Callable[..., Any] | None = None) -> Cell:
     >>> plain.parameters(input_size=39, hidden=64)
     {'W': (64, 39), 'U': (64, 64), 'b': (64,)}
     """
+    if function is None and paper is not None:
+        _check_paper(paper)
+        return lambda written: _made(written, paper)
     if not inspect.isfunction(function):
         caller = sys._getframe(1)
         raise no_plain_function(function, caller.f_code.co_filename, caller.f_lineno)
+    return _made(function, paper)
+
+
+def _check_paper(paper: Paper) -> None:
+    if not isinstance(paper, Paper):
+        raise CellError(
+            f"@cell(paper=...) takes a cello.Paper, but got {paper!r}; write Paper(authors=..., year=..., title=...)"
+        )
+
+
+def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     name = function.__name__.replace("_", "-")
     doc = inspect.cleandoc(function.__doc__ or "")
     traced = _trace(function, name)
@@ -128,8 +154,15 @@ def cell(function: Callable[..., Any] | None = None) -> Cell:
     again = _trace(function, name)
     if (fault := changed(traced, again)) is not None:
         raise fault
-    reference = " ".join(doc.partition("Reference:")[2].split("\n\n")[0].split())
-    return Cell(name=name, doc=doc, reference=reference, arguments=traced.arguments, graph=graph, function=function)
+    return Cell(
+        name=name,
+        doc=doc,
+        reference=paper.text if paper else " ".join(doc.partition("Reference:")[2].split("\n\n")[0].split()),
+        arguments=traced.arguments,
+        graph=graph,
+        function=function,
+        paper=paper,
+    )
 
 
 def _signature(function: Callable[..., Any], tracer: Tracer) -> tuple[tuple[str, ...], frozenset[str]]:

@@ -8,13 +8,13 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from cello.cells import grus, lstms, odyssey, rnns
 from cello.cells.definition import Cell
 from cello.cells.neighbours import run_file
+from cello.cells.zoo import gru, lstm, odyssey, rnn
 from cello.errors import CellError, unknown
 from cello.files import DamagedFileError
 
-SHELVES = (rnns, lstms, odyssey, grus)
+SHELVES = (rnn, lstm, odyssey, gru)
 """The modules of the zoo, in the order in which its cells are listed."""
 OWN_FILE, OWN_OBJECT = ".py:", "own:"
 """In the name of a cell that somebody wrote: FILE.py:NAME, or own:NAME of one that was given as an object."""

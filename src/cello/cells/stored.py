@@ -10,6 +10,7 @@ import msgspec
 
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, POINTWISE, Graph, Node, check
+from cello.cells.paper import Paper
 from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
 from cello.errors import CellError
 
@@ -24,6 +25,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: str
     doc: str = ""
     reference: str = ""
+    paper: Paper | None = None
     arguments: tuple[str, ...]
     graph: Graph
 
@@ -35,6 +37,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             name=cell.name,
             doc=cell.doc[:LONGEST_TEXT],
             reference=cell.reference[:LONGEST_TEXT],
+            paper=cell.paper,
             arguments=cell.arguments,
             graph=replace(cell.graph, nodes=nodes),
         )
@@ -56,13 +59,14 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             arguments=self.arguments,
             graph=self.graph,
             function=_Absent(self.name),
+            paper=self.paper,
         )
 
     def _faults(self) -> Iterator[str]:
         graph = self.graph
         if not _is_name(self.name.replace("-", "_")):
             yield "its name is not one of a function"
-        if max(len(self.doc), len(self.reference)) > LONGEST_TEXT:
+        if max(len(self.doc), len(self.reference), len(self.paper.text) if self.paper else 0) > LONGEST_TEXT:
             yield f"its documentation has more than {LONGEST_TEXT:,} letters"
         if not 0 < len(graph.nodes) <= MOST_OPERATIONS:
             yield f"it has {len(graph.nodes):,} operations, not 1 to {MOST_OPERATIONS:,}"

@@ -71,7 +71,7 @@ def _models(
     for row in (row for row in results.rows if row in found.rows):
         configs = [kind.config for kind in found.kinds if kind.row == row]
         cells = [cell for cell in dict.fromkeys(map(_cell, configs)) if cell.lower() != row.lower()]
-        papers = references.of(config.model.cell for config in configs)
+        papers = references.of(results, configs)
         named = named or any(cell in zoo() for cell in cells)
         inside = [*map(escape, cells), *map(cite, papers)]
         items.append(escape(row) + (f" ({'; '.join(inside)})" if inside else ""))
@@ -82,7 +82,7 @@ def _models(
         over = over.replace(" under ", " with ", 1).replace("windows", "analysis windows", 1)
     verb = "compared" if len(items) > 1 else "trained"
     names = " The first name in brackets is the cell’s in Cello." if named else ""
-    if references.of(kind.config.model.cell for kind in found.kinds):
+    if references.of(results, (kind.config for kind in found.kinds)):
         names += " Papers are those of the cells, or of what the cells vary."
     return f"We {verb} {what}{escape(over)}: {listed(items)}.{escape(names)}"
 

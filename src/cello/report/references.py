@@ -1,20 +1,20 @@
-"""The papers of the cells that a study used, as BibTeX: only what a cell's own reference says, nothing looked up."""
+"""Cite the papers of the cells that a study used, as BibTeX: only what a cell's own paper says, nothing looked up."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable
-from functools import cache
+from itertools import chain, count
+from string import ascii_lowercase
 from typing import NamedTuple
 
-from cello.cells.load import bare_name, zoo
+from cello.cells.load import bare_name, is_own, zoo
+from cello.cells.paper import Paper
 from cello.report.results import StudyResults
+from cello.report.visible import visible
+from cello.training.config import RunConfig
 
-PAPER = re.compile(r"(?P<authors>.+?) \((?P<year>\d{4})\)\. (?P<title>.+?[.?]) (?P<place>.+)")
-ARTICLE = re.compile(r"(?P<journal>\D+) (?P<volume>\d{1,3})(?:\((?P<number>\d+)\))?, (?P<pages>\d+-\d+)")
-TALK = re.compile(r"(?P<booktitle>\D+ \d{4})(?:, (?P<pages>\d+-\d+))?")
-ARXIV = re.compile(r"(?:, )?arXiv:(?P<eprint>[\d.]+\d)(?:v\d+)?")
 MEETINGS = {
     "CVPR": "IEEE/CVF Conference on Computer Vision and Pattern Recognition",
     "EMNLP": "Conference on Empirical Methods in Natural Language Processing",
@@ -23,11 +23,13 @@ MEETINGS = {
     "IJCNN": "International Joint Conference on Neural Networks",
     "NeurIPS": "Advances in Neural Information Processing Systems",
 }
+SPECIAL = {letter: f"\\{letter}" for letter in "&%#$_"} | dict.fromkeys("{}\\~^", " ")
+"""Letters that mean something to TeX: written out, or left out where BibTeX could not be told apart from its own."""
 ACCENTS = {"\N{COMBINING ACUTE ACCENT}": "'", "\N{COMBINING DIAERESIS}": '"'}
 
 
 class Reference(NamedTuple):
-    """A paper: its BibTeX key, how a sentence names it, the whole entry, and the zoo's cells that come from it."""
+    """A paper: its BibTeX key, how a sentence names it, the whole entry, and the cells that come from it."""
 
     key: str
     short: str
@@ -36,21 +38,21 @@ class Reference(NamedTuple):
 
 
 def used(results: StudyResults) -> tuple[Reference, ...]:
-    """The papers of the study's cells, in the order of its runs; cells of one's own have none here."""
-    return of(run.result.config.model.cell for run in results.runs)
+    """The papers of the study's cells, in the order of its runs."""
+    return of(results, (run.result.config for run in results.runs))
 
 
-def of(cells: Iterable[str]) -> tuple[Reference, ...]:
-    """The papers of cells, torch's own layers included, each once."""
-    names = dict.fromkeys(cell.removeprefix("torch:") for cell in cells)
-    found = dict.fromkeys(key for name in names for key, paper in library().items() if name in paper.cells)
-    return tuple(library()[key] for key in found)
+def of(results: StudyResults, configs: Iterable[RunConfig]) -> tuple[Reference, ...]:
+    """The papers of the cells of some runs, each once; PyTorch's layers have those of the same cells."""
+    papers = dict.fromkeys(paper for config in configs if (paper := _paper(results, config)) is not None)
+    known = library(results)
+    return tuple(known[paper] for paper in papers)
 
 
 def unnamed(results: StudyResults) -> list[str]:
-    """The study's cells of which no paper is known: somebody's own, and those that a later zoo no longer has."""
-    cells = dict.fromkeys(run.result.config.model.cell for run in results.runs)
-    return [bare_name(cell) for cell in cells if not of([cell])]
+    """The study's cells that name no paper: somebody's own, and those that a later zoo no longer has."""
+    configs = {run.result.config.model.cell: run.result.config for run in results.runs}
+    return [bare_name(cell) for cell, config in configs.items() if _paper(results, config) is None]
 
 
 def bibtex(results: StudyResults) -> str:
@@ -59,34 +61,39 @@ def bibtex(results: StudyResults) -> str:
     return "\n\n".join(entries or ["% No cell of this study names a paper."]) + "\n"
 
 
-@cache
-def library() -> dict[str, Reference]:
-    """Every paper of the zoo by its key, so that a paper has the same key in every study."""
-    texts: dict[tuple[str, str, str], str] = {}
-    cells: dict[tuple[str, str, str], list[str]] = {}
+def _paper(results: StudyResults, config: RunConfig) -> Paper | None:
+    cell = config.model.cell
+    if is_own(cell):
+        return results.papers.get(config.model.equations)
+    found = zoo().get(cell.removeprefix("torch:"))
+    return found.paper if found is not None else None
+
+
+def library(results: StudyResults | None = None) -> dict[Paper, Reference]:
+    """Every paper of the zoo, so that each has the same key in every study; after them those of a study's own cells."""
+    cells: dict[Paper, list[str]] = {}
     for cell in zoo().values():
-        paper = _match(cell.reference)
-        if paper is not None:
-            name = (paper["authors"], paper["year"], paper["title"])
-            texts.setdefault(name, cell.reference)
-            cells.setdefault(name, []).append(cell.name)
+        if cell.paper is not None:
+            cells.setdefault(cell.paper, []).append(cell.name)
+    if results is not None and results.papers:
+        for config in (run.result.config for run in results.runs):
+            paper, name = _paper(results, config), bare_name(config.model.cell)
+            if paper is not None and is_own(config.model.cell) and name not in cells.setdefault(paper, []):
+                cells[paper].append(name)
     found: dict[str, Reference] = {}
-    for name, text in texts.items():
-        authors, year, _ = name
-        first = _family(authors.split(", ")[0].removesuffix(" et al."))
-        stem = re.sub(r"[^a-z]", "", first.lower()) + year
-        key = next(key for key in (stem, *(f"{stem}{letter}" for letter in "bcdefgh")) if key not in found)
-        found[key] = Reference(key, _short(authors, year), entry(key, text), tuple(cells[name]))
-    return found
+    for paper, names in cells.items():
+        stem = re.sub(r"[^a-z]", "", _family(paper.authors[0]).lower()) or "paper"
+        keys = (f"{stem}{paper.year}{letter}" for letter in chain(("", *ascii_lowercase[1:]), map(str, count(27))))
+        key = next(key for key in keys if key not in found)
+        found[key] = Reference(key, _short(paper), entry(key, paper), tuple(names))
+    return dict(zip(cells, found.values(), strict=True))
 
 
-def entry(key: str, reference: str) -> str:
-    """One BibTeX entry of a reference as the cells write it.
+def entry(key: str, paper: Paper) -> str:
+    """One BibTeX entry of a paper.
 
-    Raises:
-        ValueError: a reference of another form, which would lose what it says.
-
-    >>> print(entry("elman1990", "J. L. Elman (1990). Finding structure in time. Cognitive Science 14(2), 179-211."))
+    >>> print(entry("elman1990", Paper(authors=("J. L. Elman",), year=1990, title="Finding structure in time",
+    ...                                journal="Cognitive Science", volume="14", number="2", pages="179-211")))
     @article{elman1990,
       author = {J. L. Elman},
       title = {{Finding structure in time}},
@@ -97,38 +104,24 @@ def entry(key: str, reference: str) -> str:
       pages = {179--211},
     }
     """
-    paper = _match(reference)
-    if paper is None:
-        raise ValueError(f"{reference!r} is not 'AUTHORS (YEAR). TITLE. PLACE.'; write it so")
+    elsewhere = "" if paper.journal or paper.meeting else paper.url or (f"arXiv:{paper.arxiv}" if paper.arxiv else "")
     fields = {
-        "author": paper["authors"].replace(" et al.", ", others").replace(", ", " and "),
-        "title": "{" + paper["title"].removesuffix(".") + "}",
-        "year": paper["year"],
+        "author": " and ".join(_tex(author) for author in paper.authors),
+        "title": f"{{{_tex(paper.title)}}}",
+        "year": str(paper.year),
+        "journal": _tex(paper.journal),
+        "volume": _tex(paper.volume),
+        "number": _tex(paper.number),
+        "booktitle": "" if paper.journal else _tex(MEETINGS.get(paper.meeting, paper.meeting)),
+        "pages": _tex(paper.pages.replace("-", "--")),
+        "howpublished": _tex(elsewhere),
+        "eprint": _tex(paper.arxiv),
+        "archiveprefix": "arXiv" if paper.arxiv else "",
+        "url": _tex(paper.url) if paper.journal or paper.meeting else "",
     }
-    place = paper["place"].removesuffix(".").split(" (the ")[0]  # what follows says which of its variants a cell is
-    arxiv = ARXIV.search(place)
-    place = ARXIV.sub("", place)
-    article, talk = ARTICLE.fullmatch(place), TALK.fullmatch(place)
-    published = article or talk
-    fields |= {k: v.replace("-", "--") if k == "pages" else v for k, v in _groups(published).items()}
-    if talk is not None:
-        meeting = talk["booktitle"].rpartition(" ")[0]
-        fields["booktitle"] = MEETINGS.get(meeting, meeting)
-    if published is None:
-        fields["howpublished"] = place or f"arXiv:{arxiv['eprint']}" if arxiv else place
-    if arxiv is not None:
-        fields |= {"eprint": arxiv["eprint"], "archiveprefix": "arXiv"}
-    kind = "article" if article else "inproceedings" if talk else "misc"
-    lines = [f"  {name} = {{{_tex(value)}}}," for name, value in fields.items()]
+    kind = "article" if paper.journal else "inproceedings" if paper.meeting else "misc"
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
     return "\n".join([f"@{kind}{{{key},", *lines, "}"])
-
-
-def _match(reference: str) -> re.Match[str] | None:
-    return PAPER.fullmatch(reference)
-
-
-def _groups(match: re.Match[str] | None) -> dict[str, str]:
-    return {} if match is None else {name: value for name, value in match.groupdict().items() if value}
 
 
 def _tex(text: str) -> str:
@@ -138,7 +131,7 @@ def _tex(text: str) -> str:
     J. Koutn{\\'i}k \\& co
     """
     out = ""
-    for letter in unicodedata.normalize("NFD", text.replace("&", r"\&")):
+    for letter in unicodedata.normalize("NFD", "".join(SPECIAL.get(one, one) for one in visible(text))):
         out = f"{out[:-1]}{{\\{ACCENTS[letter]}{out[-1]}}}" if letter in ACCENTS else out + letter
     return unicodedata.normalize("NFC", out)
 
@@ -152,8 +145,6 @@ def _family(author: str) -> str:
     return " ".join(part for part in author.split() if not part.endswith("."))
 
 
-def _short(authors: str, year: str) -> str:
-    names = [_family(author) for author in authors.removesuffix(" et al.").split(", ")]
-    if len(names) > 2 or authors.endswith(" et al."):
-        return f"{names[0]} et al. {year}"
-    return f"{' and '.join(names)} {year}"
+def _short(paper: Paper) -> str:
+    names = [visible(_family(author)) for author in paper.authors]
+    return f"{names[0]} et al. {paper.year}" if len(names) > 2 else f"{' and '.join(names)} {paper.year}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from cello.cells.paper import Paper
 from cello.errors import ReportError
 from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
 from cello.report.evidence import Evidence, heard
@@ -49,7 +50,8 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
     ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
-    ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's.
+    ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's,
+    ``papers`` those that they name, by the fingerprint of their equations.
     ``single``: it is one run by itself, as ``cello train`` makes it.
     """
 
@@ -70,6 +72,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     tuned: Tuned | None = None
     clips: ClipOutcomes | None = None
     own_cells: tuple[WrittenCell, ...] = ()
+    papers: dict[str, Paper] = {}
     single: bool = False
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
@@ -168,6 +171,7 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         tuned=study.tuned,
         clips=outcomes_of_clips(store.corpus, (column.tally for column in weighed)),
         own_cells=written(store.header.cells),
+        papers={equations: cell.paper for equations, cell in store.header.cells.items() if cell.paper},
         single=store.single,
     )
     return shown(found)

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from cello.cells.definition import cell
 from cello.cells.functions import exp, maximum, minimum, sigmoid, softplus, tanh, where
+from cello.cells.zoo.papers import (
+    BECK_2024,
+    BRADBURY_2017,
+    FENG_2024,
+    GERS_2000,
+    GERS_2000_PEEPHOLES,
+    GREFF_2017,
+    HOCHREITER_1997,
+    KRAUSE_2016,
+    LEE_2017,
+    LEI_2018,
+)
 
 
-@cell
+@cell(paper=GERS_2000)
 def lstm(x, h, c, W, U, b):
-    """Long short-term memory with a forget gate, without peepholes; as in PyTorch, with one bias a gate.
-
-    Reference: F. A. Gers, J. Schmidhuber, F. Cummins (2000). Learning to forget: continual prediction with LSTM.
-    Neural Computation 12(10), 2451-2471.
-    """
+    """Long short-term memory with a forget gate, without peepholes; as in PyTorch, with one bias a gate."""
     i = sigmoid(W.i @ x + U.i @ h + b.i)
     f = sigmoid(W.f @ x + U.f @ h + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
@@ -26,12 +34,9 @@ def lstm(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=GERS_2000_PEEPHOLES)
 def lstm_peephole(x, h, c, W, U, p, b):
-    """LSTM with diagonal peepholes: each gate sees its own unit's memory, the output gate the new one.
-
-    Reference: F. A. Gers, J. Schmidhuber (2000). Recurrent nets that time and count. IJCNN 2000, 189-194.
-    """
+    """LSTM with diagonal peepholes: each gate sees its own unit's memory, the output gate the new one."""
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
     f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
@@ -41,13 +46,11 @@ def lstm_peephole(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GERS_2000_PEEPHOLES)
 def lstm_peephole_full(x, h, c, W, U, V, b):
     """LSTM with full peephole matrices: each gate sees every unit's memory, the output gate the new one.
 
     The gates study's peephole variant; the published one is diagonal (lstm-peephole).
-
-    Reference: F. A. Gers, J. Schmidhuber (2000). Recurrent nets that time and count. IJCNN 2000, 189-194.
     """
     i = sigmoid(W.i @ x + U.i @ h + V.i @ c + b.i)
     f = sigmoid(W.f @ x + U.f @ h + V.f @ c + b.f)
@@ -58,13 +61,9 @@ def lstm_peephole_full(x, h, c, W, U, V, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def lstm_coupled(x, h, c, W, U, b):
-    """LSTM whose forget gate is 1 - i, without peepholes; with them it is cifg.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """LSTM whose forget gate is 1 - i, without peepholes; with them it is cifg."""
     i = sigmoid(W.i @ x + U.i @ h + b.i)
     g = tanh(W.g @ x + U.g @ h + b.g)
     o = sigmoid(W.o @ x + U.o @ h + b.o)
@@ -73,12 +72,9 @@ def lstm_coupled(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=HOCHREITER_1997)
 def lstm_no_forget(x, h, c, W, U, b):
-    """LSTM without a forget gate, f = 1, without peepholes: the original of 1997 with full gradients.
-
-    Reference: S. Hochreiter, J. Schmidhuber (1997). Long short-term memory. Neural Computation 9(8), 1735-1780.
-    """
+    """LSTM without a forget gate, f = 1, without peepholes: the original of 1997 with full gradients."""
     i = sigmoid(W.i @ x + U.i @ h + b.i)
     g = tanh(W.g @ x + U.g @ h + b.g)
     o = sigmoid(W.o @ x + U.o @ h + b.o)
@@ -87,13 +83,9 @@ def lstm_no_forget(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def lstm_no_input(x, h, c, W, U, b):
-    """LSTM without an input gate, i = 1, without peepholes; with them it is nig.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """LSTM without an input gate, i = 1, without peepholes; with them it is nig."""
     f = sigmoid(W.f @ x + U.f @ h + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
     o = sigmoid(W.o @ x + U.o @ h + b.o)
@@ -102,13 +94,9 @@ def lstm_no_input(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def lstm_no_output(x, h, c, W, U, b):
-    """LSTM without an output gate, o = 1, without peepholes; with them it is nog.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """LSTM without an output gate, o = 1, without peepholes; with them it is nog."""
     i = sigmoid(W.i @ x + U.i @ h + b.i)
     f = sigmoid(W.f @ x + U.f @ h + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
@@ -117,14 +105,11 @@ def lstm_no_output(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=KRAUSE_2016)
 def mlstm(x, h, c, W, U, V, b):
     """Multiplicative LSTM: the gates see m, a product of frame and state, in place of the state.
 
     Memory and output are those of lstm.
-
-    Reference: B. Krause, L. Lu, I. Murray, S. Renals (2016). Multiplicative LSTM for sequence modelling.
-    arXiv:1609.07959.
     """
     m = (W.m @ x) * (U.m @ h)
     i = sigmoid(W.i @ x + V.i @ m + b.i)
@@ -136,15 +121,12 @@ def mlstm(x, h, c, W, U, V, b):
     return h, c
 
 
-@cell
+@cell(paper=BECK_2024)
 def slstm(x, h, c, n, m, W, U, b):
     """sLSTM: exponential input gate, normaliser n, and m to keep the exponentials in range; one head, f sigmoid.
 
     At the first step, where n is 0, m begins with i, as in the authors' code, so that i may be of any size; later n is
     at least 1.
-
-    Reference: M. Beck, K. Pöppel, M. Spanring, A. Auer, O. Prudnikova, M. Kopp, G. Klambauer, J. Brandstetter,
-    S. Hochreiter (2024). xLSTM: extended long short-term memory. NeurIPS 2024, arXiv:2405.04517.
     """
     i = W.i @ x + U.i @ h + b.i
     f = where(n > 0, m - softplus(-(W.f @ x + U.f @ h + b.f)), i)
@@ -157,12 +139,9 @@ def slstm(x, h, c, n, m, W, U, b):
     return h, c, n, m
 
 
-@cell
+@cell(paper=LEE_2017)
 def ran(x, h, c, W, U, b):
-    """Recurrent additive network: the new content is linear in the frame.
-
-    Reference: K. Lee, O. Levy, L. Zettlemoyer (2017). Recurrent additive networks. arXiv:1705.07393.
-    """
+    """Recurrent additive network: the new content is linear in the frame."""
     i = sigmoid(W.i @ x + U.i @ h + b.i)
     f = sigmoid(W.f @ x + U.f @ h + b.f)
     c = f * c + i * (W.g @ x)
@@ -170,13 +149,9 @@ def ran(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=BRADBURY_2017)
 def qrnn(x, h, c, W, b):
-    """Quasi-recurrent network, fo-pooling, filters one frame wide; h is output only.
-
-    Reference: J. Bradbury, S. Merity, C. Xiong, R. Socher (2017). Quasi-recurrent neural networks. ICLR 2017,
-    arXiv:1611.01576.
-    """
+    """Quasi-recurrent network, fo-pooling, filters one frame wide; h is output only."""
     g = tanh(W.g @ x + b.g)
     f = sigmoid(W.f @ x + b.f)
     o = sigmoid(W.o @ x + b.o)
@@ -185,13 +160,9 @@ def qrnn(x, h, c, W, b):
     return h, c
 
 
-@cell
+@cell(paper=LEI_2018)
 def sru(x, h, c, W, v, b):
-    """Simple recurrent unit; the skip connection goes through W.s, as where D and H differ; h is output only.
-
-    Reference: T. Lei, Y. Zhang, S. I. Wang, H. Dai, Y. Artzi (2018). Simple recurrent units for highly parallelizable
-    recurrence. EMNLP 2018, arXiv:1709.02755.
-    """
+    """Simple recurrent unit; the skip connection goes through W.s, as where D and H differ; h is output only."""
     f = sigmoid(W.f @ x + v.f * c + b.f)
     r = sigmoid(W.r @ x + v.r * c + b.r)
     c = f * c + (1 - f) * (W.g @ x)
@@ -199,14 +170,11 @@ def sru(x, h, c, W, v, b):
     return h, c
 
 
-@cell
+@cell(paper=FENG_2024)
 def minlstm(x, h, W, b):
     """Minimal LSTM: gates of the frame alone, normalised to sum to one.
 
     i and f are sigmoid(i) and sigmoid(f) times the same factor, with m so that they can be divided if both are closed.
-
-    Reference: L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadeghi (2024). Were RNNs all we needed?
-    arXiv:2410.01201.
     """
     i = W.i @ x + b.i
     f = W.f @ x + b.f

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from cello.cells.definition import cell
 from cello.cells.functions import sigmoid, tanh
+from cello.cells.zoo.papers import (
+    GREFF_2017,
+)
 
 
-@cell
+@cell(paper=GREFF_2017)
 def nig(x, h, c, W, U, p, b):
-    """NIG, no input gate: i = 1.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """NIG, no input gate: i = 1."""
     f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
     c = f * c + g
@@ -25,13 +24,9 @@ def nig(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def nfg(x, h, c, W, U, p, b):
-    """NFG, no forget gate: f = 1.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """NFG, no forget gate: f = 1."""
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
     g = tanh(W.g @ x + U.g @ h + b.g)
     c = c + i * g
@@ -40,13 +35,9 @@ def nfg(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def nog(x, h, c, W, U, p, b):
-    """NOG, no output gate: o = 1.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """NOG, no output gate: o = 1."""
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
     f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
@@ -55,13 +46,9 @@ def nog(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def niaf(x, h, c, W, U, p, b):
-    """NIAF, no input activation function: g is linear.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """NIAF, no input activation function: g is linear."""
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
     f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
     g = W.g @ x + U.g @ h + b.g
@@ -71,13 +58,9 @@ def niaf(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def noaf(x, h, c, W, U, p, b):
-    """NOAF, no output activation function: h = o * c.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """NOAF, no output activation function: h = o * c."""
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
     f = sigmoid(W.f @ x + U.f @ h + p.f * c + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
@@ -87,13 +70,9 @@ def noaf(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def cifg(x, h, c, W, U, p, b):
-    """CIFG, coupled input and forget gate: f = 1 - i.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """CIFG, coupled input and forget gate: f = 1 - i."""
     i = sigmoid(W.i @ x + U.i @ h + p.i * c + b.i)
     g = tanh(W.g @ x + U.g @ h + b.g)
     c = (1 - i) * c + i * g
@@ -102,13 +81,9 @@ def cifg(x, h, c, W, U, p, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def np(x, h, c, W, U, b):
-    """NP, no peepholes: the same equations as lstm.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
-    """
+    """NP, no peepholes: the same equations as lstm."""
     i = sigmoid(W.i @ x + U.i @ h + b.i)
     f = sigmoid(W.f @ x + U.f @ h + b.f)
     g = tanh(W.g @ x + U.g @ h + b.g)
@@ -118,14 +93,11 @@ def np(x, h, c, W, U, b):
     return h, c
 
 
-@cell
+@cell(paper=GREFF_2017)
 def fgr(x, h, c, i, f, o, W, U, p, R, b):  # noqa: PLR0913, PLR0917 (five states, five groups)
     """FGR, full gate recurrence: every gate sees all three gates of the step before.
 
     The gates are states; R.i_f leads from i to f.
-
-    Reference: K. Greff, R. K. Srivastava, J. Koutník, B. R. Steunebrink, J. Schmidhuber (2017). LSTM: a search space
-    odyssey. IEEE Transactions on Neural Networks and Learning Systems 28(10), 2222-2232, arXiv:1503.04069.
     """
     i_new = sigmoid(W.i @ x + U.i @ h + p.i * c + R.i_i @ i + R.f_i @ f + R.o_i @ o + b.i)
     f_new = sigmoid(W.f @ x + U.f @ h + p.f * c + R.i_f @ i + R.f_f @ f + R.o_f @ o + b.f)

@@ -1,0 +1,200 @@
+"""The papers of the zoo's cells, each once."""
+
+from __future__ import annotations
+
+from cello.cells.paper import Paper
+
+ELMAN_1990 = Paper(
+    authors=("J. L. Elman",),
+    year=1990,
+    title="Finding structure in time",
+    journal="Cognitive Science",
+    volume="14",
+    number="2",
+    pages="179-211",
+)
+LE_2015 = Paper(
+    authors=("Q. V. Le", "N. Jaitly", "G. E. Hinton"),
+    year=2015,
+    title="A simple way to initialize recurrent networks of rectified linear units",
+    arxiv="1504.00941",
+)
+LI_2018 = Paper(
+    authors=("S. Li", "W. Li", "C. Cook", "C. Zhu", "Y. Gao"),
+    year=2018,
+    title="Independently recurrent neural network (IndRNN): building a longer and deeper RNN",
+    meeting="CVPR",
+    arxiv="1803.04831",
+)
+WU_2016 = Paper(
+    authors=("Y. Wu", "S. Zhang", "Y. Zhang", "Y. Bengio", "R. Salakhutdinov"),
+    year=2016,
+    title="On multiplicative integration with recurrent neural networks",
+    meeting="NeurIPS",
+    arxiv="1606.06630",
+)
+KUSUPATI_2018 = Paper(
+    authors=("A. Kusupati", "M. Singh", "K. Bhatia", "A. Kumar", "P. Jain", "M. Varma"),
+    year=2018,
+    title="FastGRNN: a fast, accurate, stable and tiny kilobyte sized gated recurrent neural network",
+    meeting="NeurIPS",
+    arxiv="1901.02358",
+)
+GERS_2000 = Paper(
+    authors=("F. A. Gers", "J. Schmidhuber", "F. Cummins"),
+    year=2000,
+    title="Learning to forget: continual prediction with LSTM",
+    journal="Neural Computation",
+    volume="12",
+    number="10",
+    pages="2451-2471",
+)
+GERS_2000_PEEPHOLES = Paper(
+    authors=("F. A. Gers", "J. Schmidhuber"),
+    year=2000,
+    title="Recurrent nets that time and count",
+    pages="189-194",
+    meeting="IJCNN",
+)
+GREFF_2017 = Paper(
+    authors=("K. Greff", "R. K. Srivastava", "J. Koutník", "B. R. Steunebrink", "J. Schmidhuber"),
+    year=2017,
+    title="LSTM: a search space odyssey",
+    journal="IEEE Transactions on Neural Networks and Learning Systems",
+    volume="28",
+    number="10",
+    pages="2222-2232",
+    arxiv="1503.04069",
+)
+HOCHREITER_1997 = Paper(
+    authors=("S. Hochreiter", "J. Schmidhuber"),
+    year=1997,
+    title="Long short-term memory",
+    journal="Neural Computation",
+    volume="9",
+    number="8",
+    pages="1735-1780",
+)
+KRAUSE_2016 = Paper(
+    authors=("B. Krause", "L. Lu", "I. Murray", "S. Renals"),
+    year=2016,
+    title="Multiplicative LSTM for sequence modelling",
+    arxiv="1609.07959",
+)
+BECK_2024 = Paper(
+    authors=(
+        "M. Beck",
+        "K. Pöppel",
+        "M. Spanring",
+        "A. Auer",
+        "O. Prudnikova",
+        "M. Kopp",
+        "G. Klambauer",
+        "J. Brandstetter",
+        "S. Hochreiter",
+    ),
+    year=2024,
+    title="xLSTM: extended long short-term memory",
+    meeting="NeurIPS",
+    arxiv="2405.04517",
+)
+LEE_2017 = Paper(
+    authors=("K. Lee", "O. Levy", "L. Zettlemoyer"),
+    year=2017,
+    title="Recurrent additive networks",
+    arxiv="1705.07393",
+)
+BRADBURY_2017 = Paper(
+    authors=("J. Bradbury", "S. Merity", "C. Xiong", "R. Socher"),
+    year=2017,
+    title="Quasi-recurrent neural networks",
+    meeting="ICLR",
+    arxiv="1611.01576",
+)
+LEI_2018 = Paper(
+    authors=("T. Lei", "Y. Zhang", "S. I. Wang", "H. Dai", "Y. Artzi"),
+    year=2018,
+    title="Simple recurrent units for highly parallelizable recurrence",
+    meeting="EMNLP",
+    arxiv="1709.02755",
+)
+FENG_2024 = Paper(
+    authors=("L. Feng", "F. Tung", "M. O. Ahmed", "Y. Bengio", "H. Hajimirsadeghi"),
+    year=2024,
+    title="Were RNNs all we needed?",
+    arxiv="2410.01201",
+)
+CHO_2014 = Paper(
+    authors=("K. Cho", "B. van Merriënboer", "C. Gulcehre", "D. Bahdanau", "F. Bougares", "H. Schwenk", "Y. Bengio"),
+    year=2014,
+    title="Learning phrase representations using RNN encoder-decoder for statistical machine translation",
+    meeting="EMNLP",
+    arxiv="1406.1078",
+)
+ZHOU_2016 = Paper(
+    authors=("G.-B. Zhou", "J. Wu", "C.-L. Zhang", "Z.-H. Zhou"),
+    year=2016,
+    title="Minimal gated unit for recurrent neural networks",
+    journal="International Journal of Automation and Computing",
+    volume="13",
+    number="3",
+    pages="226-234",
+    arxiv="1603.09420",
+)
+COLLINS_2017 = Paper(
+    authors=("J. Collins", "J. Sohl-Dickstein", "D. Sussillo"),
+    year=2017,
+    title="Capacity and trainability in recurrent neural networks",
+    meeting="ICLR",
+    arxiv="1611.09913",
+)
+VAN_DER_WESTHUIZEN_2018 = Paper(
+    authors=("J. van der Westhuizen", "J. Lasenby"),
+    year=2018,
+    title="The unreasonable effectiveness of the forget gate",
+    arxiv="1804.04849",
+)
+RAVANELLI_2018 = Paper(
+    authors=("M. Ravanelli", "P. Brakel", "M. Omologo", "Y. Bengio"),
+    year=2018,
+    title="Light gated recurrent units for speech recognition",
+    journal="IEEE Transactions on Emerging Topics in Computational Intelligence",
+    volume="2",
+    number="2",
+    pages="92-102",
+    arxiv="1803.10225",
+)
+CHEN_2017 = Paper(
+    authors=("M. Chen",),
+    year=2017,
+    title="MinimalRNN: toward more interpretable and trainable recurrent neural networks",
+    arxiv="1711.06788",
+)
+JOZEFOWICZ_2015 = Paper(
+    authors=("R. Jozefowicz", "W. Zaremba", "I. Sutskever"),
+    year=2015,
+    title="An empirical exploration of recurrent network architectures",
+    pages="2342-2350",
+    meeting="ICML",
+)
+LAURENT_2017 = Paper(
+    authors=("T. Laurent", "J. von Brecht"),
+    year=2017,
+    title="A recurrent neural network without chaos",
+    meeting="ICLR",
+    arxiv="1612.06212",
+)
+ZHANG_2018 = Paper(
+    authors=("B. Zhang", "D. Xiong", "J. Su", "Q. Lin", "H. Zhang"),
+    year=2018,
+    title="Simplifying neural machine translation with addition-subtraction twin-gated recurrent networks",
+    meeting="EMNLP",
+    arxiv="1810.12546",
+)
+RUSCH_2022 = Paper(
+    authors=("T. K. Rusch", "S. Mishra", "N. B. Erichson", "M. W. Mahoney"),
+    year=2022,
+    title="Long expressive memory for sequence modeling",
+    meeting="ICLR",
+    arxiv="2110.04744",
+)
