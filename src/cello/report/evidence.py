@@ -15,6 +15,7 @@ from cello.report import forks
 from cello.report.surprise import Surprise, surprise
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
+from cello.study.folds import fold_components
 from cello.study.outcomes import Tally, answers, speakers_of
 from cello.study.ranks import letters
 from cello.study.statistics import FEW_SEEDS
@@ -29,6 +30,9 @@ ONE_CLIP = "There is one test clip, which says nothing of others; no difference 
 TOO_FEW = "A comparison needs two models with at least two finished seeds each; run more of them."
 
 
+TOO_FEW_FOLDS = "A comparison needs two models with at least one seed finished on all folds; run more of them."
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A model's place: its test accuracy in [0, 1] as it would be with new seeds and new speakers, and its letters.
 
@@ -39,11 +43,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Estimate
     letters: str
     seeds: int
+    folds: int = 0
 
     @property
     def indicative(self) -> bool:
-        """Fewer than five seeds stand behind it."""
-        return self.seeds < FEW_SEEDS
+        """Fewer than five seeds stand behind it, and no folds."""
+        return not self.folds and self.seeds < FEW_SEEDS
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +78,33 @@ def heard(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tu
     begun = [column for column in columns if own[column]]
     worth = len(runs) >= forks.MANY_RUNS
     return tuple(forks.on_all_cores(lambda column: _of_column(store, column, own[column]), begun, worth))
+
+
+def weigh_folds(column: str, correct: Mapping[str, ArrayLike], folds: ArrayLike) -> Evidence:
+    """Rank and compare models by cross-validation: (R, K) right or wrong a model, out of fold, (K,) folds.
+
+    >>> rng = np.random.default_rng(0)
+    >>> right = {"RNN": rng.random((1, 2000)) < 0.85, "GRU": rng.random((1, 2000)) < 0.95}
+    >>> [(model.row, model.letters) for model in weigh_folds("", right, np.arange(2000) // 400).standings]
+    [('GRU', 'a'), ('RNN', 'b')]
+    """
+    tables = {row: np.asarray(table) for row, table in correct.items()}
+    ranked = sorted(tables, key=lambda row: -tables[row].mean())
+    if len(ranked) < 2:
+        return Evidence(column=column, note=TOO_FEW_FOLDS)
+    comparisons = pairwise({row: tables[row] for row in ranked}, (), folds=folds)
+    marks = letters(ranked, [(c.first, c.second) for c in comparisons if c.differs])
+    standings = tuple(
+        Standing(
+            row=row,
+            accuracy=crossed_interval(fold_components([tables[row]], folds)),
+            letters=marks[row],
+            seeds=len(tables[row]),
+            folds=comparisons[0].folds,
+        )
+        for row in ranked
+    )
+    return Evidence(column=column, standings=standings, comparisons=comparisons)
 
 
 def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) -> Evidence:
@@ -128,4 +160,6 @@ def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Heard:
             f"{len(speakers)}; restore corpus.json from the study’s own run."
         )
         return Heard(Evidence(column=column, note=note))
+    if store.corpus.folds:
+        return Heard(weigh_folds(column, found.correct, store.corpus.test_folds), tally)
     return Heard(weigh(column, found.correct, speakers), tally)

@@ -39,6 +39,8 @@ def shared(results: StudyResults) -> int | None:
 
 def by_chance(results: StudyResults) -> str:
     """What besides seeds is taken for chance in intervals and tests."""
+    if results.corpus.folds:
+        return "folds"
     if not known(results):
         return "clips"
     return "clips, grouped by speaker," if shared(results) else "speakers"
@@ -46,6 +48,11 @@ def by_chance(results: StudyResults) -> str:
 
 def validity(results: StudyResults) -> str:
     """What the intervals of the ranking hold for, and for what not."""
+    if results.corpus.folds:
+        return (
+            "The 95 % intervals rest on the differences between folds, with Nadeau and Bengio’s correction for the "
+            f"overlap of their training sets, and hold for new training sets and new {_new(results)}."
+        )
     wider = "so they are wider than the tables’ ±, which is about these clips alone."
     if not known(results):
         return (
@@ -68,6 +75,8 @@ def validity(results: StudyResults) -> str:
 
 def meaning(results: StudyResults) -> str:
     """What intervals mean where the test clips are of few, shared or unknown speakers; empty where many speak."""
+    if results.corpus.folds and known(results) and not shared(results):
+        return ""
     if not known(results):
         return (
             "Who speaks is not known: a voice may be in training and test, which makes figures too high, and intervals "
@@ -89,11 +98,20 @@ def meaning(results: StudyResults) -> str:
     )
 
 
+def _new(results: StudyResults) -> str:
+    if not known(results):
+        return "clips of the same recordings, for who speaks is not known"
+    return "clips of the same speakers, for some are in several folds" if shared(results) else "speakers"
+
+
 def overlap(results: StudyResults) -> str:
     """The speakers that the test clips do not have for themselves, in a sentence; empty where there are none."""
     own = shared(results)
     if not own:
         return ""
+    if results.corpus.folds:
+        people = results.corpus.splits["test"].speakers
+        return f"Of the {people:,} speakers {own:,} {'is' if own == 1 else 'are'} in more than one fold."
     of = results.corpus.splits["test"].speakers
     are = "is" if own == 1 else "are"
     return f"Of the {of:,} speaker{'s' * (of != 1)} of the test clips {own:,} {are} in training or validation too."

@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
     ``superiority`` is the effect size: the probability that one run of ``first`` beats one of ``second``, ties half.
     ``seeds_needed`` is how many seeds a model would show a true difference as large as the one seen, None if more than
     ``MOST_SEEDS``; ``detectable`` is the smallest difference that the seeds at hand show; both with power 0.8 after the
-    correction.
+    correction. ``folds`` is their number in cross-validation, 0 elsewhere.
     """
 
     first: str
@@ -42,6 +42,7 @@ class Comparison(NamedTuple):
     detectable: float
     pairs: int
     confidence: float = CONFIDENCE
+    folds: int = 0
 
     @property
     def differs(self) -> bool:
@@ -50,8 +51,8 @@ class Comparison(NamedTuple):
 
     @property
     def indicative(self) -> bool:
-        """Fewer than five seeds stand behind a model."""
-        return min(self.seeds) < FEW_SEEDS
+        """Fewer than five seeds stand behind a model; in cross-validation it is not seeds that the test rests on."""
+        return not self.folds and min(self.seeds) < FEW_SEEDS
 
     @property
     def verdict(self) -> str:
@@ -65,8 +66,9 @@ class Comparison(NamedTuple):
         caveat = f"; indicative only, from {min(self.seeds)} seeds" if self.indicative else ""
         if self.difference.error == 0 and self.difference.value:
             points = f"{100 * abs(self.difference.value):.2f} points"
+            alike = "in every fold" if self.folds else "in every run and for every speaker"
             return (
-                f"{better} is better than {worse} by {points} in every run and for every speaker alike, so nothing "
+                f"{better} is better than {worse} by {points} {alike} alike, so nothing "
                 f"tells how much of it is chance; test on more clips{caveat}."
             )
         if self.differs:
@@ -80,6 +82,8 @@ class Comparison(NamedTuple):
     def _need(self) -> str:
         if self.difference.value == 0:
             return f"these seeds would show one of {100 * self.detectable:.2f} points"
+        if self.folds and min(self.seeds) < 2:
+            return f"one seed a fold does not tell how many would, these show one of {100 * self.detectable:.2f} points"
         if self.seeds_needed is None:
             return f"even {MOST_SEEDS:,} seeds would not show it on these test clips"
         return f"you would need about {self.seeds_needed:,} seeds"
@@ -117,6 +121,7 @@ def pairwise(
     found = _differences(correct, pairs, speakers, folds)
     raw = [p_value(parts) for parts in found]
     corrected = 1 - (1 - confidence) / len(pairs)
+    count = 0 if folds is None else len(np.unique(np.asarray(folds)))
     return tuple(
         Comparison(
             first=a,
@@ -130,6 +135,7 @@ def pairwise(
             detectable=detectable(parts, corrected),
             pairs=len(pairs),
             confidence=confidence,
+            folds=count,
         )
         for (a, b), parts, p, adjusted in zip(pairs, found, raw, holm(raw), strict=True)
     )

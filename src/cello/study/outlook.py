@@ -10,12 +10,13 @@ from statistics import fmean
 import msgspec
 
 from cello.audio.corpus import Manifest
+from cello.audio.folds import NONE, fold_names
 from cello.errors import StudyError
 from cello.models.size import ModelSize
 from cello.study.folder import naming
 from cello.study.match import counter
 from cello.study.plan import PlannedRun, StudyConfig, cost, plan
-from cello.study.store import CorpusSource, Store, check_free
+from cello.study.store import CorpusSource, Store, check_free, folded
 from cello.training.config import CorpusRef, RunConfig
 
 CLOSE = 0.05
@@ -65,18 +66,21 @@ def look_ahead(
             only when it runs.
     """
     labels: int | None
+    source, folds = folded(source, study), tuple[str, ...]()
     store = Store.open(out) if (out / "study.json").exists() else None
     if store is None and out.exists():
         with naming(out):
             check_free(out)
     if store is not None and store.header.source == source:
         corpus, labels = store.header.corpus, len(store.corpus.labels)
-    elif store is not None or study.match == "parameters":
+        folds = store.corpus.fold_names
+    elif store is not None or study.match == "parameters" or study.fold_rule != NONE:
         found = manifest()
         corpus, labels = CorpusRef(name=found.corpus, checksum=found.checksum), len(found.labels)
+        folds = fold_names(found)
     else:
         corpus, labels = CorpusRef(name=source.spec, checksum=""), None
-    planned = plan(study, corpus, labels)
+    planned = plan(study, corpus, labels, folds=folds)
     seconds: dict[str, float] = {}
     if store is not None:
         asked = {run.place for run in planned}
