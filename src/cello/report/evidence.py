@@ -17,9 +17,10 @@ from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
 from cello.study.folds import fold_components
 from cello.study.outcomes import Tally, answers, speakers_of
+from cello.study.pools import StoredRun
 from cello.study.ranks import letters
 from cello.study.statistics import FEW_SEEDS
-from cello.study.store import Store, StoredRun
+from cello.study.store import Store
 
 NO_SPEAKERS = (
     "This study was made before Cello kept who said each test clip, so its differences cannot be tested; run the same "

@@ -16,9 +16,10 @@ from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary
 from cello.study.own_cells import WrittenCell, written
+from cello.study.pools import StoredRun
 from cello.study.single import open_store
 from cello.study.space import Tuned
-from cello.study.store import Store, StoredRun
+from cello.study.store import Store
 from cello.training.config import RunConfig
 from cello.training.result import RunResult
 

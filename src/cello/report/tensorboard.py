@@ -9,8 +9,8 @@ import msgspec
 
 from cello.errors import ReportError
 from cello.study.folder import naming, new_folder
+from cello.study.pools import StoredRun
 from cello.study.single import open_store
-from cello.study.store import StoredRun
 
 try:
     from tensorboardX import SummaryWriter

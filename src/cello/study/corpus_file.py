@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.audio.folds import fold_names, in_several, validation_fold
@@ -94,12 +96,17 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
         """The folds in their order; empty where there are none."""
         return tuple(fold.name for fold in self.folds)
 
+    def tested_by(self, fold: str, clips: int) -> NDArray[np.int64]:
+        """The places of a run's test clips among all: those of its fold, or of a run without folds all of them."""
+        if fold not in self.fold_names:
+            return np.arange(clips)
+        return np.flatnonzero(np.array(self.test_folds) == self.fold_names.index(fold)).astype(np.int64)
+
     def of_fold(self, name: str) -> CorpusSummary:
         """What is said of the corpus of one fold's run, whose test clips are those of the fold alone."""
-        number = self.fold_names.index(name)
         part = {validation_fold(self.fold_names, name): "validation", name: "test"}
         splits = {split: [f.test for f in self.folds if part.get(f.name, "train") == split] for split in SPLITS}
-        own = [clip for clip, fold in enumerate(self.test_folds) if fold == number]
+        own = self.tested_by(name, 0).tolist()
         each = {field: tuple(getattr(self, field)[clip] for clip in own) for field in ("test_names", "test_speakers")}
         return msgspec.structs.replace(
             self,

@@ -26,7 +26,8 @@ from cello.study.former import as_begun
 from cello.study.journal import line
 from cello.study.own_cells import reordered, settle_from
 from cello.study.plan import Base, Place, PlannedRun, StudyConfig, differences, flat, plan
-from cello.study.store import Header, Store, StoredRun, encoded
+from cello.study.pools import StoredRun
+from cello.study.store import Header, Store, encoded
 from cello.training.result import FINISHED
 
 TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")

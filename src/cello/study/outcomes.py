@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
 from cello.study.corpus_file import speaker_numbers
+from cello.study.pools import StoredRun
 from cello.study.predictions import Predictions
-from cello.study.store import Store, StoredRun
+from cello.study.store import Store
 
 BINS = 15
 

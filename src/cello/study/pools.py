@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,13 +12,34 @@ from numpy.typing import NDArray
 
 from cello.errors import StoreError
 from cello.study.corpus_file import CorpusSummary
-from cello.study.plan import on_fold
+from cello.study.plan import PlannedRun, on_fold
 from cello.training.result import ConditionMetrics, Epoch, RunResult, SplitMetrics
 
 CURVES = tuple(name for name in Epoch.__struct_fields__ if name != "epoch")
 
-if TYPE_CHECKING:
-    from cello.study.store import StoredRun
+
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A planned run that is finished, with its result; ``parts`` are the runs of single folds that one is made of."""
+
+    planned: PlannedRun
+    result: RunResult
+    parts: tuple[StoredRun, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return self.planned.id
+
+    @property
+    def row(self) -> str:
+        return self.planned.row
+
+    @property
+    def column(self) -> str:
+        return self.planned.column
+
+    @property
+    def seed(self) -> int:
+        return self.planned.seed
 
 
 def pooled(runs: Iterable[StoredRun], corpus: CorpusSummary) -> list[StoredRun]:
@@ -38,16 +59,15 @@ def joined(corpus: CorpusSummary, by_fold: Mapping[str, Mapping[str, NDArray[Any
         StoreError: a fold's predictions are not of as many clips as the corpus has in it.
     """
     found: dict[str, NDArray[Any]] = {}
-    numbers = np.array(corpus.test_folds, dtype=np.int64)
     for fold, arrays in by_fold.items():
-        place = np.flatnonzero(numbers == corpus.fold_names.index(fold))
+        place = corpus.tested_by(fold, 0)
         for name, array in arrays.items():
             if len(array) != len(place):
                 raise StoreError(
                     f"predictions of fold {fold!r} are of {len(array)} clips, and corpus.json has {len(place)} in it; "
                     f"restore corpus.json from the study's own run"
                 )
-            found.setdefault(name, np.zeros(len(numbers), array.dtype))[place] = array
+            found.setdefault(name, np.zeros(len(corpus.test_folds), array.dtype))[place] = array
     return found
 
 

@@ -44,7 +44,7 @@ from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
 from cello.study.own_cells import named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
-from cello.study.pools import joined, pooled
+from cello.study.pools import StoredRun, joined, pooled
 from cello.study.predictions import Predictions, checked
 from cello.study.reading import Reader, read_result, unusable
 from cello.training.config import CorpusRef
@@ -88,30 +88,6 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     source: CorpusSource
     runs: tuple[PlannedRun, ...]
     cells: dict[str, StoredCell] = {}
-
-
-class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A planned run that is finished, with its result; ``parts`` are the runs of single folds that one is made of."""
-
-    planned: PlannedRun
-    result: RunResult
-    parts: tuple[StoredRun, ...] = ()
-
-    @property
-    def id(self) -> str:
-        return self.planned.id
-
-    @property
-    def row(self) -> str:
-        return self.planned.row
-
-    @property
-    def column(self) -> str:
-        return self.planned.column
-
-    @property
-    def seed(self) -> int:
-        return self.planned.seed
 
 
 class FailedRun(msgspec.Struct, frozen=True, kw_only=True):
