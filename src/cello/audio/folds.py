@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -147,7 +148,8 @@ def fold_doubts(manifest: Manifest) -> Iterator[str]:
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(names, key=lambda name: (len(name), name)))
+    """Numbers in names count as numbers: fold 2 comes before fold 10."""
+    return tuple(sorted(names, key=lambda name: (re.sub(r"[0-9]+", lambda found: found[0].zfill(12), name), name)))
 
 
 def _given(manifest: Manifest) -> list[str]:

@@ -15,7 +15,7 @@ from cello.report import forks
 from cello.report.surprise import Surprise, surprise
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
-from cello.study.folds import fold_components
+from cello.study.folds import fold_components, validated_ratio
 from cello.study.outcomes import Tally, answers, speakers_of
 from cello.study.pools import StoredRun
 from cello.study.ranks import letters
@@ -82,7 +82,7 @@ def heard(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tu
 
 
 def weigh_folds(column: str, correct: Mapping[str, ArrayLike], folds: ArrayLike) -> Evidence:
-    """Rank and compare models by cross-validation: (R, K) right or wrong a model, out of fold, (K,) folds.
+    """Rank and compare models by cross-validation: (R, K) right or wrong a model, out of fold, (K,) folds, from 0.
 
     >>> rng = np.random.default_rng(0)
     >>> right = {"RNN": rng.random((1, 2000)) < 0.85, "GRU": rng.random((1, 2000)) < 0.95}
@@ -93,12 +93,13 @@ def weigh_folds(column: str, correct: Mapping[str, ArrayLike], folds: ArrayLike)
     ranked = sorted(tables, key=lambda row: -tables[row].mean())
     if len(ranked) < 2:
         return Evidence(column=column, note=TOO_FEW_FOLDS)
-    comparisons = pairwise({row: tables[row] for row in ranked}, (), folds=folds)
+    ratio = validated_ratio(np.bincount(np.asarray(folds)))
+    comparisons = pairwise({row: tables[row] for row in ranked}, (), folds=folds, ratio=ratio)
     marks = letters(ranked, [(c.first, c.second) for c in comparisons if c.differs])
     standings = tuple(
         Standing(
             row=row,
-            accuracy=crossed_interval(fold_components([tables[row]], folds)),
+            accuracy=crossed_interval(fold_components([tables[row]], folds, ratio)),
             letters=marks[row],
             seeds=len(tables[row]),
             folds=comparisons[0].folds,

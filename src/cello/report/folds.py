@@ -59,7 +59,8 @@ def cautions(results: StudyResults) -> str:
     if not standings:
         return ""
     corpus = results.corpus
-    return caution(corpus.splits["test"].speakers, min(model.seeds for model in standings), len(corpus.folds) or None)
+    seeds, unit = min(model.seeds for model in standings), "speakers" if speakers.known(results) else "clips"
+    return caution(corpus.splits["test"].speakers, seeds, len(corpus.folds) or None, unit)
 
 
 def table(results: StudyResults) -> Table | None:

@@ -94,6 +94,7 @@ def pairwise(
     speakers: ArrayLike,
     confidence: float = CONFIDENCE,
     folds: ArrayLike | None = None,
+    ratio: float | None = None,
 ) -> tuple[Comparison, ...]:
     """Every pair of models, in the mapping's order, corrected for their number by Holm.
 
@@ -104,7 +105,8 @@ def pairwise(
     learning algorithms by Bouthillier et al. 2021, arXiv:2103.03098).
 
     ``folds``, (K,), is given where run r of a clip is one that did not train on the clip's fold: then the training sets
-    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers.
+    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers;
+    ``ratio`` is as for ``fold_components``.
 
     Raises:
         ValueError: fewer than two models; as ``components`` or ``fold_components`` else.
@@ -118,7 +120,7 @@ def pairwise(
         raise ValueError(f"a comparison needs two models, not {len(correct)} ({', '.join(correct)}); add another")
     pairs = list(combinations(correct, 2))
     means = {name: np.asarray(table, dtype=np.float64).mean(axis=1) for name, table in correct.items()}
-    found = _differences(correct, pairs, speakers, folds)
+    found = _differences(correct, pairs, speakers, folds, ratio)
     raw = [p_value(parts) for parts in found]
     corrected = 1 - (1 - confidence) / len(pairs)
     count = 0 if folds is None else len(np.unique(np.asarray(folds)))
@@ -146,9 +148,10 @@ def _differences(
     pairs: Sequence[tuple[str, str]],
     speakers: ArrayLike,
     folds: ArrayLike | None,
+    ratio: float | None,
 ) -> Sequence[Uncertain]:
     if folds is not None:
-        return [fold_components([correct[a], correct[b]], folds) for a, b in pairs]
+        return [fold_components([correct[a], correct[b]], folds, ratio) for a, b in pairs]
     singles, sizes = models(list(correct.values()), speakers)
     own = dict(zip(correct, singles, strict=True))
     return [combined([own[a], own[b]], sizes) for a, b in pairs]
