@@ -116,4 +116,4 @@ def test_folds_that_lie_unused_and_speakers_in_several_are_said() -> None:
     clips = tuple(Clip(**{f: getattr(c, f) for f in c.__struct_fields__} | {"speaker": "one"}) for c in mixed.clips)
     shared = Manifest(**{f: getattr(mixed, f) for f in mixed.__struct_fields__} | {"clips": clips})
     (said,) = fold_doubts(fold(Corpus(shared, np.zeros(1, np.float32)), "column").manifest)
-    assert said == "1 speakers are in several folds: what is found does not hold for new speakers"
+    assert said == "1 speaker is in several folds: what is found does not hold for new speakers"

@@ -59,7 +59,8 @@ def fold(corpus: Corpus, rule: str) -> Corpus:
             said = "folds by SHA-1 of the file name (speakers not known)"
     said = f"{len(set(own))} {said}"
     clips = tuple(msgspec.structs.replace(clip, fold=name) for clip, name in zip(manifest.clips, own, strict=True))
-    digest = hashlib.sha256(msgspec.json.encode((manifest.checksum, "folds", own))).hexdigest()
+    order = _ordered(set(own))  # which decides what validates
+    digest = hashlib.sha256(msgspec.json.encode((manifest.checksum, "folds", order, own))).hexdigest()
     spec = manifest.source.rpartition(", split by ")[0] or manifest.source
     folded = msgspec.structs.replace(
         manifest, clips=clips, checksum=digest, folds=said, source=f"{spec}, split by {said}"
@@ -144,7 +145,8 @@ def fold_doubts(manifest: Manifest) -> Iterator[str]:
             f"in turn, as the protocols of ESC-50 and UrbanSound8K ask"
         )
     if manifest.folds and manifest.speakers_known and (shared := in_several(manifest)):
-        yield f"{shared} speakers are in several folds: what is found does not hold for new speakers"
+        are = "speaker is" if shared == 1 else "speakers are"
+        yield f"{shared} {are} in several folds: what is found does not hold for new speakers"
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:
