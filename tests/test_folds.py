@@ -87,7 +87,7 @@ def test_from_the_table_of_esc50_through_five_folds_to_a_report_that_counts_each
 ) -> None:
     esc50(here)
     run(f"{ESC} --folds column --dry-run")
-    assert "0 of 10 runs are finished, 10 to do" in capsys.readouterr().out
+    assert "0 of 10 runs (5 folds of each model and seed) are finished, 10 to do" in capsys.readouterr().out
     run(f"{ESC} --folds column")
     store = Store.open(here / "out")
     assert len(store.results()) == 10
@@ -113,10 +113,23 @@ def test_from_the_table_of_esc50_through_five_folds_to_a_report_that_counts_each
 
     capsys.readouterr()
     run(f"{ESC} --folds column --dry-run")
-    assert "10 of 10 runs are finished, 0 to do; nothing would run" in capsys.readouterr().out
+    assert (
+        "10 of 10 runs (5 folds of each model and seed) are finished, 0 to do; nothing would run"
+        in capsys.readouterr().out
+    )
     assert main(f"{ESC} --folds 3".split()) == 1
     assert "holds another study: its division into folds is column, not 3" in capsys.readouterr().err
-    run("export out")
+    _exports_each_clip_once(store)
+
+
+def _exports_each_clip_once(store: Store) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run("export out --predictions")
+    rows = parquet.read_table("out/export/predictions.parquet").to_pylist()
+    own = {stored.id for stored in store.results() if stored.row == "GRU"}
+    clips = [row["clip"] for row in rows if row["run"] in own]
+    assert sorted(clips) == list(range(15))
+    assert all(row["speaker"] == store.corpus.test_speakers[row["clip"]] for row in rows)
 
 
 def _holds_each_clip_once(store: Store, folds: tuple[str, ...]) -> None:

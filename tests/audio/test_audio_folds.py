@@ -7,8 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from cello.audio.choice import Choice
 from cello.audio.corpus import Clip, Corpus, Manifest
 from cello.audio.folds import fold, fold_doubts, fold_names, in_several, indices_of, of_fold
+from cello.audio.reading import Reading
 from cello.errors import CorpusError
 
 
@@ -89,6 +91,12 @@ def test_other_folds_are_another_corpus() -> None:
 def test_folds_that_cannot_be_are_refused_with_what_can(made: Corpus, rule: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         fold(made, rule)
+
+
+def test_silence_of_which_each_split_has_its_own_is_refused_with_folds() -> None:
+    with pytest.raises(CorpusError, match=r"silence is cut from other seconds .*; leave --silence or --folds out"):
+        Reading(folds="speaker", choice=Choice(silence=10))
+    assert Reading(folds="speaker", choice=Choice(unknown=10)).folds == "speaker"
 
 
 def test_a_fold_without_training_clips_of_a_label_is_named() -> None:

@@ -38,6 +38,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             speaker_pattern(self.speaker_pattern)
         if self.pattern is not None:
             name_pattern(self.pattern)
+        if self.folds != NONE and self.choice.silence:
+            raise CorpusError(
+                "silence is cut from other seconds of the noise for each split, and folds have no splits of their own; "
+                "leave --silence or --folds out"
+            )
         for one, other in (("pattern", "table"), ("unknown_speakers", "speaker_pattern")):
             if getattr(self, one) and getattr(self, other):
                 flags = [f"--{name.replace('_', '-')}" for name in (one, other)]

@@ -42,7 +42,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """A study as it stands. Runs that two places share count once in ``runs`` and ``done``."""
+    """A study as it stands. Runs that two places share count once in ``runs`` and ``done``; ``folds`` is 0 without."""
 
     study: StudyConfig
     workers: int
@@ -51,6 +51,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
     seconds_left: float | None
+    folds: int = 0
 
 
 def look_ahead(
@@ -98,6 +99,7 @@ def look_ahead(
         seconds_left=_left(
             [places[run.row, run.column].seconds for run in once.values() if run.id not in seconds], workers
         ),
+        folds=len({run.fold for run in planned if run.fold}),
     )
 
 
