@@ -15,13 +15,14 @@ from cello.cli import main
 TEXT = (Path(__file__).parents[1] / "docs" / "your-own-corpus.md").read_text("utf-8")
 COMMANDS = re.findall(r"^cello (.*)$", TEXT, re.MULTILINE)
 (PYTHON,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(STUDY,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
 WORDS, SPEAKERS = ("yes", "no", "up"), ("ann", "bob", "cy", "dora", "eve", "fay")
 
 
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folders that the page speaks of, and its table."""
-    rng, lines = np.random.default_rng(0), ["path,word,who\n"]
+    rng, lines = np.random.default_rng(0), ["path,word,who,part\n"]
     for word in WORDS:
         for number, who in enumerate(SPEAKERS):
             for take in range(2):
@@ -30,8 +31,9 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 for place in (f"clips/{word}", f"splits/{split}/{word}", "flat"):
                     (tmp_path / place).mkdir(parents=True, exist_ok=True)
                     soundfile.write(tmp_path / place / name, sound, 16_000, subtype="PCM_16")
-                lines.append(f"{name},{word},{who}\n")
+                lines.append(f"{name},{word},{who},{number % 3 + 1}\n")
     (tmp_path / "clips.csv").write_text("".join(lines))
+    (tmp_path / "mine.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CELLO_CACHE", str(tmp_path / "cache"))
     return tmp_path

@@ -14,6 +14,7 @@ from tyro.conf import FlagCreatePairsOff, arg, subcommand
 
 from cello.audio.choice import Choice
 from cello.audio.corpus import Corpus
+from cello.audio.folds import NONE
 from cello.audio.reading import Reading
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
@@ -89,10 +90,10 @@ class Sound:
             ),
         )
 
-    def options(self, rate_hz: int) -> dict[str, Any]:
+    def options(self, rate_hz: int, folds: str = NONE) -> dict[str, Any]:
         """What opens the same corpus again, in a worker or on another day."""
         options = {"speaker_pattern": self.speaker_pattern, "allow_bad": self.allow_bad, "rate_hz": rate_hz}
-        told = msgspec.to_builtins(self.reading)
+        told = msgspec.to_builtins(msgspec.structs.replace(self.reading, folds=folds))
         return {**options, "reading": told} if told else options
 
 
@@ -139,7 +140,13 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).lstrip(".").encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
-def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().rate_hz, strict: bool = True) -> Corpus:
+def open_sound(
+    sound: Sound,
+    console: Console,
+    rate_hz: int = FeatureConfig().rate_hz,
+    strict: bool = True,
+    folds: str = NONE,
+) -> Corpus:
     """The corpus, with a progress bar while it is fetched, rendered or decoded; its doubts are printed.
 
     Unless ``strict``, what would be refused is among them.
@@ -159,7 +166,9 @@ def open_sound(sound: Sound, console: Console, rate_hz: int = FeatureConfig().ra
             )
             progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-        corpus = open_corpus(sound.spec, cache=sound.cache, strict=strict, progress=show, **sound.options(rate_hz))
+        corpus = open_corpus(
+            sound.spec, cache=sound.cache, strict=strict, progress=show, **sound.options(rate_hz, folds)
+        )
     for sentence in corpus.manifest.warnings:
         warnings.warn(sentence, stacklevel=2)
     return corpus

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -41,9 +42,21 @@ class Study(Trained):
             metavar="KEY=VALUE",
         ),
     ] = ()
+    folds: Annotated[
+        str | None,
+        arg(
+            help="cross-validation: column (the corpus's own folds), speaker (leave one out), a number of folds by "
+            "speaker, or none; the study's own by default",
+            metavar="column|speaker|N|none",
+        ),
+    ] = None
     dry_run: Annotated[bool, arg(help="only say what would run, what is done, sizes, time"), FlagCreatePairsOff] = False
     out: Annotated[
-        Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL by default, with --match -MATCH after it")
+        Path | None,
+        arg(
+            help="output folder; results/CORPUS/STUDY-PROTOCOL by default, with --match -MATCH and with "
+            "--folds -folds-FOLDS after it"
+        ),
     ] = None
     list_: Annotated[bool, arg(name="list", help="list the built-in studies, and run nothing"), FlagCreatePairsOff] = (
         False
@@ -67,7 +80,7 @@ class Study(Trained):
         from cello.study.catalogue import BUILTIN, QUESTIONS, builtin_text
         from cello.study.settings import known_settings
 
-        given = ("seeds", "epochs", "match", "out", *([] if self.show is not None else ["protocol"]))
+        given = ("seeds", "epochs", "match", "folds", "out", *([] if self.show is not None else ["protocol"]))
         for option in [name for name in given if getattr(self, name) is not None] + (["set"] if self.set_ else []):
             raise StudyError(f"--{option} changes nothing of what --list, --show and --settings print; leave it out")
         if self.name is not None or self.dry_run or self.list_ + self.settings + (self.show is not None) > 1:
@@ -104,22 +117,25 @@ class Study(Trained):
         plain = load_study(self.name, self.protocol)
         for sentence in replaced(plain, settings):
             warnings.warn(sentence, stacklevel=2)
-        study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match)
-        name = "-".join((study.name, study.protocol, *([study.match] if study.match != plain.match else ())))
+        study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match, self.folds)
+        other: list[str] = [study.match] if study.match != plain.match else []
+        other += [f"folds-{study.fold_rule}"] if study.fold_rule != plain.fold_rule else []
+        name = "-".join((study.name, study.protocol, *other))
         out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
         rate = sample_rate(study)  # mistakes show before the corpus is made
         crew = Crew(
             workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
         )
-        source = CorpusSource(spec=self.spec, options=self.options(rate))
+        source = CorpusSource(spec=self.spec, options=self.options(rate, study.fold_rule))
+        opened = partial(open_sound, self, console, rate, folds=study.fold_rule)
         if self.dry_run:
             workers = worker_count(crew.workers)
-            show(look_ahead(study, source, out, workers, lambda: open_sound(self, console, rate).manifest), console)
+            show(look_ahead(study, source, out, workers, lambda: opened().manifest), console)
             return
         from cello.report.write import write_report
         from cello.study.runner import run_study
 
-        open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
+        opened()  # with a bar while it is fetched and decoded; workers find it in the cache
         store = run_study(study, source, out, workers=crew, cache=self.cache)
         say(console, f"{counted(len(store.results()), 'run')} in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):

@@ -14,6 +14,7 @@ from rich.table import Table
 from tyro.conf import arg
 
 from cello.audio.augment import AugmentConfig
+from cello.audio.folds import NONE, of_fold
 from cello.cli_sound import Sound, open_sound
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
@@ -32,6 +33,13 @@ class Train(Sound):
 
     out: Annotated[Path | None, arg(help="folder of the run; runs/ID by default")] = None
     seed: Annotated[int, arg(help="what all of the run's random numbers derive from, 0 or more")] = 0
+    folds: Annotated[
+        str,
+        arg(
+            help="divide the clips into folds, of which --data.fold tests: column, speaker or a number",
+            metavar="column|speaker|N|none",
+        ),
+    ] = NONE
     model: ModelConfig = field(default_factory=ModelConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -58,7 +66,8 @@ class Train(Sound):
         for section in SECTIONS:
             check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
         check_size(model, self.features.dimensions)
-        corpus = open_sound(self, console, self.features.rate_hz)
+        corpus = open_sound(self, console, self.features.rate_hz, folds=self.folds)
+        manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
         config = RunConfig(
             corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
@@ -74,10 +83,10 @@ class Train(Sound):
         with _shown(console, cell, self.optimiser.epochs) as show:
             result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution)
         with writing(out):
-            write_corpus(out, CorpusSummary.of(corpus.manifest))  # what cello report says of the clips
+            write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
         console.print(_table(result, cell))
         say(console, f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
-        if sentence := remark(result, corpus.manifest):
+        if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
 
 

@@ -15,8 +15,8 @@ from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report.evidence import weigh
-from cello.report.results import Run, StudyResults, load_results
-from cello.study.corpus_file import CorpusSummary, SplitSummary, write_corpus
+from cello.report.results import FoldRun, Run, StudyResults, load_results
+from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary, write_corpus
 from cello.study.own_cells import WrittenCell
 from cello.study.plan import Column, Row, StudyConfig
 from cello.study.store import CorpusSource, Store
@@ -348,3 +348,30 @@ def reconfigured() -> Reconfigured:
         return msgspec.structs.replace(study, runs=tuple(map(swap, study.runs)))
 
     return change
+
+
+@pytest.fixture
+def folded(gates: StudyResults) -> StudyResults:
+    """The study as if each of its runs were those of three folds together."""
+    results, names = gates, ("1", "2", "3")
+    whole = results.corpus.splits["test"]
+    part = SplitSummary(clips=whole.clips, speakers=9, clips_by_label=whole.clips_by_label)
+    clips = {label: len(names) * n for label, n in part.clips_by_label.items()}
+    everything = SplitSummary(clips=len(names) * part.clips, speakers=9 * len(names), clips_by_label=clips)
+    corpus = msgspec.structs.replace(
+        results.corpus,
+        source=f"folder:mine, split by {len(names)} folds grouped by speaker",
+        folds=tuple(FoldSummary(name=name, test=part) for name in names),
+        splits=dict.fromkeys(results.corpus.splits, everything),
+        speakers_known=True,
+        shared_speakers=0,
+    )
+    runs = tuple(
+        FoldRun(
+            row=run.row, column=run.column, seed=run.seed, fold=name, run=run.result.run, clips=part.clips,
+            accuracy=0.5 + 0.01 * place, validation_accuracy=0.5,
+        )
+        for run in results.runs
+        for place, name in enumerate(names)
+    )  # fmt: skip
+    return msgspec.structs.replace(results, corpus=corpus, fold_runs=runs)

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from cello.study.false_alarms import BY_FOLDS, BY_SPEAKERS, ONE_SPEAKER_A_FOLD, OUTSIDE, caution
+from cello.study.false_alarms import (
+    BY_FOLDS,
+    BY_SPEAKERS,
+    ONE_SPEAKER_A_FOLD,
+    ONE_SPEAKER_OUTSIDE,
+    OUTSIDE,
+    caution,
+)
 
 SIMULATED = Path(__file__).parents[2] / "benchmarks" / "results" / "2026-11-26-statistics-few.json"
 
@@ -39,12 +46,24 @@ def test_the_ranges_by_folds_are_the_simulations(simulated: dict[str, Any]) -> N
             assert known == pytest.approx((low, high), abs=0.051)
 
 
+def test_the_intervals_of_one_speaker_a_fold_are_the_simulations(simulated: dict[str, Any]) -> None:
+    for folds, known in ONE_SPEAKER_OUTSIDE.items():
+        rows = [row for row in simulated["folds"] if row["folds"] == row["speakers"] == folds]
+        shares = [row["outside"]["percent"] for row in rows]
+        assert known == pytest.approx((min(shares), max(shares)), abs=0.051)
+
+
+def test_files_that_count_as_speakers_are_called_clips() -> None:
+    assert caution(6, 5, unit="clips").startswith("With 6 test clips and 5 seeds the test called")
+
+
 def test_three_speakers_are_said_to_hide_differences() -> None:
     low, high = BY_SPEAKERS[5][3]
     assert caution(3, 5) == (
         f"With 3 test speakers and 5 seeds the test called equal models different in {low} to {high} % of simulated "
         "studies, 5 % being allowed: it misses more real differences than it could. The interval of one model's "
-        f"accuracy is too narrow: it missed the truth in {OUTSIDE[5][3][0]} to {OUTSIDE[5][3][1]} % of them."
+        f"accuracy is too narrow: it missed the truth in {OUTSIDE[5][3][0]} to {OUTSIDE[5][3][1]} % of simulated "
+        "studies, not in 5 %."
     )
 
 
@@ -73,4 +92,5 @@ def test_folds_are_always_said_with_what_they_rest_on() -> None:
 
 def test_one_speaker_a_fold_is_the_more_careful_kind() -> None:
     assert "in 0.4 % of simulated studies" in caution(6, 3, folds=6)
+    assert "missed the truth in 6.3 to 8.0 % of simulated studies, not in 5 %." in caution(6, 1, folds=6)
     assert "in 0.8 % of simulated studies" in caution(30, 3, folds=30)  # as ten folds: not simulated one by one

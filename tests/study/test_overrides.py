@@ -20,6 +20,7 @@ CORPUS = CorpusRef(name="x", checksum="0")
     ("text", "message"),
     [
         ("model.hidden", "--set 'model.hidden' has no value; write KEY=VALUE, as model.hidden=96"),
+        ("folds=5", "--set folds is no setting of a run, but the study's own; give --folds '5'"),
         ("model.hiden=3", "--set: unknown setting 'model.hiden'; did you mean 'model.hidden'? cello study --settings"),
         ("hidden=3", "--set: unknown setting 'hidden'; did you mean 'model.hidden'? "),
         ("=3", "--set: unknown setting ''; cello study --settings lists all"),

@@ -142,7 +142,10 @@ def test_published_settings_are_the_published_ones() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('nam = "x"', r"f\.toml: unknown key nam; did you mean 'name'\? Known: base, columns, match, match_to, name"),
+        (
+            'nam = "x"',
+            r"f\.toml: unknown key nam; did you mean 'name'\? Known: base, columns, folds, match, match_to, name",
+        ),
         (
             HEAD + ROWS + "[rows.model]\nhiden = 3",
             r"unknown key rows\[2\]\.model\.hiden; did you mean 'hidden'\? Known: b",

@@ -181,6 +181,10 @@ def test_what_does_not_fit_the_study_or_the_folder_is_refused(tuned: Tune, tmp_p
     matched = msgspec.structs.replace(study(100, 101), match="flops")
     with pytest.raises(StudyError, match=r"gives its rows their size \(match = 'flops'\), so model\.hidden cannot be"):
         tuned(matched, sized, tmp_path / "d")
+    with pytest.raises(
+        StudyError, match=r"has folds = 5, but settings are tuned on one split, whose clips other folds"
+    ):
+        tuned(msgspec.structs.replace(study(100), folds=5), one, tmp_path / "e")
 
 
 def test_without_optuna_the_remedy_is_said(tuned: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

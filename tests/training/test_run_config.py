@@ -25,7 +25,7 @@ def test_every_stored_run_keeps_its_id() -> None:
         assert found == path.parent.name or "-trial" in path.parent.name
 
 
-CHANGED = {int: 2, float: 0.25, tuple: (0.25,), type(None): 3}
+CHANGED = {int: 2, float: 0.25, tuple: (0.25,), type(None): 3, str: "2"}
 """A value other than the neutral one, by the neutral one's type."""
 
 

@@ -45,7 +45,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``source`` says where the clips lie and by
     which rule they were split; ``warnings`` what may not be meant so. Unless ``speakers_known``, each file counts as a
-    speaker of its own.
+    speaker of its own. ``folds`` says in words which folds were asked for, each clip's being its ``fold``.
     """
 
     corpus: str
@@ -57,6 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     warnings: tuple[str, ...] = ()
     speakers_known: bool = True
+    folds: str = ""
 
 
 class Corpus:

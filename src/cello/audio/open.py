@@ -15,6 +15,7 @@ from cello.audio.choice import choose
 from cello.audio.corpus import Corpus
 from cello.audio.digests import digests
 from cello.audio.folder import LISTS, scan
+from cello.audio.folds import NONE, fold, fold_doubts
 from cello.audio.kept import kept
 from cello.audio.layout import is_junk
 from cello.audio.names import guess_speakers
@@ -86,20 +87,21 @@ def open_corpus(
     guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
     if guesses and not given and not reading.unknown_speakers:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
-    pack = open_pack(folder, Options(rate_hz, reading), cache, progress)
+    pack = open_pack(folder, Options(rate_hz, msgspec.structs.replace(reading, folds=NONE)), cache, progress)
     source = f"{spec}, split by {pack.rule}"
     manifest = msgspec.structs.replace(pack.manifest, corpus=place.name, source=source, speakers_known=known)
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
-    corpus = choose(Corpus(manifest, pack.sound, pack.noise), reading.choice)
+    corpus = fold(choose(Corpus(manifest, pack.sound, pack.noise), reading.choice), reading.folds)
     for check in (lambda found: check_bad(found, allow_bad), check_speakers, check_splits):
         try:
             check(corpus.manifest)
         except CorpusError as error:
             _refuse(str(error), strict, refused)
     found = doubts(corpus.manifest, guesses=guesses, empty=folder.empty)
+    folded = fold_doubts(corpus.manifest)
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
-    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
+    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *folded, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
 
 

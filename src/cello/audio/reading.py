@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from cello.audio.choice import Choice
+from cello.audio.folds import NONE, check_rule
 from cello.audio.splits import speaker_pattern
 from cello.errors import CorpusError
 
@@ -20,6 +21,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ``pattern`` is a regular expression with named groups (``GROUPS``) that is searched for in each clip's path below
     the folder; ``table`` is a file with a path and a label a line, and ``columns`` maps a meaning to its column.
     ``speaker_pattern`` captures the speaker alone; ``unknown_speakers`` confirms that nobody knows who speaks.
+    ``folds`` divides the clips for cross-validation; see ``folds.fold``.
     """
 
     speaker_pattern: str | None = None
@@ -28,12 +30,19 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     table: str | None = None
     columns: dict[str, str] = {}
     choice: Choice = Choice()
+    folds: str = NONE
 
     def __post_init__(self) -> None:
+        check_rule(self.folds)
         if self.speaker_pattern is not None:
             speaker_pattern(self.speaker_pattern)
         if self.pattern is not None:
             name_pattern(self.pattern)
+        if self.folds != NONE and self.choice.silence:
+            raise CorpusError(
+                "silence is cut from other seconds of the noise for each split, and folds have no splits of their own; "
+                "leave --silence or --folds out"
+            )
         for one, other in (("pattern", "table"), ("unknown_speakers", "speaker_pattern")):
             if getattr(self, one) and getattr(self, other):
                 flags = [f"--{name.replace('_', '-')}" for name in (one, other)]

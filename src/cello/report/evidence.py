@@ -15,10 +15,12 @@ from cello.report import forks
 from cello.report.surprise import Surprise, surprise
 from cello.study.comparisons import Comparison, pairwise
 from cello.study.crossed import Estimate, components, crossed_interval
+from cello.study.folds import fold_components, validated_ratio
 from cello.study.outcomes import Tally, answers, speakers_of
+from cello.study.pools import StoredRun
 from cello.study.ranks import letters
 from cello.study.statistics import FEW_SEEDS
-from cello.study.store import Store, StoredRun
+from cello.study.store import Store
 
 NO_SPEAKERS = (
     "This study was made before Cello kept who said each test clip, so its differences cannot be tested; run the same "
@@ -27,6 +29,9 @@ NO_SPEAKERS = (
 ONE_SPEAKER = "All test clips are one speaker’s, which says nothing of other speakers; no difference can be tested."
 ONE_CLIP = "There is one test clip, which says nothing of others; no difference can be tested."
 TOO_FEW = "A comparison needs two models with at least two finished seeds each; run more of them."
+
+
+TOO_FEW_FOLDS = "A comparison needs two models with at least one seed finished on all folds; run more of them."
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +44,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: Estimate
     letters: str
     seeds: int
+    folds: int = 0
 
     @property
     def indicative(self) -> bool:
-        """Fewer than five seeds stand behind it."""
-        return self.seeds < FEW_SEEDS
+        """Fewer than five seeds stand behind it, and no folds."""
+        return not self.folds and self.seeds < FEW_SEEDS
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +79,34 @@ def heard(store: Store, columns: Sequence[str], runs: Sequence[StoredRun]) -> tu
     begun = [column for column in columns if own[column]]
     worth = len(runs) >= forks.MANY_RUNS
     return tuple(forks.on_all_cores(lambda column: _of_column(store, column, own[column]), begun, worth))
+
+
+def weigh_folds(column: str, correct: Mapping[str, ArrayLike], folds: ArrayLike) -> Evidence:
+    """Rank and compare models by cross-validation: (R, K) right or wrong a model, out of fold, (K,) folds, from 0.
+
+    >>> rng = np.random.default_rng(0)
+    >>> right = {"RNN": rng.random((1, 2000)) < 0.85, "GRU": rng.random((1, 2000)) < 0.95}
+    >>> [(model.row, model.letters) for model in weigh_folds("", right, np.arange(2000) // 400).standings]
+    [('GRU', 'a'), ('RNN', 'b')]
+    """
+    tables = {row: np.asarray(table) for row, table in correct.items()}
+    ranked = sorted(tables, key=lambda row: -tables[row].mean())
+    if len(ranked) < 2:
+        return Evidence(column=column, note=TOO_FEW_FOLDS)
+    ratio = validated_ratio(np.bincount(np.asarray(folds)))
+    comparisons = pairwise({row: tables[row] for row in ranked}, (), folds=folds, ratio=ratio)
+    marks = letters(ranked, [(c.first, c.second) for c in comparisons if c.differs])
+    standings = tuple(
+        Standing(
+            row=row,
+            accuracy=crossed_interval(fold_components([tables[row]], folds, ratio)),
+            letters=marks[row],
+            seeds=len(tables[row]),
+            folds=comparisons[0].folds,
+        )
+        for row in ranked
+    )
+    return Evidence(column=column, standings=standings, comparisons=comparisons)
 
 
 def weigh(column: str, correct: Mapping[str, ArrayLike], speakers: ArrayLike) -> Evidence:
@@ -128,4 +162,6 @@ def _of_column(store: Store, column: str, runs: Sequence[StoredRun]) -> Heard:
             f"{len(speakers)}; restore corpus.json from the study’s own run."
         )
         return Heard(Evidence(column=column, note=note))
+    if store.corpus.folds:
+        return Heard(weigh_folds(column, found.correct, store.corpus.test_folds), tally)
     return Heard(weigh(column, found.correct, speakers), tally)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from cello.audio.corpus import SPLITS
-from cello.report import speakers
+from cello.report import folds, speakers
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, cut_note, parameters
@@ -21,10 +21,11 @@ LISTED = 12
 
 def summary(results: StudyResults) -> list[str]:
     """The study on top of the report, one sentence or two a paragraph."""
-    who = speakers.meaning(results)
+    how = [text for text in (speakers.meaning(results), folds.cautions(results)) if text]
+    divided = folds.summary(results)
     return [
-        *(progress(results), best(results), *low_training(results), seeds(results)),
-        *([who] if who else []),
+        *(progress(results), *([divided] if divided else []), best(results), *low_training(results), seeds(results)),
+        *how,
         *(machines(results), corpus(results)),
     ]
 
@@ -35,14 +36,17 @@ def progress(results: StudyResults) -> str:
         run = results.runs[0]
         epochs = count(run.result.config.optimiser.epochs, "epoch")
         return f"A single run: {run.row}, seed {run.seed}, {epochs}. It is compared with nothing."
-    done, planned = len(results.runs), len(results.planned)
+    each = max(len(results.corpus.folds), 1)
+    done, planned = each * len(results.runs), each * len(results.planned)
     sizes = [count(len(results.rows), "model"), count(len(results.seeds), "seed")]
+    sizes += [count(each, "fold")] if results.corpus.folds else []
     if results.columns != ("",):
         sizes.insert(1, count(len(results.columns), results.column_title.lower()))
     plan = f"{' × '.join(sizes)}, protocol “{results.protocol}”"
     if done == planned:
         return f"{plan}: all {planned} runs are finished."
-    return f"{plan}: {done} of {planned} planned runs are finished. This report is of a partial study."
+    whole = ", counted where all folds are" if results.corpus.folds else ""
+    return f"{plan}: {done} of {planned} planned runs are finished{whole}. This report is of a partial study."
 
 
 def best(results: StudyResults) -> str:
@@ -50,11 +54,17 @@ def best(results: StudyResults) -> str:
     row, column = best_cell(results)
     runs = results.cell(row, column)
     figure = {key: metric.text(runs) for key, metric in BY_KEY.items()}
+    where = f"On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
+    if results.corpus.folds:
+        where = (
+            f"On all {runs[0].test.clips:,} clips, each tested by a run that had not heard its fold (other folds’ runs "
+            "validated on it, so the best of many models looks a little better than it is): "
+        )
     chosen = (
         f"Validation accuracy {figure['validation_accuracy']} %. On the {runs[0].test.clips:,} test clips: "
         if results.single
         else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
-        f"{count(len(runs), 'seed')}). On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
+        f"{count(len(runs), 'seed')}). {where}"
     )
     return (
         f"{chosen}"
@@ -91,11 +101,14 @@ def seeds(results: StudyResults) -> str:
             "One seed: nothing here says how much the figures vary with the seed, and no model can be called better by "
             "them. cello study runs several seeds and compares models."
         )
+    if n == 1 and results.corpus.folds:
+        return "One seed a fold: the tables carry no ±; intervals and tests rest on the folds."
     if n == 1:
         return "One seed: the figures carry no interval, so differences between models may be chance."
     whole = len(results.runs) == len(results.planned)
     meaning = f"Figures are means over {'' if whole else 'up to '}{n} seeds; ± is half the 95 % t-interval over seeds."
     few = f" With fewer than {FEW_SEEDS} seeds these intervals are indicative only." if n < FEW_SEEDS else ""
+    few += " It says nothing of other training sets; the ranking’s intervals do." if results.corpus.folds else ""
     return meaning + cut_note(results) + few
 
 
@@ -115,6 +128,8 @@ def corpus(results: StudyResults) -> str:
     """The clips of each split, and how many were left out."""
     data = results.corpus
     clips = ", ".join(f"{data.splits[split].clips:,} {split}" for split in SPLITS)
+    if data.folds:
+        clips = f"{data.splits['test'].clips:,} in {speakers.rule(results)}"
     left_out = len(data.bad)
     bad = f"{count(left_out, 'clip')} left out, named below with the reason." if left_out else "No clip was left out."
     return f"Corpus: {data.name}, {count(len(data.labels), 'label')}; clips: {clips}. {bad}"
@@ -124,7 +139,10 @@ def missing(results: StudyResults) -> list[str]:
     """The planned runs that are not there, failed ones with their reasons; empty when the study is whole."""
     gone = {(f.row, f.column, f.seed) for f in results.failures} | {(r.row, r.column, r.seed) for r in results.runs}
     unfinished = [place for place in results.planned if place not in gone]
-    lines = [f"Failed: {place_name(f.row, f.column, f.seed)}: {f.reason}" for f in results.failures]
+    lines = [
+        f"Failed: {place_name(f.row, f.column, f.seed)}{f', fold {f.fold}' if f.fold else ''}: {f.reason}"
+        for f in results.failures
+    ]
     lines += [f"Not finished: {place_name(*place)}" for place in unfinished[:LISTED]]
     if len(unfinished) > LISTED:
         lines.append(f"Not finished: {len(unfinished) - LISTED} more")
@@ -134,10 +152,12 @@ def missing(results: StudyResults) -> list[str]:
 def methods(results: StudyResults) -> list[str]:
     """How the figures were made, read off the runs' own configs."""
     runs, called = [r.result for r in results.runs], word(results)
+    divided = f"training, validation and test clips are as the corpus {results.corpus.name} divides them"
+    if results.corpus.folds:
+        divided = f"{speakers.rule(results)}; each tests once, and the fold before it validates"
     return [
         *([f"Settings of each row: tuned, {results.tuned}"] if results.tuned else []),
-        f"Split: training, validation and test clips are as the corpus {results.corpus.name} divides them (checksum "
-        f"{results.corpus.checksum[:16]}). {_read(runs)} {_chosen(results)}",
+        f"Split: {divided} (checksum {results.corpus.checksum[:16]}). {_read(runs)} {_chosen(results)}",
         _sentences(runs, _normalisation),
         _sentences(runs, _choice),
         f"Accuracy is the share of clips; the per-{called} mean gives each {called} the same weight however many clips "

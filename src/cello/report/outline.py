@@ -6,7 +6,7 @@ import textwrap
 from typing import NamedTuple
 
 from cello.audio.augment import AugmentConfig
-from cello.report import conditions, cost, findings, paper, published, ranking, references, single, tables
+from cello.report import conditions, cost, findings, folds, paper, published, ranking, references, single, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -45,7 +45,7 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
     compare = published.gates(results)
     overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
     ranked = ranking.table(results)
-    order = ranking.order_sentences(results)
+    order, by_fold = ranking.order_sentences(results), folds.table(results)
     missing = tuple(findings.missing(results))
     sections = (
         Section("summary", "Summary", points=tuple(findings.summary(results))),
@@ -53,7 +53,7 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         Section(
             "results",
             "Results",
-            tables=(*(overviews if wide else ()), tables.details(results)),
+            tables=(*(overviews if wide else ()), tables.details(results), *([by_fold] if by_fold else [])),
             picture="accuracy",
         ),
         Section(

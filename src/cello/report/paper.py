@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
 from cello.cells.load import bare_name, is_own, zoo
-from cello.report import ranking, recipe, references, speakers
+from cello.report import folds, ranking, recipe, references, speakers
 from cello.report.differing import Settings, listed, settings
 from cello.report.references import Reference
 from cello.report.results import StudyResults
@@ -102,9 +102,11 @@ def _data(results: StudyResults) -> str:
         own = corpus.splits[split]
         said = f" ({count(own.speakers, 'speaker')})" if known else ""
         counts.append(f"{own.clips:,} {speakers.SPLIT_NAMES[split]} {'clip' if own.clips == 1 else 'clips'}{said}")
-    how = _divided(results)
     unusable = len(corpus.bad)
     bad = f"; {count(unusable, 'unusable clip')} {'was' if unusable == 1 else 'were'} left out" if unusable else ""
+    if corpus.folds:
+        return f"{folds.data(results, bad)}{' ' + shared if (shared := speakers.overlap(results)) else ''}"
+    how = _divided(results)
     return (
         f"The corpus, {corpus.name} (SHA-256 {corpus.checksum[:16]}), has {len(corpus.labels)} labels and is divided "
         f"{how + ' ' if how else ''}into {listed(counts)}{bad}."
@@ -164,6 +166,8 @@ def _seeds(results: StudyResults, found: Settings) -> str:
     many = count(counts[0], "random seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} random seeds"
     where = f" in each {found.column}" if len(found.columns) > 1 else ""
     done, planned, trained = len(results.runs), len(results.planned), len({run.result.run for run in results.runs})
+    on = len(results.corpus.folds)
+    each = f" on each of {on} folds" if on else ""
     shared = f" ({done} places of the table, of which equal ones share their run)" if trained < done else ""
     failed = f" ({len(results.failures):,} of them failed)" if results.failures else ""
     partial = (
@@ -172,10 +176,13 @@ def _seeds(results: StudyResults, found: Settings) -> str:
         else ""
     )
     few = (
-        f" With fewer than {FEW_SEEDS} seeds, intervals and tests are indicative only." if counts[0] < FEW_SEEDS else ""
+        f" With fewer than {FEW_SEEDS} seeds, intervals and tests are indicative only."
+        if counts[0] < FEW_SEEDS and not on
+        else ""
     )
     return (
-        f"Every model was trained with {many}{where} ({shown}), {count(trained, 'run')} in all{shared}.{partial}{few}"
+        f"Every model was trained with {many}{where} ({shown}){each}, {count(trained * max(on, 1), 'run')} in all"
+        f"{shared}.{partial}{few}"
     )
 
 
@@ -190,12 +197,20 @@ def _tests(results: StudyResults) -> str:
         noun = "window" if results.column_title == "Window" else "condition"
         each = f" of each {noun}" if len(weighed) > 1 else ""
         only = f" (in {listed(found.column for found in weighed)})" if len(weighed) < len(results.columns) else ""
-        chance = speakers.by_chance(results)
-        texts.append(
-            f"The {count} {'pair' if count == '1' else 'pairs'} of models{each}{only} were compared on the same test "
-            f"clips with seeds and {chance} as random effects, by t-tests with Satterthwaite’s degrees of freedom, "
-            f"corrected for the number of pairs{each} by Holm’s method at {1 - CONFIDENCE:.0%}.".replace("%", " %")
+        compared = f"The {count} {'pair' if count == '1' else 'pairs'} of models{each}{only}"
+        how = (
+            folds.tests(results, compared)
+            if results.corpus.folds
+            else f"{compared} were compared on the same test clips with seeds and {speakers.by_chance(results)} as "
+            "random effects, by t-tests with Satterthwaite’s degrees of freedom"
         )
+        texts.append(
+            f"{how}, corrected for the number of pairs{each} by Holm’s method at {1 - CONFIDENCE:.0%}.".replace(
+                "%", " %"
+            )
+        )
+    if cautions := folds.cautions(results):
+        texts.append(cautions)
     order = ranking.order(results)
     if order is not None:
         texts.append(

@@ -20,9 +20,10 @@ from cello.files import whole
 from cello.report.results import Run
 from cello.report.tidy import FIGURES, record
 from cello.study.folder import naming
+from cello.study.pools import StoredRun
 from cello.study.predictions import Predictions
 from cello.study.single import open_store
-from cello.study.store import Store, StoredRun
+from cello.study.store import Store
 from cello.training.config import RunConfig
 from cello.training.result import Epoch, RunResult, SplitMetrics
 
@@ -168,8 +169,10 @@ def _write_predictions(store: Store, path: Path) -> Path:
                 found = store.predictions(run, names, reader)
                 clips = len(found["target"])
                 columns = {name: found[name].astype(np.int64 if name in kinds else np.float64) for name in names}
-                who = speakers if len(speakers) == clips else pyarrow.nulls(clips, pyarrow.int64())
-                columns |= {"run": pyarrow.repeat(run.result.run, clips), "clip": np.arange(clips), "speaker": who}
+                place = store.corpus.tested_by(run.planned.fold, clips)
+                known = len(speakers) == (len(store.corpus.test_folds) or clips) and len(place) == clips
+                who = speakers[place] if known else pyarrow.nulls(clips, pyarrow.int64())
+                columns |= {"run": pyarrow.repeat(run.result.run, clips), "clip": place, "speaker": who}
                 tables.append(pyarrow.table({name: columns[name] for name in writer.schema.names}))
             writer.write_table(pyarrow.concat_tables(tables).cast(writer.schema))
     return path

@@ -40,7 +40,7 @@ TOLD = {
     "model": "cell equations hidden layers stack bidirectional dropout zoneout recurrent_dropout readout "
     "initialisation forget_bias backend",
     "optimiser": "name learning_rate weight_decay schedule warmup clip_norm label_smoothing ema epochs batch choose",
-    "data": "clips_per_label test_snr_db test_shift_ms",
+    "data": "clips_per_label test_snr_db test_shift_ms fold",
 }
 """The settings that the sentences are made for; any other is told as it is written."""
 
@@ -54,6 +54,7 @@ def sentences(results: StudyResults, found: Settings) -> list[str]:
         _training(found),
         _clips(found),
         _chosen(results, found),
+        _fold(found),
         _heard(found),
         _further(found),
     ]
@@ -213,6 +214,12 @@ def _chosen(results: StudyResults, found: Settings) -> str:
 def _tested(optimiser: OptimiserConfig) -> str:
     which = f"exponentially averaged weights (decay {optimiser.ema:g})" if optimiser.ema else "weights"
     return f"{which} {CHOICES[optimiser.choose]}"
+
+
+def _fold(found: Settings) -> str:
+    """Which fold a single run was tested on; a study's runs of all folds are told of together."""
+    fold = found.told(lambda run: run.data.fold or "none")
+    return f"The test clips were those of fold {fold}." if fold != "none" else ""
 
 
 def _heard(found: Settings) -> str:

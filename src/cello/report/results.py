@@ -15,8 +15,9 @@ from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
 from cello.report.evidence import Evidence, heard
 from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
-from cello.study.corpus_file import CorpusSummary
+from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary
 from cello.study.own_cells import WrittenCell, written
+from cello.study.pools import StoredRun
 from cello.study.single import open_store
 from cello.study.space import Tuned
 from cello.study.store import Store
@@ -37,12 +38,26 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """One run whose last attempt failed, and why."""
+    """One run whose last attempt failed, and why; ``fold`` is empty where there are none."""
 
     row: str
     column: str
     seed: int
     reason: str
+    fold: str = ""
+
+
+class FoldRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished run of cross-validation: how it did on the ``clips`` of its fold, accuracies in [0, 1]."""
+
+    row: str
+    column: str
+    seed: int
+    fold: str
+    run: str
+    clips: int
+    accuracy: float
+    validation_accuracy: float
 
 
 class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -53,6 +68,9 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's,
     ``papers`` those that they name, by the fingerprint of their equations.
     ``single``: it is one run by itself, as ``cello train`` makes it.
+
+    With ``corpus.folds`` each of ``runs`` is that of all folds together, each clip tested once, and ``fold_runs`` are
+    the finished ones of single folds.
     """
 
     name: str
@@ -74,6 +92,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     own_cells: tuple[WrittenCell, ...] = ()
     papers: dict[str, Paper] = {}
     single: bool = False
+    fold_runs: tuple[FoldRun, ...] = ()
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -140,10 +159,15 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         ReportError: no run is finished yet.
     """
     study = store.study
-    stored = list(store.each_result(curves=curves))
+    stored = store.tested(curves=curves)
     runs = tuple(Run(row=r.row, column=r.column, seed=r.seed, result=r.result) for r in stored)
-    failures = store.failures(stored)
+    failures = store.failures(None if store.corpus.folds else stored)
     if not runs:
+        if store.corpus.folds and (done := len(store.runs) - len(store.pending())):
+            raise ReportError(
+                f"{str(store.folder)!r}: {done} of {len(store.runs)} runs are finished, but no model with one seed on "
+                f"all {len(store.corpus.folds)} folds yet; resume the study first (cello study … --out {store.folder})"
+            )
         why = f" ({failures[0].planned}: {failures[0].reason})" if failures else ""
         raise ReportError(
             f"{str(store.folder)!r}: none of the {len(store.runs)} planned runs of study {study.name!r} is finished"
@@ -159,11 +183,18 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         rows=rows,
         columns=columns,
         seeds=study.seeds,
-        planned=tuple(run.place for run in store.runs),
+        planned=tuple(dict.fromkeys((run.row, run.column, run.seed) for run in store.runs)),
         corpus=store.corpus,
         runs=runs,
         failures=tuple(
-            Failure(row=f.planned.row, column=f.planned.column, seed=f.planned.seed, reason=f.reason) for f in failures
+            Failure(
+                row=f.planned.row,
+                column=f.planned.column,
+                seed=f.planned.seed,
+                reason=f.reason,
+                fold=f.planned.fold if store.corpus.folds else "",
+            )
+            for f in failures
         ),
         match=study.match,
         match_to=study.reference,
@@ -173,14 +204,29 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         own_cells=written(store.header.cells),
         papers={equations: cell.paper for equations, cell in store.header.cells.items() if cell.paper},
         single=store.single,
+        fold_runs=tuple(_fold_run(part) for run in stored for part in run.parts),
     )
     return shown(found)
+
+
+def _fold_run(part: StoredRun) -> FoldRun:
+    result = part.result
+    return FoldRun(
+        row=part.row,
+        column=part.column,
+        seed=part.seed,
+        fold=part.planned.fold,
+        run=part.id,
+        clips=result.test.clips,
+        accuracy=result.test.accuracy,
+        validation_accuracy=result.validation.accuracy,
+    )
 
 
 def shown(results: StudyResults) -> StudyResults:
     """The results with every text of the store as a report may show it: see ``visible``."""
     rows, columns = (_names(name for name in found) for found in (results.rows, results.columns))
-    labels = _names(results.corpus.labels)
+    labels, folds = _names(results.corpus.labels), _names(results.corpus.fold_names)
     texts = {name: _name(getattr(results, name)) for name in ("name", "title", "protocol")}
     return msgspec.structs.replace(
         results,
@@ -188,13 +234,26 @@ def shown(results: StudyResults) -> StudyResults:
         rows=tuple(rows.values()),
         columns=tuple(columns.values()),
         planned=tuple((rows.get(r, r), columns.get(c, c), seed) for r, c, seed in results.planned),
-        corpus=_corpus(results.corpus, labels),
+        corpus=_corpus(results.corpus, labels, folds),
         runs=_runs(results.runs, rows, columns, labels),
         failures=tuple(
             msgspec.structs.replace(
-                f, row=rows.get(f.row, f.row), column=columns.get(f.column, f.column), reason=_sentence(f.reason)
+                f,
+                row=rows.get(f.row, f.row),
+                column=columns.get(f.column, f.column),
+                reason=_sentence(f.reason),
+                fold=folds.get(f.fold, f.fold),
             )
             for f in results.failures
+        ),
+        fold_runs=tuple(
+            msgspec.structs.replace(
+                run,
+                row=rows.get(run.row, run.row),
+                column=columns.get(run.column, run.column),
+                fold=folds.get(run.fold, run.fold),
+            )
+            for run in results.fold_runs
         ),
         evidence=tuple(_evidence(found, rows, columns) for found in results.evidence),
         match_to=rows.get(results.match_to, _name(results.match_to)),
@@ -224,13 +283,12 @@ def _source(text: str) -> str:
     return _sentence(f"{kind}{colon}{where}{by}{rule if by else ''}")
 
 
-def _corpus(corpus: CorpusSummary, labels: dict[str, str]) -> CorpusSummary:
-    splits = {
-        split: msgspec.structs.replace(
-            own, clips_by_label={labels.get(label, label): n for label, n in own.clips_by_label.items()}
-        )
-        for split, own in corpus.splits.items()
-    }
+def _corpus(corpus: CorpusSummary, labels: dict[str, str], folds: dict[str, str]) -> CorpusSummary:
+    def split(own: SplitSummary) -> SplitSummary:
+        counts = {labels.get(label, label): n for label, n in own.clips_by_label.items()}
+        return msgspec.structs.replace(own, clips_by_label=counts)
+
+    splits = {name: split(own) for name, own in corpus.splits.items()}
     return msgspec.structs.replace(
         corpus,
         name=_name(corpus.name),
@@ -240,6 +298,7 @@ def _corpus(corpus: CorpusSummary, labels: dict[str, str]) -> CorpusSummary:
         splits=splits,
         test_names=tuple(map(_name, corpus.test_names)),
         speaker_names=tuple(map(_name, corpus.speaker_names)),
+        folds=tuple(FoldSummary(name=folds[fold.name], test=split(fold.test)) for fold in corpus.folds),
         columns={},  # what they say stands in ``clips``
         bad=tuple(
             msgspec.structs.replace(clip, name=_name(clip.name), reason=_sentence(clip.reason)) for clip in corpus.bad

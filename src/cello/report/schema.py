@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from cello import __version__
-from cello.report import conditions, paper, ranking, references
+from cello.report import conditions, paper, ranking, references, speakers
 from cello.report.clips import ClipOutcomes
 from cello.report.evidence import Evidence
 from cello.report.metrics import METRICS, Interval
@@ -21,7 +21,14 @@ from cello.study.statistics import CONFIDENCE
 from cello.training.result import Epoch, RunResult
 
 FORMAT = 1
-OF_CLIPS = ("test_speakers", "test_names", "speaker_names", "columns")  # what they say stands by clip and by group
+OF_CLIPS = (
+    "test_speakers",
+    "test_names",
+    "speaker_names",
+    "columns",
+    "folds",
+    "test_folds",
+)  # what they say stands by clip and by group
 AS_THEY_ARE = (
     "chosen_epoch",
     "parameters",
@@ -69,6 +76,7 @@ def _around_runs(results: StudyResults) -> dict[str, object]:
             {"key": found.key, "cells": found.cells, "bibtex": found.bibtex} for found in references.used(results)
         ],
         "runs": [],
+        "cross_validation": _cross_validation(results),
         "failures": msgspec.to_builtins(results.failures),
     }
 
@@ -147,6 +155,18 @@ def _evidence(found: Evidence) -> dict[str, object]:
         "ranking": standings,
         "comparisons": comparisons,
         "surprise": msgspec.to_builtins(found.surprise),
+    }
+
+
+def _cross_validation(results: StudyResults) -> dict[str, object] | None:
+    """The folds and each finished run of one; the document's other runs are those of all folds together."""
+    folds = results.corpus.folds
+    if not folds:
+        return None
+    return {
+        "rule": speakers.rule(results),
+        "folds": [{"name": fold.name, "clips": fold.test.clips, "speakers": fold.test.speakers} for fold in folds],
+        "runs": msgspec.to_builtins(results.fold_runs),
     }
 
 

@@ -42,6 +42,8 @@ def shared(results: StudyResults) -> int | None:
 
 def by_chance(results: StudyResults) -> str:
     """What besides seeds is taken for chance in intervals and tests."""
+    if results.corpus.folds:
+        return "folds"
     if not known(results):
         return "clips"
     return "clips, grouped by speaker," if shared(results) else "speakers"
@@ -49,6 +51,11 @@ def by_chance(results: StudyResults) -> str:
 
 def validity(results: StudyResults) -> str:
     """What the intervals of the ranking hold for, and for what not."""
+    if results.corpus.folds:
+        return (
+            "The 95 % intervals rest on the differences between folds, with Nadeau and Bengio’s correction for the "
+            f"overlap of their training sets, and hold for new training sets and new {_new(results)}."
+        )
     wider = "so they are wider than the tables’ ±, which is about these clips alone."
     if not known(results):
         return (
@@ -71,6 +78,8 @@ def validity(results: StudyResults) -> str:
 
 def meaning(results: StudyResults) -> str:
     """What intervals mean where the test clips are of few, shared or unknown speakers; empty where many speak."""
+    if results.corpus.folds and known(results) and not shared(results):
+        return ""
     if not known(results):
         return (
             "Who speaks is not known: a voice may be in training and test, which makes figures too high, and intervals "
@@ -103,6 +112,8 @@ def sharing(results: StudyResults) -> str:
         )
     if between := overlap(results):
         return f"{between} Accuracies on them are too high for new speakers."
+    if results.corpus.folds:
+        return "No speaker is in two folds."
     if results.corpus.shared_by_split is not None or official(results) or "SHA-1" in rule(results):
         return "No speaker is in two splits."
     if shared(results) == 0:
@@ -110,14 +121,23 @@ def sharing(results: StudyResults) -> str:
     return "Whether a speaker is in several splits is not recorded."
 
 
+def _new(results: StudyResults) -> str:
+    if not known(results):
+        return "clips of the same recordings, for who speaks is not known"
+    return "clips of the same speakers, for some are in several folds" if shared(results) else "speakers"
+
+
 def overlap(results: StudyResults) -> str:
     """The speakers that the test clips do not have for themselves, in a sentence; empty where there are none."""
-    by_split = results.corpus.shared_by_split
+    by_split = None if results.corpus.folds else results.corpus.shared_by_split
     if by_split is not None and known(results):
         return " ".join(_in_other_splits(results, split, found) for split, found in by_split.items())
     own = shared(results)
     if not own:
         return ""
+    if results.corpus.folds:
+        people = results.corpus.splits["test"].speakers
+        return f"Of the {people:,} speakers {own:,} {'is' if own == 1 else 'are'} in more than one fold."
     of = results.corpus.splits["test"].speakers
     are = "is" if own == 1 else "are"
     return f"Of the {of:,} speaker{'s' * (of != 1)} of the test clips {own:,} {are} in training or validation too."

@@ -12,9 +12,12 @@ from cello.report import speakers
 from cello.report.metrics import ACCURACY, BY_KEY, CUT_OFF, METRICS, Metric
 from cello.report.results import StudyResults
 from cello.report.vocabulary import title as title_of
+from cello.study.corpus_file import SplitSummary
 from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
+MOST_FOLDS = 12
+"""Above so many folds a table has not a column for each."""
 ABSENT = "–"
 FEW = "†"
 LISTED = 1_000  # clips that were left out, in a table
@@ -158,7 +161,11 @@ def parameters(runs: Sequence[RunResult]) -> str:
 def corpus_clips(results: StudyResults) -> Table:
     """Usable clips of each label in each split, and how many speakers said them."""
     corpus = results.corpus
-    splits = [corpus.splits[split] for split in SPLITS]
+    parts: list[tuple[str, SplitSummary]] = [(split, corpus.splits[split]) for split in SPLITS]
+    if corpus.folds:
+        every = [(fold.name, fold.test) for fold in corpus.folds] if len(corpus.folds) <= MOST_FOLDS else []
+        parts = [*every, ("all", corpus.splits["test"])]
+    splits = [own for _, own in parts]
     rows = [(label, *(f"{split.clips_by_label.get(label, 0):,}" for split in splits)) for label in corpus.labels]
     rows.append(("all", *(f"{split.clips:,}" for split in splits)))
     said = speakers.known(results)
@@ -171,7 +178,7 @@ def corpus_clips(results: StudyResults) -> Table:
             f"{speakers.sharing(results)} "
             f"Checksum of names, labels, splits, speakers and samples: {corpus.checksum[:16]}."
         ),
-        headings=(Heading("Label"), *(Heading(split, "Clips") for split in SPLITS)),
+        headings=(Heading("Label"), *(Heading(name, "Clips") for name, _ in parts)),
         rows=tuple(rows),
     )
 

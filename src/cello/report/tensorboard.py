@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from cello.errors import ReportError
-from cello.report.results import place_name
 from cello.study.folder import naming, new_folder
+from cello.study.pools import StoredRun
 from cello.study.single import open_store
-from cello.study.store import StoredRun
 
 try:
     from tensorboardX import SummaryWriter
@@ -60,7 +59,7 @@ def write_tensorboard(folder: Path | str, out: Path | str) -> list[Path]:
 
 def _folder_name(run: StoredRun) -> str:
     """Readable, no longer than a file's name may be, and with the id that the folder in the store has."""
-    name = re.sub(r"[^\w.-]+", "-", place_name(run.row, run.column, run.seed)).lstrip(".-")
+    name = re.sub(r"[^\w.-]+", "-", str(run.planned)).lstrip(".-")
     return f"{name.encode()[:LONGEST].decode(errors='ignore')}-{run.id}"
 
 

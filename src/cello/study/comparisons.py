@@ -28,7 +28,7 @@ class Comparison(NamedTuple):
     ``superiority`` is the effect size: the probability that one run of ``first`` beats one of ``second``, ties half.
     ``seeds_needed`` is how many seeds a model would show a true difference as large as the one seen, None if more than
     ``MOST_SEEDS``; ``detectable`` is the smallest difference that the seeds at hand show; both with power 0.8 after the
-    correction.
+    correction. ``folds`` is their number in cross-validation, 0 elsewhere.
     """
 
     first: str
@@ -42,6 +42,7 @@ class Comparison(NamedTuple):
     detectable: float
     pairs: int
     confidence: float = CONFIDENCE
+    folds: int = 0
 
     @property
     def differs(self) -> bool:
@@ -50,8 +51,8 @@ class Comparison(NamedTuple):
 
     @property
     def indicative(self) -> bool:
-        """Fewer than five seeds stand behind a model."""
-        return min(self.seeds) < FEW_SEEDS
+        """Fewer than five seeds stand behind a model; in cross-validation it is not seeds that the test rests on."""
+        return not self.folds and min(self.seeds) < FEW_SEEDS
 
     @property
     def verdict(self) -> str:
@@ -65,8 +66,9 @@ class Comparison(NamedTuple):
         caveat = f"; indicative only, from {min(self.seeds)} seeds" if self.indicative else ""
         if self.difference.error == 0 and self.difference.value:
             points = f"{100 * abs(self.difference.value):.2f} points"
+            alike = "in every fold" if self.folds else "in every run and for every speaker"
             return (
-                f"{better} is better than {worse} by {points} in every run and for every speaker alike, so nothing "
+                f"{better} is better than {worse} by {points} {alike} alike, so nothing "
                 f"tells how much of it is chance; test on more clips{caveat}."
             )
         if self.differs:
@@ -80,6 +82,8 @@ class Comparison(NamedTuple):
     def _need(self) -> str:
         if self.difference.value == 0:
             return f"these seeds would show one of {100 * self.detectable:.2f} points"
+        if self.folds and min(self.seeds) < 2:
+            return f"one seed a fold does not tell how many would, these show one of {100 * self.detectable:.2f} points"
         if self.seeds_needed is None:
             return f"even {MOST_SEEDS:,} seeds would not show it on these test clips"
         return f"you would need about {self.seeds_needed:,} seeds"
@@ -90,6 +94,7 @@ def pairwise(
     speakers: ArrayLike,
     confidence: float = CONFIDENCE,
     folds: ArrayLike | None = None,
+    ratio: float | None = None,
 ) -> tuple[Comparison, ...]:
     """Every pair of models, in the mapping's order, corrected for their number by Holm.
 
@@ -100,7 +105,8 @@ def pairwise(
     learning algorithms by Bouthillier et al. 2021, arXiv:2103.03098).
 
     ``folds``, (K,), is given where run r of a clip is one that did not train on the clip's fold: then the training sets
-    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers.
+    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers;
+    ``ratio`` is as for ``fold_components``.
 
     Raises:
         ValueError: fewer than two models; as ``components`` or ``fold_components`` else.
@@ -114,9 +120,10 @@ def pairwise(
         raise ValueError(f"a comparison needs two models, not {len(correct)} ({', '.join(correct)}); add another")
     pairs = list(combinations(correct, 2))
     means = {name: np.asarray(table, dtype=np.float64).mean(axis=1) for name, table in correct.items()}
-    found = _differences(correct, pairs, speakers, folds)
+    found = _differences(correct, pairs, speakers, folds, ratio)
     raw = [p_value(parts) for parts in found]
     corrected = 1 - (1 - confidence) / len(pairs)
+    count = 0 if folds is None else len(np.unique(np.asarray(folds)))
     return tuple(
         Comparison(
             first=a,
@@ -130,6 +137,7 @@ def pairwise(
             detectable=detectable(parts, corrected),
             pairs=len(pairs),
             confidence=confidence,
+            folds=count,
         )
         for (a, b), parts, p, adjusted in zip(pairs, found, raw, holm(raw), strict=True)
     )
@@ -140,9 +148,10 @@ def _differences(
     pairs: Sequence[tuple[str, str]],
     speakers: ArrayLike,
     folds: ArrayLike | None,
+    ratio: float | None,
 ) -> Sequence[Uncertain]:
     if folds is not None:
-        return [fold_components([correct[a], correct[b]], folds) for a, b in pairs]
+        return [fold_components([correct[a], correct[b]], folds, ratio) for a, b in pairs]
     singles, sizes = models(list(correct.values()), speakers)
     own = dict(zip(correct, singles, strict=True))
     return [combined([own[a], own[b]], sizes) for a, b in pairs]

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
+from cello.audio.folds import fold_names, in_several, validation_fold
 from cello.errors import StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.folder import RESTORE
@@ -37,6 +40,13 @@ class SplitSummary(msgspec.Struct, frozen=True, kw_only=True):
     clips_by_label: dict[str, int]
 
 
+class FoldSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A fold's name, and its clips: those that are tested where it tests."""
+
+    name: str
+    test: SplitSummary
+
+
 class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a report says about the data, without the data.
 
@@ -49,6 +59,9 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     Of the test clips, in the same order, ``test_names`` holds the names and ``columns`` what a table says of them
     beside label, split and speaker; ``speaker_names`` holds the names of the speakers, in the order of their numbers,
     where they are known. A store made before Cello kept these has none, and its reports name no clip.
+
+    With ``folds`` each clip trains, validates and is tested in turn: all splits hold all clips, and ``test_folds`` says
+    by number which fold tests each. ``shared_speakers`` are then those with clips in more than one fold.
     """
 
     name: str
@@ -65,18 +78,18 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     test_names: tuple[str, ...] = ()
     speaker_names: tuple[str, ...] = ()
     columns: dict[str, tuple[str, ...]] = {}
+    folds: tuple[FoldSummary, ...] = ()
+    test_folds: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> CorpusSummary:
         """The summary of a corpus."""
         splits: dict[str, SplitSummary] = {}
+        names = fold_names(manifest)
         for split in SPLITS:
-            clips = [clip for clip in manifest.clips if clip.split == split]
-            counts = dict.fromkeys(manifest.labels, 0)
-            for clip in clips:
-                counts[clip.label] += 1
-            speakers = len({clip.speaker for clip in clips})
-            splits[split] = SplitSummary(clips=len(clips), speakers=speakers, clips_by_label=counts)
+            splits[split] = _counted(manifest, [clip for clip in manifest.clips if names or clip.split == split])
+        folds = [_counted(manifest, [clip for clip in manifest.clips if clip.fold == name]) for name in names]
+        number = {name: place for place, name in enumerate(names)}
         return cls(
             name=manifest.corpus,
             source=manifest.source,
@@ -85,7 +98,35 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
             labels=manifest.labels,
             splits=splits,
             bad=manifest.bad,
+            folds=tuple(FoldSummary(name=name, test=own) for name, own in zip(names, folds, strict=True)),
+            test_folds=tuple(number[clip.fold] for clip in manifest.clips) if names else (),
             **clip_facts(manifest),
+        )
+
+    @property
+    def fold_names(self) -> tuple[str, ...]:
+        """The folds in their order; empty where there are none."""
+        return tuple(fold.name for fold in self.folds)
+
+    def tested_by(self, fold: str, clips: int) -> NDArray[np.int64]:
+        """The places of a run's test clips among all: those of its fold, or of a run without folds all of them."""
+        if fold not in self.fold_names:
+            return np.arange(clips)
+        return np.flatnonzero(np.array(self.test_folds) == self.fold_names.index(fold)).astype(np.int64)
+
+    def of_fold(self, name: str) -> CorpusSummary:
+        """What is said of the corpus of one fold's run, whose test clips are those of the fold alone."""
+        part = {validation_fold(self.fold_names, name): "validation", name: "test"}
+        splits = {split: [f.test for f in self.folds if part.get(f.name, "train") == split] for split in SPLITS}
+        own = self.tested_by(name, 0).tolist()
+        each = {field: tuple(getattr(self, field)[clip] for clip in own) for field in ("test_names", "test_speakers")}
+        return msgspec.structs.replace(
+            self,
+            splits={split: _added(found) for split, found in splits.items()},
+            columns={column: tuple(values[clip] for clip in own) for column, values in self.columns.items()},
+            folds=(),
+            test_folds=(),
+            **each,
         )
 
     @property
@@ -100,17 +141,35 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
         return sum(getattr(self, name) not in (None, ()) for name in OF_CLIPS)
 
 
+def _counted(manifest: Manifest, clips: Sequence[Clip]) -> SplitSummary:
+    counts = dict.fromkeys(manifest.labels, 0)
+    for clip in clips:
+        counts[clip.label] += 1
+    return SplitSummary(clips=len(clips), speakers=len({clip.speaker for clip in clips}), clips_by_label=counts)
+
+
+def _added(folds: Sequence[SplitSummary]) -> SplitSummary:
+    """Several folds as one split; a speaker of two of them counts twice."""
+    labels = dict.fromkeys(label for fold in folds for label in fold.clips_by_label)
+    return SplitSummary(
+        clips=sum(fold.clips for fold in folds),
+        speakers=sum(fold.speakers for fold in folds),
+        clips_by_label={label: sum(fold.clips_by_label[label] for fold in folds) for label in labels},
+    )
+
+
 def clip_facts(manifest: Manifest) -> dict[str, Any]:
     """What a summary keeps of single test clips and of the speakers."""
     known = manifest.speakers_known
     trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
-    test = [clip for clip in manifest.clips if clip.split == "test"]
+    test = _tested(manifest)
     tested = dict.fromkeys(clip.speaker for clip in test)
+    shared = in_several(manifest) if manifest.folds else len(trained & set(tested))
     return {
         "test_speakers": speaker_numbers(manifest),
         "speakers_known": known,
-        "shared_speakers": len(trained & set(tested)) if known else None,
-        "shared_by_split": shared_by_split(manifest) if known else None,
+        "shared_speakers": shared if known else None,
+        "shared_by_split": (shared_by_split(manifest) if not manifest.folds else {}) if known else None,
         "test_names": tuple(clip.name for clip in test),
         "speaker_names": tuple(tested) if known else (),
         "columns": _columns(test),
@@ -130,6 +189,11 @@ def shared_by_split(manifest: Manifest) -> dict[str, dict[str, int]]:
     return found
 
 
+def _tested(manifest: Manifest) -> list[Clip]:
+    """The test clips: all of them where there are folds, for each is tested once."""
+    return [clip for clip in manifest.clips if manifest.folds or clip.split == "test"]
+
+
 def _columns(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
     """What a table says of each clip, by the names of its columns; empty where it says nothing."""
     names = dict.fromkeys(name for clip in clips for name in clip.columns)
@@ -138,7 +202,7 @@ def _columns(clips: Sequence[Clip]) -> dict[str, tuple[str, ...]]:
 
 def speaker_numbers(manifest: Manifest) -> tuple[int, ...]:
     """The speaker of each test clip as a number, 0 the first to speak; the clips in the corpus's order."""
-    speakers = [clip.speaker for clip in manifest.clips if clip.split == "test"]
+    speakers = [clip.speaker for clip in _tested(manifest)]
     number = {speaker: place for place, speaker in enumerate(dict.fromkeys(speakers))}
     return tuple(number[speaker] for speaker in speakers)
 
@@ -210,5 +274,9 @@ def _check_clips(summary: CorpusSummary) -> None:
     for what, values in each.items():
         if len(values) != clips and (values or what != "test_names"):
             raise DamagedFileError(f"its {what} names {len(values):,} of {clips:,} test clips")
+    if summary.folds or summary.test_folds:
+        numbers = summary.test_folds
+        if len(numbers) != clips or not all(0 <= number < len(summary.folds) for number in numbers):
+            raise DamagedFileError("its folds are not those of its test clips")
     if summary.speaker_names and len(summary.speaker_names) <= max(summary.test_speakers, default=-1):
         raise DamagedFileError(f"it names {len(summary.speaker_names):,} speakers, fewer than its test clips have")

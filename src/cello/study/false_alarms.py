@@ -22,14 +22,15 @@ OUTSIDE: dict[int, dict[int, Range]] = {
 # folds → the corrected test, where the training set brings nothing, and 0.5 points, to a model's accuracy on a fold
 BY_FOLDS: dict[int, Range] = {5: (1.1, 10.1), 10: (0.8, 9.0)}
 ONE_SPEAKER_A_FOLD: dict[int, Range] = {3: (0.6, 0.8), 6: (0.4, 1.1)}
+ONE_SPEAKER_OUTSIDE: dict[int, Range] = {3: (5.0, 5.9), 6: (6.3, 8.0)}
 
 
-def caution(speakers: int, seeds: int, folds: int | None = None) -> str:
+def caution(speakers: int, seeds: int, folds: int | None = None, unit: str = "speakers") -> str:
     """What to know of the test at this number of test speakers and of seeds a model, or of folds; else empty.
 
-    Where clips are taken for speakers, ``speakers`` is their number. Numbers between two simulated ones get the range
-    of both. No estimate of a variance over overlapping training sets is unbiased (Bengio & Grandvalet 2004, JMLR
-    5:1089), so with folds there is always something to say.
+    Where clips are taken for speakers, ``speakers`` is their number and ``unit`` "clips". Numbers between two simulated
+    ones get the range of both. No estimate of a variance over overlapping training sets is unbiased (Bengio &
+    Grandvalet 2004, JMLR 5:1089), so with folds there is always something to say.
 
     >>> caution(243, 5)
     ''
@@ -37,24 +38,26 @@ def caution(speakers: int, seeds: int, folds: int | None = None) -> str:
     if folds is not None:
         alone = speakers <= folds <= max(ONE_SPEAKER_A_FOLD)
         low, high = _between(ONE_SPEAKER_A_FOLD if alone else BY_FOLDS, folds)
-        return (
+        outside = ONE_SPEAKER_OUTSIDE[folds] if alone and folds in ONE_SPEAKER_OUTSIDE else (0.0, 0.0)
+        text = (
             f"Training sets of {folds} folds overlap: the corrected test (Nadeau & Bengio) called equal models "
             f"different in {low:.1f} % of simulated studies where training sets hardly matter and in {high:.1f} % "
             f"where they bring 0.5 points each, {PROMISED:g} % being allowed; nothing in one study tells which it is."
         )
+        return " ".join(filter(None, (text, _of_intervals(outside))))
     simulated = min(BY_SPEAKERS, key=lambda n: (abs(n - seeds), n))
     alarms, outside = _between(BY_SPEAKERS[simulated], speakers), _between(OUTSIDE[simulated], speakers)
-    return " ".join(filter(None, (_of_alarms(speakers, seeds, alarms), _of_intervals(outside))))
+    return " ".join(filter(None, (_of_alarms(f"{speakers:,} test {unit}", seeds, alarms), _of_intervals(outside))))
 
 
-def _of_alarms(speakers: int, seeds: int, share: Range) -> str:
+def _of_alarms(units: str, seeds: int, share: Range) -> str:
     if share[0] >= PROMISED - WITHIN and share[1] <= PROMISED + WITHIN:
         return ""
     effect = "it misses more real differences than it could"
     if share[1] > PROMISED + WITHIN:
         effect = "take its word with care"
     return (
-        f"With {speakers:,} test speakers and {seeds} seeds the test called equal models different in {_range(share)} "
+        f"With {units} and {seeds} seeds the test called equal models different in {_range(share)} "
         f"of simulated studies, {PROMISED:g} % being allowed: {effect}."
     )
 
@@ -62,7 +65,10 @@ def _of_alarms(speakers: int, seeds: int, share: Range) -> str:
 def _of_intervals(share: Range) -> str:
     if share[1] <= PROMISED + TOO_NARROW:
         return ""
-    return f"The interval of one model's accuracy is too narrow: it missed the truth in {_range(share)} of them."
+    return (
+        f"The interval of one model's accuracy is too narrow: it missed the truth in {_range(share)} of simulated "
+        f"studies, not in {PROMISED:g} %."
+    )
 
 
 def _range(share: Range) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cello.audio.corpus import Corpus
+from cello.audio.folds import fold_names, indices_of
 from cello.errors import StudyError
 from cello.study.plan import PlannedRun
 
@@ -52,7 +53,9 @@ def check_clips(study: str, runs: Sequence[PlannedRun], corpus: Corpus) -> None:
     Raises:
         StudyError: the rows and columns that ask for too many, and the label that has the fewest.
     """
-    labels, counts = np.unique(corpus.targets[corpus.indices("train")], return_counts=True)
+    trained = [indices_of(corpus, name)["train"] for name in fold_names(corpus.manifest) or ("",)]
+    found = [np.unique(corpus.targets[clips], return_counts=True) for clips in trained]
+    labels, counts = min(found, key=lambda of_fold: min(of_fold[1], default=0))
     asked = [run for run in runs if (run.config.data.clips_per_label or 0) > min(counts, default=0)]
     if asked:
         fewest, most = int(counts.argmin()), int(counts.min())

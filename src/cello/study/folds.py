@@ -73,6 +73,17 @@ def fold_components(correct: Sequence[ArrayLike], folds: ArrayLike, ratio: float
     )
 
 
+def validated_ratio(sizes: ArrayLike) -> float:
+    """n_test/n_train where the fold before the tested one validates, mean over the clips, of folds of these sizes.
+
+    >>> validated_ratio([10, 10, 10, 10, 10])
+    0.3333333333333333
+    """
+    clips = np.asarray(sizes, dtype=np.float64)
+    trained = clips.sum() - clips - np.roll(clips, 1)
+    return float((clips / clips.sum() * clips / trained).sum())
+
+
 def _cells(sums: Floats, sizes: Floats) -> float:
     """Each fold's seeds train runs of their own, so their variances add up."""
     if len(sums) < 2:

@@ -153,7 +153,8 @@ class Bars:
 def _line(run: PlannedRun, epoch: Epoch | None) -> tuple[RenderableType, ...]:
     now, epochs = epoch.epoch if epoch else 0, run.config.optimiser.epochs
     accuracy = f"validation {epoch.validation_accuracy:.1%}" if epoch else "starting"
-    names = Text(one_line(run.row)), Text(one_line(run.column)), Text(f"seed {run.seed}")
+    which = f"seed {run.seed}, fold {run.fold}" if run.fold else f"seed {run.seed}"
+    names = Text(one_line(run.row)), Text(one_line(run.column)), Text(one_line(which))
     return *names, _bar(now, epochs), f"epoch {now}/{epochs}", accuracy
 
 

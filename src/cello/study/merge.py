@@ -25,8 +25,9 @@ from cello.study.folder import check_empty, copy_regular, naming, new_folder, op
 from cello.study.former import as_begun
 from cello.study.journal import line
 from cello.study.own_cells import reordered, settle_from
-from cello.study.plan import Base, PlannedRun, StudyConfig, differences, flat, plan
-from cello.study.store import Header, Store, StoredRun, encoded
+from cello.study.plan import Base, Place, PlannedRun, StudyConfig, differences, flat, plan
+from cello.study.pools import StoredRun
+from cello.study.store import Header, Store, encoded
 from cello.training.result import FINISHED
 
 TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")
@@ -98,6 +99,7 @@ def _check_alike(first: Store, other: Store) -> None:
         ("protocol", one.protocol, two.protocol),
         ("match", one.match, two.match),
         ("match_to", one.reference, two.reference),
+        ("division into folds", one.fold_rule, two.fold_rule),
     ):
         if own != its:
             raise _apart(first, other, f"the {what} is {own} in the first and {its} in the other")
@@ -136,9 +138,9 @@ def _parts(study: StudyConfig) -> dict[str, Base]:
     return {"the base": study.base, **rows, **{f"column {column.name!r}": column for column in study.columns}}
 
 
-def _chosen(stores: Sequence[Store], prefer_first: bool) -> dict[tuple[str, str, int], Found]:
+def _chosen(stores: Sequence[Store], prefer_first: bool) -> dict[Place, Found]:
     """For every place of the table with a finished run the run that counts."""
-    chosen: dict[tuple[str, str, int], Found] = {}
+    chosen: dict[Place, Found] = {}
     by_id: dict[str, Found] = {}
     for store in stores:
         for run in store.each_result(curves=False):
@@ -189,7 +191,7 @@ def _equal(own: Any, its: Any) -> bool:
     return msgspec.json.encode(own) == msgspec.json.encode(its)
 
 
-def _header(stores: Sequence[Store], chosen: dict[tuple[str, str, int], Found]) -> Header:
+def _header(stores: Sequence[Store], chosen: dict[Place, Found]) -> Header:
     first = stores[0]
     study = msgspec.structs.replace(
         first.study,
@@ -203,7 +205,8 @@ def _header(stores: Sequence[Store], chosen: dict[tuple[str, str, int], Found]) 
     cells = {key: cell for store in reversed(stores) for key, cell in store.header.cells.items()}
     runs = []
     begun = as_begun(study, study, planned)
-    for run in plan(begun, corpus, len(first.corpus.labels), settle_from(planned, cells, study.match)):
+    settle, folds = settle_from(planned, cells, study.match), first.corpus.fold_names
+    for run in plan(begun, corpus, len(first.corpus.labels), settle, folds):
         if run.place in places:
             found = chosen.get(run.place)
             runs.append(run if found is None else _planned(found, run))

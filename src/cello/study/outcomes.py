@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
 from cello.study.corpus_file import speaker_numbers
+from cello.study.pools import StoredRun
 from cello.study.predictions import Predictions
-from cello.study.store import Store, StoredRun
+from cello.study.store import Store
 
 BINS = 15
 
@@ -121,7 +122,7 @@ def outcomes(store: Store, column: str = "", runs: Iterable[StoredRun] | None = 
     Raises:
         StoreError: as ``answers``.
     """
-    runs, reader = list(store.each_result(curves=False) if runs is None else runs), Predictions()
+    runs, reader = list(store.tested(curves=False) if runs is None else runs), Predictions()
     targets, seeds, correct = answers(store, column, runs)
     name = "prediction_probability"
     confidence = {
@@ -133,7 +134,7 @@ def outcomes(store: Store, column: str = "", runs: Iterable[StoredRun] | None = 
 
 def _by_row(store: Store, column: str, runs: Iterable[StoredRun] | None) -> dict[str, list[StoredRun]]:
     found: dict[str, list[StoredRun]] = {row.name: [] for row in store.study.rows}
-    for run in store.each_result(curves=False) if runs is None else runs:
+    for run in store.tested(curves=False) if runs is None else runs:
         if run.column == column:
             found[run.row].append(run)
     return {row: sorted(own, key=lambda run: run.seed) for row, own in found.items() if own}

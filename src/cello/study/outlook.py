@@ -10,12 +10,13 @@ from statistics import fmean
 import msgspec
 
 from cello.audio.corpus import Manifest
+from cello.audio.folds import NONE, fold_names
 from cello.errors import StudyError
 from cello.models.size import ModelSize
 from cello.study.folder import naming
 from cello.study.match import counter
 from cello.study.plan import PlannedRun, StudyConfig, cost, plan
-from cello.study.store import CorpusSource, Store, check_free
+from cello.study.store import CorpusSource, Store, check_free, folded
 from cello.training.config import CorpusRef, RunConfig
 
 CLOSE = 0.05
@@ -41,7 +42,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """A study as it stands. Runs that two places share count once in ``runs`` and ``done``."""
+    """A study as it stands. Runs that two places share count once in ``runs`` and ``done``; ``folds`` is 0 without."""
 
     study: StudyConfig
     workers: int
@@ -50,6 +51,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
     seconds_left: float | None
+    folds: int = 0
 
 
 def look_ahead(
@@ -65,18 +67,21 @@ def look_ahead(
             only when it runs.
     """
     labels: int | None
+    source, folds = folded(source, study), tuple[str, ...]()
     store = Store.open(out) if (out / "study.json").exists() else None
     if store is None and out.exists():
         with naming(out):
             check_free(out)
     if store is not None and store.header.source == source:
         corpus, labels = store.header.corpus, len(store.corpus.labels)
-    elif store is not None or study.match == "parameters":
+        folds = store.corpus.fold_names
+    elif store is not None or study.match == "parameters" or study.fold_rule != NONE:
         found = manifest()
         corpus, labels = CorpusRef(name=found.corpus, checksum=found.checksum), len(found.labels)
+        folds = fold_names(found)
     else:
         corpus, labels = CorpusRef(name=source.spec, checksum=""), None
-    planned = plan(study, corpus, labels)
+    planned = plan(study, corpus, labels, folds=folds)
     seconds: dict[str, float] = {}
     if store is not None:
         asked = {run.place for run in planned}
@@ -94,6 +99,7 @@ def look_ahead(
         seconds_left=_left(
             [places[run.row, run.column].seconds for run in once.values() if run.id not in seconds], workers
         ),
+        folds=len({run.fold for run in planned if run.fold}),
     )
 
 

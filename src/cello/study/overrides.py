@@ -32,6 +32,8 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
             raise ConfigError(f"--set {brief(text)} has no value; write KEY=VALUE, as model.hidden=96")
+        if name == "folds":
+            raise ConfigError(f"--set folds is no setting of a run, but the study's own; give --folds {brief(value)}")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,4 +1,4 @@
-"""A study as a file (rows × columns × seeds) and the runs that it plans. Needs no torch: reports read it."""
+"""A study as a file (rows × columns × seeds, × folds) and the runs that it plans. Needs no torch: reports read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from cello.errors import CellError, ConfigError, ModelError, StudyError, unknown
+from cello.audio.folds import NONE, check_rule
+from cello.errors import CellError, ConfigError, CorpusError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.files import DamagedFileError, read_text
 from cello.models.config import ModelConfig, settled, stated_cells
@@ -35,6 +36,7 @@ EXAMPLES = {
     "match": 'match = "parameters"; the others are "width" and "flops"',
     "match_to": 'match_to = "LSTM", the name of a row',
     "seeds": "seeds = [0, 1, 2]",
+    "folds": 'folds = "column", "speaker" or a number of folds',
     "base": "[base.optimiser] and below it epochs = 20",
     "columns": '[[columns]] and below it name = "clean"',
     "rows": '[[rows]] and below it name = "GRU"',
@@ -80,6 +82,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ``match``: rows are compared at the hidden sizes that they state ("width"), or at those that bring their models
     nearest to one row's, in each column, in "parameters" or in "flops" (of the recurrent layers for one frame). That
     row is ``match_to``, the first unless said; at equal widths it only waits to be asked for.
+    ``folds`` runs each of them once a fold: ``column``, ``speaker`` or a number, as ``cello.audio.folds`` has them.
     ``tuned`` is how the rows came by their settings, where ``cello tune`` wrote them.
     """
 
@@ -90,10 +93,16 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     match: Match = "width"
     match_to: str | None = None
     seeds: tuple[int, ...] = (0,)
+    folds: int | str = NONE
     base: Base = Base()
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
     tuned: Tuned | None = None
+
+    @property
+    def fold_rule(self) -> str:
+        """How the corpus is divided into folds; ``none`` where it is not."""
+        return str(self.folds)
 
     @property
     def reference(self) -> str:
@@ -101,8 +110,14 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return "" if self.match == "width" else self.match_to or self.rows[0].name
 
 
+Place = tuple[str, str, int] | tuple[str, str, int, str]
+
+
 class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One cell of the table with one seed. Two rows may plan the same ``id``: it is computed once, and shown twice."""
+    """One cell of the table with one seed, and one fold where there are.
+
+    Two rows may plan the same ``id``: it is computed once, and shown twice.
+    """
 
     id: str
     row: str
@@ -111,12 +126,18 @@ class PlannedRun(msgspec.Struct, frozen=True, kw_only=True):
     config: RunConfig
 
     @property
-    def place(self) -> tuple[str, str, int]:
+    def fold(self) -> str:
+        """The fold that tests; empty where there are none."""
+        return self.config.data.fold
+
+    @property
+    def place(self) -> Place:
         """Where the run stands in its study."""
-        return self.row, self.column, self.seed
+        return (self.row, self.column, self.seed, self.fold) if self.fold else (self.row, self.column, self.seed)
 
     def __str__(self) -> str:
-        return ", ".join(part for part in (self.row, self.column, f"seed {self.seed}") if part)
+        fold = f"fold {self.fold}" if self.fold else ""
+        return ", ".join(part for part in (self.row, self.column, f"seed {self.seed}", fold) if part)
 
 
 def load_study(name_or_path: str | Path, protocol: str | None = None) -> StudyConfig:
@@ -203,8 +224,9 @@ def override(
     seeds: Sequence[int] | None = None,
     settings: Mapping[str, Any] | None = None,
     match: Match | None = None,
+    folds: str | None = None,
 ) -> StudyConfig:
-    """The study with other seeds, with settings such as ``{"optimiser.epochs": 3}`` that win in every row, and matched.
+    """The study with other seeds or folds, matched, with settings as ``{"optimiser.epochs": 3}`` that win in every row.
 
     Raises:
         ConfigError: a key that no section has, or a value of the wrong type.
@@ -223,6 +245,7 @@ def override(
         study,
         seeds=study.seeds if seeds is None else tuple(map(operator.index, seeds)),
         match=match or study.match,
+        folds=study.folds if folds is None else folds,
         rows=tuple(msgspec.structs.replace(row, **merge(row.settings, extra)) for row in study.rows),
     )
     _check_study(changed, study.name)
@@ -234,12 +257,13 @@ def plan(
     corpus: CorpusRef,
     labels: int | None = None,
     settle: Callable[[ModelConfig], ModelConfig] = settled,
+    folds: Sequence[str] = (),
 ) -> tuple[PlannedRun, ...]:
-    """Every run of the study: seed by seed, within a seed the longest first, so that no core waits long at the end.
+    """Every run of the study: seed by seed, fold by fold, then the longest first, so that no core waits at the end.
 
     ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``settle`` finds the
     equations of cells of one's own: the one of this default loads their files, which a study that was read from a
-    store must not do.
+    store must not do. ``folds`` are the corpus's, which a study of folds needs to know.
 
     Raises:
         ConfigError: settings that do not go together, with the row and column that they meet in.
@@ -255,19 +279,49 @@ def plan(
         rows = {row.name: places[row.name, column.name] for row in study.rows}
         found = matched(rows, study.reference, study.match, labels, _where(study, column))
         places |= {(row, column.name): config for row, config in found.items()}
-    named = {place: dict(zip(study.seeds, ids(config, study.seeds), strict=True)) for place, config in places.items()}
     order = sorted(places, key=lambda place: -cost(places[place]))
+    own = {fold: {place: on_fold(places[place], fold) for place in order} for fold in _folds(study, folds)}
+    named = {
+        (fold, place): dict(zip(study.seeds, ids(config, study.seeds), strict=True))
+        for fold, configs in own.items()
+        for place, config in configs.items()
+    }
     return tuple(
         PlannedRun(
-            id=named[place][seed],
+            id=named[fold, place][seed],
             row=place[0],
             column=place[1],
             seed=seed,
-            config=msgspec.structs.replace(places[place], seed=seed),
+            config=msgspec.structs.replace(config, seed=seed),
         )
         for seed in study.seeds
-        for place in order
+        for fold, configs in own.items()
+        for place, config in configs.items()
     )
+
+
+def on_fold(config: RunConfig, fold: str) -> RunConfig:
+    """The run with this fold testing; the same where it already is."""
+    if config.data.fold == fold:
+        return config
+    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, fold=fold))
+
+
+def _folds(study: StudyConfig, folds: Sequence[str]) -> Sequence[str]:
+    """The folds to run, one without a name where there are none."""
+    if study.fold_rule == NONE:
+        return ("",)
+    if not folds:
+        raise StudyError(
+            f"study {study.name!r} has folds = {study.fold_rule}, and its corpus is not divided into folds"
+        )
+    runs = len(study.rows) * len(_columns(study)) * len(study.seeds) * len(folds)
+    if runs > MOST_RUNS:
+        raise StudyError(
+            f"{len(folds)} folds of study {study.name!r} make {runs:,} runs, more than the {MOST_RUNS} that one "
+            f"may have; give fewer folds or seeds"
+        )
+    return folds
 
 
 def sample_rate(study: StudyConfig) -> int:
@@ -395,6 +449,7 @@ def _check_study(study: StudyConfig, file: str) -> None:
     if max(study.seeds) > LAST:
         raise StudyError(f"{file}: seed {brief(max(study.seeds))} of study {study.name!r} is too large; at most {LAST}")
     check_count(study, len(study.seeds), file)
+    _check_folds(study, file)
     for kind, names in (
         ("row", [row.name for row in study.rows]),
         ("column", [column.name for column in study.columns]),
@@ -406,6 +461,19 @@ def _check_study(study: StudyConfig, file: str) -> None:
     names = [row.name for row in study.rows]
     if study.match_to is not None and study.match_to not in names:
         raise StudyError(f"{file}: match_to: {unknown(f'row of study {study.name!r}:', study.match_to, names)}")
+
+
+def _check_folds(study: StudyConfig, file: str) -> None:
+    try:
+        check_rule(study.fold_rule)
+    except CorpusError as error:
+        raise StudyError(f"{file}: study {study.name!r}: {error}") from error
+    for path, settings in _stated(study):
+        if settings["data"].get("fold"):
+            raise StudyError(
+                f"{file}: {path}.data.fold is one fold, and a study runs all of them; write folds = 5 at its top, or "
+                f"give --folds"
+            )
 
 
 def check_count(study: StudyConfig, seeds: int, file: str) -> None:

@@ -42,7 +42,8 @@ def show(outlook: Outlook, console: Console) -> None:
 def summary(outlook: Outlook) -> str:
     """What is done, what is left, and how long that may take, in a sentence."""
     todo = outlook.runs - outlook.done
-    said = f"{outlook.done} of {outlook.runs} runs are finished, {todo} to do"
+    each = f" ({outlook.folds} folds of each model and seed)" if outlook.folds else ""
+    said = f"{outlook.done} of {outlook.runs} runs{each} are finished, {todo} to do"
     if not todo:
         return f"{said}; nothing would run"
     workers = counted(outlook.workers, "worker")

@@ -16,6 +16,7 @@ import msgspec
 from distributed import Future
 
 from cello.audio.corpus import Corpus
+from cello.audio.folds import fold_names
 from cello.cells.stored import StoredCell
 from cello.errors import StudyError
 from cello.files import write_whole
@@ -29,7 +30,7 @@ from cello.study.outlook import far_off, worker_count
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.reading import unusable
 from cello.study.roster import Answer, Inbox, Joined, Left, LostError, Message, Roster, Sent, answer, ask, nobody
-from cello.study.store import CorpusSource, FailedRun, Store
+from cello.study.store import CorpusSource, FailedRun, Store, folded
 from cello.study.worker import News, Outcome, Setup, Task, execute, last_failure, open_source
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
@@ -68,10 +69,11 @@ def run_study(
     rate, out = sample_rate(study), Path(out)  # mistakes in the plan show before the corpus is made
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
+    source = folded(source, study)
     with single_writer(out):
         corpus = open_source(source, cache)
         reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
-        planned = plan(study, reference, len(corpus.manifest.labels))
+        planned = plan(study, reference, len(corpus.manifest.labels), folds=fold_names(corpus.manifest))
         check_windows(study.name, planned, corpus)
         check_clips(study.name, planned, corpus)
         for sentence in far_off(study, planned, len(corpus.manifest.labels)):

@@ -46,10 +46,13 @@ def open_store(folder: Path | str) -> Store:
         raise StoreError(
             f"{str(folder)!r}: its corpus.json describes another corpus than its run was trained on; {RESTORE}"
         )
-    name = _name(result)
+    fold = result.config.data.fold
+    if fold in corpus.fold_names:
+        corpus = corpus.of_fold(fold)
+    name, which = _name(result), f"seed {result.config.seed}" + (f", fold {fold}" if fold else "")
     study = StudyConfig(
         name=name,
-        title=f"One run: {name}, seed {result.config.seed}",
+        title=f"One run: {name}, {which}",
         protocol="single run",
         seeds=(result.config.seed,),
         rows=(Row(name=name),),

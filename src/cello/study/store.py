@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from cello import __version__
 from cello.audio.corpus import Manifest
+from cello.audio.folds import NONE, fold_names
 from cello.cells.stored import StoredCell
 from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
@@ -43,6 +44,7 @@ from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
 from cello.study.own_cells import bring_objects, named, own_cells, reordered, settle_from
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
+from cello.study.pools import StoredRun, joined, pooled
 from cello.study.predictions import Predictions, checked
 from cello.study.reading import Reader, read_result, unusable
 from cello.training.config import CorpusRef
@@ -62,6 +64,17 @@ class CorpusSource(msgspec.Struct, frozen=True, kw_only=True):
     opener: str = "cello.audio.open:open_corpus"
 
 
+def folded(source: CorpusSource, study: StudyConfig) -> CorpusSource:
+    """The source with the study's folds among its options, so that whoever opens the corpus divides it alike."""
+    options = dict(source.options)
+    reading = {key: value for key, value in options.get("reading", {}).items() if key != "folds"}
+    if study.fold_rule != NONE:
+        reading["folds"] = study.fold_rule
+    if reading:
+        options["reading"] = reading
+    return msgspec.structs.replace(source, options=options)
+
+
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """``study.json``: the study, its data and every run planned so far.
 
@@ -75,29 +88,6 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     source: CorpusSource
     runs: tuple[PlannedRun, ...]
     cells: dict[str, StoredCell] = {}
-
-
-class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A planned run that is finished, with its result."""
-
-    planned: PlannedRun
-    result: RunResult
-
-    @property
-    def id(self) -> str:
-        return self.planned.id
-
-    @property
-    def row(self) -> str:
-        return self.planned.row
-
-    @property
-    def column(self) -> str:
-        return self.planned.column
-
-    @property
-    def seed(self) -> int:
-        return self.planned.seed
 
 
 class FailedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +159,7 @@ class Store:
                     return store
             else:
                 check_free(folder)
-                runs = plan(study, corpus, labels)
+                runs = plan(study, corpus, labels, folds=fold_names(manifest))
                 cells = own_cells(run.config for run in runs)
                 header = Header(study=study, corpus=corpus, source=source, runs=runs, cells=cells)
                 write_corpus(folder, CorpusSummary.of(manifest))
@@ -194,6 +184,7 @@ class Store:
             ("protocol", old.study.protocol, study.protocol),
             ("match", old.study.match, study.match),
             ("match_to", old.study.reference, study.reference),
+            ("division into folds", old.study.fold_rule, study.fold_rule),
         ):
             if before != after:
                 raise _other_study(folder, f"its {what} is {before}, not {after}")
@@ -201,7 +192,8 @@ class Store:
             names = [f"{ref.name} ({ref.checksum[:12]})" for ref in (old.corpus, corpus)]
             raise _other_study(folder, f"its corpus is {names[0]}, not {names[1]}{_opened(old.source, source)}")
         bring_objects(old.runs, old.cells)
-        asked = plan(as_begun(study, old.study, old.runs), old.corpus, labels)
+        folds = self.corpus.fold_names
+        asked = plan(as_begun(study, old.study, old.runs), old.corpus, labels, folds=folds)
         own = own_cells(run.config for run in asked)
         if order := reordered(old.cells, own):
             raise _other_study(folder, order)
@@ -213,7 +205,8 @@ class Store:
         reference = study.reference or None  # stated, for the first row may be another one now
         wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds, match_to=reference)
         settle = settle_from(old.runs, cells, study.match, named(study))
-        runs = {run.place: run for run in plan(as_begun(wider, old.study, old.runs), old.corpus, labels, settle)}
+        begun = as_begun(wider, old.study, old.runs)
+        runs = {run.place: run for run in plan(begun, old.corpus, labels, settle, folds)}
         for run in old.runs:
             if run.place not in runs:
                 raise _other_study(folder, f"it has {run}, a table of another shape")
@@ -255,6 +248,11 @@ class Store:
             if result is not None:
                 yield StoredRun(planned=run, result=result)
 
+    def tested(self, curves: bool = True) -> list[StoredRun]:
+        """The finished runs as reports count them: of folds one for all of them, where all are finished."""
+        runs = self.each_result(curves=curves)
+        return list(runs) if self.study.fold_rule == NONE else pooled(runs, self.corpus)
+
     def results(self) -> list[StoredRun]:
         """All finished runs in the plan's order, each place of the table once."""
         return list(self.each_result())
@@ -295,6 +293,8 @@ class Store:
         Raises:
             StoreError: the file is missing or cannot be read.
         """
+        if isinstance(run, StoredRun) and run.parts:
+            return joined(self.corpus, {part.planned.fold: self.predictions(part, names, reader) for part in run.parts})
         path = f"{self.place(run.id)}/predictions.npz"
         try:
             found = (reader or Predictions()).read(path, names, self.corpus.splits["test"].clips)

@@ -11,6 +11,7 @@ import msgspec
 
 from cello import __version__
 from cello.audio.corpus import Corpus
+from cello.audio.folds import NONE
 from cello.errors import ConfigError, StoreError, StudyError, unknown
 from cello.files import decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.crew import Crew
@@ -217,6 +218,11 @@ def _at_column(study: StudyConfig, tune: TuneConfig) -> StudyConfig:
         raise StudyError(
             f"study {study.name!r} gives its rows their size (match = {study.match!r}), so {', '.join(sizes)} cannot "
             f'be tuned; leave it out of [tune.space], or use match = "width"'
+        )
+    if study.fold_rule != NONE:
+        raise StudyError(
+            f"study {study.name!r} has folds = {study.fold_rule}, but settings are tuned on one split, whose clips "
+            f"other folds would test; tune a study without folds"
         )
     one = msgspec.structs.replace(study, columns=columns)
     return override(one, seeds=[tune.seed], settings=settings)

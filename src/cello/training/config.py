@@ -80,6 +80,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         clips_per_label: training clips of each label; all unless given
         test_snr_db: evaluate again with made noise added at each of these signal-to-noise ratios, in dB
         test_shift_ms: evaluate again with every test clip moved by each of these times in ms, later where positive
+        fold: the fold that tests, of a corpus with --folds; a study's own folds are run one after another
 
     Raises:
         ConfigError: a value that cannot be, with the field, the value and what would be legal.
@@ -88,6 +89,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clips_per_label: int | None = None
     test_snr_db: tuple[float, ...] = ()
     test_shift_ms: tuple[float, ...] = ()
+    fold: str = ""
 
     def __post_init__(self) -> None:
         if self.clips_per_label is not None and self.clips_per_label < 1:
@@ -103,7 +105,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 NEUTRAL: dict[str, dict[str, object]] = {
     "augment": {"warp": 0.0},
     "model": {"stack": 1, "zoneout": 0.0, "recurrent_dropout": 0.0},
-    "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": ()},
+    "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": (), "fold": ""},
 }
 """Settings that came after runs had been stored, with the value at which nothing changes.
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cello.audio.augment import augment
-from cello.audio.corpus import SPLITS, Corpus, Split, bounded
+from cello.audio.corpus import Corpus, Split, bounded
+from cello.audio.folds import indices_of
 from cello.errors import CorpusError
 from cello.features.cache import FeatureSet, load_features
 from cello.features.mfcc import extract
@@ -75,7 +76,7 @@ class RunData:
 
     def __init__(self, config: RunConfig, corpus: Corpus, cache: Path | None) -> None:
         self.config, self.corpus = config, corpus
-        self.indices = {split: corpus.indices(split) for split in SPLITS}
+        self.indices = indices_of(corpus, config.data.fold)
         for split, found in self.indices.items():
             if len(found) == 0:
                 raise CorpusError(
