@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus
+from cello.audio.decode import as_float
 from cello.audio.pack import MANIFEST, NOISE, SOUND, Record, encode_record, load_pack
 from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
@@ -34,11 +35,10 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
 def pieces(corpus: Corpus) -> Iterator[Piece]:
     """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
-    noise = np.concatenate(corpus.noise) if corpus.noise else np.zeros(0, np.float32)
-    sound = np.concatenate([corpus.sound, corpus.more]) if len(corpus.more) else corpus.sound
+    noise = corpus.noise or (np.zeros(0, np.float32),)
     crc = {SOUND: 0, NOISE: 0}
-    for file, array in ((SOUND, sound), (NOISE, noise)):
-        for piece in _array_pieces(file, array):
+    for file, arrays in ((SOUND, corpus.arrays), (NOISE, noise)):
+        for piece in _array_pieces(file, arrays):
             crc[file] = zlib.crc32(piece.content, crc[file])
             yield piece
     manifest = msgspec.json.encode(corpus.manifest)
@@ -53,12 +53,20 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
     yield from _cut(MANIFEST, 0, memoryview(encode_record(record)))
 
 
-def _array_pieces(file: str, array: NDArray[Any]) -> Iterator[Piece]:
+def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
+    """Arrays end to end as one ``.npy`` file; where some are int16 and some float32, all are sent as float32."""
+    dtype = np.dtype(np.int16 if all(array.dtype == np.int16 for array in arrays) else np.float32)
     header = io.BytesIO()
-    form = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(map(len, arrays)),)}
     np.lib.format.write_array_header_1_0(header, form)
     yield Piece(file=file, offset=0, content=header.getvalue())
-    yield from _cut(file, header.tell(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    start, step = header.tell(), PIECE_BYTES // dtype.itemsize
+    for array in arrays:
+        for at in range(0, len(array), step):
+            some = array[at : at + step]
+            wide = np.ascontiguousarray(some if dtype == np.int16 else as_float(some), dtype=dtype)
+            yield from _cut(file, start, wide.view(np.uint8).data)
+            start += wide.nbytes
 
 
 def _cut(file: str, start: int, content: memoryview) -> Iterator[Piece]:

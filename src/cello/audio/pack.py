@@ -237,16 +237,16 @@ def _build(
 def _decoded(files: Sequence[File], rate_hz: int) -> Iterator[tuple[File, Sound | BadClip]]:
     """Decode in threads, in order, never more than one batch ahead in memory."""
 
-    def whole(path: Path) -> Sound | str:
+    def whole(path: Path, silent: bool) -> Sound | str:
         if path.is_dir():
             return "a link to a folder, which is not followed"
         try:
-            return decode(path, rate_hz)
+            return decode(path, rate_hz, silent=True) if silent else decode(path, rate_hz)
         except ClipError as error:
             return str(error)
 
     def clips(of_one: tuple[Path, list[File]]) -> list[tuple[File, Sound | BadClip]]:
-        sound = whole(of_one[0])
+        sound = whole(of_one[0], of_one[1][0].silent)
         return [(file, _cut(file, sound, rate_hz)) for file in of_one[1]]
 
     # the parts of a recording follow each other, so that it is decoded once for all of them

@@ -17,8 +17,8 @@ from cello.errors import CorpusError
 
 _SECONDS_A_DAY = 86_400
 _HEX = "[0-9a-f]"
-_RELEASE = "speech_commands_v0.0[12]"
-_CORPORA = (_RELEASE, f"speech-commands-{_HEX * 12}", f"speech-commands-{_HEX * 32}", f"spoken-{_HEX * 12}")
+_RELEASE, _TEST_SET = "speech_commands_v0.0[12]", "speech_commands_test_set_v0.02"
+_CORPORA = (_RELEASE, _TEST_SET, f"speech-commands-{_HEX * 12}", f"speech-commands-{_HEX * 32}", f"spoken-{_HEX * 12}")
 # Whole names, as the folder is one that a user may have named and may hold more than Cello put there.
 _KINDS: dict[str, tuple[str, ...]] = {
     "decoded clips": (f"packs/{_HEX * 32}",),
@@ -28,6 +28,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "downloaded corpus": (
         _RELEASE,
         f"{_RELEASE}.tar.gz",
+        _TEST_SET,
+        f"{_TEST_SET}.tar.gz",
         f"speech-commands-{_HEX * 12}",
         f"speech-commands-{_HEX * 32}",
     ),
@@ -40,13 +42,13 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f".spoken-{_HEX * 12}.*.unfinished",
         f".spoken-{_HEX * 12}.partial-*",
         f".{_RELEASE}.partial-*",
+        f".{_TEST_SET}.partial-*",
         f".speech-commands-{_HEX * 12}.partial-*",
         f".speech-commands-{_HEX * 32}.partial-*",
         f"{DIGESTS}/.{_HEX * 32}.*.part",
         *(f".{name}.altered" for name in _CORPORA),
         "kernels/.building-*",
-        f"{_RELEASE}.tar.gz.part",
-        f"{_RELEASE}.tar.gz.rejected",
+        *(f"{name}.tar.gz.{end}" for name in (_RELEASE, _TEST_SET) for end in ("part", "rejected")),
     ),
 }
 

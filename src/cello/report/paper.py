@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
+from cello.audio.twelve import ABOUT as TASK
 from cello.cells.load import zoo
 from cello.report import ranking, recipe, references, speakers
 from cello.report.differing import Settings, listed, settings
@@ -121,7 +122,9 @@ def _divided(results: StudyResults) -> str:
     if not speakers.known(results):
         return "by the SHA-1 of each clip’s name, for the speakers are not known," if "SHA-1" in rule else ""
     if speakers.official(results):
-        return "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
+        task = TASK if TASK in results.corpus.source else ""
+        how = "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
+        return f"as {task}, {how}" if task else how
     if "SHA-1" in rule:
         return f"by speaker ({rule}), so that none is in two splits,"
     return f"by {rule}" if rule else ""
