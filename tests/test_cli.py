@@ -453,7 +453,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     [
         ("cello.study.store.write_whole", "out' is full ("),
         (
-            "cello.audio.pack._build",
+            "cello.audio.decoded._build",
             "cache' (No space left on device); free space there or choose another cache folder",
         ),
     ],

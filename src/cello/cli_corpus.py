@@ -89,26 +89,34 @@ def _by_reason(bad: Iterable[BadClip]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusClean:
-    """List what the cache holds, with sizes; with --older-than or --all, remove it: all of it can be made again."""
+    """List what the cache holds, with sizes; with --older-than, --corpus or --all, remove it: it can be made again."""
 
     older_than: Annotated[int | None, arg(help="remove what was not used for so many days", metavar="DAYS")] = None
+    corpus: Annotated[
+        str | None,
+        arg(
+            help="remove decoded clips and frames of this corpus, as the list names it; downloads stay", metavar="NAME"
+        ),
+    ] = None
     all: Annotated[bool, arg(help="remove everything"), FlagCreatePairsOff] = False
     cache: Annotated[Path | None, arg(help="the cache folder; the user's own by default")] = None
 
     def run(self, console: Console) -> None:
         from rich.filesize import decimal
 
-        from cello.features.clean import clean, held
+        from cello.features.clean import clean, clean_corpus, held
 
-        if self.older_than is not None and (self.older_than < 1 or self.all):
-            what = "goes not with --all; give one of them" if self.all else "would be everything; give --all for that"
-            raise ConfigError(f"--older-than {self.older_than} {what}")
+        self._check()
         things = held(self.cache)
-        removed = clean(self.cache, self.older_than or 0) if self.all or self.older_than else None
+        self._named(console)
+        removed = None
+        if self.corpus is not None:
+            removed = clean_corpus(self.corpus, self.cache)
+        elif self.all or self.older_than:
+            removed = clean(self.cache, self.older_than or 0)
         table = Table("what", "name", "size", "not used for")
         for thing in things if removed is None else removed:
-            days = (time.time() - thing.used) / 86_400
-            table.add_row(thing.what, one_line(thing.path.name), decimal(thing.size), f"{days:.0f} days")
+            table.add_row(thing.what, one_line(thing.path.name), decimal(thing.size), _days(thing.used))
         if table.row_count:
             console.print(table)
         total = sum(thing.size for thing in things)
@@ -117,6 +125,30 @@ class CorpusClean:
         else:
             freed = sum(thing.size for thing in removed)
             say(console, f"removed {len(removed)} of {len(things)}, {decimal(freed)} of {decimal(total)}")
+
+    def _check(self) -> None:
+        if self.corpus is not None and (self.all or self.older_than is not None):
+            raise ConfigError(f"--corpus {self.corpus} cannot be combined with --all or --older-than; give one of them")
+        if self.older_than is not None and (self.older_than < 1 or self.all):
+            what = "goes not with --all; give one of them" if self.all else "would be everything; give --all for that"
+            raise ConfigError(f"--older-than {self.older_than} {what}")
+
+    def _named(self, console: Console) -> None:
+        """The corpora of which something is kept."""
+        from rich.filesize import decimal
+
+        from cello.features.clean import corpora
+
+        table = Table("corpus", "read from", "decoded", "frames", "not used for")
+        for kept in corpora(self.cache):
+            folders = ", ".join(map(one_line, kept.folders))
+            table.add_row(one_line(kept.name), folders, decimal(kept.decoded), decimal(kept.frames), _days(kept.used))
+        if table.row_count:
+            console.print(table)
+
+
+def _days(used: float) -> str:
+    return f"{(time.time() - used) / 86_400:.0f} days"
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cello.audio.corpus import Corpus
+from cello.audio.corpus import Corpus, Manifest
 from cello.audio.decode import as_float
-from cello.audio.pack import MANIFEST, NOISE, SOUND, Record, encode_record, load_pack
+from cello.audio.decoded import NOISE, SOUND, load_array
+from cello.audio.pack import Pack, find_pack
 from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
-from cello.files import DamagedFileError, read_stored
+from cello.files import DamagedFileError, read_stored, seal_json, unseal_json
 
+MANIFEST = "manifest.json"
 PIECE_BYTES = 4 << 20
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The manifest of a corpus that was sent, with CRC-32 of all its files, itself included.
+
+    It is sealed, so that no field of it is believed after a damage either.
+    """
+
+    rule: str
+    noise_samples: tuple[int, ...]
+    sound_crc: int
+    noise_crc: int
+    manifest_crc: int
+    manifest: msgspec.Raw
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +66,7 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
         manifest_crc=zlib.crc32(manifest),
         manifest=msgspec.Raw(manifest),
     )
-    yield from _cut(MANIFEST, 0, memoryview(encode_record(record)))
+    yield from _cut(MANIFEST, 0, memoryview(seal_json(msgspec.json.encode(record))))
 
 
 def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
@@ -124,8 +140,30 @@ def _growing(cache: Path, checksum: str, transfer: str) -> Path:
     return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
 
 
+def load_pack(target: Path) -> Pack | None:
+    """A corpus that was sent, if it is there and whole; those that earlier versions decoded into packs, too."""
+    try:
+        text = read_stored(target / MANIFEST)
+        body = unseal_json(text)
+        if len(body) == len(text):  # not sealed: of an earlier version, or damaged
+            return None
+        record = msgspec.json.decode(body, type=Record)
+        if zlib.crc32(bytes(record.manifest)) != record.manifest_crc:
+            return None
+        manifest = msgspec.json.decode(record.manifest, type=Manifest)
+        sound = load_array(target / SOUND, record.sound_crc)
+        noise = load_array(target / NOISE, record.noise_crc)
+    except (OSError, ValueError):
+        return None
+    ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
+    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+
+
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:
-    """The corpus of this checksum if the cache holds it, however it came there, under the name given."""
+    """The corpus of this checksum if the cache holds it, decoded here or sent, under the name given."""
+    if (made := find_pack(cache, checksum)) is not None:
+        using(cache)
+        return Corpus(msgspec.structs.replace(made.manifest, corpus=name), made.sound, made.noise)
     for manifest in sorted((cache / "packs").glob(f"[!.]*/{MANIFEST}")):
         with suppress(OSError, DamagedFileError):  # cleared away meanwhile, or unreadable: seen below
             if checksum.encode() not in read_stored(manifest):

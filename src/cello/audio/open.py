@@ -92,7 +92,7 @@ def open_corpus(
     guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
     if guesses and not given and not reading.unknown_speakers:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
-    pack = open_pack(folder, Options(rate_hz, reading), cache, progress)
+    pack = open_pack(folder, Options(rate_hz, reading), cache, progress, place.name)
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in pack.manifest.clips})
     about = "" if place.test is None else f", {ABOUT}"
@@ -102,7 +102,7 @@ def open_corpus(
     whole = Corpus(manifest, pack.sound, pack.noise)
     corpus = choose(whole, reading.choice)
     if place.test is not None:
-        corpus = twelve(whole, _tested(place.test, rate_hz, cache, progress))
+        corpus = twelve(whole, _tested(place, place.test, rate_hz, cache, progress))
     for check in (lambda found: check_bad(found, allow_bad), check_speakers, check_splits):
         try:
             check(corpus.manifest)
@@ -121,8 +121,8 @@ def _check_options(allow_bad: float, rate_hz: int) -> None:
         raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
 
 
-def _tested(folder: Path, rate_hz: int, cache: Path, progress: Progress | None) -> Corpus:
-    pack = open_pack(test_clips(scan(folder)), Options(rate_hz), cache, progress)
+def _tested(place: _Place, folder: Path, rate_hz: int, cache: Path, progress: Progress | None) -> Corpus:
+    pack = open_pack(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
     return Corpus(pack.manifest, pack.sound)
 
 
