@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from cello.audio.corpus import BadClip
+from cello.audio.corpus import SPLITS, Manifest
+from cello.audio.facts import Section, by_reason, some
 from cello.cli_sound import CORPUS_HELP, Sound, open_sound
 from cello.errors import ConfigError
 from cello.terminal import counted, one_line, say
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,38 +54,56 @@ class CorpusInspect(Sound):
     """
 
     corpus: Annotated[Positional[str], arg(help=CORPUS_HELP, metavar="CORPUS")]
+    html: Annotated[
+        Path | None,
+        arg(help="write this as a page too, with spectrograms and players of some clips", metavar="FILE"),
+    ] = None
 
     def run(self, console: Console) -> None:
-        from cello.audio.corpus import SPLITS
+        from cello.audio.facts import facts
+        from cello.audio.open import corpus_files
+        from cello.audio.page import check_target, write_page
 
-        manifest = open_sound(self, console, strict=False).manifest
-        table = Table(
-            "label",
-            *SPLITS,
-            title=one_line(f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}"),
-        )
-        for label in (*manifest.labels, None):
-            clips = [c for c in manifest.clips if label in (None, c.label)]
-            table.add_row(one_line(label or "all"), *(f"{sum(c.split == s for c in clips):,}" for s in SPLITS))
-        table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
-        console.print(table)
+        if self.html is not None:
+            check_target(self.html.expanduser())
+        corpus = open_sound(self, console, strict=False)
+        manifest = corpus.manifest
+        console.print(_counts(manifest))
         say(
             console,
             one_line(f"{manifest.source}{'' if manifest.speakers_known else '; each file counts as a speaker'}"),
         )
-        seconds = sorted(c.samples / manifest.rate_hz for c in manifest.clips) or [0.0]
-        console.print(f"{seconds[0]:.2f} to {seconds[-1]:.2f} s a clip, median {seconds[len(seconds) // 2]:.2f} s")
-        console.print(counted(len(manifest.bad), "unusable clip") + (":" if manifest.bad else ""))
-        for reason, names in _by_reason(manifest.bad).items():
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            say(console, one_line(f"  {', '.join(names[:_SHOWN])}{more}: {reason}"))
+        sections = facts(corpus, corpus_files(self.spec, cache=self.cache, reading=self.reading))
+        console.print(_facts(sections))
+        say(console, counted(len(manifest.bad), "unusable clip") + (":" if manifest.bad else ""))
+        for reason, names in by_reason(manifest).items():
+            say(console, one_line(f"  {some(names)}: {reason}"))
+        if self.html is not None:
+            write_page(self.html.expanduser(), corpus, sections)
+            say(console, one_line(f"page: {self.html}"))
 
 
-def _by_reason(bad: Iterable[BadClip]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for clip in bad:
-        found.setdefault(clip.reason, []).append(clip.name)
-    return found
+def _counts(manifest: Manifest) -> Table:
+    """Clips a label and split, and speakers."""
+    title = one_line(f"{manifest.corpus}, {manifest.rate_hz} Hz, checksum {manifest.checksum[:16]}")
+    table = Table("label", *(Column(split, justify="right") for split in SPLITS), title=title)
+    counts = Counter((clip.label, clip.split) for clip in manifest.clips)
+    for label in manifest.labels:
+        table.add_row(one_line(label), *(f"{counts[label, split]:,}" for split in SPLITS))
+    table.add_section()
+    table.add_row("all", *(f"{sum(c.split == split for c in manifest.clips):,}" for split in SPLITS))
+    table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
+    return table
+
+
+def _facts(sections: Sequence[Section]) -> Table:
+    table = Table("what", "found", Column("for example", overflow="fold"))
+    for section in sections:
+        table.add_section()
+        table.add_row(Text(section.title, style="bold"), "", "")
+        for row in section.rows:
+            table.add_row(f"  {row.what}", one_line(row.value), one_line(row.examples))
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)

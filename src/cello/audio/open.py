@@ -121,6 +121,16 @@ def _check_options(allow_bad: float, rate_hz: int) -> None:
         raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
 
 
+def corpus_files(
+    spec: str, *, cache: Path | None = None, reading: Reading | Mapping[str, Any] = PLAIN
+) -> dict[str, Path]:
+    """The files of a corpus by the names of its clips, usable or not; of one that :func:`open_corpus` has opened."""
+    place = _located(spec, cache_root(cache), None)
+    reading = msgspec.convert(msgspec.to_builtins(reading), Reading)
+    folders = [scan(place.folder, reading), *([scan(place.test)] if place.test is not None else [])]
+    return {file.name: file.path for folder in folders for file in folder.clips}
+
+
 def _tested(place: _Place, folder: Path, rate_hz: int, cache: Path, progress: Progress | None) -> Corpus:
     pack = open_pack(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
     return Corpus(pack.manifest, pack.sound)
