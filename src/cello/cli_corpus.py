@@ -15,7 +15,7 @@ from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
 from cello.audio.corpus import SPLITS, Manifest
-from cello.audio.facts import Section, by_reason, some
+from cello.audio.facts import UNUSABLE, Section, by_reason, some
 from cello.cli_sound import CORPUS_HELP, Sound, open_sound
 from cello.errors import ConfigError
 from cello.terminal import counted, one_line, say
@@ -99,6 +99,8 @@ def _counts(manifest: Manifest) -> Table:
 def _facts(sections: Sequence[Section]) -> Table:
     table = Table("what", "found", Column("for example", overflow="fold"))
     for section in sections:
+        if section.title == UNUSABLE:
+            continue  # said below the table, where reasons have room
         table.add_section()
         table.add_row(Text(section.title, style="bold"), "", "")
         for row in section.rows:
@@ -158,7 +160,8 @@ class CorpusClean:
 
         from cello.features.clean import corpora
 
-        table = Table("corpus", "read from", "decoded", "frames", "not used for")
+        folded = (Column(title, overflow="fold") for title in ("corpus", "read from"))
+        table = Table(*folded, "decoded", "frames", "not used for")
         for kept in corpora(self.cache):
             folders = ", ".join(map(one_line, kept.folders))
             table.add_row(one_line(kept.name), folders, decimal(kept.decoded), decimal(kept.frames), _days(kept.used))

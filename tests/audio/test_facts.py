@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from cello.audio.corpus import Clip, Corpus, Manifest, Split
-from cello.audio.facts import Row, facts
+from cello.audio.corpus import BadClip, Clip, Corpus, Manifest, Split
+from cello.audio.facts import Row, by_reason, facts
 from cello.audio.open import corpus_files, open_corpus
 
 
@@ -95,16 +95,16 @@ def test_files_and_a_bad_corpus_are_told_whole(tone_folder: Path, tmp_path: Path
     soundfile.write(low / "zero.wav", np.zeros(800), 16_000)
     (low / "words.wav").write_text("none")
     corpus = open_corpus(str(tone_folder), cache=tmp_path / "c", strict=False)
-    files = corpus_files(str(tone_folder), cache=tmp_path / "c")
+    files = {**corpus_files(str(tone_folder), cache=tmp_path / "c"), "not/chosen.wav": tmp_path / "none.wav"}
     parts = facts(corpus, files)
     rows = list(parts[0].rows)
     assert rows[0] == Row("files", "63")
     assert Row("format", "WAV, 24-bit, stereo", "1 file") in rows
     assert Row("sampling rate", "44,100 Hz", "1 file, resampled to 16,000 Hz") in rows
     assert Row("sampling rate", "16,000 Hz", "61 files") in rows
-    unusable = [row for row in rows if row.what == "unusable"]
-    assert [row.value for row in unusable] == ["1", "1"]
-    assert unusable[1] == Row("unusable", "1", "low/zero.wav: all silence: every sample is zero")
+    unusable = parts[-1]
+    assert (unusable.title, len(unusable.rows)) == ("Unusable", 2)
+    assert unusable.rows[1] == Row("1 file", "", "low/zero.wav: all silence: every sample is zero")
     assert Row("all zero", "1", "low/zero.wav") in parts[2].rows
 
 
@@ -115,4 +115,15 @@ def test_a_corpus_without_any_sound_has_facts_too(tmp_path: Path) -> None:
         (tmp_path / "d" / name / f"{name}.wav").touch()
     corpus = open_corpus(str(tmp_path / "d"), cache=tmp_path / "c", strict=False)
     parts = facts(corpus, corpus_files(str(tmp_path / "d"), cache=tmp_path / "c"))
-    assert parts[0].rows[-1] == Row("unusable", "3", "a/a.wav, b/b.wav, c/c.wav: empty: a file of 0 bytes")
+    assert parts[-1].rows == (Row("3 files", "", "a/a.wav, b/b.wav, c/c.wav: empty: a file of 0 bytes"),)
+
+
+def test_reasons_that_differ_by_numbers_and_names_alone_are_one() -> None:
+    """A folder of links that Git wrote as text printed 9,387 lines."""
+    reasons = [f"a link ('../../x/{k}.flac'), cut at {k},000 of 1.5 s." for k in range(9)] + ["empty: 0 bytes"] * 2
+    bad = tuple(BadClip(name=f"a/{k}", reason=reason) for k, reason in enumerate(reasons))
+    manifest = Manifest(corpus="", rate_hz=1, labels=(), clips=(), bad=bad, checksum="", source="")
+    assert by_reason(manifest) == {
+        "a link (…), cut at … of … s.": [f"a/{k}" for k in range(9)],
+        "empty: 0 bytes": ["a/9", "a/10"],
+    }

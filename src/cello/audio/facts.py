@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,16 +17,18 @@ import soundfile
 from numpy.typing import NDArray
 
 from cello.audio.c_output import hidden_c_output
-from cello.audio.corpus import SPLITS, Corpus, Manifest
+from cello.audio.corpus import SPLITS, BadClip, Corpus, Manifest
 
 HEADERS = 2000
 """Files whose headers are read, evenly among all."""
 SHOWN = 3
+UNUSABLE = "Unusable"
 
 _QUIET = 1e-3  # −60 dB of full scale: 16 bits have 30 dB less, a quiet room some 10 dB more
 _FULL = 0.999
 _RUN = 3  # samples in a row at full scale: one alone may be a peak that fits
 _FAR = 3.0
+_OF_ONE = re.compile(r"'[^']*'|\d[\d.,]*(?<=\d)")
 _BITS = {"FLOAT": "32-bit float", "DOUBLE": "64-bit float", "PCM_U8": "8-bit", "PCM_S8": "8-bit"}
 
 
@@ -53,7 +56,7 @@ class Loudness:
 
 
 def facts(corpus: Corpus, files: Mapping[str, Path]) -> tuple[Section, ...]:
-    """The facts of a corpus by sections; ``files`` are those of its clips, by the clips' names.
+    """The facts of a corpus by sections; ``files`` are those of its clips, and perhaps of others, by the clips' names.
 
     A corpus without any usable clip has sections too.
     """
@@ -65,6 +68,7 @@ def facts(corpus: Corpus, files: Mapping[str, Path]) -> tuple[Section, ...]:
         Section("Loudness", tuple(_loudness(manifest, loudness))),
         Section("Duplicates", tuple(_duplicates(manifest, groups))),
         Section("Balance", tuple(_balance(manifest))),
+        Section(UNUSABLE, tuple(_unusable(manifest))),
     )
     return tuple(section for section in sections if section.rows)
 
@@ -107,7 +111,8 @@ def _is_clipped(sound: NDArray[np.float32]) -> bool:
 
 
 def _files(manifest: Manifest, files: Mapping[str, Path]) -> Iterable[Row]:
-    paths = sorted(set(files.values()))
+    own = [*(clip.name for clip in manifest.clips), *(clip.name for clip in manifest.bad)]
+    paths = sorted({files[name] for name in own if name in files})
     kinds: Counter[str] = Counter()
     rates: Counter[int] = Counter()
     looked = paths[:: len(paths) // HEADERS + 1]
@@ -125,16 +130,22 @@ def _files(manifest: Manifest, files: Mapping[str, Path]) -> Iterable[Row]:
     for rate, count in rates.most_common():
         read = "" if rate == manifest.rate_hz else f", resampled to {manifest.rate_hz:,} Hz"
         yield Row("sampling rate", f"{rate:,} Hz", f"{_counted(count)}{of}{read}")
+
+
+def _unusable(manifest: Manifest) -> Iterable[Row]:
     for reason, names in by_reason(manifest).items():
-        yield Row("unusable", f"{len(names):,}", f"{some(names)}: {reason}")
+        yield Row(_counted(len(names)), "", f"{some(names)}: {reason}")
 
 
 def by_reason(manifest: Manifest) -> dict[str, list[str]]:
-    """The unusable clips by why they are."""
-    found: dict[str, list[str]] = {}
+    """The unusable clips by why they are; what differs from clip to clip, a number or a name, is left out."""
+    found: dict[str, list[BadClip]] = defaultdict(list)
     for clip in manifest.bad:
-        found.setdefault(clip.reason, []).append(clip.name)
-    return found
+        found[_OF_ONE.sub("…", clip.reason)].append(clip)
+    return {
+        clips[0].reason if len({clip.reason for clip in clips}) == 1 else kind: [clip.name for clip in clips]
+        for kind, clips in found.items()
+    }
 
 
 def _counted(count: int) -> str:
