@@ -294,6 +294,25 @@ def test_the_checksum_does_not_tell_what_else_was_decoded(tone_folder: Path, tmp
     assert len(list((tmp_path / "shared" / "audio").glob("[!.]*"))) == 1
 
 
+def test_sound_that_was_decoded_anew_in_another_order_is_found(tone_folder: Path, tmp_path: Path) -> None:
+    """Cleared and decoded again by a table whose names sort otherwise, the same key holds the clips elsewhere."""
+    names = [path.relative_to(tone_folder).as_posix() for path in sorted(tone_folder.rglob("*.wav"))]
+    for number, name in enumerate(names):
+        (tone_folder / name).rename((tone_folder / name).with_name(f"{59 - number:08x}_nohash_0.wav"))
+    files = sorted(tone_folder.rglob("*.wav"))
+    (tone_folder / "t.csv").write_text("\n".join(["path,label", *(f"{f.name},{f.parent.name}" for f in files)]))
+    first = read(tone_folder, tmp_path)
+    sounds = {clip.name: first.sound[clip.start : clip.start + clip.samples].copy() for clip in first.manifest.clips}
+    shutil.rmtree(tmp_path / "audio")
+    other = read(tone_folder, tmp_path, table=str(tone_folder / "t.csv"))
+    assert other.manifest.clips[0].label != first.manifest.clips[0].label
+    again = read(tone_folder, tmp_path)
+    assert len(list((tmp_path / "audio").glob("[!.]*"))) == 1
+    assert again.manifest.checksum == first.manifest.checksum
+    for clip in again.manifest.clips:
+        assert np.array_equal(again.sound[clip.start : clip.start + clip.samples], sounds[clip.name])
+
+
 def test_packs_of_earlier_versions_hurt_nobody(tone_folder: Path, tmp_path: Path) -> None:
     old = tmp_path / "packs" / ("a" * 32)
     old.mkdir(parents=True)

@@ -44,7 +44,7 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; 
 thead th { font-size: .85rem; color: var(--faint); }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 th[scope=rowgroup] { padding-top: 1rem; }
-th[scope=row] { font-weight: normal; min-width: 5rem; }
+th[scope=row] { font-weight: normal; min-width: 5rem; max-width: 14rem; overflow-wrap: break-word; }
 td.value { overflow-wrap: normal; min-width: 5.2rem; }
 .bar { display: flex; height: .9rem; min-width: 7rem; } .bar i { display: block; height: 100%; }
 .train { background: var(--train); } .validation { background: var(--validation); } .test { background: var(--test); }
