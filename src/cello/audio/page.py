@@ -46,7 +46,7 @@ td.number, th.number { text-align: right; white-space: nowrap; font-variant-nume
 th[scope=rowgroup] { padding-top: 1rem; }
 th[scope=row] { font-weight: normal; min-width: 5rem; max-width: 14rem; overflow-wrap: break-word; }
 td.value { overflow-wrap: normal; min-width: 5.2rem; }
-.bar { display: flex; height: .9rem; min-width: 7rem; } .bar i { display: block; height: 100%; }
+.bar { display: flex; height: .9rem; min-width: 4.5rem; } .bar i { display: block; height: 100%; }
 .train { background: var(--train); } .validation { background: var(--validation); } .test { background: var(--test); }
 .key i { display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 .9em; }
 .clips { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }
