@@ -223,5 +223,6 @@ def test_every_public_function_and_class_says_what_it_does() -> None:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef))
         and not node.name.startswith("_")
         and not ast.get_docstring(node)
+        and not any(ast.unparse(d) == "overload" for d in node.decorator_list)
     ]
     assert silent == []

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cello
+from cello.audio import staging
 from cello.audio.corpus import Manifest
 from cello.cli import main
 from cello.cli_sound import corpus_slug, file_name
@@ -455,7 +456,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     [
         ("cello.study.store.write_whole", "out' is full ("),
         (
-            "cello.audio.pack._build",
+            "cello.audio.decoded._build",
             "cache' (No space left on device); free space there or choose another cache folder",
         ),
     ],
@@ -627,6 +628,38 @@ def test_the_corpus_is_read_at_the_rate_of_the_features(
     arguments += ["--model.hidden", "2", "--optimiser.epochs", "1", "--features.rate-hz", "8000"]
     status, _, err = run(capsys, "train", *arguments)
     assert (status, err) == (0, "")
+
+
+@pytest.mark.filterwarnings("default")
+def test_inspect_writes_a_page_and_a_corpus_is_cleared_by_its_name(
+    capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cello.audio.staging._USED", {})
+    cache = ("--cache", str(tmp_path / "c"))
+    page = tmp_path / "tones.html"
+    command = ("corpus", "inspect", str(tone_folder), *cache, "--html")
+    status, out, _ = run(capsys, *command, str(page))
+    assert status == 0
+    assert "same samples" in out
+    assert "WAV, 16-bit, mono" in out
+    assert page.read_text("utf-8").count("<audio") == 12
+    status, out, err = run(capsys, *command, str(tone_folder / "low" / "00000000_nohash_0.wav"))
+    assert (status, out) == (1, "")
+    assert "is there already and is no page of cello corpus inspect; choose another file" in err
+    for file in staging._USED.values():
+        os.close(file)
+    staging._USED.clear()
+    status, out, _ = run(capsys, "corpus", "clean", *cache)
+    assert status == 0
+    assert "tones" in out
+    status, _, err = run(capsys, "corpus", "clean", "--corpus", "tone", *cache)
+    assert (status, err) == (1, "error: unknown corpus in the cache 'tone'; did you mean 'tones'? Known: tones.")
+    status, _, err = run(capsys, "corpus", "clean", "--corpus", "tones", "--all", *cache)
+    assert status != 0
+    assert "--corpus tones cannot be combined with --all or --older-than; give one of them" in err
+    status, out, _ = run(capsys, "corpus", "clean", "--corpus", "tones", *cache)
+    assert status == 0
+    assert "removed 2 of " in out
 
 
 @pytest.mark.filterwarnings("default")

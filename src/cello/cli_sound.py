@@ -22,7 +22,7 @@ from cello.terminal import bars, one_line
 from cello.training.execution import ExecutionConfig
 
 CORPUS_HELP = (
-    "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:PATH], folder:PATH, "
+    "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:v0.02:12|:PATH], folder:PATH, "
     "where PATH holds one folder of clips a label"
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,3 +64,41 @@ def test_a_corpus_that_was_decoded_here_need_not_be_sent(tone_folder: Path, tmp_
     assert np.array_equal(found.sound, here.sound)
     assert found.manifest.clips == here.manifest.clips
     assert find(tmp_path, "tones", "f" * 64) is None
+
+
+def test_no_damage_of_a_corpus_that_was_sent_gives_other_sound(tone_corpus: Corpus, tmp_path: Path) -> None:
+    checksum = tone_corpus.manifest.checksum
+    for piece in pieces(tone_corpus):
+        receive(tmp_path, checksum, "one", piece)
+    settle(tmp_path, checksum, "one")
+    (folder,) = tmp_path.glob("packs/[!.]*")
+    rng = random.Random(7)
+    for name in ("manifest.json", "sound.npy", "noise.npy"):
+        whole = (folder / name).read_bytes()
+        for _ in range(60 if name == "manifest.json" else 20):
+            broken = bytearray(whole)
+            broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
+            (folder / name).write_bytes(broken[: rng.choice([len(broken), rng.randrange(len(broken))])])
+            assert find(tmp_path, "tones", checksum) is None
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        assert find(tmp_path, "tones", checksum) is None
+        (folder / name).unlink()
+        (folder / name).write_bytes(whole)
+    assert find(tmp_path, "tones", checksum) is not None
+
+
+def test_arrays_of_two_kinds_arrive_as_one(tone_corpus: Corpus, tmp_path: Path) -> None:
+    half, after = int(tone_corpus.starts[20]), int(tone_corpus.lengths[20])
+    rest = tone_corpus.sound[half:] * np.float32(1 / 32768)
+    sent = Corpus(tone_corpus.manifest, tone_corpus.sound[:half], more=[rest[:after], rest[after:]])
+    checksum = sent.manifest.checksum
+    for piece in pieces(sent):
+        receive(tmp_path, checksum, "one", piece)
+    settle(tmp_path, checksum, "one")
+    found = find(tmp_path, "tones", checksum)
+    assert found is not None
+    every = np.arange(len(sent.lengths))
+    clips = [each.audio(every)[0] for each in (found, sent, tone_corpus)]
+    assert np.array_equal(clips[0], clips[2])
+    assert np.array_equal(clips[1], clips[2])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from cello.audio import pack as module
+from cello.audio import decoded as module
 from cello.audio.folder import scan
-from cello.audio.pack import Options, Pack, load_pack, open_pack
+from cello.audio.pack import Options, Pack, find_pack, open_pack
 from cello.audio.reading import Reading
 from cello.audio.samples import SampleWriter
 from cello.errors import CorpusError
@@ -27,7 +27,7 @@ def opened(root: Path, cache: Path, options: Options = OPTIONS) -> Pack:
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, rate_hz: int) -> None:
+    def refuse(path: Path, rate_hz: int, silent: bool = False) -> None:
         raise AssertionError(path)
 
     monkeypatch.setattr(module, "decode", refuse)
@@ -103,14 +103,16 @@ def test_noise_is_float_and_apart(tone_folder: Path, tmp_path: Path) -> None:
         assert len(pack.manifest.clips) == 60
 
 
-@pytest.mark.parametrize("name", ["sound.npy", "noise.npy", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["audio/*/sound.npy", "audio/*/noise.npy", "audio/*/index.msgpack", "manifests/*.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "removed"])
 def test_a_damaged_pack_is_made_again(tone_folder: Path, tmp_path: Path, name: str, damage: str) -> None:
     (tone_folder / "_background_noise_").mkdir()
     soundfile.write(tone_folder / "_background_noise_" / "hum.wav", np.full(700, 0.25), 16_000)
     first = opened(tone_folder, tmp_path)
     sound = np.array(first.sound)
-    (path,) = tmp_path.glob(f"packs/*/{name}")
+    (path,) = tmp_path.glob(name)
     whole = path.read_bytes()
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
@@ -129,17 +131,17 @@ def test_a_pack_stopped_half_way_leaves_nothing_to_trip_over(
     left = [40]
     real = module.decode
 
-    def interrupted(path: Path, rate_hz: int) -> object:
+    def interrupted(path: Path, rate_hz: int, silent: bool = False) -> object:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return real(path, rate_hz)
+        return real(path, rate_hz, silent)
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "decode", interrupted)
         with pytest.raises(KeyboardInterrupt):
             opened(tone_folder, tmp_path)
-    assert not [path for path in (tmp_path / "packs").iterdir() if path.is_dir()]
+    assert not [path for path in (tmp_path / "audio").iterdir() if path.is_dir()]
     assert len(opened(tone_folder, tmp_path).manifest.clips) == 60
 
 
@@ -147,9 +149,9 @@ def test_two_at_once_make_it_once(tone_folder: Path, tmp_path: Path, monkeypatch
     decoded: list[Path] = []
     real = module.decode
 
-    def counted(path: Path, rate_hz: int) -> object:
+    def counted(path: Path, rate_hz: int, silent: bool = False) -> object:
         decoded.append(path)
-        return real(path, rate_hz)
+        return real(path, rate_hz, silent)
 
     monkeypatch.setattr(module, "decode", counted)
     packs: list[Pack] = []
@@ -198,16 +200,16 @@ def test_a_corpus_that_changes_while_it_is_decoded_is_not_kept(
     clips = sorted((tone_folder / "low").iterdir())
     real = module.decode
 
-    def copying(path: Path, rate_hz: int) -> object:
+    def copying(path: Path, rate_hz: int, silent: bool = False) -> object:
         if path == clips[0]:
             shutil.copyfile(clips[1], clips[2])
-        return real(path, rate_hz)
+        return real(path, rate_hz, silent)
 
     with monkeypatch.context() as patched:
         patched.setattr(module, "decode", copying)
         with pytest.raises(CorpusError, match=r"changed while they were read; wait until nothing writes"):
             opened(tone_folder, tmp_path)
-    assert [path.name for path in (tmp_path / "packs").iterdir() if path.is_dir()] == []
+    assert [path.name for path in (tmp_path / "audio").iterdir() if path.is_dir()] == []
 
 
 def test_no_damage_of_a_pack_gives_other_sound(tone_folder: Path, tmp_path: Path) -> None:
@@ -215,25 +217,109 @@ def test_no_damage_of_a_pack_gives_other_sound(tone_folder: Path, tmp_path: Path
         (tone_folder / "_background_noise_").mkdir(exist_ok=True)
         soundfile.write(tone_folder / "_background_noise_" / f"{name}.wav", np.full(700, 0.25), 16_000)
     first = opened(tone_folder, tmp_path)
-    (folder,) = (path for path in (tmp_path / "packs").iterdir() if path.is_dir())
-    key = folder.name
+    checksum = first.manifest.checksum
     rng = random.Random(7)
-    for name in ("manifest.json", "sound.npy", "noise.npy"):
-        whole = (folder / name).read_bytes()
-        for _ in range(100 if name == "manifest.json" else 30):
+    for name in ("manifests/*.json", "audio/*/index.msgpack", "audio/*/sound.npy", "audio/*/noise.npy"):
+        (path,) = tmp_path.glob(name)
+        whole = path.read_bytes()
+        for _ in range(30 if path.suffix == ".npy" else 100):
             broken = bytearray(whole)
             broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
-            (folder / name).write_bytes(broken[: rng.choice([len(broken), rng.randrange(len(broken))])])
-            assert load_pack(folder, key) is None
-        (folder / name).unlink()
-        os.mkfifo(folder / name)
-        assert load_pack(folder, key) is None
-        (folder / name).unlink()
-        (folder / name).write_bytes(whole)
-    assert load_pack(folder, "0" * 32) is None
-    again = load_pack(folder, key)
+            path.write_bytes(broken[: rng.choice([len(broken), rng.randrange(len(broken))])])
+            assert find_pack(tmp_path, checksum) is None
+        path.unlink()
+        os.mkfifo(path)
+        assert find_pack(tmp_path, checksum) is None
+        path.unlink()
+        path.write_bytes(whole)
+    assert find_pack(tmp_path, "0" * 64) is None
+    again = find_pack(tmp_path, checksum)
     assert again is not None
     assert again.manifest == first.manifest
+
+
+def read(root: Path, cache: Path, **said: object) -> Pack:
+    reading = Reading(**said)  # type: ignore[arg-type]
+    return open_pack(scan(root, reading), Options(16_000, reading), cache)
+
+
+def test_four_readings_of_one_folder_keep_its_sound_once(tone_folder: Path, tmp_path: Path) -> None:
+    """Before, each reading kept all samples: 4 × 1.9 MB here."""
+    lines = [f"{path.relative_to(tone_folder)},{path.name[7]}" for path in sorted(tone_folder.rglob("*.wav"))]
+    (tone_folder / "clips.csv").write_text("\n".join(["path,label", *lines]))
+    packs = [
+        read(tone_folder, tmp_path),
+        read(tone_folder, tmp_path, speaker_pattern="([0-9a-f])_nohash"),
+        read(tone_folder, tmp_path, pattern=r"0(?P<label>[01])(?P<speaker>[0-9a-f])_"),
+        read(tone_folder, tmp_path, table=str(tone_folder / "clips.csv")),
+    ]
+    assert len({pack.manifest.checksum for pack in packs}) == 4
+    assert len(list(tmp_path.glob("audio/*/sound.npy"))) == 1
+    sound = 2 * sum(clip.samples for clip in packs[0].manifest.clips)
+    kept = sum(path.stat().st_size for place in ("audio", "manifests") for path in (tmp_path / place).rglob("*"))
+    assert kept < 1.1 * sound
+
+
+def test_some_of_the_files_and_parts_of_them_are_cut_from_those_that_are_there(
+    tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [path.relative_to(tone_folder).as_posix() for path in sorted(tone_folder.rglob("*.wav"))][:50:5]
+    lines = [f"{name},{name[0]},{at},{at + 0.25}" for name in names for at in (0, 0.5)]
+    (tone_folder / "parts.csv").write_text("\n".join(["path,label,start,end", *lines]))
+    alone = read(tone_folder, tmp_path / "alone", table=str(tone_folder / "parts.csv"))
+    (tone_folder / "parts.csv").rename(tmp_path / "parts.csv")
+    read(tone_folder, tmp_path / "shared")
+    forbid_decoding(monkeypatch)
+    (tmp_path / "parts.csv").rename(tone_folder / "parts.csv")
+    shared = read(tone_folder, tmp_path / "shared", table=str(tone_folder / "parts.csv"))
+    assert shared.manifest.checksum == alone.manifest.checksum
+    for one, other in zip(shared.manifest.clips, alone.manifest.clips, strict=True):
+        assert one.samples == other.samples == 4000
+        assert np.array_equal(shared.sound[one.start : one.start + 4000], alone.sound[other.start : other.start + 4000])
+    kept = [path.stat().st_size for path in (tmp_path / "alone").glob("audio/*/sound.npy")]
+    assert kept == [128 + 2 * 20 * 4000], "of a recording that only parts are wanted of, only those are kept"
+
+
+def test_the_checksum_does_not_tell_what_else_was_decoded(tone_folder: Path, tmp_path: Path) -> None:
+    """A clip of 24 bits among others makes all of them float32 in the cache; a table without it must not notice."""
+    names = [path.relative_to(tone_folder).as_posix() for path in sorted(tone_folder.rglob("*.wav"))]
+    (tone_folder / "some.csv").write_text("\n".join(["path,label", *(f"{name},{name[0]}" for name in names)]))
+    alone = read(tone_folder, tmp_path / "alone", table=str(tone_folder / "some.csv"))
+    soundfile.write(tone_folder / "low" / "deep.wav", np.full(800, 0.1), 16_000, subtype="PCM_24")
+    wide = read(tone_folder, tmp_path / "shared")
+    assert (alone.sound.dtype, wide.sound.dtype) == (np.int16, np.float32)
+    again = read(tone_folder, tmp_path / "shared", table=str(tone_folder / "some.csv"))
+    assert again.sound.dtype == np.float32
+    assert again.manifest.checksum == alone.manifest.checksum
+    assert len(list((tmp_path / "shared" / "audio").glob("[!.]*"))) == 1
+
+
+def test_sound_that_was_decoded_anew_in_another_order_is_found(tone_folder: Path, tmp_path: Path) -> None:
+    """Cleared and decoded again by a table whose names sort otherwise, the same key holds the clips elsewhere."""
+    names = [path.relative_to(tone_folder).as_posix() for path in sorted(tone_folder.rglob("*.wav"))]
+    for number, name in enumerate(names):
+        (tone_folder / name).rename((tone_folder / name).with_name(f"{59 - number:08x}_nohash_0.wav"))
+    files = sorted(tone_folder.rglob("*.wav"))
+    (tone_folder / "t.csv").write_text("\n".join(["path,label", *(f"{f.name},{f.parent.name}" for f in files)]))
+    first = read(tone_folder, tmp_path)
+    sounds = {clip.name: first.sound[clip.start : clip.start + clip.samples].copy() for clip in first.manifest.clips}
+    shutil.rmtree(tmp_path / "audio")
+    other = read(tone_folder, tmp_path, table=str(tone_folder / "t.csv"))
+    assert other.manifest.clips[0].label != first.manifest.clips[0].label
+    again = read(tone_folder, tmp_path)
+    assert len(list((tmp_path / "audio").glob("[!.]*"))) == 1
+    assert again.manifest.checksum == first.manifest.checksum
+    for clip in again.manifest.clips:
+        assert np.array_equal(again.sound[clip.start : clip.start + clip.samples], sounds[clip.name])
+
+
+def test_packs_of_earlier_versions_hurt_nobody(tone_folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "packs" / ("a" * 32)
+    old.mkdir(parents=True)
+    (old / "manifest.json").write_text('{"rule":"old","crc32":"00000000"}')
+    (old / "sound.npy").write_bytes(b"half")
+    assert len(opened(tone_folder, tmp_path).manifest.clips) == 60
+    assert (old / "sound.npy").read_bytes() == b"half"
 
 
 def test_a_link_to_a_folder_is_named_as_one(tone_folder: Path, tmp_path: Path) -> None:
@@ -259,7 +345,7 @@ def test_a_full_disk_is_named_and_nothing_half_made_stays(
         CorpusError, match=r"cannot be kept in .* \(No space left on device\); free space there or choose"
     ):
         opened(tone_folder, tmp_path)
-    assert [path.name for path in (tmp_path / "packs").iterdir() if path.is_dir()] == []
+    assert [path.name for path in (tmp_path / "audio").iterdir() if path.is_dir()] == []
 
 
 def test_progress_counts_every_file(tone_folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
 from cello.errors import CorpusError
 from cello.features.cache import load_features
-from cello.features.clean import clean, held
+from cello.features.clean import clean, clean_corpus, corpora, held
 from cello.features.config import FeatureConfig
 
 DAY = 86_400
@@ -125,11 +126,13 @@ def test_opening_a_corpus_counts_as_use_and_what_was_cleared_is_made_again(tone_
     for thing in held(cache):
         age(thing.path, 100)
     opened()
-    assert [thing.what for thing in held(cache) if time.time() - thing.used < DAY] == ["decoded clips", "frames"]
+    assert sorted(thing.what for thing in held(cache) if time.time() - thing.used < DAY) == [
+        *("decoded clips", "frames", "manifests", "notes"),
+    ]
     for file in staging._USED.values():
         os.close(file)
     staging._USED.clear()
-    assert len(clean(cache)) == 2
+    assert len(clean(cache)) == 4
     assert held(cache) == []
     assert opened().manifest.checksum == first
 
@@ -163,7 +166,7 @@ def test_a_corpus_in_the_cache_is_held_by_whoever_opened_it(tone_folder: Path, t
     for folder in (tmp_path / "a", tmp_path / "b"):
         with pytest.raises(CorpusError, match="is in use"):
             clean(folder)
-        assert len(held(folder)) == 1
+        assert len(held(folder)) == 2
 
 
 def test_a_folder_half_removed_is_not_taken_for_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +194,54 @@ def test_what_cannot_be_removed_is_named(cache: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cello.features.clean._remove", refused)
     with pytest.raises(CorpusError, match=r"\.tmp' cannot be removed from the cache: Permission denied; make it writ"):
         clean(cache)
+
+
+def left_alone() -> None:
+    for file in staging._USED.values():
+        os.close(file)
+    staging._USED.clear()
+
+
+def test_corpora_are_named_with_their_sizes_and_one_can_be_cleared(tone_folder: Path, tmp_path: Path) -> None:
+    cache, other = tmp_path / "cache", tmp_path / "others"
+    shutil.copytree(tone_folder, other)
+    for path in other.rglob("*_nohash_0.wav"):
+        path.write_bytes(path.read_bytes()[:-4] + b"abcd")
+    for root, reading in ((tone_folder, {}), (tone_folder, {"choice": {"labels": ["low", "high"]}}), (other, {})):
+        corpus = open_corpus(str(root), cache=cache, reading=reading)
+        load_features(corpus, FeatureConfig(), cache=cache)
+    left_alone()
+    others, tones = corpora(cache)
+    assert (others.name, tones.name) == ("others", "tones")
+    assert tones.folders == (str(tone_folder),)
+    sizes = {thing.path: thing.size for thing in held(cache)}
+    assert others.decoded + tones.decoded + others.frames + tones.frames == sum(sizes.values())
+    assert 1.6 < tones.frames / others.frames < 1.7, "three labels and two of them, against three"
+    removed = clean_corpus("tones", cache)
+    assert sum(thing.size for thing in removed) == tones.decoded + tones.frames
+    assert [kept.name for kept in corpora(cache)] == ["others"]
+    with pytest.raises(CorpusError, match=r"unknown corpus in the cache 'tones'\. Known: others"):
+        clean_corpus("tones", cache)
+
+
+def test_what_two_corpora_share_stays_with_the_other(tone_folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(tone_folder, tmp_path / "others")
+    checksums = [
+        open_corpus(str(root), cache=cache, speaker_pattern=pattern).manifest.checksum
+        for root, pattern in ((tone_folder, None), (tmp_path / "others", "([0-9a-f])_nohash"))
+    ]
+    left_alone()
+    assert [thing.what for thing in clean_corpus("tones", cache)] == ["manifests"]
+    (kept,) = corpora(cache)
+    assert kept.decoded > 60 * 2 * 15_000
+    left_alone()
+    assert open_corpus(str(tone_folder), cache=cache).manifest.checksum == checksums[0]
+
+
+def test_a_name_that_is_no_text_names_no_corpus(cache: Path) -> None:
+    (cache / "features" / ("a" * 64 + ".corpus")).write_bytes(b"\xff\xfe")
+    (cache / "manifests").mkdir()
+    (cache / "manifests" / ("d" * 32 + ".json")).write_text("{}")
+    assert corpora(cache) == []
+    assert corpora(cache / "none") == []

@@ -31,8 +31,8 @@ def the_file(corpus, folder, config=CONFIG):
 
 
 def visible(folder):
-    """What lies in a folder but the lock of the cache."""
-    return [p.name for p in folder.iterdir() if p.name != ".in-use.lock"]
+    """What lies in a folder but the lock of the cache and the name of the corpus."""
+    return [p.name for p in folder.iterdir() if p.name != ".in-use.lock" and p.suffix != ".corpus"]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from cello.audio.twelve import ABOUT
 from cello.cells.load import zoo
 from cello.report import latex, markdown, paper
 from cello.report.results import Failure, StudyResults
@@ -121,6 +122,16 @@ def test_the_split_is_told_as_far_as_it_is_known(
     study = split_by(gates, source)
     assert says in paper.paragraph(study)
     assert any("more than one split" in text for text in paper.unrecorded(study)) == speakers_unrecorded
+
+
+def test_the_12_class_task_is_called_that(gates: StudyResults) -> None:
+    plain = "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
+    source = f"speech-commands:v0.02:12, {ABOUT}, split by validation_list.txt and testing_list.txt"
+    told = (
+        "is divided as the 12-class task: ten words, 10 % unknown words and 10 % silence; tested on the official test"
+    )
+    assert f"{told} archive, {plain}" in paper.paragraph(split_by(gates, source))
+    assert "12-class" not in paper.paragraph(split_by(gates, source.replace(f":12, {ABOUT}", "")))
 
 
 def test_speakers_that_nobody_knows_are_not_counted(gates: StudyResults) -> None:

@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cello.audio.corpus import Corpus
-from cello.audio.pack import MANIFEST, NOISE, SOUND, Record, encode_record, load_pack
+from cello.audio.corpus import Corpus, Manifest
+from cello.audio.decode import as_float
+from cello.audio.decoded import NOISE, SOUND, load_array
+from cello.audio.pack import Pack, find_pack
 from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
-from cello.files import DamagedFileError, read_stored
+from cello.files import DamagedFileError, read_stored, seal_json, unseal_json
 
+MANIFEST = "manifest.json"
 PIECE_BYTES = 4 << 20
+
+
+class Record(msgspec.Struct, frozen=True):
+    """The manifest of a corpus that was sent, with CRC-32 of all its files, itself included.
+
+    It is sealed, so that no field of it is believed after a damage either.
+    """
+
+    rule: str
+    noise_samples: tuple[int, ...]
+    sound_crc: int
+    noise_crc: int
+    manifest_crc: int
+    manifest: msgspec.Raw
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,11 +51,10 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
 def pieces(corpus: Corpus) -> Iterator[Piece]:
     """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
-    noise = np.concatenate(corpus.noise) if corpus.noise else np.zeros(0, np.float32)
-    sound = np.concatenate([corpus.sound, corpus.more]) if len(corpus.more) else corpus.sound
+    noise = corpus.noise or (np.zeros(0, np.float32),)
     crc = {SOUND: 0, NOISE: 0}
-    for file, array in ((SOUND, sound), (NOISE, noise)):
-        for piece in _array_pieces(file, array):
+    for file, arrays in ((SOUND, corpus.arrays), (NOISE, noise)):
+        for piece in _array_pieces(file, arrays):
             crc[file] = zlib.crc32(piece.content, crc[file])
             yield piece
     manifest = msgspec.json.encode(corpus.manifest)
@@ -50,15 +66,23 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
         manifest_crc=zlib.crc32(manifest),
         manifest=msgspec.Raw(manifest),
     )
-    yield from _cut(MANIFEST, 0, memoryview(encode_record(record)))
+    yield from _cut(MANIFEST, 0, memoryview(seal_json(msgspec.json.encode(record))))
 
 
-def _array_pieces(file: str, array: NDArray[Any]) -> Iterator[Piece]:
+def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
+    """Arrays end to end as one ``.npy`` file; where some are int16 and some float32, all are sent as float32."""
+    dtype = np.dtype(np.int16 if all(array.dtype == np.int16 for array in arrays) else np.float32)
     header = io.BytesIO()
-    form = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(map(len, arrays)),)}
     np.lib.format.write_array_header_1_0(header, form)
     yield Piece(file=file, offset=0, content=header.getvalue())
-    yield from _cut(file, header.tell(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    start, step = header.tell(), PIECE_BYTES // dtype.itemsize
+    for array in arrays:
+        for at in range(0, len(array), step):
+            some = array[at : at + step]
+            wide = np.ascontiguousarray(some if dtype == np.int16 else as_float(some), dtype=dtype)
+            yield from _cut(file, start, wide.view(np.uint8).data)
+            start += wide.nbytes
 
 
 def _cut(file: str, start: int, content: memoryview) -> Iterator[Piece]:
@@ -116,8 +140,30 @@ def _growing(cache: Path, checksum: str, transfer: str) -> Path:
     return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
 
 
+def load_pack(target: Path) -> Pack | None:
+    """A corpus that was sent, if it is there and whole; those that earlier versions decoded into packs, too."""
+    try:
+        text = read_stored(target / MANIFEST)
+        body = unseal_json(text)
+        if len(body) == len(text):  # not sealed: of an earlier version, or damaged
+            return None
+        record = msgspec.json.decode(body, type=Record)
+        if zlib.crc32(bytes(record.manifest)) != record.manifest_crc:
+            return None
+        manifest = msgspec.json.decode(record.manifest, type=Manifest)
+        sound = load_array(target / SOUND, record.sound_crc)
+        noise = load_array(target / NOISE, record.noise_crc)
+    except (OSError, ValueError):
+        return None
+    ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
+    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+
+
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:
-    """The corpus of this checksum if the cache holds it, however it came there, under the name given."""
+    """The corpus of this checksum if the cache holds it, decoded here or sent, under the name given."""
+    if (made := find_pack(cache, checksum)) is not None:
+        using(cache)
+        return Corpus(msgspec.structs.replace(made.manifest, corpus=name), made.sound, made.noise)
     for manifest in sorted((cache / "packs").glob(f"[!.]*/{MANIFEST}")):
         with suppress(OSError, DamagedFileError):  # cleared away meanwhile, or unreadable: seen below
             if checksum.encode() not in read_stored(manifest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -37,12 +37,13 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self != Choice()
 
 
-def choose(corpus: Corpus, choice: Choice) -> Corpus:
+def choose(corpus: Corpus, choice: Choice, volume: Callable[[str], float] | None = None) -> Corpus:
     """The corpus with the chosen labels, then ``_unknown_`` and ``_silence_`` where they are asked for.
 
     Unknown clips are those of the other labels whose names have the lowest SHA-1, so that more of them hold fewer.
     Silence is cut from the noise recordings at even distances, the first 80 % of each for training, the next 10 % for
-    validation, the rest for the test. The checksum says what was chosen.
+    validation, the rest for the test; ``volume`` gives the factor for each excerpt, by its name (1 by default). The
+    checksum says what was chosen.
 
     Raises:
         CorpusError: a label that the corpus has not, fewer than two left, unknown clips without other labels, silence
@@ -59,15 +60,16 @@ def choose(corpus: Corpus, choice: Choice) -> Corpus:
     silence = list(_silence(corpus, wanted, choice.silence))
     labels = (*chosen, *([UNKNOWN] if choice.unknown else []), *([SILENCE] if choice.silence else []))
     extra: list[NDArray[np.generic]] = []
-    start = len(corpus.sound)
+    start = sum(map(len, corpus.arrays))
     for split, name, sound in silence:
         clips.append(Clip(name=name, label=SILENCE, split=split, speaker=name, start=start, samples=len(sound)))
-        extra.append(_as_stored(sound, corpus.sound.dtype))
+        louder = sound if volume is None else sound * np.float32(volume(name))
+        extra.append(_as_stored(louder, corpus.sound.dtype))
         start += len(sound)
     clips.sort(key=lambda clip: clip.name)
     digest = hashlib.sha256(msgspec.json.encode((manifest.checksum, choice)))
     changed = msgspec.structs.replace(manifest, labels=labels, clips=tuple(clips), checksum=digest.hexdigest())
-    return Corpus(changed, corpus.sound, corpus.noise, np.concatenate(extra) if extra else None)
+    return Corpus(changed, corpus.sound, corpus.noise, (*corpus.more, np.concatenate(extra)) if extra else corpus.more)
 
 
 def _check(corpus: Corpus, choice: Choice) -> None:

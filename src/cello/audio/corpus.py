@@ -64,8 +64,8 @@ class Corpus:
     """Clips packed end to end in one flat array (a read-only memory map), with labels, splits and noise.
 
     ``sound`` is (ΣN,) int16 (when every clip is 16-bit PCM at the target rate) or float32; ``noise`` is a list of
-    (N,) float32 recordings kept apart as background (empty where a corpus has none). ``more`` are samples that follow
-    on ``sound`` without being copied behind it.
+    (N,) float32 recordings kept apart as background (empty where a corpus has none). ``more`` are arrays of samples
+    that follow on ``sound``, one after another, without being copied behind it.
     """
 
     def __init__(
@@ -73,16 +73,22 @@ class Corpus:
         manifest: Manifest,
         sound: NDArray[np.generic],
         noise: Sequence[NDArray[np.float32]] = (),
-        more: NDArray[np.generic] | None = None,
+        more: Sequence[NDArray[np.generic]] = (),
     ) -> None:
         self.manifest = manifest
         self.sound = sound
-        self.more = sound[:0] if more is None else more
+        self.more = tuple(more)
         self.noise = tuple(noise)
         place = {label: index for index, label in enumerate(manifest.labels)}
         self.targets: NDArray[np.int64] = np.array([place[c.label] for c in manifest.clips], dtype=np.int64)
         self.starts: NDArray[np.int64] = np.array([c.start for c in manifest.clips], dtype=np.int64)
         self.lengths: NDArray[np.int64] = np.array([c.samples for c in manifest.clips], dtype=np.int64)
+        self._ends = np.cumsum([len(array) for array in self.arrays], dtype=np.int64)
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.generic], ...]:
+        """All samples, in the order in which clips' starts count them."""
+        return (self.sound, *self.more)
 
     def indices(self, split: Split) -> NDArray[np.int64]:
         """The positions of a split's clips, in the manifest's order."""
@@ -92,11 +98,14 @@ class Corpus:
         """The clips as (B, N) float32 in [−1, 1], zero after each clip's end, and their (B,) lengths in samples."""
         lengths = self.lengths[indices]
         out = np.zeros((len(indices), int(lengths.max(initial=0))), dtype=np.float32)
-        scale = np.float32(1 / 32768) if self.sound.dtype == np.int16 else np.float32(1)
-        for row, (start, n) in enumerate(zip(self.starts[indices], lengths, strict=True)):
-            after = start - len(self.sound)
-            out[row, :n] = self.sound[start : start + n] if after < 0 else self.more[after : after + n]
-        out *= scale
+        arrays, starts = self.arrays, self.starts[indices]
+        which = np.searchsorted(self._ends, starts, side="right")
+        for row, (array, start, n) in enumerate(zip(which, starts, lengths, strict=True)):
+            samples = arrays[array]
+            at = start - (self._ends[array] - len(samples))
+            out[row, :n] = samples[at : at + n]
+            if samples.dtype == np.int16:
+                out[row, :n] *= np.float32(1 / 32768)
         return out, lengths
 
     def chunks(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -47,11 +47,11 @@ _TAGS_SKIPPED = {"FLAC", "MP3"}  # libsndfile itself skips ID3 tags before these
 _CHECKED_BY_LIBRARY = {"HTK"}  # libsndfile compares its header with the file's length before it opens one
 
 
-def decode(path: Path, rate_hz: int) -> Sound:
+def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
     """The (N,) samples of a sound file, channels averaged, resampled to ``rate_hz`` (soxr HQ).
 
     int16, bit for bit, when the file is 16-bit PCM, mono and already at ``rate_hz``; float32 otherwise, full scale
-    being ±1.
+    being ±1. Where all may be zero, say ``silent``.
 
     Raises:
         ClipError: the file is missing, empty, not audio, truncated, of a length that cannot be known, not finite, far
@@ -59,7 +59,7 @@ def decode(path: Path, rate_hz: int) -> Sound:
     """
     try:
         with _opened(path) as fd:
-            sound = _decode(Source(fd), path.suffix, rate_hz)
+            sound = _decode(Source(fd), path.suffix, rate_hz, silent)
     except ClipError:
         raise
     except OSError as error:
@@ -110,15 +110,22 @@ def _unopened(path: Path, error: OSError) -> str:
     return f"cannot be opened ({error.strerror})"
 
 
-def _decode(source: Source, suffix: str, rate_hz: int) -> Sound:
+def _decode(source: Source, suffix: str, rate_hz: int, silent: bool) -> Sound:
     if not source.size:
         raise ClipError("empty: a file of 0 bytes")
     source = source.behind_tags()
     layout = _layout(source)
     if layout is not None and layout.pcm16 is not None:
-        return _read_pcm16(source, layout.pcm16, rate_hz)
-    with hidden_c_output():
-        return _read_soundfile(source, layout, suffix, rate_hz)
+        mixer, blocks = _read_pcm16(source, layout.pcm16)
+        from_hz = layout.pcm16.rate_hz
+    else:
+        with hidden_c_output():
+            mixer, blocks, from_hz = _read_soundfile(source, layout, suffix)
+    if not any(len(block) for block in blocks):
+        return np.zeros(0, dtype=np.int16)
+    if mixer.heard or not silent:
+        mixer.check_heard()
+    return _at_rate(blocks, from_hz, rate_hz)
 
 
 def _layout(source: Source) -> Layout | None:
@@ -127,24 +134,24 @@ def _layout(source: Source) -> Layout | None:
     return next((check(source) for is_container, check in _CHECKS if is_container(head)), None)
 
 
-def _read_pcm16(source: Source, pcm: Pcm16, rate_hz: int) -> Sound:
+def _read_pcm16(source: Source, pcm: Pcm16) -> tuple[Mixer, list[Sound]]:
     _check_rate(pcm.rate_hz)
     offset, size = pcm.region
     count = size // (2 * pcm.channels)
-    if not count:
-        return np.zeros(0, dtype=np.int16)
     mixer = Mixer(pcm.channels)
+    if not count:
+        return mixer, []
     if pcm.channels == 1:
         samples = np.empty((count, 1), dtype="<i2")
         _fill(source, samples, offset)
-        return _at_rate([mixer.mono(samples)], mixer, pcm.rate_hz, rate_hz)
+        return mixer, [mixer.mono(samples)]
     mono = np.empty(count, dtype=np.float32)
     step = max(1, _BLOCK_SAMPLES // pcm.channels)
     for start in range(0, count, step):
         frames = np.empty((min(step, count - start), pcm.channels), dtype="<i2")
         _fill(source, frames, offset + 2 * pcm.channels * start)
         mono[start : start + len(frames)] = mixer.mono(frames)
-    return _at_rate([mono], mixer, pcm.rate_hz, rate_hz)
+    return mixer, [mono]
 
 
 def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
@@ -152,7 +159,7 @@ def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
         raise ClipError("truncated: the file became shorter while it was read")
 
 
-def _read_soundfile(source: Source, layout: Layout | None, suffix: str, rate_hz: int) -> Sound:
+def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple[Mixer, list[Sound], int]:
     pieces = _pieces(source, layout)
     try:
         file = soundfile.SoundFile(source.fd if pieces is None else pieces, closefd=False)
@@ -165,7 +172,7 @@ def _read_soundfile(source: Source, layout: Layout | None, suffix: str, rate_hz:
         blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout)]
         if pieces is not None and pieces.error is not None:
             raise pieces.error
-        return _at_rate(blocks, mixer, file.samplerate, rate_hz)
+        return mixer, blocks, file.samplerate
 
 
 def _pieces(source: Source, layout: Layout | None) -> Pieces | None:
@@ -244,11 +251,8 @@ def _check_rate(rate_hz: int) -> None:
         )
 
 
-def _at_rate(blocks: list[Sound], mixer: Mixer, from_hz: int, to_hz: int) -> Sound:
+def _at_rate(blocks: list[Sound], from_hz: int, to_hz: int) -> Sound:
     """The blocks as one: untouched where nothing is to be done, else float32, resampled."""
-    if not any(len(block) for block in blocks):
-        return np.zeros(0, dtype=np.int16)
-    mixer.check_heard()
     sound: Sound = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)  # type: ignore[assignment]
     if from_hz == to_hz:
         return sound

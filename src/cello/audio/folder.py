@@ -26,7 +26,7 @@ class File:
     """One file of a corpus, or the part of it from ``start`` to ``end`` seconds: ``name`` is its POSIX path, in NFC.
 
     ``labelled``, ``split``, ``speaker``, ``fold`` and ``columns`` are what a table or a pattern says of it; its label
-    is the first folder of its name where nothing does.
+    is the first folder of its name where nothing does. A ``silent`` one may be all zero.
     """
 
     name: str
@@ -38,6 +38,7 @@ class File:
     start: float = 0.0
     end: float | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    silent: bool = False
 
     @property
     def label(self) -> str:

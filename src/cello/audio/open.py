@@ -25,13 +25,16 @@ from cello.audio.rates import rate_doubts, rates
 from cello.audio.reading import PLAIN, Reading
 from cello.audio.splits import check_official
 from cello.audio.staging import used, using
+from cello.audio.twelve import ABOUT, test_clips, twelve
 from cello.cache import cache_root
 from cello.errors import CorpusError, unknown
 
-NEWEST = "v0.02"
+NEWEST, TASK = "v0.02", "12"
+_TASKS = tuple(f"{version}:{TASK}" for version in speech_commands.TEST_SETS)
 KNOWN_CORPORA = {
     "spoken": "35 words rendered on this machine by eSpeak NG (needs the extra cello-rnn[spoken])",
     "speech-commands:v0.02": "Google Speech Commands, 105,829 clips of 35 words, 2.4 GB to download",
+    "speech-commands:v0.02:12": "its 12-class task (ten words, unknown, silence) with the official test archive",
     "speech-commands:v0.01": "its first version, 64,727 clips of 30 words",
     "speech-commands:PATH": "the same from your folder or archive; its lists are checked against the official rule",
     "folder:PATH": "any folder with one folder of clips a label: WAV, FLAC, OGG or MP3",
@@ -39,11 +42,15 @@ KNOWN_CORPORA = {
 
 
 class _Place(NamedTuple):
-    """Where a spec's clips lie; ``official`` when they are Speech Commands and must be split as published."""
+    """Where a spec's clips lie; ``official`` when they are Speech Commands and must be split as published.
+
+    ``test`` is where the test clips of the 12-class task lie, if it is that.
+    """
 
     name: str
     folder: Path
     official: bool = False
+    test: Path | None = None
 
 
 def open_corpus(
@@ -60,10 +67,11 @@ def open_corpus(
     """Open a corpus, rendering, downloading, unpacking and decoding whatever is not yet in the cache.
 
     ``spec`` is ``spoken``; ``speech-commands``, ``speech-commands:v0.01``, ``:v0.02`` or ``:PATH`` of its folder or
-    archive; ``folder:PATH`` or the path alone for a folder of class folders. The splits are those of
-    ``validation_list.txt`` and ``testing_list.txt`` where the corpus has them, else by the speaker's hash;
-    ``speaker_pattern`` is a regular expression whose group captures the speaker in a clip's path; ``reading`` says more
-    of the clips: a table, a pattern, the labels chosen. ``allow_bad`` is the share of clips that may be unusable.
+    archive, ``speech-commands:v0.02:12`` for the 12-class task; ``folder:PATH`` or the path alone for a folder of class
+    folders. The splits are those of ``validation_list.txt`` and ``testing_list.txt`` where the corpus has them, else by
+    the speaker's hash; ``speaker_pattern`` is a regular expression whose group captures the speaker in a clip's path;
+    ``reading`` says more of the clips: a table, a pattern, the labels chosen. ``allow_bad`` is the share of clips that
+    may be unusable.
     ``progress`` is called with what is done, how far, of how much. What may not be meant so (labels that differ by case
     alone, speakers of several splits) is in ``manifest.warnings``; unless ``strict``, what would be refused is too.
 
@@ -71,28 +79,32 @@ def open_corpus(
         CorpusError: there is no such corpus, it cannot be read or split, too many of its clips are unusable, or the
             names of its clips seem to tell who speaks and nobody confirmed or denied it.
     """
-    if not 0 <= allow_bad <= 1:
-        raise CorpusError(f"allow_bad={allow_bad} is a share of all clips; give a number from 0 to 1")
-    if rate_hz < 1:
-        raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
+    _check_options(allow_bad, rate_hz)
     cache = cache_root(cache)
     using(cache)
     place = _located(spec, cache, progress)
     reading = msgspec.convert(msgspec.to_builtins(reading), Reading)
     if speaker_pattern is not None:
         reading = msgspec.structs.replace(reading, speaker_pattern=speaker_pattern)
+    _check_plain(spec, place, reading)
     folder = scan(place.folder, reading)
     refused: list[str] = []
     known, given = speakers_known(folder, reading), splits_given(folder)
     guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
     if guesses and not given and not reading.unknown_speakers:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
-    pack = open_pack(folder, Options(rate_hz, msgspec.structs.replace(reading, folds=NONE)), cache, progress)
-    source = f"{spec}, split by {pack.rule}"
-    manifest = msgspec.structs.replace(pack.manifest, corpus=place.name, source=source, speakers_known=known)
+    options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
+    pack = open_pack(folder, options, cache, progress, place.name)
+    about = "" if place.test is None else f", {ABOUT}"
+    manifest = msgspec.structs.replace(
+        pack.manifest, corpus=place.name, source=f"{spec}{about}, split by {pack.rule}", speakers_known=known
+    )
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
-    corpus = fold(choose(Corpus(manifest, pack.sound, pack.noise), reading.choice), reading.folds)
+    whole = Corpus(manifest, pack.sound, pack.noise)
+    corpus = fold(choose(whole, reading.choice), reading.folds)
+    if place.test is not None:
+        corpus = twelve(whole, _tested(place, place.test, rate_hz, cache, progress))
     for check in (lambda found: check_bad(found, allow_bad), check_speakers, check_splits):
         try:
             check(corpus.manifest)
@@ -103,6 +115,37 @@ def open_corpus(
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
     manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *folded, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
+
+
+def _check_options(allow_bad: float, rate_hz: int) -> None:
+    if not 0 <= allow_bad <= 1:
+        raise CorpusError(f"allow_bad={allow_bad} is a share of all clips; give a number from 0 to 1")
+    if rate_hz < 1:
+        raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
+
+
+def corpus_files(
+    spec: str, *, cache: Path | None = None, reading: Reading | Mapping[str, Any] = PLAIN
+) -> dict[str, Path]:
+    """The files of a corpus by the names of its clips, usable or not; of one that :func:`open_corpus` has opened."""
+    place = _located(spec, cache_root(cache), None)
+    reading = msgspec.convert(msgspec.to_builtins(reading), Reading)
+    folders = [scan(place.folder, reading), *([scan(place.test)] if place.test is not None else [])]
+    return {file.name: file.path for folder in folders for file in folder.clips}
+
+
+def _tested(place: _Place, folder: Path, rate_hz: int, cache: Path, progress: Progress | None) -> Corpus:
+    pack = open_pack(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
+    return Corpus(pack.manifest, pack.sound)
+
+
+def _check_plain(spec: str, place: _Place, reading: Reading) -> None:
+    """Raises CorpusError where flags say of the 12-class task what it says itself."""
+    if place.test is not None and msgspec.structs.replace(reading, unknown_speakers=False) != PLAIN:
+        raise CorpusError(
+            f"corpus {spec} has its own labels, splits and speakers; leave out what else is said of them, or choose "
+            f"from {spec.rpartition(':')[0]} with --labels, --unknown and --silence"
+        )
 
 
 def _located(spec: str, cache: Path, progress: Progress | None) -> _Place:
@@ -181,8 +224,10 @@ def _spoken(options: str, cache: Path, progress: Progress | None) -> _Place:
 
 
 def _speech_commands(which: str, cache: Path, progress: Progress | None) -> _Place:
-    version = which or NEWEST
-    path = _expanded(which)
+    version, _, task = (which or NEWEST).partition(":")
+    if version in speech_commands.VERSIONS and task:
+        return _task(version, task, cache, progress)
+    version, path = which or NEWEST, _expanded(which)
     if version in speech_commands.VERSIONS:
         folder = cache / speech_commands.folder_name(version)
         fetched = kept(folder, cache, lambda: speech_commands.fetch(version, cache, progress=progress))
@@ -203,6 +248,17 @@ def _speech_commands(which: str, cache: Path, progress: Progress | None) -> _Pla
     raise CorpusError(
         unknown("version or path of speech-commands", which, speech_commands.VERSIONS, "Or give its folder or archive.")
     )
+
+
+def _task(version: str, task: str, cache: Path, progress: Progress | None) -> _Place:
+    """A version and the test clips for its 12-class task."""
+    if task != TASK or version not in speech_commands.TEST_SETS:
+        raise CorpusError(unknown("task of speech-commands", f"{version}:{task}", _TASKS))
+    whole = _speech_commands(version, cache, progress)
+    folder = cache / speech_commands.test_folder_name(version)
+    fetched = kept(folder, cache, lambda: speech_commands.fetch_test(version, cache, progress=progress))
+    used(fetched)
+    return whole._replace(name=f"{whole.name}-{task}", test=_descend(fetched))
 
 
 def _descend(unpacked: Path) -> Path:

@@ -1,16 +1,12 @@
-"""A corpus decoded once: one flat array of samples and a manifest in the cache, opened in a moment ever after."""
+"""A corpus decoded once: samples in the decoded audio cache, and a manifest for each reading of them beside it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import stat
-import zlib
+import io
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +16,31 @@ from numpy.typing import NDArray
 
 from cello.audio.assign import Assignment, assign
 from cello.audio.corpus import BadClip, Clip, Manifest
-from cello.audio.decode import Sound, as_float, decode
+from cello.audio.decoded import (
+    Audio,
+    Entry,
+    Wanted,
+    changed,
+    clear,
+    content,
+    joined,
+    load_audio,
+    open_audio,
+    unreadable,
+)
 from cello.audio.digests import digests
 from cello.audio.folder import File, Folder
-from cello.audio.progress import Progress, paced
+from cello.audio.progress import Progress
 from cello.audio.reading import PLAIN, Reading
-from cello.audio.samples import SampleWriter
-from cello.audio.staging import locked, staged, used
-from cello.errors import ClipError, CorpusError
+from cello.audio.staging import locked, used
+from cello.errors import CorpusError
 from cello.files import DamagedFileError, read_stored, seal_json, unseal_json, write_whole
 
-FORMAT = 3
-"""Counts up whenever the same files would be packed otherwise; part of every pack's key."""
+FORMAT = 4
+"""Counts up whenever the same files would be read otherwise; part of every manifest's key."""
+MANIFESTS = "manifests"
 
-_BATCH = 256
-MANIFEST, SOUND, NOISE = "manifest.json", "sound.npy", "noise.npy"
+_SILENT = "all silence: every sample is zero"
 
 
 @dataclass(frozen=True)
@@ -55,226 +61,209 @@ class Pack:
     noise: tuple[NDArray[np.float32], ...]
 
 
-class Record(msgspec.Struct, frozen=True):
-    """The manifest as kept on disk, with CRC-32 of all that is kept, itself included; ``key`` is what it was made of.
+class Head(msgspec.Struct, frozen=True):
+    """Which corpus a manifest is of: its name and folder when it was made, and the key of its decoded audio."""
 
-    It is sealed, so that no field of it is believed after a damage either.
+    name: str
+    root: str
+    audio: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A manifest as kept on disk, sealed; ``key`` is what it was made of.
+
+    Its samples are those kept under ``audio`` whose index has the CRC-32 ``audio_crc``; ``noise`` are places among
+    them. ``name`` is what the corpus was called when it was made.
     """
 
+    key: str
+    name: str
+    root: str
+    audio: str
+    audio_crc: int
     rule: str
-    noise_samples: tuple[int, ...]
-    sound_crc: int
-    noise_crc: int
-    manifest_crc: int
-    manifest: msgspec.Raw
-    key: str = ""
+    noise: tuple[tuple[int, int], ...]
+    manifest: Manifest
 
 
-def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress | None = None) -> Pack:
+def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress | None = None, name: str = "") -> Pack:
     """The pack of a folder, from the cache where it is there and whole, else made by decoding every file.
 
-    It is found by the options and by every file's relative path and content, whatever their times say. A pack that was
-    torn or altered on disk is made again. Of two processes that want the same pack one makes it and the other waits.
+    It is found by the options and by every file's relative path and content, whatever their times say. Samples are
+    found by content alone, so that labels and splits cost no second copy. What was torn or altered on disk is made
+    again. ``name`` is what a user calls the corpus.
 
     Raises:
         CorpusError: the clips cannot be split, change while they are read, or the cache cannot be written.
     """
-    key = fingerprint(folder, options, cache)
-    target = cache / "packs" / key
-    pack = load_pack(target, key)
+    files = (*folder.clips, *folder.noise, *folder.lists)
+    found = digests([file.path for file in files], folder.root, cache)
+    key = _key(files, found, options)
+    path = cache / MANIFESTS / f"{key}.json"
+    pack = _load(path, key, cache)
     if pack is not None:
-        used(target)
         return pack
     assignment = assign(folder, options.reading)
+    contents = [content(file, digest) for file, digest in zip(files, found, strict=True)]
+
+    def check() -> None:
+        """Hold what was decoded to what it is kept as: another program may have written meanwhile."""
+        if digests([file.path for file in files], folder.root, cache) != found:
+            raise changed(folder.root)
+
     try:
-        with locked(target):
-            if (pack := load_pack(target, key)) is not None:
-                return pack
-            _clear(target)
-            with staged(target) as place:
-                _build(place, folder, assignment, options.rate_hz, progress, key)
-                _check_unchanged(folder, options, cache, key)
+        audio = open_audio(_wanted(folder, contents, options.rate_hz), cache, progress, check)
+        record = _record(folder, contents, assignment, audio)
+        record = msgspec.structs.replace(record, key=key, name=name or folder.root.name, root=str(folder.root))
+        with locked(path):
+            if path.is_dir() or path.is_symlink():
+                clear(path)
+            write_whole(path, seal_json(msgspec.json.encode(record)))
     except OSError as error:
         raise CorpusError(
             f"the decoded corpus cannot be kept in {str(cache)!r} ({error.strerror}); "
             f"free space there or choose another cache folder"
         ) from error
-    pack = load_pack(target, key)
-    if pack is None:
-        raise CorpusError(
-            f"the pack just written to {str(target)!r} does not read back; check the disk or choose another cache"
-        )
-    return pack
+    return _pack(record, audio)
 
 
-def fingerprint(folder: Folder, options: Options, cache: Path) -> str:
-    """A pack's key: SHA-256 over the format, the options, and each file's name and content."""
-    files = (*folder.clips, *folder.noise, *folder.lists)
-    content = digests([file.path for file in files], folder.root, cache)
-    named = [(file.name, digest.hex()) for file, digest in zip(files, content, strict=True)]
+def _key(files: Sequence[File], found: Sequence[bytes], options: Options) -> str:
+    """A manifest's key: SHA-256 over the format, the options, and each file's name and content."""
+    named = [(file.name, digest.hex()) for file, digest in zip(files, found, strict=True)]
+    silent = [file.name for file in files if file.silent]
     reading = msgspec.structs.replace(options.reading, choice=PLAIN.choice, unknown_speakers=False, table=None)
-    text = msgspec.json.encode((FORMAT, options.rate_hz, reading, named))
+    text = msgspec.json.encode((FORMAT, options.rate_hz, reading, named, silent))
     return hashlib.sha256(text).hexdigest()[:32]
 
 
-def _check_unchanged(folder: Folder, options: Options, cache: Path, key: str) -> None:
-    """Hold what was decoded to what it is kept as: another program may have written meanwhile."""
-    if fingerprint(folder, options, cache) != key:
-        raise CorpusError(
-            f"files in {str(folder.root)!r} changed while they were read; "
-            f"wait until nothing writes there, then give the same command again"
-        )
+def _wanted(folder: Folder, contents: Sequence[str], rate_hz: int) -> Wanted:
+    clips = dict(zip(contents[: len(folder.clips)], folder.clips, strict=True))
+    noise = dict(zip(contents[len(folder.clips) :], folder.noise, strict=False))
+    return Wanted(
+        rate_hz,
+        {name: file for name, file in clips.items() if name},
+        {name: file for name, file in noise.items() if name},
+    )
 
 
-def _clear(target: Path) -> None:
-    """Make way for a pack, also where a file lies in its place."""
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target, ignore_errors=True)
-    else:
-        target.unlink(missing_ok=True)
+def heads(cache: Path) -> Iterator[tuple[Path, Head]]:
+    """What all manifests in the cache belong to; those that are not as they were written are left out."""
+    for path in sorted((cache / MANIFESTS).glob("[!.]*.json")):
+        with suppress(OSError, ValueError):
+            yield path, msgspec.json.decode(_sealed(path), type=Head)
 
 
-def load_pack(target: Path, key: str | None = None) -> Pack | None:
-    """The pack of a folder if it is there and whole and, where a key is given, was made under it."""
+def find_pack(cache: Path, checksum: str) -> Pack | None:
+    """A pack that was made here of this checksum."""
+    for path in sorted((cache / MANIFESTS).glob("[!.]*.json")):
+        with suppress(OSError, ValueError):
+            if checksum.encode() in read_stored(path):
+                record = _read(path)
+                pack = _load(path, record.key, cache) if record.manifest.checksum == checksum else None
+                if pack is not None:
+                    return pack
+    return None
+
+
+def _read(path: Path) -> Record:
+    return msgspec.json.decode(_sealed(path), type=Record)
+
+
+def _sealed(path: Path) -> bytes:
+    """Raises OSError and ValueError where there is no manifest as it was written."""
+    text = read_stored(path)
+    body = unseal_json(text)
+    if len(body) == len(text):
+        raise DamagedFileError("not sealed")
+    return body
+
+
+def _load(path: Path, key: str, cache: Path) -> Pack | None:
+    """The pack of a manifest if it and the samples are there and whole, and it was made under this key."""
     try:
-        text = read_stored(target / MANIFEST)
-        body = unseal_json(text)
-        if len(body) == len(text):  # not sealed: of an earlier version, or damaged
-            return None
-        record = msgspec.json.decode(body, type=Record)
-        if key is not None and record.key != key:
-            return None
-        if zlib.crc32(bytes(record.manifest)) != record.manifest_crc:
-            return None
-        manifest = msgspec.json.decode(record.manifest, type=Manifest)
-        sound = _load_array(target / SOUND, record.sound_crc)
-        noise = _load_array(target / NOISE, record.noise_crc)
+        record = _read(path)
     except (OSError, ValueError):
         return None
-    ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
-    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+    if record.key != key:
+        return None
+    audio = load_audio(cache, record.audio)
+    if audio is None or audio.crc != record.audio_crc:
+        return None
+    used(path)
+    return _pack(record, audio)
 
 
-def encode_record(record: Record) -> bytes:
-    """A record as it is kept on disk."""
-    return seal_json(msgspec.json.encode(record))
+def _pack(record: Record, audio: Audio) -> Pack:
+    noise = tuple(np.asarray(audio.noise[start : start + samples]) for start, samples in record.noise)
+    return Pack(record.manifest, record.rule, audio.sound, noise)
 
 
-def _load_array(path: Path, crc: int) -> NDArray[Any]:
-    """Raises ValueError when the file's CRC-32 is another one; reading it all is what trusting it costs."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its other end
-        raise DamagedFileError("not a regular file")
-    if _crc(path) != crc:
-        raise ValueError
-    header_only = status.st_size <= 128
-    array: NDArray[Any] = np.load(path, mmap_mode=None if header_only else "r", allow_pickle=False)
-    return array
-
-
-def _crc(path: Path) -> int:
-    return zlib.crc32(np.memmap(path, dtype=np.uint8, mode="r").data)
-
-
-def _build(
-    place: Path, folder: Folder, assignment: Assignment, rate_hz: int, progress: Progress | None, key: str
-) -> None:
+def _record(folder: Folder, contents: Sequence[str], assignment: Assignment, audio: Audio) -> Record:
     clips: list[Clip] = []
     bad: list[BadClip] = []
-    noise_samples: list[int] = []
-    step = paced(progress, "decoding", len(folder.clips) + len(folder.noise))
-    with SampleWriter(place / SOUND) as sound:
-        for file, samples in _decoded(folder.clips, rate_hz):
-            if isinstance(samples, BadClip):
-                bad.append(samples)
-            else:
-                split, speaker = assignment.splits[file.name], assignment.speakers[file.name]
-                start = sound.append(samples)
-                clips.append(
-                    Clip(
-                        name=file.name,
-                        label=file.label,
-                        split=split,
-                        speaker=speaker,
-                        start=start,
-                        samples=len(samples),
-                        fold=file.fold,
-                        columns=dict(file.columns),
-                    )
-                )
-            step(len(clips) + len(bad))
-    with SampleWriter(place / NOISE) as noise:
-        for done, (_, samples) in enumerate(_decoded(folder.noise, rate_hz), start=len(folder.clips) + 1):
-            if isinstance(samples, BadClip):
-                bad.append(samples)
-            else:
-                noise.append(as_float(samples))
-                noise_samples.append(len(samples))
-            step(done)
+    kept: list[Entry] = []
+    for file, name in zip(folder.clips, contents, strict=False):
+        entry = audio.clip(name, file) if name else Entry(reason=unreadable(file))
+        if reason := _reason(entry, file):
+            bad.append(BadClip(name=file.name, reason=reason))
+            continue
+        kept.append(entry)
+        clips.append(
+            Clip(
+                name=file.name,
+                label=file.label,
+                split=assignment.splits[file.name],
+                speaker=assignment.speakers[file.name],
+                start=entry.start,
+                samples=entry.samples,
+                fold=file.fold,
+                columns=dict(file.columns),
+            )
+        )
+    noise: list[tuple[int, int]] = []
+    for file, name in zip(folder.noise, contents[len(folder.clips) :], strict=False):
+        entry = audio.index.noise[name] if name else Entry(reason=unreadable(file))
+        if reason := _reason(entry, file):
+            bad.append(BadClip(name=file.name, reason=reason))
+        else:
+            noise.append((entry.start, entry.samples))
     manifest = Manifest(
         corpus="",
-        rate_hz=rate_hz,
+        rate_hz=audio.index.rate_hz,
         labels=folder.labels,
         clips=tuple(clips),
         bad=tuple(bad),
         checksum="",
         source="",
     )
-    checksum = _checksum(manifest, noise_samples, place)
-    encoded = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=checksum))
-    record = Record(
-        rule=assignment.rule,
-        noise_samples=tuple(noise_samples),
-        sound_crc=_crc(place / SOUND),
-        noise_crc=_crc(place / NOISE),
-        manifest_crc=zlib.crc32(encoded),
-        manifest=msgspec.Raw(encoded),
-        key=key,
-    )
-    write_whole(place / MANIFEST, encode_record(record))
+    checksum = _checksum(manifest, kept, noise, audio)
+    manifest = msgspec.structs.replace(manifest, checksum=checksum)
+    return Record("", "", "", audio.key, audio.crc, assignment.rule, tuple(noise), manifest)
 
 
-def _decoded(files: Sequence[File], rate_hz: int) -> Iterator[tuple[File, Sound | BadClip]]:
-    """Decode in threads, in order, never more than one batch ahead in memory."""
-
-    def whole(path: Path) -> Sound | str:
-        if path.is_dir():
-            return "a link to a folder, which is not followed"
-        try:
-            return decode(path, rate_hz)
-        except ClipError as error:
-            return str(error)
-
-    def clips(of_one: tuple[Path, list[File]]) -> list[tuple[File, Sound | BadClip]]:
-        sound = whole(of_one[0])
-        return [(file, _cut(file, sound, rate_hz)) for file in of_one[1]]
-
-    # the parts of a recording follow each other, so that it is decoded once for all of them
-    queue = ((path, list(parts)) for path, parts in groupby(files, key=lambda file: file.path))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        while batch := list(islice(queue, _BATCH)):
-            for found in list(pool.map(clips, batch)):
-                yield from found
+def _reason(entry: Entry, file: File) -> str:
+    return entry.reason or (_SILENT if entry.silent and not file.silent else "")
 
 
-def _cut(file: File, sound: Sound | str, rate_hz: int) -> Sound | BadClip:
-    """A clip out of its recording, or the reason why there is none."""
-    if isinstance(sound, str):
-        return BadClip(name=file.name, reason=sound)
-    if not file.part:
-        return sound
-    last = None if file.end is None else round(file.end * rate_hz)
-    part = sound[round(file.start * rate_hz) : last]
-    if not len(part):
-        lasts = len(sound) / rate_hz
-        return BadClip(name=file.name, reason=f"it begins at {file.start:g} s, and the recording lasts {lasts:g} s")
-    return part
+def _checksum(manifest: Manifest, kept: Sequence[Entry], noise: Sequence[tuple[int, int]], audio: Audio) -> str:
+    """SHA-256 over all that a result can depend on, and nothing else: not where the folder lies, nor in what order.
 
-
-def _checksum(manifest: Manifest, noise_samples: list[int], place: Path) -> str:
-    """SHA-256 over all that a result can depend on, and nothing else: not where the folder lies, not in what order."""
+    Samples count as two ``.npy`` files of these clips alone would hold them, whatever else the cache has decoded.
+    """
     clips = [(c.name, c.label, c.split, c.speaker, c.samples) for c in manifest.clips]
-    digest = hashlib.sha256(msgspec.json.encode((manifest.rate_hz, manifest.labels, clips, noise_samples)))
-    for name in (SOUND, NOISE):  # their headers say the sample type
-        digest.update(np.memmap(place / name, dtype=np.uint8, mode="r").data)
+    samples = [count for _, count in noise]
+    digest = hashlib.sha256(msgspec.json.encode((manifest.rate_hz, manifest.labels, clips, samples)))
+    narrow = all(entry.narrow for entry in kept)
+    digest.update(_header("<i2" if narrow else "<f4", sum(entry.samples for entry in kept)))
+    for some in joined(audio, kept, narrow):
+        digest.update(some.data)
+    digest.update(_header("<f4" if noise else "<i2", sum(samples)))
+    for start, count in noise:
+        digest.update(audio.noise[start : start + count].data)
     return digest.hexdigest()
+
+
+def _header(dtype: str, samples: int) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": (samples,)})
+    return header.getvalue()

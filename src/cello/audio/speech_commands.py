@@ -35,11 +35,24 @@ VERSIONS: dict[str, Release] = {
         size=2_428_923_189,
     ),
 }
+TEST_SETS: dict[str, Release] = {
+    "v0.02": Release(
+        url=_PUBLISHED.format("test_set_v0.02"),
+        sha256="cc2a00c1147c2254e9be3fa0f779d8c17421dc349b86366567a8edfa9acd51df",
+        size=112_563_277,
+    ),
+}
+"""The archives of test clips for the 12-class task."""
 
 
 def folder_name(version: str) -> str:
     """The name that a version has in the cache."""
     return f"speech_commands_{version}"
+
+
+def test_folder_name(version: str) -> str:
+    """The name that the test clips for the 12-class task of a version have in the cache."""
+    return f"speech_commands_test_set_{version}"
 
 
 def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
@@ -53,10 +66,19 @@ def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: s
     """
     if version not in VERSIONS:
         raise CorpusError(unknown("version of Speech Commands", version, VERSIONS))
-    release = VERSIONS[version]
-    folder = cache / folder_name(version)
+    return _fetch(VERSIONS[version], cache / folder_name(version), progress, url)
+
+
+def fetch_test(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
+    """The folder of the test clips for the 12-class task of a version, as ``fetch`` has that of the version."""
+    if version not in TEST_SETS:
+        raise CorpusError(unknown("version of the 12-class test archive", version, TEST_SETS))
+    return _fetch(TEST_SETS[version], cache / test_folder_name(version), progress, url)
+
+
+def _fetch(release: Release, folder: Path, progress: Progress | None, url: str | None) -> Path:
     if not folder.exists():
-        packed = cache / f"{folder.name}.tar.gz"
+        packed = folder.with_name(f"{folder.name}.tar.gz")
         download.download(url or release.url, packed, release.sha256, most_bytes=release.size, progress=progress)
         archive.extract(packed, folder, max_bytes=MOST_BYTES, progress=progress)
     return folder

@@ -50,6 +50,11 @@ class Mixer:
         self._mixed_sums += mixed.sum(dtype=np.float64), np.square(mixed, dtype=np.float64).sum()
         return mixed
 
+    @property
+    def heard(self) -> bool:
+        """Whether any sample of any channel is not zero."""
+        return self._any
+
     def _check(self, frames: Frames) -> None:
         if not len(frames):
             return

@@ -10,6 +10,7 @@ import stat
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from cello.audio.corpus import Corpus
 from cello.audio.staging import used, using
 from cello.cache import cache_root
 from cello.errors import FeatureError
+from cello.features.clean import NOTE
 from cello.features.config import FeatureConfig
 from cello.features.mfcc import extract
 from cello.features.normalise import blank_padding
-from cello.files import seal_of
+from cello.files import seal_of, write_whole
 
 #: Part of every key; raise it when the same config comes to mean other numbers.
 ARITHMETIC = 1
@@ -106,7 +108,17 @@ def load_features(
         flat = _open(path, shape)
     if flat is None:
         raise FeatureError(f"frames written to {path} cannot be read back; check the disk or name another cache folder")
+    _note(path.with_suffix(NOTE), corpus.manifest.corpus)
     return FeatureSet(torch.from_numpy(flat), torch.from_numpy(counts))
+
+
+def _note(path: Path, name: str) -> None:
+    """Say beside the frames which corpus they are of, for whoever looks at the cache."""
+    if path.exists():
+        used(path)
+        return
+    with suppress(OSError):
+        write_whole(path, name.encode(errors="replace"))
 
 
 def cache_folder(cache: Path | None = None) -> Path:

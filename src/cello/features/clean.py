@@ -5,48 +5,65 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from cello.audio.decoded import AUDIO
 from cello.audio.digests import FOLDER as DIGESTS
 from cello.audio.kept import FOLDER as NOTES
+from cello.audio.pack import MANIFESTS, heads
 from cello.audio.staging import unused
 from cello.cache import cache_root
-from cello.errors import CorpusError
+from cello.errors import CorpusError, unknown
+from cello.files import DamagedFileError, read_text
+
+NOTE = ".corpus"
+"""The ending of a file beside frames that names their corpus."""
 
 _SECONDS_A_DAY = 86_400
+_LONGEST_NAME = 4096
 _HEX = "[0-9a-f]"
-_RELEASE = "speech_commands_v0.0[12]"
-_CORPORA = (_RELEASE, f"speech-commands-{_HEX * 12}", f"speech-commands-{_HEX * 32}", f"spoken-{_HEX * 12}")
+_RELEASE, _TEST_SET = "speech_commands_v0.0[12]", "speech_commands_test_set_v0.02"
+_CORPORA = (_RELEASE, _TEST_SET, f"speech-commands-{_HEX * 12}", f"speech-commands-{_HEX * 32}", f"spoken-{_HEX * 12}")
 # Whole names, as the folder is one that a user may have named and may hold more than Cello put there.
 _KINDS: dict[str, tuple[str, ...]] = {
-    "decoded clips": (f"packs/{_HEX * 32}",),
+    "decoded clips": (f"{AUDIO}/{_HEX * 32}", f"packs/{_HEX * 32}"),
+    "manifests": (f"{MANIFESTS}/{_HEX * 32}.json",),
     "frames": (f"{_HEX * 64}.npy", f"features/{_HEX * 64}.npy"),
-    "notes": tuple(f"{NOTES}/{name}" for name in _CORPORA),
+    "notes": (
+        *(f"{NOTES}/{name}" for name in _CORPORA),
+        *(f"{place}{_HEX * 64}{NOTE}" for place in ("", "features/")),
+    ),
     "rendered corpus": (f"spoken-{_HEX * 12}",),
     "downloaded corpus": (
         _RELEASE,
         f"{_RELEASE}.tar.gz",
+        _TEST_SET,
+        f"{_TEST_SET}.tar.gz",
         f"speech-commands-{_HEX * 12}",
         f"speech-commands-{_HEX * 32}",
     ),
     "digests": (f"{DIGESTS}/{_HEX * 32}",),
     "kernels": (f"kernels/*-{_HEX * 24}.so", f"kernels/*-{_HEX * 24}-{_HEX * 16}.so"),
     "unfinished": (
-        f"packs/.{_HEX * 32}.partial-*",
+        *(f"{place}/.{_HEX * 32}.partial-*" for place in (AUDIO, "packs")),
+        f"{MANIFESTS}/.{_HEX * 32}.json.*.part",
+        *(f"{place}.{_HEX * 64}{NOTE}.*.part" for place in ("", "features/")),
         f"{_HEX * 64}.*.tmp",
         f"features/{_HEX * 64}.*.tmp",
         f".spoken-{_HEX * 12}.*.unfinished",
         f".spoken-{_HEX * 12}.partial-*",
         f".{_RELEASE}.partial-*",
+        f".{_TEST_SET}.partial-*",
         f".speech-commands-{_HEX * 12}.partial-*",
         f".speech-commands-{_HEX * 32}.partial-*",
         f"{DIGESTS}/.{_HEX * 32}.*.part",
         *(f".{name}.altered" for name in _CORPORA),
         "kernels/.building-*",
-        f"{_RELEASE}.tar.gz.part",
-        f"{_RELEASE}.tar.gz.rejected",
+        *(f"{name}.tar.gz.{end}" for name in (_RELEASE, _TEST_SET) for end in ("part", "rejected")),
     ),
 }
 
@@ -71,6 +88,63 @@ def held(cache: Path | None = None) -> list[Held]:
     return sorted(found, key=lambda thing: thing.used)
 
 
+class Kept(NamedTuple):
+    """What the cache keeps of a corpus, in bytes; the ``folders`` it was read from.
+
+    ``paths`` are those that no other corpus needs.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    decoded: int
+    frames: int
+    used: float
+    paths: tuple[Path, ...]
+
+
+def corpora(cache: Path | None = None) -> list[Kept]:
+    """The corpora of which decoded clips or frames are kept, by name; downloads and old caches name none."""
+    folder = cache_root(cache)
+    owners: dict[Path, set[str]] = defaultdict(set)
+    places: dict[str, set[str]] = defaultdict(set)
+    for manifest, head in heads(folder):
+        places[head.name].add(head.root)
+        owners[manifest].add(head.name)
+        owners[folder / AUDIO / head.audio].add(head.name)
+    for pattern in (f"{_HEX * 64}{NOTE}", f"features/{_HEX * 64}{NOTE}"):
+        for note in folder.glob(pattern):
+            with suppress(OSError, DamagedFileError):
+                name = read_text(note, _LONGEST_NAME)
+                owners[note].add(name)
+                owners[note.with_suffix(".npy")].add(name)
+    return [_kept(name, owners, places[name]) for name in sorted(set().union(*owners.values()))]
+
+
+def _kept(name: str, owners: Mapping[Path, set[str]], places: set[str]) -> Kept:
+    own = [path for path, names in owners.items() if name in names and path.exists()]
+    sizes = {path: _size(path) for path in own}
+    frames = sum(size for path, size in sizes.items() if path.suffix in (".npy", NOTE))
+    latest = max((path.stat().st_mtime for path in own), default=0.0)
+    alone = tuple(path for path in own if owners[path] == {name})
+    return Kept(name, tuple(sorted(places)), sum(sizes.values()) - frames, frames, latest, alone)
+
+
+def clean_corpus(name: str, cache: Path | None = None) -> list[Held]:
+    """Remove decoded clips and frames of one corpus that no other one needs; what was removed.
+
+    Raises:
+        CorpusError: nothing is kept of it, a process uses the cache, or something cannot be removed.
+    """
+    folder = cache_root(cache)
+    known = {kept.name: kept for kept in corpora(folder)}
+    if name not in known:
+        raise CorpusError(unknown("corpus in the cache", name, known))
+    with unused(folder):
+        own = [thing for thing in held(folder) if thing.path in known[name].paths]
+        _remove_all(own)
+    return own
+
+
 def clean(cache: Path | None = None, older_than_days: float = 0) -> list[Held]:
     """Remove what was not used for so many days, everything by default; what was removed, as :func:`held` lists it.
 
@@ -83,15 +157,19 @@ def clean(cache: Path | None = None, older_than_days: float = 0) -> list[Held]:
     with unused(folder):
         latest = time.time() - older_than_days * _SECONDS_A_DAY
         old = [thing for thing in held(folder) if thing.used <= latest or not older_than_days]
-        for thing in old:
-            try:
-                _remove(thing.path)
-            except OSError as error:
-                raise CorpusError(
-                    f"{str(thing.path)!r} cannot be removed from the cache: {error.strerror}; "
-                    f"make it writable or remove it yourself"
-                ) from error
+        _remove_all(old)
     return old
+
+
+def _remove_all(things: Iterable[Held]) -> None:
+    for thing in things:
+        try:
+            _remove(thing.path)
+        except OSError as error:
+            raise CorpusError(
+                f"{str(thing.path)!r} cannot be removed from the cache: {error.strerror}; "
+                f"make it writable or remove it yourself"
+            ) from error
 
 
 def _size(path: Path) -> int:

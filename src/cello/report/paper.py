@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
+from cello.audio.twelve import ABOUT as TASK
 from cello.cells.load import bare_name, is_own, zoo
 from cello.report import folds, ranking, recipe, references, speakers
 from cello.report.differing import Settings, listed, settings
@@ -132,7 +133,9 @@ def _divided(results: StudyResults) -> str:
             return "by the SHA-1 of each clip’s name, for the speakers are not known,"
         return f"by {rule}" if rule else ""
     if speakers.official(results):
-        return "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
+        task = TASK if TASK in results.corpus.source else ""
+        how = "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
+        return f"as {task}, {how}" if task else how
     if "SHA-1" in rule:
         return f"by speaker ({rule}), so that none is in two splits,"
     return f"by {rule}" if rule else ""
