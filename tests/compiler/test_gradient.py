@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from cello.cells.graph import POINTWISE, Node
-from cello.compiler.c_expression import ROWS
+from cello.compiler.c.expression import ROWS
 from cello.compiler.gradient import GRADIENT, Growing, Term
-from cello.compiler.plain import TORCH
+from cello.compiler.operations import TORCH
 
 
 def test_no_operation_lacks_a_row() -> None:

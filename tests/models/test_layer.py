@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.compiler.c_build import compiler
+from cello.compiler.c.build import compiler
 from cello.errors import ModelError
 from cello.models.config import ModelConfig
 from cello.models.layer import CellLayer, RecurrentStack, TorchLayer, frame_mask, reverse_within

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.plain import first_matrix
 from cello.errors import ModelError
 
 Lengths = Tensor | Sequence[int]
@@ -20,12 +19,19 @@ ORDINARY = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Inputs(NamedTuple):
-    """What a scan is given, once it is known to fit: frames (B, T, D), S states (B, H), masks (B, T, H) by name."""
+    """What a scan is given, once it is known to fit, and all that a back end is told.
 
+    Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), masks (B, T, H) by name;
+    lengths (B,) on the CPU, None where all clips have T frames; whether clips run from their last frame to their first.
+    """
+
+    cell: Cell
     frames: Tensor
     weights: Mapping[str, Tensor]
     state: tuple[Tensor, ...]
     masks: Mapping[str, Tensor]
+    lengths: Tensor | None
+    reverse: bool
 
     @property
     def hidden(self) -> int:
@@ -36,6 +42,11 @@ class Inputs(NamedTuple):
         """Every tensor, the frames first."""
         return [self.frames, *self.weights.values(), *self.state, *self.masks.values()]
 
+    @property
+    def training(self) -> bool:
+        """Whether derivatives may be asked for."""
+        return torch.is_grad_enabled() and any(value.requires_grad for value in self.values())
+
     def in_memory(self) -> Inputs:
         """The same numbers, each tensor's in memory as they are read; differentiable."""
 
@@ -43,16 +54,18 @@ class Inputs(NamedTuple):
             return value.clone(memory_format=torch.contiguous_format) if hidden_memory(value) else value
 
         weights, masks = ({k: clean(value) for k, value in some.items()} for some in (self.weights, self.masks))
-        return Inputs(clean(self.frames), weights, tuple(map(clean, self.state)), masks)
+        return self._replace(
+            frames=clean(self.frames), weights=weights, state=tuple(map(clean, self.state)), masks=masks
+        )
 
-    def fault_in_memory(self, cell: Cell) -> ModelError:
+    def fault_in_memory(self) -> ModelError:
         """What to tell where a tensor's memory is gone."""
-        states = [f"the first state {name}" for name in cell.states]
+        states = [f"the first state {name}" for name in self.cell.states]
         names = ["the frames", *self.weights, *states, *(f"mask {name}" for name in self.masks)]
         name = next(name for name, value in zip(names, self.values(), strict=True) if freed(value))
         return ModelError(
-            f"cell {cell.name!r}: the memory of {name} was given back (its storage was resized to 0, as FSDP does); "
-            f"gather it before the call"
+            f"cell {self.cell.name!r}: the memory of {name} was given back (its storage was resized to 0, as FSDP "
+            f"does); gather it before the call"
         )
 
 
@@ -266,3 +279,14 @@ def values_of(lengths: Tensor) -> list[int] | None:
         return list(map(int, lengths.tolist()))
     except RuntimeError:
         return None
+
+
+def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
+    """H, which every matrix has as its first size."""
+    return len(weights[first_matrix(cell)])
+
+
+@lru_cache(maxsize=256)
+def first_matrix(cell: Cell) -> str:
+    """The name of a matrix."""
+    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from cello.compiler.c_source import Names
+from cello.compiler.c.source import Names
 
 TILES = """\
 static struct clips clips_of(const struct arguments *a, long tile, long backward) {

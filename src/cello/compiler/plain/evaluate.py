@@ -1,13 +1,11 @@
-"""Plain evaluation: a cell's equations on tensors, operation by operation; autograd differentiates it.
+"""Evaluate a cell over packed frames with torch operations, differentiated by autograd.
 
-This is the meaning every compiled form is compared with. It is quick all the same: products of the frame are one matrix
-product for all steps, products of the same vector in a step are one, and a step is written out as a Python function.
+Products of the frame are one matrix product for all steps, products of the same vector in a step are one, and a step
+is written out as a Python function. What it has to give is what :mod:`cello.compiler.reference` gives.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,56 +16,12 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.cells.graph import Graph
-from cello.compiler.program import Instruction, Program, program
+from cello.compiler.inputs import hidden_size
+from cello.compiler.operations import TORCH
+from cello.compiler.plain.program import Instruction, Program, program
 
-
-def _in_range(number: float, like: Tensor) -> float:
-    """A number as the tensor's dtype has it: too large a one is infinite, as it is beside every other operator."""
-    return math.copysign(math.inf, number) if abs(number) > torch.finfo(like.dtype).max else number
-
-
-def _minimum(a: Any, b: Any) -> Tensor:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.minimum(a, b)
-    return a.clamp(max=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(max=_in_range(a, b))
-
-
-def _maximum(a: Any, b: Any) -> Tensor:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.maximum(a, b)
-    return a.clamp(min=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(min=_in_range(a, b))
-
-
-def _where(a: Any, b: Any, u: Any, v: Any) -> Tensor:
-    like = a if isinstance(a, Tensor) else b
-    u, v = (value if isinstance(value, Tensor) else _in_range(value, like) for value in (u, v))
-    if not isinstance(u, Tensor) and not isinstance(v, Tensor):
-        u = like.new_tensor(u)
-    return torch.where(a > b, u, v)
-
-
-def _softplus(v: Tensor) -> Tensor:
-    return torch.nn.functional.softplus(v, threshold=40.0)
-
-
-TORCH: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": torch.neg,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "softplus": _softplus,
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
-    "minimum": _minimum,
-    "maximum": _maximum,
-    "where": _where,
-    "product": lambda matrix, v: v @ matrix.t(),
+STEP: dict[str, Callable[..., Any]] = {
+    **TORCH,
     "linear": lambda *a: torch.addmm(*a) if len(a) == 3 else torch.mm(*a),
     "blend": torch.lerp,
     "split": lambda pack, sizes: torch.split_with_sizes(pack, sizes, 1),
@@ -205,7 +159,7 @@ def _step(cell: Cell, per_frame: tuple[int, ...]) -> tuple[Callable[..., tuple[T
     lines = [f"def step({', '.join(arguments)}):", *map(_line, plan.instructions)]
     lines.append(f"    return {', '.join(f'v{k}' for k in graph.outputs)},")
     # torch imports on behalf of the calling function while one of its modes, such as its FLOP counter, looks on
-    names: dict[str, Any] = {**TORCH, "__builtins__": {"__import__": __import__}}
+    names: dict[str, Any] = {**STEP, "__builtins__": {"__import__": __import__}}
     exec(compile("\n".join(lines), f"<a step of {cell.name}>", "exec"), names)
     return names["step"], fixed
 
@@ -215,14 +169,3 @@ def _line(instruction: Instruction) -> str:
     if instruction.op == "split":
         args.append(f"({', '.join(f'{size} * H' for size in instruction.sizes)})")
     return f"    {', '.join(f'v{k}' for k in instruction.outs)} = {instruction.op}({', '.join(args)})"
-
-
-def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
-    """H, which every matrix has as its first size."""
-    return len(weights[first_matrix(cell)])
-
-
-@lru_cache(maxsize=256)
-def first_matrix(cell: Cell) -> str:
-    """The name of a matrix."""
-    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)

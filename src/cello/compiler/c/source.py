@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cello.cells.graph import Node
-from cello.compiler.c_expression import Body
-from cello.compiler.c_names import comment, identifiers, state_parts
+from cello.compiler.c.expression import Body
+from cello.compiler.c.names import comment, identifiers, state_parts
 from cello.compiler.expression import equations, value_names
 from cello.compiler.kernel import Kernel
 from cello.compiler.stages import Sum

@@ -1,4 +1,4 @@
-"""Running a cell's C kernel on tensors: forward and backward of all steps, differentiable in everything."""
+"""Launch a cell's C kernel on tensors: all steps forward, and all backward."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
 
 from cello.cells.definition import Cell
 from cello.cells.graph import reached
-from cello.compiler.c import names_of, source
-from cello.compiler.c_build import load
-from cello.compiler.c_source import EACH, Field
-from cello.compiler.inputs import ORDINARY, dispatched, hidden_memory
+from cello.compiler.c.build import load
+from cello.compiler.c.source import EACH, Field
+from cello.compiler.c.text import names_of, source
+from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
-from cello.compiler.plain import TORCH
+from cello.compiler.operations import TORCH
 from cello.errors import BackendError
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
@@ -129,28 +127,6 @@ def inputs_of(
     ]
 
 
-def _has_tangent(value: Tensor) -> bool:
-    return forward_ad.unpack_dual(value).tangent is not None  # type: ignore[no-untyped-call]
-
-
-def obstacle(values: Sequence[Tensor]) -> str | None:
-    """Why kernels cannot take these tensors, the frames first, if they cannot; what is said after 'backend="c"'."""
-    x = values[0]
-    if not x.is_cpu or x.dtype not in TYPES:
-        return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
-    if torch._C._are_functorch_transforms_active():
-        return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
-    if torch.compiler.is_compiling():
-        return None  # types and memory are the recorder's own
-    if not ORDINARY.issuperset(map(type, values)):
-        for value in values:
-            if type(value) not in ORDINARY and type(value) is not FakeTensor and dispatched(value):
-                return f"cannot read the memory of a {type(value).__name__}"
-    if forward_ad._current_level >= 0 and any(map(_has_tangent, values)):
-        return "has no forward-mode derivatives (jvp)"
-    return None
-
-
 def by_rows(x: Tensor) -> Tensor:
     """The tensor with the numbers of each row side by side, as kernels need them."""
     return x if x.stride(-1) == 1 or x.shape[-1] <= 1 else x.contiguous()
@@ -229,29 +205,6 @@ def _dense(slope: Tensor) -> Tensor:
         slope = (slope if slope.layout is torch.strided else slope.to_dense()).contiguous()
         return slope.clone() if hidden_memory(slope) else slope
     raise BackendError(f'backend="c" cannot go back through gradients that are {kind}; use backend="plain"')
-
-
-class Scan(torch.autograd.Function):
-    """All steps, forward and backward."""
-
-    @staticmethod
-    def forward(ctx: Any, code: Compiled, run: Run, keeping: bool, x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        outputs, last, remembered = run_forward(code, run, x, given, None if keeping else (0, 0))
-        if keeping:
-            ctx.call = code, run
-            ctx.save_for_backward(x, *given, remembered.history, remembered.kept)
-        return outputs, *last
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise BackendError(NO_SECOND_DERIVATIVES)
-        code, run = ctx.call
-        x, *given, history, kept = ctx.saved_tensors
-        remembered = Remembered(history, kept)
-        found = run_backward(code, run, x, given, remembered, slopes, through_x=ctx.needs_input_grad[3])
-        return None, None, None, *found
 
 
 class _Call:

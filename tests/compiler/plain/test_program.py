@@ -10,7 +10,7 @@ from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import zoo
 from cello.compiler.memory import keep_freed_memory
-from cello.compiler.program import program
+from cello.compiler.plain.program import program
 from cello.compiler.schedule import schedule
 
 

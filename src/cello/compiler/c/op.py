@@ -1,7 +1,7 @@
 """The C kernels as an operation of torch's own, so that torch.compile and torch.export take a scan as one node.
 
 Everything else that records a program, or computes without numbers, takes it so too (torch.jit.trace, make_fx, fake
-tensors). Outside of them the autograd function of ``c_scan`` is called directly, which costs less for each call.
+tensors). Outside of them the autograd function of ``scan`` is called directly, which costs less for each call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from cello.cells.definition import Cell
-from cello.compiler.c_scan import (
+from cello.compiler.c.launch import (
     NO_SECOND_DERIVATIVES,
     Compiled,
     Remembered,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cello.compiler.c_expression import Body
-from cello.compiler.c_source import Names, Room, head, indented, loop
+from cello.compiler.c.expression import Body
+from cello.compiler.c.source import Names, Room, head, indented, loop
 from cello.compiler.gradient import StageGradient
 from cello.compiler.stages import Stage
 

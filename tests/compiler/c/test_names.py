@@ -14,10 +14,10 @@ import torch
 
 from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS
-from cello.compiler import c_build
-from cello.compiler.c import names_of, source
-from cello.compiler.c_build import compiler
-from cello.compiler.c_names import comment
+from cello.compiler.c import build as c_build
+from cello.compiler.c.build import compiler
+from cello.compiler.c.names import comment
+from cello.compiler.c.text import names_of, source
 from cello.compiler.scan import scan
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
