@@ -15,8 +15,7 @@ from functools import lru_cache
 from cello.cells.definition import Cell
 from cello.cells.graph import Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
-from cello.compiler.schedule import reordered
-from cello.compiler.stages import Stage, Sum, stages
+from cello.compiler.stages import Stage, Sum, lower
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -55,9 +54,9 @@ class Kernel:
 @lru_cache(maxsize=256)
 def kernel(cell: Cell) -> Kernel:
     """The kernel of a cell."""
-    graph = reordered(cell.graph)
+    plan = lower(cell)
+    graph, found = plan.graph, plan.stages
     needs, nodes = dependencies(graph.nodes), graph.nodes
-    found = stages(graph)
     gradient, sums = step_gradient(graph, found), [each for stage in found for each in stage.sums]
     steps = [k for stage in found for k in stage.pointwise]
     read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.fixed}

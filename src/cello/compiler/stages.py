@@ -1,11 +1,16 @@
-"""The order in which a step is computed: sums of products, then what follows unit by unit, as often as need be."""
+"""Lower a cell to one step in order: what is computed before the loop, then stages of sums and what follows from them.
+
+Every back end renders this: as kernels that go stage by stage, or as few operations on whole tensors.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from cello.cells.graph import LEAVES, Graph, dependencies
-from cello.compiler.schedule import uses
+from cello.cells.definition import Cell
+from cello.cells.graph import LEAVES, Graph, dependencies, uses
+from cello.compiler.reorder import reordered
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,39 @@ class Stage:
     pointwise: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a cell: its reordered graph and when each node is computed; everything is a position in the graph.
+
+    ``static`` nodes know only parameters and numbers, ``hoisted`` ones know the frame but no state, ``stepwise`` ones
+    know a state; leaves appear nowhere. ``stages`` are what a loop does that computes the frame's products too.
+    ``uses`` counts how often a node is an argument or an output.
+    """
+
+    graph: Graph
+    static: tuple[int, ...]
+    hoisted: tuple[int, ...]
+    stepwise: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    uses: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def lower(cell: Cell) -> Step:
+    """The step of a cell, as every back end takes it."""
+    graph = reordered(cell.graph)
+    needs = dependencies(graph.nodes)
+    inner = [k for k, node in enumerate(graph.nodes) if node.args]
+    return Step(
+        graph,
+        static=tuple(k for k in inner if not needs[k]),
+        hoisted=tuple(k for k in inner if needs[k] == {"input"}),
+        stepwise=tuple(k for k in inner if "state" in needs[k]),
+        stages=stages(graph),
+        uses=uses(graph),
+    )
+
+
 def stages(graph: Graph) -> tuple[Stage, ...]:
     """Everything as late as its first reader allows, so that little is carried from one stage to the next."""
     needs = dependencies(graph.nodes)
@@ -41,7 +79,7 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
             tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
             tuple(k for k in sorted(stage) if stage[k] == number and k not in sums),
         )
-        for number in range(max(stage.values()) + 1)
+        for number in range(max(stage.values(), default=-1) + 1)
     )
 
 

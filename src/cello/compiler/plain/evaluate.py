@@ -86,9 +86,9 @@ def _before_the_loop(
 ) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
     """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
     slots: list[Any] = [None] * plan.slots
-    for k, value in _fixed_values(plan.schedule.graph, plan.schedule.static, weights).items():
+    for k, value in _fixed_values(plan.step.graph, plan.step.static, weights).items():
         slots[k] = value
-    for k, node in enumerate(plan.schedule.graph.nodes):
+    for k, node in enumerate(plan.step.graph.nodes):
         if node.op == "mask":
             slots[k] = given.masks[str(node.name)]
     for pack in plan.weights:
@@ -103,7 +103,7 @@ def _before_the_loop(
 
 def _hoist(plan: Program, slots: list[Any], frames: Tensor) -> list[tuple[int, Tensor]]:
     """What a step reads of the values that know the frame but no state, (ΣT, ·) each."""
-    nodes, uses = plan.schedule.graph.nodes, plan.schedule.uses
+    nodes, uses = plan.step.graph.nodes, plan.step.uses
     packs: dict[int, Tensor] = {}
     if plan.columns:
         matrix = _side_by_side(slots, tuple(column.matrix for column in plan.columns))
@@ -149,7 +149,7 @@ def _step(cell: Cell, per_frame: tuple[int, ...]) -> tuple[Callable[..., tuple[T
     The latter are the same at every step. For the LSTM the text begins ``v43 = linear(v41, v1, v40)``; slot k is vk.
     """
     plan = program(cell)
-    graph = plan.schedule.graph
+    graph = plan.step.graph
     states = {str(node.name): k for k, node in enumerate(graph.nodes) if node.op == "state"}
     old = [f"v{states[name]}" if name in states else f"old{number}" for number, name in enumerate(graph.states)]
     known = {*states.values(), *per_frame, *(k for one in plan.instructions for k in one.outs)}
