@@ -40,7 +40,7 @@ class Term:
 
     def __neg__(self) -> Term:
         value = self.builder.nodes[self.at].value
-        if value is not None and self.fixed:
+        if value is not None and self.constant:
             return Term(self.builder, self._position(-value))
         return self._write("neg", self)
 
@@ -52,14 +52,14 @@ class Term:
         return self._write("where", self, bound, then, otherwise)
 
     @property
-    def fixed(self) -> bool:
+    def constant(self) -> bool:
         """Whether this is a number of the equations."""
         return self.builder.nodes[self.at].op == "constant"
 
 
 def _larger(g: Term, a: Term, b: Term) -> Term:
     """What max(a, b) adds to da: where both are equal half of g, or all of it if b is a number, as torch does."""
-    return a.over(b, g, b.over(a, 0.0, g if b.fixed else g * 0.5))
+    return a.over(b, g, b.over(a, 0.0, g if b.constant else g * 0.5))
 
 
 GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
@@ -138,7 +138,7 @@ class _Walk:
                     found[arg] = found[arg] + add if arg in found else add
         sums = {each.node: found.pop(each.node) for each in stage.sums if each.node in found}
         for each in stage.sums:
-            for bias in each.fixed if each.node in sums else ():
+            for bias in each.invariant if each.node in sums else ():
                 if nodes[bias].op != "constant":
                     found[bias] = found[bias] + sums[each.node] if bias in found else sums[each.node]
         self.waiting.update(found.keys() & self.stage_of.keys())

@@ -25,14 +25,14 @@ DEAR = frozenset({"log", "softplus"})
 class Kernel:
     """A step of a cell and its derivative; everything is a position in ``graph``, whose sums are reordered.
 
-    ``fixed`` are the values it is given that are the same at every step: parameters, and what follows from them.
+    ``invariant`` are the loop-invariant values it is given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     """
 
     graph: Graph
     stages: tuple[Stage, ...]
     gradient: StepGradient
-    fixed: tuple[int, ...]
+    invariant: tuple[int, ...]
     matrices: tuple[int, ...]
     vectors: tuple[int, ...]
     kept: tuple[int, ...]
@@ -59,14 +59,14 @@ def kernel(cell: Cell) -> Kernel:
     needs, nodes = dependencies(graph.nodes), graph.nodes
     gradient, sums = step_gradient(graph, found), [each for stage in found for each in stage.sums]
     steps = [k for stage in found for k in stage.pointwise]
-    read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.fixed}
+    read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.invariant}
     products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
     return Kernel(
         graph=graph,
         stages=found,
         gradient=gradient,
-        fixed=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
+        invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
         kept=_kept(graph, found, gradient, vectors),

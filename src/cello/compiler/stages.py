@@ -15,11 +15,14 @@ from cello.compiler.reorder import reordered
 
 @dataclass(frozen=True)
 class Sum:
-    """The node that is ``Σ matrix @ vector + Σ fixed``; ``products`` are pairs of matrix and vector, all positions."""
+    """The node that is ``Σ matrix @ vector + Σ invariant``; ``products`` are pairs of matrix and vector.
+
+    ``invariant`` are loop-invariant values such as biases; everything is a position in the graph.
+    """
 
     node: int
     products: tuple[tuple[int, int], ...]
-    fixed: tuple[int, ...]
+    invariant: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,10 @@ def _sums(graph: Graph, needs: list[frozenset[str]]) -> dict[int, Sum]:
         if node.op != "add" or not needs[k]:
             continue
         inside = [found[a] for a in node.args if a in found and count[a] == 1]
-        fixed = tuple(a for a in node.args if not needs[a])
-        if inside and len(inside) + len(fixed) == len(node.args):
+        invariant = tuple(a for a in node.args if not needs[a])
+        if inside and len(inside) + len(invariant) == len(node.args):
             products = tuple(product for each in inside for product in each.products)
-            found[k] = Sum(k, products, (*(f for each in inside for f in each.fixed), *fixed))
+            found[k] = Sum(k, products, (*(f for each in inside for f in each.invariant), *invariant))
             for each in inside:
                 del found[each.node]
     return found
@@ -122,7 +125,7 @@ def _parts(graph: Graph, sums: dict[int, Sum]) -> set[int]:
             node = graph.nodes[todo.pop()]
             if node.op == "product":
                 continue
-            inner = [a for a in node.args if a not in each.fixed]
+            inner = [a for a in node.args if a not in each.invariant]
             found.update(inner)
             todo += inner
     return found

@@ -80,7 +80,7 @@ class Body:
             row = ROWS[node.op]
             encloses = row.precedence == ATOM
             parts = [
-                f"all({text})" if encloses and self.nodes[a].op == "constant" else text
+                f"broadcast({text})" if encloses and self.nodes[a].op == "constant" else text
                 for a, need in zip(node.args, row.needs, strict=True)
                 for text in [self._text(a, need)]
             ]

@@ -43,24 +43,24 @@ class Compiled:
 
     @cached_property
     def kinds(self) -> dict[str, list[int]]:
-        """The positions of the fields that there is one of for each matrix, fixed value, mask or state."""
+        """The positions of the fields that there is one of for each matrix, loop-invariant value, mask or state."""
         return {each: [n for n, field in enumerate(self.fields) if field.each == each] for each in EACH}
 
     @cached_property
     def counts(self) -> tuple[int, int, int]:
-        """How many matrices, fixed values and masks are given, in this order, before the first states."""
-        return len(self.plan.matrices), len(self.plan.fixed), len(self.plan.masks)
+        """How many matrices, loop-invariant values and masks are given, in this order, before the first states."""
+        return len(self.plan.matrices), len(self.plan.invariant), len(self.plan.masks)
 
-    def most_room(self, batch: int, steps: int, hidden: int) -> tuple[int, int]:
-        """The numbers of history and kept if every clip has all frames."""
+    def largest_saved(self, batch: int, steps: int, hidden: int) -> tuple[int, int]:
+        """The elements of history and kept if every clip has all frames."""
         unit, height = self.library.vec_length(), self.library.block_height()
-        numbers = -(-batch // height) * height * (-(-hidden // unit) * unit)
-        return (steps + 1) * len(self.plan.graph.states) * numbers, steps * len(self.plan.kept) * numbers
+        elements = -(-batch // height) * height * (-(-hidden // unit) * unit)
+        return (steps + 1) * len(self.plan.graph.states) * elements, steps * len(self.plan.kept) * elements
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What a call is told besides tensors of numbers; ``place`` and ``length`` (B,) are clips by falling length."""
+class BatchLayout:
+    """What a call is told besides tensors; ``place`` and ``length`` (B,) are clips by falling length."""
 
     place: Tensor
     length: Tensor
@@ -69,7 +69,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Remembered:
+class Saved:
     """What forward leaves for backward: the states of all steps, and what else it kept."""
 
     history: Tensor
@@ -103,7 +103,7 @@ def recipe(cell: Cell) -> Recipe:
 def _recipe(cell: Cell) -> Recipe:
     plan = kernel(cell)
     nodes = plan.graph.nodes
-    wanted = (*plan.matrices, *plan.fixed)
+    wanted = (*plan.matrices, *plan.invariant)
     live = reached(nodes, wanted)
     values = tuple((k, n.op, n.name, n.value, n.args) for k, n in enumerate(nodes) if k in live)
     return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
@@ -112,7 +112,7 @@ def _recipe(cell: Cell) -> Recipe:
 def inputs_of(
     cell: Cell, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], state: tuple[Tensor, ...]
 ) -> list[Tensor]:
-    """What a kernel is given besides the frames: matrices, fixed values, masks (B, T, H), first states."""
+    """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
     values, wanted, names = recipe(cell)
     found: dict[int, Any] = {}
     for k, op, name, number, args in values:
@@ -128,7 +128,7 @@ def inputs_of(
 
 
 def by_rows(x: Tensor) -> Tensor:
-    """The tensor with the numbers of each row side by side, as kernels need them."""
+    """The tensor with the elements of each row side by side, as kernels need them."""
     return x if x.stride(-1) == 1 or x.shape[-1] <= 1 else x.contiguous()
 
 
@@ -142,105 +142,105 @@ def by_length(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def run_forward(
-    code: Compiled, run: Run, x: Tensor, given: Sequence[Tensor], room: tuple[int, int] | None
-) -> tuple[Tensor, list[Tensor], Remembered]:
+    code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor], sizes: tuple[int, int] | None
+) -> tuple[Tensor, list[Tensor], Saved]:
     """Outputs (B, T, H), last states (B, H), and what backward needs.
 
-    ``room`` are the numbers of history and kept; None: exactly what the lengths need. (0, 0): backward will not follow.
+    ``sizes`` are the elements of history and kept; None: exactly what the lengths need; (0, 0): no backward follows.
     """
-    call = _Call(code, run, x, given)
+    call = _Call(code, layout, x, given)
     batch, steps, _ = x.shape
-    outputs = call.new(batch, steps, run.hidden)
-    last = [call.new(batch, run.hidden) for _ in code.plan.graph.states]
-    history, kept = (call.new(numbers) for numbers in room or call.room[2:4])
-    keeping = int(room != (0, 0))
-    call.give(keeping=keeping, outputs=outputs, packed=call.new(call.room[0]), history=history, kept=kept)
-    call.give_each("last", last)
+    outputs = call.new(batch, steps, layout.hidden)
+    last = [call.new(batch, layout.hidden) for _ in code.plan.graph.states]
+    history, kept = (call.new(elements) for elements in sizes or call.sizes[2:4])
+    keeping = int(sizes != (0, 0))
+    call.set(keeping=keeping, outputs=outputs, packed=call.new(call.sizes[0]), history=history, kept=kept)
+    call.set_each("last", last)
     call.run("forward")
-    return outputs, last, Remembered(history, kept)
+    return outputs, last, Saved(history, kept)
 
 
 def run_backward(
     code: Compiled,
-    run: Run,
+    layout: BatchLayout,
     x: Tensor,
     given: Sequence[Tensor],
-    remembered: Remembered,
-    slopes: Sequence[Tensor | None],
+    saved: Saved,
+    upstream: Sequence[Tensor | None],
     *,
     through_x: bool,
 ) -> list[Tensor | None]:
     """The derivatives of x (if wanted) and of all given but masks, from those of outputs and last states."""
-    call, (matrices, fixed, masks) = _Call(code, run, x, given), code.counts
+    call, (matrices, invariant, masks) = _Call(code, layout, x, given), code.counts
     d_x = call.new(*x.shape) if through_x else None
     d_matrices = [torch.empty_like(matrix) for matrix in given[:matrices]]
-    d_fixed = [call.new(run.hidden) for _ in range(fixed)]
-    d_first = [call.new(len(x), run.hidden) for _ in code.plan.graph.states]
-    d_outputs, *d_last = [None if slope is None else _dense(slope) for slope in slopes]
-    call.give(history=remembered.history, kept=remembered.kept, d_outputs=d_outputs, d_x=d_x)
-    for name, count in zip(("packed_back", "d_packed", "d_rows"), (call.room[1], *call.room[4:]), strict=True):
-        call.give(**{name: call.new(count)})
-    call.give_each("d_weight", d_matrices)
-    call.give_each("d_fixed", d_fixed)
-    call.give_each("d_last", d_last)
-    call.give_each("d_first", d_first)
+    d_invariant = [call.new(layout.hidden) for _ in range(invariant)]
+    d_first = [call.new(len(x), layout.hidden) for _ in code.plan.graph.states]
+    d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
+    call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
+    for name, count in zip(("packed_back", "d_packed", "d_rows"), (call.sizes[1], *call.sizes[4:]), strict=True):
+        call.set(**{name: call.new(count)})
+    call.set_each("d_weight", d_matrices)
+    call.set_each("d_invariant", d_invariant)
+    call.set_each("d_last", d_last)
+    call.set_each("d_first", d_first)
     call.run("backward")
-    values = given[matrices : matrices + fixed]
-    rows = [row if value.dim() else row.sum() for row, value in zip(d_fixed, values, strict=True)]
+    values = given[matrices : matrices + invariant]
+    rows = [row if value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
     return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
 
 
-def _batched(slope: Tensor) -> bool:
+def _batched(gradient: Tensor) -> bool:
     wrapped = torch._C._functorch
-    return wrapped.is_functorch_wrapped_tensor(slope) or wrapped.is_legacy_batchedtensor(slope)
+    return wrapped.is_functorch_wrapped_tensor(gradient) or wrapped.is_legacy_batchedtensor(gradient)
 
 
-def _dense(slope: Tensor) -> Tensor:
-    """A gradient as kernels read it: its numbers side by side in memory."""
-    if type(slope) is not Tensor and dispatched(slope):
-        kind = f"a {type(slope).__name__}"
-    elif _batched(slope):
+def _dense(gradient: Tensor) -> Tensor:
+    """A gradient as kernels read it: its elements side by side in memory."""
+    if type(gradient) is not Tensor and dispatched(gradient):
+        kind = f"a {type(gradient).__name__}"
+    elif _batched(gradient):
         kind = "a batch of them (is_grads_batched=True, vectorize=True)"
     else:
-        slope = (slope if slope.layout is torch.strided else slope.to_dense()).contiguous()
-        return slope.clone() if hidden_memory(slope) else slope
+        gradient = (gradient if gradient.layout is torch.strided else gradient.to_dense()).contiguous()
+        return gradient.clone() if hidden_memory(gradient) else gradient
     raise BackendError(f'backend="c" cannot go back through gradients that are {kind}; use backend="plain"')
 
 
 class _Call:
     """The arguments of one call of a kernel, by the order of its fields; holds on to every tensor it points into."""
 
-    def __init__(self, code: Compiled, run: Run, x: Tensor, given: Sequence[Tensor]) -> None:
+    def __init__(self, code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor]) -> None:
         self.code, self.like = code, x
         self.held: list[Tensor] = []
         self.values = [0] * len(code.fields)
-        (batch, steps, inputs), (clip_apart, frame_apart, _) = x.shape, x.stride()
-        self.give(B=batch, T=steps, D=inputs, H=run.hidden, reverse=int(run.reverse))
-        self.give(threads=torch.get_num_threads(), place=run.place, length=run.length)
-        self.give(x=x, x_clip_apart=clip_apart, x_frame_apart=frame_apart)
+        (batch, steps, inputs), (clip_stride, frame_stride, _) = x.shape, x.stride()
+        self.set(B=batch, T=steps, D=inputs, H=layout.hidden, reverse=int(layout.reverse))
+        self.set(threads=torch.get_num_threads(), place=layout.place, length=layout.length)
+        self.set(x=x, x_clip_stride=clip_stride, x_frame_stride=frame_stride)
         groups, start = [], 0
         for count in (*code.counts, len(code.plan.graph.states)):
             groups.append(given[start : start + count])
             start += count
-        self.give_each("weight", groups[0])
-        self.give_each("fixed", groups[1])
-        self.give_each("fixed_apart", [value.dim() for value in groups[1]])
-        self.give_each("mask", groups[2])
-        self.give_each("mask_apart", [apart for mask in groups[2] for apart in mask.stride()[:2]])
-        self.give_each("first", groups[3])
+        self.set_each("weight", groups[0])
+        self.set_each("invariant", groups[1])
+        self.set_each("invariant_stride", [value.dim() for value in groups[1]])
+        self.set_each("mask", groups[2])
+        self.set_each("mask_stride", [stride for mask in groups[2] for stride in mask.stride()[:2]])
+        self.set_each("first", groups[3])
         found = (ctypes.c_int64 * 6)()
-        code.library.room_of(self.arguments(), found)
-        self.room: tuple[int, ...] = tuple(found)
+        code.library.workspace_sizes(self.arguments(), found)
+        self.sizes: tuple[int, ...] = tuple(found)
 
     def new(self, *shape: int) -> Tensor:
         return self.like.new_empty(shape)
 
-    def give(self, **values: Tensor | int | None) -> None:
+    def set(self, **values: Tensor | int | None) -> None:
         """Set the fields of these names."""
         for name, value in values.items():
             self._put(self.code.place[name], value)
 
-    def give_each(self, kind: str, values: Sequence[Tensor | int | None]) -> None:
+    def set_each(self, kind: str, values: Sequence[Tensor | int | None]) -> None:
         """Set the fields of this kind, in order."""
         for place, value in zip(self.code.kinds[kind], values, strict=True):
             self._put(place, value)
@@ -263,4 +263,4 @@ class _Call:
 
     def run(self, name: str) -> None:
         if getattr(self.code.library, name)(self.arguments()):
-            raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} numbers")
+            raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} elements")

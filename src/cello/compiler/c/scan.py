@@ -14,9 +14,9 @@ from cello.compiler.c.build import missing_compiler
 from cello.compiler.c.launch import (
     NO_SECOND_DERIVATIVES,
     TYPES,
+    BatchLayout,
     Compiled,
-    Remembered,
-    Run,
+    Saved,
     by_length,
     by_rows,
     compiled,
@@ -81,29 +81,31 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         outputs, *last, _, _ = scan_op(x, given, inputs.lengths, traced(cell), inputs.hidden, inputs.reverse)
         return outputs, tuple(last)
     keeping = torch.is_grad_enabled() and any(value.requires_grad for value in (x, *given))
-    call = Run(*by_length(x, inputs.lengths), inputs.hidden, inputs.reverse)
-    outputs, *last = Scan.apply(compiled(cell, x.dtype), call, keeping, by_rows(x), *given)  # type: ignore[no-untyped-call]
+    layout = BatchLayout(*by_length(x, inputs.lengths), inputs.hidden, inputs.reverse)
+    outputs, *last = ScanFunction.apply(compiled(cell, x.dtype), layout, keeping, by_rows(x), *given)  # type: ignore[no-untyped-call]
     return outputs, tuple(last)
 
 
-class Scan(torch.autograd.Function):
+class ScanFunction(torch.autograd.Function):
     """All steps, forward and backward."""
 
     @staticmethod
-    def forward(ctx: Any, code: Compiled, run: Run, keeping: bool, x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, code: Compiled, layout: BatchLayout, keeping: bool, x: Tensor, *given: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        outputs, last, remembered = run_forward(code, run, x, given, None if keeping else (0, 0))
+        outputs, last, saved = run_forward(code, layout, x, given, None if keeping else (0, 0))
         if keeping:
-            ctx.call = code, run
-            ctx.save_for_backward(x, *given, remembered.history, remembered.kept)
+            ctx.call = code, layout
+            ctx.save_for_backward(x, *given, saved.history, saved.kept)
         return outputs, *last
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError(NO_SECOND_DERIVATIVES)
-        code, run = ctx.call
+        code, layout = ctx.call
         x, *given, history, kept = ctx.saved_tensors
-        remembered = Remembered(history, kept)
-        found = run_backward(code, run, x, given, remembered, slopes, through_x=ctx.needs_input_grad[3])
+        saved = Saved(history, kept)
+        found = run_backward(code, layout, x, given, saved, upstream, through_x=ctx.needs_input_grad[3])
         return None, None, None, *found

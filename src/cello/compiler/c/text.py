@@ -50,7 +50,7 @@ def own_text(cell: Cell) -> str:
 def _title(cell: Cell) -> list[str]:
     step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     about = [
-        "   A tile is some clips of the batch; at step t its first n rows run. A row of H units fills P numbers.",
+        "   A tile is some clips of the batch; at step t its first n rows run. A row of H units is padded to P.",
         "   Written by Cello. */",
     ]
     return [f"/* {comment(f'{cell.name}: {cell.title}')}", "", *step, "", *about, ""]

@@ -30,7 +30,7 @@ STEP: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class Given:
+class PackedInputs:
     """What is given for every step: frames (ΣT, D), and of each mask (ΣT, H)."""
 
     frames: Tensor
@@ -39,7 +39,7 @@ class Given:
 
 def evaluate(
     cell: Cell,
-    given: Given,
+    packed: PackedInputs,
     sizes: Sequence[int],
     weights: Mapping[str, Tensor],
     state: tuple[Tensor, ...],
@@ -51,9 +51,9 @@ def evaluate(
     row where ``running[t]`` (n, 1) is false, for lengths whose values are not known.
     """
     plan = program(cell)
-    slots, per_frame = _before_the_loop(plan, given, sizes, weights)
+    slots, per_frame = _before_the_loop(plan, packed, sizes, weights)
     step, reads = _step(cell, tuple(slot for slot, _ in per_frame))
-    fixed = [slots[k] for k in reads]
+    invariant = [slots[k] for k in reads]
     hidden = hidden_size(cell, weights)
     outputs: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
@@ -61,7 +61,7 @@ def evaluate(
         if running is None and size < len(state[0]):
             ended.append(tuple(part[size:] for part in state))
             state = tuple(part[:size] for part in state)
-        new = step(hidden, *state, *[values[t] for _, values in per_frame], *fixed)
+        new = step(hidden, *state, *[values[t] for _, values in per_frame], *invariant)
         if running is not None:
             new = tuple(torch.where(running[t], after, before) for after, before in zip(new, state, strict=True))
         state = new
@@ -71,7 +71,7 @@ def evaluate(
     return outputs, state
 
 
-def _fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
+def _invariant_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
     """The nodes that know neither the frame nor a state, by position: parameters, numbers and what is made of them."""
     nodes = graph.nodes
     values: dict[int, Any] = {k: weights[str(node.name)] for k, node in enumerate(nodes) if node.op == "parameter"}
@@ -82,21 +82,21 @@ def _fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Ten
 
 
 def _before_the_loop(
-    plan: Program, given: Given, sizes: Sequence[int], weights: Mapping[str, Tensor]
+    plan: Program, packed: PackedInputs, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
     """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
     slots: list[Any] = [None] * plan.slots
-    for k, value in _fixed_values(plan.step.graph, plan.step.static, weights).items():
+    for k, value in _invariant_values(plan.step.graph, plan.step.static, weights).items():
         slots[k] = value
     for k, node in enumerate(plan.step.graph.nodes):
         if node.op == "mask":
-            slots[k] = given.masks[str(node.name)]
+            slots[k] = packed.masks[str(node.name)]
     for pack in plan.weights:
         slots[pack.slot] = _side_by_side(slots, pack.nodes).t()
     for pack in plan.static_packs:
         slots[pack.slot] = _side_by_side(slots, pack.nodes)
     per_frame = [
-        (slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, given.frames)
+        (slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, packed.frames)
     ]
     return slots, per_frame
 
@@ -154,14 +154,14 @@ def _step(cell: Cell, per_frame: tuple[int, ...]) -> tuple[Callable[..., tuple[T
     old = [f"v{states[name]}" if name in states else f"old{number}" for number, name in enumerate(graph.states)]
     known = {*states.values(), *per_frame, *(k for one in plan.instructions for k in one.outs)}
     read = {*(k for one in plan.instructions for k in one.args), *graph.outputs}
-    fixed = tuple(sorted(read - known))
-    arguments = ["H", *old, *(f"v{k}" for k in (*per_frame, *fixed))]
+    invariant = tuple(sorted(read - known))
+    arguments = ["H", *old, *(f"v{k}" for k in (*per_frame, *invariant))]
     lines = [f"def step({', '.join(arguments)}):", *map(_line, plan.instructions)]
     lines.append(f"    return {', '.join(f'v{k}' for k in graph.outputs)},")
     # torch imports on behalf of the calling function while one of its modes, such as its FLOP counter, looks on
     names: dict[str, Any] = {**STEP, "__builtins__": {"__import__": __import__}}
     exec(compile("\n".join(lines), f"<a step of {cell.name}>", "exec"), names)
-    return names["step"], fixed
+    return names["step"], invariant
 
 
 def _line(instruction: Instruction) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cello.compiler.inputs import Inputs, freed, unknown_values
 from cello.compiler.layout import Padded, layout, padded
-from cello.compiler.plain.evaluate import Given, evaluate
+from cello.compiler.plain.evaluate import PackedInputs, evaluate
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 
@@ -24,7 +24,7 @@ def run(inputs: Inputs) -> Result:
     if lengths is not None and unknown_values(lengths):
         return _padded(inputs, padded(x, lengths, reverse=inputs.reverse))
     plan = layout(x, lengths, reverse=inputs.reverse)
-    rows = Given(plan.frames(x), {name: plan.frames(mask) for name, mask in inputs.masks.items()})
+    rows = PackedInputs(plan.frames(x), {name: plan.frames(mask) for name, mask in inputs.masks.items()})
     by_step, last = evaluate(inputs.cell, rows, plan.sizes, inputs.weights, plan.sorted(inputs.state))
     if not by_step:
         return x.new_zeros(plan.batch, plan.steps, inputs.hidden), inputs.state
@@ -34,6 +34,6 @@ def run(inputs: Inputs) -> Result:
 def _padded(inputs: Inputs, plan: Padded) -> Result:
     x = inputs.frames
     sizes = (x.shape[0],) * int(x.shape[1])
-    rows = Given(plan.frames(x), {name: plan.frames(mask) for name, mask in inputs.masks.items()})
+    rows = PackedInputs(plan.frames(x), {name: plan.frames(mask) for name, mask in inputs.masks.items()})
     by_step, last = evaluate(inputs.cell, rows, sizes, inputs.weights, inputs.state, plan.running())
     return plan.outputs(by_step) if by_step else x.new_zeros(x.shape[0], 0, inputs.hidden), last
