@@ -196,7 +196,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name() -> None:
     with pytest.raises(ModelError, match="'rnn' has no parameters V; it needs U, W, b"):
         plainly(cell, x, {**weights, "V": weights["U"]})
     with pytest.raises(
-        ModelError, match=r"W is \(4, 3\), but for frames of D=5 numbers and H=4 units it must be \(4, 5\)"
+        ModelError, match=r"W is \(4, 3\), but for frames of D=5 features and H=4 units it must be \(4, 5\)"
     ):
         plainly(cell, frames(2, 3, inputs=5), weights)
     with pytest.raises(ModelError, match=r"W is torch.float64 but the frames are torch.float32"):

@@ -1,4 +1,4 @@
-"""The graph of a cell: what one step computes from one frame, and what such a graph may look like.
+"""Define, build and check the graph of a cell: what one step computes from one frame.
 
 A graph is a tuple of nodes in an order in which they can be computed; a node names its arguments by their positions.
 Its legal form, which :func:`check` holds it to:

@@ -1,4 +1,4 @@
-"""A cell with noise in its states while it learns: zoneout and recurrent dropout, as nodes of its graph.
+"""Add zoneout and recurrent dropout to a cell, as nodes of its graph.
 
 The masks that switch the noise on are given for each frame (``scan(..., masks=...)``), so that every back end applies
 the same ones and the equations themselves stay as they are written.

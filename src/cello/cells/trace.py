@@ -1,4 +1,4 @@
-"""Tracing: a cell's function is called on symbols, and what it does to them is written down as records."""
+"""Trace a cell's function: call it on symbols and record what it does to them as nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose the back end of a scan: one table says what each runs, and why it cannot run the rest.
+"""Choose the back end of a scan from one table of what each runs, and why not the rest.
 
 To add one, write a function that computes a scan from its :class:`~cello.compiler.inputs.Inputs` and :func:`register`
 it; nothing else changes.

@@ -1,4 +1,4 @@
-"""Graphs as equations: the one driver for every target that prints formulas."""
+"""Write a graph as equations, for every target that prints formulas."""
 
 from __future__ import annotations
 

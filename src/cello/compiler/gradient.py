@@ -1,4 +1,4 @@
-"""The derivative of one step: one table, one row an operation, applied stage by stage from the last to the first.
+"""Differentiate one step: one row an operation, applied from the last stage to the first.
 
 With loss L and dv for ∂L/∂v, a row says what y = op(a, b, ...) adds to da, db, ... given g = dy. It is written with the
 language's own operations, so a derivative is again a graph: every target renders it as it renders the step.

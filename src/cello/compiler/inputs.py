@@ -1,4 +1,4 @@
-"""Validate what a scan is given: frames, weights, first states, masks and lengths that fit the cell and each other."""
+"""Validate the inputs of a scan: frames, weights, initial states, masks and lengths."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Inputs(NamedTuple):
         return torch.is_grad_enabled() and any(value.requires_grad for value in self.values())
 
     def in_memory(self) -> Inputs:
-        """The same numbers, each tensor's in memory as they are read; differentiable."""
+        """The same values, each tensor's memory as its elements are read; differentiable."""
 
         def clean(value: Tensor) -> Tensor:
             return value.clone(memory_format=torch.contiguous_format) if hidden_memory(value) else value
@@ -70,13 +70,13 @@ class Inputs(NamedTuple):
 
 
 def check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
-    """Hold the frames to floating numbers of that many dimensions, in ordinary memory."""
+    """Refuse frames that are not floating point, of that many dimensions, in ordinary memory."""
     if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided:
         raise ModelError(f"cell {cell.name!r}: x {_unusable(x)}")
     if x.dim() != dimensions:
         raise ModelError(
             f"cell {cell.name!r} got frames of shape {tuple(x.shape)}; they must be {letters}: "
-            f"batch first, the numbers of a frame last"
+            f"batch first, features last"
         )
     if not x.is_floating_point():
         remedy = "x.dequantize()" if x.is_quantized else "x.abs() or x.real" if x.is_complex() else "x.float()"
@@ -125,7 +125,7 @@ def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> M
         if tuple(weights[name].shape) != shape:
             return ModelError(
                 f"cell {cell.name!r}: {name} is {tuple(weights[name].shape)}, but for frames of D={inputs} "
-                f"numbers and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
+                f"features and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
             )
     return next(fault for name in names if (fault := _unlike_frames(cell, x, name, weights[name])))
 
@@ -217,7 +217,7 @@ def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
         )
     if lengths.is_meta:
         if not x.is_meta:
-            raise ModelError(f"lengths are on meta, which holds no numbers, but the frames are on {x.device}")
+            raise ModelError(f"lengths are on meta, which holds no data, but the frames are on {x.device}")
         return lengths.to(torch.int64)
     lengths = lengths.to("cpu", torch.int64)
     if type(lengths) is not Tensor and not dispatched(lengths):
@@ -243,7 +243,7 @@ def dispatched(value: Tensor) -> bool:
 
 
 def hidden_memory(value: Tensor) -> bool:
-    """Whether a tensor's memory does not hold its numbers: it is negated when read, or there is none behind zeros."""
+    """Whether a tensor's memory does not hold its elements: it is negated when read, or there is none behind zeros."""
     return value.is_neg() or (not value.data_ptr() and value.numel() > 0)
 
 
@@ -265,7 +265,7 @@ def unknown_values(lengths: Tensor) -> bool:
 
 
 def values_of(lengths: Tensor) -> list[int] | None:
-    """The numbers, or None where there are none yet: a program is being recorded, or ``torch.vmap`` goes over them."""
+    """The lengths, or None where there are none yet: a program is being recorded, or ``torch.vmap`` goes over them."""
     if (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None

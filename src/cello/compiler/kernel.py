@@ -1,4 +1,4 @@
-"""What a compiled kernel of a cell computes in a step, in which order, and what it keeps; the same for every language.
+"""Plan a compiled kernel, for any language: its order, its inputs and what it saves.
 
 A step is stages, each of sums and then of what follows from them unit by unit. A sum is all the products of matrices
 with the frame, old states or values of earlier stages that are added up to one value, its bias included: one pass of

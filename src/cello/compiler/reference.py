@@ -1,4 +1,4 @@
-"""Compute a scan clip by clip, frame by frame and node by node: what a cell means, without any optimisation.
+"""Compute a scan clip by clip, frame by frame and node by node: the meaning of a cell.
 
 Every back end is compared with this and shares no pass with it: only the table of what each operation means.
 """

@@ -1,4 +1,4 @@
-"""A cell in every form in which it can be read."""
+"""Show a cell in every form in which it can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reorder the sums of a step, so that what can be computed before the loop stands together.
+"""Reorder the sums of a step, so that what can be computed before the loop comes first.
 
 ``W @ x + U @ h + b`` becomes ``((W @ x + b) + U @ h)``: what knows only the frame, then parameters, then each product
 added to the running sum. The result is again a legal graph.

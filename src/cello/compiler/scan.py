@@ -1,4 +1,4 @@
-"""Run a cell over all frames of a batch of clips, or over one: the one entry to all back ends."""
+"""Run a cell over the frames of a batch of clips: the one entry to all back ends."""
 
 from __future__ import annotations
 

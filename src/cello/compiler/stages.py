@@ -1,4 +1,4 @@
-"""Lower a cell to one step in order: what is computed before the loop, then stages of sums and what follows from them.
+"""Lower a cell to one step: what is computed before the loop, then stages of sums.
 
 Every back end renders this: as kernels that go stage by stage, or as few operations on whole tensors.
 """

@@ -1,4 +1,4 @@
-"""The backward pass of a kernel in C: derivatives of all steps of a tile of clips, from the last to the first."""
+"""Write the backward pass of a kernel in C: all steps of a tile, from the last to the first."""
 
 from __future__ import annotations
 

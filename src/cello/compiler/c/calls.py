@@ -1,4 +1,4 @@
-"""What a kernel in C offers to the outside: how much workspace it needs, all clips forward, all clips backward."""
+"""Write a kernel's exported C functions: workspace sizes, all clips forward and backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The insides of a kernel's loops in C: expressions on vecs, and the order of their lines."""
+"""Write the bodies of a kernel's loops in C: expressions on vecs, and their order."""
 
 from __future__ import annotations
 

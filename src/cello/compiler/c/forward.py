@@ -1,4 +1,4 @@
-"""The forward pass of a kernel in C: all steps of a tile of clips."""
+"""Write the forward pass of a kernel in C: all steps of a tile of clips."""
 
 from __future__ import annotations
 

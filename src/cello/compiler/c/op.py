@@ -1,7 +1,8 @@
-"""The C kernels as an operation of torch's own, so that torch.compile and torch.export take a scan as one node.
+"""Register the kernels as a torch operation, for torch.compile and torch.export.
 
-Everything else that records a program, or computes without numbers, takes it so too (torch.jit.trace, make_fx, fake
-tensors). Outside of them the autograd function of ``scan`` is called directly, which costs less for each call.
+A scan is then one node of the graph; so it is for everything else that records a program or computes without data
+(torch.jit.trace, make_fx, fake tensors). Elsewhere :mod:`cello.compiler.c.scan` calls its autograd function directly,
+which costs less for each call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run scans with compiled C kernels: what they support, and forward and backward through autograd."""
+"""Run scans with compiled C kernels, differentiated by their own backward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What forward and backward of a kernel in C share: its arguments, its names, the places of values in memory."""
+"""Define what forward and backward share in C: arguments, identifiers, places in memory."""
 
 from __future__ import annotations
 

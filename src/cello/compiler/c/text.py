@@ -1,4 +1,4 @@
-"""A cell's kernel as C: its equations, its arguments, a tile of clips forward and backward, the calls from outside."""
+"""Assemble the C text of a cell's kernel."""
 
 from __future__ import annotations
 
