@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from cello.compiler.scan import scan
 from cello.errors import BackendError
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "compiler.md"
 
 # --- a back end of NumPy, forward alone ---
 
@@ -156,5 +160,15 @@ def test_the_order_of_the_table_is_the_order_of_preference(table: dict[str, Back
     assert list(table)[-3:] == ["second", "first", "plain"]
     assert backends.names() == ("auto", *table)
     assert backends.fallback().name == "plain"
+    backends.register(Backend("first", reference), before="first")
+    assert [each.name for each in table.values()][-3:] == ["second", "first", "plain"]
+    assert table["first"].run is reference
     with pytest.raises(BackendError, match="unknown back end 'plane'; did you mean 'plain'"):
         backends.register(Backend("third", run), before="plane")
+
+
+@pytest.mark.usefixtures("table")
+def test_the_documents_example_runs_as_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    exec(compile(example, DOCUMENT.name, "exec"), {})
+    assert capsys.readouterr().out == "slow\n"

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from cello.errors import CellError
 
@@ -117,6 +117,12 @@ def reached(nodes: Sequence[Node], outputs: Sequence[int]) -> set[int]:
     return found
 
 
+def moved(node: Node, place: Mapping[int, int]) -> Node:
+    """A node as it stands in another graph, in which ``place`` tells where its arguments are."""
+    args = tuple([place[arg] for arg in node.args])
+    return Node(node.op, args, node.shape, node.name, node.value, node.line)
+
+
 def same_value(node: Node) -> tuple[object, ...]:
     """What two nodes share if and only if they compute the same: the name of a variable is no part of it."""
     return (node.op, node.args, node.value, None if node.args else node.name)
@@ -139,13 +145,18 @@ class GraphBuilder:
             self.nodes.append(node)
         return position
 
+    def find(self, op: str, args: tuple[int, ...], value: float | None, name: str | None) -> int | None:
+        """The position of the node that computes this, if there is one."""
+        return self._known.get((op, args, value, None if args else name))
+
     def write(self, op: str, *args: int, name: str | None = None, value: float | None = None) -> int:
         """The position of a vector (H,) or, if it is a constant, of a number."""
         return self.add(Node(op, args, () if op == "constant" else ("H",), name, value))
 
     def call(self, position: int, name: str) -> None:
         """Name a value after the variable that holds it."""
-        self.nodes[position] = replace(self.nodes[position], name=name)
+        node = self.nodes[position]
+        self.nodes[position] = Node(node.op, node.args, node.shape, name, node.value, node.line)
 
     def graph(self, states: tuple[str, ...], outputs: Sequence[int]) -> Graph:
         """The legal graph of what the outputs need, its nodes numbered anew in the same order.
@@ -155,7 +166,7 @@ class GraphBuilder:
         """
         live = sorted(reached(self.nodes, outputs))
         place = {before: after for after, before in enumerate(live)}
-        nodes = [replace(self.nodes[k], args=tuple(place[arg] for arg in self.nodes[k].args)) for k in live]
+        nodes = [moved(self.nodes[k], place) for k in live]
         graph = Graph(tuple(nodes), states, tuple(place[output] for output in outputs))
         check(graph)
         return graph

@@ -110,6 +110,9 @@ class Tracer:
             raise self.error(
                 f"a step has more than {MOST_OPERATIONS:,} operations", "See whether a loop in the function ends"
             )
+        position = self.builder.find(op, args, value, name)
+        if position is not None:
+            return position
         line = self.line()
         depth = 1 + max(self._depths[arg] for arg in args) if args else 0
         if depth > LONGEST_CHAIN:
@@ -118,10 +121,8 @@ class Tracer:
                 "See whether a loop in the function ends, or compute in fewer steps",
                 line,
             )
-        position = self.builder.add(Node(op, args, (), name, value, line))
-        if position == len(self._depths):
-            self._depths.append(depth)
-        return position
+        self._depths.append(depth)
+        return self.builder.add(Node(op, args, (), name, value, line))
 
     def observe_names(self) -> dict[str, object]:
         """Give each value the first variable of the function that holds it; returns the function's variables."""

@@ -55,15 +55,19 @@ TABLE: dict[str, Backend] = {
 
 
 def register(backend: Backend, *, before: str) -> None:
-    """Add a back end, or put another in its place; "auto" prefers it to the one named.
+    """Add a back end, or put it in the place of the one of its name; "auto" prefers it to the one named ``before``.
 
     Raises:
         BackendError: there is no back end of that name to stand before.
     """
     if before not in TABLE:
         raise BackendError(unknown("back end", before, TABLE))
-    order = [each for each in TABLE.values() if each.name != backend.name]
-    order.insert([each.name for each in order].index(before), backend)
+    order: list[Backend] = []
+    for each in TABLE.values():
+        if each.name == before:
+            order.append(backend)
+        if each.name != backend.name:
+            order.append(each)
     TABLE.clear()
     TABLE.update({each.name: each for each in order})
 

@@ -6,9 +6,7 @@ added to the running sum. The result is again a legal graph.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from cello.cells.graph import Graph, GraphBuilder, Node, dependencies, uses
+from cello.cells.graph import Graph, GraphBuilder, Node, dependencies, moved, uses
 
 Signed = tuple[int, int]
 """A part of a sum: its sign, +1 or −1, and its node's position."""
@@ -41,15 +39,13 @@ class _Reorder:
 
     def graph(self) -> Graph:
         for position, node in enumerate(self.old.nodes):
-            self.place[position] = self._sum(position) if self._is_sum(position) else self._copy(node)
+            whole = self._is_sum(position)
+            self.place[position] = self._sum(position) if whole else self.builder.add(moved(node, self.place))
         return self.builder.graph(self.old.states, [self.place[k] for k in self.old.outputs])
 
     def _is_sum(self, position: int) -> bool:
         node = self.old.nodes[position]
         return node.op in ("add", "sub") and node.shape == ("H",) and "state" in self.needs[position]
-
-    def _copy(self, node: Node) -> int:
-        return self.builder.add(replace(node, args=tuple(self.place[a] for a in node.args)))
 
     def _terms(self, position: int, sign: int, root: bool) -> list[Signed]:
         node = self.old.nodes[position]
