@@ -1,6 +1,6 @@
 /* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, and products.
 
-   A vec holds V elements. A tile holds some rows of a batch, blocked: all rows' first V elements, then all rows' next V,
+   A vec holds V elements. A tile holds some rows of a batch, blocked: all rows' first V elements, then their next V,
    and so on; a row's element k stands at (k / V) * rows * V + row * V + k % V, where rows is the tile's number of rows.
    Rows of H units are padded to P elements, whole vecs; what lies beyond H is never mixed with what lies before it. */
 
@@ -57,7 +57,7 @@ static inline vec where(vec a, vec b, vec u, vec v) { return select_vec(a > b, u
 static inline vec maximum(vec a, vec b) { return select_vec(a > b, a, select_vec(b >= a, b, a + b)); }
 static inline vec minimum(vec a, vec b) { return select_vec(a < b, a, select_vec(b <= a, b, a + b)); }
 static inline vec relu(vec v) { return select_vec(v < broadcast(0), broadcast(0), v); }
-static inline vec absolute(vec v) { return (vec)((mask)v & ~(mask)broadcast((real)-0.0)); }    /* of -0 too: the sign bit goes */
+static inline vec absolute(vec v) { return (vec)((mask)v & ~(mask)broadcast((real)-0.0)); }    /* clears the sign bit */
 
 #define LANE_BY_LANE(name, function) \
     static inline vec name(vec v) { for (int k = 0; k < V; k++) v[k] = function(v[k]); return v; }
@@ -129,7 +129,7 @@ static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponen
 long vec_length(void) { return V; }
 long block_height(void) { return ROWS; }
 static long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
-/* Elements of a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows filled up to whole vecs. */
+/* Elements of a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows padded to whole vecs. */
 static long packed_size(long n, long m) { return round_up(n, V) * round_up(m, PANEL); }
 
 /* A matrix of n rows and m columns, whose element (k, j) is at k * down + j * right, as panels of PANEL columns. */
@@ -144,7 +144,7 @@ static void pack(const real *matrix, long n, long m, long down, long right, real
     }
 }
 
-/* The sum of `parts` packed matrices, `stride` elements from one to the next, into a plain one: its transpose (m, n). */
+/* The sum of `parts` packed matrices, `stride` elements from one to the next, as a plain one: its transpose (m, n). */
 static void unpack(const real *packed, long parts, long stride, long n, long m, real *matrix) {
     real sum[V * PANEL];
     for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
@@ -167,7 +167,8 @@ struct term { const real *tile, *packed; long K; };
 
 /* ROWS rows and `wide` vecs of a sum of products. */
 static inline __attribute__((always_inline)) void block(const int wide, const struct term *terms, int count, long row,
-                                                        long rows, long column, const real *start, long step, real *out) {
+                                                        long rows, long column, const real *start, long step,
+                                                        real *out) {
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
@@ -210,8 +211,8 @@ struct steps { const real *tiles; long stride; };
 
 /* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
 static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
-                                                              const real *a, long a_stride, const real *b, long b_stride,
-                                                              real *out) {
+                                                              const real *a, long a_stride, const real *b,
+                                                              long b_stride, real *out) {
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
@@ -232,7 +233,8 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
 }
 
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
-static void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b, real *out) {
+static void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
+                  real *out) {
     const long high = round_up(K, V);
     for (long j = 0; j < N; j += PANEL)
         for (long k = 0; k < K; k += ROWS) {
@@ -287,7 +289,8 @@ static void load_tile(const struct clips *c, struct view tensor, long t, long be
     }
 }
 /* And back. */
-static void store_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N, const real *tile) {
+static void store_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N,
+                       const real *tile) {
     const long soon = c->reverse == c->backward ? tensor.frame_stride : -tensor.frame_stride;
     for (long r = begin; r < end; r++) {
         real *to = row_of(c, &tensor, r, t);
@@ -330,7 +333,12 @@ static real *alloc_workspace(long elements) {
 
 /* Work on the groups of a batch, some to each thread; 1 if there is no memory. A group's tiles are worked on in order
    and by one thread, so that the number of threads changes no bit. */
-struct work { int (*one)(const void *arguments, long group); const void *arguments; long first, groups, threads; int failed; };
+struct work {
+    int (*one)(const void *arguments, long group);
+    const void *arguments;
+    long first, groups, threads;
+    int failed;
+};
 
 static void *work_on(void *given) {
     struct work *work = given;
