@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
 # library → the only files that may import it
 FENCES: dict[str, set[str]] = {
     "matplotlib": {"report/fonts.py", "report/plots.py"},
-    "triton": {"compiler/triton.py"},
+    "triton": {"compiler/triton/launch.py"},
     "distributed": {"study/cluster.py", "study/local.py", "study/roster.py", "study/runner.py", "study/worker.py"},
     "optuna": {"study/trials.py"},
     "pyarrow": {"audio/table.py", "report/parquet.py"},
@@ -141,6 +141,32 @@ def test_imports_follow_the_table(path: Path) -> None:
         assert parts[1] in {own, "errors", "files", "cache"} | ALLOWED[own], (
             f"{where(path)}:{line}: {own} may not import {name}"
         )
+
+
+BACK_ENDS = sorted({p.parent for p in (SOURCE / "compiler").glob("*/*.py")})
+# neutral files of the compiler that know of back ends: the table of them, and the one of forms in which a cell is shown
+KNOW_BACK_ENDS = {"compiler/backends.py", "compiler/render.py"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if package(p) == "compiler"], ids=where)
+def test_back_ends_know_nothing_of_each_other_and_nobody_else_of_them(path: Path) -> None:
+    for name, line in imports(path):
+        for folder in BACK_ENDS:
+            inside = f"{name}.".startswith(f"cello.compiler.{folder.name}.")
+            allowed = path.parent == folder or where(path) in KNOW_BACK_ENDS
+            assert not inside or allowed, f"{where(path)}:{line} imports {name}"
+
+
+def test_the_reference_shares_nothing_with_the_back_ends_but_the_meaning_of_an_operation() -> None:
+    path = SOURCE / "compiler" / "reference.py"
+    own = {name for name, _ in imports(path) if name.startswith("cello.")}
+    assert own == {"cello.cells.graph", "cello.compiler.inputs", "cello.compiler.operations"}
+    assert len(path.read_text().splitlines()) <= 60
+
+
+def test_only_one_file_of_the_compiler_starts_a_process() -> None:
+    compiler = [path for path in MODULES if package(path) == "compiler"]
+    assert [where(p) for p in compiler if "subprocess" in {n for n, _ in imports(p)}] == ["compiler/c/build.py"]
 
 
 def test_no_two_files_need_each_other() -> None:

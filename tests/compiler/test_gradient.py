@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cello.cells.graph import POINTWISE, Node
-from cello.compiler.c_expression import ROWS
-from cello.compiler.gradient import GRADIENT, Growing, Term
-from cello.compiler.plain import TORCH
+from cello.cells.graph import POINTWISE, GraphBuilder, Node
+from cello.compiler.c.expression import ROWS
+from cello.compiler.gradient import GRADIENT, Term
+from cello.compiler.operations import TORCH
 
 
 def test_no_operation_lacks_a_row() -> None:
@@ -33,10 +33,10 @@ def test_a_row_is_torchs_derivative(op: str) -> None:
     expected = torch.autograd.grad((y * slope).sum(), args, allow_unused=True)
 
     leaves = [Node("state", (), ("H",), name=str(n)) for n in range(count + 2)]
-    growing = Growing(leaves)
-    rows = GRADIENT[op](*(Term(growing, n) for n in range(count + 2)))
+    builder = GraphBuilder(leaves)
+    rows = GRADIENT[op](*(Term(builder, n) for n in range(count + 2)))
     values: dict[int, Tensor | float] = dict(enumerate([slope, y.detach(), *(value.detach() for value in args)]))
-    for k, node in enumerate(growing.nodes):
+    for k, node in enumerate(builder.nodes):
         if k not in values:
             values[k] = (
                 float(node.value or 0) if node.op == "constant" else TORCH[node.op](*(values[a] for a in node.args))

@@ -14,7 +14,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
-from cello.compiler.c_build import compiler
+from cello.compiler.c.build import compiler
 from cello.compiler.scan import ScanResult, scan, step
 from cello.errors import BackendError, ModelError
 
@@ -59,7 +59,7 @@ def test_one_tensor_on_another_device_is_named(backend: str) -> None:
             lambda: scan(noisy, x, w, masks={"zoneout_h": torch.ones(1, 1, 1, device="meta")}, backend=backend),
             "mask zoneout_h is on meta but the frames are on cpu; move one of them",
         ),
-        (lambda: run(x, w, lengths=LENGTHS.to("meta"), backend=backend), "lengths are on meta, which holds no numbers"),
+        (lambda: run(x, w, lengths=LENGTHS.to("meta"), backend=backend), "lengths are on meta, which holds no data"),
         (lambda: step(GRU, x[:, 0], (state[0].to("meta"),), w), "the first state h is on meta but"),
     ):
         with pytest.raises(ModelError, match=name):

@@ -39,7 +39,7 @@ def test_a_sum_of_products_is_one_pass_in_the_stage_it_must_wait_for(name: str, 
 
 def test_a_bias_belongs_to_its_sum_and_the_frames_product_too() -> None:
     for each in kernel(zoo()["lstm"]).sums:
-        assert (len(each.products), len(each.fixed)) == (2, 1)
+        assert (len(each.products), len(each.invariant)) == (2, 1)
 
 
 def test_gates_are_kept_and_what_follows_from_states_is_not() -> None:
@@ -78,7 +78,7 @@ def test_every_cell_of_the_zoo_computes_each_value_once() -> None:
         assert len(computed) == len(set(computed)), cell.name
         read = {a for k in computed for a in plan.graph.nodes[k].args}
         assert {k for k in plan.graph.outputs if plan.graph.nodes[k].args} <= set(computed), cell.name
-        assert plan.fixed == tuple(sorted(plan.fixed)), cell.name
+        assert plan.invariant == tuple(sorted(plan.invariant)), cell.name
         assert read, cell.name
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -15,11 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from cello.cells.definition import Cell, Scalar
-from cello.cells.definition import cell as make_cell
-from cello.cells.functions import maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.definition import Cell
 from cello.cells.load import zoo
-from cello.compiler.c_build import compiler
+from cello.compiler.c.build import compiler
 from cello.compiler.scan import ScanResult, scan, step
 from cello.errors import BackendError, ModelError
 
@@ -50,29 +44,6 @@ def states_of(cell: Cell, batch: int, seed: int = 2) -> tuple[Tensor, ...]:
     )
 
 
-def by_definition(cell: Cell, x: Tensor, weights: dict[str, Tensor], state: tuple[Tensor, ...]) -> tuple[Any, Any]:
-    """The decorated function itself, one clip and one frame at a time, on tensors."""
-    groups: dict[str, Any] = {}
-    for name, value in weights.items():
-        group, _, member = name.partition(".")
-        if member:
-            setattr(groups.setdefault(group, SimpleNamespace()), member, value)
-        else:
-            groups[group] = value
-    arguments = [groups[name] for name in cell.arguments[1 + len(cell.states) :]]
-    outputs, last = [], []
-    for clip in range(len(x)):
-        now = tuple(part[clip] for part in state)
-        rows = []
-        for frame in x[clip]:
-            new = cell(frame, *now, *arguments)
-            now = new if isinstance(new, tuple) else (new,)
-            rows.append(now[0])
-        outputs.append(torch.stack(rows))
-        last.append(now)
-    return torch.stack(outputs), tuple(torch.stack(parts) for parts in zip(*last, strict=True))
-
-
 def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -> list[Tensor]:
     outputs, state = result
     value = (outputs * torch.linspace(-1, 2, outputs.numel(), dtype=outputs.dtype).view_as(outputs)).sum()
@@ -81,19 +52,6 @@ def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -
         torch.zeros_like(leaf) if grad is None else grad
         for leaf, grad in zip(leaves, torch.autograd.grad(value, leaves, allow_unused=True), strict=True)
     ]
-
-
-@each_cell
-@pytest.mark.parametrize("shape", [(2, 5), (1, 1)], ids=str)
-def test_scan_is_the_function_step_by_step(cell: Cell, shape: tuple[int, int]) -> None:
-    x, weights, state = frames(*shape), weights_of(cell), states_of(cell, shape[0])
-    leaves = [x, *state, *weights.values()]
-    result = plainly(cell, x, weights, state=state)
-    expected = by_definition(cell, x, weights, state)
-    torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(
-        gradients((result.outputs, result.state), leaves), gradients(expected, leaves), rtol=1e-9, atol=1e-11
-    )
 
 
 @each_cell
@@ -210,17 +168,6 @@ def test_steps_are_the_scan(cell: Cell) -> None:
     torch.testing.assert_close(state, plainly(cell, x, weights).state)
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)], ids=str)
-def test_no_clips_and_no_frames(shape: tuple[int, int]) -> None:
-    cell = zoo()["lstm-peephole"]
-    x = frames(*shape)
-    lengths = torch.zeros(shape[0], dtype=torch.int64)
-    for given_lengths, reverse in ((None, False), (lengths, False), (None, True), (lengths, True)):
-        result = plainly(cell, x, weights_of(cell), lengths=given_lengths, reverse=reverse)
-        assert result.outputs.shape == (*shape, H)
-        assert [tuple(part.shape) for part in result.state] == [(shape[0], H)] * 2
-
-
 def test_torchs_own_counters_can_look_on() -> None:
     cell = zoo()["rnn"]
     weights = {name: torch.zeros(shape) for name, shape in cell.parameters(3, 5).items()}
@@ -249,7 +196,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name() -> None:
     with pytest.raises(ModelError, match="'rnn' has no parameters V; it needs U, W, b"):
         plainly(cell, x, {**weights, "V": weights["U"]})
     with pytest.raises(
-        ModelError, match=r"W is \(4, 3\), but for frames of D=5 numbers and H=4 units it must be \(4, 5\)"
+        ModelError, match=r"W is \(4, 3\), but for frames of D=5 features and H=4 units it must be \(4, 5\)"
     ):
         plainly(cell, frames(2, 3, inputs=5), weights)
     with pytest.raises(ModelError, match=r"W is torch.float64 but the frames are torch.float32"):
@@ -260,51 +207,6 @@ def test_tensors_that_do_not_fit_are_refused_by_name() -> None:
         plainly(cell, x, weights, lengths=torch.tensor([1.0, 2.0]))
     with pytest.raises(ModelError, match="lengths go from 1 to 4, but the frames allow 0 to T=3"):
         plainly(cell, x, weights, lengths=torch.tensor([1, 4]))
-
-
-UNARY: list[Callable[[Any], Any]] = [
-    sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v), lambda v: 1 - v, lambda v: v - 0.5,
-]  # fmt: skip
-BINARY: list[Callable[[Any, Any], Any]] = [
-    lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (1 + abs(b)), minimum, maximum,
-    lambda a, b: where(a > b, a, 0.5), lambda a, b: where(a <= b, b, -a), lambda a, b: (1 - a) * b + a * tanh(b),
-]  # fmt: skip
-
-
-def random_cell(seed: int, size: int) -> Cell:
-    """A legal cell whose function makes the same random choices on every call, on symbols and on tensors."""
-
-    def drawn(x: Any, h: Any, c: Any, W: Any, U: Any, p: Any, s: Scalar) -> tuple[Any, Any]:
-        choose = random.Random(seed)
-        pool = [W.first @ x, U.first @ h, p.first * c, s * h]
-        for number in range(size):
-            a, b = choose.choice(pool), choose.choice(pool)
-            kind = choose.randrange(6)
-            if kind == 0:
-                pool.append(getattr(W, f"a{number}") @ x + getattr(p, f"a{number}"))
-            elif kind == 1:
-                pool.append(getattr(U, f"a{number}") @ a + b)
-            elif kind == 2:
-                pool.append(choose.choice(UNARY)(a))
-            else:
-                pool.append(choose.choice(BINARY)(a, b))
-        new = tanh(0.3 * pool[-1] + 0.1 * sum(pool[:-1], start=c))
-        return new, sigmoid(pool[-1] - new)
-
-    return make_cell(drawn)
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), size=st.integers(1, 14))
-def test_random_cells_are_their_functions(seed: int, size: int) -> None:
-    cell = random_cell(seed, size)
-    x, weights, state = frames(2, 3), weights_of(cell), states_of(cell, 2)
-    leaves = [x, *state, *weights.values()]
-    result, expected = plainly(cell, x, weights, state=state), by_definition(cell, x, weights, state)
-    torch.testing.assert_close((result.outputs, result.state), expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(
-        gradients((result.outputs, result.state), leaves), gradients(expected, leaves), rtol=1e-8, atol=1e-10
-    )
 
 
 def test_float32_is_float64_within_rounding() -> None:

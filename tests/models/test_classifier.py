@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.compiler.c_build import compiler
+from cello.compiler.c.build import compiler
 from cello.errors import ModelError
 from cello.models.classifier import Classifier, stack_frames
 from cello.models.config import ModelConfig

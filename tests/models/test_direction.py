@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.utils import parametrizations, prune
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.compiler.c_build import compiler
+from cello.compiler.c.build import compiler
 from cello.errors import ModelError
 from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer, TorchLayer, frame_mask, reverse_within
@@ -149,7 +150,7 @@ def test_weights_are_what_the_module_holds_when_it_is_called(backend: str) -> No
     torch.testing.assert_close(layer.eval()(x, LENGTHS), layer(x, LENGTHS))
 
 
-def test_auto_stays_auto_and_what_was_used_is_told_apart() -> None:
+def test_auto_stays_auto_in_another_dtype_and_on_another_device_and_in_a_copy() -> None:
     model = stack("gru").float()
     layer, x = model.directions_of(0)[0], torch.randn(3, 7, 3)
     best = "c" if compiler() else "plain"
@@ -157,6 +158,13 @@ def test_auto_stays_auto_and_what_was_used_is_told_apart() -> None:
     for dtype, used in ((torch.float32, best), (torch.bfloat16, "plain"), (torch.float32, best), (torch.float64, best)):
         model.to(dtype)(x.to(dtype), LENGTHS)
         assert (layer.backend, layer.used, model.backend) == ("auto", used, used)
+    elsewhere = model.to("meta")
+    elsewhere(x.to("meta", torch.float64), LENGTHS)
+    assert (layer.backend, layer.used) == ("auto", "plain")
+    back = copy.deepcopy(elsewhere).to_empty(device="cpu")
+    back(x.double(), LENGTHS)
+    assert [each.backend for each in back.directions_of(0)] == ["auto"]
+    assert back.backend == best
 
 
 @pytest.mark.parametrize("cell", ["gru", "torch:gru"])

@@ -17,7 +17,7 @@ from cello.audio.corpus import Corpus
 from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.compiler.c_build import can_compile
+from cello.compiler.c.build import can_compile
 from cello.errors import BackendError, CellError, ConfigError, CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal

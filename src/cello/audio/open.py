@@ -89,9 +89,9 @@ def open_corpus(
     _check_plain(spec, place, reading)
     folder = scan(place.folder, reading)
     refused: list[str] = []
-    known, given = speakers_known(folder, reading), splits_given(folder)
+    known = speakers_known(folder, reading)
     guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
-    if guesses and not given and not reading.unknown_speakers:
+    if guesses and not splits_given(folder) and not reading.unknown_speakers:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
     pack = open_pack(folder, options, cache, progress, place.name)
@@ -110,10 +110,9 @@ def open_corpus(
             check(corpus.manifest)
         except CorpusError as error:
             _refuse(str(error), strict, refused)
-    found = doubts(corpus.manifest, guesses=guesses, empty=folder.empty)
-    folded = fold_doubts(corpus.manifest)
+    found = (*doubts(corpus.manifest, guesses=guesses, empty=folder.empty), *fold_doubts(corpus.manifest))
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
-    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *folded, *resampled))
+    manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
 
 

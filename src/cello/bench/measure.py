@@ -21,7 +21,8 @@ from cello.bench.record import FORMAT, Record, Row, summarise
 from cello.bench.settings import Settings, Size
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
-from cello.compiler.scan import BACKENDS, scan
+from cello.compiler.backends import names as backend_names
+from cello.compiler.scan import scan
 from cello.errors import BackendError
 from cello.training.machine import hardware, versions
 
@@ -107,7 +108,7 @@ def backends(dtype: torch.dtype) -> tuple[tuple[str, ...], dict[str, str]]:
     cell = zoo()["rnn"]
     weights = {name: torch.zeros(shape, dtype=dtype) for name, shape in cell.parameters(1, 1).items()}
     usable, unavailable = [], {}
-    for name in BACKENDS:
+    for name in reversed(backend_names()):
         if name == "auto":
             continue
         try:

@@ -219,6 +219,5 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
     for name, value in zip(arguments[1:], values, strict=False):
         if isinstance(value, Symbol) and value._cello_tracer is tracer:
-            record = tracer.records[value._cello_position]
-            record.name = record.name or name
+            tracer.call(value._cello_position, name)
     return Traced(tracer, arguments, scalars, values, variables)

@@ -1,4 +1,4 @@
-"""The graph of a cell: what one step computes from one frame, and what such a graph may look like.
+"""Define, build and check the graph of a cell: what one step computes from one frame.
 
 A graph is a tuple of nodes in an order in which they can be computed; a node names its arguments by their positions.
 Its legal form, which :func:`check` holds it to:
@@ -17,6 +17,8 @@ Its legal form, which :func:`check` holds it to:
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cello.errors import CellError
@@ -97,7 +99,13 @@ def dependencies(nodes: tuple[Node, ...]) -> list[frozenset[str]]:
     return known
 
 
-def reached(nodes: tuple[Node, ...], outputs: tuple[int, ...]) -> set[int]:
+def uses(graph: Graph) -> tuple[int, ...]:
+    """How often each node is an argument or an output."""
+    count = Counter(arg for node in graph.nodes for arg in node.args) + Counter(graph.outputs)
+    return tuple(count[k] for k in range(len(graph.nodes)))
+
+
+def reached(nodes: Sequence[Node], outputs: Sequence[int]) -> set[int]:
     """The positions from which some output is computed, the outputs included."""
     found: set[int] = set()
     todo = list(outputs)
@@ -107,6 +115,61 @@ def reached(nodes: tuple[Node, ...], outputs: tuple[int, ...]) -> set[int]:
             found.add(position)
             todo.extend(nodes[position].args)
     return found
+
+
+def moved(node: Node, place: Mapping[int, int]) -> Node:
+    """A node as it stands in another graph, in which ``place`` tells where its arguments are."""
+    args = tuple([place[arg] for arg in node.args])
+    return Node(node.op, args, node.shape, node.name, node.value, node.line)
+
+
+def same_value(node: Node) -> tuple[object, ...]:
+    """What two nodes share if and only if they compute the same: the name of a variable is no part of it."""
+    return (node.op, node.args, node.value, None if node.args else node.name)
+
+
+class GraphBuilder:
+    """Builds a graph node by node: what computes the same is one node, and what no output needs is left out.
+
+    The nodes it begins with, ``before``, can be arguments of others; what is added later is not looked up among them.
+    """
+
+    def __init__(self, before: Sequence[Node] = ()) -> None:
+        self.nodes = list(before)
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def add(self, node: Node) -> int:
+        """The position of a node, or of the one added earlier that computes the same."""
+        position = self._known.setdefault(same_value(node), len(self.nodes))
+        if position == len(self.nodes):
+            self.nodes.append(node)
+        return position
+
+    def find(self, op: str, args: tuple[int, ...], value: float | None, name: str | None) -> int | None:
+        """The position of the node that computes this, if there is one."""
+        return self._known.get((op, args, value, None if args else name))
+
+    def write(self, op: str, *args: int, name: str | None = None, value: float | None = None) -> int:
+        """The position of a vector (H,) or, if it is a constant, of a number."""
+        return self.add(Node(op, args, () if op == "constant" else ("H",), name, value))
+
+    def call(self, position: int, name: str) -> None:
+        """Name a value after the variable that holds it."""
+        node = self.nodes[position]
+        self.nodes[position] = Node(node.op, node.args, node.shape, name, node.value, node.line)
+
+    def graph(self, states: tuple[str, ...], outputs: Sequence[int]) -> Graph:
+        """The legal graph of what the outputs need, its nodes numbered anew in the same order.
+
+        Raises:
+            CellError: it is not legal.
+        """
+        live = sorted(reached(self.nodes, outputs))
+        place = {before: after for after, before in enumerate(live)}
+        nodes = [moved(self.nodes[k], place) for k in live]
+        graph = Graph(tuple(nodes), states, tuple(place[output] for output in outputs))
+        check(graph)
+        return graph
 
 
 def check(graph: Graph) -> None:
@@ -124,7 +187,7 @@ def check(graph: Graph) -> None:
     seen: set[tuple[object, ...]] = set()
     for position, node in enumerate(graph.nodes):
         fault = _fault(graph.nodes, position, needs)
-        key = (node.op, node.args, node.value, node.name if node.op in LEAVES else None)
+        key = same_value(node)
         if fault is None and key in seen:
             fault = "computes the same as an earlier node"
         seen.add(key)

@@ -1,4 +1,4 @@
-"""A cell with noise in its states while it learns: zoneout and recurrent dropout, as nodes of its graph.
+"""Add zoneout and recurrent dropout to a cell, as nodes of its graph.
 
 The masks that switch the noise on are given for each frame (``scan(..., masks=...)``), so that every back end applies
 the same ones and the equations themselves stay as they are written.
@@ -10,10 +10,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Graph, Node, check, reached
+from cello.cells.graph import Graph, GraphBuilder
 from cello.errors import CellError, unknown
-
-Key = tuple[object, ...]
 
 
 @lru_cache(maxsize=256)
@@ -40,8 +38,7 @@ class _Noise:
 
     def __init__(self, graph: Graph, zoneout: tuple[str, ...], dropout: tuple[str, ...]) -> None:
         self.old, self.zoneout, self.dropout = graph, zoneout, dropout
-        self.nodes: list[Node] = []
-        self.known: dict[Key, int] = {}
+        self.builder = GraphBuilder()
         self.made: dict[tuple[int, bool], int] = {}
 
     def graph(self) -> Graph:
@@ -52,34 +49,20 @@ class _Noise:
         for state, output in zip(self.old.states, self.old.outputs, strict=True):
             new = self.made[output, False]
             outputs.append(self._zoned(state, new) if state in self.zoneout else new)
-        live = sorted(reached(tuple(self.nodes), tuple(outputs)))
-        place = {before: after for after, before in enumerate(live)}
-        nodes = tuple(replace(self.nodes[k], args=tuple(place[a] for a in self.nodes[k].args)) for k in live)
-        result = Graph(nodes, self.old.states, tuple(place[k] for k in outputs))
-        check(result)
-        return result
-
-    def _write(self, op: str, *args: int, name: str | None = None, value: float | None = None) -> int:
-        return self._put(Node(op, args, () if op == "constant" else ("H",), name, value))
-
-    def _put(self, node: Node) -> int:
-        key = (node.op, node.args, node.value, None if node.args else node.name)
-        if key not in self.known:
-            self.known[key] = len(self.nodes)
-            self.nodes.append(node)
-        return self.known[key]
+        return self.builder.graph(self.old.states, outputs)
 
     def _copy(self, k: int, *, masked: bool) -> int:
         """The node in the new graph; ``masked`` where it stands in the vector of a product."""
         node = self.old.nodes[k]
         inside = (False, True) if node.op == "product" else (masked,) * len(node.args)
         args = tuple(self.made[arg, within] for arg, within in zip(node.args, inside, strict=True))
-        at = self._put(replace(node, args=args))
+        at = self.builder.add(replace(node, args=args))
         if masked and node.op == "state" and node.name in self.dropout:
-            return self._write("mul", self._write("mask", name=f"dropout_{node.name}"), at)
+            return self.builder.write("mul", self.builder.write("mask", name=f"dropout_{node.name}"), at)
         return at
 
     def _zoned(self, state: str, new: int) -> int:
-        mask, old = self._write("mask", name=f"zoneout_{state}"), self._write("state", name=state)
-        rest = self._write("sub", self._write("constant", value=1.0), mask)
-        return self._write("add", self._write("mul", mask, old), self._write("mul", rest, new))
+        write = self.builder.write
+        mask, old = write("mask", name=f"zoneout_{state}"), write("state", name=state)
+        rest = write("sub", write("constant", value=1.0), mask)
+        return write("add", write("mul", mask, old), write("mul", rest, new))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from cello.cells.graph import LEAVES, Graph, Node, Shape, check, reached
+from cello.cells.graph import LEAVES, Graph, GraphBuilder, Node, Shape, reached
 from cello.cells.symbol import Argument, Symbol
-from cello.cells.trace import Record, Tracer, said
+from cello.cells.trace import Tracer, said
 
 PLAIN = {
     ("H", "D"): "a matrix for the frame, (H, D)",
@@ -62,9 +62,7 @@ def resolve(traced: Traced) -> Graph:
     for state, output in zip(states, outputs, strict=True):
         _check_output(traced, state, nodes[output], shapes.moving[output])
     _check_used(traced, states, nodes, outputs)
-    graph = _compact(nodes, states, outputs)
-    check(graph)
-    return graph
+    return GraphBuilder(nodes).graph(states, outputs)
 
 
 def _states(traced: Traced) -> tuple[str, ...]:
@@ -239,7 +237,7 @@ class _Shapes:
             for kind, record, shape in zip(self.kinds, self.tracer.records, self.shapes, strict=True)
         ]
 
-    def _kind(self, record: Record) -> str:
+    def _kind(self, record: Node) -> str:
         if record.op == "argument":
             return "state" if record.name in self.states else "parameter"
         if record.op == "parameter":
@@ -253,7 +251,7 @@ class _Shapes:
                 )
         return record.op
 
-    def _shape(self, record: Record, kind: str) -> Shape | None:
+    def _shape(self, record: Node, kind: str) -> Shape | None:
         if kind == "parameter":
             return () if str(record.name).split(".")[0] in self.scalars else None
         if kind in ("input", "state", "constant"):
@@ -263,7 +261,7 @@ class _Shapes:
     def _say(self, position: int) -> str:
         return self.tracer.say(position)
 
-    def _product(self, record: Record) -> Shape:
+    def _product(self, record: Node) -> Shape:
         left, right = record.args
         a, b = self._say(left), self._say(right)
         if self.kinds[left] != "parameter":
@@ -301,7 +299,7 @@ class _Shapes:
         self._use(left, ("H", *(self.shapes[right] or ("H",))), record.line)
         return ("H",)
 
-    def _pointwise(self, record: Record) -> Shape:
+    def _pointwise(self, record: Node) -> Shape:
         shapes = []
         for arg in record.args:
             if self.kinds[arg] == "parameter" and self.shapes[arg] != ():
@@ -331,11 +329,3 @@ class _Shapes:
             raise self.tracer.error(
                 f"parameter {name} is used here as {PLAIN[shape]}, but {before} {PLAIN[known]}", remedy, line
             )
-
-
-def _compact(nodes: list[Node], states: tuple[str, ...], outputs: tuple[int, ...]) -> Graph:
-    """Leave out what no returned value needs and number the rest anew."""
-    live = sorted(reached(tuple(nodes), outputs))
-    place = {old: new for new, old in enumerate(live)}
-    kept = tuple(replace(nodes[old], args=tuple(place[a] for a in nodes[old].args)) for old in live)
-    return Graph(kept, states, tuple(place[output] for output in outputs))

@@ -1,4 +1,4 @@
-"""Tracing: a cell's function is called on symbols, and what it does to them is written down as records."""
+"""Trace a cell's function: call it on symbols and record what it does to them as nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import CodeType, FrameType
 from typing import Any
 
-from cello.cells.graph import POINTWISE
+from cello.cells.graph import POINTWISE, GraphBuilder, Node
 from cello.errors import CellError
 
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "product": "@"}
@@ -19,20 +19,6 @@ MOST_OPERATIONS = 10_000
 
 LONGEST_CHAIN = 200
 """Operations that may follow on one another: every later pass over a graph fits in Python's stack (1,000 calls)."""
-
-
-class Record:
-    """A node while it is traced: what ``Node`` holds but for shapes, which need the whole function.
-
-    ``depth`` is the number of operations that follow on one another up to this one.
-    """
-
-    __slots__ = ("args", "depth", "line", "name", "op", "value")
-
-    def __init__(self, op: str, args: tuple[int, ...], value: float | None, line: int) -> None:
-        self.op, self.args, self.value, self.line = op, args, value, line
-        self.depth = 0
-        self.name: str | None = None
 
 
 class Value:
@@ -51,16 +37,24 @@ class Value:
 
 
 class Tracer:
-    """Writes down what one call of a cell's function computes; equal values are written once."""
+    """Writes down what one call of a cell's function computes; equal values are written once.
+
+    ``records`` are nodes without their shapes, which only the whole function tells.
+    """
 
     def __init__(self, cell: str, code: CodeType) -> None:
         self.cell = cell
         self.code = code
-        self.records: list[Record] = []
+        self.builder = GraphBuilder()
         self.refusal: CellError | None = None
-        self._known: dict[tuple[object, ...], int] = {}
+        self._depths: list[int] = []  # how many operations follow on one another up to each
         self._frame: FrameType | None = None
         self._operations = 0
+
+    @property
+    def records(self) -> list[Node]:
+        """What has been written down so far."""
+        return self.builder.nodes
 
     def error(self, fact: str, remedy: str, line: int | None = None) -> CellError:
         """The message of every illegal cell: which cell, which line of its file, what is wrong, what to write.
@@ -116,20 +110,19 @@ class Tracer:
             raise self.error(
                 f"a step has more than {MOST_OPERATIONS:,} operations", "See whether a loop in the function ends"
             )
-        key = (op, args, value, name)
-        if key not in self._known:
-            record = Record(op, args, value, self.line())
-            record.name = name
-            record.depth = 1 + max(self.records[arg].depth for arg in args) if args else 0
-            if record.depth > LONGEST_CHAIN:
-                raise self.error(
-                    f"more than {LONGEST_CHAIN} operations follow on one another",
-                    "See whether a loop in the function ends, or compute in fewer steps",
-                    record.line,
-                )
-            self._known[key] = len(self.records)
-            self.records.append(record)
-        return self._known[key]
+        position = self.builder.find(op, args, value, name)
+        if position is not None:
+            return position
+        line = self.line()
+        depth = 1 + max(self._depths[arg] for arg in args) if args else 0
+        if depth > LONGEST_CHAIN:
+            raise self.error(
+                f"more than {LONGEST_CHAIN} operations follow on one another",
+                "See whether a loop in the function ends, or compute in fewer steps",
+                line,
+            )
+        self._depths.append(depth)
+        return self.builder.add(Node(op, args, (), name, value, line))
 
     def observe_names(self) -> dict[str, object]:
         """Give each value the first variable of the function that holds it; returns the function's variables."""
@@ -138,9 +131,13 @@ class Tracer:
         variables = dict(self._frame.f_locals)
         for name, value in variables.items():
             if isinstance(value, Value) and value._cello_tracer is self:
-                record = self.records[value._cello_position]
-                record.name = record.name or name
+                self.call(value._cello_position, name)
         return variables
+
+    def call(self, position: int, name: str) -> None:
+        """Name a value after a variable that holds it, unless it has a name."""
+        if self.records[position].name is None:
+            self.builder.call(position, name)
 
 
 RUNNING: ContextVar[Tracer | None] = ContextVar("RUNNING", default=None)

@@ -1,1 +1,1 @@
-"""Equations as a scan over time; knows nothing about sound."""
+"""Turn a cell's equations into a scan over time, on any of several back ends."""

@@ -1,12 +1,11 @@
-"""Graphs as equations: the one driver for every target that prints formulas."""
+"""Write a graph as equations, for every target that prints formulas."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cello.cells.graph import LEAVES, Graph
-from cello.compiler.schedule import uses
+from cello.cells.graph import LEAVES, Graph, uses
 
 ATOM = 9
 """The precedence of what never needs parentheses."""

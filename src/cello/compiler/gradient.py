@@ -1,4 +1,4 @@
-"""The derivative of one step: one table, one row an operation, applied stage by stage from the last to the first.
+"""Differentiate one step: one row an operation, applied from the last stage to the first.
 
 With loss L and dv for ∂L/∂v, a row says what y = op(a, b, ...) adds to da, db, ... given g = dy. It is written with the
 language's own operations, so a derivative is again a graph: every target renders it as it renders the step.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import Graph, Node
+from cello.cells.graph import Graph, GraphBuilder, Node
 from cello.compiler.stages import Stage
 
 
@@ -17,43 +17,49 @@ from cello.compiler.stages import Stage
 class Term:
     """A node while derivatives are written; arithmetic on it writes further nodes."""
 
-    graph: Growing
+    builder: GraphBuilder
     at: int
 
+    def _write(self, op: str, *values: Term | float) -> Term:
+        return Term(self.builder, self.builder.write(op, *map(self._position, values)))
+
+    def _position(self, value: Term | float) -> int:
+        return value.at if isinstance(value, Term) else self.builder.write("constant", value=value)
+
     def __add__(self, other: Term | float) -> Term:
-        return self.graph.write("add", self, other)
+        return self._write("add", self, other)
 
     def __mul__(self, other: Term | float) -> Term:
-        return self.graph.write("mul", self, other)
+        return self._write("mul", self, other)
 
     def __truediv__(self, other: Term | float) -> Term:
-        return self.graph.write("div", self, other)
+        return self._write("div", self, other)
 
     def __rsub__(self, other: float) -> Term:
-        return self.graph.write("sub", other, self)
+        return self._write("sub", other, self)
 
     def __neg__(self) -> Term:
-        node = self.graph.nodes[self.at]
-        if node.value is not None and self.fixed:
-            return self.graph.number(-node.value)
-        return self.graph.write("neg", self)
+        value = self.builder.nodes[self.at].value
+        if value is not None and self.constant:
+            return Term(self.builder, self._position(-value))
+        return self._write("neg", self)
 
     def sigmoid(self) -> Term:
-        return self.graph.write("sigmoid", self)
+        return self._write("sigmoid", self)
 
     def over(self, bound: Term | float, then: Term | float, otherwise: Term | float) -> Term:
         """``then`` where this is greater than the bound, ``otherwise`` elsewhere."""
-        return self.graph.write("where", self, bound, then, otherwise)
+        return self._write("where", self, bound, then, otherwise)
 
     @property
-    def fixed(self) -> bool:
+    def constant(self) -> bool:
         """Whether this is a number of the equations."""
-        return self.graph.nodes[self.at].op == "constant"
+        return self.builder.nodes[self.at].op == "constant"
 
 
 def _larger(g: Term, a: Term, b: Term) -> Term:
     """What max(a, b) adds to da: where both are equal half of g, or all of it if b is a number, as torch does."""
-    return a.over(b, g, b.over(a, 0.0, g if b.fixed else g * 0.5))
+    return a.over(b, g, b.over(a, 0.0, g if b.constant else g * 0.5))
 
 
 GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
@@ -75,30 +81,6 @@ GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
     "where": lambda g, y, a, b, u, v: (None, None, a.over(b, g, 0.0), a.over(b, 0.0, g)),
 }
 """For each pointwise operation what it adds to its arguments' derivatives; None: nothing."""
-
-
-class Growing:
-    """The nodes of a step, then those of its derivative; what is already there is not written again."""
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self.nodes = list(nodes)
-        self.known: dict[tuple[object, ...], int] = {}
-
-    def write(self, op: str, *values: Term | float) -> Term:
-        return self.put(Node(op, tuple(self._at(value) for value in values), ("H",)))
-
-    def put(self, node: Node) -> Term:
-        key = (node.op, node.args, node.name, node.value)
-        if key not in self.known:
-            self.known[key] = len(self.nodes)
-            self.nodes.append(node)
-        return Term(self, self.known[key])
-
-    def number(self, value: float) -> Term:
-        return self.put(Node("constant", (), (), value=value))
-
-    def _at(self, value: Term | float) -> int:
-        return value.at if isinstance(value, Term) else self.number(value).at
 
 
 @dataclass(frozen=True)
@@ -133,7 +115,7 @@ def step_gradient(graph: Graph, stages: Sequence[Stage]) -> StepGradient:
 class _Walk:
     def __init__(self, graph: Graph, stages: Sequence[Stage]) -> None:
         self.graph, self.stages = graph, stages
-        self.growing = Growing(graph.nodes)
+        self.builder = GraphBuilder(graph.nodes)
         self.stage_of = {
             k: n for n, stage in enumerate(stages) for k in (*(each.node for each in stage.sums), *stage.pointwise)
         }
@@ -141,7 +123,7 @@ class _Walk:
 
     def walk(self) -> StepGradient:
         found = [self._stage(number) for number in reversed(range(len(self.stages)))]
-        return StepGradient(tuple(self.growing.nodes), tuple(reversed(found)))
+        return StepGradient(tuple(self.builder.nodes), tuple(reversed(found)))
 
     def _stage(self, number: int) -> StageGradient:
         stage, nodes = self.stages[number], self.graph.nodes
@@ -150,13 +132,13 @@ class _Walk:
             if k not in found:
                 continue
             args = nodes[k].args
-            values = (found.pop(k), *(Term(self.growing, a) for a in (k, *args)))
+            values = (found.pop(k), *(Term(self.builder, a) for a in (k, *args)))
             for arg, add in zip(args, GRADIENT[nodes[k].op](*values), strict=True):
                 if add is not None and nodes[arg].op not in ("constant", "mask"):
                     found[arg] = found[arg] + add if arg in found else add
         sums = {each.node: found.pop(each.node) for each in stage.sums if each.node in found}
         for each in stage.sums:
-            for bias in each.fixed if each.node in sums else ():
+            for bias in each.invariant if each.node in sums else ():
                 if nodes[bias].op != "constant":
                     found[bias] = found[bias] + sums[each.node] if bias in found else sums[each.node]
         self.waiting.update(found.keys() & self.stage_of.keys())
@@ -173,10 +155,10 @@ class _Walk:
         last = len(self.stages) - 1
         for state, k in enumerate(self.graph.outputs):
             if self.stage_of.get(k, last) == number:
-                seed = self.growing.put(Node("new", (), ("H",), value=state))
+                seed = Term(self.builder, self.builder.write("new", value=state))
                 found[k] = found[k] + seed if k in found else seed
         for k in sorted(self.waiting):
             if self.stage_of[k] == number:
-                seed = self.growing.put(Node("later", (), ("H",), value=k))
+                seed = Term(self.builder, self.builder.write("later", value=k))
                 found[k] = found[k] + seed if k in found else seed
         return found

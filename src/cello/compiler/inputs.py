@@ -1,4 +1,4 @@
-"""Validate what a scan is given: frames, weights, first states, masks and lengths that fit the cell and each other."""
+"""Validate the inputs of a scan: frames, weights, initial states, masks and lengths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.plain import first_matrix
 from cello.errors import ModelError
 
 Lengths = Tensor | Sequence[int]
@@ -20,12 +19,19 @@ ORDINARY = frozenset({Tensor, torch.nn.Parameter})
 
 
 class Inputs(NamedTuple):
-    """What a scan is given, once it is known to fit: frames (B, T, D), S states (B, H), masks (B, T, H) by name."""
+    """What a scan is given, once it is known to fit, and all that a back end is told.
 
+    Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), masks (B, T, H) by name;
+    lengths (B,) on the CPU, None where all clips have T frames; whether clips run from their last frame to their first.
+    """
+
+    cell: Cell
     frames: Tensor
     weights: Mapping[str, Tensor]
     state: tuple[Tensor, ...]
     masks: Mapping[str, Tensor]
+    lengths: Tensor | None
+    reverse: bool
 
     @property
     def hidden(self) -> int:
@@ -36,34 +42,41 @@ class Inputs(NamedTuple):
         """Every tensor, the frames first."""
         return [self.frames, *self.weights.values(), *self.state, *self.masks.values()]
 
+    @property
+    def training(self) -> bool:
+        """Whether derivatives may be asked for."""
+        return torch.is_grad_enabled() and any(value.requires_grad for value in self.values())
+
     def in_memory(self) -> Inputs:
-        """The same numbers, each tensor's in memory as they are read; differentiable."""
+        """The same values, each tensor's memory as its elements are read; differentiable."""
 
         def clean(value: Tensor) -> Tensor:
             return value.clone(memory_format=torch.contiguous_format) if hidden_memory(value) else value
 
         weights, masks = ({k: clean(value) for k, value in some.items()} for some in (self.weights, self.masks))
-        return Inputs(clean(self.frames), weights, tuple(map(clean, self.state)), masks)
+        return self._replace(
+            frames=clean(self.frames), weights=weights, state=tuple(map(clean, self.state)), masks=masks
+        )
 
-    def fault_in_memory(self, cell: Cell) -> ModelError:
+    def fault_in_memory(self) -> ModelError:
         """What to tell where a tensor's memory is gone."""
-        states = [f"the first state {name}" for name in cell.states]
+        states = [f"the first state {name}" for name in self.cell.states]
         names = ["the frames", *self.weights, *states, *(f"mask {name}" for name in self.masks)]
         name = next(name for name, value in zip(names, self.values(), strict=True) if freed(value))
         return ModelError(
-            f"cell {cell.name!r}: the memory of {name} was given back (its storage was resized to 0, as FSDP does); "
-            f"gather it before the call"
+            f"cell {self.cell.name!r}: the memory of {name} was given back (its storage was resized to 0, as FSDP "
+            f"does); gather it before the call"
         )
 
 
 def check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
-    """Hold the frames to floating numbers of that many dimensions, in ordinary memory."""
+    """Refuse frames that are not floating point, of that many dimensions, in ordinary memory."""
     if not isinstance(x, Tensor) or x.is_nested or x.layout is not torch.strided:
         raise ModelError(f"cell {cell.name!r}: x {_unusable(x)}")
     if x.dim() != dimensions:
         raise ModelError(
             f"cell {cell.name!r} got frames of shape {tuple(x.shape)}; they must be {letters}: "
-            f"batch first, the numbers of a frame last"
+            f"batch first, features last"
         )
     if not x.is_floating_point():
         remedy = "x.dequantize()" if x.is_quantized else "x.abs() or x.real" if x.is_complex() else "x.float()"
@@ -112,7 +125,7 @@ def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> M
         if tuple(weights[name].shape) != shape:
             return ModelError(
                 f"cell {cell.name!r}: {name} is {tuple(weights[name].shape)}, but for frames of D={inputs} "
-                f"numbers and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
+                f"features and H={hidden} units it must be {shape}; see cell.parameters(input_size, hidden)"
             )
     return next(fault for name in names if (fault := _unlike_frames(cell, x, name, weights[name])))
 
@@ -204,7 +217,7 @@ def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
         )
     if lengths.is_meta:
         if not x.is_meta:
-            raise ModelError(f"lengths are on meta, which holds no numbers, but the frames are on {x.device}")
+            raise ModelError(f"lengths are on meta, which holds no data, but the frames are on {x.device}")
         return lengths.to(torch.int64)
     lengths = lengths.to("cpu", torch.int64)
     if type(lengths) is not Tensor and not dispatched(lengths):
@@ -230,7 +243,7 @@ def dispatched(value: Tensor) -> bool:
 
 
 def hidden_memory(value: Tensor) -> bool:
-    """Whether a tensor's memory does not hold its numbers: it is negated when read, or there is none behind zeros."""
+    """Whether a tensor's memory does not hold its elements: it is negated when read, or there is none behind zeros."""
     return value.is_neg() or (not value.data_ptr() and value.numel() > 0)
 
 
@@ -252,7 +265,7 @@ def unknown_values(lengths: Tensor) -> bool:
 
 
 def values_of(lengths: Tensor) -> list[int] | None:
-    """The numbers, or None where there are none yet: a program is being recorded, or ``torch.vmap`` goes over them."""
+    """The lengths, or None where there are none yet: a program is being recorded, or ``torch.vmap`` goes over them."""
     if (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
@@ -266,3 +279,14 @@ def values_of(lengths: Tensor) -> list[int] | None:
         return list(map(int, lengths.tolist()))
     except RuntimeError:
         return None
+
+
+def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
+    """H, which every matrix has as its first size."""
+    return len(weights[first_matrix(cell)])
+
+
+@lru_cache(maxsize=256)
+def first_matrix(cell: Cell) -> str:
+    """The name of a matrix."""
+    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)

@@ -1,4 +1,4 @@
-"""What a compiled kernel of a cell computes in a step, in which order, and what it keeps; the same for every language.
+"""Plan a compiled kernel, for any language: its order, its inputs and what it saves.
 
 A step is stages, each of sums and then of what follows from them unit by unit. A sum is all the products of matrices
 with the frame, old states or values of earlier stages that are added up to one value, its bias included: one pass of
@@ -15,8 +15,7 @@ from functools import lru_cache
 from cello.cells.definition import Cell
 from cello.cells.graph import Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
-from cello.compiler.schedule import reordered
-from cello.compiler.stages import Stage, Sum, stages
+from cello.compiler.stages import Stage, Sum, lower
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -26,14 +25,14 @@ DEAR = frozenset({"log", "softplus"})
 class Kernel:
     """A step of a cell and its derivative; everything is a position in ``graph``, whose sums are reordered.
 
-    ``fixed`` are the values it is given that are the same at every step: parameters, and what follows from them.
+    ``invariant`` are the loop-invariant values it is given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     """
 
     graph: Graph
     stages: tuple[Stage, ...]
     gradient: StepGradient
-    fixed: tuple[int, ...]
+    invariant: tuple[int, ...]
     matrices: tuple[int, ...]
     vectors: tuple[int, ...]
     kept: tuple[int, ...]
@@ -55,19 +54,19 @@ class Kernel:
 @lru_cache(maxsize=256)
 def kernel(cell: Cell) -> Kernel:
     """The kernel of a cell."""
-    graph = reordered(cell.graph)
+    plan = lower(cell)
+    graph, found = plan.graph, plan.stages
     needs, nodes = dependencies(graph.nodes), graph.nodes
-    found = stages(graph)
     gradient, sums = step_gradient(graph, found), [each for stage in found for each in stage.sums]
     steps = [k for stage in found for k in stage.pointwise]
-    read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.fixed}
+    read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.invariant}
     products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
     return Kernel(
         graph=graph,
         stages=found,
         gradient=gradient,
-        fixed=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
+        invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
         kept=_kept(graph, found, gradient, vectors),

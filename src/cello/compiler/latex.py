@@ -1,4 +1,4 @@
-"""A cell as a LaTeX block."""
+"""Write a cell as a LaTeX block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the frames of a batch are laid out for a loop over time: step after step, clips that go on before those that end.
+"""Pack the frames of a batch for a loop over time: step after step, longest clips first.
 
 Clips are sorted by length, so that the clips still running at a step are the first rows; nothing is computed for
 padding, and what padding holds reaches no result.

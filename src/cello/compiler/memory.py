@@ -1,4 +1,4 @@
-"""Whether freed memory goes back to the system; for a process that trains, it should not."""
+"""Keep freed memory in the process, which makes training steps faster."""
 
 from __future__ import annotations
 

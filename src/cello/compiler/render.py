@@ -1,11 +1,11 @@
-"""A cell in every form in which it can be read."""
+"""Show a cell in every form in which it can be read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from cello.cells.definition import Cell
-from cello.compiler.c import own_text
+from cello.compiler.c.text import own_text
 from cello.compiler.latex import latex
 from cello.compiler.text import equations_text, graph_text
 from cello.errors import CellError, unknown

@@ -1,20 +1,28 @@
-"""The order in which a step is computed: sums of products, then what follows unit by unit, as often as need be."""
+"""Lower a cell to one step: what is computed before the loop, then stages of sums.
+
+Every back end renders this: as kernels that go stage by stage, or as few operations on whole tensors.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from cello.cells.graph import LEAVES, Graph, dependencies
-from cello.compiler.schedule import uses
+from cello.cells.definition import Cell
+from cello.cells.graph import LEAVES, Graph, dependencies, uses
+from cello.compiler.reorder import reordered
 
 
 @dataclass(frozen=True)
 class Sum:
-    """The node that is ``Σ matrix @ vector + Σ fixed``; ``products`` are pairs of matrix and vector, all positions."""
+    """The node that is ``Σ matrix @ vector + Σ invariant``; ``products`` are pairs of matrix and vector.
+
+    ``invariant`` are loop-invariant values such as biases; everything is a position in the graph.
+    """
 
     node: int
     products: tuple[tuple[int, int], ...]
-    fixed: tuple[int, ...]
+    invariant: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,39 @@ class Stage:
 
     sums: tuple[Sum, ...]
     pointwise: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a cell: its reordered graph and when each node is computed; everything is a position in the graph.
+
+    ``static`` nodes know only parameters and numbers, ``hoisted`` ones know the frame but no state, ``stepwise`` ones
+    know a state; leaves appear nowhere. ``stages`` are what a loop does that computes the frame's products too.
+    ``uses`` counts how often a node is an argument or an output.
+    """
+
+    graph: Graph
+    static: tuple[int, ...]
+    hoisted: tuple[int, ...]
+    stepwise: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    uses: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def lower(cell: Cell) -> Step:
+    """The step of a cell, as every back end takes it."""
+    graph = reordered(cell.graph)
+    needs = dependencies(graph.nodes)
+    inner = [k for k, node in enumerate(graph.nodes) if node.args]
+    return Step(
+        graph,
+        static=tuple(k for k in inner if not needs[k]),
+        hoisted=tuple(k for k in inner if needs[k] == {"input"}),
+        stepwise=tuple(k for k in inner if "state" in needs[k]),
+        stages=stages(graph),
+        uses=uses(graph),
+    )
 
 
 def stages(graph: Graph) -> tuple[Stage, ...]:
@@ -41,7 +82,7 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
             tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
             tuple(k for k in sorted(stage) if stage[k] == number and k not in sums),
         )
-        for number in range(max(stage.values()) + 1)
+        for number in range(max(stage.values(), default=-1) + 1)
     )
 
 
@@ -54,10 +95,10 @@ def _sums(graph: Graph, needs: list[frozenset[str]]) -> dict[int, Sum]:
         if node.op != "add" or not needs[k]:
             continue
         inside = [found[a] for a in node.args if a in found and count[a] == 1]
-        fixed = tuple(a for a in node.args if not needs[a])
-        if inside and len(inside) + len(fixed) == len(node.args):
+        invariant = tuple(a for a in node.args if not needs[a])
+        if inside and len(inside) + len(invariant) == len(node.args):
             products = tuple(product for each in inside for product in each.products)
-            found[k] = Sum(k, products, (*(f for each in inside for f in each.fixed), *fixed))
+            found[k] = Sum(k, products, (*(f for each in inside for f in each.invariant), *invariant))
             for each in inside:
                 del found[each.node]
     return found
@@ -84,7 +125,7 @@ def _parts(graph: Graph, sums: dict[int, Sum]) -> set[int]:
             node = graph.nodes[todo.pop()]
             if node.op == "product":
                 continue
-            inner = [a for a in node.args if a not in each.fixed]
+            inner = [a for a in node.args if a not in each.invariant]
             found.update(inner)
             todo += inner
     return found

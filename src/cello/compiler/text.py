@@ -1,4 +1,4 @@
-"""A cell as plain text: its equations, or the nodes of its graph."""
+"""Write a cell as plain text: its equations, or the nodes of its graph."""
 
 from __future__ import annotations
 

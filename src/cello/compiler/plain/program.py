@@ -1,8 +1,8 @@
-"""A schedule as a short list of instructions with as few of them per step as can be: what plain evaluation runs.
+"""Write a step as instructions on whole tensors, as few of them as can be.
 
 Matrix products of the same vector become one product, added to the running sums they belong to and then split; sums
 that go through the same function go through it side by side. A slot is a place for one value: slot k < len(nodes) is
-node k of the schedule's graph, later slots hold packs of several nodes side by side.
+node k of the step's graph, later slots hold packs of several nodes side by side.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import groupby
 
 from cello.cells.definition import Cell
 from cello.cells.graph import POINTWISE
-from cello.compiler.schedule import Schedule, schedule
+from cello.compiler.stages import Step, lower
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Program:
     ``per_frame`` are the single nodes outside the loop whose value at each step it reads.
     """
 
-    schedule: Schedule
+    step: Step
     columns: tuple[Column, ...]
     hoisted: tuple[int, ...]
     weights: tuple[Pack, ...]
@@ -69,7 +69,7 @@ class Program:
 @lru_cache(maxsize=256)
 def program(cell: Cell) -> Program:
     """The program of a cell."""
-    return _Lowering(schedule(cell)).program()
+    return _Lowering(lower(cell)).program()
 
 
 @dataclass
@@ -98,12 +98,12 @@ class _Group:
 
 
 class _Lowering:
-    def __init__(self, plan: Schedule) -> None:
+    def __init__(self, plan: Step) -> None:
         self.plan = plan
         self.nodes = plan.graph.nodes
         self.slots = len(self.nodes)
         self.outside = {*plan.static}, {*plan.hoisted}
-        self.stepwise = {k for stage in plan.stages for k in (*stage.products, *stage.pointwise)}
+        self.stepwise = {*plan.stepwise}
         self.out: list[Instruction] = []
         self.weights: list[Pack] = []
         self.static_packs: list[Pack] = []
@@ -120,7 +120,7 @@ class _Lowering:
         columns, front = self._columns()
         inside = {part for column in columns for part in self._parts(column.node)}
         return Program(
-            schedule=self.plan,
+            step=self.plan,
             columns=tuple(columns),
             hoisted=tuple(k for k in self.plan.hoisted if k not in inside),
             weights=tuple(self.weights),

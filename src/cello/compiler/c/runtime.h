@@ -1,8 +1,8 @@
 /* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, and products.
 
-   A vec holds V numbers. A tile holds some rows of a batch, blocked: all rows' first V numbers, then all rows' next V,
-   and so on; a row's number k stands at (k / V) * tall * V + row * V + k % V, where tall is the tile's number of rows.
-   Rows of H units are filled up to P numbers, whole vecs; what lies beyond H is never mixed with what lies before it. */
+   A vec holds V elements. A tile holds some rows of a batch, blocked: all rows' first V elements, then their next V,
+   and so on; a row's element k stands at (k / V) * rows * V + row * V + k % V, where rows is the tile's number of rows.
+   Rows of H units are padded to P elements, whole vecs; what lies beyond H is never mixed with what lies before it. */
 
 #include <math.h>
 #include <pthread.h>
@@ -28,10 +28,10 @@ typedef real anywhere __attribute__((vector_size(BYTES), aligned(sizeof(real)), 
 
 static inline vec load(const real *p) { return *(const anywhere *)p; }
 static inline void store(real *p, vec v) { *(anywhere *)p = v; }
-static inline void gather(real *p, vec v) { store(p, load(p) + v); }
-static inline vec all(real v) { return v - (vec){0}; }
+static inline void accumulate(real *p, vec v) { store(p, load(p) + v); }
+static inline vec broadcast(real v) { return v - (vec){0}; }
 
-/* The first n < V numbers of a vec, zeros after them. */
+/* The first n < V elements of a vec, zeros after them. */
 static inline vec load_some(const real *p, long n) {
 #if defined(__AVX512F__) && !DOUBLE
     return (vec)_mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), p);
@@ -50,14 +50,14 @@ static inline void store_some(real *p, vec v, long n) {
 }
 
 /* then where the condition holds, otherwise elsewhere */
-static inline vec choose(mask condition, vec then, vec otherwise) {
+static inline vec select_vec(mask condition, vec then, vec otherwise) {
     return (vec)((condition & (mask)then) | (~condition & (mask)otherwise));
 }
-static inline vec where(vec a, vec b, vec u, vec v) { return choose(a > b, u, v); }
-static inline vec maximum(vec a, vec b) { return choose(a > b, a, choose(b >= a, b, a + b)); }
-static inline vec minimum(vec a, vec b) { return choose(a < b, a, choose(b <= a, b, a + b)); }
-static inline vec relu(vec v) { return choose(v < all(0), all(0), v); }
-static inline vec absolute(vec v) { return (vec)((mask)v & ~(mask)all((real)-0.0)); }    /* of -0 too: the sign bit goes */
+static inline vec where(vec a, vec b, vec u, vec v) { return select_vec(a > b, u, v); }
+static inline vec maximum(vec a, vec b) { return select_vec(a > b, a, select_vec(b >= a, b, a + b)); }
+static inline vec minimum(vec a, vec b) { return select_vec(a < b, a, select_vec(b <= a, b, a + b)); }
+static inline vec relu(vec v) { return select_vec(v < broadcast(0), broadcast(0), v); }
+static inline vec absolute(vec v) { return (vec)((mask)v & ~(mask)broadcast((real)-0.0)); }    /* clears the sign bit */
 
 #define LANE_BY_LANE(name, function) \
     static inline vec name(vec v) { for (int k = 0; k < V; k++) v[k] = function(v[k]); return v; }
@@ -77,16 +77,16 @@ LANE_BY_LANE(root, sqrtf)
 
 static inline vec clamped(vec v, real low, real high) {    /* NaN stays NaN */
 #if defined(__AVX512F__)
-    return (vec)_mm512_min_ps((__m512)all(high), _mm512_max_ps((__m512)all(low), (__m512)v));
+    return (vec)_mm512_min_ps((__m512)broadcast(high), _mm512_max_ps((__m512)broadcast(low), (__m512)v));
 #else
-    return choose(v < all(low), all(low), choose(v > all(high), all(high), v));
+    return select_vec(v < broadcast(low), broadcast(low), select_vec(v > broadcast(high), broadcast(high), v));
 #endif
 }
 
 /* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and n in the lowest
    bits of *n. */
 static inline vec reduced(vec v, mask *n) {
-    const vec shift = all(12582912.0f);    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
+    const vec shift = broadcast(12582912.0f);    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
     const vec rounded = v * 1.44269504f + shift;
     const vec whole = rounded - shift;
     *n = (mask)rounded;
@@ -97,12 +97,12 @@ static inline vec reduced(vec v, mask *n) {
 /* 2^n for -126 <= n <= 127; the shift drops what stands above the lowest bits */
 static inline vec power_of_2(mask n) { return (vec)((n << 23) + (127 << 23)); }
 
-/* Two factors, so that what is too large is infinite and what is too small is rounded once, to a subnormal number or 0;
-   exp(-104) is less than half of the smallest. */
+/* Two factors, so that what is too large is infinite and what is too small is rounded once, to a subnormal number or
+   0; exp(-104) is less than half of the smallest. */
 static inline vec exponential(vec v) {
     mask n;
     const vec e = reduced(clamped(v, -104.0f, 100.0f), &n) + 1.0f;
-    const mask whole = n - (mask)all(12582912.0f), half = whole >> 1;
+    const mask whole = n - (mask)broadcast(12582912.0f), half = whole >> 1;
     return e * power_of_2(half) * power_of_2(whole - half);
 }
 
@@ -128,13 +128,13 @@ static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponen
 
 long vec_length(void) { return V; }
 long block_height(void) { return ROWS; }
-static long whole(long n, long unit) { return (n + unit - 1) / unit * unit; }
-/* Numbers in a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows filled up to whole vecs. */
-static long packed_size(long n, long m) { return whole(n, V) * whole(m, PANEL); }
+static long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
+/* Elements of a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows padded to whole vecs. */
+static long packed_size(long n, long m) { return round_up(n, V) * round_up(m, PANEL); }
 
 /* A matrix of n rows and m columns, whose element (k, j) is at k * down + j * right, as panels of PANEL columns. */
 static void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
-    for (long j = 0; j < m; j += PANEL, packed += whole(n, V) * PANEL) {
+    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
         const long wide = m - j < PANEL ? m - j : PANEL;
         if (wide < PANEL) memset(packed, 0, n * PANEL * sizeof(real));
         for (long first = 0; first < n; first += V)    /* few rows at a time, as one of the two strides is long */
@@ -144,16 +144,16 @@ static void pack(const real *matrix, long n, long m, long down, long right, real
     }
 }
 
-/* The sum of `parts` packed matrices, `apart` numbers from one to the next, into a plain one: its transpose (m, n). */
-static void unpack(const real *packed, long parts, long apart, long n, long m, real *matrix) {
+/* The sum of `parts` packed matrices, `stride` elements from one to the next, as a plain one: its transpose (m, n). */
+static void unpack(const real *packed, long parts, long stride, long n, long m, real *matrix) {
     real sum[V * PANEL];
-    for (long j = 0; j < m; j += PANEL, packed += whole(n, V) * PANEL) {
+    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
         const long wide = m - j < PANEL ? m - j : PANEL;
         for (long first = 0; first < n; first += V) {
             const long high = n - first < V ? n - first : V;
             for (long i = 0; i < high * PANEL; i += V) {
                 vec total = load(packed + first * PANEL + i);
-                for (long part = 1; part < parts; part++) total += load(packed + part * apart + first * PANEL + i);
+                for (long part = 1; part < parts; part++) total += load(packed + part * stride + first * PANEL + i);
                 store(sum + i, total);
             }
             for (long i = 0; i < wide; i++)
@@ -167,16 +167,17 @@ struct term { const real *tile, *packed; long K; };
 
 /* ROWS rows and `wide` vecs of a sum of products. */
 static inline __attribute__((always_inline)) void block(const int wide, const struct term *terms, int count, long row,
-                                                        long tall, long column, const real *start, long step, real *out) {
+                                                        long rows, long column, const real *start, long step,
+                                                        real *out) {
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = load(start + w * (step ? tall * V : V) + i * step);
+        for (int w = 0; w < wide; w++) sum[i][w] = load(start + w * (step ? rows * V : V) + i * step);
     for (int m = 0; m < count; m++) {
         const real *v = terms[m].tile + row * V;
-        const real *panel = terms[m].packed + column / PANEL * PANEL * whole(terms[m].K, V) + column % PANEL;
-        for (long left = terms[m].K; left > 0; left -= V, v += tall * V)
+        const real *panel = terms[m].packed + column / PANEL * PANEL * round_up(terms[m].K, V) + column % PANEL;
+        for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
             for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL)
 #pragma GCC unroll 8
                 for (int i = 0; i < ROWS; i++)
@@ -186,44 +187,44 @@ static inline __attribute__((always_inline)) void block(const int wide, const st
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + w * tall * V + i * V, sum[i][w]);
+        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i][w]);
 }
 
-/* The first n rows, rounded up to ROWS, of a tile out (tall, N): start + the sum of the terms. The start is a row, if
+/* The first n rows, rounded up to ROWS, of a tile out (rows, N): start + the sum of the terms. The start is a row, if
    step is 0, or a tile like out, if it is V. */
-static void product(long n, long tall, long N, const struct term *terms, int count, const real *start, long step,
+static void product(long n, long rows, long N, const struct term *terms, int count, const real *start, long step,
                     real *out) {
     for (long j = 0; j < N; j += PANEL)
         for (long r = 0; r < n; r += ROWS) {
             if (N - j >= PANEL)
-                block(WIDE, terms, count, r, tall, j, start + j * (step ? tall : 1) + r * step, step,
-                      out + j * tall + r * V);
+                block(WIDE, terms, count, r, rows, j, start + j * (step ? rows : 1) + r * step, step,
+                      out + j * rows + r * V);
             else
                 for (long w = j; w < N; w += V)
-                    block(1, terms, count, r, tall, w, start + w * (step ? tall : 1) + r * step, step,
-                          out + w * tall + r * V);
+                    block(1, terms, count, r, rows, w, start + w * (step ? rows : 1) + r * step, step,
+                          out + w * rows + r * V);
         }
 }
 
-/* Tiles of the last steps, which lie `apart` numbers from one step to the next. */
-struct steps { const real *tiles; long apart; };
+/* Tiles of the last steps, which lie `stride` elements from one step to the next. */
+struct steps { const real *tiles; long stride; };
 
 /* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
-static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *rows, long tall,
-                                                              const real *a, long a_apart, const real *b, long b_apart,
-                                                              real *out) {
+static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
+                                                              const real *a, long a_stride, const real *b,
+                                                              long b_stride, real *out) {
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * PANEL + w * V);
     for (long s = 0; s < count; s++) {
-        const real *p = a + s * a_apart, *q = b + s * b_apart;
-        for (long r = 0; r < rows[s]; r++, p += V, q += V)
+        const real *p = a + s * a_stride, *q = b + s * b_stride;
+        for (long r = 0; r < counts[s]; r++, p += V, q += V)
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * tall * V);
+                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * rows * V);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
@@ -232,29 +233,30 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
 }
 
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
-static void outer(long count, const long *rows, long tall, long K, long N, struct steps a, struct steps b, real *out) {
-    const long high = whole(K, V);
+static void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
+                  real *out) {
+    const long high = round_up(K, V);
     for (long j = 0; j < N; j += PANEL)
         for (long k = 0; k < K; k += ROWS) {
-            const real *p = a.tiles + k / V * V * tall + k % V, *q = b.tiles + j * tall;
+            const real *p = a.tiles + k / V * V * rows + k % V, *q = b.tiles + j * rows;
             real *place = out + j * high + k * PANEL;
             if (N - j >= PANEL)
-                outer_block(WIDE, count, rows, tall, p, a.apart, q, b.apart, place);
+                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place);
             else
                 for (long w = 0; w < N - j; w += V)
-                    outer_block(1, count, rows, tall, p, a.apart, q + w * tall, b.apart, place + w);
+                    outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w);
         }
 }
 
-/* Numbers in rows of a tensor: clip by clip and frame by frame, each so many numbers apart. */
-struct rows { real *numbers; long clip_apart, frame_apart; };
+/* Rows of a tensor: with the strides from clip to clip and from frame to frame. */
+struct view { real *data; long clip_stride, frame_stride; };
 
 /* Some clips of the batch, longest first: where they stand in it, how many frames they have; whether their steps run
    from the last frame to the first; whether the steps are taken backward. */
-struct clips { const long *place, *length; long count, tall, steps, reverse, backward; };
+struct clips { const long *place, *length; long count, rows, steps, reverse, backward; };
 
 static struct clips tile_of(const long *place, const long *length, long count, long reverse, long backward) {
-    const struct clips tile = {place, length, count, whole(count, ROWS), length[0], reverse, backward};
+    const struct clips tile = {place, length, count, round_up(count, ROWS), length[0], reverse, backward};
     return tile;
 }
 /* How many of them run at step t, of at most n. */
@@ -262,75 +264,81 @@ static long running(const struct clips *c, long t, long n) {
     while (n > 0 && c->length[n - 1] <= t) n--;
     return n;
 }
-static real *row_of(const struct clips *c, const struct rows *tensor, long r, long t) {
+static real *row_of(const struct clips *c, const struct view *tensor, long r, long t) {
     const long frame = c->reverse ? c->length[r] - 1 - t : t;
-    return tensor->numbers + c->place[r] * tensor->clip_apart + frame * tensor->frame_apart;
+    return tensor->data + c->place[r] * tensor->clip_stride + frame * tensor->frame_stride;
 }
 /* The same row of a step that comes soon is asked for, as rows lie far apart and no processor foresees them. */
-#define ASK_FOR(row, apart, N, writing) \
-    for (long at = 0; at < (N); at += 64 / (long)sizeof(real)) __builtin_prefetch((row) + (apart) + at, writing)
-/* Rows begin ... end of step t, N numbers each, into a tile; what fills up the last vec is 0, and so is all if there
+#define PREFETCH(row, stride, N, writing) \
+    for (long at = 0; at < (N); at += 64 / (long)sizeof(real)) __builtin_prefetch((row) + (stride) + at, writing)
+/* Rows begin ... end of step t, N elements each, into a tile; what fills up the last vec is 0, and so is all if there
    is no tensor. */
-static void take(const struct clips *c, struct rows tensor, long t, long begin, long end, long N, real *tile) {
-    const long soon = c->reverse == c->backward ? tensor.frame_apart : -tensor.frame_apart;
+static void load_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N, real *tile) {
+    const long soon = c->reverse == c->backward ? tensor.frame_stride : -tensor.frame_stride;
     for (long r = begin; r < end; r++) {
         real *to = tile + r * V;
         long j = 0;
-        if (!tensor.numbers) {
-            for (; j < N; j += V, to += c->tall * V) store(to, all(0));
+        if (!tensor.data) {
+            for (; j < N; j += V, to += c->rows * V) store(to, broadcast(0));
             continue;
         }
         const real *from = row_of(c, &tensor, r, t);
-        if (soon) ASK_FOR(from, soon, N, 0);
-        for (; j + V <= N; j += V, to += c->tall * V) store(to, load(from + j));
+        if (soon) PREFETCH(from, soon, N, 0);
+        for (; j + V <= N; j += V, to += c->rows * V) store(to, load(from + j));
         if (j < N) store(to, load_some(from + j, N - j));
     }
 }
 /* And back. */
-static void give(const struct clips *c, struct rows tensor, long t, long begin, long end, long N, const real *tile) {
-    const long soon = c->reverse == c->backward ? tensor.frame_apart : -tensor.frame_apart;
+static void store_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N,
+                       const real *tile) {
+    const long soon = c->reverse == c->backward ? tensor.frame_stride : -tensor.frame_stride;
     for (long r = begin; r < end; r++) {
         real *to = row_of(c, &tensor, r, t);
         const real *from = tile + r * V;
-        if (soon) ASK_FOR(to, soon, N, 1);
+        if (soon) PREFETCH(to, soon, N, 1);
         long j = 0;
-        for (; j + V <= N; j += V, from += c->tall * V) store(to + j, load(from));
+        for (; j + V <= N; j += V, from += c->rows * V) store(to + j, load(from));
         if (j < N) store_some(to + j, load(from), N - j);
     }
 }
 /* A tensor (B, H) of one row a clip, which is the same at every step. */
-static struct rows per_clip(real *numbers, long H) {
-    const struct rows found = {numbers, H, 0};
+static struct view per_clip(real *data, long H) {
+    const struct view found = {data, H, 0};
     return found;
 }
 /* Zeros for the frames that no step reaches. */
-static void nothing_beyond(const struct clips *c, struct rows tensor, long T, long N) {
+static void zero_padding(const struct clips *c, struct view tensor, long T, long N) {
     for (long r = 0; r < c->count; r++)
         for (long t = c->length[r]; t < T; t++)
-            memset(tensor.numbers + c->place[r] * tensor.clip_apart + t * tensor.frame_apart, 0, N * sizeof(real));
+            memset(tensor.data + c->place[r] * tensor.clip_stride + t * tensor.frame_stride, 0, N * sizeof(real));
 }
 
-/* A row of N numbers, filled up with zeros to whole vecs; or one number N times, where apart is 0. */
-static void fill(real *row, const real *from, long apart, long N) {
-    for (long j = 0; j < whole(N, V); j++) row[j] = j < N ? from[j * apart] : 0;
+/* A row of N elements, filled up with zeros to whole vecs; or one number N times, where stride is 0. */
+static void fill(real *row, const real *from, long stride, long N) {
+    for (long j = 0; j < round_up(N, V); j++) row[j] = j < N ? from[j * stride] : 0;
 }
 
-/* The sum of `parts` rows of N numbers, `apart` numbers from one to the next. */
-static void total_rows(const real *rows, long parts, long apart, long N, real *total) {
+/* The sum of `parts` rows of N elements, `stride` elements from one to the next. */
+static void sum_rows(const real *from, long parts, long stride, long N, real *total) {
     for (long j = 0; j < N; j++) {
-        total[j] = rows[j];
-        for (long part = 1; part < parts; part++) total[j] += rows[part * apart + j];
+        total[j] = from[j];
+        for (long part = 1; part < parts; part++) total[j] += from[part * stride + j];
     }
 }
 
-static real *room_for(long numbers) {
-    void *room = NULL;
-    return posix_memalign(&room, 64, (numbers > 0 ? numbers : 1) * sizeof(real)) ? NULL : room;
+static real *alloc_workspace(long elements) {
+    void *workspace = NULL;
+    return posix_memalign(&workspace, 64, (elements > 0 ? elements : 1) * sizeof(real)) ? NULL : workspace;
 }
 
 /* Work on the groups of a batch, some to each thread; 1 if there is no memory. A group's tiles are worked on in order
    and by one thread, so that the number of threads changes no bit. */
-struct work { int (*one)(const void *arguments, long group); const void *arguments; long first, groups, threads; int failed; };
+struct work {
+    int (*one)(const void *arguments, long group);
+    const void *arguments;
+    long first, groups, threads;
+    int failed;
+};
 
 static void *work_on(void *given) {
     struct work *work = given;
@@ -338,7 +346,7 @@ static void *work_on(void *given) {
         work->failed |= work->one(work->arguments, group);
     return NULL;
 }
-static int in_threads(int (*one)(const void *, long), const void *arguments, long groups, long threads) {
+static int run_in_threads(int (*one)(const void *, long), const void *arguments, long groups, long threads) {
     pthread_t running[GROUPS];
     struct work works[GROUPS];
     int started[GROUPS] = {0}, failed = 0;

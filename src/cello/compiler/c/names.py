@@ -1,4 +1,4 @@
-"""Turn a user's text into C: identifiers that mean nothing else there, and comments that end where they should.
+"""Turn a user's names and text into C identifiers that cannot clash, and safe comments.
 
 A name of the equations is kept as it is if it is one letter, with members of one letter (``f``, ``W_i``): no header
 makes such a name a macro, and the kernel's own are few. Any other name is followed by its node's number (``gate_12``),

@@ -12,12 +12,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import warnings
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from cello.compiler.c_cache import keep, kept, kernel_folder, make_private
+from cello.compiler.c.cache import keep, kept, kernel_folder, make_private
 from cello.errors import BackendError
 
 COMPILERS = ("cc", "gcc", "clang")
@@ -66,14 +65,13 @@ def compiler() -> tuple[str, ...] | None:
 
 
 @lru_cache(maxsize=1)
-def can_compile() -> bool:
-    """Whether C can be compiled, kept and run here; where it cannot, that is said once."""
+def missing_compiler() -> str | None:
+    """Why C cannot be compiled, kept and run here; None if it can."""
     try:
         _working(kernel_folder(), os.environ.get("CC"), os.environ.get("PATH"))
     except BackendError as error:
-        warnings.warn(f"cells run by plain evaluation, a few times slower: {error}", stacklevel=5)
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def load(text: str, name: str, cache: Path | None = None) -> ctypes.CDLL:

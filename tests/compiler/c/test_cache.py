@@ -10,8 +10,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from cello.compiler.c_build import compiler, load
-from cello.compiler.c_cache import keep, kept, kernel_folder, make_private
+from cello.compiler.c.build import compiler, load
+from cello.compiler.c.cache import keep, kept, kernel_folder, make_private
 from cello.errors import BackendError
 
 TEXT = "int seven(void) { return 7; }"

@@ -9,9 +9,8 @@ import pytest
 from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import zoo
-from cello.compiler.memory import keep_freed_memory
-from cello.compiler.program import program
-from cello.compiler.schedule import schedule
+from cello.compiler.plain.program import program
+from cello.compiler.stages import lower
 
 
 @pytest.mark.parametrize(
@@ -60,31 +59,21 @@ def test_a_sum_that_is_needed_itself_stays_out_of_a_shared_function() -> None:
     assert Counter(instruction.op for instruction in plan.instructions)["tanh"] == 2
 
 
-def test_the_full_peephole_takes_two_stages() -> None:
-    stages = schedule(zoo()["lstm-peephole-full"]).stages
-    assert [len(stage.products) for stage in stages] == [6, 1]
-    assert [len(stage.products) for stage in schedule(zoo()["lstm"]).stages] == [4]
-
-
 def test_what_knows_no_state_is_computed_before_the_loop() -> None:
-    plan = schedule(zoo()["minlstm"])
+    plan = lower(zoo()["minlstm"])
     assert {plan.graph.nodes[k].name for k in plan.hoisted} >= {"i", "f"}
-    assert sum(len(stage.products) for stage in plan.stages) == 0
-    static = schedule(zoo()["fastgrnn"])
+    assert not {k for k in plan.stepwise if plan.graph.nodes[k].op == "product"}
+    static = lower(zoo()["fastgrnn"])
     assert [static.graph.nodes[k].op for k in static.static] == ["sigmoid", "sigmoid"]
 
 
 def test_each_cell_writes_every_slot_before_it_is_read() -> None:
     for one in zoo().values():
         plan = program(one)
-        nodes = plan.schedule.graph.nodes
-        written = {k for k, node in enumerate(nodes) if not node.args} | {*plan.schedule.static, *plan.per_frame}
+        nodes = plan.step.graph.nodes
+        written = {k for k, node in enumerate(nodes) if not node.args} | {*plan.step.static, *plan.per_frame}
         written |= {pack.slot for pack in (*plan.weights, *plan.static_packs, *plan.column_packs, *plan.frame_packs)}
         for instruction in plan.instructions:
             assert written.issuperset(instruction.args), (one.name, instruction)
             written.update(instruction.outs)
-        assert written.issuperset(plan.schedule.graph.outputs)
-
-
-def test_keeping_memory_says_whether_it_does() -> None:
-    assert keep_freed_memory() in (True, False)
+        assert written.issuperset(plan.step.graph.outputs)

@@ -1,4 +1,4 @@
-"""A cell's kernel as C: its equations, its arguments, a tile of clips forward and backward, the calls from outside."""
+"""Assemble the C text of a cell's kernel."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
-from cello.compiler.c_backward import backward
-from cello.compiler.c_calls import TILES, calls
-from cello.compiler.c_forward import forward
-from cello.compiler.c_names import comment
-from cello.compiler.c_source import Names
+from cello.compiler.c.backward import backward
+from cello.compiler.c.calls import TILES, calls
+from cello.compiler.c.forward import forward
+from cello.compiler.c.names import comment
+from cello.compiler.c.source import Names
 from cello.compiler.expression import equations
 from cello.compiler.kernel import kernel
 from cello.compiler.text import STYLE
@@ -27,7 +27,7 @@ def names_of(cell: Cell) -> Names:
 @lru_cache(maxsize=256)
 def source(cell: Cell, dtype: str) -> str:
     """The C of a cell for "float" or "double", complete."""
-    runtime = resources.files("cello.compiler").joinpath("runtime.h").read_text(encoding="utf-8")
+    runtime = resources.files("cello.compiler.c").joinpath("runtime.h").read_text(encoding="utf-8")
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
         *_title(cell),
@@ -50,7 +50,7 @@ def own_text(cell: Cell) -> str:
 def _title(cell: Cell) -> list[str]:
     step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     about = [
-        "   A tile is some clips of the batch; at step t its first n rows run. A row of H units fills P numbers.",
+        "   A tile is some clips of the batch; at step t its first n rows run. A row of H units is padded to P.",
         "   Written by Cello. */",
     ]
     return [f"/* {comment(f'{cell.name}: {cell.title}')}", "", *step, "", *about, ""]

@@ -1,9 +1,9 @@
-"""The forward pass of a kernel in C: all steps of a tile of clips."""
+"""Write the forward pass of a kernel in C: all steps of a tile of clips."""
 
 from __future__ import annotations
 
-from cello.compiler.c_expression import Body
-from cello.compiler.c_source import Names, Room, head, indented, loop
+from cello.compiler.c.expression import Body
+from cello.compiler.c.source import Names, Workspace, head, indented, loop
 from cello.compiler.stages import Stage, Sum
 
 
@@ -39,36 +39,36 @@ class _Forward:
 
     def lines(self) -> list[str]:
         plan, of, states = self.plan, self.names.of, self.names.states
-        room = Room()
-        room.add("x_tile", "tall * E")
-        room.add("once", f"{2 * len(states)} * size")
-        room.add("unkept", f"{len(plan.kept)} * size")
+        workspace = Workspace()
+        workspace.add("x_tile", "rows * E")
+        workspace.add("scratch_states", f"{2 * len(states)} * size")
+        workspace.add("scratch_kept", f"{len(plan.kept)} * size")
         for k, tile in self.tiles.items():
             if k in self.sums:
-                room.add(f"{of[k]}_start", "P")
+                workspace.add(f"{of[k]}_start", "P")
             if tile == f"{of[k]}_tile" and tile != "x_tile":
-                room.add(tile, "size")
-        for k in plan.fixed:
-            room.add(f"{of[k]}_row", "P")
+                workspace.add(tile, "size")
+        for k in plan.invariant:
+            workspace.add(f"{of[k]}_row", "P")
         return [
             "/* All steps of one tile of clips; 1 if there is no memory. */",
             "static int forward_tile(const struct arguments *a, long tile, struct offset offset) {",
             *head(backward=False),
-            *room.lines(),
+            *workspace.lines(),
             "    (void)x_tile;",
-            *(f"    fill({of[k]}_row, a->fixed_{of[k]}, a->fixed_{of[k]}_apart, H);" for k in plan.fixed),
+            *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
             *(line for each in plan.sums for line in self._start(each)),
-            f"    real *history = a->keeping ? a->history + offset.history * {len(states)} * P : once;",
-            f"    real *kept = a->keeping ? a->kept + offset.kept * {len(plan.kept)} * P : unkept;",
-            "    const struct rows outputs = {a->outputs, a->T * H, H};",
-            "    const struct rows x = {a->x, a->x_clip_apart, a->x_frame_apart};",
+            f"    real *history = a->keeping ? a->history + offset.history * {len(states)} * P : scratch_states;",
+            f"    real *kept = a->keeping ? a->kept + offset.kept * {len(plan.kept)} * P : scratch_kept;",
+            "    const struct view outputs = {a->outputs, a->T * H, H};",
+            "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    long n = running(&c, 0, c.count);",
             *self._begin(),
             "    for (long t = 0; t < c.steps; t++) {",
             *indented(self._step()),
             "    }",
-            "    nothing_beyond(&c, outputs, a->T, H);",
-            "    free(room);",
+            "    zero_padding(&c, outputs, a->T, H);",
+            "    free(workspace);",
             "    return 0;",
             "}",
         ]
@@ -77,19 +77,21 @@ class _Forward:
         """The row a sum begins with: its biases."""
         of, nodes = self.names.of, self.graph.nodes
         terms = [
-            f"all((real)({nodes[k].value!r}))" if nodes[k].op == "constant" else f"load({of[k]}_row + j)"
-            for k in each.fixed
+            f"broadcast((real)({nodes[k].value!r}))" if nodes[k].op == "constant" else f"load({of[k]}_row + j)"
+            for k in each.invariant
         ]
         return [
-            f"    for (long j = 0; j < P; j += V) store({of[each.node]}_start + j, {' + '.join(terms) or 'all(0)'});"
+            "    for (long j = 0; j < P; j += V)",
+            f"        store({of[each.node]}_start + j, {' + '.join(terms) or 'broadcast(0)'});",
         ]
 
     def _begin(self) -> list[str]:
         """The first states; of clips without frames they are the last too."""
         lines = []
         for number, name in enumerate(self.names.states):
-            lines.append(f"    take(&c, per_clip(a->first_{name}, H), 0, 0, c.count, H, history + {number} * size);")
-            lines.append(f"    give(&c, per_clip(a->last_{name}, H), 0, n, c.count, H, history + {number} * size);")
+            tile = f"history + {number} * size"
+            lines.append(f"    load_tile(&c, per_clip(a->first_{name}, H), 0, 0, c.count, H, {tile});")
+            lines.append(f"    store_tile(&c, per_clip(a->last_{name}, H), 0, n, c.count, H, {tile});")
         return lines
 
     def _step(self) -> list[str]:
@@ -104,14 +106,14 @@ class _Forward:
             *(f"    (void)old_{n};" for n in states),
         ]
         if self.names.input is not None:
-            lines.append("    take(&c, x, t, 0, n, D, x_tile);")
+            lines.append("    load_tile(&c, x, t, 0, n, D, x_tile);")
         lines += self.names.mask_lines("    ")
         for number, stage in enumerate(self.plan.stages):
             lines += self._stage(number, stage)
         lines += [
-            f"    give(&c, outputs, t, 0, n, H, new_{states[0]});",
+            f"    store_tile(&c, outputs, t, 0, n, H, new_{states[0]});",
             "    const long next = running(&c, t + 1, n);",
-            *(f"    give(&c, per_clip(a->last_{n}, H), t, next, n, H, new_{n});" for n in states),
+            *(f"    store_tile(&c, per_clip(a->last_{n}, H), t, next, n, H, new_{n});" for n in states),
         ]
         return [*lines, f"    if (a->keeping) kept += {len(self.plan.kept)} * size;", "    n = next;"]
 
@@ -126,7 +128,7 @@ class _Forward:
             lines += [
                 self.names.comment(each),
                 f"    const struct term terms_{each.node}[] = {{{terms}}};",
-                f"    product(n, tall, P, terms_{each.node}, {len(each.products)}, {name}_start, 0, {name}_tile);",
+                f"    product(n, rows, P, terms_{each.node}, {len(each.products)}, {name}_start, 0, {name}_tile);",
             ]
         stores = self._stores(number, stage)
         if not stores:

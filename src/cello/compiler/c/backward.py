@@ -1,15 +1,15 @@
-"""The backward pass of a kernel in C: derivatives of all steps of a tile of clips, from the last to the first."""
+"""Write the backward pass of a kernel in C: all steps of a tile, from the last to the first."""
 
 from __future__ import annotations
 
-from cello.compiler.c_expression import Body
-from cello.compiler.c_source import Names, Room, head, indented, loop
+from cello.compiler.c.expression import Body
+from cello.compiler.c.source import Names, Workspace, head, indented, loop
 from cello.compiler.gradient import StageGradient
 from cello.compiler.stages import Stage
 
 
 def backward(names: Names) -> list[str]:
-    """``backward_tile``: the steps of one tile, whose derivatives of matrices and fixed values are its group's."""
+    """``backward_tile``: the steps of one tile, with its group's gradients of matrices and loop-invariant values."""
     return _Backward(names).lines()
 
 
@@ -32,47 +32,47 @@ class _Backward:
             "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
             "                         real *d_rows) {",
             *head(backward=True),
-            *self._room().lines(),
+            *self._workspace().lines(),
             "    memset(none, 0, (P > E ? P : E) * sizeof(real));",
-            *(f"    fill({of[k]}_row, a->fixed_{of[k]}, a->fixed_{of[k]}_apart, H);" for k in plan.fixed),
-            *(f"    real *d_{of[k]}_row = d_rows + {n} * P;" for n, k in enumerate(plan.fixed)),
+            *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
+            *(f"    real *d_{of[k]}_row = d_rows + {n} * P;" for n, k in enumerate(plan.invariant)),
             f"    real *history = a->history + offset.history * {len(states)} * P;",
-            f"    real *kept = a->kept + (offset.kept + c.steps * tall) * {len(plan.kept)} * P;",
-            "    const struct rows d_outputs = {a->d_outputs, a->T * H, H}, d_x = {a->d_x, a->T * D, D};",
-            "    const struct rows x = {a->x, a->x_clip_apart, a->x_frame_apart};",
+            f"    real *kept = a->kept + (offset.kept + c.steps * rows) * {len(plan.kept)} * P;",
+            "    const struct view d_outputs = {a->d_outputs, a->T * H, H}, d_x = {a->d_x, a->T * D, D};",
+            "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
-            "    take(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, H, d_out);",
+            "    load_tile(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, H, d_out);",
             "    long n = 0, slot = 0, counts[CHUNK];",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(self._step()),
             "    }",
             *self._end(),
-            "    if (a->d_x) nothing_beyond(&c, d_x, a->T, D);",
-            "    free(room);",
+            "    if (a->d_x) zero_padding(&c, d_x, a->T, D);",
+            "    free(workspace);",
             "    return 0;",
             "}",
         ]
 
-    def _room(self) -> Room:
-        of, room = self.names.of, Room()
-        room.add("x_slots", "CHUNK * tall * E")
-        room.add("d_x_tile", "tall * E")
-        room.add("d_out", "size")
-        room.add("none", "(P > E ? P : E)")
+    def _workspace(self) -> Workspace:
+        of, workspace = self.names.of, Workspace()
+        workspace.add("x_slots", "CHUNK * rows * E")
+        workspace.add("d_x_tile", "rows * E")
+        workspace.add("d_out", "size")
+        workspace.add("none", "(P > E ? P : E)")
         for name in self.names.states:
-            room.add(f"d_new_{name}", "size")
-            room.add(f"d_old_{name}", "size")
+            workspace.add(f"d_new_{name}", "size")
+            workspace.add(f"d_old_{name}", "size")
         for k in self.sums:
-            room.add(f"d_{of[k]}_slots", "CHUNK * size")
+            workspace.add(f"d_{of[k]}_slots", "CHUNK * size")
         for k in self.computed:
-            room.add(f"{of[k]}_slots", "CHUNK * size")
+            workspace.add(f"{of[k]}_slots", "CHUNK * size")
         for k in self.later:
-            room.add(f"d_{of[k]}_part", "size")
+            workspace.add(f"d_{of[k]}_part", "size")
         for k in self.plan.masks:
-            room.add(f"{of[k]}_tile", "size")
-        for k in self.plan.fixed:
-            room.add(f"{of[k]}_row", "P")
-        return room
+            workspace.add(f"{of[k]}_tile", "size")
+        for k in self.plan.invariant:
+            workspace.add(f"{of[k]}_row", "P")
+        return workspace
 
     def _step(self) -> list[str]:
         of, states = self.names.of, self.names.states
@@ -88,11 +88,11 @@ class _Backward:
                 f"    const real *old_{name} = history + (t * {count} + {number}) * size;",
                 f"    const real *new_{name} = old_{name} + {count} * size;",
                 f"    (void)old_{name}; (void)new_{name};",
-                f"    take(&c, per_clip(a->d_last_{name}, H), t, later, n, H, d_new_{name});",
+                f"    load_tile(&c, per_clip(a->d_last_{name}, H), t, later, n, H, d_new_{name});",
             ]
-        lines.append("    if (a->d_outputs) take(&c, d_outputs, t, 0, n, H, d_out);")
+        lines.append("    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, H, d_out);")
         if self.names.input is not None:
-            lines += ["    real *x_tile = x_slots + slot * tall * E;", "    take(&c, x, t, 0, n, D, x_tile);"]
+            lines += ["    real *x_tile = x_slots + slot * rows * E;", "    load_tile(&c, x, t, 0, n, D, x_tile);"]
         for k in self.sums:
             lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * size;")
         for k in self.computed:
@@ -113,8 +113,8 @@ class _Backward:
         lines = []
         for name in self.names.states:
             lines += [
-                f"    take(&c, per_clip(a->d_last_{name}, H), 0, n, c.count, H, d_new_{name});",
-                f"    give(&c, per_clip(a->d_first_{name}, H), 0, 0, c.count, H, d_new_{name});",
+                f"    load_tile(&c, per_clip(a->d_last_{name}, H), 0, n, c.count, H, d_new_{name});",
+                f"    store_tile(&c, per_clip(a->d_first_{name}, H), 0, 0, c.count, H, d_new_{name});",
             ]
         return lines
 
@@ -143,7 +143,7 @@ class _Backward:
         lines = [line for k in own if k in self.plan.vectors for line in self._through(k)]
         stores, rows = [], {}
         for k, at in given.others:
-            if k in self.plan.fixed:
+            if k in self.plan.invariant:
                 rows[f"d_{of[k]}"] = f"d_{of[k]}_row + j"
                 stores.append((f"d_{of[k]} += {{}};", at))
             elif k in self.names.old or k in self.later:
@@ -173,11 +173,11 @@ class _Backward:
         return list(dict.fromkeys(met))
 
     def _tile(self, k: int) -> str:
-        """Where the derivative of an old state or of a value of an earlier stage is gathered."""
+        """Where the derivative of an old state or of a value of an earlier stage is accumulated."""
         return f"d_old_{self.names.states[self.names.old[k]]}" if k in self.names.old else f"d_{self.names.of[k]}_part"
 
     def _add_to(self, tile: str) -> str:
-        verb = "gather" if tile in self.begun else "store"
+        verb = "accumulate" if tile in self.begun else "store"
         self.begun.add(tile)
         return f"{verb}({tile} + at, {{}});"
 
@@ -199,7 +199,7 @@ class _Backward:
         self.begun.add(tile)
         return [
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-            f"    product(n, tall, {'E' if frame else 'P'}, terms_{vector}, {len(terms)}, {start}, {tile});",
+            f"    product(n, rows, {'E' if frame else 'P'}, terms_{vector}, {len(terms)}, {start}, {tile});",
         ]
 
     def _through_matrices(self) -> list[str]:
@@ -209,7 +209,7 @@ class _Backward:
         lines += [f"    memset(d_old_{name}, 0, size * sizeof(real));" for name in untouched]
         frame = self.names.input
         if frame is not None and (through := self._through(frame)):
-            inside = [*through, "    give(&c, d_x, t, 0, n, D, d_x_tile);"]
+            inside = [*through, "    store_tile(&c, d_x, t, 0, n, D, d_x_tile);"]
             lines += ["    if (a->d_x) {", *indented(inside), "    }"]
         return lines
 
@@ -222,7 +222,7 @@ class _Backward:
                 continue
             for matrix, vector in each.products:
                 if self.graph.nodes[vector].op == "input":
-                    tiles, inputs = "{x_slots, tall * E}", "D"
+                    tiles, inputs = "{x_slots, rows * E}", "D"
                 elif vector in self.computed:
                     tiles, inputs = f"{{{of[vector]}_slots, size}}", "H"
                 else:
@@ -231,7 +231,7 @@ class _Backward:
                     step = "t + slot - 1" if old else "t + slot"
                     tiles, inputs = f"{{history + (({step}) * {count} + {number}) * size, -{count} * size}}", "H"
                 lines.append(
-                    f"    outer(slot, counts, tall, {inputs}, P, (struct steps){tiles}, "
+                    f"    outer(slot, counts, rows, {inputs}, P, (struct steps){tiles}, "
                     f"(struct steps){{d_{of[each.node]}_slots, size}}, d_packed + {self.names.place(matrix)});"
                     f"    // d_{of[matrix]}"
                 )

@@ -1,10 +1,10 @@
-"""What a kernel in C offers to the outside: how much room it needs, all clips forward, all clips backward."""
+"""Write a kernel's exported C functions: workspace sizes, all clips forward and backward."""
 
 from __future__ import annotations
 
 from string import Template
 
-from cello.compiler.c_source import Names
+from cello.compiler.c.source import Names
 
 TILES = """\
 static struct clips clips_of(const struct arguments *a, long tile, long backward) {
@@ -17,8 +17,8 @@ struct offset { long history, kept; };
 static struct offset beyond(const struct arguments *a, struct offset before, long tile, long end) {
     for (; tile < end; tile++) {
         const struct clips c = clips_of(a, tile, 0);
-        before.history += (c.steps + 1) * c.tall;
-        before.kept += c.steps * c.tall;
+        before.history += (c.steps + 1) * c.rows;
+        before.kept += c.steps * c.rows;
     }
     return before;
 }
@@ -34,18 +34,18 @@ static struct offset offset_of(const struct arguments *a, long tile) {
 CALLS = Template("""\
 struct sizes { long H, D, P, wide, square, wide_back, packed, packed_back, rows, groups; };
 static struct sizes sizes_of(const struct arguments *a) {
-    struct sizes s = {a->H, a->D, whole(a->H, V)};
+    struct sizes s = {a->H, a->D, round_up(a->H, V)};
     s.wide = packed_size(s.D, s.P);
     s.square = packed_size(s.H, s.P);
-    s.wide_back = packed_size(s.H, whole(s.D, V));
+    s.wide_back = packed_size(s.H, round_up(s.D, V));
     s.packed = $wides * s.wide + $squares * s.square;
     s.packed_back = $wides * s.wide_back + $squares * s.square;
-    s.rows = $fixed * s.P;
+    s.rows = $invariants * s.P;
     s.groups = groups_of(a);
     return s;
 }
-/* How many numbers packed, packed_back, history, kept, d_packed and d_rows hold. */
-void room_of(const struct arguments *a, long *found) {
+/* How many elements packed, packed_back, history, kept, d_packed and d_rows hold. */
+void workspace_sizes(const struct arguments *a, long *found) {
     const struct sizes s = sizes_of(a);
     const struct offset end = offset_of(a, tiles_of(a));
     found[0] = s.packed;
@@ -81,12 +81,12 @@ static int backward_group(const void *given, long group) {
 int forward(const struct arguments *a) {
     const struct sizes s = sizes_of(a);
 $pack
-    return in_threads(forward_group, a, s.groups, a->threads);
+    return run_in_threads(forward_group, a, s.groups, a->threads);
 }
 int backward(const struct arguments *a) {
     const struct sizes s = sizes_of(a);
 $pack_back
-    if (in_threads(backward_group, a, s.groups, a->threads)) return 1;
+    if (run_in_threads(backward_group, a, s.groups, a->threads)) return 1;
 $unpack
     return 0;
 }
@@ -94,7 +94,7 @@ $unpack
 
 
 def calls(names: Names) -> str:
-    """``room_of``, ``forward`` and ``backward``."""
+    """``workspace_sizes``, ``forward`` and ``backward``."""
     plan, of = names.plan, names.of
     pack, pack_back, unpack = [], [], []
     for k in plan.matrices:
@@ -104,12 +104,12 @@ def calls(names: Names) -> str:
         pack.append(f"    pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
         pack_back.append(f"    {when}pack(a->weight_{of[k]}, s.H, {high}, {high}, 1, a->packed_back + {back});")
         unpack.append(f"    unpack(a->d_packed + {place}, s.groups, s.packed, {high}, s.H, a->d_weight_{of[k]});")
-    for number, k in enumerate(plan.fixed):
-        unpack.append(f"    total_rows(a->d_rows + {number} * s.P, s.groups, s.rows, s.H, a->d_fixed_{of[k]});")
+    for number, k in enumerate(plan.invariant):
+        unpack.append(f"    sum_rows(a->d_rows + {number} * s.P, s.groups, s.rows, s.H, a->d_invariant_{of[k]});")
     return CALLS.substitute(
         wides=len(names.wide),
         squares=len(names.squares),
-        fixed=len(plan.fixed),
+        invariants=len(plan.invariant),
         states=len(plan.graph.states),
         kept=len(plan.kept),
         pack="\n".join(pack),

@@ -11,8 +11,8 @@ import pytest
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
-from cello.compiler.c import names_of, source
-from cello.compiler.c_build import compiler
+from cello.compiler.c.build import compiler
+from cello.compiler.c.text import names_of, source
 
 FLAGS = ["-O1", "-g", "-std=gnu11", "-pthread", "-w", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined"
@@ -46,15 +46,15 @@ int main(int count, char **words) {
     for (long k = 0; k < B; k++) { place[k] = (k * 7 + 3) % B; length[k] = T - k * (T + 1) / B; }
     struct arguments a = {0};
     a.B = B; a.T = T; a.D = D; a.H = H; a.keeping = 1; a.reverse = atol(words[5]); a.threads = 3;
-    a.place = place; a.length = length; a.x_clip_apart = T * D; a.x_frame_apart = D;
+    a.place = place; a.length = length; a.x_clip_stride = T * D; a.x_frame_stride = D;
     a.x = numbers(B * T * D); a.outputs = poisoned(B * T * H);
 $given
-    long room[6];
-    room_of(&a, room);
-    a.packed = poisoned(room[0]); a.history = poisoned(room[2]); a.kept = poisoned(room[3]);
+    long workspace[6];
+    workspace_sizes(&a, workspace);
+    a.packed = poisoned(workspace[0]); a.history = poisoned(workspace[2]); a.kept = poisoned(workspace[3]);
     if (forward(&a)) return 2;
     check("outputs", a.outputs, B * T * H);
-    a.packed_back = poisoned(room[1]); a.d_packed = poisoned(room[4]); a.d_rows = poisoned(room[5]);
+    a.packed_back = poisoned(workspace[1]); a.d_packed = poisoned(workspace[4]); a.d_rows = poisoned(workspace[5]);
     a.d_outputs = numbers(B * T * H); a.d_x = poisoned(B * T * D);
     if (backward(&a)) return 2;
     check("d_x", a.d_x, B * T * D);
@@ -73,12 +73,12 @@ def program(cell: Cell) -> str:
         if field.each in ("weight", "d_weight"):
             count = field.what.strip("()").replace(",", " *")
         else:
-            count = {"fixed": "H", "d_fixed": "H", "mask": "B * T * H"}.get(field.each, "B * H")
-        if field.each in ("weight", "fixed", "mask", "first", "d_last"):
+            count = {"invariant": "H", "d_invariant": "H", "mask": "B * T * H"}.get(field.each, "B * H")
+        if field.each in ("weight", "invariant", "mask", "first", "d_last"):
             given.append(f"    a.{field.name} = numbers({count});")
-        elif field.each == "fixed_apart":
+        elif field.each == "invariant_stride":
             given.append(f"    a.{field.name} = 1;")
-        elif field.each == "mask_apart":
+        elif field.each == "mask_stride":
             given.append(f"    a.{field.name} = {'T * H' if 'clip' in field.name else 'H'};")
         elif field.each:
             given.append(f"    a.{field.name} = poisoned({count});")

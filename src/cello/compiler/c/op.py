@@ -1,7 +1,8 @@
-"""The C kernels as an operation of torch's own, so that torch.compile and torch.export take a scan as one node.
+"""Register the kernels as a torch operation, for torch.compile and torch.export.
 
-Everything else that records a program, or computes without numbers, takes it so too (torch.jit.trace, make_fx, fake
-tensors). Outside of them the autograd function of ``c_scan`` is called directly, which costs less for each call.
+A scan is then one node of the graph; so it is for everything else that records a program or computes without data
+(torch.jit.trace, make_fx, fake tensors). Elsewhere :mod:`cello.compiler.c.scan` calls its autograd function directly,
+which costs less for each call.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from cello.cells.definition import Cell
-from cello.compiler.c_scan import (
+from cello.compiler.c.launch import (
     NO_SECOND_DERIVATIVES,
+    BatchLayout,
     Compiled,
-    Remembered,
-    Run,
+    Saved,
     by_length,
     compiled,
     run_backward,
@@ -59,13 +60,13 @@ def _code(key: str, x: Tensor) -> Compiled:
 
 def _prepared(
     key: str, x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, hidden: int, reverse: bool
-) -> tuple[Compiled, Run, Tensor, list[Tensor]]:
+) -> tuple[Compiled, BatchLayout, Tensor, list[Tensor]]:
     """The kernel and what it takes; a program may be given other tensors than those it was recorded with."""
     code = _code(key, x)
     batch, steps, inputs = x.shape
     nodes, size = code.plan.graph.nodes, {"D": inputs, "H": hidden}
-    fixed = [nodes[k].shape for k in (*code.plan.matrices, *code.plan.fixed)]
-    shapes = [tuple(size[letter] for letter in shape) for shape in fixed]
+    weights = [nodes[k].shape for k in (*code.plan.matrices, *code.plan.invariant)]
+    shapes = [tuple(size[letter] for letter in shape) for shape in weights]
     shapes += [(batch, steps, hidden)] * len(code.plan.masks) + [(batch, hidden)] * len(code.plan.graph.states)
     if [tuple(value.shape) for value in given] != shapes:
         found = ", ".join(str(tuple(value.shape)) for value in given)
@@ -76,12 +77,12 @@ def _prepared(
         )
     if lengths is not None:
         lengths = frames_of_clips(lengths, x)
-    run = Run(*by_length(x, lengths), hidden, reverse)
-    return code, run, _in_order(x), [_in_order(value) for value in given]
+    layout = BatchLayout(*by_length(x, lengths), hidden, reverse)
+    return code, layout, _in_order(x), [_in_order(value) for value in given]
 
 
 def _in_order(value: Tensor) -> Tensor:
-    """The numbers side by side in memory, none of them negated only when read."""
+    """The elements side by side in memory, none of them negated only when read."""
     value = value.contiguous()
     return value.clone() if hidden_memory(value) else value
 
@@ -91,14 +92,14 @@ def scan_op(
     x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, cell: str, hidden: int, reverse: bool
 ) -> list[Tensor]:
     """Outputs, last states, history and kept of a cell over frames (B, T, D)."""
-    code, run, x, whole = _prepared(cell, x, given, lengths, hidden, reverse)
+    code, layout, x, whole = _prepared(cell, x, given, lengths, hidden, reverse)
     batch, steps, _ = x.shape
-    room = code.most_room(batch, steps, hidden)
+    sizes = code.largest_saved(batch, steps, hidden)
     if not batch or not steps:
         last = [value.clone() for value in whole[len(whole) - len(code.plan.graph.states) :]]
-        return [x.new_zeros(batch, steps, hidden), *last, *map(x.new_zeros, room)]
-    outputs, last, remembered = run_forward(code, run, x, whole, room)
-    return [outputs, *last, remembered.history, remembered.kept]
+        return [x.new_zeros(batch, steps, hidden), *last, *map(x.new_zeros, sizes)]
+    outputs, last, saved = run_forward(code, layout, x, whole, sizes)
+    return [outputs, *last, saved.history, saved.kept]
 
 
 @scan_op.register_fake
@@ -107,28 +108,28 @@ def _(
 ) -> list[Tensor]:
     code = _code(cell, x)
     batch, steps, _ = x.shape
-    history, kept = code.most_room(batch, steps, hidden)
+    history, kept = code.largest_saved(batch, steps, hidden)
     last = [x.new_empty(batch, hidden) for _ in code.plan.graph.states]
     return [x.new_empty(batch, steps, hidden), *last, x.new_empty(history), x.new_empty(kept)]
 
 
 @torch.library.custom_op("cello::scan_backward", mutates_args=())
 def backward_op(
-    x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, slopes: Sequence[Tensor], kept: Sequence[Tensor],
+    x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, upstream: Sequence[Tensor], kept: Sequence[Tensor],
     cell: str, reverse: bool,
 ) -> list[Tensor]:  # fmt: skip
     """The derivatives of x and of all that is given; of masks, zeros."""
-    code, run, x, whole = _prepared(cell, x, given, lengths, slopes[0].shape[2], reverse)
+    code, layout, x, whole = _prepared(cell, x, given, lengths, upstream[0].shape[2], reverse)
     if not x.shape[0] or not x.shape[1]:
-        last = [slope.clone(memory_format=torch.contiguous_format) for slope in slopes[1:]]
+        last = [gradient.clone(memory_format=torch.contiguous_format) for gradient in upstream[1:]]
         return [torch.zeros_like(value) for value in (x, *whole[: len(whole) - len(last)])] + last
-    found = run_backward(code, run, x, whole, Remembered(*kept), slopes, through_x=True)
+    found = run_backward(code, layout, x, whole, Saved(*kept), upstream, through_x=True)
     return [torch.zeros_like(like) if one is None else one for one, like in zip(found, (x, *given), strict=True)]
 
 
 @backward_op.register_fake
 def _(
-    x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, slopes: Sequence[Tensor], kept: Sequence[Tensor],
+    x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, upstream: Sequence[Tensor], kept: Sequence[Tensor],
     cell: str, reverse: bool,
 ) -> list[Tensor]:  # fmt: skip
     return [value.new_empty(value.shape) for value in (x, *given)]
@@ -140,13 +141,13 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.save_for_backward(x, *given, *([] if lengths is None else [lengths]), *output[-2:])
 
 
-def _backward(ctx: Any, slopes: list[Tensor]) -> tuple[Any, ...]:
+def _backward(ctx: Any, upstream: list[Tensor]) -> tuple[Any, ...]:
     if torch.is_grad_enabled() and not recorded(ctx.saved_tensors, None):
         raise BackendError(NO_SECOND_DERIVATIVES)
     cell, reverse, count, ragged = ctx.call
     x, *rest = ctx.saved_tensors
     lengths = rest[count] if ragged else None
-    found = backward_op(x, rest[:count], lengths, slopes[:-2], rest[-2:], cell, reverse)
+    found = backward_op(x, rest[:count], lengths, upstream[:-2], rest[-2:], cell, reverse)
     return found[0], found[1:], None, None, None, None
 
 

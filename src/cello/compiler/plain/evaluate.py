@@ -1,13 +1,11 @@
-"""Plain evaluation: a cell's equations on tensors, operation by operation; autograd differentiates it.
+"""Evaluate a cell over packed frames with torch operations, differentiated by autograd.
 
-This is the meaning every compiled form is compared with. It is quick all the same: products of the frame are one matrix
-product for all steps, products of the same vector in a step are one, and a step is written out as a Python function.
+Products of the frame are one matrix product for all steps, products of the same vector in a step are one, and a step
+is written out as a Python function. What it has to give is what :mod:`cello.compiler.reference` gives.
 """
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,56 +16,12 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.cells.graph import Graph
-from cello.compiler.program import Instruction, Program, program
+from cello.compiler.inputs import hidden_size
+from cello.compiler.operations import TORCH
+from cello.compiler.plain.program import Instruction, Program, program
 
-
-def _in_range(number: float, like: Tensor) -> float:
-    """A number as the tensor's dtype has it: too large a one is infinite, as it is beside every other operator."""
-    return math.copysign(math.inf, number) if abs(number) > torch.finfo(like.dtype).max else number
-
-
-def _minimum(a: Any, b: Any) -> Tensor:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.minimum(a, b)
-    return a.clamp(max=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(max=_in_range(a, b))
-
-
-def _maximum(a: Any, b: Any) -> Tensor:
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return torch.maximum(a, b)
-    return a.clamp(min=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(min=_in_range(a, b))
-
-
-def _where(a: Any, b: Any, u: Any, v: Any) -> Tensor:
-    like = a if isinstance(a, Tensor) else b
-    u, v = (value if isinstance(value, Tensor) else _in_range(value, like) for value in (u, v))
-    if not isinstance(u, Tensor) and not isinstance(v, Tensor):
-        u = like.new_tensor(u)
-    return torch.where(a > b, u, v)
-
-
-def _softplus(v: Tensor) -> Tensor:
-    return torch.nn.functional.softplus(v, threshold=40.0)
-
-
-TORCH: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "div": operator.truediv,
-    "neg": torch.neg,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "softplus": _softplus,
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "abs": torch.abs,
-    "minimum": _minimum,
-    "maximum": _maximum,
-    "where": _where,
-    "product": lambda matrix, v: v @ matrix.t(),
+STEP: dict[str, Callable[..., Any]] = {
+    **TORCH,
     "linear": lambda *a: torch.addmm(*a) if len(a) == 3 else torch.mm(*a),
     "blend": torch.lerp,
     "split": lambda pack, sizes: torch.split_with_sizes(pack, sizes, 1),
@@ -76,7 +30,7 @@ TORCH: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True)
-class Given:
+class PackedInputs:
     """What is given for every step: frames (ΣT, D), and of each mask (ΣT, H)."""
 
     frames: Tensor
@@ -85,7 +39,7 @@ class Given:
 
 def evaluate(
     cell: Cell,
-    given: Given,
+    packed: PackedInputs,
     sizes: Sequence[int],
     weights: Mapping[str, Tensor],
     state: tuple[Tensor, ...],
@@ -97,9 +51,9 @@ def evaluate(
     row where ``running[t]`` (n, 1) is false, for lengths whose values are not known.
     """
     plan = program(cell)
-    slots, per_frame = _before_the_loop(plan, given, sizes, weights)
+    slots, per_frame = _before_the_loop(plan, packed, sizes, weights)
     step, reads = _step(cell, tuple(slot for slot, _ in per_frame))
-    fixed = [slots[k] for k in reads]
+    invariant = [slots[k] for k in reads]
     hidden = hidden_size(cell, weights)
     outputs: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
@@ -107,7 +61,7 @@ def evaluate(
         if running is None and size < len(state[0]):
             ended.append(tuple(part[size:] for part in state))
             state = tuple(part[:size] for part in state)
-        new = step(hidden, *state, *[values[t] for _, values in per_frame], *fixed)
+        new = step(hidden, *state, *[values[t] for _, values in per_frame], *invariant)
         if running is not None:
             new = tuple(torch.where(running[t], after, before) for after, before in zip(new, state, strict=True))
         state = new
@@ -117,7 +71,7 @@ def evaluate(
     return outputs, state
 
 
-def _fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
+def _invariant_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
     """The nodes that know neither the frame nor a state, by position: parameters, numbers and what is made of them."""
     nodes = graph.nodes
     values: dict[int, Any] = {k: weights[str(node.name)] for k, node in enumerate(nodes) if node.op == "parameter"}
@@ -128,28 +82,28 @@ def _fixed_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Ten
 
 
 def _before_the_loop(
-    plan: Program, given: Given, sizes: Sequence[int], weights: Mapping[str, Tensor]
+    plan: Program, packed: PackedInputs, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> tuple[list[Any], list[tuple[int, tuple[Tensor, ...]]]]:
     """The slots with everything that is the same at every step, and the values that differ, a tuple over steps each."""
     slots: list[Any] = [None] * plan.slots
-    for k, value in _fixed_values(plan.schedule.graph, plan.schedule.static, weights).items():
+    for k, value in _invariant_values(plan.step.graph, plan.step.static, weights).items():
         slots[k] = value
-    for k, node in enumerate(plan.schedule.graph.nodes):
+    for k, node in enumerate(plan.step.graph.nodes):
         if node.op == "mask":
-            slots[k] = given.masks[str(node.name)]
+            slots[k] = packed.masks[str(node.name)]
     for pack in plan.weights:
         slots[pack.slot] = _side_by_side(slots, pack.nodes).t()
     for pack in plan.static_packs:
         slots[pack.slot] = _side_by_side(slots, pack.nodes)
     per_frame = [
-        (slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, given.frames)
+        (slot, torch.split_with_sizes(value, list(sizes))) for slot, value in _hoist(plan, slots, packed.frames)
     ]
     return slots, per_frame
 
 
 def _hoist(plan: Program, slots: list[Any], frames: Tensor) -> list[tuple[int, Tensor]]:
     """What a step reads of the values that know the frame but no state, (ΣT, ·) each."""
-    nodes, uses = plan.schedule.graph.nodes, plan.schedule.uses
+    nodes, uses = plan.step.graph.nodes, plan.step.uses
     packs: dict[int, Tensor] = {}
     if plan.columns:
         matrix = _side_by_side(slots, tuple(column.matrix for column in plan.columns))
@@ -195,19 +149,19 @@ def _step(cell: Cell, per_frame: tuple[int, ...]) -> tuple[Callable[..., tuple[T
     The latter are the same at every step. For the LSTM the text begins ``v43 = linear(v41, v1, v40)``; slot k is vk.
     """
     plan = program(cell)
-    graph = plan.schedule.graph
+    graph = plan.step.graph
     states = {str(node.name): k for k, node in enumerate(graph.nodes) if node.op == "state"}
     old = [f"v{states[name]}" if name in states else f"old{number}" for number, name in enumerate(graph.states)]
     known = {*states.values(), *per_frame, *(k for one in plan.instructions for k in one.outs)}
     read = {*(k for one in plan.instructions for k in one.args), *graph.outputs}
-    fixed = tuple(sorted(read - known))
-    arguments = ["H", *old, *(f"v{k}" for k in (*per_frame, *fixed))]
+    invariant = tuple(sorted(read - known))
+    arguments = ["H", *old, *(f"v{k}" for k in (*per_frame, *invariant))]
     lines = [f"def step({', '.join(arguments)}):", *map(_line, plan.instructions)]
     lines.append(f"    return {', '.join(f'v{k}' for k in graph.outputs)},")
     # torch imports on behalf of the calling function while one of its modes, such as its FLOP counter, looks on
-    names: dict[str, Any] = {**TORCH, "__builtins__": {"__import__": __import__}}
+    names: dict[str, Any] = {**STEP, "__builtins__": {"__import__": __import__}}
     exec(compile("\n".join(lines), f"<a step of {cell.name}>", "exec"), names)
-    return names["step"], fixed
+    return names["step"], invariant
 
 
 def _line(instruction: Instruction) -> str:
@@ -215,14 +169,3 @@ def _line(instruction: Instruction) -> str:
     if instruction.op == "split":
         args.append(f"({', '.join(f'{size} * H' for size in instruction.sizes)})")
     return f"    {', '.join(f'v{k}' for k in instruction.outs)} = {instruction.op}({', '.join(args)})"
-
-
-def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
-    """H, which every matrix has as its first size."""
-    return len(weights[first_matrix(cell)])
-
-
-@lru_cache(maxsize=256)
-def first_matrix(cell: Cell) -> str:
-    """The name of a matrix."""
-    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)

@@ -1,4 +1,4 @@
-"""The insides of a kernel's loops in C: expressions on vecs, and the order of their lines."""
+"""Write the bodies of a kernel's loops in C: expressions on vecs, and their order."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Body:
             row = ROWS[node.op]
             encloses = row.precedence == ATOM
             parts = [
-                f"all({text})" if encloses and self.nodes[a].op == "constant" else text
+                f"broadcast({text})" if encloses and self.nodes[a].op == "constant" else text
                 for a, need in zip(node.args, row.needs, strict=True)
                 for text in [self._text(a, need)]
             ]

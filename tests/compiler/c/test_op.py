@@ -9,9 +9,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
-from cello.compiler import c_op
-from cello.compiler.c_build import compiler
-from cello.compiler.c_scan import inputs_of
+from cello.compiler.c import op as c_op
+from cello.compiler.c.build import compiler
+from cello.compiler.c.launch import inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 

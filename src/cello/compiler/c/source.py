@@ -1,4 +1,4 @@
-"""What forward and backward of a kernel in C share: its arguments, its names, the places of values in memory."""
+"""Define what forward and backward share in C: arguments, identifiers, places in memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cello.cells.graph import Node
-from cello.compiler.c_expression import Body
-from cello.compiler.c_names import comment, identifiers, state_parts
+from cello.compiler.c.expression import Body
+from cello.compiler.c.names import comment, identifiers, state_parts
 from cello.compiler.expression import equations, value_names
 from cello.compiler.kernel import Kernel
 from cello.compiler.stages import Sum
@@ -18,17 +18,17 @@ LOOP = ("    for (long j = 0; j < P; j += V) {", "        for (long r = 0; r < n
 
 
 EACH = (
-    *("weight", "fixed", "fixed_apart", "mask", "mask_apart", "first", "last"),
-    *("d_weight", "d_fixed", "d_last", "d_first"),
+    *("weight", "invariant", "invariant_stride", "mask", "mask_stride", "first", "last"),
+    *("d_weight", "d_invariant", "d_last", "d_first"),
 )
-"""What there is one of for every matrix, fixed value, mask (two: clip and frame apart) or state."""
+"""What there is one of for every matrix, loop-invariant value, mask (two: clip and frame stride) or state."""
 
 
 @dataclass(frozen=True)
 class Field:
     """A member of the kernel's arguments: "long", "longs" or "reals" (pointers), and what it holds.
 
-    ``each`` is one of ``EACH`` where there is such a member for every matrix, fixed value, mask or state.
+    ``each`` is one of ``EACH`` where there is such a member for every matrix, loop-invariant value, mask or state.
     """
 
     name: str
@@ -92,11 +92,11 @@ class Names:
         plan = self.plan
         states = [(part, comment(name)) for part, name in zip(self.states, plan.graph.states, strict=True)]
         weights = [(self.of[k], self.nodes[k]) for k in plan.matrices]
-        fixed = [self.of[k] for k in plan.fixed]
+        invariant = [self.of[k] for k in plan.invariant]
         found = [
             Field("B", "long", "clips"),
             Field("T", "long", "frames"),
-            Field("D", "long", "numbers of a frame"),
+            Field("D", "long", "elements of a frame"),
             Field("H", "long", "units"),
             Field("keeping", "long", "whether backward will follow"),
             Field("reverse", "long", "whether clips run from their last frame to their first"),
@@ -104,22 +104,22 @@ class Names:
             Field("place", "longs", "(B,) clips by falling length: where they stand in the batch"),
             Field("length", "longs", "(B,) and their lengths"),
             Field("x", "reals", "(B, T, D)"),
-            Field("x_clip_apart", "long", "numbers from one clip of x to the next"),
-            Field("x_frame_apart", "long", "and from one frame to the next"),
+            Field("x_clip_stride", "long", "elements from one clip of x to the next"),
+            Field("x_frame_stride", "long", "and from one frame to the next"),
             Field("outputs", "reals", f"(B, T, H), {states[0][1]} after every frame"),
             Field("packed", "reals", "all matrices as products read them"),
             Field("history", "reals", "the states before and after every step"),
             Field("kept", "reals", "what else backward reads"),
             *(Field(f"weight_{name}", "reals", f"({', '.join(node.shape)})", "weight") for name, node in weights),
-            *(Field(f"fixed_{name}", "reals", "(H,), or () if it is 0 apart", "fixed") for name in fixed),
-            *(Field(f"fixed_{name}_apart", "long", "0 or 1", "fixed_apart") for name in fixed),
+            *(Field(f"invariant_{name}", "reals", "(H,), or () if its stride is 0", "invariant") for name in invariant),
+            *(Field(f"invariant_{name}_stride", "long", "0 or 1", "invariant_stride") for name in invariant),
         ]
         for k in plan.masks:
             found.append(Field(f"mask_{self.of[k]}", "reals", "(B, T, H), or the same at each frame", "mask"))
             found.append(
-                Field(f"mask_{self.of[k]}_clip_apart", "long", "numbers from one clip to the next", "mask_apart")
+                Field(f"mask_{self.of[k]}_clip_stride", "long", "elements from one clip to the next", "mask_stride")
             )
-            found.append(Field(f"mask_{self.of[k]}_frame_apart", "long", "and to the next frame", "mask_apart"))
+            found.append(Field(f"mask_{self.of[k]}_frame_stride", "long", "and to the next frame", "mask_stride"))
         found += [
             Field(f"{kind}_{n}", "reals", f"(B, H), {name}", kind) for kind in ("first", "last") for n, name in states
         ]
@@ -128,9 +128,9 @@ class Names:
             Field("d_x", "reals", "(B, T, D), or NULL"),
             Field("packed_back", "reals", "all matrices as backward's products read them"),
             Field("d_packed", "reals", "their derivatives, from each group"),
-            Field("d_rows", "reals", "those of the fixed values, from each group"),
+            Field("d_rows", "reals", "those of the loop-invariant values, from each group"),
             *(Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)})", "d_weight") for name, node in weights),
-            *(Field(f"d_fixed_{name}", "reals", "(H,)", "d_fixed") for name in fixed),
+            *(Field(f"d_invariant_{name}", "reals", "(H,)", "d_invariant") for name in invariant),
             *(Field(f"d_last_{n}", "reals", f"(B, H), {name}, or NULL", "d_last") for n, name in states),
             *(Field(f"d_first_{n}", "reals", f"(B, H), {name}", "d_first") for n, name in states),
         ]
@@ -147,26 +147,26 @@ class Names:
     def comment(self, each: Sum) -> str:
         """A sum as text."""
         terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
-        terms += [str(self.nodes[k].name or self.of[k]) for k in each.fixed if self.nodes[k].op != "constant"]
-        terms += [f"{self.nodes[k].value:g}" for k in each.fixed if self.nodes[k].op == "constant"]
+        terms += [str(self.nodes[k].name or self.of[k]) for k in each.invariant if self.nodes[k].op != "constant"]
+        terms += [f"{self.nodes[k].value:g}" for k in each.invariant if self.nodes[k].op == "constant"]
         return f"    // {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"
 
     def rows(self) -> dict[int, str]:
         """How values that are the same for all rows are read."""
-        return {k: f"load({self.of[k]}_row + j)" for k in self.plan.fixed}
+        return {k: f"load({self.of[k]}_row + j)" for k in self.plan.invariant}
 
     def mask_lines(self, indent: str = "        ") -> list[str]:
         """Take every mask's rows of this step."""
         lines = []
         for k in self.plan.masks:
             name = self.of[k]
-            rows = f"(struct rows){{a->mask_{name}, a->mask_{name}_clip_apart, a->mask_{name}_frame_apart}}"
-            lines.append(f"{indent}take(&c, {rows}, t, 0, n, H, {name}_tile);")
+            rows = f"(struct view){{a->mask_{name}, a->mask_{name}_clip_stride, a->mask_{name}_frame_stride}}"
+            lines.append(f"{indent}load_tile(&c, {rows}, t, 0, n, H, {name}_tile);")
         return lines
 
 
-class Room:
-    """Memory of a function's own, taken at once: names and their sizes, one after the other."""
+class Workspace:
+    """Memory of a function's own, taken at scratch_states: names and their sizes, one after the other."""
 
     def __init__(self) -> None:
         self.sizes: list[tuple[str, str]] = []
@@ -177,10 +177,10 @@ class Room:
     def lines(self) -> list[str]:
         total = " + ".join(size for _, size in self.sizes) or "0"
         lines = [
-            f"    real *const room = room_for({total});",
-            "    if (!room) return 1;",
+            f"    real *const workspace = alloc_workspace({total});",
+            "    if (!workspace) return 1;",
         ]
-        place = "room"
+        place = "workspace"
         for name, size in self.sizes:
             lines.append(f"    real *{name} = {place};")
             place = f"{name} + {size}"
@@ -188,7 +188,7 @@ class Room:
 
 
 def loop(body: Body, stores: Sequence[tuple[str, int]], sums: Mapping[str, str]) -> list[str]:
-    """A loop over units and rows; ``sums`` are vecs that gather over the rows, with where they begin and end."""
+    """A loop over units and rows; ``sums`` are vecs that accumulate over the rows, with where they begin and end."""
     lines = body.write(stores)
     before = [*body.before, *(f"vec {name} = load({place});" for name, place in sums.items())]
     after = [f"        store({place}, {name});" for name, place in sums.items()]
@@ -196,7 +196,7 @@ def loop(body: Body, stores: Sequence[tuple[str, int]], sums: Mapping[str, str])
         LOOP[0],
         *(f"        {line}" for line in before),
         LOOP[1],
-        "            const long at = j * tall + r * V;",
+        "            const long at = j * rows + r * V;",
         *(f"            {line}" for line in lines),
         "        }",
         *after,
@@ -207,10 +207,10 @@ def loop(body: Body, stores: Sequence[tuple[str, int]], sums: Mapping[str, str])
 def head(*, backward: bool) -> list[str]:
     """What every function of a tile begins with."""
     return [
-        "    const long H = a->H, D = a->D, P = whole(H, V), E = whole(D, V);",
+        "    const long H = a->H, D = a->D, P = round_up(H, V), E = round_up(D, V);",
         "    const long wide = packed_size(D, P), square = packed_size(H, P), wide_back = packed_size(H, E);",
         f"    const struct clips c = clips_of(a, tile, {int(backward)});",
-        "    const long tall = c.tall, size = tall * P;",
+        "    const long rows = c.rows, size = rows * P;",
         "    (void)wide; (void)square; (void)wide_back;",
     ]
 

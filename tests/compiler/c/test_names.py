@@ -14,10 +14,10 @@ import torch
 
 from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS
-from cello.compiler import c_build
-from cello.compiler.c import names_of, source
-from cello.compiler.c_build import compiler
-from cello.compiler.c_names import comment
+from cello.compiler.c import build as c_build
+from cello.compiler.c.build import compiler
+from cello.compiler.c.names import comment
+from cello.compiler.c.text import names_of, source
 from cello.compiler.scan import scan
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
@@ -30,12 +30,12 @@ NAMES = list(
     NULL NAN INFINITY M_PI M_E RAND_MAX EOF INT_MAX UINT64_MAX SIG_DFL EXIT_SUCCESS assert_ errno stdin
     stdout offsetof unix linux i386 near far bool true false I complex and_ int double long auto register restrict
     inline static typeof asm void struct union signed sizeof switch volatile goto _Bool _Complex __FILE__ __LINE__
-    __x86_64__ __GNUC__ sigmoid_ exponential hyperbolic load store gather all_ choose where_ product outer room
-    room_for take give fill block pack unpack whole vec mask real integer V P E H D B T TILE CHUNK PANEL WIDE ROWS tile
-    size wide square tall clips offset arguments a c n t j r at before after kept history once unkept next slot counts
-    later none x_tile h_next v_sum old_h new_h swap_h d_h d_v d_old_h v_tile v_slots v_row v_start v_part terms_5
-    weight_W fixed_b mask_h last first memcpy memset malloc free exp log tanhf size_t main pthread_create _ __
-    σ Σ ς β_0 Größe é ñ Ω ж λ 変数 ªº _1 l1 O0
+    __x86_64__ __GNUC__ sigmoid_ exponential hyperbolic load store accumulate broadcast select_vec where_ product
+    outer workspace alloc_workspace load_tile store_tile fill block pack unpack round_up vec mask real integer V P E
+    H D B T TILE CHUNK PANEL WIDE ROWS tile size wide square rows view clips offset arguments a c n t j r at before
+    after kept history scratch_states scratch_kept next slot counts later none x_tile h_next v_sum old_h new_h
+    swap_h d_h d_v d_old_h v_tile v_slots v_row v_start v_part terms_5 weight_W invariant_b mask_h last first memcpy
+    memset malloc free exp log tanhf size_t main pthread_create _ __ σ Σ ς β_0 Größe é ñ Ω ж λ 変数 ªº _1 l1 O0
 """,
         )
     )
@@ -117,7 +117,25 @@ def test_a_frame_and_states_may_have_any_name(frame: str, states: tuple[str, str
 
 def test_no_two_names_of_a_kernel_are_the_same() -> None:
     rng = random.Random(0)
-    pieces = ["d", "old", "new", "gate", "i", "W", "h", "tile", "row", "next", "sum", "5", "_", "σ", "x", "s", "fixed"]
+    pieces = [
+        "d",
+        "old",
+        "new",
+        "gate",
+        "i",
+        "W",
+        "h",
+        "tile",
+        "row",
+        "next",
+        "sum",
+        "5",
+        "_",
+        "σ",
+        "x",
+        "s",
+        "invariant",
+    ]
     for _ in range(60):
         names = {"".join(rng.choices(["v_", "d_", "i", "", "_"])) + "_".join(rng.choices(pieces, k=rng.randint(1, 4)))
                  for _ in range(8)}  # fmt: skip

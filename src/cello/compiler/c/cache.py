@@ -1,4 +1,4 @@
-"""Keep compiled kernels on disk: in a folder that nobody else can write, under names that tell what they hold.
+"""Cache compiled kernels on disk, in a private folder, under names that contain checksums.
 
 A library is code, so one that another user could have written is never loaded; and a library that lost its end stops
 the process when it is, so one is loaded only if its content has the checksum in its name.

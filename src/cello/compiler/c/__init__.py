@@ -1,0 +1,1 @@
+"""Compile a cell to C and run it on the CPU."""

@@ -1,0 +1,266 @@
+"""Launch a cell's C kernel on tensors: all steps forward, and all backward."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cello.cells.definition import Cell
+from cello.cells.graph import reached
+from cello.compiler.c.build import load
+from cello.compiler.c.source import EACH, Field
+from cello.compiler.c.text import names_of, source
+from cello.compiler.inputs import dispatched, hidden_memory
+from cello.compiler.kernel import Kernel, kernel
+from cello.compiler.operations import TORCH
+from cello.errors import BackendError
+
+TYPES = {torch.float32: "float", torch.float64: "double"}
+"""The dtypes there are kernels for, and their names in C."""
+
+
+NO_SECOND_DERIVATIVES = 'backend="c" has no second derivatives (create_graph=True); use backend="plain"'
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A cell's kernel for one dtype, and its arguments."""
+
+    plan: Kernel
+    library: ctypes.CDLL
+    fields: tuple[Field, ...]
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """The position of each field, each of which is 8 bytes long."""
+        return {field.name: position for position, field in enumerate(self.fields)}
+
+    @cached_property
+    def kinds(self) -> dict[str, list[int]]:
+        """The positions of the fields that there is one of for each matrix, loop-invariant value, mask or state."""
+        return {each: [n for n, field in enumerate(self.fields) if field.each == each] for each in EACH}
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int]:
+        """How many matrices, loop-invariant values and masks are given, in this order, before the first states."""
+        return len(self.plan.matrices), len(self.plan.invariant), len(self.plan.masks)
+
+    def largest_saved(self, batch: int, steps: int, hidden: int) -> tuple[int, int]:
+        """The elements of history and kept if every clip has all frames."""
+        unit, height = self.library.vec_length(), self.library.block_height()
+        elements = -(-batch // height) * height * (-(-hidden // unit) * unit)
+        return (steps + 1) * len(self.plan.graph.states) * elements, steps * len(self.plan.kept) * elements
+
+
+@dataclass(frozen=True, eq=False)
+class BatchLayout:
+    """What a call is told besides tensors; ``place`` and ``length`` (B,) are clips by falling length."""
+
+    place: Tensor
+    length: Tensor
+    hidden: int
+    reverse: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """What forward leaves for backward: the states of all steps, and what else it kept."""
+
+    history: Tensor
+    kept: Tensor
+
+
+@lru_cache(maxsize=256)
+def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
+    """The kernel of a cell for float32 or float64.
+
+    Raises:
+        BackendError: it cannot be compiled here.
+    """
+    library = load(source(cell, TYPES[dtype]), f"{cell.name}-{TYPES[dtype]}")
+    return Compiled(kernel(cell), library, names_of(cell).fields())
+
+
+Value = tuple[int, str, str | None, float | None, tuple[int, ...]]
+Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
+"""Plain constants, so that tracing can follow them: the values that need neither frame nor state (position, operation,
+name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def recipe(cell: Cell) -> Recipe:
+    """How what a kernel is given is made of a cell's weights."""
+    return _recipe(cell)
+
+
+@lru_cache(maxsize=256)
+def _recipe(cell: Cell) -> Recipe:
+    plan = kernel(cell)
+    nodes = plan.graph.nodes
+    wanted = (*plan.matrices, *plan.invariant)
+    live = reached(nodes, wanted)
+    values = tuple((k, n.op, n.name, n.value, n.args) for k, n in enumerate(nodes) if k in live)
+    return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
+
+
+def inputs_of(
+    cell: Cell, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], state: tuple[Tensor, ...]
+) -> list[Tensor]:
+    """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
+    values, wanted, names = recipe(cell)
+    found: dict[int, Any] = {}
+    for k, op, name, number, args in values:
+        if op == "parameter":
+            found[k] = weights[str(name)]
+        else:
+            found[k] = number if op == "constant" else TORCH[op](*[found[a] for a in args])
+    return [
+        *[found[k].contiguous() for k in wanted],
+        *[by_rows(masks[name]) for name in names],
+        *[part.contiguous() for part in state],
+    ]
+
+
+def by_rows(x: Tensor) -> Tensor:
+    """The tensor with the elements of each row side by side, as kernels need them."""
+    return x if x.stride(-1) == 1 or x.shape[-1] <= 1 else x.contiguous()
+
+
+def by_length(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Where the clips stand in the batch, longest first, and their lengths."""
+    batch, steps, _ = x.shape
+    if lengths is None:
+        return torch.arange(batch, device="cpu"), torch.full((batch,), steps, device="cpu")
+    place = torch.argsort(lengths, descending=True, stable=True)
+    return place, lengths[place].to(torch.int64)
+
+
+def run_forward(
+    code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor], sizes: tuple[int, int] | None
+) -> tuple[Tensor, list[Tensor], Saved]:
+    """Outputs (B, T, H), last states (B, H), and what backward needs.
+
+    ``sizes`` are the elements of history and kept; None: exactly what the lengths need; (0, 0): no backward follows.
+    """
+    call = _Call(code, layout, x, given)
+    batch, steps, _ = x.shape
+    outputs = call.new(batch, steps, layout.hidden)
+    last = [call.new(batch, layout.hidden) for _ in code.plan.graph.states]
+    history, kept = (call.new(elements) for elements in sizes or call.sizes[2:4])
+    keeping = int(sizes != (0, 0))
+    call.set(keeping=keeping, outputs=outputs, packed=call.new(call.sizes[0]), history=history, kept=kept)
+    call.set_each("last", last)
+    call.run("forward")
+    return outputs, last, Saved(history, kept)
+
+
+def run_backward(
+    code: Compiled,
+    layout: BatchLayout,
+    x: Tensor,
+    given: Sequence[Tensor],
+    saved: Saved,
+    upstream: Sequence[Tensor | None],
+    *,
+    through_x: bool,
+) -> list[Tensor | None]:
+    """The derivatives of x (if wanted) and of all given but masks, from those of outputs and last states."""
+    call, (matrices, invariant, masks) = _Call(code, layout, x, given), code.counts
+    d_x = call.new(*x.shape) if through_x else None
+    d_matrices = [torch.empty_like(matrix) for matrix in given[:matrices]]
+    d_invariant = [call.new(layout.hidden) for _ in range(invariant)]
+    d_first = [call.new(len(x), layout.hidden) for _ in code.plan.graph.states]
+    d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
+    call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
+    for name, count in zip(("packed_back", "d_packed", "d_rows"), (call.sizes[1], *call.sizes[4:]), strict=True):
+        call.set(**{name: call.new(count)})
+    call.set_each("d_weight", d_matrices)
+    call.set_each("d_invariant", d_invariant)
+    call.set_each("d_last", d_last)
+    call.set_each("d_first", d_first)
+    call.run("backward")
+    values = given[matrices : matrices + invariant]
+    rows = [row if value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
+    return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
+
+
+def _batched(gradient: Tensor) -> bool:
+    wrapped = torch._C._functorch
+    return wrapped.is_functorch_wrapped_tensor(gradient) or wrapped.is_legacy_batchedtensor(gradient)
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """A gradient as kernels read it: its elements side by side in memory."""
+    if type(gradient) is not Tensor and dispatched(gradient):
+        kind = f"a {type(gradient).__name__}"
+    elif _batched(gradient):
+        kind = "a batch of them (is_grads_batched=True, vectorize=True)"
+    else:
+        gradient = (gradient if gradient.layout is torch.strided else gradient.to_dense()).contiguous()
+        return gradient.clone() if hidden_memory(gradient) else gradient
+    raise BackendError(f'backend="c" cannot go back through gradients that are {kind}; use backend="plain"')
+
+
+class _Call:
+    """The arguments of one call of a kernel, by the order of its fields; holds on to every tensor it points into."""
+
+    def __init__(self, code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor]) -> None:
+        self.code, self.like = code, x
+        self.held: list[Tensor] = []
+        self.values = [0] * len(code.fields)
+        (batch, steps, inputs), (clip_stride, frame_stride, _) = x.shape, x.stride()
+        self.set(B=batch, T=steps, D=inputs, H=layout.hidden, reverse=int(layout.reverse))
+        self.set(threads=torch.get_num_threads(), place=layout.place, length=layout.length)
+        self.set(x=x, x_clip_stride=clip_stride, x_frame_stride=frame_stride)
+        groups, start = [], 0
+        for count in (*code.counts, len(code.plan.graph.states)):
+            groups.append(given[start : start + count])
+            start += count
+        self.set_each("weight", groups[0])
+        self.set_each("invariant", groups[1])
+        self.set_each("invariant_stride", [value.dim() for value in groups[1]])
+        self.set_each("mask", groups[2])
+        self.set_each("mask_stride", [stride for mask in groups[2] for stride in mask.stride()[:2]])
+        self.set_each("first", groups[3])
+        found = (ctypes.c_int64 * 6)()
+        code.library.workspace_sizes(self.arguments(), found)
+        self.sizes: tuple[int, ...] = tuple(found)
+
+    def new(self, *shape: int) -> Tensor:
+        return self.like.new_empty(shape)
+
+    def set(self, **values: Tensor | int | None) -> None:
+        """Set the fields of these names."""
+        for name, value in values.items():
+            self._put(self.code.place[name], value)
+
+    def set_each(self, kind: str, values: Sequence[Tensor | int | None]) -> None:
+        """Set the fields of this kind, in order."""
+        for place, value in zip(self.code.kinds[kind], values, strict=True):
+            self._put(place, value)
+
+    def _put(self, place: int, value: Tensor | int | None) -> None:
+        if isinstance(value, Tensor):
+            pointer = value.data_ptr()
+            if not pointer and value.numel():
+                raise BackendError(
+                    f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
+                    f'use backend="auto"'
+                )
+            self.held.append(value)
+            self.values[place] = pointer
+        else:
+            self.values[place] = value or 0
+
+    def arguments(self) -> ctypes.Array[ctypes.c_int64]:
+        return (ctypes.c_int64 * len(self.values))(*self.values)
+
+    def run(self, name: str) -> None:
+        if getattr(self.code.library, name)(self.arguments()):
+            raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} elements")

@@ -1,0 +1,62 @@
+"""Define what each operation of the cell language means in torch, one row an operation."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _in_range(number: float, like: Tensor) -> float:
+    """A number as the tensor's dtype has it: too large a one is infinite, as it is beside every other operator."""
+    return math.copysign(math.inf, number) if abs(number) > torch.finfo(like.dtype).max else number
+
+
+def _minimum(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.minimum(a, b)
+    return a.clamp(max=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(max=_in_range(a, b))
+
+
+def _maximum(a: Any, b: Any) -> Tensor:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.maximum(a, b)
+    return a.clamp(min=_in_range(b, a)) if isinstance(a, Tensor) else b.clamp(min=_in_range(a, b))
+
+
+def _where(a: Any, b: Any, u: Any, v: Any) -> Tensor:
+    like = a if isinstance(a, Tensor) else b
+    u, v = (value if isinstance(value, Tensor) else _in_range(value, like) for value in (u, v))
+    if not isinstance(u, Tensor) and not isinstance(v, Tensor):
+        u = like.new_tensor(u)
+    return torch.where(a > b, u, v)
+
+
+def _softplus(v: Tensor) -> Tensor:
+    return torch.nn.functional.softplus(v, threshold=40.0)
+
+
+TORCH: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": torch.neg,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "softplus": _softplus,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "minimum": _minimum,
+    "maximum": _maximum,
+    "where": _where,
+    "product": lambda matrix, v: v @ matrix.t(),
+}
+"""Every operation of the language on vectors (…, H), numbers and, for ``product``, a matrix and vectors."""

@@ -1,0 +1,1 @@
+"""Run a cell as torch operations, differentiated by autograd."""

@@ -1,0 +1,90 @@
+"""Reorder the sums of a step, so that what can be computed before the loop comes first.
+
+``W @ x + U @ h + b`` becomes ``((W @ x + b) + U @ h)``: what knows only the frame, then parameters, then each product
+added to the running sum. The result is again a legal graph.
+"""
+
+from __future__ import annotations
+
+from cello.cells.graph import Graph, GraphBuilder, Node, dependencies, moved, uses
+
+Signed = tuple[int, int]
+"""A part of a sum: its sign, +1 or −1, and its node's position."""
+
+
+def _levels(nodes: tuple[Node, ...], needs: list[frozenset[str]]) -> list[int]:
+    """The stage of each node: a product of a state, or of what knows one, is one later than its vector."""
+    levels: list[int] = []
+    for node, need in zip(nodes, needs, strict=True):
+        before = max((levels[arg] for arg in node.args), default=0)
+        levels.append(before + (node.op == "product" and "state" in need))
+    return levels
+
+
+def reordered(graph: Graph) -> Graph:
+    """The same equations with every sum in the order: frame only, parameters only, products by stage, the rest."""
+    return _Reorder(graph).graph()
+
+
+class _Reorder:
+    """Rebuilds a graph node by node, a sum as a whole."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.old = graph
+        self.needs = dependencies(graph.nodes)
+        self.levels = _levels(graph.nodes, self.needs)
+        self.uses = uses(graph)
+        self.builder = GraphBuilder()
+        self.place: dict[int, int] = {}
+
+    def graph(self) -> Graph:
+        for position, node in enumerate(self.old.nodes):
+            whole = self._is_sum(position)
+            self.place[position] = self._sum(position) if whole else self.builder.add(moved(node, self.place))
+        return self.builder.graph(self.old.states, [self.place[k] for k in self.old.outputs])
+
+    def _is_sum(self, position: int) -> bool:
+        node = self.old.nodes[position]
+        return node.op in ("add", "sub") and node.shape == ("H",) and "state" in self.needs[position]
+
+    def _terms(self, position: int, sign: int, root: bool) -> list[Signed]:
+        node = self.old.nodes[position]
+        inside = node.op in ("add", "sub") and node.shape == ("H",) and (root or self.uses[position] == 1)
+        if not inside:
+            return [(sign, position)]
+        left, right = node.args
+        return self._terms(left, sign, False) + self._terms(right, -sign if node.op == "sub" else sign, False)
+
+    def _rank(self, term: Signed) -> tuple[int, int, int]:
+        """Where a term stands in its sum; −1 among signs keeps subtracted products after the added ones."""
+        sign, position = term
+        need, node = self.needs[position], self.old.nodes[position]
+        if "state" not in need:
+            return (0 if need else 1, 0, -sign)
+        if node.op == "product":
+            return (2, self.levels[position], -sign) if sign > 0 else (3, self.levels[position], 0)
+        return (4, 0, 0)
+
+    def _sum(self, position: int) -> int:
+        root = self.old.nodes[position]
+        terms = sorted(self._terms(position, 1, True), key=self._rank)
+        products = [t for t in terms if self._rank(t)[0] == 2]
+        rest = [t for t in terms if self._rank(t)[0] > 2]
+        before = [t for t in terms if self._rank(t)[0] < 2]
+        products.sort(key=lambda t: (self.levels[t[1]], self.old.nodes[t[1]].args[1]))
+        ordered = before + products + rest
+        if ordered[0][0] < 0:
+            ordered.sort(key=lambda t: -t[0])
+        return self._fold(ordered, root)
+
+    def _fold(self, terms: list[Signed], root: Node) -> int:
+        nodes, (sign, first) = self.builder.nodes, terms[0]
+        total = self.place[first]
+        if sign < 0:
+            total = self.builder.add(Node("neg", (total,), nodes[total].shape, line=root.line))
+        for number, (sign, term) in enumerate(terms[1:], start=2):
+            args = (total, self.place[term])
+            shape = max((nodes[a].shape for a in args), key=len)
+            name = root.name if number == len(terms) else None
+            total = self.builder.add(Node("add" if sign > 0 else "sub", args, shape, name, line=root.line))
+        return total
