@@ -57,6 +57,7 @@ def test_tune_changes_no_run_and_no_header() -> None:
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+@pytest.mark.filterwarnings("ignore:study .windows. was begun here with PyTorch")
 def test_committed_stores_are_still_those_of_their_studies(path: Path) -> None:
     store = Store.open(path.parent)
     if store.study.tuned is None:

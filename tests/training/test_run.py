@@ -17,7 +17,7 @@ from cello.audio.corpus import Corpus
 from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.compiler.c.build import can_compile
+from cello.compiler.c.build import compiler
 from cello.errors import BackendError, CellError, ConfigError, CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal
@@ -362,7 +362,7 @@ def test_how_a_run_is_computed_is_recorded_and_no_part_of_its_id(tone_corpus: Co
     auto = train(asked, tone_corpus, tmp_path / "auto", cache=tmp_path)
     assert plain.run == auto.run == asked.id
     assert (plain.backend, plain.device, plain.hardware["threads"]) == ("plain", "cpu", "2")
-    assert (auto.backend, auto.hardware["threads"]) == ("c" if can_compile() else "plain", "1")
+    assert (auto.backend, auto.hardware["threads"]) == ("c" if compiler() else "plain", "1")
     assert abs(plain.validation.loss - auto.validation.loss) < 1e-3
     with pytest.raises(BackendError, match="'rust'"):
         train(asked, tone_corpus, tmp_path / "rust", cache=tmp_path, execution=ExecutionConfig(backend="rust"))

@@ -351,9 +351,7 @@ def cost(config: RunConfig) -> float:
     directions = 2 if model.bidirectional else 1
     upper = (model.layers - 1) * model.hidden * (directions + 1)
     layers = directions * model.hidden * (features.dimensions * model.stack + model.hidden + upper)
-    gates = {"rnn": 1, "gru": 3}.get(
-        model.cell.removeprefix("torch:"), 4
-    )  # most cells of the zoo are near the LSTM's four
+    gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
     clips = config.data.clips_per_label or MANY_CLIPS
     return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
 
