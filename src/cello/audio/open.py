@@ -70,8 +70,7 @@ def open_corpus(
     archive, ``speech-commands:v0.02:12`` for the 12-class task; ``folder:PATH`` or the path alone for a folder of class
     folders. The splits are those of ``validation_list.txt`` and ``testing_list.txt`` where the corpus has them, else by
     the speaker's hash; ``speaker_pattern`` is a regular expression whose group captures the speaker in a clip's path;
-    ``reading`` says more of the clips: a table, a pattern, the labels chosen. ``allow_bad`` is the share of clips that
-    may be unusable.
+    ``reading`` says more of the clips: a table, a pattern, labels. ``allow_bad`` is the share that may be unusable.
     ``progress`` is called with what is done, how far, of how much. What may not be meant so (labels that differ by case
     alone, speakers of several splits) is in ``manifest.warnings``; unless ``strict``, what would be refused is too.
 
