@@ -18,9 +18,9 @@ from scipy.stats import t as student
 
 from cello.audio.open import open_corpus
 from cello.files import write_whole
+from cello.machine import hardware, versions
 from cello.study.plan import load_study, override
 from cello.study.runner import run_study
-from cello.training.machine import hardware, versions
 
 OUT = Path(__file__).parent / "results" / f"{date.today()}-gates-speed.json"
 BACKENDS = ("plain", "c")

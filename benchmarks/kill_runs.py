@@ -30,11 +30,11 @@ from typing import Any
 import msgspec
 from kill_study import content, say, tones
 
+from cello.machine import hardware
 from cello.study.crew import Crew
 from cello.study.plan import StudyConfig, override, parse_study
 from cello.study.runner import run_study
 from cello.study.store import CorpusSource, Store
-from cello.training.machine import hardware
 
 STUDY = """
 name = "kill-runs"

@@ -15,7 +15,8 @@ import msgspec
 
 from cello.bench.record import Record
 from cello.files import write_whole
-from cello.report import markdown, plots, ranking, tables
+from cello.report import plots, ranking, tables
+from cello.report.formats import markdown
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, load_results
 from cello.report.tables import ABSENT, Heading, Table

@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import track
 
 from cello.files import write_whole
-from cello.study.crossed import Components, p_value
+from cello.statistics.random_effects import Components, p_value
 
 OUT = Path(__file__).parent / "results" / f"{time.strftime('%Y-%m-%d')}-statistics-components.json"
 SPEAKERS = 152.0

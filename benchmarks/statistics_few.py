@@ -27,8 +27,8 @@ from scipy.special import ndtri
 from statistics_simulation import CLIPS, LEVEL, NOISE, SPEAKER, World, answers, rate, speakers
 
 from cello.files import write_whole
-from cello.study.crossed import components, crossed_interval, p_value
-from cello.study.folds import fold_components
+from cello.statistics.cross_validation import fold_components
+from cello.statistics.random_effects import components, crossed_interval, p_value
 
 OUT = Path(__file__).parent / "results" / f"{time.strftime('%Y-%m-%d')}-statistics-few.json"
 SPEAKERS, SEEDS, TASTES, SPREADS = (2, 3, 6, 30, 243), (3, 5), (0.0, 0.002, 0.02, 0.1), (0.0, 0.686)

@@ -31,8 +31,8 @@ from scipy.special import chdtrc, ndtri
 from scipy.stats import ttest_rel
 
 from cello.files import write_whole
-from cello.study.comparisons import detectable, holm, power
-from cello.study.crossed import (
+from cello.statistics.comparisons import detectable, holm, power
+from cello.statistics.random_effects import (
     Components,
     components,
     crossed_interval,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from cello.cli import main
+from cello.cli.main import main
 from cello.report.results import load_results
+from cello.study.correctness import outcomes
 from cello.study.merge import merge_stores
-from cello.study.outcomes import outcomes
 from cello.study.store import Store
 
 STUDY = """

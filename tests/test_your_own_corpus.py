@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from cello.cli import main
+from cello.cli.main import main
 
 TEXT = (Path(__file__).parents[1] / "docs" / "your-own-corpus.md").read_text("utf-8")
 COMMANDS = re.findall(r"^cello (.*)$", TEXT, re.MULTILINE)

@@ -19,7 +19,7 @@ def main() -> int:
         # Leaving at once, as an exception could be caught or wrapped by whatever is being imported.
         signal.signal(signal.SIGINT, _leave)
     try:
-        from cello.cli import main as run
+        from cello.cli.main import main as run
     except Exception as error:
         if "--traceback" in sys.argv:
             raise

@@ -14,7 +14,7 @@ from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.report.evidence import weigh
+from cello.report.comparisons import weigh
 from cello.report.results import FoldRun, Run, StudyResults, load_results
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary, write_corpus
 from cello.study.own_cells import WrittenCell

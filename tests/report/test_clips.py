@@ -11,12 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from cello.report import latex, markdown, page, single, tidy
+from cello.report import single
 from cello.report.clips import ClipOutcomes
+from cello.report.formats import csv as csv_format
+from cello.report.formats import html as html_format
+from cello.report.formats import latex, markdown
 from cello.report.results import StudyResults, load_results
 from cello.report.tables import best_cell
 from cello.study.corpus_file import write_corpus
-from cello.study.outcomes import answers
+from cello.study.correctness import answers
 from cello.study.store import Store
 
 Fill = Callable[[Path, StudyResults], Store]
@@ -73,7 +76,7 @@ def test_the_clips_most_often_wrong_stand_by_name_in_every_format(foreign: Study
     assert worst.wrong == max(clip.wrong for clip in clips.clips)
     assert worst.taken_for != worst.label
     assert worst.taken <= worst.wrong <= worst.runs == len(foreign.runs)
-    for text in (markdown.report(foreign), page.report(foreign), tidy.clips(foreign)):
+    for text in (markdown.report(foreign), html_format.report(foreign), csv_format.clips(foreign)):
         assert worst.name in text
     table = single.tables(foreign)[-1]
     assert table.title == "Clips most often wrong"
@@ -84,9 +87,9 @@ def test_long_tables_are_cut_and_the_csv_has_all(foreign: StudyResults, clips: C
     room = next(table for table in single.tables(foreign) if table.title == "Accuracy by room")
     assert len(room.rows) == single.MOST_ROWS
     assert "The 30 least accurate of 40 stand here. All stand in groups.csv and report.json." in room.note
-    groups = list(csv.DictReader(io.StringIO(tidy.groups(foreign))))
+    groups = list(csv.DictReader(io.StringIO(csv_format.groups(foreign))))
     assert len(groups) == len(clips.groups)
-    rows = list(csv.DictReader(io.StringIO(tidy.clips(foreign))))
+    rows = list(csv.DictReader(io.StringIO(csv_format.clips(foreign))))
     assert len(rows) == len(clips.clips)
     assert {row["column.ward"] for row in rows} == {"ward 0", "ward 1"}
 
@@ -98,13 +101,13 @@ def test_a_store_of_before_reports_without_single_clips(tmp_path: Path, small: S
     found = load_results(store.folder)
     assert found.clips is None
     assert single.tables(found) == ()
-    assert tidy.clips(found) == tidy.groups(found) == ""
+    assert csv_format.clips(found) == csv_format.groups(found) == ""
     assert "By speaker and clip" not in markdown.report(found)
     assert found.evidence == small.evidence
 
 
 def test_the_equations_of_own_cells_stand_in_the_report(foreign: StudyResults) -> None:
-    for text in (markdown.report(foreign), page.report(foreign)):
+    for text in (markdown.report(foreign), html_format.report(foreign)):
         assert "Cells of this study’s own" in text
         assert "h[t] = x[t] * b" in text
     assert "\\begin{equation*}\nh_{t} &= x_{t} b\n\\end{equation*}" in latex.report(foreign)

@@ -8,8 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from cello.report import findings, folds, markdown, paper, ranking, speakers, tables
-from cello.report.evidence import TOO_FEW_FOLDS, weigh_folds
+from cello.report import findings, folds, paper, ranking, speakers, tables
+from cello.report.comparisons import TOO_FEW_FOLDS, weigh_folds
+from cello.report.formats import markdown
 from cello.report.results import Failure, StudyResults
 
 Weighed = Callable[[StudyResults], StudyResults]

@@ -98,7 +98,7 @@ def test_the_notebook_names_missing_letters_once(
         msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, labels=labels)) for run in small.runs
     )
     fill(tmp_path / "study", msgspec.structs.replace(small, corpus=corpus, runs=runs))
-    monkeypatch.setattr("cello.report.notebook._execute", lambda *_: None)
+    monkeypatch.setattr("cello.report.formats.notebook._execute", lambda *_: None)
     with pytest.warns(UserWarning, match="no installed font has Devanagari letters") as found:
         write_report(tmp_path / "study", formats=("md", "html", "notebook"), execute=True)
     assert len(found) == 1

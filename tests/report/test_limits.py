@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
 
-from cello.report import diagrams, markdown, outline, page, plots, ranking, schema, tables
-from cello.report.drawable import MOST_ROWS, bars
-from cello.report.evidence import ONE_CLIP, weigh
+from cello.report import diagrams, plots, ranking, sections, tables
+from cello.report.comparisons import ONE_CLIP, weigh
+from cello.report.formats import html as html_format
+from cello.report.formats import json as json_format
+from cello.report.formats import markdown
 from cello.report.metrics import Interval, interval, text
+from cello.report.picture_limits import MOST_ROWS, bars
 from cello.report.results import Run, StudyResults
 
 Change = Callable[[Run], Run]
@@ -75,7 +78,7 @@ def test_two_models_do_not_differ_by_more_than_100_points() -> None:
         for model in found.standings
         for end in ranking.interval_text(model.accuracy).split(" to ")
     )
-    assert schema._evidence(found)["comparisons"][0]["high"] == 100  # type: ignore[index]
+    assert json_format._evidence(found)["comparisons"][0]["high"] == 100  # type: ignore[index]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e200, 1e308])
@@ -86,9 +89,9 @@ def test_losses_that_are_not_finite_are_called_so(small: StudyResults, loss: flo
         text = markdown.report(one)
         assert "not finite" in text or "1e+200" in text or "1e+308" in text
         assert "0" * 30 not in text
-        assert schema.report(one)
+        assert json_format.report(one)
     if math.isnan(loss):
-        assert page.report(study)
+        assert html_format.report(study)
 
 
 def test_one_test_clip_is_no_evidence() -> None:
@@ -138,12 +141,12 @@ def test_a_confusion_matrix_of_a_thousand_labels_is_a_small_picture(thousand: St
     assert len(svg) < 200_000
     assert "1,000 labels in their order, a square for each 4" in svg
     assert "label 7" not in svg
-    assert "report.json has every count" in outline.confusions(thousand)
+    assert "report.json has every count" in sections.confusions(thousand)
 
 
 def test_a_hundred_labels_keep_their_names(many_labels: StudyResults) -> None:
     assert "word7<" in plots.svg(plots.confusions(many_labels)[0], "x")
-    assert "adds up to 100 %" in outline.confusions(many_labels)
+    assert "adds up to 100 %" in sections.confusions(many_labels)
 
 
 def test_very_many_models_are_drawn_in_part(gates: StudyResults) -> None:
@@ -155,7 +158,7 @@ def test_very_many_models_are_drawn_in_part(gates: StudyResults) -> None:
     svg = plots.svg(panel, "x")
     assert svg.count(">model ") == MOST_ROWS
     assert "x" * 60 not in svg
-    assert "The first 48 of 70 are drawn." in outline.curves(study)
+    assert "The first 48 of 70 are drawn." in sections.curves(study)
 
 
 def test_very_many_columns_are_drawn_in_part(gates: StudyResults) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from cello.audio.twelve import ABOUT
 from cello.cells.load import zoo
-from cello.report import latex, markdown, paper
+from cello.report import paper
+from cello.report.formats import latex, markdown
 from cello.report.results import Failure, StudyResults
 from cello.study.space import Dimension, Tuned
 

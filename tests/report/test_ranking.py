@@ -8,8 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from cello.report import markdown, page, ranking
-from cello.report.evidence import NO_SPEAKERS, Evidence, weigh
+from cello.report import ranking
+from cello.report.comparisons import NO_SPEAKERS, Evidence, weigh
+from cello.report.formats import html as html_format
+from cello.report.formats import markdown
 from cello.report.results import Run, StudyResults
 from cello.report.tables import best_cell
 
@@ -38,7 +40,7 @@ def test_a_reason_that_all_columns_share_is_said_once(windows: StudyResults) -> 
     study = msgspec.structs.replace(windows, evidence=silent)
     assert ranking.explanation(study) == [NO_SPEAKERS]
     assert ranking.table(study) is ranking.differences(study) is None
-    for text in (markdown.report(study), page.report(study)):
+    for text in (markdown.report(study), html_format.report(study)):
         assert text.count("nothing is trained again") == 1
 
 
@@ -54,10 +56,10 @@ def test_only_the_best_models_sentences_stand_open_and_the_others_are_folded(gat
     assert texts[: 1 + 5] == [texts[0], *own]
     assert texts[0].startswith("Of 15 pairs, ")
     assert sorted([*own, *folded]) == sorted(pair.verdict for pair in pairs)
-    page_text, text = page.report(gates), markdown.report(gates)
+    page_text, text = html_format.report(gates), markdown.report(gates)
     assert "<details><summary>The other 10</summary>" in page_text
     for sentence in folded:
-        assert page.escape(sentence) in page_text
+        assert html_format.escape(sentence) in page_text
         assert markdown.escape(sentence) not in text
 
 
@@ -103,7 +105,7 @@ def test_the_report_carries_ranking_and_verdicts(gates: StudyResults, weighed: C
     runs = tuple(msgspec.structs.replace(run, column="") for run in gates.runs)
     unnamed = weighed(msgspec.structs.replace(gates, columns=("",), runs=runs))
     for study in (gates, unnamed):
-        for text in (markdown.report(study), page.report(study)):
+        for text in (markdown.report(study), html_format.report(study)):
             assert "Ranking by test accuracy" in text
             assert "can be told apart." in text
         for table in (ranking.table(study), ranking.differences(study)):

@@ -13,7 +13,7 @@ from cello.audio.augment import AugmentConfig
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report import recipe
-from cello.report.differing import settings
+from cello.report.differences import settings
 from cello.report.paper import paragraph
 from cello.report.results import StudyResults
 from cello.training.config import DataConfig, OptimiserConfig

@@ -10,7 +10,8 @@ import pytest
 
 from cello.audio.corpus import Clip, Manifest, Split
 from cello.errors import StoreError
-from cello.report import findings, latex, markdown, paper, ranking, speakers, tables
+from cello.report import findings, paper, ranking, speakers, tables
+from cello.report.formats import latex, markdown
 from cello.report.paper import LISTS
 from cello.report.results import StudyResults
 from cello.study.corpus_file import CorpusSummary, read_corpus, write_corpus

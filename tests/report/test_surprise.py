@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cello.report import ranking
-from cello.report.evidence import weigh
+from cello.report.comparisons import weigh
 from cello.report.results import StudyResults
 from cello.report.surprise import Surprise
 

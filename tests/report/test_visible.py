@@ -14,7 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.report import latex, markdown, paper, plots, schema, tidy
+from cello.report import paper, plots
+from cello.report.formats import csv as csv_format
+from cello.report.formats import json as json_format
+from cello.report.formats import latex, markdown
 from cello.report.results import StudyResults, shown
 from cello.report.visible import elided, names, visible, without_paths
 from cello.report.write import write_report
@@ -81,7 +84,7 @@ def test_a_spreadsheet_computes_no_name(small: StudyResults, text: str) -> None:
     runs = tuple(msgspec.structs.replace(run, row=text) if run.row == "gru" else run for run in small.runs)
     rows = tuple(text if row == "gru" else row for row in small.rows)
     study = msgspec.structs.replace(small, rows=rows, runs=runs)
-    found = list(csv.DictReader(io.StringIO(tidy.report(study), newline="")))
+    found = list(csv.DictReader(io.StringIO(csv_format.report(study), newline="")))
     assert {row["row"] for row in found} == {"rnn", "'" + text.replace("\r", "\n")}
     assert not any(value.startswith("'") for row in found for key, value in row.items() if key != "row")
 
@@ -149,7 +152,7 @@ def test_no_local_path_is_told(small: StudyResults, source: str, told: str) -> N
 
 def test_a_cell_file_is_told_without_its_folder(small: StudyResults, reconfigured: Callable[..., StudyResults]) -> None:
     own = reconfigured(small, "model", row="gru", cell="/home/anna/mine.py:my_cell", equations="0123456789abcdef")
-    text = markdown.report(shown(own)) + tidy.report(shown(own)) + schema.report(shown(own))
+    text = markdown.report(shown(own)) + csv_format.report(shown(own)) + json_format.report(shown(own))
     assert "mine.py:my" in text
     assert "anna" not in text
 

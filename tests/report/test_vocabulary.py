@@ -5,23 +5,25 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cello.report import latex, markdown, notebook, page, published
+from cello.report import published
+from cello.report.formats import html as html_format
+from cello.report.formats import latex, markdown, notebook
 from cello.report.results import StudyResults
 from cello.report.vocabulary import BY_LISTS_ALONE, LISTS, has_spoken_words
 
 
 def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign: StudyResults) -> None:
     cells = "\n".join(text for _, text in notebook.cells(foreign, ".."))
-    for text in (markdown.report(foreign), page.report(foreign), latex.report(foreign), cells):
+    for text in (markdown.report(foreign), html_format.report(foreign), latex.report(foreign), cells):
         for word in ("poken word", "per-word", "published study", "35 words", "each word"):
             assert word not in text
     assert "per-label mean" in markdown.report(foreign)
-    assert ">Label</text>" in page.report(foreign)
+    assert ">Label</text>" in html_format.report(foreign)
     assert published.gates(foreign) is None
 
 
 def test_words_of_speech_commands_keep_their_name_and_the_published_figures(gates: StudyResults) -> None:
-    text = page.report(gates)
+    text = html_format.report(gates)
     assert "Rows are the spoken words" in text
     assert ">Spoken word</text>" in text
     assert "Beside the published study" in text

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cello.cli import main
+from cello.cli.main import main
 from cello.errors import ReportError
-from cello.report import notebook, write
+from cello.report import write
+from cello.report.formats import notebook
 from cello.report.results import StudyResults
 from cello.report.write import FORMATS, LARGE, usual, write_report
 from cello.study.store import Store

@@ -25,8 +25,8 @@ from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.runner import run_study
 from cello.study.space import Dimension, TuneConfig
 from cello.study.store import CorpusSource, Store
-from cello.study.tune import run_tuning
 from cello.training.result import Epoch
+from cello.tuning.tune import run_tuning
 
 HERE = Path(__file__).parent
 FAKE = "fake_training:train"

@@ -11,7 +11,7 @@ import pytest
 
 from cello.audio.corpus import Manifest
 from cello.study.catalogue import BUILTIN
-from cello.study.outlook import look_ahead
+from cello.study.estimate import look_ahead
 from cello.study.plan import StudyConfig, load_study, override, parse_study, plan
 from cello.study.store import Store
 from cello.training.config import CorpusRef

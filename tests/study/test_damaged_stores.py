@@ -16,7 +16,7 @@ from fake_training import epoch_of, manifest, result_of, timeless
 
 from cello.errors import StoreError
 from cello.files import seal_json, unseal_json
-from cello.study.outcomes import answers
+from cello.study.correctness import answers
 from cello.study.plan import StudyConfig
 from cello.study.store import CorpusSource, Store
 from cello.study.worker import Failure, last_failure

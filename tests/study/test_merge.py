@@ -16,7 +16,7 @@ from fake_training import epoch_of, manifest, result_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cello.cli import main
+from cello.cli.main import main
 from cello.errors import StoreError
 from cello.files import unseal_json
 from cello.study.merge import merge_stores

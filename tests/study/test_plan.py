@@ -19,7 +19,7 @@ from cello.cells.load import load_cell, zoo
 from cello.errors import CellError, CelloError, ConfigError, ModelError, StudyError
 from cello.models.config import ModelConfig
 from cello.study.catalogue import BUILTIN
-from cello.study.outlook import far_off
+from cello.study.estimate import far_off
 from cello.study.plan import (
     Column,
     PlannedRun,

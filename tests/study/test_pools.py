@@ -11,9 +11,9 @@ import pytest
 
 from cello.audio.folds import fold, fold_names, of_fold
 from cello.errors import StoreError, StudyError
+from cello.statistics.cross_validation import fold_components, validated_ratio
+from cello.study.compatibility import check_clips
 from cello.study.corpus_file import CorpusSummary, read_corpus, write_corpus
-from cello.study.fit import check_clips
-from cello.study.folds import fold_components, validated_ratio
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study, plan
 from cello.study.pools import StoredRun, joined, pooled
 from cello.study.store import CorpusSource, Store, folded

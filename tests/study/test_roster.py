@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from cello.machine import source, versions
 from cello.study.roster import _misfit, nobody
 from cello.study.worker import Facts
-from cello.training.machine import source, versions
 
 ADDRESS = "tcp://node:8786"
 FIT = Facts(versions=versions(), threads=1, host="a", processor="p", cache="/c", corpus=True)

@@ -24,7 +24,7 @@ from cello.cells.load import load_cell, zoo
 from cello.compiler.backends import names as backend_names
 from cello.compiler.scan import scan
 from cello.errors import BackendError
-from cello.training.machine import hardware, versions
+from cello.machine import hardware, versions
 
 WARM_UP = 2
 GEMM, GEMM_ROUNDS = 1024, 5

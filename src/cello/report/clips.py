@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.study.corpus_file import CorpusSummary
-from cello.study.outcomes import Tally
+from cello.study.correctness import Tally
 
 SPEAKER = "speaker"
 

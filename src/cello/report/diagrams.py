@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from cello.report import conditions as heard
 from cello.report import ranking
-from cello.report.drawable import MOST_ROWS, TITLE, bars, called_rows, drawn, limits, tall
+from cello.report import robustness as heard
 from cello.report.metrics import Interval
+from cello.report.picture_limits import MOST_ROWS, TITLE, bars, called_rows, drawn, limits, tall
 from cello.report.plots import (
     FAINT,
     GRID,
@@ -23,8 +23,8 @@ from cello.report.plots import (
 )
 from cello.report.results import StudyResults
 from cello.report.visible import elided, names
-from cello.study.comparisons import Comparison
-from cello.study.ranks import Ranking
+from cello.statistics.comparisons import Comparison
+from cello.statistics.ranks import Ranking
 
 LINE_INCHES, ROW_INCHES = 0.15, 0.12
 PAIR_LETTERS = 26

@@ -12,7 +12,7 @@ from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, cut_note, parameters
 from cello.report.vocabulary import word
-from cello.study.statistics import FEW_SEEDS
+from cello.statistics.means import FEW_SEEDS
 from cello.training.remark import LEARNED, learned
 from cello.training.result import RunResult
 

@@ -7,7 +7,7 @@ from statistics import fmean
 from cello.report import speakers
 from cello.report.results import StudyResults
 from cello.report.tables import ABSENT, MOST_FOLDS, Heading, Table, by_column, count
-from cello.study.false_alarms import caution
+from cello.statistics.false_alarms import caution
 
 SOURCE = "Nadeau & Bengio 2003, doi:10.1023/A:1024068626366"
 HINT = "folds: "

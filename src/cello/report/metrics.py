@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from cello.study.statistics import CONFIDENCE, FEW_SEEDS, t_interval
+from cello.statistics.means import CONFIDENCE, FEW_SEEDS, t_interval
 from cello.training.result import RunResult
 
 PERCENT = "Accuracy, %"

@@ -9,11 +9,11 @@ from cello.audio.corpus import SPLITS
 from cello.audio.twelve import ABOUT as TASK
 from cello.cells.load import bare_name, is_own, zoo
 from cello.report import folds, ranking, recipe, references, speakers
-from cello.report.differing import Settings, listed, settings
+from cello.report.differences import Settings, listed, settings
 from cello.report.references import Reference
 from cello.report.results import StudyResults
 from cello.report.tables import count
-from cello.study.statistics import CONFIDENCE, FEW_SEEDS
+from cello.statistics.means import CONFIDENCE, FEW_SEEDS
 from cello.training.config import RunConfig
 
 LISTS = "validation_list.txt and testing_list.txt"

@@ -28,7 +28,10 @@ from matplotlib.transforms import ScaledTranslation
 
 from cello.report.confusion import pooled, squares
 from cello.report.cost import COSTS, Cost, front, points
-from cello.report.drawable import (
+from cello.report.fonts import dress
+from cello.report.metrics import ACCURACY, BY_KEY, Interval, Metric
+from cello.report.parallel import on_all_cores
+from cello.report.picture_limits import (
     LABEL,
     MOST_EPOCHS,
     MOST_PIXELS,
@@ -45,11 +48,8 @@ from cello.report.drawable import (
     tall,
     wide,
 )
-from cello.report.fonts import dress
-from cello.report.forks import on_all_cores
-from cello.report.metrics import ACCURACY, BY_KEY, Interval, Metric
-from cello.report.outline import MOST_PICTURES, NAMED_LABELS
 from cello.report.results import StudyResults, place_name
+from cello.report.sections import MOST_PICTURES, NAMED_LABELS
 from cello.report.tables import best_column
 from cello.report.visible import elided, names
 from cello.report.vocabulary import has_spoken_words

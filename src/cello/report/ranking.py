@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from cello.report.evidence import Evidence
+from cello.report.comparisons import Evidence
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.speakers import by_chance, validity
 from cello.report.surprise import Surprise
 from cello.report.tables import ABSENT, FEW, Heading, Table, best_cell, by_column
 from cello.report.visible import elided, names
-from cello.study.comparisons import Comparison
-from cello.study.crossed import Estimate
-from cello.study.ranks import Ranking, friedman
-from cello.study.statistics import CONFIDENCE, FEW_SEEDS
+from cello.statistics.comparisons import Comparison
+from cello.statistics.means import CONFIDENCE, FEW_SEEDS
+from cello.statistics.random_effects import Estimate
+from cello.statistics.ranks import Ranking, friedman
 
 LEAST_COLUMNS = 3
 NAME = 24  # letters of a model in the matrix's head

@@ -8,7 +8,7 @@ from cello.audio.augment import AugmentConfig
 from cello.cells.load import is_own, zoo
 from cello.features.config import FeatureConfig
 from cello.features.frames import samples_of
-from cello.report.differing import Settings, listed, names_of, text_of
+from cello.report.differences import Settings, listed, names_of, text_of
 from cello.report.results import StudyResults
 from cello.report.tables import parameters
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig

@@ -12,7 +12,7 @@ import msgspec
 from cello.cells.paper import Paper
 from cello.errors import ReportError
 from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
-from cello.report.evidence import Evidence, heard
+from cello.report.comparisons import Evidence, heard
 from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 from numpy.typing import ArrayLike
 
-from cello.study.comparisons import Comparison
-from cello.study.crossed import Components, components
+from cello.statistics.comparisons import Comparison
+from cello.statistics.random_effects import Components, components
 
 Reason = Literal["seeds", "speakers", "few", "constant"]
 

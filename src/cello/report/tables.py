@@ -12,8 +12,8 @@ from cello.report import speakers
 from cello.report.metrics import ACCURACY, BY_KEY, CUT_OFF, METRICS, Metric
 from cello.report.results import StudyResults
 from cello.report.vocabulary import title as title_of
+from cello.statistics.means import FEW_SEEDS
 from cello.study.corpus_file import SplitSummary
-from cello.study.statistics import FEW_SEEDS
 from cello.training.result import RunResult
 
 MOST_FOLDS = 12

@@ -8,22 +8,26 @@ from pathlib import Path
 
 from cello.errors import ReportError, unknown
 from cello.files import write_whole
-from cello.report import forks
+from cello.report import parallel
 from cello.report.results import StudyResults, load_results
 from cello.study.folder import below
 from cello.study.made import is_made
 
 FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
 TEXTS = {
-    "md": (("report.md", "markdown", "report"),),
-    "html": (("report.html", "page", "report"),),
-    "csv": (("runs.csv", "tidy", "report"), ("clips.csv", "tidy", "clips"), ("groups.csv", "tidy", "groups")),
+    "md": (("report.md", "formats.markdown", "report"),),
+    "html": (("report.html", "formats.html", "report"),),
+    "csv": (
+        ("runs.csv", "formats.csv", "report"),
+        ("clips.csv", "formats.csv", "clips"),
+        ("groups.csv", "formats.csv", "groups"),
+    ),
     "latex": (
-        ("tables.tex", "latex", "report"),
-        ("methods.tex", "latex", "methods"),
+        ("tables.tex", "formats.latex", "report"),
+        ("methods.tex", "formats.latex", "methods"),
         ("references.bib", "references", "bibtex"),
     ),
-    "json": (("report.json", "schema", "report"),),
+    "json": (("report.json", "formats.json", "report"),),
 }
 """A format's files, each with the module and function that give its text; ``report`` may also come in ``pieces``.
 One without text, of a study that has nothing for it, is not written.
@@ -67,8 +71,8 @@ def write_report(
         target.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(formats)) or usual(len(results.runs))
         own = is_made(study) if execute is None else execute
-        worth = len(results.runs) >= forks.MANY_RUNS
-        written = forks.on_all_cores(lambda name: _write(name, results, study, target, own), names, worth)
+        worth = len(results.runs) >= parallel.MANY_RUNS
+        written = parallel.on_all_cores(lambda name: _write(name, results, study, target, own), names, worth)
         return [path for paths in written for path in paths]
     except OSError as error:
         raise ReportError(
@@ -83,7 +87,7 @@ def usual(runs: int) -> list[str]:
 
 def _write(name: str, results: StudyResults, study: Path, target: Path, execute: bool) -> list[Path]:
     if name == "notebook":
-        notebook = import_module("cello.report.notebook")
+        notebook = import_module("cello.report.formats.notebook")
         contents = {notebook.file_name(results): notebook.report(results, study, target, execute)}
     else:
         made = {file: _content(results, module, function) for file, module, function in TEXTS[name]}

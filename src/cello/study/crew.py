@@ -9,7 +9,7 @@ import msgspec
 
 from cello.errors import StudyError
 from cello.files import DamagedFileError, decode_json, read_stored
-from cello.study.outlook import worker_count
+from cello.study.estimate import worker_count
 from cello.training.execution import ExecutionConfig
 
 

@@ -19,8 +19,8 @@ from distributed import Client, Future
 from cello.audio.carry import pieces, receive, settle
 from cello.audio.corpus import Corpus
 from cello.errors import StudyError
+from cello.machine import source, versions
 from cello.study.worker import Facts, News, Setup, forget, welcome
-from cello.training.machine import source, versions
 
 FETCH_SECONDS = 300.0
 RESTART_SECONDS = 5.0

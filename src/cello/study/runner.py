@@ -22,11 +22,11 @@ from cello.errors import StudyError
 from cello.files import write_whole
 from cello.models.config import cell_of
 from cello.study.cluster import existing, interrupt_calls, processes
+from cello.study.compatibility import check_clips, check_windows
 from cello.study.crew import Crew, scheduler_address
-from cello.study.fit import check_clips, check_windows
+from cello.study.estimate import far_off, worker_count
 from cello.study.folder import naming, single_writer
 from cello.study.live import View, view
-from cello.study.outlook import far_off, worker_count
 from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
 from cello.study.reading import unusable
 from cello.study.roster import Answer, Inbox, Joined, Left, LostError, Message, Roster, Sent, answer, ask, nobody

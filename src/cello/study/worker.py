@@ -27,13 +27,13 @@ from cello.cells.stored import StoredCell
 from cello.compiler.memory import keep_freed_memory
 from cello.errors import CelloError, DivergenceError, StoreError, StudyError
 from cello.files import DamagedFileError, decode_json, read_stored, seal_json, write_whole
+from cello.machine import processor, source, versions
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun
 from cello.study.reading import read_result
 from cello.study.store import CorpusSource
 from cello.training.config import CorpusRef
 from cello.training.execution import ExecutionConfig
-from cello.training.machine import processor, source, versions
 from cello.training.result import FINISHED, Epoch
 
 TOPIC = "cello-run"

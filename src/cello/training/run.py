@@ -21,19 +21,19 @@ from cello.errors import DivergenceError, TrainingError
 from cello.features.masks import frame_masks
 from cello.features.statistics import corpus_statistics
 from cello.files import seal_json, write_whole
+from cello.machine import hardware, versions
 from cello.models.classifier import Classifier
 from cello.models.config import settled
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
-from cello.training.conditions import conditions, heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
 from cello.training.diagnosis import clip_not_finite, has_gradient
 from cello.training.execution import ExecutionConfig
 from cello.training.folder import bring_cell, check_own, keep_cell, writing
-from cello.training.machine import hardware, versions
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
 from cello.training.result import UNHEARD, ConditionKind, ConditionMetrics, Epoch, RunResult
+from cello.training.robustness import conditions, heard
 
 EVALUATION_BATCH = 256
 CHOICE_SPLITS: tuple[Split, ...] = ("train", "validation")

@@ -1,0 +1,52 @@
+"""`cello cell`: parse, make one library call, print."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+
+Target = Literal["equations", "latex", "graph", "c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellList:
+    """List the zoo: every cell, its states, its parameters at D = 39 and H = 64, its paper."""
+
+    def run(self, console: Console) -> None:
+        from cello.cells.load import zoo
+
+        table = Table("cell", "states", "parameters", "paper", title="parameters at D = 39, H = 64")
+        for name, cell in zoo().items():
+            table.add_row(name, " ".join(cell.states), f"{cell.parameter_count(39, 64):,}", cell.reference)
+        console.print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellShow:
+    """Print a cell's equations, LaTeX, graph or C kernel."""
+
+    name: Annotated[Positional[str], arg(help="a cell of the zoo, or FILE.py:NAME", metavar="CELL")]
+    target: Target = "equations"
+
+    def run(self, console: Console) -> None:
+        from cello.cells.load import load_cell
+        from cello.compiler.render import render
+
+        console.print(render(load_cell(self.name), self.target), markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Look at cells: list, show."""
+
+    action: OmitArgPrefixes[
+        Annotated[CellList, subcommand("list", prefix_name=False)]
+        | Annotated[CellShow, subcommand("show", prefix_name=False)]
+    ]
+
+    def run(self, console: Console) -> None:
+        self.action.run(console)

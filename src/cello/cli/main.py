@@ -1,0 +1,176 @@
+"""The command line: parse → one library call → print. Heavy imports stay inside the commands."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Protocol, get_args, get_type_hints
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+import cello
+from cello.cli.arguments import (
+    Names,
+    cache_of,
+    check,
+    doing,
+    misspelt,
+    settings_folders,
+    wide_enough,
+    without_traceback,
+)
+from cello.cli.bench import Bench
+from cello.cli.cell import Cell
+from cello.cli.corpus import Corpus
+from cello.cli.errors import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
+from cello.cli.export import Export
+from cello.cli.merge import Merge
+from cello.cli.report import Report
+from cello.cli.sound import described
+from cello.cli.study import Study
+from cello.cli.train import Train
+from cello.cli.tune import Tune
+from cello.terminal import OutputError, Terminal, one_line, say, streams
+
+
+class Command(Protocol):
+    """What every command is: its arguments, and what it does with them."""
+
+    def run(self, console: Console) -> None: ...
+
+
+Commands = (
+    Annotated[
+        Study,
+        described(
+            Study,
+            "study",
+            "study --list",
+            "study gates --dry-run",
+            "study zoo --corpus folder:clips --seeds 5 --set model.hidden=96",
+            "study --show gates > mine.toml",
+            "study mine.toml --out x",
+        ),
+    ]
+    | Annotated[Tune, described(Tune, "tune", "tune gates --trials 20", "tune mine.toml --corpus folder:clips --out x")]
+    | Annotated[
+        Train,
+        described(
+            Train,
+            "train",
+            "train --model.cell lstm",
+            "train --corpus folder:clips --model.cell mine.py:my_cell --seed 1",
+        ),
+    ]
+    | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
+    | Annotated[
+        Export, described(Export, "export", "export results/spoken/gates-fair", "export DIR --to tensorboard --out x")
+    ]
+    | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
+    | Annotated[
+        Corpus,
+        described(Corpus, "corpus", "corpus list", "corpus inspect folder:clips", "corpus clean --older-than 90"),
+    ]
+    | Annotated[
+        Cell,
+        described(
+            Cell,
+            "cell",
+            "cell list",
+            "cell show lstm --target latex",
+            "cell show lstm --target c",
+            "cell show mine.py:x",
+        ),
+    ]
+    | Annotated[
+        Bench,
+        described(
+            Bench, "bench", "bench cells", "bench cells --cell lstm mine.py:my_cell --sizes 64x49x39x64 --threads 1 2"
+        ),
+    ]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status, as ``cello.cli.errors`` lists them, 0 when it did what was asked."""
+    arguments, whole = without_traceback(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with streams():
+            return _run(arguments, whole)
+    except OutputError as error:  # met where all that is left is to say so
+        with streams():
+            return _failed(error, "cello", whole)
+
+
+def _run(arguments: list[str], whole: bool) -> int:
+    console, problems = Terminal(), Terminal(stderr=True)
+    if arguments == ["--version"]:
+        console.print(f"cello {cello.__version__}", highlight=False)
+        return 0
+    named = _names(Commands)
+    try:
+        check(arguments)
+        if wrong := misspelt(arguments, named):
+            return _say_error(problems, wrong, USAGE)
+        command = _parsed(arguments)
+        with warnings.catch_warnings(), settings_folders(), cache_of(getattr(command, "cache", None)):
+            warnings.showwarning = lambda message, *_: say(problems, f"warning: {message}")
+            command.run(console)
+    except KeyboardInterrupt as stopped:
+        say(problems, str(stopped) or "stopped; the same command again resumes")
+        return INTERRUPTED
+    except Exception as error:
+        return _failed(error, doing(arguments, named), whole)
+    return 0
+
+
+def _parsed(arguments: list[str]) -> Command:
+    """The command that the arguments say; wrong usage and ``--help`` leave, having said what is to be said."""
+    foreign = any(one_line(argument) != argument for argument in arguments)
+    with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
+        command: Command = tyro.cli(Commands, args=arguments, prog="cello", description=_description())
+    return getattr(command, "action", command)
+
+
+def _description() -> str:
+    first = (cello.__doc__ or "").splitlines()[0]
+    return (
+        f"{first}\n\nWith --traceback, wherever it stands, an error is shown with all that led to it.\n"
+        f"Exit status: 0 done, {FAILED} an error to be mended, {USAGE} wrong usage, {FAULT} a fault of Cello, "
+        f"{INTERRUPTED} Ctrl-C, {PIPE} nobody reads any more."
+    )
+
+
+def _names(commands: object) -> Names:
+    """The names of the commands of a union, each with those of its ``action``."""
+    found: dict[str, Names] = {}
+    for one in get_args(commands):
+        below = get_type_hints(one.__origin__, include_extras=True).get("action")
+        found[one.__metadata__[0].name] = _names(get_args(below)[0]) if below else {}
+    return found
+
+
+def _failed(error: Exception, what: str, whole: bool) -> int:
+    """Say what was wrong, on standard error, and give the exit status."""
+    problems = Terminal(stderr=True)
+    if whole:
+        with suppress(OutputError):
+            say(problems, "".join(traceback.format_exception(error)).rstrip())
+    sentence, status = outcome(error, what)
+    return _say_error(problems, sentence, status) if sentence else status
+
+
+def _say_error(problems: Console, sentence: str, status: int) -> int:
+    with suppress(OutputError):  # where nobody reads errors either, the status alone tells
+        problems.print(Text("error: ", style="bold red"), end="")
+        say(problems, sentence)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

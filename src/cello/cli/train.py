@@ -1,0 +1,123 @@
+"""`cello train`: parse, make one library call, print."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import arg
+
+from cello.audio.augment import AugmentConfig
+from cello.audio.folds import NONE, of_fold
+from cello.cli.sound import Sound, open_sound
+from cello.errors import ConfigError
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig, settled
+from cello.terminal import bars, one_line, say
+from cello.training.config import DataConfig, OptimiserConfig
+from cello.training.execution import ExecutionConfig
+
+if TYPE_CHECKING:
+    from cello.training.result import Epoch, RunResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Sound):
+    """Train one model with one seed and print how it did."""
+
+    out: Annotated[Path | None, arg(help="folder of the run; runs/ID by default")] = None
+    seed: Annotated[int, arg(help="what all of the run's random numbers derive from, 0 or more")] = 0
+    folds: Annotated[
+        str,
+        arg(
+            help="divide the clips into folds, of which --data.fold tests: column, speaker or a number",
+            metavar="column|speaker|N|none",
+        ),
+    ] = NONE
+    model: ModelConfig = field(default_factory=ModelConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+
+    def run(self, console: Console) -> None:
+        import msgspec
+
+        from cello.compiler.memory import keep_freed_memory
+        from cello.models.size import check_size
+        from cello.study.corpus_file import CorpusSummary, write_corpus
+        from cello.study.settings import SECTIONS, brief, check_section
+        from cello.study.space import LAST
+        from cello.training.config import CorpusRef, RunConfig
+        from cello.training.folder import writing
+        from cello.training.remark import remark
+        from cello.training.run import train
+
+        model = settled(self.model)  # a cell that does not exist shows before the corpus is made
+        if not 0 <= self.seed <= LAST:
+            raise ConfigError(f"--seed {brief(self.seed)} cannot be; give 0 to {LAST}")
+        for section in SECTIONS:
+            check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
+        check_size(model, self.features.dimensions)
+        corpus = open_sound(self, console, self.features.rate_hz, folds=self.folds)
+        manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
+        keep_freed_memory()
+        config = RunConfig(
+            corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
+            features=self.features,
+            augment=self.augment,
+            model=model,
+            optimiser=self.optimiser,
+            data=self.data,
+            seed=self.seed,
+        )
+        out = self.out or Path("runs") / config.id
+        cell = one_line(self.model.cell)
+        with _shown(console, cell, self.optimiser.epochs) as show:
+            result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution)
+        with writing(out):
+            write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
+        console.print(_table(result, cell))
+        say(console, f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
+        if sentence := remark(result, manifest):
+            warnings.warn(sentence, stacklevel=2)
+
+
+@contextmanager
+def _shown(console: Console, cell: str, epochs: int) -> Iterator[Callable[[Epoch], None]]:
+    """What is told of each epoch: by a bar on a terminal, by a line anywhere else."""
+    if not console.is_terminal:
+        yield lambda epoch: say(console, epoch_line(epoch, epochs))
+        return
+    with bars(console) as progress:
+        task = progress.add_task(cell, total=epochs)
+
+        def show(epoch: Epoch) -> None:
+            accuracy = f"validation {100 * epoch.validation_accuracy:.2f} %"
+            progress.update(task, completed=epoch.epoch, description=f"{cell}  {accuracy}")
+
+        yield show
+
+
+def epoch_line(epoch: Epoch, epochs: int) -> str:
+    """An epoch in a line of a log."""
+    seconds = epoch.train_seconds + epoch.data_seconds + epoch.validation_seconds
+    return (
+        f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train_loss:.4f}, train accuracy "
+        f"{100 * epoch.train_accuracy:.2f} %, validation loss {epoch.validation_loss:.4f}, validation accuracy "
+        f"{100 * epoch.validation_accuracy:.2f} %, {seconds:.1f} s"
+    )
+
+
+def _table(result: RunResult, cell: str) -> Table:
+    table = Table("split", "clips", "loss", "accuracy", "word mean", title=f"{cell}, seed {result.config.seed}")
+    for split, m in (("train", result.train), ("validation", result.validation), ("test", result.test)):
+        table.add_row(split, str(m.clips), f"{m.loss:.4g}", f"{100 * m.accuracy:.2f} %", f"{100 * m.word_mean:.2f} %")
+    return table

@@ -1,0 +1,85 @@
+"""`cello tune`: parse, make one library call, print."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, UseAppendAction, arg
+
+from cello.cli.sound import Sound, Trained, corpus_slug, file_name, open_sound
+from cello.terminal import one_line, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(Trained):
+    """Try settings for each row of a study, as many trials each, and write the study with the best written in.
+
+    Settings are chosen by validation accuracy; the test clips are never heard. The same command again resumes.
+    """
+
+    name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
+    protocol: Annotated[str | None, arg(help="settings of a built-in study: fair (default), published, quick")] = None
+    trials: Annotated[int | None, arg(help="trials of each row; as [tune] of the study says, 20 by default")] = None
+    epochs: Annotated[int | None, arg(help="epochs of each trial; as [tune] says, the study's own by default")] = None
+    match: Annotated[
+        Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
+    ] = None
+    set_: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            name="set",
+            help="a setting of every trial, as model.hidden=96; wins over base, columns, rows; repeat for several",
+            metavar="KEY=VALUE",
+        ),
+    ] = ()
+    out: Annotated[Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL-tuning by default")] = None
+
+    def run(self, console: Console) -> None:
+        import msgspec
+
+        from cello.study.crew import Crew
+        from cello.study.overrides import check_untuned, parse_overrides, replaced
+        from cello.study.plan import load_both, override, sample_rate
+        from cello.study.store import CorpusSource
+        from cello.tuning.trials import need_optuna
+
+        need_optuna()  # before torch is loaded and a corpus made
+        settings = parse_overrides(self.set_)
+        study, tune = load_both(self.name, self.protocol)
+        asked = {name: value for name in ("trials", "epochs") if (value := getattr(self, name)) is not None}
+        tune = msgspec.structs.replace(tune, **asked)
+        check_untuned(settings, tune)
+        for sentence in replaced(study, settings):
+            warnings.warn(sentence, stacklevel=2)
+        study = override(study, settings=settings, match=self.match)
+        rate = sample_rate(study)
+        crew = Crew(
+            workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
+        )
+        name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
+        out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
+
+        from cello.tuning.report import write_tuning
+        from cello.tuning.tune import run_tuning
+
+        open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
+        source = CorpusSource(spec=self.spec, options=self.options(rate))
+        tuning = run_tuning(study, tune, source, out, workers=crew, cache=self.cache)
+        table = Table("row", "validation", *sorted(tune.space), title=f"the best of {tune.trials} trials each")
+        for row in study.rows:
+            best = tuning.best(row.name)
+            values = [best.values[setting] for setting in sorted(tune.space)] if best else []
+            shown = [f"{value:.4g}" if isinstance(value, float) else one_line(value) for value in values]
+            accuracy = f"{best.accuracy:.2%}" if best and best.accuracy is not None else "diverged"
+            table.add_row(one_line(row.name), accuracy, *shown)
+        console.print(table)
+        for path in write_tuning(tuning):
+            say(console, f"  {path}")
+        told = self.speaker_pattern is not None or self.reading != Sound().reading
+        more = ", with the flags that say the same of the clips" if told else ""
+        say(console, f"next: cello study {out / 'tuned.toml'} --corpus {self.spec}{more}")

@@ -1,0 +1,1 @@
+"""Decide from predictions what the data can tell: intervals, comparisons, ranks. Pure: numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""Choose settings for every row of a study with equal budgets."""
