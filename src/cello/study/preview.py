@@ -6,9 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cello.study.live import clock
 from cello.study.outlook import Outlook
-from cello.terminal import counted, one_line, say
+from cello.terminal import clock, counted, one_line, say
 
 
 def show(outlook: Outlook, console: Console) -> None:
