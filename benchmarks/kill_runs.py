@@ -30,10 +30,10 @@ from typing import Any
 import msgspec
 from kill_study import content, say, tones
 
+from cello.execution.run import run_study
+from cello.execution.workers import Workers
 from cello.machine import hardware
-from cello.study.crew import Crew
 from cello.study.plan import StudyConfig, override, parse_study
-from cello.study.runner import run_study
 from cello.study.store import CorpusSource, Store
 
 STUDY = """
@@ -64,9 +64,9 @@ def study(options: argparse.Namespace) -> StudyConfig:
 
 def one(options: argparse.Namespace) -> None:
     """The study in this process, which the benchmark has started."""
-    crew = Crew(workers=None if options.address else options.workers, cluster=options.address or None)
+    workers = Workers(count=None if options.address else options.workers, cluster=options.address or None)
     source = CorpusSource(spec=f"folder:{options.one.parent / 'tones'}")
-    run_study(study(options), source, options.one, workers=crew)
+    run_study(study(options), source, options.one, workers=workers)
 
 
 class Cluster:

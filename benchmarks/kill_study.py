@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from cello.execution.run import run_study
 from cello.study.plan import override, parse_study
-from cello.study.runner import run_study
 from cello.study.store import CorpusSource, Store
 
 STUDY = """

@@ -28,22 +28,23 @@ ALLOWED: dict[str, set[str]] = {
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},
-    "tuning": {"audio", "study", "training"},
+    "execution": {"audio", "cells", "compiler", "machine", "models", "study", "terminal", "training"},
+    "tuning": {"audio", "execution", "study", "training"},
     "report": {"cells", "audio", "features", "models", "training", "statistics", "study"},
     "deploy": {"audio", "features", "models"},
     "bench": {"cells", "compiler", "machine", "terminal"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "tuning", "report", "deploy"),
-        *("bench", "terminal"),
+        *("bench", "execution", "terminal"),
     },
     "__main__": {"cli", "terminal"},
-    "__init__": {"audio", "features", "cells", "compiler", "models", "training", "study", "report"},
+    "__init__": {"audio", "features", "cells", "compiler", "models", "training", "study", "report", "execution"},
 }
 # library → the only files that may import it
 FENCES: dict[str, set[str]] = {
     "matplotlib": {"report/fonts.py", "report/plots.py"},
     "triton": {"compiler/triton/scan.py"},
-    "distributed": {"study/cluster.py", "study/local.py", "study/roster.py", "study/runner.py", "study/worker.py"},
+    "distributed": {*(f"execution/{file}.py" for file in ("cluster", "local", "session", "worker"))},
     "optuna": {"tuning/trials.py"},
     "pyarrow": {"audio/table.py", "report/formats/parquet.py"},
     "tensorboardX": {"report/formats/tensorboard.py"},
@@ -56,6 +57,9 @@ FENCES: dict[str, set[str]] = {
 }
 TORCH_FREE = {"errors", "audio", "cells", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
+    "execution/progress.py",
+    "execution/run.py",
+    "execution/workers.py",
     "features/clean.py",
     "bench/record.py",
     "bench/settings.py",
@@ -71,7 +75,6 @@ TORCH_FREE_FILES = {
     "study/catalogue.py",
     "study/correctness.py",
     "study/corpus_file.py",
-    "study/crew.py",
     "study/estimate.py",
     "study/estimate_table.py",
     "study/former.py",

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         StudyError,
         TrainingError,
     )
+    from cello.execution.run import run_study
+    from cello.execution.workers import Workers
     from cello.features.config import FeatureConfig
     from cello.models.classifier import Classifier
     from cello.models.config import ModelConfig
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from cello.report.write import write_report
     from cello.study.merge import merge_stores
     from cello.study.plan import Column, Row, StudyConfig, load_study, override
-    from cello.study.runner import run_study
     from cello.study.store import CorpusSource, Store
     from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
     from cello.training.execution import ExecutionConfig
@@ -86,6 +87,7 @@ _HOME = {
     "StudyConfig": "study.plan",
     "StudyError": "errors",
     "TrainingError": "errors",
+    "Workers": "execution.workers",
     "cell": "cells.definition",
     "exp": "cells.functions",
     "load_cell": "cells.load",
@@ -97,7 +99,7 @@ _HOME = {
     "open_corpus": "audio.open",
     "override": "study.plan",
     "relu": "cells.functions",
-    "run_study": "study.runner",
+    "run_study": "execution.run",
     "scan": "compiler.scan",
     "sigmoid": "cells.functions",
     "softplus": "cells.functions",
@@ -143,6 +145,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "StudyConfig",
     "StudyError",
     "TrainingError",
+    "Workers",
     "__version__",
     "cell",
     "exp",

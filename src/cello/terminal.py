@@ -64,6 +64,22 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def clock(seconds: float | None) -> str:
+    """A duration for people.
+
+    >>> [clock(s) for s in (None, 8.4, 75, 4000)]
+    ['?', '8 s', '1 min 15 s', '1 h 06 min']
+    """
+    if seconds is None:
+        return "?"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 def _letters(found: re.Match[str]) -> str:
     code = ord(found[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name

@@ -509,7 +509,7 @@ def test_a_study_matched_otherwise_has_a_folder_of_its_own_and_warnings_are_one_
             warnings.warn(f"{study.match} in {out}", stacklevel=2)
         raise StudyError("enough")
 
-    monkeypatch.setattr("cello.study.runner.run_study", instead)
+    monkeypatch.setattr("cello.execution.run.run_study", instead)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(STUDY)
     corpus = ["--corpus", str(tone_folder), "--cache", str(tmp_path / "cache")]

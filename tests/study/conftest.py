@@ -5,41 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
+sys.path.insert(0, str(Path(__file__).parent))
 
-from cello.study.plan import StudyConfig, parse_study
-from cello.study.store import CorpusSource
+from small_study import small, source
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
-SMALL = """
-name = "small"
-seeds = [0, 1]
-[base.optimiser]
-epochs = 5
-learning_rate = 0.01
-[[rows]]
-name = "A"
-[rows.model]
-hidden = 1
-[[rows]]
-name = "B"
-[rows.model]
-hidden = 2
-[[rows]]
-name = "C"
-[rows.model]
-hidden = 3
-"""
-
-
-@pytest.fixture
-def small() -> StudyConfig:
-    """Three rows, two seeds, five epochs each."""
-    return parse_study(SMALL, "small.toml")
-
-
-@pytest.fixture
-def source() -> CorpusSource:
-    return CorpusSource(spec="fake", opener="fake_training:open_fake")
+__all__ = ["small", "source"]

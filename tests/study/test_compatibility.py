@@ -11,9 +11,9 @@ from fake_training import manifest
 
 from cello.audio.corpus import Corpus
 from cello.errors import StudyError
+from cello.execution.run import run_study
 from cello.study.compatibility import check_clips, check_windows
 from cello.study.plan import parse_study, plan
-from cello.study.runner import run_study
 from cello.study.store import CorpusSource
 from cello.training.config import CorpusRef
 

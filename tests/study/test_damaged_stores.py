@@ -15,11 +15,11 @@ import pytest
 from fake_training import epoch_of, manifest, result_of, timeless
 
 from cello.errors import StoreError
+from cello.execution.task import Failure, last_failure
 from cello.files import seal_json, unseal_json
 from cello.study.correctness import answers
 from cello.study.plan import StudyConfig
 from cello.study.store import CorpusSource, Store
-from cello.study.worker import Failure, last_failure
 from damage import HOSTILE, damaged
 
 FILES = ("study.json", "corpus.json", "journal.jsonl", "result.json", "predictions.npz")
@@ -276,8 +276,8 @@ def test_a_result_that_the_system_does_not_give_is_an_error_and_not_an_unfinishe
 
 
 def test_failures_are_sealed_and_a_damaged_one_is_no_failure(tmp_path: Path) -> None:
-    text = seal_json(msgspec.json.encode(Failure(sitting="s", reason="r", diverged=False)))
+    text = seal_json(msgspec.json.encode(Failure(session="s", reason="r", diverged=False)))
     for how, changed in damaged(text, 100):
         (tmp_path / "failure.json").write_bytes(changed)
         found = last_failure(tmp_path)
-        assert found is None or found == Failure(sitting="s", reason="r"), how
+        assert found is None or found == Failure(session="s", reason="r"), how

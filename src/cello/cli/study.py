@@ -100,7 +100,7 @@ class Study(Trained):
             console.print(table)
 
     def _run(self, console: Console) -> None:
-        from cello.study.crew import Crew
+        from cello.execution.workers import Workers
         from cello.study.estimate import look_ahead, worker_count
         from cello.study.estimate_table import show
         from cello.study.overrides import parse_overrides, replaced
@@ -123,20 +123,20 @@ class Study(Trained):
         name = "-".join((study.name, study.protocol, *other))
         out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
         rate = sample_rate(study)  # mistakes show before the corpus is made
-        crew = Crew(
-            workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
+        workers = Workers(
+            count=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
         )
         source = CorpusSource(spec=self.spec, options=self.options(rate, study.fold_rule))
         opened = partial(open_sound, self, console, rate, folds=study.fold_rule)
         if self.dry_run:
-            workers = worker_count(crew.workers)
-            show(look_ahead(study, source, out, workers, lambda: opened().manifest), console)
+            count = worker_count(workers.count)
+            show(look_ahead(study, source, out, count, lambda: opened().manifest), console)
             return
+        from cello.execution.run import run_study
         from cello.report.write import write_report
-        from cello.study.runner import run_study
 
         opened()  # with a bar while it is fetched and decoded; workers find it in the cache
-        store = run_study(study, source, out, workers=crew, cache=self.cache)
+        store = run_study(study, source, out, workers=workers, cache=self.cache)
         say(console, f"{counted(len(store.results()), 'run')} in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
             say(console, f"  {path}")

@@ -42,7 +42,7 @@ class Tune(Trained):
     def run(self, console: Console) -> None:
         import msgspec
 
-        from cello.study.crew import Crew
+        from cello.execution.workers import Workers
         from cello.study.overrides import check_untuned, parse_overrides, replaced
         from cello.study.plan import load_both, override, sample_rate
         from cello.study.store import CorpusSource
@@ -58,8 +58,8 @@ class Tune(Trained):
             warnings.warn(sentence, stacklevel=2)
         study = override(study, settings=settings, match=self.match)
         rate = sample_rate(study)
-        crew = Crew(
-            workers=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
+        workers = Workers(
+            count=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
         )
         name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
         out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
@@ -69,7 +69,7 @@ class Tune(Trained):
 
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.spec, options=self.options(rate))
-        tuning = run_tuning(study, tune, source, out, workers=crew, cache=self.cache)
+        tuning = run_tuning(study, tune, source, out, workers=workers, cache=self.cache)
         table = Table("row", "validation", *sorted(tune.space), title=f"the best of {tune.trials} trials each")
         for row in study.rows:
             best = tuning.best(row.name)

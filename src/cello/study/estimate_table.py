@@ -7,8 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cello.study.estimate import Outlook
-from cello.study.live import clock
-from cello.terminal import counted, one_line, say
+from cello.terminal import clock, counted, one_line, say
 
 
 def show(outlook: Outlook, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,20 @@ from cello import __version__
 from cello.audio.corpus import Corpus
 from cello.audio.folds import NONE
 from cello.errors import ConfigError, StoreError, StudyError, unknown
+from cello.execution.progress import view
+from cello.execution.run import run_tasks, setup_for, where_kept
+from cello.execution.session import DEATHS_ALLOWED
+from cello.execution.task import Setup, Task, last_failure, open_source
+from cello.execution.workers import Workers
 from cello.files import decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.compatibility import check_clips, check_windows
-from cello.study.crew import Crew
 from cello.study.folder import RESTORE, naming, single_writer
 from cello.study.former import as_begun
 from cello.study.journal import note
-from cello.study.live import view
 from cello.study.plan import PlannedRun, StudyConfig, differences, override, plan, sample_rate
 from cello.study.reading import read_result
-from cello.study.runner import DEATHS_ALLOWED, setup_for, sit, where_kept
 from cello.study.space import SIZES, TuneConfig, applied
 from cello.study.store import CorpusSource, check_free
-from cello.study.worker import Setup, Task, last_failure, open_source
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
 from cello.tuning.trials import Trial, TrialBook, need_optuna, round_start
@@ -68,7 +70,7 @@ def run_tuning(
     source: CorpusSource | str,
     out: Path | str,
     *,
-    workers: int | Crew | None = None,
+    workers: int | Workers | None = None,
     cache: Path | None = None,
     train: str = "cello.training.run:trial",
     progress: bool = True,
@@ -85,7 +87,7 @@ def run_tuning(
         KeyboardInterrupt: Ctrl-C; the message says what is finished and that the same command resumes.
     """
     need_optuna()
-    crew, rate, out = Crew.of(workers), sample_rate(study), Path(out)
+    workers, rate, out = Workers.of(workers), sample_rate(study), Path(out)
     column = _at_column(study, tune)
     if isinstance(source, str):
         source = CorpusSource(spec=source, options={"rate_hz": rate})
@@ -102,14 +104,14 @@ def run_tuning(
             _check_same(out, header)
             write_whole(out / "tune.json", seal_json(msgspec.json.format(msgspec.json.encode(header))))
             book = TrialBook(out / "optuna.jsonl", tune.space, tune.seed)
-            setup = setup_for(crew, rows, source=source, corpus=reference, cache=cache, train=train)
-            sitting = Sitting(out, header, book, setup)
-            sitting.run(crew, corpus, progress)
-        return Tuning(folder=out, header=header, trials=tuple(sitting.trials()))
+            setup = setup_for(workers, rows, source=source, corpus=reference, cache=cache, train=train)
+            session = TuningSession(out, header, book, setup)
+            session.run(workers, corpus, progress)
+        return Tuning(folder=out, header=header, trials=tuple(session.trials()))
 
 
-class Sitting:
-    """One call: which trials of which rows may run now, and how they ended. It is a ``Keeper`` of their runs."""
+class TuningSession:
+    """One call: which trials of which rows may run now, and how they ended. It is the ``RunRecord`` of their runs."""
 
     def __init__(self, out: Path, header: TuneHeader, book: TrialBook, setup: Setup) -> None:
         self.out, self.header, self.book, self.setup = out, header, book, setup
@@ -117,18 +119,19 @@ class Sitting:
         self.places = {run.row: place for place, run in enumerate(header.rows)}
         self.reasons: dict[str, str] = {}
 
-    def run(self, crew: Crew, corpus: Corpus, progress: bool) -> None:
+    def run(self, workers: Workers, corpus: Corpus, progress: bool) -> None:
         """Until every row has had its trials, or a row cannot go on."""
         tasks = [task for run in self.header.rows for task in self._ready(run.row)]
         total = self.budget * len(self.header.rows)
         if tasks:
             ahead = self._left()
             try:
-                sit(self, crew, tasks, corpus, len(ahead), lambda n: view(progress, ahead, total, n), self._then)
+                show = partial(view, progress, ahead, total)
+                run_tasks(self, workers, tasks, corpus, len(ahead), show, self._then)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     f"stopped: {total - len(self._left())} of {total} trials in {str(self.out)!r} are finished, and "
-                    f"those under way keep their last whole epoch{where_kept(crew)}; give the same command again to "
+                    f"those under way keep their last whole epoch{where_kept(workers)}; give the same command again to "
                     f"go on"
                 ) from None
         left = len(self._left())
@@ -160,7 +163,7 @@ class Sitting:
         return PlannedRun(id=name, row=row, column=f"trial {number}", seed=config.seed, config=config)
 
     def _ready(self, row: str) -> list[Task]:
-        """Tasks for the trials that an earlier sitting left running, and for those that may be drawn now."""
+        """Tasks for the trials that an earlier session left running, and for those that may be drawn now."""
         running = [trial for trial in self.book.trials(row)[: self.budget] if trial.state == "running"]
         return [self._task(trial) for trial in running if not self._concluded(trial)] + self._drawn(row)
 
@@ -182,7 +185,7 @@ class Sitting:
         row, number = task.run.row, int(task.run.id.rpartition("trial")[2])
         if not self._concluded(self.book.trials(row)[number]):
             failure = last_failure(task.folder)
-            known = failure is not None and failure.sitting == task.setup.sitting
+            known = failure is not None and failure.session == task.setup.session
             if failure is not None and known and failure.diverged:
                 self.book.tell(row, number, None)
             else:

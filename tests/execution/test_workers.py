@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cello.errors import StudyError
-from cello.study.crew import Crew, scheduler_address
+from cello.execution.workers import Workers, scheduler_address
 
 
 def test_a_scheduler_is_found_by_address_or_by_the_file_it_wrote(tmp_path: Path) -> None:
@@ -15,26 +15,26 @@ def test_a_scheduler_is_found_by_address_or_by_the_file_it_wrote(tmp_path: Path)
     file.write_text('{"type": "Scheduler", "id": "Scheduler-1", "address": "tcp://10.0.0.7:8786", "workers": {}}')
     assert scheduler_address(str(file)) == "tcp://10.0.0.7:8786"
     assert scheduler_address("tls://node:1") == "tls://node:1"
-    assert Crew.of(3) == Crew(workers=3)
-    assert Crew.of(Crew(cluster="node7:8786")) == Crew(cluster="node7:8786")
+    assert Workers.of(3) == Workers(count=3)
+    assert Workers.of(Workers(cluster="node7:8786")) == Workers(cluster="node7:8786")
 
 
 def test_what_cannot_be_says_what_to_write(tmp_path: Path) -> None:
     file = tmp_path / "scheduler.json"
     with pytest.raises(StudyError, match=r"scheduler\.json' is neither an address nor a scheduler file that is"):
-        Crew(cluster=str(file))
+        Workers(cluster=str(file))
     file.write_text("{}")
     with pytest.raises(StudyError, match=r"is no scheduler file: .* `address`; give the one that dask scheduler wrote"):
-        Crew(cluster=str(file))
+        Workers(cluster=str(file))
     file.write_bytes(b'{"address": "\xff"}')
     with pytest.raises(StudyError, match=r"is no scheduler file: .*; give the one that dask scheduler wrote"):
-        Crew(cluster=str(file))
+        Workers(cluster=str(file))
     for address in ("tcp://", "tcp://node7", "tcp://:8786", "tcp://a b:1"):
         with pytest.raises(StudyError, match=r"' is neither an address nor a scheduler file that is there; write tcp"):
-            Crew(cluster=address)
+            Workers(cluster=address)
     with pytest.raises(StudyError, match=r"'node7' is neither .* write tcp://HOST:8786, or start one with dask"):
-        Crew(cluster="node7")
+        Workers(cluster="node7")
     with pytest.raises(StudyError, match=r"workers=0 can run nothing; give at least 1"):
-        Crew.of(0)
-    with pytest.raises(StudyError, match=r"stall_minutes=0 would take every run from its worker at once; give minutes"):
-        Crew(stall_minutes=0)
+        Workers.of(0)
+    with pytest.raises(StudyError, match=r"stall_minutes=0 would restart every run at once; give minutes"):
+        Workers(stall_minutes=0)

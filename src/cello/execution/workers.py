@@ -1,4 +1,4 @@
-"""Who trains a study's runs: processes of this machine, or the workers of a Dask cluster."""
+"""Say how many workers train a study, and where."""
 
 from __future__ import annotations
 
@@ -13,38 +13,40 @@ from cello.study.estimate import worker_count
 from cello.training.execution import ExecutionConfig
 
 
-class Crew(msgspec.Struct, frozen=True, kw_only=True):
-    """How many train, where, and how long a run may show nothing.
+class Workers(msgspec.Struct, frozen=True, kw_only=True):
+    """How many runs train at a time, where, and how.
 
-    ``workers`` is the number of runs at a time: here all cores unless said, in a cluster all of its workers.
-    ``cluster`` is a scheduler's address, tcp://HOST:8786, or its scheduler file; without it, processes of this machine
-    are begun. A run that shows no new epoch for ``stall_minutes`` is taken from its worker and done by another.
-    ``execution`` is how each run is computed; it changes no run's id.
+    Attributes:
+        count: runs at a time; by default the cores of this machine, or all workers of the cluster.
+        cluster: a Dask scheduler's address, tcp://HOST:8786, or its scheduler file; by default, processes of this
+            machine are started.
+        stall_minutes: a run that finishes no epoch for so long is restarted on another worker.
+        execution: how each run is computed; it changes no run's id.
 
     Raises:
-        StudyError: fewer than one worker, no time at all, or a cluster that is neither an address nor a scheduler file.
+        StudyError: a count below 1, no time at all, or a cluster that is neither an address nor a scheduler file.
     """
 
-    workers: int | None = None
+    count: int | None = None
     cluster: str | None = None
     stall_minutes: float = 60.0
     execution: ExecutionConfig = ExecutionConfig()
 
     def __post_init__(self) -> None:
-        if self.workers is not None:
-            worker_count(self.workers)
+        if self.count is not None:
+            worker_count(self.count)
         if not self.stall_minutes > 0:
             raise StudyError(
-                f"stall_minutes={self.stall_minutes:g} would take every run from its worker at once; give minutes in "
-                f"which the longest epoch ends"
+                f"stall_minutes={self.stall_minutes:g} would restart every run at once; give minutes in which the "
+                f"longest epoch ends"
             )
         if self.cluster is not None:
             scheduler_address(self.cluster)
 
     @classmethod
-    def of(cls, asked: int | Crew | None) -> Crew:
-        """The crew itself, or so many processes of this machine."""
-        return asked if isinstance(asked, Crew) else cls(workers=asked)
+    def of(cls, asked: int | Workers | None) -> Workers:
+        """The object itself, or so many processes of this machine."""
+        return asked if isinstance(asked, Workers) else cls(count=asked)
 
 
 class _SchedulerFile(msgspec.Struct):

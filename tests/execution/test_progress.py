@@ -8,7 +8,7 @@ import pytest
 from fake_training import epoch_of, result_of
 from rich.console import Console
 
-from cello.study.live import Bars, Forecast, Lines, Silent, view
+from cello.execution.progress import Bars, Forecast, Lines, Silent, view
 from cello.study.plan import StudyConfig, plan
 from cello.training.config import CorpusRef
 

@@ -14,25 +14,26 @@ import msgspec
 import numpy as np
 import pytest
 from fake_training import manifest, open_fake, timeless, train
+from small_study import SMALL
 
 from cello.audio.corpus import Corpus
 from cello.errors import StoreError, StudyError
-from cello.study import worker
+from cello.execution import worker
+from cello.execution.run import check_all_finished, run_study
+from cello.execution.task import Failure, Setup
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
-from cello.study.runner import check_all_finished, run_study
 from cello.study.store import CorpusSource, Store
-from cello.study.worker import Failure
-from conftest import SMALL
+from cello.training.config import CorpusRef
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "study"
 FAKE = "fake_training:train"
 SCRIPT = """
 import sys
 from pathlib import Path
 from cello.errors import CelloError
 from cello.study.plan import load_study
-from cello.study.runner import run_study
+from cello.execution.run import run_study
 from cello.study.store import CorpusSource
 
 source = CorpusSource(spec="fake", opener="fake_training:open_fake")
@@ -148,7 +149,7 @@ def test_runs_that_diverged_are_not_said_to_be_worth_another_try(
     store = Store.create_or_open(tmp_path / "out", small, manifest(), source)
     for number, run in enumerate(store.runs[:2]):
         store.run_folder(run).mkdir(parents=True)
-        failure = Failure(sitting="a", reason=f"reason {number}", diverged=number < diverging)
+        failure = Failure(session="a", reason=f"reason {number}", diverged=number < diverging)
         (store.run_folder(run) / "failure.json").write_bytes(msgspec.json.encode(failure))
         store.note("failed", run.id, failure.reason)
     with pytest.raises(StudyError) as told:
@@ -234,10 +235,11 @@ def test_a_worker_keeps_a_corpus_while_it_is_asked_for(
     seconds: str, opened: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, opens = tmp_path / "clips", []
-    monkeypatch.setattr(worker, "_KEPT", {})
+    worker._kept_corpus.cache_clear()
     monkeypatch.setattr(worker, "open_source", lambda *_: opens.append(1) or open_fake("", checksum=folder.read_text()))
     for letter in seconds:
         folder.write_text(letter * 64)
-        kept = worker._kept_corpus(CorpusSource(spec="x"), None, letter * 64)
+        reference = CorpusRef(name="fake", checksum=letter * 64)
+        kept = worker._corpus(Setup(source=CorpusSource(spec="x"), corpus=reference, cache=None, train="", session="s"))
         assert kept.manifest.checksum == letter * 64
     assert len(opens) == opened

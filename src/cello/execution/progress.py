@@ -1,4 +1,4 @@
-"""What is seen while a study runs: bars on a terminal, one line a run anywhere else."""
+"""Show the progress of a study: bars on a terminal, one line per run elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cello.study.plan import PlannedRun, cost
-from cello.terminal import Stream, Terminal, counted, escaped, one_line
+from cello.terminal import Stream, Terminal, clock, counted, escaped, one_line
 from cello.training.result import Epoch, RunResult
 
 
 class View(Protocol):
-    """One who is told how a study goes."""
+    """What shows progress."""
 
     def started(self, run: PlannedRun) -> None: ...
     def epoch(self, run: PlannedRun, epoch: Epoch) -> None: ...
@@ -51,22 +51,6 @@ class Forecast:
             return None
         each = self.seconds / self.work
         return each * max(sum(self.left.values()) / self.workers, max(self.left.values(), default=0.0))
-
-
-def clock(seconds: float | None) -> str:
-    """A duration for people.
-
-    >>> [clock(s) for s in (None, 8.4, 75, 4000)]
-    ['?', '8 s', '1 min 15 s', '1 h 06 min']
-    """
-    if seconds is None:
-        return "?"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class Silent:

@@ -1,0 +1,1 @@
+"""Train the runs of a study in worker processes, on this machine or on a Dask cluster."""

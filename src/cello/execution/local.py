@@ -1,0 +1,145 @@
+"""Start single-threaded worker processes on this machine, which only this user can reach.
+
+Whoever reaches a Dask scheduler can run code in it. So all connections of a local study use TLS with a key that is made
+for it and never leaves its processes, and nothing is served over HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver, resource_tracker
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Security
+from distributed.utils import get_mp_context, silence_logging_cmgr
+
+from cello.errors import StudyError
+
+SHORT = "/tmp"
+"""Not TMPDIR, whose path may be too long for a socket, and which other users may be able to change."""
+THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""New Python processes do not look for modules in the current folder, which may be anybody's."""
+SILENT = logging.CRITICAL + 1
+LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
+DASK: dict[str, Any] = {
+    # A worker is forked from a process that has loaded torch: that saves the seconds which loading takes. Elsewhere
+    # than on Linux, system libraries do not bear it.
+    "distributed.worker.multiprocessing-method": "forkserver" if sys.platform == "linux" else "spawn",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.tick.limit": "1h",
+}
+
+
+@contextmanager
+def local_cluster(count: int, module: str) -> Iterator[Client]:
+    """Start ``count`` workers that have ``module`` loaded; all of them are gone when the block ends, however it ends.
+
+    Raises:
+        StudyError: they cannot be started, with the cause; nothing of them is left then.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="cello-", dir=SHORT, ignore_cleanup_errors=True)
+            )
+            stack.enter_context(dask.config.set({**DASK, "temporary-directory": folder}))
+            for block in (main_module_hidden(), quiet(), environment({**THREADS, **SAFE_PATH})):
+                stack.enter_context(block)
+            with interrupts_blocked():
+                _preload(["distributed.nanny", "cello.execution.worker", module])
+                client = Client(stack.enter_context(_cluster(count)), set_as_default=False)  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError) as error:
+            raise _not_started(count, error) from error
+        with client:
+            yield client
+
+
+def _cluster(count: int) -> LocalCluster:
+    return LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=count,
+        threads_per_worker=1,
+        security=Security.temporary(),  # type: ignore[no-untyped-call]
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        memory_limit=0,
+        silence_logs=SILENT,
+        env=dict(os.environ),  # the process that is forked may be older than what has been set since
+    )
+
+
+def _preload(modules: list[str]) -> None:
+    """Start the process that workers are forked from, with its socket in a place that is short and safe."""
+    context = get_mp_context()  # type: ignore[no-untyped-call]
+    if context.get_start_method() != "forkserver":
+        return
+    context.set_forkserver_preload(modules)
+    before, tempfile.tempdir = tempfile.tempdir, SHORT
+    try:
+        forkserver.ensure_running()
+    finally:
+        tempfile.tempdir = before
+
+
+def _not_started(workers: int, error: BaseException) -> StudyError:
+    cause = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    count = "1 worker process" if workers == 1 else f"{workers} worker processes"
+    return StudyError(f"{count} cannot be started: {type(cause).__name__}: {cause}; mend that, or try fewer --workers")
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the processes that are started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Dask from logging how it starts, loses and ends workers: that is expected here."""
+    with ExitStack() as stack:
+        for name in LOGGERS:
+            stack.enter_context(silence_logging_cmgr(SILENT, name))
+        yield
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Threads and processes started within never see Ctrl-C, which a terminal sends to every process of a command."""
+    resource_tracker.ensure_running()  # its start would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def main_module_hidden() -> Iterator[None]:
+    """Keep new processes from importing the user's script, so that it needs no ``__main__`` guard."""
+    main = sys.modules["__main__"]
+    kept = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
