@@ -1,5 +1,5 @@
-"""Writes what README and docs/results.md show of the committed studies and benchmarks: tables between markers, two
-pictures, notebooks.
+"""Write what README, docs/results.md and docs/speed.md show of the committed studies and benchmarks: tables between
+markers, pictures, notebooks.
 
 Run from the repository's root: ``python benchmarks/show_results.py``. It trains nothing.
 """
@@ -22,7 +22,7 @@ from cello.report.results import StudyResults, load_results
 from cello.report.tables import ABSENT, Heading, Table
 from cello.report.write import write_report
 
-README, MORE = Path("README.md"), Path("docs/results.md")
+README, RESULTS, SPEED = Path("README.md"), Path("docs/results.md"), Path("docs/speed.md")
 STORES = Path("results/speech_commands_12")
 NOTEBOOKS = Path("notebooks")
 IMAGES = Path("docs/images")
@@ -93,10 +93,21 @@ def evidence(results: StudyResults, folder: Path, page: Path) -> str:
     return "\n\n".join([state(results), *([markdown.table(ranked)] if ranked else []), *told, *lists])
 
 
+def in_short(results: StudyResults) -> str:
+    """The ranking of a study with one column, for a small screen."""
+    (column,) = ranking.weighed(results)
+    lines = ["| Model | Test accuracy, % | 95 % interval | |", "| :-- | --: | :-- | :-- |"]
+    for model in column.standings:
+        low, high = 100 * model.accuracy.low, 100 * model.accuracy.high
+        lines.append(f"| {model.row} | {100 * model.accuracy.value:.1f} | {low:.1f} to {high:.1f} | {model.letters} |")
+    told = "Models that share a letter are not significantly different (5 % level, corrected for all pairs)."
+    return "\n".join([*lines, "", told])
+
+
 def recipes(results: StudyResults, folder: Path) -> str:
     """A recipe, and what each of its ingredients gives where the rows after the first leave one out each."""
     shown = ablation(results) if len(results.rows) > 1 else tables.details(results, [BY_KEY[key] for key in SHOWN])
-    return "\n\n".join([state(results), markdown.table(shown), f"For the rest see {the_report(folder, README)}."])
+    return "\n\n".join([state(results), markdown.table(shown), f"For the rest see {the_report(folder, RESULTS)}."])
 
 
 def ablation(results: StudyResults) -> Table:
@@ -229,17 +240,15 @@ def results_of_recipes() -> str:
 def main() -> None:
     """Everything that can be shown of the stores that are there."""
     pages = {
-        README: {
-            "windows": results_of_tuned("windows-fair-tuned", README),
-            "gates": results_of_tuned("gates-fair-tuned", README),
+        RESULTS: {
+            "windows": results_of_tuned("windows-fair-tuned", RESULTS),
+            "gates": results_of_tuned("gates-fair-tuned", RESULTS),
             "recipes": results_of_recipes(),
-            "kernels": kernels(),
-            "gates speed": gates_speed(),
-        },
-        MORE: {
             "results": results_of_stages(),
-            "parameters": results_of_tuned("gates-fair-tuned-parameters", MORE),
+            "parameters": results_of_tuned("gates-fair-tuned-parameters", RESULTS),
         },
+        README: {"gates in short": in_short(load_results(STORES / "gates-fair-tuned"))},
+        SPEED: {"kernels": kernels(), "gates speed": gates_speed()},
     }
     for page, shown in pages.items():
         text = page.read_text("utf-8")

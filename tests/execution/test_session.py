@@ -38,7 +38,7 @@ def test_a_run_that_kills_its_workers_takes_no_other_with_it(
 ) -> None:
     """Left to Dask, the run that waits behind it is given up too: this is why a run is pinned to its worker."""
     with local_cluster(1, "cello.execution.worker") as client:
-        deadly = client.submit(lambda: (time.sleep(0.2), os._exit(9)), pure=False)
+        deadly = client.submit(lambda: (time.sleep(0.2), os._exit(9)), pure=False, priority=1)
         innocent = client.submit(abs, -1, pure=False)
         assert isinstance(deadly.exception(), KilledWorker)
         assert isinstance(innocent.exception(), KilledWorker)
