@@ -190,7 +190,7 @@ def test_libraries_stay_behind_their_fences(path: Path) -> None:
 
 
 def test_reading_and_reporting_a_study_never_loads_torch() -> None:
-    code = "import sys, cello.cli, cello.report.write, cello.study.store; print('torch' in sys.modules)"
+    code = "import sys, cello.cli.main, cello.report.write, cello.study.store; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -64,7 +64,7 @@ def test_every_commands_help_has_an_example(capsys: pytest.CaptureFixture[str], 
 
 
 def test_help_comes_without_torch() -> None:
-    code = "import sys, cello.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    code = "import sys, cello.cli.main as c\ntry: c.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("False")
 
@@ -85,7 +85,7 @@ def test_help_comes_without_torch() -> None:
         ),
         (
             ["tune", "gates", "--stall-minutes", "0"],
-            "stall_minutes=0 would take every run from its worker at once; give",
+            "stall_minutes=0 would restart every run at once; give",
         ),
         (["study", "gates", "--epochs", "0", "--corpus", "/nowhere/at/all"], "optimiser.epochs=0 trains nothing"),
         (["tune", "gates", "--set", "model.hiden=9"], "unknown setting 'model.hiden'; did you mean 'model.hidden'?"),

@@ -106,4 +106,4 @@ def _content(results: StudyResults, module: str, function: str) -> bytes | Itera
     if not text:
         return b""
     # without the mark, spreadsheets do not read it as UTF-8
-    return text.encode("utf-8-sig" if module == "tidy" else "utf-8")
+    return text.encode("utf-8-sig" if module == "formats.csv" else "utf-8")
