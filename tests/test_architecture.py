@@ -70,6 +70,7 @@ FENCES: dict[str, set[str]] = {
 }
 TORCH_FREE = {"errors", "audio", "cells", "report"}
 TORCH_FREE_FILES = {
+    "execution/forkserver.py",
     "execution/progress.py",
     "execution/run.py",
     "execution/workers.py",

@@ -87,6 +87,7 @@ class Study(Trained):
             console.print(table)
 
     def _run(self, console: Console) -> None:
+        from cello.execution.forkserver import start_forkserver
         from cello.execution.workers import Workers
         from cello.study.outlook import look_ahead, worker_count
         from cello.study.overrides import parse_overrides, replaced
@@ -116,6 +117,8 @@ class Study(Trained):
             count = worker_count(workers.count)
             show(look_ahead(study, source, out, count, lambda: open_sound(self, console, rate).manifest), console)
             return
+        if self.cluster is None:
+            start_forkserver()
         from cello.execution.run import run_study
         from cello.report.write import write_report
 

@@ -14,7 +14,8 @@ from distributed import Client
 from cello.audio.carry import pieces, receive, settle
 from cello.audio.corpus import Corpus
 from cello.errors import StudyError
-from cello.execution.local import SAFE_PATH, environment, interrupts_blocked, quiet
+from cello.execution.forkserver import SAFE_PATH, environment, interrupts_blocked
+from cello.execution.local import quiet
 from cello.execution.task import Setup, WorkerInfo
 from cello.execution.worker import handshake
 from cello.training.machine import source, versions
