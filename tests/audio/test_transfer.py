@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cello.audio import carry
-from cello.audio.carry import find, pieces, receive, settle
+from cello.audio import transfer
 from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
+from cello.audio.transfer import chunks, finalise, find, receive
 from cello.errors import CorpusError
 
 
@@ -19,16 +19,16 @@ from cello.errors import CorpusError
 def test_a_corpus_arrives_as_it_was_sent(
     noise: bool, tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carry, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 100_000)
     sent = tone_corpus if noise else Corpus(tone_corpus.manifest, tone_corpus.sound)
     checksum = sent.manifest.checksum
-    travelling = list(pieces(sent))
+    travelling = list(chunks(sent))
     assert len(travelling) > 10
     assert all(after.offset > before.offset for before, after in pairwise(travelling) if before.file == after.file)
-    for piece in travelling:
-        receive(tmp_path, checksum, "one", piece)
+    for chunk in travelling:
+        receive(tmp_path, checksum, "one", chunk)
     assert find(tmp_path, "tones", checksum) is None
-    settle(tmp_path, checksum, "one")
+    finalise(tmp_path, checksum, "one")
     found = find(tmp_path, "renamed", checksum)
     assert found is not None
     assert found.manifest.corpus == "renamed"
@@ -38,17 +38,17 @@ def test_a_corpus_arrives_as_it_was_sent(
 
 
 def test_what_does_not_arrive_whole_is_not_taken(tone_corpus: Corpus, tmp_path: Path) -> None:
-    *most, last = pieces(tone_corpus)
+    *most, last = chunks(tone_corpus)
     checksum = tone_corpus.manifest.checksum
-    for piece in most:
-        receive(tmp_path, checksum, "torn", piece)
+    for chunk in most:
+        receive(tmp_path, checksum, "torn", chunk)
     with pytest.raises(CorpusError, match=r"is not what was sent; give the same command again"):
-        settle(tmp_path, checksum, "torn")
+        finalise(tmp_path, checksum, "torn")
     receive(tmp_path, checksum, "torn", last)
     sound = next(tmp_path.glob("packs/.*/sound.npy"))
     sound.write_bytes(sound.read_bytes()[:-1])
     with pytest.raises(CorpusError, match="is not what was sent"):
-        settle(tmp_path, checksum, "torn")
+        finalise(tmp_path, checksum, "torn")
     assert find(tmp_path, "tones", checksum) is None
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match=r"cannot be received in the cache .*file'.*; make room there, or"):

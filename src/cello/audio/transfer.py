@@ -1,4 +1,4 @@
-"""A corpus carried to another machine: sent as the files of a pack, found again in the cache by its checksum."""
+"""A corpus transferred to another machine: sent as the files of a pack, found again in the cache by its checksum."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
 from cello.files import DamagedFileError, read_stored
 
-PIECE_BYTES = 4 << 20
+CHUNK_BYTES = 4 << 20
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """So many bytes of one of a pack's files, from ``offset`` on."""
 
     file: str
@@ -32,15 +32,15 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes
 
 
-def pieces(corpus: Corpus) -> Iterator[Piece]:
-    """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
+def chunks(corpus: Corpus) -> Iterator[Chunk]:
+    """A corpus as the files of a pack, the manifest last; no more than one chunk in memory."""
     noise = np.concatenate(corpus.noise) if corpus.noise else np.zeros(0, np.float32)
     sound = np.concatenate([corpus.sound, corpus.more]) if len(corpus.more) else corpus.sound
     crc = {SOUND: 0, NOISE: 0}
     for file, array in ((SOUND, sound), (NOISE, noise)):
-        for piece in _array_pieces(file, array):
-            crc[file] = zlib.crc32(piece.content, crc[file])
-            yield piece
+        for chunk in _array_chunks(file, array):
+            crc[file] = zlib.crc32(chunk.content, crc[file])
+            yield chunk
     manifest = msgspec.json.encode(corpus.manifest)
     record = Record(
         rule="",
@@ -53,50 +53,50 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
     yield from _cut(MANIFEST, 0, memoryview(encode_record(record)))
 
 
-def _array_pieces(file: str, array: NDArray[Any]) -> Iterator[Piece]:
+def _array_chunks(file: str, array: NDArray[Any]) -> Iterator[Chunk]:
     header = io.BytesIO()
     form = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
     np.lib.format.write_array_header_1_0(header, form)
-    yield Piece(file=file, offset=0, content=header.getvalue())
+    yield Chunk(file=file, offset=0, content=header.getvalue())
     yield from _cut(file, header.tell(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def _cut(file: str, start: int, content: memoryview) -> Iterator[Piece]:
-    for at in range(0, len(content), PIECE_BYTES):
-        yield Piece(file=file, offset=start + at, content=bytes(content[at : at + PIECE_BYTES]))
+def _cut(file: str, start: int, content: memoryview) -> Iterator[Chunk]:
+    for at in range(0, len(content), CHUNK_BYTES):
+        yield Chunk(file=file, offset=start + at, content=bytes(content[at : at + CHUNK_BYTES]))
 
 
-def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
-    """Put a piece where the pack grows that is sent under this ``transfer``'s name.
+def receive(cache: Path, checksum: str, transfer: str, chunk: Chunk) -> None:
+    """Put a chunk where the pack grows that is sent under this ``transfer``'s name.
 
     Raises:
-        CorpusError: the cache cannot be written, or the piece is of no file that a pack has.
+        CorpusError: the cache cannot be written, or the chunk is of no file that a pack has.
     """
-    folder = _growing(cache, checksum, transfer)
-    if piece.file not in (MANIFEST, SOUND, NOISE) or piece.offset < 0:
+    folder = _partial(cache, checksum, transfer)
+    if chunk.file not in (MANIFEST, SOUND, NOISE) or chunk.offset < 0:
         raise CorpusError(
-            f"a piece of {piece.file!r} was sent, which is no file of a corpus; update Cello on all sides"
+            f"a chunk of {chunk.file!r} was sent, which is no file of a corpus; update Cello on all sides"
         )
     using(cache)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / piece.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        file = os.open(folder / chunk.file, os.O_WRONLY | os.O_CREAT, 0o644)
         with os.fdopen(file, "wb") as out:
-            out.seek(piece.offset)
-            out.write(piece.content)
+            out.seek(chunk.offset)
+            out.write(chunk.content)
     except OSError as error:
         raise CorpusError(
             f"the corpus cannot be received in the cache {str(cache)!r}: {error}; make room there, or make it writable"
         ) from error
 
 
-def settle(cache: Path, checksum: str, transfer: str) -> None:
+def finalise(cache: Path, checksum: str, transfer: str) -> None:
     """Give a pack that was received whole its place in the cache.
 
     Raises:
         CorpusError: it is not whole.
     """
-    grown, target = _growing(cache, checksum, transfer), cache / "packs" / checksum[:32]
+    grown, target = _partial(cache, checksum, transfer), cache / "packs" / checksum[:32]
     pack = load_pack(grown)
     if pack is None or pack.manifest.checksum != checksum:
         raise CorpusError(f"the corpus received in {str(grown)!r} is not what was sent; give the same command again")
@@ -112,7 +112,7 @@ def settle(cache: Path, checksum: str, transfer: str) -> None:
         grown.rename(target)
 
 
-def _growing(cache: Path, checksum: str, transfer: str) -> Path:
+def _partial(cache: Path, checksum: str, transfer: str) -> Path:
     return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
 
 
