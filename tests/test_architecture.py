@@ -57,6 +57,7 @@ FENCES: dict[str, set[str]] = {
 }
 TORCH_FREE = {"errors", "audio", "cells", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
+    "execution/forkserver.py",
     "execution/progress.py",
     "execution/run.py",
     "execution/workers.py",

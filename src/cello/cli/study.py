@@ -100,6 +100,7 @@ class Study(Trained):
             console.print(table)
 
     def _run(self, console: Console) -> None:
+        from cello.execution.forkserver import start_forkserver
         from cello.execution.workers import Workers
         from cello.study.estimate import look_ahead, worker_count
         from cello.study.estimate_table import show
@@ -132,6 +133,8 @@ class Study(Trained):
             count = worker_count(workers.count)
             show(look_ahead(study, source, out, count, lambda: opened().manifest), console)
             return
+        if self.cluster is None:
+            start_forkserver()
         from cello.execution.run import run_study
         from cello.report.write import write_report
 

@@ -42,6 +42,7 @@ class Tune(Trained):
     def run(self, console: Console) -> None:
         import msgspec
 
+        from cello.execution.forkserver import start_forkserver
         from cello.execution.workers import Workers
         from cello.study.overrides import check_untuned, parse_overrides, replaced
         from cello.study.plan import load_both, override, sample_rate
@@ -64,6 +65,8 @@ class Tune(Trained):
         name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
         out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
 
+        if self.cluster is None:
+            start_forkserver()
         from cello.tuning.report import write_tuning
         from cello.tuning.tune import run_tuning
 

@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, Security
-from distributed.utils import get_mp_context, silence_logging_cmgr
+from distributed.utils import silence_logging_cmgr
 
 from cello.errors import StudyError
+from cello.execution.forkserver import METHOD, PROCESSES, SHORT, environment, interrupts_blocked, start_forkserver
 
-SHORT = "/tmp"
-"""Not TMPDIR, whose path may be too long for a socket, and which other users may be able to change."""
-THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-"""New Python processes do not look for modules in the current folder, which may be anybody's."""
 SILENT = logging.CRITICAL + 1
 LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
 DASK: dict[str, Any] = {
-    # A worker is forked from a process that has loaded torch: that saves the seconds which loading takes. Elsewhere
-    # than on Linux, system libraries do not bear it.
-    "distributed.worker.multiprocessing-method": "forkserver" if sys.platform == "linux" else "spawn",
+    "distributed.worker.multiprocessing-method": METHOD,
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "1h",
@@ -52,10 +44,10 @@ def local_cluster(count: int, module: str) -> Iterator[Client]:
                 tempfile.TemporaryDirectory(prefix="cello-", dir=SHORT, ignore_cleanup_errors=True)
             )
             stack.enter_context(dask.config.set({**DASK, "temporary-directory": folder}))
-            for block in (main_module_hidden(), quiet(), environment({**THREADS, **SAFE_PATH})):
+            for block in (main_module_hidden(), quiet(), environment(PROCESSES)):
                 stack.enter_context(block)
             with interrupts_blocked():
-                _preload(["distributed.nanny", "cello.execution.worker", module])
+                start_forkserver(module)
                 client = Client(stack.enter_context(_cluster(count)), set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError) as error:
             raise _not_started(count, error) from error
@@ -76,19 +68,6 @@ def _cluster(count: int) -> LocalCluster:
     )
 
 
-def _preload(modules: list[str]) -> None:
-    """Start the process that workers are forked from, with its socket in a place that is short and safe."""
-    context = get_mp_context()  # type: ignore[no-untyped-call]
-    if context.get_start_method() != "forkserver":
-        return
-    context.set_forkserver_preload(modules)
-    before, tempfile.tempdir = tempfile.tempdir, SHORT
-    try:
-        forkserver.ensure_running()
-    finally:
-        tempfile.tempdir = before
-
-
 def _not_started(workers: int, error: BaseException) -> StudyError:
     cause = error
     while cause.__cause__ or cause.__context__:
@@ -98,38 +77,12 @@ def _not_started(workers: int, error: BaseException) -> StudyError:
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that are started within."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def quiet() -> Iterator[None]:
     """Keep Dask from logging how it starts, loses and ends workers: that is expected here."""
     with ExitStack() as stack:
         for name in LOGGERS:
             stack.enter_context(silence_logging_cmgr(SILENT, name))
         yield
-
-
-@contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Threads and processes started within never see Ctrl-C, which a terminal sends to every process of a command."""
-    resource_tracker.ensure_running()  # its start would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

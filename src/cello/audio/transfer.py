@@ -1,4 +1,4 @@
-"""A corpus carried to another machine: sent as the files of a pack, found again in the cache by its checksum."""
+"""A corpus transferred to another machine: sent as the files of a pack, found again in the cache by its checksum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cello.errors import CorpusError
 from cello.files import DamagedFileError, read_stored, seal_json, unseal_json
 
 MANIFEST = "manifest.json"
-PIECE_BYTES = 4 << 20
+CHUNK_BYTES = 4 << 20
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Record(msgspec.Struct, frozen=True):
     manifest: msgspec.Raw
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """So many bytes of one of a pack's files, from ``offset`` on."""
 
     file: str
@@ -49,14 +49,14 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes
 
 
-def pieces(corpus: Corpus) -> Iterator[Piece]:
-    """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
+def chunks(corpus: Corpus) -> Iterator[Chunk]:
+    """A corpus as the files of a pack, the manifest last; no more than one chunk in memory."""
     noise = corpus.noise or (np.zeros(0, np.float32),)
     crc = {SOUND: 0, NOISE: 0}
     for file, arrays in ((SOUND, corpus.arrays), (NOISE, noise)):
-        for piece in _array_pieces(file, arrays):
-            crc[file] = zlib.crc32(piece.content, crc[file])
-            yield piece
+        for chunk in _array_chunks(file, arrays):
+            crc[file] = zlib.crc32(chunk.content, crc[file])
+            yield chunk
     manifest = msgspec.json.encode(corpus.manifest)
     record = Record(
         rule="",
@@ -69,14 +69,14 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
     yield from _cut(MANIFEST, 0, memoryview(seal_json(msgspec.json.encode(record))))
 
 
-def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
+def _array_chunks(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Chunk]:
     """Arrays end to end as one ``.npy`` file; where some are int16 and some float32, all are sent as float32."""
     dtype = np.dtype(np.int16 if all(array.dtype == np.int16 for array in arrays) else np.float32)
     header = io.BytesIO()
     form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(map(len, arrays)),)}
     np.lib.format.write_array_header_1_0(header, form)
-    yield Piece(file=file, offset=0, content=header.getvalue())
-    start, step = header.tell(), PIECE_BYTES // dtype.itemsize
+    yield Chunk(file=file, offset=0, content=header.getvalue())
+    start, step = header.tell(), CHUNK_BYTES // dtype.itemsize
     for array in arrays:
         for at in range(0, len(array), step):
             some = array[at : at + step]
@@ -85,42 +85,42 @@ def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
             start += wide.nbytes
 
 
-def _cut(file: str, start: int, content: memoryview) -> Iterator[Piece]:
-    for at in range(0, len(content), PIECE_BYTES):
-        yield Piece(file=file, offset=start + at, content=bytes(content[at : at + PIECE_BYTES]))
+def _cut(file: str, start: int, content: memoryview) -> Iterator[Chunk]:
+    for at in range(0, len(content), CHUNK_BYTES):
+        yield Chunk(file=file, offset=start + at, content=bytes(content[at : at + CHUNK_BYTES]))
 
 
-def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
-    """Put a piece where the pack grows that is sent under this ``transfer``'s name.
+def receive(cache: Path, checksum: str, transfer: str, chunk: Chunk) -> None:
+    """Put a chunk where the pack grows that is sent under this ``transfer``'s name.
 
     Raises:
-        CorpusError: the cache cannot be written, or the piece is of no file that a pack has.
+        CorpusError: the cache cannot be written, or the chunk is of no file that a pack has.
     """
-    folder = _growing(cache, checksum, transfer)
-    if piece.file not in (MANIFEST, SOUND, NOISE) or piece.offset < 0:
+    folder = _partial(cache, checksum, transfer)
+    if chunk.file not in (MANIFEST, SOUND, NOISE) or chunk.offset < 0:
         raise CorpusError(
-            f"a piece of {piece.file!r} was sent, which is no file of a corpus; update Cello on all sides"
+            f"a chunk of {chunk.file!r} was sent, which is no file of a corpus; update Cello on all sides"
         )
     using(cache)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / piece.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        file = os.open(folder / chunk.file, os.O_WRONLY | os.O_CREAT, 0o644)
         with os.fdopen(file, "wb") as out:
-            out.seek(piece.offset)
-            out.write(piece.content)
+            out.seek(chunk.offset)
+            out.write(chunk.content)
     except OSError as error:
         raise CorpusError(
             f"the corpus cannot be received in the cache {str(cache)!r}: {error}; make room there, or make it writable"
         ) from error
 
 
-def settle(cache: Path, checksum: str, transfer: str) -> None:
+def finalise(cache: Path, checksum: str, transfer: str) -> None:
     """Give a pack that was received whole its place in the cache.
 
     Raises:
         CorpusError: it is not whole.
     """
-    grown, target = _growing(cache, checksum, transfer), cache / "packs" / checksum[:32]
+    grown, target = _partial(cache, checksum, transfer), cache / "packs" / checksum[:32]
     pack = load_pack(grown)
     if pack is None or pack.manifest.checksum != checksum:
         raise CorpusError(f"the corpus received in {str(grown)!r} is not what was sent; give the same command again")
@@ -136,7 +136,7 @@ def settle(cache: Path, checksum: str, transfer: str) -> None:
         grown.rename(target)
 
 
-def _growing(cache: Path, checksum: str, transfer: str) -> Path:
+def _partial(cache: Path, checksum: str, transfer: str) -> Path:
     return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
 
 
