@@ -84,7 +84,7 @@ def test_help_comes_without_torch() -> None:
         ),
         (
             ["tune", "gates", "--stall-minutes", "0"],
-            "stall_minutes=0 would take every run from its worker at once; give",
+            "stall_minutes=0 would restart every run at once; give",
         ),
         (["study", "gates", "--epochs", "0", "--corpus", "/nowhere/at/all"], "optimiser.epochs=0 trains nothing"),
         (["tune", "gates", "--set", "model.hiden=9"], "unknown setting 'model.hiden'; did you mean 'model.hidden'?"),
