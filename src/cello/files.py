@@ -1,4 +1,4 @@
-"""Write files whole or not at all, and read back only what is as it was written."""
+"""Write files atomically with checksums, and read back only what is as it was written."""
 
 from __future__ import annotations
 

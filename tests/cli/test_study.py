@@ -25,7 +25,7 @@ from cello.study.store import Store
 from cello.terminal import Terminal
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.remark import remark
-from cello.training.result import UNHEARD, Epoch, RunResult, SplitMetrics
+from cello.training.result import NOT_EVALUATED, Epoch, RunResult, SplitMetrics
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -90,9 +90,9 @@ def test_every_setting_is_told_on_a_terminal_and_in_the_help(
         (("--show", "zoo", "--protocol", "published"), "error: unknown protocol 'published'. Known: fair, quick."),
         (
             ("--list", "--settings"),
-            "error: --list, --show and --settings run nothing and stand alone; give one of them",
+            "error: --list, --show and --settings cannot be combined with each other, a study or --dry-run",
         ),
-        (("gates", "--list"), "error: --list, --show and --settings run nothing and stand alone; give"),
+        (("gates", "--list"), "error: --list, --show and --settings cannot be combined"),
         (("--show", "gates", "--seeds", "3"), "error: --seeds changes nothing of what --list, --show and --settings"),
         (
             ("--show", "gates", "--set", "a=1"),
@@ -106,7 +106,7 @@ def test_every_setting_is_told_on_a_terminal_and_in_the_help(
         (("gates", "--set", "model.hidden=0"), "row 'LSTM', column '40 ms': model.hidden=0 leaves no network"),
         (
             ("gates", "--set", "optimiser.epochs=3", "--epochs", "4"),
-            "error: --epochs and --set optimiser.epochs say diff",
+            "error: --epochs 4 and --set optimiser.epochs=3 cannot be combined",
         ),
     ],
 )
@@ -169,7 +169,7 @@ def finished(manifest: Manifest, accuracy: float, readout: str = "attention", ep
         chosen_epoch=1,
         train=split,
         validation=split,
-        test=UNHEARD,
+        test=NOT_EVALUATED,
         confusion=(),
         seconds_per_epoch=1.0,
         wall_seconds_per_epoch=1.0,

@@ -25,8 +25,8 @@ from cello.study.plan import (
     PlannedRun,
     Row,
     StudyConfig,
+    changed_settings,
     cost,
-    differences,
     load_study,
     override,
     parse_study,
@@ -101,7 +101,7 @@ def test_windows_at_one_hop_differ_from_windows_in_the_hop_alone(protocol: str) 
     ours = {run.place: run.config for run in fixed}
     assert {run.place for run in moving} == set(ours)
     for run in moving:
-        assert differences(run.config, ours[run.place]) == ["features.hop_ms was None, is 10.0"]
+        assert changed_settings(run.config, ours[run.place]) == ["features.hop_ms was None, is 10.0"]
 
 
 def test_the_data_study_trains_small_sets_no_shorter_than_large_ones() -> None:
@@ -169,7 +169,7 @@ def test_published_settings_are_the_published_ones() -> None:
             r"Invalid enum value 'size' - at 'match' \(match = 'size'\); write for example match = \"parameters\"; the",
         ),
         (HEAD + "match_to = 3\n" + ROWS, r"at 'match_to' \(match_to = 3\); write for example match_to = \"LSTM\", the"),
-        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2.*; mend it there"),
+        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2.*; correct the file"),
     ],
 )
 def test_mistakes_in_the_file_are_named_by_their_path(text: str, message: str) -> None:
@@ -270,9 +270,9 @@ def as_link_to_itself(file: Path) -> None:
         ((HEAD + ROWS).encode("utf-16-le"), r"holds zero bytes, as UTF-16 does; save it as UTF-8$"),
         ((HEAD + ROWS).encode("utf-32"), r"is not UTF-8 \(byte 0 is 0xff\); save it as UTF-8$"),
         ('name = "caf\xe9"'.encode("latin-1"), r"is not UTF-8 \(byte 11 is 0xe9\); save it as UTF-8$"),
-        (b"x = " + b"[" * 100_000, r"not valid TOML: lists or tables are nested too deeply; mend it there$"),
-        (b"x = " + b"9" * 10_000, r"not valid TOML: a value cannot be read: .*; mend it there$"),
-        (b"name = 1\nname = 2", r"not valid TOML: Cannot overwrite a value .*; mend it there$"),
+        (b"x = " + b"[" * 100_000, r"not valid TOML: lists or tables are nested too deeply; correct the file$"),
+        (b"x = " + b"9" * 10_000, r"not valid TOML: a value cannot be read: .*; correct the file$"),
+        (b"name = 1\nname = 2", r"not valid TOML: Cannot overwrite a value .*; correct the file$"),
         (b"\x00", r"holds zero bytes"),
         (as_folder, r"is a folder, not a regular file; give the path of a TOML file$"),
         (as_pipe, r"is not a regular file; give the path of a TOML file$"),
@@ -413,7 +413,7 @@ def test_every_place_is_planned_once_seed_by_seed(
 def test_differences_name_the_key_and_both_values() -> None:
     old = RunConfig(corpus=CORPUS)
     new = msgspec.structs.replace(old, optimiser=OptimiserConfig(epochs=3), seed=1)
-    assert differences(old, new) == ["optimiser.epochs was 30, is 3", "seed was 0, is 1"]
+    assert changed_settings(old, new) == ["optimiser.epochs was 30, is 3", "seed was 0, is 1"]
 
 
 def test_what_reports_read_imports_neither_torch_nor_distributed() -> None:
@@ -425,7 +425,7 @@ def test_what_reports_read_imports_neither_torch_nor_distributed() -> None:
 
 def test_equations_that_changed_are_said_in_words() -> None:
     one, two = (RunConfig(corpus=CORPUS, model=ModelConfig(cell="mine.py:mine", equations=mark * 16)) for mark in "ab")
-    assert differences(one, two) == [
+    assert changed_settings(one, two) == [
         f"the equations of 'mine.py:mine' have changed (fingerprint {'a' * 16}, now {'b' * 16})"
     ]
 

@@ -1,4 +1,4 @@
-"""`cello tune`: parse, make one library call, print."""
+"""Tune each row of a study with equal budgets: `cello tune`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from cello.terminal import one_line, say
 class Tune(Trained):
     """Try settings for each row of a study, as many trials each, and write the study with the best written in.
 
-    Settings are chosen by validation accuracy; the test clips are never heard. The same command again resumes.
+    Settings are chosen by validation accuracy; trials train without evaluating the test set. The same
+    command again resumes.
     """
 
     name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
@@ -27,7 +28,7 @@ class Tune(Trained):
     trials: Annotated[int | None, arg(help="trials of each row; as [tune] of the study says, 20 by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of each trial; as [tune] says, the study's own by default")] = None
     match: Annotated[
-        Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
+        Literal["width", "parameters", "flops"] | None, arg(help="match models by width, parameters or FLOPs")
     ] = None
     set_: Annotated[
         UseAppendAction[tuple[str, ...]],

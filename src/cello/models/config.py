@@ -81,10 +81,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
 
 
-def settled(config: ModelConfig) -> ModelConfig:
+def resolve(config: ModelConfig) -> ModelConfig:
     """The config with the fingerprint of its equations where the cell is somebody's own.
 
-    A config that states equations which this process knows is settled already, and no file is looked at: they may have
+    A config that states equations which this process knows is resolved already, and no file is looked at: they may have
     come with a store or a task, from another machine.
 
     Raises:
@@ -123,9 +123,9 @@ def cell_of(config: ModelConfig) -> Cell | None:
 
     Raises:
         CellError, ModelError: there is no such cell, or the file holds other equations than the config states.
-        ConfigError: as ``settled``.
+        ConfigError: as ``resolve``.
     """
-    found = settled(config)
+    found = resolve(config)
     if config.cell in TORCH_CELLS:
         return None
     if config.equations not in ("", found.equations):

@@ -1,4 +1,4 @@
-"""A folder that one process writes: whole files, one writer, and errors that say what is wrong with it."""
+"""Guard an output folder: one writer at a time, no links, errors that name the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Studies and tunings that were begun when a setting had another default go on with that one."""
+"""Keep the former defaults of studies and tunings that were begun with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings given on the command line: read as TOML, held to those that exist, told of where they replace others."""
+"""Parse settings given with ``--set``, and say which of a study's own they replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study as a file (rows × columns × seeds, × folds) and the runs that it plans. Needs no torch: reports read it."""
+"""Read a study file and plan its runs: rows × columns × seeds (× folds). Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cello.audio.folds import NONE, check_rule
 from cello.errors import CellError, ConfigError, CorpusError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.files import DamagedFileError, read_text
-from cello.models.config import ModelConfig, settled, stated_cells
+from cello.models.config import ModelConfig, resolve, stated_cells
 from cello.models.size import check_size
 from cello.study.catalogue import BUILTIN, builtin_file, builtin_text
 from cello.study.match import Match, matched
@@ -199,7 +199,7 @@ def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists in lists in lists …
-        raise ConfigError(f"{file}: not valid TOML: {_fault(error)}; mend it there") from error
+        raise ConfigError(f"{file}: not valid TOML: {_fault(error)}; correct the file") from error
     tune = parse_tune(table.pop("tune", {}), file)
     _check_table(table, StudyConfig, file, "")
     try:
@@ -256,12 +256,12 @@ def plan(
     study: StudyConfig,
     corpus: CorpusRef,
     labels: int | None = None,
-    settle: Callable[[ModelConfig], ModelConfig] = settled,
+    resolver: Callable[[ModelConfig], ModelConfig] = resolve,
     folds: Sequence[str] = (),
 ) -> tuple[PlannedRun, ...]:
     """Every run of the study: seed by seed, fold by fold, then the longest first, so that no core waits at the end.
 
-    ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``settle`` finds the
+    ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``resolver`` finds the
     equations of cells of one's own: the one of this default loads their files, which a study that was read from a
     store must not do. ``folds`` are the corpus's, which a study of folds needs to know.
 
@@ -274,7 +274,7 @@ def plan(
     >>> [run.seed for run in plan(study, CorpusRef(name="tones", checksum="0" * 64))][::6]
     [0, 1, 2]
     """
-    places = _places(study, corpus, settle)
+    places = _places(study, corpus, resolver)
     for column in _columns(study):
         rows = {row.name: places[row.name, column.name] for row in study.rows}
         found = matched(rows, study.reference, study.match, labels, _where(study, column))
@@ -356,13 +356,13 @@ def cost(config: RunConfig) -> float:
     return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
+def changed_settings(old: RunConfig, new: RunConfig) -> list[str]:
     """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
     pairs = zip(flat(msgspec.to_builtins(old)), flat(msgspec.to_builtins(new)), strict=True)
-    return [_difference(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
+    return [_changed_setting(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
 
 
-def _difference(key: str, before: Any, after: Any, new: RunConfig) -> str:
+def _changed_setting(key: str, before: Any, after: Any, new: RunConfig) -> str:
     if key == "model.equations" and before and after:
         return f"the equations of {new.model.cell!r} have changed (fingerprint {before}, now {after})"
     return f"{key} was {before!r}, is {after!r}"
@@ -386,26 +386,26 @@ def _where(study: StudyConfig, column: Column) -> str:
 
 
 def _places(
-    study: StudyConfig, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig] = settled
+    study: StudyConfig, corpus: CorpusRef, resolver: Callable[[ModelConfig], ModelConfig] = resolve
 ) -> dict[tuple[str, str], RunConfig]:
     """What each row and column of the table is to train, with the hidden size that it states."""
     _check_study(study, study.name)
     return {
-        (row.name, column.name): _config(study, row, column, corpus, settle)
+        (row.name, column.name): _config(study, row, column, corpus, resolver)
         for row in study.rows
         for column in _columns(study)
     }
 
 
 def _config(
-    study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig]
+    study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, resolver: Callable[[ModelConfig], ModelConfig]
 ) -> RunConfig:
     settings = merge(merge(study.base.settings, column.settings), row.settings)
     where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
         check_size(config.model, config.features.dimensions)
-        return msgspec.structs.replace(config, model=settle(config.model))
+        return msgspec.structs.replace(config, model=resolver(config.model))
     except (CellError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:

@@ -1,4 +1,4 @@
-"""Which settings a run has, and how one that does not exist or cannot be is refused."""
+"""List the settings of a run, and refuse unknown names and invalid values."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def check_number(value: object, key: str, said: str) -> None:
     """Refuse numbers that no run could have; ``said`` is how the error begins.
 
     Raises:
-        ConfigError: no number, an infinite one, or a count or time above all bounds.
+        ConfigError: NaN, infinity, or a count or time above all bounds.
     """
     if isinstance(value, list | tuple):
         for one in value:

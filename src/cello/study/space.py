@@ -1,4 +1,4 @@
-"""``[tune]`` of a study's file: which settings are tried, within which bounds, how often. It names no run by itself."""
+"""Read ``[tune]`` of a study file: the search space, the number of trials, their epochs and seed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         for field, value, least in (("trials", self.trials, 1), ("epochs", self.epochs, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
-                raise ConfigError(f"tune.{field}={value} cannot be; give at least {least}")
+                raise ConfigError(f"tune.{field}={value} is invalid: it must be at least {least}")
         for field, value, most in (
             ("trials", self.trials, MOST),
             ("epochs", self.epochs, MOST),
@@ -83,7 +83,7 @@ class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Tuned(TuneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the rows of a study came by their settings: a tuning that is over, of rows that had ``match`` in common."""
+    """How the rows of a study came by their settings: a tuning that is over, of rows matched by ``match``."""
 
     match: Match = "width"
 
@@ -92,7 +92,7 @@ class Tuned(TuneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, o
         places = f" in column {self.column}" if self.column else ""
         return (
             f"{self.trials} trials of each row{places} (equal {self.match}), {self.epochs} epochs each, seed "
-            f"{self.seed}, chosen by validation accuracy; no trial heard the test clips. Tried: {tried}."
+            f"{self.seed}, chosen by validation accuracy; trained without evaluating the test set. Tried: {tried}."
         )
 
 
@@ -147,7 +147,7 @@ def applied(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """The config with settings such as ``{"model.dropout": 0.1}``.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: an invalid value.
     """
     for name, value in values.items():
         section, _, field = name.partition(".")
@@ -189,7 +189,7 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
         )
     if low is not None and high is not None:
         if _hint(name) not in (int, float):
-            raise ConfigError(f"{where} is no number, so it has no low and high; give choices = […]")
+            raise ConfigError(f"{where} is not a number, so low and high are invalid: it must have choices = […]")
         for end in (low, high):
             check_number(end, name, f"{where}: {brief(end)}")
         if not low < high:

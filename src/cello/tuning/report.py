@@ -1,4 +1,4 @@
-"""What a tuning found, for people and programs: every trial, the best of each row, and the study with it written in."""
+"""Write what a tuning found: every trial, the best of each row, and the tuned study."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cello.study.space import Tuned
 from cello.tuning.trials import Trial, importance
 from cello.tuning.tune import Tuning
 
-NO_TEST = "Chosen by validation accuracy alone: no trial ever heard the test clips."
+NO_TEST = "Chosen by validation accuracy alone: all trials trained without evaluating the test set."
 
 
 def write_tuning(tuning: Tuning) -> list[Path]:
