@@ -1,4 +1,4 @@
-"""What `cello bench cells` measures, for every cell that matters here, with and without the gradient of the frames.
+"""Run `cello bench cells` for the repository's own figures, with and without the frames' gradient.
 
     python benchmarks/kernels.py [--zoo] [--cells NAME ...] [--sizes BxTxDxH ...] [--threads N ...] [--rounds 15]
 

@@ -1,5 +1,4 @@
-"""Writes what README and docs/results.md show of the committed studies and benchmarks: tables between markers, two
-pictures, notebooks.
+"""Write the tables, pictures and notebooks that README and docs/results.md show.
 
 Run from the repository's root: ``python benchmarks/show_results.py``. It trains nothing.
 """
