@@ -203,7 +203,7 @@ def test_an_option_that_does_not_exist_is_wrong_usage(
         (["\x1b[31mred"], r"error: unknown command '\x1b[31mred'. Known: "),
         (["study", "gates", "--\x1b[31mx"], r"Unrecognized options: --\x1b[31mx"),
         (["study", "gates", "--seeds", "\x1b[31mx"], r"['\x1b[31mx']"),
-        (["train", "--model.readout", "\x9b31m"], r"\x9b31m"),
+        (["train", "--model.pooling", "\x9b31m"], r"\x9b31m"),
     ],
 )
 def test_a_command_that_does_not_exist_is_named_with_the_nearest(
@@ -354,7 +354,7 @@ def test_a_model_that_no_machine_can_train_is_refused_before_the_corpus_is_made(
     monkeypatch.setattr("cello.audio.open.open_corpus", None)
     status, _, err = run(capsys, "train", "--model.hidden", "1000000")
     assert status == 1
-    assert "model.hidden=1000000, layers=1, stack=1 make matrices of at least 1,000,039,000,000 elements, " in err
+    assert "model.hidden=1000000, layers=1, frame_stacking=1 make matrices of at least 1,000,039,000,000" in err
 
 
 def one_class(folder: Path) -> str:

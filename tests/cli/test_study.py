@@ -157,12 +157,12 @@ def test_a_log_has_a_line_an_epoch_and_a_terminal_a_bar(terminal: bool) -> None:
     assert ("validation 25.00 %" in out.getvalue()) is terminal
 
 
-def finished(manifest: Manifest, accuracy: float, readout: str = "attention", epochs: int = 30) -> RunResult:
+def finished(manifest: Manifest, accuracy: float, pooling: str = "attention", epochs: int = 30) -> RunResult:
     config = RunConfig(corpus=CorpusRef(name="x", checksum="0"), optimiser=OptimiserConfig(epochs=epochs))
     split = SplitMetrics(clips=9, loss=1.0, accuracy=accuracy, word_mean=accuracy)
     return RunResult(
         run=config.id,
-        config=msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, readout=readout)),
+        config=msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, pooling=pooling)),
         labels=manifest.labels,
         parameters=1,
         backend="plain",
@@ -190,12 +190,12 @@ def test_a_training_accuracy_that_stays_low_is_remarked_on(tone_corpus: Corpus) 
         "accuracy on the training clips themselves is only 40.0%, and always answering the most frequent label gives "
         "33.3%. Try more epochs than optimiser.epochs=30 or another learning rate than optimiser.learning_rate=0.002."
     )
-    assert "Try mean or attention pooling (model.readout), more epochs" in remark(
+    assert "Try mean or attention pooling (model.pooling), more epochs" in remark(
         finished(manifest, 0.4, "last"), manifest
     )
     clips = tuple(msgspec.structs.replace(clip, samples=3 * manifest.rate_hz) for clip in manifest.clips)
     long = msgspec.structs.replace(manifest, clips=clips)
-    assert "pooling (model.readout, for clips of 3.0 s on average), more" in remark(finished(long, 0.4, "last"), long)
+    assert "pooling (model.pooling, for clips of 3.0 s on average), more" in remark(finished(long, 0.4, "last"), long)
 
 
 def test_always_the_most_frequent_label_is_no_learning(tone_corpus: Corpus) -> None:

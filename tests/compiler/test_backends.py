@@ -121,11 +121,11 @@ def test_a_model_takes_it_where_it_can_run_and_another_one_elsewhere() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a machine without a C compiler
         model(x, lengths).sum().backward()
-        assert model.stack.backend in ("c", "plain")
+        assert model.encoder.backend in ("c", "plain")
         trained = model.eval()(x, lengths)
     with torch.no_grad():
         torch.testing.assert_close(model(x, lengths), trained.detach())
-    assert model.stack.backend == "numpy"
+    assert model.encoder.backend == "numpy"
 
 
 @pytest.mark.usefixtures("numpy")

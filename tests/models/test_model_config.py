@@ -54,7 +54,7 @@ def test_unknown_cells_are_named_with_their_neighbours() -> None:
     [
         ("hidden", 0, "model.hidden=0 leaves no network; give at least 1"),
         ("layers", -1, "model.layers=-1 leaves no network"),
-        ("stack", 0, "model.stack=0 leaves no network; give at least 1"),
+        ("frame_stacking", 0, "model.frame_stacking=0 leaves no network; give at least 1"),
         ("forget_bias", float("nan"), "model.forget_bias=nan is added to weights; give a finite number, 0 is off"),
         ("dropout", 1.0, r"model.dropout=1.0 is a share .* give 0 \(off\) to below 1"),
         ("zoneout", -0.1, r"model.zoneout=-0.1 is a share .* give 0 \(off\) to below 1"),

@@ -25,7 +25,6 @@ from cello.study.plan import (
     PlannedRun,
     Row,
     StudyConfig,
-    changed_settings,
     cost,
     load_study,
     override,
@@ -33,7 +32,7 @@ from cello.study.plan import (
     plan,
     sample_rate,
 )
-from cello.study.settings import SECTIONS
+from cello.study.settings import SECTIONS, changed_settings
 from cello.study.space import TuneConfig
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 
@@ -135,7 +134,7 @@ def test_published_settings_are_the_published_ones() -> None:
     for config, name, rate, epochs in ((windows["GRU"], "rmsprop", 2e-4, 100), (gates, "adam", 3e-4, 50)):
         optimiser = config.optimiser
         assert (optimiser.name, optimiser.learning_rate, optimiser.epochs) == (name, rate, epochs)
-        assert (optimiser.batch, optimiser.schedule, config.model.readout) == (64, "constant", "last")
+        assert (optimiser.batch, optimiser.schedule, config.model.pooling) == (64, "constant", "last")
     assert (gates.model.hidden, gates.model.layers, gates.model.forget_bias) == (64, 1, 1.0)
 
 
@@ -154,7 +153,7 @@ def test_published_settings_are_the_published_ones() -> None:
         (HEAD + '[[columns]]\nname = "c"\nwindow_ms = 3', r"unknown key columns\[0\]\.window_ms"),
         (HEAD + '[base.model]\nhidden = "64"', r"base\.model\.hidden = '64': Expected 'int', got 'str'"),
         (HEAD + "[base.model]\nhidden = true", r"base\.model\.hidden = True: Expected 'int', got 'bool'"),
-        (HEAD + '[base.model]\nreadout = "lst"', r"readout = 'lst': .* choose one of 'last', 'mean', 'attention'"),
+        (HEAD + '[base.model]\nreadout = "lst"', r"pooling = 'lst': .* choose one of 'last', 'mean', 'attention'"),
         (
             HEAD + "rows = 3",
             r"f\.toml: Expected 'array', got 'int' - at 'rows' \(rows = 3\); write for example \[\[rows\]\] and below",
@@ -318,7 +317,7 @@ PLACES = [
     *(f"[[rows]]\nname = 'A'\n[tune]\n{key} = {{}}" for key in TuneConfig.__struct_fields__),
     *(
         f"[[rows]]\nname = 'A'\n[tune.space]\n'{name}' = {values}"
-        for name in ("optimiser.learning_rate", "optimiser.batch", "model.readout", "model.bidirectional", "model", "x")
+        for name in ("optimiser.learning_rate", "optimiser.batch", "model.pooling", "model.bidirectional", "model", "x")
         for values in (
             "{}",
             "{{ choices = {} }}",
@@ -350,7 +349,7 @@ def test_every_value_at_every_place_is_a_plan_or_a_short_sentence(place: str) ->
         ),
         (
             "[base.model]\nhidden = 1000000",
-            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train them",
+            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train",
         ),
         ("[base.features]\nhop_ms = 1e300", r"features\.hop_ms = 1e\+300 is longer than an hour; give at most 3600000"),
         ("[base.augment]\ntime_masks = 10000000", r"time_masks = 10000000 is more than any run can have"),
@@ -438,3 +437,20 @@ def test_a_study_reads_its_corpus_at_one_rate() -> None:
         StudyError, match=r"features\.rate_hz = 8000, 16000, but reads its corpus once; make it one study"
     ):
         sample_rate(two)
+
+
+@pytest.mark.parametrize("former", [("pooling", "readout", "'mean'"), ("frame_stacking", "stack", "2")])
+def test_a_former_name_of_a_setting_means_the_same_runs_and_ids(former: tuple[str, str, str]) -> None:
+    name, before, value = former
+    rows = "[[rows]]\nname = 'A'\nmodel.{} = {}\n"
+    studies = [parse_study(HEAD + rows.format(key, value), "f.toml") for key in (name, before)]
+    assert studies[0] == studies[1]
+    (run, *_), (other, *_) = (plan(study, CORPUS) for study in studies)
+    assert run.id == other.id
+    assert repr(getattr(run.config.model, name)) == value
+    assert before in msgspec.to_builtins(run.config)["model"]
+    with pytest.raises(ConfigError, match=rf"^f\.toml: model\.{name} and model\.{before} are one setting and cannot"):
+        parse_study(HEAD + f"[base.model]\n{name} = {value}\n{before} = {value}\n[[rows]]\nname = 'A'\n", "f.toml")
+    assert override(studies[0], settings={f"model.{name}": msgspec.json.decode(value.replace("'", '"'))}) == override(
+        studies[0], settings={f"model.{before}": msgspec.json.decode(value.replace("'", '"'))}
+    )

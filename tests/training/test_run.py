@@ -36,7 +36,7 @@ def config(**changes: object) -> RunConfig:
         corpus=CorpusRef(name="tones", checksum="0" * 64),
         features=FeatureConfig(window_ms=80),
         augment=AugmentConfig(shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2),
-        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, readout="attention"),
+        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, pooling="attention"),
         optimiser=OptimiserConfig(epochs=4, batch=8, ema=0.9, learning_rate=5e-3, clip_norm=1.0, label_smoothing=0.1),
     )
     return msgspec.structs.replace(base, **changes)

@@ -46,6 +46,7 @@ class Tune(Trained):
         from cello.execution.workers import Workers
         from cello.study.overrides import check_untuned, parse_overrides, replaced
         from cello.study.plan import load_both, override, sample_rate
+        from cello.study.settings import shown_name
         from cello.study.store import CorpusSource
         from cello.tuning.trials import need_optuna
 
@@ -71,7 +72,9 @@ class Tune(Trained):
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.spec, options=self.options(rate))
         tuning = run_tuning(study, tune, source, out, workers=workers, cache=self.cache)
-        table = Table("row", "validation", *sorted(tune.space), title=f"the best of {tune.trials} trials each")
+        table = Table(
+            "row", "validation", *map(shown_name, sorted(tune.space)), title=f"the best of {tune.trials} trials each"
+        )
         for row in study.rows:
             best = tuning.best(row.name)
             values = [best.values[setting] for setting in sorted(tune.space)] if best else []

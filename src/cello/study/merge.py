@@ -25,8 +25,9 @@ from cello.study.folder import check_empty, copy_regular, naming, new_folder, op
 from cello.study.former import as_begun
 from cello.study.journal import line
 from cello.study.own_cells import reordered, resolver_from
-from cello.study.plan import Base, Place, PlannedRun, StudyConfig, changed_settings, flat, plan
+from cello.study.plan import Base, Place, PlannedRun, StudyConfig, plan
 from cello.study.pools import StoredRun
+from cello.study.settings import changed_settings, flat, shown_name
 from cello.study.store import Header, Store, encoded
 from cello.training.result import FINISHED
 
@@ -123,7 +124,7 @@ def _check_alike(first: Store, other: Store) -> None:
         for key in dict.fromkeys([*stated[0], *stated[1]]):
             if any(key not in settings for settings in stated) or stated[0][key] != stated[1][key]:
                 values = [repr(settings[key]) if key in settings else "not stated" for settings in stated]
-                difference = f"in {part}, {key} is {values[0]} in the first and {values[1]} in the other"
+                difference = f"in {part}, {shown_name(key)} is {values[0]} in the first and {values[1]} in the other"
                 raise _apart(first, other, difference)
 
 

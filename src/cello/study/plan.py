@@ -7,7 +7,7 @@ import operator
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,16 @@ from cello.models.config import ModelConfig, resolve, stated_cells
 from cello.models.size import check_size
 from cello.study.catalogue import BUILTIN, builtin_file, builtin_text
 from cello.study.match import Match, matched
-from cello.study.settings import SECTIONS, Settings, brief, check_keys, check_section, merge, readable
+from cello.study.settings import (
+    SECTIONS,
+    Settings,
+    brief,
+    check_keys,
+    check_section,
+    merge,
+    readable,
+    stored_names,
+)
 from cello.study.space import LAST, TuneConfig, Tuned, parse_tune
 from cello.training.config import CorpusRef, RunConfig, ids
 
@@ -54,6 +63,8 @@ class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     data: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
+        for section in SECTIONS:
+            msgspec.structs.force_setattr(self, section, stored_names(getattr(self, section), section))
         msgspec.structs.force_setattr(self, "model", stated_cells(self.model))
 
     @property
@@ -206,6 +217,8 @@ def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
         study = msgspec.convert(table, StudyConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: {readable(str(error))}{_shape(str(error), table)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     for path, settings in _stated(study):
         for section, values in settings.items():
             check_section(values, section, file, f"{path}.{section}")
@@ -235,7 +248,7 @@ def override(
     if seeds is not None:
         check_count(study, len(seeds), study.name)
     extra: Settings = {}
-    for key, value in stated_cells(settings or {}, "model.").items():
+    for key, value in stored_names(stated_cells(settings or {}, "model.")).items():
         section, _, field = key.partition(".")
         if section not in SECTIONS:
             raise ConfigError(f"override: {unknown('section', section, SECTIONS, 'Write section.key.')}")
@@ -347,34 +360,13 @@ def cost(config: RunConfig) -> float:
     """How long a run takes, up to a factor: multiplications for one second of sound, times clips and epochs."""
     features, model = config.features, config.model
     frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
-    steps = math.ceil(frames / model.stack)
+    steps = math.ceil(frames / model.frame_stacking)
     directions = 2 if model.bidirectional else 1
     upper = (model.layers - 1) * model.hidden * (directions + 1)
-    layers = directions * model.hidden * (features.dimensions * model.stack + model.hidden + upper)
+    layers = directions * model.hidden * (features.dimensions * model.frame_stacking + model.hidden + upper)
     gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
     clips = config.data.clips_per_label or MANY_CLIPS
     return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
-
-
-def changed_settings(old: RunConfig, new: RunConfig) -> list[str]:
-    """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
-    pairs = zip(flat(msgspec.to_builtins(old)), flat(msgspec.to_builtins(new)), strict=True)
-    return [_changed_setting(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
-
-
-def _changed_setting(key: str, before: Any, after: Any, new: RunConfig) -> str:
-    if key == "model.equations" and before and after:
-        return f"the equations of {new.model.cell!r} have changed (fingerprint {before}, now {after})"
-    return f"{key} was {before!r}, is {after!r}"
-
-
-def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each setting of a nested table with its dotted name."""
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _columns(study: StudyConfig) -> tuple[Column, ...]:

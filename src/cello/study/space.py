@@ -9,7 +9,17 @@ import msgspec
 
 from cello.errors import ConfigError, unknown
 from cello.study.match import Match
-from cello.study.settings import MOST, SECTIONS, brief, check_keys, check_number, check_section, readable
+from cello.study.settings import (
+    MOST,
+    SECTIONS,
+    brief,
+    check_keys,
+    check_number,
+    check_section,
+    readable,
+    shown_name,
+    stored_names,
+)
 from cello.training.config import RunConfig
 
 LAST = 2**63 - 1
@@ -88,7 +98,7 @@ class Tuned(TuneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     match: Match = "width"
 
     def __str__(self) -> str:
-        tried = "; ".join(f"{name} {values}" for name, values in sorted(self.space.items()))
+        tried = "; ".join(f"{shown_name(name)} {values}" for name, values in sorted(self.space.items()))
         places = f" in column {self.column}" if self.column else ""
         return (
             f"{self.trials} trials of each row{places} (equal {self.match}), {self.epochs} epochs each, seed "
@@ -124,7 +134,7 @@ def parse_tune(table: object, file: str) -> TuneConfig:
             )
         check_keys(dimension, Dimension, file, f"tune.space.{name}")
     try:
-        config = msgspec.convert({**table, **({"space": space} if space else {})}, TuneConfig)
+        config = msgspec.convert({**table, **({"space": stored_names(space)} if space else {})}, TuneConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: tune: {readable(str(error))}; {EXAMPLE}") from error
     except ConfigError as error:
@@ -150,7 +160,7 @@ def applied(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         ConfigError: an invalid value.
     """
     for name, value in values.items():
-        section, _, field = name.partition(".")
+        section, _, field = shown_name(name).partition(".")
         changed = msgspec.structs.replace(getattr(config, section), **{field: value})
         config = msgspec.structs.replace(config, **{section: changed})
     return config
@@ -177,7 +187,7 @@ def _check_name(name: str, file: str) -> None:
 
 
 def _check_values(name: str, values: Dimension, file: str) -> None:
-    low, high, where = values.low, values.high, f"{file}: tune.space: {name}"
+    low, high, where = values.low, values.high, f"{file}: tune.space: {shown_name(name)}"
     if bool(values.choices) == (low is not None or high is not None) or (low is None) != (high is None):
         raise ConfigError(f"{where} needs both low and high, or choices; {EXAMPLE}")
     for value in values.choices:
@@ -202,5 +212,5 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
 
 
 def _hint(name: str) -> Any:
-    section, _, field = name.partition(".")
+    section, _, field = shown_name(name).partition(".")
     return get_type_hints(SECTIONS[section])[field]

@@ -43,10 +43,11 @@ from cello.study.former import as_begun
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
 from cello.study.own_cells import bring_objects, named, own_cells, reordered, resolver_from
-from cello.study.plan import Column, PlannedRun, Row, StudyConfig, changed_settings, plan
+from cello.study.plan import Column, PlannedRun, Row, StudyConfig, plan
 from cello.study.pools import StoredRun, joined, pooled
 from cello.study.predictions import Predictions, checked
 from cello.study.reading import Reader, read_result, unusable
+from cello.study.settings import changed_settings
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
 

@@ -46,9 +46,9 @@ def remark(result: RunResult, manifest: Manifest) -> str:
 def _remedies(result: RunResult, seconds: float) -> str:
     model, optimiser = result.config.model, result.config.optimiser
     remedies = []
-    if model.readout == "last":
+    if model.pooling == "last":
         long = f", for clips of {seconds:.1f} s on average" if seconds >= LONG_SECONDS else ""
-        remedies.append(f"mean or attention pooling (model.readout{long})")
+        remedies.append(f"mean or attention pooling (model.pooling{long})")
     remedies.append(f"more epochs than optimiser.epochs={optimiser.epochs}")
     remedies.append(f"another learning rate than optimiser.learning_rate={optimiser.learning_rate:g}")
     return f"{', '.join(remedies[:-1])} or {remedies[-1]}"

@@ -24,8 +24,9 @@ from cello.study.compatibility import check_clips, check_windows
 from cello.study.folder import RESTORE, naming, single_writer
 from cello.study.former import as_begun
 from cello.study.journal import note
-from cello.study.plan import PlannedRun, StudyConfig, changed_settings, override, plan, sample_rate
+from cello.study.plan import PlannedRun, StudyConfig, override, plan, sample_rate
 from cello.study.reading import read_result
+from cello.study.settings import changed_settings, shown_name
 from cello.study.space import SIZES, TuneConfig, applied
 from cello.study.store import CorpusSource, check_free
 from cello.training.config import CorpusRef
@@ -216,10 +217,10 @@ def _at_column(study: StudyConfig, tune: TuneConfig) -> StudyConfig:
         if not columns:
             names = [column.name for column in study.columns]
             raise StudyError(f"tune.column: {unknown(f'column of study {study.name!r}:', tune.column, names)}")
-    sizes = [name for name in SIZES if name in tune.space]
+    sizes = ", ".join(shown_name(name) for name in SIZES if name in tune.space)
     if study.reference and sizes:
         raise StudyError(
-            f"study {study.name!r} gives its rows their size (match = {study.match!r}), so {', '.join(sizes)} cannot "
+            f"study {study.name!r} gives its rows their size (match = {study.match!r}), so {sizes} cannot "
             f'be tuned; leave it out of [tune.space], or use match = "width"'
         )
     if study.fold_rule != NONE:
@@ -244,7 +245,7 @@ def _rows(column: StudyConfig, tune: TuneConfig, corpus: Corpus) -> tuple[Planne
                 try:
                     applied(run.config, {name: value})
                 except ConfigError as error:
-                    raise ConfigError(f"tune.space: {name} in row {row!r}: {error}") from error
+                    raise ConfigError(f"tune.space: {shown_name(name)} in row {row!r}: {error}") from error
     return tuple(found[row.name] for row in column.rows)
 
 
