@@ -1,4 +1,6 @@
-"""One epoch of training, plain evaluation against a student's loop: python benchmarks/cells_plain.py [--json FILE].
+"""Time one epoch of training: plain evaluation against a loop written with nn.Linear.
+
+    python benchmarks/cells_plain.py [--json FILE]
 
 Every figure is taken in a process of its own, and the sides take turns, so that a busy machine slows both: the loop as
 published, then Cello as its study's worker trains it, then the loop once more with the worker's allocator setting. Time

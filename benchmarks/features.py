@@ -1,4 +1,4 @@
-"""Frames per second against librosa: 13 MFCC + Δ + ΔΔ of one-second clips, one thread, all in one run.
+"""Time feature extraction against librosa: 13 MFCC + Δ + ΔΔ of one-second clips, one thread.
 
     python benchmarks/features.py [--json] [--rounds 9] [--clips 64]
 

@@ -1,4 +1,6 @@
-"""A student's recurrent classifier, gate by gate and step by step: python benchmarks/gate_loop.py CELL.
+"""Time a recurrent classifier written gate by gate and step by step.
+
+    python benchmarks/gate_loop.py CELL
 
 What one writes from a paper: for every gate and every step ``W(x) + U(h)`` with an nn.Linear each, then the equations.
 Imports nothing of Cello, so that a process of its own is the student's. Prints the CPU seconds of each training step.

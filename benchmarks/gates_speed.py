@@ -1,4 +1,4 @@
-"""The gates study through plain evaluation and through C kernels: wall time, seconds an epoch, accuracies in pairs.
+"""Compare the gates study on the plain and the C back end: wall time, s/epoch, accuracies.
 
     python benchmarks/gates_speed.py --corpus folder:CLIPS [--seeds 3] [--workers 2] --out DIR
 

@@ -1,4 +1,4 @@
-"""What `cello bench cells` measures, for every cell that matters here, with and without the gradient of the frames.
+"""Run `cello bench cells` for the repository's own figures, with and without the frames' gradient.
 
     python benchmarks/kernels.py [--zoo] [--cells NAME ...] [--sizes BxTxDxH ...] [--threads N ...] [--rounds 15]
 
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cello.bench.measure import machine, run
 from cello.bench.record import can_save, save
-from cello.bench.settings import CELLS, SIZES, Settings, parse_size
+from cello.bench.settings import CELLS, SIZES, BenchConfig, parse_size
 from cello.bench.table import show
 from cello.cells.load import zoo
 from cello.compiler.memory import keep_freed_memory
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    settings = Settings(
+    settings = BenchConfig(
         cells=tuple(zoo() if options.zoo else options.cells),
         sizes=tuple(options.sizes),
         threads=tuple(options.threads),

@@ -1,4 +1,4 @@
-"""A study of many tiny runs with workers killed at random throughout, compared with one that nothing disturbed.
+"""Kill workers at random during a study of many tiny runs, and compare it with an undisturbed one.
 
     python benchmarks/kill_runs.py [--runs 200] [--workers 2] [--every 8] [--seed 0] [--cluster] [--out FILE.json]
 

@@ -1,4 +1,4 @@
-"""Stops a small real study at random moments, resumes it, and compares it with one that nothing stopped.
+"""Kill a small study at random moments, resume it, and compare it with an undisturbed one.
 
     python benchmarks/kill_study.py [--kills 10] [--seed 0] [--corpus SPEC]
 

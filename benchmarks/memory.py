@@ -1,4 +1,4 @@
-"""The memory that one step of an LSTM layer takes, forward and backward: C kernels, plain evaluation, nn.LSTM.
+"""Measure the memory of one LSTM step, forward and backward: C kernels, plain back end, nn.LSTM.
 
     python benchmarks/memory.py [--sizes BxTxDxH ...] [--x-gradient] [--out FILE]
 

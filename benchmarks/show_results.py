@@ -1,5 +1,4 @@
-"""Write what README, docs/results.md and docs/speed.md show of the committed studies and benchmarks: tables between
-markers, pictures, notebooks.
+"""Write the tables, pictures and notebooks that README, docs/results.md and docs/speed.md show.
 
 Run from the repository's root: ``python benchmarks/show_results.py``. It trains nothing.
 """

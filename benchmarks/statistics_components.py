@@ -1,4 +1,4 @@
-"""False alarms of the test for two models, where runs, clips and speakers vary as normal numbers: quick and exact.
+"""Simulate false alarms of the test for two models with normal runs, clips and speakers.
 
     python benchmarks/statistics_components.py [--draws 20000] [--out FILE]
 

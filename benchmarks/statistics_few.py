@@ -1,4 +1,4 @@
-"""False alarms of the tests with few speakers, and in cross-validation, where no simulation of 243 speakers tells.
+"""Simulate false alarms of the tests with few speakers, and in cross-validation.
 
     python benchmarks/statistics_few.py [--repetitions 2000] [--out FILE]
 

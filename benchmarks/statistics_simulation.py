@@ -1,4 +1,4 @@
-"""Whether the statistics keep what they promise: false alarms under no difference, power at planted ones, coverage.
+"""Simulate false alarms, power and coverage of the statistics.
 
     python benchmarks/statistics_simulation.py [--repetitions 5000] [--resamples 500] [--out FILE]
 

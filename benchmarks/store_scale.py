@@ -1,4 +1,4 @@
-"""A store of 10,000 finished runs: what a report and a dry run of it take, in seconds of one core and in memory.
+"""Measure a report and a dry run of a store with 10,000 finished runs: seconds and memory.
 
     python benchmarks/store_scale.py [--seeds 100] [--rounds 3] [--store DIR] [--out FILE]
 

@@ -1,4 +1,4 @@
-"""The made-up store that store_scale.py measures; started by it.
+"""Make the artificial store that store_scale.py measures.
 
 python benchmarks/store_scale_made.py FOLDER SEEDS
 """

@@ -106,6 +106,16 @@ def test_what_stood_there_is_kept_when_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_old_and_other_files_stay(tmp_path: Path) -> None:
+    old, young, others = (tmp_path / name for name in (".a[1].1-ab.part", ".a[1].2-ab.part", ".a1.3-ab.part"))
+    for left in (old, young, others):
+        left.write_bytes(b"half")
+    for left in (old, others):
+        os.utime(left, (0, 0))
+    write_whole(tmp_path / "a[1]", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([young, others, tmp_path / "a[1]"])
+
+
 class Kept(msgspec.Struct, forbid_unknown_fields=True):
     format: int = 1
     name: str = ""

@@ -1,4 +1,4 @@
-"""The way into the command line: Ctrl-C is quiet from the first moment, also while the imports run."""
+"""Start the command line; Ctrl-C ends it quietly at any moment, also during imports."""
 
 from __future__ import annotations
 

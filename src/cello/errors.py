@@ -1,7 +1,7 @@
-"""The exception tree: one class per thing a user can fix.
+"""Define the exceptions: one class for each kind of error that a user can fix.
 
 CelloError
-├── ConfigError        a setting that does not exist or cannot be
+├── ConfigError        a setting that does not exist or is invalid
 ├── CorpusError        a corpus that cannot be found, read or split
 │   ├── ClipError      one clip that is not usable sound
 │   └── DownloadError  an archive that did not arrive whole, or is not what it should be
@@ -9,8 +9,8 @@ CelloError
 ├── CellError          equations outside the language
 ├── ModelError         a model that cannot be built from its parts
 ├── BackendError       a way of running cells that is not available here
-├── TrainingError      a run that cannot start, go on or be resumed
-│   └── DivergenceError  a loss that is no number any more
+├── TrainingError      a run that cannot start, continue or be resumed
+│   └── DivergenceError  the loss became NaN or infinite
 ├── StudyError         a plan that makes no sense
 │   └── StoreError     an output folder that cannot be used
 └── ReportError        a report that cannot be written
@@ -29,7 +29,7 @@ class CelloError(Exception):
 
 
 class ConfigError(CelloError):
-    """A setting that does not exist or has an impossible value."""
+    """A setting that does not exist or has an invalid value."""
 
 
 class CorpusError(CelloError):
@@ -61,11 +61,11 @@ class BackendError(CelloError):
 
 
 class TrainingError(CelloError):
-    """A run that cannot start, go on or be resumed."""
+    """A run that cannot start, continue or be resumed."""
 
 
 class DivergenceError(TrainingError):
-    """A run whose loss is no number any more: its settings are to blame, and it would go so again."""
+    """The loss became NaN or infinite: the run's settings are to blame, and it would diverge again."""
 
 
 class StudyError(CelloError):

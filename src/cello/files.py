@@ -1,13 +1,16 @@
-"""Write files whole or not at all, and read back only what is as it was written."""
+"""Write files atomically with checksums, and read back only what is as it was written."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import secrets
 import stat
+import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +23,8 @@ Kind = TypeVar("Kind")
 LARGEST = 1 << 30
 """Bytes that ``read_stored`` reads at most unless told otherwise: far above any file that Cello writes as one piece."""
 
+STALE_SECONDS = 3600.0
+"""A temporary file that was not written to for longer was left by a process that died."""
 _JSON_SEAL = b',"crc32":"%08x"}'
 _SEAL = b"\ncello crc32 %08x\n"
 
@@ -38,7 +43,7 @@ def write_whole(path: Path, content: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: the folder cannot be written or the disk is full; what stood there before still does.
     """
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with whole(path) as temporary, temporary.open("xb") as file:
         file.writelines([content] if isinstance(content, bytes) else content)
 
 
@@ -49,8 +54,9 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: as ``write_whole``.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.unlink(missing_ok=True)  # a link of that name would be written through
+    _remove_stale(path)
+    # a name that nobody can know, so that no link of that name can be there to be written through
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -58,6 +64,14 @@ def whole(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove temporary files that a killed process left of this one."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime > STALE_SECONDS:
+                left.unlink()
 
 
 def read_stored(path: Path | str, largest: int = LARGEST) -> bytes:

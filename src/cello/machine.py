@@ -1,4 +1,4 @@
-"""What a run's figures were measured on, and with. Loads no torch, so that workers can be compared at once."""
+"""Name the hardware and versions that a run is measured with. Loads no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cello
 
 
 def hardware(threads: int = 1) -> dict[str, str]:
-    """What the figures of a run were measured on, on so many threads."""
+    """The hardware that a run is measured on, with so many threads."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
@@ -39,7 +39,7 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def source() -> str:
-    """The first 12 hexadecimal digits of SHA-256 over the package's code: it tells trees of one version apart."""
+    """The first 12 hexadecimal digits of SHA-256 over the package's code: the same only for the same source files."""
     found, folder = hashlib.sha256(), Path(cello.__file__).parent
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".h")):
         content = path.read_bytes()

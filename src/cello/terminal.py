@@ -1,4 +1,4 @@
-"""Text on its way to a terminal: foreign control characters are shown, never obeyed, and no encoding is too small.
+"""Print text on a terminal safely: control characters are escaped, and any encoding will do.
 
 Labels, file names, names of rows and texts of errors come from anywhere. All that Cello prints goes through a
 :class:`Stream`, and what it lays out through a :class:`Terminal`.

@@ -9,7 +9,7 @@ from cello.bench import measure
 from cello.bench.measure import WARM_UP, Step, alternate, cases, run
 from cello.bench.peers import PEERS
 from cello.bench.record import Record
-from cello.bench.settings import Settings, Size
+from cello.bench.settings import BenchConfig, Size
 from cello.cells.load import zoo
 from cello.errors import CellError
 
@@ -34,11 +34,11 @@ def test_sides_take_turns_and_none_is_always_first() -> None:
 def test_a_cell_that_does_not_exist_stops_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(CellError, match="unknown cell 'gur'; did you mean "):
-        run(Settings(cells=("lstm", "gur")), ABOUT)
+        run(BenchConfig(cells=("lstm", "gur")), ABOUT)
 
 
 def test_what_is_named_twice_is_measured_once() -> None:
-    settings = Settings(cells=("gru", "gru"), sizes=(TINY, TINY), threads=(1, 1), x_gradients=(True, True))
+    settings = BenchConfig(cells=("gru", "gru"), sizes=(TINY, TINY), threads=(1, 1), x_gradients=(True, True))
     assert len(cases(settings)) == 1
 
 
@@ -46,7 +46,7 @@ def test_what_is_named_twice_is_measured_once() -> None:
 def record(monkeypatch: pytest.MonkeyPatch) -> Record:
     """Of an LSTM and a cell that torch has not, where one back end does not exist and nothing need be compiled."""
     monkeypatch.setattr(measure, "backend_names", lambda: ("auto", "abacus", "plain"))
-    settings = Settings(cells=("lstm", "lstm-peephole"), sizes=(TINY,), rounds=2, dtype="float64")
+    settings = BenchConfig(cells=("lstm", "lstm-peephole"), sizes=(TINY,), rounds=2, dtype="float64")
     return run(settings, ABOUT)
 
 
@@ -67,7 +67,7 @@ def test_torchs_layer_is_beside_its_cell_only_and_agrees(record: Record) -> None
 def test_a_side_that_computes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "backend_names", lambda: ("plain",))
     monkeypatch.setattr(measure, "peer", lambda _: PEERS["rnn"])
-    (row,) = run(Settings(cells=("rnn-relu",), sizes=(TINY,), rounds=1), ABOUT).rows
+    (row,) = run(BenchConfig(cells=("rnn-relu",), sizes=(TINY,), rounds=1), ABOUT).rows
     assert row.sides[1].difference > 0.01
 
 
@@ -76,7 +76,7 @@ def test_threads_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "backend_names", lambda: ("plain",))
     monkeypatch.setattr(measure, "gemm_gflops", lambda _: seen.append(torch.get_num_threads()) or 1.0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
-    run(Settings(cells=("rnn",), sizes=(TINY,), rounds=1, threads=(3, 2)), ABOUT)
+    run(BenchConfig(cells=("rnn",), sizes=(TINY,), rounds=1, threads=(3, 2)), ABOUT)
     assert seen == [3, 2]
     assert torch.get_num_threads() == before
 
@@ -87,7 +87,7 @@ def test_x_has_a_gradient_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(
         torch.autograd, "grad", lambda o, leaves, *a, **k: asked.append(len(leaves)) or real(o, leaves, *a, **k)
     )
-    for case in cases(Settings(cells=("rnn",), sizes=(TINY,), x_gradients=(False, True))):
+    for case in cases(BenchConfig(cells=("rnn",), sizes=(TINY,), x_gradients=(False, True))):
         measure.sides(case, ("plain",), torch.float32)["plain"]()
     parameters = len(zoo()["rnn"].parameters(1, 1))
     assert asked == [parameters, parameters + 1]

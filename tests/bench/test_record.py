@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cello.bench.record import FORMAT, Compiling, Record, Row, can_save, save, summarise
-from cello.bench.settings import Settings, Size
+from cello.bench.settings import BenchConfig, Size
 from cello.errors import ReportError
 
 TIMES = {"c": [1.0, 20.0, 16.0], "plain": [2.0, 40.0, 8.0]}
@@ -32,7 +32,7 @@ def test_a_record_is_read_back_as_it_was(tmp_path: Path) -> None:
     record = Record(
         format=FORMAT,
         machine={"torch": "2"},
-        settings=Settings(cells=("gru",)),
+        settings=BenchConfig(cells=("gru",)),
         reference="c",
         unavailable={},
         without_peer=(),

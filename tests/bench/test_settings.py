@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from cello.bench.settings import Settings, Size, parse_size
+from cello.bench.settings import BenchConfig, Size, parse_size
 from cello.errors import ConfigError
 
 
@@ -28,17 +28,17 @@ def test_another_text_is_refused_with_an_example(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1000000x1000000x1x1", "1x1x1x9999999"])
 def test_a_size_that_no_machine_holds_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"elements, more than fit into a machine; give a smaller one"):
+    with pytest.raises(ConfigError, match=r"elements, more than any machine holds; give a smaller one"):
         parse_size(text)
 
 
 @pytest.mark.parametrize("rounds", [0, -3])
 def test_no_rounds_measure_nothing(rounds: int) -> None:
     with pytest.raises(ConfigError, match=f"^rounds={rounds} measures nothing; give at least 1"):
-        Settings(rounds=rounds)
+        BenchConfig(rounds=rounds)
 
 
 @pytest.mark.parametrize("threads", [0, 10**6])
 def test_threads_that_the_machine_does_not_have_are_refused(threads: int) -> None:
     with pytest.raises(ConfigError, match=f"^threads={threads} cannot be measured.*give 1 to {os.cpu_count()}"):
-        Settings(threads=(1, threads))
+        BenchConfig(threads=(1, threads))

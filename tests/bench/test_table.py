@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from cello.bench.record import FORMAT, Compiling, Record, Row, summarise
-from cello.bench.settings import Settings, Size
+from cello.bench.settings import BenchConfig, Size
 from cello.bench.table import notes, show
 
 ABOUT = {name: name for name in ("processor", "cores", "system", "load", "torch", "cello", "python", "date")}
@@ -25,7 +25,7 @@ def row(cell: str, threads: int, difference: float) -> Row:
 
 
 def record(*rows: Row) -> Record:
-    settings = Settings(cells=("[red]gru",), rounds=1)
+    settings = BenchConfig(cells=("[red]gru",), rounds=1)
     about = {"format": FORMAT, "machine": ABOUT, "settings": settings, "reference": "c"}
     compiling = (Compiling(cell="[red]gru", backend="c", new_seconds=None, cached_seconds=0.0123),)
     return Record(**about, unavailable={}, without_peer=(), rows=rows, compiling=compiling)  # type: ignore[arg-type]

@@ -60,11 +60,11 @@ def test_what_a_user_can_mend_is_a_sentence_with_a_remedy(error: Exception, sent
 def test_a_fault_of_cello_says_so_and_has_a_status_of_its_own() -> None:
     said, status = outcome(KeyError("\x1b[31mstate"), "cello train")
     assert said == (
-        r"cello train met a fault of Cello's own: KeyError: '\x1b[31mstate'. Run it again with --traceback, and report "
+        r"cello train met a bug in Cello: KeyError: '\x1b[31mstate'. Run it again with --traceback, and report "
         "it with what that shows"
     )
     assert status == FAULT
-    assert outcome(AssertionError(), "cello")[0].startswith("cello met a fault of Cello's own: AssertionError: no text")
+    assert outcome(AssertionError(), "cello")[0].startswith("cello met a bug in Cello: AssertionError: no text")
 
 
 def test_where_nobody_reads_nothing_is_said() -> None:

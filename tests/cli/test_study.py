@@ -25,7 +25,7 @@ from cello.study.store import Store
 from cello.terminal import Terminal
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.remark import remark
-from cello.training.result import UNHEARD, Epoch, RunResult, SplitMetrics
+from cello.training.result import NOT_EVALUATED, Epoch, RunResult, SplitMetrics
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -90,9 +90,9 @@ def test_every_setting_is_told_on_a_terminal_and_in_the_help(
         (("--show", "zoo", "--protocol", "published"), "error: unknown protocol 'published'. Known: fair, quick."),
         (
             ("--list", "--settings"),
-            "error: --list, --show and --settings run nothing and stand alone; give one of them",
+            "error: --list, --show and --settings cannot be combined with each other, a study or --dry-run",
         ),
-        (("gates", "--list"), "error: --list, --show and --settings run nothing and stand alone; give"),
+        (("gates", "--list"), "error: --list, --show and --settings cannot be combined"),
         (("--show", "gates", "--seeds", "3"), "error: --seeds changes nothing of what --list, --show and --settings"),
         (
             ("--show", "gates", "--set", "a=1"),
@@ -106,7 +106,7 @@ def test_every_setting_is_told_on_a_terminal_and_in_the_help(
         (("gates", "--set", "model.hidden=0"), "row 'LSTM', column '40 ms': model.hidden=0 leaves no network"),
         (
             ("gates", "--set", "optimiser.epochs=3", "--epochs", "4"),
-            "error: --epochs and --set optimiser.epochs say diff",
+            "error: --epochs 4 and --set optimiser.epochs=3 cannot be combined",
         ),
     ],
 )
@@ -157,19 +157,19 @@ def test_a_log_has_a_line_an_epoch_and_a_terminal_a_bar(terminal: bool) -> None:
     assert ("validation 25.00 %" in out.getvalue()) is terminal
 
 
-def finished(manifest: Manifest, accuracy: float, readout: str = "attention", epochs: int = 30) -> RunResult:
+def finished(manifest: Manifest, accuracy: float, pooling: str = "attention", epochs: int = 30) -> RunResult:
     config = RunConfig(corpus=CorpusRef(name="x", checksum="0"), optimiser=OptimiserConfig(epochs=epochs))
     split = SplitMetrics(clips=9, loss=1.0, accuracy=accuracy, word_mean=accuracy)
     return RunResult(
         run=config.id,
-        config=msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, readout=readout)),
+        config=msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, pooling=pooling)),
         labels=manifest.labels,
         parameters=1,
         backend="plain",
         chosen_epoch=1,
         train=split,
         validation=split,
-        test=UNHEARD,
+        test=NOT_EVALUATED,
         confusion=(),
         seconds_per_epoch=1.0,
         wall_seconds_per_epoch=1.0,
@@ -190,12 +190,12 @@ def test_a_training_accuracy_that_stays_low_is_remarked_on(tone_corpus: Corpus) 
         "accuracy on the training clips themselves is only 40.0%, and always answering the most frequent label gives "
         "33.3%. Try more epochs than optimiser.epochs=30 or another learning rate than optimiser.learning_rate=0.002."
     )
-    assert "Try mean or attention pooling (model.readout), more epochs" in remark(
+    assert "Try mean or attention pooling (model.pooling), more epochs" in remark(
         finished(manifest, 0.4, "last"), manifest
     )
     clips = tuple(msgspec.structs.replace(clip, samples=3 * manifest.rate_hz) for clip in manifest.clips)
     long = msgspec.structs.replace(manifest, clips=clips)
-    assert "pooling (model.readout, for clips of 3.0 s on average), more" in remark(finished(long, 0.4, "last"), long)
+    assert "pooling (model.pooling, for clips of 3.0 s on average), more" in remark(finished(long, 0.4, "last"), long)
 
 
 def test_always_the_most_frequent_label_is_no_learning(tone_corpus: Corpus) -> None:

@@ -103,7 +103,7 @@ def test_why_no_worker_starts_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     monkeypatch.setattr(local, "LocalCluster", fails)
     with (
-        pytest.raises(StudyError, match=r"1 worker process cannot be started: OSError: no room for processes; mend"),
+        pytest.raises(StudyError, match=r"1 worker process cannot be started: OSError: no room for processes; fix"),
         local_cluster(1, "cello.execution.worker"),
     ):
         pass

@@ -20,7 +20,7 @@ from cello.audio.corpus import Corpus
 from cello.errors import StoreError, StudyError
 from cello.execution import worker
 from cello.execution.run import check_all_finished, run_study
-from cello.execution.task import Failure, Setup
+from cello.execution.task import FailureRecord, Setup
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
 from cello.study.store import CorpusSource, Store
@@ -116,7 +116,7 @@ def test_failing_runs_are_named_and_stop_no_other(tmp_path: Path) -> None:
     assert reasons["15"] == "its worker process died 4 times (killed, out of memory or crashed)"
     assert f"error: 3 of 4 runs failed, the others are finished in '{tmp_path / 'out'}':\n" in done.stderr
     assert all(f"  {row}, seed 0: {reason}\n" in done.stderr for row, reason in reasons.items())
-    assert done.stderr.endswith("Give the same command again to try these again.\n")
+    assert done.stderr.endswith("Give the same command again to run these again.\n")
 
 
 def test_runs_that_fail_alike_are_named_together(
@@ -140,7 +140,7 @@ def test_runs_that_fail_alike_are_named_together(
             1,
             "again. The 1 that diverged would diverge again: change their settings, and choose another --out.",
         ),
-        (0, "Give the same command again to try these again."),
+        (0, "Give the same command again to run these again."),
     ],
 )
 def test_runs_that_diverged_are_not_said_to_be_worth_another_try(
@@ -149,7 +149,7 @@ def test_runs_that_diverged_are_not_said_to_be_worth_another_try(
     store = Store.create_or_open(tmp_path / "out", small, manifest(), source)
     for number, run in enumerate(store.runs[:2]):
         store.run_folder(run).mkdir(parents=True)
-        failure = Failure(session="a", reason=f"reason {number}", diverged=number < diverging)
+        failure = FailureRecord(session="a", reason=f"reason {number}", diverged=number < diverging)
         (store.run_folder(run) / "failure.json").write_bytes(msgspec.json.encode(failure))
         store.note("failed", run.id, failure.reason)
     with pytest.raises(StudyError) as told:

@@ -51,7 +51,7 @@ def cache(tmp_path: Path) -> Path:
             "speech-commands-0123456789ab/yes/a.wav",
             "packs/." + "1" * 32 + ".partial-x/sound.npy",
             ".spoken-0123456789ab.f9097851bbc7.unfinished/yes/a.wav",
-            "c" * 64 + ".12-ab.tmp",
+            "." + "c" * 64 + ".npy.12-ab.part",
         )
     ):
         write(folder / name, 100 + days)
@@ -192,7 +192,7 @@ def test_what_cannot_be_removed_is_named(cache: Path, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("cello.features.clean._remove", refused)
-    with pytest.raises(CorpusError, match=r"\.tmp' cannot be removed from the cache: Permission denied; make it writ"):
+    with pytest.raises(CorpusError, match=r"\.part' cannot be removed from the cache: Permission denied; make it writ"):
         clean(cache)
 
 

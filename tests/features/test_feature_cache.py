@@ -142,7 +142,7 @@ def test_a_crash_while_writing_leaves_nothing_that_could_be_taken_for_frames(ton
 
 def test_what_a_killed_process_left_is_cleared_away_when_old(tone_corpus, tmp_path):
     key = cache_key(tone_corpus, CONFIG)
-    old, young = tmp_path / f"{key}.1-aa.tmp", tmp_path / f"{key}.2-bb.tmp"
+    old, young = tmp_path / f".{key}.npy.1-aa.part", tmp_path / f".{key}.npy.2-bb.part"
     old.write_bytes(b"x")
     young.write_bytes(b"x")
     day_ago = time.time() - 86_400

@@ -30,7 +30,7 @@ Kind = Literal["last", "mean", "attention"]
 @pytest.mark.parametrize("kind", ["last", "mean", "attention"])
 @pytest.mark.parametrize("cell", ["torch:gru", "lstm"])
 def test_scores_do_not_depend_on_the_rest_of_the_batch(cell: str, kind: Kind) -> None:
-    model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, readout=kind), 3, 4).eval()
+    model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, pooling=kind), 3, 4).eval()
     x, lengths = torch.randn(3, 9, 3), torch.tensor([9, 2, 1])
     scores = model(x, lengths)
     for row, n in enumerate(lengths.tolist()):
@@ -39,7 +39,7 @@ def test_scores_do_not_depend_on_the_rest_of_the_batch(cell: str, kind: Kind) ->
 
 @pytest.mark.parametrize("cell", ["torch:gru", "lstm"])
 def test_the_last_read_out_takes_each_direction_where_it_has_seen_the_whole_clip(cell: str) -> None:
-    model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, readout="last"), 3, 4).eval()
+    model = Classifier(ModelConfig(cell=cell, hidden=6, layers=2, bidirectional=True, pooling="last"), 3, 4).eval()
     y, last = model.encoder(torch.randn(3, 5, 3), torch.tensor([5, 2, 1]))
     for row, n in enumerate((5, 2, 1)):
         torch.testing.assert_close(last[row], torch.cat([y[row, n - 1, :6], y[row, 0, 6:]]))
@@ -48,7 +48,7 @@ def test_the_last_read_out_takes_each_direction_where_it_has_seen_the_whole_clip
 
 def test_mean_read_out_divides_by_the_clips_own_frames() -> None:
     y = torch.ones(1, 5, 2)
-    out = Pooling(ModelConfig(hidden=2, readout="mean"), 2)(y, y[:, 1], torch.tensor([2]))
+    out = Pooling(ModelConfig(hidden=2, pooling="mean"), 2)(y, y[:, 1], torch.tensor([2]))
     assert out.tolist() == [[1.0, 1.0]]
 
 
@@ -109,14 +109,16 @@ def test_stacked_frames_are_all_there_in_their_order_and_what_stood_after_a_clip
 
 
 def test_a_model_on_stacked_frames_hears_nothing_of_the_rest_of_the_batch() -> None:
-    model = Classifier(ModelConfig(cell="gru", hidden=6, bidirectional=True, readout="attention", stack=3), 4, 5).eval()
+    model = Classifier(
+        ModelConfig(cell="gru", hidden=6, bidirectional=True, pooling="attention", frame_stacking=3), 4, 5
+    ).eval()
     x, lengths = torch.randn(3, 10, 4), torch.tensor([10, 4, 1])
     scores = model(x, lengths)
     for row, n in enumerate(lengths.tolist()):
         torch.testing.assert_close(scores[row], model(x[row : row + 1, :n], torch.tensor([n]))[0], rtol=1e-5, atol=1e-6)
 
 
-NOISY = ModelConfig(cell="lstm", hidden=6, zoneout=0.2, recurrent_dropout=0.2, readout="attention", stack=2)
+NOISY = ModelConfig(cell="lstm", hidden=6, zoneout=0.2, recurrent_dropout=0.2, pooling="attention", frame_stacking=2)
 LENGTHS = torch.tensor([9, 2, 0])
 
 
@@ -160,7 +162,7 @@ def test_a_model_in_a_spawned_process_is_the_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["last", "mean", "attention"])
 @pytest.mark.parametrize("cell", ["torch:gru", "gru"])
 def test_a_clip_without_frames_is_read_out_as_zero_and_harms_no_gradient(cell: str, kind: Kind) -> None:
-    model, x = Classifier(ModelConfig(cell=cell, hidden=6, readout=kind), 3, 4), torch.randn(3, 9, 3)
+    model, x = Classifier(ModelConfig(cell=cell, hidden=6, pooling=kind), 3, 4), torch.randn(3, 9, 3)
     with torch.autograd.detect_anomaly(check_nan=True):
         scores = model(x, LENGTHS)
         scores.square().sum().backward()
@@ -171,7 +173,7 @@ def test_a_clip_without_frames_is_read_out_as_zero_and_harms_no_gradient(cell: s
 @pytest.mark.parametrize("stacked", [1, 2])
 @pytest.mark.parametrize("cell", ["torch:gru", "gru"])
 def test_lengths_may_be_a_list_and_are_never_beyond_the_frames(cell: str, stacked: int) -> None:
-    model = Classifier(ModelConfig(cell=cell, hidden=6, stack=stacked, readout="mean"), 3, 4).eval()
+    model = Classifier(ModelConfig(cell=cell, hidden=6, frame_stacking=stacked, pooling="mean"), 3, 4).eval()
     x = torch.randn(3, 9, 3)
     found = model(model.standardise(x, [9, 2, 0]), [9, 2, 0])
     assert torch.equal(found, model(model.standardise(x, LENGTHS), LENGTHS))
@@ -198,7 +200,7 @@ def test_a_compiled_model_with_noise_is_the_model() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
 def test_a_model_exported_for_any_batch_and_time_is_the_model() -> None:
-    config = ModelConfig(cell="lstm", hidden=6, layers=2, bidirectional=True, readout="attention", zoneout=0.1)
+    config = ModelConfig(cell="lstm", hidden=6, layers=2, bidirectional=True, pooling="attention", zoneout=0.1)
     model, batch = Classifier(config, 3, 4).eval(), torch.export.Dim("batch")
     dynamic = ({0: batch, 1: torch.export.Dim("steps")}, {0: batch})
     program = torch.export.export(model, (torch.randn(3, 9, 3), LENGTHS), dynamic_shapes=dynamic).module()
@@ -216,7 +218,7 @@ def test_a_model_in_half_precision_around_it_is_computed_in_that_of_its_weights(
 
 
 def test_gradients_of_every_clip_by_vmap_are_those_of_the_clip_alone() -> None:
-    model, x = Classifier(ModelConfig(cell="gru", hidden=6, readout="mean"), 3, 4), torch.randn(3, 9, 3)
+    model, x = Classifier(ModelConfig(cell="gru", hidden=6, pooling="mean"), 3, 4), torch.randn(3, 9, 3)
     weights = {name: weight.detach() for name, weight in model.named_parameters()}
 
     def loss(weights: dict[str, torch.Tensor], clip: torch.Tensor, length: torch.Tensor) -> torch.Tensor:

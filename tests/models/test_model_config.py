@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cello.errors import CellError, ConfigError, ModelError
-from cello.models.config import ModelConfig, settled
+from cello.models.config import ModelConfig, resolve
 
 OWN = """
 from cello import cell, tanh
@@ -22,7 +22,7 @@ def mine(x, h, W, U, b):
 def fingerprint(folder: Path, sign: str, name: str = "new") -> str:
     path = folder / "mine.py"
     path.write_text(OWN.format(sign=sign, name=name))
-    return settled(ModelConfig(cell=f"{path}:mine")).equations
+    return resolve(ModelConfig(cell=f"{path}:mine")).equations
 
 
 def test_other_equations_under_the_same_name_are_another_model(tmp_path: Path) -> None:
@@ -33,20 +33,20 @@ def test_other_equations_under_the_same_name_are_another_model(tmp_path: Path) -
 
 @pytest.mark.parametrize("cell", ["lstm", "torch:gru"])
 def test_cells_that_come_with_cello_stay_as_they_are(cell: str) -> None:
-    assert settled(ModelConfig(cell=cell)) == ModelConfig(cell=cell)
+    assert resolve(ModelConfig(cell=cell)) == ModelConfig(cell=cell)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "torch:gru"])
 def test_a_fingerprint_that_means_nothing_is_refused(cell: str) -> None:
     with pytest.raises(ConfigError, match=rf"model\.equations='abc' is filled in by Cello .* {cell!r} is none; leave"):
-        settled(ModelConfig(cell=cell, equations="abc"))
+        resolve(ModelConfig(cell=cell, equations="abc"))
 
 
 def test_unknown_cells_are_named_with_their_neighbours() -> None:
     with pytest.raises(ModelError, match=r"unknown torch layer 'torch:gro'; did you mean 'torch:gru'"):
-        settled(ModelConfig(cell="torch:gro"))
+        resolve(ModelConfig(cell="torch:gro"))
     with pytest.raises(CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'"):
-        settled(ModelConfig(cell="lsmt"))
+        resolve(ModelConfig(cell="lsmt"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_unknown_cells_are_named_with_their_neighbours() -> None:
     [
         ("hidden", 0, "model.hidden=0 leaves no network; give at least 1"),
         ("layers", -1, "model.layers=-1 leaves no network"),
-        ("stack", 0, "model.stack=0 leaves no network; give at least 1"),
+        ("frame_stacking", 0, "model.frame_stacking=0 leaves no network; give at least 1"),
         ("forget_bias", float("nan"), "model.forget_bias=nan is added to weights; give a finite number, 0 is off"),
         ("dropout", 1.0, r"model.dropout=1.0 is a share .* give 0 \(off\) to below 1"),
         ("zoneout", -0.1, r"model.zoneout=-0.1 is a share .* give 0 \(off\) to below 1"),

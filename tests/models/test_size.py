@@ -21,13 +21,15 @@ Kind = Literal["last", "mean", "attention"]
 
 @pytest.mark.parametrize("cell", [*zoo(), *TORCH_CELLS])
 @pytest.mark.parametrize(
-    ("layers", "bidirectional", "readout", "stack"),
+    ("layers", "bidirectional", "pooling", "frame_stacking"),
     [(1, False, "attention", 1), (3, True, "last", 2), (2, True, "attention", 1)],
 )
 def test_parameters_are_those_of_the_model_that_is_built(
-    cell: str, layers: int, bidirectional: bool, readout: Kind, stack: int
+    cell: str, layers: int, bidirectional: bool, pooling: Kind, frame_stacking: int
 ) -> None:
-    config = ModelConfig(cell=cell, hidden=3, layers=layers, bidirectional=bidirectional, readout=readout, stack=stack)
+    config = ModelConfig(
+        cell=cell, hidden=3, layers=layers, bidirectional=bidirectional, pooling=pooling, frame_stacking=frame_stacking
+    )
     built = Classifier(config, dimensions=5, classes=4).parameter_count
     assert ModelSize.of(config, 5).parameters(4) == built
     wider = msgspec.structs.replace(config, hidden=7)
@@ -35,7 +37,7 @@ def test_parameters_are_those_of_the_model_that_is_built(
 
 
 def test_a_frames_operations_are_its_share_of_a_step_of_stacked_frames() -> None:
-    stacked = ModelSize.of(ModelConfig(cell="rnn", hidden=100, stack=4), dimensions=10)
+    stacked = ModelSize.of(ModelConfig(cell="rnn", hidden=100, frame_stacking=4), dimensions=10)
     assert stacked.flops() == 2 * 100 * (40 + 100) // 4
 
 

@@ -69,7 +69,7 @@ def test_a_tuned_study_says_what_was_tried_and_how_often(windows: StudyResults) 
     tuned = Tuned(trials=16, epochs=15, seed=100, column="40 ms", space=space, match="parameters")
     assert findings.methods(msgspec.structs.replace(windows, tuned=tuned))[0] == (
         "Settings of each row: tuned, 16 trials of each row in column 40 ms (equal parameters), 15 epochs each, seed "
-        "100, chosen by validation accuracy; no trial heard the test clips. Tried: model.dropout 0 to 0.5."
+        "100, chosen by validation accuracy; trained without evaluating the test set. Tried: model.dropout 0 to 0.5."
     )
 
 

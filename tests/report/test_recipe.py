@@ -40,9 +40,9 @@ OTHER: dict[str, Any] = {
     "augment.speed": 0.0, "augment.shift_ms": 50.0, "augment.noise_share": 1.0, "augment.snr_low_db": -5.0,
     "augment.snr_high_db": 40.0, "augment.time_masks": 1, "augment.time_mask_ms": 50.0, "augment.band_masks": 3,
     "augment.band_mask_width": 5, "augment.mixup": 0.0, "augment.warp": 0.1,
-    "model.cell": "lstm", "model.equations": "b" * 32, "model.hidden": 96, "model.layers": 2, "model.stack": 3,
+    "model.cell": "lstm", "model.equations": "b" * 32, "model.hidden": 96, "model.layers": 2, "model.frame_stacking": 3,
     "model.bidirectional": True, "model.dropout": 0.5, "model.zoneout": 0.1, "model.recurrent_dropout": 0.2,
-    "model.readout": "mean", "model.initialisation": "orthogonal", "model.forget_bias": 1.0,
+    "model.pooling": "mean", "model.initialisation": "orthogonal", "model.forget_bias": 1.0,
     "optimiser.name": "sgd", "optimiser.learning_rate": 0.1, "optimiser.weight_decay": 0.1,
     "optimiser.schedule": "constant", "optimiser.warmup": 0.0, "optimiser.clip_norm": 1.0,
     "optimiser.label_smoothing": 0.1, "optimiser.ema": 0.99, "optimiser.epochs": 7, "optimiser.batch": 32,
@@ -81,9 +81,9 @@ def test_every_setting_is_known_to_the_sentences() -> None:
 def test_a_setting_that_came_later_is_told_as_it_is_written(
     gates: StudyResults, reconfigured: Change, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(recipe.TOLD, "model", recipe.TOLD["model"].replace(" stack ", " "))
-    stacked = reconfigured(gates, "model", row="lstm", stack=2)
-    assert "Further settings: model.stack 2 (lstm) or 1 (the other 5)." in paragraph(stacked)
+    monkeypatch.setitem(recipe.TOLD, "model", recipe.TOLD["model"].replace(" frame_stacking ", " "))
+    stacked = reconfigured(gates, "model", row="lstm", frame_stacking=2)
+    assert "Further settings: model.frame_stacking 2 (lstm) or 1 (the other 5)." in paragraph(stacked)
     assert "Further" not in paragraph(gates)
 
 

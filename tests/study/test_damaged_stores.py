@@ -15,7 +15,7 @@ import pytest
 from fake_training import epoch_of, manifest, result_of, timeless
 
 from cello.errors import StoreError
-from cello.execution.task import Failure, last_failure
+from cello.execution.task import FailureRecord, last_failure
 from cello.files import seal_json, unseal_json
 from cello.study.correctness import answers
 from cello.study.plan import StudyConfig
@@ -271,13 +271,13 @@ def test_a_result_that_the_system_does_not_give_is_an_error_and_not_an_unfinishe
     path = place(store, "result.json")
     path.unlink()
     path.symlink_to(path)
-    with pytest.raises(StoreError, match=r"result\.json' cannot be read: .*; mend that, and finished runs count$"):
+    with pytest.raises(StoreError, match=r"result\.json' cannot be read: .*; fix that, and finished runs count$"):
         store.results()
 
 
 def test_failures_are_sealed_and_a_damaged_one_is_no_failure(tmp_path: Path) -> None:
-    text = seal_json(msgspec.json.encode(Failure(session="s", reason="r", diverged=False)))
+    text = seal_json(msgspec.json.encode(FailureRecord(session="s", reason="r", diverged=False)))
     for how, changed in damaged(text, 100):
         (tmp_path / "failure.json").write_bytes(changed)
         found = last_failure(tmp_path)
-        assert found is None or found == Failure(session="s", reason="r"), how
+        assert found is None or found == FailureRecord(session="s", reason="r"), how

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
-from cello.study.estimate import Outlook, far_off, look_ahead
+from cello.study.estimate import StudyEstimate, far_off, look_ahead
 from cello.study.estimate_table import show, summary
 from cello.study.plan import StudyConfig, override, parse_study, plan
 from cello.study.store import CorpusSource, Store
@@ -36,9 +36,9 @@ def finish(store: Store, number: int, seconds: float) -> None:
     (store.run_folder(run) / "result.json").write_bytes(text)
 
 
-def shown(outlook: Outlook) -> str:
+def shown(estimate: StudyEstimate) -> str:
     out = io.StringIO()
-    show(outlook, Console(file=out, width=120))
+    show(estimate, Console(file=out, width=120))
     return out.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -36,6 +37,16 @@ def test_the_lock_is_waited_for(tmp_path: Path) -> None:
         single_writer(tmp_path, patience_seconds=0.15).__enter__()
     with single_writer(tmp_path, patience_seconds=0.15):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.EINVAL])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match=r"is on a file system without locks; choose a folder on a local disk"):
+        single_writer(tmp_path).__enter__()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -128,9 +139,15 @@ def test_the_studys_own_folder_may_be_a_link(tmp_path: Path) -> None:
         assert (tmp_path / "disk" / "lock").exists()
 
 
-def test_a_temporary_name_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+def test_a_temporary_name_that_is_a_link_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    (tmp_path / f".study.json.{os.getpid()}.part").symlink_to(tmp_path / "thesis.tex")
+    with monkeypatch.context() as guessed:
+        guessed.setattr("secrets.token_hex", lambda count: "guessed")
+        (tmp_path / f".study.json.{os.getpid()}-guessed.part").symlink_to(tmp_path / "thesis.tex")
+        with pytest.raises(FileExistsError):
+            write_whole(tmp_path / "study.json", b"{}")
     write_whole(tmp_path / "study.json", b"{}")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert (tmp_path / "study.json").read_bytes() == b"{}"

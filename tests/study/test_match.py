@@ -36,7 +36,7 @@ def models(draw: st.DrawFn) -> ModelConfig:
         cell=draw(CELLS),
         layers=draw(st.integers(1, 3)),
         bidirectional=draw(st.booleans()),
-        readout=draw(st.sampled_from(["last", "mean", "attention"])),
+        pooling=draw(st.sampled_from(["last", "mean", "attention"])),
     )
 
 

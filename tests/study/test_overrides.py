@@ -30,7 +30,7 @@ CORPUS = CorpusRef(name="x", checksum="0")
         ("model.hidden=3.5", "--set: model.hidden = 3.5: Expected `int`, got `float`"),
         ("model.hidden=", "--set: model.hidden = '': Expected `int`, got `str`"),
         ("model.hidden=3\nx = 4", "--set: model.hidden = '3\\nx = 4': Expected `int`, got `str`"),
-        ("model.readout=lst", "--set: model.readout = 'lst': Invalid enum value 'lst'; choose one of 'last', 'mean', "),
+        ("model.readout=lst", "--set: model.pooling = 'lst': Invalid enum value 'lst'; choose one of 'last', 'mean', "),
         ("optimiser.learning_rate=nan", "--set: optimiser.learning_rate = nan is no finite number; change it"),
         ("features.window_ms=1e300", "--set: features.window_ms = 1e+300 is longer than an hour; give at most"),
     ],
@@ -39,6 +39,15 @@ def test_what_cannot_be_set_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as met:
         parse_overrides([text])
     assert message.replace("`", "'") in str(met.value)
+
+
+def test_a_setting_may_be_given_by_its_former_name(recwarn: pytest.WarningsRecorder) -> None:
+    for name in ("pooling", "readout"):
+        assert parse_overrides([f"model.{name}=mean"]) == {"model.readout": "mean"}
+    assert parse_overrides(["model.frame_stacking=2"]) == parse_overrides(["model.stack=2"]) == {"model.stack": 2}
+    with pytest.raises(ConfigError, match=r"--set model\.pooling is given twice; give it once"):
+        parse_overrides(["model.pooling=mean", "model.readout=last"])
+    assert not recwarn.list
 
 
 def test_one_setting_twice_is_refused() -> None:

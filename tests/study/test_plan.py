@@ -26,14 +26,13 @@ from cello.study.plan import (
     Row,
     StudyConfig,
     cost,
-    differences,
     load_study,
     override,
     parse_study,
     plan,
     sample_rate,
 )
-from cello.study.settings import SECTIONS
+from cello.study.settings import SECTIONS, changed_settings
 from cello.study.space import TuneConfig
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 
@@ -101,7 +100,7 @@ def test_windows_at_one_hop_differ_from_windows_in_the_hop_alone(protocol: str) 
     ours = {run.place: run.config for run in fixed}
     assert {run.place for run in moving} == set(ours)
     for run in moving:
-        assert differences(run.config, ours[run.place]) == ["features.hop_ms was None, is 10.0"]
+        assert changed_settings(run.config, ours[run.place]) == ["features.hop_ms was None, is 10.0"]
 
 
 def test_the_data_study_trains_small_sets_no_shorter_than_large_ones() -> None:
@@ -135,7 +134,7 @@ def test_published_settings_are_the_published_ones() -> None:
     for config, name, rate, epochs in ((windows["GRU"], "rmsprop", 2e-4, 100), (gates, "adam", 3e-4, 50)):
         optimiser = config.optimiser
         assert (optimiser.name, optimiser.learning_rate, optimiser.epochs) == (name, rate, epochs)
-        assert (optimiser.batch, optimiser.schedule, config.model.readout) == (64, "constant", "last")
+        assert (optimiser.batch, optimiser.schedule, config.model.pooling) == (64, "constant", "last")
     assert (gates.model.hidden, gates.model.layers, gates.model.forget_bias) == (64, 1, 1.0)
 
 
@@ -154,7 +153,7 @@ def test_published_settings_are_the_published_ones() -> None:
         (HEAD + '[[columns]]\nname = "c"\nwindow_ms = 3', r"unknown key columns\[0\]\.window_ms"),
         (HEAD + '[base.model]\nhidden = "64"', r"base\.model\.hidden = '64': Expected 'int', got 'str'"),
         (HEAD + "[base.model]\nhidden = true", r"base\.model\.hidden = True: Expected 'int', got 'bool'"),
-        (HEAD + '[base.model]\nreadout = "lst"', r"readout = 'lst': .* choose one of 'last', 'mean', 'attention'"),
+        (HEAD + '[base.model]\nreadout = "lst"', r"pooling = 'lst': .* choose one of 'last', 'mean', 'attention'"),
         (
             HEAD + "rows = 3",
             r"f\.toml: Expected 'array', got 'int' - at 'rows' \(rows = 3\); write for example \[\[rows\]\] and below",
@@ -169,7 +168,7 @@ def test_published_settings_are_the_published_ones() -> None:
             r"Invalid enum value 'size' - at 'match' \(match = 'size'\); write for example match = \"parameters\"; the",
         ),
         (HEAD + "match_to = 3\n" + ROWS, r"at 'match_to' \(match_to = 3\); write for example match_to = \"LSTM\", the"),
-        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2.*; mend it there"),
+        (HEAD + "stage == 3\n", r"f\.toml: not valid TOML: .*line 2.*; correct the file"),
     ],
 )
 def test_mistakes_in_the_file_are_named_by_their_path(text: str, message: str) -> None:
@@ -270,9 +269,9 @@ def as_link_to_itself(file: Path) -> None:
         ((HEAD + ROWS).encode("utf-16-le"), r"holds zero bytes, as UTF-16 does; save it as UTF-8$"),
         ((HEAD + ROWS).encode("utf-32"), r"is not UTF-8 \(byte 0 is 0xff\); save it as UTF-8$"),
         ('name = "caf\xe9"'.encode("latin-1"), r"is not UTF-8 \(byte 11 is 0xe9\); save it as UTF-8$"),
-        (b"x = " + b"[" * 100_000, r"not valid TOML: lists or tables are nested too deeply; mend it there$"),
-        (b"x = " + b"9" * 10_000, r"not valid TOML: a value cannot be read: .*; mend it there$"),
-        (b"name = 1\nname = 2", r"not valid TOML: Cannot overwrite a value .*; mend it there$"),
+        (b"x = " + b"[" * 100_000, r"not valid TOML: lists or tables are nested too deeply; correct the file$"),
+        (b"x = " + b"9" * 10_000, r"not valid TOML: a value cannot be read: .*; correct the file$"),
+        (b"name = 1\nname = 2", r"not valid TOML: Cannot overwrite a value .*; correct the file$"),
         (b"\x00", r"holds zero bytes"),
         (as_folder, r"is a folder, not a regular file; give the path of a TOML file$"),
         (as_pipe, r"is not a regular file; give the path of a TOML file$"),
@@ -318,7 +317,7 @@ PLACES = [
     *(f"[[rows]]\nname = 'A'\n[tune]\n{key} = {{}}" for key in TuneConfig.__struct_fields__),
     *(
         f"[[rows]]\nname = 'A'\n[tune.space]\n'{name}' = {values}"
-        for name in ("optimiser.learning_rate", "optimiser.batch", "model.readout", "model.bidirectional", "model", "x")
+        for name in ("optimiser.learning_rate", "optimiser.batch", "model.pooling", "model.bidirectional", "model", "x")
         for values in (
             "{}",
             "{{ choices = {} }}",
@@ -350,7 +349,7 @@ def test_every_value_at_every_place_is_a_plan_or_a_short_sentence(place: str) ->
         ),
         (
             "[base.model]\nhidden = 1000000",
-            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train them",
+            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train",
         ),
         ("[base.features]\nhop_ms = 1e300", r"features\.hop_ms = 1e\+300 is longer than an hour; give at most 3600000"),
         ("[base.augment]\ntime_masks = 10000000", r"time_masks = 10000000 is more than any run can have"),
@@ -413,7 +412,7 @@ def test_every_place_is_planned_once_seed_by_seed(
 def test_differences_name_the_key_and_both_values() -> None:
     old = RunConfig(corpus=CORPUS)
     new = msgspec.structs.replace(old, optimiser=OptimiserConfig(epochs=3), seed=1)
-    assert differences(old, new) == ["optimiser.epochs was 30, is 3", "seed was 0, is 1"]
+    assert changed_settings(old, new) == ["optimiser.epochs was 30, is 3", "seed was 0, is 1"]
 
 
 def test_what_reports_read_imports_neither_torch_nor_distributed() -> None:
@@ -425,7 +424,7 @@ def test_what_reports_read_imports_neither_torch_nor_distributed() -> None:
 
 def test_equations_that_changed_are_said_in_words() -> None:
     one, two = (RunConfig(corpus=CORPUS, model=ModelConfig(cell="mine.py:mine", equations=mark * 16)) for mark in "ab")
-    assert differences(one, two) == [
+    assert changed_settings(one, two) == [
         f"the equations of 'mine.py:mine' have changed (fingerprint {'a' * 16}, now {'b' * 16})"
     ]
 
@@ -438,3 +437,20 @@ def test_a_study_reads_its_corpus_at_one_rate() -> None:
         StudyError, match=r"features\.rate_hz = 8000, 16000, but reads its corpus once; make it one study"
     ):
         sample_rate(two)
+
+
+@pytest.mark.parametrize("former", [("pooling", "readout", "'mean'"), ("frame_stacking", "stack", "2")])
+def test_a_former_name_of_a_setting_means_the_same_runs_and_ids(former: tuple[str, str, str]) -> None:
+    name, before, value = former
+    rows = "[[rows]]\nname = 'A'\nmodel.{} = {}\n"
+    studies = [parse_study(HEAD + rows.format(key, value), "f.toml") for key in (name, before)]
+    assert studies[0] == studies[1]
+    (run, *_), (other, *_) = (plan(study, CORPUS) for study in studies)
+    assert run.id == other.id
+    assert repr(getattr(run.config.model, name)) == value
+    assert before in msgspec.to_builtins(run.config)["model"]
+    with pytest.raises(ConfigError, match=rf"^f\.toml: model\.{name} and model\.{before} are one setting and cannot"):
+        parse_study(HEAD + f"[base.model]\n{name} = {value}\n{before} = {value}\n[[rows]]\nname = 'A'\n", "f.toml")
+    assert override(studies[0], settings={f"model.{name}": msgspec.json.decode(value.replace("'", '"'))}) == override(
+        studies[0], settings={f"model.{before}": msgspec.json.decode(value.replace("'", '"'))}
+    )

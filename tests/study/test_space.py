@@ -10,7 +10,7 @@ import pytest
 from cello.errors import ConfigError
 from cello.study.catalogue import BUILTIN
 from cello.study.plan import load_both, load_study, override, parse_study, plan
-from cello.study.space import DEFAULT, Dimension, TuneConfig, applied, parse_tune
+from cello.study.space import DEFAULT, Dimension, TuneConfig, Tuned, applied, parse_tune
 from cello.study.store import Header, Store
 from cello.training.config import CorpusRef, RunConfig
 
@@ -92,7 +92,7 @@ def test_committed_stores_are_still_those_of_their_studies(path: Path) -> None:
             r"model\.dropout: nan is no finite number; change it",
         ),
         ("[tune]\ntrials = 1000000000", r"f\.toml: tune\.trials=1000000000 is too large; give at most 1000000"),
-        ("[tune]\ntrials = 0", r"f\.toml: tune\.trials=0 cannot be; give at least 1"),
+        ("[tune]\ntrials = 0", r"f\.toml: tune\.trials=0 is invalid: it must be at least 1"),
         ('[tune]\ntrials = "all"', r"f\.toml: tune: Expected 'int'"),
         ("[tune.space]", r"tune\.space is empty, so nothing to try"),
         ("[tune.space]\noptimiser.learning_rat = {low = 1}", r"key tune\.space\.optimiser\.learning_rat; did you mean"),
@@ -108,7 +108,10 @@ def test_committed_stores_are_still_those_of_their_studies(path: Path) -> None:
         ("[tune.space]\nmodel.dropout = {low = 0.5, high = 0.1}", r"low = 0\.5 is not below high = 0\.1"),
         ("[tune.space]\nmodel.dropout = {low = 0, high = 0.1, log = true}", r"low = 0 has no logarithm; give"),
         ("[tune.space]\nmodel.hidden = {low = 1.5, high = 9}", r"model\.hidden = 1\.5: Expected 'int', got 'float'"),
-        ("[tune.space]\nmodel.readout = {low = 1, high = 9}", r"model\.readout is no number, so it has no low"),
+        (
+            "[tune.space]\nmodel.readout = {low = 1, high = 9}",
+            r"model\.pooling is not a number, so low and high are invalid",
+        ),
         ("[tune.space]\nmodel.readout = {choices = ['mean', 'lst']}", r"'lst': .*choose one of 'last', 'mean', 'att"),
         ("[tune.space]\noptimiser.batch = {choices = [32, 32]}", r"choices = \[32, 32\] must be two or more"),
     ],
@@ -135,3 +138,14 @@ def test_a_space_says_itself_to_people() -> None:
         "0 to 0.5",
         "one of 32, 64",
     ]
+
+
+def test_a_former_name_is_tuned_as_the_same_setting() -> None:
+    spaces = [
+        parse_tune({"space": {f"model.{name}": {"choices": ["mean", "last"]}}}, "f") for name in ("pooling", "readout")
+    ]
+    assert spaces[0] == spaces[1]
+    config = applied(RunConfig(corpus=CorpusRef(name="x", checksum="0")), {"model.readout": "mean"})
+    assert config.model.pooling == "mean"
+    tuned = Tuned(space=spaces[0].space, epochs=1)
+    assert str(tuned).endswith("Tried: model.pooling one of mean, last.")

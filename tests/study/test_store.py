@@ -274,7 +274,7 @@ def test_a_store_of_the_first_version_is_read_and_grows(tmp_path: Path) -> None:
     grown = Store.create_or_open(tmp_path / "out", wider, manifest(), store.header.source)
     assert ([run.seed for run in grown.results()], [run.seed for run in grown.pending()]) == ([0], [1, 2])
     # its file states no pooling, which was "last" by default when it was begun; and again once it has grown
-    assert {run.config.model.readout for run in grown.runs} == {"last"}
+    assert {run.config.model.pooling for run in grown.runs} == {"last"}
     assert grown.study.base == store.study.base
     again = Store.create_or_open(tmp_path / "out", wider, manifest(), store.header.source)
     assert again.runs == grown.runs
@@ -285,14 +285,14 @@ def test_another_pooling_than_a_study_was_begun_with_is_another_study(tmp_path: 
     store = Store.open(tmp_path / "out")
     base = msgspec.structs.replace(store.study.base, model={**store.study.base.model, "readout": "attention"})
     stated = msgspec.structs.replace(store.study, base=base)
-    with pytest.raises(StoreError, match=r"model\.readout was 'last', is 'attention'; choose another --out"):
+    with pytest.raises(StoreError, match=r"model\.pooling was 'last', is 'attention'; choose another --out"):
         Store.create_or_open(tmp_path / "out", stated, manifest(), store.header.source)
 
 
 def test_a_new_study_pools_by_attention(tmp_path: Path, source: CorpusSource) -> None:
     study = parse_study('name = "x"\n[[rows]]\nname = "GRU"\nmodel.cell = "gru"\n', "f")
     store = Store.create_or_open(tmp_path, study, manifest(), source)
-    assert store.runs[0].config.model.readout == "attention"
+    assert store.runs[0].config.model.pooling == "attention"
     assert Store.create_or_open(tmp_path, study, manifest(), source).runs == store.runs
 
 

@@ -1,4 +1,4 @@
-"""What hurts: a model that heard other noise than the next one, or a test that training had a look at."""
+"""What hurts: models evaluated on different noise, or a test that training had a look at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cello.models.config import ModelConfig
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.data import Frames, RunData
 from cello.training.result import ConditionKind
-from cello.training.robustness import NOISE_SEED, conditions, heard
+from cello.training.robustness import NOISE_SEED, evaluation_conditions, frames_under
 from cello.training.run import train
 
 
@@ -35,7 +35,7 @@ def padded(clips: Frames) -> Tensor:
 
 
 def frames(corpus: Corpus, kind: ConditionKind, value: float, seed: int = 0) -> Frames:
-    return heard(config(seed), corpus, corpus.indices("test"), kind, value)
+    return frames_under(config(seed), corpus, corpus.indices("test"), kind, value)
 
 
 def test_conditions_are_measured_after_training_and_change_nothing_else(tone_corpus: Corpus, tmp_path: Path) -> None:
@@ -90,4 +90,4 @@ def test_test_noise_is_never_the_noise_that_training_makes() -> None:
 
 
 def test_what_is_not_asked_for_is_not_done() -> None:
-    assert conditions(config()) == []
+    assert evaluation_conditions(config()) == []

@@ -22,12 +22,12 @@ from cello.errors import BackendError, CellError, ConfigError, CorpusError, Dive
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal
 from cello.models.classifier import Classifier
-from cello.models.config import ModelConfig, settled
+from cello.models.config import ModelConfig, resolve
 from cello.training import data
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.execution import ExecutionConfig
-from cello.training.result import UNHEARD, Epoch, RunResult
+from cello.training.result import NOT_EVALUATED, Epoch, RunResult
 from cello.training.run import train, trial
 
 
@@ -36,7 +36,7 @@ def config(**changes: object) -> RunConfig:
         corpus=CorpusRef(name="tones", checksum="0" * 64),
         features=FeatureConfig(window_ms=80),
         augment=AugmentConfig(shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2),
-        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, readout="attention"),
+        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, pooling="attention"),
         optimiser=OptimiserConfig(epochs=4, batch=8, ema=0.9, learning_rate=5e-3, clip_norm=1.0, label_smoothing=0.1),
     )
     return msgspec.structs.replace(base, **changes)
@@ -98,13 +98,13 @@ def test_a_trial_never_hears_the_test_clips_and_is_else_the_same_run(tone_corpus
     asked = config(data=DataConfig(test_snr_db=(10.0,)))
     whole = train(asked, tone_corpus, tmp_path / "whole", cache=tmp_path)
     result = trial(asked, tone_corpus, tmp_path / "trial", cache=tmp_path)
-    assert (result.test, result.confusion, result.conditions) == (UNHEARD, (), ())
+    assert (result.test, result.confusion, result.conditions) == (NOT_EVALUATED, (), ())
     assert not (tmp_path / "trial" / "predictions.npz").exists()
-    heard = {"test", "confusion", "conditions"}
-    same = [{k: v for k, v in untimed(r).items() if k not in heard} for r in (whole, result)]
+    tested = {"test", "confusion", "conditions"}
+    same = [{k: v for k, v in untimed(r).items() if k not in tested} for r in (whole, result)]
     assert same[0] == same[1]
     assert trial(asked, tone_corpus, tmp_path / "trial", cache=tmp_path) == result
-    with pytest.raises(TrainingError, match=r"holds run \w+ as a trial, which never heard the test clips; choose anot"):
+    with pytest.raises(TrainingError, match=r"holds run \w+ as a trial, trained without evaluating the test set"):
         train(asked, tone_corpus, tmp_path / "trial", cache=tmp_path)
 
 
@@ -178,7 +178,7 @@ def plain(tmp_path: Path, name: str, **changes: object) -> RunConfig:
     """A run without augmentation of a cell in a file of its own."""
     path = tmp_path / "mine.py"
     path.write_text(CELLS)
-    model = settled(ModelConfig(cell=f"{path}:{name}" if name.islower() and "_" in name else name, hidden=8))
+    model = resolve(ModelConfig(cell=f"{path}:{name}" if name.islower() and "_" in name else name, hidden=8))
     return config(model=model, augment=AugmentConfig(), **changes)
 
 
@@ -366,7 +366,7 @@ def test_how_a_run_is_computed_is_recorded_and_no_part_of_its_id(tone_corpus: Co
     assert abs(plain.validation.loss - auto.validation.loss) < 1e-3
     with pytest.raises(BackendError, match="'rust'"):
         train(asked, tone_corpus, tmp_path / "rust", cache=tmp_path, execution=ExecutionConfig(backend="rust"))
-    with pytest.raises(ConfigError, match=r"execution\.threads=0 is invalid: give at least 1"):
+    with pytest.raises(ConfigError, match=r"execution\.threads=0 is invalid: it must be at least 1"):
         ExecutionConfig(threads=0)
 
 

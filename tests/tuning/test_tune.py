@@ -129,7 +129,7 @@ def test_a_tuning_begun_with_the_former_pooling_goes_on_with_it(
 ) -> None:
     asked = parse_study(table(100), "t.toml")
     with monkeypatch.context() as old:  # as an older Cello began it: no pooling stated, and "last" the default
-        old.setattr("cello.study.former.FORMER", {"readout": "attention"})
+        old.setattr("cello.study.former.FORMER", {"pooling": "attention"})
         begun = tuned(parse_study(table(100) + '[base]\nmodel.readout = "last"\n', "t.toml"), TUNE, tmp_path / "a")
     path = tmp_path / "a" / "tune.json"
     header = decode_json(path.read_bytes(), TuneHeader)
@@ -137,16 +137,16 @@ def test_a_tuning_begun_with_the_former_pooling_goes_on_with_it(
     more = msgspec.structs.replace(TUNE, trials=14)
     done = tuned(parse_study(table(100) + stated, "t.toml"), more, tmp_path / "a")
     assert done.trials[:13] == begun.trials
-    assert {run.config.model.readout for run in done.header.rows} == {"last"}
+    assert {run.config.model.pooling for run in done.header.rows} == {"last"}
     # what goes on from here is trained as the trials were
-    assert {run.config.model.readout for run in plan(tuned_study(done), done.header.corpus)} == {"last"}
+    assert {run.config.model.pooling for run in plan(tuned_study(done), done.header.corpus)} == {"last"}
     assert tuned(parse_study(table(100) + stated, "t.toml"), more, tmp_path / "a").trials == done.trials
 
 
 def test_another_pooling_than_a_tuning_was_begun_with_is_another_tuning(tuned: Tune, tmp_path: Path) -> None:
     tuned(study(100), TUNE, tmp_path)
     mean = parse_study(table(100) + '[base]\nmodel.readout = "mean"\n', "t.toml")
-    with pytest.raises(StoreError, match=r"another tuning: in row '100', model\.readout was 'attention', is 'mean'"):
+    with pytest.raises(StoreError, match=r"another tuning: in row '100', model\.pooling was 'attention', is 'mean'"):
         tuned(mean, TUNE, tmp_path)
 
 

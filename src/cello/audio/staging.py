@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import tempfile
@@ -12,11 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cello.errors import CorpusError
+from cello.locks import UNSUPPORTED, acquire, open_lock
 
 _IN_USE = ".in-use.lock"
 _USED: dict[Path, int] = {}
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
-"""What ``flock`` answers on file systems without locks: NFS without its lock service, Lustre without ``-o flock``."""
 
 
 def using(cache: Path) -> None:
@@ -29,9 +26,9 @@ def using(cache: Path) -> None:
         return
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(path)
+        file = open_lock(path)
         try:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            acquire(file, shared=True)
         except OSError:
             os.close(file)
             return
@@ -52,12 +49,12 @@ def unused(cache: Path) -> Iterator[None]:
         CorpusError: a process uses it, or it cannot be written.
     """
     try:
-        file = _lock_file(cache / _IN_USE)
+        file = open_lock(cache / _IN_USE)
     except OSError as error:
         raise CorpusError(f"the cache {str(cache)!r} cannot be written: {error.strerror}; make it writable") from error
     with os.fdopen(file):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            acquire(file, patience_seconds=0)
         except BlockingIOError:
             raise CorpusError(
                 f"the cache {str(cache)!r} is in use by a study, a training or another command; "
@@ -80,26 +77,21 @@ def locked(target: Path) -> Iterator[None]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock_file(target.with_name(f".{target.name}.lock"))
+        file = open_lock(target.with_name(f".{target.name}.lock"))
     except OSError as error:
         raise CorpusError(
             f"cannot write {target}: {error.strerror} ({error.filename}); choose another folder for the cache"
         ) from None
     with os.fdopen(file):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            acquire(file)
         except OSError as error:
             raise _not_locked(target.parent, error) from error
         yield
 
 
-def _lock_file(path: Path) -> int:
-    """Open a file to lock; whatever else lies there (a pipe, somebody's link) is neither waited for nor emptied."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-
-
 def _not_locked(folder: Path, error: OSError) -> CorpusError:
-    if error.errno in _NO_LOCKS:
+    if error.errno in UNSUPPORTED:
         return CorpusError(
             f"{str(folder)!r} lies on a file system without locks ({error.strerror}); "
             f"choose a folder on a local disk with --cache"

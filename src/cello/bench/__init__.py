@@ -1,1 +1,1 @@
-"""How long a layer takes here: settings → measured rows → a record → a table; beside torch's own layers."""
+"""Measure how long a layer takes on this machine, beside torch's own layers."""

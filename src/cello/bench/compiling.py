@@ -1,4 +1,4 @@
-"""How long a cell takes from its equations to a running kernel: measured in new processes, which know no kernel yet."""
+"""Measure the time from a cell's equations to a running kernel, in new processes."""
 
 from __future__ import annotations
 

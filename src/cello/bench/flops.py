@@ -1,4 +1,4 @@
-"""The floating-point operations that a cell's equations ask for."""
+"""Count the floating-point operations of a cell's matrix products."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cello.cells.definition import Cell
 
 
 def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
-    """Operations of one forward and backward pass: those of the matrix products, 2 for each number of a matrix.
+    """Operations of one forward and backward pass: those of the matrix products, 2 for each element of a matrix.
 
     A product costs 2·B·T·H·D or 2·B·T·H·H forward. Backward, its matrix's gradient costs the same again, and so does
     its vector's; the frame's is counted only with ``x_gradient``. Pointwise operations are not counted, nor is

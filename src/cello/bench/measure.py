@@ -1,4 +1,4 @@
-"""Measuring: the sides of every case take turns within one process, so that a drifting machine is fair to all."""
+"""Time back ends and torch's layers in turn within one process, so that drift affects all alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cello.bench.compiling import compiling
 from cello.bench.flops import flops
 from cello.bench.peers import peer
 from cello.bench.record import FORMAT, Record, Row, summarise
-from cello.bench.settings import Settings, Size
+from cello.bench.settings import BenchConfig, Size
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
 from cello.compiler.backends import names as backend_names
@@ -46,11 +46,11 @@ class Case:
 
 
 def _nothing(*_: object) -> None:
-    """For who wants to hear of nothing."""
+    """The callback that ignores everything."""
 
 
 def run(
-    settings: Settings,
+    settings: BenchConfig,
     about: dict[str, str],
     *,
     on_start: Callable[[str, int], None] = _nothing,
@@ -59,8 +59,8 @@ def run(
 ) -> Record:
     """Measure everything that the settings name; ``about`` is what :func:`machine` says.
 
-    ``on_start`` hears of each part before it is measured, with the number of rounds of all parts; ``on_round`` of every
-    round, those that warm up too; ``on_row`` gets all that is known so far.
+    ``on_start`` is called before each part, with its name and the number of rounds of all parts; ``on_round`` after
+    every round, warm-up included; ``on_row`` after every row, with the record so far.
 
     Raises:
         CellError: a cell that does not exist, before anything is measured.
@@ -91,7 +91,7 @@ def run(
     return record
 
 
-def cases(settings: Settings) -> list[Case]:
+def cases(settings: BenchConfig) -> list[Case]:
     """Every combination once, cells loaded."""
     cells = {name: load_cell(name) for name in settings.cells}
     return [
@@ -135,7 +135,7 @@ def measure(case: Case, usable: tuple[str, ...], record: Record, on_round: Calla
     dtype = getattr(torch, record.settings.dtype)
     with _threads(case.threads):
         steps = sides(case, usable, dtype)
-        differences = _differences(steps)
+        errors = _errors(steps)
         gemm = gemm_gflops(dtype)
         times = alternate(steps, record.settings.rounds, on_round)
     operations = flops(case.cell, case.size, x_gradient=case.x_gradient)
@@ -146,7 +146,7 @@ def measure(case: Case, usable: tuple[str, ...], record: Record, on_round: Calla
         x_gradient=case.x_gradient,
         flops=operations,
         gemm_gflops=gemm,
-        sides=summarise(times, differences, record.reference, (operations, gemm)),
+        sides=summarise(times, errors, record.reference, (operations, gemm)),
     )
 
 
@@ -213,8 +213,8 @@ def gemm_gflops(dtype: torch.dtype) -> float:
     return 2 * GEMM**3 / median(seconds[1:]) / 1e9
 
 
-def _differences(steps: Mapping[str, Step]) -> dict[str, float]:
-    """A benchmark of what computes something else is worth nothing: how far each side's outputs are from plain's."""
+def _errors(steps: Mapping[str, Step]) -> dict[str, float]:
+    """Largest relative error of each side's outputs against plain evaluation's: sides must compute the same."""
     meant = steps["plain"]().detach()
     scale = max(float(meant.abs().max()), torch.finfo(meant.dtype).tiny)
     return {name: float((step().detach() - meant).abs().max()) / scale for name, step in steps.items()}

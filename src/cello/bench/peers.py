@@ -1,4 +1,4 @@
-"""torch's own layers, for the cells whose equations they have."""
+"""Find torch's layer with the same equations as a cell, and load the cell's weights into it."""
 
 from __future__ import annotations
 

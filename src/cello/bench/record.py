@@ -1,4 +1,4 @@
-"""What was measured, as it is printed and saved. Needs no torch."""
+"""Define the record of a benchmark, and save it as JSON. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 
 import msgspec
 
-from cello.bench.settings import Settings, Size
+from cello.bench.settings import BenchConfig, Size
 from cello.errors import ReportError
 from cello.files import write_whole
 
@@ -68,7 +68,7 @@ class Record:
 
     format: int
     machine: dict[str, str]
-    settings: Settings
+    settings: BenchConfig
     reference: str
     unavailable: dict[str, str]
     without_peer: tuple[str, ...]
@@ -77,7 +77,7 @@ class Record:
 
 
 def summarise(
-    times: Mapping[str, Sequence[float]], differences: Mapping[str, float], reference: str, rates: tuple[int, float]
+    times: Mapping[str, Sequence[float]], errors: Mapping[str, float], reference: str, rates: tuple[int, float]
 ) -> tuple[Side, ...]:
     """The sides of a row from milliseconds of every round; ``rates`` are the operations and torch.mm's GFLOP/s."""
     operations, gemm = rates
@@ -93,7 +93,7 @@ def summarise(
                 ratio=median(own / other for own, other in zip(found, times[reference], strict=True)),
                 gflops=gflops,
                 gemm_share=gflops / gemm,
-                difference=differences[name],
+                difference=errors[name],
                 all_milliseconds=tuple(found),
             )
         )

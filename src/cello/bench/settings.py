@@ -1,4 +1,4 @@
-"""What is measured: cells × sizes × threads, by how many rounds. Needs no torch."""
+"""Define what a benchmark measures: cells × sizes × threads, in how many rounds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DType = Literal["float32", "float64"]
 
 @dataclass(frozen=True)
 class Size:
-    """A layer's size: B clips of T frames of D numbers, H units."""
+    """A layer's size: B clips of T frames of D features, H hidden units."""
 
     batch: int
     frames: int
@@ -32,7 +32,7 @@ SIZES = (Size(64, 49, 39, 64), Size(128, 49, 39, 128), Size(256, 49, 39, 128), S
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class BenchConfig:
     """One benchmark: every cell at every size with every number of threads.
 
     ``x_gradients`` says whether the backward pass also gives the gradient of x, which a first layer does not need and
@@ -73,11 +73,11 @@ def parse_size(text: str) -> Size:
     numbers = [int(number) for number in found.groups()] if found else [0]
     if min(numbers) < 1:
         raise ConfigError(
-            f"size {text!r} is not BxTxDxH, four whole numbers from 1 on: clips, frames, numbers of a frame, units. "
+            f"size {text!r} is not BxTxDxH, four whole numbers from 1 on: clips, frames, features, hidden units. "
             f"Write it like 64x49x39x64."
         )
     batch, frames, inputs, hidden = numbers
     elements = batch * frames * (inputs + hidden) + hidden * (inputs + hidden)
     if elements > MOST_ELEMENTS:
-        raise ConfigError(f"size {text!r} has {elements:,} elements, more than fit into a machine; give a smaller one")
+        raise ConfigError(f"size {text!r} has {elements:,} elements, more than any machine holds; give a smaller one")
     return Size(*numbers)

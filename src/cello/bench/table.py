@@ -1,4 +1,4 @@
-"""A record for the terminal. Needs no torch."""
+"""Print a benchmark's record as tables. Needs no torch."""
 
 from __future__ import annotations
 

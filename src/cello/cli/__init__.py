@@ -1,1 +1,1 @@
-"""The command line, one file a command: parse, make one library call, print."""
+"""Parse the command line and call the library: one file for each command."""

@@ -1,4 +1,4 @@
-"""The command line before it is parsed: what holds for every command, and names that nearly are commands."""
+"""Check arguments before they are parsed: global flags, encodings, misspelt commands."""
 
 from __future__ import annotations
 

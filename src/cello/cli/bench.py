@@ -1,4 +1,4 @@
-"""`cello bench`: parse, make one library call, print."""
+"""Measure cells on this machine: `cello bench`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bench:
     sizes: Annotated[
         UseAppendAction[tuple[tuple[str, ...], ...]],
         arg(
-            help="clips, frames, numbers of a frame, units, as BxTxDxH; by default "
+            help="clips, frames, features of a frame, hidden units, as BxTxDxH; by default "
             + " ".join(str(size).replace("×", "x") for size in bench.SIZES),
             metavar="BxTxDxH ...",
         ),
@@ -34,8 +34,8 @@ class Bench:
         UseAppendAction[tuple[tuple[int, ...], ...]],
         arg(help="torch's threads, each number in turn; 1 by default", metavar="N ..."),
     ] = ()
-    rounds: Annotated[int, arg(help="how often each is timed, after 2 times to warm up")] = bench.Settings.rounds
-    dtype: bench.DType = bench.Settings.dtype
+    rounds: Annotated[int, arg(help="how often each is timed, after 2 times to warm up")] = bench.BenchConfig.rounds
+    dtype: bench.DType = bench.BenchConfig.dtype
     x_gradient: Annotated[bool, arg(help="also the gradient of the frames, which a layer above the first needs")] = (
         False
     )
@@ -47,10 +47,10 @@ class Bench:
         from cello.bench.table import show
         from cello.compiler.memory import keep_freed_memory
 
-        settings = bench.Settings(
+        settings = bench.BenchConfig(
             cells=sum(self.cell, ()) or bench.CELLS,
             sizes=tuple(bench.parse_size(text) for text in sum(self.sizes, ())) or bench.SIZES,
-            threads=sum(self.threads, ()) or bench.Settings.threads,
+            threads=sum(self.threads, ()) or bench.BenchConfig.threads,
             rounds=self.rounds,
             dtype=self.dtype,
             x_gradients=(self.x_gradient,),

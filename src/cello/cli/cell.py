@@ -1,4 +1,4 @@
-"""`cello cell`: parse, make one library call, print."""
+"""List cells and print their equations: `cello cell`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cello corpus list|fetch|inspect|clean`: parse → one library call → print."""
+"""List, fetch, inspect and clean corpora: `cello corpus`."""
 
 from __future__ import annotations
 
@@ -149,9 +149,9 @@ class CorpusClean:
 
     def _check(self) -> None:
         if self.corpus is not None and (self.all or self.older_than is not None):
-            raise ConfigError(f"--corpus {self.corpus} cannot be combined with --all or --older-than; give one of them")
+            raise ConfigError(f"--corpus {self.corpus} cannot be combined with --all or --older-than")
         if self.older_than is not None and (self.older_than < 1 or self.all):
-            what = "goes not with --all; give one of them" if self.all else "would be everything; give --all for that"
+            what = "and --all cannot be combined" if self.all else "is invalid: it must be at least 1, or give --all"
             raise ConfigError(f"--older-than {self.older_than} {what}")
 
     def _named(self, console: Console) -> None:

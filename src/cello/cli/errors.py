@@ -1,4 +1,4 @@
-"""What the command line says, and with which exit status, when a command raises: a sentence for every exception."""
+"""Turn every exception of a command into a sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ USAGE = 2
 FAULT = 70
 INTERRUPTED = 130
 PIPE = 141
-"""Exit statuses besides 0: an error that a user can fix; wrong usage; a fault of Cello's own (``EX_SOFTWARE`` of
+"""Exit statuses besides 0: an error that a user can fix; wrong usage; a bug in Cello (``EX_SOFTWARE`` of
 ``sysexits.h``); Ctrl-C; a reader that has gone (128 + SIGPIPE, as of programs that the signal ends)."""
 
 _ROOM = "make room there, or choose another folder with --out or --cache"
@@ -57,7 +57,7 @@ def outcome(error: BaseException, doing: str) -> tuple[str, int]:
     if sentence:
         return f"{doing}: {sentence}", FAILED
     return (
-        f"{doing} met a fault of Cello's own: {type(error).__name__}: {one_line(error) or 'no text'}. Run it again "
+        f"{doing} met a bug in Cello: {type(error).__name__}: {one_line(error) or 'no text'}. Run it again "
         f"with --traceback, and report it with what that shows",
         FAULT,
     )
@@ -70,7 +70,7 @@ def _output(error: OutputError) -> tuple[str, int]:
 
 
 def _fixable(error: BaseException) -> str:
-    """What a user can do about an exception that is not Cello's; empty where it is a fault of Cello."""
+    """What a user can do about an exception that is not Cello's; empty where it is a bug in Cello."""
     text = one_line(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(part in text for part in _MEMORY)):
         return "the memory does not suffice; give fewer --workers, a smaller model or batch, or close programs"

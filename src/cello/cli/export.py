@@ -1,4 +1,4 @@
-"""`cello export`: parse, make one library call, print."""
+"""Export a study's runs to Parquet or TensorBoard: `cello export`."""
 
 from __future__ import annotations
 

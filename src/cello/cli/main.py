@@ -1,4 +1,4 @@
-"""The command line: parse → one library call → print. Heavy imports stay inside the commands."""
+"""Run the command line; heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def _parsed(arguments: list[str]) -> Command:
 def _description() -> str:
     first = (cello.__doc__ or "").splitlines()[0]
     return (
-        f"{first}\n\nWith --traceback, wherever it stands, an error is shown with all that led to it.\n"
-        f"Exit status: 0 done, {FAILED} an error to be mended, {USAGE} wrong usage, {FAULT} a fault of Cello, "
-        f"{INTERRUPTED} Ctrl-C, {PIPE} nobody reads any more."
+        f"{first}\n\nWith --traceback, anywhere on the line, an error is shown with its traceback.\n"
+        f"Exit status: 0 done, {FAILED} an error that you can fix, {USAGE} wrong usage, {FAULT} a bug in Cello, "
+        f"{INTERRUPTED} Ctrl-C, {PIPE} the output was closed."
     )
 
 

@@ -1,4 +1,4 @@
-"""`cello merge`: parse, make one library call, print."""
+"""Merge stores of one study: `cello merge`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cello report`: parse, make one library call, print."""
+"""Write a study's report again: `cello report`."""
 
 from __future__ import annotations
 

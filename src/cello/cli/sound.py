@@ -1,7 +1,8 @@
-"""What several commands share: which clips, how they are opened."""
+"""Define the flags that name a corpus and who trains on it, and open that corpus."""
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from dataclasses import dataclass, field
@@ -118,13 +119,13 @@ class Trained(Sound):
         arg(help="train on this Dask cluster: tcp://HOST:8786 or its scheduler file", metavar="ADDRESS|FILE"),
     ] = None
     stall_minutes: Annotated[
-        float, arg(help="a run that shows no new epoch for so long is taken from its worker and done by another")
+        float, arg(help="restart a run elsewhere if it finishes no epoch within this many minutes")
     ] = 60.0
 
 
 def described(command: type, name: str, *examples: str) -> object:
     """A subcommand whose help ends with examples."""
-    text = f"{(command.__doc__ or '').strip()}\n\nFor example:\n" + "\n".join(f"  cello {e}" for e in examples)
+    text = f"{inspect.cleandoc(command.__doc__ or '')}\n\nFor example:\n" + "\n".join(f"  cello {e}" for e in examples)
     return subcommand(name, description=text)
 
 

@@ -1,4 +1,4 @@
-"""`cello study`: parse, make one library call, print."""
+"""Run a study, or estimate it with --dry-run: `cello study`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Study(Trained):
     seeds: Annotated[int | None, arg(help="how many seeds, 0 … N−1; the study's own by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of every run; the study's own by default")] = None
     match: Annotated[
-        Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
+        Literal["width", "parameters", "flops"] | None, arg(help="match models by width, parameters or FLOPs")
     ] = None
     set_: Annotated[
         UseAppendAction[tuple[str, ...]],
@@ -50,7 +50,11 @@ class Study(Trained):
             metavar="column|speaker|N|none",
         ),
     ] = None
-    dry_run: Annotated[bool, arg(help="only say what would run, what is done, sizes, time"), FlagCreatePairsOff] = False
+    dry_run: Annotated[
+        bool,
+        arg(help="estimate only: print runs, model sizes and time"),
+        FlagCreatePairsOff,
+    ] = False
     out: Annotated[
         Path | None,
         arg(
@@ -84,7 +88,7 @@ class Study(Trained):
         for option in [name for name in given if getattr(self, name) is not None] + (["set"] if self.set_ else []):
             raise StudyError(f"--{option} changes nothing of what --list, --show and --settings print; leave it out")
         if self.name is not None or self.dry_run or self.list_ + self.settings + (self.show is not None) > 1:
-            raise StudyError("--list, --show and --settings run nothing and stand alone; give one of them")
+            raise StudyError("--list, --show and --settings cannot be combined with each other, a study or --dry-run")
         if self.show is not None:
             say(console, builtin_text(self.show, self.protocol).rstrip("\n"))
         elif self.list_:
@@ -114,7 +118,8 @@ class Study(Trained):
             raise StudyError(f"--seeds {self.seeds} leaves nothing to run; give at least 1")
         settings = parse_overrides(self.set_)
         if self.epochs is not None and settings.setdefault("optimiser.epochs", self.epochs) != self.epochs:
-            raise StudyError("--epochs and --set optimiser.epochs say different things; give one of them")
+            own = settings["optimiser.epochs"]
+            raise StudyError(f"--epochs {self.epochs} and --set optimiser.epochs={own} cannot be combined")
         plain = load_study(self.name, self.protocol)
         for sentence in replaced(plain, settings):
             warnings.warn(sentence, stacklevel=2)

@@ -1,4 +1,4 @@
-"""`cello train`: parse, make one library call, print."""
+"""Train one model with one seed: `cello train`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cello.audio.folds import NONE, of_fold
 from cello.cli.sound import Sound, open_sound
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
-from cello.models.config import ModelConfig, settled
+from cello.models.config import ModelConfig, resolve
 from cello.terminal import bars, one_line, say
 from cello.training.config import DataConfig, OptimiserConfig
 from cello.training.execution import ExecutionConfig
@@ -60,9 +60,9 @@ class Train(Sound):
         from cello.training.remark import remark
         from cello.training.run import train
 
-        model = settled(self.model)  # a cell that does not exist shows before the corpus is made
+        model = resolve(self.model)  # a cell that does not exist shows before the corpus is made
         if not 0 <= self.seed <= LAST:
-            raise ConfigError(f"--seed {brief(self.seed)} cannot be; give 0 to {LAST}")
+            raise ConfigError(f"--seed {brief(self.seed)} is invalid: it must be 0 to {LAST}")
         for section in SECTIONS:
             check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
         check_size(model, self.features.dimensions)

@@ -1,4 +1,4 @@
-"""`cello tune`: parse, make one library call, print."""
+"""Tune each row of a study with equal budgets: `cello tune`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from cello.terminal import one_line, say
 class Tune(Trained):
     """Try settings for each row of a study, as many trials each, and write the study with the best written in.
 
-    Settings are chosen by validation accuracy; the test clips are never heard. The same command again resumes.
+    Settings are chosen by validation accuracy; trials train without evaluating the test set. The same
+    command again resumes.
     """
 
     name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
@@ -27,7 +28,7 @@ class Tune(Trained):
     trials: Annotated[int | None, arg(help="trials of each row; as [tune] of the study says, 20 by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of each trial; as [tune] says, the study's own by default")] = None
     match: Annotated[
-        Literal["width", "parameters", "flops"] | None, arg(help="what rows have in common, by their hidden sizes")
+        Literal["width", "parameters", "flops"] | None, arg(help="match models by width, parameters or FLOPs")
     ] = None
     set_: Annotated[
         UseAppendAction[tuple[str, ...]],
@@ -46,6 +47,7 @@ class Tune(Trained):
         from cello.execution.workers import Workers
         from cello.study.overrides import check_untuned, parse_overrides, replaced
         from cello.study.plan import load_both, override, sample_rate
+        from cello.study.settings import shown_name
         from cello.study.store import CorpusSource
         from cello.tuning.trials import need_optuna
 
@@ -73,7 +75,9 @@ class Tune(Trained):
         open_sound(self, console, rate)  # with a bar while it is fetched and decoded; workers find it in the cache
         source = CorpusSource(spec=self.spec, options=self.options(rate))
         tuning = run_tuning(study, tune, source, out, workers=workers, cache=self.cache)
-        table = Table("row", "validation", *sorted(tune.space), title=f"the best of {tune.trials} trials each")
+        table = Table(
+            "row", "validation", *map(shown_name, sorted(tune.space)), title=f"the best of {tune.trials} trials each"
+        )
         for row in study.rows:
             best = tuning.best(row.name)
             values = [best.values[setting] for setting in sorted(tune.space)] if best else []

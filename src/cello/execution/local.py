@@ -73,7 +73,7 @@ def _not_started(workers: int, error: BaseException) -> StudyError:
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
     count = "1 worker process" if workers == 1 else f"{workers} worker processes"
-    return StudyError(f"{count} cannot be started: {type(cause).__name__}: {cause}; mend that, or try fewer --workers")
+    return StudyError(f"{count} cannot be started: {type(cause).__name__}: {cause}; fix that, or give fewer --workers")
 
 
 @contextmanager

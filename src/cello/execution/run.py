@@ -51,7 +51,7 @@ def run_study(
 
     Raises:
         StudyError: a plan that makes no sense or asks for longer windows than the corpus has clips, a cluster that does
-            not answer or has no worker that fits, or runs that failed (all others are finished then).
+            not answer or has no compatible worker, or runs that failed (all others are finished then).
         StoreError: ``out`` holds another study, cannot be written, or is being written.
         KeyboardInterrupt: Ctrl-C; the message says what is finished and that the same command resumes.
     """
@@ -105,7 +105,7 @@ def where_kept(workers: Workers) -> str:
 
 
 def setup_for(workers: Workers, runs: Iterable[PlannedRun], **settings: Any) -> Setup:
-    """What the runs of a new session have in common, with their cells that are the user's own."""
+    """What the runs of a new session share, with their cells that are the user's own."""
     own = {(run.config.model.cell, run.config.model.equations): run.config.model for run in runs}
     found = {place: cell_of(model) for place, model in sorted(own.items()) if model.equations}
     cells = [(name, msgspec.json.encode(StoredCell.of(cell))) for (name, _), cell in found.items() if cell is not None]
@@ -171,7 +171,7 @@ def _what_next(store: Store, failed: list[FailedRun]) -> str:
     """What is to be done about runs that failed: those that diverged would do so again."""
     last = [last_failure(store.run_folder(failure.planned)) for failure in failed]
     diverged = sum(failure is not None and failure.diverged for failure in last)
-    again = "Give the same command again to try these again."
+    again = "Give the same command again to run these again."
     if not diverged:
         return again
     change = "would diverge again: change their settings, and choose another --out"

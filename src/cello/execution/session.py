@@ -68,11 +68,11 @@ class _Call(NamedTuple):
 
 
 class Attempt:
-    """A task that a worker has; ``heard`` is when it last reported, in seconds of ``time.monotonic``."""
+    """A task that a worker has; ``reported`` is when it last did, in seconds of ``time.monotonic``."""
 
     def __init__(self, task: Task, worker: str, future: Future[Any]) -> None:
         self.task, self.worker, self.future = task, worker, future
-        self.heard = time.monotonic()
+        self.reported = time.monotonic()
 
 
 class Session:
@@ -99,7 +99,7 @@ class Session:
     def run(self, tasks: list[Task], then: Callable[[Task], list[Task]]) -> None:
         """Train the tasks, and those that ``then`` gives at the end of each."""
         self.waiting, self.then = tasks[::-1], then
-        self.client.subscribe_topic("all", self._hear_of_worker)  # type: ignore[no-untyped-call]
+        self.client.subscribe_topic("all", self._worker_event)  # type: ignore[no-untyped-call]
         self.client.subscribe_topic(  # type: ignore[no-untyped-call]
             self.setup.topic,
             lambda event: self._put(self._progress, msgspec.json.decode(event[1], type=Progress)),
@@ -120,7 +120,7 @@ class Session:
     def _put(self, method: Callable[..., None], *arguments: Any) -> None:
         self.inbox.put(partial(method, *arguments))
 
-    def _hear_of_worker(self, event: tuple[float, Mapping[str, Any]]) -> None:
+    def _worker_event(self, event: tuple[float, Mapping[str, Any]]) -> None:
         methods = {"add-worker": self._joined, "remove-worker": self._left}
         if method := methods.get(event[1].get("action", "")):
             self._put(method, event[1]["worker"])
@@ -233,7 +233,7 @@ class Session:
         attempt = self.running.get(event.run)
         if attempt is None or attempt.task.attempt != event.attempt:
             return
-        attempt.heard = time.monotonic()
+        attempt.reported = time.monotonic()
         run = attempt.task.run
         if event.epoch is None:
             self.record.note("started", run.id, where={"pid": event.pid, "host": event.host})
@@ -246,7 +246,7 @@ class Session:
 
     def _restart_stalled(self) -> None:
         latest = time.monotonic() - 60 * self.workers.stall_minutes
-        for attempt in [each for each in self.running.values() if each.heard < latest]:
+        for attempt in [each for each in self.running.values() if each.reported < latest]:
             self.states[attempt.worker] = "restarting"
             self._lose(attempt, f"showed no epoch for {self.workers.stall_minutes:g} minutes")
             self.background.submit(self._restart, attempt.worker)
@@ -337,7 +337,9 @@ def _lost_too_often(losses: list[str]) -> str:
     if set(losses) == {DIED}:
         return f"its worker process died {len(losses)} times (killed, out of memory or crashed)"
     counted = ", ".join(f"{losses.count(how)} × its worker {how}" for how in dict.fromkeys(losses))
-    return f"it was given up after {len(losses)} tries: {counted}; give more --stall-minutes if its epochs take longer"
+    return (
+        f"it was given up after {len(losses)} attempts: {counted}; give more --stall-minutes if its epochs take longer"
+    )
 
 
 def keep(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What a session sends to its workers, and what they send back."""
+"""Define what a session sends to its workers, and what they send back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cello.training.result import Epoch
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """What all runs of one session have in common, a session being one call of ``run_study``.
+    """What all runs of one session share; a session is one call of ``run_study``.
 
     ``train`` is "module:function" with the signature of ``train``. ``remote``: the workers do not see the store's
     folder, nor perhaps this machine's files. ``cells`` are the runs' cells that are the user's own, with the names that
@@ -89,7 +89,7 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     corpus: bool
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``failure.json`` of a run: why it failed, in which session; ``diverged`` where its settings are to blame."""
 
     session: str = msgspec.field(name="sitting")
@@ -97,10 +97,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     diverged: bool = False
 
 
-def last_failure(folder: Path) -> Failure | None:
+def last_failure(folder: Path) -> FailureRecord | None:
     """Why the run of a folder failed the last time that it did, as far as that could be written down."""
     try:
-        return decode_json(read_stored(folder / "failure.json"), Failure)
+        return decode_json(read_stored(folder / "failure.json"), FailureRecord)
     except (OSError, DamagedFileError):
         return None
 

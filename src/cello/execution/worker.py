@@ -24,7 +24,7 @@ from cello.cells.stored import StoredCell
 from cello.compiler.memory import keep_freed_memory
 from cello.errors import CelloError, DivergenceError, StoreError, StudyError
 from cello.execution.task import (
-    Failure,
+    FailureRecord,
     Outcome,
     Progress,
     Setup,
@@ -144,7 +144,7 @@ def _attempt(task: Task, folder: Path) -> str:
         with suppress(OSError):
             write_whole(folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
             diverged = isinstance(error, DivergenceError)
-            failure = Failure(session=task.setup.session, reason=reason, diverged=diverged)
+            failure = FailureRecord(session=task.setup.session, reason=reason, diverged=diverged)
             write_whole(folder / "failure.json", seal_json(msgspec.json.encode(failure)))
         return reason
     return ""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import secrets
 import stat
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -35,8 +33,6 @@ ARITHMETIC = 1
 
 #: Samples (padding included) read and framed at once: 16 MiB of sound.
 _SAMPLES_AT_ONCE = 1 << 22
-#: Temporary files older than this were left by a process that died.
-_STALE_SECONDS = 3600.0
 
 Progress = Callable[[int, int], None]
 
@@ -209,19 +205,13 @@ def _key_crc(path: Path) -> int:
 
 def _write(path: Path, shape: tuple[int, int], blocks: Iterator[NDArray[np.float32]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{path.stem}.*.tmp"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            crc = _key_crc(path)
-            for piece in chain([_header(shape)], (block.astype("<f4", copy=False).tobytes() for block in blocks)):
-                crc = zlib.crc32(piece, crc)
-                file.write(piece)
-            file.write(seal_of(crc))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, _sealed(path, shape, blocks))
+
+
+def _sealed(path: Path, shape: tuple[int, int], blocks: Iterator[NDArray[np.float32]]) -> Iterator[bytes]:
+    """The bytes of a file of frames, block by block, with the checksum at the end."""
+    crc = _key_crc(path)
+    for chunk in chain([_header(shape)], (block.astype("<f4", copy=False).tobytes() for block in blocks)):
+        crc = zlib.crc32(chunk, crc)
+        yield chunk
+    yield seal_of(crc)

@@ -52,7 +52,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
         *(f"{place}/.{_HEX * 32}.partial-*" for place in (AUDIO, "packs")),
         f"{MANIFESTS}/.{_HEX * 32}.json.*.part",
         *(f"{place}.{_HEX * 64}{NOTE}.*.part" for place in ("", "features/")),
-        f"{_HEX * 64}.*.tmp",
+        *(f"{place}.{_HEX * 64}.npy.*.part" for place in ("", "features/")),
+        f"{_HEX * 64}.*.tmp",  # of older versions
         f"features/{_HEX * 64}.*.tmp",
         f".spoken-{_HEX * 12}.*.unfinished",
         f".spoken-{_HEX * 12}.partial-*",
@@ -63,6 +64,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f"{DIGESTS}/.{_HEX * 32}.*.part",
         *(f".{name}.altered" for name in _CORPORA),
         "kernels/.building-*",
+        "kernels/.*.so.*.part",
         *(f"{name}.tar.gz.{end}" for name in (_RELEASE, _TEST_SET) for end in ("part", "rejected")),
     ),
 }

@@ -47,8 +47,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         cell = cell_of(config)
-        self.frame_stacking = config.stack
-        self.encoder = Encoder(config, dimensions * config.stack, cell, backend)
+        self.frame_stacking = config.frame_stacking
+        self.encoder = Encoder(config, dimensions * config.frame_stacking, cell, backend)
         self.pooling = Pooling(config, self.encoder.width)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)

@@ -22,18 +22,20 @@ TORCH_CELLS = ("torch:rnn", "torch:gru", "torch:lstm")
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Recurrent layers of one cell, pooling over time, a linear classifier.
 
+    Files and ids have ``stack`` for ``frame_stacking`` and ``readout`` for ``pooling``, the names before.
+
     Attributes:
         cell: a cell of the zoo (cello cell list), FILE.py:NAME for your own, or torch:rnn, torch:gru, torch:lstm; in
             Python also a Cell object
         equations: fingerprint of the equations of your own cell; filled in by Cello, leave it out
         hidden: hidden units of each layer (of each direction where bidirectional)
         layers: recurrent layers on top of each other
-        stack: frames that are stacked into one before the first layer, which so takes fewer steps (Sak et al. 2015)
+        frame_stacking: frames stacked into one before the first layer, which then takes fewer steps (Sak et al. 2015)
         bidirectional: every layer reads the clip forwards and backwards
         dropout: share of outputs set to zero between layers and before the classifier, 0 to below 1
         zoneout: share of units whose state stays as it was at a step, 0 to below 1 (Krueger et al. 2017)
         recurrent_dropout: share of units hidden from recurrent matrices, the same ones for a clip, 0 to below 1
-        readout: pooling over time before the classifier: learned attention, mean over frames, or the last state, which
+        pooling: pooling over time before the classifier: learned attention, mean over frames, or the last state, which
             forgets the beginning of clips of several seconds
         initialisation: uniform within ±1/√hidden (as torch), or orthogonal recurrent and Glorot-uniform input matrices
         forget_bias: added to the initial bias of gates named f; 1 helps an LSTM to remember (Jozefowicz et al. 2015)
@@ -48,12 +50,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     equations: str = ""
     hidden: int = 64
     layers: int = 1
-    stack: int = 1
+    frame_stacking: int = msgspec.field(default=1, name="stack")
     bidirectional: bool = False
     dropout: float = 0.0
     zoneout: float = 0.0
     recurrent_dropout: float = 0.0
-    readout: Literal["last", "mean", "attention"] = "attention"
+    pooling: Literal["last", "mean", "attention"] = msgspec.field(default="attention", name="readout")
     initialisation: Literal["uniform", "orthogonal"] = "uniform"
     forget_bias: float = 0.0
     backend: Literal["auto", "plain", "c"] = "auto"
@@ -63,7 +65,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             name, equations = naming(self.cell)
             msgspec.structs.force_setattr(self, "cell", name)
             msgspec.structs.force_setattr(self, "equations", equations)
-        for field, value in (("hidden", self.hidden), ("layers", self.layers), ("stack", self.stack)):
+        for field in ("hidden", "layers", "frame_stacking"):
+            value = getattr(self, field)
             if value < 1:
                 raise ConfigError(f"model.{field}={value} leaves no network; give at least 1")
         if not math.isfinite(self.forget_bias):
@@ -81,10 +84,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
 
 
-def settled(config: ModelConfig) -> ModelConfig:
+def resolve(config: ModelConfig) -> ModelConfig:
     """The config with the fingerprint of its equations where the cell is somebody's own.
 
-    A config that states equations which this process knows is settled already, and no file is looked at: they may have
+    A config that states equations which this process knows is resolved already, and no file is looked at: they may have
     come with a store or a task, from another machine.
 
     Raises:
@@ -123,9 +126,9 @@ def cell_of(config: ModelConfig) -> Cell | None:
 
     Raises:
         CellError, ModelError: there is no such cell, or the file holds other equations than the config states.
-        ConfigError: as ``settled``.
+        ConfigError: as ``resolve``.
     """
-    found = settled(config)
+    found = resolve(config)
     if config.cell in TORCH_CELLS:
         return None
     if config.equations not in ("", found.equations):

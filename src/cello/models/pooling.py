@@ -19,7 +19,7 @@ class Pooling(nn.Module):
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
-        self.kind = config.readout
+        self.kind = config.pooling
         self.score = nn.Linear(width, 1) if self.kind == "attention" else None
 
     def forward(self, y: Tensor, last: Tensor, lengths: Tensor) -> Tensor:

@@ -43,20 +43,20 @@ class ModelSize:
         hidden = hidden or self.config.hidden
         width = hidden * self._directions
         recurrent = sum(times * self._layer_parameters(inputs, hidden) for inputs, times in self._inputs(hidden))
-        readout = width + 1 if self.config.readout == "attention" else 0
-        return recurrent + readout + (width + 1) * classes
+        pooling = width + 1 if self.config.pooling == "attention" else 0
+        return recurrent + pooling + (width + 1) * classes
 
     def flops(self, hidden: int | None = None) -> int:
         """Operations of the recurrent layers for one frame: 2 for each number of a matrix, pointwise ones not counted.
 
-        With ``stack`` frames a step, a frame's share of a step.
+        With ``frame_stacking`` frames a step, a frame's share of a step.
 
         >>> ModelSize.of(ModelConfig(cell="rnn", hidden=100), dimensions=10).flops()
         22000
         """
         hidden = hidden or self.config.hidden
         flops = sum(times * self._layer_flops(inputs, hidden) for inputs, times in self._inputs(hidden))
-        return flops // self.config.stack
+        return flops // self.config.frame_stacking
 
     @property
     def _directions(self) -> int:
@@ -64,7 +64,7 @@ class ModelSize:
 
     def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
         """How many numbers a step brings to a layer, and how many such layers there are, each direction counted."""
-        yield self.dimensions * self.config.stack, self._directions
+        yield self.dimensions * self.config.frame_stacking, self._directions
         yield hidden * self._directions, (self.config.layers - 1) * self._directions
 
     def _layer_parameters(self, inputs: int, hidden: int) -> int:
@@ -86,9 +86,9 @@ def check_size(config: ModelConfig, dimensions: int) -> None:
     """
     hidden, directions = config.hidden, 2 if config.bidirectional else 1
     upper = (config.layers - 1) * hidden * (directions + 1)
-    elements = directions * hidden * (dimensions * config.stack + hidden + upper)
+    elements = directions * hidden * (dimensions * config.frame_stacking + hidden + upper)
     if elements > MOST_ELEMENTS:
         raise ModelError(
-            f"model.hidden={hidden}, layers={config.layers}, stack={config.stack} make matrices of at least "
-            f"{elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train them; give smaller ones"
+            f"model.hidden={hidden}, layers={config.layers}, frame_stacking={config.frame_stacking} make matrices "
+            f"of at least {elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train; use smaller ones"
         )

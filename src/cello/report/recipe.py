@@ -37,7 +37,7 @@ TOLD = {
     "augment": "speed shift_ms noise_share snr_low_db snr_high_db time_masks time_mask_ms band_masks "
     "band_mask_width mixup warp",
     # of the back end not what was asked is told, but what computed each run
-    "model": "cell equations hidden layers stack bidirectional dropout zoneout recurrent_dropout readout "
+    "model": "cell equations hidden layers frame_stacking bidirectional dropout zoneout recurrent_dropout pooling "
     "initialisation forget_bias backend",
     "optimiser": "name learning_rate weight_decay schedule warmup clip_norm label_smoothing ema epochs batch choose",
     "data": "clips_per_label test_snr_db test_shift_ms fold",
@@ -63,7 +63,7 @@ def sentences(results: StudyResults, found: Settings) -> list[str]:
 def _inputs(found: Settings) -> str:
     window = found.told(lambda run: run.features.window_ms)
     hop = found.told(lambda run: _hop(run.features))
-    stacked = found.told(lambda run: run.model.stack)
+    stacked = found.told(lambda run: run.model.frame_stacking)
     steps = "" if stacked == "1" else f"; a step of the networks took {stacked} of them side by side"
     return (
         f"Inputs were {found.told(lambda run: _front_end(run.features))}, from windows of {window} ms {hop}, "
@@ -107,7 +107,7 @@ def _network(results: StudyResults, found: Settings) -> str:
     ]
     return (
         f"Models had {layers} recurrent {noun} of {hidden} units{_both_ways(found)}{matched}; "
-        f"{found.told(lambda run: READOUTS[run.model.readout])} went to a linear classifier"
+        f"{found.told(lambda run: READOUTS[run.model.pooling])} went to a linear classifier"
         f"{', with ' + listed(noise) if noise else ''} ({parameters([run.result for run in results.runs])} parameters)."
     )
 

@@ -14,6 +14,7 @@ from cello.report.results import StudyResults
 from cello.report.vocabulary import title as title_of
 from cello.statistics.means import FEW_SEEDS
 from cello.study.corpus_file import SplitSummary
+from cello.study.settings import shown_name
 from cello.training.result import RunResult
 
 MOST_FOLDS = 12
@@ -212,7 +213,7 @@ def settings(results: StudyResults) -> Table:
         title="Settings of the runs",
         note="A setting that differs between cells of the table shows all its values.",
         headings=(Heading("Setting"), Heading("Value")),
-        rows=tuple((name, ", ".join(value or "none" for value in seen)) for name, seen in values.items()),
+        rows=tuple((shown_name(name), ", ".join(value or "none" for value in seen)) for name, seen in values.items()),
         words=2,
     )
 

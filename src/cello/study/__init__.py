@@ -1,1 +1,1 @@
-"""Many runs, one question."""
+"""Plan, store, match and merge studies: tables of runs that answer one question."""

@@ -1,4 +1,4 @@
-"""The studies that come with Cello: what each asks, and its file."""
+"""List the built-in studies: the question of each, its protocols and its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a corpus fits a plan: what no run could get past is said once, before the first one starts."""
+"""Check that a corpus is compatible with a plan, before the first run starts."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def check_windows(study: str, runs: Sequence[PlannedRun], corpus: Corpus) -> Non
     rate_hz, clips = corpus.manifest.rate_hz, corpus.manifest.clips
     order = np.argsort(corpus.lengths, kind="stable")[: min(_SHOWN, max(short.values()))].tolist()
     named = ", ".join(f"{clips[i].name} ({1000 * clips[i].samples / rate_hz:.4g} ms)" for i in order)
-    fits_ms = math.floor(10_000 * shortest / rate_hz) / 10  # rounded down: the window told of is one that fits
+    longest_ms = math.floor(10_000 * shortest / rate_hz) / 10  # rounded down: a window of this length is not too long
     raise StudyError(
         f"study {study!r} cannot run on corpus {corpus.manifest.corpus!r}: {facts}; shortest first: {named}; use "
-        f"windows of at most {fits_ms:g} ms, or move the clips that are too short out of the corpus"
+        f"windows of at most {longest_ms:g} ms, or move the clips that are too short out of the corpus"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a store keeps of its corpus, in ``corpus.json``: enough for reports, without the sound."""
+"""Read and write a store's ``corpus.json``: what reports need of a corpus, without its audio."""
 
 from __future__ import annotations
 

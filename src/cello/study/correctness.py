@@ -1,4 +1,4 @@
-"""What the runs of a store said of each test clip, and what is measured on it. Needs no torch: reports read it."""
+"""Collect per-clip correctness from the runs of a store, and measures of it. Needs no torch."""
 
 from __future__ import annotations
 

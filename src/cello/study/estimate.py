@@ -1,4 +1,4 @@
-"""What a study would do if started now: which runs, at which sizes, how long. Writes nothing, needs no torch."""
+"""Estimate a study before it runs: runs, model sizes, time left. Writes nothing, needs no torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None
 
 
-class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+class StudyEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """A study as it stands. Runs that two places share count once in ``runs`` and ``done``; ``folds`` is 0 without."""
 
     study: StudyConfig
@@ -56,7 +56,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
 
 def look_ahead(
     study: StudyConfig, source: CorpusSource, out: Path, workers: int, manifest: Callable[[], Manifest]
-) -> Outlook:
+) -> StudyEstimate:
     """What ``run_study`` would do now.
 
     The corpus is opened, by ``manifest``, only where the answer depends on it: for the number of labels of a study that
@@ -89,7 +89,7 @@ def look_ahead(
         seconds = _seconds(store, planned)
     places = _places(study, planned, seconds, labels)
     once = {run.id: run for run in planned}
-    return Outlook(
+    return StudyEstimate(
         study=study,
         workers=workers,
         runs=len(once),

@@ -1,4 +1,4 @@
-"""An outlook as a table and a sentence on a console."""
+"""Print an estimate of a study as a table and a sentence."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cello.study.estimate import Outlook
+from cello.study.estimate import StudyEstimate
 from cello.terminal import clock, counted, one_line, say
 
 
-def show(outlook: Outlook, console: Console) -> None:
+def show(estimate: StudyEstimate, console: Console) -> None:
     """Print what would run, at which sizes, what is done, and how long the rest may take."""
-    reference, matched = outlook.study.reference, outlook.study.match
+    reference, matched = estimate.study.reference, estimate.study.match
     title = f"parameters or flops of a frame beside {reference}'s, matched by {matched}" if reference else None
     table = Table("row", "column", "done", "hidden", "parameters", "flops", title=title and Text(one_line(title)))
     for name in (*(["off"] if reference else []), "a run"):
@@ -21,7 +21,7 @@ def show(outlook: Outlook, console: Console) -> None:
         column.overflow = "fold"  # a name is read whole also on a narrow terminal
     for column in table.columns[2:]:
         column.justify = "right"
-    for place in outlook.places:
+    for place in estimate.places:
         table.add_row(
             Text(one_line(place.row)),
             Text(one_line(place.column)),
@@ -33,19 +33,19 @@ def show(outlook: Outlook, console: Console) -> None:
             clock(place.seconds),
         )
     console.print(table)
-    for warning in outlook.warnings:
+    for warning in estimate.warnings:
         say(console, f"warning: {warning}")
-    say(console, summary(outlook))
+    say(console, summary(estimate))
 
 
-def summary(outlook: Outlook) -> str:
+def summary(estimate: StudyEstimate) -> str:
     """What is done, what is left, and how long that may take, in a sentence."""
-    todo = outlook.runs - outlook.done
-    each = f" ({outlook.folds} folds of each model and seed)" if outlook.folds else ""
-    said = f"{outlook.done} of {outlook.runs} runs{each} are finished, {todo} to do"
+    todo = estimate.runs - estimate.done
+    each = f" ({estimate.folds} folds of each model and seed)" if estimate.folds else ""
+    said = f"{estimate.done} of {estimate.runs} runs{each} are finished, {todo} to do"
     if not todo:
         return f"{said}; nothing would run"
-    workers = counted(outlook.workers, "worker")
-    if outlook.seconds_left is None:
+    workers = counted(estimate.workers, "worker")
+    if estimate.seconds_left is None:
         return f"{said} on {workers}; how long that takes shows when the first has finished"
-    return f"{said}; about {clock(outlook.seconds_left)} on {workers}, as the finished ones took"
+    return f"{said}; about {clock(estimate.seconds_left)} on {workers}, as the finished ones took"

@@ -1,25 +1,25 @@
-"""A folder that one process writes: whole files, one writer, and errors that say what is wrong with it."""
+"""Guard an output folder: one writer at a time, no links, errors that name the remedy."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cello.errors import StoreError
 from cello.files import DamagedFileError, check_regular
+from cello.locks import UNSUPPORTED, acquire, open_lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RESTORE = "restore it, or start afresh with another --out"
 """What to do about a damaged file that cannot be made again."""
 RUNS = "runs"
 """The folder in a study's that holds a folder for each of its runs."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+NO_LOCKS = UNSUPPORTED - {errno.EINVAL}
+"""Without the one that calls which lock nothing answer too."""
 
 
 @contextmanager
@@ -99,10 +99,10 @@ def single_writer(folder: Path, patience_seconds: float = 0.0) -> Iterator[None]
     with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         check_links(folder)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        file = open_lock(folder / "lock")
     try:
         with naming(folder):
-            _lock(file, folder, patience_seconds)
+            _acquire(file, folder, patience_seconds)
             os.ftruncate(file, 0)
             os.pwrite(file, str(os.getpid()).encode(), 0)
         yield
@@ -186,16 +186,16 @@ def open_folder(path: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _lock(file: int, folder: Path, patience_seconds: float) -> None:
-    deadline = time.monotonic() + patience_seconds
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                holder = os.pread(file, 32, 0).decode(errors="replace") or "unknown"
-                raise StoreError(
-                    f"{str(folder)!r} is being written by another process (pid {holder}); wait for it, stop it, "
-                    f"or choose another --out"
-                ) from None
-            time.sleep(0.05)
+def _acquire(file: int, folder: Path, patience_seconds: float) -> None:
+    try:
+        acquire(file, patience_seconds=patience_seconds)
+    except BlockingIOError:
+        holder = os.pread(file, 32, 0).decode(errors="replace") or "unknown"
+        raise StoreError(
+            f"{str(folder)!r} is being written by another process (pid {holder}); wait for it, stop it, or choose "
+            f"another --out"
+        ) from None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # from flock it means what ENOTSUP does
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP)) from error
+        raise

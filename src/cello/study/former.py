@@ -1,4 +1,4 @@
-"""Studies and tunings that were begun when a setting had another default go on with that one."""
+"""Keep the former defaults of studies and tunings that were begun with them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import msgspec
 
 from cello.models.config import ModelConfig
 from cello.study.plan import PlannedRun, StudyConfig
+from cello.study.settings import stored_name
 
-FORMER = {"readout": "last"}
+FORMER = {"pooling": "last"}
 """Settings of ``model`` whose default has changed, with what it was."""
 FORMER_LAYERS = ("windows", "windows-fixed-hop")
 """Built-in studies whose rows had PyTorch's layers before they had the cells of the same equations."""
@@ -26,12 +27,13 @@ def as_begun(asked: StudyConfig, begun: StudyConfig, runs: Iterable[PlannedRun])
     planned = list(runs)
     base = dict(asked.base.model)
     for setting, former in FORMER.items():
-        if setting in begun.base.model or former == getattr(ModelConfig(), setting):
+        stored = stored_name(f"model.{setting}").removeprefix("model.")
+        if stored in begun.base.model or former == getattr(ModelConfig(), setting):
             continue
-        free = (run for run in planned if setting not in {**rows.get(run.row, {}), **columns.get(run.column, {})})
+        free = (run for run in planned if stored not in {**rows.get(run.row, {}), **columns.get(run.column, {})})
         run = next(free, None)
         if run is not None and getattr(run.config.model, setting) == former:
-            base.setdefault(setting, former)
+            base.setdefault(stored, former)
     return msgspec.structs.replace(asked, base=msgspec.structs.replace(asked.base, model=base))
 
 

@@ -1,4 +1,4 @@
-"""The append-only history of a study: what was started, lost, finished or failed, when and where."""
+"""Append to and replay a study's journal: runs started, lost, finished or failed, when and where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which studies this user's Cello made, kept where no study's folder can say so of itself."""
+"""Record which studies this user's Cello made, outside the studies' own folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hidden sizes at which models weigh the same: in parameters, or in operations a frame. Needs no torch."""
+"""Match models by width, parameters or FLOPs: choose their hidden sizes. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Stores of one study, made on several machines, become one new store. Needs no torch.
+"""Merge stores of one study, made on several machines, into a new store. Needs no torch.
 
-What unites
------------
+What can be merged
+------------------
 Stores belong together if their studies have the same name, stage, protocol, ``match`` and reference row, the same base
 settings, the same settings in every row and column that they share by name, and a corpus with the same checksum. Then
 the same row, column and seed is the same run everywhere, whichever store comes first. The new plan has all their rows,
@@ -24,9 +24,10 @@ from cello.study.corpus_file import OF_CLIPS, CorpusSummary
 from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
 from cello.study.former import as_begun
 from cello.study.journal import line
-from cello.study.own_cells import reordered, settle_from
-from cello.study.plan import Base, Place, PlannedRun, StudyConfig, differences, flat, plan
+from cello.study.own_cells import reordered, resolver_from
+from cello.study.plan import Base, Place, PlannedRun, StudyConfig, plan
 from cello.study.pools import StoredRun
+from cello.study.settings import changed_settings, flat, shown_name
 from cello.study.store import Header, Store, encoded
 from cello.training.result import FINISHED
 
@@ -123,7 +124,7 @@ def _check_alike(first: Store, other: Store) -> None:
         for key in dict.fromkeys([*stated[0], *stated[1]]):
             if any(key not in settings for settings in stated) or stated[0][key] != stated[1][key]:
                 values = [repr(settings[key]) if key in settings else "not stated" for settings in stated]
-                difference = f"in {part}, {key} is {values[0]} in the first and {values[1]} in the other"
+                difference = f"in {part}, {shown_name(key)} is {values[0]} in the first and {values[1]} in the other"
                 raise _apart(first, other, difference)
 
 
@@ -205,8 +206,8 @@ def _header(stores: Sequence[Store], chosen: dict[Place, Found]) -> Header:
     cells = {key: cell for store in reversed(stores) for key, cell in store.header.cells.items()}
     runs = []
     begun = as_begun(study, study, planned)
-    settle, folds = settle_from(planned, cells, study.match), first.corpus.fold_names
-    for run in plan(begun, corpus, len(first.corpus.labels), settle, folds):
+    resolver, folds = resolver_from(planned, cells, study.match), first.corpus.fold_names
+    for run in plan(begun, corpus, len(first.corpus.labels), resolver, folds):
         if run.place in places:
             found = chosen.get(run.place)
             runs.append(run if found is None else _planned(found, run))
@@ -220,7 +221,7 @@ def _planned(found: Found, run: PlannedRun) -> PlannedRun:
         StoreError: this version plans it otherwise.
     """
     own = msgspec.structs.replace(found.run.planned.config, corpus=run.config.corpus)
-    changed = differences(own, run.config)
+    changed = changed_settings(own, run.config)
     if changed:
         raise StoreError(
             f"{str(found.store.folder)!r} cannot be merged: in {run}, {', '.join(changed)}; its study was planned by "

@@ -1,4 +1,4 @@
-"""Settings given on the command line: read as TOML, held to those that exist, told of where they replace others."""
+"""Parse settings given with ``--set``, and say which of a study's own they replace."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from cello.errors import ConfigError
 from cello.study.plan import StudyConfig
-from cello.study.settings import brief, check_section, known_settings
+from cello.study.settings import brief, check_section, known_settings, shown_name, stored_name
 from cello.study.space import TuneConfig
 
 _NAMED = 3
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """Settings by their dotted names, from texts such as ``model.hidden=96``.
+    """Settings by their dotted names as they are stored, from texts such as ``model.hidden=96``.
 
     A value is read as TOML; what is no TOML is text, since a shell takes the quotes of ``model.cell="lstm"`` away.
 
@@ -29,7 +29,8 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     names = [setting.name for setting in known_settings()]
     found: dict[str, Any] = {}
     for text in assignments:
-        name, equals, value = (part.strip() for part in text.partition("="))
+        given, equals, value = (part.strip() for part in text.partition("="))
+        name = shown_name(given)
         if not equals:
             raise ConfigError(f"--set {brief(text)} has no value; write KEY=VALUE, as model.hidden=96")
         if name == "folds":
@@ -38,11 +39,11 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(f"--set: unknown setting {brief(name)}; {hint}cello study --settings lists all")
-        if name in found:
+        if stored_name(name) in found:
             raise ConfigError(f"--set {name} is given twice; give it once")
         section, _, field = name.partition(".")
-        found[name] = _value(value)
-        check_section({field: found[name]}, section, "--set", section)
+        found[stored_name(name)] = _value(value)
+        check_section({field: found[stored_name(name)]}, section, "--set", section)
     return found
 
 
@@ -62,7 +63,7 @@ def check_untuned(settings: Iterable[str], tune: TuneConfig) -> None:
             f"--set optimiser.epochs does not reach the trials, which have {tune.epochs} epochs each by [tune]; give "
             f"--epochs for these"
         )
-    for name in sorted(given & set(tune.space)):
+    for name in map(shown_name, sorted(given & set(tune.space))):
         raise ConfigError(
             f"--set {name} changes nothing: [tune.space] gives each trial its own; leave --set {name} out, or take it "
             f"out of the space"
@@ -83,6 +84,7 @@ def replaced(study: StudyConfig, settings: Mapping[str, Any]) -> list[str]:
         if places:
             more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
             sentences.append(
-                f"{name} = {brief(value)} replaces what the study states in {', '.join(places[:_NAMED])}{more}"
+                f"{shown_name(name)} = {brief(value)} replaces what the study states in "
+                f"{', '.join(places[:_NAMED])}{more}"
             )
     return sentences

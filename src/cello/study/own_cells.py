@@ -1,4 +1,4 @@
-"""Cells of one's own in a store: kept as data, taken from there, and never loaded from a file that a store names.
+"""Keep the user's own cells in a store as data; never load a file that a store names.
 
 A store's ``study.json`` may come from anybody, and the files that it names may hold anything. So it keeps, for each
 such cell, the fingerprint of its equations in every run and the equations themselves in ``cells``. Only a study that
@@ -18,7 +18,7 @@ from cello.cells.stored import StoredCell
 from cello.compiler.latex import latex
 from cello.compiler.text import equations_text
 from cello.errors import CellError, StoreError
-from cello.models.config import ModelConfig, settled
+from cello.models.config import ModelConfig, resolve
 from cello.study.match import Match
 from cello.study.plan import PlannedRun, StudyConfig
 from cello.training.config import RunConfig
@@ -80,18 +80,18 @@ def named(study: StudyConfig) -> frozenset[str]:
     return frozenset(str(part.model["cell"]) for part in parts if "cell" in part.model)
 
 
-def settle_from(
+def resolver_from(
     runs: Iterable[PlannedRun], cells: Mapping[str, StoredCell], match: Match, may_load: Collection[str] = ()
 ) -> Callable[[ModelConfig], ModelConfig]:
-    """What ``plan`` takes as ``settle`` for a study out of a store with these runs and cells.
+    """What ``plan`` takes as ``resolver`` for a study out of a store with these runs and cells.
 
     ``may_load`` are cells that the user states now; only their files are loaded.
     """
     stored = {run.config.model.cell: run.config.model.equations for run in runs}
 
-    def settle(model: ModelConfig) -> ModelConfig:
+    def resolver(model: ModelConfig) -> ModelConfig:
         if not is_own(model.cell) or model.cell in may_load:
-            return settled(model)
+            return resolve(model)
         equations = model.equations or stored.get(model.cell, "")
         if not equations:
             raise StoreError(
@@ -102,7 +102,7 @@ def settle_from(
             _bring(model.cell, equations, cells)
         return msgspec.structs.replace(model, equations=equations)
 
-    return settle
+    return resolver
 
 
 def bring_objects(runs: Iterable[PlannedRun], cells: Mapping[str, StoredCell]) -> None:

@@ -1,4 +1,4 @@
-"""A study as a file (rows × columns × seeds, × folds) and the runs that it plans. Needs no torch: reports read it."""
+"""Read a study file and plan its runs: rows × columns × seeds (× folds). Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +17,20 @@ from cello.audio.folds import NONE, check_rule
 from cello.errors import CellError, ConfigError, CorpusError, ModelError, StudyError, unknown
 from cello.features.frames import frame_count
 from cello.files import DamagedFileError, read_text
-from cello.models.config import ModelConfig, settled, stated_cells
+from cello.models.config import ModelConfig, resolve, stated_cells
 from cello.models.size import check_size
 from cello.study.catalogue import BUILTIN, builtin_file, builtin_text
 from cello.study.match import Match, matched
-from cello.study.settings import SECTIONS, Settings, brief, check_keys, check_section, merge, readable
+from cello.study.settings import (
+    SECTIONS,
+    Settings,
+    brief,
+    check_keys,
+    check_section,
+    merge,
+    readable,
+    stored_names,
+)
 from cello.study.space import LAST, TuneConfig, Tuned, parse_tune
 from cello.training.config import CorpusRef, RunConfig, ids
 
@@ -54,6 +63,8 @@ class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     data: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
+        for section in SECTIONS:
+            msgspec.structs.force_setattr(self, section, stored_names(getattr(self, section), section))
         msgspec.structs.force_setattr(self, "model", stated_cells(self.model))
 
     @property
@@ -199,13 +210,15 @@ def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, lists in lists in lists …
-        raise ConfigError(f"{file}: not valid TOML: {_fault(error)}; mend it there") from error
+        raise ConfigError(f"{file}: not valid TOML: {_fault(error)}; correct the file") from error
     tune = parse_tune(table.pop("tune", {}), file)
     _check_table(table, StudyConfig, file, "")
     try:
         study = msgspec.convert(table, StudyConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: {readable(str(error))}{_shape(str(error), table)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
     for path, settings in _stated(study):
         for section, values in settings.items():
             check_section(values, section, file, f"{path}.{section}")
@@ -235,7 +248,7 @@ def override(
     if seeds is not None:
         check_count(study, len(seeds), study.name)
     extra: Settings = {}
-    for key, value in stated_cells(settings or {}, "model.").items():
+    for key, value in stored_names(stated_cells(settings or {}, "model.")).items():
         section, _, field = key.partition(".")
         if section not in SECTIONS:
             raise ConfigError(f"override: {unknown('section', section, SECTIONS, 'Write section.key.')}")
@@ -256,12 +269,12 @@ def plan(
     study: StudyConfig,
     corpus: CorpusRef,
     labels: int | None = None,
-    settle: Callable[[ModelConfig], ModelConfig] = settled,
+    resolver: Callable[[ModelConfig], ModelConfig] = resolve,
     folds: Sequence[str] = (),
 ) -> tuple[PlannedRun, ...]:
     """Every run of the study: seed by seed, fold by fold, then the longest first, so that no core waits at the end.
 
-    ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``settle`` finds the
+    ``labels`` is how many the corpus has; only a study matched by parameters needs to know. ``resolver`` finds the
     equations of cells of one's own: the one of this default loads their files, which a study that was read from a
     store must not do. ``folds`` are the corpus's, which a study of folds needs to know.
 
@@ -274,7 +287,7 @@ def plan(
     >>> [run.seed for run in plan(study, CorpusRef(name="tones", checksum="0" * 64))][::6]
     [0, 1, 2]
     """
-    places = _places(study, corpus, settle)
+    places = _places(study, corpus, resolver)
     for column in _columns(study):
         rows = {row.name: places[row.name, column.name] for row in study.rows}
         found = matched(rows, study.reference, study.match, labels, _where(study, column))
@@ -347,34 +360,13 @@ def cost(config: RunConfig) -> float:
     """How long a run takes, up to a factor: multiplications for one second of sound, times clips and epochs."""
     features, model = config.features, config.model
     frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
-    steps = math.ceil(frames / model.stack)
+    steps = math.ceil(frames / model.frame_stacking)
     directions = 2 if model.bidirectional else 1
     upper = (model.layers - 1) * model.hidden * (directions + 1)
-    layers = directions * model.hidden * (features.dimensions * model.stack + model.hidden + upper)
+    layers = directions * model.hidden * (features.dimensions * model.frame_stacking + model.hidden + upper)
     gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
     clips = config.data.clips_per_label or MANY_CLIPS
     return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
-
-
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
-    pairs = zip(flat(msgspec.to_builtins(old)), flat(msgspec.to_builtins(new)), strict=True)
-    return [_difference(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
-
-
-def _difference(key: str, before: Any, after: Any, new: RunConfig) -> str:
-    if key == "model.equations" and before and after:
-        return f"the equations of {new.model.cell!r} have changed (fingerprint {before}, now {after})"
-    return f"{key} was {before!r}, is {after!r}"
-
-
-def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each setting of a nested table with its dotted name."""
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _columns(study: StudyConfig) -> tuple[Column, ...]:
@@ -386,26 +378,26 @@ def _where(study: StudyConfig, column: Column) -> str:
 
 
 def _places(
-    study: StudyConfig, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig] = settled
+    study: StudyConfig, corpus: CorpusRef, resolver: Callable[[ModelConfig], ModelConfig] = resolve
 ) -> dict[tuple[str, str], RunConfig]:
     """What each row and column of the table is to train, with the hidden size that it states."""
     _check_study(study, study.name)
     return {
-        (row.name, column.name): _config(study, row, column, corpus, settle)
+        (row.name, column.name): _config(study, row, column, corpus, resolver)
         for row in study.rows
         for column in _columns(study)
     }
 
 
 def _config(
-    study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, settle: Callable[[ModelConfig], ModelConfig]
+    study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, resolver: Callable[[ModelConfig], ModelConfig]
 ) -> RunConfig:
     settings = merge(merge(study.base.settings, column.settings), row.settings)
     where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
         check_size(config.model, config.features.dimensions)
-        return msgspec.structs.replace(config, model=settle(config.model))
+        return msgspec.structs.replace(config, model=resolver(config.model))
     except (CellError, ModelError) as error:
         raise type(error)(f"{where}: {error}") from error
     except (ConfigError, msgspec.ValidationError) as error:

@@ -1,4 +1,4 @@
-"""Cross-validation's runs put together: what the runs of all folds say of all clips is one run to a report."""
+"""Pool the runs of all folds of a cross-validation into one run, as reports count them."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def _label_mean(confusion: NDArray[Any], otherwise: float) -> float:
     if confusion.ndim != 2:
         return otherwise
     clips = confusion.sum(axis=1)
-    heard = clips > 0
-    return float((np.diag(confusion)[heard] / clips[heard]).mean()) if heard.any() else otherwise
+    tested = clips > 0
+    return float((np.diag(confusion)[tested] / clips[tested]).mean()) if tested.any() else otherwise
 
 
 def _facts(found: Sequence[dict[str, str]]) -> dict[str, str]:

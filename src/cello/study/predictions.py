@@ -1,4 +1,4 @@
-"""The ``predictions.npz`` of many runs, read fast: zip's directory is followed here, and nothing is unpacked twice."""
+"""Read the ``predictions.npz`` of many runs fast: equal arrays are unpacked once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of many runs read fast and held small: what is equal in them is decoded once and is one object."""
+"""Decode the records of many runs fast: parts that are equal are decoded once and shared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
 Kind = TypeVar("Kind")
 SHARED = ("labels", "hardware", "versions")
-"""The parts of a result, beside its config, that most runs of a study have in common."""
+"""The parts of a result, beside its config, that most runs of a study share."""
 SEED = b'"seed":'
 
 
@@ -95,7 +95,7 @@ def read_result(folder: Path | str, run: PlannedRun, reader: Reader | None = Non
         return None
     except OSError as error:
         raise StoreError(
-            f"{error.filename!r} cannot be read: {error.strerror}; mend that, and finished runs count"
+            f"{error.filename!r} cannot be read: {error.strerror}; fix that, and finished runs count"
         ) from error
 
 

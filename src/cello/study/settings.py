@@ -1,4 +1,4 @@
-"""Which settings a run has, and how one that does not exist or cannot be is refused."""
+"""List the settings of a run, and refuse unknown names and invalid values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -21,6 +21,12 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 }
 
 Settings = dict[str, dict[str, Any]]
+_PAIRS = [
+    (f"{section}.{own}", f"{section}.{stored}")
+    for section, kind in SECTIONS.items()
+    for own, stored in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+]
+_STORED, _SHOWN = dict(_PAIRS), {stored: own for own, stored in _PAIRS}
 
 MOST = 1_000_000
 """No count of anything in a setting is larger: hidden units, layers, epochs, masks, hertz."""
@@ -77,9 +83,63 @@ def _type(hint: Any) -> str:
     return " or ".join(names[one] for one in get_args(hint) or (hint,) if one is not type(None))
 
 
+def stored_name(name: str) -> str:
+    """A setting's dotted name as files and ids have it; a few are stored by a former name.
+
+    >>> stored_name("model.pooling"), stored_name("model.readout"), stored_name("model.hidden")
+    ('model.readout', 'model.readout', 'model.hidden')
+    """
+    return _STORED.get(name, name)
+
+
+def shown_name(name: str) -> str:
+    """A setting's dotted name as people are shown it, whichever of its names is given.
+
+    >>> shown_name("model.readout"), shown_name("model.pooling"), shown_name("model.hidden")
+    ('model.pooling', 'model.pooling', 'model.hidden')
+    """
+    return _SHOWN.get(name, name)
+
+
+def stored_names(values: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Settings by their stored names; with ``section`` the names given are those of its fields, else dotted ones.
+
+    Raises:
+        ConfigError: one setting is given by both of its names.
+    """
+    head = f"{section}." if section else ""
+    found = {stored_name(f"{head}{key}").removeprefix(head): value for key, value in values.items()}
+    if len(found) < len(values):
+        twice = next(key for key in values if stored_name(f"{head}{key}") != f"{head}{key}")
+        former = stored_name(f"{head}{twice}")
+        raise ConfigError(f"{shown_name(former)} and {former} are one setting and cannot be combined")
+    return found
+
+
 def merge(under: Settings, over: Settings) -> Settings:
     """Both, the second where they differ."""
     return {section: {**under.get(section, {}), **over.get(section, {})} for section in SECTIONS}
+
+
+def changed_settings(old: RunConfig, new: RunConfig) -> list[str]:
+    """What differs between two runs, as sentences such as ``optimiser.epochs was 30, is 20``."""
+    pairs = zip(flat(msgspec.to_builtins(old)), flat(msgspec.to_builtins(new)), strict=True)
+    return [_changed_setting(key, before, after, new) for (key, before), (_, after) in pairs if before != after]
+
+
+def _changed_setting(key: str, before: Any, after: Any, new: RunConfig) -> str:
+    if key == "model.equations" and before and after:
+        return f"the equations of {new.model.cell!r} have changed (fingerprint {before}, now {after})"
+    return f"{shown_name(key)} was {before!r}, is {after!r}"
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting of a nested table with its dotted name."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, path: str, *also: str) -> None:
@@ -90,7 +150,7 @@ def check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, 
     """
     known = (*kind.__struct_fields__, *also)
     for key in table:
-        if key not in known:
+        if key not in known and key not in kind.__struct_encode_fields__:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             full = f"{path}.{key}" if path else key
@@ -107,11 +167,12 @@ def check_section(values: Mapping[str, Any], section: str, file: str, path: str)
     check_keys(values, kind, file, path)
     hints = get_type_hints(kind)
     for key, value in values.items():
-        said = f"{file}: {path}.{key} = {brief(value)}"
+        own = shown_name(f"{section}.{key}").removeprefix(f"{section}.")
+        said = f"{file}: {path}.{own} = {brief(value)}"
         try:
-            msgspec.convert(value, hints[key])
+            msgspec.convert(value, hints[own])
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{said}: {readable(str(error))}{_choices(hints[key])}") from error
+            raise ConfigError(f"{said}: {readable(str(error))}{_choices(hints[own])}") from error
         check_number(value, key, said)
 
 
@@ -119,7 +180,7 @@ def check_number(value: object, key: str, said: str) -> None:
     """Refuse numbers that no run could have; ``said`` is how the error begins.
 
     Raises:
-        ConfigError: no number, an infinite one, or a count or time above all bounds.
+        ConfigError: NaN, infinity, or a count or time above all bounds.
     """
     if isinstance(value, list | tuple):
         for one in value:

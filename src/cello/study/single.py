@@ -1,4 +1,4 @@
-"""The folder of one run, as ``cello train`` wrote it, read as a store of one run."""
+"""Open the folder of one run, as ``cello train`` writes it, as a store of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``[tune]`` of a study's file: which settings are tried, within which bounds, how often. It names no run by itself."""
+"""Read ``[tune]`` of a study file: the search space, the number of trials, their epochs and seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import msgspec
 
 from cello.errors import ConfigError, unknown
 from cello.study.match import Match
-from cello.study.settings import MOST, SECTIONS, brief, check_keys, check_number, check_section, readable
+from cello.study.settings import (
+    MOST,
+    SECTIONS,
+    brief,
+    check_keys,
+    check_number,
+    check_section,
+    readable,
+    shown_name,
+    stored_names,
+)
 from cello.training.config import RunConfig
 
 LAST = 2**63 - 1
@@ -72,7 +82,7 @@ class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         for field, value, least in (("trials", self.trials, 1), ("epochs", self.epochs, 1), ("seed", self.seed, 0)):
             if value is not None and value < least:
-                raise ConfigError(f"tune.{field}={value} cannot be; give at least {least}")
+                raise ConfigError(f"tune.{field}={value} is invalid: it must be at least {least}")
         for field, value, most in (
             ("trials", self.trials, MOST),
             ("epochs", self.epochs, MOST),
@@ -83,16 +93,16 @@ class TuneConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Tuned(TuneConfig, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the rows of a study came by their settings: a tuning that is over, of rows that had ``match`` in common."""
+    """How the rows of a study came by their settings: a tuning that is over, of rows matched by ``match``."""
 
     match: Match = "width"
 
     def __str__(self) -> str:
-        tried = "; ".join(f"{name} {values}" for name, values in sorted(self.space.items()))
+        tried = "; ".join(f"{shown_name(name)} {values}" for name, values in sorted(self.space.items()))
         places = f" in column {self.column}" if self.column else ""
         return (
             f"{self.trials} trials of each row{places} (equal {self.match}), {self.epochs} epochs each, seed "
-            f"{self.seed}, chosen by validation accuracy; no trial heard the test clips. Tried: {tried}."
+            f"{self.seed}, chosen by validation accuracy; trained without evaluating the test set. Tried: {tried}."
         )
 
 
@@ -124,7 +134,7 @@ def parse_tune(table: object, file: str) -> TuneConfig:
             )
         check_keys(dimension, Dimension, file, f"tune.space.{name}")
     try:
-        config = msgspec.convert({**table, **({"space": space} if space else {})}, TuneConfig)
+        config = msgspec.convert({**table, **({"space": stored_names(space)} if space else {})}, TuneConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: tune: {readable(str(error))}; {EXAMPLE}") from error
     except ConfigError as error:
@@ -147,10 +157,10 @@ def applied(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """The config with settings such as ``{"model.dropout": 0.1}``.
 
     Raises:
-        ConfigError: a value that cannot be.
+        ConfigError: an invalid value.
     """
     for name, value in values.items():
-        section, _, field = name.partition(".")
+        section, _, field = shown_name(name).partition(".")
         changed = msgspec.structs.replace(getattr(config, section), **{field: value})
         config = msgspec.structs.replace(config, **{section: changed})
     return config
@@ -177,7 +187,7 @@ def _check_name(name: str, file: str) -> None:
 
 
 def _check_values(name: str, values: Dimension, file: str) -> None:
-    low, high, where = values.low, values.high, f"{file}: tune.space: {name}"
+    low, high, where = values.low, values.high, f"{file}: tune.space: {shown_name(name)}"
     if bool(values.choices) == (low is not None or high is not None) or (low is None) != (high is None):
         raise ConfigError(f"{where} needs both low and high, or choices; {EXAMPLE}")
     for value in values.choices:
@@ -189,7 +199,7 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
         )
     if low is not None and high is not None:
         if _hint(name) not in (int, float):
-            raise ConfigError(f"{where} is no number, so it has no low and high; give choices = […]")
+            raise ConfigError(f"{where} is not a number, so low and high are invalid: it must have choices = […]")
         for end in (low, high):
             check_number(end, name, f"{where}: {brief(end)}")
         if not low < high:
@@ -202,5 +212,5 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
 
 
 def _hint(name: str) -> Any:
-    section, _, field = name.partition(".")
+    section, _, field = shown_name(name).partition(".")
     return get_type_hints(SECTIONS[section])[field]

@@ -1,4 +1,4 @@
-"""One output folder is one study: what it asks, what has run, what came out. Needs no torch: reports read it.
+"""Store a study in one output folder: its plan, its runs and their results. Needs no torch.
 
 The contract
 ------------
@@ -42,11 +42,12 @@ from cello.study.folder import RESTORE, naming
 from cello.study.former import as_begun
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
-from cello.study.own_cells import bring_objects, named, own_cells, reordered, settle_from
-from cello.study.plan import Column, PlannedRun, Row, StudyConfig, differences, plan
+from cello.study.own_cells import bring_objects, named, own_cells, reordered, resolver_from
+from cello.study.plan import Column, PlannedRun, Row, StudyConfig, plan
 from cello.study.pools import StoredRun, joined, pooled
 from cello.study.predictions import Predictions, checked
 from cello.study.reading import Reader, read_result, unusable
+from cello.study.settings import changed_settings
 from cello.training.config import CorpusRef
 from cello.training.result import RunResult
 
@@ -148,7 +149,7 @@ class Store:
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / "study.json").exists():
-                _mend_corpus(folder, manifest)
+                _rewrite_damaged_corpus(folder, manifest)
                 store = cls.open(folder)
                 header = store.grown(study, corpus, source)
                 if store.corpus.lacks_facts:
@@ -204,13 +205,13 @@ class Store:
         rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
         reference = study.reference or None  # stated, for the first row may be another one now
         wider = msgspec.structs.replace(study, rows=rows, columns=columns, seeds=seeds, match_to=reference)
-        settle = settle_from(old.runs, cells, study.match, named(study))
+        resolver = resolver_from(old.runs, cells, study.match, named(study))
         begun = as_begun(wider, old.study, old.runs)
-        runs = {run.place: run for run in plan(begun, old.corpus, labels, settle, folds)}
+        runs = {run.place: run for run in plan(begun, old.corpus, labels, resolver, folds)}
         for run in old.runs:
             if run.place not in runs:
                 raise _other_study(folder, f"it has {run}, a table of another shape")
-            changed = differences(run.config, runs[run.place].config)
+            changed = changed_settings(run.config, runs[run.place].config)
             if changed:
                 raise _other_study(folder, f"in {run}, {', '.join(changed)}")
         finished = {stored.planned.place: stored.planned for stored in self.each_result(curves=False)}
@@ -367,7 +368,7 @@ def _check_runs(header: Header) -> None:
         raise DamagedFileError("a place of its table has two runs")
 
 
-def _mend_corpus(folder: Path, manifest: Manifest) -> None:
+def _rewrite_damaged_corpus(folder: Path, manifest: Manifest) -> None:
     """Describe the corpus again where its description is damaged and the very corpus is there."""
     path, known = folder / "corpus.json", _read_header(folder / "study.json").corpus.checksum
     try:

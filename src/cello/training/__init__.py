@@ -1,1 +1,1 @@
-"""One config and one seed as one finished run."""
+"""Train one run from a config and a seed."""

@@ -1,4 +1,4 @@
-"""What a run needs to go on from its last epoch."""
+"""Save and load the checkpoint that a run resumes from after its last epoch."""
 
 from __future__ import annotations
 

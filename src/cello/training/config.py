@@ -1,4 +1,4 @@
-"""One run's whole identity: what is trained, on what, how, from which seed."""
+"""Define a run's identity: data, features, model, optimiser and seed, hashed to its id."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             ("ema", self.ema, 0, 1),
         ):
             if not low <= value < high:
-                legal = "0 or a positive number, no infinity" if high == math.inf else f"{low} to below {high}"
-                raise ConfigError(f"optimiser.{field}={value} cannot be; give {legal}")
+                legal = "finite and ≥ 0" if high == math.inf else f"≥ {low} and < {high}"
+                raise ConfigError(f"optimiser.{field}={value} is invalid: it must be {legal}")
         for field, count in (("epochs", self.epochs), ("batch", self.batch)):
             if count < 1:
                 raise ConfigError(f"optimiser.{field}={count} trains nothing; give at least 1")
@@ -83,7 +83,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         fold: the fold that tests, of a corpus with --folds; a study's own folds are run one after another
 
     Raises:
-        ConfigError: a value that cannot be, with the field, the value and what would be legal.
+        ConfigError: an invalid value, with the field, the value and what would be legal.
     """
 
     clips_per_label: int | None = None

@@ -1,4 +1,4 @@
-"""One epoch's training clips as frames: cached when they never change, made anew when the sound is augmented."""
+"""Prepare an epoch's training clips as frames: cached, or augmented anew for each epoch."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Frames:
         self.features, self.clips, self.targets = features, clips, targets
 
     @classmethod
-    def joined(cls, pieces: Iterable[tuple[Tensor, Tensor]], targets: Tensor) -> Frames:
+    def joined(cls, chunks: Iterable[tuple[Tensor, Tensor]], targets: Tensor) -> Frames:
         """Clips that come as several padded (b, t, D) frames with their (b,) counts, kept without their padding."""
-        flat, counts = zip(*((without_padding(*piece), piece[1]) for piece in pieces), strict=True)
+        flat, counts = zip(*((without_padding(*chunk), chunk[1]) for chunk in chunks), strict=True)
         return cls(FeatureSet(torch.cat(flat), torch.cat(counts)), torch.arange(len(targets)), targets)
 
     def __len__(self) -> int:
@@ -101,8 +101,8 @@ class RunData:
         """The training clips with their sound augmented for one epoch, the same for a seed and epoch always."""
         indices = self.indices["train"]
         rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
-        pieces = (self._augmented(some, rng) for some in self.corpus.chunks(indices))
-        return Frames.joined(pieces, torch.from_numpy(self.corpus.targets[indices]))
+        chunks = (self._augmented(some, rng) for some in self.corpus.chunks(indices))
+        return Frames.joined(chunks, torch.from_numpy(self.corpus.targets[indices]))
 
     def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         audio, lengths = self.corpus.audio(indices)

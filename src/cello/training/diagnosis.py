@@ -1,4 +1,4 @@
-"""Tell why a loss became NaN or infinite, or why nothing is learnt, as far as frames and gradients show it."""
+"""Find what made a loss NaN or infinite, and weights that get no gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say where and how a run is computed: device, back end, precision, threads. No part of a run's identity."""
+"""Define where and how a run is computed; this is no part of the run's identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         threads: of one run; a study runs as many runs at once as there are cores, so 1 is best there
 
     Raises:
-        ConfigError: a value that cannot be, with the field, the value and what would be legal.
+        ConfigError: an invalid value, with the field, the value and what would be legal.
     """
 
     device: Literal["auto", "cpu"] = "auto"
@@ -29,4 +29,4 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def __post_init__(self) -> None:
         if self.threads < 1:
-            raise ConfigError(f"execution.threads={self.threads} is invalid: give at least 1")
+            raise ConfigError(f"execution.threads={self.threads} is invalid: it must be at least 1")

@@ -1,4 +1,4 @@
-"""The folder of one run: whose it is, and errors that say what is wrong with it."""
+"""Check and write the folder of one run; errors name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(
             f"run folder {str(folder)!r} cannot be used: {error}; choose one that you may write and whose disk has "
-            f"room, or mend that and start the run again: its whole epochs are kept"
+            f"room, or fix that and start the run again: its whole epochs are kept"
         ) from error

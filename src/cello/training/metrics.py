@@ -1,4 +1,4 @@
-"""What is measured on a split: functions of (targets, scores), all clips counted."""
+"""Compute loss, accuracies and the confusion matrix of a split from targets and scores."""
 
 from __future__ import annotations
 

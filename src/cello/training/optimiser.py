@@ -1,4 +1,4 @@
-"""Optimisers, the learning-rate schedule, and the moving average of weights."""
+"""Make the optimiser, the learning-rate schedule and the moving average of weights."""
 
 from __future__ import annotations
 

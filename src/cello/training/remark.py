@@ -45,10 +45,10 @@ def remark(result: RunResult, manifest: Manifest) -> str:
 
 def _remedies(result: RunResult, seconds: float) -> str:
     model, optimiser = result.config.model, result.config.optimiser
-    tries = []
-    if model.readout == "last":
+    remedies = []
+    if model.pooling == "last":
         long = f", for clips of {seconds:.1f} s on average" if seconds >= LONG_SECONDS else ""
-        tries.append(f"mean or attention pooling (model.readout{long})")
-    tries.append(f"more epochs than optimiser.epochs={optimiser.epochs}")
-    tries.append(f"another learning rate than optimiser.learning_rate={optimiser.learning_rate:g}")
-    return f"{', '.join(tries[:-1])} or {tries[-1]}"
+        remedies.append(f"mean or attention pooling (model.pooling{long})")
+    remedies.append(f"more epochs than optimiser.epochs={optimiser.epochs}")
+    remedies.append(f"another learning rate than optimiser.learning_rate={optimiser.learning_rate:g}")
+    return f"{', '.join(remedies[:-1])} or {remedies[-1]}"

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind, besides its weights. Needs no torch, so that reports can read it."""
+"""Define the record of a finished run, and check one that was read. Needs no torch."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class SplitMetrics(msgspec.Struct, frozen=True, kw_only=True):
     word_mean: float
 
 
-UNHEARD = SplitMetrics(clips=0, loss=0.0, accuracy=0.0, word_mean=0.0)
-"""The test clips of a run that settings are chosen by: it never hears them."""
+NOT_EVALUATED = SplitMetrics(clips=0, loss=0.0, accuracy=0.0, word_mean=0.0)
+"""The test metrics of a trial: settings are chosen by it, so its test clips are not evaluated."""
 
 
 class ConditionMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +64,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     ``seconds_per_epoch`` is the median over epochs after the first of ``train_cpu_seconds`` (one thread, so CPU time is
     the time on an idle machine); ``wall_seconds_per_epoch`` is the same of ``train_seconds``. ``clips_per_second`` =
     training clips / ``seconds_per_epoch``. ``confusion`` is (C, C) counts on the test clips, rows truth, columns
-    prediction; a run that settings are chosen by has none, and its ``test`` is ``UNHEARD``. ``chosen_epoch`` counts
-    from 1. ``conditions`` are those that ``config.data`` asks for.
+    prediction; a run that settings are chosen by has none, and its ``test`` is ``NOT_EVALUATED``. ``chosen_epoch``
+    counts from 1. ``conditions`` are those that ``config.data`` asks for.
     """
 
     format: int = RESULT_FORMAT

@@ -1,4 +1,4 @@
-"""The test clips heard once more: under noise, or too early or too late. The same sound for every model and seed."""
+"""Evaluate test clips under added noise and time shifts: the same audio for every model and seed."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from cello.training.data import Frames
 from cello.training.result import ConditionKind
 
 NOISE_SEED = 1
-"""Not 0, whose noise training uses where a corpus has no recordings: no excerpt is heard in training and in test."""
+"""Not 0, whose noise training uses where a corpus has no recordings: training and test share no excerpt."""
 
 Change = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 
 
-def conditions(config: RunConfig) -> list[tuple[ConditionKind, float]]:
-    """What the run asks for: signal-to-noise ratios in dB, then shifts in ms, each in the order of the config."""
+def evaluation_conditions(config: RunConfig) -> list[tuple[ConditionKind, float]]:
+    """Signal-to-noise ratios in dB, then time shifts in ms, each in the order of the config."""
     data = config.data
     return [("snr_db", value) for value in data.test_snr_db] + [("shift_ms", value) for value in data.test_shift_ms]
 
 
-def heard(config: RunConfig, corpus: Corpus, indices: NDArray[np.int64], kind: ConditionKind, value: float) -> Frames:
+def frames_under(
+    config: RunConfig, corpus: Corpus, indices: NDArray[np.int64], kind: ConditionKind, value: float
+) -> Frames:
     """The clips as frames under one condition.
 
     Noise is white, pink or brown, drawn for each clip with its excerpt; another ratio makes the same excerpt louder.
     """
     change = _noise(value, corpus.manifest.rate_hz) if kind == "snr_db" else _shift(value, corpus.manifest.rate_hz)
-    pieces = []
+    chunks = []
     for some in corpus.chunks(indices):
         audio, lengths = corpus.audio(some)
         changed = torch.from_numpy(change(audio, lengths))
-        pieces.append(extract(changed, torch.from_numpy(lengths), config.features))
-    return Frames.joined(pieces, torch.from_numpy(corpus.targets[indices]))
+        chunks.append(extract(changed, torch.from_numpy(lengths), config.features))
+    return Frames.joined(chunks, torch.from_numpy(corpus.targets[indices]))
 
 
 def _noise(snr_db: float, rate_hz: int) -> Change:

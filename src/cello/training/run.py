@@ -1,4 +1,4 @@
-"""One config and one seed → one finished run."""
+"""Train one model: a config and a seed in, a finished run's folder out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cello.features.statistics import corpus_statistics
 from cello.files import seal_json, write_whole
 from cello.machine import hardware, versions
 from cello.models.classifier import Classifier
-from cello.models.config import settled
+from cello.models.config import resolve
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
@@ -32,8 +32,8 @@ from cello.training.execution import ExecutionConfig
 from cello.training.folder import bring_cell, check_own, keep_cell, writing
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
-from cello.training.result import UNHEARD, ConditionKind, ConditionMetrics, Epoch, RunResult
-from cello.training.robustness import conditions, heard
+from cello.training.result import NOT_EVALUATED, ConditionKind, ConditionMetrics, Epoch, RunResult
+from cello.training.robustness import evaluation_conditions, frames_under
 
 EVALUATION_BATCH = 256
 CHOICE_SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -49,9 +49,9 @@ def train(
     test: bool = True,
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
 ) -> RunResult:
-    """Train one model on a corpus, choose its weights on validation clips, read the test clips once.
+    """Train one model on a corpus, choose its weights on validation clips, evaluate the test clips once.
 
-    Without ``test`` it never hears the test clips: the result's ``test`` counts none, and there is no
+    Without ``test`` the test clips are not evaluated: the result's ``test`` counts none, and there is no
     ``predictions.npz``. Settings are to be chosen by such runs.
 
     Writes into ``folder``: ``config.json``, ``checkpoint.pt`` after each epoch, and at the end ``model.safetensors``,
@@ -71,12 +71,12 @@ def train(
         )
     bring_cell(folder, config.model)
     if not config.model.equations:
-        config = msgspec.structs.replace(config, model=settled(config.model))
+        config = msgspec.structs.replace(config, model=resolve(config.model))
     _check_equations(config)
     with writing(folder):
         finished = check_own(folder, config)
         if finished is not None:
-            _check_heard(finished, folder, test)
+            _check_evaluated(finished, folder, test)
             return finished
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", seal_json(msgspec.json.format(msgspec.json.encode(config), indent=2)))
@@ -101,15 +101,15 @@ def _resumed(
     cache: Path | None,
     splits: tuple[Split, ...],
     execution: ExecutionConfig,
-) -> Run:
+) -> Trainer:
     """The run at the end of its last whole epoch; at its beginning where the checkpoint is damaged."""
-    run = Run(config, corpus, folder, cache, splits, execution)
+    run = Trainer(config, corpus, folder, cache, splits, execution)
     try:
         run.resume()
     except DamagedCheckpointError as error:
         with writing(folder):
             set_aside(folder / "checkpoint.pt", config.id, error.reason)
-        run = Run(config, corpus, folder, cache, splits, execution)
+        run = Trainer(config, corpus, folder, cache, splits, execution)
     return run
 
 
@@ -126,17 +126,17 @@ def trial(
     return train(config, corpus, folder, cache=cache, on_epoch=on_epoch, test=False, execution=execution)
 
 
-def _check_heard(finished: RunResult, folder: Path, test: bool) -> None:
+def _check_evaluated(finished: RunResult, folder: Path, test: bool) -> None:
     if test and not finished.test.clips:
         raise TrainingError(
-            f"{str(folder)!r} holds run {finished.run} as a trial, which never heard the test clips; choose another "
-            f"folder to train it for a result"
+            f"{str(folder)!r} holds run {finished.run} as a trial, trained without evaluating the test set; choose "
+            f"another folder to train it with its test"
         )
 
 
 def _check_equations(config: RunConfig) -> None:
     """Refuse equations that are not those the run is named after."""
-    if settled(config.model) == config.model:
+    if resolve(config.model) == config.model:
         return
     raise TrainingError(
         f"run {config.id}: the equations of {config.model.cell!r} have changed since the run was planned "
@@ -159,8 +159,8 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Run:
-    """The moving parts of a run between two epochs."""
+class Trainer:
+    """Trains one run epoch by epoch: its model, optimiser, averaged weights and history."""
 
     def __init__(
         self,
@@ -359,7 +359,7 @@ class Run:
             self.best = {"accuracy": record.validation_accuracy, "epoch": record.epoch, "weights": weights}
 
     def finish(self) -> RunResult:
-        """Measure the chosen weights on every split it hears and write its record, with what it said of test clips."""
+        """Evaluate the chosen weights on its splits and write the run's record and test predictions."""
         if self.best is None:
             raise TrainingError(f"run {self.config.id} has optimiser.epochs=0; at least one epoch is needed")
         self.model.load_state_dict(self.best["weights"], strict=False)
@@ -382,7 +382,7 @@ class Run:
             chosen_epoch=self.best["epoch"],
             train=measured["train"],
             validation=measured["validation"],
-            test=measured.get("test", UNHEARD),
+            test=measured.get("test", NOT_EVALUATED),
             confusion=tuple(map(tuple, counts)),
             seconds_per_epoch=seconds,
             wall_seconds_per_epoch=statistics.median(e.train_seconds for e in warm),
@@ -401,11 +401,11 @@ class Run:
         return result
 
     def _conditions(self) -> tuple[ConditionMetrics, ...]:
-        asked = conditions(self.config) if "test" in self.clean else ()
+        asked = evaluation_conditions(self.config) if "test" in self.clean else ()
         return tuple(self._condition(*condition) for condition in asked)
 
     def _condition(self, kind: ConditionKind, value: float) -> ConditionMetrics:
-        clips = heard(self.config, self.corpus, self.data.indices["test"], kind, value)
+        clips = frames_under(self.config, self.corpus, self.data.indices["test"], kind, value)
         return ConditionMetrics(kind=kind, value=value, test=measure(clips.targets, self.scores(clips)))
 
 

@@ -1,4 +1,4 @@
-"""What a tuning found, for people and programs: every trial, the best of each row, and the study with it written in."""
+"""Write what a tuning found: every trial, the best of each row, and the tuned study."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cello.files import write_whole
 from cello.study.folder import naming
 from cello.study.former import as_begun
 from cello.study.plan import StudyConfig
-from cello.study.settings import merge
+from cello.study.settings import SECTIONS, merge, shown_name
 from cello.study.space import Tuned
 from cello.tuning.trials import Trial, importance
 from cello.tuning.tune import Tuning
 
-NO_TEST = "Chosen by validation accuracy alone: no trial ever heard the test clips."
+NO_TEST = "Chosen by validation accuracy alone: all trials trained without evaluating the test set."
 
 
 def write_tuning(tuning: Tuning) -> list[Path]:
@@ -119,11 +119,11 @@ def _markdown(tuning: Tuning, facts: Mapping[str, Any]) -> str:
         "",
         "## What was tried",
         "",
-        *_table(("setting", "values"), ((name, str(tune.space[name])) for name in names)),
+        *_table(("setting", "values"), ((shown_name(name), str(tune.space[name])) for name in names)),
         "",
         "## The best of each row",
         "",
-        *_table(("row", "validation", "trial", "diverged", *names), _best_lines(facts, names)),
+        *_table(("row", "validation", "trial", "diverged", *map(shown_name, names)), _best_lines(facts, names)),
         "",
         "## What mattered",
         "",
@@ -132,7 +132,7 @@ def _markdown(tuning: Tuning, facts: Mapping[str, Any]) -> str:
         "## Every trial",
         "",
         *_table(
-            ("row", "trial", "validation", *names),
+            ("row", "trial", "validation", *map(shown_name, names)),
             (
                 (trial.row, str(trial.number), _percent(trial.accuracy), *_values(trial.values, names))
                 for trial in tuning.trials
@@ -152,7 +152,7 @@ def _best_lines(facts: Mapping[str, Any], names: list[str]) -> Iterable[tuple[st
 def _importance_lines(facts: Mapping[str, Any], names: list[str]) -> list[str]:
     if facts["importance_missing"]:
         return [f"Not computed: {facts['importance_missing']}."]
-    head = ("trials of", *names, "row")
+    head = ("trials of", *map(shown_name, names), "row")
     lines = (
         (where, *(f"{shares[name]:.2f}" if name in shares else "" for name in (*names, "row")))
         for where, shares in facts["importance"].items()
@@ -181,4 +181,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 def _plain(study: StudyConfig) -> dict[str, Any]:
     """The study as TOML has it: without what is not stated."""
-    return {name: value for name, value in msgspec.to_builtins(study).items() if value not in (None, {}, [], ())}
+    table = msgspec.to_builtins(study)
+    for part in (table["base"], *table["columns"], *table["rows"]):
+        for section in part.keys() & SECTIONS.keys():
+            own = part[section].items()
+            part[section] = {shown_name(f"{section}.{key}").removeprefix(f"{section}."): value for key, value in own}
+    return {name: value for name, value in table.items() if value not in (None, {}, [], ())}

@@ -1,4 +1,4 @@
-"""The trials of a tuning, and which values the next one has. The only file that knows Optuna.
+"""Keep the trials of a tuning and draw the values of the next one, with Optuna.
 
 A trial's values depend on its row, its number, the seed, and on how the trials of earlier rounds went; never on how
 many ran at a time, which of them ended first, or how often the command was stopped.

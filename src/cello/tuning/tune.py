@@ -1,4 +1,4 @@
-"""The same number of trials for every row of a study, chosen by Optuna, judged on validation clips alone."""
+"""Run the same number of trials for every row of a study, judged by validation accuracy alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from cello.study.compatibility import check_clips, check_windows
 from cello.study.folder import RESTORE, naming, single_writer
 from cello.study.former import as_begun
 from cello.study.journal import note
-from cello.study.plan import PlannedRun, StudyConfig, differences, override, plan, sample_rate
+from cello.study.plan import PlannedRun, StudyConfig, override, plan, sample_rate
 from cello.study.reading import read_result
+from cello.study.settings import changed_settings, shown_name
 from cello.study.space import SIZES, TuneConfig, applied
 from cello.study.store import CorpusSource, check_free
 from cello.training.config import CorpusRef
@@ -77,11 +78,11 @@ def run_tuning(
 ) -> Tuning:
     """Run the trials that each row still lacks; whatever stops it, the same call goes on to the same trials.
 
-    A trial whose loss becomes no number is one of the budget, and counts as the worst; one that failed otherwise is
-    tried again by the next call.
+    A trial whose loss becomes NaN or infinite counts in the budget, as the worst; one that failed otherwise is run
+    again by the next call.
 
     Raises:
-        StudyError: Optuna is missing, a column or space that does not fit the study, or trials that failed.
+        StudyError: Optuna is missing, a column or space that is not compatible with the study, or trials that failed.
         ConfigError: a value of the space that a row cannot have.
         StoreError: ``out`` holds another tuning, cannot be written, or is being written.
         KeyboardInterrupt: Ctrl-C; the message says what is finished and that the same command resumes.
@@ -139,7 +140,7 @@ class TuningSession:
             listed = "\n".join(f"  {name}: {reason}" for name, reason in self.reasons.items())
             raise StudyError(
                 f"{len(self.reasons)} trials failed, so {left} of {total} are not done in {str(self.out)!r}:\n"
-                f"{listed}\nGive the same command again to try these again."
+                f"{listed}\nGive the same command again to run these again."
             )
 
     def trials(self) -> list[Trial]:
@@ -216,10 +217,10 @@ def _at_column(study: StudyConfig, tune: TuneConfig) -> StudyConfig:
         if not columns:
             names = [column.name for column in study.columns]
             raise StudyError(f"tune.column: {unknown(f'column of study {study.name!r}:', tune.column, names)}")
-    sizes = [name for name in SIZES if name in tune.space]
+    sizes = ", ".join(shown_name(name) for name in SIZES if name in tune.space)
     if study.reference and sizes:
         raise StudyError(
-            f"study {study.name!r} gives its rows their size (match = {study.match!r}), so {', '.join(sizes)} cannot "
+            f"study {study.name!r} gives its rows their size (match = {study.match!r}), so {sizes} cannot "
             f'be tuned; leave it out of [tune.space], or use match = "width"'
         )
     if study.fold_rule != NONE:
@@ -244,7 +245,7 @@ def _rows(column: StudyConfig, tune: TuneConfig, corpus: Corpus) -> tuple[Planne
                 try:
                     applied(run.config, {name: value})
                 except ConfigError as error:
-                    raise ConfigError(f"tune.space: {name} in row {row!r}: {error}") from error
+                    raise ConfigError(f"tune.space: {shown_name(name)} in row {row!r}: {error}") from error
     return tuple(found[row.name] for row in column.rows)
 
 
@@ -275,6 +276,6 @@ def _check_same(out: Path, header: TuneHeader) -> None:
         changed.append(f"its rows are {', '.join(names[0])}")
     elif not changed:
         for before, after in zip(old.rows, header.rows, strict=True):
-            changed += [f"in row {before.row!r}, {said}" for said in differences(before.config, after.config)]
+            changed += [f"in row {before.row!r}, {said}" for said in changed_settings(before.config, after.config)]
     if changed:
         raise StoreError(f"{str(out)!r} holds another tuning: {changed[0]}; choose another --out for this one")

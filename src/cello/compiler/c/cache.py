@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cello.cache import cache_root
 from cello.errors import BackendError, CelloError
-from cello.files import DamagedFileError, read_stored
+from cello.files import DamagedFileError, read_stored, whole
 
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 LARGEST = 1 << 26
@@ -69,10 +69,10 @@ def keep(folder: Path, stem: str, library: Path) -> Path:
         OSError: the folder cannot be written.
     """
     path = folder / f"{stem}-{_digest(library.read_bytes())}.so"
-    library.chmod(0o600)
-    with library.open("rb") as file:
-        os.fsync(file.fileno())
-    return library.replace(path)
+    with whole(path) as temporary:
+        library.chmod(0o600)
+        library.replace(temporary)
+    return path
 
 
 def _whole(path: Path) -> bool:
