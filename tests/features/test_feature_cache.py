@@ -228,7 +228,9 @@ def test_a_corpus_without_clips_is_refused(tmp_path):
 def test_a_cache_that_cannot_be_written_is_named(tone_corpus, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
-    with pytest.raises(FeatureError, match=r"frames of tones cannot be kept in .*file.*MB are needed.*another cache"):
+    with pytest.raises(
+        FeatureError, match=r"frames of tones cannot be written to .*file.*MB are needed.*another cache"
+    ):
         load_features(tone_corpus, CONFIG, cache=blocked / "features")
 
 

@@ -204,7 +204,7 @@ def test_settings_that_do_not_go_together_name_their_row_and_column() -> None:
     [
         ("lsmt", CellError, "unknown cell 'lsmt'; did you mean 'lstm'"),
         ("torch:gur", ModelError, "unknown torch layer 'torch:gur'; did you mean 'torch:gru'"),
-        ("none.py:mine", CellError, r"there is no file .*none\.py"),
+        ("none.py:mine", CellError, r"file .*none\.py does not exist"),
     ],
 )
 def test_a_cell_that_does_not_exist_names_its_row_and_column(cell: str, kind: type[Exception], message: str) -> None:
@@ -350,7 +350,7 @@ def test_every_value_at_every_place_is_a_plan_or_a_short_sentence(place: str) ->
         ),
         (
             "[base.model]\nhidden = 1000000",
-            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train them",
+            r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train",
         ),
         ("[base.features]\nhop_ms = 1e300", r"features\.hop_ms = 1e\+300 is longer than an hour; give at most 3600000"),
         ("[base.augment]\ntime_masks = 10000000", r"time_masks = 10000000 is more than any run can have"),

@@ -62,8 +62,8 @@ def extract(archive: Path, into: Path, *, max_bytes: int, progress: Progress | N
                     step(raw.tell())
             except _DAMAGED as error:
                 raise CorpusError(
-                    f"{archive} is not a whole tar archive ({error}); nothing of it was kept. "
-                    f"Delete it and get it again"
+                    f"{archive} is not a complete tar archive ({error}); nothing was unpacked. "
+                    f"Delete it and download it again"
                 ) from None
 
 
@@ -84,8 +84,8 @@ class _Bounded:
         self.done += len(piece)
         if self.done > self.max_bytes:
             raise CorpusError(
-                f"{self.archive} unpacks to more than the {self.max_bytes:,} bytes it may hold; nothing of it was "
-                f"kept. If you trust it, unpack it yourself and name the folder as the corpus"
+                f"{self.archive} unpacks to more than the {self.max_bytes:,} bytes allowed, so nothing was "
+                f"unpacked. If you trust it, unpack it yourself and give the folder as the corpus"
             )
         return piece
 
@@ -146,8 +146,8 @@ class _Placed:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CorpusError(
-                f"cannot unpack {_shown(member)} of {self.archive} below {self.folder.parent}: {reason}; "
-                f"nothing of it was kept"
+                f"cannot unpack {_shown(member)} of {self.archive} into {self.folder.parent}: {reason}; "
+                f"nothing was unpacked"
             ) from None
 
     def _make(self, folder: Path) -> None:
@@ -165,14 +165,14 @@ class _Placed:
         self.entries += 1
         if self.entries > MOST_ENTRIES:
             raise CorpusError(
-                f"{self.archive} holds more than {MOST_ENTRIES:,} files and folders; nothing of it was kept. "
-                f"If you trust it, unpack it yourself and name the folder as the corpus"
+                f"{self.archive} holds more than {MOST_ENTRIES:,} files and folders; nothing was unpacked. "
+                f"If you trust it, unpack it yourself and give the folder as the corpus"
             )
 
     def _hostile(self, member: Member, what: str) -> CorpusError:
         return CorpusError(
-            f"{self.archive} holds {_shown(member)}, which is {what}; a corpus has only folders and regular files, so "
-            f"nothing of it was kept. Do not use this archive: get it again from its publisher"
+            f"{self.archive} holds {_shown(member)}, which is {what}; only folders and regular files are allowed, so "
+            f"nothing was unpacked. Download the archive again from its publisher"
         )
 
 
@@ -184,7 +184,7 @@ def _shown(member: Member) -> str:
 def _opened(archive: Path) -> IO[bytes]:
     try:
         if not archive.is_file() and archive.exists():  # opening a pipe would wait for its other end
-            raise CorpusError(f"the archive {archive} is no regular file; give a tar archive or the folder of one")
+            raise CorpusError(f"the archive {archive} is not a regular file; give a tar archive or an unpacked folder")
         return archive.open("rb")
     except OSError as error:
         raise CorpusError(f"cannot read the archive {archive}: {error.strerror}; check the path") from None

@@ -66,8 +66,8 @@ def _given(folder: Folder, speakers: Mapping[str, str]) -> Assignment:
     missing = [clip.name for clip in folder.clips if not clip.split]
     if missing:
         raise CorpusError(
-            f"{len(missing)} of {len(folder.clips)} clips have no split by {folder.rule}, {missing[0]!r} first; "
-            f"give all of them one, or none"
+            f"{len(missing)} of {len(folder.clips)} clips have no split by {folder.rule}, for example {missing[0]!r}; "
+            f"give every clip a split, or none"
         )
     splits: dict[str, Split] = {clip.name: clip.split for clip in folder.clips if clip.split}
     if "validation" in splits.values():
@@ -85,12 +85,12 @@ def _by_fold(folder: Folder, speakers: Mapping[str, str]) -> Assignment:
     folds = sorted({clip.fold for clip in folder.clips if clip.fold}, key=lambda fold: (len(fold), fold))
     if missing:
         raise CorpusError(
-            f"{len(missing)} of {len(folder.clips)} clips have no fold, {missing[0]!r} first; give all of them one"
+            f"{len(missing)} of {len(folder.clips)} clips have no fold, for example {missing[0]!r}; give every clip one"
         )
     if len(folds) < 3:
         raise CorpusError(
-            f"{len(folds)} folds ({', '.join(folds)}) cannot fill training, validation and test; "
-            f"make three or more, or give splits instead"
+            f"{len(folds)} folds ({', '.join(folds)}) are too few for training, validation and test; "
+            f"give at least three folds, or splits"
         )
     by_fold: dict[str, Split] = dict.fromkeys(folds, "train")
     by_fold |= {folds[-1]: "test", folds[-2]: "validation"}
@@ -103,7 +103,7 @@ def _listed_splits(folder: Folder) -> dict[str, Split]:
     if missing:
         raise CorpusError(
             f"{str(folder.root)!r} has {folder.lists[0].name} but no {missing.pop()}; "
-            f"write both, or remove it to split by speaker"
+            f"write both lists, or remove this one to split by speaker"
         )
     splits: dict[str, Split] = {clip.name: "train" for clip in folder.clips}
     for file in folder.lists:
@@ -111,7 +111,7 @@ def _listed_splits(folder: Folder) -> dict[str, Split]:
             name = written if written in splits else written.replace("\\", "/").removeprefix("./")
             if name not in splits:
                 raise CorpusError(
-                    f"{str(file.path)!r} lists {written!r}, which is no clip of the corpus; "
+                    f"{str(file.path)!r} lists {written!r}, which is not a clip of the corpus; "
                     f"{_list_remedy(name, splits)}"
                 )
             if splits[name] not in ("train", LISTS[file.name]):

@@ -63,17 +63,17 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ):
             value = getattr(self, field)
             if not 0 <= value < np.inf:
-                raise ConfigError(f"augment.{field}={value} cannot be; give 0 (off) or a positive number")
+                raise ConfigError(f"augment.{field}={value} is invalid: it must be finite and ≥ 0 (0 is off)")
         if self.speed >= 1:
-            raise ConfigError(f"augment.speed={self.speed} would stop or reverse clips; give a number below 1, as 0.1")
+            raise ConfigError(f"augment.speed={self.speed} is invalid: it must be below 1, for example 0.1")
         if self.warp > MOST_WARP:
-            raise ConfigError(f"augment.warp={self.warp} is no voice any more; give at most {MOST_WARP}, as 0.1")
+            raise ConfigError(f"augment.warp={self.warp} is invalid: it must be at most {MOST_WARP}, for example 0.1")
         if self.noise_share > 1:
-            raise ConfigError(f"augment.noise_share={self.noise_share} is a share of clips; give a number from 0 to 1")
+            raise ConfigError(f"augment.noise_share={self.noise_share} is invalid: it must be from 0 to 1")
         if not -np.inf < self.snr_low_db <= self.snr_high_db < np.inf:
             raise ConfigError(
-                f"augment.snr_low_db={self.snr_low_db} must be finite and not above "
-                f"augment.snr_high_db={self.snr_high_db}; exchange or change them"
+                f"augment.snr_low_db={self.snr_low_db} is invalid: it must be finite and at most "
+                f"augment.snr_high_db={self.snr_high_db}, which must be finite too"
             )
 
 

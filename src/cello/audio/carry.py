@@ -99,7 +99,8 @@ def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
     folder = _growing(cache, checksum, transfer)
     if piece.file not in (MANIFEST, SOUND, NOISE) or piece.offset < 0:
         raise CorpusError(
-            f"a piece of {piece.file!r} was sent, which is no file of a corpus; update Cello on all sides"
+            f"received a chunk of {piece.file!r}, which is not a file of a corpus; "
+            f"install one version of Cello everywhere"
         )
     using(cache)
     try:
@@ -110,7 +111,7 @@ def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
             out.write(piece.content)
     except OSError as error:
         raise CorpusError(
-            f"the corpus cannot be received in the cache {str(cache)!r}: {error}; make room there, or make it writable"
+            f"the corpus cannot be written to the cache {str(cache)!r}: {error}; free space there or make it writable"
         ) from error
 
 
@@ -123,7 +124,9 @@ def settle(cache: Path, checksum: str, transfer: str) -> None:
     grown, target = _growing(cache, checksum, transfer), cache / "packs" / checksum[:32]
     pack = load_pack(grown)
     if pack is None or pack.manifest.checksum != checksum:
-        raise CorpusError(f"the corpus received in {str(grown)!r} is not what was sent; give the same command again")
+        raise CorpusError(
+            f"the corpus received in {str(grown)!r} differs from the one sent; run the same command again"
+        )
     with locked(target):
         there = load_pack(target)
         if there is not None and there.manifest.checksum == checksum:

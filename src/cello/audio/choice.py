@@ -79,19 +79,23 @@ def _check(corpus: Corpus, choice: Choice) -> None:
             raise CorpusError(unknown(f"label of {corpus.manifest.corpus}", label, known))
     for name, share in (("unknown", choice.unknown), ("silence", choice.silence)):
         if not 0 <= share < math.inf:
-            raise CorpusError(f"{name}={share:g} is invalid: give percent of the chosen clips, 10 for example")
+            raise CorpusError(
+                f"{name}={share:g} is invalid: it must be a percentage of the chosen clips, for example 10"
+            )
     left = len(choice.labels or known) + (choice.unknown > 0) + (choice.silence > 0)
     if left < 2:
-        raise CorpusError(f"one label is left ({', '.join(choice.labels)}); choose two or more, or add unknown clips")
+        raise CorpusError(
+            f"only one label is left ({', '.join(choice.labels)}); choose at least two, or add unknown clips"
+        )
     if choice.unknown and not set(known) - set(choice.labels or known):
         raise CorpusError(
             f"unknown={choice.unknown:g} pools the labels that are not chosen, but all {len(known)} are; "
-            f"name those to keep with --labels"
+            f"list the labels to keep with --labels"
         )
     if choice.silence and not corpus.noise:
         raise CorpusError(
-            f"silence={choice.silence:g} is cut from noise recordings, and {corpus.manifest.corpus} has none; "
-            f"put some into its folder _background_noise_"
+            f"silence={choice.silence:g} needs noise recordings, but {corpus.manifest.corpus} has none; "
+            f"add some to its folder _background_noise_"
         )
 
 

@@ -65,7 +65,7 @@ def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
     except OSError as error:
         raise ClipError(f"cannot be read ({error.strerror})") from error
     except MemoryError as error:
-        raise ClipError("too large: decoding it needs more memory than there is") from error
+        raise ClipError("too large: decoding it needs more memory than is available") from error
     except Exception as error:
         # one clip among thousands must not end the command, whatever a library makes of its bytes
         text = " ".join(str(error).split())
@@ -106,7 +106,7 @@ def _unopened(path: Path, error: OSError) -> str:
     if path.is_symlink():
         target = str(path.readlink())
         if "annex/objects/" in target:
-            return "a git-annex link whose sound is not here: run git annex get"
+            return "a git-annex link without its content: run git annex get"
     return f"cannot be opened ({error.strerror})"
 
 
@@ -188,7 +188,7 @@ def _unreadable(source: Source, layout: Layout | None, suffix: str) -> str:
     described = foreign.describe(source, suffix)
     if layout is None or not described.startswith("not audio that"):
         return described
-    return f"not audio that can be read (an encoding of {layout.container} that is not known, or a damaged header)"
+    return f"not audio, an unknown encoding of {layout.container}, or a damaged header"
 
 
 def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | None, suffix: str) -> None:
@@ -199,13 +199,13 @@ def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | 
             if not described.startswith("not audio that"):
                 raise ClipError(described)
             raise ClipError(
-                f"its format, {file.format}, does not tell a cut file from a whole one: convert it to WAV or FLAC"
+                f"its format, {file.format}, does not reveal whether a file is cut: convert it to WAV or FLAC"
             )
     elif file.subtype.startswith("MPEG") and file.format != "MP3":
         raise ClipError(f"of unknown length: MP3 inside {file.format}; convert it to FLAC or plain WAV")
     elif layout.frames is not None and file.frames < layout.frames:
         raise ClipError(
-            f"damaged: the header promises {layout.frames} samples, {file.frames} can be read; convert it again"
+            f"damaged: the header declares {layout.frames} samples, {file.frames} can be read; convert it again"
         )
 
 
@@ -219,18 +219,18 @@ def _blocks(file: soundfile.SoundFile, source: Source, layout: Layout | None) ->
         while len(frames := file.read(step, dtype=dtype, always_2d=True)):
             count += len(frames)
             if count * file.channels > most:
-                raise ClipError(f"too large: {source.size} bytes that unfold to more than {most} samples; cut it up")
+                raise ClipError(f"too large: {source.size} bytes that decode to more than {most} samples; split it")
             if digest is not None:
                 digest.update(_integers(frames, file.subtype))
             yield frames
     except soundfile.LibsndfileError as error:
         raise ClipError(
-            f"truncated or damaged: the header promises {file.frames} samples, decoding stopped after {count}"
+            f"truncated or damaged: the header declares {file.frames} samples, decoding stopped after {count}"
         ) from error
     if count < file.frames:
-        raise ClipError(f"truncated: the header promises {file.frames} samples, the file holds {count}")
+        raise ClipError(f"truncated: the header declares {file.frames} samples, the file holds {count}")
     if digest is not None and layout and digest.digest() != layout.md5:
-        raise ClipError("damaged: its samples are not those of its checksum (MD5); get or encode it again")
+        raise ClipError("damaged: its samples do not match its MD5 checksum; download or encode it again")
 
 
 def _integers(frames: Frames, subtype: str) -> bytes:

@@ -147,7 +147,7 @@ def open_audio(
     audio = load_audio(cache, wanted.key)
     if audio is None:
         raise CorpusError(
-            f"the audio just written to {str(target)!r} does not read back; check the disk or choose another cache"
+            f"the audio written to {str(target)!r} cannot be read back; check the disk or choose another cache"
         )
     return audio
 
@@ -263,7 +263,7 @@ def cut(whole: Entry, file: File, rate_hz: int) -> Entry:
     last = whole.samples if file.end is None else min(whole.samples, round(file.end * rate_hz))
     if first >= last:
         lasts = whole.samples / rate_hz
-        return Entry(reason=f"it begins at {file.start:g} s, and the recording lasts {lasts:g} s")
+        return Entry(reason=f"it starts at {file.start:g} s, but the recording lasts {lasts:g} s")
     return msgspec.structs.replace(whole, start=whole.start + first, samples=last - first)
 
 
@@ -286,7 +286,7 @@ def changed(place: Path) -> CorpusError:
     """Another program wrote files that were being read."""
     return CorpusError(
         f"files in {str(place)!r} changed while they were read; "
-        f"wait until nothing writes there, then give the same command again"
+        f"wait until nothing writes there, then run the same command again"
     )
 
 

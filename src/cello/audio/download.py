@@ -47,7 +47,7 @@ def download(
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(
-            f"{url!r} is not an http:// or https:// address; to use a file on this machine, name it as the corpus"
+            f"{url!r} is not an http:// or https:// address; to use a local file, give its path as the corpus"
         )
     with locked(path):
         if path.exists():
@@ -60,9 +60,8 @@ def download(
             rejected = path.with_name(f"{path.name}.rejected")
             part.replace(rejected)
             raise DownloadError(
-                f"what {url} sent is not the expected archive: its SHA-256 is {got}, expected {sha256}. It was not "
-                f"used; it lies in {rejected} to look at (a proxy's page, or a newer file?). Run the same command "
-                f"again to fetch it afresh, or fetch the archive by other means and name the file as the corpus"
+                f"{url} sent an unexpected file, kept as {rejected}: its SHA-256 is {got}, expected {sha256}. "
+                f"Run the same command again, or download the archive by other means and give its path as the corpus"
             )
         part.replace(path)
 
@@ -71,15 +70,15 @@ def _check_present(path: Path, sha256: str, progress: Progress | None) -> None:
     got = _sha256(path, progress)
     if got != sha256:
         raise DownloadError(
-            f"{path} is there already but is not the expected archive: its SHA-256 is {got}, expected {sha256}; "
-            f"it is left as it is: move it away and run the same command again to fetch the right one"
+            f"{path} exists but is not the expected archive: its SHA-256 is {got}, expected {sha256}. "
+            f"Move it away and run the same command again"
         )
 
 
 def _fetch_all(url: str, part: Path, most_bytes: int, progress: Progress | None) -> None:
     """Bring ``part`` to its full length; goes that bring something new do not count towards giving up."""
     if part.exists() and not part.is_file():  # opening a pipe would wait for its other end
-        raise DownloadError(f"{part} is no regular file, so nothing can be downloaded to it; move it away")
+        raise DownloadError(f"{part} is not a regular file, so the download cannot be written to it; move it away")
     furthest = part.stat().st_size if part.exists() else 0
     idle = 0
     for go in range(1, _MOST_GOES + 1):
@@ -92,9 +91,8 @@ def _fetch_all(url: str, part: Path, most_bytes: int, progress: Progress | None)
             furthest = max(furthest, reached)
             if idle > len(_PAUSES_S) or go == _MOST_GOES:
                 raise DownloadError(
-                    f"the download of {url} was cut off {idle or go} times without getting much further than "
-                    f"{furthest:,} bytes ({reason}); check the connection and run the same command again: "
-                    f"it goes on from {part}"
+                    f"the download of {url} was cut off {idle or go} times near byte {furthest:,} "
+                    f"({reason}). Check the connection and run the same command again: it resumes from {part}"
                 ) from None
             time.sleep(_PAUSES_S[max(0, idle - 1)])
 
@@ -124,8 +122,8 @@ def _fetch_some(url: str, part: Path, most_bytes: int, progress: Progress | None
         _refused(url, error, part, have)
     except SlowError as error:
         raise DownloadError(
-            f"the download of {url} is too slow to ever end ({error}); check the connection and run the same command "
-            f"again: it goes on from {part}"
+            f"the download of {url} is too slow ({error}). Check the connection and run the same command again: "
+            f"it resumes from {part}"
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _CutOffError(_visible(str(error) or type(error).__name__)) from error
@@ -185,8 +183,8 @@ def _write(file: IO[bytes], piece: bytes, part: Path) -> None:
         file.flush()
     except OSError as error:
         raise DownloadError(
-            f"cannot write the download to {part}: {error.strerror}; make room and run the same command again: it goes "
-            f"on from where it stopped"
+            f"cannot write the download to {part}: {error.strerror}; free space and run the same command again: it "
+            f"resumes where it stopped"
         ) from None
 
 
@@ -195,7 +193,7 @@ def _require_space(part: Path, missing: int) -> None:
     if missing > free:
         raise DownloadError(
             f"the download needs {missing:,} more bytes in {part.parent}, which has {free:,} free; "
-            f"make room or choose another cache folder"
+            f"free space or choose another cache folder"
         )
 
 
@@ -210,8 +208,8 @@ def _refused(url: str, error: urllib.error.HTTPError, part: Path, have: int) -> 
     if error.code in _WORTH_RETRYING:
         raise _CutOffError(f"HTTP {error.code} {_visible(error.reason)}")
     raise DownloadError(
-        f"{url} answered HTTP {error.code} {_visible(error.reason)}; check the address, or fetch the archive by other "
-        f"means and name the file as the corpus"
+        f"{url} answered HTTP {error.code} {_visible(error.reason)}; check the address, or download the archive by "
+        f"other means and give its path as the corpus"
     )
 
 

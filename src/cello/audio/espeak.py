@@ -76,7 +76,7 @@ def short_path(folder: Path) -> Iterator[Path]:
         short = Path(place) / "data"
         if len(os.fsencode(short)) > LONGEST_DATA_PATH:
             raise CorpusError(
-                f"eSpeak NG cannot hold a data path of more than {LONGEST_DATA_PATH} bytes, and both {folder} and the "
+                f"eSpeak NG accepts no data path of more than {LONGEST_DATA_PATH} bytes, and both {folder} and the "
                 f"folder for temporary files ({tempfile.gettempdir()}) are longer; set TMPDIR to a shorter folder"
             )
         try:

@@ -32,7 +32,7 @@ def check_rule(rule: str) -> None:
     """
     number = int(rule) if rule.isascii() and rule.isdigit() and len(rule) < 10 else 0
     if rule not in (NONE, COLUMN, SPEAKER) and number < LEAST:
-        raise CorpusError(f"folds={rule[:40]} makes no folds; give {LEGAL}")
+        raise CorpusError(f"folds={rule[:40]} is invalid: it must be {LEGAL}")
 
 
 def fold(corpus: Corpus, rule: str) -> Corpus:
@@ -98,8 +98,7 @@ def of_fold(manifest: Manifest, name: str) -> Manifest:
     names = fold_names(manifest)
     if not names:
         raise CorpusError(
-            f"data.fold={name} names a fold to test on, but {manifest.corpus} was not divided into folds; "
-            f"give --folds {LEGAL}"
+            f"data.fold={name} names a test fold, but {manifest.corpus} has no folds; give --folds {LEGAL}"
         )
     if name not in names:
         raise CorpusError(unknown(f"fold of {manifest.corpus} (data.fold)", name, names))
@@ -122,7 +121,7 @@ def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:
         splits = [clip.split for clip in of_fold(manifest, name).clips]
     elif manifest.folds:
         raise CorpusError(
-            f"{manifest.corpus} has {manifest.folds}, and no fold is named to test on; give one of them as "
+            f"{manifest.corpus} has {manifest.folds}, but no test fold is given; give one of them as "
             f"--data.fold {fold_names(manifest)[-1]}, or leave --folds out"
         )
     else:
@@ -146,7 +145,7 @@ def fold_doubts(manifest: Manifest) -> Iterator[str]:
         )
     if manifest.folds and manifest.speakers_known and (shared := in_several(manifest)):
         are = "speaker is" if shared == 1 else "speakers are"
-        yield f"{shared} {are} in several folds: what is found does not hold for new speakers"
+        yield f"{shared} {are} in several folds: the results do not generalise to new speakers"
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:
@@ -163,7 +162,7 @@ def _given(manifest: Manifest) -> list[str]:
         )
     names = {clip.fold for clip in manifest.clips if clip.fold}
     if missing:
-        raise CorpusError(f"{len(missing)} clips have no fold, {missing[0].name!r} first; give all of them one")
+        raise CorpusError(f"{len(missing)} clips have no fold, for example {missing[0].name!r}; give every clip one")
     if len(names) < LEAST:
         raise CorpusError(f"{len(names)} folds ({', '.join(sorted(names))}) are too few; give --folds {LEGAL}")
     return [clip.fold for clip in manifest.clips]
@@ -172,12 +171,14 @@ def _given(manifest: Manifest) -> list[str]:
 def _speakers(manifest: Manifest) -> list[str]:
     if not manifest.speakers_known:
         raise CorpusError(
-            f"nobody knows who speaks in {manifest.corpus}, so no speaker can be left out; give a --speaker-pattern, "
+            f"the speakers of {manifest.corpus} are not known, so none can be left out; give a --speaker-pattern, "
             f"or a number of folds"
         )
     names = {clip.speaker for clip in manifest.clips}
     if len(names) < LEAST:
-        raise CorpusError(f"{len(names)} speakers of {manifest.corpus} are too few for folds; at least {LEAST} speak")
+        raise CorpusError(
+            f"{len(names)} speakers of {manifest.corpus} are too few for folds; at least {LEAST} are needed"
+        )
     return [clip.speaker for clip in manifest.clips]
 
 
@@ -209,4 +210,4 @@ def _check_fold(manifest: Manifest, name: str) -> None:
     try:
         check_splits(of_fold(manifest, name))
     except CorpusError as error:
-        raise CorpusError(f"fold {name!r} cannot be tested on: {error}") from error
+        raise CorpusError(f"fold {name!r} cannot be the test fold: {error}") from error

@@ -36,7 +36,7 @@ def kept(folder: Path, cache: Path, make: Callable[[], Path]) -> Path:
         altered = folder.is_dir() and known is not None and known != _content(folder, cache)
         aside = folder.with_name(f".{folder.name}.altered")
         if altered:
-            warnings.warn(f"{str(folder)!r} was not as it was made; it is made again", stacklevel=2)
+            warnings.warn(f"{str(folder)!r} was modified; it is made again", stacklevel=2)
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
         try:

@@ -59,7 +59,9 @@ def recognise(names: Sequence[str]) -> Layout:
         and share(shared, _IDENTIFIER) < _SURE
         and share(shared, CALLED) < _SURE
     ):
-        both = f"each of the folders {_some(tops)} holds the same folders {_some(shared)}; either may be the labels"
+        both = (
+            f"each of the folders {_some(tops)} holds the same folders {_some(shared)}; either level may be the labels"
+        )
         return Layout("unsure", "", both)
     if kind == "label":
         return Layout("label", "^(?P<label>[^/]+)/", f"labels are the folders {_some(tops)}")

@@ -117,9 +117,11 @@ def open_corpus(
 
 def _check_options(allow_bad: float, rate_hz: int) -> None:
     if not 0 <= allow_bad <= 1:
-        raise CorpusError(f"allow_bad={allow_bad} is a share of all clips; give a number from 0 to 1")
+        raise CorpusError(f"allow_bad={allow_bad} is invalid: it must be a share of all clips, from 0 to 1")
     if rate_hz < 1:
-        raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
+        raise CorpusError(
+            f"rate_hz={rate_hz} is invalid: it must be a positive whole number of hertz, for example 16000"
+        )
 
 
 def corpus_files(
@@ -151,7 +153,7 @@ def _located(spec: str, cache: Path, progress: Progress | None) -> _Place:
         return _locate(spec, cache, progress)
     except OSError as error:
         raise CorpusError(
-            f"corpus {spec!r} cannot be put into the cache {str(cache)!r}: {error}; free space there or choose "
+            f"corpus {spec!r} cannot be written to the cache {str(cache)!r}: {error}; free space there or choose "
             f"another cache folder"
         ) from error
 
@@ -173,7 +175,7 @@ def _locate(spec: str, cache: Path, progress: Progress | None) -> _Place:
     if spec and path.exists():
         raise CorpusError(f"corpus {spec!r} is a file; {_packed(spec)}")
     if "/" in spec:
-        raise CorpusError(f"corpus folder {spec!r} does not exist; give one that holds class folders")
+        raise CorpusError(f"corpus folder {spec!r} does not exist; give a folder of class folders")
     raise CorpusError(unknown("corpus", spec, _KINDS, "Or give the path of a folder of class folders."))
 
 
@@ -197,7 +199,7 @@ def _expanded(path: str) -> Path:
     try:
         return Path(_utf8(path)).expanduser()
     except RuntimeError as error:
-        raise CorpusError(f"{path!r} names a home folder that is not known here; give the whole path") from error
+        raise CorpusError(f"{path!r} names an unknown home folder; give the full path") from error
 
 
 def _utf8(name: str) -> str:
@@ -210,7 +212,7 @@ def _utf8(name: str) -> str:
 
 def _spoken(options: str, cache: Path, progress: Progress | None) -> _Place:
     if options:
-        raise CorpusError(f"corpus 'spoken:{options}' cannot be: the spoken corpus takes no options; write spoken")
+        raise CorpusError(f"corpus 'spoken:{options}' is invalid: the spoken corpus takes no options; write spoken")
     folder = cache / spoken.folder_name(spoken.DEFAULT)
 
     def make() -> Path:

@@ -63,7 +63,9 @@ def check_target(path: Path) -> None:
     """
     try:
         if not path.parent.is_dir():
-            raise CorpusError(f"folder {str(path.parent)!r} does not exist; make it, or choose another file for --html")
+            raise CorpusError(
+                f"folder {str(path.parent)!r} does not exist; create it, or choose another file for --html"
+            )
         if not path.exists():
             return
         if path.is_file():
@@ -72,7 +74,7 @@ def check_target(path: Path) -> None:
                     return
     except OSError as error:
         raise CorpusError(f"{str(path)!r} cannot be read: {error.strerror}; choose another file for --html") from error
-    raise CorpusError(f"{str(path)!r} is there already and is no page of cello corpus inspect; choose another file")
+    raise CorpusError(f"{str(path)!r} exists and is not a page of cello corpus inspect; choose another file")
 
 
 def write_page(path: Path, corpus: Corpus, sections: Sequence[Section]) -> None:
@@ -131,7 +133,7 @@ def _balance(manifest: Manifest) -> Iterator[str]:
         yield f'<tr><th scope="row">{escape(label)}</th><td><div class="bar">{bars}</div></td>{cells}</tr>\n'
     yield "</tbody></table></div>\n"
     if len(manifest.labels) > _BARS:
-        yield f'<p class="faint">The other {len(manifest.labels) - _BARS:,} labels are not drawn.</p>\n'
+        yield f'<p class="faint">The other {len(manifest.labels) - _BARS:,} labels are not shown.</p>\n'
 
 
 def _facts(sections: Sequence[Section]) -> Iterator[str]:
@@ -160,7 +162,7 @@ def _clips(corpus: Corpus) -> Iterator[str]:
     for label, indices in by_label.items():
         chosen = sorted(indices, key=lambda k: _order(manifest.clips[k]))[:each]
         if chosen and left <= 0:
-            yield f'<p class="faint">No room for clips of {escape(label)} and later labels.</p>\n'
+            yield f'<p class="faint">Clips of {escape(label)} and later labels are left out to limit the size.</p>\n'
             return
         yield f'<h3>{escape(label)}</h3>\n<div class="clips">\n'
         for index in chosen:

@@ -39,7 +39,7 @@ def rate_doubts(found: Counter[int], rate_hz: int) -> Iterator[str]:
         return
     share = "the files are" if count == sum(found.values()) else "most files are"
     if own < rate_hz:
-        effect = f"nothing lies above {own // 2:,} Hz, and its bands carry no sound"
+        effect = f"there is no signal above {own // 2:,} Hz, and mel bands there are empty"
     else:
-        effect = f"what lies above {rate_hz // 2:,} Hz is lost"
+        effect = f"content above {rate_hz // 2:,} Hz is lost"
     yield f"{share} recorded at {own:,} Hz and are resampled to {rate_hz:,} Hz: {effect}; give features.rate_hz={own}"

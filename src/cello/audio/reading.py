@@ -62,7 +62,7 @@ def name_pattern(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise CorpusError(f"pattern {text!r} is no regular expression: {error}") from error
+        raise CorpusError(f"pattern {text!r} is not a valid regular expression: {error}") from error
     foreign = [name for name in pattern.groupindex if name not in GROUPS]
     if foreign or "label" not in pattern.groupindex:
         what = f"a group {foreign[0]!r}" if foreign else "no group for the label"

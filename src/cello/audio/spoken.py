@@ -92,18 +92,18 @@ class SpokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         if self.clips_per_word < 1:
-            raise ConfigError(
-                f"spoken.clips_per_word={self.clips_per_word} leaves nothing to train on; give at least 1"
-            )
+            raise ConfigError(f"spoken.clips_per_word={self.clips_per_word} is invalid: it must be at least 1")
         if self.snr_low_db > self.snr_high_db:
             raise ConfigError(
-                f"spoken.snr_low_db={self.snr_low_db} is above snr_high_db={self.snr_high_db}; exchange the two"
+                f"spoken.snr_low_db={self.snr_low_db} is invalid: it must be at most snr_high_db={self.snr_high_db}"
             )
         if self.seed < 0:
-            raise ConfigError(f"spoken.seed={self.seed} is negative; give 0 or a positive whole number")
+            raise ConfigError(f"spoken.seed={self.seed} is invalid: it must be ≥ 0")
         bad = [word for word in self.words if not word.isalpha()]
         if bad or not self.words or len(set(self.words)) != len(self.words):
-            raise ConfigError(f"spoken.words={list(self.words)} must be different words of letters only, at least one")
+            raise ConfigError(
+                f"spoken.words={list(self.words)} is invalid: give at least one word, only letters, none twice"
+            )
 
 
 DEFAULT = SpokenConfig()
@@ -341,6 +341,6 @@ def _complete(folder: Path, config: SpokenConfig) -> bool:
         if read_stored(folder / RECORD) == _record(config):
             return True
     raise CorpusError(
-        f"{folder} exists and is not the spoken corpus of this config (no {RECORD} that says so); "
-        f"it is left as it is: move it away or choose another folder"
+        f"{folder} exists but is not the spoken corpus of this config (no matching {RECORD}); "
+        f"move it away or choose another folder"
     )

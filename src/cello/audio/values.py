@@ -96,5 +96,5 @@ def _cause(peak: float) -> str:
     for bits in _INTEGER_BITS:
         full_scale = 1 << bits - 1
         if peak <= 1.01 * full_scale:
-            return f"{bits}-bit numbers in a float file, to be divided by {full_scale}"
+            return f"{bits}-bit integers in a float file; divide them by {full_scale}"
     return "another byte order"

@@ -41,7 +41,7 @@ class _Watched(io.RawIOBase):
         self.arrived += got or 0
         self.left -= got or 0
         if self.left < 0:
-            raise http.client.HTTPException("the server sends without end")
+            raise http.client.HTTPException("the server sends more than the limit")
         passed = time.monotonic() - self.since
         if passed > self.timeout_s:
             if self.arrived < SLOWEST_BYTES_S * passed:
@@ -86,7 +86,7 @@ def ask(url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float)
         request = urllib.request.Request(url, headers=dict(headers))
         answer: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     except ValueError as error:
-        raise DownloadError(f"{url!r} is no web address ({error}); check it") from error
+        raise DownloadError(f"{url!r} is not a valid web address ({error}); check it") from error
     return answer
 
 
@@ -102,15 +102,15 @@ class _Redirects(urllib.request.BaseHandler):
         target = urllib.parse.urljoin(req.full_url, headers.get("location", "").strip().replace(" ", "%20"))
         self.followed += 1
         if self.followed > MOST_REDIRECTS:
-            raise DownloadError(f"{req.full_url} leads from address to address without end; check it, or {_BY_HAND}")
+            raise DownloadError(f"{req.full_url} redirects more than {MOST_REDIRECTS} times; check it, or {_BY_HAND}")
         if urllib.parse.urlsplit(target).scheme not in (("https",) if req.type == "https" else ("http", "https")):
-            raise DownloadError(f"{req.full_url} leads to {target!r}, which is not as safe an address; {_BY_HAND}")
+            raise DownloadError(f"{req.full_url} redirects to {target!r}, which is less secure; {_BY_HAND}")
         return self.parent.open(urllib.request.Request(target, headers=req.headers), timeout=req.timeout)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-_BY_HAND = "fetch the archive by other means and name the file as the corpus"
+_BY_HAND = "download the archive by other means and give its path as the corpus"
 
 
 class _Http(urllib.request.HTTPHandler):

@@ -171,13 +171,13 @@ def _signature(function: Callable[..., Any], tracer: Tracer) -> tuple[tuple[str,
     for parameter in parameters:
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
             raise tracer.error(
-                f"argument {parameter} is not a plain one",
+                f"argument {parameter} is not a plain argument",
                 "Arguments are the frame, the states and the parameters, without *, / and defaults; write numbers into "
                 "the equations",
             )
     if len(parameters) < 2:
         raise tracer.error(
-            f"{len(parameters)} arguments are too few", "Begin with the frame and a state, as in def NAME(x, h, ...)"
+            f"{len(parameters)} arguments are too few", "Start with the frame and a state, as in def NAME(x, h, ...)"
         )
     kinds = {p.name: getattr(p.annotation, "__name__", str(p.annotation)).rsplit(".")[-1] for p in parameters}
     for name, kind in kinds.items():

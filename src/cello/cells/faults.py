@@ -22,8 +22,8 @@ def no_plain_function(value: Any, file: str, line: int) -> CellError:
     kind = "a class" if isinstance(value, type) else said(value)
     name = getattr(value, "__name__", getattr(value, "name", type(value).__name__))
     return CellError(
-        f"cell {name!r} {place}: @cell stands over {kind}, which is no function. "
-        f"Write it once, directly over def NAME(x, h, ...)."
+        f"cell {name!r} {place}: @cell decorates {kind}, which is not a function. "
+        f"Write it once, directly above def NAME(x, h, ...)."
     )
 
 
@@ -41,7 +41,7 @@ def fault_in_function(tracer: Tracer, error: BaseException) -> CellError:
         return _unknown_name(tracer, error, text, line)
     if isinstance(error, RecursionError):
         return tracer.error(
-            "a function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
+            "the function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
         )
     return tracer.error(f"the function raised {type(error).__name__}" + (f": {text}" if text else ""), LANGUAGE, line)
 

@@ -102,7 +102,7 @@ def _from_file(file: str, name: str) -> Cell:
     value = found[name]
     if not isinstance(value, Cell):
         raise CellError(
-            f"cell {file}:{name}: {name} is a {type(value).__name__}, no cell. Write @cell over its function."
+            f"cell {file}:{name}: {name} is a {type(value).__name__}, not a cell. Write @cell above its function."
         )
     remember(f"{file}:{name}", value)
     return value
@@ -117,7 +117,7 @@ def _imported(path: Path) -> ModuleType:
         if _line(path, error):  # the file's own code met it
             raise _refused(path, error) from error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise CellError(f"there is no file {path.absolute()}. Write the path to your .py file.") from error
+            raise CellError(f"file {path.absolute()} does not exist. Give the path of your .py file.") from error
         reason = error.strerror if isinstance(error, OSError) else error
         raise CellError(f"cell file {path} cannot be read: {reason}. Give a .py file that you may read.") from error
     except (Exception, SystemExit) as error:
@@ -127,7 +127,7 @@ def _imported(path: Path) -> ModuleType:
 def _refused(path: Path, error: BaseException) -> CellError:
     return CellError(
         f"{path.name}{_line(path, error)} cannot be imported: {type(error).__name__}: {error}. "
-        f"Try python {path} and mend what it says."
+        f"Run python {path} and correct the error."
     )
 
 

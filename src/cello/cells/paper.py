@@ -40,11 +40,11 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         if isinstance(self.authors, str) or not self.authors or not all(self.authors):
-            raise CellError(f'Paper: authors={self.authors!r} names nobody; write authors=("J. L. Elman",)')
+            raise CellError(f'Paper: authors={self.authors!r} is empty; write authors=("J. L. Elman",)')
         if not self.title.strip():
             raise CellError("Paper: title is empty; write the paper's title")
         if not 1000 <= self.year <= 9999:
-            raise CellError(f"Paper: year={self.year} is invalid; write the year of publication, as 1997")
+            raise CellError(f"Paper: year={self.year} is invalid; write the year of publication, for example 1997")
 
     @property
     def text(self) -> str:

@@ -102,12 +102,14 @@ def load_features(
             _write(path, shape, _blocks(corpus, config, progress))
         except OSError as error:
             raise FeatureError(
-                f"frames of {corpus.manifest.corpus} cannot be kept in {path.parent}: {error.strerror or error} "
-                f"({4 * shape[0] * shape[1] / 1e6:.0f} MB are needed); make room there or name another cache folder"
+                f"frames of {corpus.manifest.corpus} cannot be written to {path.parent}: {error.strerror or error} "
+                f"({4 * shape[0] * shape[1] / 1e6:.0f} MB are needed); free space there or choose another cache folder"
             ) from error
         flat = _open(path, shape)
     if flat is None:
-        raise FeatureError(f"frames written to {path} cannot be read back; check the disk or name another cache folder")
+        raise FeatureError(
+            f"frames written to {path} cannot be read back; check the disk or choose another cache folder"
+        )
     _note(path.with_suffix(NOTE), corpus.manifest.corpus)
     return FeatureSet(torch.from_numpy(flat), torch.from_numpy(counts))
 

@@ -167,7 +167,7 @@ def most_empty(config: FeatureConfig, most: float) -> int:
 
 def _require(config: FeatureConfig, field: str, holds: bool, legal: str) -> None:
     if not holds:
-        raise ConfigError(f"features.{field}={getattr(config, field)!r} is not possible; it must be {legal}")
+        raise ConfigError(f"features.{field}={getattr(config, field)!r} is invalid: it must be {legal}")
 
 
 def _is_number(value: Any) -> bool:

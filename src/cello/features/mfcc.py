@@ -80,14 +80,14 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
 def _check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
     if audio.ndim != 2 or audio.dtype != torch.float32 or lengths.shape != audio.shape[:1]:
         raise FeatureError(
-            f"sound must be (B, N) float32 with (B,) lengths, not {tuple(audio.shape)} {audio.dtype} "
+            f"audio must be (B, N) float32 with (B,) lengths, not {tuple(audio.shape)} {audio.dtype} "
             f"with {tuple(lengths.shape)}; add a batch axis or convert it"
         )
     if not len(lengths):
         return
     if int(lengths.max()) > audio.shape[1]:
         raise FeatureError(
-            f"a clip of {int(lengths.max())} samples cannot lie in sound of {audio.shape[1]} samples; "
+            f"lengths holds {int(lengths.max())}, but the audio has only {audio.shape[1]} samples; "
             f"lengths count samples, not frames"
         )
     short = torch.nonzero(lengths < config.window_samples).flatten()

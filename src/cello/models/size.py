@@ -90,5 +90,5 @@ def check_size(config: ModelConfig, dimensions: int) -> None:
     if elements > MOST_ELEMENTS:
         raise ModelError(
             f"model.hidden={hidden}, layers={config.layers}, stack={config.stack} make matrices of at least "
-            f"{elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train them; give smaller ones"
+            f"{elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train; use smaller ones"
         )

@@ -1,1 +1,1 @@
-"""Sound containers: what the header promises compared with what the file holds, before libsndfile reads it."""
+"""Sound containers: what the header declares compared with what the file holds, before libsndfile reads it."""

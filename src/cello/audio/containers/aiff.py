@@ -85,7 +85,7 @@ def _check_count(common: _Common, size: int) -> None:
         raise truncated(told, size)
     if too_many(size - told, told):
         raise ClipError(
-            f"mis-sized: its COMM chunk tells of {common.frames} samples, its sound chunk holds "
+            f"mis-sized: its COMM chunk declares {common.frames} samples, its sound chunk holds "
             f"{size // common.frame_bytes}; convert it to WAV or FLAC again"
         )
 

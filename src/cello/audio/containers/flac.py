@@ -58,7 +58,7 @@ def check(source: Source) -> Layout:
     if info.total:  # nothing but the last frame can tell whether this count is too small
         if counted is not None and counted > info.total:
             raise ClipError(
-                f"mis-sized: the header promises {info.total} samples, the file holds {counted}; encode it again"
+                f"mis-sized: the header declares {info.total} samples, the file holds {counted}; encode it again"
             )
         return Layout("FLAC", info.total)
     if counted is None:

@@ -65,7 +65,7 @@ def describe(source: Source, suffix: str) -> str:
     other = next((name for magic, name in _OTHERS if head.startswith(magic)), None)
     if other is not None:
         return f"not audio: {other}"
-    return _text(head, source.size) or f"not audio that can be read; {_CONVERT}, or remove it"
+    return _text(head, source.size) or f"not audio, or damaged; {_CONVERT}, or remove it"
 
 
 def _media(head: bytes) -> str | None:

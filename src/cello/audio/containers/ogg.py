@@ -56,7 +56,7 @@ def _check_page(source: Source, at: int, head: bytes, streams: _Streams) -> int:
     segments = head[26] if len(head) > 26 else 0
     size = _HEAD_BYTES + segments + sum(head[_HEAD_BYTES : _HEAD_BYTES + segments])
     if at + size > source.size:
-        raise ClipError(f"truncated: its last Ogg page promises {size} bytes, the file holds {source.size - at}")
+        raise ClipError(f"truncated: its last Ogg page declares {size} bytes, the file holds {source.size - at}")
     page = source.read(size, at)
     if page_crc(page) != int.from_bytes(page[_CRC_AT : _CRC_AT + 4], "little"):
         raise ClipError(f"damaged: the checksum of the Ogg page at byte {at} does not match")

@@ -50,7 +50,7 @@ def sample_bytes(
         return held
     if too_many(extra, promised):
         raise ClipError(
-            f"mis-sized: the header promises {promised} bytes of samples, {extra} more follow (was its size never "
+            f"mis-sized: the header declares {promised} bytes of samples, {extra} more follow (was its size never "
             f"written?); convert it to WAV or FLAC again"
         )
     return promised
@@ -71,7 +71,7 @@ def never_written(promised: int, held: int, bits: int = 32) -> bool:
 
 def truncated(promised: int, held: int, what: str = "bytes of samples") -> ClipError:
     """The reason why a cut file is unusable, with both sizes."""
-    return ClipError(f"truncated: the header promises {promised} {what}, the file holds {held}")
+    return ClipError(f"truncated: the header declares {promised} {what}, the file holds {held}")
 
 
 def no_samples(source: Source, container: str, promised: int, end: int) -> ClipError:
@@ -79,7 +79,7 @@ def no_samples(source: Source, container: str, promised: int, end: int) -> ClipE
     if promised > source.size and end >= source.size and not never_written(promised, source.size):
         return ClipError(
             f"truncated: a {container} header without samples "
-            f"(it promises {promised} bytes, the file holds {source.size})"
+            f"(it declares {promised} bytes, the file holds {source.size})"
         )
     return ClipError(
         f"not audio: no data chunk found in its {container} header (a chunk before it has a wrong length?); "
