@@ -233,7 +233,7 @@ def test_only_web_addresses_are_fetched(url: str, tmp_path: Path) -> None:
 def test_progress_counts_bytes_and_is_told_a_bounded_number_of_times(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIECE", 512)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 512)
     calls: list[tuple[str, int, int]] = []
     download(server.url, tmp_path / "a", SHA256, progress=lambda *call: calls.append(call))
     fetched = [call for call in calls if call[0] == "downloading a"]
@@ -244,7 +244,7 @@ def test_progress_counts_bytes_and_is_told_a_bounded_number_of_times(
 
 
 class Raw(NamedTuple):
-    """A server that sends the pieces given, one after another, for each connection."""
+    """A server that sends the chunks given, one after another, for each connection."""
 
     url: str
     connections: list[bytes]
@@ -265,10 +265,10 @@ def raw(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iter
                 connection, _ = listening.accept()
                 with connection, suppress(OSError):
                     asked.append(connection.recv(4096))
-                    for piece in request.param():
+                    for chunk in request.param():
                         if stopped.is_set():
                             return
-                        connection.sendall(piece)
+                        connection.sendall(chunk)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -279,20 +279,20 @@ def raw(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iter
     thread.join()
 
 
-def dripping(start: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
-    """One piece every 50 ms, for ever."""
+def dripping(start: bytes, chunk: bytes) -> Callable[[], Iterator[bytes]]:
+    """One chunk every 50 ms, for ever."""
 
-    def pieces() -> Iterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         yield start
         while True:
             time.sleep(0.05)
-            yield piece
+            yield chunk
 
-    return pieces
+    return chunks
 
 
-def flooding(start: bytes, piece: bytes) -> Callable[[], Iterator[bytes]]:
-    return lambda: chain([start], repeat(piece * (100_000 // len(piece))))
+def flooding(start: bytes, chunk: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: chain([start], repeat(chunk * (100_000 // len(chunk))))
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -1,4 +1,4 @@
-"""Archives unpacked without trusting them."""
+"""Unpack archives without trusting them."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         try:
-            piece = self.stream.read(min(size, self.max_bytes + 1 - self.done))
+            chunk = self.stream.read(min(size, self.max_bytes + 1 - self.done))
         except OSError as error:
             raise TarError(str(error)) from None
-        self.done += len(piece)
+        self.done += len(chunk)
         if self.done > self.max_bytes:
             raise CorpusError(
                 f"{self.archive} unpacks to more than the {self.max_bytes:,} bytes allowed, so nothing was "
                 f"unpacked. If you trust it, unpack it yourself and give the folder as the corpus"
             )
-        return piece
+        return chunk
 
 
 class _Xz:
@@ -112,8 +112,8 @@ class _Xz:
                 fresh = self.raw.read(_RAW_BLOCK)
                 if not fresh:
                     raise EOFError("compressed file ended before its end mark")
-            if piece := self.decoder.decompress(fresh, size):
-                return piece
+            if chunk := self.decoder.decompress(fresh, size):
+                return chunk
 
 
 class _Placed:
@@ -142,7 +142,7 @@ class _Placed:
             if not member.is_folder:
                 self._count()
                 with target.open("wb") as file:
-                    file.writelines(tar.pieces())
+                    file.writelines(tar.chunks())
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CorpusError(

@@ -1,4 +1,4 @@
-"""Who speaks in each clip and which split it is in: as tables, folders or lists say, else by the speaker's hash."""
+"""Assign speakers and splits to clips by table, folders, lists or a hash of the speaker."""
 
 from __future__ import annotations
 

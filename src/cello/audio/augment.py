@@ -1,4 +1,4 @@
-"""Train-only changes to the sound: time shift and background noise, from an explicit generator."""
+"""Augment training clips with time shifts, speed changes and background noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold an opened corpus to what training needs, and say what is doubtful about it."""
+"""Check that a corpus can be trained on, and warn about what is doubtful."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose labels of a corpus: some words, the others pooled as unknown, silence cut from background noise."""
+"""Select labels of a corpus; pool the others as unknown and cut silence from background noise."""
 
 from __future__ import annotations
 

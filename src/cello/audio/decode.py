@@ -1,4 +1,4 @@
-"""One sound file as samples at the wanted rate: whole and sound, or a reason why not."""
+"""Decode one audio file at the requested rate, or say why it is unusable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cello.audio.c_output import hidden_c_output
 from cello.audio.containers import aiff, flac, foreign, mpeg, ogg, plain, riff
-from cello.audio.containers.source import Layout, Pcm16, Pieces, Region, Source
+from cello.audio.containers.source import Layout, Pcm16, Region, Segments, Source
 from cello.audio.values import Frames, Mixer, Sound, as_float
 from cello.errors import ClipError
 
@@ -123,8 +123,8 @@ def _decode(source: Source, suffix: str, rate_hz: int, silent: bool) -> Sound:
             mixer, blocks, from_hz = _read_soundfile(source, layout, suffix)
     if not any(len(block) for block in blocks):
         return np.zeros(0, dtype=np.int16)
-    if mixer.heard or not silent:
-        mixer.check_heard()
+    if mixer.has_signal or not silent:
+        mixer.check_signal()
     return _at_rate(blocks, from_hz, rate_hz)
 
 
@@ -160,9 +160,9 @@ def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
 
 
 def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple[Mixer, list[Sound], int]:
-    pieces = _pieces(source, layout)
+    segments = _segments(source, layout)
     try:
-        file = soundfile.SoundFile(source.fd if pieces is None else pieces, closefd=False)
+        file = soundfile.SoundFile(source.fd if segments is None else segments, closefd=False)
     except soundfile.LibsndfileError as error:
         raise ClipError(_unreadable(source, layout, suffix)) from error
     with file:
@@ -170,18 +170,18 @@ def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple
         _check_rate(file.samplerate)
         mixer = Mixer(file.channels)
         blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout)]
-        if pieces is not None and pieces.error is not None:
-            raise pieces.error
+        if segments is not None and segments.error is not None:
+            raise segments.error
         return mixer, blocks, file.samplerate
 
 
-def _pieces(source: Source, layout: Layout | None) -> Pieces | None:
+def _segments(source: Source, layout: Layout | None) -> Segments | None:
     """The file as libsndfile must see it; None for as it is, which takes half the time for MP3."""
     if layout is None:
         return None
-    if source.start and not layout.pieces and layout.container not in _TAGS_SKIPPED:
-        return Pieces(source, [Region(0, source.size)])
-    return Pieces(source, layout.pieces) if layout.pieces else None
+    if source.start and not layout.segments and layout.container not in _TAGS_SKIPPED:
+        return Segments(source, [Region(0, source.size)])
+    return Segments(source, layout.segments) if layout.segments else None
 
 
 def _unreadable(source: Source, layout: Layout | None, suffix: str) -> str:

@@ -1,4 +1,4 @@
-"""Keep decoded audio once, found by the content of the files, whatever labels and splits a reading gives them."""
+"""Keep decoded audio once, by file content, whatever labels and splits are read from it."""
 
 from __future__ import annotations
 

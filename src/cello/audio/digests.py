@@ -1,4 +1,4 @@
-"""Compute SHA-256 of many files, remembered only where a file's status proves that it was not changed since.
+"""Compute SHA-256 of many files, cached while the status of a file proves it unchanged.
 
 What ``tar``, ``git``, ``rsync`` and ``touch`` can set (name, size, time of change) proves nothing. The kernel's time of
 status change (ctime) cannot be set, so a digest is looked up by device, inode, size, mtime and ctime together, on file

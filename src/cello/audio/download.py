@@ -1,4 +1,4 @@
-"""Files from the network: fetched in as many goes as it takes, and checked before they are used."""
+"""Download files with resume, and verify them before use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cello.audio.staging import locked
 from cello.audio.web import SlowError, ask
 from cello.errors import DownloadError
 
-_PIECE = 1 << 18
+_CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 60.0
 _MOST_BYTES = 2_500_000_000
 """A little more than the largest archive that is published."""
@@ -108,7 +108,7 @@ def _fetch_some(url: str, part: Path, most_bytes: int, progress: Progress | None
         headers["Range"] = f"bytes={have}-"
     try:
         # Twice as much, for all that is sent beside the content: headers and the sizes of chunks.
-        with ask(url, headers, 2 * most_bytes + _PIECE, _TIMEOUT_S) as response:
+        with ask(url, headers, 2 * most_bytes + _CHUNK_BYTES, _TIMEOUT_S) as response:
             start, total = _extent(response, have)
             if total > most_bytes:
                 raise _too_much(url, total, most_bytes)
@@ -160,26 +160,26 @@ def _is_number(text: str) -> bool:
 def _append(
     response: http.client.HTTPResponse, part: Path, start: int, total: int, progress: Progress | None, most_bytes: int
 ) -> None:
-    """Write what comes, as it comes, up to the length that was told, or one piece more than ``most_bytes``."""
+    """Write what comes, as it comes, up to the length that was told, or one chunk more than ``most_bytes``."""
     step = paced(progress, f"downloading {part.stem}", total)
     done = start
     end = start + response.length if response.length is not None else most_bytes + 1
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         step(done)
-        while done < end and (piece := response.read1(min(_PIECE, end - done))):
-            _write(file, piece, part)
-            done += len(piece)
+        while done < end and (chunk := response.read1(min(_CHUNK_BYTES, end - done))):
+            _write(file, chunk, part)
+            done += len(chunk)
             step(done)
         os.fsync(file.fileno())
     if total and done < total:
         raise _CutOffError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def _write(file: IO[bytes], piece: bytes, part: Path) -> None:
+def _write(file: IO[bytes], chunk: bytes, part: Path) -> None:
     """Write, so that a full disk is not taken for a bad connection."""
     try:
-        file.write(piece)
+        file.write(chunk)
         file.flush()
     except OSError as error:
         raise DownloadError(
@@ -217,7 +217,7 @@ def _sha256(path: Path, progress: Progress | None) -> str:
     step = paced(progress, f"checking {path.name.removesuffix('.part')}", path.stat().st_size)
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
             step(file.tell())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""eSpeak NG as a separate program: utterances in, sound out, the same sound every time."""
+"""Run eSpeak NG as a separate program that returns the same audio for the same utterances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what a corpus holds: formats, lengths, loudness, duplicates and balance, in one pass over its decoded samples."""
+"""Summarise a corpus: formats, durations, loudness, duplicates and class balance."""
 
 from __future__ import annotations
 

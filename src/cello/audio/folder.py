@@ -1,4 +1,4 @@
-"""A folder of class folders as a list of clips, before any sound is read."""
+"""List the clips of a folder of class folders without reading audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cross-validation: which fold each clip is in, and which clips train, validate and test where one fold tests."""
+"""Divide a corpus into folds for cross-validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep corpora that were rendered or unpacked into the cache as they were made: damage is noticed and made good."""
+"""Keep rendered or unpacked corpora in the cache, and repair damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell what a folder is that is no corpus: one level too high or low, splits, folds, or labels in a table."""
+"""Recognise folders that are not a corpus, and say where the class folders are."""
 
 from __future__ import annotations
 

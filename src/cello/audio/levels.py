@@ -1,4 +1,4 @@
-"""Recognise how a corpus folder is laid out: what its first and second level of folders stand for."""
+"""Recognise what the first two levels of folders stand for: labels, speakers, splits or folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find who speaks in a clip from its name: fields of file names that hold a speaker or a recording.
+"""Guess the speakers of clips from fields of their file names.
 
 Nothing here decides anything: a guess is shown with its evidence, and the user confirms it by giving its pattern.
 """

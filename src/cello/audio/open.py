@@ -1,4 +1,4 @@
-"""A corpus from its name: the one entry for every kind of corpus."""
+"""Open a corpus by its name: the one entry for every kind of corpus."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cello.audio.assign import speakers_known, splits_given
 from cello.audio.checks import check_bad, check_speakers, check_splits, doubts, unconfirmed
 from cello.audio.choice import choose
 from cello.audio.corpus import Corpus
+from cello.audio.dataset_cache import Options, open_dataset
 from cello.audio.digests import digests
 from cello.audio.folder import LISTS, scan
 from cello.audio.folds import NONE, fold, fold_doubts
 from cello.audio.kept import kept
 from cello.audio.layout import is_junk
 from cello.audio.names import guess_speakers
-from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
 from cello.audio.rates import rate_doubts, rates
 from cello.audio.reading import PLAIN, Reading
@@ -93,14 +93,14 @@ def open_corpus(
     if guesses and not splits_given(folder) and not reading.unknown_speakers:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
-    pack = open_pack(folder, options, cache, progress, place.name)
+    dataset = open_dataset(folder, options, cache, progress, place.name)
     about = "" if place.test is None else f", {ABOUT}"
     manifest = msgspec.structs.replace(
-        pack.manifest, corpus=place.name, source=f"{spec}{about}, split by {pack.rule}", speakers_known=known
+        dataset.manifest, corpus=place.name, source=f"{spec}{about}, split by {dataset.rule}", speakers_known=known
     )
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
-    whole = Corpus(manifest, pack.sound, pack.noise)
+    whole = Corpus(manifest, dataset.sound, dataset.noise)
     corpus = fold(choose(whole, reading.choice), reading.folds)
     if place.test is not None:
         corpus = twelve(whole, _tested(place, place.test, rate_hz, cache, progress))
@@ -135,8 +135,8 @@ def corpus_files(
 
 
 def _tested(place: _Place, folder: Path, rate_hz: int, cache: Path, progress: Progress | None) -> Corpus:
-    pack = open_pack(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
-    return Corpus(pack.manifest, pack.sound)
+    dataset = open_dataset(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
+    return Corpus(dataset.manifest, dataset.sound)
 
 
 def _check_plain(spec: str, place: _Place, reading: Reading) -> None:

@@ -1,4 +1,4 @@
-"""Show a corpus as one HTML page that needs nothing else: its facts, its balance, and clips to see and hear."""
+"""Write a corpus as one self-contained HTML page with facts, class balance and clips to play."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def write_page(path: Path, corpus: Corpus, sections: Sequence[Section]) -> None:
     """
     check_target(path)
     try:
-        write_whole(path, (piece.encode(errors="backslashreplace") for piece in _pieces(corpus, sections)))
+        write_whole(path, (chunk.encode(errors="backslashreplace") for chunk in _chunks(corpus, sections)))
     except OSError as error:
         raise CorpusError(
             f"{str(path)!r} cannot be written: {error.strerror}; choose another file for --html"
         ) from error
 
 
-def _pieces(corpus: Corpus, sections: Sequence[Section]) -> Iterator[str]:
+def _chunks(corpus: Corpus, sections: Sequence[Section]) -> Iterator[str]:
     manifest = corpus.manifest
     name = escape(manifest.corpus)
     yield _MARK.decode()
@@ -178,11 +178,11 @@ def _order(clip: Clip) -> bytes:
 
 
 def _figure(clip: Clip, sound: NDArray[np.float32], rate_hz: int) -> str:
-    picture, heard = (base64.b64encode(data).decode() for data in (spectrogram(sound, rate_hz), wav(sound, rate_hz)))
+    picture, listen = (base64.b64encode(data).decode() for data in (spectrogram(sound, rate_hz), wav(sound, rate_hz)))
     about = f"{clip.name} · {clip.split} · {clip.samples / rate_hz:.2f} s · {clip.speaker}"
     return (
         f'<figure><img alt="Spectrogram of {escape(clip.name)}" width="{WIDTH}" height="{HEIGHT}" '
-        f'src="data:image/png;base64,{picture}"><audio controls preload="none" src="data:audio/wav;base64,{heard}">'
+        f'src="data:image/png;base64,{picture}"><audio controls preload="none" src="data:audio/wav;base64,{listen}">'
         f"</audio><figcaption>{escape(about)}</figcaption></figure>\n"
     )
 

@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a label, what is done and what there is to do, a bounded number of times."""
+"""Report progress: a label, the amount done and the total, at a bounded number of times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At which rates the files of a corpus were recorded, and what resampling them changes."""
+"""Warn about sampling rates that differ from the one trained at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the clips of a folder are read: who speaks, which labels, splits and folds they have, which labels are chosen."""
+"""Define how the clips of a folder are read: speakers, labels, splits, folds and choices."""
 
 from __future__ import annotations
 

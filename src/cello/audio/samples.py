@@ -1,4 +1,4 @@
-"""Samples of many clips in one file, as narrow as they can be."""
+"""Write the samples of many clips into one file of the narrowest type."""
 
 from __future__ import annotations
 

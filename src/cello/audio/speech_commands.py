@@ -1,4 +1,4 @@
-"""Google's Speech Commands (Warden 2018, arXiv:1804.03209): the archive from its publisher, checked and unpacked."""
+"""Fetch Google Speech Commands (Warden 2018, arXiv:1804.03209), verified and unpacked."""
 
 from __future__ import annotations
 

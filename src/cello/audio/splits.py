@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: the official Speech Commands rule, lists, and small corpora."""
+"""Split clips by speaker: the official Speech Commands rule, lists, and small corpora."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded corpus: the 35 words of Speech Commands, said by eSpeak NG on the user's own machine.
+"""Render the embedded corpus: the 35 words of Speech Commands, spoken by eSpeak NG.
 
 A voice variant is a speaker. Accent, pitch, rate, level, the place of the word in the clip and the noise behind it vary
 from clip to clip; all of it, and so every byte, follows from the config alone.
@@ -51,7 +51,7 @@ ACCENTS: tuple[str, ...] = tuple(_ACCENTS.split())
 # adam; klatt2 from klatt; klatt4 and klatt5 from klatt3; steph2 and steph3 from steph; robosoft3 from robosoft2;
 # anikaRobot from anika; Gene2 from Gene; fast and grandpa from croak; Henrique, Hugo, michel and miguel from Diogo;
 # robert from rob. Kept, they would put one speaker on both sides of a split. And less kaukovalta and zac, which lie so
-# far from anybody's voice that a model that has not heard them recognises one word in six, and one in twenty.
+# far from anybody's voice that a model not trained on them recognises one word in six, and one in twenty.
 _VARIANTS = """
     Alex, Alicia, Andrea, Andy, Annie, AnxiousAndy, Demonic, Denis, Diogo, Gene, Jacky, Lee, Marco, Mario, Michael,
     Mike, Mr serious, Nguyen, RicishayMax, RicishayMax2, RicishayMax3, Storm, Tweaky, UniRobot, adam, anika, announcer,
@@ -75,7 +75,7 @@ _BABBLE = (
 
 
 class SpokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much is said and how hard it is to hear: ``clips_per_word`` counts training clips.
+    """The size and the noise of the corpus: ``clips_per_word`` counts training clips.
 
     Validation and test have as many clips a speaker as training has. The signal-to-noise ratio of a clip is drawn
     uniformly from [``snr_low_db``, ``snr_high_db``].
@@ -143,7 +143,7 @@ def folder_name(config: SpokenConfig) -> str:
 
 
 def voices(config: SpokenConfig) -> dict[Split, tuple[str, ...]]:
-    """Which voice variants are heard in which split; none is heard in two.
+    """The voice variants of each split; no variant is in two splits.
 
     Of every seven neighbours by name, which often sound alike, one is drawn for validation and one or two for test, so
     that validation and test are about equally hard.

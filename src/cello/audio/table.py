@@ -1,4 +1,4 @@
-"""Read a table of clips: CSV, JSON lines or Parquet with a path and a label a line."""
+"""Read a table of clips: CSV, JSON lines or Parquet with a path and a label on each line."""
 
 from __future__ import annotations
 

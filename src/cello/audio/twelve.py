@@ -1,4 +1,4 @@
-"""Make the 12-class task of Speech Commands: ten words, unknown words and silence, with the official test archive.
+"""Build the 12-class task of Speech Commands: ten words, unknown and silence.
 
 Training and validation clips are those of the whole archive, by its lists; unknown words and silence are each 10 % of
 the clips of the ten words, rounded up, as TensorFlow's ``speech_commands/input_data.py`` has it. Which unknown words

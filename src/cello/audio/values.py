@@ -1,4 +1,4 @@
-"""Average channels, and look at every sample of each before it is gone."""
+"""Average channels, and check every sample."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Mixer:
         return mixed
 
     @property
-    def heard(self) -> bool:
+    def has_signal(self) -> bool:
         """Whether any sample of any channel is not zero."""
         return self._any
 
@@ -68,7 +68,7 @@ class Mixer:
         if peak > _LOUDEST:
             raise ClipError(f"its samples go far beyond full scale ({peak:.3g}): perhaps {_cause(peak)}")
 
-    def check_heard(self) -> None:
+    def check_signal(self) -> None:
         """Raises ClipError when every sample was zero, or what the channels have is lost in their mean."""
         if not self._any:
             raise ClipError("all silence: every sample is zero")

@@ -1,4 +1,4 @@
-"""Ask a web server for a file, with bounds on what it can make us wait for, read or go to."""
+"""Fetch a file from a web server with bounds on time, size and redirects."""
 
 from __future__ import annotations
 

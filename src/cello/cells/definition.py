@@ -1,4 +1,4 @@
-"""The ``@cell`` decorator and the record it makes: a recurrent cell is its equations, for one example and one step."""
+"""Define cells from their equations: the ``@cell`` decorator and the ``Cell`` record."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Cell:
         return {str(node.name): tuple(size[letter] for letter in node.shape) for node in self.parameter_nodes()}
 
     def parameter_count(self, input_size: int, hidden: int) -> int:
-        """How many numbers the cell learns."""
+        """The number of parameters of the cell."""
         return sum(prod(shape) for shape in self.parameters(input_size, hidden).values())
 
     def __call__(self, *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Faults of a cell's function that are not of its equations: what it raised, what it is, how it differs from itself."""
+"""Error messages for cell functions that raise, are not plain functions, or change between calls."""
 
 from __future__ import annotations
 

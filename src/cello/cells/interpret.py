@@ -1,4 +1,4 @@
-"""Evaluate a cell's graph for one example and one step, where its Python function is not at hand."""
+"""Evaluate the graph of a cell for one example and one step, without its Python function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells by name: from the zoo, or from anybody's own file."""
+"""Load cells by name, from the zoo or from the user's own file."""
 
 from __future__ import annotations
 

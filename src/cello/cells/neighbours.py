@@ -1,4 +1,4 @@
-"""Run a Python file as its text says now, with the modules of its folder, and keep both to itself.
+"""Run a Python file as its text is now, with the modules of its folder, in isolation.
 
 The file becomes a module of a private package that stands for its folder; modules of the folder that it imports become
 modules of the same package. So two files in two folders may both import their own ``helper``, no module of a folder

@@ -1,4 +1,4 @@
-"""Name the paper that a cell comes from, as fields."""
+"""Describe the paper that a cell comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what tracing wrote down to a legal graph: which arguments are states, which are parameters, of which shapes."""
+"""Resolve a trace into a graph: states, parameters and their shapes."""
 
 from __future__ import annotations
 

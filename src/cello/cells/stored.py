@@ -1,4 +1,4 @@
-"""Turn a cell into pure data and back, so that a store and a worker on another machine need no Python of the user's."""
+"""Convert a cell to pure data and back, for stores and workers without its Python file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traced values: everything that Python can do to one is written down, or refused with what to write instead."""
+"""Record operations on traced values; refuse others with a remedy."""
 
 from __future__ import annotations
 

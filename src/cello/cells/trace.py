@@ -1,4 +1,4 @@
-"""Trace a cell's function: call it on symbols and record what it does to them as nodes."""
+"""Trace a cell function: call it on symbols and record the operations as nodes."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 import msgspec
 from distributed import Client
 
-from cello.audio.carry import pieces, receive, settle
 from cello.audio.corpus import Corpus
+from cello.audio.transfer import chunks, finalise, receive
 from cello.errors import StudyError
 from cello.execution.local import SAFE_PATH, environment, interrupts_blocked, quiet
 from cello.execution.task import Setup, WorkerInfo
@@ -96,6 +96,6 @@ def send_corpus(client: Client, worker: str, cache: str, corpus: Corpus) -> None
         CorpusError: the cache cannot be written, or what arrived is not what was sent.
     """
     where = Path(cache), corpus.manifest.checksum, uuid4().hex[:8]
-    for chunk in pieces(corpus):
+    for chunk in chunks(corpus):
         call(client, worker, receive, *where, chunk)
-    call(client, worker, settle, *where)
+    call(client, worker, finalise, *where)

@@ -16,8 +16,8 @@ from uuid import uuid4
 import msgspec
 from distributed import Worker, get_worker
 
-from cello.audio.carry import find
 from cello.audio.corpus import Corpus
+from cello.audio.transfer import find
 from cello.cache import cache_root
 from cello.cells.load import remember
 from cello.cells.stored import StoredCell

@@ -1,4 +1,4 @@
-"""Frames of a whole corpus, computed once and kept on disk as one memory map."""
+"""Compute the frames of a corpus once, and keep them on disk as one memory map."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cello.features.mfcc import extract
 from cello.features.normalise import blank_padding
 from cello.files import seal_of, write_whole
 
-#: Part of every key; raise it when the same config comes to mean other numbers.
+#: Part of every key; raise it when the same config gives other values.
 ARITHMETIC = 1
 
 #: Samples (padding included) read and framed at once: 16 MiB of sound.
@@ -54,7 +54,7 @@ class FeatureSet:
 
     @property
     def dimensions(self) -> int:
-        """D, the numbers in one frame."""
+        """D, the elements of one frame."""
         return self.flat.shape[1]
 
     def batch(self, indices: NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
@@ -218,9 +218,9 @@ def _write(path: Path, shape: tuple[int, int], blocks: Iterator[NDArray[np.float
     try:
         with temporary.open("xb") as file:
             crc = _key_crc(path)
-            for piece in chain([_header(shape)], (block.astype("<f4", copy=False).tobytes() for block in blocks)):
-                crc = zlib.crc32(piece, crc)
-                file.write(piece)
+            for chunk in chain([_header(shape)], (block.astype("<f4", copy=False).tobytes() for block in blocks)):
+                crc = zlib.crc32(chunk, crc)
+                file.write(chunk)
             file.write(seal_of(crc))
             file.flush()
             os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""What the cache folder holds, and clearing it away: all of it is made again when it is next asked for."""
+"""List and clear the cache folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from cello.audio.dataset_cache import MANIFESTS, heads
 from cello.audio.decoded import AUDIO
 from cello.audio.digests import FOLDER as DIGESTS
 from cello.audio.kept import FOLDER as NOTES
-from cello.audio.pack import MANIFESTS, heads
 from cello.audio.staging import unused
 from cello.cache import cache_root
 from cello.errors import CorpusError, unknown

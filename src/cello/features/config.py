@@ -1,4 +1,4 @@
-"""What the front end computes; part of every run's identity."""
+"""Define the front end's settings, which are part of the identity of a run."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def dimensions(self) -> int:
-        """D, the numbers in one frame."""
+        """D, the elements of one frame."""
         return self.static_dimensions * (1 + self.deltas)
 
     @property
     def delta_frames(self) -> int:
-        """The odd number of frames a slope is fitted to, from ``delta_width_ms`` where given.
+        """The odd number of frames that a delta is computed from, from ``delta_width_ms`` where given.
 
         >>> FeatureConfig(window_ms=40, delta_width_ms=100).delta_frames
         5

@@ -1,4 +1,4 @@
-"""First and second differences of frames over time, on every clip's own frames."""
+"""Compute deltas: first and second derivatives of frames over time, within each clip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def append_deltas(static: Tensor, counts: Tensor, width: int, orders: int) -> Te
     Each is ``librosa.feature.delta(mode="interp", order=1 or 2)`` of the clip's own frames. As the degree of the
     polynomial is the order of the derivative, the derivative is constant over a window: the first and the last
     ``width // 2`` frames carry the value of the nearest whole window. A clip of fewer than ``width`` frames uses
-    the largest odd width of at least 3 that fits; one of fewer than 3 frames has no slope: zeros.
+    the largest odd width of at least 3 that fits; one of fewer than 3 frames has deltas of zero.
     What lies after a clip's end never enters; the result there is undefined.
     """
     batch, time, size = static.shape

@@ -1,4 +1,4 @@
-"""Clips to frames: power spectrum, mel bands, natural log, cosine transform, slopes."""
+"""Compute MFCC and log-mel features with deltas."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     ``append_deltas``) and, with ``normalisation="clip"``, the clip's own standardisation. Pre-emphasis is
     y[n] = x[n] − a·x[n−1] with y[0] = x[0] (librosa extrapolates a sample before the first instead).
     All is zero after each clip's end, and what ``audio`` holds there never matters. With a ``warp`` the filters are
-    those of ``mel.warped_hz``, as training hears clips (``augment.warp``).
+    those of ``mel.warped_hz``, as in training with ``augment.warp``.
 
     Raises:
         FeatureError: sound of another shape or type, lengths beyond it, or a clip shorter than one window.

@@ -1,4 +1,4 @@
-"""A clip's coefficients brought to mean 0 and deviation 1 by its own numbers."""
+"""Standardise the coefficients of each clip to mean 0 and deviation 1."""
 
 from __future__ import annotations
 

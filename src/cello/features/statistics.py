@@ -1,4 +1,4 @@
-"""Mean and deviation of the training clips' frames, by which every frame is standardised."""
+"""Compute the mean and deviation of the training frames, for standardisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier is made of; part of every run's identity."""
+"""Define what a classifier is made of, which is part of the identity of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run one cell in one direction over ragged clips: a cell of the language, or one of PyTorch's layers."""
+"""Run a cell or a PyTorch layer in one direction over clips of different lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use any cell in place of ``torch.nn.LSTM``: the same calling convention, packed or padded."""
+"""Use any cell in place of ``torch.nn.LSTM``, with the same calling convention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier weighs, counted from its config: parameters and operations, without building it. Needs no torch."""
+"""Count the parameters and FLOPs of a classifier from its config, without building it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ModelSize:
         return 2 if self.config.bidirectional else 1
 
     def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
-        """How many numbers a step brings to a layer, and how many such layers there are, each direction counted."""
+        """The input elements of a layer at each step, and how many such layers there are, each direction counted."""
         yield self.dimensions * self.config.stack, self._directions
         yield hidden * self._directions, (self.config.layers - 1) * self._directions
 

@@ -1,4 +1,4 @@
-"""Follow the chunks of RIFF and IFF files, also where a writer left pad bytes out."""
+"""Follow the chunks of RIFF and IFF files, also where pad bytes are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FLAC: how many samples it has, also where the encoder never came back to write it."""
+"""Check FLAC files, also where the encoder never wrote the number of samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what a file is that is no sound that can be read, and what to do with it."""
+"""Name files that are not readable audio, and say what to do with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MP3: as many frames as its header says."""
+"""Check that MP3 files have as many frames as their header declares."""
 
 from __future__ import annotations
 

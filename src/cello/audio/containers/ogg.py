@@ -1,4 +1,4 @@
-"""Ogg (Vorbis, Opus): every page is there, whole, and as its checksum says."""
+"""Check that Ogg files (Vorbis, Opus) are complete and match their checksums."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def check(source: Source) -> Layout:
             break
         at += _check_page(source, at, head, streams)
     if streams.page[_FLAGS_AT] & _LAST:
-        return Layout("OGG", pieces=() if at == source.size else source.patched(end=at))
+        return Layout("OGG", segments=() if at == source.size else source.patched(end=at))
     patch = (at - len(streams.page), _marked_last(streams.page)[: _CRC_AT + 4])
-    return Layout("OGG", pieces=source.patched(patch, end=at))
+    return Layout("OGG", segments=source.patched(patch, end=at))
 
 
 def _check_page(source: Source, at: int, head: bytes, streams: _Streams) -> int:

@@ -1,4 +1,4 @@
-"""Decide how many bytes of samples a file has, where its header and its length may disagree."""
+"""Decide how many bytes of samples a file has when its header and its length disagree."""
 
 from __future__ import annotations
 

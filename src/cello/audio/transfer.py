@@ -1,4 +1,4 @@
-"""A corpus carried to another machine: sent as the files of a pack, found again in the cache by its checksum."""
+"""Transfer a corpus to another machine in chunks; find it there in the cache by its checksum."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus, Manifest
+from cello.audio.dataset_cache import CachedDataset, find_dataset
 from cello.audio.decode import as_float
 from cello.audio.decoded import NOISE, SOUND, load_array
-from cello.audio.pack import Pack, find_pack
 from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
 from cello.files import DamagedFileError, read_stored, seal_json, unseal_json
 
 MANIFEST = "manifest.json"
-PIECE_BYTES = 4 << 20
+CHUNK_BYTES = 4 << 20
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -41,22 +41,22 @@ class Record(msgspec.Struct, frozen=True):
     manifest: msgspec.Raw
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
-    """So many bytes of one of a pack's files, from ``offset`` on."""
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """So many bytes of one of the files that are sent, from ``offset`` on."""
 
     file: str
     offset: int
     content: bytes
 
 
-def pieces(corpus: Corpus) -> Iterator[Piece]:
-    """A corpus as the files of a pack, the manifest last; no more than one piece in memory."""
+def chunks(corpus: Corpus) -> Iterator[Chunk]:
+    """A corpus as the files of the dataset cache, the manifest last; at most one chunk in memory."""
     noise = corpus.noise or (np.zeros(0, np.float32),)
     crc = {SOUND: 0, NOISE: 0}
     for file, arrays in ((SOUND, corpus.arrays), (NOISE, noise)):
-        for piece in _array_pieces(file, arrays):
-            crc[file] = zlib.crc32(piece.content, crc[file])
-            yield piece
+        for chunk in _array_chunks(file, arrays):
+            crc[file] = zlib.crc32(chunk.content, crc[file])
+            yield chunk
     manifest = msgspec.json.encode(corpus.manifest)
     record = Record(
         rule="",
@@ -69,14 +69,14 @@ def pieces(corpus: Corpus) -> Iterator[Piece]:
     yield from _cut(MANIFEST, 0, memoryview(seal_json(msgspec.json.encode(record))))
 
 
-def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
+def _array_chunks(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Chunk]:
     """Arrays end to end as one ``.npy`` file; where some are int16 and some float32, all are sent as float32."""
     dtype = np.dtype(np.int16 if all(array.dtype == np.int16 for array in arrays) else np.float32)
     header = io.BytesIO()
     form = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (sum(map(len, arrays)),)}
     np.lib.format.write_array_header_1_0(header, form)
-    yield Piece(file=file, offset=0, content=header.getvalue())
-    start, step = header.tell(), PIECE_BYTES // dtype.itemsize
+    yield Chunk(file=file, offset=0, content=header.getvalue())
+    start, step = header.tell(), CHUNK_BYTES // dtype.itemsize
     for array in arrays:
         for at in range(0, len(array), step):
             some = array[at : at + step]
@@ -85,66 +85,66 @@ def _array_pieces(file: str, arrays: Sequence[NDArray[Any]]) -> Iterator[Piece]:
             start += wide.nbytes
 
 
-def _cut(file: str, start: int, content: memoryview) -> Iterator[Piece]:
-    for at in range(0, len(content), PIECE_BYTES):
-        yield Piece(file=file, offset=start + at, content=bytes(content[at : at + PIECE_BYTES]))
+def _cut(file: str, start: int, content: memoryview) -> Iterator[Chunk]:
+    for at in range(0, len(content), CHUNK_BYTES):
+        yield Chunk(file=file, offset=start + at, content=bytes(content[at : at + CHUNK_BYTES]))
 
 
-def receive(cache: Path, checksum: str, transfer: str, piece: Piece) -> None:
-    """Put a piece where the pack grows that is sent under this ``transfer``'s name.
+def receive(cache: Path, checksum: str, transfer: str, chunk: Chunk) -> None:
+    """Write a chunk into the folder of the corpus that arrives under this ``transfer``'s name.
 
     Raises:
-        CorpusError: the cache cannot be written, or the piece is of no file that a pack has.
+        CorpusError: the cache cannot be written, or the chunk is of an unknown file.
     """
-    folder = _growing(cache, checksum, transfer)
-    if piece.file not in (MANIFEST, SOUND, NOISE) or piece.offset < 0:
+    folder = _partial(cache, checksum, transfer)
+    if chunk.file not in (MANIFEST, SOUND, NOISE) or chunk.offset < 0:
         raise CorpusError(
-            f"received a chunk of {piece.file!r}, which is not a file of a corpus; "
+            f"received a chunk of {chunk.file!r}, which is not a file of a corpus; "
             f"install one version of Cello everywhere"
         )
     using(cache)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / piece.file, os.O_WRONLY | os.O_CREAT, 0o644)
+        file = os.open(folder / chunk.file, os.O_WRONLY | os.O_CREAT, 0o644)
         with os.fdopen(file, "wb") as out:
-            out.seek(piece.offset)
-            out.write(piece.content)
+            out.seek(chunk.offset)
+            out.write(chunk.content)
     except OSError as error:
         raise CorpusError(
             f"the corpus cannot be written to the cache {str(cache)!r}: {error}; free space there or make it writable"
         ) from error
 
 
-def settle(cache: Path, checksum: str, transfer: str) -> None:
-    """Give a pack that was received whole its place in the cache.
+def finalise(cache: Path, checksum: str, transfer: str) -> None:
+    """Move a corpus that has arrived complete to its place in the cache.
 
     Raises:
-        CorpusError: it is not whole.
+        CorpusError: it is not complete.
     """
-    grown, target = _growing(cache, checksum, transfer), cache / "packs" / checksum[:32]
-    pack = load_pack(grown)
-    if pack is None or pack.manifest.checksum != checksum:
+    partial, target = _partial(cache, checksum, transfer), cache / "packs" / checksum[:32]
+    received = load_received(partial)
+    if received is None or received.manifest.checksum != checksum:
         raise CorpusError(
-            f"the corpus received in {str(grown)!r} differs from the one sent; run the same command again"
+            f"the corpus received in {str(partial)!r} differs from the one sent; run the same command again"
         )
     with locked(target):
-        there = load_pack(target)
+        there = load_received(target)
         if there is not None and there.manifest.checksum == checksum:
-            shutil.rmtree(grown, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             return
         shutil.rmtree(target, ignore_errors=True)
         for name in (SOUND, NOISE, MANIFEST):
-            with (grown / name).open("rb") as file:
+            with (partial / name).open("rb") as file:
                 os.fsync(file.fileno())
-        grown.rename(target)
+        partial.rename(target)
 
 
-def _growing(cache: Path, checksum: str, transfer: str) -> Path:
+def _partial(cache: Path, checksum: str, transfer: str) -> Path:
     return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
 
 
-def load_pack(target: Path) -> Pack | None:
-    """A corpus that was sent, if it is there and whole; those that earlier versions decoded into packs, too."""
+def load_received(target: Path) -> CachedDataset | None:
+    """Load a corpus that was sent, or decoded by an earlier version, if it is complete; else None."""
     try:
         text = read_stored(target / MANIFEST)
         body = unseal_json(text)
@@ -159,21 +159,23 @@ def load_pack(target: Path) -> Pack | None:
     except (OSError, ValueError):
         return None
     ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
-    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+    return CachedDataset(
+        manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ()
+    )
 
 
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:
     """The corpus of this checksum if the cache holds it, decoded here or sent, under the name given."""
-    if (made := find_pack(cache, checksum)) is not None:
+    if (made := find_dataset(cache, checksum)) is not None:
         using(cache)
         return Corpus(msgspec.structs.replace(made.manifest, corpus=name), made.sound, made.noise)
     for manifest in sorted((cache / "packs").glob(f"[!.]*/{MANIFEST}")):
         with suppress(OSError, DamagedFileError):  # cleared away meanwhile, or unreadable: seen below
             if checksum.encode() not in read_stored(manifest):
                 continue
-        pack = load_pack(manifest.parent)
-        if pack is not None and pack.manifest.checksum == checksum:
+        received = load_received(manifest.parent)
+        if received is not None and received.manifest.checksum == checksum:
             using(cache)
             used(manifest.parent)
-            return Corpus(msgspec.structs.replace(pack.manifest, corpus=name), pack.sound, pack.noise)
+            return Corpus(msgspec.structs.replace(received.manifest, corpus=name), received.sound, received.noise)
     return None

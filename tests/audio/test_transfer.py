@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cello.audio import carry
-from cello.audio.carry import find, pieces, receive, settle
+from cello.audio import transfer
 from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
+from cello.audio.transfer import chunks, finalise, find, receive
 from cello.errors import CorpusError
 
 
@@ -21,16 +21,16 @@ from cello.errors import CorpusError
 def test_a_corpus_arrives_as_it_was_sent(
     noise: bool, tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carry, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 100_000)
     sent = tone_corpus if noise else Corpus(tone_corpus.manifest, tone_corpus.sound)
     checksum = sent.manifest.checksum
-    travelling = list(pieces(sent))
+    travelling = list(chunks(sent))
     assert len(travelling) > 10
     assert all(after.offset > before.offset for before, after in pairwise(travelling) if before.file == after.file)
-    for piece in travelling:
-        receive(tmp_path, checksum, "one", piece)
+    for chunk in travelling:
+        receive(tmp_path, checksum, "one", chunk)
     assert find(tmp_path, "tones", checksum) is None
-    settle(tmp_path, checksum, "one")
+    finalise(tmp_path, checksum, "one")
     found = find(tmp_path, "renamed", checksum)
     assert found is not None
     assert found.manifest.corpus == "renamed"
@@ -40,17 +40,17 @@ def test_a_corpus_arrives_as_it_was_sent(
 
 
 def test_what_does_not_arrive_whole_is_not_taken(tone_corpus: Corpus, tmp_path: Path) -> None:
-    *most, last = pieces(tone_corpus)
+    *most, last = chunks(tone_corpus)
     checksum = tone_corpus.manifest.checksum
-    for piece in most:
-        receive(tmp_path, checksum, "torn", piece)
+    for chunk in most:
+        receive(tmp_path, checksum, "torn", chunk)
     with pytest.raises(CorpusError, match=r"differs from the one sent; run the same command again"):
-        settle(tmp_path, checksum, "torn")
+        finalise(tmp_path, checksum, "torn")
     receive(tmp_path, checksum, "torn", last)
     sound = next(tmp_path.glob("packs/.*/sound.npy"))
     sound.write_bytes(sound.read_bytes()[:-1])
     with pytest.raises(CorpusError, match="differs from the one sent"):
-        settle(tmp_path, checksum, "torn")
+        finalise(tmp_path, checksum, "torn")
     assert find(tmp_path, "tones", checksum) is None
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match=r"cannot be written to the cache .*file'.*; free space there or"):
@@ -68,9 +68,9 @@ def test_a_corpus_that_was_decoded_here_need_not_be_sent(tone_folder: Path, tmp_
 
 def test_no_damage_of_a_corpus_that_was_sent_gives_other_sound(tone_corpus: Corpus, tmp_path: Path) -> None:
     checksum = tone_corpus.manifest.checksum
-    for piece in pieces(tone_corpus):
-        receive(tmp_path, checksum, "one", piece)
-    settle(tmp_path, checksum, "one")
+    for chunk in chunks(tone_corpus):
+        receive(tmp_path, checksum, "one", chunk)
+    finalise(tmp_path, checksum, "one")
     (folder,) = tmp_path.glob("packs/[!.]*")
     rng = random.Random(7)
     for name in ("manifest.json", "sound.npy", "noise.npy"):
@@ -93,9 +93,9 @@ def test_arrays_of_two_kinds_arrive_as_one(tone_corpus: Corpus, tmp_path: Path) 
     rest = tone_corpus.sound[half:] * np.float32(1 / 32768)
     sent = Corpus(tone_corpus.manifest, tone_corpus.sound[:half], more=[rest[:after], rest[after:]])
     checksum = sent.manifest.checksum
-    for piece in pieces(sent):
-        receive(tmp_path, checksum, "one", piece)
-    settle(tmp_path, checksum, "one")
+    for chunk in chunks(sent):
+        receive(tmp_path, checksum, "one", chunk)
+    finalise(tmp_path, checksum, "one")
     found = find(tmp_path, "tones", checksum)
     assert found is not None
     every = np.arange(len(sent.lengths))
