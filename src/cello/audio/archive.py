@@ -68,7 +68,7 @@ def extract(archive: Path, into: Path, *, max_bytes: int, progress: Progress | N
 
 
 class _Bounded:
-    """The decompressed stream of an archive, refused beyond a number of bytes."""
+    """A decompressed stream that raises beyond a number of bytes."""
 
     def __init__(self, stream: IO[bytes], archive: Path, max_bytes: int) -> None:
         self.stream = stream
@@ -91,7 +91,7 @@ class _Bounded:
 
 
 class _Xz:
-    """A stream of xz, whose dictionary may be no larger than that of any usual setting: it stays in memory."""
+    """An xz stream with bounded decoder memory."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self.raw = raw
@@ -117,7 +117,7 @@ class _Xz:
 
 
 class _Placed:
-    """What an archive has put below a folder so far."""
+    """Writes members below a folder, and counts files and folders."""
 
     def __init__(self, archive: Path, folder: Path) -> None:
         self.archive = archive
@@ -126,7 +126,7 @@ class _Placed:
         self.folders = {folder}
 
     def put(self, member: Member, tar: TarReader) -> None:
-        """Put one member where it belongs, or refuse the archive for its sake."""
+        """Write one member, or reject the archive."""
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
             raise self._hostile(member, "a path outside the folder it is unpacked to")

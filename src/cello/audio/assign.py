@@ -17,7 +17,7 @@ from cello.files import DamagedFileError, read_text
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who speaks in each clip and which split it is in, by name; ``rule`` says in words what decided."""
+    """The speaker and split of each clip by name; ``rule`` says how the splits were chosen."""
 
     speakers: Mapping[str, str]
     splits: Mapping[str, Split]
@@ -25,7 +25,7 @@ class Assignment:
 
 
 def assign(folder: Folder, reading: Reading = PLAIN) -> Assignment:
-    """Give every clip its speaker and split.
+    """Assign a speaker and a split to every clip.
 
     The splits are those of a table or of folders, of folds (the last one tests, the one before it validates), of the
     lists where there are any, and by the speaker's hash otherwise. Where splits are given but none validates, a tenth
@@ -53,12 +53,12 @@ def _recording(clip: File) -> str:
 
 
 def speakers_known(folder: Folder, reading: Reading = PLAIN) -> bool:
-    """Whether clips tell who speaks: by a table, by a pattern or as those of Speech Commands do."""
+    """Whether the speakers are given by a table, a pattern or names in the form of Speech Commands."""
     return reading.speaker_pattern is not None or all(clip.speaker or "_nohash_" in clip.name for clip in folder.clips)
 
 
 def splits_given(folder: Folder) -> bool:
-    """Whether somebody decided the splits, rather than a hash."""
+    """Whether the user chose the splits, not a hash."""
     return any(clip.split or clip.fold for clip in folder.clips) or bool(folder.lists and not folder.rule)
 
 

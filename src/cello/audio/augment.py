@@ -18,7 +18,7 @@ _MADE_COLOURS: tuple[MadeColour, ...] = ("white", "pink", "brown")
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is done to training clips, each epoch anew; zero everywhere is no augmentation.
+    """Augmentation of training clips, drawn anew each epoch; all zeros means none.
 
     Attributes:
         speed: largest relative change of speed and so of pitch, either way; 0.1 is 0.9 to 1.1 times (Ko et al. 2015)
@@ -85,7 +85,7 @@ def augment(
     rng: np.random.Generator,
     rate_hz: int = 16_000,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Change the clips' speed, shift them, then add noise, as the config says: (B, N) and (B,) samples → the same.
+    """Change speed, shift and add noise as configured: (B, N) and (B,) lengths → the same shapes.
 
     The input is never written to; it is itself what comes back when the config asks for nothing.
     """

@@ -63,7 +63,7 @@ def check_speakers(manifest: Manifest) -> None:
 
 
 def unconfirmed(corpus: str, guesses: Sequence[Guess]) -> str:
-    """What to say where names seem to tell who speaks: the evidence, and the flags that confirm or deny it."""
+    """The error text where file names seem to contain speakers: evidence, and flags that confirm or deny it."""
     best, *others = guesses
     text = (
         f"the file names of {corpus} seem to contain {best.kind}s: {best.evidence}. Give "
@@ -88,7 +88,7 @@ def _first(bad: Sequence[BadClip]) -> str:
 
 
 def doubts(manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence[str] = ()) -> Iterator[str]:
-    """Sentences on what may not be meant; ``empty`` are class folders without a file, ``guesses`` who may speak."""
+    """Warnings about a corpus; ``empty`` are class folders without files, ``guesses`` possible speakers."""
     if empty:
         yield f"class folders without clips are ignored: {listed(empty)}"
     yield from _alike(manifest.labels)

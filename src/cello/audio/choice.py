@@ -22,7 +22,7 @@ _SILENCE_S = 1.0
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which labels are told from each other; empty ``labels`` keeps all.
+    """The labels to classify; empty ``labels`` keeps all.
 
     ``unknown`` and ``silence`` are clips in percent of those of the chosen labels, in each split: 10 and 10 are what
     the 12-class task of Speech Commands has.
@@ -38,7 +38,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def choose(corpus: Corpus, choice: Choice, volume: Callable[[str], float] | None = None) -> Corpus:
-    """The corpus with the chosen labels, then ``_unknown_`` and ``_silence_`` where they are asked for.
+    """Select the chosen labels, then add ``_unknown_`` and ``_silence_`` if asked for.
 
     Unknown clips are those of the other labels whose names have the lowest SHA-1, so that more of them hold fewer.
     Silence is cut from the noise recordings at even distances, the first 80 % of each for training, the next 10 % for

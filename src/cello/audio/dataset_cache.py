@@ -45,7 +45,7 @@ _SILENT = "all silence: every sample is zero"
 
 @dataclass(frozen=True)
 class Options:
-    """What besides the files decides a dataset's contents."""
+    """What determines a dataset besides its files."""
 
     rate_hz: int
     reading: Reading = PLAIN
@@ -62,7 +62,7 @@ class CachedDataset:
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Which corpus a manifest is of: its name and folder when it was made, and the key of its decoded audio."""
+    """The corpus that a manifest belongs to: name and folder when it was made, and key of its decoded audio."""
 
     name: str
     root: str
@@ -89,7 +89,7 @@ class Record(msgspec.Struct, frozen=True):
 def open_dataset(
     folder: Folder, options: Options, cache: Path, progress: Progress | None = None, name: str = ""
 ) -> CachedDataset:
-    """The dataset of a folder, from the cache where it is there and whole, else made by decoding every file.
+    """Open the dataset of a folder from the cache if it is complete, else decode every file.
 
     It is found by the options and by every file's relative path and content, whatever their times say. Samples are
     found by content alone, so that labels and splits cost no second copy. What was torn or altered on disk is made
@@ -109,7 +109,7 @@ def open_dataset(
     contents = [content(file, digest) for file, digest in zip(files, found, strict=True)]
 
     def check() -> None:
-        """Hold what was decoded to what it is kept as: another program may have written meanwhile."""
+        """Check that no file changed while it was decoded."""
         if digests([file.path for file in files], folder.root, cache) != found:
             raise changed(folder.root)
 
@@ -149,14 +149,14 @@ def _wanted(folder: Folder, contents: Sequence[str], rate_hz: int) -> Wanted:
 
 
 def heads(cache: Path) -> Iterator[tuple[Path, Head]]:
-    """What all manifests in the cache belong to; those that are not as they were written are left out."""
+    """Iterate over the heads of all undamaged manifests in the cache."""
     for path in sorted((cache / MANIFESTS).glob("[!.]*.json")):
         with suppress(OSError, ValueError):
             yield path, msgspec.json.decode(_sealed(path), type=Head)
 
 
 def find_dataset(cache: Path, checksum: str) -> CachedDataset | None:
-    """A dataset that was made here of this checksum."""
+    """Find a dataset decoded here by its checksum."""
     for path in sorted((cache / MANIFESTS).glob("[!.]*.json")):
         with suppress(OSError, ValueError):
             if checksum.encode() in read_stored(path):

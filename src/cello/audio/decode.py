@@ -48,7 +48,7 @@ _CHECKED_BY_LIBRARY = {"HTK"}  # libsndfile compares its header with the file's 
 
 
 def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
-    """The (N,) samples of a sound file, channels averaged, resampled to ``rate_hz`` (soxr HQ).
+    """Decode the (N,) samples of an audio file, with averaged channels, resampled to ``rate_hz`` (soxr HQ).
 
     int16, bit for bit, when the file is 16-bit PCM, mono and already at ``rate_hz``; float32 otherwise, full scale
     being ±1. Where all may be zero, say ``silent``.

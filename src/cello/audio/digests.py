@@ -48,7 +48,7 @@ _FORMAT = 1
 
 
 def digests(paths: Sequence[Path], root: Path, cache: Path) -> list[bytes]:
-    """SHA-256 of each file's content; what lies below ``root`` is remembered together, in ``cache``.
+    """Compute the SHA-256 of each file; those below ``root`` are remembered in ``cache``.
 
     A file that cannot be read, or is no regular file, has a digest that says so. A memory that is damaged, or cannot be
     written, is done without.

@@ -30,13 +30,13 @@ _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class _CutOffError(Exception):
-    """The connection failed in a way that another go may get past."""
+    """A connection failure that a retry may solve."""
 
 
 def download(
     url: str, path: Path, sha256: str, *, most_bytes: int = _MOST_BYTES, progress: Progress | None = None
 ) -> None:
-    """Fetch ``url`` to ``path``, going on from ``path.part`` where an earlier go was cut off.
+    """Download ``url`` to ``path``, resuming from ``path.part`` after an interruption.
 
     ``path`` appears only when its SHA-256 is right; a ``path`` that is there already is checked and not fetched again.
     No more than ``most_bytes`` are fetched. ``progress`` is called a bounded number of times, in bytes.

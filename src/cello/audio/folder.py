@@ -143,7 +143,7 @@ def _named(clip: File, pattern: str) -> File:
 
 
 def recognised(root: Path, names: Sequence[str]) -> Layout | None:
-    """The layout of a folder whose top folders are splits or folds that hold class folders; None for class folders.
+    """Recognise top folders that are splits or folds of class folders; None for class folders.
 
     Raises:
         CorpusError: the top folders are speakers, or may be; or labels are in the files' names.

@@ -25,7 +25,7 @@ VALIDATES = "the fold before it validates"
 
 
 def check_rule(rule: str) -> None:
-    """Hold a rule to ``none``, ``column``, ``speaker`` or a number of folds.
+    """Check that a rule is ``none``, ``column``, ``speaker`` or a number of folds.
 
     Raises:
         CorpusError: it is none of these.
@@ -36,7 +36,7 @@ def check_rule(rule: str) -> None:
 
 
 def fold(corpus: Corpus, rule: str) -> Corpus:
-    """The corpus with each clip's fold by a rule; its splits are those of the last fold, its checksum tells the folds.
+    """Assign folds by a rule; the last fold becomes the test split, and the checksum depends on the folds.
 
     ``column`` takes the folds of the corpus's table, pattern or folders; ``speaker`` makes one a speaker; a number, so
     many of about equally many clips, no speaker in two of them. Where nobody knows who speaks, recordings are dealt
@@ -72,7 +72,7 @@ def fold(corpus: Corpus, rule: str) -> Corpus:
 
 
 def fold_names(manifest: Manifest) -> tuple[str, ...]:
-    """The folds in their order; empty where the corpus was not divided into any.
+    """The names of the folds in order; empty if the corpus has none.
 
     >>> fold_names(Manifest(corpus="", rate_hz=1, labels=(), clips=(), bad=(), checksum="", source=""))
     ()
@@ -81,7 +81,7 @@ def fold_names(manifest: Manifest) -> tuple[str, ...]:
 
 
 def validation_fold(names: Sequence[str], tested: str) -> str:
-    """The fold that validates where another one tests: the one before it, in a circle.
+    """The validation fold for a test fold: the one before it, cyclically.
 
     >>> validation_fold(("1", "2", "3"), "1")
     '3'
@@ -90,7 +90,7 @@ def validation_fold(names: Sequence[str], tested: str) -> str:
 
 
 def of_fold(manifest: Manifest, name: str) -> Manifest:
-    """The manifest with the splits that a fold's run has: the fold tests, the one before it validates.
+    """The manifest with the splits of one fold's run: it is the test split, the one before it validation.
 
     Raises:
         CorpusError: there is no such fold, or there are no folds at all.
@@ -111,7 +111,7 @@ def of_fold(manifest: Manifest, name: str) -> Manifest:
 
 
 def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:
-    """The positions of the clips of each split, where this fold tests; without a name as the corpus divides them.
+    """The positions of the clips of each split when this fold is tested; without a name, as the corpus has them.
 
     Raises:
         CorpusError: the corpus has folds and none is named; as ``of_fold``.
@@ -130,13 +130,13 @@ def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:
 
 
 def in_several(manifest: Manifest) -> int:
-    """How many speakers have clips in more than one fold."""
+    """The number of speakers in more than one fold."""
     pairs = {(clip.speaker, clip.fold) for clip in manifest.clips}
     return sum(folds > 1 for folds in Counter(speaker for speaker, _ in pairs).values())
 
 
 def fold_doubts(manifest: Manifest) -> Iterator[str]:
-    """What to say of folds: that there are some and one alone is tested, or that they share speakers."""
+    """Warnings about folds: that only one of them is tested, or that they share speakers."""
     given = {clip.fold for clip in manifest.clips if clip.fold}
     if not manifest.folds and len(given) >= LEAST:
         yield (

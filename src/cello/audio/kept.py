@@ -20,7 +20,7 @@ FOLDER = "made"
 
 
 def kept(folder: Path, cache: Path, make: Callable[[], Path]) -> Path:
-    """A folder of the cache as ``make`` made it: made where it is not there, and again where it is not as it was.
+    """A folder of the cache made by ``make``, made again if it is missing or was modified.
 
     What was altered is put aside until the new one is there, so that nothing is lost when it cannot be made.
 

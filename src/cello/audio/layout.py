@@ -38,7 +38,7 @@ _SHOWN = 5
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder is what operating systems and network drives leave everywhere; hidden ones are.
+    """Whether a file or folder is hidden, or made by an operating system or network drive.
 
     >>> [name for name in ("Thumbs.db", "._yes.wav", "__MACOSX", "yes", "Icon\\r") if not is_junk(name)]
     ['yes']
@@ -47,12 +47,12 @@ def is_junk(name: str) -> bool:
 
 
 def is_sound(name: str) -> bool:
-    """Whether a file may be sound, as far as its name tells."""
+    """Whether a file may be audio, by its name."""
     return os.path.splitext(name)[1].lower() not in _NO_SOUND  # noqa: PTH122 - a hundred thousand names a time
 
 
 def check_labels(root: Path, names: Sequence[str]) -> None:
-    """Hold the class folders that a folder seems to have to what class folders are; ``names`` are those of all clips.
+    """Check that the class folders of a folder are labels; ``names`` are all clip names.
 
     Raises:
         CorpusError: there are fewer than two, or they are splits or folds.

@@ -21,7 +21,7 @@ _MOST_LABELS = 60
 
 @dataclass(frozen=True)
 class Layout:
-    """What the folders on top are, and the pattern with named groups that reads label and the rest off a name.
+    """What the top folders are, and a pattern with named groups that reads the label and the rest from a name.
 
     ``pattern`` is empty where the labels are in no folder and no part of the files' names suggests itself, and where
     two levels of folders may be the labels ("unsure"); ``sentence`` says what was seen.
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def certain(self) -> bool:
-        """Folders alone say it all: nothing is guessed from the files' names."""
+        """Whether the folders alone determine the layout, without a guess from file names."""
         return self.kind in ("split", "fold") and self.pattern.startswith("^") and "(?=/)" not in self.pattern
 
 

@@ -16,7 +16,7 @@ LOOKED_AT = 200
 
 
 def rates(paths: Sequence[Path]) -> Counter[int]:
-    """How many of some of the files are of each sampling rate, in Hz; those that cannot be read count nowhere."""
+    """Count files by sampling rate in Hz; unreadable files are left out."""
     found: Counter[int] = Counter()
     with hidden_c_output():
         for path in paths[:: len(paths) // LOOKED_AT + 1]:
@@ -27,7 +27,7 @@ def rates(paths: Sequence[Path]) -> Counter[int]:
 
 
 def rate_doubts(found: Counter[int], rate_hz: int) -> Iterator[str]:
-    """What resampling to ``rate_hz`` changes, where most files are of another rate.
+    """Warn how resampling to ``rate_hz`` changes the audio, if most files have another rate.
 
     >>> list(rate_doubts(Counter({8000: 9}), 16_000))[0].split("; ")[1]
     'give features.rate_hz=8000'

@@ -16,7 +16,7 @@ GROUPS = ("label", "speaker", "split", "fold")
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a user says about a folder of clips; nothing said, class folders are labels.
+    """How the user reads a folder of clips; by default, class folders are labels.
 
     ``pattern`` is a regular expression with named groups (``GROUPS``) that is searched for in each clip's path below
     the folder; ``table`` is a file with a path and a label a line, and ``columns`` maps a meaning to its column.

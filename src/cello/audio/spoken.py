@@ -110,7 +110,7 @@ DEFAULT = SpokenConfig()
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """One clip before it is said; ``number`` seeds everything that is drawn for it."""
+    """One clip before it is rendered; ``number`` seeds its random draws."""
 
     number: int
     word: str
@@ -134,7 +134,7 @@ def speaker(variant: str) -> str:
 
 
 def folder_name(config: SpokenConfig) -> str:
-    """The name a rendering has in the cache; another config, or another way of rendering, gives another name.
+    """The name of a rendering in the cache, which depends on the config and on how it is rendered.
 
     >>> folder_name(SpokenConfig()) == folder_name(SpokenConfig(seed=1))
     False
@@ -159,7 +159,7 @@ def voices(config: SpokenConfig) -> dict[Split, tuple[str, ...]]:
 
 
 def plan(config: SpokenConfig) -> list[Planned]:
-    """Every clip of the corpus in the order of rendering; each word is said by every voice about equally often."""
+    """Plan all clips in rendering order; every voice says each word about equally often."""
     cast = voices(config)
     each = config.clips_per_word / len(cast["train"])
     clips: list[Planned] = []

@@ -48,7 +48,7 @@ class Voice:
         return 0
 
     def choose(self, voice: str) -> None:
-        """Take an accent and a variant, as ``en-us+f3``; eSpeak itself passes over a variant it does not have."""
+        """Select an accent and a variant such as ``en-us+f3``; eSpeak itself ignores unknown variants."""
         variant = voice.partition("+")[2]
         if variant and not (self.data / "voices" / "!v" / variant).is_file():
             raise SystemExit(f"eSpeak NG's data in {self.data} has no voice variant {variant!r}")
@@ -70,7 +70,7 @@ class Voice:
         return b"".join(self.chunks)
 
     def say_within(self, text: str, rate: int, pitch: int, longest: int) -> bytes:
-        """The same, said again faster for as long as it takes more than ``longest`` samples."""
+        """Speak a text, faster if needed, within ``longest`` samples."""
         while len(sound := self.say(text, rate, pitch)) > 2 * longest:
             if rate >= FASTEST:
                 raise SystemExit(f"eSpeak NG needs more than {longest} samples to say {text!r} at its fastest")
@@ -79,7 +79,7 @@ class Voice:
 
 
 def main() -> None:
-    """Read the job, say it, answer."""
+    """Read the job, render it, and write the answer."""
     # What the library itself might print must not get between the samples, so standard output becomes standard error.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_table(path: Path, columns: Mapping[str, str] | None = None) -> tuple[Entry, ...]:
-    """The clips of a table, in its order. ``columns`` maps a meaning (of ``NAMES``) to the column that has it.
+    """Read the clips of a table in order. ``columns`` maps a meaning (of ``NAMES``) to a column.
 
     ``.csv`` and ``.tsv`` files may use commas, semicolons, tabs or bars; ``.jsonl`` holds an object a line; Parquet
     needs the extra ``cello-rnn[parquet]``. A column that is not named is found by its usual names; columns of start and
@@ -233,7 +233,7 @@ def _check_once(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def resolve(entries: Iterable[Entry], root: Path, table: Path) -> dict[str, Path]:
-    """The file of each path: below the root or beside the table as it stands, else the only file that ends so.
+    """Find the file of each path: below the root or beside the table, else the only file with that ending.
 
     Raises:
         CorpusError: files that are not there, or that two folders have; their count and the first are named.

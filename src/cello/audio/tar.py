@@ -33,7 +33,7 @@ Fields = dict[bytes, bytes]
 
 
 class TarError(Exception):
-    """An archive that is not whole, or outside the bounds; its text is the reason alone."""
+    """An incomplete archive, or one beyond the bounds; its text is only the reason."""
 
 
 class Member(NamedTuple):
@@ -46,7 +46,7 @@ class Member(NamedTuple):
 
 
 class TarReader:
-    """The members of an archive in order, from a function that reads so many bytes of it; and ``chunks`` of each."""
+    """Iterates over the members of an archive, from a function that reads bytes; ``chunks`` reads a member."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -67,7 +67,7 @@ class TarReader:
                 pass
 
     def chunks(self) -> Iterator[bytes]:
-        """What is left of the present member's content.
+        """The rest of the current member's content.
 
         Raises:
             TarError: the archive ends before it does.

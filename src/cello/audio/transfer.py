@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """So many bytes of one of the files that are sent, from ``offset`` on."""
+    """Some bytes of one of the files that are sent, from ``offset``."""
 
     file: str
     offset: int
@@ -50,7 +50,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def chunks(corpus: Corpus) -> Iterator[Chunk]:
-    """A corpus as the files of the dataset cache, the manifest last; at most one chunk in memory."""
+    """Split a corpus into chunks of files, the manifest last; at most one chunk is in memory."""
     noise = corpus.noise or (np.zeros(0, np.float32),)
     crc = {SOUND: 0, NOISE: 0}
     for file, arrays in ((SOUND, corpus.arrays), (NOISE, noise)):
@@ -165,7 +165,7 @@ def load_received(target: Path) -> CachedDataset | None:
 
 
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:
-    """The corpus of this checksum if the cache holds it, decoded here or sent, under the name given."""
+    """Find the corpus of this checksum in the cache, decoded here or received, and give it this name."""
     if (made := find_dataset(cache, checksum)) is not None:
         using(cache)
         return Corpus(msgspec.structs.replace(made.manifest, corpus=name), made.sound, made.noise)

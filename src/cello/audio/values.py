@@ -23,7 +23,7 @@ def as_float(sound: Sound) -> NDArray[np.float32]:
 
 
 class Mixer:
-    """Blocks of (N, channels) frames one after another, to (N,) blocks whose samples are their mean."""
+    """Averages the channels of successive (N, channels) blocks to (N,) blocks."""
 
     def __init__(self, channels: int) -> None:
         self._channels = channels

@@ -20,11 +20,11 @@ MOST_REDIRECTS = 10
 
 
 class SlowError(OSError):
-    """The server sends, but so little that it would never end."""
+    """The server sends data too slowly."""
 
 
 class _Watched(io.RawIOBase):
-    """What comes from a server, headers and all, for as long as it comes at a rate and is not too much."""
+    """The stream from a server, bounded in size and by a minimum rate."""
 
     def __init__(self, raw: io.RawIOBase, most_bytes: int, timeout_s: float) -> None:
         self.raw = raw
@@ -55,7 +55,7 @@ class _Watched(io.RawIOBase):
 
 
 def ask(url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float) -> http.client.HTTPResponse:
-    """The server's answer to a GET; of all that it sends no more than ``most_bytes`` are read, nor for ever.
+    """Send a GET request; at most ``most_bytes`` are read, in bounded time.
 
     ``timeout_s`` is how long it may be silent, and over how long its rate is looked at.
 
@@ -91,13 +91,13 @@ def ask(url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float)
 
 
 class _Redirects(urllib.request.BaseHandler):
-    """To the web alone, from a secure address to secure ones alone, and not without end."""
+    """Follows a bounded number of redirects, to http(s) only, and from https only to https."""
 
     def __init__(self) -> None:
         self.followed = 0
 
     def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message) -> Any:
-        """Go where the answer says; its own body is not read."""
+        """Follow the redirect without reading its body."""
         fp.close()
         target = urllib.parse.urljoin(req.full_url, headers.get("location", "").strip().replace(" ", "%20"))
         self.followed += 1

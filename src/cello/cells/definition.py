@@ -20,7 +20,7 @@ from cello.errors import CellError
 
 
 class Scalar:
-    """The annotation of an argument that is a single learned number: ``def fastgrnn(x, h, W, U, b, zeta: Scalar)``."""
+    """Annotates an argument that is a single learned scalar: ``def fastgrnn(x, h, W, U, b, zeta: Scalar)``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -113,7 +113,7 @@ def cell(*, paper: Paper) -> Callable[[Callable[..., Any]], Cell]: ...
 def cell(
     function: Callable[..., Any] | None = None, *, paper: Paper | None = None
 ) -> Cell | Callable[[Callable[..., Any]], Cell]:
-    """Make a cell of the function that states its equations.
+    """Make a cell from the function that states its equations.
 
     The first argument is the frame x (D,); the values returned are the new states (H,), whose old values are the next
     arguments in the same order; the arguments after those are parameters, used bare (``W @ x``) or by member

@@ -24,7 +24,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def interpret(graph: Graph, arguments: Mapping[str, Any]) -> Any:
-    """The new states, one value or a tuple, as the cell's function returns them.
+    """Compute the new states, one value or a tuple, as the cell function returns them.
 
     ``arguments`` are the function's, by name: a parameter group is an object with its members.
 

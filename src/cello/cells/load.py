@@ -32,7 +32,7 @@ def zoo() -> dict[str, Cell]:
 
 
 def load_cell(name: str) -> Cell:
-    """The cell of a name of the zoo, or of ``FILE.py:NAME``, the function NAME in a file of your own.
+    """Load a cell of the zoo by name, or ``FILE.py:NAME``, the function NAME in your own file.
 
     Raises:
         CellError: no such cell, file or function (with the nearest name), or a function that is no cell.
@@ -51,7 +51,7 @@ def load_cell(name: str) -> Cell:
 
 
 def is_own(name: str) -> bool:
-    """Whether a cell's name is one that somebody wrote, and not the zoo's or PyTorch's."""
+    """Whether a cell is the user's own, not the zoo's or PyTorch's."""
     return OWN_FILE in name or name.startswith(OWN_OBJECT)
 
 
@@ -65,7 +65,7 @@ def bare_name(name: str) -> str:
 
 
 def naming(cell: Cell) -> tuple[str, str]:
-    """The name and fingerprint by which a config states a cell; the fingerprint of the zoo's cells is empty.
+    """The name and fingerprint that a config stores for a cell; the fingerprint is empty for the zoo.
 
     A cell from a file that this process loaded is called by that file, any other own:NAME.
     """
@@ -78,14 +78,14 @@ def naming(cell: Cell) -> tuple[str, str]:
 
 
 def remember(name: str, cell: Cell) -> str:
-    """Let ``known`` find a cell by its name and fingerprint in this process; returns the fingerprint."""
+    """Register a cell in this process for ``known``; return its fingerprint."""
     fingerprint = cell.graph.fingerprint()
     _KNOWN[name, fingerprint] = cell
     return fingerprint
 
 
 def known(name: str, fingerprint: str) -> Cell | None:
-    """The cell of one's own with this name and these equations, if this process has met it.
+    """The registered cell with this name and these equations, or None.
 
     It was loaded from its file, or came as data with a store or a task; no file is looked at.
     """

@@ -36,7 +36,7 @@ _LOCK = threading.RLock()
 
 
 def run_file(path: Path) -> ModuleType:
-    """The module of a file that has just been read and run; it stays in ``sys.modules`` until the file is run again.
+    """Run a file and return its module, which stays in ``sys.modules`` until the file is run again.
 
     Raises:
         OSError, DamagedFileError: the file cannot be read.

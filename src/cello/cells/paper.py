@@ -8,7 +8,7 @@ from cello.errors import CellError
 
 
 class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A paper: who wrote it, when, and where it stands.
+    """A paper: authors, year, title and where it was published.
 
     >>> print(Paper(authors=("J. L. Elman",), year=1990, title="Finding structure in time",
     ...             journal="Cognitive Science", volume="14", number="2", pages="179-211").text)
@@ -48,7 +48,7 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def text(self) -> str:
-        """The paper as a list of references has it."""
+        """The paper as an entry of a reference list."""
         title = self.title if self.title.endswith(("?", "!")) else f"{self.title}."
         places = [self._journal(), self._meeting(), f"arXiv:{self.arxiv}" if self.arxiv else "", self.url]
         where = ", ".join(place for place in places if place)

@@ -38,7 +38,7 @@ INPUT_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class Traced:
-    """One finished call of a cell's function: its arguments, what it returned, its variables at the end."""
+    """One traced call of a cell function: arguments, returned values and variables at the end."""
 
     tracer: Tracer
     arguments: tuple[str, ...]
@@ -48,7 +48,7 @@ class Traced:
 
 
 def resolve(traced: Traced) -> Graph:
-    """The cell's graph.
+    """Resolve a trace into the cell's graph.
 
     Raises:
         CellError: the equations are outside the language; the cell, the line and what to write instead.

@@ -76,7 +76,7 @@ class FeatureSet:
 def load_features(
     corpus: Corpus, config: FeatureConfig, *, cache: Path | None = None, progress: Progress | None = None
 ) -> FeatureSet:
-    """The frames of every clip of a corpus: from the cache where they are, else computed and kept there.
+    """Load the frames of every clip from the cache, or compute and store them.
 
     ``cache`` is a folder (``None``: the user's cache folder for Cello); a file's name there is a hash of the whole
     config and of the corpus's checksum. ``progress`` is told (clips done, clips in all). A file is whole or absent:
@@ -124,12 +124,12 @@ def _note(path: Path, name: str) -> None:
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Where frames are kept: the folder given, or one in the user's own cache folder."""
+    """The folder for frames: the one given, or one in the user's cache folder."""
     return cache_root() / "features" if cache is None else cache
 
 
 def cache_key(corpus: Corpus, config: FeatureConfig) -> str:
-    """SHA-256, in hexadecimal, of everything the frames depend on: config, corpus, arithmetic."""
+    """SHA-256 (hexadecimal) of all that frames depend on: config, corpus, arithmetic."""
     if config.normalisation == "corpus":
         config = msgspec.structs.replace(config, normalisation="none")
     parts = {"arithmetic": ARITHMETIC, "corpus": corpus.manifest.checksum, "features": config}

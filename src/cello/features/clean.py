@@ -78,7 +78,7 @@ class Held(NamedTuple):
 
 
 def held(cache: Path | None = None) -> list[Held]:
-    """All that Cello keeps in a cache folder (the user's own by default), what was not used for longest first."""
+    """List what Cello keeps in a cache folder (by default the user's), least recently used first."""
     folder = cache_root(cache)
     found: list[Held] = []
     for what, patterns in _KINDS.items():
@@ -89,7 +89,7 @@ def held(cache: Path | None = None) -> list[Held]:
 
 
 class Kept(NamedTuple):
-    """What the cache keeps of a corpus, in bytes; the ``folders`` it was read from.
+    """What the cache keeps for a corpus, in bytes, and the ``folders`` it was read from.
 
     ``paths`` are those that no other corpus needs.
     """
@@ -103,7 +103,7 @@ class Kept(NamedTuple):
 
 
 def corpora(cache: Path | None = None) -> list[Kept]:
-    """The corpora of which decoded clips or frames are kept, by name; downloads and old caches name none."""
+    """The corpora with decoded clips or frames in the cache, by name."""
     folder = cache_root(cache)
     owners: dict[Path, set[str]] = defaultdict(set)
     places: dict[str, set[str]] = defaultdict(set)
@@ -130,7 +130,7 @@ def _kept(name: str, owners: Mapping[Path, set[str]], places: set[str]) -> Kept:
 
 
 def clean_corpus(name: str, cache: Path | None = None) -> list[Held]:
-    """Remove decoded clips and frames of one corpus that no other one needs; what was removed.
+    """Remove the decoded clips and frames that only this corpus needs; return what was removed.
 
     Raises:
         CorpusError: nothing is kept of it, a process uses the cache, or something cannot be removed.
@@ -146,7 +146,7 @@ def clean_corpus(name: str, cache: Path | None = None) -> list[Held]:
 
 
 def clean(cache: Path | None = None, older_than_days: float = 0) -> list[Held]:
-    """Remove what was not used for so many days, everything by default; what was removed, as :func:`held` lists it.
+    """Remove what was not used for this many days, by default everything; return what was removed.
 
     Raises:
         CorpusError: a process uses the cache, or something cannot be removed.

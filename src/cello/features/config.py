@@ -18,7 +18,7 @@ Normalisation = Literal["none", "clip", "corpus"]
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The features of each frame: which, from which windows, how normalised.
+    """The features of each frame: kind, windows, mel bands and normalisation.
 
     Attributes:
         kind: mel-frequency cepstral coefficients (mfcc) or log mel energies (log-mel), in natural-log units

@@ -107,7 +107,7 @@ def settled(config: ModelConfig) -> ModelConfig:
 
 
 def stated_cells(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of a model with the name and equations of a ``Cell`` in place of the object."""
+    """Replace a ``Cell`` object in the settings of a model by its name and equations."""
     cell = settings.get(f"{prefix}cell")
     if not isinstance(cell, Cell):
         return dict(settings)

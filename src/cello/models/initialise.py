@@ -37,7 +37,7 @@ def initialise(encoder: Encoder, config: ModelConfig, generator: torch.Generator
 
 @contextmanager
 def drawn(weight: Tensor) -> Iterator[Tensor]:
-    """What to fill with first weights: on the CPU, as the generator is, so that every device begins with the same."""
+    """A CPU tensor to fill with initial values, so that every device starts with the same weights."""
     values = weight if weight.is_cpu else torch.empty_like(weight, device="cpu")
     yield values
     if values is not weight:

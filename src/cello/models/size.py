@@ -35,7 +35,7 @@ class ModelSize:
         return cls(config=config, dimensions=dimensions, cell=cell_of(config))
 
     def parameters(self, classes: int, hidden: int | None = None) -> int:
-        """Numbers learned for C classes in recurrent layers, read-out and head; H is the config's unless given.
+        """Learned parameters for C classes in recurrent layers, pooling and head; H is the config's unless given.
 
         >>> ModelSize.of(ModelConfig(cell="lstm", hidden=64), dimensions=39).parameters(classes=12)
         27469
@@ -47,7 +47,7 @@ class ModelSize:
         return recurrent + readout + (width + 1) * classes
 
     def flops(self, hidden: int | None = None) -> int:
-        """Operations of the recurrent layers for one frame: 2 for each number of a matrix, pointwise ones not counted.
+        """FLOPs of the recurrent layers for one frame: 2 for each matrix element; pointwise operations are not counted.
 
         With ``stack`` frames a step, a frame's share of a step.
 
@@ -79,7 +79,7 @@ class ModelSize:
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:
-    """Refuse a model that no machine can train, before anything is made for it; its cell is not looked at.
+    """Refuse a model too large for any machine, before anything is built.
 
     Raises:
         ModelError: how many elements its matrices would have with one gate, and how much memory those would take.

@@ -37,7 +37,7 @@ def is_flac(head: bytes) -> bool:
 
 
 def check(source: Source) -> Layout:
-    """The layout of a FLAC file; its samples have an MD5 that tells the rest after decoding.
+    """Check a FLAC file and return its layout; its samples have an MD5 to verify after decoding.
 
     Raises:
         ClipError: the header is cut, several streams follow one another, or the count of samples was never written and

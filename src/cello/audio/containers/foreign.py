@@ -56,7 +56,7 @@ _OGG_CODECS = ((b"Speex   ", "Speex"), (b"\x80theora", "Theora"), (b"\x7fFLAC", 
 
 
 def describe(source: Source, suffix: str) -> str:
-    """The reason why a file that libsndfile does not open is unusable; ``suffix`` is how its name ends."""
+    """Say why a file that libsndfile does not open is unusable; ``suffix`` is its file extension."""
     head = source.read(_HEAD_BYTES, 0)
     kind = _media(head)
     if kind is not None:

@@ -32,7 +32,7 @@ def is_ogg(head: bytes) -> bool:
 
 
 def check(source: Source) -> Layout:
-    """Read all pages; a missing mark of the end is no fault, as many recorders leave it out, but libsndfile needs it.
+    """Check all pages; a missing end mark is accepted and added for libsndfile, as many recorders omit it.
 
     Raises:
         ClipError: the last page is cut, a page is missing or damaged, or another stream follows, which libsndfile would

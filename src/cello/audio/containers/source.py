@@ -46,7 +46,7 @@ class Layout:
 
 
 class Source:
-    """An open regular file from ``start`` on; reading moves no position, so that threads may share it."""
+    """An open regular file from ``start``; reads are positional, so threads may share it."""
 
     def __init__(self, fd: int, start: int = 0) -> None:
         self.fd = fd
@@ -54,7 +54,7 @@ class Source:
         self.size = max(0, os.fstat(fd).st_size - start)
 
     def read(self, count: int, offset: int) -> bytes:
-        """Up to ``count`` bytes; fewer only at the end of the file. Meant for headers: it holds them all."""
+        """Read up to ``count`` bytes, fewer only at the end of the file; for headers."""
         count = min(count, max(0, self.size - offset))
         parts = []
         while count > 0 and (part := os.pread(self.fd, count, self.start + offset)):
@@ -64,7 +64,7 @@ class Source:
         return b"".join(parts)
 
     def fill(self, buffer: Buffer, offset: int) -> int:
-        """Read until the buffer is full or the file ends, however large it is: one system call stops below 2 GiB."""
+        """Fill a buffer of any size; one system call stops below 2 GiB."""
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view) and (count := os.preadv(self.fd, [view[filled:]], self.start + offset + filled)):
