@@ -170,7 +170,7 @@ def test_one_actor_is_left_out_where_names_are_those_of_ravdess(here: Path, caps
     assert len(set(heard)) == len(heard) == 16
     capsys.readouterr()
     assert main(f"train {RAVDESS} --folds speaker".split()) == 1
-    assert "ravdess has 4 folds of one speaker each, and no fold is named to test on" in capsys.readouterr().err
+    assert "ravdess has 4 folds of one speaker each, but no test fold is given" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -47,7 +47,7 @@ def test_few_training_speakers_still_leave_one_to_validate() -> None:
 def test_splits_that_only_some_clips_have_are_refused() -> None:
     some = [replace(clips()[0], split="train"), *clips()[1:]]
     with pytest.raises(
-        CorpusError, match=r"39 of 40 clips have no split by the table clips.csv, 'a/1.wav' first; give al"
+        CorpusError, match=r"39 of 40 clips have no split by the table clips.csv, for example 'a/1.wav'; give ev"
     ):
         assign(folder(*some))
 
@@ -58,9 +58,11 @@ def test_the_last_fold_tests_and_the_one_before_validates() -> None:
     assert {assigned.splits[clip.name] for clip in folded if clip.fold == "11"} == {"test"}
     assert {assigned.splits[clip.name] for clip in folded if clip.fold == "10"} == {"validation"}
     assert assigned.rule == "folds: '11' tests, '10' validates, the other 9 train"
-    with pytest.raises(CorpusError, match=r"2 folds \(1, 2\) cannot fill training, validation and test; make three or"):
+    with pytest.raises(
+        CorpusError, match=r"2 folds \(1, 2\) are too few for training, validation and test; give at least three"
+    ):
         assign(folder(*(replace(clip, fold=str(1 + n % 2)) for n, clip in enumerate(clips()))))
-    with pytest.raises(CorpusError, match=r"1 of 44 clips have no fold, 'a/0\.wav' first"):
+    with pytest.raises(CorpusError, match=r"1 of 44 clips have no fold, for example 'a/0\.wav'"):
         assign(folder(replace(folded[0], fold=""), *folded[1:]))
 
 

@@ -172,12 +172,12 @@ def test_zeros_change_nothing_and_draw_nothing() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("shift_ms", -1.0, r"augment.shift_ms=-1.0 cannot be; give 0 \(off\) or a positive number"),
+        ("shift_ms", -1.0, r"augment.shift_ms=-1.0 is invalid: it must be finite and ≥ 0 \(0 is off\)"),
         ("mixup", float("nan"), "augment.mixup=nan"),
-        ("speed", 1.0, "augment.speed=1.0 would stop or reverse clips; give a number below 1"),
-        ("warp", 0.4, "augment.warp=0.4 is no voice any more; give at most 0.3, as 0.1"),
-        ("noise_share", 1.5, "augment.noise_share=1.5 is a share of clips; give a number from 0 to 1"),
-        ("snr_low_db", 31.0, "snr_low_db=31.0 must be finite and not above augment.snr_high_db=30.0"),
+        ("speed", 1.0, "augment.speed=1.0 is invalid: it must be below 1"),
+        ("warp", 0.4, "augment.warp=0.4 is invalid: it must be at most 0.3, for example 0.1"),
+        ("noise_share", 1.5, "augment.noise_share=1.5 is invalid: it must be from 0 to 1"),
+        ("snr_low_db", 31.0, "snr_low_db=31.0 is invalid: it must be finite and at most augment.snr_high_db=30.0"),
     ],
 )
 def test_impossible_settings_are_refused(field: str, value: float, text: str) -> None:

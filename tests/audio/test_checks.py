@@ -30,9 +30,7 @@ def test_labels_that_look_alike_are_named(tone_folder: Path) -> None:
     for name in ("Low", "low ", "\uff4cow"):
         shutil.copytree(tone_folder / "low", tone_folder / name)
     (warning,) = manifest(tone_folder).warnings
-    assert warning.startswith(
-        "labels 'Low', 'low', 'low ', '\uff4cow' differ by case or spaces alone; put the clips of"
-    )
+    assert warning.startswith("labels 'Low', 'low', 'low ', '\uff4cow' differ only by case or spaces; put the clips of")
 
 
 def test_speakers_in_several_splits_are_counted(tone_folder: Path) -> None:
@@ -41,9 +39,8 @@ def test_speakers_in_several_splits_are_counted(tone_folder: Path) -> None:
     warnings = manifest(tone_folder).warnings
     assert warnings == (
         "of the 4 speakers of the test clips, 4 in training and 1 in validation too: "
-        "what is found there does not hold for new speakers",
-        "of the 3 speakers of the validation clips, 3 in training too: "
-        "what is found there does not hold for new speakers",
+        "these results do not generalise to new speakers",
+        "of the 3 speakers of the validation clips, 3 in training too: these results do not generalise to new speakers",
         "'rough' has no validation clip",
     )
 
@@ -64,16 +61,20 @@ def test_speakers_that_are_not_known_are_called_so_and_not_compared(tone_folder:
     names = sorted(path.relative_to(tone_folder).as_posix() for path in tone_folder.rglob("*.wav"))
     write_lists(tone_folder, names[::7], names[1::7])
     (warning,) = manifest(tone_folder).warnings
-    assert warning.startswith("names seem to tell 20 speakers (00000000, 00000001, 00000002); 12 are in several splits")
+    assert warning.startswith(
+        "file names seem to contain 20 speakers (00000000, 00000001, 00000002); 12 are in several splits"
+    )
     assert warning.endswith(
-        "accuracies are too high for new ones: confirm them with --speaker-pattern '/([^/_. -]+)[^/]*$'"
+        "accuracy is too optimistic for new ones: confirm them with --speaker-pattern '/([^/_. -]+)[^/]*$'"
     )
     for number, path in enumerate(sorted(tone_folder.rglob("*.wav"))):
         path.rename(path.with_name(f"clip {number}.wav"))
     names = sorted(path.relative_to(tone_folder).as_posix() for path in tone_folder.rglob("*.wav"))
     write_lists(tone_folder, names[::7], names[1::7])
     (warning,) = manifest(tone_folder).warnings
-    assert warning.startswith("who speaks in which clip is not known, so a speaker may be in several splits; where the")
+    assert warning.startswith(
+        "the speakers of the clips are not known, so one speaker may be in several splits; if the"
+    )
 
 
 def test_known_speakers_are_compared(tone_folder: Path) -> None:
@@ -86,13 +87,15 @@ def test_known_speakers_are_compared(tone_folder: Path) -> None:
 
 def test_an_empty_class_folder_is_named(tone_folder: Path) -> None:
     (tone_folder / "maybe").mkdir()
-    assert manifest(tone_folder).warnings == ("class folders without any clip are no labels: 'maybe'",)
+    assert manifest(tone_folder).warnings == ("class folders without clips are ignored: 'maybe'",)
 
 
 def test_a_class_of_which_nothing_is_sound_is_told_from_one_with_too_few_speakers(tone_folder: Path) -> None:
     (tone_folder / "acquire").mkdir()
     (tone_folder / "acquire" / "data.wav").write_bytes(b"no sound")
-    with pytest.raises(CorpusError, match=r"'acquire' first .*none of its 1 files is sound \(acquire/data.wav: "):
+    with pytest.raises(
+        CorpusError, match=r"for example 'acquire' .*none of its 1 files is readable audio \(acquire/data.wav: "
+    ):
         manifest(tone_folder, allow_bad=0.5)
 
 

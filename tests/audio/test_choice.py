@@ -103,9 +103,12 @@ def test_recordings_at_full_scale_do_not_wrap_round() -> None:
     ("choice", "message"),
     [
         (Choice(labels=("a", "g")), "unknown label of six 'g'"),
-        (Choice(labels=("a",)), r"one label is left \(a\); choose two or more, or add unknown clips"),
-        (Choice(unknown=10), "unknown=10 pools the labels that are not chosen, but all 6 are; name those to keep with"),
-        (Choice(labels=("a", "b"), silence=-1), "silence=-1 is invalid: give percent of the chosen clips, 10 for exam"),
+        (Choice(labels=("a",)), r"one label is left \(a\); choose at least two, or add unknown clips"),
+        (Choice(unknown=10), "unknown=10 pools the labels that are not chosen, but all 6 are; list the labels to keep"),
+        (
+            Choice(labels=("a", "b"), silence=-1),
+            "silence=-1 is invalid: it must be a percentage of the chosen clips, for example 10",
+        ),
     ],
 )
 def test_what_cannot_be_chosen_is_named(choice: Choice, message: str) -> None:
@@ -114,9 +117,7 @@ def test_what_cannot_be_chosen_is_named(choice: Choice, message: str) -> None:
 
 
 def test_silence_needs_noise_long_enough_for_three_splits() -> None:
-    with pytest.raises(
-        CorpusError, match="silence=10 is cut from noise recordings, and six has none; put some into it"
-    ):
+    with pytest.raises(CorpusError, match="silence=10 needs noise recordings, but six has none; add some to it"):
         choose(corpus(noise_s=0), Choice(labels=("a", "b"), silence=10))
     with pytest.raises(CorpusError, match="no noise recording of six lasts 10 s, which silence in every split needs"):
         choose(corpus(noise_s=5), Choice(labels=("a", "b"), silence=10))

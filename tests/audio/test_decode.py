@@ -139,7 +139,7 @@ def test_truncation_says_how_much_is_missing(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", tone(100), RATE_HZ, subtype="PCM_16")
     whole = (tmp_path / "a.wav").read_bytes()
     (tmp_path / "a.wav").write_bytes(whole[:-50])
-    with pytest.raises(ClipError, match="promises 200 bytes of samples, the file holds 150"):
+    with pytest.raises(ClipError, match="declares 200 bytes of samples, the file holds 150"):
         decode(tmp_path / "a.wav", RATE_HZ)
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, monkeypatch
         ("more", "^not audio: a link to a folder, which is not followed$"),
         ("gone.wav", r"^cannot be opened \(No such file or directory\)$"),
         ("lost.wav", r"^cannot be opened \(No such file or directory\)$"),
-        ("annexed.wav", "^a git-annex link whose sound is not here: run git annex get$"),
+        ("annexed.wav", "^a git-annex link without its content: run git annex get$"),
         ("round.wav", r"^cannot be opened \(Too many levels of symbolic links\)$"),
         ("gone.wav/a.wav", "^cannot be opened"),
     ]:
@@ -212,7 +212,7 @@ def test_whatever_goes_wrong_is_that_clips_reason(
         raise kind("two\nlines")
 
     monkeypatch.setattr("cello.audio.decode.soxr.resample", fails)
-    reason = r"^(cannot be (read|decoded) .*|too large: decoding it needs more memory than there is)$"
+    reason = r"^(cannot be (read|decoded) .*|too large: decoding it needs more memory than is available)$"
     with pytest.raises(ClipError, match=reason):
         decode(tmp_path / name, RATE_HZ)
 
@@ -248,7 +248,7 @@ def test_a_small_file_does_not_unfold_without_bound(tmp_path: Path, monkeypatch:
     hour = np.zeros(3600 * 1000, dtype=np.int16)
     hour[0] = 1
     soundfile.write(tmp_path / "a.flac", hour, RATE_HZ)
-    with pytest.raises(ClipError, match=r"^too large: \d+ bytes that unfold to more than \d+ samples; cut it up$"):
+    with pytest.raises(ClipError, match=r"^too large: \d+ bytes that decode to more than \d+ samples; split it$"):
         decode(tmp_path / "a.flac", RATE_HZ)
 
 

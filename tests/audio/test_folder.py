@@ -91,11 +91,11 @@ def test_a_link_that_leads_round_is_not_followed_but_kept_to_be_reported(tmp_pat
 
 
 def test_folders_that_are_no_corpus_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="gone' does not exist or is no folder; give one that holds class folders"):
+    with pytest.raises(CorpusError, match="gone' does not exist or is not a folder; give a folder of class folders"):
         scan(tmp_path / "gone")
-    with pytest.raises(CorpusError, match="has no class folders with files in them; a corpus is one folder a class"):
+    with pytest.raises(CorpusError, match="has no class folders with files in them; a corpus has one folder of clips"):
         scan(touch(tmp_path, "1.wav", "_background_noise_/1.wav"))
-    with pytest.raises(CorpusError, match=r"one class only \('yes'\); a classifier needs at least two"):
+    with pytest.raises(CorpusError, match=r"only one class \('yes'\); a classifier needs at least two"):
         scan(touch(tmp_path, "yes/1.wav"))
 
 
@@ -151,10 +151,10 @@ def test_lists_of_windows_and_old_macs_are_read(tmp_path: Path) -> None:
         (
             "yes/9.wav",
             "",
-            "validation_list.txt' lists 'yes/9.wav', which is no clip of the corpus; add the file or remove",
+            "validation_list.txt' lists 'yes/9.wav', which is not a clip of the corpus; add the file or remove",
         ),
         ("yes/1.wav", "yes/1.wav", "'yes/1.wav' is in both lists .* leave it in one of them"),
-        ("_background_noise_/hum.wav", "", "lists '_background_noise_/hum.wav', which is no clip"),
+        ("_background_noise_/hum.wav", "", "lists '_background_noise_/hum.wav', which is not a clip"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(tmp_path: Path, validation: str, testing: str, text: str) -> None:
@@ -174,7 +174,9 @@ def test_unreadable_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .* must be UTF-8 text, one clip a line"):
         assign(scan(tmp_path))
     (tmp_path / "testing_list.txt").unlink()
-    with pytest.raises(CorpusError, match=r"has validation_list.txt but no testing_list.txt; write both, or remove it"):
+    with pytest.raises(
+        CorpusError, match=r"validation_list.txt but no testing_list.txt; write both lists, or remove this one"
+    ):
         assign(scan(tmp_path))
     (tmp_path / "testing_list.txt").mkdir()
     with pytest.raises(CorpusError, match=r"testing_list.txt' cannot be read .*a folder, not a regular file"):

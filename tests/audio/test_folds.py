@@ -79,12 +79,12 @@ def test_other_folds_are_another_corpus() -> None:
 @pytest.mark.parametrize(
     ("made", "rule", "message"),
     [
-        (corpus(), "2", r"folds=2 makes no folds; give column, speaker, or a number of at least 3 \(one fold tests"),
-        (corpus(), "leave-one-out", r"folds=leave-one-out makes no folds; give column"),
+        (corpus(), "2", r"folds=2 is invalid: it must be column, speaker, or a number of at least 3 \(one fold tests"),
+        (corpus(), "leave-one-out", r"folds=leave-one-out is invalid: it must be column"),
         (corpus(), "column", r"c gives its clips no folds; name the column with --columns fold=COLUMN, or make folds"),
         (corpus(folds=2), "column", r"2 folds \(1, 2\) are too few; give --folds column"),
-        (corpus(known=False), "speaker", r"nobody knows who speaks in c, so no speaker can be left out; give"),
-        (corpus(speakers=2), "speaker", r"2 speakers of c are too few for folds; at least 3 speak"),
+        (corpus(known=False), "speaker", r"the speakers of c are not known, so none can be left out; give"),
+        (corpus(speakers=2), "speaker", r"2 speakers of c are too few for folds; at least 3 are needed"),
         (corpus(), "7", r"7 folds are more than the 6 speakers of c; give at most 6"),
     ],
 )
@@ -103,14 +103,14 @@ def test_a_fold_without_training_clips_of_a_label_is_named() -> None:
     clips = [c for c in corpus(folds=3).manifest.clips if c.label == "yes" or c.fold == "2"]
     manifest = corpus().manifest
     few = Manifest(**{f: getattr(manifest, f) for f in manifest.__struct_fields__} | {"clips": tuple(clips)})
-    with pytest.raises(CorpusError, match=r"fold '2' cannot be tested on: 1 of 2 classes of c have no training clip"):
+    with pytest.raises(CorpusError, match=r"fold '2' cannot be the test fold: 1 of 2 classes of c have no training"):
         fold(Corpus(few, np.zeros(1, np.float32)), "column")
 
 
 def test_a_fold_to_test_on_needs_folds_and_folds_need_one_to_test_on() -> None:
-    with pytest.raises(CorpusError, match=r"data.fold=2 names a fold to test on, but c was not divided into folds"):
+    with pytest.raises(CorpusError, match=r"data.fold=2 names a test fold, but c has no folds"):
         indices_of(corpus(folds=3), "2")
-    with pytest.raises(CorpusError, match=r"c has 3 folds as the corpus gives them, and no fold is named to test on"):
+    with pytest.raises(CorpusError, match=r"c has 3 folds as the corpus gives them, but no test fold is given"):
         indices_of(fold(corpus(folds=3), "column"), "")
     with pytest.raises(CorpusError, match=r"unknown fold of c \(data.fold\) '4'.*Known: 1, 2, 3"):
         indices_of(fold(corpus(folds=3), "column"), "4")
@@ -124,4 +124,4 @@ def test_folds_that_lie_unused_and_speakers_in_several_are_said() -> None:
     clips = tuple(Clip(**{f: getattr(c, f) for f in c.__struct_fields__} | {"speaker": "one"}) for c in mixed.clips)
     shared = Manifest(**{f: getattr(mixed, f) for f in mixed.__struct_fields__} | {"clips": clips})
     (said,) = fold_doubts(fold(Corpus(shared, np.zeros(1, np.float32)), "column").manifest)
-    assert said == "1 speaker is in several folds: what is found does not hold for new speakers"
+    assert said == "1 speaker is in several folds: the results do not generalise to new speakers"

@@ -62,7 +62,7 @@ def test_what_is_not_as_it_was_made_is_made_again_and_that_is_said(
         kept(make.folder, tmp_path, make)
     assert make.times == 1
     damage(make.folder / "yes" / "1.wav")
-    with pytest.warns(UserWarning, match="spoken-0123456789ab' was not as it was made; it is made again"):
+    with pytest.warns(UserWarning, match="spoken-0123456789ab' was modified; it is made again"):
         kept(make.folder, tmp_path, make)
     assert held(make.folder) == FILES
     assert {path.name for path in tmp_path.iterdir()} <= {FOLDER, "digests", make.folder.name}

@@ -54,7 +54,7 @@ def test_folds_are_no_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("table", ["meta/esc50.csv", "labels.tsv", "metadata/clips.xlsx"])
 def test_labels_in_a_table_are_named(tmp_path: Path, table: str) -> None:
     root = touch(tmp_path, "audio/1-dog.wav", "audio/2-cat.wav", table)
-    text = f"the labels of 'ROOT' stand in a table ({table}), not in folders; make one folder a label"
+    text = f"the labels of 'ROOT' are in a table ({table}), not in folders; make one folder for each label"
     assert text in said(root)
     (root / "audio").rename(root / ".audio")
     assert text in said(touch(root, "1.wav"))
@@ -67,7 +67,7 @@ def test_a_table_beside_class_folders_is_no_matter(tmp_path: Path) -> None:
 
 def test_class_folders_one_level_below_are_pointed_at(tmp_path: Path) -> None:
     text = said(touch(tmp_path, "dataset/yes/1.wav", "dataset/no/1.wav", "docs/README.md"))
-    assert "has one class only ('dataset'); no sound lies in 'docs'; a classifier needs at least two. Its class" in text
+    assert "has only one class ('dataset'); no audio in 'docs'; a classifier needs at least two. Its class" in text
     assert text.endswith("Its class folders lie in 'ROOT/dataset': give that folder")
     deeper = touch(tmp_path / "up", "a/b/yes/1.wav", "a/b/no/1.wav")
     assert said(deeper).endswith("Its class folders lie in 'ROOT/a/b': give that folder")
@@ -78,5 +78,5 @@ def test_class_folders_above_are_pointed_at(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"no class folders .*\. The class .* in the folder above: give '.*/clips'"):
         scan(root / "yes")
     touch(root, "no/ann/1.wav")
-    with pytest.raises(CorpusError, match=r"one class only \('ann'\).* lie in the folder above: give '.*/clips'"):
+    with pytest.raises(CorpusError, match=r"only one class \('ann'\).* lie in the folder above: give '.*/clips'"):
         scan(root / "no")

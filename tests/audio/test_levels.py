@@ -44,7 +44,9 @@ def test_every_usual_layout_is_recognised_and_read_by_its_pattern(
 def test_where_either_level_may_be_the_labels_neither_is_taken() -> None:
     found = recognise([f"{who}/{w}/{n}.wav" for who in ("ann", "bob") for w in ("yes", "no") for n in range(3)])
     assert (found.kind, found.pattern) == ("unsure", "")
-    assert found.sentence == "each of the folders ann, bob holds the same folders no, yes; either may be the labels"
+    assert (
+        found.sentence == "each of the folders ann, bob holds the same folders no, yes; either level may be the labels"
+    )
 
 
 def test_splits_without_labels_in_them_are_splits_still() -> None:

@@ -72,9 +72,9 @@ def test_bad_clips_are_named_with_their_reasons(tone_folder: Path, tmp_path: Pat
     (tone_folder / "_background_noise_" / "hum.wav").write_bytes(whole[:1000])
     with pytest.raises(CorpusError) as raised:
         open_corpus(str(tone_folder), cache=tmp_path / "cache")
-    assert re.search(r"6 of 66 clips of tones \(9\.1%\) cannot be used, more than the 1\.0% allowed", str(raised.value))
+    assert re.search(r"6 of 66 clips of tones \(9\.1%\) are unusable, more than the 1\.0% allowed", str(raised.value))
     assert "low/empty.wav: empty: a file of 0 bytes; low/nan.wav: not finite" in str(raised.value)
-    assert "; and 1 more. Mend or remove them, or leave them out with --allow-bad 0.091" in str(raised.value)
+    assert "; and 1 more. Repair or remove them, or skip them with --allow-bad 0.091" in str(raised.value)
     corpus = open_corpus(str(tone_folder), cache=tmp_path / "cache", allow_bad=0.091)
     reasons = {bad.name: bad.reason.split(" ")[0].rstrip(":") for bad in corpus.manifest.bad}
     assert reasons == {
@@ -114,7 +114,9 @@ def test_a_class_without_training_clips_is_refused(tone_folder: Path, tmp_path: 
         for path in (tone_folder / "low").iterdir():
             if f"low/{path.name}" not in listed:
                 file.write(f"low/{path.name}\n")
-    with pytest.raises(CorpusError, match=r"1 of 3 classes of tones have no training clip, 'low' first .* add clips"):
+    with pytest.raises(
+        CorpusError, match=r"1 of 3 classes of tones have no training clip, for example 'low' .* add clips"
+    ):
         open_corpus(str(tone_folder), cache=tmp_path / "cache")
 
 
@@ -216,7 +218,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(spoken, "render_to", render_to)
     with pytest.raises(
-        CorpusError, match=r"'spoken' cannot be put into the cache .*No space left.* choose another cache"
+        CorpusError, match=r"'spoken' cannot be written to the cache .*No space left.* choose another cache"
     ):
         open_corpus("spoken", cache=tmp_path)
 
@@ -224,9 +226,9 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"allow_bad": 5}, "allow_bad=5 is a share of all clips; give a number from 0 to 1"),
+        ({"allow_bad": 5}, "allow_bad=5 is invalid: it must be a share of all clips, from 0 to 1"),
         ({"allow_bad": float("nan")}, "allow_bad=nan"),
-        ({"rate_hz": 0}, "rate_hz=0 is no sample rate"),
+        ({"rate_hz": 0}, "rate_hz=0 is invalid: it must be a positive whole number"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tone_folder: Path, tmp_path: Path, options: Any, text: str) -> None:
@@ -252,9 +254,7 @@ def test_a_file_given_as_a_folder_is_called_a_file(tmp_path: Path, name: str) ->
 
 def test_an_unknown_home_and_a_name_that_is_not_utf8_are_said(tmp_path: Path) -> None:
     for spec in ("folder:~no-such-user/clips", "speech-commands:~no-such-user/a.tar", "~no-such-user/clips"):
-        with pytest.raises(
-            CorpusError, match=r"'~no-such-user/.*' names a home folder that is not known here; give the"
-        ):
+        with pytest.raises(CorpusError, match=r"'~no-such-user/.*' names an unknown home folder; give the"):
             open_corpus(spec, cache=tmp_path)
     place = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
     Path(place).mkdir()

@@ -88,17 +88,17 @@ def test_a_large_corpus_makes_no_large_page(tmp_path: Path, monkeypatch: pytest.
     text = (tmp_path / "page.html").read_text("utf-8")
     assert len(text) < 1_500_000
     assert text.count("<audio") == 13
-    assert "No room for clips of label013 and later labels." in text
-    assert "The other 50 labels are not drawn." in text
+    assert "Clips of label013 and later labels are left out" in text
+    assert "The other 50 labels are not shown." in text
 
 
 def test_only_an_earlier_page_is_replaced(tone_corpus: Corpus, tmp_path: Path) -> None:
     own, page = tmp_path / "thesis.html", tmp_path / "page.html"
     own.write_text("mine")
     for path, text in (
-        (own, "thesis.html' is there already and is no page of cello corpus inspect; choose another file"),
-        (tmp_path, "is there already"),
-        (tmp_path / "none" / "page.html", "none' does not exist; make it, or choose another file for --html"),
+        (own, "thesis.html' exists and is not a page of cello corpus inspect; choose another file"),
+        (tmp_path, "exists and is not a page"),
+        (tmp_path / "none" / "page.html", "none' does not exist; create it, or choose another file for --html"),
     ):
         with pytest.raises(CorpusError, match=text):
             write_page(path, tone_corpus, [])

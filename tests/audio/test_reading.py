@@ -50,7 +50,7 @@ def test_speakers_that_names_tell_are_confirmed_before_anything_is_split(named: 
         opened(named)
     text = str(raised.value)
     assert text.startswith(
-        "the names of clips seem to tell speakers: 6 speakers (ann, bob, cy, …), each with about 6 clips"
+        "the file names of clips seem to contain speakers: 6 speakers (ann, bob, cy, …), each with about 6 clips"
     )
     pattern = text.partition("--speaker-pattern '")[2].partition("'")[0]
     confirmed = opened(named, speaker_pattern=pattern)
@@ -58,12 +58,12 @@ def test_speakers_that_names_tell_are_confirmed_before_anything_is_split(named: 
     assert confirmed.manifest.speakers_known
     denied = opened(named, unknown_speakers=True)
     assert shared(denied)
-    assert "so accuracies are too high for new ones: confirm them with --speaker-pattern" in denied.manifest.warnings[0]
+    assert "so accuracy is too optimistic for new ones: confirm them with --speaker-" in denied.manifest.warnings[0]
 
 
 def test_where_nothing_is_refused_the_refusal_is_the_first_warning(named: Path) -> None:
     found = opened(named, strict=False).manifest
-    assert found.warnings[0].startswith("the names of clips seem to tell speakers")
+    assert found.warnings[0].startswith("the file names of clips seem to contain speakers")
     assert len(found.clips) == 36
 
 
@@ -73,7 +73,7 @@ def test_lists_that_share_speakers_by_name_are_used_and_said(named: Path) -> Non
     (named / "testing_list.txt").write_text("\n".join(name for name in names if name.endswith("_2.wav")))
     (warning,) = opened(named).manifest.warnings
     assert warning.startswith(
-        "names seem to tell 6 speakers (ann, bob, cy); 6 are in several splits, so accuracies are"
+        "file names seem to contain 6 speakers (ann, bob, cy); 6 are in several splits, so accuracy is"
     )
 
 
@@ -81,7 +81,7 @@ def test_a_speaker_pattern_that_captures_the_label_is_refused(named: Path) -> No
     for word in ("up", "left"):
         shutil.copytree(named / "yes", named / word)
     with pytest.raises(
-        CorpusError, match=r"the speakers of clips are its labels: 'left' says 'left' alone, .* for all 4"
+        CorpusError, match=r"the speakers of clips are its labels: 'left' says only 'left', .* for all 4"
     ):
         opened(named, speaker_pattern="^([a-z]+)/")
 
@@ -122,7 +122,7 @@ def test_a_part_beyond_the_recording_is_named(named: Path) -> None:
     (named / "clips.csv").write_text("path,label,start\n" + "".join(lines) + "yes/yes_ann_0.wav,b,9\n")
     found = opened(named, strict=False, table="clips.csv").manifest
     (bad,) = found.bad
-    assert (bad.name, bad.reason) == ("yes/yes_ann_0.wav#9-", "it begins at 9 s, and the recording lasts 0.2 s")
+    assert (bad.name, bad.reason) == ("yes/yes_ann_0.wav#9-", "it starts at 9 s, but the recording lasts 0.2 s")
 
 
 def test_a_pattern_reads_flat_folders(named: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_pattern_reads_flat_folders(named: Path, tmp_path: Path) -> None:
     corpus = opened(flat, pattern=r"^(?P<label>[^_]+)_(?P<speaker>[^_]+)_")
     assert corpus.manifest.labels == ("no", "yes")
     assert not shared(corpus)
-    with pytest.raises(CorpusError, match=r"finds no label in 'no_ann_0.wav'; write one that finds it in every name"):
+    with pytest.raises(CorpusError, match=r"finds no label in 'no_ann_0.wav'; it must match every name"):
         opened(flat, pattern=r"^(?P<label>yes)_")
 
 
@@ -183,7 +183,7 @@ def test_another_rate_is_said(named: Path) -> None:
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ({"pattern": "("}, r"pattern '\(' is no regular expression"),
+        ({"pattern": "("}, r"pattern '\(' is not a valid regular expression"),
         ({"pattern": "(?P<word>x)"}, r"has a group 'word'; its groups are \(\?P<label>…\) and, where names tell"),
         ({"pattern": "(?P<speaker>x)"}, "has no group for the label"),
         ({"pattern": "(?P<label>x)", "table": "a.csv"}, "--pattern and --table cannot be combined; give one of them"),

@@ -60,7 +60,10 @@ def test_few_speakers_are_split_whole_in_the_order_of_their_hash() -> None:
 
 
 def test_two_speakers_cannot_fill_three_splits() -> None:
-    with pytest.raises(CorpusError, match=r"2 speakers \(.*ann.*\) cannot fill .* give a speaker pattern"):
+    with pytest.raises(
+        CorpusError,
+        match=r"2 speakers \(.*ann.*\) are too few for training, validation and test; .* give a speaker pattern",
+    ):
         split_speakers(["ann", "bob", "ann"])
 
 
@@ -88,7 +91,11 @@ def test_a_name_without_a_speaker_is_named(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "reason"),
-    [("([a-z", "is no regular expression"), ("[a-z]+", "has 0 groups; put round brackets"), ("(a)(b)", "has 2 groups")],
+    [
+        ("([a-z", "is not a valid regular expression"),
+        ("[a-z]+", "has 0 groups; put parentheses"),
+        ("(a)(b)", "has 2 groups"),
+    ],
 )
 def test_a_pattern_that_cannot_tell_is_refused(pattern: str, reason: str) -> None:
     with pytest.raises(CorpusError, match=reason):

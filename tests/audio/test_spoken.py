@@ -107,11 +107,11 @@ def test_the_name_in_the_cache_changes_with_everything_that_changes_the_bytes(mo
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"clips_per_word": 0}, r"clips_per_word=0 leaves nothing to train on"),
-        ({"snr_low_db": 9.0, "snr_high_db": 3.0}, r"snr_low_db=9\.0 is above snr_high_db=3\.0"),
-        ({"seed": -1}, r"seed=-1 is negative"),
-        ({"words": ("yes", "yes")}, r"must be different words"),
-        ({"words": ("../up",)}, r"of letters only"),
+        ({"clips_per_word": 0}, r"clips_per_word=0 is invalid: it must be at least 1"),
+        ({"snr_low_db": 9.0, "snr_high_db": 3.0}, r"snr_low_db=9\.0 is invalid: it must be at most snr_high_db=3\.0"),
+        ({"seed": -1}, r"seed=-1 is invalid: it must be ≥ 0"),
+        ({"words": ("yes", "yes")}, r"is invalid: give at least one word, only letters, none twice"),
+        ({"words": ("../up",)}, r"is invalid: give at least one word, only letters"),
         ({"words": ()}, r"at least one"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_folder_of_the_users_own_is_not_overwritten(tmp_path: Path, record: by
     if record is not None:
         (tmp_path / "mine" / "spoken.json").write_bytes(record)
     before = content(tmp_path / "mine")
-    with pytest.raises(CorpusError, match=r"exists and is not the spoken corpus of this config.*left as it is"):
+    with pytest.raises(CorpusError, match=r"exists but is not the spoken corpus of this config.*move it away"):
         render_to(tmp_path / "mine", config=SMALL)
     assert content(tmp_path / "mine") == before
 

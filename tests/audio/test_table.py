@@ -63,8 +63,8 @@ def test_json_lines_and_parquet_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no lines"),
-        ("path,label\n", "has no lines"),
+        ("", "is empty"),
+        ("path,label\n", "is empty"),
         (
             "path,word_\na,b\n",
             r"no column for the label of a clip \(its columns: path, word_\); name it with --columns la",
@@ -76,7 +76,7 @@ def test_json_lines_and_parquet_say_the_same(tmp_path: Path) -> None:
             r"line 2 .* is in split 'holdout' \(column 'split'\); the splits are train, v",
         ),
         ("path,label\na,b\na,c\n", r"gives 'a' the labels 'b' and 'c'; a clip has one label"),
-        ("path,label\na,b\na,b\n", r"names 1 clips twice; remove those lines"),
+        ("path,label\na,b\na,b\n", r"names 1 clips twice; remove the duplicate lines"),
         ("path,label,start\na,b,x\na,b,2\n", r"line 2 of clips.csv has 'x' in column 'start'; give seconds"),
         ("path,label,start,end\na,b,2,1\na,b,2,4\n", r"line 2 of clips.csv ends at 1 s, not after its start at 2 s"),
         (b"path,label\n\xff,a\n", r"cannot be read: not UTF-8 \(byte 11 is 0xff\); give a CSV, JSON lines or Parquet"),

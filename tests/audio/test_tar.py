@@ -18,7 +18,7 @@ END = bytes(2 * BLOCK)
 
 def read(content: bytes) -> list[tuple[Member, bytes]]:
     tar = TarReader(io.BytesIO(content).read)
-    return [(member, b"".join(tar.pieces())) for member in tar]
+    return [(member, b"".join(tar.chunks())) for member in tar]
 
 
 def header(kind: bytes, size: int, name: str = "a", **fields: object) -> bytes:

@@ -44,16 +44,16 @@ def test_what_does_not_arrive_whole_is_not_taken(tone_corpus: Corpus, tmp_path: 
     checksum = tone_corpus.manifest.checksum
     for chunk in most:
         receive(tmp_path, checksum, "torn", chunk)
-    with pytest.raises(CorpusError, match=r"is not what was sent; give the same command again"):
+    with pytest.raises(CorpusError, match=r"differs from the one sent; run the same command again"):
         finalise(tmp_path, checksum, "torn")
     receive(tmp_path, checksum, "torn", last)
     sound = next(tmp_path.glob("packs/.*/sound.npy"))
     sound.write_bytes(sound.read_bytes()[:-1])
-    with pytest.raises(CorpusError, match="is not what was sent"):
+    with pytest.raises(CorpusError, match="differs from the one sent"):
         finalise(tmp_path, checksum, "torn")
     assert find(tmp_path, "tones", checksum) is None
     (tmp_path / "file").touch()
-    with pytest.raises(CorpusError, match=r"cannot be received in the cache .*file'.*; make room there, or"):
+    with pytest.raises(CorpusError, match=r"cannot be written to the cache .*file'.*; free space there or"):
         receive(tmp_path / "file", checksum, "x", last)
 
 

@@ -69,8 +69,8 @@ def test_silence_in_every_channel_is_silence(tmp_path: Path, channels: int) -> N
 @pytest.mark.parametrize(
     ("scale", "reason"),
     [
-        (32768, r"\(\d\.\d+e\+04\): perhaps 16-bit numbers in a float file, to be divided by 32768$"),
-        (2**23, r"\(\d\.\d+e\+06\): perhaps 24-bit numbers in a float file, to be divided by 8388608$"),
+        (32768, r"\(\d\.\d+e\+04\): perhaps 16-bit integers in a float file; divide them by 32768$"),
+        (2**23, r"\(\d\.\d+e\+06\): perhaps 24-bit integers in a float file; divide them by 8388608$"),
         (1e18, r"\(\d\.\d+e\+1[78]\): perhaps another byte order$"),
         (1e30, r"\(\d\.\d+e\+\d\d\): perhaps another byte order$"),
     ],

@@ -176,7 +176,7 @@ def test_functions_of_other_libraries_are_refused() -> None:
     )
     assert "numpy's tanh() is called on ((W @ x) + h)" in refused(bad_numpy)
     assert "used as a Python number, but it has no value yet. Call cello's functions" in refused(bad_math)
-    assert "is no parameter group. Write tanh(((W @ x) + h)) for the function" in refused(bad_method)
+    assert "is not a parameter group. Write tanh(((W @ x) + h)) for the function" in refused(bad_method)
 
 
 def test_unknown_names_are_refused_with_the_import() -> None:
@@ -233,7 +233,7 @@ def test_the_number_of_returned_values_must_fit() -> None:
         return {"h": W @ x + h}  # here
 
     assert refused(nothing) == "nothing is returned. End the function with the new states, such as return h."
-    assert "3 values are returned, but only 1 arguments stand after x" in refused(too_many)
+    assert "3 values are returned, but only 1 arguments follow x" in refused(too_many)
     assert refused(forgotten) == (
         "c is given a new value but not returned, so c counts as a parameter. Return h, c if c is a state, or use "
         "another name for the value."
@@ -272,7 +272,7 @@ def test_shapes_that_conflict_or_cannot_be_are_refused() -> None:
     assert "used here as a matrix for the hidden vector, (H, H), but line" in refused(two_widths)
     assert refused(scalar) == (
         "parameter a is used here as a matrix for the hidden vector, (H, H), but it is declared as a single number. "
-        "Write a * v for a single number, or leave Scalar away."
+        "Write a * v for a single number, or remove Scalar."
     )
     assert refused(frame).startswith("the new h is the frame, (D,), but a state is (H,) and changes. Return a value")
 
@@ -302,11 +302,9 @@ def test_products_that_are_none_are_refused() -> None:
     def narrow(x, h, W, a: Scalar, b: Scalar):
         return W.n @ x + h + W.o @ a  # here
 
-    assert refused(turned) == "x @ W: the vector stands on the left of the matrix. Write W @ x."
-    assert "a product of two values that are no parameters. Write (W @ x) * (U @ h) for" in refused(two)
-    assert "h @ c: a product of two values that are no parameters. Write h * c for the product unit by unit" in refused(
-        states
-    )
+    assert refused(turned) == "x @ W: the vector is to the left of the matrix. Write W @ x."
+    assert "neither factor is a parameter. Write (W @ x) * (U @ h) for" in refused(two)
+    assert "h @ c: neither factor is a parameter. Write h * c for the product unit by unit" in refused(states)
     assert refused(still) == (
         "U @ tanh(b): neither depends on the frame or on a state. Multiply a parameter with a vector that changes from "
         "step to step; for a product of matrices write W @ (U @ v)."
@@ -418,9 +416,9 @@ def test_arguments_and_values_that_are_no_equations_are_refused() -> None:
     def own_fault(x, h, W):
         return W @ x + h + {}["nothing"]  # here
 
-    assert "argument scale=2.0 is not a plain one" in refused(default)
+    assert "argument scale=2.0 is not a plain argument" in refused(default)
     assert "1 arguments are too few" in refused(few)
-    assert "a Tensor stands beside ((W @ x) + h)" in refused(tensor)
+    assert "a Tensor is combined with ((W @ x) + h)" in refused(tensor)
     assert "h is compared for equality. Compare with > or < inside where(a > b, u, v)." in refused(equal)
     assert "where() needs a comparison of values first, not h. Write where(a > b, u, v)" in refused(condition)
     assert "h is called like a function. Write h * (...) for a multiplication." in refused(called)

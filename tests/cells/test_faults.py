@@ -11,18 +11,18 @@ from cello.compiler.text import equations_text
 from cello.errors import CellError
 
 Refusal = Callable[[str], str]
-NO_FUNCTION = "which is no function. Write it once, directly over def NAME(x, h, ...)."
+NO_FUNCTION = "which is not a function. Write it once, directly above def NAME(x, h, ...)."
 NO_RETURN = "Write def NAME(x, h, ...), which returns the new states."
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@cell  # here\nclass own:\n    pass", f"@cell stands over a class, {NO_FUNCTION}"),
-        ("@cell  # here\n@cell\ndef own(x, h, W):\n    return W @ x + h", f"@cell stands over a Cell, {NO_FUNCTION}"),
+        ("@cell  # here\nclass own:\n    pass", f"@cell decorates a class, {NO_FUNCTION}"),
+        ("@cell  # here\n@cell\ndef own(x, h, W):\n    return W @ x + h", f"@cell decorates a Cell, {NO_FUNCTION}"),
         (
             "@cell  # here\n@staticmethod\ndef own(x, h):\n    return h",
-            f"@cell stands over a staticmethod, {NO_FUNCTION}",
+            f"@cell decorates a staticmethod, {NO_FUNCTION}",
         ),
         (
             "@cell  # here\ndef own(x, h, W):\n    yield W @ x + h",
@@ -32,11 +32,11 @@ NO_RETURN = "Write def NAME(x, h, ...), which returns the new states."
         ("@cell  # here\nasync def own(x, h, W):\n    yield W @ x + h", f"which an equation cannot be. {NO_RETURN}"),
         (
             "@cell  # here\ndef own(x, h, *W):\n    return h",
-            "argument *W is not a plain one. Arguments are the frame, the",
+            "argument *W is not a plain argument. Arguments are the frame, the",
         ),
-        ("@cell  # here\ndef own(x, h, **W):\n    return h", "argument **W is not a plain one"),
-        ("@cell  # here\ndef own(x, h, *, W):\n    return h", "argument W is not a plain one"),
-        ("@cell  # here\ndef own(x, h, /, W):\n    return h", "argument x is not a plain one"),
+        ("@cell  # here\ndef own(x, h, **W):\n    return h", "argument **W is not a plain argument"),
+        ("@cell  # here\ndef own(x, h, *, W):\n    return h", "argument W is not a plain argument"),
+        ("@cell  # here\ndef own(x, h, /, W):\n    return h", "argument x is not a plain argument"),
         (
             "@cell  # here\ndef own(x, h, W, a: float):\n    return W @ x + a * h",
             "argument a is annotated float. Write a: S",
@@ -63,9 +63,7 @@ def test_what_has_no_name_is_refused(own_cell: Callable[[str], Cell]) -> None:
         CellError, match=r"cell \(mine\.py, line 6\): @cell\(\) is called without a function\. Write @cell,"
     ):
         own_cell("@cell()\ndef own(x, h, W):\n    return W @ x + h")
-    with pytest.raises(
-        CellError, match=r"cell 'partial' \(mine\.py, line 6\): @cell stands over a partial, which is no"
-    ):
+    with pytest.raises(CellError, match=r"cell 'partial' \(mine\.py, line 6\): @cell decorates a partial, which is no"):
         own_cell("own = cell(functools.partial(print, 1))")
 
 
@@ -88,7 +86,7 @@ LANGUAGE = "A cell uses + - * / @, numbers and the functions sigmoid, tanh, relu
         ),
         (
             "W = (lambda f: f(f))(lambda f: f(f))",
-            "a function calls itself without end. Write a loop over fixed numbers, s",
+            "the function calls itself without end. Write a loop over fixed numbers, s",
         ),
         (
             "W = k; k = 1",
@@ -114,7 +112,7 @@ def own(x, h, W):
 """)
     assert "cannot be compiled on the comparison n > 0" in message
     asked = refusal("@cell\ndef own(x, h, W):\n    n = W @ x + h\n    return n if hasattr(n, 'shape') else h  # here")
-    assert asked.startswith("n.shape is asked for, but n is no parameter group.")
+    assert asked.startswith("n.shape does not exist, because n is not a parameter group.")
 
 
 CHANGED = "two calls of the function are not the same equations: "

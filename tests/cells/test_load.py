@@ -61,12 +61,12 @@ def test_a_cell_of_ones_own_file(tmp_path: Path) -> None:
     assert (cell.name, cell.title, cell.states) == ("echo", "An echo.", ("h",))
     with pytest.raises(CellError, match=r"unknown cell in mine\.py 'ecko'; did you mean 'echo'\? Known: echo\."):
         load_cell(f"{file}:ecko")
-    with pytest.raises(CellError, match=r"width is a int, no cell\. Write @cell over its function\."):
+    with pytest.raises(CellError, match=r"width is a int, not a cell\. Write @cell above its function\."):
         load_cell(f"{file}:width")
 
 
 def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
-    with pytest.raises(CellError, match=r"there is no file .*none\.py\. Write the path to your \.py file\."):
+    with pytest.raises(CellError, match=r"file .*none\.py does not exist\. Give the path of your \.py file\."):
         load_cell(f"{tmp_path / 'none.py'}:echo")
     empty = tmp_path / "empty.py"
     empty.write_text("")
@@ -74,11 +74,13 @@ def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
         load_cell(f"{empty}:echo")
     broken = tmp_path / "broken.py"
     broken.write_text("import nothing_of_the_kind")
-    with pytest.raises(CellError, match=r"broken\.py, line 1 cannot be imported: ModuleNotFoundError: .*mend what it"):
+    with pytest.raises(
+        CellError, match=r"broken\.py, line 1 cannot be imported: ModuleNotFoundError: .*correct the err"
+    ):
         load_cell(f"{broken}:echo")
     leaves = tmp_path / "leaves.py"
     leaves.write_text("import sys\nsys.exit(3)")
-    with pytest.raises(CellError, match=r"leaves\.py, line 2 cannot be imported: SystemExit: 3\. Try python"):
+    with pytest.raises(CellError, match=r"leaves\.py, line 2 cannot be imported: SystemExit: 3\. Run python"):
         load_cell(f"{leaves}:echo")
     illegal = tmp_path / "illegal.py"
     illegal.write_text(OWN.replace("tanh(W", "tanh(V"))

@@ -175,7 +175,7 @@ def test_what_is_no_readable_file_is_named_and_not_waited_for(tmp_path: Path) ->
     for name, reason in (("pipe", "not a regular file"), ("folder", "a folder, not a regular file")):
         with pytest.raises(CellError, match=rf"cell file .*{name}\.py cannot be read: {reason}\. Give a \.py file"):
             load_cell(f"{tmp_path}/{name}.py:mine")
-    with pytest.raises(CellError, match=r"there is no file .*no/mine\.py"):
+    with pytest.raises(CellError, match=r"file .*no/mine\.py does not exist"):
         load_cell(f"{tmp_path}/no/mine.py:mine")
     with pytest.raises(CellError, match=r"cell file .* cannot be read: File name too long"):
         load_cell(f"{tmp_path}/{'n' * 300}.py:mine")

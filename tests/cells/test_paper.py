@@ -42,10 +42,10 @@ def test_a_paper_changes_no_equations() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"authors": "J. L. Elman"}, r"authors='J. L. Elman' names nobody; write authors=\(\"J. L. Elman\",\)"),
-        ({"authors": ()}, r"authors=\(\) names nobody"),
+        ({"authors": "J. L. Elman"}, r"authors='J. L. Elman' is empty; write authors=\(\"J. L. Elman\",\)"),
+        ({"authors": ()}, r"authors=\(\) is empty"),
         ({"title": " "}, "title is empty; write the paper's title"),
-        ({"year": 97}, "year=97 is invalid; write the year of publication, as 1997"),
+        ({"year": 97}, "year=97 is invalid; write the year of publication, for example 1997"),
     ],
 )
 def test_a_paper_that_cannot_be_is_refused(fields: dict[str, Any], said: str) -> None:

@@ -70,11 +70,11 @@ REFUSED = [
     ("n = torch.stack([n, h])", "torch's stack() is called on n"),
     (
         "n = torch.ones(3) * n",
-        "a Tensor stands beside n, where only numbers and values of the cell can. Write the number",
+        "a Tensor is combined with n, which takes only numbers and values of the cell. Write the number",
     ),
     (
         "n = np.ones(3) * n",
-        "a ndarray stands beside n, where only numbers and values of the cell can. Write the number",
+        "a ndarray is combined with n, which takes only numbers and values of the cell. Write the number",
     ),
     ("n = np.ones((3, 3)) @ n", "a product of a ndarray with n. Write W @ v, a parameter and a vector."),
     ("n = (n > 0) * n", COMPARED),
@@ -91,14 +91,20 @@ REFUSED = [
         "n = where(True, n, h)",
         "where() needs a comparison of values first, not True. Write where(a > b, u, v), or Python's",
     ),
-    ("n = sigmoid([n, h])", "a list stands where a value of the cell or a number has to. Write the values one by one"),
-    ("n = n * (1, 2)", "a tuple stands where a value of the cell or a number has to. Write the values one by one"),
-    ("n = n * True", "a bool stands beside n, where only numbers and values of the cell can."),
-    ("n = n * 1j", "a complex stands beside n, where only numbers and values of the cell can."),
-    ("n = None * n", "None stands beside n, where only numbers and values of the cell can."),
-    ("n = n * float('nan')", "the number beside n is nan. Write a finite number, below 1.8e308."),
-    ("n = minimum(n, math.inf)", "the number beside n is infinite or too large. Write a finite number, below 1.8e308."),
-    ("n = 10**400 * n", "the number beside n is infinite or too large. Write a finite number, below 1.8e308."),
+    (
+        "n = sigmoid([n, h])",
+        "a list is used where a value of the cell or a number is needed. Write the values one by one",
+    ),
+    ("n = n * (1, 2)", "a tuple is used where a value of the cell or a number is needed. Write the values one by one"),
+    ("n = n * True", "a bool is combined with n, which takes only numbers and values of the cell."),
+    ("n = n * 1j", "a complex is combined with n, which takes only numbers and values of the cell."),
+    ("n = None * n", "None is combined with n, which takes only numbers and values of the cell."),
+    ("n = n * float('nan')", "the number combined with n is nan. Write a finite number, below 1.8e308."),
+    (
+        "n = minimum(n, math.inf)",
+        "the number combined with n is infinite or too large. Write a finite number, below 1.8e3",
+    ),
+    ("n = 10**400 * n", "the number combined with n is infinite or too large. Write a finite number, below 1.8e3"),
     ("n = n / 0", "n is divided by 0. Divide by a number that is not 0."),
     (
         "n = n % 2",
@@ -110,11 +116,11 @@ REFUSED = [
     ("n = 2 ** n", "2 ** n is not in the language. Write exp(n * log(2))."),
     (
         "n = n.sum()",
-        "n.sum is asked for, but n is no parameter group. Write equations; only arguments after the states",
+        "n.sum does not exist, because n is not a parameter group. Write equations; only arguments after the states",
     ),
-    ("n = n * n.index", "n.index is asked for, but n is no parameter group."),
-    ("n = W._i * n", "'_i' is no name for a member of W. Begin it with a letter: W.i."),
-    ("n = getattr(W, 'a.b') * n", "'a.b' is no name for a member of W. Begin it with a letter: W.i."),
+    ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
+    ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),
+    ("n = getattr(W, 'a.b') * n", "'a.b' is not a valid name for a member of W. Start it with a letter: W.i."),
     ("n = pickle.loads(pickle.dumps(n))", "n is pickled, but it has no value yet. Leave the line away."),
 ]
 

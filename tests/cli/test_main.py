@@ -136,9 +136,9 @@ CHANGES = {
         ),
         (
             "import",
-            "broken.py, line 1 cannot be imported: ZeroDivisionError: division by zero. Try python broken.py",
+            "broken.py, line 1 cannot be imported: ZeroDivisionError: division by zero. Run python broken.py",
         ),
-        ("file", "row 'GRU': there is no file "),
+        ("file", "row 'GRU': file "),
     ],
 )
 def test_a_mistake_in_a_studys_file_is_one_sentence_before_anything_runs(
@@ -360,7 +360,7 @@ def test_a_model_that_no_machine_can_train_is_refused_before_the_corpus_is_made(
 def one_class(folder: Path) -> str:
     shutil.rmtree(folder / "low")
     shutil.rmtree(folder / "rough")
-    return "has one class only ('high'); a classifier needs at least two: give the folder above, or add a class folder"
+    return "has only one class ('high'); a classifier needs at least two: give the folder above, or add a class folder"
 
 
 def empty_split(folder: Path) -> str:
@@ -372,7 +372,7 @@ def empty_split(folder: Path) -> str:
 def no_clips(folder: Path) -> str:
     shutil.rmtree(folder)
     folder.mkdir()
-    return "has no class folders with files in them; a corpus is one folder a class, with its clips inside"
+    return "has no class folders with files in them; a corpus has one folder of clips for each class"
 
 
 @pytest.mark.parametrize(
@@ -645,7 +645,7 @@ def test_inspect_writes_a_page_and_a_corpus_is_cleared_by_its_name(
     assert page.read_text("utf-8").count("<audio") == 12
     status, out, err = run(capsys, *command, str(tone_folder / "low" / "00000000_nohash_0.wav"))
     assert (status, out) == (1, "")
-    assert "is there already and is no page of cello corpus inspect; choose another file" in err
+    assert "exists and is not a page of cello corpus inspect; choose another file" in err
     for file in staging._USED.values():
         os.close(file)
     staging._USED.clear()
@@ -672,7 +672,7 @@ def test_inspect_shows_a_bad_corpus_whole_with_what_training_would_refuse_first(
     command = ("corpus", "inspect", str(tone_folder), "--cache", str(tmp_path / "c"))
     status, out, err = run(capsys, *command)
     assert status == 0
-    assert "warning: 5 of 65 clips of tones (7.7%) cannot be used" in err
+    assert "warning: 5 of 65 clips of tones (7.7%) are unusable" in err
     assert "warning: the test split of tones is empty" in err
     assert "5 unusable clips: high/c.wav, high/d.wav, low/a.wav and 2 more: empty: a file of 0 bytes" in out
     assert "split by validation_list.txt and testing_list.txt" in out

@@ -103,7 +103,10 @@ def test_every_setting_is_told_on_a_terminal_and_in_the_help(
             ("gates", "--set", "model.hiden=3"),
             "error: --set: unknown setting 'model.hiden'; did you mean 'model.h",
         ),
-        (("gates", "--set", "model.hidden=0"), "row 'LSTM', column '40 ms': model.hidden=0 leaves no network"),
+        (
+            ("gates", "--set", "model.hidden=0"),
+            "row 'LSTM', column '40 ms': model.hidden=0 is invalid: it must be at least 1",
+        ),
         (
             ("gates", "--set", "optimiser.epochs=3", "--epochs", "4"),
             "error: --epochs 4 and --set optimiser.epochs=3 cannot be combined",

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cello.features.deltas import append_deltas, slope_weights
+from cello.features.deltas import append_deltas, delta_weights
 
 quick = settings(deadline=None, max_examples=60)
 
 
 @quick
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 10), st.integers(0, 2**31))
-def test_every_clip_of_a_ragged_batch_has_librosa_s_slopes(counts, half, seed):
+def test_every_clip_of_a_ragged_batch_has_librosa_s_deltas(counts, half, seed):
     width, size = 2 * half + 1, 3
     static = torch.randn(len(counts), max(counts), size, generator=torch.Generator().manual_seed(seed))
     for row, count in enumerate(counts):
@@ -59,4 +59,4 @@ def test_fewer_orders_are_the_first_columns(orders):
 def test_weights_sum_to_zero_so_that_a_constant_has_no_slope():
     for width in (3, 9, 51):
         for order in (1, 2):
-            assert abs(slope_weights(width, order).sum()) < 1e-12
+            assert abs(delta_weights(width, order).sum()) < 1e-12

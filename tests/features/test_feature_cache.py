@@ -95,16 +95,15 @@ def test_a_damaged_file_is_computed_anew(tone_corpus, tmp_path, damage):
 
 def test_no_damage_gives_other_frames(tone_corpus, tmp_path):
     good = load_features(tone_corpus, CONFIG, cache=tmp_path).in_memory()
-    path, shape = the_file(tone_corpus, tmp_path), tuple(good.flat.shape)
+    path = the_file(tone_corpus, tmp_path)
     whole = path.read_bytes()
     rng = random.Random(3)
-    for _ in range(100):
+    for _ in range(40):
         broken = bytearray(whole)
         broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
         path.write_bytes(broken[: rng.choice([len(broken), len(broken), rng.randrange(len(broken))])])
-        assert cache_module._open(path, shape) is None
-    assert same(load_features(tone_corpus, CONFIG, cache=tmp_path), good)
-    assert path.read_bytes() == whole
+        assert same(load_features(tone_corpus, CONFIG, cache=tmp_path), good)
+        assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("instead", ["of before there were checksums", "another config's", "a pipe"])
@@ -228,7 +227,9 @@ def test_a_corpus_without_clips_is_refused(tmp_path):
 def test_a_cache_that_cannot_be_written_is_named(tone_corpus, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
-    with pytest.raises(FeatureError, match=r"frames of tones cannot be kept in .*file.*MB are needed.*another cache"):
+    with pytest.raises(
+        FeatureError, match=r"frames of tones cannot be written to .*file.*MB are needed.*another cache"
+    ):
         load_features(tone_corpus, CONFIG, cache=blocked / "features")
 
 

@@ -15,7 +15,7 @@ from cello.features.config import FeatureConfig
     [
         ({"kind": "mfc"}, r"unknown features.kind 'mfc'; did you mean 'mfcc'"),
         ({"normalisation": "time"}, r"unknown features.normalisation 'time'.*clip, corpus, none"),
-        ({"rate_hz": 0}, r"features.rate_hz=0 is not possible; it must be at least 1"),
+        ({"rate_hz": 0}, r"features.rate_hz=0 is invalid: it must be at least 1"),
         ({"rate_hz": 16_000.0}, r"features.rate_hz=16000.0 .* a whole number"),
         ({"n_mels": True}, r"features.n_mels=True .* a whole number"),
         ({"window_ms": float("nan")}, r"features.window_ms=nan .* a finite number"),

@@ -163,8 +163,11 @@ def test_first_weights_are_drawn_as_torch_draws_them() -> None:
     ("make", "said"),
     [
         (lambda: Layer("lsmt", 3, 5), "lsmt.*lstm"),
-        (lambda: Layer("lstm", 3, 0), r"hidden_size=0 is invalid: give a whole number of at least 1"),
-        (lambda: Layer("lstm", 3, 5, dropout=1.0), r"dropout=1.0 is invalid: give a probability of 0 to below 1"),
+        (lambda: Layer("lstm", 3, 0), r"hidden_size=0 is invalid: it must be a whole number ≥ 1"),
+        (
+            lambda: Layer("lstm", 3, 5, dropout=1.0),
+            r"dropout=1.0 is invalid: it must be a probability from 0 to below 1",
+        ),
         (lambda: Layer("lstm", 3, 5)(torch.zeros(2, 7, 4)), r"shape \(2, 7, 4\) .*takes D = 3; give frames"),
         (lambda: Layer("lstm", 3, 5)(torch.zeros(2, 7, 3), torch.zeros(1, 2, 5)), r"1 states.*has 2: give \(h, c\)"),
         (

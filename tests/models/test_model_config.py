@@ -38,7 +38,7 @@ def test_cells_that_come_with_cello_stay_as_they_are(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "torch:gru"])
 def test_a_fingerprint_that_means_nothing_is_refused(cell: str) -> None:
-    with pytest.raises(ConfigError, match=rf"model\.equations='abc' is filled in by Cello .* {cell!r} is none; leave"):
+    with pytest.raises(ConfigError, match=rf"model\.equations='abc' is set by Cello .* {cell!r} is not one; leave"):
         resolve(ModelConfig(cell=cell, equations="abc"))
 
 
@@ -52,13 +52,13 @@ def test_unknown_cells_are_named_with_their_neighbours() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("hidden", 0, "model.hidden=0 leaves no network; give at least 1"),
-        ("layers", -1, "model.layers=-1 leaves no network"),
-        ("frame_stacking", 0, "model.frame_stacking=0 leaves no network; give at least 1"),
-        ("forget_bias", float("nan"), "model.forget_bias=nan is added to weights; give a finite number, 0 is off"),
-        ("dropout", 1.0, r"model.dropout=1.0 is a share .* give 0 \(off\) to below 1"),
-        ("zoneout", -0.1, r"model.zoneout=-0.1 is a share .* give 0 \(off\) to below 1"),
-        ("recurrent_dropout", 2.0, r"model.recurrent_dropout=2.0 is a share .* give 0 \(off\) to below 1"),
+        ("hidden", 0, "model.hidden=0 is invalid: it must be at least 1"),
+        ("layers", -1, "model.layers=-1 is invalid: it must be at least 1"),
+        ("frame_stacking", 0, "model.frame_stacking=0 is invalid: it must be at least 1"),
+        ("forget_bias", float("nan"), r"model.forget_bias=nan is invalid: it must be finite \(0 is off\)"),
+        ("dropout", 1.0, r"model.dropout=1.0 is invalid: it must be from 0 \(off\) to below 1"),
+        ("zoneout", -0.1, r"model.zoneout=-0.1 is invalid: it must be from 0 \(off\) to below 1"),
+        ("recurrent_dropout", 2.0, r"model.recurrent_dropout=2.0 is invalid: it must be from 0 \(off\) to below 1"),
     ],
 )
 def test_impossible_models_are_refused(field: str, value: float, text: str) -> None:
@@ -67,5 +67,5 @@ def test_impossible_models_are_refused(field: str, value: float, text: str) -> N
 
 
 def test_noise_in_the_states_of_torchs_own_layers_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"zoneout=0.1 .* 'torch:lstm' is torch's own layer; write model.cell='lstm'"):
+    with pytest.raises(ConfigError, match=r"zoneout=0.1 .* 'torch:lstm' is PyTorch's layer; write model.cell='lstm'"):
         ModelConfig(cell="torch:lstm", zoneout=0.1)

@@ -64,6 +64,7 @@ def test_no_format_carries_what_is_invisible(
     folder = tmp_path / "study"
     hostile_store(folder, msgspec.structs.replace(small, title="Title"), fill)
     written = write_report(folder, formats=("md", "html", "csv", "latex", "json", "notebook"), execute=False)
+    assert {".md", ".html", ".csv", ".tex", ".json", ".ipynb"} <= {path.suffix for path in written}
     for path in written:
         text = path.read_bytes().decode("utf-8-sig" if path.suffix == ".csv" else "utf-8")
         assert not [letter for letter in "\x1b\u202e\u2066\x07\x9b\x00\u200b\ufeff\u2028" if letter in text], path.name

@@ -89,7 +89,9 @@ def test_each_column_has_its_own_reference() -> None:
         '[[columns]]\nname = "narrow"\n[[columns]]\nname = "wide"\nfeatures.kind = "log-mel"\nmodel.hidden = 20\n'
         '[[rows]]\nname = "A"\nmodel.cell = "rnn"\n[[rows]]\nname = "B"\nmodel.cell = "lstm"\n'
     )
-    for run in plan(parse_study(text, "f"), CORPUS, 5):
+    runs = plan(parse_study(text, "f"), CORPUS, 5)
+    assert {(run.row, run.column) for run in runs} == {(row, col) for row in "AB" for col in ("narrow", "wide")}
+    for run in runs:
         size = ModelSize.of(run.config.model, run.config.features.dimensions).parameters(5)
         target = {"narrow": (39, 30), "wide": (120, 20)}[run.column]
         lstm = ModelSize.of(ModelConfig(cell="lstm"), target[0]).parameters(5, target[1])

@@ -203,7 +203,7 @@ def test_settings_that_do_not_go_together_name_their_row_and_column() -> None:
     [
         ("lsmt", CellError, "unknown cell 'lsmt'; did you mean 'lstm'"),
         ("torch:gur", ModelError, "unknown torch layer 'torch:gur'; did you mean 'torch:gru'"),
-        ("none.py:mine", CellError, r"there is no file .*none\.py"),
+        ("none.py:mine", CellError, r"file .*none\.py does not exist"),
     ],
 )
 def test_a_cell_that_does_not_exist_names_its_row_and_column(cell: str, kind: type[Exception], message: str) -> None:

@@ -47,7 +47,7 @@ def test_folds_are_a_key_of_the_file_that_the_command_line_overrides(small: Stud
     assert parse_study(text, "f").fold_rule == "5"
     assert override(parse_study(text, "f"), folds="none").fold_rule == "none"
     assert override(parse_study(text, "f"), seeds=[1]).fold_rule == "5"
-    with pytest.raises(StudyError, match=r"f: study 'x': folds=2 makes no folds; give column, speaker, or a number"):
+    with pytest.raises(StudyError, match=r"f: study 'x': folds=2 is invalid: it must be column, speaker, or a number"):
         parse_study(text.replace("5", "2"), "f")
     with pytest.raises(StudyError, match=r"f: rows\[0\].data.fold is one fold, and a study runs all of them; write"):
         parse_study(text + '[rows.data]\nfold = "1"\n', "f")

@@ -1,4 +1,4 @@
-"""Archives unpacked without trusting them."""
+"""Unpack archives without trusting them."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def extract(archive: Path, into: Path, *, max_bytes: int, progress: Progress | N
                     step(raw.tell())
             except _DAMAGED as error:
                 raise CorpusError(
-                    f"{archive} is not a whole tar archive ({error}); nothing of it was kept. "
-                    f"Delete it and get it again"
+                    f"{archive} is not a complete tar archive ({error}); nothing was unpacked. "
+                    f"Delete it and download it again"
                 ) from None
 
 
 class _Bounded:
-    """The decompressed stream of an archive, refused beyond a number of bytes."""
+    """A decompressed stream that raises beyond a number of bytes."""
 
     def __init__(self, stream: IO[bytes], archive: Path, max_bytes: int) -> None:
         self.stream = stream
@@ -78,20 +78,20 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         try:
-            piece = self.stream.read(min(size, self.max_bytes + 1 - self.done))
+            chunk = self.stream.read(min(size, self.max_bytes + 1 - self.done))
         except OSError as error:
             raise TarError(str(error)) from None
-        self.done += len(piece)
+        self.done += len(chunk)
         if self.done > self.max_bytes:
             raise CorpusError(
-                f"{self.archive} unpacks to more than the {self.max_bytes:,} bytes it may hold; nothing of it was "
-                f"kept. If you trust it, unpack it yourself and name the folder as the corpus"
+                f"{self.archive} unpacks to more than the {self.max_bytes:,} bytes allowed, so nothing was "
+                f"unpacked. If you trust it, unpack it yourself and give the folder as the corpus"
             )
-        return piece
+        return chunk
 
 
 class _Xz:
-    """A stream of xz, whose dictionary may be no larger than that of any usual setting: it stays in memory."""
+    """An xz stream with bounded decoder memory."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self.raw = raw
@@ -112,12 +112,12 @@ class _Xz:
                 fresh = self.raw.read(_RAW_BLOCK)
                 if not fresh:
                     raise EOFError("compressed file ended before its end mark")
-            if piece := self.decoder.decompress(fresh, size):
-                return piece
+            if chunk := self.decoder.decompress(fresh, size):
+                return chunk
 
 
 class _Placed:
-    """What an archive has put below a folder so far."""
+    """Writes members below a folder, and counts files and folders."""
 
     def __init__(self, archive: Path, folder: Path) -> None:
         self.archive = archive
@@ -126,7 +126,7 @@ class _Placed:
         self.folders = {folder}
 
     def put(self, member: Member, tar: TarReader) -> None:
-        """Put one member where it belongs, or refuse the archive for its sake."""
+        """Write one member, or reject the archive."""
         path = PurePosixPath(member.name)
         if path.is_absolute() or ".." in path.parts:
             raise self._hostile(member, "a path outside the folder it is unpacked to")
@@ -142,12 +142,12 @@ class _Placed:
             if not member.is_folder:
                 self._count()
                 with target.open("wb") as file:
-                    file.writelines(tar.pieces())
+                    file.writelines(tar.chunks())
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise CorpusError(
-                f"cannot unpack {_shown(member)} of {self.archive} below {self.folder.parent}: {reason}; "
-                f"nothing of it was kept"
+                f"cannot unpack {_shown(member)} of {self.archive} into {self.folder.parent}: {reason}; "
+                f"nothing was unpacked"
             ) from None
 
     def _make(self, folder: Path) -> None:
@@ -165,14 +165,14 @@ class _Placed:
         self.entries += 1
         if self.entries > MOST_ENTRIES:
             raise CorpusError(
-                f"{self.archive} holds more than {MOST_ENTRIES:,} files and folders; nothing of it was kept. "
-                f"If you trust it, unpack it yourself and name the folder as the corpus"
+                f"{self.archive} holds more than {MOST_ENTRIES:,} files and folders; nothing was unpacked. "
+                f"If you trust it, unpack it yourself and give the folder as the corpus"
             )
 
     def _hostile(self, member: Member, what: str) -> CorpusError:
         return CorpusError(
-            f"{self.archive} holds {_shown(member)}, which is {what}; a corpus has only folders and regular files, so "
-            f"nothing of it was kept. Do not use this archive: get it again from its publisher"
+            f"{self.archive} holds {_shown(member)}, which is {what}; only folders and regular files are allowed, so "
+            f"nothing was unpacked. Download the archive again from its publisher"
         )
 
 
@@ -184,7 +184,7 @@ def _shown(member: Member) -> str:
 def _opened(archive: Path) -> IO[bytes]:
     try:
         if not archive.is_file() and archive.exists():  # opening a pipe would wait for its other end
-            raise CorpusError(f"the archive {archive} is no regular file; give a tar archive or the folder of one")
+            raise CorpusError(f"the archive {archive} is not a regular file; give a tar archive or an unpacked folder")
         return archive.open("rb")
     except OSError as error:
         raise CorpusError(f"cannot read the archive {archive}: {error.strerror}; check the path") from None

@@ -1,4 +1,4 @@
-"""Who speaks in each clip and which split it is in: as tables, folders or lists say, else by the speaker's hash."""
+"""Assign speakers and splits to clips by table, folders, lists or a hash of the speaker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cello.files import DamagedFileError, read_text
 
 @dataclass(frozen=True)
 class Assignment:
-    """Who speaks in each clip and which split it is in, by name; ``rule`` says in words what decided."""
+    """The speaker and split of each clip by name; ``rule`` says how the splits were chosen."""
 
     speakers: Mapping[str, str]
     splits: Mapping[str, Split]
@@ -25,7 +25,7 @@ class Assignment:
 
 
 def assign(folder: Folder, reading: Reading = PLAIN) -> Assignment:
-    """Give every clip its speaker and split.
+    """Assign a speaker and a split to every clip.
 
     The splits are those of a table or of folders, of folds (the last one tests, the one before it validates), of the
     lists where there are any, and by the speaker's hash otherwise. Where splits are given but none validates, a tenth
@@ -53,12 +53,12 @@ def _recording(clip: File) -> str:
 
 
 def speakers_known(folder: Folder, reading: Reading = PLAIN) -> bool:
-    """Whether clips tell who speaks: by a table, by a pattern or as those of Speech Commands do."""
+    """Whether the speakers are given by a table, a pattern or names in the form of Speech Commands."""
     return reading.speaker_pattern is not None or all(clip.speaker or "_nohash_" in clip.name for clip in folder.clips)
 
 
 def splits_given(folder: Folder) -> bool:
-    """Whether somebody decided the splits, rather than a hash."""
+    """Whether the user chose the splits, not a hash."""
     return any(clip.split or clip.fold for clip in folder.clips) or bool(folder.lists and not folder.rule)
 
 
@@ -66,8 +66,8 @@ def _given(folder: Folder, speakers: Mapping[str, str]) -> Assignment:
     missing = [clip.name for clip in folder.clips if not clip.split]
     if missing:
         raise CorpusError(
-            f"{len(missing)} of {len(folder.clips)} clips have no split by {folder.rule}, {missing[0]!r} first; "
-            f"give all of them one, or none"
+            f"{len(missing)} of {len(folder.clips)} clips have no split by {folder.rule}, for example {missing[0]!r}; "
+            f"give every clip a split, or none"
         )
     splits: dict[str, Split] = {clip.name: clip.split for clip in folder.clips if clip.split}
     if "validation" in splits.values():
@@ -85,12 +85,12 @@ def _by_fold(folder: Folder, speakers: Mapping[str, str]) -> Assignment:
     folds = sorted({clip.fold for clip in folder.clips if clip.fold}, key=lambda fold: (len(fold), fold))
     if missing:
         raise CorpusError(
-            f"{len(missing)} of {len(folder.clips)} clips have no fold, {missing[0]!r} first; give all of them one"
+            f"{len(missing)} of {len(folder.clips)} clips have no fold, for example {missing[0]!r}; give every clip one"
         )
     if len(folds) < 3:
         raise CorpusError(
-            f"{len(folds)} folds ({', '.join(folds)}) cannot fill training, validation and test; "
-            f"make three or more, or give splits instead"
+            f"{len(folds)} folds ({', '.join(folds)}) are too few for training, validation and test; "
+            f"give at least three folds, or splits"
         )
     by_fold: dict[str, Split] = dict.fromkeys(folds, "train")
     by_fold |= {folds[-1]: "test", folds[-2]: "validation"}
@@ -103,7 +103,7 @@ def _listed_splits(folder: Folder) -> dict[str, Split]:
     if missing:
         raise CorpusError(
             f"{str(folder.root)!r} has {folder.lists[0].name} but no {missing.pop()}; "
-            f"write both, or remove it to split by speaker"
+            f"write both lists, or remove this one to split by speaker"
         )
     splits: dict[str, Split] = {clip.name: "train" for clip in folder.clips}
     for file in folder.lists:
@@ -111,7 +111,7 @@ def _listed_splits(folder: Folder) -> dict[str, Split]:
             name = written if written in splits else written.replace("\\", "/").removeprefix("./")
             if name not in splits:
                 raise CorpusError(
-                    f"{str(file.path)!r} lists {written!r}, which is no clip of the corpus; "
+                    f"{str(file.path)!r} lists {written!r}, which is not a clip of the corpus; "
                     f"{_list_remedy(name, splits)}"
                 )
             if splits[name] not in ("train", LISTS[file.name]):

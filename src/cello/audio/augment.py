@@ -1,4 +1,4 @@
-"""Train-only changes to the sound: time shift and background noise, from an explicit generator."""
+"""Augment training clips with time shifts, speed changes and background noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MADE_COLOURS: tuple[MadeColour, ...] = ("white", "pink", "brown")
 
 
 class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is done to training clips, each epoch anew; zero everywhere is no augmentation.
+    """Augmentation of training clips, drawn anew each epoch; all zeros means none.
 
     Attributes:
         speed: largest relative change of speed and so of pitch, either way; 0.1 is 0.9 to 1.1 times (Ko et al. 2015)
@@ -63,17 +63,17 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ):
             value = getattr(self, field)
             if not 0 <= value < np.inf:
-                raise ConfigError(f"augment.{field}={value} cannot be; give 0 (off) or a positive number")
+                raise ConfigError(f"augment.{field}={value} is invalid: it must be finite and ≥ 0 (0 is off)")
         if self.speed >= 1:
-            raise ConfigError(f"augment.speed={self.speed} would stop or reverse clips; give a number below 1, as 0.1")
+            raise ConfigError(f"augment.speed={self.speed} is invalid: it must be below 1, for example 0.1")
         if self.warp > MOST_WARP:
-            raise ConfigError(f"augment.warp={self.warp} is no voice any more; give at most {MOST_WARP}, as 0.1")
+            raise ConfigError(f"augment.warp={self.warp} is invalid: it must be at most {MOST_WARP}, for example 0.1")
         if self.noise_share > 1:
-            raise ConfigError(f"augment.noise_share={self.noise_share} is a share of clips; give a number from 0 to 1")
+            raise ConfigError(f"augment.noise_share={self.noise_share} is invalid: it must be from 0 to 1")
         if not -np.inf < self.snr_low_db <= self.snr_high_db < np.inf:
             raise ConfigError(
-                f"augment.snr_low_db={self.snr_low_db} must be finite and not above "
-                f"augment.snr_high_db={self.snr_high_db}; exchange or change them"
+                f"augment.snr_low_db={self.snr_low_db} is invalid: it must be finite and at most "
+                f"augment.snr_high_db={self.snr_high_db}, which must be finite too"
             )
 
 
@@ -85,7 +85,7 @@ def augment(
     rng: np.random.Generator,
     rate_hz: int = 16_000,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Change the clips' speed, shift them, then add noise, as the config says: (B, N) and (B,) samples → the same.
+    """Change speed, shift and add noise as configured: (B, N) and (B,) lengths → the same shapes.
 
     The input is never written to; it is itself what comes back when the config asks for nothing.
     """

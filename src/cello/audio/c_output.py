@@ -49,7 +49,7 @@ _STREAMS = _Streams()
 
 @contextmanager
 def hidden_c_output() -> Iterator[None]:
-    """Throw away what C code prints meanwhile, in all threads; Python's own output is not touched.
+    """Discard what C code prints meanwhile, in all threads; Python's own output is kept.
 
     libmpg123 warns of files that decode well, and libsndfile prints what it finds wrong in ALAC; neither has a switch
     for it. The file descriptors 1 and 2 stay as they are, so tracebacks, crashes and other programs are seen as ever.

@@ -1,4 +1,4 @@
-"""Hold an opened corpus to what training needs, and say what is doubtful about it."""
+"""Check that a corpus can be trained on, and warn about what is doubtful."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def check_bad(manifest: Manifest, allow_bad: float) -> None:
     more = f"; and {bad - _SHOWN} more" if bad > _SHOWN else ""
     enough = math.ceil(1000 * bad / total) / 1000
     raise CorpusError(
-        f"{bad} of {total} clips of {manifest.corpus} ({bad / total:.1%}) cannot be used, more than the "
-        f"{allow_bad:.1%} allowed: {shown}{more}. Mend or remove them, or leave them out with --allow-bad {enough:.3f}"
+        f"{bad} of {total} clips of {manifest.corpus} ({bad / total:.1%}) are unusable, more than the "
+        f"{allow_bad:.1%} allowed: {shown}{more}. Repair or remove them, or skip them with --allow-bad {enough:.3f}"
     )
 
 
@@ -46,7 +46,7 @@ def check_splits(manifest: Manifest) -> None:
     if untrained:
         raise CorpusError(
             f"{len(untrained)} of {len(manifest.labels)} classes of {manifest.corpus} have no training clip, "
-            f"{untrained[0]!r} first ({manifest.source}); {_remedy(manifest, untrained[0])}"
+            f"for example {untrained[0]!r} ({manifest.source}); {_remedy(manifest, untrained[0])}"
         )
 
 
@@ -57,27 +57,29 @@ def check_speakers(manifest: Manifest) -> None:
     if manifest.speakers_known and len(pairs) == len(speakers) == len(labels) > 1:
         speaker, label = min(pairs)
         raise CorpusError(
-            f"the speakers of {manifest.corpus} are its labels: {speaker!r} says {label!r} alone, and so for all "
-            f"{len(labels)}; give a --speaker-pattern that captures who speaks, or --unknown-speakers"
+            f"the speakers of {manifest.corpus} are its labels: {speaker!r} says only {label!r}, and so on for all "
+            f"{len(labels)}; give a --speaker-pattern that captures the speaker, or --unknown-speakers"
         )
 
 
 def unconfirmed(corpus: str, guesses: Sequence[Guess]) -> str:
-    """What to say where names seem to tell who speaks: the evidence, and the flags that confirm or deny it."""
+    """The error text where file names seem to contain speakers: evidence, and flags that confirm or deny it."""
     best, *others = guesses
     text = (
-        f"the names of {corpus} seem to tell {best.kind}s: {best.evidence}. Give --speaker-pattern '{best.pattern}' "
-        f"to keep each in one split"
+        f"the file names of {corpus} seem to contain {best.kind}s: {best.evidence}. Give "
+        f"--speaker-pattern '{best.pattern}' to keep each in one split"
     )
     for guess in others:
         text += f", or '{guess.pattern}' if it is {guess.values} {guess.kind}s ({', '.join(guess.examples)})"
-    return text + "; --unknown-speakers splits clip by clip, and accuracies are then too high for new ones"
+    return text + "; --unknown-speakers splits clip by clip, and accuracy is then too optimistic for new ones"
 
 
 def _remedy(manifest: Manifest, label: str) -> str:
     bad = [clip for clip in manifest.bad if clip.name.startswith(f"{label}/")]
     if bad and all(clip.label != label for clip in manifest.clips):
-        return f"none of its {len(bad)} files is sound ({_first(bad)}): mend them, or remove the class folder"
+        return (
+            f"none of its {len(bad)} files is readable audio ({_first(bad)}); repair them, or remove the class folder"
+        )
     return "add clips of more speakers, or remove the class folder"
 
 
@@ -86,9 +88,9 @@ def _first(bad: Sequence[BadClip]) -> str:
 
 
 def doubts(manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence[str] = ()) -> Iterator[str]:
-    """Sentences on what may not be meant; ``empty`` are class folders without a file, ``guesses`` who may speak."""
+    """Warnings about a corpus; ``empty`` are class folders without files, ``guesses`` possible speakers."""
     if empty:
-        yield f"class folders without any clip are no labels: {listed(empty)}"
+        yield f"class folders without clips are ignored: {listed(empty)}"
     yield from _alike(manifest.labels)
     if manifest.speakers_known:
         yield from _shared_speakers(manifest)
@@ -96,8 +98,8 @@ def doubts(manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence
         yield _shared_guess(manifest, guesses[0])
     else:
         yield (
-            "who speaks in which clip is not known, so a speaker may be in several splits; "
-            "where the names tell, give --speaker-pattern"
+            "the speakers of the clips are not known, so one speaker may be in several splits; "
+            "if the file names contain the speaker, give --speaker-pattern"
         )
     yield from _missing(manifest)
 
@@ -110,7 +112,7 @@ def _alike(labels: Sequence[str]) -> Iterator[str]:
         groups["".join(seen)].append(label)
     for group in groups.values():
         if len(group) > 1:
-            yield f"labels {listed(group)} differ by case or spaces alone; put the clips of one label into one folder"
+            yield f"labels {listed(group)} differ only by case or spaces; put the clips of one label into one folder"
 
 
 def _shared_speakers(manifest: Manifest) -> Iterator[str]:
@@ -124,7 +126,7 @@ def _shared_speakers(manifest: Manifest) -> Iterator[str]:
             told = " and ".join(f"{len(who)} in {_NAMES[other]}" for other, who in shared.items() if who)
             yield (
                 f"of the {len(by_split[split])} speakers of the {_NAMES[split]} clips, {told} too: "
-                f"what is found there does not hold for new speakers"
+                f"these results do not generalise to new speakers"
             )
 
 
@@ -135,11 +137,11 @@ def _shared_guess(manifest: Manifest, guess: Guess) -> str:
         if match := re.search(guess.pattern, clip.name):
             splits[match.group(1)].add(clip.split)
     shared = [value for value, found in splits.items() if len(found) > 1]
-    fact = f"names seem to tell {guess.values} {guess.kind}s ({', '.join(guess.examples)})"
+    fact = f"file names seem to contain {guess.values} {guess.kind}s ({', '.join(guess.examples)})"
     confirm = f"confirm them with --speaker-pattern '{guess.pattern}'"
     if not shared:
         return f"{fact}, each in one split; {confirm}"
-    return f"{fact}; {len(shared)} are in several splits, so accuracies are too high for new ones: {confirm}"
+    return f"{fact}; {len(shared)} are in several splits, so accuracy is too optimistic for new ones: {confirm}"
 
 
 def _missing(manifest: Manifest) -> Iterator[str]:

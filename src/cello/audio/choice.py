@@ -1,4 +1,4 @@
-"""Choose labels of a corpus: some words, the others pooled as unknown, silence cut from background noise."""
+"""Select labels of a corpus; pool the others as unknown and cut silence from background noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SILENCE_S = 1.0
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which labels are told from each other; empty ``labels`` keeps all.
+    """The labels to classify; empty ``labels`` keeps all.
 
     ``unknown`` and ``silence`` are clips in percent of those of the chosen labels, in each split: 10 and 10 are what
     the 12-class task of Speech Commands has.
@@ -38,7 +38,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def choose(corpus: Corpus, choice: Choice, volume: Callable[[str], float] | None = None) -> Corpus:
-    """The corpus with the chosen labels, then ``_unknown_`` and ``_silence_`` where they are asked for.
+    """Select the chosen labels, then add ``_unknown_`` and ``_silence_`` if asked for.
 
     Unknown clips are those of the other labels whose names have the lowest SHA-1, so that more of them hold fewer.
     Silence is cut from the noise recordings at even distances, the first 80 % of each for training, the next 10 % for
@@ -79,19 +79,23 @@ def _check(corpus: Corpus, choice: Choice) -> None:
             raise CorpusError(unknown(f"label of {corpus.manifest.corpus}", label, known))
     for name, share in (("unknown", choice.unknown), ("silence", choice.silence)):
         if not 0 <= share < math.inf:
-            raise CorpusError(f"{name}={share:g} is invalid: give percent of the chosen clips, 10 for example")
+            raise CorpusError(
+                f"{name}={share:g} is invalid: it must be a percentage of the chosen clips, for example 10"
+            )
     left = len(choice.labels or known) + (choice.unknown > 0) + (choice.silence > 0)
     if left < 2:
-        raise CorpusError(f"one label is left ({', '.join(choice.labels)}); choose two or more, or add unknown clips")
+        raise CorpusError(
+            f"only one label is left ({', '.join(choice.labels)}); choose at least two, or add unknown clips"
+        )
     if choice.unknown and not set(known) - set(choice.labels or known):
         raise CorpusError(
             f"unknown={choice.unknown:g} pools the labels that are not chosen, but all {len(known)} are; "
-            f"name those to keep with --labels"
+            f"list the labels to keep with --labels"
         )
     if choice.silence and not corpus.noise:
         raise CorpusError(
-            f"silence={choice.silence:g} is cut from noise recordings, and {corpus.manifest.corpus} has none; "
-            f"put some into its folder _background_noise_"
+            f"silence={choice.silence:g} needs noise recordings, but {corpus.manifest.corpus} has none; "
+            f"add some to its folder _background_noise_"
         )
 
 

@@ -1,4 +1,4 @@
-"""Labelled clips with their splits: the one form every corpus takes before features are computed."""
+"""Define a corpus: labelled clips with splits, the one form from which features are computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLES_AT_ONCE = 1 << 25
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
-    """One usable clip: ``name`` is its POSIX path below the corpus, ``start``/``samples`` its place in the pack.
+    """One usable clip: ``name`` is its POSIX path below the corpus, ``start``/``samples`` its place in the samples.
 
     ``fold`` and ``columns`` are what a table or a pattern says of it besides; they decide nothing in the checksum.
     """

@@ -1,4 +1,4 @@
-"""One sound file as samples at the wanted rate: whole and sound, or a reason why not."""
+"""Decode one audio file at the requested rate, or say why it is unusable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cello.audio.c_output import hidden_c_output
 from cello.audio.containers import aiff, flac, foreign, mpeg, ogg, plain, riff
-from cello.audio.containers.source import Layout, Pcm16, Pieces, Region, Source
+from cello.audio.containers.source import Layout, Pcm16, Region, Segments, Source
 from cello.audio.values import Frames, Mixer, Sound, as_float
 from cello.errors import ClipError
 
@@ -48,7 +48,7 @@ _CHECKED_BY_LIBRARY = {"HTK"}  # libsndfile compares its header with the file's 
 
 
 def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
-    """The (N,) samples of a sound file, channels averaged, resampled to ``rate_hz`` (soxr HQ).
+    """Decode the (N,) samples of an audio file, with averaged channels, resampled to ``rate_hz`` (soxr HQ).
 
     int16, bit for bit, when the file is 16-bit PCM, mono and already at ``rate_hz``; float32 otherwise, full scale
     being ±1. Where all may be zero, say ``silent``.
@@ -65,7 +65,7 @@ def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
     except OSError as error:
         raise ClipError(f"cannot be read ({error.strerror})") from error
     except MemoryError as error:
-        raise ClipError("too large: decoding it needs more memory than there is") from error
+        raise ClipError("too large: decoding it needs more memory than is available") from error
     except Exception as error:
         # one clip among thousands must not end the command, whatever a library makes of its bytes
         text = " ".join(str(error).split())
@@ -106,7 +106,7 @@ def _unopened(path: Path, error: OSError) -> str:
     if path.is_symlink():
         target = str(path.readlink())
         if "annex/objects/" in target:
-            return "a git-annex link whose sound is not here: run git annex get"
+            return "a git-annex link without its content: run git annex get"
     return f"cannot be opened ({error.strerror})"
 
 
@@ -123,8 +123,8 @@ def _decode(source: Source, suffix: str, rate_hz: int, silent: bool) -> Sound:
             mixer, blocks, from_hz = _read_soundfile(source, layout, suffix)
     if not any(len(block) for block in blocks):
         return np.zeros(0, dtype=np.int16)
-    if mixer.heard or not silent:
-        mixer.check_heard()
+    if mixer.has_signal or not silent:
+        mixer.check_signal()
     return _at_rate(blocks, from_hz, rate_hz)
 
 
@@ -160,9 +160,9 @@ def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
 
 
 def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple[Mixer, list[Sound], int]:
-    pieces = _pieces(source, layout)
+    segments = _segments(source, layout)
     try:
-        file = soundfile.SoundFile(source.fd if pieces is None else pieces, closefd=False)
+        file = soundfile.SoundFile(source.fd if segments is None else segments, closefd=False)
     except soundfile.LibsndfileError as error:
         raise ClipError(_unreadable(source, layout, suffix)) from error
     with file:
@@ -170,25 +170,25 @@ def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple
         _check_rate(file.samplerate)
         mixer = Mixer(file.channels)
         blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout)]
-        if pieces is not None and pieces.error is not None:
-            raise pieces.error
+        if segments is not None and segments.error is not None:
+            raise segments.error
         return mixer, blocks, file.samplerate
 
 
-def _pieces(source: Source, layout: Layout | None) -> Pieces | None:
+def _segments(source: Source, layout: Layout | None) -> Segments | None:
     """The file as libsndfile must see it; None for as it is, which takes half the time for MP3."""
     if layout is None:
         return None
-    if source.start and not layout.pieces and layout.container not in _TAGS_SKIPPED:
-        return Pieces(source, [Region(0, source.size)])
-    return Pieces(source, layout.pieces) if layout.pieces else None
+    if source.start and not layout.segments and layout.container not in _TAGS_SKIPPED:
+        return Segments(source, [Region(0, source.size)])
+    return Segments(source, layout.segments) if layout.segments else None
 
 
 def _unreadable(source: Source, layout: Layout | None, suffix: str) -> str:
     described = foreign.describe(source, suffix)
     if layout is None or not described.startswith("not audio that"):
         return described
-    return f"not audio that can be read (an encoding of {layout.container} that is not known, or a damaged header)"
+    return f"not audio, an unknown encoding of {layout.container}, or a damaged header"
 
 
 def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | None, suffix: str) -> None:
@@ -199,13 +199,13 @@ def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | 
             if not described.startswith("not audio that"):
                 raise ClipError(described)
             raise ClipError(
-                f"its format, {file.format}, does not tell a cut file from a whole one: convert it to WAV or FLAC"
+                f"its format, {file.format}, does not reveal whether a file is cut: convert it to WAV or FLAC"
             )
     elif file.subtype.startswith("MPEG") and file.format != "MP3":
         raise ClipError(f"of unknown length: MP3 inside {file.format}; convert it to FLAC or plain WAV")
     elif layout.frames is not None and file.frames < layout.frames:
         raise ClipError(
-            f"damaged: the header promises {layout.frames} samples, {file.frames} can be read; convert it again"
+            f"damaged: the header declares {layout.frames} samples, {file.frames} can be read; convert it again"
         )
 
 
@@ -219,18 +219,18 @@ def _blocks(file: soundfile.SoundFile, source: Source, layout: Layout | None) ->
         while len(frames := file.read(step, dtype=dtype, always_2d=True)):
             count += len(frames)
             if count * file.channels > most:
-                raise ClipError(f"too large: {source.size} bytes that unfold to more than {most} samples; cut it up")
+                raise ClipError(f"too large: {source.size} bytes that decode to more than {most} samples; split it")
             if digest is not None:
                 digest.update(_integers(frames, file.subtype))
             yield frames
     except soundfile.LibsndfileError as error:
         raise ClipError(
-            f"truncated or damaged: the header promises {file.frames} samples, decoding stopped after {count}"
+            f"truncated or damaged: the header declares {file.frames} samples, decoding stopped after {count}"
         ) from error
     if count < file.frames:
-        raise ClipError(f"truncated: the header promises {file.frames} samples, the file holds {count}")
+        raise ClipError(f"truncated: the header declares {file.frames} samples, the file holds {count}")
     if digest is not None and layout and digest.digest() != layout.md5:
-        raise ClipError("damaged: its samples are not those of its checksum (MD5); get or encode it again")
+        raise ClipError("damaged: its samples do not match its MD5 checksum; download or encode it again")
 
 
 def _integers(frames: Frames, subtype: str) -> bytes:

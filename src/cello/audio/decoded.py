@@ -1,4 +1,4 @@
-"""Keep decoded audio once, found by the content of the files, whatever labels and splits a reading gives them."""
+"""Keep decoded audio once, by file content, whatever labels and splits are read from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BATCH = 256
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Where a file's samples lie, or the ``reason`` why it has none.
+    """The position of a file's samples, or the ``reason`` why it has none.
 
     They were int16 where ``narrow``, whatever the array holds; of a ``silent`` file all are zero.
     """
@@ -60,7 +60,7 @@ class Index(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Files to decode at a rate, each with its content: ``content`` of its digest."""
+    """Files to decode at a rate, by content (see ``content``)."""
 
     rate_hz: int
     clips: Mapping[str, File]
@@ -95,7 +95,7 @@ class Audio:
 
 
 def content(file: File, digest: bytes) -> str:
-    """What decides the samples of a file and why it may have none; empty where nothing could be read."""
+    """The key of a file's samples: its digest and part; empty if it could not be read."""
     if len(digest) != hashlib.sha256().digest_size:
         return ""
     name, part = file.name, ""
@@ -109,7 +109,7 @@ def _whole(name: str) -> str:
 
 
 def load_audio(cache: Path, key: str) -> Audio | None:
-    """What was decoded under a key, if it is there and as it was written."""
+    """Load decoded audio by key if it is complete and undamaged, else None."""
     folder = cache / AUDIO / key
     try:
         index, crc = _index(folder)
@@ -123,7 +123,7 @@ def load_audio(cache: Path, key: str) -> Audio | None:
 def open_audio(
     wanted: Wanted, cache: Path, progress: Progress | None = None, check: Callable[[], None] | None = None
 ) -> Audio:
-    """Decoded files: from the cache where all are there, perhaps among others; else decoded and kept there.
+    """Load decoded files from the cache, or decode them and store them there.
 
     ``check`` is called when all is decoded; what it raises keeps it from being kept. Of two processes that want the
     same files one decodes and the other waits.
@@ -147,13 +147,13 @@ def open_audio(
     audio = load_audio(cache, wanted.key)
     if audio is None:
         raise CorpusError(
-            f"the audio just written to {str(target)!r} does not read back; check the disk or choose another cache"
+            f"the audio written to {str(target)!r} cannot be read back; check the disk or choose another cache"
         )
     return audio
 
 
 def clear(target: Path) -> None:
-    """Make way for what is to be kept, also where a file lies in its place."""
+    """Remove a file or folder that is in the way."""
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target, ignore_errors=True)
     else:
@@ -256,19 +256,19 @@ def _part(name: str, file: File, sound: Sound, rate_hz: int) -> tuple[str, Entry
 
 
 def cut(whole: Entry, file: File, rate_hz: int) -> Entry:
-    """A clip out of its recording, or the reason why there is none."""
+    """Cut a clip out of its recording, or say why it cannot be cut."""
     if whole.reason or not file.part:
         return whole
     first = round(file.start * rate_hz)
     last = whole.samples if file.end is None else min(whole.samples, round(file.end * rate_hz))
     if first >= last:
         lasts = whole.samples / rate_hz
-        return Entry(reason=f"it begins at {file.start:g} s, and the recording lasts {lasts:g} s")
+        return Entry(reason=f"it starts at {file.start:g} s, but the recording lasts {lasts:g} s")
     return msgspec.structs.replace(whole, start=whole.start + first, samples=last - first)
 
 
 def unreadable(file: File) -> str:
-    """Why a file that has no content cannot be a clip.
+    """Say why a file could not be read.
 
     Raises:
         CorpusError: it can, so that it was changed.
@@ -283,15 +283,15 @@ def unreadable(file: File) -> str:
 
 
 def changed(place: Path) -> CorpusError:
-    """Another program wrote files that were being read."""
+    """The error for files that changed while they were read."""
     return CorpusError(
         f"files in {str(place)!r} changed while they were read; "
-        f"wait until nothing writes there, then give the same command again"
+        f"wait until nothing writes there, then run the same command again"
     )
 
 
 def joined(audio: Audio, entries: Sequence[Entry], narrow: bool) -> Iterator[NDArray[Any]]:
-    """Clips in an order of one's own, as int16 where ``narrow`` and float32 otherwise, as they would be written."""
+    """Iterate over clips in a given order, as int16 if ``narrow``, else as float32."""
     for entry in entries:
         samples = audio.sound[entry.start : entry.start + entry.samples]
         if narrow and samples.dtype != np.int16:

@@ -1,4 +1,4 @@
-"""Compute SHA-256 of many files, remembered only where a file's status proves that it was not changed since.
+"""Compute SHA-256 of many files, cached while the status of a file proves it unchanged.
 
 What ``tar``, ``git``, ``rsync`` and ``touch`` can set (name, size, time of change) proves nothing. The kernel's time of
 status change (ctime) cannot be set, so a digest is looked up by device, inode, size, mtime and ctime together, on file
@@ -48,7 +48,7 @@ _FORMAT = 1
 
 
 def digests(paths: Sequence[Path], root: Path, cache: Path) -> list[bytes]:
-    """SHA-256 of each file's content; what lies below ``root`` is remembered together, in ``cache``.
+    """Compute the SHA-256 of each file; those below ``root`` are remembered in ``cache``.
 
     A file that cannot be read, or is no regular file, has a digest that says so. A memory that is damaged, or cannot be
     written, is done without.

@@ -1,4 +1,4 @@
-"""Files from the network: fetched in as many goes as it takes, and checked before they are used."""
+"""Download files with resume, and verify them before use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cello.audio.staging import locked
 from cello.audio.web import SlowError, ask
 from cello.errors import DownloadError
 
-_PIECE = 1 << 18
+_CHUNK_BYTES = 1 << 18
 _TIMEOUT_S = 60.0
 _MOST_BYTES = 2_500_000_000
 """A little more than the largest archive that is published."""
@@ -30,13 +30,13 @@ _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class _CutOffError(Exception):
-    """The connection failed in a way that another go may get past."""
+    """A connection failure that a retry may solve."""
 
 
 def download(
     url: str, path: Path, sha256: str, *, most_bytes: int = _MOST_BYTES, progress: Progress | None = None
 ) -> None:
-    """Fetch ``url`` to ``path``, going on from ``path.part`` where an earlier go was cut off.
+    """Download ``url`` to ``path``, resuming from ``path.part`` after an interruption.
 
     ``path`` appears only when its SHA-256 is right; a ``path`` that is there already is checked and not fetched again.
     No more than ``most_bytes`` are fetched. ``progress`` is called a bounded number of times, in bytes.
@@ -47,7 +47,7 @@ def download(
     """
     if not url.startswith(("http://", "https://")):
         raise DownloadError(
-            f"{url!r} is not an http:// or https:// address; to use a file on this machine, name it as the corpus"
+            f"{url!r} is not an http:// or https:// address; to use a local file, give its path as the corpus"
         )
     with locked(path):
         if path.exists():
@@ -60,9 +60,8 @@ def download(
             rejected = path.with_name(f"{path.name}.rejected")
             part.replace(rejected)
             raise DownloadError(
-                f"what {url} sent is not the expected archive: its SHA-256 is {got}, expected {sha256}. It was not "
-                f"used; it lies in {rejected} to look at (a proxy's page, or a newer file?). Run the same command "
-                f"again to fetch it afresh, or fetch the archive by other means and name the file as the corpus"
+                f"{url} sent an unexpected file, kept as {rejected}: its SHA-256 is {got}, expected {sha256}. "
+                f"Run the same command again, or download the archive by other means and give its path as the corpus"
             )
         part.replace(path)
 
@@ -71,15 +70,15 @@ def _check_present(path: Path, sha256: str, progress: Progress | None) -> None:
     got = _sha256(path, progress)
     if got != sha256:
         raise DownloadError(
-            f"{path} is there already but is not the expected archive: its SHA-256 is {got}, expected {sha256}; "
-            f"it is left as it is: move it away and run the same command again to fetch the right one"
+            f"{path} exists but is not the expected archive: its SHA-256 is {got}, expected {sha256}. "
+            f"Move it away and run the same command again"
         )
 
 
 def _fetch_all(url: str, part: Path, most_bytes: int, progress: Progress | None) -> None:
     """Bring ``part`` to its full length; goes that bring something new do not count towards giving up."""
     if part.exists() and not part.is_file():  # opening a pipe would wait for its other end
-        raise DownloadError(f"{part} is no regular file, so nothing can be downloaded to it; move it away")
+        raise DownloadError(f"{part} is not a regular file, so the download cannot be written to it; move it away")
     furthest = part.stat().st_size if part.exists() else 0
     idle = 0
     for go in range(1, _MOST_GOES + 1):
@@ -92,9 +91,8 @@ def _fetch_all(url: str, part: Path, most_bytes: int, progress: Progress | None)
             furthest = max(furthest, reached)
             if idle > len(_PAUSES_S) or go == _MOST_GOES:
                 raise DownloadError(
-                    f"the download of {url} was cut off {idle or go} times without getting much further than "
-                    f"{furthest:,} bytes ({reason}); check the connection and run the same command again: "
-                    f"it goes on from {part}"
+                    f"the download of {url} was cut off {idle or go} times near byte {furthest:,} "
+                    f"({reason}). Check the connection and run the same command again: it resumes from {part}"
                 ) from None
             time.sleep(_PAUSES_S[max(0, idle - 1)])
 
@@ -110,7 +108,7 @@ def _fetch_some(url: str, part: Path, most_bytes: int, progress: Progress | None
         headers["Range"] = f"bytes={have}-"
     try:
         # Twice as much, for all that is sent beside the content: headers and the sizes of chunks.
-        with ask(url, headers, 2 * most_bytes + _PIECE, _TIMEOUT_S) as response:
+        with ask(url, headers, 2 * most_bytes + _CHUNK_BYTES, _TIMEOUT_S) as response:
             start, total = _extent(response, have)
             if total > most_bytes:
                 raise _too_much(url, total, most_bytes)
@@ -124,8 +122,8 @@ def _fetch_some(url: str, part: Path, most_bytes: int, progress: Progress | None
         _refused(url, error, part, have)
     except SlowError as error:
         raise DownloadError(
-            f"the download of {url} is too slow to ever end ({error}); check the connection and run the same command "
-            f"again: it goes on from {part}"
+            f"the download of {url} is too slow ({error}). Check the connection and run the same command again: "
+            f"it resumes from {part}"
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _CutOffError(_visible(str(error) or type(error).__name__)) from error
@@ -162,31 +160,31 @@ def _is_number(text: str) -> bool:
 def _append(
     response: http.client.HTTPResponse, part: Path, start: int, total: int, progress: Progress | None, most_bytes: int
 ) -> None:
-    """Write what comes, as it comes, up to the length that was told, or one piece more than ``most_bytes``."""
+    """Write what comes, as it comes, up to the length that was told, or one chunk more than ``most_bytes``."""
     step = paced(progress, f"downloading {part.stem}", total)
     done = start
     end = start + response.length if response.length is not None else most_bytes + 1
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         step(done)
-        while done < end and (piece := response.read1(min(_PIECE, end - done))):
-            _write(file, piece, part)
-            done += len(piece)
+        while done < end and (chunk := response.read1(min(_CHUNK_BYTES, end - done))):
+            _write(file, chunk, part)
+            done += len(chunk)
             step(done)
         os.fsync(file.fileno())
     if total and done < total:
         raise _CutOffError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
-def _write(file: IO[bytes], piece: bytes, part: Path) -> None:
+def _write(file: IO[bytes], chunk: bytes, part: Path) -> None:
     """Write, so that a full disk is not taken for a bad connection."""
     try:
-        file.write(piece)
+        file.write(chunk)
         file.flush()
     except OSError as error:
         raise DownloadError(
-            f"cannot write the download to {part}: {error.strerror}; make room and run the same command again: it goes "
-            f"on from where it stopped"
+            f"cannot write the download to {part}: {error.strerror}; free space and run the same command again: it "
+            f"resumes where it stopped"
         ) from None
 
 
@@ -195,7 +193,7 @@ def _require_space(part: Path, missing: int) -> None:
     if missing > free:
         raise DownloadError(
             f"the download needs {missing:,} more bytes in {part.parent}, which has {free:,} free; "
-            f"make room or choose another cache folder"
+            f"free space or choose another cache folder"
         )
 
 
@@ -210,8 +208,8 @@ def _refused(url: str, error: urllib.error.HTTPError, part: Path, have: int) -> 
     if error.code in _WORTH_RETRYING:
         raise _CutOffError(f"HTTP {error.code} {_visible(error.reason)}")
     raise DownloadError(
-        f"{url} answered HTTP {error.code} {_visible(error.reason)}; check the address, or fetch the archive by other "
-        f"means and name the file as the corpus"
+        f"{url} answered HTTP {error.code} {_visible(error.reason)}; check the address, or download the archive by "
+        f"other means and give its path as the corpus"
     )
 
 
@@ -219,7 +217,7 @@ def _sha256(path: Path, progress: Progress | None) -> str:
     step = paced(progress, f"checking {path.name.removesuffix('.part')}", path.stat().st_size)
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
             step(file.tell())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""eSpeak NG as a separate program: utterances in, sound out, the same sound every time."""
+"""Run eSpeak NG as a separate program that returns the same audio for the same utterances."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Utterance(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Engine(msgspec.Struct, frozen=True):
-    """Where the library and its data lie."""
+    """The paths of the library and its data."""
 
     library: Path
     data: Path
@@ -46,7 +46,7 @@ class Engine(msgspec.Struct, frozen=True):
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """The eSpeak NG that the ``spoken`` extra installed, its data at a path short enough for it.
+    """Find the eSpeak NG of the ``spoken`` extra, with its data at a path short enough for it.
 
     Raises:
         CorpusError: the extra is not installed.
@@ -64,7 +64,7 @@ def engine() -> Iterator[Engine]:
 
 @contextmanager
 def short_path(folder: Path) -> Iterator[Path]:
-    """The folder itself, or a link to it (a copy where links cannot be made) whose path eSpeak NG can hold.
+    """The folder, or a link to it (else a copy) whose path is short enough for eSpeak NG.
 
     Raises:
         CorpusError: the folder for temporary files has too long a path as well.
@@ -76,7 +76,7 @@ def short_path(folder: Path) -> Iterator[Path]:
         short = Path(place) / "data"
         if len(os.fsencode(short)) > LONGEST_DATA_PATH:
             raise CorpusError(
-                f"eSpeak NG cannot hold a data path of more than {LONGEST_DATA_PATH} bytes, and both {folder} and the "
+                f"eSpeak NG accepts no data path of more than {LONGEST_DATA_PATH} bytes, and both {folder} and the "
                 f"folder for temporary files ({tempfile.gettempdir()}) are longer; set TMPDIR to a shorter folder"
             )
         try:
@@ -89,7 +89,7 @@ def short_path(folder: Path) -> Iterator[Path]:
 def say(
     engine: Engine, utterances: Sequence[Utterance], *, longest_ms: int, worker: Path = WORKER
 ) -> tuple[int, list[NDArray[np.int16]]]:
-    """The sample rate in hertz and the sound (N,) of each utterance, none longer than ``longest_ms``.
+    """Render utterances: the sample rate in hertz and the audio (N,) of each, at most ``longest_ms`` long.
 
     One fresh process says them all in order, so the same utterances always give the same samples.
 

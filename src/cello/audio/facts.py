@@ -1,4 +1,4 @@
-"""Say what a corpus holds: formats, lengths, loudness, duplicates and balance, in one pass over its decoded samples."""
+"""Summarise a corpus: formats, durations, loudness, duplicates and class balance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BITS = {"FLOAT": "32-bit float", "DOUBLE": "64-bit float", "PCM_U8": "8-bit", "
 
 
 class Row(NamedTuple):
-    """One fact: what it is of, how many or how much, and examples."""
+    """One fact: its subject, its value, and examples."""
 
     what: str
     value: str
@@ -49,14 +49,14 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class Loudness:
-    """Clips whose level is next to nothing, and clips that are cut off at full scale, by name."""
+    """Names of clips that are nearly silent, and of clips that are clipped at full scale."""
 
     quiet: tuple[str, ...]
     clipped: tuple[str, ...]
 
 
 def facts(corpus: Corpus, files: Mapping[str, Path]) -> tuple[Section, ...]:
-    """The facts of a corpus by sections; ``files`` are those of its clips, and perhaps of others, by the clips' names.
+    """Compute the facts of a corpus in sections; ``files`` maps clip names to files, and may hold others.
 
     A corpus without any usable clip has sections too.
     """
@@ -138,7 +138,7 @@ def _unusable(manifest: Manifest) -> Iterable[Row]:
 
 
 def by_reason(manifest: Manifest) -> dict[str, list[str]]:
-    """The unusable clips by why they are; what differs from clip to clip, a number or a name, is left out."""
+    """Group unusable clips by reason, ignoring numbers and names in it."""
     found: dict[str, list[BadClip]] = defaultdict(list)
     for clip in manifest.bad:
         found[_OF_ONE.sub("…", clip.reason)].append(clip)

@@ -1,4 +1,4 @@
-"""A folder of class folders as a list of clips, before any sound is read."""
+"""List the clips of a folder of class folders without reading audio."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def scan(root: Path, reading: Reading = PLAIN) -> Folder:
     """
     if not root.is_dir():
         raise CorpusError(
-            f"corpus folder {str(root)!r} does not exist or is no folder; give one that holds class folders"
+            f"corpus folder {str(root)!r} does not exist or is not a folder; give a folder of class folders"
         )
     if reading.table is not None:
         return _tabled(root, reading)
@@ -112,7 +112,7 @@ def _labels(root: Path, clips: Sequence[File]) -> tuple[str, ...]:
     labels = tuple(sorted({clip.label for clip in clips}))
     if len(labels) < 2:
         raise CorpusError(
-            f"the clips of {str(root)!r} have {f'one label only ({labels[0]!r})' if labels else 'no label'}; "
+            f"the clips of {str(root)!r} have {f'only one label ({labels[0]!r})' if labels else 'no label'}; "
             f"a classifier needs at least two"
         )
     return labels
@@ -130,7 +130,7 @@ def _named(clip: File, pattern: str) -> File:
     match = re.search(pattern, clip.name)
     found = {name: value for name, value in match.groupdict().items() if value} if match else {}
     if "label" not in found:
-        raise CorpusError(f"pattern {pattern!r} finds no label in {clip.name!r}; write one that finds it in every name")
+        raise CorpusError(f"pattern {pattern!r} finds no label in {clip.name!r}; it must match every name")
     split = SPLIT_NAMES.get(found["split"].casefold()) if "split" in found else None
     if "split" in found and split is None:
         raise CorpusError(
@@ -143,7 +143,7 @@ def _named(clip: File, pattern: str) -> File:
 
 
 def recognised(root: Path, names: Sequence[str]) -> Layout | None:
-    """The layout of a folder whose top folders are splits or folds that hold class folders; None for class folders.
+    """Recognise top folders that are splits or folds of class folders; None for class folders.
 
     Raises:
         CorpusError: the top folders are speakers, or may be; or labels are in the files' names.

@@ -1,4 +1,4 @@
-"""Cross-validation: which fold each clip is in, and which clips train, validate and test where one fold tests."""
+"""Divide a corpus into folds for cross-validation."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ VALIDATES = "the fold before it validates"
 
 
 def check_rule(rule: str) -> None:
-    """Hold a rule to ``none``, ``column``, ``speaker`` or a number of folds.
+    """Check that a rule is ``none``, ``column``, ``speaker`` or a number of folds.
 
     Raises:
         CorpusError: it is none of these.
     """
     number = int(rule) if rule.isascii() and rule.isdigit() and len(rule) < 10 else 0
     if rule not in (NONE, COLUMN, SPEAKER) and number < LEAST:
-        raise CorpusError(f"folds={rule[:40]} makes no folds; give {LEGAL}")
+        raise CorpusError(f"folds={rule[:40]} is invalid: it must be {LEGAL}")
 
 
 def fold(corpus: Corpus, rule: str) -> Corpus:
-    """The corpus with each clip's fold by a rule; its splits are those of the last fold, its checksum tells the folds.
+    """Assign folds by a rule; the last fold becomes the test split, and the checksum depends on the folds.
 
     ``column`` takes the folds of the corpus's table, pattern or folders; ``speaker`` makes one a speaker; a number, so
     many of about equally many clips, no speaker in two of them. Where nobody knows who speaks, recordings are dealt
@@ -72,7 +72,7 @@ def fold(corpus: Corpus, rule: str) -> Corpus:
 
 
 def fold_names(manifest: Manifest) -> tuple[str, ...]:
-    """The folds in their order; empty where the corpus was not divided into any.
+    """The names of the folds in order; empty if the corpus has none.
 
     >>> fold_names(Manifest(corpus="", rate_hz=1, labels=(), clips=(), bad=(), checksum="", source=""))
     ()
@@ -81,7 +81,7 @@ def fold_names(manifest: Manifest) -> tuple[str, ...]:
 
 
 def validation_fold(names: Sequence[str], tested: str) -> str:
-    """The fold that validates where another one tests: the one before it, in a circle.
+    """The validation fold for a test fold: the one before it, cyclically.
 
     >>> validation_fold(("1", "2", "3"), "1")
     '3'
@@ -90,7 +90,7 @@ def validation_fold(names: Sequence[str], tested: str) -> str:
 
 
 def of_fold(manifest: Manifest, name: str) -> Manifest:
-    """The manifest with the splits that a fold's run has: the fold tests, the one before it validates.
+    """The manifest with the splits of one fold's run: it is the test split, the one before it validation.
 
     Raises:
         CorpusError: there is no such fold, or there are no folds at all.
@@ -98,8 +98,7 @@ def of_fold(manifest: Manifest, name: str) -> Manifest:
     names = fold_names(manifest)
     if not names:
         raise CorpusError(
-            f"data.fold={name} names a fold to test on, but {manifest.corpus} was not divided into folds; "
-            f"give --folds {LEGAL}"
+            f"data.fold={name} names a test fold, but {manifest.corpus} has no folds; give --folds {LEGAL}"
         )
     if name not in names:
         raise CorpusError(unknown(f"fold of {manifest.corpus} (data.fold)", name, names))
@@ -112,7 +111,7 @@ def of_fold(manifest: Manifest, name: str) -> Manifest:
 
 
 def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:
-    """The positions of the clips of each split, where this fold tests; without a name as the corpus divides them.
+    """The positions of the clips of each split when this fold is tested; without a name, as the corpus has them.
 
     Raises:
         CorpusError: the corpus has folds and none is named; as ``of_fold``.
@@ -122,7 +121,7 @@ def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:
         splits = [clip.split for clip in of_fold(manifest, name).clips]
     elif manifest.folds:
         raise CorpusError(
-            f"{manifest.corpus} has {manifest.folds}, and no fold is named to test on; give one of them as "
+            f"{manifest.corpus} has {manifest.folds}, but no test fold is given; give one of them as "
             f"--data.fold {fold_names(manifest)[-1]}, or leave --folds out"
         )
     else:
@@ -131,13 +130,13 @@ def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:
 
 
 def in_several(manifest: Manifest) -> int:
-    """How many speakers have clips in more than one fold."""
+    """The number of speakers in more than one fold."""
     pairs = {(clip.speaker, clip.fold) for clip in manifest.clips}
     return sum(folds > 1 for folds in Counter(speaker for speaker, _ in pairs).values())
 
 
 def fold_doubts(manifest: Manifest) -> Iterator[str]:
-    """What to say of folds: that there are some and one alone is tested, or that they share speakers."""
+    """Warnings about folds: that only one of them is tested, or that they share speakers."""
     given = {clip.fold for clip in manifest.clips if clip.fold}
     if not manifest.folds and len(given) >= LEAST:
         yield (
@@ -146,7 +145,7 @@ def fold_doubts(manifest: Manifest) -> Iterator[str]:
         )
     if manifest.folds and manifest.speakers_known and (shared := in_several(manifest)):
         are = "speaker is" if shared == 1 else "speakers are"
-        yield f"{shared} {are} in several folds: what is found does not hold for new speakers"
+        yield f"{shared} {are} in several folds: the results do not generalise to new speakers"
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:
@@ -163,7 +162,7 @@ def _given(manifest: Manifest) -> list[str]:
         )
     names = {clip.fold for clip in manifest.clips if clip.fold}
     if missing:
-        raise CorpusError(f"{len(missing)} clips have no fold, {missing[0].name!r} first; give all of them one")
+        raise CorpusError(f"{len(missing)} clips have no fold, for example {missing[0].name!r}; give every clip one")
     if len(names) < LEAST:
         raise CorpusError(f"{len(names)} folds ({', '.join(sorted(names))}) are too few; give --folds {LEGAL}")
     return [clip.fold for clip in manifest.clips]
@@ -172,12 +171,14 @@ def _given(manifest: Manifest) -> list[str]:
 def _speakers(manifest: Manifest) -> list[str]:
     if not manifest.speakers_known:
         raise CorpusError(
-            f"nobody knows who speaks in {manifest.corpus}, so no speaker can be left out; give a --speaker-pattern, "
+            f"the speakers of {manifest.corpus} are not known, so none can be left out; give a --speaker-pattern, "
             f"or a number of folds"
         )
     names = {clip.speaker for clip in manifest.clips}
     if len(names) < LEAST:
-        raise CorpusError(f"{len(names)} speakers of {manifest.corpus} are too few for folds; at least {LEAST} speak")
+        raise CorpusError(
+            f"{len(names)} speakers of {manifest.corpus} are too few for folds; at least {LEAST} are needed"
+        )
     return [clip.speaker for clip in manifest.clips]
 
 
@@ -209,4 +210,4 @@ def _check_fold(manifest: Manifest, name: str) -> None:
     try:
         check_splits(of_fold(manifest, name))
     except CorpusError as error:
-        raise CorpusError(f"fold {name!r} cannot be tested on: {error}") from error
+        raise CorpusError(f"fold {name!r} cannot be the test fold: {error}") from error

@@ -1,4 +1,4 @@
-"""Keep corpora that were rendered or unpacked into the cache as they were made: damage is noticed and made good."""
+"""Keep rendered or unpacked corpora in the cache, and repair damage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FOLDER = "made"
 
 
 def kept(folder: Path, cache: Path, make: Callable[[], Path]) -> Path:
-    """A folder of the cache as ``make`` made it: made where it is not there, and again where it is not as it was.
+    """A folder of the cache made by ``make``, made again if it is missing or was modified.
 
     What was altered is put aside until the new one is there, so that nothing is lost when it cannot be made.
 
@@ -36,7 +36,7 @@ def kept(folder: Path, cache: Path, make: Callable[[], Path]) -> Path:
         altered = folder.is_dir() and known is not None and known != _content(folder, cache)
         aside = folder.with_name(f".{folder.name}.altered")
         if altered:
-            warnings.warn(f"{str(folder)!r} was not as it was made; it is made again", stacklevel=2)
+            warnings.warn(f"{str(folder)!r} was modified; it is made again", stacklevel=2)
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
         try:

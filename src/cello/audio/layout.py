@@ -1,4 +1,4 @@
-"""Tell what a folder is that is no corpus: one level too high or low, splits, folds, or labels in a table."""
+"""Recognise folders that are not a corpus, and say where the class folders are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SHOWN = 5
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder is what operating systems and network drives leave everywhere; hidden ones are.
+    """Whether a file or folder is hidden, or made by an operating system or network drive.
 
     >>> [name for name in ("Thumbs.db", "._yes.wav", "__MACOSX", "yes", "Icon\\r") if not is_junk(name)]
     ['yes']
@@ -47,12 +47,12 @@ def is_junk(name: str) -> bool:
 
 
 def is_sound(name: str) -> bool:
-    """Whether a file may be sound, as far as its name tells."""
+    """Whether a file may be audio, by its name."""
     return os.path.splitext(name)[1].lower() not in _NO_SOUND  # noqa: PTH122 - a hundred thousand names a time
 
 
 def check_labels(root: Path, names: Sequence[str]) -> None:
-    """Hold the class folders that a folder seems to have to what class folders are; ``names`` are those of all clips.
+    """Check that the class folders of a folder are labels; ``names`` are all clip names.
 
     Raises:
         CorpusError: there are fewer than two, or they are splits or folds.
@@ -61,27 +61,27 @@ def check_labels(root: Path, names: Sequence[str]) -> None:
     sounding = sorted({name.split("/", 1)[0] for name in names if is_sound(name)})
     if len(sounding) < 2 and (table := _table(root)):
         raise CorpusError(
-            f"the labels of {str(root)!r} stand in a table ({table}), not in folders; make one folder a label, and put "
-            f"its clips inside"
+            f"the labels of {str(root)!r} are in a table ({table}), not in folders; make one folder for each label, "
+            f"with its clips inside"
         )
     if not labels:
         raise CorpusError(
             f"{str(root)!r} has no class folders with files in them; "
-            f"a corpus is one folder a class, with its clips inside{_elsewhere(root)}"
+            f"a corpus has one folder of clips for each class{_elsewhere(root)}"
         )
     if len(sounding) < 2:
         only = (sounding or labels)[0]
         others = [label for label in labels if label not in sounding]
-        beside = f"; no sound lies in {listed(others)}" if others and sounding else ""
+        beside = f"; no audio in {listed(others)}" if others and sounding else ""
         raise CorpusError(
-            f"{str(root)!r} has one class only ({only!r}){beside}; a classifier needs at least two"
+            f"{str(root)!r} has only one class ({only!r}){beside}; a classifier needs at least two"
             f"{_elsewhere(root, only) or ': give the folder above, or add a class folder'}"
         )
     _check_splits(root, labels, names)
     if all(_FOLD.fullmatch(label) for label in labels):
         raise CorpusError(
             f"the folders of {str(root)!r} are folds ({listed(labels)}), not labels; "
-            f"make one folder a label, with its clips of all folds inside"
+            f"make one folder for each label, with its clips of all folds"
         )
 
 
@@ -113,8 +113,8 @@ def _check_splits(root: Path, labels: Sequence[str], names: Sequence[str]) -> No
         )
     if len(splits) == len(labels):
         raise CorpusError(
-            f"the folders {listed(splits)} of {str(root)!r} are splits, not labels; make one folder a label, and write "
-            f"validation_list.txt and testing_list.txt"
+            f"the folders {listed(splits)} of {str(root)!r} are splits, not labels; make one folder for each label and "
+            f"write validation_list.txt and testing_list.txt"
         )
 
 

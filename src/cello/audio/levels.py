@@ -1,4 +1,4 @@
-"""Recognise how a corpus folder is laid out: what its first and second level of folders stand for."""
+"""Recognise what the first two levels of folders stand for: labels, speakers, splits or folds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_LABELS = 60
 
 @dataclass(frozen=True)
 class Layout:
-    """What the folders on top are, and the pattern with named groups that reads label and the rest off a name.
+    """What the top folders are, and a pattern with named groups that reads the label and the rest from a name.
 
     ``pattern`` is empty where the labels are in no folder and no part of the files' names suggests itself, and where
     two levels of folders may be the labels ("unsure"); ``sentence`` says what was seen.
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def certain(self) -> bool:
-        """Folders alone say it all: nothing is guessed from the files' names."""
+        """Whether the folders alone determine the layout, without a guess from file names."""
         return self.kind in ("split", "fold") and self.pattern.startswith("^") and "(?=/)" not in self.pattern
 
 
@@ -59,7 +59,9 @@ def recognise(names: Sequence[str]) -> Layout:
         and share(shared, _IDENTIFIER) < _SURE
         and share(shared, CALLED) < _SURE
     ):
-        both = f"each of the folders {_some(tops)} holds the same folders {_some(shared)}; either may be the labels"
+        both = (
+            f"each of the folders {_some(tops)} holds the same folders {_some(shared)}; either level may be the labels"
+        )
         return Layout("unsure", "", both)
     if kind == "label":
         return Layout("label", "^(?P<label>[^/]+)/", f"labels are the folders {_some(tops)}")

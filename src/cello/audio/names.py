@@ -1,4 +1,4 @@
-"""Find who speaks in a clip from its name: fields of file names that hold a speaker or a recording.
+"""Guess the speakers of clips from fields of their file names.
 
 Nothing here decides anything: a guess is shown with its evidence, and the user confirms it by giving its pattern.
 """
@@ -45,7 +45,7 @@ class Guess:
 
     @property
     def evidence(self) -> str:
-        """What speaks for it, in one phrase.
+        """The evidence for the guess, in one phrase.
 
         >>> Guess("speaker", "_([a-z]+)_", 6, ("george", "jackson", "lucas"), 500, 10).evidence
         '6 speakers (george, jackson, lucas, …), each with about 500 clips of 10 labels'
@@ -94,7 +94,7 @@ def _captured(pattern: str, names: Sequence[str]) -> tuple[str, ...] | None:
 
 
 class _Field:
-    """What one pattern captures in every name, and how it goes together with the labels."""
+    """What one pattern captures in every name, and how it relates to the labels."""
 
     def __init__(self, pattern: str, values: Sequence[str], labels: Sequence[str]) -> None:
         self.pattern = pattern

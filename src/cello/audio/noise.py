@@ -1,4 +1,4 @@
-"""Noise of several colours, made rather than recorded."""
+"""Generate white, pink and brown noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A corpus from its name: the one entry for every kind of corpus."""
+"""Open a corpus by its name: the one entry for every kind of corpus."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cello.audio.assign import speakers_known, splits_given
 from cello.audio.checks import check_bad, check_speakers, check_splits, doubts, unconfirmed
 from cello.audio.choice import choose
 from cello.audio.corpus import Corpus
+from cello.audio.dataset_cache import Options, open_dataset
 from cello.audio.digests import digests
 from cello.audio.folder import LISTS, scan
 from cello.audio.folds import NONE, fold, fold_doubts
 from cello.audio.kept import kept
 from cello.audio.layout import is_junk
 from cello.audio.names import guess_speakers
-from cello.audio.pack import Options, open_pack
 from cello.audio.progress import Progress
 from cello.audio.rates import rate_doubts, rates
 from cello.audio.reading import PLAIN, Reading
@@ -93,14 +93,14 @@ def open_corpus(
     if guesses and not splits_given(folder) and not reading.unknown_speakers:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
-    pack = open_pack(folder, options, cache, progress, place.name)
+    dataset = open_dataset(folder, options, cache, progress, place.name)
     about = "" if place.test is None else f", {ABOUT}"
     manifest = msgspec.structs.replace(
-        pack.manifest, corpus=place.name, source=f"{spec}{about}, split by {pack.rule}", speakers_known=known
+        dataset.manifest, corpus=place.name, source=f"{spec}{about}, split by {dataset.rule}", speakers_known=known
     )
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
-    whole = Corpus(manifest, pack.sound, pack.noise)
+    whole = Corpus(manifest, dataset.sound, dataset.noise)
     corpus = fold(choose(whole, reading.choice), reading.folds)
     if place.test is not None:
         corpus = twelve(whole, _tested(place, place.test, rate_hz, cache, progress))
@@ -117,9 +117,11 @@ def open_corpus(
 
 def _check_options(allow_bad: float, rate_hz: int) -> None:
     if not 0 <= allow_bad <= 1:
-        raise CorpusError(f"allow_bad={allow_bad} is a share of all clips; give a number from 0 to 1")
+        raise CorpusError(f"allow_bad={allow_bad} is invalid: it must be a share of all clips, from 0 to 1")
     if rate_hz < 1:
-        raise CorpusError(f"rate_hz={rate_hz} is no sample rate; give a whole number of hertz, 16000 for example")
+        raise CorpusError(
+            f"rate_hz={rate_hz} is invalid: it must be a positive whole number of hertz, for example 16000"
+        )
 
 
 def corpus_files(
@@ -133,8 +135,8 @@ def corpus_files(
 
 
 def _tested(place: _Place, folder: Path, rate_hz: int, cache: Path, progress: Progress | None) -> Corpus:
-    pack = open_pack(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
-    return Corpus(pack.manifest, pack.sound)
+    dataset = open_dataset(test_clips(scan(folder)), Options(rate_hz), cache, progress, place.name)
+    return Corpus(dataset.manifest, dataset.sound)
 
 
 def _check_plain(spec: str, place: _Place, reading: Reading) -> None:
@@ -151,7 +153,7 @@ def _located(spec: str, cache: Path, progress: Progress | None) -> _Place:
         return _locate(spec, cache, progress)
     except OSError as error:
         raise CorpusError(
-            f"corpus {spec!r} cannot be put into the cache {str(cache)!r}: {error}; free space there or choose "
+            f"corpus {spec!r} cannot be written to the cache {str(cache)!r}: {error}; free space there or choose "
             f"another cache folder"
         ) from error
 
@@ -173,7 +175,7 @@ def _locate(spec: str, cache: Path, progress: Progress | None) -> _Place:
     if spec and path.exists():
         raise CorpusError(f"corpus {spec!r} is a file; {_packed(spec)}")
     if "/" in spec:
-        raise CorpusError(f"corpus folder {spec!r} does not exist; give one that holds class folders")
+        raise CorpusError(f"corpus folder {spec!r} does not exist; give a folder of class folders")
     raise CorpusError(unknown("corpus", spec, _KINDS, "Or give the path of a folder of class folders."))
 
 
@@ -197,7 +199,7 @@ def _expanded(path: str) -> Path:
     try:
         return Path(_utf8(path)).expanduser()
     except RuntimeError as error:
-        raise CorpusError(f"{path!r} names a home folder that is not known here; give the whole path") from error
+        raise CorpusError(f"{path!r} names an unknown home folder; give the full path") from error
 
 
 def _utf8(name: str) -> str:
@@ -210,7 +212,7 @@ def _utf8(name: str) -> str:
 
 def _spoken(options: str, cache: Path, progress: Progress | None) -> _Place:
     if options:
-        raise CorpusError(f"corpus 'spoken:{options}' cannot be: the spoken corpus takes no options; write spoken")
+        raise CorpusError(f"corpus 'spoken:{options}' is invalid: the spoken corpus takes no options; write spoken")
     folder = cache / spoken.folder_name(spoken.DEFAULT)
 
     def make() -> Path:

@@ -1,4 +1,4 @@
-"""Show a corpus as one HTML page that needs nothing else: its facts, its balance, and clips to see and hear."""
+"""Write a corpus as one self-contained HTML page with facts, class balance and clips to play."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def check_target(path: Path) -> None:
     """
     try:
         if not path.parent.is_dir():
-            raise CorpusError(f"folder {str(path.parent)!r} does not exist; make it, or choose another file for --html")
+            raise CorpusError(
+                f"folder {str(path.parent)!r} does not exist; create it, or choose another file for --html"
+            )
         if not path.exists():
             return
         if path.is_file():
@@ -72,7 +74,7 @@ def check_target(path: Path) -> None:
                     return
     except OSError as error:
         raise CorpusError(f"{str(path)!r} cannot be read: {error.strerror}; choose another file for --html") from error
-    raise CorpusError(f"{str(path)!r} is there already and is no page of cello corpus inspect; choose another file")
+    raise CorpusError(f"{str(path)!r} exists and is not a page of cello corpus inspect; choose another file")
 
 
 def write_page(path: Path, corpus: Corpus, sections: Sequence[Section]) -> None:
@@ -83,14 +85,14 @@ def write_page(path: Path, corpus: Corpus, sections: Sequence[Section]) -> None:
     """
     check_target(path)
     try:
-        write_whole(path, (piece.encode(errors="backslashreplace") for piece in _pieces(corpus, sections)))
+        write_whole(path, (chunk.encode(errors="backslashreplace") for chunk in _chunks(corpus, sections)))
     except OSError as error:
         raise CorpusError(
             f"{str(path)!r} cannot be written: {error.strerror}; choose another file for --html"
         ) from error
 
 
-def _pieces(corpus: Corpus, sections: Sequence[Section]) -> Iterator[str]:
+def _chunks(corpus: Corpus, sections: Sequence[Section]) -> Iterator[str]:
     manifest = corpus.manifest
     name = escape(manifest.corpus)
     yield _MARK.decode()
@@ -131,7 +133,7 @@ def _balance(manifest: Manifest) -> Iterator[str]:
         yield f'<tr><th scope="row">{escape(label)}</th><td><div class="bar">{bars}</div></td>{cells}</tr>\n'
     yield "</tbody></table></div>\n"
     if len(manifest.labels) > _BARS:
-        yield f'<p class="faint">The other {len(manifest.labels) - _BARS:,} labels are not drawn.</p>\n'
+        yield f'<p class="faint">The other {len(manifest.labels) - _BARS:,} labels are not shown.</p>\n'
 
 
 def _facts(sections: Sequence[Section]) -> Iterator[str]:
@@ -160,7 +162,7 @@ def _clips(corpus: Corpus) -> Iterator[str]:
     for label, indices in by_label.items():
         chosen = sorted(indices, key=lambda k: _order(manifest.clips[k]))[:each]
         if chosen and left <= 0:
-            yield f'<p class="faint">No room for clips of {escape(label)} and later labels.</p>\n'
+            yield f'<p class="faint">Clips of {escape(label)} and later labels are left out to limit the size.</p>\n'
             return
         yield f'<h3>{escape(label)}</h3>\n<div class="clips">\n'
         for index in chosen:
@@ -176,11 +178,11 @@ def _order(clip: Clip) -> bytes:
 
 
 def _figure(clip: Clip, sound: NDArray[np.float32], rate_hz: int) -> str:
-    picture, heard = (base64.b64encode(data).decode() for data in (spectrogram(sound, rate_hz), wav(sound, rate_hz)))
+    picture, listen = (base64.b64encode(data).decode() for data in (spectrogram(sound, rate_hz), wav(sound, rate_hz)))
     about = f"{clip.name} · {clip.split} · {clip.samples / rate_hz:.2f} s · {clip.speaker}"
     return (
         f'<figure><img alt="Spectrogram of {escape(clip.name)}" width="{WIDTH}" height="{HEIGHT}" '
-        f'src="data:image/png;base64,{picture}"><audio controls preload="none" src="data:audio/wav;base64,{heard}">'
+        f'src="data:image/png;base64,{picture}"><audio controls preload="none" src="data:audio/wav;base64,{listen}">'
         f"</audio><figcaption>{escape(about)}</figcaption></figure>\n"
     )
 

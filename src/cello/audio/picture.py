@@ -1,4 +1,4 @@
-"""Draw a clip's spectrogram as a small PNG, with numpy and zlib alone."""
+"""Draw the spectrogram of a clip as a small PNG, with numpy and zlib only."""
 
 from __future__ import annotations
 

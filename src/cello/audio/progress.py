@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a label, what is done and what there is to do, a bounded number of times."""
+"""Report progress: a label, the amount done and the total, at a bounded number of times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def paced(progress: Progress | None, label: str, total: int) -> Callable[[int], None]:
-    """A function of ``done`` that passes on at most about a hundred of its calls, and the one that reaches ``total``.
+    """Limit a progress callback to about a hundred calls, and the last one.
 
     Where ``total`` is not known (0), a call is passed on each time ``done`` has grown by a tenth.
 

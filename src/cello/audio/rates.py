@@ -1,4 +1,4 @@
-"""At which rates the files of a corpus were recorded, and what resampling them changes."""
+"""Warn about sampling rates that differ from the one trained at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOKED_AT = 200
 
 
 def rates(paths: Sequence[Path]) -> Counter[int]:
-    """How many of some of the files are of each sampling rate, in Hz; those that cannot be read count nowhere."""
+    """Count files by sampling rate in Hz; unreadable files are left out."""
     found: Counter[int] = Counter()
     with hidden_c_output():
         for path in paths[:: len(paths) // LOOKED_AT + 1]:
@@ -27,7 +27,7 @@ def rates(paths: Sequence[Path]) -> Counter[int]:
 
 
 def rate_doubts(found: Counter[int], rate_hz: int) -> Iterator[str]:
-    """What resampling to ``rate_hz`` changes, where most files are of another rate.
+    """Warn how resampling to ``rate_hz`` changes the audio, if most files have another rate.
 
     >>> list(rate_doubts(Counter({8000: 9}), 16_000))[0].split("; ")[1]
     'give features.rate_hz=8000'
@@ -39,7 +39,7 @@ def rate_doubts(found: Counter[int], rate_hz: int) -> Iterator[str]:
         return
     share = "the files are" if count == sum(found.values()) else "most files are"
     if own < rate_hz:
-        effect = f"nothing lies above {own // 2:,} Hz, and its bands carry no sound"
+        effect = f"there is no signal above {own // 2:,} Hz, and mel bands there are empty"
     else:
-        effect = f"what lies above {rate_hz // 2:,} Hz is lost"
+        effect = f"content above {rate_hz // 2:,} Hz is lost"
     yield f"{share} recorded at {own:,} Hz and are resampled to {rate_hz:,} Hz: {effect}; give features.rate_hz={own}"

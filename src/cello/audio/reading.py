@@ -1,4 +1,4 @@
-"""How the clips of a folder are read: who speaks, which labels, splits and folds they have, which labels are chosen."""
+"""Define how the clips of a folder are read: speakers, labels, splits, folds and choices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUPS = ("label", "speaker", "split", "fold")
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a user says about a folder of clips; nothing said, class folders are labels.
+    """How the user reads a folder of clips; by default, class folders are labels.
 
     ``pattern`` is a regular expression with named groups (``GROUPS``) that is searched for in each clip's path below
     the folder; ``table`` is a file with a path and a label a line, and ``columns`` maps a meaning to its column.
@@ -62,7 +62,7 @@ def name_pattern(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise CorpusError(f"pattern {text!r} is no regular expression: {error}") from error
+        raise CorpusError(f"pattern {text!r} is not a valid regular expression: {error}") from error
     foreign = [name for name in pattern.groupindex if name not in GROUPS]
     if foreign or "label" not in pattern.groupindex:
         what = f"a group {foreign[0]!r}" if foreign else "no group for the label"

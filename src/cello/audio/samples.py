@@ -1,4 +1,4 @@
-"""Samples of many clips in one file, as narrow as they can be."""
+"""Write the samples of many clips into one file of the narrowest type."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SampleWriter:
         self._close()
 
     def append(self, sound: Sound) -> int:
-        """Write a clip and say where it starts."""
+        """Write a clip and return its start."""
         if sound.dtype == np.float32 and self.dtype == np.int16:
             self._widen()
         start = self.samples

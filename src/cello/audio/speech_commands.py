@@ -1,4 +1,4 @@
-"""Google's Speech Commands (Warden 2018, arXiv:1804.03209): the archive from its publisher, checked and unpacked."""
+"""Fetch Google Speech Commands (Warden 2018, arXiv:1804.03209), verified and unpacked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_BYTES = 8_000_000_000
 
 
 class Release(msgspec.Struct, frozen=True):
-    """Where a version of the corpus is published, and what its archive must be; ``size`` in bytes."""
+    """The URL of a version of the corpus, and the checksum and ``size`` in bytes of its archive."""
 
     url: str
     sha256: str
@@ -46,17 +46,17 @@ TEST_SETS: dict[str, Release] = {
 
 
 def folder_name(version: str) -> str:
-    """The name that a version has in the cache."""
+    """The name of a version's folder in the cache."""
     return f"speech_commands_{version}"
 
 
 def test_folder_name(version: str) -> str:
-    """The name that the test clips for the 12-class task of a version have in the cache."""
+    """The name in the cache of a version's test clips for the 12-class task."""
     return f"speech_commands_test_set_{version}"
 
 
 def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
-    """The folder of a version below ``cache``, downloaded and unpacked where that has not been done yet.
+    """The folder of a version below ``cache``, downloaded and unpacked if needed.
 
     The archive is kept beside the folder. ``url`` is another place to fetch the very same archive from.
 
@@ -70,7 +70,7 @@ def fetch(version: str, cache: Path, *, progress: Progress | None = None, url: s
 
 
 def fetch_test(version: str, cache: Path, *, progress: Progress | None = None, url: str | None = None) -> Path:
-    """The folder of the test clips for the 12-class task of a version, as ``fetch`` has that of the version."""
+    """The folder of a version's test clips for the 12-class task; see ``fetch``."""
     if version not in TEST_SETS:
         raise CorpusError(unknown("version of the 12-class test archive", version, TEST_SETS))
     return _fetch(TEST_SETS[version], cache / test_folder_name(version), progress, url)

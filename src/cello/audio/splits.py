@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested on: the official Speech Commands rule, lists, and small corpora."""
+"""Split clips by speaker: the official Speech Commands rule, lists, and small corpora."""
 
 from __future__ import annotations
 
@@ -37,10 +37,7 @@ def speaker_of(name: str, pattern: re.Pattern[str] | None = None) -> str:
     match = pattern.search(name)
     speaker = match.group("speaker" if "speaker" in pattern.groupindex else 1) if match else None
     if not speaker:
-        raise CorpusError(
-            f"speaker pattern {pattern.pattern!r} finds no speaker in {name!r}; "
-            f"write one that captures it in every name"
-        )
+        raise CorpusError(f"speaker pattern {pattern.pattern!r} finds no speaker in {name!r}; it must match every name")
     return speaker
 
 
@@ -53,10 +50,10 @@ def speaker_pattern(text: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise CorpusError(f"speaker pattern {text!r} is no regular expression: {error}") from error
+        raise CorpusError(f"speaker pattern {text!r} is not a valid regular expression: {error}") from error
     if "speaker" not in pattern.groupindex and pattern.groups != 1:
         raise CorpusError(
-            f"speaker pattern {text!r} has {pattern.groups} groups; put round brackets round the speaker alone, "
+            f"speaker pattern {text!r} has {pattern.groups} groups; put parentheses around the speaker only, "
             f"as in '_([a-z]+)_', or name the group: '(?P<speaker>…)'"
         )
     return pattern
@@ -98,8 +95,8 @@ def split_speakers(speakers: Iterable[str], known: bool = True) -> tuple[dict[st
         return splits, "SHA-1 of the speaker" if known else "SHA-1 of the file name (speakers not known)"
     if len(order) < 3:
         raise CorpusError(
-            f"{len(order)} speaker{'s' * (len(order) > 1)} ({', '.join(order)}) cannot fill training, validation and "
-            f"test without sharing one; add speakers, give a speaker pattern that tells them apart, or write "
+            f"{len(order)} speaker{'s' * (len(order) > 1)} ({', '.join(order)}) are too few for training, "
+            f"validation and test; add speakers, give a speaker pattern that separates them, or write "
             f"validation_list.txt and testing_list.txt"
         )
     each = max(1, round(len(order) * VALIDATION_PERCENT / 100))

@@ -1,4 +1,4 @@
-"""The embedded corpus: the 35 words of Speech Commands, said by eSpeak NG on the user's own machine.
+"""Render the embedded corpus: the 35 words of Speech Commands, spoken by eSpeak NG.
 
 A voice variant is a speaker. Accent, pitch, rate, level, the place of the word in the clip and the noise behind it vary
 from clip to clip; all of it, and so every byte, follows from the config alone.
@@ -51,7 +51,7 @@ ACCENTS: tuple[str, ...] = tuple(_ACCENTS.split())
 # adam; klatt2 from klatt; klatt4 and klatt5 from klatt3; steph2 and steph3 from steph; robosoft3 from robosoft2;
 # anikaRobot from anika; Gene2 from Gene; fast and grandpa from croak; Henrique, Hugo, michel and miguel from Diogo;
 # robert from rob. Kept, they would put one speaker on both sides of a split. And less kaukovalta and zac, which lie so
-# far from anybody's voice that a model that has not heard them recognises one word in six, and one in twenty.
+# far from anybody's voice that a model not trained on them recognises one word in six, and one in twenty.
 _VARIANTS = """
     Alex, Alicia, Andrea, Andy, Annie, AnxiousAndy, Demonic, Denis, Diogo, Gene, Jacky, Lee, Marco, Mario, Michael,
     Mike, Mr serious, Nguyen, RicishayMax, RicishayMax2, RicishayMax3, Storm, Tweaky, UniRobot, adam, anika, announcer,
@@ -75,7 +75,7 @@ _BABBLE = (
 
 
 class SpokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much is said and how hard it is to hear: ``clips_per_word`` counts training clips.
+    """The size and the noise of the corpus: ``clips_per_word`` counts training clips.
 
     Validation and test have as many clips a speaker as training has. The signal-to-noise ratio of a clip is drawn
     uniformly from [``snr_low_db``, ``snr_high_db``].
@@ -92,25 +92,25 @@ class SpokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         if self.clips_per_word < 1:
-            raise ConfigError(
-                f"spoken.clips_per_word={self.clips_per_word} leaves nothing to train on; give at least 1"
-            )
+            raise ConfigError(f"spoken.clips_per_word={self.clips_per_word} is invalid: it must be at least 1")
         if self.snr_low_db > self.snr_high_db:
             raise ConfigError(
-                f"spoken.snr_low_db={self.snr_low_db} is above snr_high_db={self.snr_high_db}; exchange the two"
+                f"spoken.snr_low_db={self.snr_low_db} is invalid: it must be at most snr_high_db={self.snr_high_db}"
             )
         if self.seed < 0:
-            raise ConfigError(f"spoken.seed={self.seed} is negative; give 0 or a positive whole number")
+            raise ConfigError(f"spoken.seed={self.seed} is invalid: it must be ≥ 0")
         bad = [word for word in self.words if not word.isalpha()]
         if bad or not self.words or len(set(self.words)) != len(self.words):
-            raise ConfigError(f"spoken.words={list(self.words)} must be different words of letters only, at least one")
+            raise ConfigError(
+                f"spoken.words={list(self.words)} is invalid: give at least one word, only letters, none twice"
+            )
 
 
 DEFAULT = SpokenConfig()
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """One clip before it is said; ``number`` seeds everything that is drawn for it."""
+    """One clip before it is rendered; ``number`` seeds its random draws."""
 
     number: int
     word: str
@@ -134,7 +134,7 @@ def speaker(variant: str) -> str:
 
 
 def folder_name(config: SpokenConfig) -> str:
-    """The name a rendering has in the cache; another config, or another way of rendering, gives another name.
+    """The name of a rendering in the cache, which depends on the config and on how it is rendered.
 
     >>> folder_name(SpokenConfig()) == folder_name(SpokenConfig(seed=1))
     False
@@ -143,7 +143,7 @@ def folder_name(config: SpokenConfig) -> str:
 
 
 def voices(config: SpokenConfig) -> dict[Split, tuple[str, ...]]:
-    """Which voice variants are heard in which split; none is heard in two.
+    """The voice variants of each split; no variant is in two splits.
 
     Of every seven neighbours by name, which often sound alike, one is drawn for validation and one or two for test, so
     that validation and test are about equally hard.
@@ -159,7 +159,7 @@ def voices(config: SpokenConfig) -> dict[Split, tuple[str, ...]]:
 
 
 def plan(config: SpokenConfig) -> list[Planned]:
-    """Every clip of the corpus in the order of rendering; each word is said by every voice about equally often."""
+    """Plan all clips in rendering order; every voice says each word about equally often."""
     cast = voices(config)
     each = config.clips_per_word / len(cast["train"])
     clips: list[Planned] = []
@@ -341,6 +341,6 @@ def _complete(folder: Path, config: SpokenConfig) -> bool:
         if read_stored(folder / RECORD) == _record(config):
             return True
     raise CorpusError(
-        f"{folder} exists and is not the spoken corpus of this config (no {RECORD} that says so); "
-        f"it is left as it is: move it away or choose another folder"
+        f"{folder} exists but is not the spoken corpus of this config (no matching {RECORD}); "
+        f"move it away or choose another folder"
     )

@@ -1,4 +1,4 @@
-"""A separate program that speaks: a job as JSON on standard input, 16-bit sound on standard output.
+"""Speak in a separate process: a job as JSON on standard input, 16-bit audio on standard output.
 
 eSpeak NG is free software under GPL-3.0-or-later. It is loaded here only, in a process of its own that imports nothing
 of Cello, and is talked to over a pipe. A process of its own is also what makes the sound the same every time: the
@@ -25,7 +25,7 @@ CHARACTERS = 1
 FASTEST = 450
 QUIET_VOLUME = 60
 
-HEARD = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_char), ctypes.c_int, ctypes.c_void_p)
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_char), ctypes.c_int, ctypes.c_void_p)
 
 
 class Voice:
@@ -37,18 +37,18 @@ class Voice:
         self.rate_hz = int(self.espeak.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), DONT_EXIT))
         if self.rate_hz <= 0:
             raise SystemExit(f"eSpeak NG does not start with the data in {data} (code {self.rate_hz})")
-        self.pieces: list[bytes] = []
-        self.heard = HEARD(self._hear)
-        self.espeak.espeak_SetSynthCallback(self.heard)
+        self.chunks: list[bytes] = []
+        self.callback = CALLBACK(self._collect)
+        self.espeak.espeak_SetSynthCallback(self.callback)
         self.espeak.espeak_ng_SetRandSeed(ctypes.c_long(seed))
 
-    def _hear(self, sound: ctypes._Pointer[ctypes.c_char], samples: int, _events: int) -> int:
+    def _collect(self, sound: ctypes._Pointer[ctypes.c_char], samples: int, _events: int) -> int:
         if sound and samples > 0:
-            self.pieces.append(ctypes.string_at(sound, 2 * samples))
+            self.chunks.append(ctypes.string_at(sound, 2 * samples))
         return 0
 
     def choose(self, voice: str) -> None:
-        """Take an accent and a variant, as ``en-us+f3``; eSpeak itself passes over a variant it does not have."""
+        """Select an accent and a variant such as ``en-us+f3``; eSpeak itself ignores unknown variants."""
         variant = voice.partition("+")[2]
         if variant and not (self.data / "voices" / "!v" / variant).is_file():
             raise SystemExit(f"eSpeak NG's data in {self.data} has no voice variant {variant!r}")
@@ -58,7 +58,7 @@ class Voice:
 
     def say(self, text: str, rate: int, pitch: int) -> bytes:
         """The sound of a text at a rate in words per minute and a pitch from 0 to 99."""
-        self.pieces.clear()
+        self.chunks.clear()
         for parameter, value in ((RATE, rate), (PITCH, pitch), (VOLUME, QUIET_VOLUME)):
             self.espeak.espeak_SetParameter(parameter, value, 0)
         spoken = text.encode() + b"\0"
@@ -67,10 +67,10 @@ class Voice:
         if code != 0:
             raise SystemExit(f"eSpeak NG cannot say {text!r} (code {code})")
         self.espeak.espeak_Synchronize()
-        return b"".join(self.pieces)
+        return b"".join(self.chunks)
 
     def say_within(self, text: str, rate: int, pitch: int, longest: int) -> bytes:
-        """The same, said again faster for as long as it takes more than ``longest`` samples."""
+        """Speak a text, faster if needed, within ``longest`` samples."""
         while len(sound := self.say(text, rate, pitch)) > 2 * longest:
             if rate >= FASTEST:
                 raise SystemExit(f"eSpeak NG needs more than {longest} samples to say {text!r} at its fastest")
@@ -79,7 +79,7 @@ class Voice:
 
 
 def main() -> None:
-    """Read the job, say it, answer."""
+    """Read the job, render it, and write the answer."""
     # What the library itself might print must not get between the samples, so standard output becomes standard error.
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Read a table of clips: CSV, JSON lines or Parquet with a path and a label a line."""
+"""Read a table of clips: CSV, JSON lines or Parquet with a path and a label on each line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_table(path: Path, columns: Mapping[str, str] | None = None) -> tuple[Entry, ...]:
-    """The clips of a table, in its order. ``columns`` maps a meaning (of ``NAMES``) to the column that has it.
+    """Read the clips of a table in order. ``columns`` maps a meaning (of ``NAMES``) to a column.
 
     ``.csv`` and ``.tsv`` files may use commas, semicolons, tabs or bars; ``.jsonl`` holds an object a line; Parquet
     needs the extra ``cello-rnn[parquet]``. A column that is not named is found by its usual names; columns of start and
@@ -86,7 +86,7 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> tuple[En
     """
     lines = _lines(path)
     if not lines:
-        raise CorpusError(f"table {str(path)!r} has no lines; give one with a path and a label a line")
+        raise CorpusError(f"table {str(path)!r} is empty; it must have a path and a label on each line")
     found = _columns(path, list(lines[0][1]), columns or {})
     if not _cuts(lines, found, columns or {}):
         found = {meaning: column for meaning, column in found.items() if meaning not in ("start", "end")}
@@ -140,7 +140,7 @@ def _parquet_lines(path: Path) -> list[_Line]:
     try:
         return [(number, _texts(line)) for number, line in enumerate(read_parquet(path).to_pylist(), start=1)]
     except ArrowException as error:
-        raise CorpusError(f"table {str(path)!r} is not a whole Parquet file ({error}); write it again") from error
+        raise CorpusError(f"table {str(path)!r} is not a complete Parquet file ({error}); write it again") from error
 
 
 def _texts(line: Mapping[str, Any]) -> dict[str, str]:
@@ -183,7 +183,7 @@ def _entry(place: str, line: Mapping[str, str], found: Mapping[str, str]) -> Ent
             raise CorpusError(f"{place} has no {meaning} (column {found[meaning]!r}); fill it in or remove the line")
     start, end = (_seconds(place, found.get(which, which), cells.get(which, "")) for which in ("start", "end"))
     if end is not None and end <= (start or 0):
-        raise CorpusError(f"{place} ends at {end:g} s, not after its start at {start or 0:g} s; mend the times")
+        raise CorpusError(f"{place} ends at {end:g} s, not after its start at {start or 0:g} s; correct the times")
     return Entry(
         path=cells["path"].replace("\\", "/"),
         label=cells["label"],
@@ -229,13 +229,11 @@ def _check_once(path: Path, entries: Iterable[Entry]) -> None:
                 f"a clip has one label: leave one line"
             )
     if len(seen) < (total := sum(1 for _ in entries)):
-        raise CorpusError(
-            f"table {path.name} names {total - len(seen)} clips twice; remove those lines, so that no clip counts twice"
-        )
+        raise CorpusError(f"table {path.name} names {total - len(seen)} clips twice; remove the duplicate lines")
 
 
 def resolve(entries: Iterable[Entry], root: Path, table: Path) -> dict[str, Path]:
-    """The file of each path: below the root or beside the table as it stands, else the only file that ends so.
+    """Find the file of each path: below the root or beside the table, else the only file with that ending.
 
     Raises:
         CorpusError: files that are not there, or that two folders have; their count and the first are named.

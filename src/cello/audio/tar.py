@@ -1,4 +1,4 @@
-"""Read a tar archive that nobody vouches for: block by block, with bounds on all that it can make a reader do.
+"""Read an untrusted tar archive block by block, with bounded memory.
 
 Python's own :mod:`tarfile` reads extension headers of any size into memory, searches them with expressions that take
 quadratic time (CVE-2024-6232), follows chains of them recursively and makes sparse files of any size from a few bytes.
@@ -17,7 +17,7 @@ EXTENSIONS_BYTES = 1 << 28
 """All extension headers of an archive together: a thousand bytes for each of a quarter of a million files."""
 
 _EXTENSIONS_IN_A_ROW = 16
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
 _FILES, _FOLDER, _LONG_NAME, _LONG_LINK, _GLOBAL, _LOCAL = b"\x000" + b"7", b"5", b"L", b"K", b"g", b"xX"
 _KINDS = {
     b"1": "a hard link",
@@ -33,7 +33,7 @@ Fields = dict[bytes, bytes]
 
 
 class TarError(Exception):
-    """An archive that is not whole, or outside the bounds; its text is the reason alone."""
+    """An incomplete archive, or one beyond the bounds; its text is only the reason."""
 
 
 class Member(NamedTuple):
@@ -46,7 +46,7 @@ class Member(NamedTuple):
 
 
 class TarReader:
-    """The members of an archive in order, from a function that reads so many bytes of it; and ``pieces`` of each."""
+    """Iterates over the members of an archive, from a function that reads bytes; ``chunks`` reads a member."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -63,19 +63,19 @@ class TarReader:
         """
         while (member := self._next()) is not None:
             yield member
-            for _ in self.pieces():
+            for _ in self.chunks():
                 pass
 
-    def pieces(self) -> Iterator[bytes]:
-        """What is left of the present member's content.
+    def chunks(self) -> Iterator[bytes]:
+        """The rest of the current member's content.
 
         Raises:
             TarError: the archive ends before it does.
         """
         while self._left:
-            piece = self._exactly(min(self._left, _PIECE))
-            self._left -= len(piece)
-            yield piece
+            chunk = self._exactly(min(self._left, _CHUNK_BYTES))
+            self._left -= len(chunk)
+            yield chunk
         self._exactly(self._padding)
         self._padding = 0
 
@@ -163,8 +163,8 @@ class TarReader:
             at += end
 
     def _require_end(self, start: int) -> None:
-        while piece := self._read_up_to(_PIECE):
-            if piece.strip(b"\0"):
+        while chunk := self._read_up_to(_CHUNK_BYTES):
+            if chunk.strip(b"\0"):
                 raise TarError(f"damaged header at byte {start:,}")
 
     def _exactly(self, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""A corpus transferred to another machine: sent as the files of a pack, found again in the cache by its checksum."""
+"""Transfer a corpus to another machine in chunks; find it there in the cache by its checksum."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus, Manifest
+from cello.audio.dataset_cache import CachedDataset, find_dataset
 from cello.audio.decode import as_float
 from cello.audio.decoded import NOISE, SOUND, load_array
-from cello.audio.pack import Pack, find_pack
 from cello.audio.staging import locked, used, using
 from cello.errors import CorpusError
 from cello.files import DamagedFileError, read_stored, seal_json, unseal_json
@@ -42,7 +42,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """So many bytes of one of a pack's files, from ``offset`` on."""
+    """Some bytes of one of the files that are sent, from ``offset``."""
 
     file: str
     offset: int
@@ -50,7 +50,7 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def chunks(corpus: Corpus) -> Iterator[Chunk]:
-    """A corpus as the files of a pack, the manifest last; no more than one chunk in memory."""
+    """Split a corpus into chunks of files, the manifest last; at most one chunk is in memory."""
     noise = corpus.noise or (np.zeros(0, np.float32),)
     crc = {SOUND: 0, NOISE: 0}
     for file, arrays in ((SOUND, corpus.arrays), (NOISE, noise)):
@@ -91,15 +91,16 @@ def _cut(file: str, start: int, content: memoryview) -> Iterator[Chunk]:
 
 
 def receive(cache: Path, checksum: str, transfer: str, chunk: Chunk) -> None:
-    """Put a chunk where the pack grows that is sent under this ``transfer``'s name.
+    """Write a chunk into the folder of the corpus that arrives under this ``transfer``'s name.
 
     Raises:
-        CorpusError: the cache cannot be written, or the chunk is of no file that a pack has.
+        CorpusError: the cache cannot be written, or the chunk is of an unknown file.
     """
     folder = _partial(cache, checksum, transfer)
     if chunk.file not in (MANIFEST, SOUND, NOISE) or chunk.offset < 0:
         raise CorpusError(
-            f"a chunk of {chunk.file!r} was sent, which is no file of a corpus; update Cello on all sides"
+            f"received a chunk of {chunk.file!r}, which is not a file of a corpus; "
+            f"install one version of Cello everywhere"
         )
     using(cache)
     try:
@@ -110,38 +111,40 @@ def receive(cache: Path, checksum: str, transfer: str, chunk: Chunk) -> None:
             out.write(chunk.content)
     except OSError as error:
         raise CorpusError(
-            f"the corpus cannot be received in the cache {str(cache)!r}: {error}; make room there, or make it writable"
+            f"the corpus cannot be written to the cache {str(cache)!r}: {error}; free space there or make it writable"
         ) from error
 
 
 def finalise(cache: Path, checksum: str, transfer: str) -> None:
-    """Give a pack that was received whole its place in the cache.
+    """Move a corpus that has arrived complete to its place in the cache.
 
     Raises:
-        CorpusError: it is not whole.
+        CorpusError: it is not complete.
     """
-    grown, target = _partial(cache, checksum, transfer), cache / "packs" / checksum[:32]
-    pack = load_pack(grown)
-    if pack is None or pack.manifest.checksum != checksum:
-        raise CorpusError(f"the corpus received in {str(grown)!r} is not what was sent; give the same command again")
+    partial, target = _partial(cache, checksum, transfer), cache / "packs" / checksum[:32]
+    received = load_received(partial)
+    if received is None or received.manifest.checksum != checksum:
+        raise CorpusError(
+            f"the corpus received in {str(partial)!r} differs from the one sent; run the same command again"
+        )
     with locked(target):
-        there = load_pack(target)
+        there = load_received(target)
         if there is not None and there.manifest.checksum == checksum:
-            shutil.rmtree(grown, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             return
         shutil.rmtree(target, ignore_errors=True)
         for name in (SOUND, NOISE, MANIFEST):
-            with (grown / name).open("rb") as file:
+            with (partial / name).open("rb") as file:
                 os.fsync(file.fileno())
-        grown.rename(target)
+        partial.rename(target)
 
 
 def _partial(cache: Path, checksum: str, transfer: str) -> Path:
     return cache / "packs" / f".{checksum[:32]}.partial-{transfer}"
 
 
-def load_pack(target: Path) -> Pack | None:
-    """A corpus that was sent, if it is there and whole; those that earlier versions decoded into packs, too."""
+def load_received(target: Path) -> CachedDataset | None:
+    """Load a corpus that was sent, or decoded by an earlier version, if it is complete; else None."""
     try:
         text = read_stored(target / MANIFEST)
         body = unseal_json(text)
@@ -156,21 +159,23 @@ def load_pack(target: Path) -> Pack | None:
     except (OSError, ValueError):
         return None
     ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
-    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+    return CachedDataset(
+        manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ()
+    )
 
 
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:
-    """The corpus of this checksum if the cache holds it, decoded here or sent, under the name given."""
-    if (made := find_pack(cache, checksum)) is not None:
+    """Find the corpus of this checksum in the cache, decoded here or received, and give it this name."""
+    if (made := find_dataset(cache, checksum)) is not None:
         using(cache)
         return Corpus(msgspec.structs.replace(made.manifest, corpus=name), made.sound, made.noise)
     for manifest in sorted((cache / "packs").glob(f"[!.]*/{MANIFEST}")):
         with suppress(OSError, DamagedFileError):  # cleared away meanwhile, or unreadable: seen below
             if checksum.encode() not in read_stored(manifest):
                 continue
-        pack = load_pack(manifest.parent)
-        if pack is not None and pack.manifest.checksum == checksum:
+        received = load_received(manifest.parent)
+        if received is not None and received.manifest.checksum == checksum:
             using(cache)
             used(manifest.parent)
-            return Corpus(msgspec.structs.replace(pack.manifest, corpus=name), pack.sound, pack.noise)
+            return Corpus(msgspec.structs.replace(received.manifest, corpus=name), received.sound, received.noise)
     return None

@@ -1,4 +1,4 @@
-"""Make the 12-class task of Speech Commands: ten words, unknown words and silence, with the official test archive.
+"""Build the 12-class task of Speech Commands: ten words, unknown and silence.
 
 Training and validation clips are those of the whole archive, by its lists; unknown words and silence are each 10 % of
 the clips of the ten words, rounded up, as TensorFlow's ``speech_commands/input_data.py`` has it. Which unknown words
@@ -41,7 +41,7 @@ def test_clips(folder: Folder) -> Folder:
         wrong = sorted(expected ^ set(folder.labels))
         raise CorpusError(
             f"{str(folder.root)!r} is not the 12-class test archive of Speech Commands: it differs in the folders "
-            f"{listed(wrong)}; remove it from the cache, so that it is fetched again"
+            f"{listed(wrong)}; remove it from the cache, so that it is downloaded again"
         )
     clips = tuple(
         replace(clip, split="test", speaker=_speaker(clip), silent=clip.label == SILENCE) for clip in folder.clips
@@ -94,6 +94,6 @@ def _check_apart(learnt: list[Clip], test: Corpus) -> None:
     if shared:
         tested, learnt_from = min(shared)
         raise CorpusError(
-            f"{len(shared)} clips of the test archive are of speakers that train or validate: {tested!r} and "
-            f"{learnt_from!r}, for example; the two archives do not belong together: fetch both again"
+            f"{len(shared)} clips of the test archive have speakers of the training or validation clips, for example "
+            f"{tested!r} and {learnt_from!r}; the two archives do not match: download both again"
         )

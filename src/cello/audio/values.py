@@ -1,4 +1,4 @@
-"""Average channels, and look at every sample of each before it is gone."""
+"""Average channels, and check every sample."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_float(sound: Sound) -> NDArray[np.float32]:
 
 
 class Mixer:
-    """Blocks of (N, channels) frames one after another, to (N,) blocks whose samples are their mean."""
+    """Averages the channels of successive (N, channels) blocks to (N,) blocks."""
 
     def __init__(self, channels: int) -> None:
         self._channels = channels
@@ -51,7 +51,7 @@ class Mixer:
         return mixed
 
     @property
-    def heard(self) -> bool:
+    def has_signal(self) -> bool:
         """Whether any sample of any channel is not zero."""
         return self._any
 
@@ -68,7 +68,7 @@ class Mixer:
         if peak > _LOUDEST:
             raise ClipError(f"its samples go far beyond full scale ({peak:.3g}): perhaps {_cause(peak)}")
 
-    def check_heard(self) -> None:
+    def check_signal(self) -> None:
         """Raises ClipError when every sample was zero, or what the channels have is lost in their mean."""
         if not self._any:
             raise ClipError("all silence: every sample is zero")
@@ -96,5 +96,5 @@ def _cause(peak: float) -> str:
     for bits in _INTEGER_BITS:
         full_scale = 1 << bits - 1
         if peak <= 1.01 * full_scale:
-            return f"{bits}-bit numbers in a float file, to be divided by {full_scale}"
+            return f"{bits}-bit integers in a float file; divide them by {full_scale}"
     return "another byte order"

@@ -1,4 +1,4 @@
-"""Ask a web server for a file, with bounds on what it can make us wait for, read or go to."""
+"""Fetch a file from a web server with bounds on time, size and redirects."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MOST_REDIRECTS = 10
 
 
 class SlowError(OSError):
-    """The server sends, but so little that it would never end."""
+    """The server sends data too slowly."""
 
 
 class _Watched(io.RawIOBase):
-    """What comes from a server, headers and all, for as long as it comes at a rate and is not too much."""
+    """The stream from a server, bounded in size and by a minimum rate."""
 
     def __init__(self, raw: io.RawIOBase, most_bytes: int, timeout_s: float) -> None:
         self.raw = raw
@@ -41,7 +41,7 @@ class _Watched(io.RawIOBase):
         self.arrived += got or 0
         self.left -= got or 0
         if self.left < 0:
-            raise http.client.HTTPException("the server sends without end")
+            raise http.client.HTTPException("the server sends more than the limit")
         passed = time.monotonic() - self.since
         if passed > self.timeout_s:
             if self.arrived < SLOWEST_BYTES_S * passed:
@@ -55,7 +55,7 @@ class _Watched(io.RawIOBase):
 
 
 def ask(url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float) -> http.client.HTTPResponse:
-    """The server's answer to a GET; of all that it sends no more than ``most_bytes`` are read, nor for ever.
+    """Send a GET request; at most ``most_bytes`` are read, in bounded time.
 
     ``timeout_s`` is how long it may be silent, and over how long its rate is looked at.
 
@@ -86,31 +86,31 @@ def ask(url: str, headers: Mapping[str, str], most_bytes: int, timeout_s: float)
         request = urllib.request.Request(url, headers=dict(headers))
         answer: http.client.HTTPResponse = opener.open(request, timeout=timeout_s)
     except ValueError as error:
-        raise DownloadError(f"{url!r} is no web address ({error}); check it") from error
+        raise DownloadError(f"{url!r} is not a valid web address ({error}); check it") from error
     return answer
 
 
 class _Redirects(urllib.request.BaseHandler):
-    """To the web alone, from a secure address to secure ones alone, and not without end."""
+    """Follows a bounded number of redirects, to http(s) only, and from https only to https."""
 
     def __init__(self) -> None:
         self.followed = 0
 
     def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message) -> Any:
-        """Go where the answer says; its own body is not read."""
+        """Follow the redirect without reading its body."""
         fp.close()
         target = urllib.parse.urljoin(req.full_url, headers.get("location", "").strip().replace(" ", "%20"))
         self.followed += 1
         if self.followed > MOST_REDIRECTS:
-            raise DownloadError(f"{req.full_url} leads from address to address without end; check it, or {_BY_HAND}")
+            raise DownloadError(f"{req.full_url} redirects more than {MOST_REDIRECTS} times; check it, or {_BY_HAND}")
         if urllib.parse.urlsplit(target).scheme not in (("https",) if req.type == "https" else ("http", "https")):
-            raise DownloadError(f"{req.full_url} leads to {target!r}, which is not as safe an address; {_BY_HAND}")
+            raise DownloadError(f"{req.full_url} redirects to {target!r}, which is less secure; {_BY_HAND}")
         return self.parent.open(urllib.request.Request(target, headers=req.headers), timeout=req.timeout)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-_BY_HAND = "fetch the archive by other means and name the file as the corpus"
+_BY_HAND = "download the archive by other means and give its path as the corpus"
 
 
 class _Http(urllib.request.HTTPHandler):

@@ -1,4 +1,4 @@
-"""The ``@cell`` decorator and the record it makes: a recurrent cell is its equations, for one example and one step."""
+"""Define cells from their equations: the ``@cell`` decorator and the ``Cell`` record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cello.errors import CellError
 
 
 class Scalar:
-    """The annotation of an argument that is a single learned number: ``def fastgrnn(x, h, W, U, b, zeta: Scalar)``."""
+    """Annotates an argument that is a single learned scalar: ``def fastgrnn(x, h, W, U, b, zeta: Scalar)``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,7 +82,7 @@ class Cell:
         return {str(node.name): tuple(size[letter] for letter in node.shape) for node in self.parameter_nodes()}
 
     def parameter_count(self, input_size: int, hidden: int) -> int:
-        """How many numbers the cell learns."""
+        """The number of parameters of the cell."""
         return sum(prod(shape) for shape in self.parameters(input_size, hidden).values())
 
     def __call__(self, *arguments: Any) -> Any:
@@ -113,7 +113,7 @@ def cell(*, paper: Paper) -> Callable[[Callable[..., Any]], Cell]: ...
 def cell(
     function: Callable[..., Any] | None = None, *, paper: Paper | None = None
 ) -> Cell | Callable[[Callable[..., Any]], Cell]:
-    """Make a cell of the function that states its equations.
+    """Make a cell from the function that states its equations.
 
     The first argument is the frame x (D,); the values returned are the new states (H,), whose old values are the next
     arguments in the same order; the arguments after those are parameters, used bare (``W @ x``) or by member
@@ -171,13 +171,13 @@ def _signature(function: Callable[..., Any], tracer: Tracer) -> tuple[tuple[str,
     for parameter in parameters:
         if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
             raise tracer.error(
-                f"argument {parameter} is not a plain one",
+                f"argument {parameter} is not a plain argument",
                 "Arguments are the frame, the states and the parameters, without *, / and defaults; write numbers into "
                 "the equations",
             )
     if len(parameters) < 2:
         raise tracer.error(
-            f"{len(parameters)} arguments are too few", "Begin with the frame and a state, as in def NAME(x, h, ...)"
+            f"{len(parameters)} arguments are too few", "Start with the frame and a state, as in def NAME(x, h, ...)"
         )
     kinds = {p.name: getattr(p.annotation, "__name__", str(p.annotation)).rsplit(".")[-1] for p in parameters}
     for name, kind in kinds.items():

@@ -1,4 +1,4 @@
-"""Faults of a cell's function that are not of its equations: what it raised, what it is, how it differs from itself."""
+"""Error messages for cell functions that raise, are not plain functions, or change between calls."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ LANGUAGE = f"A cell uses + - * / @, numbers and the functions {', '.join(FUNCTIO
 
 
 def no_plain_function(value: Any, file: str, line: int) -> CellError:
-    """What to tell where ``@cell`` stands over something that is no function."""
+    """The error message for ``@cell`` on something that is not a function."""
     place = f"({file_name(file)}, line {line})"
     if value is None:
         return CellError(f"cell {place}: @cell() is called without a function. Write @cell, without parentheses.")
     kind = "a class" if isinstance(value, type) else said(value)
     name = getattr(value, "__name__", getattr(value, "name", type(value).__name__))
     return CellError(
-        f"cell {name!r} {place}: @cell stands over {kind}, which is no function. "
-        f"Write it once, directly over def NAME(x, h, ...)."
+        f"cell {name!r} {place}: @cell decorates {kind}, which is not a function. "
+        f"Write it once, directly above def NAME(x, h, ...)."
     )
 
 
 def fault_in_function(tracer: Tracer, error: BaseException) -> CellError:
-    """What to tell about an exception that the cell's function itself raised while it was traced."""
+    """The error message for an exception raised by the cell function while it is traced."""
     line, step = tracer.code.co_firstlineno, error.__traceback__
     while step is not None:
         if step.tb_frame.f_code.co_filename == tracer.code.co_filename:
@@ -41,7 +41,7 @@ def fault_in_function(tracer: Tracer, error: BaseException) -> CellError:
         return _unknown_name(tracer, error, text, line)
     if isinstance(error, RecursionError):
         return tracer.error(
-            "a function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
+            "the function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
         )
     return tracer.error(f"the function raised {type(error).__name__}" + (f": {text}" if text else ""), LANGUAGE, line)
 
@@ -58,7 +58,7 @@ def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> Cel
 
 
 def changed(first: Traced, second: Traced) -> CellError | None:
-    """What to tell if two calls of the function are not the same equations; None if they are."""
+    """The error message if two calls of the function give different equations; None if they are equal."""
     before, after = ([(r.op, r.args, r.value) for r in traced.tracer.records] for traced in (first, second))
     lines = [record.line for record in second.tracer.records]
     for number, (old, new) in enumerate(zip(before, after, strict=False)):

@@ -1,4 +1,4 @@
-"""The functions a cell may use: the same names on traced values, on Python numbers and on tensors.
+"""Provide the functions of the cell language, for traced values, Python numbers and tensors.
 
 A function of a tensor is its own method (``v.sigmoid()``), so nothing here needs to know what a tensor is.
 """

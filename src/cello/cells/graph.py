@@ -173,7 +173,7 @@ class GraphBuilder:
 
 
 def check(graph: Graph) -> None:
-    """Hold a graph to the legal form above.
+    """Check that a graph has the legal form above.
 
     Raises:
         CellError: the first node that breaks it, with its position and the rule.

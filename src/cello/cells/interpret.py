@@ -1,4 +1,4 @@
-"""Evaluate a cell's graph for one example and one step, where its Python function is not at hand."""
+"""Evaluate the graph of a cell for one example and one step, without its Python function."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def interpret(graph: Graph, arguments: Mapping[str, Any]) -> Any:
-    """The new states, one value or a tuple, as the cell's function returns them.
+    """Compute the new states, one value or a tuple, as the cell function returns them.
 
     ``arguments`` are the function's, by name: a parameter group is an object with its members.
 

@@ -1,4 +1,4 @@
-"""Cells by name: from the zoo, or from anybody's own file."""
+"""Load cells by name, from the zoo or from the user's own file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def zoo() -> dict[str, Cell]:
 
 
 def load_cell(name: str) -> Cell:
-    """The cell of a name of the zoo, or of ``FILE.py:NAME``, the function NAME in a file of your own.
+    """Load a cell of the zoo by name, or ``FILE.py:NAME``, the function NAME in your own file.
 
     Raises:
         CellError: no such cell, file or function (with the nearest name), or a function that is no cell.
@@ -51,7 +51,7 @@ def load_cell(name: str) -> Cell:
 
 
 def is_own(name: str) -> bool:
-    """Whether a cell's name is one that somebody wrote, and not the zoo's or PyTorch's."""
+    """Whether a cell is the user's own, not the zoo's or PyTorch's."""
     return OWN_FILE in name or name.startswith(OWN_OBJECT)
 
 
@@ -65,7 +65,7 @@ def bare_name(name: str) -> str:
 
 
 def naming(cell: Cell) -> tuple[str, str]:
-    """The name and fingerprint by which a config states a cell; the fingerprint of the zoo's cells is empty.
+    """The name and fingerprint that a config stores for a cell; the fingerprint is empty for the zoo.
 
     A cell from a file that this process loaded is called by that file, any other own:NAME.
     """
@@ -78,14 +78,14 @@ def naming(cell: Cell) -> tuple[str, str]:
 
 
 def remember(name: str, cell: Cell) -> str:
-    """Let ``known`` find a cell by its name and fingerprint in this process; returns the fingerprint."""
+    """Register a cell in this process for ``known``; return its fingerprint."""
     fingerprint = cell.graph.fingerprint()
     _KNOWN[name, fingerprint] = cell
     return fingerprint
 
 
 def known(name: str, fingerprint: str) -> Cell | None:
-    """The cell of one's own with this name and these equations, if this process has met it.
+    """The registered cell with this name and these equations, or None.
 
     It was loaded from its file, or came as data with a store or a task; no file is looked at.
     """
@@ -102,7 +102,7 @@ def _from_file(file: str, name: str) -> Cell:
     value = found[name]
     if not isinstance(value, Cell):
         raise CellError(
-            f"cell {file}:{name}: {name} is a {type(value).__name__}, no cell. Write @cell over its function."
+            f"cell {file}:{name}: {name} is a {type(value).__name__}, not a cell. Write @cell above its function."
         )
     remember(f"{file}:{name}", value)
     return value
@@ -117,7 +117,7 @@ def _imported(path: Path) -> ModuleType:
         if _line(path, error):  # the file's own code met it
             raise _refused(path, error) from error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise CellError(f"there is no file {path.absolute()}. Write the path to your .py file.") from error
+            raise CellError(f"file {path.absolute()} does not exist. Give the path of your .py file.") from error
         reason = error.strerror if isinstance(error, OSError) else error
         raise CellError(f"cell file {path} cannot be read: {reason}. Give a .py file that you may read.") from error
     except (Exception, SystemExit) as error:
@@ -127,7 +127,7 @@ def _imported(path: Path) -> ModuleType:
 def _refused(path: Path, error: BaseException) -> CellError:
     return CellError(
         f"{path.name}{_line(path, error)} cannot be imported: {type(error).__name__}: {error}. "
-        f"Try python {path} and mend what it says."
+        f"Run python {path} and correct the error."
     )
 
 

@@ -1,4 +1,4 @@
-"""Run a Python file as its text says now, with the modules of its folder, and keep both to itself.
+"""Run a Python file as its text is now, with the modules of its folder, in isolation.
 
 The file becomes a module of a private package that stands for its folder; modules of the folder that it imports become
 modules of the same package. So two files in two folders may both import their own ``helper``, no module of a folder
@@ -36,7 +36,7 @@ _LOCK = threading.RLock()
 
 
 def run_file(path: Path) -> ModuleType:
-    """The module of a file that has just been read and run; it stays in ``sys.modules`` until the file is run again.
+    """Run a file and return its module, which stays in ``sys.modules`` until the file is run again.
 
     Raises:
         OSError, DamagedFileError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Name the paper that a cell comes from, as fields."""
+"""Describe the paper that a cell comes from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cello.errors import CellError
 
 
 class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A paper: who wrote it, when, and where it stands.
+    """A paper: authors, year, title and where it was published.
 
     >>> print(Paper(authors=("J. L. Elman",), year=1990, title="Finding structure in time",
     ...             journal="Cognitive Science", volume="14", number="2", pages="179-211").text)
@@ -40,15 +40,15 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         if isinstance(self.authors, str) or not self.authors or not all(self.authors):
-            raise CellError(f'Paper: authors={self.authors!r} names nobody; write authors=("J. L. Elman",)')
+            raise CellError(f'Paper: authors={self.authors!r} is empty; write authors=("J. L. Elman",)')
         if not self.title.strip():
             raise CellError("Paper: title is empty; write the paper's title")
         if not 1000 <= self.year <= 9999:
-            raise CellError(f"Paper: year={self.year} is invalid; write the year of publication, as 1997")
+            raise CellError(f"Paper: year={self.year} is invalid; write the year of publication, for example 1997")
 
     @property
     def text(self) -> str:
-        """The paper as a list of references has it."""
+        """The paper as an entry of a reference list."""
         title = self.title if self.title.endswith(("?", "!")) else f"{self.title}."
         places = [self._journal(), self._meeting(), f"arXiv:{self.arxiv}" if self.arxiv else "", self.url]
         where = ", ".join(place for place in places if place)

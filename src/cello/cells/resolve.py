@@ -1,4 +1,4 @@
-"""From what tracing wrote down to a legal graph: which arguments are states, which are parameters, of which shapes."""
+"""Resolve a trace into a graph: states, parameters and their shapes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ INPUT_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class Traced:
-    """One finished call of a cell's function: its arguments, what it returned, its variables at the end."""
+    """One traced call of a cell function: arguments, returned values and variables at the end."""
 
     tracer: Tracer
     arguments: tuple[str, ...]
@@ -48,7 +48,7 @@ class Traced:
 
 
 def resolve(traced: Traced) -> Graph:
-    """The cell's graph.
+    """Resolve a trace into the cell's graph.
 
     Raises:
         CellError: the equations are outside the language; the cell, the line and what to write instead.
@@ -73,7 +73,7 @@ def _states(traced: Traced) -> tuple[str, ...]:
         )
     if count > len(names):
         raise traced.tracer.error(
-            f"{count} values are returned, but only {len(names)} arguments stand after {traced.arguments[0]}",
+            f"{count} values are returned, but only {len(names)} arguments follow {traced.arguments[0]}",
             "Return one value for each state; the states are the arguments after the frame, in the same order",
             traced.tracer.last_line(),
         )
@@ -90,7 +90,7 @@ def _states(traced: Traced) -> tuple[str, ...]:
         if name in traced.scalars:
             kind = "the frame" if name == traced.arguments[0] else "a state"
             raise traced.tracer.error(
-                f"{name} is {kind}, but annotated Scalar", "Only parameters can be single numbers; leave it away"
+                f"{name} is {kind}, but annotated Scalar", "Only parameters can be scalars; remove the annotation"
             )
     return names[:count]
 
@@ -162,7 +162,7 @@ def _check_groups(traced: Traced, states: tuple[str, ...], outputs: tuple[int, .
             member = groups[name]
             raise traced.tracer.error(
                 f"parameter {name} is used both by itself and as a group, with {member.name} (line {member.line})",
-                f"Give each use its member, such as {name}.a and {name}.b; {name}.T is no transpose but a parameter",
+                f"Give each use its member, such as {name}.a and {name}.b; {name}.T is a parameter, not a transpose",
                 line,
             )
 
@@ -267,7 +267,7 @@ class _Shapes:
         if self.kinds[left] != "parameter":
             if self.kinds[right] == "parameter":
                 raise self.tracer.error(
-                    f"{a} @ {b}: the vector stands on the left of the matrix", f"Write {b} @ {a}", record.line
+                    f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}", record.line
                 )
             if not self.moving[left]:
                 raise self.tracer.error(
@@ -276,7 +276,7 @@ class _Shapes:
                     record.line,
                 )
             raise self.tracer.error(
-                f"{a} @ {b}: a product of two values that are no parameters",
+                f"{a} @ {b}: neither factor is a parameter",
                 f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
                 record.line,
             )
@@ -325,7 +325,7 @@ class _Shapes:
             first, group = self.first_use.get(position), name.split(".")[0]
             before, remedy = f"line {first} uses it as", f"Use two parameters, such as {group}.a and {group}.b"
             if first is None:
-                before, remedy = "it is declared as", f"Write {name} * v for a single number, or leave Scalar away"
+                before, remedy = "it is declared as", f"Write {name} * v for a single number, or remove Scalar"
             raise self.tracer.error(
                 f"parameter {name} is used here as {PLAIN[shape]}, but {before} {PLAIN[known]}", remedy, line
             )

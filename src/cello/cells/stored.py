@@ -1,4 +1,4 @@
-"""Turn a cell into pure data and back, so that a store and a worker on another machine need no Python of the user's."""
+"""Convert a cell to pure data and back, for stores and workers without its Python file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_TEXT = 100_000
 
 
 class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of a cell but its Python function, which nothing that trains, counts or renders a cell needs."""
+    """A cell without its Python function, enough to train, count and render it."""
 
     name: str
     doc: str = ""
@@ -31,7 +31,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @classmethod
     def of(cls, cell: Cell) -> StoredCell:
-        """A cell as data."""
+        """Convert a cell to data."""
         nodes = tuple(node if _may_keep(node) else replace(node, name=None) for node in cell.graph.nodes)
         return cls(
             name=cell.name,
@@ -43,7 +43,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
     def cell(self) -> Cell:
-        """The cell; its names are Python's, its graph is legal, and no larger than one that could be traced.
+        """Convert data to a cell after checking its names, its graph and its size.
 
         Raises:
             CellError: what is wrong with it; it was damaged, or written by hand.
@@ -78,7 +78,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class _Absent:
-    """Stands for the function of a cell that came as data."""
+    """Stands in for the function of a cell loaded from data."""
 
     def __init__(self, name: str) -> None:
         self.name = name

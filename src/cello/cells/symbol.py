@@ -1,4 +1,4 @@
-"""Traced values: everything that Python can do to one is written down, or refused with what to write instead."""
+"""Record operations on traced values; refuse others with a remedy."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def _operand(beside: Symbol, value: Any) -> int:
     if isinstance(value, list | tuple | dict | set):
         raise refusal(
             beside,
-            f"{said(value)} stands where a value of the cell or a number has to",
-            "Write the values one by one: equations know no lists",
+            f"{said(value)} is used where a value of the cell or a number is needed",
+            "Write the values one by one: equations have no lists",
         )
     if isinstance(value, bool) or not isinstance(value, Real):
         raise refusal(
             beside,
-            f"{said(value)} stands beside {beside!r}, where only numbers and values of the cell can",
+            f"{said(value)} is combined with {beside!r}, which takes only numbers and values of the cell",
             "Write the number itself, or make it a parameter: an argument of the function",
         )
     try:
@@ -83,7 +83,7 @@ def _operand(beside: Symbol, value: Any) -> int:
     if not math.isfinite(number):
         raise refusal(
             beside,
-            f"the number beside {beside!r} is {'nan' if math.isnan(number) else 'infinite or too large'}",
+            f"the number combined with {beside!r} is {'nan' if math.isnan(number) else 'infinite or too large'}",
             "Write a finite number, below 1.8e308",
         )
     position(beside)
@@ -258,7 +258,7 @@ class Symbol(Value):
         own = f"Write {name}({self!r}) for the function" if name in FUNCTION_NAMES.split(", ") else "Write equations"
         raise refusal(
             self,
-            f"{self!r}.{name} is asked for, but {self!r} is no parameter group",
+            f"{self!r}.{name} does not exist, because {self!r} is not a parameter group",
             f"{own}; only arguments after the states have members, such as W.{name}",
         )
 
@@ -309,7 +309,9 @@ class Argument(Symbol):
         tracer = self._cello_tracer
         group = tracer.records[self._cello_position].name
         if not name.isidentifier() or name.startswith("_"):
-            raise refusal(self, f"{name!r} is no name for a member of {group}", f"Begin it with a letter: {group}.i")
+            raise refusal(
+                self, f"{name!r} is not a valid name for a member of {group}", f"Start it with a letter: {group}.i"
+            )
         position(self)
         return Symbol(tracer, tracer.write("parameter", name=f"{group}.{name}"))
 

@@ -1,4 +1,4 @@
-"""Trace a cell's function: call it on symbols and record what it does to them as nodes."""
+"""Trace a cell function: call it on symbols and record the operations as nodes."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Tracer:
         return max(line for *_, line in self.code.co_lines() if line is not None)
 
     def say(self, position: int, depth: int = 2) -> str:
-        """A value as a message shows it: its variable, or how it is computed."""
+        """How a message shows a value: its variable, or how it is computed."""
         record = self.records[position]
         if record.name is not None:
             return record.name
@@ -150,5 +150,5 @@ def file_name(path: str) -> str:
 
 
 def said(value: Any) -> str:
-    """What kind of thing a message calls a value of Python."""
+    """How a message names the kind of a Python value."""
     return "None" if value is None else f"a {type(value).__name__}"

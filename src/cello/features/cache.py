@@ -1,4 +1,4 @@
-"""Frames of a whole corpus, computed once and kept on disk as one memory map."""
+"""Compute the frames of a corpus once, and keep them on disk as one memory map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cello.features.mfcc import extract
 from cello.features.normalise import blank_padding
 from cello.files import seal_of, write_whole
 
-#: Part of every key; raise it when the same config comes to mean other numbers.
+#: Part of every key; raise it when the same config gives other values.
 ARITHMETIC = 1
 
 #: Samples (padding included) read and framed at once: 16 MiB of sound.
@@ -50,7 +50,7 @@ class FeatureSet:
 
     @property
     def dimensions(self) -> int:
-        """D, the numbers in one frame."""
+        """D, the elements of one frame."""
         return self.flat.shape[1]
 
     def batch(self, indices: NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ class FeatureSet:
 def load_features(
     corpus: Corpus, config: FeatureConfig, *, cache: Path | None = None, progress: Progress | None = None
 ) -> FeatureSet:
-    """The frames of every clip of a corpus: from the cache where they are, else computed and kept there.
+    """Load the frames of every clip from the cache, or compute and store them.
 
     ``cache`` is a folder (``None``: the user's cache folder for Cello); a file's name there is a hash of the whole
     config and of the corpus's checksum. ``progress`` is told (clips done, clips in all). A file is whole or absent:
@@ -98,12 +98,14 @@ def load_features(
             _write(path, shape, _blocks(corpus, config, progress))
         except OSError as error:
             raise FeatureError(
-                f"frames of {corpus.manifest.corpus} cannot be kept in {path.parent}: {error.strerror or error} "
-                f"({4 * shape[0] * shape[1] / 1e6:.0f} MB are needed); make room there or name another cache folder"
+                f"frames of {corpus.manifest.corpus} cannot be written to {path.parent}: {error.strerror or error} "
+                f"({4 * shape[0] * shape[1] / 1e6:.0f} MB are needed); free space there or choose another cache folder"
             ) from error
         flat = _open(path, shape)
     if flat is None:
-        raise FeatureError(f"frames written to {path} cannot be read back; check the disk or name another cache folder")
+        raise FeatureError(
+            f"frames written to {path} cannot be read back; check the disk or choose another cache folder"
+        )
     _note(path.with_suffix(NOTE), corpus.manifest.corpus)
     return FeatureSet(torch.from_numpy(flat), torch.from_numpy(counts))
 
@@ -118,12 +120,12 @@ def _note(path: Path, name: str) -> None:
 
 
 def cache_folder(cache: Path | None = None) -> Path:
-    """Where frames are kept: the folder given, or one in the user's own cache folder."""
+    """The folder for frames: the one given, or one in the user's cache folder."""
     return cache_root() / "features" if cache is None else cache
 
 
 def cache_key(corpus: Corpus, config: FeatureConfig) -> str:
-    """SHA-256, in hexadecimal, of everything the frames depend on: config, corpus, arithmetic."""
+    """SHA-256 (hexadecimal) of all that frames depend on: config, corpus, arithmetic."""
     if config.normalisation == "corpus":
         config = msgspec.structs.replace(config, normalisation="none")
     parts = {"arithmetic": ARITHMETIC, "corpus": corpus.manifest.checksum, "features": config}

@@ -1,4 +1,4 @@
-"""What the cache folder holds, and clearing it away: all of it is made again when it is next asked for."""
+"""List and clear the cache folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from cello.audio.dataset_cache import MANIFESTS, heads
 from cello.audio.decoded import AUDIO
 from cello.audio.digests import FOLDER as DIGESTS
 from cello.audio.kept import FOLDER as NOTES
-from cello.audio.pack import MANIFESTS, heads
 from cello.audio.staging import unused
 from cello.cache import cache_root
 from cello.errors import CorpusError, unknown
@@ -80,7 +80,7 @@ class Held(NamedTuple):
 
 
 def held(cache: Path | None = None) -> list[Held]:
-    """All that Cello keeps in a cache folder (the user's own by default), what was not used for longest first."""
+    """List what Cello keeps in a cache folder (by default the user's), least recently used first."""
     folder = cache_root(cache)
     found: list[Held] = []
     for what, patterns in _KINDS.items():
@@ -91,7 +91,7 @@ def held(cache: Path | None = None) -> list[Held]:
 
 
 class Kept(NamedTuple):
-    """What the cache keeps of a corpus, in bytes; the ``folders`` it was read from.
+    """What the cache keeps for a corpus, in bytes, and the ``folders`` it was read from.
 
     ``paths`` are those that no other corpus needs.
     """
@@ -105,7 +105,7 @@ class Kept(NamedTuple):
 
 
 def corpora(cache: Path | None = None) -> list[Kept]:
-    """The corpora of which decoded clips or frames are kept, by name; downloads and old caches name none."""
+    """The corpora with decoded clips or frames in the cache, by name."""
     folder = cache_root(cache)
     owners: dict[Path, set[str]] = defaultdict(set)
     places: dict[str, set[str]] = defaultdict(set)
@@ -132,7 +132,7 @@ def _kept(name: str, owners: Mapping[Path, set[str]], places: set[str]) -> Kept:
 
 
 def clean_corpus(name: str, cache: Path | None = None) -> list[Held]:
-    """Remove decoded clips and frames of one corpus that no other one needs; what was removed.
+    """Remove the decoded clips and frames that only this corpus needs; return what was removed.
 
     Raises:
         CorpusError: nothing is kept of it, a process uses the cache, or something cannot be removed.
@@ -148,7 +148,7 @@ def clean_corpus(name: str, cache: Path | None = None) -> list[Held]:
 
 
 def clean(cache: Path | None = None, older_than_days: float = 0) -> list[Held]:
-    """Remove what was not used for so many days, everything by default; what was removed, as :func:`held` lists it.
+    """Remove what was not used for this many days, by default everything; return what was removed.
 
     Raises:
         CorpusError: a process uses the cache, or something cannot be removed.

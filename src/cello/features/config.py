@@ -1,4 +1,4 @@
-"""What the front end computes; part of every run's identity."""
+"""Define the front end's settings, which are part of the identity of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Normalisation = Literal["none", "clip", "corpus"]
 
 
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The features of each frame: which, from which windows, how normalised.
+    """The features of each frame: kind, windows, mel bands and normalisation.
 
     Attributes:
         kind: mel-frequency cepstral coefficients (mfcc) or log mel energies (log-mel), in natural-log units
@@ -74,12 +74,12 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def dimensions(self) -> int:
-        """D, the numbers in one frame."""
+        """D, the elements of one frame."""
         return self.static_dimensions * (1 + self.deltas)
 
     @property
     def delta_frames(self) -> int:
-        """The odd number of frames a slope is fitted to, from ``delta_width_ms`` where given.
+        """The odd number of frames that a delta is computed from, from ``delta_width_ms`` where given.
 
         >>> FeatureConfig(window_ms=40, delta_width_ms=100).delta_frames
         5
@@ -167,7 +167,7 @@ def most_empty(config: FeatureConfig, most: float) -> int:
 
 def _require(config: FeatureConfig, field: str, holds: bool, legal: str) -> None:
     if not holds:
-        raise ConfigError(f"features.{field}={getattr(config, field)!r} is not possible; it must be {legal}")
+        raise ConfigError(f"features.{field}={getattr(config, field)!r} is invalid: it must be {legal}")
 
 
 def _is_number(value: Any) -> bool:

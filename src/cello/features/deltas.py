@@ -1,4 +1,4 @@
-"""First and second differences of frames over time, on every clip's own frames."""
+"""Compute deltas: first and second derivatives of frames over time, within each clip."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 
 @lru_cache(maxsize=64)
-def slope_weights(width: int, order: int) -> NDArray[np.float64]:
+def delta_weights(width: int, order: int) -> NDArray[np.float64]:
     """The (width,) weights that give the ``order``-th derivative of the polynomial of that degree fitted to a window.
 
     With τ = −m … m and m = (width − 1) / 2: order 1 is τ / Σ τ²; order 2 is 2 (τ² − μ) / Σ (τ² − μ)², μ the mean
     of τ² (Savitzky & Golay 1964).
 
-    >>> slope_weights(3, 1).tolist(), slope_weights(3, 2).round(12).tolist()
+    >>> delta_weights(3, 1).tolist(), delta_weights(3, 2).round(12).tolist()
     ([-0.5, 0.0, 0.5], [1.0, -2.0, 1.0])
     """
     tau = np.arange(width) - (width - 1) / 2
@@ -32,7 +32,7 @@ def append_deltas(static: Tensor, counts: Tensor, width: int, orders: int) -> Te
     Each is ``librosa.feature.delta(mode="interp", order=1 or 2)`` of the clip's own frames. As the degree of the
     polynomial is the order of the derivative, the derivative is constant over a window: the first and the last
     ``width // 2`` frames carry the value of the nearest whole window. A clip of fewer than ``width`` frames uses
-    the largest odd width of at least 3 that fits; one of fewer than 3 frames has no slope: zeros.
+    the largest odd width of at least 3 that fits; one of fewer than 3 frames has deltas of zero.
     What lies after a clip's end never enters; the result there is undefined.
     """
     batch, time, size = static.shape
@@ -59,7 +59,7 @@ def _slopes(static: Tensor, counts: Tensor, width: int, orders: int) -> Tensor:
     inner = static.new_zeros(batch, centres, orders, size)
     for order in range(1, orders + 1):
         target = inner[:, :, order - 1]
-        for tap, weight in enumerate(slope_weights(width, order).tolist()):
+        for tap, weight in enumerate(delta_weights(width, order).tolist()):
             if weight:
                 target.add_(static[:, tap : tap + centres], alpha=weight)
     half = width // 2

@@ -1,4 +1,4 @@
-"""Framing arithmetic: how many frames, which samples. Integers only; batch and stream both use it."""
+"""Compute numbers of frames and samples in integers, for batches and streams alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SpecAugment: stretches of time and runs of coefficients hidden from the network while it trains."""
+"""Mask frames and coefficients in training (SpecAugment)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Slaney mel scale and its triangular filters; numpy only, so that configs can be checked without torch."""
+"""Compute the Slaney mel scale and its triangular filters, with numpy only."""
 
 from __future__ import annotations
 

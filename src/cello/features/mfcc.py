@@ -1,4 +1,4 @@
-"""Clips to frames: power spectrum, mel bands, natural log, cosine transform, slopes."""
+"""Compute MFCC and log-mel features with deltas."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     ``append_deltas``) and, with ``normalisation="clip"``, the clip's own standardisation. Pre-emphasis is
     y[n] = x[n] − a·x[n−1] with y[0] = x[0] (librosa extrapolates a sample before the first instead).
     All is zero after each clip's end, and what ``audio`` holds there never matters. With a ``warp`` the filters are
-    those of ``mel.warped_hz``, as training hears clips (``augment.warp``).
+    those of ``mel.warped_hz``, as in training with ``augment.warp``.
 
     Raises:
         FeatureError: sound of another shape or type, lengths beyond it, or a clip shorter than one window.
@@ -80,14 +80,14 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
 def _check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
     if audio.ndim != 2 or audio.dtype != torch.float32 or lengths.shape != audio.shape[:1]:
         raise FeatureError(
-            f"sound must be (B, N) float32 with (B,) lengths, not {tuple(audio.shape)} {audio.dtype} "
+            f"audio must be (B, N) float32 with (B,) lengths, not {tuple(audio.shape)} {audio.dtype} "
             f"with {tuple(lengths.shape)}; add a batch axis or convert it"
         )
     if not len(lengths):
         return
     if int(lengths.max()) > audio.shape[1]:
         raise FeatureError(
-            f"a clip of {int(lengths.max())} samples cannot lie in sound of {audio.shape[1]} samples; "
+            f"lengths holds {int(lengths.max())}, but the audio has only {audio.shape[1]} samples; "
             f"lengths count samples, not frames"
         )
     short = torch.nonzero(lengths < config.window_samples).flatten()

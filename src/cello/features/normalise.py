@@ -1,4 +1,4 @@
-"""A clip's coefficients brought to mean 0 and deviation 1 by its own numbers."""
+"""Standardise the coefficients of each clip to mean 0 and deviation 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SMALLEST_DEVIATION = 1e-4
 
 
 def standardise_clips(frames: Tensor, counts: Tensor) -> Tensor:
-    """Each coefficient of each clip of (B, T, D) by its own mean and deviation (floored) over the clip's frames."""
+    """Standardise each coefficient of (B, T, D) over the frames of its clip; the deviation is floored."""
     n = counts.clamp(min=1)[:, None, None]
     mean = frames.sum(dim=1, keepdim=True) / n
     centred = blank_padding(frames - mean, counts)
@@ -19,7 +19,7 @@ def standardise_clips(frames: Tensor, counts: Tensor) -> Tensor:
 
 
 def blank_padding(frames: Tensor, counts: Tensor) -> Tensor:
-    """The same frames with zeros after each clip's end, whatever stood there; (B, T, D), in place."""
+    """Set the frames after the end of each clip to zero, in place; (B, T, D)."""
     time = frames.shape[1]
     short = torch.nonzero(counts < time).squeeze(1)
     if len(short):

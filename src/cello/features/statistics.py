@@ -1,4 +1,4 @@
-"""Mean and deviation of the training clips' frames, by which every frame is standardised."""
+"""Compute the mean and deviation of the training frames, for standardisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FRAMES_AT_ONCE = 1 << 17
 
 
 def corpus_statistics(features: FeatureSet, indices: NDArray[np.int64] | Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation, each (D,) float32, over all valid frames of these clips (the training clips, for honesty).
+    """Mean and deviation, each (D,) float32, over all valid frames of these clips.
 
     The deviation is that of the population, √(Σ (x − μ)² / n), and at least ``SMALLEST_DEVIATION``; sums are taken
     in float64.

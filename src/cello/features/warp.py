@@ -1,4 +1,4 @@
-"""Vocal tracts of other lengths: clips to frames with each clip's frequency axis stretched or squeezed."""
+"""Perturb vocal tract length: compute features with a warped frequency axis for each clip."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class Classifier(nn.Module):
             if linear is not None:
                 bound = linear.in_features**-0.5
                 for weight in linear.parameters():
-                    with torch.no_grad(), drawn(weight) as numbers:
-                        numbers.uniform_(-bound, bound, generator=generator)
+                    with torch.no_grad(), drawn(weight) as values:
+                        values.uniform_(-bound, bound, generator=generator)
 
     def standardise(self, frames: Tensor, lengths: Lengths) -> Tensor:
         lengths = frames_of_clips(lengths, frames).to(frames.device)

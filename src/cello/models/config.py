@@ -1,4 +1,4 @@
-"""What a classifier is made of; part of every run's identity."""
+"""Define what a classifier is made of, which is part of the identity of a run."""
 
 from __future__ import annotations
 
@@ -68,19 +68,17 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field in ("hidden", "layers", "frame_stacking"):
             value = getattr(self, field)
             if value < 1:
-                raise ConfigError(f"model.{field}={value} leaves no network; give at least 1")
+                raise ConfigError(f"model.{field}={value} is invalid: it must be at least 1")
         if not math.isfinite(self.forget_bias):
-            raise ConfigError(
-                f"model.forget_bias={self.forget_bias} is added to weights; give a finite number, 0 is off"
-            )
+            raise ConfigError(f"model.forget_bias={self.forget_bias} is invalid: it must be finite (0 is off)")
         for field in ("dropout", "zoneout", "recurrent_dropout"):
             share = getattr(self, field)
             if not 0 <= share < 1:
-                raise ConfigError(f"model.{field}={share} is a share of values left out; give 0 (off) to below 1")
+                raise ConfigError(f"model.{field}={share} is invalid: it must be from 0 (off) to below 1")
         if self.cell in TORCH_CELLS and (self.zoneout or self.recurrent_dropout):
             raise ConfigError(
                 f"model.zoneout={self.zoneout} and model.recurrent_dropout={self.recurrent_dropout} need a cell of "
-                f"equations, and {self.cell!r} is torch's own layer; write model.cell={self.cell.partition(':')[2]!r}"
+                f"equations, but {self.cell!r} is PyTorch's layer; write model.cell={self.cell.partition(':')[2]!r}"
             )
 
 
@@ -96,8 +94,8 @@ def resolve(config: ModelConfig) -> ModelConfig:
     """
     if config.equations and not is_own(config.cell):
         raise ConfigError(
-            f"model.equations={config.equations!r} is filled in by Cello for cells of one's own, and "
-            f"{config.cell!r} is none; leave it out"
+            f"model.equations={config.equations!r} is set by Cello for your own cells, but "
+            f"{config.cell!r} is not one; leave it out"
         )
     if config.cell.startswith("torch:"):
         if config.cell not in TORCH_CELLS:
@@ -112,7 +110,7 @@ def resolve(config: ModelConfig) -> ModelConfig:
 
 
 def stated_cells(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings of a model with the name and equations of a ``Cell`` in place of the object."""
+    """Replace a ``Cell`` object in the settings of a model by its name and equations."""
     cell = settings.get(f"{prefix}cell")
     if not isinstance(cell, Cell):
         return dict(settings)

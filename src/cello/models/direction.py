@@ -1,4 +1,4 @@
-"""Run one cell in one direction over ragged clips: a cell of the language, or one of PyTorch's layers."""
+"""Run a cell or a PyTorch layer in one direction over clips of different lengths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
 
 
 def reverse_within(x: Tensor, lengths: Tensor) -> Tensor:
-    """Each clip of (B, T, …) read backwards from its own last frame; the padding stays where it is.
+    """Reverse each clip of (B, T, …) within its own length; padding stays in place.
 
     >>> reverse_within(torch.tensor([[[1.0], [2.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
     [2.0, 1.0, 0.0]
@@ -127,7 +127,7 @@ class TorchLayer(nn.Module):
 def make_direction(
     config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool, backend: str = "auto"
 ) -> CellLayer | TorchLayer:
-    """One direction of one layer, of PyTorch's layers where no cell of the language is given."""
+    """Make one direction of one layer; of PyTorch's layers if no cell is given."""
     if cell is not None:
         return CellLayer(
             cell,

@@ -29,19 +29,19 @@ def initialise(encoder: Encoder, config: ModelConfig, generator: torch.Generator
                 factors = multiplying(layer.cell) if isinstance(layer, CellLayer) else frozenset()
                 for name, weight in (layer.kernel if isinstance(layer, TorchLayer) else layer).named_parameters():
                     for part, rows in gates(layer, name, weight):
-                        with drawn(rows) as numbers:
-                            draw(numbers, config, generator, part in factors)
+                        with drawn(rows) as values:
+                            draw(values, config, generator, part in factors)
                         if part == "b.f":
                             rows.add_(config.forget_bias)
 
 
 @contextmanager
 def drawn(weight: Tensor) -> Iterator[Tensor]:
-    """What to fill with first weights: on the CPU, as the generator is, so that every device begins with the same."""
-    numbers = weight if weight.is_cpu else torch.empty_like(weight, device="cpu")
-    yield numbers
-    if numbers is not weight:
-        weight.copy_(numbers)
+    """A CPU tensor to fill with initial values, so that every device starts with the same weights."""
+    values = weight if weight.is_cpu else torch.empty_like(weight, device="cpu")
+    yield values
+    if values is not weight:
+        weight.copy_(values)
 
 
 def gates(layer: CellLayer | TorchLayer, name: str, weight: Tensor) -> list[tuple[str, Tensor]]:

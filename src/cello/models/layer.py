@@ -1,4 +1,4 @@
-"""Use any cell in place of ``torch.nn.LSTM``: the same calling convention, packed or padded."""
+"""Use any cell in place of ``torch.nn.LSTM``, with the same calling convention."""
 
 from __future__ import annotations
 
@@ -244,10 +244,10 @@ def _copy(direction: CellLayer, values: dict[str, Tensor], gates: tuple[str, ...
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
-            raise ModelError(f"{name}={size!r} is invalid: give a whole number of at least 1")
+            raise ModelError(f"{name}={size!r} is invalid: it must be a whole number ≥ 1")
 
 
 def _check_probabilities(**shares: float) -> None:
     for name, share in shares.items():
         if not 0 <= share < 1:
-            raise ModelError(f"{name}={share} is invalid: give a probability of 0 to below 1")
+            raise ModelError(f"{name}={share} is invalid: it must be a probability from 0 to below 1")

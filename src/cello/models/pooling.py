@@ -1,4 +1,4 @@
-"""Pool the outputs of all frames into one vector a clip."""
+"""Pool the outputs of all frames into one vector for each clip."""
 
 from __future__ import annotations
 

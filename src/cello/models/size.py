@@ -1,4 +1,4 @@
-"""What a classifier weighs, counted from its config: parameters and operations, without building it. Needs no torch."""
+"""Count the parameters and FLOPs of a classifier from its config, without building it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelSize:
         return cls(config=config, dimensions=dimensions, cell=cell_of(config))
 
     def parameters(self, classes: int, hidden: int | None = None) -> int:
-        """Numbers learned for C classes in recurrent layers, read-out and head; H is the config's unless given.
+        """Learned parameters for C classes in recurrent layers, pooling and head; H is the config's unless given.
 
         >>> ModelSize.of(ModelConfig(cell="lstm", hidden=64), dimensions=39).parameters(classes=12)
         27469
@@ -47,7 +47,7 @@ class ModelSize:
         return recurrent + pooling + (width + 1) * classes
 
     def flops(self, hidden: int | None = None) -> int:
-        """Operations of the recurrent layers for one frame: 2 for each number of a matrix, pointwise ones not counted.
+        """FLOPs of the recurrent layers for one frame: 2 for each matrix element; pointwise operations are not counted.
 
         With ``frame_stacking`` frames a step, a frame's share of a step.
 
@@ -63,7 +63,7 @@ class ModelSize:
         return 2 if self.config.bidirectional else 1
 
     def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
-        """How many numbers a step brings to a layer, and how many such layers there are, each direction counted."""
+        """The input elements of a layer at each step, and how many such layers there are, each direction counted."""
         yield self.dimensions * self.config.frame_stacking, self._directions
         yield hidden * self._directions, (self.config.layers - 1) * self._directions
 
@@ -79,7 +79,7 @@ class ModelSize:
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:
-    """Refuse a model that no machine can train, before anything is made for it; its cell is not looked at.
+    """Refuse a model too large for any machine, before anything is built.
 
     Raises:
         ModelError: how many elements its matrices would have with one gate, and how much memory those would take.

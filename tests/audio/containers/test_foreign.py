@@ -33,7 +33,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
         ("не найдено\n".encode() * 500, "not audio: a text file"),
         (b"PK\x03\x04\x14\0", "not audio: a ZIP archive"),
         (b"\x93NUMPY\x01\0", "not audio: a NumPy array"),
-        (b"\x9b\x00\x13" * 40, "^not audio that can be read; convert it to WAV or FLAC, or remove it$"),
+        (b"\x9b\x00\x13" * 40, "^not audio, or damaged; convert it to WAV or FLAC, or remove it$"),
     ],
 )
 def test_what_a_file_is_instead_of_sound_is_said(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -14,12 +14,12 @@ from .conftest import Decoder, encoded, noise, replaced
 
 
 def test_a_cut_file_is_named_with_its_frames(whole: dict[str, bytes], decoded: Decoder) -> None:
-    with pytest.raises(ClipError, match=r"^truncated: the header promises 16 MPEG frames, the file holds \d$"):
+    with pytest.raises(ClipError, match=r"^truncated: the header declares 16 MPEG frames, the file holds \d$"):
         decoded(whole["mp3"][: len(whole["mp3"]) // 2])
 
 
 def test_two_files_in_one_are_named(whole: dict[str, bytes], decoded: Decoder) -> None:
-    with pytest.raises(ClipError, match="mis-sized: the header promises 16 MPEG frames, the file holds 33"):
+    with pytest.raises(ClipError, match="mis-sized: the header declares 16 MPEG frames, the file holds 33"):
         decoded(whole["mp3"] * 2)
 
 

@@ -36,7 +36,7 @@ def test_a_stream_whose_end_is_not_marked_is_read(long: dict[str, bytes], decode
 def test_a_last_page_that_is_cut_is_named(long: dict[str, bytes], decoded: Decoder, name: str) -> None:
     for left in (1, 20, 27, 200):
         content = b"".join(pages(long[name])[:-1]) + pages(long[name])[-1][:left]
-        with pytest.raises(ClipError, match=r"^truncated: its last Ogg page promises \d+ bytes, the file holds \d+"):
+        with pytest.raises(ClipError, match=r"^truncated: its last Ogg page declares \d+ bytes, the file holds \d+"):
             decoded(content)
 
 

@@ -36,14 +36,14 @@ NEVER_WRITTEN = (0, 0x7F000000, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0x80000024, 
 @pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
 def test_a_cut_file_is_named(whole: dict[str, bytes], decoded: Decoder, name: str, share: float) -> None:
-    reason = r"^(truncated|not audio that can be read)" if name == "htk" else r"^truncated|header"
+    reason = r"^(truncated|not audio)" if name == "htk" else r"^truncated|header"
     with pytest.raises(ClipError, match=reason):
         decoded(whole[name][: int(share * len(whole[name]))])
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_cut_file_is_named_with_both_sizes(whole: dict[str, bytes], decoded: Decoder, name: str) -> None:
-    with pytest.raises(ClipError, match=r"^truncated: the header promises \d{5} bytes of samples, the file holds \d+$"):
+    with pytest.raises(ClipError, match=r"^truncated: the header declares \d{5} bytes of samples, the file holds \d+$"):
         decoded(whole[name][: len(whole[name]) // 2])
 
 
@@ -67,7 +67,7 @@ def test_samples_beyond_what_the_header_tells_of_are_not_left_out(
 ) -> None:
     at, width, order, besides = FIELDS[name]
     packet = replaced(whole[name], at, (3200 + besides).to_bytes(width, order))
-    with pytest.raises(ClipError, match=r"^mis-sized: the header promises 3200 bytes of samples, \d+ more follow"):
+    with pytest.raises(ClipError, match=r"^mis-sized: the header declares 3200 bytes of samples, \d+ more follow"):
         decoded(packet)
 
 
@@ -84,7 +84,7 @@ def test_a_sphere_header_without_its_count_is_read(whole: dict[str, bytes], deco
     for count in (b"-1   ", b"0    "):
         assert len(decoded(whole["sphere-16"].replace(b"8000 ", count, 1))) == SAMPLES
     with pytest.raises(
-        ClipError, match=r"^truncated: the header promises 18000 bytes of samples, the file holds 16000"
+        ClipError, match=r"^truncated: the header declares 18000 bytes of samples, the file holds 16000"
     ):
         decoded(whole["sphere-16"].replace(b"sample_count -i 8000", b"sample_count -i 9000"))
 

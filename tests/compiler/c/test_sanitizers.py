@@ -126,6 +126,7 @@ def test_narrower_vectors_give_the_same_numbers(name: str, tmp_path: Path) -> No
     kinds = ("native", "x86-64-v3", "x86-64")
     text = program(cell_named(name))
     expected, *others = (run(built(tmp_path, text, f"-march={kind}"), 37, 5, 3, 17, 0) for kind in kinds)
+    assert len(expected.splitlines()) > 3
     for other in others:
         for line, same in zip(expected.splitlines(), other.splitlines(), strict=True):
             field, total, size = line.split()

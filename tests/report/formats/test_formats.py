@@ -74,10 +74,10 @@ def test_latex_braces_and_environments_balance(nasty: StudyResults, windows: Stu
 
 
 def test_latex_rows_are_as_wide_as_their_tabular(nasty: StudyResults) -> None:
-    for tabular in re.findall(
-        r"\\begin\{tabular\}\{@\{\}(l*r*)@\{\}\}(.*?)\\end\{tabular\}", latex.report(nasty), re.S
-    ):
-        columns, body = tabular
+    text = latex.report(nasty)
+    tabulars = re.findall(r"\\begin\{tabular\}\{@\{\}(l*r*)@\{\}\}(.*?)\\end\{tabular\}", text, re.S)
+    assert len(tabulars) == text.count(r"\begin{tabular}") > 0
+    for columns, body in tabulars:
         rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}
 
@@ -185,6 +185,7 @@ def test_csv_has_one_row_a_run_and_exact_numbers(windows: StudyResults) -> None:
 def test_csv_has_a_column_for_each_condition(noisy: StudyResults) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_format.report(noisy))))
     by_run = {r.result.run: r.result for r in noisy.runs}
+    assert {row["run"] for row in rows} == set(by_run)
     for row in rows:
         assert float(row["test_snr_db=-5_accuracy"]) == by_run[row["run"]].conditions[1].test.accuracy
         assert float(row["test_shift_ms=100_accuracy"]) == by_run[row["run"]].conditions[3].test.accuracy

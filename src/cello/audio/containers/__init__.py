@@ -1,1 +1,1 @@
-"""Sound containers: what the header promises compared with what the file holds, before libsndfile reads it."""
+"""Compare what the headers of audio files declare with what the files hold."""

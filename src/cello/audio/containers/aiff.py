@@ -1,4 +1,4 @@
-"""AIFF and AIFF-C."""
+"""Check AIFF and AIFF-C files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cello.audio.containers.chunks import Chunk, chunks, chunks_end
 from cello.audio.containers.sizes import never_written, no_samples, sample_bytes, too_many, truncated
-from cello.audio.containers.source import Layout, Piece, Region, Source
+from cello.audio.containers.source import Layout, Region, Segment, Source
 from cello.errors import ClipError
 
 _COMM_BYTES = 4096
@@ -44,11 +44,11 @@ def check(source: Source) -> Layout:
         chunks_end=lambda _: chunks_end(source, sound, "big"),
     )
     if common.frame_bytes is None:
-        return Layout("AIFF", None, () if regular and size == promised else _mended(source, common, start, size, 0))
+        return Layout("AIFF", None, () if regular and size == promised else _repaired(source, common, start, size, 0))
     frames = size // common.frame_bytes
     regular = regular and size == promised and common.frames == frames
     _check_count(common, size)
-    return Layout("AIFF", frames, () if regular else _mended(source, common, start, size, frames))
+    return Layout("AIFF", frames, () if regular else _repaired(source, common, start, size, frames))
 
 
 def _header(source: Source) -> tuple[_Common, Chunk, bool]:
@@ -85,12 +85,12 @@ def _check_count(common: _Common, size: int) -> None:
         raise truncated(told, size)
     if too_many(size - told, told):
         raise ClipError(
-            f"mis-sized: its COMM chunk tells of {common.frames} samples, its sound chunk holds "
+            f"mis-sized: its COMM chunk declares {common.frames} samples, its sound chunk holds "
             f"{size // common.frame_bytes}; convert it to WAV or FLAC again"
         )
 
 
-def _mended(source: Source, common: _Common, start: int, size: int, frames: int) -> tuple[Piece, ...]:
+def _repaired(source: Source, common: _Common, start: int, size: int, frames: int) -> tuple[Segment, ...]:
     """A canonical file with the same format and samples."""
     body = common.body if frames == 0 else common.body[:2] + frames.to_bytes(4, "big") + common.body[6:]
     comm = b"COMM" + len(body).to_bytes(4, "big") + body + bytes(len(body) % 2)

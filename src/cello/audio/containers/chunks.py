@@ -1,4 +1,4 @@
-"""Follow the chunks of RIFF and IFF files, also where a writer left pad bytes out."""
+"""Follow the chunks of RIFF and IFF files, also where pad bytes are missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(source: Source, start: int, order: Order) -> Iterator[Chunk]:
-    """The chunks from ``start`` on, as far as their sizes lead; the last may reach beyond the file.
+    """Iterate over chunks from ``start``, following their sizes; the last may reach beyond the file.
 
     Raises:
         ClipError: there are more than any writer makes.
@@ -49,7 +49,7 @@ def chunks(source: Source, start: int, order: Order) -> Iterator[Chunk]:
 
 
 def after(source: Source, chunk: Chunk) -> int:
-    """Where the next chunk begins: an odd one is padded to an even length, but not by every writer."""
+    """The position of the next chunk; odd chunks are padded to even length, but not by every writer."""
     if chunk.size % 2 == 0:
         return chunk.end
     head = source.read(5, chunk.end)
@@ -59,7 +59,7 @@ def after(source: Source, chunk: Chunk) -> int:
 
 
 def chunks_end(source: Source, samples: Chunk, order: Order) -> int:
-    """Where the chunks behind the samples end: before more sound, or what is no chunk."""
+    """The end of the chunks behind the samples, before more audio or bytes that are not chunks."""
     start = after(source, samples)
     for chunk in chunks(source, start, order):
         if chunk.kind in _SOUND or not (chunk.kind in _KNOWN or (_is_name(chunk.kind) and chunk.end <= source.size)):

@@ -1,4 +1,4 @@
-"""FLAC: how many samples it has, also where the encoder never came back to write it."""
+"""Check FLAC files, also where the encoder never wrote the number of samples."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_flac(head: bytes) -> bool:
 
 
 def check(source: Source) -> Layout:
-    """The layout of a FLAC file; its samples have an MD5 that tells the rest after decoding.
+    """Check a FLAC file and return its layout; its samples have an MD5 to verify after decoding.
 
     Raises:
         ClipError: the header is cut, several streams follow one another, or the count of samples was never written and
@@ -58,7 +58,7 @@ def check(source: Source) -> Layout:
     if info.total:  # nothing but the last frame can tell whether this count is too small
         if counted is not None and counted > info.total:
             raise ClipError(
-                f"mis-sized: the header promises {info.total} samples, the file holds {counted}; encode it again"
+                f"mis-sized: the header declares {info.total} samples, the file holds {counted}; encode it again"
             )
         return Layout("FLAC", info.total)
     if counted is None:

@@ -1,4 +1,4 @@
-"""Say what a file is that is no sound that can be read, and what to do with it."""
+"""Name files that are not readable audio, and say what to do with them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _OGG_CODECS = ((b"Speex   ", "Speex"), (b"\x80theora", "Theora"), (b"\x7fFLAC", 
 
 
 def describe(source: Source, suffix: str) -> str:
-    """The reason why a file that libsndfile does not open is unusable; ``suffix`` is how its name ends."""
+    """Say why a file that libsndfile does not open is unusable; ``suffix`` is its file extension."""
     head = source.read(_HEAD_BYTES, 0)
     kind = _media(head)
     if kind is not None:
@@ -65,7 +65,7 @@ def describe(source: Source, suffix: str) -> str:
     other = next((name for magic, name in _OTHERS if head.startswith(magic)), None)
     if other is not None:
         return f"not audio: {other}"
-    return _text(head, source.size) or f"not audio that can be read; {_CONVERT}, or remove it"
+    return _text(head, source.size) or f"not audio, or damaged; {_CONVERT}, or remove it"
 
 
 def _media(head: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""MP3: as many frames as its header says."""
+"""Check that MP3 files have as many frames as their header declares."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(source: Source) -> Layout:
         raise truncated(promised, found, "MPEG frames")
     if found > promised + _SLIP_FRAMES:
         raise ClipError(
-            f"mis-sized: the header promises {promised} MPEG frames, the file holds {found} (several files in one?); "
+            f"mis-sized: the header declares {promised} MPEG frames, the file holds {found} (several files in one?); "
             f"convert it to FLAC or WAV"
         )
     return Layout("MP3", max(0, found - _PADDING_FRAMES) * (1152 if _is_mpeg1(first) else 576))

@@ -1,4 +1,4 @@
-"""Ogg (Vorbis, Opus): every page is there, whole, and as its checksum says."""
+"""Check that Ogg files (Vorbis, Opus) are complete and match their checksums."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_ogg(head: bytes) -> bool:
 
 
 def check(source: Source) -> Layout:
-    """Read all pages; a missing mark of the end is no fault, as many recorders leave it out, but libsndfile needs it.
+    """Check all pages; a missing end mark is accepted and added for libsndfile, as many recorders omit it.
 
     Raises:
         ClipError: the last page is cut, a page is missing or damaged, or another stream follows, which libsndfile would
@@ -46,9 +46,9 @@ def check(source: Source) -> Layout:
             break
         at += _check_page(source, at, head, streams)
     if streams.page[_FLAGS_AT] & _LAST:
-        return Layout("OGG", pieces=() if at == source.size else source.patched(end=at))
+        return Layout("OGG", segments=() if at == source.size else source.patched(end=at))
     patch = (at - len(streams.page), _marked_last(streams.page)[: _CRC_AT + 4])
-    return Layout("OGG", pieces=source.patched(patch, end=at))
+    return Layout("OGG", segments=source.patched(patch, end=at))
 
 
 def _check_page(source: Source, at: int, head: bytes, streams: _Streams) -> int:
@@ -56,7 +56,7 @@ def _check_page(source: Source, at: int, head: bytes, streams: _Streams) -> int:
     segments = head[26] if len(head) > 26 else 0
     size = _HEAD_BYTES + segments + sum(head[_HEAD_BYTES : _HEAD_BYTES + segments])
     if at + size > source.size:
-        raise ClipError(f"truncated: its last Ogg page promises {size} bytes, the file holds {source.size - at}")
+        raise ClipError(f"truncated: its last Ogg page declares {size} bytes, the file holds {source.size - at}")
     page = source.read(size, at)
     if page_crc(page) != int.from_bytes(page[_CRC_AT : _CRC_AT + 4], "little"):
         raise ClipError(f"damaged: the checksum of the Ogg page at byte {at} does not match")

@@ -1,4 +1,4 @@
-"""Containers with one short header: AU, Wave64, CAF, NIST SPHERE and VOC.
+"""Check containers with one short header: AU, Wave64, CAF, NIST SPHERE and VOC.
 
 libsndfile takes what stands behind the samples of most of these for samples too, so it is not shown that.
 """
@@ -204,7 +204,7 @@ def _nist_header(source: Source) -> _Sphere:
 
 
 def check_voc(source: Source) -> Layout:
-    """Raises ClipError when the file is cut, mis-sized, or holds more than one piece of sound."""
+    """Raises ClipError when the file is cut, mis-sized, or holds more than one segment of sound."""
     at = int.from_bytes(source.read(2, 20), "little")
     for _ in range(_MOST_CHUNKS):
         head = source.read(4, at)
@@ -229,9 +229,9 @@ def _voc_samples(source: Source, at: int, size: int) -> Layout:
     end = offset + promised
     patch = (at + 1, (promised + head & 0xFFFFFF).to_bytes(3, "little"))
     as_written = told == promised and source.size - end <= 1
-    pieces = () if as_written else (*source.patched(patch, end=end), b"\0")
+    segments = () if as_written else (*source.patched(patch, end=end), b"\0")
     frame_bytes = block[8] // 8 * block[9] if block[0] == _VOC_SOUND_16 and len(block) >= 10 else 0
-    return Layout("VOC", promised // frame_bytes if frame_bytes else None, pieces)
+    return Layout("VOC", promised // frame_bytes if frame_bytes else None, segments)
 
 
 def _voc_end(source: Source, at: int) -> int:

@@ -1,4 +1,4 @@
-"""WAV in all its forms: RIFF, RIFX (big-endian), RF64 and BW64 (above 4 GiB), with plain or extensible formats."""
+"""Check WAV files: RIFF, RIFX (big-endian), RF64 and BW64 (above 4 GiB)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cello.audio.containers.chunks import Chunk, Order, chunks, chunks_end
 from cello.audio.containers.sizes import no_samples, sample_bytes
-from cello.audio.containers.source import Layout, Pcm16, Piece, Region, Source
+from cello.audio.containers.source import Layout, Pcm16, Region, Segment, Source
 from cello.errors import ClipError
 
 _ELSEWHERE = 0xFFFFFFFF  # RF64: the size stands in the ds64 chunk
@@ -60,8 +60,8 @@ def check(source: Source) -> Layout:
         region = Region(header.data.offset, size)
         return Layout("WAV", form.frames(size), pcm16=Pcm16(region, form.channels, form.rate_hz))
     as_written = header.regular and size == _promised(header)
-    pieces = () if as_written else _mended(header, size)
-    return Layout("WAV", form.frames(size), pieces)
+    segments = () if as_written else _repaired(header, size)
+    return Layout("WAV", form.frames(size), segments)
 
 
 def parse_format(fmt: bytes, order: Order) -> Format:
@@ -121,7 +121,7 @@ def _data_bytes(source: Source, header: _Header) -> int:
     )
 
 
-def _mended(header: _Header, size: int) -> tuple[Piece, ...]:
+def _repaired(header: _Header, size: int) -> tuple[Segment, ...]:
     """A canonical file with the same format and samples: nothing before them can lead libsndfile astray."""
     if len(header.fmt) == 17:  # an odd length would need its own pad byte
         header = header._replace(fmt=header.fmt[:16])

@@ -1,4 +1,4 @@
-"""Decide how many bytes of samples a file has, where its header and its length may disagree."""
+"""Decide how many bytes of samples a file has when its header and its length disagree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sample_bytes(
     whole: bool = False,
     chunks_end: Callable[[int], int] | None = None,
 ) -> int:
-    """How many bytes from ``offset`` on are samples.
+    """The number of bytes of samples from ``offset``.
 
     ``promised`` is what the header says, in a field of so many ``bits``; ``whole`` that the header's size of the whole
     file is the file's; ``chunks_end`` follows chunks behind the samples and says where they end.
@@ -50,14 +50,14 @@ def sample_bytes(
         return held
     if too_many(extra, promised):
         raise ClipError(
-            f"mis-sized: the header promises {promised} bytes of samples, {extra} more follow (was its size never "
+            f"mis-sized: the header declares {promised} bytes of samples, {extra} more follow (was its size never "
             f"written?); convert it to WAV or FLAC again"
         )
     return promised
 
 
 def never_written(promised: int, held: int, bits: int = 32) -> bool:
-    """Whether a size is what stands in a header before the true one is known.
+    """Whether a size is a placeholder that the writer never replaced.
 
     >>> never_written(0xFFFFFFFF - 36, 16000), never_written(32000, 16000)
     (True, False)
@@ -70,8 +70,8 @@ def never_written(promised: int, held: int, bits: int = 32) -> bool:
 
 
 def truncated(promised: int, held: int, what: str = "bytes of samples") -> ClipError:
-    """The reason why a cut file is unusable, with both sizes."""
-    return ClipError(f"truncated: the header promises {promised} {what}, the file holds {held}")
+    """The error for a truncated file, with both sizes."""
+    return ClipError(f"truncated: the header declares {promised} {what}, the file holds {held}")
 
 
 def no_samples(source: Source, container: str, promised: int, end: int) -> ClipError:
@@ -79,7 +79,7 @@ def no_samples(source: Source, container: str, promised: int, end: int) -> ClipE
     if promised > source.size and end >= source.size and not never_written(promised, source.size):
         return ClipError(
             f"truncated: a {container} header without samples "
-            f"(it promises {promised} bytes, the file holds {source.size})"
+            f"(it declares {promised} bytes, the file holds {source.size})"
         )
     return ClipError(
         f"not audio: no data chunk found in its {container} header (a chunk before it has a wrong length?); "
@@ -88,7 +88,7 @@ def no_samples(source: Source, container: str, promised: int, end: int) -> ClipE
 
 
 def too_many(extra: int, known: int) -> bool:
-    """Whether so many bytes of no known meaning can be sound that is left out."""
+    """Whether unexplained bytes are too many to be padding, so that they may be audio."""
     return extra > max(_SLIP_BYTES, known // _SLIP_SHARE)
 
 

@@ -1,4 +1,4 @@
-"""Read a sound file by position, and show libsndfile a mended header without copying the samples."""
+"""Read an audio file by position; give libsndfile a repaired header without copying samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Region(NamedTuple):
     size: int
 
 
-Piece = bytes | Region
+Segment = bytes | Region
 
 
 class Pcm16(NamedTuple):
@@ -34,19 +34,19 @@ class Pcm16(NamedTuple):
 class Layout:
     """How a file whose header was checked is to be read.
 
-    ``frames`` is how many samples a channel it must give, None where only decoding tells; ``pieces``, where there are
+    ``frames`` is how many samples a channel it must give, None where only decoding tells; ``segments``, where there are
     any, are the file as libsndfile must see it to read it whole; ``md5`` is of all samples as little-endian integers.
     """
 
     container: str
     frames: int | None = None
-    pieces: tuple[Piece, ...] = ()
+    segments: tuple[Segment, ...] = ()
     pcm16: Pcm16 | None = None
     md5: bytes | None = None
 
 
 class Source:
-    """An open regular file from ``start`` on; reading moves no position, so that threads may share it."""
+    """An open regular file from ``start``; reads are positional, so threads may share it."""
 
     def __init__(self, fd: int, start: int = 0) -> None:
         self.fd = fd
@@ -54,7 +54,7 @@ class Source:
         self.size = max(0, os.fstat(fd).st_size - start)
 
     def read(self, count: int, offset: int) -> bytes:
-        """Up to ``count`` bytes; fewer only at the end of the file. Meant for headers: it holds them all."""
+        """Read up to ``count`` bytes, fewer only at the end of the file; for headers."""
         count = min(count, max(0, self.size - offset))
         parts = []
         while count > 0 and (part := os.pread(self.fd, count, self.start + offset)):
@@ -64,7 +64,7 @@ class Source:
         return b"".join(parts)
 
     def fill(self, buffer: Buffer, offset: int) -> int:
-        """Read until the buffer is full or the file ends, however large it is: one system call stops below 2 GiB."""
+        """Fill a buffer of any size; one system call stops below 2 GiB."""
         view = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(view) and (count := os.preadv(self.fd, [view[filled:]], self.start + offset + filled)):
@@ -79,30 +79,30 @@ class Source:
         size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         return Source(self.fd, self.start + size).behind_tags() if size < self.size else self
 
-    def patched(self, *patches: tuple[int, bytes], end: int | None = None) -> tuple[Piece, ...]:
+    def patched(self, *patches: tuple[int, bytes], end: int | None = None) -> tuple[Segment, ...]:
         """The file up to ``end`` with some bytes of its header replaced; ``patches`` are sorted by position."""
-        pieces: list[Piece] = []
+        segments: list[Segment] = []
         at = 0
         for offset, content in patches:
-            pieces += [Region(at, offset - at), content]
+            segments += [Region(at, offset - at), content]
             at = offset + len(content)
-        return (*pieces, Region(at, max(0, (self.size if end is None else end) - at)))
+        return (*segments, Region(at, max(0, (self.size if end is None else end) - at)))
 
 
-class Pieces(io.RawIOBase):
-    """A file made of pieces, for libsndfile's virtual files.
+class Segments(io.RawIOBase):
+    """A file made of segments, for libsndfile's virtual files.
 
     libsndfile calls these methods from C, where no exception can pass: one is kept in ``error``.
     """
 
-    def __init__(self, source: Source, pieces: Iterable[Piece]) -> None:
+    def __init__(self, source: Source, segments: Iterable[Segment]) -> None:
         self._source = source
-        self._pieces: list[tuple[int, int, Piece]] = []
+        self._segments: list[tuple[int, int, Segment]] = []
         self._at = self._size = 0
         self.error: OSError | None = None
-        for piece in pieces:
-            size = piece.size if isinstance(piece, Region) else len(piece)
-            self._pieces.append((self._size, self._size + size, piece))
+        for segment in segments:
+            size = segment.size if isinstance(segment, Region) else len(segment)
+            self._segments.append((self._size, self._size + size, segment))
             self._size += size
 
     def tell(self) -> int:
@@ -116,16 +116,16 @@ class Pieces(io.RawIOBase):
     def readinto(self, buffer: Buffer) -> int:
         view = memoryview(buffer).cast("B")
         filled = 0
-        for start, end, piece in self._pieces:
+        for start, end, segment in self._segments:
             inside = self._at - start
             count = min(end - self._at, len(view) - filled)
             if inside < 0 or count <= 0:
                 continue
             part = view[filled : filled + count]
-            if isinstance(piece, Region):
-                count = self._fill(part, piece.offset + inside)
+            if isinstance(segment, Region):
+                count = self._fill(part, segment.offset + inside)
             else:
-                part[:] = piece[inside : inside + count]
+                part[:] = segment[inside : inside + count]
             filled += count
             self._at += count
         return filled

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
-"""The zoo's long short-term memories: the standard one, the gates study's five variants, and relatives.
+"""The zoo's LSTMs: the standard one, the five variants of the gates study, and relatives.
 
 ``h`` is the output, ``c`` the memory cell; i, f, o are the input, forget and output gates, g the new content.
 """

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
-"""The zoo's eight variants of the search space odyssey: each differs in one point from the vanilla LSTM.
+"""The zoo's eight LSTM variants of the search space odyssey, each with one change.
 
 The vanilla LSTM of that paper has diagonal peepholes: it is lstm-peephole of the zoo.
 """

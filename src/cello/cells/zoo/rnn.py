@@ -42,6 +42,6 @@ def mi_rnn(x, h, W, U, a, b):
 
 @cell(paper=KUSUPATI_2018)
 def fastrnn(x, h, W, U, b, alpha: Scalar, beta: Scalar):
-    """FastRNN: a weighted residual connection with two learned numbers, each through a sigmoid."""
+    """FastRNN: a weighted residual connection with two learned scalars, each through a sigmoid."""
     n = tanh(W @ x + U @ h + b)
     return sigmoid(alpha) * n + sigmoid(beta) * h

@@ -1,4 +1,4 @@
-"""A corpus decoded once: samples in the decoded audio cache, and a manifest for each reading of them beside it."""
+"""Cache datasets: a manifest for each reading of a folder, beside its decoded audio."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ _SILENT = "all silence: every sample is zero"
 
 @dataclass(frozen=True)
 class Options:
-    """What besides the files decides a pack's contents."""
+    """What determines a dataset besides its files."""
 
     rate_hz: int
     reading: Reading = PLAIN
 
 
 @dataclass(frozen=True)
-class Pack:
-    """An opened pack: ``sound`` (ΣN,) int16 or float32 and ``noise`` recordings, as in a corpus; ``rule`` split it."""
+class CachedDataset:
+    """An opened dataset: ``sound`` (ΣN,) int16 or float32 and ``noise`` recordings; ``rule`` split it."""
 
     manifest: Manifest
     rule: str
@@ -62,7 +62,7 @@ class Pack:
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Which corpus a manifest is of: its name and folder when it was made, and the key of its decoded audio."""
+    """The corpus that a manifest belongs to: name and folder when it was made, and key of its decoded audio."""
 
     name: str
     root: str
@@ -86,8 +86,10 @@ class Record(msgspec.Struct, frozen=True):
     manifest: Manifest
 
 
-def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress | None = None, name: str = "") -> Pack:
-    """The pack of a folder, from the cache where it is there and whole, else made by decoding every file.
+def open_dataset(
+    folder: Folder, options: Options, cache: Path, progress: Progress | None = None, name: str = ""
+) -> CachedDataset:
+    """Open the dataset of a folder from the cache if it is complete, else decode every file.
 
     It is found by the options and by every file's relative path and content, whatever their times say. Samples are
     found by content alone, so that labels and splits cost no second copy. What was torn or altered on disk is made
@@ -100,14 +102,14 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
     found = digests([file.path for file in files], folder.root, cache)
     key = _key(files, found, options)
     path = cache / MANIFESTS / f"{key}.json"
-    pack = _load(path, key, cache)
-    if pack is not None:
-        return pack
+    dataset = _load(path, key, cache)
+    if dataset is not None:
+        return dataset
     assignment = assign(folder, options.reading)
     contents = [content(file, digest) for file, digest in zip(files, found, strict=True)]
 
     def check() -> None:
-        """Hold what was decoded to what it is kept as: another program may have written meanwhile."""
+        """Check that no file changed while it was decoded."""
         if digests([file.path for file in files], folder.root, cache) != found:
             raise changed(folder.root)
 
@@ -124,7 +126,7 @@ def open_pack(folder: Folder, options: Options, cache: Path, progress: Progress 
             f"the decoded corpus cannot be kept in {str(cache)!r} ({error.strerror}); "
             f"free space there or choose another cache folder"
         ) from error
-    return _pack(record, audio)
+    return _dataset(record, audio)
 
 
 def _key(files: Sequence[File], found: Sequence[bytes], options: Options) -> str:
@@ -147,21 +149,21 @@ def _wanted(folder: Folder, contents: Sequence[str], rate_hz: int) -> Wanted:
 
 
 def heads(cache: Path) -> Iterator[tuple[Path, Head]]:
-    """What all manifests in the cache belong to; those that are not as they were written are left out."""
+    """Iterate over the heads of all undamaged manifests in the cache."""
     for path in sorted((cache / MANIFESTS).glob("[!.]*.json")):
         with suppress(OSError, ValueError):
             yield path, msgspec.json.decode(_sealed(path), type=Head)
 
 
-def find_pack(cache: Path, checksum: str) -> Pack | None:
-    """A pack that was made here of this checksum."""
+def find_dataset(cache: Path, checksum: str) -> CachedDataset | None:
+    """Find a dataset decoded here by its checksum."""
     for path in sorted((cache / MANIFESTS).glob("[!.]*.json")):
         with suppress(OSError, ValueError):
             if checksum.encode() in read_stored(path):
                 record = _read(path)
-                pack = _load(path, record.key, cache) if record.manifest.checksum == checksum else None
-                if pack is not None:
-                    return pack
+                dataset = _load(path, record.key, cache) if record.manifest.checksum == checksum else None
+                if dataset is not None:
+                    return dataset
     return None
 
 
@@ -178,8 +180,8 @@ def _sealed(path: Path) -> bytes:
     return body
 
 
-def _load(path: Path, key: str, cache: Path) -> Pack | None:
-    """The pack of a manifest if it and the samples are there and whole, and it was made under this key."""
+def _load(path: Path, key: str, cache: Path) -> CachedDataset | None:
+    """The dataset of a manifest if it and the samples are there and whole, and it was made under this key."""
     try:
         record = _read(path)
     except (OSError, ValueError):
@@ -190,12 +192,12 @@ def _load(path: Path, key: str, cache: Path) -> Pack | None:
     if audio is None or audio.crc != record.audio_crc:
         return None
     used(path)
-    return _pack(record, audio)
+    return _dataset(record, audio)
 
 
-def _pack(record: Record, audio: Audio) -> Pack:
+def _dataset(record: Record, audio: Audio) -> CachedDataset:
     noise = tuple(np.asarray(audio.noise[start : start + samples]) for start, samples in record.noise)
-    return Pack(record.manifest, record.rule, audio.sound, noise)
+    return CachedDataset(record.manifest, record.rule, audio.sound, noise)
 
 
 def _record(folder: Folder, contents: Sequence[str], assignment: Assignment, audio: Audio) -> Record:

@@ -1,4 +1,4 @@
-"""The pack: the same corpus however it was made, never trusted when torn, never half there."""
+"""What hurts: a cached dataset that depends on how it was made, or is damaged or incomplete and used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 from cello.audio import decoded as module
+from cello.audio.dataset_cache import CachedDataset, Options, find_dataset, open_dataset
 from cello.audio.folder import scan
-from cello.audio.pack import Options, Pack, find_pack, open_pack
 from cello.audio.reading import Reading
 from cello.audio.samples import SampleWriter
 from cello.errors import CorpusError
@@ -22,8 +22,8 @@ from cello.errors import CorpusError
 OPTIONS = Options(16_000)
 
 
-def opened(root: Path, cache: Path, options: Options = OPTIONS) -> Pack:
-    return open_pack(scan(root), options, cache)
+def opened(root: Path, cache: Path, options: Options = OPTIONS) -> CachedDataset:
+    return open_dataset(scan(root), options, cache)
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,14 +33,14 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "decode", refuse)
 
 
-def test_an_opened_pack_holds_every_file(tone_folder: Path, tmp_path: Path) -> None:
-    pack = opened(tone_folder, tmp_path)
-    assert len(pack.manifest.clips) == 60
-    assert pack.sound.dtype == np.int16
-    assert not pack.sound.flags.writeable
-    for clip in pack.manifest.clips:
+def test_an_opened_dataset_holds_every_file(tone_folder: Path, tmp_path: Path) -> None:
+    dataset = opened(tone_folder, tmp_path)
+    assert len(dataset.manifest.clips) == 60
+    assert dataset.sound.dtype == np.int16
+    assert not dataset.sound.flags.writeable
+    for clip in dataset.manifest.clips:
         there, _ = soundfile.read(tone_folder / clip.name, dtype="int16")
-        assert np.array_equal(pack.sound[clip.start : clip.start + clip.samples], there)
+        assert np.array_equal(dataset.sound[clip.start : clip.start + clip.samples], there)
 
 
 def test_a_second_opening_decodes_nothing(tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,17 +97,17 @@ def test_noise_is_float_and_apart(tone_folder: Path, tmp_path: Path) -> None:
     for name, samples in (("a", 5000), ("b", 700)):
         soundfile.write(tone_folder / "_background_noise_" / f"{name}.wav", np.full(samples, 0.25), 16_000)
     for _ in range(2):
-        pack = opened(tone_folder, tmp_path)
-        assert [len(noise) for noise in pack.noise] == [5000, 700]
-        assert all(noise.dtype == np.float32 and np.allclose(noise, 0.25, atol=1e-4) for noise in pack.noise)
-        assert len(pack.manifest.clips) == 60
+        dataset = opened(tone_folder, tmp_path)
+        assert [len(noise) for noise in dataset.noise] == [5000, 700]
+        assert all(noise.dtype == np.float32 and np.allclose(noise, 0.25, atol=1e-4) for noise in dataset.noise)
+        assert len(dataset.manifest.clips) == 60
 
 
 @pytest.mark.parametrize(
     "name", ["audio/*/sound.npy", "audio/*/noise.npy", "audio/*/index.msgpack", "manifests/*.json"]
 )
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "removed"])
-def test_a_damaged_pack_is_made_again(tone_folder: Path, tmp_path: Path, name: str, damage: str) -> None:
+def test_a_damaged_dataset_is_made_again(tone_folder: Path, tmp_path: Path, name: str, damage: str) -> None:
     (tone_folder / "_background_noise_").mkdir()
     soundfile.write(tone_folder / "_background_noise_" / "hum.wav", np.full(700, 0.25), 16_000)
     first = opened(tone_folder, tmp_path)
@@ -125,7 +125,7 @@ def test_a_damaged_pack_is_made_again(tone_folder: Path, tmp_path: Path, name: s
     assert path.read_bytes() == whole
 
 
-def test_a_pack_stopped_half_way_leaves_nothing_to_trip_over(
+def test_a_dataset_stopped_half_way_leaves_nothing_to_trip_over(
     tone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [40]
@@ -154,15 +154,15 @@ def test_two_at_once_make_it_once(tone_folder: Path, tmp_path: Path, monkeypatch
         return real(path, rate_hz, silent)
 
     monkeypatch.setattr(module, "decode", counted)
-    packs: list[Pack] = []
-    threads = [threading.Thread(target=lambda: packs.append(opened(tone_folder, tmp_path))) for _ in range(4)]
+    datasets: list[CachedDataset] = []
+    threads = [threading.Thread(target=lambda: datasets.append(opened(tone_folder, tmp_path))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(decoded) == 60
-    assert len({pack.manifest.checksum for pack in packs}) == 1
-    assert len(packs) == 4
+    assert len({dataset.manifest.checksum for dataset in datasets}) == 1
+    assert len(datasets) == 4
 
 
 def test_a_new_time_alone_decodes_nothing_and_a_removed_file_is_noticed(
@@ -212,7 +212,7 @@ def test_a_corpus_that_changes_while_it_is_decoded_is_not_kept(
     assert [path.name for path in (tmp_path / "audio").iterdir() if path.is_dir()] == []
 
 
-def test_no_damage_of_a_pack_gives_other_sound(tone_folder: Path, tmp_path: Path) -> None:
+def test_no_damage_of_a_dataset_gives_other_sound(tone_folder: Path, tmp_path: Path) -> None:
     for name in ("hum", "buzz"):
         (tone_folder / "_background_noise_").mkdir(exist_ok=True)
         soundfile.write(tone_folder / "_background_noise_" / f"{name}.wav", np.full(700, 0.25), 16_000)
@@ -226,36 +226,36 @@ def test_no_damage_of_a_pack_gives_other_sound(tone_folder: Path, tmp_path: Path
             broken = bytearray(whole)
             broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
             path.write_bytes(broken[: rng.choice([len(broken), rng.randrange(len(broken))])])
-            assert find_pack(tmp_path, checksum) is None
+            assert find_dataset(tmp_path, checksum) is None
         path.unlink()
         os.mkfifo(path)
-        assert find_pack(tmp_path, checksum) is None
+        assert find_dataset(tmp_path, checksum) is None
         path.unlink()
         path.write_bytes(whole)
-    assert find_pack(tmp_path, "0" * 64) is None
-    again = find_pack(tmp_path, checksum)
+    assert find_dataset(tmp_path, "0" * 64) is None
+    again = find_dataset(tmp_path, checksum)
     assert again is not None
     assert again.manifest == first.manifest
 
 
-def read(root: Path, cache: Path, **said: object) -> Pack:
+def read(root: Path, cache: Path, **said: object) -> CachedDataset:
     reading = Reading(**said)  # type: ignore[arg-type]
-    return open_pack(scan(root, reading), Options(16_000, reading), cache)
+    return open_dataset(scan(root, reading), Options(16_000, reading), cache)
 
 
 def test_four_readings_of_one_folder_keep_its_sound_once(tone_folder: Path, tmp_path: Path) -> None:
     """Before, each reading kept all samples: 4 × 1.9 MB here."""
     lines = [f"{path.relative_to(tone_folder)},{path.name[7]}" for path in sorted(tone_folder.rglob("*.wav"))]
     (tone_folder / "clips.csv").write_text("\n".join(["path,label", *lines]))
-    packs = [
+    datasets = [
         read(tone_folder, tmp_path),
         read(tone_folder, tmp_path, speaker_pattern="([0-9a-f])_nohash"),
         read(tone_folder, tmp_path, pattern=r"0(?P<label>[01])(?P<speaker>[0-9a-f])_"),
         read(tone_folder, tmp_path, table=str(tone_folder / "clips.csv")),
     ]
-    assert len({pack.manifest.checksum for pack in packs}) == 4
+    assert len({dataset.manifest.checksum for dataset in datasets}) == 4
     assert len(list(tmp_path.glob("audio/*/sound.npy"))) == 1
-    sound = 2 * sum(clip.samples for clip in packs[0].manifest.clips)
+    sound = 2 * sum(clip.samples for clip in datasets[0].manifest.clips)
     kept = sum(path.stat().st_size for place in ("audio", "manifests") for path in (tmp_path / place).rglob("*"))
     assert kept < 1.1 * sound
 
@@ -313,8 +313,8 @@ def test_sound_that_was_decoded_anew_in_another_order_is_found(tone_folder: Path
         assert np.array_equal(again.sound[clip.start : clip.start + clip.samples], sounds[clip.name])
 
 
-def test_packs_of_earlier_versions_hurt_nobody(tone_folder: Path, tmp_path: Path) -> None:
-    old = tmp_path / "packs" / ("a" * 32)
+def test_datasets_of_earlier_versions_hurt_nobody(tone_folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "datasets" / ("a" * 32)
     old.mkdir(parents=True)
     (old / "manifest.json").write_text('{"rule":"old","crc32":"00000000"}')
     (old / "sound.npy").write_bytes(b"half")
@@ -350,6 +350,6 @@ def test_a_full_disk_is_named_and_nothing_half_made_stays(
 
 def test_progress_counts_every_file(tone_folder: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    open_pack(scan(tone_folder), OPTIONS, tmp_path, lambda *step: seen.append(step))
+    open_dataset(scan(tone_folder), OPTIONS, tmp_path, lambda *step: seen.append(step))
     assert seen[-1] == ("decoding", 60, 60)
     assert len(seen) > 10
