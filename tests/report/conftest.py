@@ -18,7 +18,8 @@ from cello.report.comparisons import weigh
 from cello.report.results import FoldRun, Run, StudyResults, load_results
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary, write_corpus
 from cello.study.own_cells import WrittenCell
-from cello.study.plan import Column, Row, StudyConfig
+from cello.study.plan import Column, Row, StudyConfig, load_study
+from cello.study.reference_figures import builtin_figures
 from cello.study.store import CorpusSource, Store
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult, SplitMetrics
@@ -151,7 +152,8 @@ def windows_study(seeds: int = 3, epochs: int = 30) -> StudyResults:
         for seed in range(seeds)
     ]
     return StudyResults(
-        name="windows", title="Windows", stage="windows", protocol="fair", rows=tuple(MODELS), columns=tuple(WINDOWS),
+        name="windows", title="Windows", reference_figures=builtin_figures("windows"), protocol="fair",
+        rows=tuple(MODELS), columns=tuple(WINDOWS),
         seeds=tuple(range(seeds)), planned=tuple((r.row, r.column, r.seed) for r in runs), corpus=corpus_summary(),
         runs=tuple(runs),
     )  # fmt: skip
@@ -167,7 +169,8 @@ def gates_study(labels: tuple[str, ...] = WORDS, seeds: int = 3, epochs: int = 3
         for seed in range(seeds)
     ]  # fmt: skip
     return StudyResults(
-        name="gates", title="Gates", stage="gates", protocol="fair", rows=GATE_CELLS, columns=("40 ms",),
+        name="gates", title="Gates", reference_figures=builtin_figures("gates"), protocol="fair",
+        rows=GATE_CELLS, columns=("40 ms",),
         seeds=tuple(range(seeds)), planned=tuple((r.row, r.column, r.seed) for r in runs),
         corpus=corpus_summary(labels), runs=tuple(runs),
     )  # fmt: skip
@@ -207,7 +210,8 @@ def fill_store(folder: Path, results: StudyResults) -> Store:
     study = StudyConfig(
         name=results.name,
         title=results.title,
-        stage=results.stage,
+        notebook=load_study(results.name).notebook,
+        reference_figures=results.reference_figures,
         seeds=results.seeds,
         columns=tuple(Column(name=name, features=features) for name, features in columns.items()),
         rows=tuple(Row(name=name, model=model) for name, model in models.items()),

@@ -16,7 +16,7 @@ FORKED = sys.platform == "linux"
 
 def alone(code: str) -> str:
     """What a new process without other threads prints, which has two cores for sure."""
-    begin = "import os, signal\nfrom cello.report import forks\nforks.cores = lambda: 2\n"
+    begin = "import os, signal\nfrom cello.report import parallel\nparallel.cores = lambda: 2\n"
     found = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60, check=True)
     return found.stdout.strip()
 

@@ -84,7 +84,7 @@ def test_every_format_carries_the_conditions(noisy: StudyResults) -> None:
     for text in (markdown.report(noisy), html_format.report(noisy), latex.report(noisy)):
         assert NOISE.title in text
         assert SHIFT.title in text
-    assert "conditions.tables(results)[1]" in str(notebook.cells(noisy, "."))
+    assert "robustness.tables(results)[1]" in str(notebook.cells(noisy, "."))
 
 
 def test_a_study_without_conditions_says_nothing_of_them(small: StudyResults) -> None:

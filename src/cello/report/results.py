@@ -18,14 +18,20 @@ from cello.report.visible import elided, is_local, last_part, names, visible, wi
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary
 from cello.study.own_cells import WrittenCell, written
 from cello.study.pools import StoredRun
+from cello.study.reference_figures import ReferenceFigures
 from cello.study.single import open_store
 from cello.study.space import Tuned
 from cello.study.store import Store
 from cello.training.config import RunConfig
 from cello.training.result import RunResult
 
+NOTEBOOK = "Results.ipynb"
 LONGEST_REASON = 2_000
 """Letters of a reason or another sentence that a store holds."""
+
+
+MOST_FIGURES, MOST_REFERENCE_MODELS = 10, 200
+"""Columns and rows of a reference table that a report shows."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +70,8 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A whole study as reporters see it: ``planned`` holds every (row, column, seed), ``runs`` what is finished of it.
 
     ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
-    ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
+    ``notebook`` is the file name of its notebook, ``reference_figures`` what stands beside its own, wherever its clips
+    are what those were measured on. A study without columns has one, whose name is empty.
     ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's,
     ``papers`` those that they name, by the fingerprint of their equations.
     ``single``: it is one run by itself, as ``cello train`` makes it.
@@ -75,7 +82,6 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     name: str
     title: str
-    stage: str
     protocol: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -92,6 +98,8 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     own_cells: tuple[WrittenCell, ...] = ()
     papers: dict[str, Paper] = {}
     single: bool = False
+    notebook: str = NOTEBOOK
+    reference_figures: ReferenceFigures | None = None
     fold_runs: tuple[FoldRun, ...] = ()
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
@@ -178,7 +186,6 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
     found = StudyResults(
         name=study.name,
         title=study.title or study.name,
-        stage=study.stage or "",
         protocol=study.protocol,
         rows=rows,
         columns=columns,
@@ -204,6 +211,8 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         own_cells=written(store.header.cells),
         papers={equations: cell.paper for equations, cell in store.header.cells.items() if cell.paper},
         single=store.single,
+        notebook=study.notebook or NOTEBOOK,
+        reference_figures=study.reference_figures,
         fold_runs=tuple(_fold_run(part) for run in stored for part in run.parts),
     )
     return shown(found)
@@ -257,6 +266,7 @@ def shown(results: StudyResults) -> StudyResults:
         ),
         evidence=tuple(_evidence(found, rows, columns) for found in results.evidence),
         match_to=rows.get(results.match_to, _name(results.match_to)),
+        reference_figures=results.reference_figures and _reference_figures(results.reference_figures),
         clips=shown_clips(results.clips, _name, labels, (rows, columns)) if results.clips else None,
     )
 
@@ -281,6 +291,22 @@ def _source(text: str) -> str:
         kind, colon, path = "", "", (spec if by else rule)
     where = last_part(path) if is_local(path) else path
     return _sentence(f"{kind}{colon}{where}{by}{rule if by else ''}")
+
+
+def _reference_figures(found: ReferenceFigures) -> ReferenceFigures:
+    texts = {name: _name(getattr(found, name)) for name in ("name", "heading", "title", "model_heading", "group")}
+    return msgspec.structs.replace(
+        found,
+        **texts,
+        caption=_sentence(found.caption),
+        sentences=tuple(map(_sentence, found.sentences)),
+        figures=tuple(
+            msgspec.structs.replace(figure, measured=_name(figure.measured)) for figure in found.figures[:MOST_FIGURES]
+        ),
+        models=tuple(
+            msgspec.structs.replace(model, name=_name(model.name)) for model in found.models[:MOST_REFERENCE_MODELS]
+        ),
+    )
 
 
 def _corpus(corpus: CorpusSummary, labels: dict[str, str], folds: dict[str, str]) -> CorpusSummary:

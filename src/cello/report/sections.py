@@ -6,7 +6,18 @@ import textwrap
 from typing import NamedTuple
 
 from cello.audio.augment import AugmentConfig
-from cello.report import cost, findings, folds, paper, published, ranking, references, robustness, single, tables
+from cello.report import (
+    cost,
+    findings,
+    folds,
+    paper,
+    ranking,
+    reference_figures,
+    references,
+    robustness,
+    single,
+    tables,
+)
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -42,7 +53,7 @@ class Section(NamedTuple):
 def outline(results: StudyResults) -> tuple[Section, ...]:
     """All sections of a study's report, without those that have nothing to say."""
     wide = len(results.columns) > 1
-    compare = published.gates(results)
+    compare = reference_figures.table(results)
     overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
     ranked = ranking.table(results)
     order, by_fold = ranking.order_sentences(results), folds.table(results)
@@ -81,8 +92,8 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         ),
         Section(
             "published",
-            "Beside the published study",
-            paragraphs=(beside,) if (beside := published.windows(results)) else (),
+            reference_figures.heading(results),
+            paragraphs=reference_figures.sentences(results),
             tables=(compare,) if compare else (),
         ),
         *_pictured(results),

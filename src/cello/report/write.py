@@ -88,7 +88,7 @@ def usual(runs: int) -> list[str]:
 def _write(name: str, results: StudyResults, study: Path, target: Path, execute: bool) -> list[Path]:
     if name == "notebook":
         notebook = import_module("cello.report.formats.notebook")
-        contents = {notebook.file_name(results): notebook.report(results, study, target, execute)}
+        contents = {results.notebook: notebook.report(results, study, target, execute)}
     else:
         made = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
         contents = {file: content for file, content in made.items() if content}
@@ -106,4 +106,4 @@ def _content(results: StudyResults, module: str, function: str) -> bytes | Itera
     if not text:
         return b""
     # without the mark, spreadsheets do not read it as UTF-8
-    return text.encode("utf-8-sig" if module == "tidy" else "utf-8")
+    return text.encode("utf-8-sig" if module == "formats.csv" else "utf-8")

@@ -52,7 +52,7 @@ def _around_runs(results: StudyResults) -> dict[str, object]:
         "study": {
             "name": results.name,
             "title": results.title,
-            "stage": results.stage or None,
+            "stage": results.reference_figures.name if results.reference_figures else None,
             "protocol": results.protocol,
             "rows": results.rows,
             "columns": results.columns,

@@ -7,7 +7,7 @@ import textwrap
 import unicodedata
 from itertools import groupby
 
-from cello.report import paper, published, ranking, robustness, single, tables
+from cello.report import paper, ranking, reference_figures, robustness, single, tables
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -92,14 +92,14 @@ def table(content: Table, label: str) -> str:
 
 
 def report(results: StudyResults) -> str:
-    """The tables of results: overview, accuracies, losses with times, ranking, pairs, published figures, clips."""
+    """The tables of results: overview, accuracies, losses with times, ranking, pairs, reference figures, clips."""
     parts = [
         tables.details(results, ACCURACY, "Accuracy"),
         tables.details(results, LOSS + COST, "Loss and training time"),
     ]
     if len(results.columns) > 1:
         parts.insert(0, tables.overview(results, BY_KEY["test_accuracy"]))
-    compare = published.gates(results)
+    compare = reference_figures.table(results)
     parts += robustness.tables(results)
     evidence = (ranking.table(results), ranking.matrix(results), ranking.differences(results))
     parts += [part for part in (*evidence, compare) if part]

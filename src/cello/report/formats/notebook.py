@@ -17,13 +17,11 @@ from nbclient.exceptions import CellControlSignal, CellExecutionError
 
 import cello
 from cello.errors import ReportError
-from cello.report import fonts, published, ranking, robustness, single
+from cello.report import fonts, ranking, reference_figures, robustness, single
 from cello.report.formats import markdown
-from cello.report.published import WINDOWS_TEXT
 from cello.report.results import StudyResults
 from cello.report.sections import NOTATION, confusions, curves
 
-NAMES = {"windows": "Resultados_1.ipynb", "gates": "Resultados_2.ipynb"}
 TIMEOUT_SECONDS = 300
 PARAMETERS = 1
 """Which cell says where the study lies."""
@@ -33,8 +31,8 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """\
 from IPython.display import Image, Markdown, display
 
-from cello.report import cost, diagrams, findings, paper, plots, published, ranking
-from cello.report import robustness
+from cello.report import cost, diagrams, findings, paper, plots, ranking
+from cello.report import reference_figures, robustness
 from cello.report.formats import markdown
 from cello.report import references, single, tables
 from cello.report import sections
@@ -46,11 +44,6 @@ results = load_results(FOLDER)
 
 def show(panels, across=1):
     display(*map(Image, plots.pngs(panels, across)))"""
-
-
-def file_name(results: StudyResults) -> str:
-    """The published study's own file names for its two stages, ``Results.ipynb`` for any other study."""
-    return NAMES.get(results.stage, "Results.ipynb")
 
 
 def cells(results: StudyResults, folder: str) -> list[tuple[str, str]]:
@@ -73,7 +66,7 @@ def cells(results: StudyResults, folder: str) -> list[tuple[str, str]]:
         ("code", "Markdown(markdown.points(cost.sentences(results)))"),
         ("code", "show(plots.cost(results), across=2)"),
         *_order(results),
-        *_published(results),
+        *_reference_figures(results),
         ("markdown", f"## Learning curves\n\n{curves(results)}"),
         ("code", f"show(plots.curves(results), across={_across(results)})"),
         ("markdown", f"## Confusion matrices\n\n{confusions(results)}"),
@@ -110,7 +103,7 @@ def report(results: StudyResults, study: Path, out: Path, execute: bool = True) 
             _execute(executed, study, out)
         except (CellExecutionError, CellControlSignal, OSError, RuntimeError) as error:
             raise ReportError(
-                f"{file_name(results)}: the notebook of {str(study)!r} could not be executed: {_last_line(error)}; "
+                f"{results.notebook}: the notebook of {str(study)!r} could not be executed: {_last_line(error)}; "
                 f"check that ipykernel is installed beside Cello, or write another format"
             ) from error
         for cell, done in zip(shown.cells, executed.cells, strict=True):
@@ -232,11 +225,14 @@ def _order(results: StudyResults) -> list[tuple[str, str]]:
     ]
 
 
-def _published(results: StudyResults) -> list[tuple[str, str]]:
-    title = "## Beside the published study"
-    if published.gates(results):
-        return [("markdown", title), ("code", "Markdown(markdown.table(published.gates(results)))")]
-    return [("markdown", f"{title}\n\n{WINDOWS_TEXT}")] if published.windows(results) else []
+def _reference_figures(results: StudyResults) -> list[tuple[str, str]]:
+    found = []
+    if reference_figures.sentences(results):
+        found.append(("code", "Markdown(markdown.paragraphs(reference_figures.sentences(results)))"))
+    if reference_figures.table(results):
+        found.append(("code", "Markdown(markdown.table(reference_figures.table(results)))"))
+    title = f"## {markdown.escape(reference_figures.heading(results))}"
+    return [("markdown", title), *found] if found else []
 
 
 def _single(results: StudyResults) -> list[tuple[str, str]]:
