@@ -12,6 +12,7 @@ import pytest
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
+from cello.audio.origin import Origin
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report.comparisons import weigh
@@ -260,7 +261,9 @@ CRIES = ("hunger", "pain", "sleep")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     """Somebody's own corpus: babies' cries, a table that names wards and rooms, a cell of one's own."""
     study = gates_study(CRIES, seeds=2, epochs=2)
-    study = msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source="table:cries.csv"))
+    study = msgspec.structs.replace(
+        study, corpus=msgspec.structs.replace(study.corpus, source="table:cries.csv", origin=Origin())
+    )
     folder = tmp_path_factory.mktemp("foreign") / "study"
     store = fill_store(folder, study)
     clips = len(store.corpus.test_names)
@@ -365,6 +368,7 @@ def folded(gates: StudyResults) -> StudyResults:
     corpus = msgspec.structs.replace(
         results.corpus,
         source=f"folder:mine, split by {len(names)} folds grouped by speaker",
+        origin=Origin(),
         folds=tuple(FoldSummary(name=name, test=part) for name in names),
         splits=dict.fromkeys(results.corpus.splits, everything),
         speakers_known=True,

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from cello.audio.origin import Origin
 from cello.report import findings, folds, paper, ranking, speakers, tables
 from cello.report.comparisons import TOO_FEW_FOLDS, weigh_folds
 from cello.report.formats import markdown
@@ -121,7 +122,7 @@ def test_a_failed_fold_is_named(compared: StudyResults) -> None:
 
 def test_one_fold_of_several_is_said_to_be_no_whole_protocol(gates: StudyResults) -> None:
     rule = "folds: '5' tests, '4' validates, the other 3 train"
-    corpus = msgspec.structs.replace(gates.corpus, source=f"folder:c, split by {rule}")
+    corpus = msgspec.structs.replace(gates.corpus, source=f"folder:c, split by {rule}", origin=Origin())
     said = " ".join(findings.summary(msgspec.structs.replace(gates, corpus=corpus)))
     assert "One fold of the corpus is tested here." in said
     assert "cello study … --folds column." in said

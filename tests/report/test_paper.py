@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from cello.audio.origin import Origin
 from cello.audio.twelve import ABOUT
 from cello.cells.load import zoo
 from cello.report import paper
@@ -27,7 +28,7 @@ def renamed(study: StudyResults, name: str) -> StudyResults:
 
 
 def split_by(study: StudyResults, source: str) -> StudyResults:
-    return msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source=source))
+    return msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source=source, origin=Origin()))
 
 
 def test_the_paragraph_tells_what_was_run(gates: StudyResults) -> None:

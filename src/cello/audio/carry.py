@@ -156,7 +156,13 @@ def load_pack(target: Path) -> Pack | None:
     except (OSError, ValueError):
         return None
     ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
-    return Pack(manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ())
+    return Pack(
+        manifest,
+        record.rule,
+        "unknown",
+        sound,
+        tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else (),
+    )
 
 
 def find(cache: Path, name: str, checksum: str) -> Corpus | None:

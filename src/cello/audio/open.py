@@ -19,7 +19,8 @@ from cello.audio.folds import NONE, fold, fold_doubts
 from cello.audio.kept import kept
 from cello.audio.layout import is_junk
 from cello.audio.names import guess_speakers
-from cello.audio.pack import Options, open_pack
+from cello.audio.origin import Origin, kind_of
+from cello.audio.pack import Options, Pack, open_pack
 from cello.audio.progress import Progress
 from cello.audio.rates import rate_doubts, rates
 from cello.audio.reading import PLAIN, Reading
@@ -94,10 +95,8 @@ def open_corpus(
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
     pack = open_pack(folder, options, cache, progress, place.name)
-    about = "" if place.test is None else f", {ABOUT}"
-    manifest = msgspec.structs.replace(
-        pack.manifest, corpus=place.name, source=f"{spec}{about}, split by {pack.rule}", speakers_known=known
-    )
+    manifest = msgspec.structs.replace(pack.manifest, corpus=place.name, speakers_known=known)
+    manifest = manifest.from_origin(_origin(spec, place, pack))
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
     whole = Corpus(manifest, pack.sound, pack.noise)
@@ -113,6 +112,17 @@ def open_corpus(
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
     manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
+
+
+def _origin(spec: str, place: _Place, pack: Pack) -> Origin:
+    official = place.official and pack.split in ("lists", "speaker-hash")
+    return Origin(
+        kind=kind_of(spec),
+        spec=spec,
+        task="" if place.test is None else ABOUT,
+        split="official" if official else pack.split,
+        rule=pack.rule,
+    )
 
 
 def _check_options(allow_bad: float, rate_hz: int) -> None:

@@ -10,15 +10,13 @@ from cello.report.tables import ABSENT, MOST_FOLDS, Heading, Table, by_column, c
 from cello.statistics.false_alarms import caution
 
 SOURCE = "Nadeau & Bengio 2003, doi:10.1023/A:1024068626366"
-HINT = "folds: "
-"""What the rule of a corpus begins with, of whose folds one alone is tested."""
 
 
 def summary(results: StudyResults) -> str:
     """That it is cross-validation, over which folds, and what is counted; else that folds lie unused, or empty."""
     corpus = results.corpus
     if not corpus.folds:
-        if not speakers.rule(results).startswith(HINT):
+        if corpus.origin.split != "hold-out":
             return ""
         return (
             "One fold of the corpus is tested here. Official protocols such as those of ESC-50 and UrbanSound8K train "

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
-from cello.audio.twelve import ABOUT as TASK
 from cello.cells.load import bare_name, is_own, zoo
 from cello.report import folds, ranking, recipe, references, speakers
 from cello.report.differences import Settings, listed, settings
@@ -16,7 +15,6 @@ from cello.report.tables import count
 from cello.statistics.means import CONFIDENCE, FEW_SEEDS
 from cello.training.config import RunConfig
 
-LISTS = "validation_list.txt and testing_list.txt"
 BACKENDS = {
     "plain": "plain tensor operations",
     "c": "kernels compiled for the processor",
@@ -124,19 +122,19 @@ def _sharing(results: StudyResults, how: str) -> str:
 
 
 def _divided(results: StudyResults) -> str:
-    rule = speakers.rule(results)
-    if rule == LISTS and not speakers.official(results):
+    rule, split = speakers.rule(results), results.corpus.origin.split
+    if split == "lists":
         apart = ", so that nobody in the test clips is in another split," if speakers.shared(results) == 0 else ""
-        return f"by lists that come with it ({LISTS}){apart}"
+        return f"by lists that come with it ({rule}){apart}"
     if not speakers.known(results):
-        if "SHA-1" in rule:
+        if split == "clip-hash":
             return "by the SHA-1 of each clip’s name, for the speakers are not known,"
         return f"by {rule}" if rule else ""
     if speakers.official(results):
-        task = TASK if TASK in results.corpus.source else ""
+        task = results.corpus.origin.task
         how = "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
         return f"as {task}, {how}" if task else how
-    if "SHA-1" in rule:
+    if split == "speaker-hash":
         return f"by speaker ({rule}), so that none is in two splits,"
     return f"by {rule}" if rule else ""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from cello.audio.origin import Origin
 from cello.cells.paper import Paper
 from cello.errors import ReportError
 from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
@@ -283,14 +284,14 @@ def _sentence(text: str) -> str:
     return elided(visible(without_paths(text)), LONGEST_REASON)
 
 
-def _source(text: str) -> str:
-    """``folder:/home/anna/clips, split by …`` without the way to the folder."""
-    spec, by, rule = text.rpartition(", split by ")
-    kind, colon, path = (spec if by else rule).partition(":")
+def _origin(found: Origin) -> Origin:
+    """Where the clips are from, without the way to their folder."""
+    kind, colon, path = found.spec.partition(":")
     if not colon or is_local(kind) or len(kind) == 1:
-        kind, colon, path = "", "", (spec if by else rule)
-    where = last_part(path) if is_local(path) else path
-    return _sentence(f"{kind}{colon}{where}{by}{rule if by else ''}")
+        kind, colon, path = "", "", found.spec
+    spec = f"{kind}{colon}{last_part(path) if is_local(path) else path}"
+    texts = {"spec": spec, "task": found.task, "rule": found.rule}
+    return msgspec.structs.replace(found, **{name: _sentence(text) for name, text in texts.items()})
 
 
 def _reference_figures(found: ReferenceFigures) -> ReferenceFigures:
@@ -315,10 +316,12 @@ def _corpus(corpus: CorpusSummary, labels: dict[str, str], folds: dict[str, str]
         return msgspec.structs.replace(own, clips_by_label=counts)
 
     splits = {name: split(own) for name, own in corpus.splits.items()}
+    origin = _origin(corpus.origin)
     return msgspec.structs.replace(
         corpus,
         name=_name(corpus.name),
-        source=_source(corpus.source),
+        source=_sentence(str(origin)),
+        origin=origin,
         checksum=_name(corpus.checksum),
         labels=tuple(labels.values()),
         splits=splits,

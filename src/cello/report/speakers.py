@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from cello.report.results import StudyResults
 
-OFFICIAL = "speech-commands"
-UNKNOWN_SPEAKERS = "speakers not known"
 SPLIT_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 FEW_SPEAKERS = 10
 """With fewer in the test clips, an interval for new speakers is itself uncertain."""
@@ -15,18 +13,23 @@ FEW_SPEAKERS = 10
 
 def rule(results: StudyResults) -> str:
     """What divided the clips, in the words of the corpus; empty where it does not say."""
-    return results.corpus.source.rpartition(", split by ")[2] if ", split by " in results.corpus.source else ""
+    return results.corpus.origin.rule
 
 
 def official(results: StudyResults) -> bool:
     """Whether the split is the published one of Speech Commands, which was checked when the corpus was opened."""
-    return results.corpus.source.partition(",")[0].partition(":")[0] == OFFICIAL
+    return results.corpus.origin.split == "official"
+
+
+def by_hash(results: StudyResults) -> bool:
+    """Whether each speaker's hash chose the split, so that nobody is in two."""
+    return results.corpus.origin.split == "speaker-hash"
 
 
 def known(results: StudyResults) -> bool:
     """Whether speakers stand behind the clips, and not only files, each of which counted as one."""
     corpus = results.corpus
-    if UNKNOWN_SPEAKERS in rule(results) or corpus.speakers_known is False:
+    if corpus.origin.split == "clip-hash" or corpus.speakers_known is False:
         return False
     return bool(corpus.speakers_known) or any(split.speakers < split.clips for split in corpus.splits.values())
 
@@ -37,7 +40,7 @@ def shared(results: StudyResults) -> int | None:
         return None
     if results.corpus.shared_speakers is not None:
         return results.corpus.shared_speakers
-    return 0 if official(results) or "SHA-1" in rule(results) else None
+    return 0 if official(results) or by_hash(results) else None
 
 
 def by_chance(results: StudyResults) -> str:
@@ -114,7 +117,7 @@ def sharing(results: StudyResults) -> str:
         return f"{between} Accuracies on them are too high for new speakers."
     if results.corpus.folds:
         return "No speaker is in two folds."
-    if results.corpus.shared_by_split is not None or official(results) or "SHA-1" in rule(results):
+    if results.corpus.shared_by_split is not None or official(results) or by_hash(results):
         return "No speaker is in two splits."
     if shared(results) == 0:
         return "No speaker of the test clips is in another split."
