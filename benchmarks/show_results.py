@@ -52,7 +52,7 @@ def standings(results: StudyResults) -> Table:
     found = {
         (column.column, model.row): f"{100 * model.accuracy.value:.2f} ± "
         f"{50 * (model.accuracy.high - model.accuracy.low):.2f} {model.letters}"
-        for column in ranking.weighed(results)
+        for column in ranking.compared(results)
         for model in column.standings
     }
     return Table(
@@ -74,7 +74,7 @@ def evidence_by_column(results: StudyResults, folder: Path, page: Path) -> str:
     """As ``evidence``, of a study with so many pairs that they are counted here and listed in the report."""
     counts = [
         f"{sum(pair.differs for pair in column.comparisons)} of {len(column.comparisons)} at {column.column}"
-        for column in ranking.weighed(results)
+        for column in ranking.compared(results)
     ]
     told = f"Pairs that can be told apart: {', '.join(counts)}; {the_report(folder, page)} has a sentence on each."
     return "\n\n".join([state(results), markdown.table(standings(results)), told, *ranking.order_sentences(results)])
@@ -85,7 +85,7 @@ def evidence(results: StudyResults, folder: Path, page: Path) -> str:
     if len(results.columns) > 1:
         return evidence_by_column(results, folder, page)
     ranked = ranking.table(results)
-    pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
+    pairs = [pair for column in ranking.compared(results) for pair in column.comparisons]
     apart = [pair for pair in pairs if pair.differs]
     counted = f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart"
     told = [f"{counted}; {the_report(folder, page)} has a sentence on each."]
@@ -103,7 +103,7 @@ def ablation(results: StudyResults) -> Table:
     """Each row beside the first: both accuracies, what is lost against the first with its interval, the evidence."""
     lost, whole = {}, results.rows[0]
     accuracies = [BY_KEY[key] for key in ("validation_accuracy", "test_accuracy")]
-    (column,) = ranking.weighed(results)
+    (column,) = ranking.compared(results)
     for pair in column.comparisons:
         if whole not in (pair.first, pair.second):
             continue

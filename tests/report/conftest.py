@@ -15,7 +15,7 @@ from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.audio.origin import Origin
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.report.comparisons import weigh
+from cello.report.comparisons import compare_models
 from cello.report.results import FoldRun, Run, StudyResults, load_results
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary, write_corpus
 from cello.study.own_cells import WrittenCell
@@ -190,7 +190,7 @@ def _speakers(targets: Sequence[int] | np.ndarray) -> list[int]:
     return [place // 10 for place in range(len(targets))]
 
 
-def with_evidence(results: StudyResults) -> StudyResults:
+def with_comparisons(results: StudyResults) -> StudyResults:
     """The study with its models ranked and compared in each column."""
     found = []
     for column in results.columns:
@@ -200,8 +200,8 @@ def with_evidence(results: StudyResults) -> StudyResults:
             if answers:
                 correct[row] = np.stack([target == answer for target, answer in answers])
                 speakers = _speakers(answers[0][0])
-        found.append(weigh(column, correct, speakers))
-    return msgspec.structs.replace(results, evidence=tuple(found))
+        found.append(compare_models(column, correct, speakers))
+    return msgspec.structs.replace(results, comparisons=tuple(found))
 
 
 def fill_store(folder: Path, results: StudyResults) -> Store:
@@ -251,7 +251,7 @@ def small(windows: StudyResults) -> StudyResults:
     rows, columns = ("rnn", "gru"), ("20 ms", "40 ms")
     runs = tuple(r for r in windows.runs if r.row in rows and r.column in columns)
     planned = tuple((r.row, r.column, r.seed) for r in runs)
-    return with_evidence(msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned))
+    return with_comparisons(msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned))
 
 
 CRIES = ("hunger", "pain", "sleep")
@@ -294,12 +294,12 @@ def many_labels() -> StudyResults:
 
 @pytest.fixture(scope="session")
 def windows() -> StudyResults:
-    return with_evidence(windows_study(seeds=2, epochs=6))
+    return with_comparisons(windows_study(seeds=2, epochs=6))
 
 
 @pytest.fixture(scope="session")
 def gates() -> StudyResults:
-    return with_evidence(gates_study(seeds=5, epochs=4))
+    return with_comparisons(gates_study(seeds=5, epochs=4))
 
 
 @pytest.fixture(scope="session")
@@ -313,8 +313,8 @@ def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
 
 
 @pytest.fixture(scope="session")
-def weighed() -> Callable[[StudyResults], StudyResults]:
-    return with_evidence
+def recompared() -> Callable[[StudyResults], StudyResults]:
+    return with_comparisons
 
 
 @pytest.fixture(scope="session")

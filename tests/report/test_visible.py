@@ -129,7 +129,7 @@ def test_latex_runs_no_name(text: str) -> None:
 def test_a_pictures_texts_are_not_taken_for_tags(small: StudyResults) -> None:
     name = 'id="x" url(#y) href="#z" #005dc8'
     runs = tuple(msgspec.structs.replace(run, row=name) if run.row == "gru" else run for run in small.runs)
-    study = msgspec.structs.replace(small, rows=("rnn", name), runs=runs, evidence=())
+    study = msgspec.structs.replace(small, rows=("rnn", name), runs=runs, comparisons=())
     svg = plots.svg(plots.cost(study)[0], "x")
     assert ">" + name.replace('"', "&quot;") in svg.replace('"', "&quot;")
 

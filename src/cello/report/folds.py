@@ -1,4 +1,4 @@
-"""What a report says of cross-validation, and how far its tests and intervals can be trusted, folds or not."""
+"""Describe cross-validation and how far its tests and intervals can be trusted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def data(results: StudyResults, bad: str) -> str:
         f"The corpus, {corpus.name} (SHA-256 {corpus.checksum[:16]}), has {len(corpus.labels)} labels and "
         f"{count(corpus.splits['test'].clips, 'clip')}{people}{bad}. Models were cross-validated over "
         f"{speakers.rule(results)}{apart}: {_turns(len(corpus.folds)).lower()}, so that every clip was tested exactly "
-        f"once, by a run that had not heard its fold; predictions of all folds were pooled."
+        f"once, by a run not trained on its fold; predictions of all folds were pooled."
     )
 
 
@@ -53,7 +53,7 @@ def tests(results: StudyResults, pairs: str) -> str:
 
 def cautions(results: StudyResults) -> str:
     """What simulations found of tests and intervals with so few speakers, seeds or folds; empty where they hold."""
-    standings = [model for found in results.evidence if found.comparisons for model in found.standings]
+    standings = [model for found in results.comparisons if found.comparisons for model in found.standings]
     if not standings:
         return ""
     corpus = results.corpus

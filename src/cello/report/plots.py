@@ -473,12 +473,12 @@ def _confusion(ax: Axes, runs: Sequence[RunResult], said: str) -> None:
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("Answer", fontsize=8)
+    ax.set_xlabel("Prediction", fontsize=8)
     ax.set_ylabel(said, fontsize=8)
     if size > NAMED_LABELS:
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_xlabel(f"Answer, {squares(size, each)}", fontsize=8)
+        ax.set_xlabel(f"Prediction, {squares(size, each)}", fontsize=8)
         return
     font = 7 if size <= LABELLED else 5.5
     called = list(names(labels, lambda name: elided(name, LABEL)).values())

@@ -1,4 +1,4 @@
-"""A study's store gathered once into the plain record that every reporter works on."""
+"""Gather a study's store into the plain record that reports are made of."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import msgspec
 from cello.audio.origin import Origin
 from cello.cells.paper import Paper
 from cello.errors import ReportError
-from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
-from cello.report.comparisons import Evidence, heard
+from cello.report.clips import PerClipCorrectness, per_clip_correctness, shown_clips
+from cello.report.comparisons import ColumnComparisons, compare_columns
 from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary
@@ -91,11 +91,11 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     corpus: CorpusSummary
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
+    comparisons: tuple[ColumnComparisons, ...] = ()
     match: str = "width"
     match_to: str = ""
     tuned: Tuned | None = None
-    clips: ClipOutcomes | None = None
+    clips: PerClipCorrectness | None = None
     own_cells: tuple[WrittenCell, ...] = ()
     papers: dict[str, Paper] = {}
     single: bool = False
@@ -183,7 +183,7 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
             f"{why}, so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
         )
     rows, columns = tuple(row.name for row in study.rows), tuple(column.name for column in study.columns) or ("",)
-    weighed = heard(store, columns, stored)
+    compared = compare_columns(store, columns, stored)
     found = StudyResults(
         name=study.name,
         title=study.title or study.name,
@@ -206,9 +206,9 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         ),
         match=study.match,
         match_to=study.reference,
-        evidence=tuple(column.evidence for column in weighed),
+        comparisons=tuple(column.found for column in compared),
         tuned=study.tuned,
-        clips=outcomes_of_clips(store.corpus, (column.tally for column in weighed)),
+        clips=per_clip_correctness(store.corpus, (column.tally for column in compared)),
         own_cells=written(store.header.cells),
         papers={equations: cell.paper for equations, cell in store.header.cells.items() if cell.paper},
         single=store.single,
@@ -265,7 +265,7 @@ def shown(results: StudyResults) -> StudyResults:
             )
             for run in results.fold_runs
         ),
-        evidence=tuple(_evidence(found, rows, columns) for found in results.evidence),
+        comparisons=tuple(_comparisons(found, rows, columns) for found in results.comparisons),
         match_to=rows.get(results.match_to, _name(results.match_to)),
         reference_figures=results.reference_figures and _reference_figures(results.reference_figures),
         clips=shown_clips(results.clips, _name, labels, (rows, columns)) if results.clips else None,
@@ -386,7 +386,7 @@ def _config(given: RunConfig, name: Callable[[str], str]) -> RunConfig:
     return msgspec.structs.replace(given, model=model, corpus=msgspec.structs.replace(given.corpus, **corpus))
 
 
-def _evidence(found: Evidence, rows: dict[str, str], columns: dict[str, str]) -> Evidence:
+def _comparisons(found: ColumnComparisons, rows: dict[str, str], columns: dict[str, str]) -> ColumnComparisons:
     return msgspec.structs.replace(
         found,
         column=columns.get(found.column, found.column),

@@ -1,4 +1,4 @@
-"""What a study's corpus lets a report say of speakers: whether they are known, and whether the test has its own."""
+"""Say whether speakers are known, and whether the test clips have their own."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def shared(results: StudyResults) -> int | None:
     return 0 if official(results) or by_hash(results) else None
 
 
-def by_chance(results: StudyResults) -> str:
-    """What besides seeds is taken for chance in intervals and tests."""
+def random_effect(results: StudyResults) -> str:
+    """The random effect beside seeds in intervals and tests."""
     if results.corpus.folds:
         return "folds"
     if not known(results):
@@ -89,10 +89,7 @@ def meaning(results: StudyResults) -> str:
             "speak of new clips of the same recordings, not of new speakers."
         )
     if shared(results):
-        return (
-            f"{overlap(results)} For speakers that a model has not heard, expect less; intervals speak of new clips, "
-            "not of new speakers."
-        )
+        return f"{overlap(results)} For new speakers, expect less; intervals speak of new clips, not of new speakers."
     if between := overlap(results):
         return f"{between} Validation accuracies are therefore too high for new speakers; test accuracies are not."
     people = results.corpus.splits["test"].speakers

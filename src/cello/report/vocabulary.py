@@ -1,4 +1,4 @@
-"""What a report calls the things of its corpus: words where they are those of Speech Commands, labels anywhere else."""
+"""Name the classes of a corpus: words in Speech Commands, labels elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a study's reports into its folder."""
+"""Write a study's reports into its folder."""
 
 from __future__ import annotations
 

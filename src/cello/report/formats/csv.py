@@ -1,4 +1,4 @@
-"""The report as CSV: one row a run, one column a figure or setting."""
+"""Write the report as CSV: one row a run, one column a figure or setting."""
 
 from __future__ import annotations
 

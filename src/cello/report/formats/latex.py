@@ -1,4 +1,4 @@
-"""The report's tables as LaTeX for booktabs, to be included in a paper."""
+"""Write the report's tables as LaTeX for booktabs."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def report(results: StudyResults) -> str:
         parts.insert(0, tables.overview(results, BY_KEY["test_accuracy"]))
     compare = reference_figures.table(results)
     parts += robustness.tables(results)
-    evidence = (ranking.table(results), ranking.matrix(results), ranking.differences(results))
-    parts += [part for part in (*evidence, compare) if part]
+    compared = (ranking.table(results), ranking.matrix(results), ranking.differences(results))
+    parts += [part for part in (*compared, compare) if part]
     parts += single.tables(results)
     equations = "".join(_equations(cell) for cell in results.own_cells)
     stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in results.name)

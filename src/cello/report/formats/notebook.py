@@ -1,4 +1,4 @@
-"""The report as a notebook: cells of Cello's own, which read the study; executed in a folder that nobody else knows."""
+"""Write the report as a notebook of Cello's own cells, which read the study."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def cells(results: StudyResults, folder: str) -> list[tuple[str, str]]:
         ("markdown", "## Summary"),
         ("code", "Markdown(markdown.points(findings.summary(results) + findings.missing(results)))"),
         *_results(results),
-        *_evidence(results),
+        *_comparisons(results),
         *_conditions(results),
         ("markdown", "## Accuracy and cost\n\nOne point a cell of the table; up and to the left is better."),
         ("code", "Markdown(markdown.points(cost.sentences(results)))"),
@@ -191,17 +191,17 @@ def _results(results: StudyResults) -> list[tuple[str, str]]:
     return [*cells, pictures, ("code", "Markdown(markdown.table(tables.details(results)))")]
 
 
-def _evidence(results: StudyResults) -> list[tuple[str, str]]:
+def _comparisons(results: StudyResults) -> list[tuple[str, str]]:
     title = ("markdown", "## What the data can tell")
     cells = [title, ("code", "Markdown(markdown.paragraphs(ranking.explanation(results)))")]
-    if ranking.weighed(results):
+    if ranking.compared(results):
         cells += [
             ("code", "Markdown(markdown.table(ranking.table(results)))"),
             ("code", f"show(diagrams.forest(results), across={min(len(results.columns), 2)})"),
             ("code", "Markdown(markdown.table(ranking.matrix(results)))"),
             ("code", "Markdown(markdown.points(ranking.verdicts(results)))"),
         ]
-    return cells if results.evidence else []
+    return cells if results.comparisons else []
 
 
 def _conditions(results: StudyResults) -> list[tuple[str, str]]:
