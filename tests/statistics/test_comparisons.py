@@ -129,8 +129,8 @@ def test_no_evidence_is_said_with_what_it_would_take() -> None:
 
 def test_an_interval_without_zero_that_falls_to_the_correction_says_so() -> None:
     assert compared(p_holm=0.2).verdict == (
-        "GRU may be better than LSTM by 1.20 points (95 % 0.40 to 2.00), but the difference is not significant among 15 comparisons; "
-        "you would need about 9 seeds."
+        "GRU may be better than LSTM by 1.20 points (95 % 0.40 to 2.00), but the difference is not significant among "
+        "15 comparisons; you would need about 9 seeds."
     )
 
 

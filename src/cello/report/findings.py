@@ -69,7 +69,7 @@ def best(results: StudyResults) -> str:
     return (
         f"{chosen}"
         f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
-        f"It has {parameters(runs)} parameters and takes {figure['seconds_per_epoch']} s per epoch."
+        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']} s/epoch."
     )
 
 

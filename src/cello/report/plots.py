@@ -1,4 +1,6 @@
-"""Pictures of a study; this and ``fonts`` import matplotlib. No pyplot, so a notebook's own figures are left alone.
+"""Draw a study's pictures with matplotlib.
+
+Without pyplot, so that a notebook's own figures are left alone; only this and ``fonts`` import matplotlib.
 
 A ``Panel`` is one picture; ``svg`` dresses it for a page, ``png`` lays several out side by side for a notebook.
 In SVG the inks are CSS variables (``--ink``, ``--series-1`` …) with the printed colour as fallback, so that a page

@@ -64,7 +64,7 @@ def _inputs(found: StudySettings) -> str:
     window = found.told(lambda run: run.features.window_ms)
     hop = found.told(lambda run: _hop(run.features))
     stacked = found.told(lambda run: run.model.stack)
-    steps = "" if stacked == "1" else f"; a step of the networks took {stacked} of them side by side"
+    steps = "" if stacked == "1" else f"; {stacked} of them were stacked into each step’s input"
     return (
         f"Inputs were {found.told(lambda run: _front_end(run.features))}, from windows of {window} ms {hop}, "
         f"{found.told(lambda run: NORMALISATIONS[run.features.normalisation])}{steps}."
@@ -76,10 +76,10 @@ def _front_end(front: FeatureConfig) -> str:
     kind = (
         f"{front.n_mfcc} MFCCs of {front.n_mels} mel bands" if front.kind == "mfcc" else f"{front.n_mels} log-mel bands"
     )
-    slopes = f"{DIFFERENCES[front.deltas]} over {front.delta_frames} frames" if front.deltas else ""
+    deltas = f"{DIFFERENCES[front.deltas]} over {front.delta_frames} frames" if front.deltas else ""
     emphasis = f", pre-emphasis {front.pre_emphasis:g}" if front.pre_emphasis else ""
     return (
-        f"{kind} from {front.low_hz:g} to {high:g} Hz{slopes} (sound at {front.rate_hz / 1000:g} kHz{emphasis}, band "
+        f"{kind} from {front.low_hz:g} to {high:g} Hz{deltas} (sound at {front.rate_hz / 1000:g} kHz{emphasis}, band "
         f"energies floored at {front.log_floor:g})"
     )
 

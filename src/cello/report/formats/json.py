@@ -1,4 +1,6 @@
-"""The report as JSON: a versioned form for other programs, each field described in ``docs/report-json.md``.
+"""Write the report as JSON for other programs.
+
+The format is versioned; ``docs/report-json.md`` describes each field.
 
 Formats so far: 1, the first.
 """

@@ -192,7 +192,7 @@ def _results(results: StudyResults) -> list[tuple[str, str]]:
 
 
 def _comparisons(results: StudyResults) -> list[tuple[str, str]]:
-    title = ("markdown", "## What the data can tell")
+    title = ("markdown", "## Comparisons")
     cells = [title, ("code", "Markdown(markdown.paragraphs(ranking.explanation(results)))")]
     if ranking.compared(results):
         cells += [
@@ -209,7 +209,7 @@ def _conditions(results: StudyResults) -> list[tuple[str, str]]:
     if not kinds:
         return []
     return [
-        ("markdown", f"## Under noise and shifts\n\n{robustness.EXPLANATION}"),
+        ("markdown", f"## Robustness to noise and time shifts\n\n{robustness.EXPLANATION}"),
         *(("code", f"Markdown(markdown.table(robustness.tables(results)[{k}]))") for k in range(kinds)),
         ("code", "show(diagrams.conditions(results), across=2)"),
     ]
