@@ -51,14 +51,14 @@ def standings(results: StudyResults) -> Table:
     found = {
         (column.column, model.row): f"{100 * model.accuracy.value:.2f} ± "
         f"{50 * (model.accuracy.high - model.accuracy.low):.2f} {model.letters}"
-        for column in ranking.weighed(results)
+        for column in ranking.compared(results)
         for model in column.standings
     }
     return Table(
         key="standings",
         title=f"Test accuracy, %, by model and {results.column_title.lower()}",
         note=f"± is half the 95 % interval over seeds and speakers. Models of one {results.column_title.lower()} that "
-        "share a letter cannot be told apart.",
+        "share a letter do not differ significantly (5 %, corrected for the number of pairs).",
         headings=(Heading("Model"), *(Heading(column, results.column_title) for column in results.columns)),
         rows=tuple((row, *(found.get((c, row), ABSENT) for c in results.columns)) for row in results.rows),
     )
@@ -69,26 +69,27 @@ def the_report(folder: Path, page: Path) -> str:
     return f"[the report]({os.path.relpath(folder / 'report' / 'report.md', page.parent)})"
 
 
-def evidence_by_column(results: StudyResults, folder: Path, page: Path) -> str:
-    """As ``evidence``, of a study with so many pairs that they are counted here and listed in the report."""
+def comparisons_by_column(results: StudyResults, folder: Path, page: Path) -> str:
+    """As ``comparisons``, of a study with so many pairs that they are counted here and listed in the report."""
     counts = [
         f"{sum(pair.differs for pair in column.comparisons)} of {len(column.comparisons)} at {column.column}"
-        for column in ranking.weighed(results)
+        for column in ranking.compared(results)
     ]
-    told = f"Pairs that can be told apart: {', '.join(counts)}; {the_report(folder, page)} has a sentence on each."
+    told = f"Pairs that differ significantly: {', '.join(counts)}; {the_report(folder, page)} has a sentence on each."
     return "\n\n".join([state(results), markdown.table(standings(results)), told, *ranking.order_sentences(results)])
 
 
-def evidence(results: StudyResults, folder: Path, page: Path) -> str:
-    """The ranking with intervals and letters, and the pairs that can be told apart; the report has the others."""
+def comparisons(results: StudyResults, folder: Path, page: Path) -> str:
+    """The ranking with intervals and letters, and the pairs that differ significantly; the report has the others."""
     if len(results.columns) > 1:
-        return evidence_by_column(results, folder, page)
+        return comparisons_by_column(results, folder, page)
     ranked = ranking.table(results)
-    pairs = [pair for column in ranking.weighed(results) for pair in column.comparisons]
-    apart = [pair for pair in pairs if pair.differs]
-    counted = f"Of {len(pairs)} pairs of models, {len(apart)} can be told apart"
+    pairs = [pair for column in ranking.compared(results) for pair in column.comparisons]
+    significant = [pair for pair in pairs if pair.differs]
+    verb = "differs" if len(significant) == 1 else "differ"
+    counted = f"Of {len(pairs)} pairs of models, {len(significant)} {verb} significantly"
     told = [f"{counted}; {the_report(folder, page)} has a sentence on each."]
-    lists = ["\n".join(f"- {pair.verdict}" for pair in apart)] if apart else []
+    lists = ["\n".join(f"- {pair.verdict}" for pair in significant)] if significant else []
     return "\n\n".join([state(results), *([markdown.table(ranked)] if ranked else []), *told, *lists])
 
 
@@ -110,16 +111,16 @@ def recipes(results: StudyResults, folder: Path) -> str:
 
 
 def ablation(results: StudyResults) -> Table:
-    """Each row beside the first: both accuracies, what is lost against the first with its interval, the evidence."""
+    """Each row beside the first: both accuracies, what is lost with its interval, whether that is significant."""
     lost, whole = {}, results.rows[0]
     accuracies = [BY_KEY[key] for key in ("validation_accuracy", "test_accuracy")]
-    (column,) = ranking.weighed(results)
+    (column,) = ranking.compared(results)
     for pair in column.comparisons:
         if whole not in (pair.first, pair.second):
             continue
         other, sign = (pair.second, 100) if pair.first == whole else (pair.first, -100)
         low, high = sorted((sign * pair.difference.low, sign * pair.difference.high))
-        beyond = "yes" if pair.differs else "not beyond doubt" if low > 0 or high < 0 else "no"
+        beyond = "yes" if pair.differs else "not after correction" if low > 0 or high < 0 else "no"
         lost[other] = (f"{sign * pair.difference.value:.2f} ({low:.2f} to {high:.2f})", beyond)
     rows = []
     for row in results.rows:
@@ -131,13 +132,13 @@ def ablation(results: StudyResults) -> Table:
         key="ablation",
         title="What each ingredient gives",
         note="± is half the 95 % t-interval over seeds, about these clips alone. Lost: points of test accuracy that "
-        "the first row has more; the interval holds for new seeds and new speakers. Told apart: after Holm’s "
+        "the first row has more; the interval holds for new seeds and new speakers. Significant: after Holm’s "
         "correction for all pairs.",
         headings=(
             *(Heading(name) for name in ("Model", "Parameters", "Seeds")),
             *(Heading(metric.title, metric.group) for metric in accuracies),
             Heading("Lost (95 % interval)"),
-            Heading("Told apart"),
+            Heading("Significant"),
         ),
         rows=tuple(rows),
     )
@@ -224,7 +225,7 @@ def results_of_tuned(name: str, page: Path) -> str:
     write_report(folder, formats=("md", "csv"))
     write_report(folder, formats=("notebook",), out=NOTEBOOKS / name, execute=True)
     write_whole(IMAGES / f"{name}.png", plots.png(plots.accuracy(results), dpi=130))
-    return evidence(results, folder, page)
+    return comparisons(results, folder, page)
 
 
 def results_of_recipes() -> str:

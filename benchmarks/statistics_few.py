@@ -28,7 +28,7 @@ from statistics_simulation import CLIPS, LEVEL, NOISE, SPEAKER, World, answers, 
 
 from cello.files import write_whole
 from cello.statistics.cross_validation import fold_components
-from cello.statistics.random_effects import components, crossed_interval, p_value
+from cello.statistics.random_effects import components, interval_estimate, p_value
 
 OUT = Path(__file__).parent / "results" / f"{time.strftime('%Y-%m-%d')}-statistics-few.json"
 SPEAKERS, SEEDS, TASTES, SPREADS = (2, 3, 6, 30, 243), (3, 5), (0.0, 0.002, 0.02, 0.1), (0.0, 0.686)
@@ -66,7 +66,7 @@ def few(world: World, repetitions: int, rng: np.random.Generator) -> dict[str, A
         place = speakers(world, rng)
         first, second = answers(world, place, rng)
         alarms.append(p_value(components([first, second], place)) < LEVEL)
-        one = crossed_interval(components([first], place))
+        one = interval_estimate(components([first], place))
         outside.append(not one.low <= world.accuracy <= one.high)
     return {**world._asdict(), "false alarms": rate(alarms), "accuracy outside": rate(outside)}
 
@@ -104,7 +104,7 @@ def cross_validated(world: Folds, repetitions: int, rng: np.random.Generator) ->
         said["uncorrected"].append(p_value(found._replace(inflation=1.0)) < LEVEL)
         if world.seeds > 1:
             said["crossed"].append(p_value(components(both, place)) < LEVEL)
-        one = crossed_interval(fold_components(both[:1], fold))
+        one = interval_estimate(fold_components(both[:1], fold))
         said["outside"].append(not one.low <= world.accuracy <= one.high)
     return {**world._asdict(), **{name: rate(hits) for name, hits in said.items() if hits}}
 

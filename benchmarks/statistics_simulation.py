@@ -35,9 +35,9 @@ from cello.statistics.comparisons import detectable, holm, power
 from cello.statistics.random_effects import (
     Components,
     components,
-    crossed_interval,
     hierarchical_bootstrap,
     hierarchical_draws,
+    interval_estimate,
     p_value,
 )
 
@@ -119,7 +119,7 @@ def under_no_difference(world: World, rng: np.random.Generator, resamples: int) 
     widened = hierarchical_bootstrap([first, second], place, rng, resamples)
     draws = hierarchical_draws([first, second], place, rng, resamples)
     low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
-    one = crossed_interval(components([first], place))
+    one = interval_estimate(components([first], place))
     one_widened = hierarchical_bootstrap([first], place, rng, resamples)
     return {
         "false alarm: Cello's test": p_value(found) < LEVEL,

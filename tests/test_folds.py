@@ -179,7 +179,7 @@ def test_a_study_that_leaves_one_actor_out_compares_models_by_one_seed(here: Pat
     corpus = RAVDESS.partition(" --features")[0]
     run(f"study mine.toml {corpus} --folds speaker --workers 2 --out out")
     found = load_results(here / "out")
-    (evidence,) = found.evidence
+    (evidence,) = found.comparisons
     assert len(evidence.comparisons) == 1
     assert evidence.comparisons[0].folds == 4
     assert not evidence.comparisons[0].indicative

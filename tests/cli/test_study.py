@@ -242,7 +242,7 @@ def test_a_single_run_is_reported_as_one_run(trained: Path, tmp_path: Path) -> N
     assert "A single run: gru, seed 0, 2 epochs. It is compared with nothing." in text
     assert "One seed: nothing here says how much the figures vary with the seed" in text
     assert "Best by" not in text
-    assert "What the data can tell" not in text
+    assert "## Comparisons" not in text
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "Learning curves" in page
     assert "Confusion matrices" in page

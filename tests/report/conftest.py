@@ -12,13 +12,15 @@ import pytest
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
+from cello.audio.origin import Origin
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.report.comparisons import weigh
+from cello.report.comparisons import compare_models
 from cello.report.results import FoldRun, Run, StudyResults, load_results
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary, write_corpus
 from cello.study.own_cells import WrittenCell
-from cello.study.plan import Column, Row, StudyConfig
+from cello.study.plan import Column, Row, StudyConfig, load_study
+from cello.study.reference_figures import builtin_figures
 from cello.study.store import CorpusSource, Store
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult, SplitMetrics
@@ -151,7 +153,8 @@ def windows_study(seeds: int = 3, epochs: int = 30) -> StudyResults:
         for seed in range(seeds)
     ]
     return StudyResults(
-        name="windows", title="Windows", stage="windows", protocol="fair", rows=tuple(MODELS), columns=tuple(WINDOWS),
+        name="windows", title="Windows", reference_figures=builtin_figures("windows"), protocol="fair",
+        rows=tuple(MODELS), columns=tuple(WINDOWS),
         seeds=tuple(range(seeds)), planned=tuple((r.row, r.column, r.seed) for r in runs), corpus=corpus_summary(),
         runs=tuple(runs),
     )  # fmt: skip
@@ -167,7 +170,8 @@ def gates_study(labels: tuple[str, ...] = WORDS, seeds: int = 3, epochs: int = 3
         for seed in range(seeds)
     ]  # fmt: skip
     return StudyResults(
-        name="gates", title="Gates", stage="gates", protocol="fair", rows=GATE_CELLS, columns=("40 ms",),
+        name="gates", title="Gates", reference_figures=builtin_figures("gates"), protocol="fair",
+        rows=GATE_CELLS, columns=("40 ms",),
         seeds=tuple(range(seeds)), planned=tuple((r.row, r.column, r.seed) for r in runs),
         corpus=corpus_summary(labels), runs=tuple(runs),
     )  # fmt: skip
@@ -186,7 +190,7 @@ def _speakers(targets: Sequence[int] | np.ndarray) -> list[int]:
     return [place // 10 for place in range(len(targets))]
 
 
-def with_evidence(results: StudyResults) -> StudyResults:
+def with_comparisons(results: StudyResults) -> StudyResults:
     """The study with its models ranked and compared in each column."""
     found = []
     for column in results.columns:
@@ -196,8 +200,8 @@ def with_evidence(results: StudyResults) -> StudyResults:
             if answers:
                 correct[row] = np.stack([target == answer for target, answer in answers])
                 speakers = _speakers(answers[0][0])
-        found.append(weigh(column, correct, speakers))
-    return msgspec.structs.replace(results, evidence=tuple(found))
+        found.append(compare_models(column, correct, speakers))
+    return msgspec.structs.replace(results, comparisons=tuple(found))
 
 
 def fill_store(folder: Path, results: StudyResults) -> Store:
@@ -207,7 +211,8 @@ def fill_store(folder: Path, results: StudyResults) -> Store:
     study = StudyConfig(
         name=results.name,
         title=results.title,
-        stage=results.stage,
+        notebook=load_study(results.name).notebook,
+        reference_figures=results.reference_figures,
         seeds=results.seeds,
         columns=tuple(Column(name=name, features=features) for name, features in columns.items()),
         rows=tuple(Row(name=name, model=model) for name, model in models.items()),
@@ -246,7 +251,7 @@ def small(windows: StudyResults) -> StudyResults:
     rows, columns = ("rnn", "gru"), ("20 ms", "40 ms")
     runs = tuple(r for r in windows.runs if r.row in rows and r.column in columns)
     planned = tuple((r.row, r.column, r.seed) for r in runs)
-    return with_evidence(msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned))
+    return with_comparisons(msgspec.structs.replace(windows, rows=rows, columns=columns, runs=runs, planned=planned))
 
 
 CRIES = ("hunger", "pain", "sleep")
@@ -256,7 +261,9 @@ CRIES = ("hunger", "pain", "sleep")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> StudyResults:
     """Somebody's own corpus: babies' cries, a table that names wards and rooms, a cell of one's own."""
     study = gates_study(CRIES, seeds=2, epochs=2)
-    study = msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source="table:cries.csv"))
+    study = msgspec.structs.replace(
+        study, corpus=msgspec.structs.replace(study.corpus, source="table:cries.csv", origin=Origin())
+    )
     folder = tmp_path_factory.mktemp("foreign") / "study"
     store = fill_store(folder, study)
     clips = len(store.corpus.test_names)
@@ -287,12 +294,12 @@ def many_labels() -> StudyResults:
 
 @pytest.fixture(scope="session")
 def windows() -> StudyResults:
-    return with_evidence(windows_study(seeds=2, epochs=6))
+    return with_comparisons(windows_study(seeds=2, epochs=6))
 
 
 @pytest.fixture(scope="session")
 def gates() -> StudyResults:
-    return with_evidence(gates_study(seeds=5, epochs=4))
+    return with_comparisons(gates_study(seeds=5, epochs=4))
 
 
 @pytest.fixture(scope="session")
@@ -306,8 +313,8 @@ def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
 
 
 @pytest.fixture(scope="session")
-def weighed() -> Callable[[StudyResults], StudyResults]:
-    return with_evidence
+def recompared() -> Callable[[StudyResults], StudyResults]:
+    return with_comparisons
 
 
 @pytest.fixture(scope="session")
@@ -361,6 +368,7 @@ def folded(gates: StudyResults) -> StudyResults:
     corpus = msgspec.structs.replace(
         results.corpus,
         source=f"folder:mine, split by {len(names)} folds grouped by speaker",
+        origin=Origin(),
         folds=tuple(FoldSummary(name=name, test=part) for name in names),
         splits=dict.fromkeys(results.corpus.splits, everything),
         speakers_known=True,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cello.report import single
-from cello.report.clips import ClipOutcomes
+from cello.report.clips import PerClipCorrectness
 from cello.report.formats import csv as csv_format
 from cello.report.formats import html as html_format
 from cello.report.formats import latex, markdown
@@ -26,7 +26,7 @@ Fill = Callable[[Path, StudyResults], Store]
 
 
 @pytest.fixture
-def clips(foreign: StudyResults) -> ClipOutcomes:
+def clips(foreign: StudyResults) -> PerClipCorrectness:
     assert foreign.clips is not None
     return foreign.clips
 
@@ -51,7 +51,7 @@ def test_speakers_have_the_accuracy_of_their_own_clips(tmp_path: Path, small: St
     assert [group.every for group in groups] == sorted(group.every for group in groups)
 
 
-def test_every_column_of_the_table_groups_the_clips(clips: ClipOutcomes) -> None:
+def test_every_column_of_the_table_groups_the_clips(clips: PerClipCorrectness) -> None:
     assert {group.by for group in clips.groups} == {"speaker", "ward", "room"}
     assert [group.value for group in sorted(clips.by("ward"), key=lambda group: group.value)] == ["ward 0", "ward 1"]
     overall = 1 - sum(clip.wrong for clip in clips.clips) / sum(clip.runs for clip in clips.clips)
@@ -71,7 +71,9 @@ def test_a_column_that_groups_nothing_has_no_table(tmp_path: Path, small: StudyR
     assert found.clips[3].values == ("3", "one")
 
 
-def test_the_clips_most_often_wrong_stand_by_name_in_every_format(foreign: StudyResults, clips: ClipOutcomes) -> None:
+def test_the_clips_most_often_wrong_stand_by_name_in_every_format(
+    foreign: StudyResults, clips: PerClipCorrectness
+) -> None:
     worst = clips.wrong()[0]
     assert worst.wrong == max(clip.wrong for clip in clips.clips)
     assert worst.taken_for != worst.label
@@ -83,7 +85,7 @@ def test_the_clips_most_often_wrong_stand_by_name_in_every_format(foreign: Study
     assert table.rows[0] == (worst.name, worst.label, worst.taken_for, f"{100 * worst.share:.0f}")
 
 
-def test_long_tables_are_cut_and_the_csv_has_all(foreign: StudyResults, clips: ClipOutcomes) -> None:
+def test_long_tables_are_cut_and_the_csv_has_all(foreign: StudyResults, clips: PerClipCorrectness) -> None:
     room = next(table for table in single.tables(foreign) if table.title == "Accuracy by room")
     assert len(room.rows) == single.MOST_ROWS
     assert "The 30 least accurate of 40 stand here. All stand in groups.csv and report.json." in room.note
@@ -103,7 +105,7 @@ def test_a_store_of_before_reports_without_single_clips(tmp_path: Path, small: S
     assert single.tables(found) == ()
     assert csv_format.clips(found) == csv_format.groups(found) == ""
     assert "By speaker and clip" not in markdown.report(found)
-    assert found.evidence == small.evidence
+    assert found.comparisons == small.comparisons
 
 
 def test_the_equations_of_own_cells_stand_in_the_report(foreign: StudyResults) -> None:

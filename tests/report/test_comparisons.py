@@ -12,7 +12,7 @@ import pytest
 
 from cello.files import unseal_json
 from cello.report import comparisons
-from cello.report.comparisons import NO_SPEAKERS, ONE_SPEAKER, TOO_FEW, weigh
+from cello.report.comparisons import NO_SPEAKERS, ONE_SPEAKER, TOO_FEW, compare_models
 from cello.report.results import Run, StudyResults, load_results
 from cello.study.store import Store
 
@@ -26,12 +26,12 @@ def right(seeds: int, accuracy: float) -> np.ndarray:
 
 
 def test_a_store_is_compared_as_its_predictions_say(stored: Path, small: StudyResults) -> None:
-    assert load_results(stored).evidence == small.evidence
-    assert [model.row for model in small.evidence[0].standings] == ["gru", "rnn"]
+    assert load_results(stored).comparisons == small.comparisons
+    assert [model.row for model in small.comparisons[0].standings] == ["gru", "rnn"]
 
 
 def test_standings_hold_the_mean_of_the_tables_and_descend(gates: StudyResults) -> None:
-    (column,) = gates.evidence
+    (column,) = gates.comparisons
     assert [model.row for model in column.standings[:2]] == ["lstm-coupled", "lstm-peephole-full"]
     values = [model.accuracy.value for model in column.standings]
     assert values == sorted(values, reverse=True)
@@ -42,7 +42,7 @@ def test_standings_hold_the_mean_of_the_tables_and_descend(gates: StudyResults) 
 
 
 def test_models_share_a_letter_only_if_no_pair_tells_them_apart(gates: StudyResults) -> None:
-    (column,) = gates.evidence
+    (column,) = gates.comparisons
     letters = {model.row: set(model.letters) for model in column.standings}
     assert any(pair.differs for pair in column.comparisons)
     assert not all(pair.differs for pair in column.comparisons)
@@ -51,13 +51,13 @@ def test_models_share_a_letter_only_if_no_pair_tells_them_apart(gates: StudyResu
 
 
 def test_four_seeds_are_indicative_and_five_are_not() -> None:
-    found = weigh("", {"GRU": right(5, 0.95), "RNN": right(4, 0.85)}, SPEAKERS)
+    found = compare_models("", {"GRU": right(5, 0.95), "RNN": right(4, 0.85)}, SPEAKERS)
     assert [(model.row, model.indicative) for model in found.standings] == [("GRU", False), ("RNN", True)]
     assert found.comparisons[0].indicative
 
 
 def test_a_model_with_one_seed_is_left_out_by_name() -> None:
-    found = weigh("", {"LSTM": right(1, 0.99), "GRU": right(2, 0.95), "RNN": right(2, 0.85)}, SPEAKERS)
+    found = compare_models("", {"LSTM": right(1, 0.99), "GRU": right(2, 0.95), "RNN": right(2, 0.85)}, SPEAKERS)
     assert [model.row for model in found.standings] == ["GRU", "RNN"]
     assert "LSTM" in found.note
 
@@ -71,7 +71,7 @@ def test_a_model_with_one_seed_is_left_out_by_name() -> None:
     ],
 )
 def test_what_cannot_be_compared_says_why(correct: dict[str, np.ndarray], speakers: np.ndarray, note: str) -> None:
-    found = weigh("40 ms", correct, speakers)
+    found = compare_models("40 ms", correct, speakers)
     assert (found.note, found.standings, found.comparisons) == (note, (), ())
 
 
@@ -80,7 +80,7 @@ def test_a_store_without_speakers_says_how_to_get_them(tmp_path: Path, small: St
     summary = msgspec.structs.replace(store.corpus, test_speakers=())
     (store.folder / "corpus.json").write_bytes(msgspec.json.encode(summary))
     results = load_results(store.folder)
-    assert {column.note for column in results.evidence} == {NO_SPEAKERS}
+    assert {column.note for column in results.comparisons} == {NO_SPEAKERS}
     assert len(results.runs) == len(small.runs)
 
 
@@ -90,7 +90,7 @@ def test_lost_predictions_spoil_their_column_only_and_name_no_machine(
     store = fill(tmp_path / "s", small)
     lost = next(run for run in store.runs if run.column == "40 ms")
     (store.run_folder(lost) / "predictions.npz").unlink()
-    first, second = load_results(store.folder).evidence
+    first, second = load_results(store.folder).comparisons
     assert first.comparisons
     assert not second.comparisons
     assert f"runs/{lost.id}/predictions.npz" in second.note
@@ -102,7 +102,7 @@ def test_speakers_of_other_clips_are_not_taken_for_these(tmp_path: Path, small: 
     store = fill(tmp_path / "s", small)
     summary = json.loads(unseal_json((store.folder / "corpus.json").read_bytes()))
     (store.folder / "corpus.json").write_text(json.dumps({**summary, "test_speakers": [0, 1, 2]}))
-    note = load_results(store.folder).evidence[0].note
+    note = load_results(store.folder).comparisons[0].note
     assert "predictions are of 2676 test clips" in note
     assert "speakers of 3" in note
 
@@ -127,4 +127,4 @@ def test_a_column_without_a_finished_run_is_passed_over(
     tmp_path: Path, small: StudyResults, fill: Fill, without: Without
 ) -> None:
     store = fill(tmp_path / "s", without(small, lambda run: run.column == "20 ms"))
-    assert [column.column for column in load_results(store.folder).evidence] == ["40 ms"]
+    assert [column.column for column in load_results(store.folder).comparisons] == ["40 ms"]

@@ -34,7 +34,7 @@ def test_the_front_is_named_with_its_figures(gates: StudyResults, windows: Study
     assert "against parameters, cheapest first: lstm-coupled (61,452 parameters" in parameters
     assert "lstm-no-input" not in parameters
     assert seconds.startswith("Pareto front of test accuracy against seconds per epoch")
-    assert "cannot be told apart" in caution
+    assert "may not differ significantly" in caution
     assert "rnn, 120 ms (" in cost.sentences(windows)[0]
 
 

@@ -21,7 +21,7 @@ def drawn(panel: plots.Panel) -> plots.Axes:
 def test_forest_draws_each_pair_where_it_lies_and_fills_what_is_told_apart(gates: StudyResults) -> None:
     (panel,) = diagrams.forest(gates)
     ax = drawn(panel)
-    pairs = gates.evidence[0].comparisons
+    pairs = gates.comparisons[0].comparisons
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     bars = [line for line in ax.lines[1:] if line.get_marker() != "o"]
     assert [dot.get_xdata()[0] for dot in dots] == [100 * pair.difference.value for pair in pairs]
@@ -33,9 +33,9 @@ def test_forest_draws_each_pair_where_it_lies_and_fills_what_is_told_apart(gates
 
 
 def test_forest_gives_long_names_more_room(gates: StudyResults) -> None:
-    (column,) = gates.evidence
+    (column,) = gates.comparisons
     long = tuple(pair._replace(first="a very long name " * 4) for pair in column.comparisons)
-    study = msgspec.structs.replace(gates, evidence=(msgspec.structs.replace(column, comparisons=long),))
+    study = msgspec.structs.replace(gates, comparisons=(msgspec.structs.replace(column, comparisons=long),))
     (before,), (after,) = diagrams.forest(gates), diagrams.forest(study)
     assert after.size[1] > before.size[1] + 2
     heights = drawn(after).get_yticks()
@@ -43,7 +43,7 @@ def test_forest_gives_long_names_more_room(gates: StudyResults) -> None:
 
 
 def test_a_study_that_could_not_be_compared_has_no_forest(gates: StudyResults) -> None:
-    assert diagrams.forest(msgspec.structs.replace(gates, evidence=())) == []
+    assert diagrams.forest(msgspec.structs.replace(gates, comparisons=())) == []
 
 
 def test_order_joins_the_models_that_cannot_be_told_apart(windows: StudyResults) -> None:

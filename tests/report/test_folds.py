@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from cello.audio.origin import Origin
 from cello.report import findings, folds, paper, ranking, speakers, tables
-from cello.report.comparisons import TOO_FEW_FOLDS, weigh_folds
+from cello.report.comparisons import TOO_FEW_FOLDS, compare_folds
 from cello.report.formats import markdown
 from cello.report.results import Failure, StudyResults
 
-Weighed = Callable[[StudyResults], StudyResults]
+WithComparisons = Callable[[StudyResults], StudyResults]
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def compared(folded: StudyResults) -> StudyResults:
     """Two models on 300 clips of three folds, one seed each."""
     rng, numbers = np.random.default_rng(0), np.arange(300) // 100
     right = {row: rng.random((1, 300)) < share for row, share in zip(folded.rows, (0.9, 0.5), strict=False)}
-    return msgspec.structs.replace(folded, evidence=(weigh_folds("40 ms", right, numbers),))
+    return msgspec.structs.replace(folded, comparisons=(compare_folds("40 ms", right, numbers),))
 
 
 def test_the_summary_says_what_was_cross_validated_and_that_each_clip_counts_once(compared: StudyResults) -> None:
@@ -54,7 +55,7 @@ def test_intervals_speak_of_the_folds_and_of_new_speakers_only_where_none_is_sha
     assert "hold for new training sets and new speakers." in speakers.validity(compared)
     ranked = ranking.table(compared)
     assert ranked is not None
-    assert "intervals count seeds and folds as chance" in ranked.note
+    assert "intervals treat seeds and folds as random effects" in ranked.note
     corpus = msgspec.structs.replace(compared.corpus, shared_speakers=4)
     shared = msgspec.structs.replace(compared, corpus=corpus)
     assert "new clips of the same speakers, for some are in several folds" in speakers.validity(shared)
@@ -66,23 +67,26 @@ def test_intervals_speak_of_the_folds_and_of_new_speakers_only_where_none_is_sha
 
 
 def test_one_seed_is_enough_for_a_comparison_and_not_called_indicative(compared: StudyResults) -> None:
-    (found,) = compared.evidence
+    (found,) = compared.comparisons
     assert [model.seeds for model in found.standings] == [1, 1]
     assert not any(model.indicative for model in found.standings)
     (pair,) = found.comparisons
     assert pair.folds == 3
     assert "indicative" not in pair.verdict
-    assert weigh_folds("", {"A": np.ones((1, 9))}, np.arange(9) // 3).note == TOO_FEW_FOLDS
+    assert compare_folds("", {"A": np.ones((1, 9))}, np.arange(9) // 3).note == TOO_FEW_FOLDS
 
 
 def test_verdicts_of_one_seed_do_not_guess_at_more_of_them() -> None:
     rng = np.random.default_rng(1)
     right = {name: rng.random((1, 300)) < 0.8 for name in "AB"}
-    (pair,) = weigh_folds("", right, np.arange(300) // 100).comparisons
+    (pair,) = compare_folds("", right, np.arange(300) // 100).comparisons
     assert "one seed a fold does not tell how many would, these show one of" in pair.verdict
     apart = {"A": np.ones((1, 9)), "B": np.zeros((1, 9))}
-    (pair,) = weigh_folds("", apart, np.arange(9) // 3).comparisons
-    assert "A is better than B by 100.00 points in every fold alike, so nothing tells" in pair.verdict
+    (pair,) = compare_folds("", apart, np.arange(9) // 3).comparisons
+    assert (
+        "A is better than B by 100.00 points in every fold alike, so its variability cannot be estimated"
+        in pair.verdict
+    )
 
 
 def test_each_folds_accuracy_stands_beside_the_pooled_one(compared: StudyResults) -> None:
@@ -121,7 +125,7 @@ def test_a_failed_fold_is_named(compared: StudyResults) -> None:
 
 def test_one_fold_of_several_is_said_to_be_no_whole_protocol(gates: StudyResults) -> None:
     rule = "folds: '5' tests, '4' validates, the other 3 train"
-    corpus = msgspec.structs.replace(gates.corpus, source=f"folder:c, split by {rule}")
+    corpus = msgspec.structs.replace(gates.corpus, source=f"folder:c, split by {rule}", origin=Origin())
     said = " ".join(findings.summary(msgspec.structs.replace(gates, corpus=corpus)))
     assert "One fold of the corpus is tested here." in said
     assert "cello study … --folds column." in said
@@ -129,12 +133,12 @@ def test_one_fold_of_several_is_said_to_be_no_whole_protocol(gates: StudyResults
 
 
 def test_few_speakers_are_said_in_summary_and_methods_wherever_models_are_compared(
-    gates: StudyResults, weighed: Weighed
+    gates: StudyResults, recompared: WithComparisons
 ) -> None:
     test = msgspec.structs.replace(gates.corpus.splits["test"], speakers=3)
     corpus = msgspec.structs.replace(gates.corpus, splits=gates.corpus.splits | {"test": test})
-    few = weighed(msgspec.structs.replace(gates, corpus=corpus))
+    few = recompared(msgspec.structs.replace(gates, corpus=corpus))
     for said in (" ".join(findings.summary(few)), paper.paragraph(few), markdown.report(few)):
         assert "With 3 test speakers and 5 seeds the test called equal models different in 1.4 to 3.6 %" in said
         assert "it missed the truth in 9.8 to 18.8 % of simulated studies, not in 5 %" in said
-    assert folds.cautions(msgspec.structs.replace(few, evidence=())) == ""
+    assert folds.cautions(msgspec.structs.replace(few, comparisons=())) == ""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib import image
 
 from cello.report import diagrams, plots, ranking, sections, tables
-from cello.report.comparisons import ONE_CLIP, weigh
+from cello.report.comparisons import ONE_CLIP, compare_models
 from cello.report.formats import html as html_format
 from cello.report.formats import json as json_format
 from cello.report.formats import markdown
@@ -68,7 +68,7 @@ def test_intervals_that_are_cut_off_are_said_to_be(windows: StudyResults, gates:
 
 def test_two_models_do_not_differ_by_more_than_100_points() -> None:
     correct = {"a": np.array([[1, 1, 1], [1, 1, 0]]), "b": np.array([[0, 0, 0], [0, 1, 0]])}
-    found = weigh("", correct, [0, 1, 2])
+    found = compare_models("", correct, [0, 1, 2])
     (pair,) = found.comparisons
     assert pair.difference.high > 1
     assert "to 100.00)" in pair.verdict
@@ -78,7 +78,7 @@ def test_two_models_do_not_differ_by_more_than_100_points() -> None:
         for model in found.standings
         for end in ranking.interval_text(model.accuracy).split(" to ")
     )
-    assert json_format._evidence(found)["comparisons"][0]["high"] == 100  # type: ignore[index]
+    assert json_format._comparisons(found)["comparisons"][0]["high"] == 100  # type: ignore[index]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, 1e200, 1e308])
@@ -95,20 +95,20 @@ def test_losses_that_are_not_finite_are_called_so(small: StudyResults, loss: flo
 
 
 def test_one_test_clip_is_no_evidence() -> None:
-    found = weigh("", {"a": np.ones((2, 1)), "b": np.zeros((2, 1))}, [0])
+    found = compare_models("", {"a": np.ones((2, 1)), "b": np.zeros((2, 1))}, [0])
     assert found.note == ONE_CLIP
     assert not found.comparisons
 
 
 def test_runs_without_any_spread_have_an_interval_without_width() -> None:
     assert interval([50.0, 50.0, 50.0]) == Interval(50.0, 0.0, 3)
-    found = weigh("", {"a": np.ones((3, 8)), "b": np.ones((3, 8))}, np.arange(8))
+    found = compare_models("", {"a": np.ones((3, 8)), "b": np.ones((3, 8))}, np.arange(8))
     (pair,) = found.comparisons
     assert pair.p_holm == 1
     assert not pair.differs
-    (apart,) = weigh("", {"a": np.ones((3, 8)), "b": np.zeros((3, 8))}, np.arange(8)).comparisons
+    (apart,) = compare_models("", {"a": np.ones((3, 8)), "b": np.zeros((3, 8))}, np.arange(8)).comparisons
     assert not apart.differs
-    assert "nothing tells how much of it is chance; test on more clips" in apart.verdict
+    assert "so its variability cannot be estimated; test on more clips" in apart.verdict
 
 
 def drawn(panels: list[plots.Panel], across: int = 1) -> list[np.ndarray]:
@@ -152,7 +152,7 @@ def test_a_hundred_labels_keep_their_names(many_labels: StudyResults) -> None:
 def test_very_many_models_are_drawn_in_part(gates: StudyResults) -> None:
     rows = tuple(f"model {k} " + "x" * 180 for k in range(70))
     runs = tuple(msgspec.structs.replace(gates.runs[0], row=row) for row in rows)
-    study = msgspec.structs.replace(gates, rows=rows, runs=runs, evidence=())
+    study = msgspec.structs.replace(gates, rows=rows, runs=runs, comparisons=())
     (panel,) = plots.accuracy(study)
     assert panel.title.endswith("(the best 60 of 70 by validation accuracy)")
     svg = plots.svg(panel, "x")
@@ -164,7 +164,7 @@ def test_very_many_models_are_drawn_in_part(gates: StudyResults) -> None:
 def test_very_many_columns_are_drawn_in_part(gates: StudyResults) -> None:
     columns = tuple(f"column {k}" for k in range(70))
     runs = tuple(msgspec.structs.replace(gates.runs[0], column=column) for column in columns)
-    study = msgspec.structs.replace(gates, rows=gates.rows[:1], columns=columns, runs=runs, evidence=())
+    study = msgspec.structs.replace(gates, rows=gates.rows[:1], columns=columns, runs=runs, comparisons=())
     (panel,) = plots.accuracy(study)
     assert panel.title.endswith("(the first 60 of 70 columns)")
     assert plots.svg(panel, "x").count(">column ") <= 40
@@ -195,9 +195,9 @@ def test_endless_names_are_drawn_without_a_warning(small: StudyResults, name: st
             found,
             comparisons=tuple(p._replace(first=swap[p.first], second=swap[p.second]) for p in found.comparisons),
         )
-        for found in small.evidence
+        for found in small.comparisons
     )
-    study = msgspec.structs.replace(small, rows=tuple(swap.values()), runs=runs, evidence=evidence)
+    study = msgspec.structs.replace(small, rows=tuple(swap.values()), runs=runs, comparisons=evidence)
     panels = [draw(study)[0] for draw in (plots.accuracy, plots.confusions, diagrams.forest)]
     assert plots.png(panels, 3)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from cello.audio.origin import Origin
 from cello.audio.twelve import ABOUT
 from cello.cells.load import zoo
 from cello.report import paper
@@ -27,7 +28,7 @@ def renamed(study: StudyResults, name: str) -> StudyResults:
 
 
 def split_by(study: StudyResults, source: str) -> StudyResults:
-    return msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source=source))
+    return msgspec.structs.replace(study, corpus=msgspec.structs.replace(study.corpus, source=source, origin=Origin()))
 
 
 def test_the_paragraph_tells_what_was_run(gates: StudyResults) -> None:
@@ -56,16 +57,16 @@ def test_the_paragraph_tells_what_was_run(gates: StudyResults) -> None:
 
 
 def test_tests_that_were_not_run_are_not_claimed(windows: StudyResults) -> None:
-    silent = msgspec.structs.replace(windows, evidence=())
+    silent = msgspec.structs.replace(windows, comparisons=())
     assert "Holm" not in paper.paragraph(silent)
     assert "Friedman" in paper.paragraph(silent)
     assert "The 15 pairs of models of each window were compared" in paper.paragraph(windows)
-    part = msgspec.structs.replace(windows, evidence=windows.evidence[:1])
+    part = msgspec.structs.replace(windows, comparisons=windows.comparisons[:1])
     assert "The 15 pairs of models (in 20 ms) were compared" in paper.paragraph(part)
 
 
 def test_a_study_of_one_model_and_one_seed_compares_nothing(gates: StudyResults) -> None:
-    text = paper.paragraph(msgspec.structs.replace(gates, runs=gates.runs[:1], evidence=()))
+    text = paper.paragraph(msgspec.structs.replace(gates, runs=gates.runs[:1], comparisons=()))
     assert text.startswith("We trained one model: lstm (Gers et al. 2000). Papers are")
     assert "with 1 random seed (0), 1 run in all." in text
     assert "Of 30 runs planned, 29 are missing here." in text
@@ -158,7 +159,7 @@ def test_a_tuned_study_tells_the_budget_and_what_was_tried(gates: StudyResults) 
     study = msgspec.structs.replace(gates, protocol="fair-tuned", tuned=tuned)
     assert (
         "For each model 16 trials of 15 epochs each in window 40 ms at equal parameters, with seed 100, chose by "
-        "validation accuracy among dropout 0 to 0.5; batch one of 32, 64; no trial heard the test clips."
+        "validation accuracy among dropout 0 to 0.5; batch one of 32, 64; no trial evaluated the test clips."
     ) in paper.paragraph(study)
     assert "how the settings that were not tuned were chosen." in paper.unrecorded(study)[0]
 

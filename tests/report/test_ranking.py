@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cello.report import ranking
-from cello.report.comparisons import NO_SPEAKERS, Evidence, weigh
+from cello.report.comparisons import NO_SPEAKERS, ColumnComparisons, compare_models
 from cello.report.formats import html as html_format
 from cello.report.formats import markdown
 from cello.report.results import Run, StudyResults
@@ -21,7 +21,7 @@ Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
 def many_models(gates: StudyResults, models: int) -> StudyResults:
     rng = np.random.default_rng(0)
     correct = {f"model {k}": rng.random((2, 600)) < 0.9 - 0.02 * k for k in range(models)}
-    return msgspec.structs.replace(gates, evidence=(weigh("40 ms", correct, np.arange(600) // 4),))
+    return msgspec.structs.replace(gates, comparisons=(compare_models("40 ms", correct, np.arange(600) // 4),))
 
 
 def test_few_seeds_are_plainly_marked_and_five_are_not(windows: StudyResults, gates: StudyResults) -> None:
@@ -36,8 +36,8 @@ def test_few_seeds_are_plainly_marked_and_five_are_not(windows: StudyResults, ga
 
 
 def test_a_reason_that_all_columns_share_is_said_once(windows: StudyResults) -> None:
-    silent = tuple(Evidence(column=column, note=NO_SPEAKERS) for column in windows.columns)
-    study = msgspec.structs.replace(windows, evidence=silent)
+    silent = tuple(ColumnComparisons(column=column, note=NO_SPEAKERS) for column in windows.columns)
+    study = msgspec.structs.replace(windows, comparisons=silent)
     assert ranking.explanation(study) == [NO_SPEAKERS]
     assert ranking.table(study) is ranking.differences(study) is None
     for text in (markdown.report(study), html_format.report(study)):
@@ -45,13 +45,15 @@ def test_a_reason_that_all_columns_share_is_said_once(windows: StudyResults) -> 
 
 
 def test_a_reason_of_one_column_names_it(windows: StudyResults) -> None:
-    study = msgspec.structs.replace(windows, evidence=(*windows.evidence[:3], Evidence(column="120 ms", note="Gone.")))
+    study = msgspec.structs.replace(
+        windows, comparisons=(*windows.comparisons[:3], ColumnComparisons(column="120 ms", note="Gone."))
+    )
     assert ranking.notes(study) == ["120 ms: Gone."]
 
 
 def test_only_the_best_models_sentences_stand_open_and_the_others_are_folded(gates: StudyResults) -> None:
     texts, folded = ranking.verdicts(gates), ranking.other_verdicts(gates)
-    best, pairs = best_cell(gates)[0], gates.evidence[0].comparisons
+    best, pairs = best_cell(gates)[0], gates.comparisons[0].comparisons
     own = [pair.verdict for pair in pairs if best in (pair.first, pair.second)]
     assert texts[: 1 + 5] == [texts[0], *own]
     assert texts[0].startswith("Of 15 pairs, ")
@@ -67,7 +69,7 @@ def test_the_matrix_holds_every_pair_with_its_sign_and_marks_what_is_told_from_c
     table = ranking.matrix(gates)
     assert table is not None
     text = {(row[1], head.title): cell for row in table.rows for head, cell in zip(table.headings, row, strict=True)}
-    for pair in gates.evidence[0].comparisons:
+    for pair in gates.comparisons[0].comparisons:
         for first, second, sign in ((pair.first, pair.second, 1), (pair.second, pair.first, -1)):
             found = text[first, second]
             assert float(found.replace("−", "-").removesuffix(" *")) == pytest.approx(
@@ -101,13 +103,13 @@ def test_verdicts_name_the_column_only_where_there_are_several(windows: StudyRes
     assert not any(text.startswith("40 ms") for text in ranking.verdicts(gates))
 
 
-def test_the_report_carries_ranking_and_verdicts(gates: StudyResults, weighed: Callable[..., StudyResults]) -> None:
+def test_the_report_carries_ranking_and_verdicts(gates: StudyResults, recompared: Callable[..., StudyResults]) -> None:
     runs = tuple(msgspec.structs.replace(run, column="") for run in gates.runs)
-    unnamed = weighed(msgspec.structs.replace(gates, columns=("",), runs=runs))
+    unnamed = recompared(msgspec.structs.replace(gates, columns=("",), runs=runs))
     for study in (gates, unnamed):
         for text in (markdown.report(study), html_format.report(study)):
             assert "Ranking by test accuracy" in text
-            assert "can be told apart." in text
+            assert "significantly." in text
         for table in (ranking.table(study), ranking.differences(study)):
             assert table is not None
             assert {len(row) for row in table.rows} == {len(table.headings)}
@@ -119,7 +121,7 @@ def test_models_that_always_keep_their_places_keep_an_order(windows: StudyResult
     assert found.blocks == 4
     assert max(found.ranks, key=found.ranks.__getitem__) == "rnn"
     (text,) = ranking.order_sentences(windows)
-    assert text.startswith("The models keep an order over the 4 windows (Friedman’s test, p < 0.001)")
+    assert text.startswith("The models keep a significant order over the 4 windows (Friedman’s test, p < 0.001)")
     assert ranking.order_sentences(small) == []
 
 
@@ -132,7 +134,7 @@ def test_models_that_change_places_are_not_said_to_keep_them(windows: StudyResul
         for run in [msgspec.structs.replace(run, row=row)]
     )
     (text,) = ranking.order_sentences(msgspec.structs.replace(windows, runs=runs))
-    assert text.startswith("No evidence that the models keep an order over the 4 columns (Friedman’s test, p = ")
+    assert text.startswith("The models keep no significant order over the 4 columns (Friedman’s test, p = ")
     assert "Left out, for they are not finished in all columns: rnn, rnn, both ways." in text
 
 

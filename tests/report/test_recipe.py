@@ -13,9 +13,9 @@ from cello.audio.augment import AugmentConfig
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report import recipe
-from cello.report.differences import settings
 from cello.report.paper import paragraph
 from cello.report.results import StudyResults
+from cello.report.settings_differences import settings
 from cello.training.config import DataConfig, OptimiserConfig
 from cello.training.optimiser import make_optimiser
 
@@ -93,7 +93,7 @@ def told(study: StudyResults) -> str:
 
 def test_a_setting_that_is_off_is_not_told(gates: StudyResults) -> None:
     text = told(gates)
-    for absent in ("dropout", "zoneout", "smoothing", "clipped", "side by side", "two directions", "heard once more"):
+    for absent in ("dropout", "zoneout", "smoothing", "clipped", "side by side", "two directions", "evaluated again"):
         assert absent not in text
     assert "no weight decay" in text
 
@@ -134,7 +134,7 @@ def test_models_that_go_both_ways_are_named(windows: StudyResults) -> None:
 def test_the_conditions_are_told_with_their_units(noisy: StudyResults, reconfigured: Change) -> None:
     heard = reconfigured(noisy, "data", test_snr_db=(20.0, -5.0), test_shift_ms=(-100.0, 100.0))
     assert (
-        "heard once more with made noise at signal-to-noise ratios of 20 and −5 dB and moved by −100 and 100 ms, "
+        "evaluated again with synthetic noise at signal-to-noise ratios of 20 and −5 dB and moved by −100 and 100 ms, "
         "later where positive" in told(heard)
     )
 

@@ -39,7 +39,7 @@ def test_the_table_says_what_its_intervals_are_and_claims_none_for_one_seed(
     assert "± is half the 95 % t-interval over seeds. Where that would reach beyond 0 or 100 %, the interval" in note
     assert note.endswith("cut off there. With fewer than 5 seeds it is indicative only.")
     single = robustness.table(without(noisy, lambda run: run.seed > 0), NOISE)
-    assert single.note == "The same sound for every model and seed."
+    assert single.note == "The same audio for every model and seed."
     assert not any("±" in cell for row in single.rows for cell in row)
 
 
@@ -92,4 +92,4 @@ def test_a_study_without_conditions_says_nothing_of_them(small: StudyResults) ->
     assert diagrams.conditions(small) == []
     assert "conditions." not in str(notebook.cells(small, "."))
     assert "noise and shifts" not in html_format.report(small)
-    assert "heard once more" not in paper.paragraph(small)
+    assert "evaluated again" not in paper.paragraph(small)

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from cello.audio.corpus import Clip, Manifest, Split
+from cello.audio.origin import LISTS, Origin
 from cello.errors import StoreError
 from cello.report import findings, paper, ranking, speakers, tables
 from cello.report.formats import latex, markdown
-from cello.report.paper import LISTS
 from cello.report.results import StudyResults
 from cello.study.corpus_file import CorpusSummary, read_corpus, write_corpus
 
@@ -32,6 +32,7 @@ def manifest(names: dict[Split, list[str]], speaker: Callable[[str], str]) -> Ma
 
 
 def with_corpus(results: StudyResults, **values: object) -> StudyResults:
+    values |= {"origin": Origin()} if "source" in values else {}
     return msgspec.structs.replace(results, corpus=msgspec.structs.replace(results.corpus, **values))
 
 

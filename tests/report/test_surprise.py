@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cello.report import ranking
-from cello.report.comparisons import weigh
+from cello.report.comparisons import compare_models
 from cello.report.results import StudyResults
 from cello.report.surprise import Surprise
 
@@ -42,14 +42,14 @@ def by_speaker(accuracy: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("worse", "reason"), [(by_seed, "seeds"), (by_speaker, "speakers")])
 def test_the_part_that_varies_more_is_named(gates: StudyResults, worse: Answers, reason: str) -> None:
-    found = weigh("40 ms", {"GRU": steady(0.9), "LSTM": steady(0.89), "RNN": worse(0.895)}, SPEAKERS)
+    found = compare_models("40 ms", {"GRU": steady(0.9), "LSTM": steady(0.89), "RNN": worse(0.895)}, SPEAKERS)
     assert found.surprise is not None
     assert found.surprise.reason == reason
     assert found.surprise.larger == ("GRU", "RNN")
     assert found.surprise.smaller == ("GRU", "LSTM")
     assert found.surprise.differences[0] > found.surprise.differences[1] > 0
     assert found.surprise.errors[0] > found.surprise.errors[1]
-    study = msgspec.structs.replace(gates, evidence=(found,))
+    study = msgspec.structs.replace(gates, comparisons=(found,))
     (text,) = [text for text in ranking.verdicts(study) if text.startswith("The larger difference")]
     assert "GRU over RNN" in text
     assert "GRU over LSTM (1.0" in text
@@ -66,7 +66,7 @@ def alike(*right: int) -> np.ndarray:
 
 
 def told(gates: StudyResults, answers: dict[str, np.ndarray]) -> tuple[Surprise, str]:
-    found = weigh("40 ms", answers, SPEAKERS)
+    found = compare_models("40 ms", answers, SPEAKERS)
     assert found.surprise is not None
     assert (found.surprise.larger, found.surprise.smaller) == (("GRU", "RNN"), ("GRU", "LSTM"))
     return found.surprise, ranking.surprise_text(found.surprise, gates)
@@ -80,9 +80,9 @@ def test_a_variance_that_few_runs_tell_is_said_to_be_uncertain(gates: StudyResul
     assert found.reason == "few"
     assert found.errors[0] < found.errors[1]
     assert text == (
-        "The larger difference of GRU over RNN (6.25 points) is not told from chance, the smaller one of GRU over LSTM "
+        "The larger difference of GRU over RNN (6.25 points) is not significant, the smaller one of GRU over LSTM "
         "(5.40 points) is: the standard error of the larger one (1.25 against 1.47 points) rests on fewer seeds or "
-        "speakers and is itself uncertain; more of them would tell."
+        "speakers and is itself uncertain; more of them would help."
     )
 
 
@@ -90,19 +90,19 @@ def test_a_difference_that_never_varies_is_said_to_tell_nothing_of_chance(gates:
     found, text = told(gates, {"GRU": alike(*[36] * 5), "LSTM": steady(0.87), "RNN": alike(*[32] * 5)})
     assert found.reason == "constant"
     assert found.errors[0] == 0
-    assert "GRU over RNN (10.00 points) is not told from chance" in text
+    assert "GRU over RNN (10.00 points) is not significant" in text
     assert text.endswith(
-        "the larger one is the same in every run and for all speakers, so that nothing tells how much of it is chance."
+        "the larger one is the same in every run and for all speakers, so that its variability cannot be estimated."
     )
 
 
 def test_where_larger_differences_are_the_surer_ones_nothing_is_explained() -> None:
-    found = weigh("", {"GRU": steady(0.9), "LSTM": steady(0.85), "RNN": steady(0.8)}, SPEAKERS)
+    found = compare_models("", {"GRU": steady(0.9), "LSTM": steady(0.85), "RNN": steady(0.8)}, SPEAKERS)
     assert all(pair.differs for pair in found.comparisons)
     assert found.surprise is None
 
 
 def test_the_names_of_a_surprise_are_shown_as_others_are(gates: StudyResults) -> None:
-    found = weigh("40 ms", {"GRU": steady(0.9), "LSTM": steady(0.89), "RNN": by_seed(0.895)}, SPEAKERS)
+    found = compare_models("40 ms", {"GRU": steady(0.9), "LSTM": steady(0.89), "RNN": by_seed(0.895)}, SPEAKERS)
     assert found.surprise is not None
     assert ranking.surprise_text(found.surprise, gates).count("RNN") == 2

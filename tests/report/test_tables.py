@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from cello.report import published, tables
+from cello.report import reference_figures, tables
 from cello.report.metrics import BY_KEY
 from cello.report.results import Run, StudyResults
 
@@ -30,7 +30,7 @@ def test_details_keep_train_validation_and_test_apart(windows: StudyResults) -> 
 def test_every_row_is_as_wide_as_the_heading(windows: StudyResults, gates: StudyResults) -> None:
     for study in (windows, gates):
         found = [tables.details(study), tables.corpus_clips(study), tables.settings(study), tables.bad_clips(study)]
-        for table in (*found, tables.overview(study, BY_KEY["test_accuracy"]), published.gates(study)):
+        for table in (*found, tables.overview(study, BY_KEY["test_accuracy"]), reference_figures.table(study)):
             if table:
                 assert {len(row) for row in table.rows} == {len(table.headings)}, table.title
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cello.audio.origin import Origin
 from cello.report import paper, plots
 from cello.report.formats import csv as csv_format
 from cello.report.formats import json as json_format
@@ -129,7 +130,7 @@ def test_latex_runs_no_name(text: str) -> None:
 def test_a_pictures_texts_are_not_taken_for_tags(small: StudyResults) -> None:
     name = 'id="x" url(#y) href="#z" #005dc8'
     runs = tuple(msgspec.structs.replace(run, row=name) if run.row == "gru" else run for run in small.runs)
-    study = msgspec.structs.replace(small, rows=("rnn", name), runs=runs, evidence=())
+    study = msgspec.structs.replace(small, rows=("rnn", name), runs=runs, comparisons=())
     svg = plots.svg(plots.cost(study)[0], "x")
     assert ">" + name.replace('"', "&quot;") in svg.replace('"', "&quot;")
 
@@ -147,7 +148,7 @@ def test_a_pictures_texts_are_not_taken_for_tags(small: StudyResults) -> None:
     ],
 )
 def test_no_local_path_is_told(small: StudyResults, source: str, told: str) -> None:
-    study = msgspec.structs.replace(small, corpus=msgspec.structs.replace(small.corpus, source=source))
+    study = msgspec.structs.replace(small, corpus=msgspec.structs.replace(small.corpus, source=source, origin=Origin()))
     assert shown(study).corpus.source == told
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cello.report import published
+from cello.audio.origin import LISTS, Origin
+from cello.report import reference_figures
 from cello.report.formats import html as html_format
 from cello.report.formats import latex, markdown, notebook
 from cello.report.results import StudyResults
-from cello.report.vocabulary import BY_LISTS_ALONE, LISTS, has_spoken_words
+from cello.report.vocabulary import BY_LISTS_ALONE, has_spoken_words
+from cello.study.reference_figures import builtin_figures
 
 
 def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign: StudyResults) -> None:
@@ -19,7 +21,7 @@ def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign:
             assert word not in text
     assert "per-label mean" in markdown.report(foreign)
     assert ">Label</text>" in html_format.report(foreign)
-    assert published.gates(foreign) is None
+    assert reference_figures.table(foreign) is None
 
 
 def test_words_of_speech_commands_keep_their_name_and_the_published_figures(gates: StudyResults) -> None:
@@ -44,7 +46,7 @@ def test_words_of_speech_commands_keep_their_name_and_the_published_figures(gate
 def test_speech_commands_are_known_by_source_names_and_lists(
     gates: StudyResults, source: str, names: tuple[str, ...], labels: tuple[str, ...], answer: bool
 ) -> None:
-    corpus = msgspec.structs.replace(gates.corpus, source=source, test_names=names, labels=labels)
+    corpus = msgspec.structs.replace(gates.corpus, source=source, origin=Origin(), test_names=names, labels=labels)
     assert has_spoken_words(msgspec.structs.replace(gates, corpus=corpus)) is answer
 
 
@@ -59,9 +61,12 @@ def test_speech_commands_are_known_by_source_names_and_lists(
 def test_figures_beside_clips_that_may_be_others_say_what_they_go_by(
     gates: StudyResults, source: str, names: tuple[str, ...], guessed: bool
 ) -> None:
-    corpus = msgspec.structs.replace(gates.corpus, source=source, test_names=names, labels=("yes", "no"))
+    corpus = msgspec.structs.replace(
+        gates.corpus, source=source, origin=Origin(), test_names=names, labels=("yes", "no")
+    )
     study = msgspec.structs.replace(gates, corpus=corpus)
-    table = published.gates(study)
+    table = reference_figures.table(study)
     assert table is not None
-    for text in (table.note, published.windows(msgspec.structs.replace(study, stage="windows"))):
+    windows = msgspec.structs.replace(study, reference_figures=builtin_figures("windows"))
+    for text in (table.note, *reference_figures.sentences(windows)):
         assert (BY_LISTS_ALONE in text) is guessed

@@ -12,7 +12,7 @@ from cello.cli.main import main
 from cello.errors import ReportError
 from cello.report import write
 from cello.report.formats import notebook
-from cello.report.results import StudyResults
+from cello.report.results import StudyResults, load_results
 from cello.report.write import FORMATS, LARGE, usual, write_report
 from cello.study.store import Store
 
@@ -62,13 +62,13 @@ def test_the_notebook_is_executed_in_place_with_its_pictures(
     assert not [cell for cell in document["cells"] if "execution" in cell["metadata"]]
 
 
-def test_notebooks_carry_the_published_studys_names(windows: StudyResults, gates: StudyResults) -> None:
-    assert notebook.file_name(windows) == "Resultados_1.ipynb"
-    assert notebook.file_name(gates) == "Resultados_2.ipynb"
+def test_the_notebook_has_the_name_that_the_study_states(windows: StudyResults, stored: Path) -> None:
+    assert windows.notebook == "Results.ipynb"
+    assert load_results(stored).notebook == "Resultados_1.ipynb"
 
 
 def test_a_notebook_cell_that_fails_is_an_error_with_its_cause(tmp_path: Path, gates: StudyResults) -> None:
-    with pytest.raises(ReportError, match=r"Resultados_2.ipynb: .*could not be executed.*StoreError.*no study"):
+    with pytest.raises(ReportError, match=r"Results.ipynb: .*could not be executed.*StoreError.*no study"):
         notebook.report(gates, tmp_path / "nothing", tmp_path)
 
 

@@ -122,15 +122,15 @@ def test_a_difference_is_said_with_the_better_model_first() -> None:
 def test_no_evidence_is_said_with_what_it_would_take() -> None:
     small = compared(difference=Estimate(-0.003, -0.011, 0.005, 0.003, 8.0), p_holm=1.0, seeds_needed=40)
     assert small.verdict == (
-        "No evidence of a difference between LSTM and GRU at this size, 0.30 points (95 % -0.50 to 1.10); "
+        "No significant difference between LSTM and GRU: 0.30 points (95 % -0.50 to 1.10); "
         "you would need about 40 seeds."
     )
 
 
 def test_an_interval_without_zero_that_falls_to_the_correction_says_so() -> None:
     assert compared(p_holm=0.2).verdict == (
-        "GRU may be better than LSTM by 1.20 points (95 % 0.40 to 2.00), but not beyond doubt among 15 comparisons; "
-        "you would need about 9 seeds."
+        "GRU may be better than LSTM by 1.20 points (95 % 0.40 to 2.00), but the difference is not significant among "
+        "15 comparisons; you would need about 9 seeds."
     )
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from cello.statistics.comparisons import detectable, pairwise, seeds_needed
 from cello.statistics.cross_validation import FoldComponents, fold_components
-from cello.statistics.random_effects import crossed_interval, p_value
+from cello.statistics.random_effects import interval_estimate, p_value
 
 Floats = NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
@@ -31,7 +31,7 @@ def test_equal_folds_give_nadeau_and_bengios_test() -> None:
     assert found.value == pytest.approx(by_fold.mean())
     assert found.spread()[1] == pytest.approx(4)
     assert p_value(found) == pytest.approx(2 * stats.t.sf(abs(by_fold.mean()) / error, 4))
-    assert crossed_interval(found).high == pytest.approx(by_fold.mean() + stats.t.ppf(0.975, 4) * error)
+    assert interval_estimate(found).high == pytest.approx(by_fold.mean() + stats.t.ppf(0.975, 4) * error)
 
 
 def test_training_on_part_of_the_other_folds_makes_the_overlap_count_as_said() -> None:

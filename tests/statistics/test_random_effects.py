@@ -11,9 +11,9 @@ from cello.statistics.random_effects import (
     Components,
     between_speakers,
     components,
-    crossed_interval,
     hierarchical_bootstrap,
     hierarchical_draws,
+    interval_estimate,
     p_value,
 )
 
@@ -93,7 +93,7 @@ def test_with_nothing_shared_the_test_is_welchs_over_seeds() -> None:
     theirs = stats.ttest_ind(first.mean(1), second.mean(1), equal_var=False)
     assert p_value(found) == pytest.approx(theirs.pvalue)
     interval = theirs.confidence_interval(0.95)
-    assert crossed_interval(found)[1:3] == pytest.approx((interval.low, interval.high))
+    assert interval_estimate(found)[1:3] == pytest.approx((interval.low, interval.high))
 
 
 def test_where_runs_agree_to_the_clip_speakers_are_all_the_chance() -> None:
@@ -128,7 +128,7 @@ def test_six_speakers_are_six_however_many_seeds() -> None:
 
 def test_runs_that_happen_to_agree_leave_the_degrees_of_freedom_of_few_seeds() -> None:
     found = Components(0.0105, (2e-7, 3e-7), (8.8e-6, 9.6e-6), (3, 3), 6.3e-6, 152.0)  # GRU and LSTM at 40 ms
-    estimate = crossed_interval(found)
+    estimate = interval_estimate(found)
     assert estimate.df == 2
     assert estimate.high - estimate.low < 0.01
 
@@ -137,8 +137,8 @@ def test_clips_of_one_speaker_do_not_count_as_many_speakers() -> None:
     rng = np.random.default_rng(4)
     by_person = rng.random((1, 20)) < 0.5
     clips = np.repeat(np.repeat(by_person, 50, axis=1), 3, axis=0)
-    together = crossed_interval(components([clips], np.repeat(np.arange(20), 50)))
-    as_if_alone = crossed_interval(components([clips], np.arange(1000)))
+    together = interval_estimate(components([clips], np.repeat(np.arange(20), 50)))
+    as_if_alone = interval_estimate(components([clips], np.arange(1000)))
     assert together.error > 6 * as_if_alone.error
 
 
@@ -148,7 +148,7 @@ def test_exchanging_the_models_turns_the_sign_and_nothing_else(seed: int) -> Non
     one, other = components([a, b], speakers), components([b, a], speakers)
     assert other.value == pytest.approx(-one.value)
     assert p_value(other) == pytest.approx(p_value(one))
-    assert crossed_interval(other).high == pytest.approx(-crossed_interval(one).low)
+    assert interval_estimate(other).high == pytest.approx(-interval_estimate(one).low)
 
 
 @given(seeds)
@@ -170,7 +170,7 @@ def test_another_unit_scales_the_interval_and_a_common_shift_leaves_a_difference
     a, b, people = made_up(seed), made_up(seed + 1), np.arange(12)
     plain, moved = components([a, b], people), components([scale * a + shift, scale * b + shift], people)
     assert p_value(moved) == pytest.approx(p_value(plain), rel=1e-6, abs=1e-12)
-    assert crossed_interval(moved).error == pytest.approx(scale * crossed_interval(plain).error)
+    assert interval_estimate(moved).error == pytest.approx(scale * interval_estimate(plain).error)
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
@@ -209,7 +209,7 @@ def test_draws_over_speakers_alone_are_scipys_bootstrap() -> None:
 def test_the_bootstraps_width_is_the_tests_and_its_shape_the_datas() -> None:
     right, speakers = answers(8, right=0.985)
     found = hierarchical_bootstrap([right], speakers, np.random.default_rng(0))
-    plain = crossed_interval(components([right], speakers))
+    plain = interval_estimate(components([right], speakers))
     assert found.high - found.low == pytest.approx(plain.high - plain.low, rel=0.1)
     assert found.value - found.low > found.high - found.value
     assert found.high <= 1
@@ -219,7 +219,7 @@ def test_an_accuracys_interval_ends_where_accuracies_do() -> None:
     people = np.arange(40) // 10
     missed = np.zeros((2, 40), dtype=bool)
     missed[0, 3] = missed[1, 17] = missed[1, 18] = True
-    plain = crossed_interval(components([~missed], people))
+    plain = interval_estimate(components([~missed], people))
     assert plain.high > 1
     assert hierarchical_bootstrap([~missed], people, np.random.default_rng(0)).high == 1
     assert hierarchical_bootstrap([missed], people, np.random.default_rng(0)).low == 0
@@ -236,7 +236,7 @@ def test_the_bootstrap_comes_from_its_generator_alone(seed: int) -> None:
     ("correct", "speakers", "message"),
     [
         ([np.ones((2, 3))], [0, 1], r"shapes \[\(2, 3\)\] do not fit 2 speakers; give \(R, K\) arrays"),
-        ([np.ones((1, 2))], [0, 1], "one run says nothing of chance in training; run more seeds"),
+        ([np.ones((1, 2))], [0, 1], "one run says nothing of the variability of training; run more seeds"),
         ([np.ones((2, 2))], [0, 0], "1 speaker: one says nothing of other speakers; test on clips of several"),
         ([np.ones((2, 2))] * 3, [0, 1], "of one model or of two, not of 3"),
     ],

@@ -158,7 +158,6 @@ def test_other_predictions_are_another_result(tmp_path: Path, small: StudyConfig
     ("change", "message"),
     [
         ({"name": "other"}, r"the study is small in the first and other in the other"),
-        ({"stage": "gates"}, r"the stage is None in the first and gates in the other"),
         ({"protocol": "quick"}, r"the protocol is fair in the first and quick in the other"),
         ({"match": "flops"}, r"the match is width in the first and flops in the other"),
     ],

@@ -159,7 +159,6 @@ def test_a_run_finished_under_an_older_id_stays_finished_and_others_are_planned_
     [
         ({}, "b" * 64, r"its corpus is fake \(aaaaaaaaaaaa\), not fake \(bbbbbbbbbbbb\); choose another --out"),
         ({"name": "other"}, "a" * 64, r"holds another study: its study is small, not other"),
-        ({"stage": "gates"}, "a" * 64, r"its stage is None, not gates"),
         ({"protocol": "published"}, "a" * 64, r"its protocol is fair, not published"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from cello.audio.corpus import Split
 from cello.audio.folder import LISTS, File, Folder
+from cello.audio.origin import SplitRule
 from cello.audio.reading import PLAIN, Reading
 from cello.audio.splits import VALIDATION_PERCENT, percentile, speaker_of, speaker_pattern, split_speakers
 from cello.errors import CorpusError
@@ -17,11 +18,12 @@ from cello.files import DamagedFileError, read_text
 
 @dataclass(frozen=True)
 class Assignment:
-    """The speaker and split of each clip by name; ``rule`` says how the splits were chosen."""
+    """The speaker and split of each clip by name; ``split`` decided, ``rule`` says it in words."""
 
     speakers: Mapping[str, str]
     splits: Mapping[str, Split]
     rule: str
+    split: SplitRule = "given"
 
 
 def assign(folder: Folder, reading: Reading = PLAIN) -> Assignment:
@@ -42,9 +44,11 @@ def assign(folder: Folder, reading: Reading = PLAIN) -> Assignment:
     if any(clip.fold for clip in folder.clips):
         return _by_fold(folder, speakers)
     if folder.lists and not folder.rule:
-        return Assignment(speakers, _listed_splits(folder), " and ".join(LISTS))
-    by_speaker, rule = split_speakers(speakers.values(), speakers_known(folder, reading))
-    return Assignment(speakers, {name: by_speaker[who] for name, who in speakers.items()}, rule)
+        return Assignment(speakers, _listed_splits(folder), " and ".join(LISTS), "lists")
+    known = speakers_known(folder, reading)
+    by_speaker, rule = split_speakers(speakers.values(), known)
+    splits = {name: by_speaker[who] for name, who in speakers.items()}
+    return Assignment(speakers, splits, rule, "speaker-hash" if known else "clip-hash")
 
 
 def _recording(clip: File) -> str:
@@ -95,7 +99,7 @@ def _by_fold(folder: Folder, speakers: Mapping[str, str]) -> Assignment:
     by_fold: dict[str, Split] = dict.fromkeys(folds, "train")
     by_fold |= {folds[-1]: "test", folds[-2]: "validation"}
     rule = f"folds: {folds[-1]!r} tests, {folds[-2]!r} validates, the other {len(folds) - 2} train"
-    return Assignment(speakers, {clip.name: by_fold[clip.fold] for clip in folder.clips}, rule)
+    return Assignment(speakers, {clip.name: by_fold[clip.fold] for clip in folder.clips}, rule, "hold-out")
 
 
 def _listed_splits(folder: Folder) -> dict[str, Split]:

@@ -9,6 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.audio.origin import Origin, origin_of
+
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -43,9 +45,10 @@ class BadClip(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a corpus but its sound.
 
-    ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``source`` says where the clips lie and by
-    which rule they were split; ``warnings`` what may not be meant so. Unless ``speakers_known``, each file counts as a
-    speaker of its own. ``folds`` says in words which folds were asked for, each clip's being its ``fold``.
+    ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``origin`` says where the clips lie and by
+    which rule they were split, ``source`` the same as a sentence; ``warnings`` what may not be meant so. Unless
+    ``speakers_known``, each file counts as a speaker of its own. ``folds`` says in words which folds were asked for,
+    each clip's being its ``fold``.
     """
 
     corpus: str
@@ -58,6 +61,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     speakers_known: bool = True
     folds: str = ""
+    origin: Origin = Origin()
+
+    def __post_init__(self) -> None:
+        if self.source and self.origin == Origin():
+            msgspec.structs.force_setattr(self, "origin", origin_of(self.source))
+
+    def from_origin(self, origin: Origin) -> Manifest:
+        """The same corpus from elsewhere, or split otherwise."""
+        return msgspec.structs.replace(self, origin=origin, source=str(origin))
 
 
 class Corpus:

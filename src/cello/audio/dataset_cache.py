@@ -30,6 +30,7 @@ from cello.audio.decoded import (
 )
 from cello.audio.digests import digests
 from cello.audio.folder import File, Folder
+from cello.audio.origin import SplitRule, split_of
 from cello.audio.progress import Progress
 from cello.audio.reading import PLAIN, Reading
 from cello.audio.staging import locked, used
@@ -53,10 +54,11 @@ class Options:
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """An opened dataset: ``sound`` (ΣN,) int16 or float32 and ``noise`` recordings; ``rule`` split it."""
+    """An opened dataset: ``sound`` (ΣN,) int16 or float32 and ``noise`` recordings; ``split`` and ``rule`` say how."""
 
     manifest: Manifest
     rule: str
+    split: SplitRule
     sound: NDArray[Any]
     noise: tuple[NDArray[np.float32], ...]
 
@@ -84,6 +86,7 @@ class Record(msgspec.Struct, frozen=True):
     rule: str
     noise: tuple[tuple[int, int], ...]
     manifest: Manifest
+    split: SplitRule | None = None
 
 
 def open_dataset(
@@ -197,7 +200,7 @@ def _load(path: Path, key: str, cache: Path) -> CachedDataset | None:
 
 def _dataset(record: Record, audio: Audio) -> CachedDataset:
     noise = tuple(np.asarray(audio.noise[start : start + samples]) for start, samples in record.noise)
-    return CachedDataset(record.manifest, record.rule, audio.sound, noise)
+    return CachedDataset(record.manifest, record.rule, record.split or split_of(record.rule), audio.sound, noise)
 
 
 def _record(folder: Folder, contents: Sequence[str], assignment: Assignment, audio: Audio) -> Record:
@@ -240,7 +243,8 @@ def _record(folder: Folder, contents: Sequence[str], assignment: Assignment, aud
     )
     checksum = _checksum(manifest, kept, noise, audio)
     manifest = msgspec.structs.replace(manifest, checksum=checksum)
-    return Record("", "", "", audio.key, audio.crc, assignment.rule, tuple(noise), manifest)
+    split = assignment.split
+    return Record("", "", "", audio.key, audio.crc, assignment.rule, tuple(noise), manifest, split)
 
 
 def _reason(entry: Entry, file: File) -> str:

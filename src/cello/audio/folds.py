@@ -61,10 +61,8 @@ def fold(corpus: Corpus, rule: str) -> Corpus:
     clips = tuple(msgspec.structs.replace(clip, fold=name) for clip, name in zip(manifest.clips, own, strict=True))
     order = _ordered(set(own))  # which decides what validates
     digest = hashlib.sha256(msgspec.json.encode((manifest.checksum, "folds", order, own))).hexdigest()
-    spec = manifest.source.rpartition(", split by ")[0] or manifest.source
-    folded = msgspec.structs.replace(
-        manifest, clips=clips, checksum=digest, folds=said, source=f"{spec}, split by {said}"
-    )
+    folded = msgspec.structs.replace(manifest, clips=clips, checksum=digest, folds=said)
+    folded = folded.from_origin(manifest.origin.divided("folds", said))
     for name in fold_names(folded):
         _check_fold(folded, name)
     last = of_fold(folded, fold_names(folded)[-1])
@@ -106,8 +104,8 @@ def of_fold(manifest: Manifest, name: str) -> Manifest:
     part |= {name: "test", validation_fold(names, name): "validation"}
     clips = tuple(msgspec.structs.replace(clip, split=part[clip.fold]) for clip in manifest.clips)
     rule = f"{manifest.folds}: {name!r} tests, {VALIDATES}"
-    spec = manifest.source.rpartition(", split by ")[0]
-    return msgspec.structs.replace(manifest, clips=clips, folds="", source=f"{spec}, split by {rule}")
+    origin = manifest.origin.divided("one-fold", rule)
+    return msgspec.structs.replace(manifest, clips=clips, folds="").from_origin(origin)
 
 
 def indices_of(corpus: Corpus, name: str) -> dict[Split, NDArray[np.int64]]:

@@ -13,13 +13,14 @@ from cello.audio.assign import speakers_known, splits_given
 from cello.audio.checks import check_bad, check_speakers, check_splits, doubts, unconfirmed
 from cello.audio.choice import choose
 from cello.audio.corpus import Corpus
-from cello.audio.dataset_cache import Options, open_dataset
+from cello.audio.dataset_cache import CachedDataset, Options, open_dataset
 from cello.audio.digests import digests
 from cello.audio.folder import LISTS, scan
 from cello.audio.folds import NONE, fold, fold_doubts
 from cello.audio.kept import kept
 from cello.audio.layout import is_junk
 from cello.audio.names import guess_speakers
+from cello.audio.origin import Origin, kind_of
 from cello.audio.progress import Progress
 from cello.audio.rates import rate_doubts, rates
 from cello.audio.reading import PLAIN, Reading
@@ -94,10 +95,8 @@ def open_corpus(
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
     dataset = open_dataset(folder, options, cache, progress, place.name)
-    about = "" if place.test is None else f", {ABOUT}"
-    manifest = msgspec.structs.replace(
-        dataset.manifest, corpus=place.name, source=f"{spec}{about}, split by {dataset.rule}", speakers_known=known
-    )
+    manifest = msgspec.structs.replace(dataset.manifest, corpus=place.name, speakers_known=known)
+    manifest = manifest.from_origin(_origin(spec, place, dataset))
     if place.official and folder.lists:
         check_official({clip.name: clip.split for clip in manifest.clips})
     whole = Corpus(manifest, dataset.sound, dataset.noise)
@@ -113,6 +112,17 @@ def open_corpus(
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
     manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
+
+
+def _origin(spec: str, place: _Place, dataset: CachedDataset) -> Origin:
+    official = place.official and dataset.split in ("lists", "speaker-hash")
+    return Origin(
+        kind=kind_of(spec),
+        spec=spec,
+        task="" if place.test is None else ABOUT,
+        split="official" if official else dataset.split,
+        rule=dataset.rule,
+    )
 
 
 def _check_options(allow_bad: float, rate_hz: int) -> None:

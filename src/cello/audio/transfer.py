@@ -160,7 +160,11 @@ def load_received(target: Path) -> CachedDataset | None:
         return None
     ends = np.cumsum(record.noise_samples, dtype=np.int64)[:-1]
     return CachedDataset(
-        manifest, record.rule, sound, tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else ()
+        manifest,
+        record.rule,
+        "unknown",
+        sound,
+        tuple(np.split(np.asarray(noise), ends)) if record.noise_samples else (),
     )
 
 

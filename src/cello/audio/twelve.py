@@ -66,7 +66,7 @@ def volume(name: str) -> float:
 
 
 def twelve(whole: Corpus, test: Corpus) -> Corpus:
-    """The 12-class task from the whole corpus, split by its lists, and the clips of the test archive.
+    """The 12-class task from the whole corpus, as its lists split it, and the clips of the test archive.
 
     Raises:
         CorpusError: a speaker of the test clips is in training or validation, or a word is not there.

@@ -1,1 +1,1 @@
-"""The store, told to a human; needs no torch."""
+"""Report a study: tables, plots, sentences. Imports no torch."""

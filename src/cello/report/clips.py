@@ -1,4 +1,4 @@
-"""Accuracy by speaker and by any column of the corpus's table, and the clips that were most often wrong, by name."""
+"""Compute accuracy by speaker and by table column, and find the clips most often wrong."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     every: float
 
 
-class ClipOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class ClipCorrectness(msgspec.Struct, frozen=True, kw_only=True):
     """A test clip: in how many of all finished runs it was wrong, and what it was most often taken for then.
 
     ``values`` are what the corpus's table says of it, in the order of its columns.
@@ -50,7 +50,7 @@ class ClipOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.wrong / self.runs
 
 
-class ClipOutcomes(msgspec.Struct, frozen=True, kw_only=True):
+class PerClipCorrectness(msgspec.Struct, frozen=True, kw_only=True):
     """What a study's runs did with single test clips; ``best`` is the (row, column) that was best by validation.
 
     ``groups`` stand by column, the least accurate first; ``clips`` in the corpus's order.
@@ -59,18 +59,18 @@ class ClipOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     best: tuple[str, str]
     columns: tuple[str, ...]
     groups: tuple[Group, ...]
-    clips: tuple[ClipOutcome, ...]
+    clips: tuple[ClipCorrectness, ...]
 
     def by(self, column: str) -> tuple[Group, ...]:
         """The groups of one column."""
         return tuple(group for group in self.groups if group.by == column)
 
-    def wrong(self) -> list[ClipOutcome]:
+    def wrong(self) -> list[ClipCorrectness]:
         """The clips that a run had wrong, the most often wrong first."""
         return sorted((clip for clip in self.clips if clip.wrong), key=lambda clip: -clip.wrong)
 
 
-def outcomes_of_clips(corpus: CorpusSummary, tallies: Iterable[Tally | None]) -> ClipOutcomes | None:
+def per_clip_correctness(corpus: CorpusSummary, tallies: Iterable[Tally | None]) -> PerClipCorrectness | None:
     """What all runs of all columns did with each test clip; None where the store names no clips, or not these."""
     found = [tally for tally in tallies if tally is not None and tally.runs]
     clips = len(corpus.test_names)
@@ -83,7 +83,7 @@ def outcomes_of_clips(corpus: CorpusSummary, tallies: Iterable[Tally | None]) ->
         for by, values in _groupings(corpus)
         for group in _groups(by, values, best.best_right / best.best_runs, np.asarray(right) / runs)
     ]
-    return ClipOutcomes(
+    return PerClipCorrectness(
         best=(best.best, best.column),
         columns=tuple(corpus.columns),
         groups=tuple(groups),
@@ -110,7 +110,9 @@ def _groups(by: str, values: Sequence[str], best: NDArray[Any], every: NDArray[A
     return sorted(found, key=lambda group: group.every)
 
 
-def _clips(corpus: CorpusSummary, tallies: Sequence[Tally], right: NDArray[Any], runs: int) -> Iterator[ClipOutcome]:
+def _clips(
+    corpus: CorpusSummary, tallies: Sequence[Tally], right: NDArray[Any], runs: int
+) -> Iterator[ClipCorrectness]:
     taken: dict[int, dict[int, int]] = {}
     for tally in tallies:
         for clip, answers in tally.wrong().items():
@@ -122,7 +124,7 @@ def _clips(corpus: CorpusSummary, tallies: Sequence[Tally], right: NDArray[Any],
     for k, name in enumerate(corpus.test_names):
         counts = taken.get(k, {})
         most = max(counts, key=counts.__getitem__) if counts else None
-        yield ClipOutcome(
+        yield ClipCorrectness(
             name=name,
             label=corpus.labels[tallies[0].targets[k]],
             speaker=speakers[k] if speakers else "",
@@ -135,11 +137,11 @@ def _clips(corpus: CorpusSummary, tallies: Sequence[Tally], right: NDArray[Any],
 
 
 def shown_clips(
-    found: ClipOutcomes, name: Callable[[str], str], labels: dict[str, str], places: Sequence[dict[str, str]]
-) -> ClipOutcomes:
+    found: PerClipCorrectness, name: Callable[[str], str], labels: dict[str, str], places: Sequence[dict[str, str]]
+) -> PerClipCorrectness:
     """The same with every text as a report may show it; ``places`` are the shown names of rows and of columns."""
     row, column = (names.get(own, own) for names, own in zip(places, found.best, strict=True))
-    return ClipOutcomes(
+    return PerClipCorrectness(
         best=(row, column),
         columns=tuple(map(name, found.columns)),
         groups=tuple(msgspec.structs.replace(g, by=name(g.by), value=name(g.value)) for g in found.groups),

@@ -1,4 +1,4 @@
-"""Confusion counts as shares, of any number of labels in a matrix of bounded size."""
+"""Sum confusion matrices and bin those of many labels."""
 
 from __future__ import annotations
 

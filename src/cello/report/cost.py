@@ -1,4 +1,4 @@
-"""Accuracy and what it costs: which cells of the table no other beats in both."""
+"""Find the Pareto front of test accuracy against cost."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def sentences(results: StudyResults) -> list[str]:
             for p in front(points(results, cost))
         )
         texts.append(f"Pareto front of test accuracy against {cost.axis}, cheapest first: {'; '.join(named)}.")
-    return [*texts, f"{FRONT} These are means over seeds: neighbours on it may be ones that cannot be told apart."]
+    return [*texts, f"{FRONT} These are means over seeds: neighbours on it may not differ significantly."]
 
 
 def _figure(value: float) -> str:

@@ -1,12 +1,11 @@
-"""Pictures of what the data can tell, drawn into the axes that plots.py makes and with its inks."""
+"""Draw comparisons: forest plots, rank diagrams and robustness curves."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 
-from cello.report import ranking
-from cello.report import robustness as heard
+from cello.report import ranking, robustness
 from cello.report.metrics import Interval
 from cello.report.picture_limits import MOST_ROWS, TITLE, bars, called_rows, drawn, limits, tall
 from cello.report.plots import (
@@ -34,7 +33,7 @@ MOST_TICKS = 12
 def forest(results: StudyResults) -> list[Panel]:
     """The differences of a column's pairs with their 95 % intervals, one panel a column."""
     panels = []
-    for column in ranking.weighed(results):
+    for column in ranking.compared(results):
         shown = ranking.shown(column.comparisons)
         pairs = shown[:MOST_ROWS]
         part = f" (the first {MOST_ROWS} of {len(shown):,})" if len(pairs) < len(shown) else ""
@@ -46,7 +45,7 @@ def forest(results: StudyResults) -> list[Panel]:
             _forest(ax, pairs, labels)
 
         title = f"Differences in test accuracy{f', {column.column}' if column.column else ''}{part}"
-        described = f"{title}, one row a pair with its 95 % interval; filled where the pair can be told apart."
+        described = f"{title}, one row a pair with its 95 % interval; filled where the difference is significant."
         panels.append(Panel(title, described, (4.9, height), draw))
     return panels
 
@@ -62,7 +61,7 @@ def _pair_label(first: str, second: str) -> str:
 def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> None:
     heights = [ROW_INCHES + LINE_INCHES * (label.count("\n") + 1) for label in labels]
     at = [sum(heights[:k]) + height / 2 for k, height in enumerate(heights)]
-    looks = {True: ("told apart", SERIES[0], SERIES[0]), False: ("not told apart", FAINT, PAPER)}
+    looks = {True: ("significant difference", SERIES[0], SERIES[0]), False: ("no significant difference", FAINT, PAPER)}
     named = set()
     ax.axvline(0, color=INK, linewidth=0.8)
     for y, pair in zip(at, pairs, strict=True):
@@ -105,7 +104,14 @@ def _order(ax: Axes, found: Ranking) -> None:
     for k, group in enumerate(groups):
         x = widest + step * (k + 1)
         ends = [at[group[0]] - 0.25, at[group[-1]] + 0.25]
-        ax.plot([x, x], ends, color=INK, linewidth=2.5, solid_capstyle="butt", label=None if k else "not told apart")
+        ax.plot(
+            [x, x],
+            ends,
+            color=INK,
+            linewidth=2.5,
+            solid_capstyle="butt",
+            label=None if k else "no significant difference",
+        )
     above = -0.9
     ax.plot([1, 1 + found.critical_difference], [above, above], "|-", color=INK, linewidth=1.2, markersize=6)
     ax.text(1, above - 0.25, f"critical difference {found.critical_difference:.2f}", fontsize=8, va="bottom")
@@ -124,13 +130,13 @@ def conditions(results: StudyResults) -> list[Panel]:
     """Accuracy against the signal-to-noise ratio and against the shift, a panel a column, a scale a kind."""
     panels = []
     results, part = drawn(results)
-    for kind in heard.present(results):
+    for kind in robustness.present(results):
         for column in results.columns:
             cells = {row: results.cell(row, column) for row in results.rows}
             if not any(run.conditions for runs in cells.values() for run in runs):
                 continue
 
-            def draw(ax: Axes, kind: heard.Kind = kind, column: str = column) -> None:
+            def draw(ax: Axes, kind: robustness.Kind = kind, column: str = column) -> None:
                 _conditions(ax, results, kind, column)
 
             title = f"{kind.title}{f', {column}' if column else ''}{part}"
@@ -139,8 +145,8 @@ def conditions(results: StudyResults) -> list[Panel]:
     return panels
 
 
-def _conditions(ax: Axes, results: StudyResults, kind: heard.Kind, column: str) -> None:
-    values = heard.values(results, kind)
+def _conditions(ax: Axes, results: StudyResults, kind: robustness.Kind, column: str) -> None:
+    values = robustness.values(results, kind)
     noise = kind.key == "snr_db"
     # noise: clean clips stand one step before the quietest; a shift of 0 is no shift
     clean = values[0] + max((values[0] - values[-1]) / max(len(values), 2), 1.0) if noise else 0.0
@@ -149,13 +155,13 @@ def _conditions(ax: Axes, results: StudyResults, kind: heard.Kind, column: str) 
     width = abs(order[-1] - order[0]) or 1.0
     shown: list[Interval] = []
     for place in results.cells():
-        found = [heard.accuracy(results.cell(*place), kind, value) for value in at.values()]
+        found = [robustness.accuracy(results.cell(*place), kind, value) for value in at.values()]
         shown += [figure for figure in found if figure is not None]
     ends: list[tuple[float, float, str, str]] = []
     called = called_rows(results)
     for number, row in enumerate(results.rows):
         runs = results.cell(row, column)
-        figures = [(x, heard.accuracy(runs, kind, at[x])) for x in order]
+        figures = [(x, robustness.accuracy(runs, kind, at[x])) for x in order]
         known = [(x, figure) for x, figure in figures if figure is not None]
         if len(known) < 2:
             continue

@@ -1,4 +1,4 @@
-"""What a study shows, in sentences: how much of it is done, its best model, how it was made, what is missing."""
+"""Summarise a study in sentences: progress, best model, methods, missing runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def best(results: StudyResults) -> str:
     where = f"On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
     if results.corpus.folds:
         where = (
-            f"On all {runs[0].test.clips:,} clips, each tested by a run that had not heard its fold (other folds’ runs "
+            f"On all {runs[0].test.clips:,} clips, each tested by a run not trained on its fold (other folds’ runs "
             "validated on it, so the best of many models looks a little better than it is): "
         )
     chosen = (
@@ -69,7 +69,7 @@ def best(results: StudyResults) -> str:
     return (
         f"{chosen}"
         f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
-        f"It has {parameters(runs)} parameters and takes {figure['seconds_per_epoch']} s per epoch."
+        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']} s/epoch."
     )
 
 
@@ -87,9 +87,9 @@ def low_training(results: StudyResults) -> list[str]:
         return []
     more = f" and {len(low) - LISTED} more" if len(low) > LISTED else ""
     return [
-        f"Training accuracy stays low: {', '.join(low[:LISTED])}{more}; always answering the most frequent label gives "
-        f"{100 * majority:.1f} %. More epochs, another learning rate or pooling by mean or attention may help; until "
-        "then differences between models may be those of training, not of architecture."
+        f"Training accuracy stays low: {', '.join(low[:LISTED])}{more}; always predicting the most frequent label "
+        f"gives {100 * majority:.1f} %. More epochs, another learning rate or pooling by mean or attention may help; "
+        "until then differences between models may be those of training, not of architecture."
     ]
 
 
@@ -104,7 +104,7 @@ def seeds(results: StudyResults) -> str:
     if n == 1 and results.corpus.folds:
         return "One seed a fold: the tables carry no ±; intervals and tests rest on the folds."
     if n == 1:
-        return "One seed: the figures carry no interval, so differences between models may be chance."
+        return "One seed: the figures carry no interval, so differences between models may be random variation."
     whole = len(results.runs) == len(results.planned)
     meaning = f"Figures are means over {'' if whole else 'up to '}{n} seeds; ± is half the 95 % t-interval over seeds."
     few = f" With fewer than {FEW_SEEDS} seeds these intervals are indicative only." if n < FEW_SEEDS else ""

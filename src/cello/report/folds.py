@@ -1,4 +1,4 @@
-"""What a report says of cross-validation, and how far its tests and intervals can be trusted, folds or not."""
+"""Describe cross-validation and how far its tests and intervals can be trusted."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from cello.report.tables import ABSENT, MOST_FOLDS, Heading, Table, by_column, c
 from cello.statistics.false_alarms import caution
 
 SOURCE = "Nadeau & Bengio 2003, doi:10.1023/A:1024068626366"
-HINT = "folds: "
-"""What the rule of a corpus begins with, of whose folds one alone is tested."""
 
 
 def summary(results: StudyResults) -> str:
     """That it is cross-validation, over which folds, and what is counted; else that folds lie unused, or empty."""
     corpus = results.corpus
     if not corpus.folds:
-        if not speakers.rule(results).startswith(HINT):
+        if corpus.origin.split != "hold-out":
             return ""
         return (
             "One fold of the corpus is tested here. Official protocols such as those of ESC-50 and UrbanSound8K train "
@@ -39,7 +37,7 @@ def data(results: StudyResults, bad: str) -> str:
         f"The corpus, {corpus.name} (SHA-256 {corpus.checksum[:16]}), has {len(corpus.labels)} labels and "
         f"{count(corpus.splits['test'].clips, 'clip')}{people}{bad}. Models were cross-validated over "
         f"{speakers.rule(results)}{apart}: {_turns(len(corpus.folds)).lower()}, so that every clip was tested exactly "
-        f"once, by a run that had not heard its fold; predictions of all folds were pooled."
+        f"once, by a run not trained on its fold; predictions of all folds were pooled."
     )
 
 
@@ -55,7 +53,7 @@ def tests(results: StudyResults, pairs: str) -> str:
 
 def cautions(results: StudyResults) -> str:
     """What simulations found of tests and intervals with so few speakers, seeds or folds; empty where they hold."""
-    standings = [model for found in results.evidence if found.comparisons for model in found.standings]
+    standings = [model for found in results.comparisons if found.comparisons for model in found.standings]
     if not standings:
         return ""
     corpus = results.corpus

@@ -1,4 +1,4 @@
-"""Fonts that have the letters of a study's names, for pictures that carry their letters themselves (PNG)."""
+"""Find fonts that have the letters of a study's names, for PNG pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says of a run, one row a figure, and its mean over seeds with an interval."""
+"""Define the figures of a report: name, value of a run, mean over seeds with interval."""
 
 from __future__ import annotations
 

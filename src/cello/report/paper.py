@@ -1,4 +1,4 @@
-"""One paragraph of methods for a paper, every statement of it read off what was run, and what the runs do not know."""
+"""Write the methods paragraph for a paper from the runs' configs, and list what is not recorded."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
-from cello.audio.twelve import ABOUT as TASK
 from cello.cells.load import bare_name, is_own, zoo
 from cello.report import folds, ranking, recipe, references, speakers
-from cello.report.differences import Settings, listed, settings
 from cello.report.references import Reference
 from cello.report.results import StudyResults
+from cello.report.settings_differences import StudySettings, listed, settings
 from cello.report.tables import count
 from cello.statistics.means import CONFIDENCE, FEW_SEEDS
 from cello.training.config import RunConfig
 
-LISTS = "validation_list.txt and testing_list.txt"
 BACKENDS = {
     "plain": "plain tensor operations",
     "c": "kernels compiled for the processor",
@@ -66,7 +64,7 @@ def unrecorded(results: StudyResults) -> list[str]:
 
 
 def _models(
-    results: StudyResults, found: Settings, cite: Callable[[Reference], str], escape: Callable[[str], str]
+    results: StudyResults, found: StudySettings, cite: Callable[[Reference], str], escape: Callable[[str], str]
 ) -> str:
     items, named = [], False
     for row in (row for row in results.rows if row in found.rows):
@@ -124,24 +122,24 @@ def _sharing(results: StudyResults, how: str) -> str:
 
 
 def _divided(results: StudyResults) -> str:
-    rule = speakers.rule(results)
-    if rule == LISTS and not speakers.official(results):
+    rule, split = speakers.rule(results), results.corpus.origin.split
+    if split == "lists":
         apart = ", so that nobody in the test clips is in another split," if speakers.shared(results) == 0 else ""
-        return f"by lists that come with it ({LISTS}){apart}"
+        return f"by lists that come with it ({rule}){apart}"
     if not speakers.known(results):
-        if "SHA-1" in rule:
+        if split == "clip-hash":
             return "by the SHA-1 of each clip’s name, for the speakers are not known,"
         return f"by {rule}" if rule else ""
     if speakers.official(results):
-        task = TASK if TASK in results.corpus.source else ""
+        task = results.corpus.origin.task
         how = "by the published rule of Speech Commands, a hash of the speaker, so that no speaker is in two splits,"
         return f"as {task}, {how}" if task else how
-    if "SHA-1" in rule:
+    if split == "speaker-hash":
         return f"by speaker ({rule}), so that none is in two splits,"
     return f"by {rule}" if rule else ""
 
 
-def _tuned(results: StudyResults, found: Settings) -> str:
+def _tuned(results: StudyResults, found: StudySettings) -> str:
     tuned = results.tuned
     if tuned is None:
         return ""
@@ -151,11 +149,11 @@ def _tuned(results: StudyResults, found: Settings) -> str:
     size = "" if tuned.match == "width" else f" at equal {tuned.match}"
     return (
         f"For each model {count(tuned.trials, 'trial')}{epochs}{where}{size}, with seed {tuned.seed}, chose by "
-        f"validation accuracy among {'; '.join(tried)}; no trial heard the test clips."
+        f"validation accuracy among {'; '.join(tried)}; no trial evaluated the test clips."
     )
 
 
-def _seeds(results: StudyResults, found: Settings) -> str:
+def _seeds(results: StudyResults, found: StudySettings) -> str:
     places: dict[tuple[str, str], list[int]] = {}
     for run in results.runs:
         places.setdefault((run.row, run.column), []).append(run.seed)
@@ -193,18 +191,18 @@ def _tests(results: StudyResults) -> str:
     texts = []
     if len({(run.row, run.column) for run in results.runs}) < len(results.runs):
         texts.append(f"Figures are means over seeds with {CONFIDENCE:.0%} t-intervals.".replace("%", " %"))
-    weighed = ranking.weighed(results)
-    if weighed:
-        pairs = sorted({len(found.comparisons) for found in weighed})
+    columns = ranking.compared(results)
+    if columns:
+        pairs = sorted({len(column.comparisons) for column in columns})
         count = f"{pairs[0]}" if pairs[0] == pairs[-1] else f"{pairs[0]} to {pairs[-1]}"
         noun = "window" if results.column_title == "Window" else "condition"
-        each = f" of each {noun}" if len(weighed) > 1 else ""
-        only = f" (in {listed(found.column for found in weighed)})" if len(weighed) < len(results.columns) else ""
+        each = f" of each {noun}" if len(columns) > 1 else ""
+        only = f" (in {listed(column.column for column in columns)})" if len(columns) < len(results.columns) else ""
         compared = f"The {count} {'pair' if count == '1' else 'pairs'} of models{each}{only}"
         how = (
             folds.tests(results, compared)
             if results.corpus.folds
-            else f"{compared} were compared on the same test clips with seeds and {speakers.by_chance(results)} as "
+            else f"{compared} were compared on the same test clips with seeds and {speakers.random_effect(results)} as "
             "random effects, by t-tests with Satterthwaite’s degrees of freedom"
         )
         texts.append(

@@ -1,4 +1,4 @@
-"""The same function over many things, on all cores where processes may be forked safely; the same answers anywhere."""
+"""Map a function over many things on all cores, where forking is safe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from cello.errors import ReportError
 
 Thing = TypeVar("Thing")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 MOST = 4
 MANY_RUNS = 500
 """From how many runs on what is done with them is worth several processes."""
@@ -25,8 +25,8 @@ MANY_RUNS = 500
 _work: list[tuple[Callable[[Any], Any], Sequence[Any]]] = []
 
 
-def on_all_cores(function: Callable[[Thing], Answer], things: Sequence[Thing], worth: bool = True) -> list[Answer]:
-    """``[function(thing) for thing in things]``; only the answers travel between processes, so only they are pickled.
+def on_all_cores(function: Callable[[Thing], Result], things: Sequence[Thing], worth: bool = True) -> list[Result]:
+    """``[function(thing) for thing in things]``; only the results travel between processes, so only they are pickled.
 
     A forked child begins with all that this process has read, so even a second of work can be shared. Where it is not
     ``worth`` it, where other threads run, whose locks a fork would copy, and on other systems than Linux, whose own

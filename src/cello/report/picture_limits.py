@@ -1,4 +1,4 @@
-"""What of a study its pictures can show: bounds for any number of models, columns and letters, and scales that fit."""
+"""Bound what pictures show, and choose scales that fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pictures of a study; this and ``fonts`` import matplotlib. No pyplot, so a notebook's own figures are left alone.
+"""Draw a study's pictures with matplotlib.
+
+Without pyplot, so that a notebook's own figures are left alone; only this and ``fonts`` import matplotlib.
 
 A ``Panel`` is one picture; ``svg`` dresses it for a page, ``png`` lays several out side by side for a notebook.
 In SVG the inks are CSS variables (``--ink``, ``--series-1`` …) with the printed colour as fallback, so that a page
@@ -473,12 +475,12 @@ def _confusion(ax: Axes, runs: Sequence[RunResult], said: str) -> None:
     ax.tick_params(length=0)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    ax.set_xlabel("Answer", fontsize=8)
+    ax.set_xlabel("Prediction", fontsize=8)
     ax.set_ylabel(said, fontsize=8)
     if size > NAMED_LABELS:
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_xlabel(f"Answer, {squares(size, each)}", fontsize=8)
+        ax.set_xlabel(f"Prediction, {squares(size, each)}", fontsize=8)
         return
     font = 7 if size <= LABELLED else 5.5
     called = list(names(labels, lambda name: elided(name, LABEL)).values())

@@ -1,14 +1,14 @@
-"""What the data can tell, in tables and sentences: the ranking of each column, and its pairs."""
+"""Rank the models of each column and compare their pairs, in tables and sentences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from cello.report.comparisons import Evidence
+from cello.report.comparisons import ColumnComparisons
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
-from cello.report.speakers import by_chance, validity
+from cello.report.speakers import random_effect, validity
 from cello.report.surprise import Surprise
 from cello.report.tables import ABSENT, FEW, Heading, Table, best_cell, by_column
 from cello.report.visible import elided, names
@@ -24,20 +24,21 @@ MOST_IN_MATRIX, MOST_SENTENCES, MOST_FOLDED = 12, 12, 300
 TOLD = "*"
 
 
-def weighed(results: StudyResults) -> tuple[Evidence, ...]:
+def compared(results: StudyResults) -> tuple[ColumnComparisons, ...]:
     """The columns in which models could be compared."""
-    return tuple(found for found in results.evidence if found.comparisons)
+    return tuple(found for found in results.comparisons if found.comparisons)
 
 
 def explanation(results: StudyResults) -> list[str]:
     """How to read the ranking, how far to trust it, and what could not be compared."""
-    found = weighed(results)
+    found = compared(results)
     texts = []
     if found:
         texts.append(
             f"Models in the order of their accuracy on the test clips. {validity(results)} Models that share a "
-            "letter cannot be told apart: every pair is compared on the same clips, corrected for the number of pairs "
-            "(Holm). This order chooses no model; the best one is named in the summary, by validation accuracy."
+            "letter do not differ significantly (compact letter display): every pair is compared on the same clips, at "
+            f"the {_level()} level, corrected for the number of pairs (Holm). This order "
+            "chooses no model; the best one is named in the summary, by validation accuracy."
         )
     if any(model.indicative for column in found for model in column.standings):
         texts.append(
@@ -47,19 +48,23 @@ def explanation(results: StudyResults) -> list[str]:
     return texts + notes(results)
 
 
+def _level() -> str:
+    return f"{100 * (1 - CONFIDENCE):g} %"
+
+
 def notes(results: StudyResults) -> list[str]:
     """What could not be compared and why; a reason that all columns share stands once."""
     said: dict[str, list[str]] = {}
-    for column in results.evidence:
+    for column in results.comparisons:
         if column.note:
             said.setdefault(column.note, []).append(column.column)
-    everywhere = len(results.evidence)
+    everywhere = len(results.comparisons)
     return [text if len(where) == everywhere else f"{', '.join(where)}: {text}" for text, where in said.items()]
 
 
 def table(results: StudyResults) -> Table | None:
     """Each column's models, best test accuracy first, with intervals and letters; None where nothing was compared."""
-    found = weighed(results)
+    found = compared(results)
     if not found:
         return None
     rows = [
@@ -81,8 +86,8 @@ def table(results: StudyResults) -> Table | None:
         title="Ranking by test accuracy" + (" (indicative only)" if few else ""),
         note="Models of one "
         + ("column" if results.columns != ("",) else "study")
-        + " that share a letter cannot be told apart; "
-        f"intervals count seeds and {by_chance(results)} as chance. "
+        + " that share a letter do not differ significantly; "
+        f"intervals treat seeds and {random_effect(results)} as random effects. "
         f"{FEW} marks fewer than {FEW_SEEDS} seeds: indicative only.",
         headings=[*map(Heading, ("Model", "test accuracy, %", "95 % interval", "letters", "seeds"))],
         rows=rows,
@@ -91,7 +96,7 @@ def table(results: StudyResults) -> Table | None:
 
 def differences(results: StudyResults) -> Table | None:
     """The pairs that ``shown`` picks, with their figures; None where nothing was compared."""
-    found = weighed(results)
+    found = compared(results)
     if not found:
         return None
     rows = [
@@ -111,7 +116,7 @@ def differences(results: StudyResults) -> Table | None:
         results,
         key="differences",
         title="Differences in test accuracy",
-        note=f"Points with their 95 % interval over seeds and {by_chance(results).rstrip(',')}; "
+        note=f"Points with their 95 % interval over seeds and {random_effect(results).rstrip(',')}; "
         "p is corrected for the number of pairs (Holm); "
         "P(better) is the probability that a run of the first beats one of the second; seeds needed: with which a true "
         "difference of this size would be seen in 80 % of studies.",
@@ -122,7 +127,7 @@ def differences(results: StudyResults) -> Table | None:
 
 def matrix(results: StudyResults) -> Table | None:
     """Every difference in one table: a row's model minus a column's, in points; None where nothing was compared."""
-    found = weighed(results)
+    found = compared(results)
     if not found:
         return None
     models = [row for row in results.rows if any(row == one.row for column in found for one in column.standings)]
@@ -143,8 +148,9 @@ def matrix(results: StudyResults) -> Table | None:
         key="matrix",
         title="Which model is better than which",
         note=f"Points of test accuracy, a row’s model minus a column’s; + where the row’s is better. {TOLD} marks the "
-        f"differences that are told from chance (seeds and {by_chance(results).rstrip(',')}, corrected for the number "
-        f"of pairs). Each pair’s interval and its verdict in a sentence stand in report.json.{left}",
+        f"differences that are significant at the {_level()} level (random effects: seeds and "
+        f"{random_effect(results).rstrip(',')}; corrected for the number of pairs). Each pair’s interval "
+        f"and its verdict in a sentence stand in report.json.{left}",
         headings=[Heading("Model"), *(Heading(called[row], "minus") for row in drawn)],
         rows=rows,
     )
@@ -161,9 +167,9 @@ def _difference(pairs: Mapping[tuple[str, str], Comparison], row: str, other: st
 
 
 def verdicts(results: StudyResults) -> list[str]:
-    """The sentences that matter: how many pairs differ, the best model against the others, and what surprises."""
+    """How many pairs differ significantly, the best model against the others, and what surprises."""
     texts = []
-    for column in weighed(results):
+    for column in compared(results):
         prefix = _prefix(results, column)
         texts.append(prefix + counted(column.comparisons))
         texts += [prefix + pair.verdict for pair in _that_matter(results, column)[:MOST_SENTENCES]]
@@ -175,17 +181,17 @@ def verdicts(results: StudyResults) -> list[str]:
 def other_verdicts(results: StudyResults) -> list[str]:
     """The verdicts of all other pairs, up to as many as a page can hold."""
     texts = []
-    for column in weighed(results):
+    for column in compared(results):
         said = _that_matter(results, column)[:MOST_SENTENCES]
         texts += [_prefix(results, column) + pair.verdict for pair in column.comparisons if pair not in said]
     return texts[:MOST_FOLDED]
 
 
-def _prefix(results: StudyResults, column: Evidence) -> str:
+def _prefix(results: StudyResults, column: ColumnComparisons) -> str:
     return f"{column.column}: " if len(results.columns) > 1 else ""
 
 
-def _that_matter(results: StudyResults, column: Evidence) -> list[Comparison]:
+def _that_matter(results: StudyResults, column: ColumnComparisons) -> list[Comparison]:
     """The pairs of the model that validation chose, in the column it was chosen in, and those nothing can be said of.
 
     The latter differ in every run and for every speaker alike.
@@ -202,35 +208,36 @@ def _that_matter(results: StudyResults, column: Evidence) -> list[Comparison]:
 
 
 def surprise_text(found: Surprise, results: StudyResults) -> str:
-    """Why a larger difference is not told from chance and a smaller one is."""
+    """Why a larger difference is not significant and a smaller one is."""
     larger, smaller = (" over ".join(pair) for pair in (found.larger, found.smaller))
     sizes = [f"{100 * value:.2f}" for value in found.differences]
     errors = " against ".join(f"{100 * error:.2f}" for error in found.errors)
-    others = "speakers" if by_chance(results) == "speakers" else "clips"
+    others = "speakers" if random_effect(results) == "speakers" else "clips"
     why = {
         "seeds": f"the larger one varies more between seeds (standard error {errors} points), most with "
-        f"{found.varying}; more seeds would tell",
+        f"{found.varying}; more seeds would help",
         "speakers": f"the larger one varies more between {others} (standard error {errors} points); more {others} in "
-        "the test would tell",
+        "the test would help",
         "few": f"the standard error of the larger one ({errors} points) rests on fewer seeds or {others} and is itself "
-        "uncertain; more of them would tell",
-        "constant": f"the larger one is the same in every run and for all {others}, so that nothing tells how much of "
-        "it is chance",
+        "uncertain; more of them would help",
+        "constant": f"the larger one is the same in every run and for all {others}, so that its "
+        "variability cannot be estimated",
     }[found.reason]
     return (
-        f"The larger difference of {larger} ({sizes[0]} points) is not told from chance, the smaller one of {smaller} "
+        f"The larger difference of {larger} ({sizes[0]} points) is not significant, the smaller one of {smaller} "
         f"({sizes[1]} points) is: {why}."
     )
 
 
 def counted(pairs: Sequence[Comparison]) -> str:
-    """How many pairs can be told apart.
+    """How many pairs differ significantly.
 
     >>> counted([])
-    'Of 0 pairs, 0 can be told apart.'
+    'Of 0 pairs, 0 differ significantly.'
     """
-    apart = sum(pair.differs for pair in pairs)
-    return f"Of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}, {apart} can be told apart."
+    significant = sum(pair.differs for pair in pairs)
+    verb = "differs" if significant == 1 else "differ"
+    return f"Of {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'}, {significant} {verb} significantly."
 
 
 def shown(pairs: Sequence[Comparison]) -> list[Comparison]:
@@ -256,9 +263,9 @@ def order_sentences(results: StudyResults) -> list[str]:
         return []
     columns = f"{found.blocks} {results.column_title.lower()}s"
     verdict = (
-        f"The models keep an order over the {columns}"
+        f"The models keep a significant order over the {columns}"
         if found.p < 1 - CONFIDENCE
-        else f"No evidence that the models keep an order over the {columns}"
+        else f"The models keep no significant order over the {columns}"
     )
     p = p_text(found.p) if found.p < 0.001 else f"= {p_text(found.p)}"
     out = [row for row in results.rows if row not in found.ranks]

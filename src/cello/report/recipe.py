@@ -1,4 +1,4 @@
-"""How the models of a study were made, in the sentences of a methods section: every setting of the runs is in them."""
+"""Describe in a methods section's sentences how models were trained, every setting included."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from cello.audio.augment import AugmentConfig
 from cello.cells.load import is_own, zoo
 from cello.features.config import FeatureConfig
 from cello.features.frames import samples_of
-from cello.report.differences import Settings, listed, names_of, text_of
 from cello.report.results import StudyResults
+from cello.report.settings_differences import StudySettings, listed, names_of, text_of
 from cello.report.tables import parameters
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 
@@ -45,7 +45,7 @@ TOLD = {
 """The settings that the sentences are made for; any other is told as it is written."""
 
 
-def sentences(results: StudyResults, found: Settings) -> list[str]:
+def sentences(results: StudyResults, found: StudySettings) -> list[str]:
     """Inputs, network, training, augmentation, choice of weights and the conditions of the test, in this order."""
     return [
         _inputs(found),
@@ -55,16 +55,16 @@ def sentences(results: StudyResults, found: Settings) -> list[str]:
         _clips(found),
         _chosen(results, found),
         _fold(found),
-        _heard(found),
+        _robustness(found),
         _further(found),
     ]
 
 
-def _inputs(found: Settings) -> str:
+def _inputs(found: StudySettings) -> str:
     window = found.told(lambda run: run.features.window_ms)
     hop = found.told(lambda run: _hop(run.features))
     stacked = found.told(lambda run: run.model.frame_stacking)
-    steps = "" if stacked == "1" else f"; a step of the networks took {stacked} of them side by side"
+    steps = "" if stacked == "1" else f"; {stacked} of them were stacked into each step’s input"
     return (
         f"Inputs were {found.told(lambda run: _front_end(run.features))}, from windows of {window} ms {hop}, "
         f"{found.told(lambda run: NORMALISATIONS[run.features.normalisation])}{steps}."
@@ -76,10 +76,10 @@ def _front_end(front: FeatureConfig) -> str:
     kind = (
         f"{front.n_mfcc} MFCCs of {front.n_mels} mel bands" if front.kind == "mfcc" else f"{front.n_mels} log-mel bands"
     )
-    slopes = f"{DIFFERENCES[front.deltas]} over {front.delta_frames} frames" if front.deltas else ""
+    deltas = f"{DIFFERENCES[front.deltas]} over {front.delta_frames} frames" if front.deltas else ""
     emphasis = f", pre-emphasis {front.pre_emphasis:g}" if front.pre_emphasis else ""
     return (
-        f"{kind} from {front.low_hz:g} to {high:g} Hz{slopes} (sound at {front.rate_hz / 1000:g} kHz{emphasis}, band "
+        f"{kind} from {front.low_hz:g} to {high:g} Hz{deltas} (sound at {front.rate_hz / 1000:g} kHz{emphasis}, band "
         f"energies floored at {front.log_floor:g})"
     )
 
@@ -90,7 +90,7 @@ def _hop(front: FeatureConfig) -> str:
     return f"every {1000 * front.hop_samples / front.rate_hz:g} ms"
 
 
-def _network(results: StudyResults, found: Settings) -> str:
+def _network(results: StudyResults, found: StudySettings) -> str:
     layers = found.told(lambda run: run.model.layers)
     hidden = found.told(lambda run: run.model.hidden)
     noun = "layer" if layers == "1" else "layers"
@@ -112,7 +112,7 @@ def _network(results: StudyResults, found: Settings) -> str:
     )
 
 
-def _both_ways(found: Settings) -> str:
+def _both_ways(found: StudySettings) -> str:
     groups = {group.text: group for group in found.groups(lambda run: run.model.bidirectional)}
     if "True" not in groups:
         return ""
@@ -123,7 +123,7 @@ def _both_ways(found: Settings) -> str:
     return f" (in each of two directions: {who})"
 
 
-def _weights(found: Settings) -> str:
+def _weights(found: StudySettings) -> str:
     bias = found.told(_forget_bias)
     own = any(run.model.forget_bias and is_own(run.model.cell) for run in (kind.config for kind in found.kinds))
     where = " (of our own cells, to a bias b.f where they have one)" if own else ""
@@ -142,7 +142,7 @@ def _forget_bias(run: RunConfig) -> float:
     return run.model.forget_bias if has else 0.0
 
 
-def _training(found: Settings) -> str:
+def _training(found: StudySettings) -> str:
     epochs = found.told(lambda run: run.optimiser.epochs)
     decay = found.told(lambda run: run.optimiser.weight_decay)
     parts = [
@@ -168,7 +168,7 @@ def _schedule(optimiser: OptimiserConfig) -> str:
     return f"{shape} after a linear rise over {100 * optimiser.warmup:g} % of the steps" if optimiser.warmup else shape
 
 
-def _clips(found: Settings) -> str:
+def _clips(found: StudySettings) -> str:
     few = found.told(lambda run: run.data.clips_per_label or "all")
     part = "" if few == "all" else f"Training used {few} clips of each label. "
     groups = found.groups(lambda run: _augmentation(run.augment))
@@ -200,14 +200,14 @@ def _masks(count: int) -> str:
     return f"{count} {'mask' if count == 1 else 'masks'}"
 
 
-def _chosen(results: StudyResults, found: Settings) -> str:
+def _chosen(results: StudyResults, found: StudySettings) -> str:
     epochs = sorted({run.result.chosen_epoch for run in results.runs if run.result.config.optimiser.choose == "best"})
     seen = (
         "" if not epochs else f" (epoch {epochs[0]})" if len(epochs) == 1 else f" (epochs {epochs[0]} to {epochs[-1]})"
     )
     return (
-        f"Tested were the {found.told(lambda run: _tested(run.optimiser))}{seen}; no run heard a test clip before its "
-        "weights were chosen."
+        f"Tested were the {found.told(lambda run: _tested(run.optimiser))}{seen}; no run evaluated a test clip before "
+        "its weights were chosen."
     )
 
 
@@ -216,19 +216,19 @@ def _tested(optimiser: OptimiserConfig) -> str:
     return f"{which} {CHOICES[optimiser.choose]}"
 
 
-def _fold(found: Settings) -> str:
+def _fold(found: StudySettings) -> str:
     """Which fold a single run was tested on; a study's runs of all folds are told of together."""
     fold = found.told(lambda run: run.data.fold or "none")
     return f"The test clips were those of fold {fold}." if fold != "none" else ""
 
 
-def _heard(found: Settings) -> str:
+def _robustness(found: StudySettings) -> str:
     noise = found.told(lambda run: _list(run.data.test_snr_db, "dB"))
     shifts = found.told(lambda run: _list(run.data.test_shift_ms, "ms"))
-    parts = [f"with made noise at signal-to-noise ratios of {noise}"] if noise != "none" else []
+    parts = [f"with synthetic noise at signal-to-noise ratios of {noise}"] if noise != "none" else []
     parts += [f"moved by {shifts}, later where positive"] if shifts != "none" else []
     return (
-        f"The test clips were heard once more {' and '.join(parts)}, the same sound for every model." if parts else ""
+        f"The test clips were evaluated again {' and '.join(parts)}, the same audio for every model." if parts else ""
     )
 
 
@@ -236,7 +236,7 @@ def _list(values: tuple[float, ...], unit: str) -> str:
     return f"{listed(f'{value:g}' for value in values)} {unit}".replace("-", "−") if values else "none"
 
 
-def _further(found: Settings) -> str:
+def _further(found: StudySettings) -> str:
     """Settings that came after these sentences, where they are not at their default."""
     usual = _settings(RunConfig(corpus=CorpusRef(name="", checksum="")))
     texts = []

@@ -1,4 +1,4 @@
-"""Cite the papers of the cells that a study used, as BibTeX: only what a cell's own paper says, nothing looked up."""
+"""Cite the papers of a study's cells as BibTeX."""
 
 from __future__ import annotations
 

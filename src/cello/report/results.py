@@ -1,4 +1,4 @@
-"""A study's store gathered once into the plain record that every reporter works on."""
+"""Gather a study's store into the plain record that reports are made of."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from pathlib import Path
 
 import msgspec
 
+from cello.audio.origin import Origin
 from cello.cells.paper import Paper
 from cello.errors import ReportError
-from cello.report.clips import ClipOutcomes, outcomes_of_clips, shown_clips
-from cello.report.comparisons import Evidence, heard
+from cello.report.clips import PerClipCorrectness, per_clip_correctness, shown_clips
+from cello.report.comparisons import ColumnComparisons, compare_columns
 from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary
 from cello.study.own_cells import WrittenCell, written
 from cello.study.pools import StoredRun
+from cello.study.reference_figures import ReferenceFigures
 from cello.study.single import open_store
 from cello.study.space import Tuned
 from cello.study.store import Store
 from cello.training.config import RunConfig
 from cello.training.result import RunResult
 
+NOTEBOOK = "Results.ipynb"
 LONGEST_REASON = 2_000
 """Letters of a reason or another sentence that a store holds."""
+
+
+MOST_FIGURES, MOST_REFERENCE_MODELS = 10, 200
+"""Columns and rows of a reference table that a report shows."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +71,8 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A whole study as reporters see it: ``planned`` holds every (row, column, seed), ``runs`` what is finished of it.
 
     ``match`` and ``match_to`` say what the hidden sizes were chosen by, and after which row.
-    ``stage`` is "windows", "gates" or "" for any other study. A study without columns has one, whose name is empty.
+    ``notebook`` is the file name of its notebook, ``reference_figures`` what stands beside its own, wherever its clips
+    are what those were measured on. A study without columns has one, whose name is empty.
     ``clips`` is None where the store does not name its test clips; ``own_cells`` are those that are not the zoo's,
     ``papers`` those that they name, by the fingerprint of their equations.
     ``single``: it is one run by itself, as ``cello train`` makes it.
@@ -75,7 +83,6 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     name: str
     title: str
-    stage: str
     protocol: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -84,14 +91,16 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     corpus: CorpusSummary
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
+    comparisons: tuple[ColumnComparisons, ...] = ()
     match: str = "width"
     match_to: str = ""
     tuned: Tuned | None = None
-    clips: ClipOutcomes | None = None
+    clips: PerClipCorrectness | None = None
     own_cells: tuple[WrittenCell, ...] = ()
     papers: dict[str, Paper] = {}
     single: bool = False
+    notebook: str = NOTEBOOK
+    reference_figures: ReferenceFigures | None = None
     fold_runs: tuple[FoldRun, ...] = ()
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
@@ -174,11 +183,10 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
             f"{why}, so there is nothing to report; run or resume the study first (cello study … --out {store.folder})"
         )
     rows, columns = tuple(row.name for row in study.rows), tuple(column.name for column in study.columns) or ("",)
-    weighed = heard(store, columns, stored)
+    compared = compare_columns(store, columns, stored)
     found = StudyResults(
         name=study.name,
         title=study.title or study.name,
-        stage=study.stage or "",
         protocol=study.protocol,
         rows=rows,
         columns=columns,
@@ -198,12 +206,14 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         ),
         match=study.match,
         match_to=study.reference,
-        evidence=tuple(column.evidence for column in weighed),
+        comparisons=tuple(column.found for column in compared),
         tuned=study.tuned,
-        clips=outcomes_of_clips(store.corpus, (column.tally for column in weighed)),
+        clips=per_clip_correctness(store.corpus, (column.tally for column in compared)),
         own_cells=written(store.header.cells),
         papers={equations: cell.paper for equations, cell in store.header.cells.items() if cell.paper},
         single=store.single,
+        notebook=study.notebook or NOTEBOOK,
+        reference_figures=study.reference_figures,
         fold_runs=tuple(_fold_run(part) for run in stored for part in run.parts),
     )
     return shown(found)
@@ -255,8 +265,9 @@ def shown(results: StudyResults) -> StudyResults:
             )
             for run in results.fold_runs
         ),
-        evidence=tuple(_evidence(found, rows, columns) for found in results.evidence),
+        comparisons=tuple(_comparisons(found, rows, columns) for found in results.comparisons),
         match_to=rows.get(results.match_to, _name(results.match_to)),
+        reference_figures=results.reference_figures and _reference_figures(results.reference_figures),
         clips=shown_clips(results.clips, _name, labels, (rows, columns)) if results.clips else None,
     )
 
@@ -273,14 +284,30 @@ def _sentence(text: str) -> str:
     return elided(visible(without_paths(text)), LONGEST_REASON)
 
 
-def _source(text: str) -> str:
-    """``folder:/home/anna/clips, split by …`` without the way to the folder."""
-    spec, by, rule = text.rpartition(", split by ")
-    kind, colon, path = (spec if by else rule).partition(":")
+def _origin(found: Origin) -> Origin:
+    """Where the clips are from, without the way to their folder."""
+    kind, colon, path = found.spec.partition(":")
     if not colon or is_local(kind) or len(kind) == 1:
-        kind, colon, path = "", "", (spec if by else rule)
-    where = last_part(path) if is_local(path) else path
-    return _sentence(f"{kind}{colon}{where}{by}{rule if by else ''}")
+        kind, colon, path = "", "", found.spec
+    spec = f"{kind}{colon}{last_part(path) if is_local(path) else path}"
+    texts = {"spec": spec, "task": found.task, "rule": found.rule}
+    return msgspec.structs.replace(found, **{name: _sentence(text) for name, text in texts.items()})
+
+
+def _reference_figures(found: ReferenceFigures) -> ReferenceFigures:
+    texts = {name: _name(getattr(found, name)) for name in ("name", "heading", "title", "model_heading", "group")}
+    return msgspec.structs.replace(
+        found,
+        **texts,
+        caption=_sentence(found.caption),
+        sentences=tuple(map(_sentence, found.sentences)),
+        figures=tuple(
+            msgspec.structs.replace(figure, measured=_name(figure.measured)) for figure in found.figures[:MOST_FIGURES]
+        ),
+        models=tuple(
+            msgspec.structs.replace(model, name=_name(model.name)) for model in found.models[:MOST_REFERENCE_MODELS]
+        ),
+    )
 
 
 def _corpus(corpus: CorpusSummary, labels: dict[str, str], folds: dict[str, str]) -> CorpusSummary:
@@ -289,10 +316,12 @@ def _corpus(corpus: CorpusSummary, labels: dict[str, str], folds: dict[str, str]
         return msgspec.structs.replace(own, clips_by_label=counts)
 
     splits = {name: split(own) for name, own in corpus.splits.items()}
+    origin = _origin(corpus.origin)
     return msgspec.structs.replace(
         corpus,
         name=_name(corpus.name),
-        source=_source(corpus.source),
+        source=_sentence(str(origin)),
+        origin=origin,
         checksum=_name(corpus.checksum),
         labels=tuple(labels.values()),
         splits=splits,
@@ -357,7 +386,7 @@ def _config(given: RunConfig, name: Callable[[str], str]) -> RunConfig:
     return msgspec.structs.replace(given, model=model, corpus=msgspec.structs.replace(given.corpus, **corpus))
 
 
-def _evidence(found: Evidence, rows: dict[str, str], columns: dict[str, str]) -> Evidence:
+def _comparisons(found: ColumnComparisons, rows: dict[str, str], columns: dict[str, str]) -> ColumnComparisons:
     return msgspec.structs.replace(
         found,
         column=columns.get(found.column, found.column),

@@ -1,4 +1,4 @@
-"""The test clips heard once more, under noise and moved in time: what that costs each model."""
+"""Show robustness: test accuracy under added noise and time shifts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("snr_db", "Test accuracy under added noise", "Signal-to-noise ratio, dB", "dB"),
-    Kind("shift_ms", "Test accuracy of moved clips", "Moved by, ms (later where positive)", "ms"),
+    Kind("shift_ms", "Test accuracy under time shifts", "Shift, ms (later where positive)", "ms"),
 )
 EXPLANATION = (
-    "The test clips were heard once more, with made noise or moved in time: the same sound for every model and seed. "
+    "The test clips were evaluated again, with synthetic noise or shifted in time: the same audio for every model and "
+    "seed. "
     "“As they are” is the test accuracy of the tables above. None of it took part in choosing weights."
 )
 
@@ -67,7 +68,7 @@ def table(results: StudyResults, kind: Kind) -> Table:
     return Table(
         key=f"conditions_{kind.key}",
         title=f"{kind.title}, %",
-        note=f"The same sound for every model and seed.{_spread(results, told)}",
+        note=f"The same audio for every model and seed.{_spread(results, told)}",
         headings=(
             *((Heading(results.column_title),) if named else ()),
             Heading("Model"),

@@ -1,4 +1,4 @@
-"""The report's sections in order; Markdown, the page and the notebook only dress them."""
+"""Order the report's sections for Markdown, HTML and the notebook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,18 @@ import textwrap
 from typing import NamedTuple
 
 from cello.audio.augment import AugmentConfig
-from cello.report import cost, findings, folds, paper, published, ranking, references, robustness, single, tables
+from cello.report import (
+    cost,
+    findings,
+    folds,
+    paper,
+    ranking,
+    reference_figures,
+    references,
+    robustness,
+    single,
+    tables,
+)
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -16,7 +27,7 @@ NAMED_LABELS = 100
 """Above so many labels a confusion matrix has neither names nor figures."""
 MOST_PICTURES = 48
 """So many pictures of a kind are drawn at most: more make a page that opens slowly and a notebook too large to send."""
-COMPARING = ("evidence", "cost")
+COMPARING = ("comparisons", "cost")
 """Sections that a single run has not, for they compare models."""
 
 
@@ -39,10 +50,10 @@ class Section(NamedTuple):
     language: str = "bibtex"
 
 
-def outline(results: StudyResults) -> tuple[Section, ...]:
+def report_sections(results: StudyResults) -> tuple[Section, ...]:
     """All sections of a study's report, without those that have nothing to say."""
     wide = len(results.columns) > 1
-    compare = published.gates(results)
+    compare = reference_figures.table(results)
     overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
     ranked = ranking.table(results)
     order, by_fold = ranking.order_sentences(results), folds.table(results)
@@ -57,17 +68,17 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
             picture="accuracy",
         ),
         Section(
-            "evidence",
-            "What the data can tell",
+            "comparisons",
+            "Comparisons",
             paragraphs=tuple(ranking.explanation(results)),
             tables=tuple(table for table in (ranked, ranking.matrix(results)) if table),
-            picture="evidence" if ranked else "",
+            picture="comparisons" if ranked else "",
             closing=tuple(ranking.verdicts(results)),
             folded=tuple(ranking.other_verdicts(results)),
         ),
         Section(
             "conditions",
-            "Under noise and shifts",
+            "Robustness to noise and time shifts",
             paragraphs=(robustness.EXPLANATION,) if robustness.present(results) else (),
             tables=robustness.tables(results),
             picture="conditions" if robustness.present(results) else "",
@@ -81,8 +92,8 @@ def outline(results: StudyResults) -> tuple[Section, ...]:
         ),
         Section(
             "published",
-            "Beside the published study",
-            paragraphs=(beside,) if (beside := published.windows(results)) else (),
+            reference_figures.heading(results),
+            paragraphs=reference_figures.sentences(results),
             tables=(compare,) if compare else (),
         ),
         *_pictured(results),
@@ -130,18 +141,18 @@ def _made(results: StudyResults) -> tuple[Section, ...]:
 
 NOTATION = (
     "The equations of one step: x[t] is the frame, a state’s name with [t-1] what it was before and with [t] what it "
-    "is then; @ is a matrix product, * a product element by element."
+    "is then; @ is a matrix product, * an element-wise product."
 )
 CURVES = (
     "Lines are means over seeds, bands the range from the lowest to the highest seed. Training accuracy here is the "
     "running mean during the epoch, in train mode{augmented}; the tables’ train accuracy is measured after training."
 )
 CONFUSIONS = (
-    "Rows are the {labels}, columns the answers, on the test clips, summed over seeds; each row adds up to 100 %. "
+    "Rows are the {labels}, columns the predictions, on the test clips, summed over seeds; each row adds up to 100 %. "
     "Figures are in per cent; small shares carry none."
 )
 LARGE_CONFUSIONS = (
-    "Rows are the {labels}, columns the answers, on the test clips, summed over seeds; the darker, the larger the "
+    "Rows are the {labels}, columns the predictions, on the test clips, summed over seeds; the darker, the larger the "
     "share of the row’s clips. So many labels carry neither names nor figures here; report.json has every count."
 )
 

@@ -1,8 +1,8 @@
-"""The tables of single speakers, groups and clips, as far as they can be read; the CSV and JSON have all."""
+"""Build the tables of single speakers, groups and clips."""
 
 from __future__ import annotations
 
-from cello.report.clips import SPEAKER, ClipOutcomes, Group
+from cello.report.clips import SPEAKER, Group, PerClipCorrectness
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import Heading, Table
 
@@ -22,7 +22,7 @@ def tables(results: StudyResults) -> tuple[Table, ...]:
     return (*grouped, *([wrong] if wrong else []))
 
 
-def _grouped(results: StudyResults, found: ClipOutcomes, number: int, by: str) -> Table:
+def _grouped(results: StudyResults, found: PerClipCorrectness, number: int, by: str) -> Table:
     groups = found.by(by)
     some = len(groups) > MOST_ROWS
     first = f" The {MOST_ROWS} least accurate of {len(groups):,} stand here.{ALL}" if some else ""
@@ -47,7 +47,7 @@ def _row(group: Group) -> tuple[str, ...]:
     return group.value or "(empty)", f"{group.clips:,}", f"{100 * group.best:.2f}", f"{100 * group.every:.2f}"
 
 
-def _wrong(found: ClipOutcomes) -> Table | None:
+def _wrong(found: PerClipCorrectness) -> Table | None:
     wrong = found.wrong()
     if not wrong:
         return None

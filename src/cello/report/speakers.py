@@ -1,4 +1,4 @@
-"""What a study's corpus lets a report say of speakers: whether they are known, and whether the test has its own."""
+"""Say whether speakers are known, and whether the test clips have their own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from cello.report.results import StudyResults
 
-OFFICIAL = "speech-commands"
-UNKNOWN_SPEAKERS = "speakers not known"
 SPLIT_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 FEW_SPEAKERS = 10
 """With fewer in the test clips, an interval for new speakers is itself uncertain."""
@@ -15,18 +13,23 @@ FEW_SPEAKERS = 10
 
 def rule(results: StudyResults) -> str:
     """What divided the clips, in the words of the corpus; empty where it does not say."""
-    return results.corpus.source.rpartition(", split by ")[2] if ", split by " in results.corpus.source else ""
+    return results.corpus.origin.rule
 
 
 def official(results: StudyResults) -> bool:
     """Whether the split is the published one of Speech Commands, which was checked when the corpus was opened."""
-    return results.corpus.source.partition(",")[0].partition(":")[0] == OFFICIAL
+    return results.corpus.origin.split == "official"
+
+
+def by_hash(results: StudyResults) -> bool:
+    """Whether each speaker's hash chose the split, so that nobody is in two."""
+    return results.corpus.origin.split == "speaker-hash"
 
 
 def known(results: StudyResults) -> bool:
     """Whether speakers stand behind the clips, and not only files, each of which counted as one."""
     corpus = results.corpus
-    if UNKNOWN_SPEAKERS in rule(results) or corpus.speakers_known is False:
+    if corpus.origin.split == "clip-hash" or corpus.speakers_known is False:
         return False
     return bool(corpus.speakers_known) or any(split.speakers < split.clips for split in corpus.splits.values())
 
@@ -37,11 +40,11 @@ def shared(results: StudyResults) -> int | None:
         return None
     if results.corpus.shared_speakers is not None:
         return results.corpus.shared_speakers
-    return 0 if official(results) or "SHA-1" in rule(results) else None
+    return 0 if official(results) or by_hash(results) else None
 
 
-def by_chance(results: StudyResults) -> str:
-    """What besides seeds is taken for chance in intervals and tests."""
+def random_effect(results: StudyResults) -> str:
+    """The random effect beside seeds in intervals and tests."""
     if results.corpus.folds:
         return "folds"
     if not known(results):
@@ -86,10 +89,7 @@ def meaning(results: StudyResults) -> str:
             "speak of new clips of the same recordings, not of new speakers."
         )
     if shared(results):
-        return (
-            f"{overlap(results)} For speakers that a model has not heard, expect less; intervals speak of new clips, "
-            "not of new speakers."
-        )
+        return f"{overlap(results)} For new speakers, expect less; intervals speak of new clips, not of new speakers."
     if between := overlap(results):
         return f"{between} Validation accuracies are therefore too high for new speakers; test accuracies are not."
     people = results.corpus.splits["test"].speakers
@@ -114,7 +114,7 @@ def sharing(results: StudyResults) -> str:
         return f"{between} Accuracies on them are too high for new speakers."
     if results.corpus.folds:
         return "No speaker is in two folds."
-    if results.corpus.shared_by_split is not None or official(results) or "SHA-1" in rule(results):
+    if results.corpus.shared_by_split is not None or official(results) or by_hash(results):
         return "No speaker is in two splits."
     if shared(results) == 0:
         return "No speaker of the test clips is in another split."

@@ -1,4 +1,4 @@
-"""Where a larger difference is not told from chance and a smaller one is: which two pairs, and why."""
+"""Explain a larger difference that is not significant beside a smaller one that is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reason = Literal["seeds", "speakers", "few", "constant"]
 
 
 class Surprise(msgspec.Struct, frozen=True, kw_only=True):
-    """The larger pair, better model first, which is not told from chance, and the smaller one, which is.
+    """The larger pair, better model first, whose difference is not significant, and the smaller one, which is.
 
     Differences and errors are in [0, 1]. ``reason`` says what makes the larger one unsure: it varies more between
     ``seeds`` (most the runs of ``varying``) or ``speakers``, its variance rests on too ``few`` of them, or nothing of
@@ -31,7 +31,7 @@ class Surprise(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def surprise(pairs: Sequence[Comparison], correct: Mapping[str, ArrayLike], speakers: ArrayLike) -> Surprise | None:
-    """The largest difference that is not told from chance beside the smallest that is; None where that is smaller."""
+    """The largest difference that is not significant beside the smallest that is; None where that is smaller."""
     unsure = max((pair for pair in pairs if not pair.differs), key=_size, default=None)
     sure = min((pair for pair in pairs if pair.differs), key=_size, default=None)
     if unsure is None or sure is None or _size(unsure) <= _size(sure):

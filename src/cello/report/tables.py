@@ -1,4 +1,4 @@
-"""The study's tables as plain records of text, the same for every format."""
+"""Build the study's tables as plain records of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text of others as a report may show it: nothing invisible in it, no local path, no name without end."""
+"""Make text of strangers safe to show: no invisible letters, local paths or endless names."""
 
 from __future__ import annotations
 

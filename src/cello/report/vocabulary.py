@@ -1,4 +1,4 @@
-"""What a report calls the things of its corpus: words where they are those of Speech Commands, labels anywhere else."""
+"""Name the classes of a corpus: words in Speech Commands, labels elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from cello.report.metrics import Metric
 from cello.report.results import StudyResults
 
 KINDS = ("speech-commands", "spoken")
-LISTS = "validation_list.txt and testing_list.txt"
 MORE_LABELS = frozenset(("unknown", "_unknown_", "silence", "_silence_", "_background_noise_"))
 BY_LISTS_ALONE = (
     "That the clips are those of Speech Commands is taken from their words and lists alone: this study was stored "
@@ -23,19 +22,19 @@ def has_spoken_words(results: StudyResults) -> bool:
     before those were kept, by the official lists and words.
     """
     corpus = results.corpus
-    if corpus.source.partition(",")[0].partition(":")[0] in KINDS:
+    if corpus.origin.kind in KINDS:
         return True
     if not set(corpus.labels) <= {*WORDS, *MORE_LABELS}:
         return False
     if corpus.test_names:
         return all(HASHED in name for name in corpus.test_names if name.split("/")[0] not in MORE_LABELS)
-    return corpus.source.endswith(LISTS)
+    return corpus.origin.split == "lists"
 
 
 def by_lists_alone(results: StudyResults) -> bool:
     """Whether words and lists are all that speaks for Speech Commands; somebody's own recordings may have both."""
-    named = results.corpus.source.partition(",")[0].partition(":")[0] in KINDS
-    return has_spoken_words(results) and not named and not results.corpus.test_names
+    corpus = results.corpus
+    return has_spoken_words(results) and corpus.origin.kind not in KINDS and not corpus.test_names
 
 
 def word(results: StudyResults) -> str:

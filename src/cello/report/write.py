@@ -1,4 +1,4 @@
-"""Writes a study's reports into its folder."""
+"""Write a study's reports into its folder."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def usual(runs: int) -> list[str]:
 def _write(name: str, results: StudyResults, study: Path, target: Path, execute: bool) -> list[Path]:
     if name == "notebook":
         notebook = import_module("cello.report.formats.notebook")
-        contents = {notebook.file_name(results): notebook.report(results, study, target, execute)}
+        contents = {results.notebook: notebook.report(results, study, target, execute)}
     else:
         made = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
         contents = {file: content for file, content in made.items() if content}

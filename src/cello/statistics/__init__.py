@@ -1,1 +1,1 @@
-"""Decide from predictions what the data can tell: intervals, comparisons, ranks. Pure: numpy and scipy only."""
+"""Infer from predictions: intervals, comparisons, ranks. Imports numpy and scipy only."""

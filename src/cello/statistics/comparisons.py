@@ -1,4 +1,4 @@
-"""Models compared pair by pair on the same clips: difference, p-value, correction, power, and what it says in words."""
+"""Compare models pair by pair on the same clips: difference, p-value, correction, power."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.special import gammaincinv, ndtr, stdtrit
 
 from cello.statistics.cross_validation import fold_components
 from cello.statistics.means import CONFIDENCE, FEW_SEEDS
-from cello.statistics.random_effects import Estimate, Uncertain, combined, crossed_interval, models, p_value
+from cello.statistics.random_effects import Estimate, Uncertain, combined, interval_estimate, models, p_value
 
 POWER = 0.8
 MOST_SEEDS = 1000
@@ -46,7 +46,7 @@ class Comparison(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """There is evidence of a difference, corrected for the number of pairs."""
+        """The difference is significant, corrected for the number of pairs."""
         return self.p_holm < 1 - self.confidence
 
     @property
@@ -68,15 +68,15 @@ class Comparison(NamedTuple):
             points = f"{100 * abs(self.difference.value):.2f} points"
             alike = "in every fold" if self.folds else "in every run and for every speaker"
             return (
-                f"{better} is better than {worse} by {points} {alike} alike, so nothing "
-                f"tells how much of it is chance; test on more clips{caveat}."
+                f"{better} is better than {worse} by {points} {alike} alike, so its "
+                f"variability cannot be estimated; test on more clips{caveat}."
             )
         if self.differs:
             return f"{better} is better than {worse} by {size}{caveat}."
         if low > 0:
-            doubt = f"but not beyond doubt among {self.pairs} comparisons"
+            doubt = f"but the difference is not significant among {self.pairs} comparisons"
             return f"{better} may be better than {worse} by {size}, {doubt}; {self._need}{caveat}."
-        return f"No evidence of a difference between {better} and {worse} at this size, {size}; {self._need}{caveat}."
+        return f"No significant difference between {better} and {worse}: {size}; {self._need}{caveat}."
 
     @property
     def _need(self) -> str:
@@ -99,13 +99,13 @@ def pairwise(
     """Every pair of models, in the mapping's order, corrected for their number by Holm.
 
     ``correct`` maps a model's name to (R, K): true where run r is right on clip k; ``speakers`` is (K,). The test is
-    t = difference / √V with V and degrees of freedom of ``Components.spread``: seeds and speakers both count as chance.
+    t = difference / √V with V and degrees of freedom of ``Components.spread``: seeds and speakers are random effects.
     Sign flips of five seeds cannot give p < 0.0625, McNemar's test on clips knows no seeds, and the t-test over seeds
     no speakers. The effect size is the probability of superiority, U / (R₁ R₂) (Mann & Whitney 1947; advised for
     learning algorithms by Bouthillier et al. 2021, arXiv:2103.03098).
 
     ``folds``, (K,), is given where run r of a clip is one that did not train on the clip's fold: then the training sets
-    overlap and count as chance too, and the test is that of ``FoldComponents.spread``, which needs no speakers;
+    overlap and are a random effect too, and the test is that of ``FoldComponents.spread``, which needs no speakers;
     ``ratio`` is as for ``fold_components``.
 
     Raises:
@@ -128,7 +128,7 @@ def pairwise(
         Comparison(
             first=a,
             second=b,
-            difference=crossed_interval(parts, confidence),
+            difference=interval_estimate(parts, confidence),
             p=p,
             p_holm=adjusted,
             superiority=superiority(means[a], means[b]),

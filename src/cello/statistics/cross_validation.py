@@ -1,4 +1,4 @@
-"""Accuracies and differences of cross-validation, whose training sets overlap: Nadeau & Bengio's corrected variance."""
+"""Estimate cross-validated accuracies with Nadeau and Bengio's corrected variance."""
 
 from __future__ import annotations
 

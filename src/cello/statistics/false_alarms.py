@@ -1,4 +1,4 @@
-"""How often the tests call equal models different, by simulation: what a report says where that is not the promise."""
+"""State the false-positive rates that simulations found for few speakers, seeds or folds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mean over seeds with its interval: Student's t, and the BCa bootstrap. Needs no torch: reports read it."""
+"""Compute a mean over seeds with Student's t and BCa bootstrap intervals."""
 
 from __future__ import annotations
 

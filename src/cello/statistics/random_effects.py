@@ -1,6 +1,6 @@
-"""Accuracies whose chance lies in two things at once: the seeds of training, and the speakers who said the test clips.
+"""Estimate accuracies with crossed random effects: seeds × speakers.
 
-Every run of a model hears the same clips, so seeds and speakers are crossed. The clips of one speaker are not
+Every model is evaluated on the same audio, so seeds and speakers are crossed. The clips of one speaker are not
 independent, and two runs that share a seed number share no weights if their models differ: speakers are what two models
 share, and seeds are each model's own.
 """
@@ -107,7 +107,7 @@ def components(correct: Sequence[ArrayLike], speakers: ArrayLike) -> Components:
 
 
 class Model(NamedTuple):
-    """One model on its own: its mean right answers on each speaker's clips, (S,); else as ``Components``."""
+    """One model on its own: its mean correct predictions on each speaker's clips, (S,); else as ``Components``."""
 
     average: Floats
     runs: float
@@ -116,7 +116,7 @@ class Model(NamedTuple):
 
 
 def models(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Model], Floats]:
-    """Each of (R, K) answers alone, and the (S,) clips of each speaker: what ``combined`` makes components of.
+    """Each of (R, K) predictions alone, and the (S,) clips of each speaker: what ``combined`` makes components of.
 
     Raises:
         ValueError: as ``components``, but for the number of models.
@@ -163,7 +163,7 @@ def between_speakers(residuals: Floats, sizes: Floats) -> Floats:
 
 
 def by_speaker(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Floats], Floats]:
-    """Right answers of each run on each speaker's clips, (R, S) a model, and the (S,) clips of each speaker.
+    """Correct predictions of each run on each speaker's clips, (R, S) a model, and the (S,) clips of each speaker.
 
     Raises:
         ValueError: as ``components``.
@@ -186,7 +186,9 @@ def _sums(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Float
             f"arrays of shapes {shapes} do not fit {len(place)} speakers; give (R, K) arrays and K speakers"
         )
     if min(shape[0] for shape in shapes) < 2:
-        raise ValueError(f"arrays of shapes {shapes}: one run says nothing of chance in training; run more seeds")
+        raise ValueError(
+            f"arrays of shapes {shapes}: one run says nothing of the variability of training; run more seeds"
+        )
     if len(names) < 2:
         raise ValueError(f"{len(names)} speaker: one says nothing of other speakers; test on clips of several")
     sizes = np.bincount(place).astype(np.float64)
@@ -197,7 +199,7 @@ def _sums(correct: Sequence[ArrayLike], speakers: ArrayLike) -> tuple[list[Float
 def p_value(found: Uncertain) -> float:
     """Two-sided p = 2 F_t(−|value| / √V; df): how rare so large a value is where the truth is zero.
 
-    1 where nothing varies at all: then nothing tells how much is chance.
+    1 where nothing varies at all: then the variability is unknown.
 
     >>> p_value(Components(0.0, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 1e-5, 150.0))
     1.0
@@ -208,10 +210,10 @@ def p_value(found: Uncertain) -> float:
     return 2 * float(stdtr(df, -abs(found.value) / math.sqrt(variance)))
 
 
-def crossed_interval(found: Uncertain, confidence: float = CONFIDENCE) -> Estimate:
+def interval_estimate(found: Uncertain, confidence: float = CONFIDENCE) -> Estimate:
     """value ± t(1 − α/2, df) · √V, V and df as its ``spread`` says: it holds for new seeds and new speakers.
 
-    >>> estimate = crossed_interval(Components(0.01, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 0.0, 150.0))
+    >>> estimate = interval_estimate(Components(0.01, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 0.0, 150.0))
     >>> round(estimate.df), round(estimate.low, 4), round(estimate.high, 4)
     (8, 0.0054, 0.0146)
     """
@@ -264,7 +266,7 @@ def hierarchical_bootstrap(
     (0.869, 0.932)
     """
     found = components(correct, speakers)
-    plain = crossed_interval(found, confidence)
+    plain = interval_estimate(found, confidence)
     draws = hierarchical_draws(correct, speakers, rng, resamples)
     deviation = float(draws.std(ddof=1))
     if deviation == 0:

@@ -1,4 +1,4 @@
-"""Models ranked over several windows or corpora (Friedman, Nemenyi); letters for groups that cannot be told apart."""
+"""Rank models over several blocks (Friedman, Nemenyi) and make compact letter displays."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Ranking(NamedTuple):
     """Friedman's test over N blocks, and what a critical-difference diagram shows.
 
     ``ranks`` maps each model to its mean rank, best (1) first; two models whose ranks differ by less than
-    ``critical_difference`` cannot be told apart. ``groups`` are the diagram's bars: the largest sets of at least two
-    models without a difference inside; ``letters`` are the same groups as letters. ``chi2``, with ``p_chi2``, is
+    ``critical_difference`` do not differ significantly. ``groups`` are the diagram's bars: the largest sets of at least
+    two models without a difference inside; ``letters`` are the same groups as letters. ``chi2``, with ``p_chi2``, is
     Friedman's statistic corrected for ties; ``p`` is Iman and Davenport's, the better one for few blocks.
     """
 
@@ -80,7 +80,7 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
 
 
 def _alike(ranked: NDArray[np.float64]) -> float:
-    """The chance that all blocks have the same order, which is the most extreme one, if none is likelier: F knows none.
+    """The probability that all blocks have the same order, the most extreme one, if none is likelier: F knows none.
 
     >>> _alike(np.array([[1.0, 2.0]] * 3))
     0.25

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import SPLITS, BadClip, Clip, Manifest
 from cello.audio.folds import fold_names, in_several, validation_fold
+from cello.audio.origin import Origin, origin_of
 from cello.errors import StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.folder import RESTORE
@@ -62,6 +63,8 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     With ``folds`` each clip trains, validates and is tested in turn: all splits hold all clips, and ``test_folds`` says
     by number which fold tests each. ``shared_speakers`` are then those with clips in more than one fold.
+
+    ``origin`` says where the clips came from; a store made before Cello kept it has it from its ``source``.
     """
 
     name: str
@@ -80,6 +83,11 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, tuple[str, ...]] = {}
     folds: tuple[FoldSummary, ...] = ()
     test_folds: tuple[int, ...] = ()
+    origin: Origin = Origin()
+
+    def __post_init__(self) -> None:
+        if self.source and self.origin == Origin():
+            msgspec.structs.force_setattr(self, "origin", origin_of(self.source))
 
     @classmethod
     def of(cls, manifest: Manifest) -> CorpusSummary:
@@ -93,6 +101,7 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             name=manifest.corpus,
             source=manifest.source,
+            origin=manifest.origin,
             checksum=manifest.checksum,
             rate_hz=manifest.rate_hz,
             labels=manifest.labels,

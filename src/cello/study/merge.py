@@ -96,7 +96,6 @@ def _check_alike(first: Store, other: Store) -> None:
     one, two = first.study, other.study
     for what, own, its in (
         ("study", one.name, two.name),
-        ("stage", one.stage, two.stage),
         ("protocol", one.protocol, two.protocol),
         ("match", one.match, two.match),
         ("match_to", one.reference, two.reference),

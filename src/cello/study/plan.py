@@ -9,7 +9,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -21,6 +21,8 @@ from cello.models.config import ModelConfig, resolve, stated_cells
 from cello.models.size import check_size
 from cello.study.catalogue import BUILTIN, builtin_file, builtin_text
 from cello.study.match import Match, matched
+from cello.study.presented import Stage, presented
+from cello.study.reference_figures import ReferenceFigures, resolved
 from cello.study.settings import (
     SECTIONS,
     Settings,
@@ -41,7 +43,8 @@ MANY_CLIPS = 500
 """How many clips of a label a corpus is taken to have where a run's time is guessed before anything is known of it."""
 EXAMPLES = {
     "name": 'name = "mine"',
-    "stage": 'stage = "gates", or leave it out',
+    "notebook": 'notebook = "Results.ipynb"',
+    "reference_figures": 'reference_figures = "figures.toml"',
     "match": 'match = "parameters"; the others are "width" and "flops"',
     "match_to": 'match_to = "LSTM", the name of a row',
     "seeds": "seeds = [0, 1, 2]",
@@ -87,7 +90,8 @@ class Column(Base, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
 class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One question asked of many runs: every row in every column with every seed.
 
-    ``stage`` names the published table that stands beside the study's own; ``protocol`` is a label for people.
+    ``protocol`` is a label for people, ``notebook`` the file name of the report's notebook, ``reference_figures`` what
+    stands beside the study's own; ``stage`` is how older studies name the last two, and is read only.
     Without columns there is one, whose name is empty.
 
     ``match``: rows are compared at the hidden sizes that they state ("width"), or at those that bring their models
@@ -99,7 +103,9 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: str
     title: str = ""
-    stage: Literal["windows", "gates"] | None = None
+    notebook: str | None = None
+    reference_figures: ReferenceFigures | None = None
+    stage: Stage = msgspec.UNSET
     protocol: str = "fair"
     match: Match = "width"
     match_to: str | None = None
@@ -109,6 +115,10 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
     tuned: Tuned | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in presented(self.stage, self.notebook, self.reference_figures).items():
+            msgspec.structs.force_setattr(self, name, value)
 
     @property
     def fold_rule(self) -> str:
@@ -213,6 +223,7 @@ def _parse(text: str, file: str) -> tuple[StudyConfig, TuneConfig]:
         raise ConfigError(f"{file}: not valid TOML: {_fault(error)}; correct the file") from error
     tune = parse_tune(table.pop("tune", {}), file)
     _check_table(table, StudyConfig, file, "")
+    table = resolved(table, file)
     try:
         study = msgspec.convert(table, StudyConfig)
     except msgspec.ValidationError as error:

@@ -17,6 +17,7 @@ The contract
   through a link in the folder.
 * A plan may grow by rows, columns and seeds. A row, column and seed never changes its settings, and a store never
   changes its study or corpus: what stands side by side in a report was made alike.
+* What only presents a study (its notebook's name, reference figures) is as the last command stated it.
 * Nothing here deletes anything.
 """
 
@@ -46,6 +47,7 @@ from cello.study.own_cells import bring_objects, named, own_cells, reordered, re
 from cello.study.plan import Column, PlannedRun, Row, StudyConfig, plan
 from cello.study.pools import StoredRun, joined, pooled
 from cello.study.predictions import Predictions, checked
+from cello.study.presented import presented_as
 from cello.study.reading import Reader, read_result, unusable
 from cello.study.settings import changed_settings
 from cello.training.config import CorpusRef
@@ -181,7 +183,6 @@ class Store:
         old, folder, labels = self.header, self.folder, len(self.corpus.labels)
         for what, before, after in (
             ("study", old.study.name, study.name),
-            ("stage", old.study.stage, study.stage),
             ("protocol", old.study.protocol, study.protocol),
             ("match", old.study.match, study.match),
             ("match_to", old.study.reference, study.reference),
@@ -200,7 +201,7 @@ class Store:
             raise _other_study(folder, order)
         cells = old.cells | own
         if set(asked) <= set(old.runs):
-            return msgspec.structs.replace(old, cells=cells)
+            return msgspec.structs.replace(old, study=presented_as(old.study, study), cells=cells)
         seeds = tuple(dict.fromkeys(old.study.seeds + study.seeds))
         rows, columns = _union(old.study.rows, study.rows), _union(old.study.columns, study.columns)
         reference = study.reference or None  # stated, for the first row may be another one now

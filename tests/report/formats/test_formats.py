@@ -32,14 +32,14 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "report-json.md"
 
 
 @pytest.fixture
-def nasty(gates: StudyResults, weighed: Weighed) -> StudyResults:
+def nasty(gates: StudyResults, recompared: Weighed) -> StudyResults:
     """A study whose title and first row name are full of characters that formats take for their own."""
 
     def rename(run: Run) -> Run:
         return msgspec.structs.replace(run, row=NASTY) if run.row == "lstm" else run
 
     rows, runs = (NASTY, *gates.rows[1:]), tuple(map(rename, gates.runs))
-    return weighed(msgspec.structs.replace(gates, title=NASTY, rows=rows, runs=runs))
+    return recompared(msgspec.structs.replace(gates, title=NASTY, rows=rows, runs=runs))
 
 
 def test_markdown_rows_are_as_wide_as_their_heading(nasty: StudyResults) -> None:
@@ -82,10 +82,10 @@ def test_latex_rows_are_as_wide_as_their_tabular(nasty: StudyResults) -> None:
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}
 
 
-def test_latex_takes_no_name_for_the_argument_of_a_lines_end(gates: StudyResults, weighed: Weighed) -> None:
+def test_latex_takes_no_name_for_the_argument_of_a_lines_end(gates: StudyResults, recompared: Weighed) -> None:
     name = "[a] *b"
     runs = tuple(msgspec.structs.replace(run, row=name) if run.row == "lstm" else run for run in gates.runs)
-    text = latex.report(weighed(msgspec.structs.replace(gates, rows=(name, *gates.rows[1:]), runs=runs)))
+    text = latex.report(recompared(msgspec.structs.replace(gates, rows=(name, *gates.rows[1:]), runs=runs)))
     assert "{[}a{]} {*}b &" in text
     assert not re.search(r"\n\s*[\[*]", text)
 
@@ -131,7 +131,7 @@ def test_latex_compiles_with_titles_and_labels_of_others(foreign: StudyResults, 
         rows=tuple(new.values()),
         runs=tuple(msgspec.structs.replace(run, row=new[run.row]) for run in foreign.runs),
         own_cells=tuple(WrittenCell(f"{TITLES[1]}\n}} {cell}", "", equations(load_cell(cell))) for cell in zoo()),
-        evidence=(),
+        comparisons=(),
     )
     assert foreign.clips is not None
     clips = tuple(msgspec.structs.replace(clip, name=TITLES[k % 7] * 9) for k, clip in enumerate(foreign.clips.clips))

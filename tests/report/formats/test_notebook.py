@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from cello.audio.origin import Origin
 from cello.cli.main import main
 from cello.report.formats import notebook
 from cello.report.results import StudyResults
@@ -45,7 +46,7 @@ def every_text(results: StudyResults, text: str) -> StudyResults:
         rows=(text, *results.rows[1:]),
         columns=(text, *results.columns[1:]),
         runs=runs,
-        corpus=msgspec.structs.replace(results.corpus, name=text, source=text, labels=labels),
+        corpus=msgspec.structs.replace(results.corpus, name=text, source=text, origin=Origin(), labels=labels),
     )
 
 

@@ -1,4 +1,4 @@
-"""The report as CSV: one row a run, one column a figure or setting."""
+"""Write the report as CSV: one row a run, one column a figure or setting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ FIGURES = (
 def record(study: StudyResults | StudyConfig, run: Run) -> dict[str, object]:
     """One run as a flat row; accuracies in [0, 1], losses in nats, times in seconds, every setting as ``config.…``."""
     result = run.result
-    row: dict[str, object] = {"study": study.name, "stage": study.stage or "", "protocol": study.protocol}
+    beside = study.reference_figures
+    row: dict[str, object] = {"study": study.name, "stage": beside.name if beside else "", "protocol": study.protocol}
     row |= {"row": run.row, "column": run.column, "seed": run.seed, "run": result.run, "backend": result.backend}
     row |= {name: getattr(result, name) for name in FIGURES}
     for split in SPLITS:

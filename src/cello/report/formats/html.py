@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: styles, tables and pictures stand inside it."""
+"""Write the report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cello import __version__
 from cello.report import diagrams, plots
 from cello.report.plots import Panel
 from cello.report.results import StudyResults, place_name
-from cello.report.sections import MOST_PICTURES, NAMED_LABELS, Section, outline
+from cello.report.sections import MOST_PICTURES, NAMED_LABELS, Section, report_sections
 from cello.report.tables import Table
 
 WIDE_LABELS = 20
@@ -24,7 +24,7 @@ NOT_DRAWN = (
 )
 PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
     "accuracy": ("large", plots.accuracy),
-    "evidence": ("large", diagrams.forest),
+    "comparisons": ("large", diagrams.forest),
     "order": ("large", diagrams.order),
     "conditions": ("large", diagrams.conditions),
     "cost": ("large", plots.cost),
@@ -35,7 +35,7 @@ PICTURES: dict[str, tuple[str, Callable[[StudyResults], list[Panel]]]] = {
 
 def report(results: StudyResults) -> str:
     """The whole page; it fetches nothing, carries no script, and has every text escaped."""
-    sections = outline(results)
+    sections = report_sections(results)
     style = (resources.files("cello.report.formats") / "html.css").read_text("utf-8")
     links = "".join(f'<li><a href="#{s.key}">{escape(s.title)}</a></li>' for s in sections)
     pictures = _drawn({s.key: _pictures(s.picture, results) for s in sections if s.picture})

@@ -1,4 +1,6 @@
-"""The report as JSON: a versioned form for other programs, each field described in ``docs/report-json.md``.
+"""Write the report as JSON for other programs.
+
+The format is versioned; ``docs/report-json.md`` describes each field.
 
 Formats so far: 1, the first.
 """
@@ -11,8 +13,8 @@ import msgspec
 
 from cello import __version__
 from cello.report import paper, ranking, references, robustness, speakers
-from cello.report.clips import ClipOutcomes
-from cello.report.comparisons import Evidence
+from cello.report.clips import PerClipCorrectness
+from cello.report.comparisons import ColumnComparisons
 from cello.report.metrics import METRICS, Interval
 from cello.report.results import Run, StudyResults
 from cello.report.tables import best_cell
@@ -40,7 +42,7 @@ AS_THEY_ARE = (
 
 
 def document(results: StudyResults) -> dict[str, object]:
-    """The whole report as plain values; numbers that are not finite become null when written."""
+    """The whole report as plain values; values that are not finite become null when written."""
     return _around_runs(results) | {"runs": [_run(run) for run in results.runs]}
 
 
@@ -52,7 +54,7 @@ def _around_runs(results: StudyResults) -> dict[str, object]:
         "study": {
             "name": results.name,
             "title": results.title,
-            "stage": results.stage or None,
+            "stage": results.reference_figures.name if results.reference_figures else None,
             "protocol": results.protocol,
             "rows": results.rows,
             "columns": results.columns,
@@ -65,7 +67,7 @@ def _around_runs(results: StudyResults) -> dict[str, object]:
         "best": {"row": row, "column": column, "chosen_by": "validation_accuracy"},
         "confidence": CONFIDENCE,
         "cells": [_cell(results, *place) for place in results.cells()],
-        "evidence": [_evidence(column) for column in results.evidence],
+        "evidence": [_comparisons(column) for column in results.comparisons],
         "order": _order(results),
         "groups": msgspec.to_builtins(results.clips.groups) if results.clips else [],
         "wrong_clips": _wrong(results.clips) if results.clips else [],
@@ -122,7 +124,7 @@ def _figure(found: Interval) -> dict[str, object]:
     return {"mean": found.mean, "half_width": found.half, "indicative": found.indicative}
 
 
-def _evidence(found: Evidence) -> dict[str, object]:
+def _comparisons(found: ColumnComparisons) -> dict[str, object]:
     standings = [
         {
             "row": model.row,
@@ -170,7 +172,7 @@ def _cross_validation(results: StudyResults) -> dict[str, object] | None:
     }
 
 
-def _wrong(found: ClipOutcomes) -> list[dict[str, object]]:
+def _wrong(found: PerClipCorrectness) -> list[dict[str, object]]:
     """The clips that a run had wrong, the most often wrong first."""
     fields = ("name", "label", "speaker", "runs", "wrong", "taken_for", "taken")
     return [

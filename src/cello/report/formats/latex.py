@@ -1,4 +1,4 @@
-"""The report's tables as LaTeX for booktabs, to be included in a paper."""
+"""Write the report's tables as LaTeX for booktabs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 import unicodedata
 from itertools import groupby
 
-from cello.report import paper, published, ranking, robustness, single, tables
+from cello.report import paper, ranking, reference_figures, robustness, single, tables
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -92,17 +92,17 @@ def table(content: Table, label: str) -> str:
 
 
 def report(results: StudyResults) -> str:
-    """The tables of results: overview, accuracies, losses with times, ranking, pairs, published figures, clips."""
+    """The tables of results: overview, accuracies, losses with times, ranking, pairs, reference figures, clips."""
     parts = [
         tables.details(results, ACCURACY, "Accuracy"),
         tables.details(results, LOSS + COST, "Loss and training time"),
     ]
     if len(results.columns) > 1:
         parts.insert(0, tables.overview(results, BY_KEY["test_accuracy"]))
-    compare = published.gates(results)
+    compare = reference_figures.table(results)
     parts += robustness.tables(results)
-    evidence = (ranking.table(results), ranking.matrix(results), ranking.differences(results))
-    parts += [part for part in (*evidence, compare) if part]
+    compared = (ranking.table(results), ranking.matrix(results), ranking.differences(results))
+    parts += [part for part in (*compared, compare) if part]
     parts += single.tables(results)
     equations = "".join(_equations(cell) for cell in results.own_cells)
     stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in results.name)

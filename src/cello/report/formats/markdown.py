@@ -1,4 +1,4 @@
-"""The report as Markdown (GitHub's tables)."""
+"""Write the report as GitHub Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from cello.report.results import StudyResults
-from cello.report.sections import outline
+from cello.report.sections import report_sections
 from cello.report.tables import Table
 
 # a backslash is written out, for notebooks take two and a bracket for the beginning of mathematics
@@ -70,7 +70,7 @@ def code(text: str, language: str = "bibtex") -> str:
 def report(results: StudyResults) -> str:
     """The whole report but its pictures, which the page and the notebook carry."""
     blocks = [f"# {escape(results.title)}"]
-    for section in outline(results):
+    for section in report_sections(results):
         if not (section.paragraphs or section.points or section.tables) or section.key in ("curves", "confusions"):
             continue
         blocks.append(f"## {section.title}")

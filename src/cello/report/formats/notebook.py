@@ -1,4 +1,4 @@
-"""The report as a notebook: cells of Cello's own, which read the study; executed in a folder that nobody else knows."""
+"""Write the report as a notebook of Cello's own cells, which read the study."""
 
 from __future__ import annotations
 
@@ -17,13 +17,11 @@ from nbclient.exceptions import CellControlSignal, CellExecutionError
 
 import cello
 from cello.errors import ReportError
-from cello.report import fonts, published, ranking, robustness, single
+from cello.report import fonts, ranking, reference_figures, robustness, single
 from cello.report.formats import markdown
-from cello.report.published import WINDOWS_TEXT
 from cello.report.results import StudyResults
 from cello.report.sections import NOTATION, confusions, curves
 
-NAMES = {"windows": "Resultados_1.ipynb", "gates": "Resultados_2.ipynb"}
 TIMEOUT_SECONDS = 300
 PARAMETERS = 1
 """Which cell says where the study lies."""
@@ -33,8 +31,8 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """\
 from IPython.display import Image, Markdown, display
 
-from cello.report import cost, diagrams, findings, paper, plots, published, ranking
-from cello.report import robustness
+from cello.report import cost, diagrams, findings, paper, plots, ranking
+from cello.report import reference_figures, robustness
 from cello.report.formats import markdown
 from cello.report import references, single, tables
 from cello.report import sections
@@ -46,11 +44,6 @@ results = load_results(FOLDER)
 
 def show(panels, across=1):
     display(*map(Image, plots.pngs(panels, across)))"""
-
-
-def file_name(results: StudyResults) -> str:
-    """The published study's own file names for its two stages, ``Results.ipynb`` for any other study."""
-    return NAMES.get(results.stage, "Results.ipynb")
 
 
 def cells(results: StudyResults, folder: str) -> list[tuple[str, str]]:
@@ -67,13 +60,13 @@ def cells(results: StudyResults, folder: str) -> list[tuple[str, str]]:
         ("markdown", "## Summary"),
         ("code", "Markdown(markdown.points(findings.summary(results) + findings.missing(results)))"),
         *_results(results),
-        *_evidence(results),
+        *_comparisons(results),
         *_conditions(results),
         ("markdown", "## Accuracy and cost\n\nOne point a cell of the table; up and to the left is better."),
         ("code", "Markdown(markdown.points(cost.sentences(results)))"),
         ("code", "show(plots.cost(results), across=2)"),
         *_order(results),
-        *_published(results),
+        *_reference_figures(results),
         ("markdown", f"## Learning curves\n\n{curves(results)}"),
         ("code", f"show(plots.curves(results), across={_across(results)})"),
         ("markdown", f"## Confusion matrices\n\n{confusions(results)}"),
@@ -110,7 +103,7 @@ def report(results: StudyResults, study: Path, out: Path, execute: bool = True) 
             _execute(executed, study, out)
         except (CellExecutionError, CellControlSignal, OSError, RuntimeError) as error:
             raise ReportError(
-                f"{file_name(results)}: the notebook of {str(study)!r} could not be executed: {_last_line(error)}; "
+                f"{results.notebook}: the notebook of {str(study)!r} could not be executed: {_last_line(error)}; "
                 f"check that ipykernel is installed beside Cello, or write another format"
             ) from error
         for cell, done in zip(shown.cells, executed.cells, strict=True):
@@ -198,17 +191,17 @@ def _results(results: StudyResults) -> list[tuple[str, str]]:
     return [*cells, pictures, ("code", "Markdown(markdown.table(tables.details(results)))")]
 
 
-def _evidence(results: StudyResults) -> list[tuple[str, str]]:
-    title = ("markdown", "## What the data can tell")
+def _comparisons(results: StudyResults) -> list[tuple[str, str]]:
+    title = ("markdown", "## Comparisons")
     cells = [title, ("code", "Markdown(markdown.paragraphs(ranking.explanation(results)))")]
-    if ranking.weighed(results):
+    if ranking.compared(results):
         cells += [
             ("code", "Markdown(markdown.table(ranking.table(results)))"),
             ("code", f"show(diagrams.forest(results), across={min(len(results.columns), 2)})"),
             ("code", "Markdown(markdown.table(ranking.matrix(results)))"),
             ("code", "Markdown(markdown.points(ranking.verdicts(results)))"),
         ]
-    return cells if results.evidence else []
+    return cells if results.comparisons else []
 
 
 def _conditions(results: StudyResults) -> list[tuple[str, str]]:
@@ -216,7 +209,7 @@ def _conditions(results: StudyResults) -> list[tuple[str, str]]:
     if not kinds:
         return []
     return [
-        ("markdown", f"## Under noise and shifts\n\n{robustness.EXPLANATION}"),
+        ("markdown", f"## Robustness to noise and time shifts\n\n{robustness.EXPLANATION}"),
         *(("code", f"Markdown(markdown.table(robustness.tables(results)[{k}]))") for k in range(kinds)),
         ("code", "show(diagrams.conditions(results), across=2)"),
     ]
@@ -232,11 +225,14 @@ def _order(results: StudyResults) -> list[tuple[str, str]]:
     ]
 
 
-def _published(results: StudyResults) -> list[tuple[str, str]]:
-    title = "## Beside the published study"
-    if published.gates(results):
-        return [("markdown", title), ("code", "Markdown(markdown.table(published.gates(results)))")]
-    return [("markdown", f"{title}\n\n{WINDOWS_TEXT}")] if published.windows(results) else []
+def _reference_figures(results: StudyResults) -> list[tuple[str, str]]:
+    found = []
+    if reference_figures.sentences(results):
+        found.append(("code", "Markdown(markdown.paragraphs(reference_figures.sentences(results)))"))
+    if reference_figures.table(results):
+        found.append(("code", "Markdown(markdown.table(reference_figures.table(results)))"))
+    title = f"## {markdown.escape(reference_figures.heading(results))}"
+    return [("markdown", title), *found] if found else []
 
 
 def _single(results: StudyResults) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A store as Parquet tables, one row a run, one an epoch, one a test clip of a run."""
+"""Write a store as Parquet tables: one row a run, an epoch, a test clip of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store's learning curves as TensorBoard reads them, one folder a run. The only file with tensorboardX."""
+"""Write learning curves for TensorBoard, one folder a run."""
 
 from __future__ import annotations
 

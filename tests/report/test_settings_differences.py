@@ -8,14 +8,14 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.report.differences import LISTED, Group, Kind, Settings, names_of, settings
 from cello.report.results import StudyResults
+from cello.report.settings_differences import LISTED, Kind, StudySettings, ValueGroup, names_of, settings
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 
 ROWS, COLUMNS = ("A", "B", "C", "D", "E", "F"), ("clean", "noisy")
 
 
-def table(batch: Callable[[str, str], int], rows: tuple[str, ...] = ROWS) -> Settings:
+def table(batch: Callable[[str, str], int], rows: tuple[str, ...] = ROWS) -> StudySettings:
     """A study whose runs differ in their batch."""
     corpus = CorpusRef(name="", checksum="")
     kinds = (
@@ -23,10 +23,10 @@ def table(batch: Callable[[str, str], int], rows: tuple[str, ...] = ROWS) -> Set
         for column in COLUMNS
         for row in rows
     )
-    return Settings(tuple(kinds), "condition")
+    return StudySettings(tuple(kinds), "condition")
 
 
-def told(found: Settings) -> str:
+def told(found: StudySettings) -> str:
     return found.told(lambda run: run.optimiser.batch)
 
 
@@ -57,7 +57,7 @@ def test_columns_named_after_their_value_do_not_name_it_twice(windows: StudyResu
 
 
 def test_names_with_commas_stay_apart() -> None:
-    assert names_of(Group("8", ("rnn, both ways", "gru"))) == "rnn, both ways; gru"
+    assert names_of(ValueGroup("8", ("rnn, both ways", "gru"))) == "rnn, both ways; gru"
 
 
 @given(st.lists(st.integers(1, 3), min_size=len(ROWS) * 2, max_size=len(ROWS) * 2))

@@ -1,4 +1,4 @@
-"""What the runs of a study have in common, and where they differ: which models, or which columns, have which value."""
+"""Find which settings runs share, and which models or columns differ in the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Kind(NamedTuple):
     config: RunConfig
 
 
-class Group(NamedTuple):
+class ValueGroup(NamedTuple):
     """A value as text, and the models or columns that have it; no names where neither decides, or all have it."""
 
     text: str
@@ -29,7 +29,7 @@ class Group(NamedTuple):
     decides: str = ""
 
 
-class Settings(NamedTuple):
+class StudySettings(NamedTuple):
     """Every kind of run that is finished, in the plan's order; ``column`` is what sentences call a column."""
 
     kinds: tuple[Kind, ...]
@@ -49,17 +49,19 @@ class Settings(NamedTuple):
         """Every value once."""
         return list(dict.fromkeys(value(kind.config) for kind in self.kinds))
 
-    def groups(self, value: Callable[[RunConfig], object]) -> tuple[Group, ...]:
+    def groups(self, value: Callable[[RunConfig], object]) -> tuple[ValueGroup, ...]:
         """The values, each with the rows that have it, or with the columns where rows do not decide."""
         found = [(kind.row, kind.column, text_of(value(kind.config))) for kind in self.kinds]
         texts = tuple(dict.fromkeys(text for *_, text in found))
         if len(texts) == 1:
-            return (Group(texts[0]),)
+            return (ValueGroup(texts[0]),)
         for part, decides in enumerate(("model", self.column)):
             pairs = dict.fromkeys((place[part], place[2]) for place in found)
             if len(pairs) == len({name for name, _ in pairs}):
-                return tuple(Group(text, tuple(name for name, has in pairs if has == text), decides) for text in texts)
-        return tuple(Group(text, (), f"model and {self.column}") for text in texts)
+                return tuple(
+                    ValueGroup(text, tuple(name for name, has in pairs if has == text), decides) for text in texts
+                )
+        return tuple(ValueGroup(text, (), f"model and {self.column}") for text in texts)
 
     def told(self, value: Callable[[RunConfig], object]) -> str:
         """What a setting is or, where it differs, what it takes and where; of many numbers, from where to where."""
@@ -74,7 +76,7 @@ class Settings(NamedTuple):
         return listed([f"{group.text} ({names_of(group, group is most)})" for group in groups], "or")
 
 
-def settings(results: StudyResults) -> Settings:
+def settings(results: StudyResults) -> StudySettings:
     """The kinds of runs of a study."""
     kinds: dict[tuple[object, ...], Kind] = {}
     for run in results.runs:
@@ -84,10 +86,10 @@ def settings(results: StudyResults) -> Settings:
             kinds[same] = Kind(run.row, run.column, msgspec.structs.replace(config, seed=0))
     rows, columns = ({name: k for k, name in enumerate(names)} for names in (results.rows, results.columns))
     column = "window" if results.column_title == "Window" else "condition"
-    return Settings(tuple(sorted(kinds.values(), key=lambda kind: (columns[kind.column], rows[kind.row]))), column)
+    return StudySettings(tuple(sorted(kinds.values(), key=lambda kind: (columns[kind.column], rows[kind.row]))), column)
 
 
-def names_of(group: Group, most: bool = False) -> str:
+def names_of(group: ValueGroup, most: bool = False) -> str:
     """Who has a value; the largest group, where it is too large to be listed, is what the others leave."""
     if most and len(group.names) > LISTED:
         return f"the other {len(group.names)}"
