@@ -74,14 +74,14 @@ def test_every_clip_has_the_samples_that_it_had_and_silence_those_of_the_noise()
 
 def test_no_second_of_noise_is_in_two_splits() -> None:
     found = choose(corpus(), Choice(labels=("a", "b"), silence=100))
-    heard: dict[str, set[int]] = {split: set() for split in SPLITS}
+    excerpts: dict[str, set[int]] = {split: set() for split in SPLITS}
     rows = np.array([k for k, clip in enumerate(found.manifest.clips) if clip.label == SILENCE])
     sound, _ = found.audio(rows)
     for row, clip in zip(sound, rows, strict=True):
-        heard[found.manifest.clips[clip].split] |= set(np.rint(row[:RATE_HZ] * 32768).astype(int).tolist())
-    assert not heard["train"] & heard["test"]
-    assert not heard["train"] & heard["validation"]
-    assert not heard["validation"] & heard["test"]
+        excerpts[found.manifest.clips[clip].split] |= set(np.rint(row[:RATE_HZ] * 32768).astype(int).tolist())
+    assert not excerpts["train"] & excerpts["test"]
+    assert not excerpts["train"] & excerpts["validation"]
+    assert not excerpts["validation"] & excerpts["test"]
 
 
 def test_more_unknown_clips_hold_fewer_and_the_checksum_tells_every_choice() -> None:

@@ -198,6 +198,6 @@ def test_without_lists_no_speaker_is_in_two_splits(tmp_path: Path) -> None:
     names = [f"{word}/{speaker}-{take}.wav" for word in ("yes", "no") for speaker in "abcdef" for take in range(3)]
     assigned = assign(scan(touch(tmp_path, *names)), Reading(speaker_pattern=r"/(\w)-"))
     assert assigned.rule == "6 speakers in the order of their SHA-1"
-    heard = {(assigned.speakers[name], assigned.splits[name]) for name in names}
-    assert len(heard) == 6
-    assert {split for _, split in heard} == {"train", "validation", "test"}
+    pairs = {(assigned.speakers[name], assigned.splits[name]) for name in names}
+    assert len(pairs) == 6
+    assert {split for _, split in pairs} == {"train", "validation", "test"}

@@ -47,8 +47,8 @@ def test_the_page_holds_its_clips_and_needs_nothing_else(tone_corpus: Corpus, tm
     assert len(sources) == 2 * 3 * 4
     assert all(source and source.startswith(("data:image/png;base64,", "data:audio/wav;base64,")) for source in sources)
     assert "http" not in text
-    heard = [source for source in sources if source and "audio" in source[:20]]
-    sound, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(heard[0].partition(",")[2])), dtype="int16")
+    playable = [source for source in sources if source and "audio" in source[:20]]
+    sound, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(playable[0].partition(",")[2])), dtype="int16")
     assert rate_hz == 16_000
     clips = [tone_corpus.sound[c.start : c.start + c.samples] for c in tone_corpus.manifest.clips]
     assert any(np.array_equal(sound, clip) for clip in clips)

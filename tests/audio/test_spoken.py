@@ -59,8 +59,8 @@ def read(path: Path) -> tuple[Any, np.ndarray[Any, np.dtype[np.int16]]]:
 def test_no_voice_is_heard_in_two_splits() -> None:
     for seed in range(5):
         cast = voices(SpokenConfig(seed=seed))
-        heard = [variant for split in cast.values() for variant in split]
-        assert sorted(heard) == sorted(VARIANTS)
+        names = [variant for split in cast.values() for variant in split]
+        assert sorted(names) == sorted(VARIANTS)
         assert {split: len(v) for split, v in cast.items()} == {"train": 52, "validation": 12, "test": 18}
 
 
@@ -280,9 +280,9 @@ def test_a_word_stands_whole_in_its_clip(seed: int, samples: int) -> None:
     babble = coloured("pink", 40_000, 16_000, np.random.default_rng(0))
     clip = in_noise(word, 300.0, babble, np.random.default_rng(seed))
     assert max(SHORTEST_SAMPLES, samples) <= len(clip) <= CLIP_SAMPLES
-    heard = np.flatnonzero(clip)
-    assert heard[-1] - heard[0] + 1 == samples
-    shape = clip[heard[0] : heard[-1] + 1] / clip.max()
+    loud = np.flatnonzero(clip)
+    assert loud[-1] - loud[0] + 1 == samples
+    shape = clip[loud[0] : loud[-1] + 1] / clip.max()
     assert np.allclose(shape, word / word.max(), atol=1e-3)
 
 

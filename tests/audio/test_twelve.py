@@ -151,9 +151,9 @@ def test_the_test_clips_are_the_archives_and_their_speakers_do_not_train(tmp_pat
     for clip, row in zip(clips, sound, strict=True):
         there, _ = soundfile.read(io.BytesIO(expected[clip.name]), dtype="float32")
         assert np.array_equal(row[: clip.samples], there)
-    heard = {clip.speaker for clip in clips}
-    assert set(speakers("test")) < heard
-    assert not heard & {clip.speaker for clip in corpus.manifest.clips if clip.split != "test"}
+    there = {clip.speaker for clip in clips}
+    assert set(speakers("test")) < there
+    assert not there & {clip.speaker for clip in corpus.manifest.clips if clip.split != "test"}
     names = {clip.speaker for clip in clips if clip.label == UNKNOWN}
     assert names == set(speakers("test")), "the word stands before the speaker in the names of unknown words"
 

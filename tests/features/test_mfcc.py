@@ -50,10 +50,10 @@ def librosa_frames(clip, config):
     static = np.log(np.maximum(bands, config.log_floor))
     if config.kind == "mfcc":
         static = librosa.feature.mfcc(S=static, n_mfcc=config.n_mfcc)
-    slopes = [
+    deltas = [
         librosa.feature.delta(static, width=config.delta_frames, order=order) for order in range(1, config.deltas + 1)
     ]
-    return np.concatenate([static, *slopes]).T
+    return np.concatenate([static, *deltas]).T
 
 
 @quick

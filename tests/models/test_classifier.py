@@ -1,4 +1,4 @@
-"""What hurts: a read-out that looks at padding, or at a backward half that has seen one frame."""
+"""What hurts: pooling that looks at padding, or at a backward half that has seen one frame."""
 
 from __future__ import annotations
 

@@ -46,13 +46,13 @@ def append_deltas(static: Tensor, counts: Tensor, width: int, orders: int) -> Te
             continue
         rows = torch.nonzero(widths == fitting).squeeze(1)
         if len(rows) == batch:
-            out[..., size:] = _slopes(static, counts, fitting, orders)
+            out[..., size:] = _deltas(static, counts, fitting, orders)
         else:
-            out[rows, :, size:] = _slopes(static[rows], counts[rows], fitting, orders)
+            out[rows, :, size:] = _deltas(static[rows], counts[rows], fitting, orders)
     return out
 
 
-def _slopes(static: Tensor, counts: Tensor, width: int, orders: int) -> Tensor:
+def _deltas(static: Tensor, counts: Tensor, width: int, orders: int) -> Tensor:
     """(B, T, S) → (B, T, S · orders) for clips of at least ``width`` frames."""
     batch, time, size = static.shape
     centres = time - width + 1
