@@ -439,18 +439,26 @@ def test_a_study_reads_its_corpus_at_one_rate() -> None:
         sample_rate(two)
 
 
-@pytest.mark.parametrize("former", [("pooling", "readout", "'mean'"), ("frame_stacking", "stack", "2")])
-def test_a_former_name_of_a_setting_means_the_same_runs_and_ids(former: tuple[str, str, str]) -> None:
-    name, before, value = former
+FORMER = [("pooling", "readout", "'mean'"), ("frame_stacking", "stack", "2")]
+
+
+@pytest.mark.parametrize(("former", "beside"), [FORMER, FORMER[::-1]])
+def test_a_former_name_of_a_setting_means_the_same_runs_and_ids(
+    former: tuple[str, str, str], beside: tuple[str, str, str]
+) -> None:
+    (name, before, value), (other, _, own) = former, beside
     rows = "[[rows]]\nname = 'A'\nmodel.{} = {}\n"
     studies = [parse_study(HEAD + rows.format(key, value), "f.toml") for key in (name, before)]
     assert studies[0] == studies[1]
-    (run, *_), (other, *_) = (plan(study, CORPUS) for study in studies)
-    assert run.id == other.id
+    (run, *_), (again, *_) = (plan(study, CORPUS) for study in studies)
+    assert run.id == again.id
     assert repr(getattr(run.config.model, name)) == value
     assert before in msgspec.to_builtins(run.config)["model"]
     with pytest.raises(ConfigError, match=rf"^f\.toml: model\.{name} and model\.{before} are one setting and cannot"):
-        parse_study(HEAD + f"[base.model]\n{name} = {value}\n{before} = {value}\n[[rows]]\nname = 'A'\n", "f.toml")
+        parse_study(
+            HEAD + f"[base.model]\n{other} = {own}\n{name} = {value}\n{before} = {value}\n[[rows]]\nname = 'A'\n",
+            "f.toml",
+        )
     assert override(studies[0], settings={f"model.{name}": msgspec.json.decode(value.replace("'", '"'))}) == override(
         studies[0], settings={f"model.{before}": msgspec.json.decode(value.replace("'", '"'))}
     )

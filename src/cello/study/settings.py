@@ -110,9 +110,9 @@ def stored_names(values: Mapping[str, Any], section: str = "") -> dict[str, Any]
     head = f"{section}." if section else ""
     found = {stored_name(f"{head}{key}").removeprefix(head): value for key, value in values.items()}
     if len(found) < len(values):
-        twice = next(key for key in values if stored_name(f"{head}{key}") != f"{head}{key}")
-        former = stored_name(f"{head}{twice}")
-        raise ConfigError(f"{shown_name(former)} and {former} are one setting and cannot be combined")
+        names = [f"{head}{key}" for key in values]
+        twice = next(name for name in names if stored_name(name) != name and stored_name(name) in names)
+        raise ConfigError(f"{twice} and {stored_name(twice)} are one setting and cannot be combined")
     return found
 
 
