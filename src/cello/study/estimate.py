@@ -114,7 +114,7 @@ def worker_count(asked: int | None) -> int:
     """
     count = (os.cpu_count() or 1) if asked is None else asked
     if count < 1:
-        raise StudyError(f"workers={count} can run nothing; give at least 1")
+        raise StudyError(f"workers={count} is invalid: it must be at least 1")
     return count
 
 

@@ -186,11 +186,11 @@ def check_number(value: object, key: str, said: str) -> None:
         for one in value:
             check_number(one, key, said)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{said} is no finite number; change it")
+        raise ConfigError(f"{said} is invalid: it must be finite")
     elif key.endswith("_ms") and isinstance(value, int | float) and abs(value) > LONGEST_MS:
-        raise ConfigError(f"{said} is longer than an hour; give at most {LONGEST_MS}")
+        raise ConfigError(f"{said} is invalid: it must be at most {LONGEST_MS}, an hour")
     elif type(value) is int and abs(value) > MOST:
-        raise ConfigError(f"{said} is more than any run can have; give at most {MOST}")
+        raise ConfigError(f"{said} is invalid: it must be at most {MOST}")
 
 
 def brief(value: object) -> str:
