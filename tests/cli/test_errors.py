@@ -38,8 +38,8 @@ def no_home() -> Exception:
         (system(errno.ENOENT, "nö\udce9\n"), "cello x: 'nö\\xe9\\n': No such file or directory; check the path"),
         (system(errno.EUCLEAN), "Structure needs cleaning; see with --traceback what was being done"),
         (OSError("odd"), "cello x: odd; see with --traceback what was being done"),
-        (MemoryError(), "cello x: the memory does not suffice; give fewer --workers, a smaller model or batch"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "the memory does not suffice"),
+        (MemoryError(), "cello x: out of memory; give fewer --workers, a smaller model or batch"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "out of memory"),
         (RecursionError("maximum"), "cello x: something is nested too deeply to be read; make it flatter"),
         (
             UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "x"),

@@ -202,7 +202,7 @@ FIT = WorkerInfo(versions=versions(), source=tree(), threads=1, host="a", proces
 def test_other_versions_are_named_with_ours(name: str) -> None:
     other = msgspec.structs.replace(FIT, versions={**versions(), name: "0.0.7"})
     assert incompatibility(other, ADDRESS) == (
-        f"it has {name} 0.0.7, and this side {name} {versions()[name]}; a run's numbers depend on that, so give it the "
+        f"it has {name} 0.0.7, and this side {name} {versions()[name]}; results depend on the versions, so give it the "
         f"same environment"
     )
 

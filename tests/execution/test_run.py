@@ -180,7 +180,7 @@ def test_a_study_in_this_process_grows_and_is_not_run_twice(
 
 
 def test_what_cannot_start_says_why_before_any_work(tmp_path: Path, small: StudyConfig, source: CorpusSource) -> None:
-    with pytest.raises(StudyError, match=r"workers=0 can run nothing; give at least 1"):
+    with pytest.raises(StudyError, match=r"workers=0 is invalid: it must be at least 1"):
         run_study(small, source, tmp_path / "out", workers=0)
     with pytest.raises(StudyError, match="has no rows"):
         run_study(StudyConfig(name="x"), source, tmp_path / "out")

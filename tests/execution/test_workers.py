@@ -24,17 +24,19 @@ def test_what_cannot_be_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"scheduler\.json' is neither an address nor a scheduler file that is"):
         Workers(cluster=str(file))
     file.write_text("{}")
-    with pytest.raises(StudyError, match=r"is no scheduler file: .* `address`; give the one that dask scheduler wrote"):
+    with pytest.raises(
+        StudyError, match=r"is not a scheduler file: .* `address`; give the one that dask scheduler wrote"
+    ):
         Workers(cluster=str(file))
     file.write_bytes(b'{"address": "\xff"}')
-    with pytest.raises(StudyError, match=r"is no scheduler file: .*; give the one that dask scheduler wrote"):
+    with pytest.raises(StudyError, match=r"is not a scheduler file: .*; give the one that dask scheduler wrote"):
         Workers(cluster=str(file))
     for address in ("tcp://", "tcp://node7", "tcp://:8786", "tcp://a b:1"):
         with pytest.raises(StudyError, match=r"' is neither an address nor a scheduler file that is there; write tcp"):
             Workers(cluster=address)
     with pytest.raises(StudyError, match=r"'node7' is neither .* write tcp://HOST:8786, or start one with dask"):
         Workers(cluster="node7")
-    with pytest.raises(StudyError, match=r"workers=0 can run nothing; give at least 1"):
+    with pytest.raises(StudyError, match=r"workers=0 is invalid: it must be at least 1"):
         Workers.of(0)
     with pytest.raises(StudyError, match=r"stall_minutes=0 would restart every run at once; give minutes"):
         Workers(stall_minutes=0)

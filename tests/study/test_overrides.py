@@ -20,7 +20,7 @@ CORPUS = CorpusRef(name="x", checksum="0")
     ("text", "message"),
     [
         ("model.hidden", "--set 'model.hidden' has no value; write KEY=VALUE, as model.hidden=96"),
-        ("folds=5", "--set folds is no setting of a run, but the study's own; give --folds '5'"),
+        ("folds=5", "--set folds is invalid: folds belong to the study; give --folds '5'"),
         ("model.hiden=3", "--set: unknown setting 'model.hiden'; did you mean 'model.hidden'? cello study --settings"),
         ("hidden=3", "--set: unknown setting 'hidden'; did you mean 'model.hidden'? "),
         ("=3", "--set: unknown setting ''; cello study --settings lists all"),
@@ -31,8 +31,8 @@ CORPUS = CorpusRef(name="x", checksum="0")
         ("model.hidden=", "--set: model.hidden = '': Expected `int`, got `str`"),
         ("model.hidden=3\nx = 4", "--set: model.hidden = '3\\nx = 4': Expected `int`, got `str`"),
         ("model.readout=lst", "--set: model.pooling = 'lst': Invalid enum value 'lst'; choose one of 'last', 'mean', "),
-        ("optimiser.learning_rate=nan", "--set: optimiser.learning_rate = nan is no finite number; change it"),
-        ("features.window_ms=1e300", "--set: features.window_ms = 1e+300 is longer than an hour; give at most"),
+        ("optimiser.learning_rate=nan", "--set: optimiser.learning_rate = nan is invalid: it must be finite"),
+        ("features.window_ms=1e300", "--set: features.window_ms = 1e+300 is invalid: it must be at most"),
     ],
 )
 def test_what_cannot_be_set_is_refused(text: str, message: str) -> None:

@@ -174,7 +174,7 @@ def test_another_study_is_refused_with_the_difference(
 def test_a_forgotten_speaker_pattern_is_named(store: Store, small: StudyConfig, source: CorpusSource) -> None:
     asked = msgspec.structs.replace(source, options={**source.options, "speaker_pattern": "(..)"})
     message = (
-        r"; --speaker-pattern was not given before and is \(\.\.\) now, which splits otherwise; choose another --out"
+        r"; --speaker-pattern was not given before and is \(\.\.\) now, which gives other splits; choose another --out"
     )
     with pytest.raises(StoreError, match=message):
         store.grown(small, CorpusRef(name="fake", checksum="b" * 64), asked)

@@ -39,7 +39,7 @@ class BenchConfig:
     a later one does; both may be measured.
 
     Raises:
-        ConfigError: a value that measures nothing here.
+        ConfigError: a value that cannot be measured here.
     """
 
     cells: tuple[str, ...] = CELLS
@@ -52,12 +52,12 @@ class BenchConfig:
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ConfigError(
-                f"rounds={self.rounds} measures nothing; give at least 1, and 9 or more for a median worth quoting"
+                f"rounds={self.rounds} is invalid: it must be at least 1, and 9 or more for a median worth quoting"
             )
         cores = os.cpu_count() or 1
         for threads in self.threads:
             if not 1 <= threads <= cores:
-                raise ConfigError(f"threads={threads} cannot be measured on this machine; give 1 to {cores}, its cores")
+                raise ConfigError(f"threads={threads} is invalid: it must be 1 to {cores}, the cores of this machine")
 
 
 def parse_size(text: str) -> Size:

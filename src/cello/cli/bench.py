@@ -67,7 +67,7 @@ class Bench:
             try:
                 record = run(settings, about, on_start=start, on_round=lambda: progress.advance(task))
             except KeyboardInterrupt:
-                raise KeyboardInterrupt("stopped; nothing is kept, and the same command begins anew") from None
+                raise KeyboardInterrupt("stopped; nothing was saved, and the same command starts again") from None
         show(record, console)
         if self.out:
             save(record, self.out)

@@ -73,7 +73,7 @@ def _fixable(error: BaseException) -> str:
     """What a user can do about an exception that is not Cello's; empty where it is a bug in Cello."""
     text = one_line(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(part in text for part in _MEMORY)):
-        return "the memory does not suffice; give fewer --workers, a smaller model or batch, or close programs"
+        return "out of memory; give fewer --workers, a smaller model or batch, or close programs"
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, UnicodeError):

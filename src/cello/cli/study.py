@@ -115,7 +115,7 @@ class Study(Trained):
         if self.name is None:
             raise StudyError("no study is named; give one, as cello study gates (cello study --list names them)")
         if self.seeds is not None and self.seeds < 1:
-            raise StudyError(f"--seeds {self.seeds} leaves nothing to run; give at least 1")
+            raise StudyError(f"--seeds {self.seeds} is invalid: it must be at least 1")
         settings = parse_overrides(self.set_)
         if self.epochs is not None and settings.setdefault("optimiser.epochs", self.epochs) != self.epochs:
             own = settings["optimiser.epochs"]

@@ -76,7 +76,7 @@ def incompatibility(worker: WorkerInfo, scheduler: str) -> str:
     other = [name for name in own if worker.versions.get(name) != own[name]]
     if other:
         theirs, ours = (" and ".join(f"{name} {of.get(name)}" for name in other) for of in (worker.versions, own))
-        return f"it has {theirs}, and this side {ours}; a run's numbers depend on that, so give it the same environment"
+        return f"it has {theirs}, and this side {ours}; results depend on the versions, so give it the same environment"
     if worker.source != source():
         return (
             f"its Cello {own['cello']} is of other source files ({worker.source}) than this side's ({source()}); a "

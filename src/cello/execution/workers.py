@@ -70,7 +70,7 @@ def scheduler_address(cluster: str) -> str:
             return decode_json(read_stored(path), _SchedulerFile).address
         except (OSError, DamagedFileError) as error:
             raise StudyError(
-                f"cluster {cluster!r} is no scheduler file: {error}; give the one that dask scheduler wrote with "
+                f"cluster {cluster!r} is not a scheduler file: {error}; give the one that dask scheduler wrote with "
                 f"--scheduler-file, or tcp://HOST:8786"
             ) from error
     if re.fullmatch(r"[\w.-]+:\d+", cluster):

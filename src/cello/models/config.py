@@ -22,8 +22,6 @@ TORCH_CELLS = ("torch:rnn", "torch:gru", "torch:lstm")
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Recurrent layers of one cell, pooling over time, a linear classifier.
 
-    Files and ids have ``stack`` for ``frame_stacking`` and ``readout`` for ``pooling``, the names before.
-
     Attributes:
         cell: a cell of the zoo (cello cell list), FILE.py:NAME for your own, or torch:rnn, torch:gru, torch:lstm; in
             Python also a Cell object
@@ -46,6 +44,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         ConfigError: a value no model can have, with the field, the value and what would be legal.
     """
 
+    # encoded by the names that they had before, which ids, stores and study files go on with: stack, readout
     cell: CellName = "gru"
     equations: str = ""
     hidden: int = 64

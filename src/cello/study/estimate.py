@@ -23,7 +23,7 @@ CLOSE = 0.05
 """How far from the reference a matched row may be, as a share, before a warning names it."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class PlaceEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """One row in one column: its runs, and what its model weighs (``parameters`` is None for an unknown corpus).
 
     ``off`` is by which share it is heavier than the reference row's (lighter below 0); 0 where widths are matched.
@@ -48,7 +48,7 @@ class StudyEstimate(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     runs: int
     done: int
-    places: tuple[Place, ...]
+    places: tuple[PlaceEstimate, ...]
     warnings: tuple[str, ...]
     seconds_left: float | None
     folds: int = 0
@@ -114,7 +114,7 @@ def worker_count(asked: int | None) -> int:
     """
     count = (os.cpu_count() or 1) if asked is None else asked
     if count < 1:
-        raise StudyError(f"workers={count} can run nothing; give at least 1")
+        raise StudyError(f"workers={count} is invalid: it must be at least 1")
     return count
 
 
@@ -150,7 +150,7 @@ def _seconds(store: Store, runs: Sequence[PlannedRun]) -> dict[str, float]:
 
 def _places(
     study: StudyConfig, runs: Sequence[PlannedRun], seconds: Mapping[str, float], labels: int | None
-) -> dict[tuple[str, str], Place]:
+) -> dict[tuple[str, str], PlaceEstimate]:
     columns = [column.name for column in study.columns] or [""]
     groups: dict[tuple[str, str], list[PlannedRun]] = {(row.name, c): [] for row in study.rows for c in columns}
     for run in runs:
@@ -163,7 +163,7 @@ def _places(
         config, took = group[0].config, [seconds[run.id] for run in group if run.id in seconds]
         size = ModelSize.of(config.model, config.features.dimensions)
         guess = None if each is None else each * work[row, column]
-        found[row, column] = Place(
+        found[row, column] = PlaceEstimate(
             row=row,
             column=column,
             runs=len(group),

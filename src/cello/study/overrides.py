@@ -34,7 +34,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"--set {brief(text)} has no value; write KEY=VALUE, as model.hidden=96")
         if name == "folds":
-            raise ConfigError(f"--set folds is no setting of a run, but the study's own; give --folds {brief(value)}")
+            raise ConfigError(f"--set folds is invalid: folds belong to the study; give --folds {brief(value)}")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""

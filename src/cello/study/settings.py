@@ -110,9 +110,9 @@ def stored_names(values: Mapping[str, Any], section: str = "") -> dict[str, Any]
     head = f"{section}." if section else ""
     found = {stored_name(f"{head}{key}").removeprefix(head): value for key, value in values.items()}
     if len(found) < len(values):
-        twice = next(key for key in values if stored_name(f"{head}{key}") != f"{head}{key}")
-        former = stored_name(f"{head}{twice}")
-        raise ConfigError(f"{shown_name(former)} and {former} are one setting and cannot be combined")
+        names = [f"{head}{key}" for key in values]
+        twice = next(name for name in names if stored_name(name) != name and stored_name(name) in names)
+        raise ConfigError(f"{twice} and {stored_name(twice)} are one setting and cannot be combined")
     return found
 
 
@@ -186,11 +186,11 @@ def check_number(value: object, key: str, said: str) -> None:
         for one in value:
             check_number(one, key, said)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{said} is no finite number; change it")
+        raise ConfigError(f"{said} is invalid: it must be finite")
     elif key.endswith("_ms") and isinstance(value, int | float) and abs(value) > LONGEST_MS:
-        raise ConfigError(f"{said} is longer than an hour; give at most {LONGEST_MS}")
+        raise ConfigError(f"{said} is invalid: it must be at most {LONGEST_MS}, an hour")
     elif type(value) is int and abs(value) > MOST:
-        raise ConfigError(f"{said} is more than any run can have; give at most {MOST}")
+        raise ConfigError(f"{said} is invalid: it must be at most {MOST}")
 
 
 def brief(value: object) -> str:

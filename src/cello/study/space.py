@@ -116,11 +116,11 @@ def parse_tune(table: object, file: str) -> TuneConfig:
     0.5
     """
     if not isinstance(table, dict):
-        raise ConfigError(f"{file}: tune = {brief(table)} is no table; write [tune] and below it trials = 20")
+        raise ConfigError(f"{file}: tune = {brief(table)} is not a table; write [tune] and below it trials = 20")
     check_keys(table, TuneConfig, file, "tune")
     stated = table.get("space", {})
     if not isinstance(stated, dict):
-        raise ConfigError(f"{file}: tune.space = {brief(stated)} is no table; {EXAMPLE}")
+        raise ConfigError(f"{file}: tune.space = {brief(stated)} is not a table; {EXAMPLE}")
     if "space" in table and not stated:
         raise ConfigError(
             f"{file}: tune.space is empty, so nothing to try; leave it out for the usual one, or {EXAMPLE}"
@@ -130,7 +130,7 @@ def parse_tune(table: object, file: str) -> TuneConfig:
         _check_name(name, file)
         if not isinstance(dimension, dict):
             raise ConfigError(
-                f"{file}: tune.space: {name} = {brief(dimension)} is one value, nothing to try; {EXAMPLE}"
+                f"{file}: tune.space: {name} = {brief(dimension)} is one value, not a range or a list; {EXAMPLE}"
             )
         check_keys(dimension, Dimension, file, f"tune.space.{name}")
     try:
@@ -195,7 +195,7 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
             raise ConfigError(f"{where}: choices holds {brief(value)}, but each must be one value; {EXAMPLE}")
     if values.choices and (len(set(values.choices)) < 2 or len(set(values.choices)) < len(values.choices)):
         raise ConfigError(
-            f"{where}: choices = {brief(list(values.choices))} must be two or more, each once; change the list"
+            f"{where}: choices = {brief(list(values.choices))} is invalid: it must be two or more different values"
         )
     if low is not None and high is not None:
         if _hint(name) not in (int, float):

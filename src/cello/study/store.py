@@ -410,7 +410,7 @@ def _opened(before: CorpusSource, now: CorpusSource) -> str:
     if old == new:
         return ""
     return (
-        f"; --speaker-pattern was {old or 'not given'} before and is {new or 'not given'} now, which splits otherwise"
+        f"; --speaker-pattern was {old or 'not given'} before and is {new or 'not given'} now, which gives other splits"
     )
 
 

@@ -61,7 +61,7 @@ class OptimiserConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
                 raise ConfigError(f"optimiser.{field}={value} is invalid: it must be {legal}")
         for field, count in (("epochs", self.epochs), ("batch", self.batch)):
             if count < 1:
-                raise ConfigError(f"optimiser.{field}={count} trains nothing; give at least 1")
+                raise ConfigError(f"optimiser.{field}={count} is invalid: it must be at least 1")
 
 
 class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -123,7 +123,7 @@ def epoch_columns(runs: Sequence[StoredRun]) -> dict[str, list[Any]]:
 
 def fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """The names and types of a record's fields."""
-    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _flat_kinds(kind: type[msgspec.Struct], prefix: str) -> Iterator[tuple[str, Any]]:
