@@ -95,7 +95,7 @@ def comparisons(results: StudyResults, folder: Path, page: Path) -> str:
 
 def in_short(results: StudyResults) -> str:
     """The ranking of a study with one column, for a small screen."""
-    (column,) = ranking.weighed(results)
+    (column,) = ranking.compared(results)
     lines = ["| Model | Test accuracy, % | 95 % interval | |", "| :-- | --: | :-- | :-- |"]
     for model in column.standings:
         low, high = 100 * model.accuracy.low, 100 * model.accuracy.high

@@ -74,10 +74,12 @@ def test_the_cell_of_the_page_is_the_zoos(tmp_path: Path) -> None:
 def test_the_study_files_of_the_page_are_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # which has the file that the page names
     (tmp_path / "mine.py").write_text(blocks("cells.md", "python")[0].replace("def lstm", "def my_cell"))
-    text, matched, tuned, harder = blocks("studies.md", "toml")
+    text, beside, figures, matched, tuned, harder = blocks("studies.md", "toml")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "smith.toml").write_text(figures)
     study = parse_study(text, "docs/studies.md")
     assert len(plan(study, CORPUS)) == 2 * 2 * 5
     rows = '[[rows]]\nname = "LSTM"\n[rows.model]\ncell = "lstm"\n[[rows]]\nname = "GRU"\n[rows.model]\ncell = "gru"\n'
-    more = parse_study(f'name = "more"\nseeds = [0]\n{matched}\n{harder}\n{tuned}\n{rows}', "docs/studies.md")
+    more = parse_study(f'name = "more"\nseeds = [0]\n{beside}\n{matched}\n{harder}\n{tuned}\n{rows}', "docs/studies.md")
     sizes = {run.row: run.config.model.hidden for run in plan(more, CORPUS, labels=12)}
     assert sizes["LSTM"] == 64 < sizes["GRU"]

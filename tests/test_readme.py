@@ -35,7 +35,9 @@ def test_the_ten_lines_of_python_run_and_resume(tmp_path: Path, tone_folder: Pat
         assert long in lines
         lines = lines.replace(long, short)
     (tmp_path / "ten_lines.py").write_text(lines)
-    first, again = (run(tmp_path, sys.executable, "ten_lines.py") for _ in range(2))
+    first = run(tmp_path, sys.executable, "ten_lines.py")
+    (tmp_path / "ten_lines.py").write_text(lines.partition("cello.write_report")[0])  # which is there already
+    again = run(tmp_path, sys.executable, "ten_lines.py")
     runs = [line for line in first.splitlines() if line.startswith("No input gate")]
     assert len(runs) == 1
     assert runs[0] in again

@@ -138,7 +138,10 @@ def test_a_pipe_or_folder_in_place_of_a_file_is_named_and_not_waited_for(
         ({"parameters": 10**30}, "a count is below 0 or beyond any"),
         ({"total_seconds": -1.0}, "a time or a loss is below 0"),
         ({"confusion": [[1]]}, "its confusion matrix is not of its 3 labels"),
-        ({"config": {"corpus": {"name": "x", "checksum": "y"}, "optimiser": {"epochs": 0}}}, "trains nothing"),
+        (
+            {"config": {"corpus": {"name": "x", "checksum": "y"}, "optimiser": {"epochs": 0}}},
+            "epochs=0 is invalid: it must be at least 1",
+        ),
     ],
 )
 def test_a_record_of_what_cannot_have_been_measured_does_not_count(

@@ -132,7 +132,7 @@ def test_a_trial_is_the_rows_run_with_its_values() -> None:
     changed = applied(base, {"optimiser.learning_rate": 0.5, "model.dropout": 0.25, "optimiser.batch": 8})
     assert (changed.optimiser.learning_rate, changed.model.dropout, changed.optimiser.batch) == (0.5, 0.25, 8)
     assert applied(changed, {"optimiser.learning_rate": 2e-3, "model.dropout": 0.0, "optimiser.batch": 64}) == base
-    with pytest.raises(ConfigError, match=r"model\.dropout=1\.5 is a share"):
+    with pytest.raises(ConfigError, match=r"model\.dropout=1\.5 is invalid: it must be from 0"):
         applied(base, {"model.dropout": 1.5})
 
 

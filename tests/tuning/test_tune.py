@@ -175,7 +175,10 @@ def test_what_does_not_fit_the_study_or_the_folder_is_refused(tuned: Tune, tmp_p
     with pytest.raises(StudyError, match=r"tune\.column: unknown column of study 't': 'x'"):
         tuned(study(100), msgspec.structs.replace(one, column="x"), tmp_path / "b")
     wide = msgspec.structs.replace(one, space={"model.dropout": Dimension(low=0.0, high=1.0)})
-    with pytest.raises(ConfigError, match=r"tune\.space: model\.dropout in row '100': model\.dropout=1\.0 is a share"):
+    with pytest.raises(
+        ConfigError,
+        match=r"tune\.space: model\.dropout in row '100': model\.dropout=1\.0 is invalid: it must be from 0",
+    ):
         tuned(study(100), wide, tmp_path / "c")
     sized = msgspec.structs.replace(one, space={"model.hidden": Dimension(low=8, high=16)})
     matched = msgspec.structs.replace(study(100, 101), match="flops")

@@ -94,8 +94,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         if self.clips_per_label is not None and self.clips_per_label < 1:
             raise ConfigError(
-                f"data.clips_per_label={self.clips_per_label} leaves nothing to train on; give at least 1, or leave it "
-                f"out for all clips"
+                f"data.clips_per_label={self.clips_per_label} is invalid: it must be at least 1, or leave it out for "
+                f"all clips"
             )
         for field, values in (("test_snr_db", self.test_snr_db), ("test_shift_ms", self.test_shift_ms)):
             if not all(map(math.isfinite, values)) or len(set(values)) < len(values):
