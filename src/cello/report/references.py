@@ -24,7 +24,7 @@ MEETINGS = {
     "NeurIPS": "Advances in Neural Information Processing Systems",
 }
 SPECIAL = {letter: f"\\{letter}" for letter in "&%#$_"} | dict.fromkeys("{}\\~^", " ")
-"""Letters that mean something to TeX: written out, or left out where BibTeX could not be told apart from its own."""
+"""Letters that mean something to TeX: written out, or left out where BibTeX would take them for its own."""
 ACCENTS = {"\N{COMBINING ACUTE ACCENT}": "'", "\N{COMBINING DIAERESIS}": '"'}
 
 
