@@ -14,9 +14,9 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
-from cello.compiler.c.build import compiler
 from cello.compiler.scan import ScanResult, scan, step
 from cello.errors import BackendError, ModelError
+from cello.native.build import compiler
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of torch's own forward mode
 

@@ -19,10 +19,10 @@ from cello.cells.functions import maximum, minimum, relu, sigmoid, softplus, sqr
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.backends import TABLE
-from cello.compiler.c.build import compiler
 from cello.compiler.inputs import Inputs
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
+from cello.native.build import compiler
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)

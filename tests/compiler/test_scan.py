@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
-from cello.compiler.c.build import compiler
 from cello.compiler.scan import ScanResult, scan, step
 from cello.errors import BackendError, ModelError
+from cello.native.build import compiler
 
 plainly = partial(scan, backend="plain")
 D, H = 3, 4

@@ -16,13 +16,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.compiler.c.build import compiler
 from cello.errors import ModelError
 from cello.models.classifier import Classifier, stack_frames
 from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer
 from cello.models.initialise import drawn
 from cello.models.pooling import Pooling
+from cello.native.build import compiler
 
 Kind = Literal["last", "mean", "attention"]
 

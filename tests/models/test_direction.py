@@ -15,11 +15,11 @@ from torch.nn.utils import parametrizations, prune
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.compiler.c.build import compiler
 from cello.errors import ModelError
 from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer, TorchLayer, frame_mask, reverse_within
 from cello.models.encoder import Encoder
+from cello.native.build import compiler
 
 LENGTHS = torch.tensor([7, 1, 4])
 

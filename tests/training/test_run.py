@@ -17,12 +17,12 @@ from cello.audio.corpus import Corpus
 from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.compiler.c.build import compiler
 from cello.errors import BackendError, CellError, ConfigError, CorpusError, DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig, resolve
+from cello.native.build import compiler
 from cello.training import data
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig

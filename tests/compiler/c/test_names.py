@@ -14,11 +14,11 @@ import torch
 
 from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS
-from cello.compiler.c import build as c_build
-from cello.compiler.c.build import compiler
 from cello.compiler.c.names import comment
 from cello.compiler.c.text import names_of, source
 from cello.compiler.scan import scan
+from cello.native import build as c_build
+from cello.native.build import compiler
 
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
 

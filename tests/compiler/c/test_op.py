@@ -10,10 +10,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.compiler.c import op as c_op
-from cello.compiler.c.build import compiler
 from cello.compiler.c.launch import inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
+from cello.native.build import compiler
 
 pytestmark = [
     pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH"),

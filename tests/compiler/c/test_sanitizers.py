@@ -11,8 +11,8 @@ import pytest
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
-from cello.compiler.c.build import compiler
 from cello.compiler.c.text import names_of, source
+from cello.native.build import compiler
 
 FLAGS = ["-O1", "-g", "-std=gnu11", "-pthread", "-w", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined"

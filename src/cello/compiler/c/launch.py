@@ -13,13 +13,13 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.cells.graph import reached
-from cello.compiler.c.build import load
 from cello.compiler.c.source import EACH, Field
 from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.operations import TORCH
 from cello.errors import BackendError
+from cello.native.build import load
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
 """The dtypes there are kernels for, and their names in C."""

@@ -10,7 +10,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from cello.cells.definition import Cell
-from cello.compiler.c.build import missing_compiler
 from cello.compiler.c.launch import (
     NO_SECOND_DERIVATIVES,
     TYPES,
@@ -27,6 +26,7 @@ from cello.compiler.c.launch import (
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
 from cello.errors import BackendError
+from cello.native.build import missing_compiler
 
 
 def _has_tangent(value: Tensor) -> bool:

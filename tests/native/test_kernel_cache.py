@@ -10,9 +10,9 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from cello.compiler.c.build import compiler, load
-from cello.compiler.c.cache import keep, kept, kernel_folder, make_private
 from cello.errors import BackendError
+from cello.native.build import compiler, load
+from cello.native.cache import keep, kept, kernel_folder, make_private
 
 TEXT = "int seven(void) { return 7; }"
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
@@ -142,6 +142,6 @@ def test_no_home_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.delenv("CELLO_CACHE", raising=False)
     monkeypatch.setattr(platformdirs, "user_cache_path", no_home)
-    said = r"no folder for compiled cells \(could not .*\)\. Choose a cache with --cache, or set --model\.backend plain"
-    with pytest.raises(BackendError, match=said):
+    said = r"no folder for compiled cells \(could not .*\)\. Choose a cache with --cache, or set --execution\.backend "
+    with pytest.raises(BackendError, match=said + "plain"):
         kernel_folder()

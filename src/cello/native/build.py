@@ -16,14 +16,15 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from cello.compiler.c.cache import keep, kept, kernel_folder, make_private
 from cello.errors import BackendError
+from cello.native.cache import keep, kept, kernel_folder, make_private
 
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O2", "-shared", "-fPIC", "-pthread", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-w")
 INSTALL = "Debian and Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: xcode-select --install"
 OTHER = "Name another compiler with CC"
-CHOICES = "choose a cache with --cache, or set --model.backend plain"
+PLAIN = "or set --execution.backend plain"
+CHOICES = f"choose a cache with --cache, {PLAIN}"
 LONGEST_S, LONGEST_TRIAL_S = 1200, 60
 """Seconds that a compiler may take: for any cell, and for the trial, which takes a good one a tenth of a second."""
 TRIAL = """\
@@ -101,15 +102,14 @@ def _working(folder: Path, asked: str | None, path: str | None) -> tuple[str, ..
                 return command
             raise AttributeError("it gives a wrong result")
         except AttributeError as error:
-            text = f"what {shlex.join(command)} compiles does not run ({error}). {OTHER}, or set --model.backend plain."
+            text = f"what {shlex.join(command)} compiles does not run ({error}). {OTHER}, {PLAIN}."
             fault = fault or BackendError(text)
         except BackendError as error:
             fault = fault or error
     if fault is None and (asked or "").strip():
-        fault = BackendError(f"CC is {asked!r}, which is no program on PATH. {OTHER}, or set --model.backend plain.")
+        fault = BackendError(f"CC is {asked!r}, which is no program on PATH. {OTHER}, {PLAIN}.")
     raise fault or BackendError(
-        f"no C compiler ({', '.join(COMPILERS)}) is on PATH. "
-        f"Install one ({INSTALL}), name one with CC, or set --model.backend plain."
+        f"no C compiler ({', '.join(COMPILERS)}) is on PATH. Install one ({INSTALL}), name one with CC, {PLAIN}."
     )
 
 

@@ -18,10 +18,10 @@ import torch
 
 from cello.cells.load import zoo
 from cello.compiler import backends
-from cello.compiler.c import build as c_build
 from cello.compiler.c import launch
 from cello.compiler.scan import scan
 from cello.errors import BackendError
+from cello.native import build as c_build
 
 needs_compiler = pytest.mark.skipif(c_build.compiler() is None, reason="there is no C compiler on PATH")
 CI = "CI" in os.environ
@@ -64,7 +64,7 @@ def test_a_damaged_library_is_compiled_anew(tmp_path: Path, damaged: bytes) -> N
 @needs_compiler
 def test_two_processes_at_once(tmp_path: Path) -> None:
     load = f"load({TEXT!r}, 'seven', Path({str(tmp_path)!r})).seven()"
-    code = f"from pathlib import Path; from cello.compiler.c.build import load; print({load})"
+    code = f"from pathlib import Path; from cello.native.build import load; print({load})"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in running] == ["7", "7"]
     assert [path.suffix for path in tmp_path.iterdir()] == [".so", ".so"]
@@ -117,7 +117,7 @@ def assert_fallback(reason: str) -> None:
     assert used == "plain"
     (text,) = said
     assert re.match(rf'cells run without backend="c", a few times slower: .*{reason}', text), text
-    assert re.search(r"\. .*([Cc]hoose a cache with --cache|CC), or set --model\.backend plain\.$", text), text
+    assert re.search(r"\. .*([Cc]hoose a cache with --cache|CC), or set --execution\.backend plain\.$", text), text
     with pytest.raises(BackendError, match=reason):
         backend_and_warnings("c")
 

@@ -32,7 +32,7 @@ def kernel_folder() -> Path:
     except CelloError as error:
         raise BackendError(
             f"there is no folder for compiled cells ({error.__cause__}). "
-            f"Choose a cache with --cache, or set --model.backend plain."
+            f"Choose a cache with --cache, or set --execution.backend plain."
         ) from error
 
 

@@ -1,0 +1,1 @@
+"""Compile C with the machine's compiler, once, and keep the libraries."""
