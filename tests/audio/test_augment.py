@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cello.audio.augment import AugmentConfig, add_noise, augment, change_speed, made_noise, move, shift
+from cello.audio.augment import AugmentConfig, add_noise, augment, change_speed, made_noise
+from cello.audio.changes import move
 from cello.errors import ConfigError
 
 N = 400
@@ -22,6 +23,10 @@ def batches(draw: st.DrawFn) -> tuple[Audio, NDArray[np.int64]]:
     audio = np.random.default_rng(draw(st.integers(0, 99))).normal(0, 0.3, (len(lengths), N)).astype(np.float32)
     audio[np.arange(N) >= lengths[:, None]] = 0
     return audio, lengths
+
+
+def shift(audio: Audio, lengths: NDArray[np.int64], most: int, rng: np.random.Generator) -> Audio:
+    return augment(audio, lengths, AugmentConfig(shift_ms=most), (), rng, rate_hz=1000)[0]
 
 
 def generator() -> np.random.Generator:

@@ -40,7 +40,7 @@ def never_extract(monkeypatch):
     def refuse(*_):
         raise AssertionError("the frames were computed although they lie in the cache")
 
-    return lambda: monkeypatch.setattr(cache_module, "extract", refuse)
+    return lambda: monkeypatch.setattr(cache_module, "ClipFrames", refuse)
 
 
 def test_batches_hold_every_clip_s_own_frames(tone_corpus, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.audio.changes import Changes, slower_or_faster
 from cello.audio.noise import MadeColour, coloured
 from cello.errors import ConfigError
 
@@ -77,6 +79,28 @@ class AugmentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             )
 
 
+def draw(
+    lengths: NDArray[np.int64],
+    config: AugmentConfig,
+    noise: Sequence[NDArray[np.float32]],
+    rng: np.random.Generator,
+    rate_hz: int = 16_000,
+) -> Changes:
+    """Draw what is done to clips of these lengths (B,): speed, then shift, then noise, each only if configured."""
+    changes = Changes(lengths)
+    if config.speed:
+        rates = rng.uniform(1 - config.speed, 1 + config.speed, size=len(lengths))
+        changes = slower_or_faster(rates, lengths)
+    max_shift = round(config.shift_ms * rate_hz / 1000)
+    if max_shift:
+        moves = rng.integers(-max_shift, max_shift, size=len(lengths), endpoint=True)
+        changes = replace(changes, moves=moves)
+    if config.noise_share:
+        longest = int(lengths.max(initial=0))
+        changes = _draw_noise(changes, longest, config, [len(recording) for recording in noise], rng)
+    return changes
+
+
 def augment(
     audio: NDArray[np.float32],
     lengths: NDArray[np.int64],
@@ -89,69 +113,23 @@ def augment(
 
     The input is never written to; it is itself what comes back when the config asks for nothing.
     """
-    max_shift = round(config.shift_ms * rate_hz / 1000)
-    out = audio
-    if config.speed:
-        out, lengths = change_speed(out, lengths, config.speed, rng)
-    if max_shift:
-        out = shift(out, lengths, max_shift, rng)
-    if config.noise_share:
-        out = audio.copy() if out is audio else out
-        _mix_in(out, lengths, list(noise) or made_noise(rate_hz), config, rng)
-    return out, lengths
+    recordings = recordings_for(config, noise, rate_hz)
+    changes = draw(lengths, config, recordings, rng, rate_hz)
+    return changes.apply(audio, recordings), changes.lengths
+
+
+def recordings_for(
+    config: AugmentConfig, noise: Sequence[NDArray[np.float32]], rate_hz: int
+) -> Sequence[NDArray[np.float32]]:
+    """The recordings that noise is taken from: the corpus's own, or white, pink and brown noise where it has none."""
+    return noise if noise or not config.noise_share else made_noise(rate_hz)
 
 
 def change_speed(
     audio: NDArray[np.float32], lengths: NDArray[np.int64], most: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Play each clip at r times its speed, r uniform in [1 − ``most``, 1 + ``most``]; (B, N), (B,) → the same shapes.
-
-    y[t] = x(r·t), linear between samples. A faster clip ends earlier; a slower one keeps its length and loses what no
-    longer fits, as much at its start as at its end.
-
-    Reference: T. Ko, V. Peddinti, D. Povey, S. Khudanpur (2015). Audio augmentation for speech recognition.
-    Interspeech.
-    """
-    out = np.zeros_like(audio)
-    rates = rng.uniform(1 - most, 1 + most, size=len(audio))
-    kept = np.minimum(np.floor(np.maximum(lengths - 1, 0) / rates).astype(np.int64) + 1, lengths)
-    times = np.arange(audio.shape[1], dtype=np.float32)
-    for row, (rate, length, n) in enumerate(zip(rates.tolist(), lengths.tolist(), kept.tolist(), strict=True)):
-        if n > 1:
-            at = times[:n] * np.float32(rate) + np.float32(max(0.0, (length - 1 - rate * (n - 1)) / 2))
-            before = np.minimum(at.astype(np.intp), length - 2)
-            clip = audio[row]
-            at -= before.astype(np.float32)
-            at *= np.diff(clip).take(before)
-            np.add(clip.take(before), at, out=out[row, :n])
-        else:
-            out[row, :n] = audio[row, :n]
-    return out, kept
-
-
-def shift(
-    audio: NDArray[np.float32], lengths: NDArray[np.int64], max_shift: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Move each clip by a whole number of samples, uniform in [−``max_shift``, ``max_shift``]; (B, N) → (B, N).
-
-    >>> clips = np.arange(1, 5, dtype=np.float32)[None]
-    >>> shift(clips, np.array([4]), 2, np.random.default_rng(3)).tolist()
-    [[0.0, 0.0, 1.0, 2.0]]
-    """
-    return move(audio, lengths, rng.integers(-max_shift, max_shift, size=len(audio), endpoint=True))
-
-
-def move(audio: NDArray[np.float32], lengths: NDArray[np.int64], moves: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Move each clip by its own number of samples (B,), later where positive; (B, N) → (B, N).
-
-    What is moved out of [0, length) is lost, what is moved in is zero; lengths stay.
-    """
-    out = np.zeros_like(audio)
-    for row, (by, length) in enumerate(zip(moves.tolist(), lengths.tolist(), strict=True)):
-        kept = max(0, length - abs(by))
-        to, start = max(0, by), max(0, -by)
-        out[row, to : to + kept] = audio[row, start : start + kept]
-    return out
+    """Play each clip r times as fast, r uniform in [1 − ``most``, 1 + ``most``]: (B, N), (B,) → the same shapes."""
+    return augment(audio, lengths, AugmentConfig(speed=most), (), rng)
 
 
 def add_noise(
@@ -168,32 +146,23 @@ def add_noise(
     batch is looped. Without recordings, white, pink and brown noise is made, always the same
     ``MADE_SECONDS`` of it. A silent clip, or one that draws a silent excerpt, stays as it is.
     """
-    out = audio.copy()
-    _mix_in(out, lengths, list(noise) or made_noise(rate_hz), config, rng)
-    return out
+    recordings = recordings_for(config, noise, rate_hz)
+    changes = _draw_noise(Changes(lengths), audio.shape[1], config, [len(recording) for recording in recordings], rng)
+    return changes.apply(audio, recordings)
 
 
-def _mix_in(
-    audio: NDArray[np.float32],
-    lengths: NDArray[np.int64],
-    recordings: Sequence[NDArray[np.float32]],
-    config: AugmentConfig,
-    rng: np.random.Generator,
-) -> None:
+def _draw_noise(
+    changes: Changes, longest: int, config: AugmentConfig, recordings: Sequence[int], rng: np.random.Generator
+) -> Changes:
     # as many numbers are drawn whatever they turn out to be, so that one clip's luck does not change the next one's
-    noisy = rng.random(len(audio)) < config.noise_share
-    chosen = rng.integers(len(recordings), size=len(audio))
-    where = rng.random(len(audio))
-    gains = 10 ** (-rng.uniform(config.snr_low_db, config.snr_high_db, size=len(audio)) / 20)
-    rolls = [_rollable(recording, audio.shape[1]) for recording in recordings]
-    for row in np.flatnonzero(noisy).tolist():
-        recording, starts = rolls[chosen[row]]
-        start = int(where[row] * starts)
-        clip = audio[row, : lengths[row]]
-        excerpt = recording[start : start + len(clip)]
-        power = float(np.vdot(excerpt, excerpt))
-        if power > 0:
-            clip += excerpt * np.float32(gains[row] * np.sqrt(np.vdot(clip, clip) / power))
+    noisy = rng.random(len(changes)) < config.noise_share
+    chosen = rng.integers(len(recordings), size=len(changes))
+    where = rng.random(len(changes))
+    gains = 10 ** (-rng.uniform(config.snr_low_db, config.snr_high_db, size=len(changes)) / 20)
+    # An excerpt of the longest clip must fit, unless the recording is shorter and looped: then it starts anywhere.
+    places = np.array([n - longest + 1 if n >= longest else n for n in recordings])
+    starts = (where * places[chosen]).astype(np.int64)
+    return replace(changes, noise=np.where(noisy, chosen, -1), starts=starts, gains=gains)
 
 
 @lru_cache(maxsize=4)
@@ -201,10 +170,3 @@ def made_noise(rate_hz: int, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
     """White, pink and brown noise, each (MADE_SECONDS · rate,), of unit power; seed 0 stands in for recordings."""
     rng = np.random.default_rng(seed)
     return tuple(coloured(colour, MADE_SECONDS * rate_hz, rate_hz, rng) for colour in _MADE_COLOURS)
-
-
-def _rollable(recording: NDArray[np.float32], samples: int) -> tuple[NDArray[np.float32], int]:
-    """A recording and at how many places an excerpt of ``samples`` may start in it, looped where it is shorter."""
-    if len(recording) >= samples:
-        return recording, len(recording) - samples + 1
-    return np.resize(recording, len(recording) - 1 + samples), len(recording)

@@ -110,15 +110,20 @@ class Corpus:
         """The clips as (B, N) float32 in [−1, 1], zero after each clip's end, and their (B,) lengths in samples."""
         lengths = self.lengths[indices]
         out = np.zeros((len(indices), int(lengths.max(initial=0))), dtype=np.float32)
-        arrays, starts = self.arrays, self.starts[indices]
-        which = np.searchsorted(self._ends, starts, side="right")
-        for row, (array, start, n) in enumerate(zip(which, starts, lengths, strict=True)):
+        arrays = self.arrays
+        for row, (array, at, n) in enumerate(zip(*self.located(indices), lengths, strict=True)):
             samples = arrays[array]
-            at = start - (self._ends[array] - len(samples))
             out[row, :n] = samples[at : at + n]
             if samples.dtype == np.int16:
                 out[row, :n] *= np.float32(1 / 32768)
         return out, lengths
+
+    def located(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each of the clips (B,) which of ``arrays`` it lies in, and at which sample of it."""
+        starts = self.starts[indices]
+        which = np.searchsorted(self._ends, starts, side="right")
+        before = self._ends - np.array([len(array) for array in self.arrays], dtype=np.int64)
+        return which, starts - before[which]
 
     def chunks(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The clips in their order, as many at a time as ``audio`` may hold in memory; at least one."""

@@ -24,12 +24,12 @@ from cello.cache import cache_root
 from cello.errors import FeatureError
 from cello.features.clean import NOTE
 from cello.features.config import FeatureConfig
-from cello.features.mfcc import extract
+from cello.features.front_end import ClipFrames
 from cello.features.normalise import blank_padding
 from cello.files import seal_of, write_whole
 
 #: Part of every key; raise it when the same config gives other values.
-ARITHMETIC = 1
+ARITHMETIC = 2
 
 #: Samples (padding included) read and framed at once: 16 MiB of sound.
 _SAMPLES_AT_ONCE = 1 << 22
@@ -154,11 +154,9 @@ def _check(corpus: Corpus, config: FeatureConfig) -> None:
 
 def _blocks(corpus: Corpus, config: FeatureConfig, progress: Progress | None) -> Iterator[NDArray[np.float32]]:
     """The frames of the clips in order, (some T, D) at a time."""
+    clips = ClipFrames(corpus, np.arange(len(corpus.lengths)), config, threads=torch.get_num_threads())
     for first, last in _ranges(corpus.lengths):
-        sound, lengths = corpus.audio(np.arange(first, last))
-        batch, counts = extract(torch.from_numpy(sound), torch.from_numpy(lengths), config)
-        valid = torch.arange(batch.shape[1]) < counts[:, None]
-        yield batch[valid].numpy()
+        yield clips.flat(torch.arange(first, last)).numpy()
         if progress is not None:
             progress(last, len(corpus.lengths))
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cello.errors import FeatureError
@@ -59,7 +60,7 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     >>> tuple(frames.shape), counts.tolist()
     ((2, 49, 39), [49, 24])
     """
-    _check(audio, lengths, config)
+    check(audio, lengths, config)
     window, hop = config.window_samples, config.hop_samples
     counts = 1 + (lengths - window) // hop
     if not len(lengths):
@@ -77,7 +78,12 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     return (standardise_clips(out, counts) if config.normalisation == "clip" else out), counts
 
 
-def _check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
+def check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
+    """Refuse what are no clips.
+
+    Raises:
+        FeatureError: sound of another shape or type, lengths beyond it, or a clip shorter than one window.
+    """
     if audio.ndim != 2 or audio.dtype != torch.float32 or lengths.shape != audio.shape[:1]:
         raise FeatureError(
             f"audio must be (B, N) float32 with (B,) lengths, not {tuple(audio.shape)} {audio.dtype} "
@@ -90,6 +96,15 @@ def _check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
             f"lengths holds {int(lengths.max())}, but the audio has only {audio.shape[1]} samples; "
             f"lengths count samples, not frames"
         )
+    check_lengths(lengths, config)
+
+
+def check_lengths(lengths: Tensor, config: FeatureConfig) -> None:
+    """Refuse clips shorter than one window.
+
+    Raises:
+        FeatureError: one is.
+    """
     short = torch.nonzero(lengths < config.window_samples).flatten()
     if len(short):
         first = int(short[0])
@@ -129,7 +144,7 @@ def _windows(windowed: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
 def _plan(config: FeatureConfig, warp: float, device: torch.device) -> _Plan:
     """The window, the mel weights in narrow groups and the cosines, computed in float64 and kept as float32."""
     size = config.window_samples
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    window = hann(size)
     weights = mel.filterbank(config.warped_edges_hz(warp), config.rate_hz, size)
     groups = []
     for first in range(0, config.n_mels, _BANDS_AT_ONCE):
@@ -138,11 +153,16 @@ def _plan(config: FeatureConfig, warp: float, device: torch.device) -> _Plan:
         low, high = int(touched[0]), int(touched[-1]) + 1
         twice = np.repeat(weights[low:high, bands].T, 2, axis=1)
         groups.append(_Bands(slice(2 * low, 2 * high), bands, _tensor(twice, device)))
-    cosines = _tensor(_dct(config.n_mels, config.n_mfcc), device) if config.kind == "mfcc" else None
+    cosines = _tensor(dct(config.n_mels, config.n_mfcc), device) if config.kind == "mfcc" else None
     return _Plan(_tensor(window, device), tuple(groups), cosines)
 
 
-def _dct(bands: int, coefficients: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def hann(size: int) -> NDArray[np.float64]:
+    """The periodic Hann window, (size,): 0.5 − 0.5 cos(2π n / size)."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+
+
+def dct(bands: int, coefficients: int) -> NDArray[np.float64]:
     """The orthonormal DCT-II as a (bands, coefficients) matrix."""
     m, k = np.arange(bands)[:, None], np.arange(coefficients)
     cosines = math.sqrt(2 / bands) * np.cos(np.pi * k * (m + 0.5) / bands)
@@ -150,5 +170,5 @@ def _dct(bands: int, coefficients: int) -> np.ndarray[tuple[int, int], np.dtype[
     return cosines
 
 
-def _tensor(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], device: torch.device) -> Tensor:
+def _tensor(values: NDArray[np.float64], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).to(device=device, dtype=torch.float32)

@@ -13,10 +13,15 @@ from cello.features.mel import warps
 from cello.features.mfcc import extract
 
 
+def draw_warps(most: float, clips: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Which of ``mel.warps(most)`` each of (B,) clips has."""
+    return rng.integers(len(warps(most)), size=clips)
+
+
 def extract_warped(
-    audio: Tensor, lengths: Tensor, config: FeatureConfig, most: float, rng: np.random.Generator
+    audio: Tensor, lengths: Tensor, config: FeatureConfig, most: float, drawn: NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
-    """``extract`` with a warp of ``mel.warps(most)`` drawn for each clip: (B, N), (B,) → (B, T, D) and (B,) counts.
+    """``extract`` with each clip's own of ``mel.warps(most)``, drawn (B,): (B, N), (B,) → (B, T, D) and (B,) counts.
 
     Reference: N. Jaitly, G. E. Hinton (2013). Vocal tract length perturbation (VTLP) improves speech recognition. ICML
     Workshop on Deep Learning for Audio, Speech and Language.
@@ -25,7 +30,6 @@ def extract_warped(
         FeatureError: as ``extract``.
     """
     choices = warps(most)
-    drawn: NDArray[np.int64] = rng.integers(len(choices), size=len(audio))
     samples = int(lengths.max()) if len(lengths) else config.window_samples
     time = frame_count(samples, config.window_samples, config.hop_samples)
     out = audio.new_zeros(len(audio), time, config.dimensions)

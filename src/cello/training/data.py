@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cello.audio.augment import augment
+from cello.audio.augment import draw, recordings_for
+from cello.audio.changes import Changes
 from cello.audio.corpus import Corpus, Split, bounded
 from cello.audio.folds import indices_of
 from cello.errors import CorpusError
 from cello.features.cache import FeatureSet, load_features
-from cello.features.mfcc import extract
-from cello.features.warp import extract_warped
+from cello.features.front_end import ClipFrames, Heard
+from cello.features.warp import draw_warps
 from cello.training.config import RunConfig
 
 FRAMES_AT_ONCE = 1 << 17
@@ -31,17 +32,27 @@ def derived_seed(seed: int, *purpose: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+class Clips(Protocol):
+    """Where frames come from: a feature set, or clips whose frames are computed when asked for."""
+
+    @property
+    def counts(self) -> Tensor:
+        """(n,) frames of each clip."""
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Some clips as (B, T, D) frames, padded to the longest of them, and their counts."""
+
+
 class Frames:
     """Some clips of a feature set with their targets (B,); padded only when a batch of them is taken."""
 
-    def __init__(self, features: FeatureSet, clips: Tensor, targets: Tensor) -> None:
+    def __init__(self, features: Clips, clips: Tensor, targets: Tensor) -> None:
         self.features, self.clips, self.targets = features, clips, targets
 
     @classmethod
-    def joined(cls, chunks: Iterable[tuple[Tensor, Tensor]], targets: Tensor) -> Frames:
-        """Clips that come as several padded (b, t, D) frames with their (b,) counts, kept without their padding."""
-        flat, counts = zip(*((without_padding(*chunk), chunk[1]) for chunk in chunks), strict=True)
-        return cls(FeatureSet(torch.cat(flat), torch.cat(counts)), torch.arange(len(targets)), targets)
+    def of_clips(cls, clips: ClipFrames, targets: Tensor) -> Frames:
+        """Frames that are computed whenever a batch of them is taken."""
+        return cls(clips, torch.arange(len(targets)), targets)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -64,18 +75,11 @@ class Frames:
         return *self.features.batch(self.clips[rows]), self.targets[rows]
 
 
-def without_padding(frames: Tensor, counts: Tensor) -> Tensor:
-    """(B, T, D) frames end to end, (ΣT, D)."""
-    if bool((counts == frames.shape[1]).all()):
-        return frames.flatten(0, 1)
-    return frames[torch.arange(frames.shape[1]) < counts[:, None]]
-
-
 class RunData:
     """The splits of a corpus as one run sees them."""
 
-    def __init__(self, config: RunConfig, corpus: Corpus, cache: Path | None) -> None:
-        self.config, self.corpus = config, corpus
+    def __init__(self, config: RunConfig, corpus: Corpus, cache: Path | None, backend: str = "auto") -> None:
+        self.config, self.corpus, self.backend = config, corpus, backend
         self.indices = indices_of(corpus, config.data.fold)
         for split, found in self.indices.items():
             if len(found) == 0:
@@ -98,21 +102,21 @@ class RunData:
         return augment.speed > 0 or augment.warp > 0 or augment.shift_ms > 0 or augment.noise_share > 0
 
     def augmented(self, epoch: int) -> Frames:
-        """The training clips with their sound augmented for one epoch, the same for a seed and epoch always."""
-        indices = self.indices["train"]
-        rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
-        chunks = (self._augmented(some, rng) for some in self.corpus.chunks(indices))
-        return Frames.joined(chunks, torch.from_numpy(self.corpus.targets[indices]))
+        """The training clips with their sound augmented for one epoch, the same for a seed and epoch always.
 
-    def _augmented(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        audio, lengths = self.corpus.audio(indices)
-        rate_hz = self.corpus.manifest.rate_hz
-        audio, lengths = augment(audio, lengths, self.config.augment, self.corpus.noise, rng, rate_hz=rate_hz)
-        # A clip played faster may end before its first window does; the silence after it then completes that window.
-        lengths = np.maximum(lengths, self.config.features.window_samples)
-        sound = torch.from_numpy(audio), torch.from_numpy(lengths), self.config.features
-        most = self.config.augment.warp
-        return extract_warped(*sound, most, rng) if most else extract(*sound)
+        All that is random is drawn now; sound and frames are made batch by batch, as they are asked for.
+        """
+        indices, rate_hz = self.indices["train"], self.corpus.manifest.rate_hz
+        rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
+        recordings = tuple(recordings_for(self.config.augment, self.corpus.noise, rate_hz))
+        changes, warps, most = [], [], self.config.augment.warp
+        for some in self.corpus.chunks(indices):
+            changes.append(draw(self.corpus.lengths[some], self.config.augment, recordings, rng, rate_hz))
+            if most:
+                warps.append(draw_warps(most, len(some), rng))
+        heard = Heard(Changes.joined(changes), recordings, np.concatenate(warps) if warps else None, most)
+        clips = ClipFrames(self.corpus, indices, self.config.features, heard, backend=self.backend)
+        return Frames.of_clips(clips, torch.from_numpy(self.corpus.targets[indices]))
 
 
 def some_of_each(corpus: Corpus, indices: NDArray[np.int64], each: int) -> NDArray[np.int64]:

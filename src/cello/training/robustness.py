@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cello.audio.augment import AugmentConfig, add_noise, made_noise, move
+from cello.audio.augment import AugmentConfig, draw, made_noise
+from cello.audio.changes import Changes
 from cello.audio.corpus import Corpus
-from cello.features.mfcc import extract
+from cello.features.front_end import ClipFrames, Heard
 from cello.training.config import RunConfig
 from cello.training.data import Frames
 from cello.training.result import ConditionKind
@@ -18,7 +19,7 @@ from cello.training.result import ConditionKind
 NOISE_SEED = 1
 """Not 0, whose noise training uses where a corpus has no recordings: training and test share no excerpt."""
 
-Change = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+Draw = Callable[[NDArray[np.int64]], Changes]
 
 
 def evaluation_conditions(config: RunConfig) -> list[tuple[ConditionKind, float]]:
@@ -34,21 +35,20 @@ def frames_under(
 
     Noise is white, pink or brown, drawn for each clip with its excerpt; another ratio makes the same excerpt louder.
     """
-    change = _noise(value, corpus.manifest.rate_hz) if kind == "snr_db" else _shift(value, corpus.manifest.rate_hz)
-    chunks = []
-    for some in corpus.chunks(indices):
-        audio, lengths = corpus.audio(some)
-        changed = torch.from_numpy(change(audio, lengths))
-        chunks.append(extract(changed, torch.from_numpy(lengths), config.features))
-    return Frames.joined(chunks, torch.from_numpy(corpus.targets[indices]))
+    rate_hz = corpus.manifest.rate_hz
+    recordings = made_noise(rate_hz, NOISE_SEED) if kind == "snr_db" else ()
+    draw_for = _noise(value, recordings) if kind == "snr_db" else _shift(value, rate_hz)
+    changes = Changes.joined([draw_for(corpus.lengths[some]) for some in corpus.chunks(indices)])
+    clips = ClipFrames(corpus, indices, config.features, Heard(changes, recordings))
+    return Frames.of_clips(clips, torch.from_numpy(corpus.targets[indices]))
 
 
-def _noise(snr_db: float, rate_hz: int) -> Change:
-    rng, noise = np.random.default_rng(NOISE_SEED), made_noise(rate_hz, NOISE_SEED)
+def _noise(snr_db: float, recordings: tuple[NDArray[np.float32], ...]) -> Draw:
+    rng = np.random.default_rng(NOISE_SEED)
     config = AugmentConfig(noise_share=1.0, snr_low_db=snr_db, snr_high_db=snr_db)
-    return lambda audio, lengths: add_noise(audio, lengths, noise, config, rng, rate_hz)
+    return lambda lengths: draw(lengths, config, recordings, rng)
 
 
-def _shift(shift_ms: float, rate_hz: int) -> Change:
+def _shift(shift_ms: float, rate_hz: int) -> Draw:
     samples = round(shift_ms * rate_hz / 1000)
-    return lambda audio, lengths: move(audio, lengths, np.full(len(audio), samples))
+    return lambda lengths: Changes(lengths, moves=np.full(len(lengths), samples))

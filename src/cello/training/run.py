@@ -172,7 +172,7 @@ class Trainer:
         execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
     ) -> None:
         self.config, self.corpus, self.folder, self.execution = config, corpus, folder, execution
-        self.data = RunData(config, corpus, cache)
+        self.data = RunData(config, corpus, cache, execution.backend)
         self.clean = {split: self.data.clean(split) for split in splits}
         labels = len(corpus.manifest.labels)
         seed = derived_seed(config.seed, "weights")

@@ -1,0 +1,1 @@
+"""Clips to frames in one pass of compiled C."""
