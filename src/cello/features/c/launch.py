@@ -143,4 +143,5 @@ def heard(clips: Clips, samples: int) -> NDArray[np.float32]:
 
 
 def new_frames(*shape: int) -> Tensor:
+    """Memory for frames, with whatever lies there."""
     return torch.empty(shape, dtype=torch.float32)

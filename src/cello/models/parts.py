@@ -1,0 +1,162 @@
+"""Hold what a trained classifier computes with as arrays and graphs, for every form it takes outside torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.cells.definition import Cell
+from cello.cells.graph import GraphBuilder
+from cello.cells.load import load_cell
+from cello.cells.noise import with_noise
+from cello.errors import ModelError
+from cello.models.config import ModelConfig, cell_of
+
+Array = NDArray[np.float32]
+
+SAME_EQUATIONS = {"torch:rnn": "rnn", "torch:gru": "gru", "torch:lstm": "lstm"}
+"""The zoo's cell of each of PyTorch's layers."""
+_GATES = {"rnn": ("",), "gru": (".r", ".z", ".n"), "lstm": (".i", ".f", ".g", ".o")}
+"""The gates of these cells in the order in which PyTorch stacks their matrices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """One direction of one layer: ``cell`` as it computes once trained, ``weights`` by the names of its equations."""
+
+    cell: Cell
+    weights: dict[str, Array]
+    reverse: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ModelParts:
+    """A trained classifier: frames (T, D) → standardised → ``layers`` → ``pooling`` over time → ``head`` → (C,) scores.
+
+    Attributes:
+        mean: (D,) subtracted from each frame
+        deviation: (D,) that each frame is divided by
+        frame_stacking: frames stacked into one before the first layer
+        layers: L layers, each its directions, the forward one first
+        pooling: how (T, W) outputs become (W,); W is H, or 2H with two directions
+        score: (W,) weights and a number, of attention's scores; None for other poolings
+        head: (C, W) weights and (C,) bias
+    """
+
+    mean: Array
+    deviation: Array
+    frame_stacking: int
+    layers: tuple[tuple[Direction, ...], ...]
+    pooling: Literal["last", "mean", "attention"]
+    score: tuple[Array, float] | None
+    head: tuple[Array, Array]
+
+    @property
+    def hidden(self) -> int:
+        """H, the units of a direction."""
+        return int(self.head[0].shape[1]) // len(self.layers[0])
+
+    @property
+    def dimensions(self) -> int:
+        """D, the elements of a frame."""
+        return len(self.mean)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no layer reads from the end of the clip."""
+        return not any(direction.reverse for layer in self.layers for direction in layer)
+
+
+def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
+    """Take a model's config and its stored weights apart.
+
+    Raises:
+        ModelError: the weights are not those of such a model.
+    """
+    weights = {_renamed(name): value for name, value in weights.items()}
+    try:
+        layers = tuple(
+            tuple(
+                _direction(config, _below(weights, f"encoder.layers.{depth}.{number}."), reverse=bool(number))
+                for number in range(2 if config.bidirectional else 1)
+            )
+            for depth in range(config.layers)
+        )
+        score = None
+        if config.pooling == "attention":
+            score = weights["pooling.score.weight"].reshape(-1), float(weights["pooling.score.bias"].reshape(()))
+        return ModelParts(
+            mean=weights["mean"],
+            deviation=weights["deviation"],
+            frame_stacking=config.frame_stacking,
+            layers=layers,
+            pooling=config.pooling,
+            score=score,
+            head=(weights["head.weight"], weights["head.bias"]),
+        )
+    except KeyError as error:
+        raise ModelError(f"the stored weights have no {error}, which a model of {config.cell!r} needs") from error
+
+
+def _renamed(name: str) -> str:
+    """What a weight is called today that was stored when the encoder was called ``stack``, the pooling ``readout``."""
+    for former, today in (("stack.", "encoder."), ("readout.", "pooling.")):
+        if name.startswith(former):
+            return today + name.removeprefix(former)
+    return name
+
+
+def _below(weights: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def _direction(config: ModelConfig, own: Mapping[str, Array], *, reverse: bool) -> Direction:
+    cell = cell_of(config)
+    if cell is None:
+        same = load_cell(SAME_EQUATIONS[config.cell])
+        return Direction(same, _unstacked(same.name, own), reverse)
+    found: dict[str, Array] = {}
+    taken: set[str] = set()
+    for name in cell.parameters(1, 1):
+        first = name.replace(".", "_")  # as models.direction names a layer's parameters
+        spellings = (first + "_" * count for count in range(9))
+        attribute = next((each for each in spellings if each in own and each not in taken), first)
+        taken.add(attribute)
+        found[name] = own[attribute]
+    return Direction(_expected(cell, config.zoneout), found, reverse)
+
+
+def _unstacked(name: str, own: Mapping[str, Array]) -> dict[str, Array]:
+    """The weights of PyTorch's layer as those of the cell of the same equations."""
+    gates = _GATES[name]
+    stacked = {"W": "kernel.weight_ih_l0", "U": "kernel.weight_hh_l0", "b": "kernel.bias_ih_l0"}
+    parts = {group: np.split(own[key], len(gates)) for group, key in stacked.items()}
+    found = {group + gate: part for group, each in parts.items() for gate, part in zip(gates, each, strict=True)}
+    second = dict(zip(gates, np.split(own["kernel.bias_hh_l0"], len(gates)), strict=True))
+    for gate, bias in second.items():
+        if f"c{gate}" in load_cell(name).parameters(1, 1):
+            found[f"c{gate}"] = bias
+        else:
+            found[f"b{gate}"] = found[f"b{gate}"] + bias
+    return found
+
+
+def _expected(cell: Cell, zoneout: float) -> Cell:
+    """The cell with zoneout as its expectation: each state keeps this share of its old value."""
+    if not zoneout:
+        return cell
+    noisy = with_noise(cell, cell.states)
+    builder, place = GraphBuilder(), {}
+    for k, node in enumerate(noisy.graph.nodes):
+        if node.op == "mask":
+            place[k] = builder.write("constant", value=float(np.float32(zoneout)))
+        else:
+            args = tuple(place[arg] for arg in node.args)
+            single = args and all(builder.nodes[arg].shape == () for arg in args)
+            place[k] = builder.add(replace(node, args=args, shape=() if single else node.shape))
+    outputs = [place[output] for output in noisy.graph.outputs]
+    return replace(cell, graph=builder.graph(noisy.graph.states, outputs))

@@ -1,0 +1,1 @@
+"""Use a finished run: find it, read its model, predict, stream, evaluate."""
