@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},
     "execution": {"audio", "cells", "compiler", "machine", "models", "study", "terminal", "training"},
     "tuning": {"audio", "execution", "study", "training"},
-    "report": {"cells", "audio", "features", "models", "training", "statistics", "study"},
+    "report": {"cells", "audio", "features", "machine", "models", "training", "statistics", "study"},
     "deploy": {"audio", "features", "models"},
     "bench": {"cells", "compiler", "machine", "terminal"},
     "cli": {

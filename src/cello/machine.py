@@ -32,6 +32,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def versions() -> dict[str, str]:
     """The versions that a run's figures may depend on."""
     return {"cello": cello.__version__, "torch": metadata.version("torch"), "python": platform.python_version()}
@@ -41,7 +46,7 @@ def versions() -> dict[str, str]:
 def source() -> str:
     """The first 12 hexadecimal digits of SHA-256 over the package's code: the same only for the same source files."""
     found, folder = hashlib.sha256(), Path(cello.__file__).parent
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".h")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".h", ".c")):
         content = path.read_bytes()
         found.update(f"{path.relative_to(folder).as_posix()}:{len(content)}:".encode() + content)
     return found.hexdigest()[:12]

@@ -16,7 +16,7 @@ FORKED = sys.platform == "linux"
 
 def alone(code: str) -> str:
     """What a new process without other threads prints, which has two cores for sure."""
-    begin = "import os, signal\nfrom cello.report import parallel\nparallel.cores = lambda: 2\n"
+    begin = "import os, signal\nfrom cello.report import parallel\nparallel.usable_cores = lambda: 2\n"
     found = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, timeout=60, check=True)
     return found.stdout.strip()
 
@@ -48,7 +48,7 @@ def test_a_killed_child_is_an_error_and_no_endless_wait() -> None:
 
 
 def test_nothing_is_forked_beside_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", None)
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)

@@ -76,7 +76,7 @@ def test_a_report_written_by_several_processes_has_the_same_bytes(stored: Path, 
     here = {p.name: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "here")}
     code = (
         "import sys\nfrom pathlib import Path\nfrom cello.report import parallel, plots, write\n"
-        "parallel.cores = lambda: 2\nparallel.MANY_RUNS = plots.MANY = 1\n"
+        "parallel.usable_cores = lambda: 2\nparallel.MANY_RUNS = plots.MANY = 1\n"
         f"write.write_report(Path(sys.argv[1]), formats={TEXT_FORMATS!r}, out=Path(sys.argv[2]))"
     )
     subprocess.run([sys.executable, "-c", code, str(stored), str(tmp_path / "there")], timeout=120, check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -104,16 +104,18 @@ def where_kept(workers: Workers) -> str:
     return "" if workers.cluster is None else " on the machine that trained them"
 
 
-def setup_for(workers: Workers, runs: Iterable[PlannedRun], **settings: Any) -> Setup:
+def setup_for(workers: Workers, runs: Sequence[PlannedRun], **settings: Any) -> Setup:
     """What the runs of a new session share, with their cells that are the user's own."""
     own = {(run.config.model.cell, run.config.model.equations): run.config.model for run in runs}
     found = {place: cell_of(model) for place, model in sorted(own.items()) if model.equations}
+    at_once = min(worker_count(workers.count), len(runs)) if workers.cluster is None else None
+    execution = workers.execution if at_once is None else workers.execution.beside(at_once)
     cells = [(name, msgspec.json.encode(StoredCell.of(cell))) for (name, _), cell in found.items() if cell is not None]
     return Setup(
         session=uuid4().hex,
         remote=workers.cluster is not None,
         cells=tuple(cells),
-        execution=workers.execution,
+        execution=execution,
         **settings,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from cello.errors import ReportError
+from cello.machine import usable_cores
 
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
@@ -38,7 +38,7 @@ def on_all_cores(function: Callable[[Thing], Result], things: Sequence[Thing], w
     >>> on_all_cores(str.upper, ["a", "b"])
     ['A', 'B']
     """
-    hands = min(cores(), len(things), MOST) if worth else 1
+    hands = min(usable_cores(), len(things), MOST) if worth else 1
     if hands < 2 or sys.platform != "linux" or threading.active_count() > 1:
         return [function(thing) for thing in things]
     forks = multiprocessing.get_context("fork")
@@ -55,11 +55,6 @@ def on_all_cores(function: Callable[[Thing], Result], things: Sequence[Thing], w
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _begin(function: Callable[[Any], Any], things: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cello.errors import ConfigError
+from cello.machine import usable_cores
 
 
 class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,6 +18,8 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         backend: what computes the cell: auto, or a back end by its name, as plain (torch operations) or c (kernels)
         precision: of weights, states and sums
         threads: of one run; a study runs as many runs at once as there are cores, so 1 is best there
+        data_threads: 1 makes the next batches in a thread of their own while one is trained on, 0 does not; the result
+            is the same; unless given, 1 where a core is left for it
 
     Raises:
         ConfigError: an invalid value, with the field, the value and what would be legal.
@@ -26,7 +29,15 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     backend: str = "auto"
     precision: Literal["float32"] = "float32"
     threads: int = 1
+    data_threads: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"execution.threads={self.threads} is invalid: it must be at least 1")
+
+    def beside(self, runs: int) -> ExecutionConfig:
+        """The same, with ``data_threads`` settled for so many runs at a time on this machine."""
+        if self.data_threads is not None:
+            return self
+        free = usable_cores() >= runs * (self.threads + 1)
+        return msgspec.structs.replace(self, data_threads=1 if free else 0)
