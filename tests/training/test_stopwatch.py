@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -73,9 +74,9 @@ def test_waiting_for_batches_that_another_thread_makes_is_wall_time_of_data(cloc
 def test_a_phase_that_fails_ends(clocks: Clocks) -> None:
     watch = Stopwatch()
     with watch.phase("train"):
-        with pytest.raises(ValueError, match="no batch"), watch.phase("data"):
+        with suppress(ValueError), watch.phase("data"):
             clocks.work(1)
-            raise ValueError("no batch")
+            raise ValueError
         clocks.work(3)
     assert watch.seconds == {"data": 1, "train": 3, "validation": 0}
 

@@ -54,7 +54,9 @@ def report_sections(results: StudyResults) -> tuple[Section, ...]:
     """All sections of a study's report, without those that have nothing to say."""
     wide = len(results.columns) > 1
     compare = reference_figures.table(results)
-    overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
+    overviews = [
+        tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch", "epoch_seconds")
+    ]
     ranked = ranking.table(results)
     order, by_fold = ranking.order_sentences(results), folds.table(results)
     missing = tuple(findings.missing(results))

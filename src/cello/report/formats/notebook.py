@@ -186,6 +186,7 @@ def _results(results: StudyResults) -> list[tuple[str, str]]:
         cells += [
             ("code", 'Markdown(markdown.table(tables.overview(results, BY_KEY["test_accuracy"])))'),
             ("code", 'Markdown(markdown.table(tables.overview(results, BY_KEY["seconds_per_epoch"])))'),
+            ("code", 'Markdown(markdown.table(tables.overview(results, BY_KEY["epoch_seconds"])))'),
         ]
     pictures = ("code", "show(plots.accuracy(results))")
     return [*cells, pictures, ("code", "Markdown(markdown.table(tables.details(results)))")]
