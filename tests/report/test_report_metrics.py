@@ -53,10 +53,16 @@ def test_training_and_the_whole_epoch_each_have_seconds_and_clips(gates: StudyRe
     assert BY_KEY["epoch_seconds"].over(runs).mean == pytest.approx(wall + data + validation)
     clips = runs[0].train.clips / (wall + data + validation)
     assert BY_KEY["epoch_clips_per_second"].over(runs).mean == pytest.approx(clips)
-    assert [BY_KEY[key].group for key in ("clips_per_second", "epoch_clips_per_second")] == ["Training", "Whole epoch"]
+    assert [BY_KEY[key].group for key in ("clips_per_second", "epoch_clips_per_second")] == [
+        "Training",
+        "Whole epoch",
+    ]
+
+
+NEW = ("epoch_seconds", "epoch_clips_per_second", "epoch_cpu_seconds")
 
 
 def test_a_whole_epoch_that_nobody_recorded_is_a_dash(gates: StudyResults) -> None:
     run = msgspec.structs.replace(gates.runs[0].result, history=(), epoch_seconds=0.0, epoch_clips_per_second=0.0)
-    assert [BY_KEY[key].text([run]) for key in ("epoch_seconds", "epoch_clips_per_second")] == ["–", "–"]
+    assert [BY_KEY[key].text([run]) for key in NEW] == ["–", "–", "–"]
     assert BY_KEY["seconds_per_epoch"].text([run]) != "–"

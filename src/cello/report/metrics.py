@@ -123,6 +123,8 @@ LOSS = (
 COST = (
     Metric("seconds_per_epoch", "seconds per epoch", "Training", "s / epoch", 2, lambda r: r.seconds_per_epoch),
     Metric("clips_per_second", "clips per second", "Training", "clips / s", 0, lambda r: r.clips_per_second),
+)
+WHOLE = (
     Metric(
         "epoch_seconds",
         "seconds per whole epoch",
@@ -139,6 +141,14 @@ COST = (
         0,
         lambda r: r.epoch_clips_per_second or math.nan,
     ),
+    Metric(
+        "epoch_cpu_seconds",
+        "CPU seconds per whole epoch",
+        WHOLE_EPOCH,
+        "CPU s / epoch",
+        2,
+        lambda r: math.nan if r.epoch_cpu_seconds is None else r.epoch_cpu_seconds,
+    ),
 )
-METRICS = ACCURACY + LOSS + COST
+METRICS = ACCURACY + LOSS + COST + WHOLE
 BY_KEY = {metric.key: metric for metric in METRICS}
