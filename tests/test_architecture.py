@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "tuning": {"audio", "execution", "study", "training"},
     "report": {"cells", "audio", "features", "machine", "models", "training", "statistics", "study"},
     "deploy": {"audio", "features", "models"},
-    "bench": {"cells", "compiler", "machine", "terminal"},
+    "bench": {"audio", "cells", "compiler", "features", "machine", "terminal"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "tuning", "report", "deploy"),
         *("bench", "execution", "terminal", "trained"),
@@ -77,6 +77,7 @@ TORCH_FREE_FILES = {
     "execution/run.py",
     "execution/workers.py",
     "features/clean.py",
+    "bench/feature_table.py",
     "bench/record.py",
     "bench/settings.py",
     "bench/table.py",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 import pytest
 
-from cello.bench.settings import BenchConfig, Size, parse_size
+from cello.bench.settings import FAIR, BenchConfig, FeatureBenchConfig, Size, parse_size
 from cello.errors import ConfigError
+from cello.study.plan import load_study
 
 
 @pytest.mark.parametrize("text", ["2x3x4x5", "2×3×4×5"])
@@ -44,3 +46,24 @@ def test_threads_that_the_machine_does_not_have_are_refused(threads: int) -> Non
         ConfigError, match=f"^threads={threads} is invalid: it must be 1 to {os.cpu_count()}, the cores"
     ):
         BenchConfig(threads=(1, threads))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rounds": 0}, "rounds=0 is invalid: it must be at least 1"),
+        ({"clips": 0}, "clips=0 is invalid: it must be 1 to 100,000, clips of one second"),
+        ({"windows_ms": (40.0, 1200.0)}, "window=1200 is invalid: it must be at most 1000 ms, as long as a clip"),
+        ({"windows_ms": (0.0,)}, "features.window_ms=0.0 is invalid"),
+    ],
+)
+def test_features_that_cannot_be_measured_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        FeatureBenchConfig(**values)
+
+
+def test_sound_is_changed_as_the_fair_protocol_does() -> None:
+    stated = load_study("gates", "fair").base.augment
+    assert (FAIR.speed, FAIR.shift_ms, FAIR.noise_share) == tuple(
+        stated[name] for name in ("speed", "shift_ms", "noise_share")
+    )

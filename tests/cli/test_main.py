@@ -98,6 +98,9 @@ def test_help_comes_without_torch() -> None:
         (["bench", "cells", "--rounds", "0"], "rounds=0 is invalid: it must be at least 1"),
         (["bench", "cells", "--threads", "1", "0"], "threads=0 is invalid: it must be 1 to"),
         (["bench", "cells", "--out", "/dev/null/x.json"], "cannot be saved as /dev/null/x.json"),
+        (["bench", "features", "--rounds", "0"], "rounds=0 is invalid: it must be at least 1"),
+        (["bench", "features", "--window", "40", "2000"], "window=2000 is invalid: it must be at most 1000 ms"),
+        (["bench", "features", "--out", "/dev/null/x.json"], "cannot be saved as /dev/null/x.json"),
     ],
 )
 def test_a_wrong_name_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
@@ -544,6 +547,36 @@ def test_cells_are_measured_with_all_that_was_asked_for(
     assert found["settings"]["dtype"] == "float64"
     for text in (found["machine"]["processor"], "mingru 2×3×4×5 plain", "3×3×4×5 plain", "nn.RNN", str(out)):
         assert text in printed
+
+
+def test_features_are_measured_and_printed_as_tables_or_as_json_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cello.bench.front_ends.LIBRARIES", {"abacus": None})
+    out = tmp_path / "new" / "x.json"
+    arguments = ["bench", "features", "--window", "40", "80", "--clips", "2", "--rounds", "1", "--out", str(out)]
+    status, printed, err = run(capsys, *arguments, "--format", "json")
+    found = json.loads(printed)
+    assert (status, err, found) == (0, "", json.loads(out.read_text()))
+    assert [(row["window_ms"], row["augmented"]) for row in found["rows"]] == [
+        (window, augmented) for augmented in (False, True) for window in (40.0, 80.0)
+    ]
+    assert found["unavailable"] == {"abacus": "It is not installed."}
+    status, printed, err = run(capsys, *arguments)
+    assert (status, err) == (0, "")
+    for text in ("Features alone", "Not available: abacus. It is not installed.", str(out)):
+        assert text in printed
+
+
+def test_cells_are_printed_as_json_alone_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cello.bench.measure.run", lambda settings, about, **_: {"about": about, "settings": settings})
+    arguments = ["--cell", "mingru", "--format", "json", "--out", str(tmp_path / "x.json")]
+    status, printed, err = run(capsys, "bench", "cells", *arguments)
+    assert (status, err) == (0, "")
+    assert json.loads(printed) == json.loads((tmp_path / "x.json").read_text())
+    assert json.loads(printed)["settings"]["cells"] == ["mingru"]
 
 
 def test_a_folder_is_inspected(capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path) -> None:

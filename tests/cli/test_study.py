@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cello.audio.corpus import Corpus, Manifest
 from cello.cli.main import main
-from cello.cli.train import _shown, epoch_line
+from cello.cli.train import _shown, epoch_line, times
 from cello.report.results import load_results
 from cello.report.write import write_report
 from cello.study.catalogue import BUILTIN, builtin_text
@@ -145,7 +145,8 @@ EPOCH = Epoch(
     validation_seconds=0.25,
 )
 LINE = (
-    "epoch 2/9: train loss 1.2500, train accuracy 50.00 %, validation loss 1.5000, validation accuracy 25.00 %, 1.8 s"
+    "epoch 2/9: train loss 1.2500, train accuracy 50.00 %, validation loss 1.5000, validation accuracy 25.00 %, 1.8 s, "
+    "training 1.0 s"
 )
 
 
@@ -182,6 +183,15 @@ def finished(manifest: Manifest, accuracy: float, pooling: str = "attention", ep
         versions={},
         history=(),
     )
+
+
+def test_the_summary_says_seconds_and_clips_of_training_and_of_the_whole_epoch(tone_corpus: Corpus) -> None:
+    result = finished(tone_corpus.manifest, 0.7)
+    assert times(result) == "training 1.00 s/epoch (1 clips/s)"
+    old = msgspec.structs.replace(result, history=(EPOCH,))
+    assert times(old) == "training 1.00 s/epoch (1 clips/s), whole epoch 1.75 s (5 clips/s)"
+    new = msgspec.structs.replace(old, epoch_cpu_seconds=2.5)
+    assert times(new).endswith(", whole epoch 1.75 s (5 clips/s, 2.50 s of CPU time)")
 
 
 def test_a_training_accuracy_that_stays_low_is_remarked_on(tone_corpus: Corpus) -> None:

@@ -30,12 +30,36 @@ def test_a_diverged_cell_is_on_no_front() -> None:
 
 
 def test_the_front_is_named_with_its_figures(gates: StudyResults, windows: StudyResults) -> None:
-    seconds, parameters, caution = cost.sentences(gates)
+    seconds, parameters, caution, _ = cost.sentences(gates)
     assert "against parameters, cheapest first: lstm-coupled (61,452 parameters" in parameters
     assert "lstm-no-input" not in parameters
     assert seconds.startswith("Pareto front of test accuracy against seconds per epoch")
     assert "may not differ significantly" in caution
     assert "rnn, 120 ms (" in cost.sentences(windows)[0]
+
+
+def test_what_waits_for_sound_is_said_beside_what_trains(gates: StudyResults) -> None:
+    def timed(whole: float) -> StudyResults:
+        runs = [
+            msgspec.structs.replace(
+                run,
+                result=msgspec.structs.replace(
+                    run.result,
+                    epoch_seconds=whole * (2 if run.row == "lstm" else 1),
+                    wall_seconds_per_epoch=1.0,
+                    history=(),
+                ),
+            )
+            for run in gates.runs
+        ]
+        return msgspec.structs.replace(gates, runs=tuple(runs))
+
+    assert cost.sentences(timed(2.0))[-1] == (
+        "A whole epoch, with augmentation, features and validation, takes 2.00 to 4.00 s; its training steps are "
+        "25 to 50 % of that (wall times)."
+    )
+    assert len(cost.sentences(timed(0.0))) == 3  # nobody recorded it
+    assert cost.whole_epochs(timed(0.0)) == cost.whole_epochs(timed(float("inf"))) == []
 
 
 def test_one_cell_alone_has_no_front(gates: StudyResults) -> None:

@@ -77,3 +77,16 @@ def test_no_text_claims_significance(windows: StudyResults, gates: StudyResults)
     for study in (windows, gates):
         text = " ".join(findings.summary(study) + findings.methods(study)).lower()
         assert "signific" not in text
+
+
+def test_the_best_model_has_seconds_of_training_and_of_the_whole_epoch(many_labels: StudyResults) -> None:
+    assert findings.best(many_labels).endswith("trains at 1.50 s/epoch (1.95 s for the whole epoch).")
+    unknown = msgspec.structs.replace(
+        many_labels,
+        runs=tuple(
+            msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, history=(), epoch_seconds=0.0))
+            for run in many_labels.runs
+        ),
+    )
+    assert findings.best(unknown).endswith("trains at 1.50 s/epoch.")
+    assert "features, training steps and evaluation on the validation clips" in findings.methods(many_labels)[-1]

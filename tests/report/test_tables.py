@@ -104,3 +104,12 @@ def test_very_many_bad_clips_are_counted_and_the_first_named(windows: StudyResul
     assert len(table.rows) == 1000
     assert "1500 clips of made up" in table.note
     assert "The first 1,000 stand here, all in the study’s corpus.json." in table.note
+
+
+def test_training_and_the_whole_epoch_stand_side_by_side(gates: StudyResults) -> None:
+    found = tables.times(gates)
+    assert [heading.group for heading in found.headings[4:]] == ["Training"] * 2 + ["Whole epoch"] * 3
+    (first, *_) = found.rows
+    assert first[:2] == ("40 ms", "lstm")
+    assert first[4:] == ("1.50 ± 0.00", "4,040 ± 0", "1.95 ± 0.00", "3,108 ± 0", "–")  # of which nobody knows CPU time
+    assert not {"Whole epoch"} & {heading.group for heading in tables.details(gates).headings}

@@ -178,4 +178,4 @@ def timeless(result: RunResult) -> Any:
     """The result without what no two runs of it share."""
     plain = msgspec.to_builtins(result)
     plain["history"] = [{k: v for k, v in e.items() if not k.endswith("seconds")} for e in plain["history"]]
-    return plain
+    return {k: v for k, v in plain.items() if not k.startswith("epoch_")}  # which follow from the history's times

@@ -93,6 +93,28 @@ def test_larger_folds_count_more_and_a_seed_counts_when_all_its_folds_are_finish
     assert [part.planned.fold for part in first.parts] == list(summary.fold_names)
 
 
+def test_times_of_whole_epochs_are_means_over_folds_and_absent_where_a_fold_lacks_one(
+    three: StudyConfig, summary: CorpusSummary
+) -> None:
+    runs = [run for run in plan(three, CORPUS, folds=summary.fold_names) if run.row == "A" and run.seed == 0]
+
+    def pool(*cpu: float | None) -> StoredRun:
+        found = []
+        for number, (run, seconds) in enumerate(zip(runs, cpu, strict=True), start=1):
+            epoch = msgspec.structs.replace(
+                fake_training.epoch_of(run.config, 1, 0.5), epoch_seconds=float(number), epoch_cpu_seconds=seconds
+            )
+            found.append(StoredRun(planned=run, result=fake_training.result_of(run.config, [epoch])))
+        return pooled(found, summary)[0]
+
+    whole, partly = pool(3.0, 4.0, 5.0), pool(3.0, None, 5.0)
+    for one, cpu in ((whole, 4.0), (partly, None)):
+        assert (one.result.epoch_seconds, one.result.epoch_cpu_seconds) == (2.0, cpu)
+        assert (one.result.history[0].epoch_seconds, one.result.history[0].epoch_cpu_seconds) == (2.0, cpu)
+    each = [part.result.epoch_clips_per_second for part in whole.parts]
+    assert whole.result.epoch_clips_per_second == pytest.approx(sum(each) / 3)
+
+
 def test_predictions_stand_where_their_clips_do(summary: CorpusSummary) -> None:
     by_fold = {name: {"target": np.arange(3) + 10 * place} for place, name in enumerate(summary.fold_names)}
     found = joined(summary, by_fold)["target"]

@@ -39,6 +39,18 @@ def test_a_record_of_before_a_section_or_field_was_there_has_its_default() -> No
     assert Reader().result(json.dumps(tree).encode()) == made_up_again(tree)
 
 
+@pytest.mark.parametrize("curves", [True, False])
+def test_times_of_whole_epochs_that_an_old_record_lacks_come_from_its_history(curves: bool) -> None:
+    new = made_up()
+    tree = msgspec.to_builtins(new)
+    for part in (tree, *tree["history"]):
+        for name in ("epoch_seconds", "epoch_cpu_seconds", "epoch_clips_per_second"):
+            part.pop(name, None)
+    found = Reader(curves).result(json.dumps(tree).encode())
+    assert found == (new if curves else msgspec.structs.replace(new, history=()))
+    assert found.epoch_seconds == new.history[1].train_seconds > 0
+
+
 def made_up_again(tree: dict[str, object]) -> RunResult:
     return msgspec.json.decode(json.dumps(tree), type=RunResult)
 

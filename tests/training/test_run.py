@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,34 @@ def untimed(result: RunResult) -> dict[str, object]:
     record = msgspec.to_builtins(result)
     history = [{k: v for k, v in e.items() if not k.endswith("_seconds")} for e in record.pop("history")]
     return {"history": history} | {k: v for k, v in record.items() if "second" not in k}
+
+
+def test_an_epochs_times_say_what_it_waited_for(
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = data.RunData.augmented
+
+    def slow(self: data.RunData, epoch: int) -> data.Frames:
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+        return real(self, epoch)
+
+    monkeypatch.setattr(data.RunData, "augmented", slow)
+    asked = config(optimiser=OptimiserConfig(epochs=2, batch=8))
+    result = train(asked, tone_corpus, tmp_path / "run", cache=tmp_path)
+    for epoch in result.history:
+        assert epoch.train_cpu_seconds < 0.2 <= epoch.data_seconds
+        phases = epoch.train_seconds + epoch.data_seconds + epoch.validation_seconds
+        assert phases <= epoch.epoch_seconds == pytest.approx(phases, abs=0.05)
+        assert epoch.epoch_cpu_seconds is not None
+        assert epoch.epoch_cpu_seconds >= 0.2 + epoch.train_cpu_seconds
+    last = result.history[-1]  # the median over the epochs after the first
+    assert (result.seconds_per_epoch, result.epoch_seconds) == (last.train_cpu_seconds, last.epoch_seconds)
+    assert result.epoch_cpu_seconds == last.epoch_cpu_seconds
+    assert result.epoch_clips_per_second == pytest.approx(result.train.clips / last.epoch_seconds)
+    stored = msgspec.json.decode((tmp_path / "run" / "result.json").read_bytes())
+    assert stored["epoch_seconds"] == result.epoch_seconds
 
 
 def test_a_run_stopped_after_any_epoch_and_resumed_gives_the_same_bits(tone_corpus: Corpus, tmp_path: Path) -> None:

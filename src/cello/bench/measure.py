@@ -133,7 +133,7 @@ def machine(*, keeps_memory: bool) -> dict[str, str]:
 def measure(case: Case, usable: tuple[str, ...], record: Record, on_round: Callable[[], None] = _nothing) -> Row:
     """One row of the record."""
     dtype = getattr(torch, record.settings.dtype)
-    with _threads(case.threads):
+    with torch_threads(case.threads):
         steps = sides(case, usable, dtype)
         errors = _errors(steps)
         gemm = gemm_gflops(dtype)
@@ -183,9 +183,12 @@ def sides(case: Case, usable: tuple[str, ...], dtype: torch.dtype) -> dict[str, 
 
 
 def alternate(
-    steps: Mapping[str, Step], rounds: int, on_round: Callable[[], None] = _nothing
-) -> dict[str, list[float]]:
-    """Milliseconds of every side in every round after those that warm up.
+    steps: Mapping[str, Callable[[], object]],
+    rounds: int,
+    on_round: Callable[[], None] = _nothing,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Times:
+    """Milliseconds of every side in every round after those that warm up, by ``clock``, which gives seconds.
 
     The order changes from round to round, as a side finds in the processor's caches what the one before it left.
     """
@@ -194,10 +197,10 @@ def alternate(
     for number in range(WARM_UP + rounds):
         draw.shuffle(order)
         for name in order:
-            began = time.perf_counter()
+            began = clock()
             steps[name]()
             if number >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - began))
+                times[name].append(1000 * (clock() - began))
         on_round()
     return times
 
@@ -221,7 +224,8 @@ def _errors(steps: Mapping[str, Step]) -> dict[str, float]:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def torch_threads(number: int) -> Iterator[None]:
+    """torch on so many threads within."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

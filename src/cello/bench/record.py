@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import msgspec
 
-from cello.bench.settings import BenchConfig, Size
+from cello.bench.settings import BenchConfig, FeatureBenchConfig, Size
 from cello.errors import ReportError
 from cello.files import write_whole
 
 FORMAT = 2
 """1 was benchmarks/results/2026-11-22-kernels.json."""
+FEATURE_FORMAT = 2
+"""1 was benchmarks/results/2026-11-22-features.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,42 @@ class Record:
     compiling: tuple[Compiling, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureSide:
+    """One way of computing features.
+
+    ``ratio`` is the median over rounds of this side's time over Cello's in the same round. ``difference`` is the
+    largest of any feature from Cello's, of the MFCC without their deltas where ``static`` is set; 0 for Cello itself.
+    """
+
+    name: str
+    clips_per_second: float
+    ratio: float
+    difference: float
+    static: bool
+    all_milliseconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRow:
+    """All sides at one window, Cello first; ``augmented``: with the sound changed as the ``fair`` protocol does."""
+
+    window_ms: float
+    augmented: bool
+    sides: tuple[FeatureSide, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRecord:
+    """A benchmark of features, in CPU time of one thread; ``unavailable`` are libraries with the reason."""
+
+    format: int
+    machine: dict[str, str]
+    settings: FeatureBenchConfig
+    unavailable: dict[str, str]
+    rows: tuple[FeatureRow, ...] = ()
+
+
 def summarise(
     times: Mapping[str, Sequence[float]], errors: Mapping[str, float], reference: str, rates: tuple[int, float]
 ) -> tuple[Side, ...]:
@@ -100,6 +138,24 @@ def summarise(
     return tuple(sides)
 
 
+def summarise_features(
+    times: Mapping[str, Sequence[float]], differences: Mapping[str, float], static: Collection[str], clips: int
+) -> tuple[FeatureSide, ...]:
+    """The sides of a row from milliseconds of every round; the first is what the others are compared with."""
+    own = next(iter(times.values()))
+    return tuple(
+        FeatureSide(
+            name=name,
+            clips_per_second=1000 * clips / median(found),
+            ratio=median(its / ours for its, ours in zip(found, own, strict=True)),
+            difference=differences[name],
+            static=name in static,
+            all_milliseconds=tuple(found),
+        )
+        for name, found in times.items()
+    )
+
+
 def can_save(path: Path) -> None:
     """Make the folder of a file that will be written after long measuring.
 
@@ -116,6 +172,11 @@ def can_save(path: Path) -> None:
         raise ReportError(f"the benchmark cannot be saved as {path}: {error}. Give another file with --out.") from error
 
 
+def as_json(record: object) -> bytes:
+    """A record, or what looks like one, as JSON."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1)
+
+
 def save(record: object, path: Path) -> None:
     """Write a record, or what looks like one, as JSON."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_whole(path, as_json(record) + b"\n")

@@ -1,4 +1,4 @@
-"""Define what a benchmark measures: cells × sizes × threads, in how many rounds. Needs no torch."""
+"""Define what a benchmark measures, of cells or of features, and in how many rounds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from cello.audio.augment import AugmentConfig
 from cello.errors import ConfigError
+from cello.features.config import FeatureConfig
 
 DType = Literal["float32", "float64"]
 
@@ -50,14 +52,50 @@ class BenchConfig:
     x_gradients: tuple[bool, ...] = (False,)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ConfigError(
-                f"rounds={self.rounds} is invalid: it must be at least 1, and 9 or more for a median worth quoting"
-            )
+        _check_rounds(self.rounds)
         cores = os.cpu_count() or 1
         for threads in self.threads:
             if not 1 <= threads <= cores:
                 raise ConfigError(f"threads={threads} is invalid: it must be 1 to {cores}, the cores of this machine")
+
+
+WINDOWS_MS = (20.0, 40.0, 80.0, 120.0)
+FAIR = AugmentConfig(speed=0.1, shift_ms=100.0, noise_share=0.3)
+"""How the ``fair`` protocol changes the sound of training clips."""
+MOST_CLIPS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureBenchConfig:
+    """One benchmark of features: ``clips`` of one second at 16 kHz at every window, without and with augmentation.
+
+    Raises:
+        ConfigError: a value that cannot be measured.
+    """
+
+    windows_ms: tuple[float, ...] = WINDOWS_MS
+    clips: int = 64
+    rounds: int = 9
+
+    def __post_init__(self) -> None:
+        _check_rounds(self.rounds)
+        if not 1 <= self.clips <= MOST_CLIPS:
+            raise ConfigError(f"clips={self.clips} is invalid: it must be 1 to {MOST_CLIPS:,}, clips of one second")
+        for window_ms in self.windows_ms:
+            if front_end(window_ms).window_samples > front_end(window_ms).rate_hz:
+                raise ConfigError(f"window={window_ms:g} is invalid: it must be at most 1000 ms, as long as a clip")
+
+
+def front_end(window_ms: float) -> FeatureConfig:
+    """What is measured: 13 MFCC with Δ and ΔΔ, not normalised."""
+    return FeatureConfig(window_ms=window_ms, normalisation="none")
+
+
+def _check_rounds(rounds: int) -> None:
+    if rounds < 1:
+        raise ConfigError(
+            f"rounds={rounds} is invalid: it must be at least 1, and 9 or more for a median worth quoting"
+        )
 
 
 def parse_size(text: str) -> Size:

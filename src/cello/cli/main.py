@@ -90,7 +90,11 @@ Commands = (
     | Annotated[
         Bench,
         described(
-            Bench, "bench", "bench cells", "bench cells --cell lstm mine.py:my_cell --sizes 64x49x39x64 --threads 1 2"
+            Bench,
+            "bench",
+            "bench cells",
+            "bench cells --cell lstm mine.py:my_cell --sizes 64x49x39x64 --threads 1 2",
+            "bench features --window 20 40",
         ),
     ]
 )

@@ -85,7 +85,7 @@ class Train(Sound):
         with writing(out):
             write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
         console.print(_table(result, cell))
-        say(console, f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} s per epoch, {out}")
+        say(console, f"{result.parameters:,} parameters, {times(result)}, {out}")
         if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
 
@@ -108,12 +108,21 @@ def _shown(console: Console, cell: str, epochs: int) -> Iterator[Callable[[Epoch
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """An epoch in a line of a log."""
-    seconds = epoch.train_seconds + epoch.data_seconds + epoch.validation_seconds
     return (
         f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train_loss:.4f}, train accuracy "
         f"{100 * epoch.train_accuracy:.2f} %, validation loss {epoch.validation_loss:.4f}, validation accuracy "
-        f"{100 * epoch.validation_accuracy:.2f} %, {seconds:.1f} s"
+        f"{100 * epoch.validation_accuracy:.2f} %, {epoch.epoch_seconds:.1f} s, "
+        f"training {epoch.train_cpu_seconds:.1f} s"
     )
+
+
+def times(result: RunResult) -> str:
+    """Seconds of an epoch's training steps and of the whole epoch, and clips per second of both."""
+    training = f"training {result.seconds_per_epoch:.2f} s/epoch ({result.clips_per_second:,.0f} clips/s)"
+    if not result.epoch_seconds:
+        return training
+    cpu = "" if result.epoch_cpu_seconds is None else f", {result.epoch_cpu_seconds:.2f} s of CPU time"
+    return f"{training}, whole epoch {result.epoch_seconds:.2f} s ({result.epoch_clips_per_second:,.0f} clips/s{cpu})"
 
 
 def _table(result: RunResult, cell: str) -> Table:

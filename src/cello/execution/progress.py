@@ -38,7 +38,7 @@ class Forecast:
 
     def epoch(self, run: PlannedRun, epoch: Epoch) -> None:
         whole, epochs = cost(run.config), run.config.optimiser.epochs
-        self.seconds += epoch.train_seconds + epoch.data_seconds + epoch.validation_seconds
+        self.seconds += epoch.epoch_seconds
         self.work += whole / epochs
         self.left[run.id] = whole * (1 - min(epoch.epoch, epochs) / epochs)
 

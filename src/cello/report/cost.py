@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from cello.report.metrics import BY_KEY
@@ -72,7 +73,26 @@ def sentences(results: StudyResults) -> list[str]:
             for p in front(points(results, cost))
         )
         texts.append(f"Pareto front of test accuracy against {cost.axis}, cheapest first: {'; '.join(named)}.")
-    return [*texts, f"{FRONT} These are means over seeds: neighbours on it may not differ significantly."]
+    texts.append(f"{FRONT} These are means over seeds: neighbours on it may not differ significantly.")
+    return [*texts, *whole_epochs(results)]
+
+
+def whole_epochs(results: StudyResults) -> list[str]:
+    """How long whole epochs take, and how much of that the training steps are; empty where no run recorded it."""
+    known = [[run for run in runs if run.epoch_seconds] for runs in results.cells().values()]
+    seconds = [fmean(run.epoch_seconds for run in runs) for runs in known if runs]
+    shares = [fmean(run.wall_seconds_per_epoch / run.epoch_seconds for run in runs) for runs in known if runs]
+    if not seconds or not all(map(math.isfinite, (*seconds, *shares))):
+        return []
+    return [
+        f"A whole epoch, with augmentation, features and validation, takes {_range(seconds, '.2f')} s; its training "
+        f"steps are {_range([100 * share for share in shares], '.0f')} % of that (wall times)."
+    ]
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
 
 
 def _figure(value: float) -> str:

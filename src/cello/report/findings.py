@@ -8,7 +8,7 @@ from statistics import mean
 
 from cello.audio.corpus import SPLITS
 from cello.report import folds, speakers
-from cello.report.metrics import BY_KEY
+from cello.report.metrics import BY_KEY, UNRECORDED
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, cut_note, parameters
 from cello.report.vocabulary import word
@@ -17,6 +17,10 @@ from cello.training.remark import LEARNED, learned
 from cello.training.result import RunResult
 
 LISTED = 12
+WHOLE_EPOCH = (
+    "The whole epoch is the median over the same epochs of the wall time of augmentation, features, training steps and "
+    "evaluation on the validation clips."
+)
 
 
 def summary(results: StudyResults) -> list[str]:
@@ -66,10 +70,11 @@ def best(results: StudyResults) -> str:
         else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
         f"{count(len(runs), 'seed')}). {where}"
     )
+    whole = f" ({figure['epoch_seconds']} s for the whole epoch)" * (figure["epoch_seconds"] != UNRECORDED)
     return (
         f"{chosen}"
         f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
-        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']} s/epoch."
+        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']} s/epoch{whole}."
     )
 
 
@@ -164,7 +169,7 @@ def methods(results: StudyResults) -> list[str]:
         "it has. "
         "Confusion matrices count test clips, summed over seeds.",
         f"Seconds per epoch: {_timed(runs)}; features, augmentation and evaluation are not in it. "
-        "Clips per second follow from it.",
+        f"Clips per second follow from it. {WHOLE_EPOCH}",
     ]
 
 

@@ -10,6 +10,8 @@ from cello.statistics.means import CONFIDENCE, FEW_SEEDS, t_interval
 from cello.training.result import RunResult
 
 PERCENT = "Accuracy, %"
+WHOLE_EPOCH = "Whole epoch"
+UNRECORDED = "–"
 LARGE = 1e9  # figures from here on have a power of ten
 CUT_OFF = " Where that would reach beyond 0 or 100 %, the interval itself stands in brackets, cut off there."
 
@@ -61,7 +63,10 @@ class Metric(NamedTuple):
         return interval(self.value(r) for r in runs)
 
     def text(self, runs: Iterable[RunResult]) -> str:
-        return text(self.over(runs), self.decimals, self.group == PERCENT)
+        found = self.over(runs)
+        if self.group == WHOLE_EPOCH and math.isnan(found.mean):
+            return UNRECORDED
+        return text(found, self.decimals, self.group == PERCENT)
 
     def cut(self, runs: Iterable[RunResult]) -> bool:
         """Whether the interval would leave 0 to 100 %."""
@@ -119,5 +124,31 @@ COST = (
     Metric("seconds_per_epoch", "seconds per epoch", "Training", "s / epoch", 2, lambda r: r.seconds_per_epoch),
     Metric("clips_per_second", "clips per second", "Training", "clips / s", 0, lambda r: r.clips_per_second),
 )
-METRICS = ACCURACY + LOSS + COST
+WHOLE = (
+    Metric(
+        "epoch_seconds",
+        "seconds per whole epoch",
+        WHOLE_EPOCH,
+        "s / epoch",
+        2,
+        lambda r: r.epoch_seconds or math.nan,  # 0: not recorded
+    ),
+    Metric(
+        "epoch_clips_per_second",
+        "clips per second, whole epoch",
+        WHOLE_EPOCH,
+        "clips / s",
+        0,
+        lambda r: r.epoch_clips_per_second or math.nan,
+    ),
+    Metric(
+        "epoch_cpu_seconds",
+        "CPU seconds per whole epoch",
+        WHOLE_EPOCH,
+        "CPU s / epoch",
+        2,
+        lambda r: math.nan if r.epoch_cpu_seconds is None else r.epoch_cpu_seconds,
+    ),
+)
+METRICS = ACCURACY + LOSS + COST + WHOLE
 BY_KEY = {metric.key: metric for metric in METRICS}

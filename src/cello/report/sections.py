@@ -54,7 +54,10 @@ def report_sections(results: StudyResults) -> tuple[Section, ...]:
     """All sections of a study's report, without those that have nothing to say."""
     wide = len(results.columns) > 1
     compare = reference_figures.table(results)
-    overviews = [tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch")]
+    overviews = [
+        tables.overview(results, BY_KEY[key]) for key in ("test_accuracy", "seconds_per_epoch", "epoch_seconds")
+    ]
+    details = (tables.details(results), tables.times(results))
     ranked = ranking.table(results)
     order, by_fold = ranking.order_sentences(results), folds.table(results)
     missing = tuple(findings.missing(results))
@@ -64,7 +67,7 @@ def report_sections(results: StudyResults) -> tuple[Section, ...]:
         Section(
             "results",
             "Results",
-            tables=(*(overviews if wide else ()), tables.details(results), *([by_fold] if by_fold else [])),
+            tables=(*(overviews if wide else ()), *details, *([by_fold] if by_fold else [])),
             picture="accuracy",
         ),
         Section(

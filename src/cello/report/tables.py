@@ -9,7 +9,7 @@ import msgspec
 
 from cello.audio.corpus import SPLITS
 from cello.report import speakers
-from cello.report.metrics import ACCURACY, BY_KEY, CUT_OFF, METRICS, Metric
+from cello.report.metrics import ACCURACY, BY_KEY, COST, CUT_OFF, LOSS, UNRECORDED, WHOLE, Metric
 from cello.report.results import StudyResults
 from cello.report.vocabulary import title as title_of
 from cello.statistics.means import FEW_SEEDS
@@ -19,7 +19,8 @@ from cello.training.result import RunResult
 
 MOST_FOLDS = 12
 """Above so many folds a table has not a column for each."""
-ABSENT = "–"
+ABSENT = UNRECORDED
+TITLE = "All results"
 FEW = "†"
 LISTED = 1_000  # clips that were left out, in a table
 
@@ -135,8 +136,27 @@ def by_column(
     )
 
 
-def details(results: StudyResults, metrics: Sequence[Metric] = METRICS, title: str = "All results") -> Table:
+def details(results: StudyResults, metrics: Sequence[Metric] = ACCURACY + LOSS + COST, title: str = TITLE) -> Table:
     """Every cell with its parameters, seeds and ``metrics``, grouped by column; train, validation and test apart."""
+    note = (
+        "Train, validation and test figures are measured after training, in eval mode, on all clips of the split, "
+        f"without augmentation. {interval_note(results)}"
+    )
+    return _every_cell(results, "details", title, note.strip(), metrics)
+
+
+def times(results: StudyResults) -> Table:
+    """Every cell with seconds per epoch and clips per second, of its training steps and of the whole epoch."""
+    lacking = any(run.result.epoch_cpu_seconds is None for run in results.runs)
+    note = (
+        "Training: CPU time of the training steps. Whole epoch: augmentation, features, training steps and validation, "
+        "as wall time (of clips per second too) and as CPU time of all threads. "
+        f"{f'{UNRECORDED} is not recorded. ' * lacking}{interval_note(results)}"
+    )
+    return _every_cell(results, "times", "Time per epoch", note.strip(), COST + WHOLE)
+
+
+def _every_cell(results: StudyResults, key: str, title: str, note: str, metrics: Sequence[Metric]) -> Table:
     rows = []
     for row, column in dict.fromkeys((row, column) for column in results.columns for row in results.rows):
         runs = results.cell(row, column)
@@ -144,13 +164,9 @@ def details(results: StudyResults, metrics: Sequence[Metric] = METRICS, title: s
             figures = [metric.text(runs) if runs else ABSENT for metric in metrics]
             count = parameters(runs) if runs else ABSENT
             rows.append((column, row, count, seeds_text(results, row, column), *figures))
-    note = (
-        "Train, validation and test figures are measured after training, in eval mode, on all clips of the split, "
-        f"without augmentation. {interval_note(results)}"
-    )
     first = (Heading("Model"), Heading("Parameters"), Heading("Seeds"))
     headings = (*first, *(Heading(title_of(m, results), m.group) for m in metrics))
-    return by_column(results, key="details", title=title, note=note.strip(), headings=headings, rows=rows)
+    return by_column(results, key=key, title=title, note=note, headings=headings, rows=rows)
 
 
 def parameters(runs: Sequence[RunResult]) -> str:

@@ -31,7 +31,10 @@ from cello.study.settings import changed_settings, flat, shown_name
 from cello.study.store import Header, Store, encoded
 from cello.training.result import FINISHED
 
-TIMES = ("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds")
+TIMES = (
+    *("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds"),
+    *("epoch_seconds", "epoch_cpu_seconds", "epoch_clips_per_second"),
+)
 MEASURED_THERE = (*TIMES, "run", "config", "format", "hardware", "versions", "history")
 """What of a result depends on the machine it was measured on, or only says which run it is."""
 CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")

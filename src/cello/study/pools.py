@@ -15,7 +15,7 @@ from cello.study.corpus_file import CorpusSummary
 from cello.study.plan import PlannedRun, on_fold
 from cello.training.result import ConditionMetrics, Epoch, RunResult, SplitMetrics
 
-CURVES = tuple(name for name in Epoch.__struct_fields__ if name != "epoch")
+CURVES = tuple(name for name in Epoch.__struct_fields__ if name not in ("epoch", "epoch_cpu_seconds"))
 
 
 class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +99,9 @@ def _result(results: Sequence[RunResult], run: str) -> RunResult:
         seconds_per_epoch=mean("seconds_per_epoch"),
         wall_seconds_per_epoch=mean("wall_seconds_per_epoch"),
         clips_per_second=mean("clips_per_second"),
+        epoch_seconds=mean("epoch_seconds"),
+        epoch_cpu_seconds=_mean_known([result.epoch_cpu_seconds for result in results]),
+        epoch_clips_per_second=mean("epoch_clips_per_second"),
         total_seconds=sum(result.total_seconds for result in results),
         hardware=_facts([result.hardware for result in results]),
         versions=_facts([result.versions for result in results]),
@@ -134,9 +137,19 @@ def _facts(found: Sequence[dict[str, str]]) -> dict[str, str]:
 def _history(found: Sequence[tuple[Epoch, ...]]) -> tuple[Epoch, ...]:
     """The mean curve over the folds."""
     return tuple(
-        Epoch(epoch=epochs[0].epoch, **{name: fmean(getattr(epoch, name) for epoch in epochs) for name in CURVES})
+        Epoch(
+            epoch=epochs[0].epoch,
+            epoch_cpu_seconds=_mean_known([epoch.epoch_cpu_seconds for epoch in epochs]),
+            **{name: fmean(getattr(epoch, name) for epoch in epochs) for name in CURVES},
+        )
         for epochs in zip(*found, strict=False)
     )
+
+
+def _mean_known(values: Sequence[float | None]) -> float | None:
+    """The mean, None where one is not known: runs of an older version record less."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _conditions(found: Sequence[tuple[ConditionMetrics, ...]]) -> tuple[ConditionMetrics, ...]:

@@ -54,8 +54,10 @@ class Reader:
         values: dict[str, Any] = {name: getattr(written, name) for name in _FIELDS}
         for name in SHARED:
             values[name] = self._part(name, bytes(getattr(written, name)), _KINDS[name])
-        history = msgspec.json.decode(written.history, type=_KINDS["history"]) if self.curves else ()
-        return RunResult(**values, config=self._config(bytes(written.config)), history=history)
+        needed = self.curves or not written.epoch_seconds  # an older record's times of whole epochs come from there
+        history = msgspec.json.decode(written.history, type=_KINDS["history"]) if needed else ()
+        result = RunResult(**values, config=self._config(bytes(written.config)), history=history)
+        return result if self.curves or not history else msgspec.structs.replace(result, history=())
 
     def planned(self, text: msgspec.Raw) -> tuple[PlannedRun, ...]:
         """The planned runs of a store."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -42,8 +44,14 @@ class ConditionMetrics(msgspec.Struct, frozen=True, kw_only=True):
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch as it went: ``train_*`` is the running mean in train mode on augmented clips, validation in eval mode.
 
-    ``train_cpu_seconds`` is this process's CPU time for the training steps alone; ``data_seconds`` (wall) is features
-    and augmentation made on the fly, ``validation_seconds`` (wall) the evaluation.
+    ``train_seconds`` (wall) and ``train_cpu_seconds`` (CPU time of the thread that trains) are of the training steps
+    alone: forward, backward and update, without the making of batches. ``data_seconds`` (wall) is the time that this
+    thread spends on making augmented batches or waiting for them, ``validation_seconds`` (wall) the evaluation.
+
+    The whole epoch is everything from the first batch's making to the validation's end: ``epoch_seconds`` is its wall
+    time, ``epoch_cpu_seconds`` the CPU time of the process meanwhile, all threads. The checkpoint is in neither.
+    Records from before these fields have no ``epoch_cpu_seconds``; their ``epoch_seconds``, 0 as read, becomes the sum
+    of the three phases, which then followed one another without a gap.
     """
 
     epoch: int
@@ -56,6 +64,13 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     train_cpu_seconds: float
     data_seconds: float
     validation_seconds: float
+    epoch_seconds: float = 0.0
+    epoch_cpu_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.epoch_seconds:
+            whole = self.train_seconds + self.data_seconds + self.validation_seconds
+            msgspec.structs.force_setattr(self, "epoch_seconds", whole)
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +78,14 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     ``seconds_per_epoch`` is the median over epochs after the first of ``train_cpu_seconds`` (one thread, so CPU time is
     the time on an idle machine); ``wall_seconds_per_epoch`` is the same of ``train_seconds``. ``clips_per_second`` =
-    training clips / ``seconds_per_epoch``. ``confusion`` is (C, C) counts on the test clips, rows truth, columns
+    training clips / ``seconds_per_epoch``. This is what published studies call the time of an epoch.
+
+    ``epoch_seconds`` is the median over the same epochs of the whole epoch's wall time (augmentation, features,
+    training steps, validation), ``epoch_cpu_seconds`` that of its CPU time over all threads, None where no epoch has
+    one, and ``epoch_clips_per_second`` = training clips / ``epoch_seconds``. Where ``epoch_seconds`` is 0, as in
+    records from before these fields, all three are computed from ``history``; without a history they stay 0 and None.
+
+    ``confusion`` is (C, C) counts on the test clips, rows truth, columns
     prediction; a run that settings are chosen by has none, and its ``test`` is ``NOT_EVALUATED``. ``chosen_epoch``
     counts from 1. ``conditions`` are those that ``config.data`` asks for.
     """
@@ -89,6 +111,25 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[ConditionMetrics, ...] = ()
     device: str = "cpu"
     precision: str = "float32"
+    epoch_seconds: float = 0.0
+    epoch_cpu_seconds: float | None = None
+    epoch_clips_per_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epoch_seconds or not self.history:
+            return
+        epochs = warm(self.history)
+        seconds = statistics.median(epoch.epoch_seconds for epoch in epochs)
+        cpu = [epoch.epoch_cpu_seconds for epoch in epochs if epoch.epoch_cpu_seconds is not None]
+        msgspec.structs.force_setattr(self, "epoch_seconds", seconds)
+        msgspec.structs.force_setattr(self, "epoch_cpu_seconds", statistics.median(cpu) if cpu else None)
+        if seconds > 0:
+            msgspec.structs.force_setattr(self, "epoch_clips_per_second", self.train.clips / seconds)
+
+
+def warm(history: Sequence[Epoch]) -> Sequence[Epoch]:
+    """The epochs after the first, which warms up; the first where there is no other."""
+    return history[1:] or history
 
 
 LARGEST_COUNT = 2**53
@@ -105,11 +146,12 @@ def check_possible(result: RunResult) -> None:
     counts = [split.clips for split in measured] + [count for row in result.confusion for count in row]
     counts += [epoch.epoch for epoch in result.history]
     times = (result.seconds_per_epoch, result.wall_seconds_per_epoch, result.clips_per_second, result.total_seconds)
+    whole = (result.epoch_seconds, result.epoch_cpu_seconds or 0.0, result.epoch_clips_per_second)
     if not all(0 <= share <= 1 for share in shares):
         raise DamagedFileError("an accuracy is not in [0, 1]")
     if not all(0 <= count <= LARGEST_COUNT for count in (*counts, result.parameters, result.chosen_epoch)):
         raise DamagedFileError("a count is below 0 or beyond any")
-    if min(*times, *(split.loss for split in measured)) < 0:
+    if min(*times, *whole, *(split.loss for split in measured)) < 0:
         raise DamagedFileError("a time or a loss is below 0")
     if result.confusion and {len(result.labels)} != {len(result.confusion), *map(len, result.confusion)}:
         raise DamagedFileError(f"its confusion matrix is not of its {len(result.labels)} labels")

@@ -32,8 +32,9 @@ from cello.training.execution import ExecutionConfig
 from cello.training.folder import bring_cell, check_own, keep_cell, writing
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
-from cello.training.result import NOT_EVALUATED, ConditionKind, ConditionMetrics, Epoch, RunResult
+from cello.training.result import NOT_EVALUATED, ConditionKind, ConditionMetrics, Epoch, RunResult, warm
 from cello.training.robustness import evaluation_conditions, frames_under
+from cello.training.stopwatch import Stopwatch
 
 EVALUATION_BATCH = 256
 CHOICE_SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -226,14 +227,14 @@ class Trainer:
 
     def train_epoch(self) -> Epoch:
         """One pass over the training clips, then the validation clips in eval mode with the averaged weights."""
-        began = time.perf_counter()
+        watch = Stopwatch()
         torch.manual_seed(derived_seed(self.config.seed, "dropout", self.epoch))
         generator = torch.Generator().manual_seed(derived_seed(self.config.seed, "order", self.epoch))
-        clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
-        ready, cpu = time.perf_counter(), time.thread_time()
-        loss, right = self._steps(clips, generator)
-        trained, cpu = time.perf_counter(), time.thread_time() - cpu
-        with self.average.in_place():
+        with watch.phase("data"):
+            clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
+        with watch.phase("train"):
+            loss, right = self._steps(clips, generator)
+        with watch.phase("validation"), self.average.in_place():
             validation = measure(self.clean["validation"].targets, self.scores(self.clean["validation"]))
         record = Epoch(
             epoch=self.epoch + 1,
@@ -242,10 +243,12 @@ class Trainer:
             train_accuracy=right,
             validation_loss=validation.loss,
             validation_accuracy=validation.accuracy,
-            train_seconds=trained - ready,
-            train_cpu_seconds=cpu,
-            data_seconds=ready - began,
-            validation_seconds=time.perf_counter() - trained,
+            train_seconds=watch.seconds["train"],
+            train_cpu_seconds=watch.cpu_seconds["train"],
+            data_seconds=watch.seconds["data"],
+            validation_seconds=watch.seconds["validation"],
+            epoch_seconds=watch.epoch_seconds(),
+            epoch_cpu_seconds=watch.epoch_cpu_seconds(),
         )
         self._check_finite("validation", validation.loss)
         self.history.append(record)
@@ -371,8 +374,8 @@ class Trainer:
         if "test" in scores:
             targets = self.clean["test"].targets
             counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1]).tolist()
-        warm = self.history[1:] or self.history  # the first epoch warms up
-        seconds = statistics.median(e.train_cpu_seconds for e in warm)
+        epochs = warm(self.history)
+        seconds = statistics.median(epoch.train_cpu_seconds for epoch in epochs)
         result = RunResult(
             run=self.config.id,
             config=self.config,
@@ -385,7 +388,7 @@ class Trainer:
             test=measured.get("test", NOT_EVALUATED),
             confusion=tuple(map(tuple, counts)),
             seconds_per_epoch=seconds,
-            wall_seconds_per_epoch=statistics.median(e.train_seconds for e in warm),
+            wall_seconds_per_epoch=statistics.median(epoch.train_seconds for epoch in epochs),
             clips_per_second=len(self.clean["train"]) / seconds,
             total_seconds=self.spent_before + time.perf_counter() - self.started,
             hardware=hardware(self.execution.threads),

@@ -182,6 +182,17 @@ def test_csv_has_one_row_a_run_and_exact_numbers(windows: StudyResults) -> None:
         assert row["hardware.cpu"] == "Example CPU 3 GHz"
 
 
+def test_csv_has_the_whole_epoch_beside_its_training(windows: StudyResults) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_format.report(windows))))
+    by_run = {r.result.run: r.result for r in windows.runs}
+    for row in rows:
+        result = by_run[row["run"]]
+        assert float(row["seconds_per_epoch"]) == result.seconds_per_epoch
+        assert float(row["epoch_seconds"]) == result.epoch_seconds == result.history[0].epoch_seconds
+        assert float(row["epoch_clips_per_second"]) == result.epoch_clips_per_second
+        assert row["epoch_cpu_seconds"] == ""  # not recorded
+
+
 def test_csv_has_a_column_for_each_condition(noisy: StudyResults) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_format.report(noisy))))
     by_run = {r.result.run: r.result for r in noisy.runs}

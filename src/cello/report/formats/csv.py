@@ -23,6 +23,9 @@ FIGURES = (
     "seconds_per_epoch",
     "wall_seconds_per_epoch",
     "clips_per_second",
+    "epoch_seconds",
+    "epoch_cpu_seconds",
+    "epoch_clips_per_second",
     "total_seconds",
 )
 

@@ -38,6 +38,9 @@ AS_THEY_ARE = (
     "seconds_per_epoch",
     "wall_seconds_per_epoch",
     "clips_per_second",
+    "epoch_seconds",
+    "epoch_cpu_seconds",
+    "epoch_clips_per_second",
 )
 
 

@@ -96,6 +96,7 @@ def report(results: StudyResults) -> str:
     parts = [
         tables.details(results, ACCURACY, "Accuracy"),
         tables.details(results, LOSS + COST, "Loss and training time"),
+        tables.times(results),
     ]
     if len(results.columns) > 1:
         parts.insert(0, tables.overview(results, BY_KEY["test_accuracy"]))

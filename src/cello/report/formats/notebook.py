@@ -186,9 +186,11 @@ def _results(results: StudyResults) -> list[tuple[str, str]]:
         cells += [
             ("code", 'Markdown(markdown.table(tables.overview(results, BY_KEY["test_accuracy"])))'),
             ("code", 'Markdown(markdown.table(tables.overview(results, BY_KEY["seconds_per_epoch"])))'),
+            ("code", 'Markdown(markdown.table(tables.overview(results, BY_KEY["epoch_seconds"])))'),
         ]
     pictures = ("code", "show(plots.accuracy(results))")
-    return [*cells, pictures, ("code", "Markdown(markdown.table(tables.details(results)))")]
+    details = ("code", "Markdown(markdown.table(tables.details(results)))")
+    return [*cells, pictures, details, ("code", "Markdown(markdown.table(tables.times(results)))")]
 
 
 def _comparisons(results: StudyResults) -> list[tuple[str, str]]:

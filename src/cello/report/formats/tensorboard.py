@@ -26,6 +26,7 @@ CURVES = {
     "loss/validation": "validation_loss",
     "learning_rate": "learning_rate",
     "seconds/train": "train_cpu_seconds",
+    "seconds/epoch": "epoch_seconds",
 }
 
 
