@@ -12,7 +12,14 @@ import torch
 
 from cello.audio.augment import AugmentConfig
 from cello.bench import front_ends
-from cello.bench.front_ends import cello_frames, installed, librosa_front_end, plainly_augmented, torchaudio_front_end
+from cello.bench.front_ends import (
+    cello_frames,
+    installed,
+    librosa_front_end,
+    packed,
+    plainly_augmented,
+    torchaudio_front_end,
+)
 from cello.bench.settings import FAIR, WINDOWS_MS, front_end
 from cello.features.deltas import append_deltas
 
@@ -23,7 +30,7 @@ LENGTHS = np.full(3, 16_000)
 @pytest.mark.parametrize("window_ms", WINDOWS_MS)
 def test_librosa_computes_the_same_features(window_ms: float) -> None:
     config = front_end(window_ms)
-    own, counts = cello_frames(SOUND, LENGTHS, config, AugmentConfig())
+    own, counts = cello_frames(packed(SOUND, LENGTHS, 16_000), config, AugmentConfig())
     its = librosa_front_end(config)(SOUND)
     assert its.shape == own.shape == (3, int(counts[0]), 39)
     assert np.abs(its - own.numpy()).max() < 1e-4
@@ -36,7 +43,7 @@ def test_torchaudio_computes_the_same_mfcc(window_ms: float) -> None:
     except Exception as error:
         pytest.skip(f"torchaudio cannot be imported: {error}")
     config = front_end(window_ms)
-    own, _ = cello_frames(SOUND, LENGTHS, config, AugmentConfig())
+    own, _ = cello_frames(packed(SOUND, LENGTHS, 16_000), config, AugmentConfig())
     its = torchaudio_front_end(config)(SOUND)
     assert its.shape == own.shape
     assert np.abs(its - own.numpy())[..., :13].max() < 1e-4
@@ -76,7 +83,7 @@ def test_torchaudios_functions_are_called_for_the_same_mfcc(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "torchaudio", MadeUpFunctional())  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "torchaudio.functional", MadeUpFunctional())  # type: ignore[arg-type]
     config = front_end(40.0)
-    own, _ = cello_frames(SOUND, LENGTHS, config, AugmentConfig())
+    own, _ = cello_frames(packed(SOUND, LENGTHS, 16_000), config, AugmentConfig())
     its = torchaudio_front_end(config)(SOUND)
     assert its.shape == own.shape
     assert np.abs(its - own.numpy())[..., :26].max() < 1e-4

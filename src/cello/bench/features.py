@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cello.audio.augment import AugmentConfig
+from cello.audio.corpus import Corpus
 from cello.bench.front_ends import (
     LIBRARIES,
     STATIC,
@@ -20,14 +21,16 @@ from cello.bench.front_ends import (
     Sound,
     cello_frames,
     installed,
+    packed,
     plainly_augmented,
 )
 from cello.bench.measure import WARM_UP, Times, alternate, torch_threads
 from cello.bench.record import FEATURE_FORMAT, FeatureRecord, FeatureRow, summarise_features
 from cello.bench.settings import FAIR, FeatureBenchConfig, front_end
 from cello.features.config import FeatureConfig
+from cello.features.front_end import PLAIN
 
-OWN = "cello"
+OWN, BY_TORCH = "cello", "cello, by torch"
 BATCHES = (8, 16, 64)
 """Clips that another library is given at once; the fastest of these counts, in each round."""
 
@@ -37,6 +40,7 @@ class Case(NamedTuple):
 
     config: FeatureConfig
     changes: AugmentConfig
+    corpus: Corpus
     sound: Sound
     lengths: Lengths
 
@@ -78,8 +82,10 @@ def _cases(settings: FeatureBenchConfig) -> list[Case]:
     rate = FeatureConfig().rate_hz
     sound = np.random.default_rng(0).normal(0, 0.1, (settings.clips, rate)).astype(np.float32)
     lengths = np.full(settings.clips, rate, dtype=np.int64)
+    corpus = packed(sound, lengths, rate)
+    sound, _ = corpus.audio(np.arange(settings.clips))
     return [
-        Case(front_end(window_ms), changes, sound, lengths)
+        Case(front_end(window_ms), changes, corpus, sound, lengths)
         for changes in (AugmentConfig(), FAIR)
         for window_ms in dict.fromkeys(settings.windows_ms)
     ]
@@ -90,9 +96,11 @@ def _measured(
 ) -> tuple[Times, dict[str, float], set[str]]:
     """Times and differences of every side, and the sides whose difference is of static features."""
     steps: dict[str, Callable[[], object]] = {
-        OWN: lambda: cello_frames(case.sound, case.lengths, case.config, case.changes)
+        OWN: lambda: cello_frames(case.corpus, case.config, case.changes),
+        BY_TORCH: lambda: cello_frames(case.corpus, case.config, case.changes, PLAIN),
     }
-    differences, batched, static = {OWN: 0.0}, {}, set()
+    own, plain = (cello_frames(case.corpus, case.config, case.changes, backend)[0] for backend in ("auto", PLAIN))
+    differences, batched, static = {OWN: 0.0, BY_TORCH: float((own - plain).abs().max())}, {}, set()
     for library in libraries:
         through = LIBRARIES[library](case.config)
         size_names = {f"{library} {size}": size for size in BATCHES if size <= len(case.sound) or size == BATCHES[0]}
@@ -115,7 +123,7 @@ def _step(case: Case, through: FrontEnd, size: int) -> Callable[[], object]:
 
 def _best(times: Times, batched: Mapping[str, Sequence[str]]) -> Times:
     """The times with a library's batch sizes as one side, in each round the fastest of them."""
-    found = {OWN: times[OWN]}
+    found = {own: times[own] for own in (OWN, BY_TORCH)}
     for whole, names in batched.items():
         single = whole.replace("batched", "clip by clip")
         found[whole] = [min(taken) for taken in zip(*(times[name] for name in names), strict=True)]
@@ -125,7 +133,7 @@ def _best(times: Times, batched: Mapping[str, Sequence[str]]) -> Times:
 
 def largest_difference(case: Case, through: FrontEnd, static: bool) -> float:
     """Of any feature of any clip, each given alone and no longer than it is: other libraries know no padding."""
-    own, counts = cello_frames(case.sound, case.lengths, case.config, case.changes)
+    own, counts = cello_frames(case.corpus, case.config, case.changes)
     sound, lengths = plainly_augmented(case.sound, case.lengths, case.config, case.changes)
     width = case.config.static_dimensions if static else case.config.dimensions
     largest = 0.0

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cello.audio.augment import AugmentConfig, augment
+from cello.audio.augment import AugmentConfig, augment, draw, recordings_for
+from cello.audio.corpus import Clip, Corpus, Manifest
 from cello.features.config import FeatureConfig
-from cello.features.mfcc import extract
+from cello.features.front_end import ClipFrames, Heard
 
 SEED = 0
 Sound = NDArray[np.float32]
@@ -23,12 +24,30 @@ FrontEnd = Callable[[Sound], NDArray[np.float32]]
 LONGEST_REASON = 160
 
 
+def packed(sound: Sound, lengths: Lengths, rate_hz: int) -> Corpus:
+    """(B, N) sound, (B,) lengths → the clips as a corpus keeps them, in 16 bits, to which the sound is rounded."""
+    starts = np.cumsum(lengths) - lengths
+    clips = tuple(
+        Clip(name=f"{row}.wav", label="sound", split="train", speaker=str(row), start=start, samples=samples)
+        for row, (start, samples) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True))
+    )
+    flat = np.concatenate([clip[:samples] for clip, samples in zip(sound, lengths.tolist(), strict=True)])
+    stored = np.clip(np.rint(flat * 32768), -32768, 32767).astype(np.int16)
+    about = Manifest(corpus="sound", rate_hz=rate_hz, labels=("sound",), clips=clips, bad=(), checksum="", source="")
+    return Corpus(about, stored)
+
+
 def cello_frames(
-    sound: Sound, lengths: Lengths, config: FeatureConfig, changes: AugmentConfig
+    corpus: Corpus, config: FeatureConfig, changes: AugmentConfig, backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:
-    """(B, N) sound, (B,) lengths → (B, T, D) frames and (B,) counts, as training makes them of these clips."""
-    changed, left = plainly_augmented(sound, lengths, config, changes)
-    return extract(torch.from_numpy(changed), torch.from_numpy(left), config)
+    """All clips of a corpus → (B, T, D) frames and (B,) counts, as training makes them of these clips."""
+    heard = None
+    if changes != AugmentConfig():
+        recordings = tuple(recordings_for(changes, corpus.noise, config.rate_hz))
+        drawn = draw(corpus.lengths, changes, recordings, np.random.default_rng(SEED), config.rate_hz)
+        heard = Heard(drawn, recordings)
+    clips = ClipFrames(corpus, np.arange(len(corpus.lengths)), config, heard, backend=backend)
+    return clips.batch(torch.arange(len(clips)))
 
 
 def plainly_augmented(
