@@ -306,7 +306,7 @@ class Trainer:
 
     def _step(self, clips: Frames, rows: Tensor, generator: torch.Generator) -> tuple[float, float]:
         """One update; returns the batch's mean loss and its number of right answers."""
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         total, right = 0.0, 0.0
         for part in clips.parts(rows):
             loss, hits = self._loss(*clips.batch(part), generator)
@@ -314,8 +314,6 @@ class Trainer:
                 loss = loss * (len(part) / len(rows))
             loss.backward()  # type: ignore[no-untyped-call]
             total, right = total + float(loss.detach()), right + hits
-        if self.config.optimiser.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip_norm)
         self.optimiser.step()
         self.average.update()
         return total, right
