@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import DivergenceError, TrainingError
-from cello.features.masks import frame_masks
+from cello.features.masks import Masks, draw_masks
+from cello.features.prepare import prepare
 from cello.features.statistics import corpus_statistics
 from cello.files import seal_json, write_whole
 from cello.machine import hardware, versions
@@ -323,14 +324,16 @@ class Trainer:
     ) -> tuple[Tensor, float]:
         """The mean loss of some clips, masked and mixed as the config says, and the number of right answers."""
         settings, augment = self.config.optimiser, self.config.augment
-        frames = self.model.standardise(frames, counts)
+        masks = None
         if augment.time_masks or augment.band_masks:
-            frames = frame_masks(frames, counts, augment, self.config.features, generator)
-        share, partner = 1.0, torch.arange(len(targets))
+            masks = draw_masks(len(targets), augment, self.config.features, generator)
+        frames = self._prepared(frames, counts, masks)
+        share, partner = 1.0, targets
         if augment.mixup > 0:
             share = beta(augment.mixup, generator)
             partner = torch.randperm(len(targets), generator=generator)
-            frames = share * frames + (1 - share) * frames[partner]
+            others = frames[partner].mul_(1 - share)
+            frames.mul_(share).add_(others)
             counts = torch.maximum(counts, counts[partner])
         scores = self.model(frames, counts)
         loss = functional.cross_entropy(scores, targets, label_smoothing=settings.label_smoothing)
@@ -338,6 +341,14 @@ class Trainer:
             other = functional.cross_entropy(scores, targets[partner], label_smoothing=settings.label_smoothing)
             loss = share * loss + (1 - share) * other
         return loss, float((scores.argmax(1) == targets).sum())
+
+    def _prepared(self, frames: Tensor, counts: Tensor, masks: Masks | None = None) -> Tensor:
+        """Frames as the model reads them, some of them masked; made in place where that can be done."""
+        plain = self.execution.backend == "plain"
+        if not plain and prepare(frames, counts, self.model.mean, self.model.deviation, masks):
+            return frames
+        frames = self.model.standardise(frames, counts)
+        return frames if masks is None else masks.hide(frames, counts)
 
     def scores(self, clips: Frames) -> Tensor:
         """(B, C) scores of all clips, in eval mode."""
@@ -347,7 +358,7 @@ class Trainer:
             for some in torch.split(torch.arange(len(clips)), EVALUATION_BATCH):
                 for rows in clips.parts(some):
                     frames, counts, _ = clips.batch(rows)
-                    out[rows] = self.model(self.model.standardise(frames, counts), counts)
+                    out[rows] = self.model(self._prepared(frames, counts), counts)
         return out
 
     def _remember(self, record: Epoch) -> None:
