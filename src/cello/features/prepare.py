@@ -17,8 +17,8 @@ from cello.native.build import load
 def prepare(frames: Tensor, counts: Tensor, mean: Tensor, deviation: Tensor, masks: Masks | None = None) -> bool:
     """Standardise (B, T, D) frames by a mean and deviation (D,), mask them, and blank what follows a clip's end.
 
-    The frames are changed in place, to the bits of (x − mean) / deviation and of ``Masks.hide``. False where no compiled
-    code can be had for these tensors: they are then as they were.
+    The frames are changed in place, to the bits of (x − mean) / deviation and of ``Masks.hide``: let no one else have
+    them. False where no compiled code can be had for these tensors; they are then as they were.
     """
     masks = masks or Masks()
     values = [frames, mean, deviation, *(draws for draws in (masks.times, masks.bands) if draws is not None)]

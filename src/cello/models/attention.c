@@ -39,7 +39,7 @@ static void softmax(real *row, long n) {
     for (t = 0; t < n; t++) row[t] /= total;
 }
 
-void attention_forward(const real *y, const real *w, const real *b, const int64_t *length, real *weight, real *pooled,
+int attention_forward(const real *y, const real *w, const real *b, const int64_t *length, real *weight, real *pooled,
                        long B, long T, long H) {
     for (long clip = 0; clip < B; clip++, y += T * H, weight += T, pooled += H) {
         const long n = within(length[clip], T);
@@ -50,11 +50,12 @@ void attention_forward(const real *y, const real *w, const real *b, const int64_
         softmax(weight, n);
         for (long t = 0; t < n; t++) add_row(pooled, weight[t], y + t * H, H);
     }
+    return 0;
 }
 
 /* From the derivatives of pooled: those of y, and of w added up over the clips. That of b is 0, as a softmax does not
    see what all scores have in common. `scratch` is T + H elements. */
-void attention_backward(const real *y, const real *w, const int64_t *length, const real *weight, const real *d_pooled,
+int attention_backward(const real *y, const real *w, const int64_t *length, const real *weight, const real *d_pooled,
                         real *d_y, real *d_w, real *scratch, long B, long T, long H) {
     real *const d_score = scratch, *const own = scratch + T;
     memset(d_w, 0, H * sizeof(real));
@@ -77,4 +78,5 @@ void attention_backward(const real *y, const real *w, const int64_t *length, con
         memset(d_y + n * H, 0, (T - n) * H * sizeof(real));
         for (long j = 0; j < H; j++) d_w[j] += own[j];
     }
+    return 0;
 }

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
-from torch.nn import functional
 
 from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import DivergenceError, TrainingError
@@ -25,6 +24,7 @@ from cello.files import seal_json, write_whole
 from cello.machine import hardware, versions
 from cello.models.classifier import Classifier
 from cello.models.config import resolve
+from cello.models.loss import Loss, Mixed, cross_entropy
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
@@ -308,39 +308,32 @@ class Trainer:
     def _step(self, clips: Frames, rows: Tensor, generator: torch.Generator) -> tuple[float, float]:
         """One update; returns the batch's mean loss and its number of right answers."""
         self.optimiser.zero_grad()
-        total, right = 0.0, 0.0
+        total, right = 0.0, 0
         for part in clips.parts(rows):
-            loss, hits = self._loss(*clips.batch(part), generator)
-            if len(part) < len(rows):
-                loss = loss * (len(part) / len(rows))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total, right = total + float(loss.detach()), right + hits
+            scores, found = self._loss(*clips.batch(part), generator)
+            share = len(part) / len(rows)
+            scores.backward(found.slope if share == 1 else found.slope * share)  # type: ignore[no-untyped-call]
+            total, right = total + share * found.value, right + found.right
         self.optimiser.step()
         self.average.update()
         return total, right
 
-    def _loss(
-        self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, float]:
-        """The mean loss of some clips, masked and mixed as the config says, and the number of right answers."""
-        settings, augment = self.config.optimiser, self.config.augment
-        masks = None
+    def _loss(self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Loss]:
+        """Scores of some clips, masked and mixed as the config says, and their loss."""
+        augment, masks, mixed = self.config.augment, None, None
         if augment.time_masks or augment.band_masks:
             masks = draw_masks(len(targets), augment, self.config.features, generator)
         frames = self._prepared(frames, counts, masks)
-        share, partner = 1.0, targets
         if augment.mixup > 0:
             share = beta(augment.mixup, generator)
             partner = torch.randperm(len(targets), generator=generator)
+            mixed = Mixed(share, targets[partner])
             others = frames[partner].mul_(1 - share)
-            frames.mul_(share).add_(others)
+            frames = frames.mul_(share).add_(others)
             counts = torch.maximum(counts, counts[partner])
         scores = self.model(frames, counts)
-        loss = functional.cross_entropy(scores, targets, label_smoothing=settings.label_smoothing)
-        if share < 1:
-            other = functional.cross_entropy(scores, targets[partner], label_smoothing=settings.label_smoothing)
-            loss = share * loss + (1 - share) * other
-        return loss, float((scores.argmax(1) == targets).sum())
+        smoothing, compiled = self.config.optimiser.label_smoothing, self.execution.backend != "plain"
+        return scores, cross_entropy(scores, targets, smoothing, mixed, compiled=compiled)
 
     def _prepared(self, frames: Tensor, counts: Tensor, masks: Masks | None = None) -> Tensor:
         """Frames as the model reads them, some of them masked; made in place where that can be done."""
