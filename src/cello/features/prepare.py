@@ -1,4 +1,4 @@
-"""Standardise and mask a batch of frames in one compiled pass, in place."""
+"""Make a batch of frames, standardised and masked, in one compiled pass."""
 
 from __future__ import annotations
 
@@ -10,36 +10,41 @@ import torch
 from torch import Tensor
 
 from cello.errors import BackendError
+from cello.features.cache import FeatureSet
 from cello.features.masks import Masks
 from cello.native.build import load
 
 
-def prepare(frames: Tensor, counts: Tensor, mean: Tensor, deviation: Tensor, masks: Masks | None = None) -> bool:
-    """Standardise (B, T, D) frames by a mean and deviation (D,), mask them, and blank what follows a clip's end.
+def prepared_batch(
+    features: FeatureSet, clips: Tensor, mean: Tensor, deviation: Tensor, masks: Masks | None = None
+) -> tuple[Tensor, Tensor] | None:
+    """What ``features.batch(clips)`` gives, standardised by a mean and deviation (D,) and masked, to the same bits.
 
-    The frames are changed in place, to the bits of (x − mean) / deviation and of ``Masks.hide``: let no one else have
-    them. False where no compiled code can be had for these tensors; they are then as they were.
+    That is (B, T, D) frames, (x − mean) / deviation, after them ``Masks.hide``, zero after each clip's end; and (B,)
+    counts. None where no compiled code can be had for these tensors.
     """
     masks = masks or Masks()
-    values = [frames, mean, deviation, *(draws for draws in (masks.times, masks.bands) if draws is not None)]
+    flat, counts = features.flat, features.counts[clips]
+    values = [flat, mean, deviation, *(draws for draws in (masks.times, masks.bands) if draws is not None)]
     if not all(value.is_cpu and value.dtype is torch.float32 and value.is_contiguous() for value in values):
-        return False
-    library = _library()
-    if library is None or not frames.numel():
-        return False
-    batch, steps, width = frames.shape
-    statics = masks.statics or width
-    rows = frames.new_empty(2 * library.vec_length() * width)
-    counts = counts.to("cpu", torch.int64).contiguous()
-    library.prepare(
-        *(value.data_ptr() for value in (frames, counts, mean, deviation, rows)),
+        return None
+    library = _library() if clips.dtype is counts.dtype is torch.int64 and clips.is_contiguous() else None
+    if library is None or not len(counts):
+        return None
+    batch, steps, width = len(counts), int(counts.max()), flat.shape[1]
+    frames = flat.new_empty(batch, steps, width)
+    rows = flat.new_empty(2 * library.vec_length() * width)
+    outside = library.prepare(
+        *(flat.data_ptr(), len(flat)),
+        *(value.data_ptr() for value in (features._starts, features.counts, clips, frames, mean, deviation, rows)),
         *_drawn(masks.times),
         masks.longest,
         *_drawn(masks.bands),
         masks.widest,
-        *(statics, batch, steps, width),
+        masks.statics or width,
+        *(batch, steps, width),
     )
-    return True
+    return None if outside else (frames, counts)
 
 
 def _drawn(draws: Tensor | None) -> tuple[int, int]:
@@ -55,6 +60,6 @@ def _library() -> ctypes.CDLL | None:
     except BackendError:
         return None
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    library.prepare.argtypes = [*[pointer] * 6, size, size, pointer, *[size] * 6]
-    library.prepare.restype, library.vec_length.restype = None, size
+    library.prepare.argtypes = [pointer, size, *[pointer] * 8, size, size, pointer, *[size] * 6]
+    library.vec_length.restype = size
     return library

@@ -18,7 +18,7 @@ from torch import Tensor
 from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import DivergenceError, TrainingError
 from cello.features.masks import Masks, draw_masks
-from cello.features.prepare import prepare
+from cello.features.prepare import prepared_batch
 from cello.features.statistics import corpus_statistics
 from cello.files import seal_json, write_whole
 from cello.machine import hardware, versions
@@ -310,7 +310,7 @@ class Trainer:
         self.optimiser.zero_grad()
         total, right = 0.0, 0
         for part in clips.parts(rows):
-            scores, found = self._loss(*clips.batch(part), generator)
+            scores, found = self._loss(clips, part, generator)
             share = len(part) / len(rows)
             scores.backward(found.slope if share == 1 else found.slope * share)  # type: ignore[no-untyped-call]
             total, right = total + share * found.value, right + found.right
@@ -318,15 +318,15 @@ class Trainer:
         self.average.update()
         return total, right
 
-    def _loss(self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Loss]:
+    def _loss(self, clips: Frames, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Loss]:
         """Scores of some clips, masked and mixed as the config says, and their loss."""
-        augment, masks, mixed = self.config.augment, None, None
+        augment, masks, mixed, targets = self.config.augment, None, None, clips.targets[rows]
         if augment.time_masks or augment.band_masks:
-            masks = draw_masks(len(targets), augment, self.config.features, generator)
-        frames = self._prepared(frames, counts, masks)
+            masks = draw_masks(len(rows), augment, self.config.features, generator)
+        frames, counts = self._batch(clips, rows, masks)
         if augment.mixup > 0:
             share = beta(augment.mixup, generator)
-            partner = torch.randperm(len(targets), generator=generator)
+            partner = torch.randperm(len(rows), generator=generator)
             mixed = Mixed(share, targets[partner])
             others = frames[partner].mul_(1 - share)
             frames = frames.mul_(share).add_(others)
@@ -335,13 +335,16 @@ class Trainer:
         smoothing, compiled = self.config.optimiser.label_smoothing, self.execution.backend != "plain"
         return scores, cross_entropy(scores, targets, smoothing, mixed, compiled=compiled)
 
-    def _prepared(self, frames: Tensor, counts: Tensor, masks: Masks | None = None) -> Tensor:
-        """Frames as the model reads them, some of them masked; made in place where that can be done."""
-        plain = self.execution.backend == "plain"
-        if not plain and prepare(frames, counts, self.model.mean, self.model.deviation, masks):
-            return frames
+    def _batch(self, clips: Frames, rows: Tensor, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
+        """Some clips' frames (B, T, D) as the model reads them, some of them masked, and their counts."""
+        if self.execution.backend != "plain":
+            chosen = clips.clips[rows]
+            made = prepared_batch(clips.features, chosen, self.model.mean, self.model.deviation, masks)
+            if made is not None:
+                return made
+        frames, counts, _ = clips.batch(rows)
         frames = self.model.standardise(frames, counts)
-        return frames if masks is None else masks.hide(frames, counts)
+        return frames if masks is None else masks.hide(frames, counts), counts
 
     def scores(self, clips: Frames) -> Tensor:
         """(B, C) scores of all clips, in eval mode."""
@@ -350,8 +353,7 @@ class Trainer:
         with torch.inference_mode():
             for some in torch.split(torch.arange(len(clips)), EVALUATION_BATCH):
                 for rows in clips.parts(some):
-                    frames, counts, _ = clips.batch(rows)
-                    out[rows] = self.model(self._prepared(frames, counts), counts)
+                    out[rows] = self.model(*self._batch(clips, rows))
         return out
 
     def _remember(self, record: Epoch) -> None:
