@@ -3,8 +3,8 @@
     python benchmarks/training_step.py [--cell lstm] [--hidden 64] [--bidirectional] [--steps 200] [--json]
 
 Made clips of 49 frames of 39 coefficients, one in ten shorter; batches of 64; the settings of the gates study's fair
-protocol. The two take turns, a step each, on one thread, in CPU time; a ratio is the median of the steps' ratios, so that
-a busy machine slows both sides of it.
+protocol. The two take turns, a step each, on one thread, in CPU time; a ratio is the median of the steps' ratios, so
+that a busy machine slows both sides of it.
 """
 
 from __future__ import annotations
