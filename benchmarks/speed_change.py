@@ -2,7 +2,7 @@
 
     python benchmarks/speed_change.py
 
-For each pitch: the loss in level, and the rest that is no longer the tone (images and aliases) below it, both in dB, the
+For each pitch: the loss in level, and the rest that is no longer the tone (images and aliases) below it, in dB, the
 worst of 21 speeds from 0.9 to 1.1. A windowed-sinc resampler (soxr, its highest quality) stands beside it.
 """
 

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": {"audio", "native"},
     "cells": set(),
     "compiler": {"cells", "native"},
-    "models": {"cells", "compiler"},
+    "models": {"cells", "compiler", "native"},
     "trained": {"audio", "features", "models", "study", "training"},
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cello.bench import features
-from cello.bench.features import BATCHES, OWN, run
+from cello.bench.features import BATCHES, BY_TORCH, OWN, run
 from cello.bench.front_ends import FrontEnd, Sound, librosa_front_end
 from cello.bench.measure import WARM_UP
 from cello.bench.record import FeatureRecord, summarise_features
@@ -30,8 +30,8 @@ def test_every_library_is_measured_alone_and_with_augmentation_and_agrees(monkey
     record = measured(monkeypatch, librosa=librosa_front_end)
     assert [(row.window_ms, row.augmented) for row in record.rows] == [(80.0, False), (80.0, True)]
     for row in record.rows:
-        assert [side.name for side in row.sides] == [OWN, "librosa, batched", "librosa, clip by clip"]
-        assert [side.difference < 1e-4 for side in row.sides] == [True] * 3
+        assert [side.name for side in row.sides] == [OWN, BY_TORCH, "librosa, batched", "librosa, clip by clip"]
+        assert [side.difference < 1e-4 for side in row.sides] == [True] * 4
         assert not any(side.static for side in row.sides)
         assert row.sides[0].ratio == 1.0
         assert all(len(side.all_milliseconds) == 1 for side in row.sides)
@@ -58,7 +58,7 @@ def test_deltas_of_another_formula_do_not_count_as_a_difference(monkeypatch: pyt
         return lambda sound: frames(sound) + (np.arange(39) >= 13).astype(np.float32)
 
     for row in measured(monkeypatch, torchaudio=other_deltas).rows:
-        assert [side.static for side in row.sides] == [False, True, True]
+        assert [side.static for side in row.sides] == [False, False, True, True]
         assert max(side.difference for side in row.sides) < 1e-4
 
 

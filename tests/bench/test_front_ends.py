@@ -23,7 +23,7 @@ from cello.bench.front_ends import (
 from cello.bench.settings import FAIR, WINDOWS_MS, front_end
 from cello.features.deltas import append_deltas
 
-SOUND = np.random.default_rng(1).normal(0, 0.1, (3, 16_000)).astype(np.float32)
+SOUND = (np.random.default_rng(1).normal(0, 3000, (3, 16_000)).round() / 32768).astype(np.float32)
 LENGTHS = np.full(3, 16_000)
 
 

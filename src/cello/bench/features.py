@@ -123,7 +123,7 @@ def _step(case: Case, through: FrontEnd, size: int) -> Callable[[], object]:
 
 def _best(times: Times, batched: Mapping[str, Sequence[str]]) -> Times:
     """The times with a library's batch sizes as one side, in each round the fastest of them."""
-    found = {own: times[own] for own in (OWN, BY_TORCH)}
+    found = {own: times[own] for own in (OWN, BY_TORCH) if own in times}
     for whole, names in batched.items():
         single = whole.replace("batched", "clip by clip")
         found[whole] = [min(taken) for taken in zip(*(times[name] for name in names), strict=True)]

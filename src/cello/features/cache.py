@@ -43,7 +43,7 @@ class FeatureSet:
     def __init__(self, flat: Tensor, counts: Tensor) -> None:
         self.flat = flat
         self.counts = counts
-        self._starts = torch.cumsum(counts, 0) - counts
+        self.starts = torch.cumsum(counts, 0) - counts
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -58,7 +58,7 @@ class FeatureSet:
         chosen = torch.as_tensor(indices)
         counts = self.counts[chosen]
         longest = int(counts.max()) if len(counts) else 0
-        rows = self._starts[chosen, None] + torch.arange(longest)
+        rows = self.starts[chosen, None] + torch.arange(longest)
         # Rows after a short clip's end are its successors'; blanked below. Only the last clip has none.
         rows = rows.clamp_(max=len(self.flat) - 1).view(-1)
         out = self.flat.index_select(0, rows).view(len(counts), longest, self.dimensions)

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
         cell = cell_of(config)
         self.frame_stacking = config.frame_stacking
         self.encoder = Encoder(config, dimensions * config.frame_stacking, cell, backend)
-        self.pooling = Pooling(config, self.encoder.width)
+        self.pooling = Pooling(config, self.encoder.width, backend)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)
         self.register_buffer("mean", torch.zeros(dimensions))

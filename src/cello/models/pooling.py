@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from cello.models.attention import compiled_sum, weighted_sum
 from cello.models.config import ModelConfig
 from cello.models.direction import frame_mask
 
@@ -17,17 +17,17 @@ class Pooling(nn.Module):
     Of a clip without frames each is zero.
     """
 
-    def __init__(self, config: ModelConfig, width: int) -> None:
+    def __init__(self, config: ModelConfig, width: int, backend: str = "auto") -> None:
         super().__init__()
         self.kind = config.pooling
+        self.backend = config.backend if backend == "auto" else backend
         self.score = nn.Linear(width, 1) if self.kind == "attention" else None
 
     def forward(self, y: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
         if self.kind == "last":
             return last
-        mask = frame_mask(lengths, y.shape[1])
         if self.score is None:
-            return (y * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
-        counted = mask | (lengths == 0).view(-1, 1, 1)  # a softmax over nothing is no number; y is zero there
-        weights: Tensor = self.score(y).masked_fill(~counted, -torch.inf).softmax(dim=1)
-        return (weights * y).sum(1)
+            return (y * frame_mask(lengths, y.shape[1])).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+        given = y, self.score.weight, self.score.bias, lengths
+        pooled = compiled_sum(*given) if self.backend != "plain" else None
+        return weighted_sum(*given) if pooled is None else pooled

@@ -62,13 +62,22 @@ class Frames:
         """(B,) frames of each clip."""
         return self.features.counts[self.clips]
 
+    def ready(self, rows: Tensor) -> Frames:
+        """These clips with their frames computed, where they are not yet."""
+        clips, targets = self.clips[rows], self.targets[rows]
+        if not isinstance(self.features, ClipFrames):
+            return Frames(self.features, clips, targets)
+        computed = FeatureSet(self.features.flat(clips), self.features.counts[clips])
+        return Frames(computed, torch.arange(len(rows)), targets)
+
     def parts(self, rows: Tensor) -> list[Tensor]:
         """These clips in one part where they fit into memory once padded, else in several, of alike lengths."""
-        counts = self.counts[rows]
+        counts = self.features.counts[self.clips[rows]]
         if len(rows) * int(counts.max()) <= FRAMES_AT_ONCE:
             return [rows]
         rows = rows[counts.argsort(stable=True)]
-        return [rows[first:last] for first, last in bounded(self.counts[rows].tolist(), FRAMES_AT_ONCE)]
+        counts = self.features.counts[self.clips[rows]]
+        return [rows[first:last] for first, last in bounded(counts.tolist(), FRAMES_AT_ONCE)]
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Some clips as (B, T, D) frames, padded to the longest of them, their counts and targets."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,18 +13,125 @@ from torch import Tensor, nn
 from cello.training.config import OptimiserConfig
 
 
-def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> Optimiser:
     """The named torch optimiser with torch's own defaults beside the learning rate and weight decay."""
+    return Optimiser(config, list(parameters))
+
+
+class Optimiser:
+    """Clips gradients and changes weights by them.
+
+    torch's optimiser sees all weights as one tensor, so that the norm of the gradient and a step are a call each, not
+    one for each weight. A weight without a gradient stays as it is.
+    """
+
+    def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters, self.clip_norm = parameters, config.clip_norm
+        self._weights = end_to_end(parameters)
+        self.all = nn.Parameter(self._weights)
+        self._inner = _torch_optimiser(config, self.all)
+        self._kernel: Callable[..., None] | None = {"adamw": torch._fused_adamw_, "adam": torch._fused_adam_}.get(
+            config.name
+        )
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self._inner.param_groups
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for weight in self.parameters:
+            weight.grad = None
+
+    def step(self) -> None:
+        """Change the weights by their gradients, which are scaled down first where they are longer than the config's
+        ``clip_norm``.
+        """
+        gradients = [weight.grad for weight in self.parameters]
+        kept = [(w, w.detach().clone()) for w, grad in zip(self.parameters, gradients, strict=True) if grad is None]
+        if kept:
+            pairs = zip(gradients, self.parameters, strict=True)
+            gradients = [torch.zeros_like(weight) if grad is None else grad for grad, weight in pairs]
+        gradient = torch.cat([grad.reshape(-1) for grad in gradients if grad is not None])
+        if self.clip_norm > 0:
+            scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
+            if not scale >= 1:  # NaN goes through, as it does in torch
+                gradient.mul_(scale)
+        self._change(gradient)
+        for weight, value in kept:
+            weight.detach().copy_(value)
+
+    def _change(self, gradient: Tensor) -> None:
+        """torch's step, of Adam by its kernel alone once there is a state: the class around it costs six times more."""
+        state = self._inner.state.get(self.all)
+        if not state or self._kernel is None:
+            self.all.grad = gradient
+            self._inner.step()
+            return
+        group = self._inner.param_groups[0]
+        settings = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
+        settings["beta1"], settings["beta2"] = group["betas"]
+        moments: list[list[Tensor]] = [[state["exp_avg"]], [state["exp_avg_sq"]], []]
+        self._kernel([self._weights], [gradient], *moments, [state["step"].add_(1)], **settings)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, here or in a version that kept a state for each weight.
+
+        Raises:
+            ValueError: it is of other weights.
+        """
+        count = len(state["param_groups"][0]["params"])
+        if count not in (1, len(self.parameters)):
+            raise ValueError(f"it has a state for {count} weights, not for {len(self.parameters)}")
+        self._inner.load_state_dict(state if count == 1 else self._joined(state))
+
+    def _joined(self, state: dict[str, Any]) -> dict[str, Any]:
+        """One state for all weights from those of each."""
+        each = [state["state"].get(number, {}) for number in range(len(self.parameters))]
+        joined: dict[str, Any] = {}
+        for key, value in max(each, key=len).items():
+            if key == "step" or not isinstance(value, Tensor):
+                joined[key] = value
+                continue
+            pairs = zip(each, self.parameters, strict=True)
+            joined[key] = torch.cat([of.get(key, torch.zeros_like(weight)).flatten() for of, weight in pairs]).detach()
+        groups = [{**group, "params": [0]} for group in state["param_groups"]]
+        return {"state": {0: joined} if joined else {}, "param_groups": groups}
+
+
+def _torch_optimiser(config: OptimiserConfig, weights: nn.Parameter) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     match config.name:
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+            return torch.optim.AdamW([weights], lr=rate, weight_decay=decay, fused=True)
         case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
+            return torch.optim.Adam([weights], lr=rate, weight_decay=decay, fused=True)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay)
+            return torch.optim.RMSprop([weights], lr=rate, weight_decay=decay)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
+            return torch.optim.SGD([weights], lr=rate, weight_decay=decay, momentum=0.9, fused=True)
+
+
+def end_to_end(weights: Sequence[Tensor]) -> Tensor:
+    """(ΣN,) memory of all weights, which become views of it, each with the values and shape it had.
+
+    Where they are such views already, that is the memory they have.
+    """
+    first, place = weights[0], weights[0].storage_offset()
+    for weight in weights:
+        shared = weight.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+        if not shared or weight.storage_offset() != place or not weight.is_contiguous():
+            break
+        place += weight.numel()
+    else:
+        return first.detach().as_strided((place - first.storage_offset(),), (1,))
+    whole = torch.cat([weight.detach().reshape(-1) for weight in weights])
+    for weight, part in zip(weights, torch.split(whole, [weight.numel() for weight in weights]), strict=True):
+        weight.data = part.view(weight.shape)
+    return whole
 
 
 def learning_rate(config: OptimiserConfig, step: int, steps: int) -> float:
@@ -50,15 +157,19 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        self._live = {name: p.detach() for name, p in model.named_parameters()}
-        self.weights: dict[str, Tensor] = self._live if decay == 0 else _copy(self._live)
+        names, live = zip(*model.named_parameters(), strict=True)
+        self._live = end_to_end(live)
+        self._mean = self._live if decay == 0 else self._live.clone()
+        parts = torch.split(self._mean, [weight.numel() for weight in live])
+        views = [part.view(weight.shape) for part, weight in zip(parts, live, strict=True)]
+        self.weights: dict[str, Tensor] = dict(zip(names, views, strict=True))
 
     def update(self) -> None:
         """Take in the weights as they are now."""
         if self.decay > 0:
             self.updates += 1
             keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            torch._foreach_lerp_(list(self.weights.values()), list(self._live.values()), 1 - keep)
+            self._mean.lerp_(self._live, 1 - keep)
 
     def state(self) -> dict[str, Any]:
         return {"updates": self.updates, "weights": self.weights}
@@ -71,15 +182,9 @@ class Average:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The model with its averaged weights within."""
-        own = _copy(self._live)
-        for name, weight in self._live.items():
-            weight.copy_(self.weights[name])
+        own = self._live.clone()
+        self._live.copy_(self._mean)
         try:
             yield
         finally:
-            for name, weight in self._live.items():
-                weight.copy_(own[name])
-
-
-def _copy(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in weights.items()}
+            self._live.copy_(own)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,16 +15,19 @@ import numpy as np
 import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
-from torch.nn import functional
 
 from cello.audio.corpus import SPLITS, Corpus, Split
 from cello.errors import DivergenceError, TrainingError
-from cello.features.masks import frame_masks
+from cello.features.cache import FeatureSet
+from cello.features.masks import Masks, draw_masks
+from cello.features.prepare import prepared_batch
 from cello.features.statistics import corpus_statistics
 from cello.files import seal_json, write_whole
 from cello.machine import hardware, versions
 from cello.models.classifier import Classifier
 from cello.models.config import resolve
+from cello.models.loss import Loss, Mixed, cross_entropy
+from cello.training.ahead import made_ahead
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
@@ -34,7 +38,7 @@ from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
 from cello.training.result import NOT_EVALUATED, ConditionKind, ConditionMetrics, Epoch, RunResult, warm
 from cello.training.robustness import evaluation_conditions, frames_under
-from cello.training.stopwatch import Stopwatch
+from cello.training.stopwatch import Stopwatch, marked
 
 EVALUATION_BATCH = 256
 CHOICE_SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -188,6 +192,7 @@ class Trainer:
         self.history: list[Epoch] = []
         self.started = time.perf_counter()
         self.spent_before = 0.0
+        self.data_threads = execution.beside(1).data_threads or 0
         self.steps = config.optimiser.epochs * batch_count(len(self.clean["train"]), config.optimiser.batch)
 
     @property
@@ -233,7 +238,7 @@ class Trainer:
         with watch.phase("data"):
             clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
         with watch.phase("train"):
-            loss, right = self._steps(clips, generator)
+            loss, right = self._steps(clips, generator, watch)
         with watch.phase("validation"), self.average.in_place():
             validation = measure(self.clean["validation"].targets, self.scores(self.clean["validation"]))
         record = Epoch(
@@ -255,20 +260,23 @@ class Trainer:
         self._remember(record)
         return record
 
-    def _steps(self, clips: Frames, generator: torch.Generator) -> tuple[float, float]:
+    def _steps(self, clips: Frames, generator: torch.Generator, watch: Stopwatch) -> tuple[float, float]:
         """All training steps of an epoch; the running mean loss and accuracy over its clips."""
         self.model.train()
         total, right, learns = 0.0, 0.0, self.epoch > 0
         order = batches(len(clips), self.config.optimiser.batch, generator)
-        for number, rows in enumerate(order):
-            for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate(self.config.optimiser, self.epoch * len(order) + number, self.steps)
-            loss, hits = self._step(clips, rows, generator)
-            if not np.isfinite(loss):
-                self._diverged("train", loss, clips, first=self.epoch == number == 0)
-            learns = learns or has_gradient(self.model.encoder)
-            total += loss * len(rows)
-            right += hits
+        parts = [clips.parts(rows) for rows in order]
+        threads = self.data_threads if self.data.changes_sound else 0
+        with made_ahead(clips.ready, list(chain.from_iterable(parts)), threads) as ready:
+            for number, (rows, some) in enumerate(zip(order, parts, strict=True)):
+                for group in self.optimiser.param_groups:
+                    group["lr"] = learning_rate(self.config.optimiser, self.epoch * len(order) + number, self.steps)
+                loss, hits = self._step(marked(islice(ready, len(some)), watch), len(rows), generator)
+                if not np.isfinite(loss):
+                    self._diverged("train", loss, clips, first=self.epoch == number == 0)
+                learns = learns or has_gradient(self.model.encoder)
+                total += loss * len(rows)
+                right += hits
         if not learns:
             raise TrainingError(
                 f"run {self.config.id}: no weight of cell {self.config.model.cell!r} got a gradient in the first "
@@ -307,42 +315,45 @@ class Trainer:
         if not np.isfinite(loss):
             self._diverged(split, loss, self.clean[split])
 
-    def _step(self, clips: Frames, rows: Tensor, generator: torch.Generator) -> tuple[float, float]:
-        """One update; returns the batch's mean loss and its number of right answers."""
-        self.optimiser.zero_grad(set_to_none=True)
-        total, right = 0.0, 0.0
-        for part in clips.parts(rows):
-            loss, hits = self._loss(*clips.batch(part), generator)
-            if len(part) < len(rows):
-                loss = loss * (len(part) / len(rows))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total, right = total + float(loss.detach()), right + hits
-        if self.config.optimiser.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimiser.clip_norm)
+    def _step(self, parts: Iterable[Frames], size: int, generator: torch.Generator) -> tuple[float, float]:
+        """One update by a batch that comes in parts; returns its mean loss and its number of right answers."""
+        self.optimiser.zero_grad()
+        total, right = 0.0, 0
+        for part in parts:
+            scores, found = self._loss(part, generator)
+            share = len(part) / size
+            scores.backward(found.slope if share == 1 else found.slope * share)  # type: ignore[no-untyped-call]
+            total, right = total + share * found.value, right + found.right
         self.optimiser.step()
         self.average.update()
         return total, right
 
-    def _loss(
-        self, frames: Tensor, counts: Tensor, targets: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, float]:
-        """The mean loss of some clips, masked and mixed as the config says, and the number of right answers."""
-        settings, augment = self.config.optimiser, self.config.augment
-        frames = self.model.standardise(frames, counts)
+    def _loss(self, clips: Frames, generator: torch.Generator) -> tuple[Tensor, Loss]:
+        """Scores of some clips, masked and mixed as the config says, and their loss."""
+        augment, masks, mixed, targets = self.config.augment, None, None, clips.targets
         if augment.time_masks or augment.band_masks:
-            frames = frame_masks(frames, counts, augment, self.config.features, generator)
-        share, partner = 1.0, torch.arange(len(targets))
+            masks = draw_masks(len(clips), augment, self.config.features, generator)
+        frames, counts = self._batch(clips, masks)
         if augment.mixup > 0:
             share = beta(augment.mixup, generator)
-            partner = torch.randperm(len(targets), generator=generator)
-            frames = share * frames + (1 - share) * frames[partner]
+            partner = torch.randperm(len(clips), generator=generator)
+            mixed = Mixed(share, targets[partner])
+            others = frames[partner].mul_(1 - share)
+            frames = frames.mul_(share).add_(others)
             counts = torch.maximum(counts, counts[partner])
         scores = self.model(frames, counts)
-        loss = functional.cross_entropy(scores, targets, label_smoothing=settings.label_smoothing)
-        if share < 1:
-            other = functional.cross_entropy(scores, targets[partner], label_smoothing=settings.label_smoothing)
-            loss = share * loss + (1 - share) * other
-        return loss, float((scores.argmax(1) == targets).sum())
+        smoothing, compiled = self.config.optimiser.label_smoothing, self.execution.backend != "plain"
+        return scores, cross_entropy(scores, targets, smoothing, mixed, compiled=compiled)
+
+    def _batch(self, clips: Frames, masks: Masks | None = None) -> tuple[Tensor, Tensor]:
+        """Clips' frames (B, T, D) as the model reads them, some of them masked, and their counts."""
+        if self.execution.backend != "plain" and isinstance(clips.features, FeatureSet):
+            made = prepared_batch(clips.features, clips.clips, self.model.mean, self.model.deviation, masks)
+            if made is not None:
+                return made
+        frames, counts = clips.features.batch(clips.clips)
+        frames = self.model.standardise(frames, counts)
+        return frames if masks is None else masks.hide(frames, counts), counts
 
     def scores(self, clips: Frames) -> Tensor:
         """(B, C) scores of all clips, in eval mode."""
@@ -351,8 +362,7 @@ class Trainer:
         with torch.inference_mode():
             for some in torch.split(torch.arange(len(clips)), EVALUATION_BATCH):
                 for rows in clips.parts(some):
-                    frames, counts, _ = clips.batch(rows)
-                    out[rows] = self.model(self.model.standardise(frames, counts), counts)
+                    out[rows] = self.model(*self._batch(clips.ready(rows)))
         return out
 
     def _remember(self, record: Epoch) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, TypeVar
 
+Made = TypeVar("Made")
 Phase = Literal["data", "train", "validation"]
 
 
@@ -55,3 +56,14 @@ class Stopwatch:
     def epoch_cpu_seconds(self) -> float:
         """CPU time of the process, all its threads, since the stopwatch was made."""
         return time.process_time() - self._process
+
+
+def marked(made: Iterable[Made], watch: Stopwatch) -> Iterator[Made]:
+    """What is made, the time until each is there counted as data."""
+    each = iter(made)
+    while True:
+        with watch.phase("data"):
+            found = next(each, None)
+        if found is None:
+            return
+        yield found

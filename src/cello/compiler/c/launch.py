@@ -213,7 +213,7 @@ class _Call:
     def __init__(self, code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor]) -> None:
         self.code, self.like = code, x
         self.held: list[Tensor] = []
-        self.values = [0] * len(code.fields)
+        self.values = (ctypes.c_int64 * len(code.fields))()
         (batch, steps, inputs), (clip_stride, frame_stride, _) = x.shape, x.stride()
         self.set(B=batch, T=steps, D=inputs, H=layout.hidden, reverse=int(layout.reverse))
         self.set(threads=torch.get_num_threads(), place=layout.place, length=layout.length)
@@ -229,7 +229,7 @@ class _Call:
         self.set_each("mask_stride", [stride for mask in groups[2] for stride in mask.stride()[:2]])
         self.set_each("first", groups[3])
         found = (ctypes.c_int64 * 6)()
-        code.library.workspace_sizes(self.arguments(), found)
+        code.library.workspace_sizes(self.values, found)
         self.sizes: tuple[int, ...] = tuple(found)
 
     def new(self, *shape: int) -> Tensor:
@@ -258,9 +258,6 @@ class _Call:
         else:
             self.values[place] = value or 0
 
-    def arguments(self) -> ctypes.Array[ctypes.c_int64]:
-        return (ctypes.c_int64 * len(self.values))(*self.values)
-
     def run(self, name: str) -> None:
-        if getattr(self.code.library, name)(self.arguments()):
+        if getattr(self.code.library, name)(self.values):
             raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} elements")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 
@@ -27,17 +28,22 @@ def names_of(cell: Cell) -> Names:
 @lru_cache(maxsize=256)
 def source(cell: Cell, dtype: str) -> str:
     """The C of a cell for "float" or "double", complete."""
+    return with_runtime(dtype, "\n".join(own_lines(cell)), _title(cell))
+
+
+def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
+    """C for "float" or "double" that stands on the runtime, complete."""
     runtime = resources.files("cello.compiler.c").joinpath("runtime.h").read_text(encoding="utf-8")
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
-        *_title(cell),
+        *title,
         "#include <stdint.h>",
         f"typedef {dtype} real;",
         f"typedef {wide} integer;",
         f"#define DOUBLE {int(dtype == 'double')}",
         "",
         runtime,
-        *own_lines(cell),
+        text,
     ]
     return "\n".join(parts)
 
