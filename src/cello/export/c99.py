@@ -8,6 +8,7 @@ from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cello.compiler.c99.step import StepText, step_text
 from cello.compiler.expression import equations
@@ -23,6 +24,8 @@ from cello.models.parts import Array, ModelParts
 
 ROWS = (16, 8, 4)
 """How many rows of a matrix may stand in a block."""
+LONGEST_S = 3600
+"""Seconds that no setting of a stream may reach; a stream keeps the outputs of its whole window in memory."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
 _PADDING = 16
 """Floats after an array that vectors may read or write beyond its end."""
@@ -46,6 +49,12 @@ class StreamSettings:
     refractory_s: float = 1.0
     background: tuple[str, ...] = ("silence", "unknown", "_silence_", "_unknown_")
 
+    def __post_init__(self) -> None:
+        for field in ("window_s", "threshold", "smooth_s", "refractory_s"):
+            value = getattr(self, field)
+            if not 0 <= value < LONGEST_S:
+                raise ModelError(f"{field}={value} is invalid: it must be a number from 0 to below {LONGEST_S}")
+
 
 class C99Text(NamedTuple):
     """The texts of ``NAME.h`` and ``NAME.c``."""
@@ -68,7 +77,7 @@ def write_c99(
     With ``int8`` every matrix is rounded to 8 bits with a scale for each row (see :mod:`cello.export.quantise`).
 
     Raises:
-        ModelError: a model that needs the future, or parts, features, labels and name that do not fit each other.
+        ModelError: a model that needs the future; or parts, features, labels and name that do not fit each other.
         CellError: an operation that C99 has no row for.
     """
     refuse(parts, features, labels, name)
@@ -114,7 +123,7 @@ def rows_of(units: int) -> int:
 
 
 class _Writer:
-    def __init__(  # noqa: PLR0913 - all that a model is
+    def __init__(
         self,
         parts: ModelParts,
         features: FeatureConfig,
@@ -125,7 +134,7 @@ class _Writer:
     ) -> None:
         self.parts, self.features, self.labels, self.name = parts, features, labels, name
         self.int8, self.settings = int8, settings
-        self.rows = rows_of(parts.hidden)
+        self.rows = 16 if int8 else rows_of(parts.hidden)
         self.padded = -(-parts.hidden // self.rows) * self.rows
         self.classes = -(-len(labels) // self.rows) * self.rows
         self.inputs = parts.dimensions * parts.frame_stacking
@@ -158,8 +167,8 @@ class _Writer:
             f"{parts.pooling}, {len(self.labels)} labels; weights {size} bytes, {'int8' if self.int8 else 'float32'}.",
             *step,
             "",
-            "   Written by Cello as C99 without any library. Compile with -O2 or -O3, and -march=native or the like where",
-            f"   it will run: cc -std=c99 -O3 -c {self.name}.c. Without -ffast-math every machine gives the same bits. */",
+            "   Written by Cello as C99 without any library: cc -std=c99 -O2 -c FILE. It is faster compiled for the",
+            "   processor that runs it (-march=native). With -std=c99, without -ffast-math, all give the same bits. */",
         ]
 
     def _header(self) -> dict[str, list[str]]:
@@ -288,7 +297,7 @@ class _Writer:
         rounded = quantise(array)
         scale = padded(rounded.scale, self.rows)
         return [
-            *static_array("int8_t", name, blocks(rounded.values, self.rows)),
+            *static_array("int8_t", name, _words(rounded.values)),
             *static_array("float", f"{name}_scale", scale),
         ]
 
@@ -318,6 +327,13 @@ class _Writer:
             for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
         ]
         return {"LAYERS": layers, "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"]}
+
+
+def _words(matrix: NDArray[np.int8]) -> NDArray[np.generic]:
+    """A matrix of int8 as ``int8.h`` reads it: blocks of 16 rows, row 4 k + l at byte k of word l, columns even."""
+    even = np.pad(matrix, ((0, 0), (0, matrix.shape[1] % 2)))
+    found = blocks(even, 16)
+    return found.reshape(*found.shape[:2], 4, 4).transpose(0, 1, 3, 2)
 
 
 def _text(package: str, name: str) -> str:

@@ -35,7 +35,7 @@ def chosen(text: str, flags: Mapping[str, bool]) -> str:
 
 
 def static_array(kind: str, name: str, values: NDArray[np.generic], inner: int = 0) -> list[str]:
-    """``static const KIND NAME[] = {...};`` of numbers as short as they can be written; ``inner`` numbers an element."""
+    """``static const KIND NAME[] = {...};`` of numbers at their shortest; ``inner`` numbers an element."""
     flat = values.reshape(-1)
     texts = [f"{value!s}f" for value in flat.astype(np.float32)] if kind == "float" else [f"{value}" for value in flat]
     if inner:

@@ -53,7 +53,7 @@ def _rounded(direction: Direction) -> Direction:
 
 
 def weight_bytes(parts: ModelParts, *, int8: bool) -> int:
-    """Bytes of a model's weights as float32, or with its matrices as int8 and a float32 scale for each of their rows."""
+    """Bytes of a model's weights as float32, or with its matrices as int8 and a float32 scale for each row."""
     arrays = [each for layer in parts.layers for direction in layer for each in direction.weights.values()]
     arrays += [*parts.head, *([] if parts.score is None else [parts.score[0], np.zeros(1, np.float32)])]
     return sum(each.size + 4 * len(each) if int8 and each.ndim == 2 else 4 * each.size for each in arrays)

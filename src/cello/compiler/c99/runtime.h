@@ -12,11 +12,21 @@
 #define LANES 16
 #elif defined(__GNUC__) && defined(__AVX2__) && ROWS >= 8
 #define LANES 8
-#elif defined(__GNUC__) && (defined(__SSE2__) || (defined(__ARM_NEON) && defined(__aarch64__)))
+#elif defined(__GNUC__) && (defined(__SSE2__) || (defined(__ARM_NEON) && defined(__AARCH64EL__)))
 #define LANES 4
 #else
 #define LANES 1
 #endif
+#endif
+
+/* An x86-64 program that may run anywhere asks its processor whether products can take 8 numbers at once; compiled with
+   -DPLAIN it does not. */
+#if LANES == 4 && defined(__GNUC__) && defined(__x86_64__) && ROWS >= 8 && !defined(PLAIN)
+#define ASKED 1
+#define AVX2 __attribute__((target("avx2")))
+#else
+#define ASKED 0
+#define AVX2
 #endif
 
 #if defined(__GNUC__)
@@ -135,10 +145,44 @@ LOCAL vec softplus(vec v) {
     return relu(v) + CHOOSE(w == one, u, logarithm(w) * (u / CHOOSE(w == one, one, w - 1.0f)));
 }
 
+#if ASKED
+typedef float eight __attribute__((vector_size(32)));
+typedef float eight_anywhere __attribute__((vector_size(32), aligned(4), may_alias));
+#define EIGHT(p) (*(const eight_anywhere *)(p))
+
+/* As add_product below. */
+AVX2 static void add_product_avx2(int blocks, int columns, const float *matrix, int block_stride, int column_stride,
+                                  const float *v, float *sum) {
+    for (int block = 0; block < blocks; block++, sum += ROWS) {
+        const float *w = matrix + block * block_stride;
+        eight even[ROWS / 8], odd[ROWS / 8];
+        int k = 0;
+        UNROLLED for (int r = 0; r < ROWS / 8; r++) even[r] = EIGHT(sum + r * 8), odd[r] = (eight){0};
+        for (; k + 2 <= columns; k += 2, w += 2 * column_stride) {
+            const float first = v[k], second = v[k + 1];
+            UNROLLED for (int r = 0; r < ROWS / 8; r++) {
+                even[r] += EIGHT(w + r * 8) * first;
+                odd[r] += EIGHT(w + column_stride + r * 8) * second;
+            }
+        }
+        if (k < columns) {
+            UNROLLED for (int r = 0; r < ROWS / 8; r++) even[r] += EIGHT(w + r * 8) * v[k];
+        }
+        UNROLLED for (int r = 0; r < ROWS / 8; r++) *(eight_anywhere *)(sum + r * 8) = even[r] + odd[r];
+    }
+}
+#endif
+
 /* sum (blocks * ROWS,) += a matrix times v (columns,). Row r of column k of a block stands at block * block_stride +
    k * column_stride + r; even and odd columns are summed apart, so that two sums run at once. */
 LOCAL void add_product(int blocks, int columns, const float *matrix, int block_stride, int column_stride,
                        const float *v, float *sum) {
+#if ASKED
+    if (__builtin_cpu_supports("avx2")) {
+        add_product_avx2(blocks, columns, matrix, block_stride, column_stride, v, sum);
+        return;
+    }
+#endif
     for (int block = 0; block < blocks; block++, sum += ROWS) {
         const float *w = matrix + block * block_stride;
         vec even[ROWS / LANES], odd[ROWS / LANES];

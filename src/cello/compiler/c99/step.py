@@ -9,7 +9,7 @@ from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
 from cello.compiler.c99.expression import Body
 from cello.compiler.expression import equations, value_names
-from cello.compiler.identifiers import comment, identifiers
+from cello.compiler.identifiers import comment, identifiers, state_parts
 from cello.compiler.stages import Stage, Step, Sum, lower
 from cello.compiler.text import STYLE
 
@@ -59,6 +59,7 @@ class _Writer:
             for number, stage in enumerate(self.step.stages)
             for k in (*stage.pointwise, *(each.node for each in stage.sums))
         }
+        self.states = state_parts(self.graph.states)
         self.arrays = self._arrays()
 
     def _arrays(self) -> dict[int, str]:
@@ -70,7 +71,7 @@ class _Writer:
             found.setdefault(k, f"{self.of[k]}_array")
         for k, node in enumerate(self.nodes):
             if node.op == "state":
-                found[k] = f"states + {self._place(self.graph.states.index(str(node.name)))}"
+                found[k] = f"old_{self.states[self.graph.states.index(str(node.name))]}"
             elif node.op == "input":
                 found[k] = "x"
         return found
@@ -78,18 +79,24 @@ class _Writer:
     def _before(self, k: int, stage: int) -> bool:
         return self.stage_of.get(k, stage) < stage
 
-    @staticmethod
-    def _place(number: int) -> str:
-        return f"{number} * P" if number != 1 else "P"
+    def _reads(self, state: str) -> bool:
+        return any(node.op == "state" and node.name == state for node in self.nodes)
 
     def text(self) -> StepText:
         own = [name for k, name in self.arrays.items() if k in self.stage_of]
         count = len(self.graph.states)
+        read = {name for name, state in zip(self.states, self.graph.states, strict=True) if self._reads(state)}
         body = [line for number, stage in enumerate(self.step.stages) for line in self._stage(number, stage)]
         lines = [
             *self._title(),
             f"static void {self.name}(const float *x, float *states, float *scratch) {{",
-            *(f"    float *const {name} = scratch + {self._place(count + n)};" for n, name in enumerate(own)),
+            *(
+                f"    const float *const old_{name} = states{_place(n)};"
+                for n, name in enumerate(self.states)
+                if name in read
+            ),
+            *(f"    float *const new_{name} = scratch{_place(n)};" for n, name in enumerate(self.states)),
+            *(f"    float *const {name} = scratch{_place(count + n)};" for n, name in enumerate(own)),
             *body,
             *self._unchanged(),
             f"    memcpy(states, scratch, {count} * P * sizeof(float));",
@@ -112,7 +119,7 @@ class _Writer:
         stores = [
             *((f"{self.arrays[k]} + j", k) for k in stage.pointwise if k in self.arrays),
             *(
-                (f"scratch + {self._place(n)} + j", k)
+                (f"new_{self.states[n]} + j", k)
                 for n, k in enumerate(self.graph.outputs)
                 if self.stage_of.get(k) == number
             ),
@@ -121,8 +128,8 @@ class _Writer:
 
     def _unchanged(self) -> list[str]:
         """New states that are old ones: no stage computes them."""
-        outputs = enumerate(self.graph.outputs)
-        return self._loop([(f"scratch + {self._place(n)} + j", k) for n, k in outputs if k not in self.stage_of], set())
+        outputs = zip(self.states, self.graph.outputs, strict=True)
+        return self._loop([(f"new_{name} + j", k) for name, k in outputs if k not in self.stage_of], set())
 
     def _loop(
         self, stores: list[tuple[str, int]], here: set[int], comments: Mapping[int, str] | None = None
@@ -176,3 +183,8 @@ class _Writer:
         left |= {f"{s}[t]": k for s, k in zip(self.graph.states, self.graph.outputs, strict=True)}
         found = equations(self.graph, STYLE)
         return {left[name]: f"/* {comment(f'{name} = {right}')} */" for name, right in found}
+
+
+def _place(number: int) -> str:
+    """Where the row of this number begins, behind a pointer."""
+    return "" if number == 0 else " + P" if number == 1 else f" + {number} * P"
