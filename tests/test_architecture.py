@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"cells", "native"},
     "models": {"cells", "compiler", "native"},
     "trained": {"audio", "features", "models", "study", "training"},
+    "export": {"compiler", "features", "models"},
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},

@@ -14,8 +14,8 @@ import torch
 
 from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS
-from cello.compiler.c.names import comment
 from cello.compiler.c.text import names_of, source
+from cello.compiler.identifiers import comment
 from cello.compiler.scan import scan
 from cello.native import build as c_build
 from cello.native.build import compiler

@@ -8,12 +8,14 @@ from functools import cached_property
 
 from cello.cells.graph import Node
 from cello.compiler.c.expression import Body
-from cello.compiler.c.names import comment, identifiers, state_parts
 from cello.compiler.expression import equations, value_names
+from cello.compiler.identifiers import comment, identifiers, state_parts
 from cello.compiler.kernel import Kernel
 from cello.compiler.stages import Sum
 from cello.compiler.text import STYLE
 
+KERNEL = frozenset("acjnrtxBDEHIPTV")
+"""Single letters that mean something else in the kernel."""
 LOOP = ("    for (long j = 0; j < P; j += V) {", "        for (long r = 0; r < n; r++) {")
 
 
@@ -45,7 +47,7 @@ class Names:
 
     @cached_property
     def of(self) -> dict[int, str]:
-        return identifiers(self.plan)
+        return identifiers(self.plan.graph, {each.node for each in self.plan.sums}, KERNEL)
 
     @cached_property
     def states(self) -> tuple[str, ...]:

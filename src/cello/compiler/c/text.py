@@ -10,9 +10,9 @@ from cello.cells.definition import Cell
 from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import TILES, calls
 from cello.compiler.c.forward import forward
-from cello.compiler.c.names import comment
 from cello.compiler.c.source import Names
 from cello.compiler.expression import equations
+from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.text import STYLE
 

@@ -1,29 +1,31 @@
 """Turn a user's names and text into C identifiers that cannot clash, and safe comments.
 
 A name of the equations is kept as it is if it is one letter, with members of one letter (``f``, ``W_i``): no header
-makes such a name a macro, and the kernel's own are few. Any other name is followed by its node's number (``gate_12``),
-so that it is no keyword, no macro (``NAN``, ``linux``), no function and no name that the kernel makes up from another.
+makes such a name a macro, and the generated code's own are few. Any other name is followed by its node's number
+(``gate_12``), so that it is no keyword, no macro (``NAN``, ``linux``), no function and no name that the generated code
+makes up from another.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
+from cello.cells.graph import Graph
 from cello.compiler.expression import value_names
-from cello.compiler.kernel import Kernel
 
 PLAIN = re.compile(r"(?!d_)[A-Za-z](_[a-z]){0,2}")
 """Names that are kept; d_f is the derivative of f."""
-KERNEL = frozenset("acjnrtxBDEHIPTV")
-"""Single letters that mean something else in the kernel."""
 LONGEST_NAME, LONGEST_COMMENT = 40, 1000
 
 
-def identifiers(plan: Kernel) -> dict[int, str]:
-    """A C identifier of its own for each node of the step: an equation's name, a named value's sum, or a number."""
-    graph, known, found = plan.graph, value_names(plan.graph), dict[int, str]()
+def identifiers(graph: Graph, sums: Container[int], reserved: Container[str]) -> dict[int, str]:
+    """A C identifier of its own for each node of the step: an equation's name, a named value's sum, or a number.
+
+    ``sums`` are the nodes of sums of products, ``reserved`` the single letters that mean something else there.
+    """
+    known, found = value_names(graph), dict[int, str]()
     new = {k: s for s, k in zip(graph.states, graph.outputs, strict=True)}
     readers: dict[int, list[int]] = {}
     for k, node in enumerate(graph.nodes):
@@ -34,13 +36,13 @@ def identifiers(plan: Kernel) -> dict[int, str]:
         """The name in the equations and what follows it in C."""
         return (new[k], "_next") if k in new else (known.get(k) or graph.nodes[k].name or "", "")
 
-    sums, taken = {each.node for each in plan.sums}, set[str]()
+    taken = set[str]()
     for k in range(len(graph.nodes)):
         name, suffix = named(k)
         if not name and k in sums and len(readers.get(k, [])) == 1:
             name, suffix = named(readers[k][0])
             suffix += "_sum"
-        wanted = _plain(name, suffix)
+        wanted = _plain(name, suffix, reserved)
         found[k] = wanted if wanted and wanted not in taken else _numbered(name, suffix, k)
         taken.add(found[k])
     return found
@@ -51,12 +53,12 @@ def state_parts(states: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if PLAIN.fullmatch(name) else f"{_letters(name)}_s{n}" for n, name in enumerate(states))
 
 
-def _plain(name: str, suffix: str) -> str:
+def _plain(name: str, suffix: str, reserved: Container[str]) -> str:
     """The name as it is, if it can be kept."""
     kept = name.replace(".", "_")
     if not PLAIN.fullmatch(kept):
         return ""
-    return f"{kept}_own" if kept in KERNEL and not suffix else f"{kept}{suffix}"
+    return f"{kept}_own" if kept in reserved and not suffix else f"{kept}{suffix}"
 
 
 def _numbered(name: str, suffix: str, k: int) -> str:

@@ -1,0 +1,1 @@
+"""One step of any cell as C99, for programs without any library."""

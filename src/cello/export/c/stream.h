@@ -1,0 +1,244 @@
+/* From a stream of samples to the scores of every step. */
+
+#if MEAN
+/* The mean of the last outputs. */
+static const float *pooled(model_stream *s, const float *output) {
+    float *const mean = s->scratch, *const share = mean + P;
+    memcpy(s->outputs + s->slot * P, output, P * sizeof(float));
+    s->slot = (s->slot + 1) % MODEL_POOLED_STEPS;
+    s->kept += s->kept < MODEL_POOLED_STEPS;
+    for (int t = 0; t < s->kept; t++) share[t] = 1.0f / (float)s->kept;
+    memset(mean, 0, P * sizeof(float));
+    add_product(P / ROWS, s->kept, s->outputs, ROWS, P, share, mean);
+    return mean;
+}
+#endif
+#if ATTENTION
+/* The last outputs, weighed by the softmax of their scores of attention. */
+static const float *pooled(model_stream *s, const float *output) {
+    float *const sum = s->scratch, *const share = sum + P;
+    float score = attention_bias, highest = 0.0f, total = 0.0f;
+    for (int k = 0; k < H; k++) score += attention[k] * output[k];
+    memcpy(s->outputs + s->slot * P, output, P * sizeof(float));
+    s->attention[s->slot] = score;
+    s->slot = (s->slot + 1) % MODEL_POOLED_STEPS;
+    s->kept += s->kept < MODEL_POOLED_STEPS;
+    for (int t = 0; t < s->kept; t++) highest = t == 0 || s->attention[t] > highest ? s->attention[t] : highest;
+    for (int t = 0; t < s->kept; t += LANES) store(share + t, exponential(load(s->attention + t) - highest));
+    for (int t = 0; t < s->kept; t++) total += share[t];
+    for (int t = 0; t < s->kept; t++) share[t] /= total;
+    memset(sum, 0, P * sizeof(float));
+    add_product(P / ROWS, s->kept, s->outputs, ROWS, P, share, sum);
+    return sum;
+}
+#endif
+
+/* One step of the model on the frames in s->input. */
+static void step(model_stream *s) {
+    const float *output = s->input;
+//LAYERS
+#if POOLED
+    output = pooled(s, output);
+#endif
+    memcpy(s->scores, head_bias, sizeof s->scores);
+//HEAD
+    if (s->listener) s->listener(s->context, s->steps, s->scores);
+    s->steps++;
+}
+
+/* Take a frame, and do a step if it is complete: how many steps. */
+static int add_frame(model_stream *s, const float *features, const float *deltas) {
+    float *const input = s->input + s->stacked * MODEL_FEATURES;
+    memcpy(input, features, STATIC_FEATURES * sizeof(float));
+#if DELTAS
+    memcpy(input + STATIC_FEATURES, deltas, DELTAS * STATIC_FEATURES * sizeof(float));
+#else
+    (void)deltas;
+#endif
+#if STANDARDISED
+    for (int k = 0; k < MODEL_FEATURES; k++) input[k] = (input[k] - feature_mean[k]) / feature_deviation[k];
+#endif
+    if (++s->stacked < MODEL_STACKED_FRAMES) return 0;
+    s->stacked = 0;
+    step(s);
+    return 1;
+}
+#if DELTAS
+
+/* The features of frame k of the last s->frames ones. */
+static const float *frame(const model_stream *s, int k) {
+    return s->features + (s->frames < DELTA_FRAMES ? k : (s->next + k) % DELTA_FRAMES) * STATIC_FEATURES;
+}
+
+/* The deltas of the polynomials fitted to `width` of the last frames. */
+static void fit(model_stream *s, int first, int width, const float *weights) {
+    memset(s->deltas, 0, sizeof s->deltas);
+    for (int order = 0; order < DELTAS; order++)
+        for (int tap = 0; tap < width; tap++) {
+            const float weight = weights[order * DELTA_FRAMES + tap], *const from = frame(s, first + tap);
+            float *const to = s->deltas + order * STATIC_FEATURES;
+            for (int k = 0; k < STATIC_FEATURES; k++) to[k] += weight * from[k];
+        }
+}
+
+/* The weights of a narrower window: t / sum t^2, and 2 (t^2 - m) / sum (t^2 - m)^2 with m the mean of t^2. */
+static void narrower(int width, float *weights) {
+    float squares = 0.0f, sum = 0.0f;
+    for (int tap = 0, t = -(width / 2); tap < width; tap++, t++) squares += (float)(t * t);
+    for (int tap = 0, t = -(width / 2); tap < width; tap++, t++) {
+        const float bent = (float)(t * t) - squares / (float)width;
+        weights[tap] = (float)t / squares;
+        weights[(DELTAS - 1) * DELTA_FRAMES + tap] = DELTAS == 2 ? 2.0f * bent : weights[tap];
+        sum += bent * bent;
+    }
+    for (int tap = 0; DELTAS == 2 && tap < width; tap++) weights[DELTA_FRAMES + tap] /= sum;
+}
+#endif
+
+/* The window is full: analyse it, and take the frames that are complete now. A frame's deltas are known once the
+   DELTA_FRAMES around it are there; the first frames have those of the first whole window. */
+static int add_window(model_stream *s) {
+#if DELTAS
+    int steps = 0;
+    const int whole = s->frames == DELTA_FRAMES;
+    analyse(s->samples, s->scratch, s->analysed);
+    memcpy(s->features + s->next * STATIC_FEATURES, s->analysed, STATIC_FEATURES * sizeof(float));
+    s->next = (s->next + 1) % DELTA_FRAMES;
+    s->frames += !whole;
+    if (s->frames < DELTA_FRAMES) return 0;
+    fit(s, 0, DELTA_FRAMES, delta_weights);
+    for (int k = whole ? MODEL_DELAY_FRAMES : 0; k <= MODEL_DELAY_FRAMES; k++)
+        steps += add_frame(s, frame(s, k), s->deltas);
+    return steps;
+#else
+    analyse(s->samples, s->scratch, s->analysed);
+    return add_frame(s, s->analysed, NULL);
+#endif
+}
+
+/* A sample as it counts. */
+LOCAL float sample(float v) { return v >= -1e6f && v <= 1e6f ? v : 0.0f; }
+
+void model_start(model_stream *stream) {
+    memset(stream, 0, sizeof *stream);
+    stream->listener = NULL;
+    stream->context = NULL;
+}
+
+void model_listen(model_stream *stream, model_listener listener, void *context) {
+    stream->listener = listener;
+    stream->context = context;
+}
+
+int model_push(model_stream *stream, const float *samples, int n) {
+    int steps = 0;
+    while (n > 0 && !stream->ended) {
+        if (stream->skipped > 0) {    /* the hop is longer than the window */
+            const int some = stream->skipped < n ? stream->skipped : n;
+#if EMPHASIS
+            stream->previous = sample(samples[some - 1]);
+#endif
+            stream->skipped -= some, samples += some, n -= some;
+            continue;
+        }
+        const int space = MODEL_WINDOW - stream->held, some = space < n ? space : n;
+        float *const to = stream->samples + stream->held;
+        for (int k = 0; k < some; k++) {
+            const float value = sample(samples[k]);
+#if EMPHASIS
+            to[k] = value - EMPHASIS * stream->previous;
+            stream->previous = value;
+#else
+            to[k] = value;
+#endif
+        }
+        stream->held += some, samples += some, n -= some;
+        if (stream->held < MODEL_WINDOW) break;
+        steps += add_window(stream);
+#if OVERLAP
+        stream->held = MODEL_WINDOW - MODEL_HOP;
+        memmove(stream->samples, stream->samples + MODEL_HOP, (MODEL_WINDOW - MODEL_HOP) * sizeof(float));
+#else
+        stream->held = 0;
+        stream->skipped = MODEL_HOP - MODEL_WINDOW;
+#endif
+    }
+    return steps;
+}
+
+int model_push_int16(model_stream *stream, const int16_t *samples, int n) {
+    int steps = 0;
+    float block[64];
+    for (int from = 0; from < n; from += 64) {
+        const int some = n - from < 64 ? n - from : 64;
+        for (int k = 0; k < some; k++) block[k] = (float)samples[from + k] * (1.0f / 32768);
+        steps += model_push(stream, block, some);
+    }
+    return steps;
+}
+
+int model_finish(model_stream *stream) {
+    int steps = 0;
+    if (stream->ended) return 0;
+#if DELTAS
+    const int count = stream->frames;
+    if (count == DELTA_FRAMES) {
+        for (int k = MODEL_DELAY_FRAMES + 1; k < count; k++) steps += add_frame(stream, frame(stream, k), stream->deltas);
+    } else if (count > 0) {    /* never a whole window: the widest that fits */
+        float weights[DELTAS * DELTA_FRAMES];
+        const int width = count < 3 ? 0 : (count - 1) / 2 * 2 + 1, half = width / 2;
+        if (width) narrower(width, weights);
+        for (int k = 0; k < count; k++) {
+            const int first = k < half ? 0 : k - half > count - width ? count - width : k - half;
+            fit(stream, first, width, weights);
+            steps += add_frame(stream, frame(stream, k), stream->deltas);
+        }
+    }
+#endif
+    if (stream->stacked) {
+        const int empty = MODEL_STACKED_FRAMES - stream->stacked;
+        memset(stream->input + stream->stacked * MODEL_FEATURES, 0, (size_t)empty * MODEL_FEATURES * sizeof(float));
+        step(stream);
+        steps++;
+    }
+    stream->ended = 1;
+    return steps;
+}
+
+const float *model_scores(const model_stream *stream) {
+    return stream->steps ? stream->scores : NULL;
+}
+
+void model_decider_start(model_decider *decider) {
+    memset(decider, 0, sizeof *decider);
+    decider->last = -1;
+}
+
+int model_decide(model_decider *decider, const float *scores, model_decision *decision) {
+    const int64_t period = (int64_t)MODEL_HOP * MODEL_STACKED_FRAMES, step = decider->step++;
+    float *const now = decider->probabilities[decider->slot];
+    float highest = scores[0], total = 0.0f, best = -1.0f;
+    int label = 0;
+    for (int k = 1; k < MODEL_CLASSES; k++) highest = scores[k] > highest ? scores[k] : highest;
+    for (int k = 0; k < MODEL_CLASSES; k++) {
+        float lanes[LANES];
+        store(lanes, exponential(broadcast(scores[k] - highest)));
+        total += now[k] = lanes[0];
+    }
+    for (int k = 0; k < MODEL_CLASSES; k++) now[k] /= total;
+    decider->slot = (decider->slot + 1) % MODEL_SMOOTHED_STEPS;
+    decider->kept += decider->kept < MODEL_SMOOTHED_STEPS;
+    for (int k = 0; k < MODEL_CLASSES; k++) {
+        float sum = 0.0f;
+        for (int t = 0; t < decider->kept; t++) sum += decider->probabilities[t][k];
+        sum /= (float)decider->kept;
+        if (sum > best) best = sum, label = k;
+    }
+    if (!(best >= MODEL_THRESHOLD) || background[label]) return 0;
+    if (decider->last >= 0 && (step - decider->last) * period < MODEL_REFRACTORY_SAMPLES) return 0;
+    decider->last = step;
+    decision->time_s = (double)(step * period + (MODEL_STACKED_FRAMES - 1) * MODEL_HOP + MODEL_WINDOW) / MODEL_RATE_HZ;
+    decision->label = label;
+    decision->score = best;
+    return 1;
+}

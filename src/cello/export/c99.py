@@ -1,0 +1,340 @@
+"""Write a trained model, front end included, as one C99 header and one source file that need nothing else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.compiler.c99.step import StepText, step_text
+from cello.compiler.expression import equations
+from cello.compiler.identifiers import comment
+from cello.compiler.text import STYLE
+from cello.errors import ModelError
+from cello.export.c99_front_end import front_end_lines
+from cello.export.c_text import blocks, chosen, macros, padded, static_array, string
+from cello.export.quantise import quantise, weight_bytes
+from cello.features.config import FeatureConfig
+from cello.features.frames import frame_count, samples_of
+from cello.models.parts import Array, ModelParts
+
+ROWS = (16, 8, 4)
+"""How many rows of a matrix may stand in a block."""
+LONGEST_S = 3600
+"""Seconds that no setting of a stream may reach; a stream keeps the outputs of its whole window in memory."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
+_PADDING = 16
+"""Floats after an array that vectors may read or write beyond its end."""
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a stream is scored and what is a decision.
+
+    Attributes:
+        window_s: seconds of sound whose outputs are pooled
+        threshold: the lowest averaged probability of a decision
+        smooth_s: seconds over which probabilities are averaged
+        refractory_s: seconds after a decision in which there is no other
+        background: labels that are never decided for
+    """
+
+    window_s: float = 1.0
+    threshold: float = 0.5
+    smooth_s: float = 0.5
+    refractory_s: float = 1.0
+    background: tuple[str, ...] = ("silence", "unknown", "_silence_", "_unknown_")
+
+    def __post_init__(self) -> None:
+        for field in ("window_s", "threshold", "smooth_s", "refractory_s"):
+            value = getattr(self, field)
+            if not 0 <= value < LONGEST_S:
+                raise ModelError(f"{field}={value} is invalid: it must be a number from 0 to below {LONGEST_S}")
+
+
+class C99Text(NamedTuple):
+    """The texts of ``NAME.h`` and ``NAME.c``."""
+
+    header: str
+    source: str
+
+
+def write_c99(
+    parts: ModelParts,
+    features: FeatureConfig,
+    labels: tuple[str, ...],
+    name: str,
+    *,
+    int8: bool = False,
+    settings: StreamSettings | None = None,
+) -> C99Text:
+    """The model as ``NAME.h`` and ``NAME.c``: samples in, the scores of every step out, all memory in one struct.
+
+    With ``int8`` every matrix is rounded to 8 bits with a scale for each row (see :mod:`cello.export.quantise`).
+
+    Raises:
+        ModelError: a model that needs the future; or parts, features, labels and name that do not fit each other.
+        CellError: an operation that C99 has no row for.
+    """
+    refuse(parts, features, labels, name)
+    return _Writer(parts, features, labels, name, int8, settings or StreamSettings()).texts()
+
+
+def refuse(parts: ModelParts, features: FeatureConfig, labels: tuple[str, ...], name: str) -> None:
+    """Refuse what cannot be written.
+
+    Raises:
+        ModelError: why.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"{name!r} cannot begin the names of C functions; use a letter, then letters, digits and _, at most 51"
+        )
+    if not parts.causal:
+        raise ModelError("the model is bidirectional, so a stream would need its end; train model.bidirectional=false")
+    if features.normalisation == "clip":
+        raise ModelError(
+            "features.normalisation=clip needs the whole clip, which a stream does not have; "
+            "train features.normalisation=corpus"
+        )
+    if (features.dimensions, len(labels)) != (parts.dimensions, len(parts.head[1])):
+        raise ModelError(
+            f"the model takes {parts.dimensions} features and scores {len(parts.head[1])} labels, but it was given a "
+            f"front end of {features.dimensions} and {len(labels)} labels; give those it was trained with"
+        )
+    arrays = [parts.mean, parts.deviation, *parts.head, *(parts.score or ())]
+    arrays += [each for layer in parts.layers for direction in layer for each in direction.weights.values()]
+    if not all(np.isfinite(each).all() for each in arrays):
+        raise ModelError("the model has weights that are NaN or infinite; train it with a lower learning rate")
+
+
+def rows_of(units: int) -> int:
+    """How many rows stand in a block: many are fast, unless they make matrices more than an eighth larger.
+
+    >>> rows_of(64), rows_of(100), rows_of(20)
+    (16, 16, 4)
+    """
+    sizes = {rows: -(-units // rows) * rows for rows in ROWS}
+    return next(rows for rows in ROWS if sizes[rows] <= 1.125 * min(sizes.values()))
+
+
+class _Writer:
+    def __init__(
+        self,
+        parts: ModelParts,
+        features: FeatureConfig,
+        labels: tuple[str, ...],
+        name: str,
+        int8: bool,
+        settings: StreamSettings,
+    ) -> None:
+        self.parts, self.features, self.labels, self.name = parts, features, labels, name
+        self.int8, self.settings = int8, settings
+        self.rows = 16 if int8 else rows_of(parts.hidden)
+        self.padded = -(-parts.hidden // self.rows) * self.rows
+        self.classes = -(-len(labels) // self.rows) * self.rows
+        self.inputs = parts.dimensions * parts.frame_stacking
+        self.steps = [
+            step_text(layer[0].cell, f"layer_{k}", parts.hidden if k else self.inputs, int8=int8)
+            for k, layer in enumerate(parts.layers)
+        ]
+
+    def texts(self) -> C99Text:
+        header = "\n".join([*self._title(), self._filled(_text("export.c", "api.h"), self._header())])
+        return C99Text(self._named(header) + "\n", self._named("\n".join(self._source())) + "\n")
+
+    def _named(self, text: str) -> str:
+        renamed = re.sub(r"\bmodel_(?=\w)", f"{self.name}_", text)
+        return re.sub(r"\bMODEL_(?=\w)", f"{self.name.upper()}_", renamed)
+
+    @staticmethod
+    def _filled(text: str, places: dict[str, list[str]]) -> str:
+        for mark, lines in places.items():
+            text = text.replace(f"//{mark}", "\n".join(lines))
+        return text
+
+    def _title(self) -> list[str]:
+        parts = self.parts
+        cell = parts.layers[0][0].cell
+        step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
+        size = weight_bytes(parts, int8=self.int8)
+        return [
+            f"/* {len(parts.layers)} layer(s) of {parts.hidden} units of the cell {comment(cell.name)}, pooling "
+            f"{parts.pooling}, {len(self.labels)} labels; weights {size} bytes, {'int8' if self.int8 else 'float32'}.",
+            *step,
+            "",
+            "   Written by Cello as C99 without any library: cc -std=c99 -O2 -c FILE. It is faster compiled for the",
+            "   processor that runs it (-march=native). With -std=c99, without -ffast-math, all give the same bits. */",
+        ]
+
+    def _header(self) -> dict[str, list[str]]:
+        features, parts = self.features, self.parts
+        public = [
+            ("RATE_HZ", features.rate_hz),
+            ("WINDOW", f"{features.window_samples}    /* samples of a frame */"),
+            ("HOP", f"{features.hop_samples}    /* samples from one frame to the next */"),
+            ("FEATURES", f"{parts.dimensions}    /* of a frame */"),
+            ("STACKED_FRAMES", f"{parts.frame_stacking}    /* frames of a step */"),
+            ("DELAY_FRAMES", f"{self._delay()}    /* that must follow a frame before its step has scores */"),
+            ("POOLED_STEPS", f"{self._pooled()}    /* that scores are pooled over */"),
+            ("CLASSES", len(self.labels)),
+        ]
+        return {
+            "MACROS": macros(public, "MODEL_"),
+            "DECISION": self._decision(),
+            "FIELDS": [f"    {line};" for line in self._fields()],
+        }
+
+    def _delay(self) -> int:
+        return self.features.delta_frames // 2 if self.features.deltas else 0
+
+    def _steps_in(self, seconds: float) -> int:
+        return max(1, round(seconds * self.features.rate_hz / (self.features.hop_samples * self.parts.frame_stacking)))
+
+    def _pooled(self) -> int:
+        features = self.features
+        samples = samples_of(1000 * self.settings.window_s, features.rate_hz)
+        frames = frame_count(samples, features.window_samples, features.hop_samples)
+        return max(1, -(-frames // self.parts.frame_stacking))
+
+    def _decision(self) -> list[str]:
+        settings = self.settings
+        samples = samples_of(1000 * settings.refractory_s, self.features.rate_hz)
+        values: list[tuple[str, object]] = [
+            ("THRESHOLD", f"{np.float32(settings.threshold)!s}f"),
+            ("SMOOTHED_STEPS", self._steps_in(settings.smooth_s)),
+            ("REFRACTORY_SAMPLES", samples),
+        ]
+        lines = []
+        for name, value in values:
+            lines += [f"#ifndef MODEL_{name}", f"#define MODEL_{name} {value}", "#endif"]
+        return lines
+
+    def _fields(self) -> list[str]:
+        features, parts = self.features, self.parts
+        static, window = features.static_dimensions, self._delay() * 2 + 1
+        fields = ["int held, skipped, frames, next, stacked, slot, kept, ended", "float previous"]
+        fields.append(f"float samples[{features.window_samples}]")
+        fields.append(f"float analysed[{-(-static // self.rows) * self.rows}]")
+        if features.deltas:
+            fields += [f"float features[{window * static}]", f"float deltas[{features.deltas * static}]"]
+        fields.append(f"float input[{self.inputs}]")
+        for k, layer in enumerate(parts.layers):
+            fields.append(f"float layer_{k}[{len(layer[0].cell.states) * self.padded}]")
+        if parts.pooling != "last":
+            fields.append(f"float outputs[{self._pooled() * self.padded}]")
+        if parts.pooling == "attention":
+            fields.append(f"float attention[{self._pooled() + _PADDING}]")
+        fields += [f"float scratch[{self._scratch()}]", f"float scores[{self.classes}]"]
+        return fields
+
+    def _scratch(self) -> int:
+        window = self.features.window_samples
+        points = window if window % 2 else window // 2
+        front_end = 4 * (points + _PADDING) + self.features.n_mels + _PADDING
+        layers = max(step.scratch for step in self.steps) * self.padded
+        return max(front_end, layers, self.padded + self._pooled() + _PADDING)
+
+    def _source(self) -> list[str]:
+        pooling, features = self.parts.pooling, self.features
+        roots = any(node.op == "sqrt" for layer in self.parts.layers for node in layer[0].cell.graph.nodes)
+        flags = {
+            "MEAN": pooling == "mean",
+            "ATTENTION": pooling == "attention",
+            "POOLED": pooling != "last",
+            "EMPHASIS": features.pre_emphasis > 0,
+            "DELTAS": features.deltas > 0,
+            "OVERLAP": features.hop_samples < features.window_samples,
+            "STANDARDISED": bool((self.parts.mean != 0).any() or (self.parts.deviation != 1).any()),
+        }
+        local: list[tuple[str, object]] = [
+            ("ROWS", self.rows),
+            ("H", f"{self.parts.hidden}    /* units */"),
+            ("P", f"{self.padded}    /* units, padded to whole blocks */"),
+            ("STATIC_FEATURES", features.static_dimensions),
+            ("PADDED_FEATURES", -(-features.static_dimensions // self.rows) * self.rows),
+        ]
+        if features.deltas:
+            local += [("DELTAS", features.deltas), ("DELTA_FRAMES", features.delta_frames)]
+        if features.pre_emphasis:
+            local.append(("EMPHASIS", f"{np.float32(features.pre_emphasis)!s}f"))
+        return [
+            f'#include "{self.name}.h"',
+            "",
+            "#include <math.h>",
+            "#include <string.h>",
+            "",
+            *macros(local),
+            "",
+            _text("compiler.c99", "runtime.h"),
+            *([_text("compiler.c99", "int8.h")] if self.int8 else []),
+            *([_text("compiler.c99", "root.h")] if roots else []),
+            *front_end_lines(features, self.rows),
+            "",
+            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step)),
+            *self._tables(),
+            "",
+            self._filled(chosen(_text("export.c", "stream.h"), flags), self._calls()),
+        ]
+
+    def _layer(self, number: int, step: StepText) -> list[str]:
+        lines = []
+        for name, array in self.parts.layers[number][0].weights.items():
+            if name in step.weights:
+                lines += self._array(step.weights[name], np.asarray(array, np.float32))
+        return [*lines, "", *step.lines, ""]
+
+    def _array(self, name: str, array: Array) -> list[str]:
+        """A parameter: a matrix in blocks, a vector padded like a state, or a number."""
+        if array.ndim < 2:
+            return static_array("float", name, padded(array.reshape(-1), self.rows if array.ndim else 1))
+        if not self.int8:
+            return static_array("float", name, blocks(array, self.rows))
+        rounded = quantise(array)
+        scale = padded(rounded.scale, self.rows)
+        return [
+            *static_array("int8_t", name, _words(rounded.values)),
+            *static_array("float", f"{name}_scale", scale),
+        ]
+
+    def _tables(self) -> list[str]:
+        parts, lines = self.parts, list[str]()
+        weight, bias = parts.head
+        lines += self._array("head", weight)
+        lines += static_array("float", "head_bias", padded(bias, self.rows))
+        if (parts.mean != 0).any() or (parts.deviation != 1).any():
+            lines += static_array("float", "feature_mean", parts.mean)
+            lines += static_array("float", "feature_deviation", parts.deviation)
+        if parts.score is not None:
+            lines += static_array("float", "attention", parts.score[0])
+            lines.append(f"static const float attention_bias = {np.float32(parts.score[1])!s}f;")
+        background = np.array([label in self.settings.background for label in self.labels], np.uint8)
+        lines += static_array("uint8_t", "background", background)
+        lines.append("const char *const model_labels[MODEL_CLASSES] = {")
+        lines += [f"    {string(label)}," for label in self.labels]
+        return [*lines, "};"]
+
+    def _calls(self) -> dict[str, list[str]]:
+        head = f"head, {self.parts.hidden} * ROWS, ROWS"
+        function, head = ("add_product_int8", "head, head_scale") if self.int8 else ("add_product", head)
+        layers = [
+            line
+            for k in range(len(self.steps))
+            for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
+        ]
+        return {"LAYERS": layers, "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"]}
+
+
+def _words(matrix: NDArray[np.int8]) -> NDArray[np.generic]:
+    """A matrix of int8 as ``int8.h`` reads it: blocks of 16 rows, row 4 k + l at byte k of word l, columns even."""
+    even = np.pad(matrix, ((0, 0), (0, matrix.shape[1] % 2)))
+    found = blocks(even, 16)
+    return found.reshape(*found.shape[:2], 4, 4).transpose(0, 1, 3, 2)
+
+
+def _text(package: str, name: str) -> str:
+    return resources.files(f"cello.{package}").joinpath(name).read_text(encoding="utf-8")

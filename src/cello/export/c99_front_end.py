@@ -1,0 +1,59 @@
+"""Write the tables and the C99 text of a front end."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+
+from cello.export.c_text import blocks, chosen, macros, padded, static_array
+from cello.features import mel
+from cello.features.c.plan import circle, radices
+from cello.features.config import FeatureConfig
+from cello.features.deltas import delta_weights
+from cello.features.mfcc import dct, hann
+
+
+def front_end_lines(config: FeatureConfig, rows: int) -> list[str]:
+    """Macros, tables and functions from samples to features; matrices stand in blocks of ``rows`` rows."""
+    window = config.window_samples
+    even = window % 2 == 0
+    points = window // 2 if even else window
+    factors = radices(points) or [1]
+    flags = {f"RADIX_{radix}": radix in factors for radix in (2, 3, 4, 5, 8)}
+    flags |= {
+        "RADIX_ANY": bool(set(factors) - {2, 3, 4, 5, 8}),
+        "EVEN": even,
+        "CEPSTRA": config.kind == "mfcc",
+    }
+    sizes: list[tuple[str, object]] = [
+        ("POINTS", f"{points}    /* of the Fourier transform */"),
+        ("PART", "(POINTS + 16)"),
+        ("BINS", window // 2 + 1),
+        ("MELS", config.n_mels),
+        ("PADDED_MELS", -(-config.n_mels // 16) * 16),
+        ("LOG_FLOOR", f"{np.float32(config.log_floor)!s}f"),
+    ]
+    text = resources.files("cello.export.c").joinpath("front_end.h").read_text(encoding="utf-8")
+    return [*macros(sizes), "", *_tables(config, points, factors, rows), "", chosen(text, flags)]
+
+
+def _tables(config: FeatureConfig, points: int, factors: list[int], rows: int) -> list[str]:
+    window = config.window_samples
+    lines = static_array("int16_t", "radices", np.array(factors))
+    lines += static_array("float", "circle", circle(points), inner=2)
+    if window % 2 == 0:
+        lines += static_array("float", "half_turn", circle(window)[: points // 2 + 1], inner=2)
+    lines += static_array("float", "shape", hann(window) * (1.0 if window % 2 else 0.5))
+    bands = mel.filterbank(config.band_edges_hz, config.rate_hz, window).T
+    touched = [np.flatnonzero(band) for band in bands]
+    narrow = [padded(band[bins[0] : bins[-1] + 1], 4) for band, bins in zip(bands, touched, strict=True)]
+    lines += static_array("int32_t", "mel_first", np.array([bins[0] for bins in touched]))
+    lines += static_array("int32_t", "mel_length", np.array([len(band) for band in narrow]))
+    lines += static_array("float", "mel_weights", np.concatenate(narrow))
+    if config.kind == "mfcc":
+        lines += static_array("float", "cosines", blocks(dct(config.n_mels, config.n_mfcc).T, rows))
+    if config.deltas:
+        weights = [delta_weights(config.delta_frames, order + 1) for order in range(config.deltas)]
+        lines += static_array("float", "delta_weights", np.concatenate(weights))
+    return lines

@@ -1,0 +1,146 @@
+"""The C99 text under other compilers, for other processors and under the sanitizers; all give the same bits."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c99_program import LABELS, SMALL, STRICT, Program, compiler, model_of, run, sound, written
+from cello.export.c99 import C99Text, write_c99
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig
+
+CLIP = sound(900)
+MAIN = """
+#include "model.h"
+#include <stdio.h>
+#include <stdlib.h>
+static void write_scores(void *file, int64_t step, const float *scores) {
+    (void)step;
+    fwrite(scores, sizeof(float), MODEL_CLASSES, (FILE *)file);
+}
+int main(void) {
+    model_stream *stream = malloc(sizeof *stream);    /* of exact size, for the sanitizers */
+    model_decider decider;
+    model_decision decision;
+    float buffer[900];
+    const int n = (int)fread(buffer, sizeof(float), 900, stdin);
+    model_start(stream);
+    model_listen(stream, write_scores, stdout);
+    model_decider_start(&decider);
+    for (int at = 0, some = 1; at < n; at += some, some = some * 7 % 101) {
+        float *const part = malloc(sizeof(float) * 101);
+        if (some > n - at) some = n - at;
+        for (int k = 0; k < some; k++) part[101 - some + k] = buffer[at + k];
+        if (model_push(stream, part + 101 - some, some)) model_decide(&decider, model_scores(stream), &decision);
+        free(part);
+    }
+    model_finish(stream);
+    free(stream);
+    return 0;
+}
+"""
+
+
+def text() -> C99Text:
+    """A model that uses nearly all of the text: matrices of 8 bits in its layers, of floats in its front end."""
+    features = FeatureConfig(rate_hz=2000, window_ms=30, n_mels=10, n_mfcc=5, pre_emphasis=0.5)
+    _, parts = model_of(ModelConfig(cell="slstm", hidden=20, layers=2, frame_stacking=2), features)
+    return write_c99(parts, features, LABELS, "model", int8=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model and a program that reads samples and writes scores."""
+    found = tmp_path_factory.mktemp("model")
+    written(text(), "model", found)
+    (found / "main.c").write_text(MAIN)
+    return found
+
+
+def scores(folder: Path, command: list[str], through: tuple[str, ...] = (), name: str = "program") -> bytes:
+    program = folder / name
+    run([*command, *STRICT, folder / "model.c", folder / "main.c", "-o", program])
+    return run([*through, program], CLIP.tobytes())
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> bytes:
+    """What one number at a time gives."""
+    found = scores(folder, [compiler("cc", "gcc", "clang"), "-O1", "-DLANES=1"], name="expected")
+    assert np.isfinite(np.frombuffer(found, np.float32)).all()
+    assert len(found) == 4 * len(LABELS) * 15
+    return found
+
+
+@pytest.mark.parametrize("command", ["gcc -O2", "gcc -O1 -DPLAIN", "clang -O1", "gcc -O1 -march=native"])
+def test_compilers_and_vectors_give_the_same_bits(command: str, folder: Path, expected: bytes) -> None:
+    program, *flags = command.split()
+    assert scores(folder, [compiler(program), *flags]) == expected
+
+
+def test_avx2_gives_the_same_bits(folder: Path, expected: bytes) -> None:
+    cpu = Path("/proc/cpuinfo")
+    if not cpu.exists() or "avx2" not in cpu.read_text():
+        pytest.skip("this processor has no AVX2")
+    assert scores(folder, [compiler("cc", "gcc", "clang"), "-O1", "-mavx2"]) == expected
+
+
+def test_arm64_gives_the_same_bits(folder: Path, expected: bytes) -> None:
+    cross, emulator = compiler("aarch64-linux-gnu-gcc"), compiler("qemu-aarch64", "qemu-aarch64-static")
+    assert scores(folder, [cross, "-O2", "-static"], (emulator,)) == expected
+
+
+def test_nothing_is_read_or_written_out_of_place(folder: Path, expected: bytes) -> None:
+    flags = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    program = compiler("gcc", "clang")
+    empty = folder / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n")
+    if subprocess.run([program, *flags, empty, "-o", folder / "empty"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{program} has no sanitizers here")
+    assert scores(folder, [program, *flags]) == expected
+
+
+def test_it_takes_no_memory_and_needs_no_library(folder: Path) -> None:
+    run([compiler("gcc"), *STRICT, "-O2", "-fno-stack-protector", "-c", folder / "model.c", "-o", folder / "model.o"])
+    needs = {line.split()[-1] for line in run([compiler("nm"), "-u", folder / "model.o"]).decode().splitlines()}
+    assert needs <= {
+        "memcpy",
+        "memset",
+        "memmove",
+        "_GLOBAL_OFFSET_TABLE_",
+        "__cpu_model",
+    }  # the last is the compiler's own
+
+
+def test_it_can_be_included_from_cpp(folder: Path) -> None:
+    (folder / "main.cpp").write_text('#include "model.h"\nint main() { model_stream s; model_start(&s); return 0; }\n')
+    run([compiler("gcc"), "-c", folder / "model.c", "-o", folder / "plain.o"])
+    run([compiler("g++"), "-Wall", "-Werror", folder / "main.cpp", folder / "plain.o", "-o", folder / "cpp"])
+    run([folder / "cpp"])
+
+
+def test_64_units_of_8_bits_fit_into_60_kb_of_a_cortex_m(tmp_path: Path) -> None:
+    cross, size = compiler("arm-none-eabi-gcc"), compiler("arm-none-eabi-size")
+    features = FeatureConfig()
+    _, parts = model_of(ModelConfig(cell="lstm", hidden=64), features)
+    source = written(write_c99(parts, features, LABELS, "model", int8=True), "model", tmp_path)
+    float_unit = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard"]
+    run([cross, *STRICT, *float_unit, "-Os", "-c", source, "-o", tmp_path / "model.o"])
+    code, data, zeros = run([size, tmp_path / "model.o"]).decode().splitlines()[1].split()[:3]
+    assert int(code) + int(data) <= 60_000
+    assert int(zeros) == 0
+
+
+def test_a_cell_with_a_root_links_with_the_mathematics_library(tmp_path: Path) -> None:
+    cell = tmp_path / "mine.py"
+    cell.write_text(
+        "from cello import cell\nfrom cello.cells.functions import *\n@cell\ndef own(x, h, W):\n"
+        '    """Own."""\n    return sqrt(abs(W @ x) + 0.1) * 1e99 / 1e99 + minimum(h, 0.5)\n'
+    )
+    _, parts = model_of(ModelConfig(cell=f"{cell}:own", hidden=4))
+    found = Program(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path).stream([CLIP])
+    assert found.shape[1] == len(LABELS)
