@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
 # library → the only files that may import it
 FENCES: dict[str, set[str]] = {
     "fcntl": {"locks.py"},
-    "matplotlib": {"report/fonts.py", "report/plots.py"},
+    "matplotlib": {"report/fonts.py", "report/plot_axes.py", "report/plot_style.py", "report/plots.py"},
     "triton": {"compiler/triton/scan.py"},
     "distributed": {*(f"execution/{file}.py" for file in ("cluster", "local", "session", "worker"))},
     "optuna": {"tuning/trials.py"},
@@ -77,6 +77,7 @@ TORCH_FREE_FILES = {
     "training/remark.py",
     "training/result.py",
     "study/catalogue.py",
+    "study/config.py",
     "study/correctness.py",
     "study/corpus_file.py",
     "study/estimate.py",
@@ -94,6 +95,7 @@ TORCH_FREE_FILES = {
     "study/single.py",
     "study/space.py",
     "study/store.py",
+    "study/study_file.py",
     "tuning/trials.py",
 }
 # files that may import inside functions

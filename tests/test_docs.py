@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cello.cells.load import load_cell
-from cello.study.plan import parse_study, plan
+from cello.study.plan import plan
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,9 @@ from cello.audio.corpus import Manifest
 from cello.cli.main import main
 from cello.cli.sound import corpus_slug, file_name
 from cello.errors import StudyError
-from cello.study.plan import StudyConfig, parse_study
+from cello.study.config import StudyConfig
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 
 STUDY = """
 name = "tiny"

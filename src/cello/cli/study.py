@@ -108,9 +108,10 @@ class Study(Trained):
         from cello.execution.workers import Workers
         from cello.study.estimate import look_ahead, worker_count
         from cello.study.estimate_table import show
-        from cello.study.overrides import parse_overrides, replaced
-        from cello.study.plan import load_study, override, sample_rate
+        from cello.study.overrides import override, parse_overrides, replaced
+        from cello.study.plan import sample_rate
         from cello.study.store import CorpusSource
+        from cello.study.study_file import load_study
 
         if self.name is None:
             raise StudyError("no study is named; give one, as cello study gates (cello study --list names them)")

@@ -45,10 +45,11 @@ class Tune(Trained):
 
         from cello.execution.forkserver import start_forkserver
         from cello.execution.workers import Workers
-        from cello.study.overrides import check_untuned, parse_overrides, replaced
-        from cello.study.plan import load_both, override, sample_rate
+        from cello.study.overrides import check_untuned, override, parse_overrides, replaced
+        from cello.study.plan import sample_rate
         from cello.study.settings import shown_name
         from cello.study.store import CorpusSource
+        from cello.study.study_file import load_both
         from cello.tuning.trials import need_optuna
 
         need_optuna()  # before torch is loaded and a corpus made
