@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -53,10 +52,7 @@ PRINTED: dict[str, str] = {
 def test_the_python_of_a_page_runs_as_printed(page: str, tmp_path: Path) -> None:
     PREPARED.get(page, nothing)(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(PRINTED[page], done.stdout), done.stdout
 

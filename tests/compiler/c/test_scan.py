@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,22 +20,16 @@ from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="there is no C compiler on PATH"
-)
+pytestmark = pytest.mark.wants("cc")
 Case = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]
 each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Kernels are compiled anew, not taken from the user's cache; every buffer begins with NaN."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(platformdirs, "user_cache_path", lambda *_: Path(folder))
-        torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
-        yield
-        torch.use_deterministic_algorithms(False)
+def buffers_begin_with_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def case(cell: Cell, sizes: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> Case:
