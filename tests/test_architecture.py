@@ -54,7 +54,8 @@ FENCES: dict[str, set[str]] = {
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *("bench", "cell", "corpus", "export", "main", "merge", "report", "sound", "study", "train", "tune"),
+            *("bench", "cell", "corpus", "export", "main", "merge", "report", "sound", "study", "study_options"),
+            *("train", "tune"),
         )
     },
 }
