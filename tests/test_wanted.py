@@ -5,19 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from conftest import installable, installed, pytest_runtest_setup
+from wanted import check, installable, installed
 
 CI = Path(__file__).parents[1] / ".ci"
-
-
-def start(*programs: str) -> None:
-    """Start a test that wants these programs."""
-    marks = [pytest.mark.wants(*programs).mark]
-    pytest_runtest_setup(SimpleNamespace(iter_markers=lambda name: marks if name == "wants" else []))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -32,21 +25,20 @@ def test_without_its_program_a_test_is_skipped_by_name_and_fails_in_ci(
     for program in installable():
         monkeypatch.delenv("CI", raising=False)
         with pytest.raises(pytest.skip.Exception, match=f"^{program} is not installed$"):
-            start(program)
+            check([program])
         monkeypatch.setenv("CI", "1")
         with pytest.raises(pytest.fail.Exception, match=f"^{program} is not installed$"):
-            start(program)
+            check([program])
     installed.cache_clear()
 
 
 def test_a_program_that_ci_does_not_install_cannot_be_wanted() -> None:
     with pytest.raises(pytest.fail.Exception, match=r"^nodee is not among the programs of \.ci/packages; add it"):
-        start("nodee")
+        check(["nodee"])
 
 
 def test_every_program_comes_with_packages_and_a_machine_without_root_or_apt_is_told_them(tmp_path: Path) -> None:
-    lines = [line.split() for line in (CI / "packages").read_text("utf-8").splitlines() if not line.startswith("#")]
-    assert all(len(line) > 1 for line in lines)
+    assert all(installable().values())
     for name in ("bash", "dirname", "env"):
         (tmp_path / name).symlink_to(str(shutil.which(name)))
     done = subprocess.run(
@@ -56,7 +48,7 @@ def test_every_program_comes_with_packages_and_a_machine_without_root_or_apt_is_
         text=True,
         check=False,
     )
-    names = " ".join(line[0] for line in lines)
+    names = " ".join(installable())
     assert (done.returncode, done.stderr) == (
         0,
         f"missing: {names}; they are not installed, for want of root or of apt\n",
