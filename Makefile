@@ -18,7 +18,7 @@ study: $(STAMP)
 	$(BIN)/cello study gates --corpus spoken --protocol quick --out results/spoken/gates
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

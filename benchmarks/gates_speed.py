@@ -20,7 +20,8 @@ from cello.audio.open import open_corpus
 from cello.execution.run import run_study
 from cello.files import write_whole
 from cello.machine import hardware, versions
-from cello.study.plan import load_study, override
+from cello.study.overrides import override
+from cello.study.study_file import load_study
 
 OUT = Path(__file__).parent / "results" / f"{date.today()}-gates-speed.json"
 BACKENDS = ("plain", "c")

@@ -33,8 +33,10 @@ from kill_study import content, say, tones
 from cello.execution.run import run_study
 from cello.execution.workers import Workers
 from cello.machine import hardware
-from cello.study.plan import StudyConfig, override, parse_study
+from cello.study.config import StudyConfig
+from cello.study.overrides import override
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 
 STUDY = """
 name = "kill-runs"

@@ -26,8 +26,9 @@ import msgspec
 import numpy as np
 
 from cello.execution.run import run_study
-from cello.study.plan import override, parse_study
+from cello.study.overrides import override
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 
 STUDY = """
 name = "kill"

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Clip, Manifest
-from cello.study.plan import PlannedRun, load_study
+from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import load_study
 from cello.training.result import Epoch, RunResult, SplitMetrics
 
 WORDS = ("bed", "cat", "down", "eight", "five", "go", "happy", "left", "one", "right", "up", "zero")

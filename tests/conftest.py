@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import tempfile
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +19,12 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Clip, Corpus, Manifest, Split
 
-sys.path.insert(0, str(Path(__file__).parent))  # damage.py, for the tests of every file that is read back
+sys.path.insert(0, str(Path(__file__).parent))  # damage.py, for the tests of every file that is read back; wanted.py
+from wanted import check
+
 settings.register_profile("cello", deadline=None)  # a busy machine is no bug
 settings.load_profile("cello")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and children too
 
 RATE_HZ = 16_000
 WORDS = ("high", "low", "rough")
@@ -41,6 +46,28 @@ def write_wav(path: Path, sound: NDArray[np.int16], rate_hz: int = RATE_HZ) -> N
         file.setsampwidth(2)
         file.setframerate(rate_hz)
         file.writeframes(sound.astype("<i2").tobytes())
+
+
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache for all processes of a run, so that no kernel is compiled twice, none of them the user's own."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="cello-tests-", ignore_cleanup_errors=True)
+        os.environ["XDG_CACHE_HOME"] = folder.name
+        os.environ.pop("CELLO_CACHE", None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the run's cache."""
+    if CACHE in config.stash:
+        config.stash[CACHE].cleanup()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hold a test back that wants a program which is not here."""
+    check(program for mark in item.iter_markers("wants") for program in mark.args)
 
 
 @pytest.fixture(scope="session", autouse=True)

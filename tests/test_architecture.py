@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 # library → the only files that may import it
 FENCES: dict[str, set[str]] = {
     "fcntl": {"locks.py"},
-    "matplotlib": {"report/fonts.py", "report/plots.py"},
+    "matplotlib": {"report/fonts.py", "report/plot_axes.py", "report/plot_style.py", "report/plots.py"},
     "triton": {"compiler/triton/scan.py"},
     "distributed": {*(f"execution/{file}.py" for file in ("cluster", "local", "session", "worker"))},
     "optuna": {"tuning/trials.py"},
@@ -67,7 +67,8 @@ FENCES: dict[str, set[str]] = {
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *("bench", "cell", "corpus", "export", "main", "merge", "report", "sound", "study", "train", "tune"),
+            *("bench", "cell", "corpus", "export", "main", "merge", "report", "sound", "study", "study_options"),
+            *("train", "tune"),
         )
     },
 }
@@ -93,6 +94,7 @@ TORCH_FREE_FILES = {
     "training/remark.py",
     "training/result.py",
     "study/catalogue.py",
+    "study/config.py",
     "study/correctness.py",
     "study/corpus_file.py",
     "study/estimate.py",
@@ -110,6 +112,7 @@ TORCH_FREE_FILES = {
     "study/single.py",
     "study/space.py",
     "study/store.py",
+    "study/study_file.py",
     "tuning/trials.py",
 }
 # files that may import inside functions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cello.cells.load import load_cell
-from cello.study.plan import parse_study, plan
+from cello.study.plan import plan
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 ROOT = Path(__file__).parents[1]
@@ -52,10 +52,7 @@ PRINTED: dict[str, str] = {
 def test_the_python_of_a_page_runs_as_printed(page: str, tmp_path: Path) -> None:
     PREPARED.get(page, nothing)(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
-    )
+    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(PRINTED[page], done.stdout), done.stdout
 

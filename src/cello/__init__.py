@@ -45,9 +45,11 @@ if TYPE_CHECKING:
     from cello.models.config import ModelConfig
     from cello.models.layer import Layer
     from cello.report.write import write_report
+    from cello.study.config import Column, Row, StudyConfig
     from cello.study.merge import merge_stores
-    from cello.study.plan import Column, Row, StudyConfig, load_study, override
+    from cello.study.overrides import override
     from cello.study.store import CorpusSource, Store
+    from cello.study.study_file import load_study
     from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
     from cello.training.execution import ExecutionConfig
     from cello.training.run import train
@@ -62,7 +64,7 @@ _HOME = {
     "CelloError": "errors",
     "Classifier": "models.classifier",
     "ClipError": "errors",
-    "Column": "study.plan",
+    "Column": "study.config",
     "ConfigError": "errors",
     "CorpusError": "errors",
     "CorpusRef": "training.config",
@@ -79,25 +81,25 @@ _HOME = {
     "OptimiserConfig": "training.config",
     "Paper": "cells.paper",
     "ReportError": "errors",
-    "Row": "study.plan",
+    "Row": "study.config",
     "RunConfig": "training.config",
     "Scalar": "cells.definition",
     "Store": "study.store",
     "StoreError": "errors",
-    "StudyConfig": "study.plan",
+    "StudyConfig": "study.config",
     "StudyError": "errors",
     "TrainingError": "errors",
     "Workers": "execution.workers",
     "cell": "cells.definition",
     "exp": "cells.functions",
     "load_cell": "cells.load",
-    "load_study": "study.plan",
+    "load_study": "study.study_file",
     "log": "cells.functions",
     "maximum": "cells.functions",
     "merge_stores": "study.merge",
     "minimum": "cells.functions",
     "open_corpus": "audio.open",
-    "override": "study.plan",
+    "override": "study.overrides",
     "relu": "cells.functions",
     "run_study": "execution.run",
     "scan": "compiler.scan",

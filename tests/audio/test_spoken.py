@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import shutil
 import wave
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,16 @@ SMALL = SpokenConfig(words=("yes", "marvin"), clips_per_word=20)
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache") / folder_name(SMALL)
     render_to(folder, config=SMALL, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def in_sevens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus as one process renders it in shards of 7 clips."""
+    folder = tmp_path_factory.mktemp("sevens") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spoken, "_SHARD", 7)
+        render_to(folder, config=SMALL, workers=1)
     return folder
 
 
@@ -148,12 +159,11 @@ def test_clips_are_16_khz_mono_of_different_lengths_and_levels_and_never_clip(re
 
 @needs_espeak
 def test_every_render_gives_the_same_bytes_with_any_number_of_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, in_sevens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spoken, "_SHARD", 7)
-    render_to(tmp_path / "a", config=SMALL, workers=1)
     render_to(tmp_path / "b", config=SMALL, workers=2)
-    assert content(tmp_path / "a") == content(tmp_path / "b")
+    assert content(tmp_path / "b") == content(in_sevens)
 
 
 @needs_espeak
@@ -210,11 +220,9 @@ def stop_after(clips: int, stop: BaseException) -> Any:
 @needs_espeak
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), CorpusError("the voice broke")])
 def test_stopped_halfway_a_render_goes_on_from_its_whole_shards_to_the_same_bytes(
-    tmp_path: Path, said: list[int], stop: BaseException
+    tmp_path: Path, in_sevens: Path, said: list[int], stop: BaseException
 ) -> None:
-    render_to(tmp_path / "whole", config=SMALL, workers=1)
-    everything = sum(said)
-    said.clear()
+    everything = len(plan(SMALL))
     with pytest.raises(type(stop)):
         render_to(tmp_path / "a", config=SMALL, workers=1, progress=stop_after(21, stop))
     first = sum(said)
@@ -223,16 +231,27 @@ def test_stopped_halfway_a_render_goes_on_from_its_whole_shards_to_the_same_byte
     said.clear()
     render_to(tmp_path / "a", config=SMALL, workers=2)
     assert sum(said) == everything - first
-    assert content(tmp_path / "a") == content(tmp_path / "whole")
-    assert {p.name for p in tmp_path.iterdir()} == {"a", ".a.lock", "whole", ".whole.lock"}
+    assert content(tmp_path / "a") == content(in_sevens)
+    assert {p.name for p in tmp_path.iterdir()} == {"a", ".a.lock"}
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a render of shards of 7 clips was stopped after 21."""
+    folder = tmp_path_factory.mktemp("halfway")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spoken, "_SHARD", 7)
+        with pytest.raises(KeyboardInterrupt):
+            render_to(folder / "a", config=SMALL, workers=1, progress=stop_after(21, KeyboardInterrupt()))
+    return folder
 
 
 @needs_espeak
 @pytest.mark.parametrize("damage", ["cut", "removed", "unmarked", "marked otherwise"])
-def test_a_shard_that_is_not_whole_is_rendered_again(tmp_path: Path, said: list[int], damage: str) -> None:
-    render_to(tmp_path / "whole", config=SMALL, workers=1)
-    with pytest.raises(KeyboardInterrupt):
-        render_to(tmp_path / "a", config=SMALL, workers=1, progress=stop_after(21, KeyboardInterrupt()))
+def test_a_shard_that_is_not_whole_is_rendered_again(
+    tmp_path: Path, in_sevens: Path, halfway: Path, said: list[int], damage: str
+) -> None:
+    shutil.copytree(halfway, tmp_path, dirs_exist_ok=True)
     (begun,) = tmp_path.glob(".a.*.unfinished")
     clip, mark = begun / plan(SMALL)[8].name, begun / ".shards" / "7"
     whole = clip.read_bytes()
@@ -245,7 +264,8 @@ def test_a_shard_that_is_not_whole_is_rendered_again(tmp_path: Path, said: list[
     else:
         mark.write_bytes((begun / ".shards" / "0").read_bytes())
     render_to(tmp_path / "a", config=SMALL, workers=1)
-    assert content(tmp_path / "a") == content(tmp_path / "whole")
+    assert sum(said) == len(plan(SMALL)) - 21  # of the 28 clips that were done, the other shards are kept
+    assert content(tmp_path / "a") == content(in_sevens)
 
 
 @needs_espeak

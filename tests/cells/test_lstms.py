@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from cello.cells.load import zoo
 from cello.compiler.scan import scan
+from cello.native.build import compiler
 
-BACKENDS = ("plain", *(["c"] if any(map(shutil.which, ("cc", "gcc", "clang"))) else []))
-
-
-@pytest.fixture(autouse=True)
-def kernels(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Kernels are not taken from the user's cache, but compiled once for this file."""
-    folder = tmp_path_factory.getbasetemp() / "kernels-of-lstms"
-    monkeypatch.setenv("CELLO_CACHE", str(folder))
-    return folder
+BACKENDS = ("plain", *(["c"] if compiler() is not None else []))
 
 
 def weights_of(name: str, biases: dict[str, float], dtype: torch.dtype) -> dict[str, Tensor]:

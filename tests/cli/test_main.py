@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -18,11 +18,13 @@ import pytest
 import cello
 from cello.audio import staging
 from cello.audio.corpus import Manifest
+from cello.bench.record import Compiling
 from cello.cli.main import main
 from cello.cli.sound import corpus_slug, file_name
 from cello.errors import StudyError
-from cello.study.plan import StudyConfig, parse_study
+from cello.study.config import StudyConfig
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 
 STUDY = """
 name = "tiny"
@@ -537,7 +539,11 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_cells_are_measured_with_all_that_was_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    def compiling(names: Sequence[str], backend: str, dtype: str) -> list[Compiling]:
+        """In place of new processes, which the tests of that module start."""
+        return [Compiling(cell=name, backend=backend, new_seconds=None, cached_seconds=0.5) for name in names]
+
+    monkeypatch.setattr("cello.bench.measure.compiling", compiling)
     out = tmp_path / "new" / "figures.json"
     arguments = ["--cell", "rnn", "--cell", "indrnn", "mingru", "--sizes", "2x3x4x5", "3x3x4x5", "--rounds", "1"]
     status, printed, err = run(capsys, "bench", "cells", *arguments, "--dtype", "float64", "--out", str(out))
@@ -626,20 +632,24 @@ def test_one_run_is_trained_and_its_splits_stand_apart(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_study_of_ones_own_runs_reports_and_resumes(tone_folder: Path, tmp_path: Path) -> None:
+def test_a_study_of_ones_own_runs_reports_and_resumes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tone_folder: Path, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "tiny.toml").write_text(STUDY)
-    command = [sys.executable, "-m", "cello.cli", "study", "tiny.toml", "--corpus", f"folder:{tone_folder}"]
-    command += ["--cache", "cache", "--out", "out", "--workers", "2"]
-    environment = {**os.environ, "COLUMNS": "200"}
-    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    arguments = ["study", "tiny.toml", "--corpus", f"folder:{tone_folder}"]
+    arguments += ["--cache", "cache", "--out", "out", "--workers", "2"]
+    command = [sys.executable, "-m", "cello.cli", *arguments]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert "4 runs in out" in first.stdout
     page = (tmp_path / "out" / "report" / "report.html").read_text("utf-8")
     assert "LSTM" in page
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("result.json")}
     assert len(stamps) == 4
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
-    assert again.returncode == 0, again.stderr
+    status, _, err = run(capsys, *arguments)
+    assert status == 0, err
     assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("result.json")}
 
 

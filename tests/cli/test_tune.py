@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cello.cli.main import main
-from cello.study.plan import StudyConfig, plan
+from cello.study.config import StudyConfig
+from cello.study.plan import plan
 from cello.study.space import TuneConfig
 from cello.study.store import CorpusSource
 from cello.training.config import CorpusRef

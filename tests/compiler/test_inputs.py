@@ -22,9 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # o
 
 GRU = zoo()["gru"]
 LENGTHS = torch.tensor([7, 4, 0])
-BACKENDS = ["auto", "plain", pytest.param("c", marks=pytest.mark.skipif(compiler() is None, reason="no C compiler"))]
+BACKENDS = ["auto", "plain", pytest.param("c", marks=pytest.mark.wants("cc"))]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
-needs_c = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+needs_c = pytest.mark.wants("cc")
 
 
 def frames() -> Tensor:

@@ -22,14 +22,10 @@ from cello.compiler.backends import TABLE
 from cello.compiler.inputs import Inputs
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
-from cello.native.build import compiler
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
-BACKENDS = [
-    pytest.param(name, marks=pytest.mark.skipif(name == "c" and compiler() is None, reason="no C compiler"))
-    for name in TABLE
-]
+BACKENDS = [pytest.param(name, marks=[pytest.mark.wants("cc")] if name == "c" else []) for name in TABLE]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -204,9 +200,9 @@ def test_random_cells_are_their_functions_and_plain_evaluation_is_too(seed: int,
     assert_same((result.outputs, result.state), expected, one.leaves, rtol=1e-8)
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C compiler")
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10**6), size=st.integers(1, 14))
+@pytest.mark.wants("cc")
+@settings(max_examples=6, deadline=None)  # each is compiled
+@given(seed=st.integers(0, 10**6), size=st.integers(3, 14))
 def test_random_cells_in_c_are_the_reference(seed: int, size: int) -> None:
     cell = random_cell(seed, size)
     one = case(cell, (2, 3, 3, 4))

@@ -11,7 +11,8 @@ import dask
 from distributed import Client, LocalCluster
 
 from cello.execution import local
-from cello.study.plan import StudyConfig, parse_study
+from cello.study.config import StudyConfig
+from cello.study.study_file import parse_study
 
 
 @contextmanager

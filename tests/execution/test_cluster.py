@@ -23,7 +23,9 @@ from cello.execution.task import WorkerInfo
 from cello.execution.workers import Workers
 from cello.machine import source as tree
 from cello.machine import versions
-from cello.study.plan import PlannedRun, StudyConfig, override
+from cello.study.config import StudyConfig
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun
 from cello.study.space import Dimension, TuneConfig
 from cello.study.store import CorpusSource, Store
 from cello.training.result import Epoch

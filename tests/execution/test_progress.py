@@ -9,7 +9,8 @@ from fake_training import epoch_of, result_of
 from rich.console import Console
 
 from cello.execution.progress import Bars, Forecast, Lines, Silent, view
-from cello.study.plan import StudyConfig, plan
+from cello.study.config import StudyConfig
+from cello.study.plan import plan
 from cello.training.config import CorpusRef
 
 

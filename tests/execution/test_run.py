@@ -21,9 +21,12 @@ from cello.errors import StoreError, StudyError
 from cello.execution import worker
 from cello.execution.run import check_all_finished, run_study
 from cello.execution.task import FailureRecord, Setup
+from cello.study.config import StudyConfig
 from cello.study.folder import single_writer
-from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 HERE = Path(__file__).parents[1] / "study"
@@ -32,7 +35,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from cello.errors import CelloError
-from cello.study.plan import load_study
+from cello.study.study_file import load_study
 from cello.execution.run import run_study
 from cello.study.store import CorpusSource
 

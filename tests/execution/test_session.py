@@ -20,7 +20,7 @@ from cello.execution.local import local_cluster
 from cello.execution.run import run_study
 from cello.execution.session import Session
 from cello.execution.workers import Workers
-from cello.study.plan import StudyConfig
+from cello.study.config import StudyConfig
 from cello.study.store import CorpusSource, Store
 
 from .some_cluster import somebodys, table

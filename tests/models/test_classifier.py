@@ -22,7 +22,6 @@ from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer
 from cello.models.initialise import drawn
 from cello.models.pooling import Pooling
-from cello.native.build import compiler
 
 Kind = Literal["last", "mean", "attention"]
 
@@ -185,7 +184,7 @@ def test_lengths_may_be_a_list_and_are_never_beyond_the_frames(cell: str, stacke
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*lru_cache.*:UserWarning")
-@pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+@pytest.mark.wants("cc")
 def test_a_compiled_model_with_noise_is_the_model() -> None:
     model = Classifier(ModelConfig(cell="rnn", hidden=6, zoneout=0.2, recurrent_dropout=0.2), 3, 4)
     x = torch.randn(3, 9, 3)
@@ -198,7 +197,7 @@ def test_a_compiled_model_with_noise_is_the_model() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+@pytest.mark.wants("cc")
 def test_a_model_exported_for_any_batch_and_time_is_the_model() -> None:
     config = ModelConfig(cell="lstm", hidden=6, layers=2, bidirectional=True, pooling="attention", zoneout=0.1)
     model, batch = Classifier(config, 3, 4).eval(), torch.export.Dim("batch")

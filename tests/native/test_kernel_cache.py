@@ -11,11 +11,11 @@ import platformdirs
 import pytest
 
 from cello.errors import BackendError
-from cello.native.build import compiler, load
+from cello.native.build import load
 from cello.native.cache import keep, kept, kernel_folder, make_private
 
 TEXT = "int seven(void) { return 7; }"
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+needs_compiler = pytest.mark.wants("cc")
 
 
 def written(folder: Path, content: bytes, stem: str = "gru-1234") -> Path:

@@ -17,11 +17,12 @@ from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.report.comparisons import compare_models
 from cello.report.results import FoldRun, Run, StudyResults, load_results
+from cello.study.config import Column, Row, StudyConfig
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary, write_corpus
 from cello.study.own_cells import WrittenCell
-from cello.study.plan import Column, Row, StudyConfig, load_study
 from cello.study.reference_figures import builtin_figures
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import load_study
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.result import ConditionKind, ConditionMetrics, Epoch, RunResult, SplitMetrics
 

@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cello.report import diagrams, plots, ranking
+from cello.report import diagrams, plot_style, plots, ranking
 from cello.report.results import StudyResults
 
 
-def drawn(panel: plots.Panel) -> plots.Axes:
+def drawn(panel: plots.Panel) -> plot_style.Axes:
     ax = Figure(figsize=panel.size).add_subplot()
     panel.draw(ax)
     return ax
@@ -27,7 +27,7 @@ def test_forest_draws_each_pair_where_it_lies_and_fills_what_is_told_apart(gates
     assert [dot.get_xdata()[0] for dot in dots] == [100 * pair.difference.value for pair in pairs]
     for pair, bar, dot in zip(pairs, bars, dots, strict=True):
         assert list(bar.get_xdata()) == [100 * pair.difference.low, 100 * pair.difference.high]
-        assert (dot.get_markerfacecolor() == plots.SERIES[0]) == pair.differs
+        assert (dot.get_markerfacecolor() == plot_style.SERIES[0]) == pair.differs
     labels = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
     assert labels == [f"{pair.first} − {pair.second}" for pair in pairs]
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
-from cello.report import diagrams, plots
+from cello.report import diagrams, picture_limits, plot_axes, plot_style, plots
 from cello.report.results import StudyResults
 
 # Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB.
@@ -36,9 +37,9 @@ def _lab(colour: str, kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", BLINDNESS)
 def test_series_differ_for_colour_blind_readers_and_stand_out_on_paper(kind: str) -> None:
-    for a, b in itertools.combinations(plots.SERIES, 2):
+    for a, b in itertools.combinations(plot_style.SERIES, 2):
         assert np.linalg.norm(_lab(a, kind) - _lab(b, kind)) > 20, (a, b)
-    assert all(_lab(colour, "none")[0] < 62 for colour in plots.SERIES)
+    assert all(_lab(colour, "none")[0] < 62 for colour in plot_style.SERIES)
 
 
 def test_drawing_leaves_the_readers_matplotlib_alone(windows: StudyResults) -> None:
@@ -66,7 +67,7 @@ def test_every_picture_is_a_png_and_a_readable_svg(draw: object, windows: StudyR
 
 def test_svg_inks_follow_the_page(gates: StudyResults) -> None:
     svg = plots.svg(plots.curves(gates)[0], "x")
-    assert f"var(--series-1, {plots.SERIES[0]})" in svg
+    assert f"var(--series-1, {plot_style.SERIES[0]})" in svg
     assert "var(--ink, " in svg
 
 
@@ -100,14 +101,14 @@ def test_thirty_models_are_drawn_and_told_apart(gates: StudyResults) -> None:
     rows = tuple(f"model {k}" for k in range(24))
     runs = tuple(msgspec.structs.replace(gates.runs[0], row=row) for row in rows)
     study = msgspec.structs.replace(gates, rows=rows, runs=runs)
-    looks = {plots.look(study, row) for row in rows}
+    looks = {plot_style.look(study, row) for row in rows}
     assert len(looks) == len(rows)
     assert plots.png([*plots.cost(study), *plots.accuracy(study)], 3)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12))
 def test_spread_labels_keep_their_order_and_distance(targets: list[float]) -> None:
-    heights = plots.spread(sorted(targets), 5.0, 0.0, 100.0)
+    heights = picture_limits.spread(sorted(targets), 5.0, 0.0, 100.0)
     assert len(heights) == len(targets)
     assert all(b - a >= 5.0 - 1e-6 for a, b in itertools.pairwise(heights))
 
@@ -145,9 +146,17 @@ def test_a_title_over_axes_that_long_names_make_narrow_is_not_cut_off(windows: S
         assert box.x1 <= figure.bbox.width
 
 
-@pytest.mark.parametrize(
-    ("late", "place"), [([80.0, 95.0], "below"), ([], "below"), ([25.0, 35.0], "above"), ([30.0, 92.0], "between")]
-)
-def test_the_names_of_curves_stand_where_no_curve_is(late: list[float], place: str) -> None:
-    heights = dict(zip(("below", "between", "above"), plots.NAMES_AT, strict=True))
-    assert plots._free(late, (20.0, 101.0)) == heights[place]
+@pytest.mark.parametrize("accuracies", [(0.8, 0.95), (0.1, 0.3), (0.25, 0.92), (0.05, 0.16), (0.5, 0.6)], ids=str)
+def test_the_names_of_curves_stand_where_no_curve_is(gates: StudyResults, accuracies: tuple[float, float]) -> None:
+    train, validation = accuracies
+    epoch = gates.runs[0].result.history[0]
+    flat = [
+        msgspec.structs.replace(epoch, epoch=number, train_accuracy=train, validation_accuracy=validation)
+        for number in range(1, 9)
+    ]
+    ax = Figure().add_subplot()
+    plot_axes.curve(ax, [msgspec.structs.replace(gates.runs[0].result, history=tuple(flat))], (0.0, 101.0))
+    heights = {text.get_text(): text.get_position()[1] for text in ax.texts}
+    assert heights.keys() == {"train", "validation"}
+    for name, height in heights.items():
+        assert all(abs(height - share / 1.01) > 0.05 for share in accuracies), name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cello.study.plan import StudyConfig, parse_study
+from cello.study.config import StudyConfig
 from cello.study.store import CorpusSource
+from cello.study.study_file import parse_study
 
 SMALL = """
 name = "small"

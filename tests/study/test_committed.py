@@ -11,9 +11,12 @@ import pytest
 
 from cello.audio.corpus import Manifest
 from cello.study.catalogue import BUILTIN
+from cello.study.config import StudyConfig
 from cello.study.estimate import look_ahead
-from cello.study.plan import StudyConfig, load_study, override, parse_study, plan
+from cello.study.overrides import override
+from cello.study.plan import plan
 from cello.study.store import Store
+from cello.study.study_file import load_study, parse_study
 from cello.training.config import CorpusRef
 
 ROOT = Path(__file__).parents[2]

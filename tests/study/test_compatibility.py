@@ -13,8 +13,9 @@ from cello.audio.corpus import Corpus
 from cello.errors import StudyError
 from cello.execution.run import run_study
 from cello.study.compatibility import check_clips, check_windows
-from cello.study.plan import parse_study, plan
+from cello.study.plan import plan
 from cello.study.store import CorpusSource
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 REF = CorpusRef(name="fake", checksum="a" * 64)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from cello.audio.corpus import Clip, Manifest
 from cello.errors import StoreError
 from cello.files import unseal_json
+from cello.study.config import StudyConfig
 from cello.study.correctness import accuracy, calibration_error, outcomes, speakers_of, word_mean
-from cello.study.plan import PlannedRun, StudyConfig
+from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Store
 from cello.training.metrics import measure, predictions
 

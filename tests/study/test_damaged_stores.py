@@ -17,8 +17,8 @@ from fake_training import epoch_of, manifest, result_of, timeless
 from cello.errors import StoreError
 from cello.execution.task import FailureRecord, last_failure
 from cello.files import seal_json, unseal_json
+from cello.study.config import StudyConfig
 from cello.study.correctness import answers
-from cello.study.plan import StudyConfig
 from cello.study.store import CorpusSource, Store
 from damage import HOSTILE, damaged
 

@@ -15,10 +15,13 @@ from rich.console import Console
 
 from cello.audio.corpus import Manifest
 from cello.errors import StoreError
+from cello.study.config import StudyConfig
 from cello.study.estimate import StudyEstimate, far_off, look_ahead
 from cello.study.estimate_table import show, summary
-from cello.study.plan import StudyConfig, override, parse_study, plan
+from cello.study.overrides import override
+from cello.study.plan import plan
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 SOURCE = CorpusSource(spec="fake", opener="fake_training:open_fake")

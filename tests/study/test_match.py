@@ -11,8 +11,11 @@ from cello.cells.load import zoo
 from cello.errors import StudyError
 from cello.models.config import TORCH_CELLS, ModelConfig
 from cello.models.size import ModelSize
+from cello.study.config import StudyConfig
 from cello.study.match import Match, closest, counter, matched
-from cello.study.plan import StudyConfig, load_study, override, parse_study, plan
+from cello.study.overrides import override
+from cello.study.plan import plan
+from cello.study.study_file import load_study, parse_study
 from cello.training.config import CorpusRef, RunConfig
 
 CORPUS = CorpusRef(name="tones", checksum="0" * 64)

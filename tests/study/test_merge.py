@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 from cello.cli.main import main
 from cello.errors import StoreError
 from cello.files import unseal_json
+from cello.study.config import StudyConfig
 from cello.study.merge import merge_stores
-from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 from cello.training.result import RunResult
 
 SOURCE = CorpusSource(spec="x")

@@ -6,11 +6,13 @@ import tomllib
 
 import pytest
 
-from cello.errors import ConfigError
+from cello.errors import ConfigError, StudyError
 from cello.study.catalogue import BUILTIN, QUESTIONS, builtin_text
-from cello.study.overrides import parse_overrides, replaced
-from cello.study.plan import load_study, override, parse_study, plan
+from cello.study.config import StudyConfig
+from cello.study.overrides import override, parse_overrides, replaced
+from cello.study.plan import plan
 from cello.study.settings import SECTIONS, check_section, known_settings
+from cello.study.study_file import load_study, parse_study
 from cello.training.config import CorpusRef
 
 CORPUS = CorpusRef(name="x", checksum="0")
@@ -112,3 +114,17 @@ def test_defaults_are_told_as_a_file_states_them() -> None:
             check_section({field: value}, section, "f", section)
             default = getattr(SECTIONS[section](), field)
             assert value == (list(default) if isinstance(default, tuple) else default)
+
+
+def test_override_wins_in_every_row(small: StudyConfig) -> None:
+    changed = override(small, seeds=[7], settings={"optimiser.epochs": 2, "model.hidden": 9})
+    assert {(r.config.optimiser.epochs, r.config.model.hidden, r.seed) for r in plan(changed, CORPUS)} == {(2, 9, 7)}
+    assert override(small) == small
+    with pytest.raises(ConfigError, match=r"override: unknown key optimiser\.epoch; did you mean 'epochs'"):
+        override(small, settings={"optimiser.epoch": 2})
+    with pytest.raises(ConfigError, match=r"override: unknown section 'optimizer'; did you mean 'optimiser'"):
+        override(small, settings={"optimizer.epochs": 2})
+    with pytest.raises(ConfigError, match=r"override: optimiser\.epochs = '2': Expected 'int'"):
+        override(small, settings={"optimiser.epochs": "2"})
+    with pytest.raises(StudyError, match="has no seeds"):
+        override(small, seeds=[])

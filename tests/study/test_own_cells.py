@@ -18,10 +18,12 @@ from cello.cells.functions import tanh
 from cello.cells.stored import StoredCell
 from cello.errors import StoreError
 from cello.files import write_whole
+from cello.study.config import Row, StudyConfig
 from cello.study.merge import merge_stores
+from cello.study.overrides import override
 from cello.study.own_cells import written
-from cello.study.plan import Row, StudyConfig, load_study, override, parse_study
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import load_study, parse_study
 
 CELL = "from cello import cell, tanh\n\n\n@cell\ndef mine(x, h, W, U, b):\n    return tanh(W @ x {sign} U @ h + b)\n"
 EVIL = "import sys\nsys.modules['executed'] = sys\n" + CELL.format(sign="-")

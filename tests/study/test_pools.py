@@ -13,10 +13,13 @@ from cello.audio.folds import fold, fold_names, of_fold
 from cello.errors import StoreError, StudyError
 from cello.statistics.cross_validation import fold_components, validated_ratio
 from cello.study.compatibility import check_clips
+from cello.study.config import StudyConfig
 from cello.study.corpus_file import CorpusSummary, read_corpus, write_corpus
-from cello.study.plan import PlannedRun, StudyConfig, override, parse_study, plan
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun, plan
 from cello.study.pools import StoredRun, joined, pooled
 from cello.study.store import CorpusSource, Store, folded
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 CORPUS = CorpusRef(name="tones", checksum="0" * 64)

@@ -10,10 +10,11 @@ from fake_training import manifest
 
 from cello.errors import StoreError
 from cello.files import unseal_json
+from cello.study.config import StudyConfig
 from cello.study.merge import merge_stores
-from cello.study.plan import StudyConfig, load_study
 from cello.study.reference_figures import ReferenceFigures
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import load_study
 
 STORES = Path(__file__).parents[2] / "results" / "speech_commands_12"
 OWN = ReferenceFigures(name="own", sentences=("Theirs is 93.1 %.",))

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from fake_training import epoch_of, manifest, result_of
 
-from cello.study.plan import StudyConfig, plan
+from cello.study.config import StudyConfig
+from cello.study.plan import plan
 from cello.study.reading import Reader
 from cello.training.config import CorpusRef, DataConfig, RunConfig
 from cello.training.result import ConditionMetrics, RunResult, SplitMetrics

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cello.errors import ConfigError
-from cello.study.plan import StudyConfig, load_study, parse_study
+from cello.study.config import StudyConfig
 from cello.study.reference_figures import BUILTIN, builtin_figures
+from cello.study.study_file import load_study, parse_study
 
 STUDY = 'name = "x"\n[[rows]]\nname = "A"\n'
 FIGURES = """\

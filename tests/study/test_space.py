@@ -9,9 +9,11 @@ import pytest
 
 from cello.errors import ConfigError
 from cello.study.catalogue import BUILTIN
-from cello.study.plan import load_both, load_study, override, parse_study, plan
+from cello.study.overrides import override
+from cello.study.plan import plan
 from cello.study.space import DEFAULT, Dimension, TuneConfig, Tuned, applied, parse_tune
 from cello.study.store import Header, Store
+from cello.study.study_file import load_both, load_study, parse_study
 from cello.training.config import CorpusRef, RunConfig
 
 CORPUS = CorpusRef(name="tones", checksum="0" * 64)

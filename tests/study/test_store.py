@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 from cello.audio.corpus import BadClip, Corpus
 from cello.errors import StoreError
 from cello.files import unseal_json
+from cello.study.config import StudyConfig
 from cello.study.corpus_file import CorpusSummary
 from cello.study.folder import single_writer
 from cello.study.journal import Event, append
-from cello.study.plan import PlannedRun, StudyConfig, override, parse_study
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
 
 CORPUS = Corpus(manifest(), np.zeros(1, np.float32))

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from cello.errors import StudyError
-from cello.study.plan import load_study, parse_study, plan
+from cello.study.plan import plan
 from cello.study.space import TuneConfig
 from cello.study.store import CorpusSource
+from cello.study.study_file import load_study, parse_study
 from cello.training.config import CorpusRef
 from cello.tuning import report
 from cello.tuning.report import write_tuning

@@ -17,9 +17,11 @@ import pytest
 
 from cello.errors import ConfigError, StoreError, StudyError
 from cello.files import decode_json, seal_json, unseal_json
-from cello.study.plan import StudyConfig, parse_study, plan
+from cello.study.config import StudyConfig
+from cello.study.plan import plan
 from cello.study.space import Dimension, TuneConfig
 from cello.study.store import CorpusSource
+from cello.study.study_file import parse_study
 from cello.tuning import trials as trials_module
 from cello.tuning.report import tuned_study
 from cello.tuning.trials import Trial, TrialBook, importance
@@ -39,7 +41,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from cello.study.space import Dimension, TuneConfig
-from cello.study.plan import load_both
+from cello.study.study_file import load_both
 from cello.study.store import CorpusSource
 from cello.tuning.tune import run_tuning
 

@@ -1,11 +1,11 @@
-"""Define the flags that name a corpus and who trains on it, and open that corpus."""
+"""Define the flags that name a corpus, and open it."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,6 @@ from cello.audio.reading import Reading
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
 from cello.terminal import bars, one_line
-from cello.training.execution import ExecutionConfig
 
 CORPUS_HELP = (
     "spoken (made on this machine by eSpeak NG), speech-commands[:v0.01|:v0.02|:v0.02:12|:PATH], folder:PATH, "
@@ -103,24 +102,6 @@ def _meaning(text: str) -> tuple[str, str]:
     if not (meaning and equals and column):
         raise ConfigError(f"--columns {text} is not MEANING=COLUMN; write label=category for example")
     return meaning, column
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained(Sound):
-    """Which clips, and who trains on them."""
-
-    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    workers: Annotated[
-        int | None,
-        arg(help="runs at a time, one process and one thread each; all cores by default, all workers of a cluster"),
-    ] = None
-    cluster: Annotated[
-        str | None,
-        arg(help="train on this Dask cluster: tcp://HOST:8786 or its scheduler file", metavar="ADDRESS|FILE"),
-    ] = None
-    stall_minutes: Annotated[
-        float, arg(help="restart a run elsewhere if it finishes no epoch within this many minutes")
-    ] = 60.0
 
 
 def described(command: type, name: str, *examples: str) -> object:

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from cello.cli.sound import Trained, corpus_slug, file_name, open_sound
+from cello.cli.sound import open_sound
+from cello.cli.study_options import StudyOptions
 from cello.errors import StudyError
 from cello.terminal import counted, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(Trained):
+class Study(StudyOptions):
     """Run a study and write its report; the same command again resumes it."""
 
     name: Annotated[
         Positional[str | None],
         arg(help="a built-in study, as gates (--list names them), or your own: FILE.toml", metavar="STUDY"),
     ] = None
-    protocol: Annotated[
-        str | None,
-        arg(help="settings of a built-in study: fair (default), published (the study Cello grew from), quick"),
-    ] = None
     seeds: Annotated[int | None, arg(help="how many seeds, 0 … N−1; the study's own by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of every run; the study's own by default")] = None
-    match: Annotated[
-        Literal["width", "parameters", "flops"] | None, arg(help="match models by width, parameters or FLOPs")
-    ] = None
-    set_: Annotated[
-        UseAppendAction[tuple[str, ...]],
-        arg(
-            name="set",
-            help="a setting of every run, as model.hidden=96; it wins over base, columns and rows; repeat for several",
-            metavar="KEY=VALUE",
-        ),
-    ] = ()
     folds: Annotated[
         str | None,
         arg(
@@ -105,33 +90,29 @@ class Study(Trained):
 
     def _run(self, console: Console) -> None:
         from cello.execution.forkserver import start_forkserver
-        from cello.execution.workers import Workers
         from cello.study.estimate import look_ahead, worker_count
         from cello.study.estimate_table import show
-        from cello.study.overrides import parse_overrides, replaced
-        from cello.study.plan import load_study, override, sample_rate
+        from cello.study.overrides import override
+        from cello.study.plan import sample_rate
         from cello.study.store import CorpusSource
+        from cello.study.study_file import load_study
 
         if self.name is None:
             raise StudyError("no study is named; give one, as cello study gates (cello study --list names them)")
         if self.seeds is not None and self.seeds < 1:
             raise StudyError(f"--seeds {self.seeds} is invalid: it must be at least 1")
-        settings = parse_overrides(self.set_)
+        settings = self.settings_asked()
         if self.epochs is not None and settings.setdefault("optimiser.epochs", self.epochs) != self.epochs:
             own = settings["optimiser.epochs"]
             raise StudyError(f"--epochs {self.epochs} and --set optimiser.epochs={own} cannot be combined")
         plain = load_study(self.name, self.protocol)
-        for sentence in replaced(plain, settings):
-            warnings.warn(sentence, stacklevel=2)
+        self.warn_of_replaced(plain, settings)
         study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match, self.folds)
         other: list[str] = [study.match] if study.match != plain.match else []
         other += [f"folds-{study.fold_rule}"] if study.fold_rule != plain.fold_rule else []
-        name = "-".join((study.name, study.protocol, *other))
-        out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
+        out = self.out or self.default_folder(study.name, study.protocol, *other)
         rate = sample_rate(study)  # mistakes show before the corpus is made
-        workers = Workers(
-            count=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
-        )
+        workers = self.workers_asked()
         source = CorpusSource(spec=self.spec, options=self.options(rate, study.fold_rule))
         opened = partial(open_sound, self, console, rate, folds=study.fold_rule)
         if self.dry_run:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional, arg
 
-from cello.cli.sound import Sound, Trained, corpus_slug, file_name, open_sound
+from cello.cli.sound import Sound, open_sound
+from cello.cli.study_options import StudyOptions
 from cello.terminal import one_line, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(Trained):
+class Tune(StudyOptions):
     """Try settings for each row of a study, as many trials each, and write the study with the best written in.
 
     Settings are chosen by validation accuracy; trials train without evaluating the test set. The same
@@ -24,48 +24,33 @@ class Tune(Trained):
     """
 
     name: Annotated[Positional[str], arg(help="a built-in study, as gates, or your own: FILE.toml", metavar="STUDY")]
-    protocol: Annotated[str | None, arg(help="settings of a built-in study: fair (default), published, quick")] = None
     trials: Annotated[int | None, arg(help="trials of each row; as [tune] of the study says, 20 by default")] = None
     epochs: Annotated[int | None, arg(help="epochs of each trial; as [tune] says, the study's own by default")] = None
-    match: Annotated[
-        Literal["width", "parameters", "flops"] | None, arg(help="match models by width, parameters or FLOPs")
-    ] = None
-    set_: Annotated[
-        UseAppendAction[tuple[str, ...]],
-        arg(
-            name="set",
-            help="a setting of every trial, as model.hidden=96; wins over base, columns, rows; repeat for several",
-            metavar="KEY=VALUE",
-        ),
-    ] = ()
     out: Annotated[Path | None, arg(help="output folder; results/CORPUS/STUDY-PROTOCOL-tuning by default")] = None
 
     def run(self, console: Console) -> None:
         import msgspec
 
         from cello.execution.forkserver import start_forkserver
-        from cello.execution.workers import Workers
-        from cello.study.overrides import check_untuned, parse_overrides, replaced
-        from cello.study.plan import load_both, override, sample_rate
+        from cello.study.overrides import check_untuned, override
+        from cello.study.plan import sample_rate
         from cello.study.settings import shown_name
         from cello.study.store import CorpusSource
+        from cello.study.study_file import load_both
         from cello.tuning.trials import need_optuna
 
         need_optuna()  # before torch is loaded and a corpus made
-        settings = parse_overrides(self.set_)
+        settings = self.settings_asked()
         study, tune = load_both(self.name, self.protocol)
         asked = {name: value for name in ("trials", "epochs") if (value := getattr(self, name)) is not None}
         tune = msgspec.structs.replace(tune, **asked)
         check_untuned(settings, tune)
-        for sentence in replaced(study, settings):
-            warnings.warn(sentence, stacklevel=2)
+        self.warn_of_replaced(study, settings)
         study = override(study, settings=settings, match=self.match)
         rate = sample_rate(study)
-        workers = Workers(
-            count=self.workers, cluster=self.cluster, stall_minutes=self.stall_minutes, execution=self.execution
-        )
-        name = "-".join((study.name, study.protocol, *([self.match] if self.match else ()), "tuning"))
-        out = self.out or Path("results") / corpus_slug(self.spec) / file_name(name)
+        workers = self.workers_asked()
+        match = [self.match] if self.match else []
+        out = self.out or self.default_folder(study.name, study.protocol, *match, "tuning")
 
         if self.cluster is None:
             start_forkserver()

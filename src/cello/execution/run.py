@@ -24,9 +24,10 @@ from cello.execution.task import Setup, Task, last_failure, open_source
 from cello.execution.workers import Workers, scheduler_address
 from cello.models.config import cell_of
 from cello.study.compatibility import check_clips, check_windows
+from cello.study.config import StudyConfig
 from cello.study.estimate import far_off, worker_count
 from cello.study.folder import single_writer
-from cello.study.plan import PlannedRun, StudyConfig, plan, sample_rate
+from cello.study.plan import PlannedRun, plan, sample_rate
 from cello.study.reading import unusable
 from cello.study.store import CorpusSource, FailedRun, Store, folded
 from cello.training.config import CorpusRef

@@ -8,18 +8,8 @@ from collections.abc import Sequence
 from cello.report import ranking, robustness
 from cello.report.metrics import Interval
 from cello.report.picture_limits import MOST_ROWS, TITLE, bars, called_rows, drawn, limits, tall
-from cello.report.plots import (
-    FAINT,
-    GRID,
-    INK,
-    PAPER,
-    SERIES,
-    Axes,
-    Panel,
-    end_labels,
-    legend,
-    look,
-)
+from cello.report.plot_style import FAINT, GRID, INK, PAPER, SERIES, Axes, end_labels, legend, look
+from cello.report.plots import Panel
 from cello.report.results import StudyResults
 from cello.report.visible import elided, names
 from cello.statistics.comparisons import Comparison

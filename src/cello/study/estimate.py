@@ -13,9 +13,10 @@ from cello.audio.corpus import Manifest
 from cello.audio.folds import NONE, fold_names
 from cello.errors import StudyError
 from cello.models.size import ModelSize
+from cello.study.config import StudyConfig
 from cello.study.folder import naming
 from cello.study.match import counter
-from cello.study.plan import PlannedRun, StudyConfig, cost, plan
+from cello.study.plan import PlannedRun, cost, plan
 from cello.study.store import CorpusSource, Store, check_free, folded
 from cello.training.config import CorpusRef, RunConfig
 

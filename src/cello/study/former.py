@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import msgspec
 
 from cello.models.config import ModelConfig
-from cello.study.plan import PlannedRun, StudyConfig
+from cello.study.config import StudyConfig
+from cello.study.plan import PlannedRun
 from cello.study.settings import stored_name
 
 FORMER = {"pooling": "last"}

@@ -20,12 +20,13 @@ import numpy as np
 
 from cello.errors import StoreError
 from cello.files import DamagedFileError, read_stored, seal_json, write_whole
+from cello.study.config import Base, StudyConfig
 from cello.study.corpus_file import OF_CLIPS, CorpusSummary
 from cello.study.folder import check_empty, copy_regular, naming, new_folder, open_folder
 from cello.study.former import as_begun
 from cello.study.journal import line
 from cello.study.own_cells import reordered, resolver_from
-from cello.study.plan import Base, Place, PlannedRun, StudyConfig, plan
+from cello.study.plan import Place, PlannedRun, plan
 from cello.study.pools import StoredRun
 from cello.study.settings import changed_settings, flat, shown_name
 from cello.study.store import Header, Store, encoded

@@ -1,18 +1,66 @@
-"""Parse settings given with ``--set``, and say which of a study's own they replace."""
+"""Override a study's seeds, folds and settings; parse what ``--set`` gives, and say what it replaces."""
 
 from __future__ import annotations
 
 import difflib
+import operator
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cello.errors import ConfigError
-from cello.study.plan import StudyConfig
-from cello.study.settings import brief, check_section, known_settings, shown_name, stored_name
+import msgspec
+
+from cello.errors import ConfigError, unknown
+from cello.models.config import stated_cells
+from cello.study.config import StudyConfig, check_count, check_study
+from cello.study.match import Match
+from cello.study.settings import (
+    SECTIONS,
+    Settings,
+    brief,
+    check_section,
+    known_settings,
+    merge,
+    shown_name,
+    stored_name,
+    stored_names,
+)
 from cello.study.space import TuneConfig
 
 _NAMED = 3
+
+
+def override(
+    study: StudyConfig,
+    seeds: Sequence[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    match: Match | None = None,
+    folds: str | None = None,
+) -> StudyConfig:
+    """The study with other seeds or folds, matched, with settings as ``{"optimiser.epochs": 3}`` that win in every row.
+
+    Raises:
+        ConfigError: a key that no section has, or a value of the wrong type.
+        StudyError: no seeds, or a seed twice.
+    """
+    if seeds is not None:
+        check_count(study, len(seeds), study.name)
+    extra: Settings = {}
+    for key, value in stored_names(stated_cells(settings or {}, "model.")).items():
+        section, _, field = key.partition(".")
+        if section not in SECTIONS:
+            raise ConfigError(f"override: {unknown('section', section, SECTIONS, 'Write section.key.')}")
+        check_section({field: value}, section, "override", section)
+        extra.setdefault(section, {})[field] = value
+    changed = msgspec.structs.replace(
+        study,
+        seeds=study.seeds if seeds is None else tuple(map(operator.index, seeds)),
+        match=match or study.match,
+        folds=study.folds if folds is None else folds,
+        rows=tuple(msgspec.structs.replace(row, **merge(row.settings, extra)) for row in study.rows),
+    )
+    check_study(changed, study.name)
+    return changed
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:

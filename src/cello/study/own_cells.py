@@ -19,8 +19,9 @@ from cello.compiler.latex import latex
 from cello.compiler.text import equations_text
 from cello.errors import CellError, StoreError
 from cello.models.config import ModelConfig, resolve
+from cello.study.config import StudyConfig
 from cello.study.match import Match
-from cello.study.plan import PlannedRun, StudyConfig
+from cello.study.plan import PlannedRun
 from cello.training.config import RunConfig
 
 MOST_WRITTEN, LONGEST_WRITTEN = 20, 20_000

@@ -6,10 +6,11 @@ from pathlib import Path, PurePath
 
 from cello.errors import StoreError
 from cello.files import decode_json, naming_damage, read_stored
+from cello.study.config import Row, StudyConfig
 from cello.study.corpus_file import CorpusSummary, read_corpus
 from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event
-from cello.study.plan import PlannedRun, Row, StudyConfig
+from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Header, Store
 from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 

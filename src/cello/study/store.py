@@ -38,13 +38,14 @@ from cello.audio.folds import NONE, fold_names
 from cello.cells.stored import StoredCell
 from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
+from cello.study.config import Column, Row, StudyConfig
 from cello.study.corpus_file import CorpusSummary, clip_facts, read_corpus, write_corpus
 from cello.study.folder import RESTORE, naming
 from cello.study.former import as_begun
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
 from cello.study.own_cells import bring_objects, named, own_cells, reordered, resolver_from
-from cello.study.plan import Column, PlannedRun, Row, StudyConfig, plan
+from cello.study.plan import PlannedRun, plan
 from cello.study.pools import StoredRun, joined, pooled
 from cello.study.predictions import Predictions, checked
 from cello.study.presented import presented_as

@@ -11,9 +11,9 @@ import tomli_w
 
 from cello.errors import StudyError
 from cello.files import write_whole
+from cello.study.config import StudyConfig
 from cello.study.folder import naming
 from cello.study.former import as_begun
-from cello.study.plan import StudyConfig
 from cello.study.settings import SECTIONS, merge, shown_name
 from cello.study.space import Tuned
 from cello.tuning.trials import Trial, importance

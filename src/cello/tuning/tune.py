@@ -21,10 +21,12 @@ from cello.execution.task import Setup, Task, last_failure, open_source
 from cello.execution.workers import Workers
 from cello.files import decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.compatibility import check_clips, check_windows
+from cello.study.config import StudyConfig
 from cello.study.folder import RESTORE, naming, single_writer
 from cello.study.former import as_begun
 from cello.study.journal import note
-from cello.study.plan import PlannedRun, StudyConfig, override, plan, sample_rate
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun, plan, sample_rate
 from cello.study.reading import read_result
 from cello.study.settings import changed_settings, shown_name
 from cello.study.space import SIZES, TuneConfig, applied

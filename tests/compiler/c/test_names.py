@@ -18,9 +18,8 @@ from cello.compiler.c.text import names_of, source
 from cello.compiler.identifiers import comment
 from cello.compiler.scan import scan
 from cello.native import build as c_build
-from cello.native.build import compiler
 
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH")
+needs_compiler = pytest.mark.wants("cc")
 
 NAMES = list(
     dict.fromkeys(

@@ -13,10 +13,9 @@ from cello.compiler.c import op as c_op
 from cello.compiler.c.launch import inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
-from cello.native.build import compiler
 
 pytestmark = [
-    pytest.mark.skipif(compiler() is None, reason="there is no C compiler on PATH"),
+    pytest.mark.wants("cc"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own tracer
     pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning"),
 ]

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -112,8 +111,6 @@ WHOLE = r"""\documentclass{article}
 
 def compiled(folder: Path, study: StudyResults) -> str:
     """What pdfLaTeX says of a study's tables and methods, in its log; it must end well."""
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not installed")
     (folder / "tables.tex").write_text(latex.report(study), encoding="utf-8")
     (folder / "methods.tex").write_text(latex.methods(study), encoding="utf-8")
     (folder / "whole.tex").write_text(WHOLE)
@@ -124,6 +121,7 @@ def compiled(folder: Path, study: StudyResults) -> str:
     return log
 
 
+@pytest.mark.wants("pdflatex")
 def test_latex_compiles_with_titles_and_labels_of_others(foreign: StudyResults, tmp_path: Path) -> None:
     new = dict(zip(foreign.rows, TITLES, strict=False))
     named = msgspec.structs.replace(
@@ -142,6 +140,7 @@ def test_latex_compiles_with_titles_and_labels_of_others(foreign: StudyResults, 
     compiled(tmp_path, study)
 
 
+@pytest.mark.wants("pdflatex")
 def test_latex_has_the_matrix_and_the_tables_of_speakers_and_clips(foreign: StudyResults, tmp_path: Path) -> None:
     text = latex.report(foreign)
     for title in ("Which model is better than which.", "Accuracy by speaker.", "Accuracy by ward.", "Clips most often"):

@@ -14,8 +14,8 @@ if __name__ == "__main__":
     from fake_training import manifest, train
 
     from cello.audio.corpus import Corpus
-    from cello.study.plan import parse_study
     from cello.study.store import CorpusSource, Store
+    from cello.study.study_file import parse_study
 
     study = parse_study('name = "old"\nseeds = [0, 1]\n[base.optimiser]\nepochs = 1\n[[rows]]\nname = "A"\n', "old")
     store = Store.create_or_open(HERE / "format_1", study, manifest(), CorpusSource(spec="fake"))

@@ -12,7 +12,7 @@ import msgspec
 from cello.audio.corpus import SPLITS
 from cello.report.results import Run, StudyResults
 from cello.report.tables import flatten
-from cello.study.plan import StudyConfig
+from cello.study.config import StudyConfig
 from cello.training.config import RunConfig
 
 FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
