@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from cello.audio.open import open_corpus
-from cello.study.plan import load_study, plan
+from cello.study.plan import plan
+from cello.study.study_file import load_study
 from cello.training.config import CorpusRef
 from cello.training.execution import ExecutionConfig
 from cello.training.result import Epoch

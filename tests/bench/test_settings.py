@@ -10,7 +10,7 @@ import pytest
 
 from cello.bench.settings import FAIR, BenchConfig, FeatureBenchConfig, Size, parse_size
 from cello.errors import ConfigError
-from cello.study.plan import load_study
+from cello.study.study_file import load_study
 
 
 @pytest.mark.parametrize("text", ["2x3x4x5", "2×3×4×5"])

@@ -23,9 +23,8 @@ from cello.features.c.plan import Plan
 from cello.features.config import FeatureConfig
 from cello.features.front_end import ClipFrames, Heard, compiled, extract
 from cello.features.warp import draw_warps
-from cello.native.build import compiler
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler")
+pytestmark = pytest.mark.wants("cc")
 quick = settings(deadline=None, max_examples=40)
 RATES_HZ = (8000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000)
 

@@ -11,10 +11,9 @@ from cello.features.cache import FeatureSet
 from cello.features.config import FeatureConfig
 from cello.features.masks import Masks, draw_masks
 from cello.features.prepare import prepared_batch
-from cello.native.build import compiler
 
 FEATURES = FeatureConfig(window_ms=40)
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+needs_compiler = pytest.mark.wants("cc")
 
 
 def some(seed: int, width: int = 39) -> tuple[FeatureSet, torch.Tensor, torch.Tensor, torch.Tensor]:

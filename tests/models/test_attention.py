@@ -10,9 +10,8 @@ from cello.models import attention
 from cello.models.attention import compiled_sum, weighted_sum
 from cello.models.config import ModelConfig
 from cello.models.pooling import Pooling
-from cello.native.build import compiler
 
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+needs_compiler = pytest.mark.wants("cc")
 Given = tuple[Tensor, Tensor, Tensor, Tensor]
 
 

@@ -9,9 +9,8 @@ import torch
 from torch.nn import functional
 
 from cello.models.loss import Mixed, cross_entropy
-from cello.native.build import compiler
 
-needs_compiler = pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+needs_compiler = pytest.mark.wants("cc")
 
 
 @needs_compiler

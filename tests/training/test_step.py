@@ -12,7 +12,6 @@ from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.native.build import compiler
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.execution import ExecutionConfig
 from cello.training.run import Trainer, threads
@@ -35,7 +34,7 @@ def config(**changes: object) -> RunConfig:
     return msgspec.structs.replace(base, **changes)
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C compiler here")
+@pytest.mark.wants("cc")
 @pytest.mark.parametrize("both_ways", [False, True])
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_compiled_steps_train_as_torchs_operations(

@@ -12,7 +12,7 @@ from cello.features.c.launch import source
 from cello.features.c.plan import radices
 from cello.native.build import compiler
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler")
+pytestmark = pytest.mark.wants("cc")
 FLAGS = ["-O1", "-g", "-std=gnu11", "-pthread", "-w", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined"
 MAIN = """
