@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from cello.study.merge import merge_stores
     from cello.study.plan import Column, Row, StudyConfig, load_study, override
     from cello.study.store import CorpusSource, Store
+    from cello.trained.model import Model, load_model
     from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
     from cello.training.execution import ExecutionConfig
     from cello.training.run import train
@@ -74,6 +75,7 @@ _HOME = {
     "FeatureConfig": "features.config",
     "FeatureError": "errors",
     "Layer": "models.layer",
+    "Model": "trained.model",
     "ModelConfig": "models.config",
     "ModelError": "errors",
     "OptimiserConfig": "training.config",
@@ -91,6 +93,7 @@ _HOME = {
     "cell": "cells.definition",
     "exp": "cells.functions",
     "load_cell": "cells.load",
+    "load_model": "trained.model",
     "load_study": "study.plan",
     "log": "cells.functions",
     "maximum": "cells.functions",
@@ -132,6 +135,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "FeatureConfig",
     "FeatureError",
     "Layer",
+    "Model",
     "ModelConfig",
     "ModelError",
     "OptimiserConfig",
@@ -150,6 +154,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "cell",
     "exp",
     "load_cell",
+    "load_model",
     "load_study",
     "log",
     "maximum",
