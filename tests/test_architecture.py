@@ -66,7 +66,20 @@ FENCES: dict[str, set[str]] = {
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *("bench", "cell", "corpus", "export", "main", "merge", "report", "sound", "study", "train", "tune"),
+            *(
+                "bench",
+                "cell",
+                "corpus",
+                "export",
+                "main",
+                "merge",
+                "predict",
+                "report",
+                "sound",
+                "study",
+                "train",
+                "tune",
+            ),
         )
     },
 }
@@ -91,6 +104,7 @@ TORCH_FREE_FILES = {
     "models/config.py",
     "models/parts.py",
     "models/size.py",
+    "trained/files.py",
     "trained/model.py",
     "trained/numpy_model.py",
     "trained/run.py",

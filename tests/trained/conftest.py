@@ -1,4 +1,4 @@
-"""Finished runs made in a moment: random weights, no training."""
+"""Finished runs made in a moment, as a fixture."""
 
 from __future__ import annotations
 
@@ -6,62 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-import torch
-from safetensors.torch import save
 
+import made_runs
 from cello.audio.corpus import Corpus
-from cello.features.config import FeatureConfig
-from cello.models.classifier import Classifier
-from cello.models.config import ModelConfig
-from cello.study.corpus_file import CorpusSummary, write_corpus
-from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
-from cello.training.result import Epoch, RunResult, SplitMetrics
-
-MakeRun = Callable[..., Path]
-
-
-def metrics(clips: int) -> SplitMetrics:
-    return SplitMetrics(clips=clips, loss=1.0, accuracy=0.5, word_mean=0.5)
-
-
-def perturbed(model: Classifier) -> Classifier:
-    """The model with biases and standardisation that are not zero, as after training."""
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
-        model.mean.copy_(torch.linspace(-1, 1, len(model.mean)))
-        model.deviation.copy_(torch.linspace(2, 4, len(model.mean)))
-    return model.eval()
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, tone_corpus: Corpus) -> MakeRun:
+def make_run(tmp_path: Path, tone_corpus: Corpus) -> Callable[..., Path]:
     """A function that makes the folder of a finished run with these settings of model and features."""
 
-    def make(name: str = "run", features: FeatureConfig = FeatureConfig(), **model: Any) -> Path:  # noqa: B008
-        config = RunConfig(
-            corpus=CorpusRef(name="tones", checksum=tone_corpus.manifest.checksum),
-            features=features,
-            model=ModelConfig(**{"hidden": 6, **model}),
-            optimiser=OptimiserConfig(epochs=1),
-        )
-        labels = tone_corpus.manifest.labels
-        weights = perturbed(Classifier(config.model, features.dimensions, len(labels), seed=1)).state_dict()
-        epoch = Epoch(**{field: 1 if field == "epoch" else 0.5 for field in Epoch.__struct_fields__})
-        result = RunResult(
-            run=config.id, config=config, labels=labels, parameters=1, backend="c", chosen_epoch=1, train=metrics(24),
-            validation=metrics(9), test=metrics(9), confusion=((3, 0, 0), (0, 3, 0), (0, 0, 3)), seconds_per_epoch=1.0,
-            wall_seconds_per_epoch=1.0, clips_per_second=1.0, total_seconds=1.0, hardware={}, versions={},
-            history=(epoch,),
-        )  # fmt: skip
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.json").write_bytes(msgspec.json.encode(config))
-        (folder / "model.safetensors").write_bytes(save(weights))
-        (folder / "result.json").write_bytes(msgspec.json.encode(result))
-        write_corpus(folder, CorpusSummary.of(tone_corpus.manifest))
-        return folder
+    def make(name: str = "run", **settings: Any) -> Path:
+        return made_runs.make_run(tmp_path / name, tone_corpus.manifest, **settings)
 
     return make

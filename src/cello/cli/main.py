@@ -30,6 +30,7 @@ from cello.cli.corpus import Corpus
 from cello.cli.errors import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
 from cello.cli.export import Export
 from cello.cli.merge import Merge
+from cello.cli.predict import Predict
 from cello.cli.report import Report
 from cello.cli.sound import described
 from cello.cli.study import Study
@@ -67,10 +68,25 @@ Commands = (
             "train --corpus folder:clips --model.cell mine.py:my_cell --seed 1",
         ),
     ]
-    | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
     | Annotated[
-        Export, described(Export, "export", "export results/spoken/gates-fair", "export DIR --to tensorboard --out x")
+        Predict,
+        described(
+            Predict,
+            "predict",
+            "predict runs/1f0c9e8d7b6a5f43 clip.wav",
+            "predict results/mine recordings --top 1 --format csv > predictions.csv",
+        ),
     ]
+    | Annotated[
+        Report,
+        described(
+            Report,
+            "report",
+            "report results/spoken/gates-fair --format html --format csv",
+            "report results/mine --format parquet",
+        ),
+    ]
+    | Annotated[Export, described(Export, "export", "export results/mine")]
     | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
         Corpus,
