@@ -70,6 +70,7 @@ FENCES: dict[str, set[str]] = {
                 "bench",
                 "cell",
                 "corpus",
+                "evaluate",
                 "export",
                 "main",
                 "merge",

@@ -57,7 +57,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["study", "tune", "train", "predict", "report", "export", "merge", "corpus", "cell", "bench"]
+    "command", ["study", "tune", "train", "predict", "evaluate", "report", "export", "merge", "corpus", "cell", "bench"]
 )
 def test_every_commands_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, out, _ = run(capsys, command, "--help")

@@ -28,6 +28,7 @@ from cello.cli.bench import Bench
 from cello.cli.cell import Cell
 from cello.cli.corpus import Corpus
 from cello.cli.errors import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
+from cello.cli.evaluate import Evaluate
 from cello.cli.export import Export
 from cello.cli.merge import Merge
 from cello.cli.predict import Predict
@@ -66,6 +67,7 @@ Commands = (
             "train",
             "train --model.cell lstm",
             "train --corpus folder:clips --model.cell mine.py:my_cell --seed 1",
+            "train --from results/mine --corpus folder:clips --optimiser.learning-rate 0.0005",
         ),
     ]
     | Annotated[
@@ -84,6 +86,15 @@ Commands = (
             "report",
             "report results/spoken/gates-fair --format html --format csv",
             "report results/mine --format parquet",
+        ),
+    ]
+    | Annotated[
+        Evaluate,
+        described(
+            Evaluate,
+            "evaluate",
+            "evaluate runs/1f0c9e8d7b6a5f43 --corpus speech-commands:v0.02",
+            "evaluate results/mine --corpus folder:clips --split all --map sheila=unknown --out there",
         ),
     ]
     | Annotated[Export, described(Export, "export", "export results/mine")]
