@@ -105,6 +105,7 @@ class ModelStream:
         self.scores, self.labels, self.window_s, self.config = scores, labels, window_s, config
         self.delay_s = scores.frames.delay_frames * hop_s
         self._decider = Decider(labels, hop_s * scores.model.parts.frame_stacking, config)
+        self.smooth_steps = self._decider.smooth_steps
         self._resampler = Resampler(features.rate_hz)
 
     def push(self, samples: ArrayLike, rate_hz: int | None = None) -> list[Decision]:
