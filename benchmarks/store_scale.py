@@ -67,9 +67,13 @@ def measure(store: Path, scratch: Path, rounds: int) -> list[dict[str, Any]]:
         ("report", ["report", str(store / "store")]),
         ("report, every format", ["report", str(store / "store"), *(p for f in EVERY for p in ("--format", f))]),
         *((f"report {name}", ["report", str(store / "store"), "--format", name]) for name in FORMATS),
-        *([("export parquet", ["export", str(store / "store")])] if find_spec("pyarrow") else []),
+        *(
+            [("report parquet", ["report", str(store / "store"), "--format", "parquet"])]
+            if find_spec("pyarrow")
+            else []
+        ),
     ):
-        place = ["--out", str(scratch)] if arguments[0] in ("report", "export") else []
+        place = ["--out", str(scratch)] if arguments[0] == "report" else []
         rows.append({"command": name, **least(rounds, *arguments, *place)})
         say(rows[-1])
     return rows

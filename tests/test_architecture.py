@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "cells": set(),
     "compiler": {"cells", "native"},
     "models": {"cells", "compiler", "native"},
-    "trained": {"audio", "features", "models", "study", "training"},
+    "trained": {"audio", "cells", "deploy", "features", "models", "statistics", "study", "training"},
     "export": {"compiler", "features", "models"},
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),
@@ -67,13 +67,14 @@ FENCES: dict[str, set[str]] = {
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *("bench", "cell", "corpus", "export", "main", "merge", "report", "sound", "study", "study_options"),
-            *("train", "tune"),
+            *("bench", "cell", "corpus", "evaluate", "export", "main", "merge", "predict", "report", "sound", "study"),
+            *("study_options", "train", "tune"),
         )
     },
 }
 TORCH_FREE = {"errors", "audio", "cells", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
+    "deploy/decisions.py",
     "execution/forkserver.py",
     "execution/progress.py",
     "execution/run.py",
@@ -83,12 +84,22 @@ TORCH_FREE_FILES = {
     "bench/record.py",
     "bench/settings.py",
     "bench/table.py",
+    "features/c/library.py",
+    "features/c/plan.py",
+    "features/clip.py",
     "features/config.py",
+    "features/stream.py",
+    "features/transforms.py",
     "features/frames.py",
     "models/config.py",
     "models/parts.py",
     "models/size.py",
+    "trained/files.py",
+    "trained/model.py",
+    "trained/numpy_model.py",
     "trained/run.py",
+    "trained/sound.py",
+    "trained/stream.py",
     "training/config.py",
     "training/execution.py",
     "training/remark.py",

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CORPUS = CorpusRef(name="x", checksum="0" * 64)
 COMPILED_ONLY = {"cluster.md"}  # its block needs dask-jobqueue and a machine with Slurm
-ELSEWHERE = {"your-own-corpus.md"}  # tests/test_your_own_corpus.py makes the clips of that page and runs all of it
+ELSEWHERE = {"use-a-model.md", "your-own-corpus.md"}  # tests of their own make the clips of these and run all of it
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from cello.study.overrides import override
     from cello.study.store import CorpusSource, Store
     from cello.study.study_file import load_study
+    from cello.trained.model import Model, load_model
     from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
     from cello.training.execution import ExecutionConfig
     from cello.training.run import train
@@ -76,6 +77,7 @@ _HOME = {
     "FeatureConfig": "features.config",
     "FeatureError": "errors",
     "Layer": "models.layer",
+    "Model": "trained.model",
     "ModelConfig": "models.config",
     "ModelError": "errors",
     "OptimiserConfig": "training.config",
@@ -93,6 +95,7 @@ _HOME = {
     "cell": "cells.definition",
     "exp": "cells.functions",
     "load_cell": "cells.load",
+    "load_model": "trained.model",
     "load_study": "study.study_file",
     "log": "cells.functions",
     "maximum": "cells.functions",
@@ -134,6 +137,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "FeatureConfig",
     "FeatureError",
     "Layer",
+    "Model",
     "ModelConfig",
     "ModelError",
     "OptimiserConfig",
@@ -152,6 +156,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "cell",
     "exp",
     "load_cell",
+    "load_model",
     "load_study",
     "log",
     "maximum",

@@ -58,7 +58,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--version") == (0, f"cello {cello.__version__}", "")
 
 
-@pytest.mark.parametrize("command", ["study", "tune", "train", "report", "export", "merge", "corpus", "cell", "bench"])
+@pytest.mark.parametrize(
+    "command", ["study", "tune", "train", "predict", "evaluate", "report", "export", "merge", "corpus", "cell", "bench"]
+)
 def test_every_commands_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, out, _ = run(capsys, command, "--help")
     assert status == 0

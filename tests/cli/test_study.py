@@ -261,7 +261,7 @@ def test_a_single_run_is_reported_as_one_run(trained: Path, tmp_path: Path) -> N
 
 def test_a_single_run_is_exported(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    status, _, err = run(capsys, "export", str(trained), "--predictions", "--out", str(tmp_path))
+    status, _, err = run(capsys, "report", str(trained), "--format", "parquet", "--predictions", "--out", str(tmp_path))
     assert (status, err) == (0, "")
     rows = {
         name: parquet.read_table(tmp_path / f"{name}.parquet").num_rows for name in ("runs", "epochs", "predictions")

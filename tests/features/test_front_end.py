@@ -18,7 +18,7 @@ from cello.audio.changes import Changes
 from cello.audio.corpus import Clip, Corpus, Manifest
 from cello.errors import BackendError, FeatureError
 from cello.features import front_end, mfcc
-from cello.features.c import launch
+from cello.features.c import launch, library
 from cello.features.c.plan import Plan
 from cello.features.config import FeatureConfig
 from cello.features.front_end import ClipFrames, Heard, compiled, extract
@@ -227,7 +227,7 @@ def test_no_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         def clips_to_frames(self, *_: Any) -> int:
             return 1
 
-    monkeypatch.setattr(launch, "library", Full)
+    monkeypatch.setattr(library, "library", Full)
     with pytest.raises(MemoryError, match="no memory for the samples of 1 clips, the longest of which has 1000"):
         ClipFrames(corpus_of([1000]), np.arange(1), FeatureConfig()).batch(torch.arange(1))
 
@@ -239,4 +239,4 @@ def test_sizes_in_c_are_those_in_python() -> None:
 
 def test_the_back_end_error_names_what_to_do() -> None:
     with pytest.raises(BackendError, match=r"or set --execution\.backend plain"):
-        launch.load("this is no C", "front-end")
+        library.load("this is no C", "front-end")

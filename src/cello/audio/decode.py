@@ -20,7 +20,7 @@ from cello.audio.containers.source import Layout, Pcm16, Region, Segments, Sourc
 from cello.audio.values import Frames, Mixer, Sound, as_float
 from cello.errors import ClipError
 
-__all__ = ["SUFFIXES", "Sound", "as_float", "decode"]
+__all__ = ["SUFFIXES", "Sound", "as_float", "decode", "resampled"]
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 
@@ -125,7 +125,8 @@ def _decode(source: Source, suffix: str, rate_hz: int, silent: bool) -> Sound:
         return np.zeros(0, dtype=np.int16)
     if mixer.has_signal or not silent:
         mixer.check_signal()
-    return _at_rate(blocks, from_hz, rate_hz)
+    sound: Sound = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)  # type: ignore[assignment]
+    return resampled(sound, from_hz, rate_hz)
 
 
 def _layout(source: Source) -> Layout | None:
@@ -251,9 +252,8 @@ def _check_rate(rate_hz: int) -> None:
         )
 
 
-def _at_rate(blocks: list[Sound], from_hz: int, to_hz: int) -> Sound:
-    """The blocks as one: untouched where nothing is to be done, else float32, resampled."""
-    sound: Sound = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)  # type: ignore[assignment]
+def resampled(sound: Sound, from_hz: int, to_hz: int) -> Sound:
+    """The samples at another rate as float32 (soxr HQ); untouched where it is the same."""
     if from_hz == to_hz:
         return sound
     out: NDArray[np.float32] = soxr.resample(as_float(sound), from_hz, to_hz, quality="HQ")

@@ -28,8 +28,10 @@ from cello.cli.bench import Bench
 from cello.cli.cell import Cell
 from cello.cli.corpus import Corpus
 from cello.cli.errors import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
+from cello.cli.evaluate import Evaluate
 from cello.cli.export import Export
 from cello.cli.merge import Merge
+from cello.cli.predict import Predict
 from cello.cli.report import Report
 from cello.cli.sound import described
 from cello.cli.study import Study
@@ -65,12 +67,37 @@ Commands = (
             "train",
             "train --model.cell lstm",
             "train --corpus folder:clips --model.cell mine.py:my_cell --seed 1",
+            "train --from results/mine --corpus folder:clips --optimiser.learning-rate 0.0005",
         ),
     ]
-    | Annotated[Report, described(Report, "report", "report results/spoken/gates-fair --format html --format csv")]
     | Annotated[
-        Export, described(Export, "export", "export results/spoken/gates-fair", "export DIR --to tensorboard --out x")
+        Predict,
+        described(
+            Predict,
+            "predict",
+            "predict runs/1f0c9e8d7b6a5f43 clip.wav",
+            "predict results/mine recordings --top 1 --format csv > predictions.csv",
+        ),
     ]
+    | Annotated[
+        Report,
+        described(
+            Report,
+            "report",
+            "report results/spoken/gates-fair --format html --format csv",
+            "report results/mine --format parquet",
+        ),
+    ]
+    | Annotated[
+        Evaluate,
+        described(
+            Evaluate,
+            "evaluate",
+            "evaluate runs/1f0c9e8d7b6a5f43 --corpus speech-commands:v0.02",
+            "evaluate results/mine --corpus folder:clips --split all --map sheila=unknown --out there",
+        ),
+    ]
+    | Annotated[Export, described(Export, "export", "export results/mine")]
     | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
         Corpus,

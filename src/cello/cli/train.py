@@ -33,6 +33,15 @@ class Train(Sound):
 
     out: Annotated[Path | None, arg(help="folder of the run; runs/ID by default")] = None
     seed: Annotated[int, arg(help="what all of the run's random numbers derive from, 0 or more")] = 0
+    from_run: Annotated[
+        Path | None,
+        arg(
+            name="from",
+            help="start from the weights of this run (of a study its best run), with its model and features; rows of "
+            "labels that it did not have are drawn anew",
+            metavar="RUN",
+        ),
+    ] = None
     folds: Annotated[
         str,
         arg(
@@ -60,28 +69,37 @@ class Train(Sound):
         from cello.training.remark import remark
         from cello.training.run import train
 
-        model = resolve(self.model)  # a cell that does not exist shows before the corpus is made
+        model, features, start = (
+            resolve(self.model),
+            self.features,
+            None,
+        )  # a wrong cell shows before the corpus is made
+        if self.from_run is not None:
+            from cello.trained.start import start_from
+
+            start, model, features = start_from(self.from_run, self.model, self.features)
         if not 0 <= self.seed <= LAST:
             raise ConfigError(f"--seed {brief(self.seed)} is invalid: it must be 0 to {LAST}")
         for section in SECTIONS:
             check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
-        check_size(model, self.features.dimensions)
-        corpus = open_sound(self, console, self.features.rate_hz, folds=self.folds)
+        check_size(model, features.dimensions)
+        corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
         config = RunConfig(
             corpus=CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum),
-            features=self.features,
+            features=features,
             augment=self.augment,
             model=model,
             optimiser=self.optimiser,
             data=self.data,
             seed=self.seed,
+            initial_weights="" if start is None else start.checksum,
         )
         out = self.out or Path("runs") / config.id
-        cell = one_line(self.model.cell)
+        cell = one_line(model.cell)
         with _shown(console, cell, self.optimiser.epochs) as show:
-            result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution)
+            result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution, start=start)
         with writing(out):
             write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
         console.print(_table(result, cell))

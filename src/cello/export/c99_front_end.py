@@ -10,8 +10,7 @@ from cello.export.c_text import blocks, chosen, macros, padded, static_array
 from cello.features import mel
 from cello.features.c.plan import circle, radices
 from cello.features.config import FeatureConfig
-from cello.features.deltas import delta_weights
-from cello.features.mfcc import dct, hann
+from cello.features.transforms import dct, delta_weights, hann
 
 
 def front_end_lines(config: FeatureConfig, rows: int) -> list[str]:

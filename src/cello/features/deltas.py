@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from cello.features.transforms import delta_weights
 
-@lru_cache(maxsize=64)
-def delta_weights(width: int, order: int) -> NDArray[np.float64]:
-    """The (width,) weights that give the ``order``-th derivative of the polynomial of that degree fitted to a window.
-
-    With τ = −m … m and m = (width − 1) / 2: order 1 is τ / Σ τ²; order 2 is 2 (τ² − μ) / Σ (τ² − μ)², μ the mean
-    of τ² (Savitzky & Golay 1964).
-
-    >>> delta_weights(3, 1).tolist(), delta_weights(3, 2).round(12).tolist()
-    ([-0.5, 0.0, 0.5], [1.0, -2.0, 1.0])
-    """
-    tau = np.arange(width) - (width - 1) / 2
-    shape = tau if order == 1 else tau**2 - np.mean(tau**2)
-    weights: NDArray[np.float64] = order * shape / np.sum(shape**2)
-    return weights
+__all__ = ["append_deltas", "delta_weights"]
 
 
 def append_deltas(static: Tensor, counts: Tensor, width: int, orders: int) -> Tensor:

@@ -15,6 +15,7 @@ from cello.audio.changes import Changes
 from cello.audio.corpus import Corpus
 from cello.features import mfcc
 from cello.features.c import launch
+from cello.features.c.library import Clips
 from cello.features.config import FeatureConfig
 from cello.features.warp import extract_warped
 
@@ -100,7 +101,7 @@ class ClipFrames:
         self._run(clips, out, (counts.cumsum(0) - counts).numpy())
         return out
 
-    def _run(self, clips: launch.Clips, out: Tensor, starts: NDArray[np.int64]) -> None:
+    def _run(self, clips: Clips, out: Tensor, starts: NDArray[np.int64]) -> None:
         most = 0.0 if self.heard is None or self.heard.warps is None else self.heard.most_warp
         launch.run(self.config, clips, out, starts, most, self.threads)
 

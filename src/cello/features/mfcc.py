@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from cello.features import frames, mel
 from cello.features.config import FeatureConfig
 from cello.features.deltas import append_deltas
 from cello.features.normalise import blank_padding, standardise_clips
+from cello.features.transforms import dct, hann
 
 #: Windowed samples worked on at once, 1 MiB of float32: they and their spectrum stay in a core's second-level cache.
 _SAMPLES_AT_ONCE = 1 << 18
@@ -155,19 +155,6 @@ def _plan(config: FeatureConfig, warp: float, device: torch.device) -> _Plan:
         groups.append(_Bands(slice(2 * low, 2 * high), bands, _tensor(twice, device)))
     cosines = _tensor(dct(config.n_mels, config.n_mfcc), device) if config.kind == "mfcc" else None
     return _Plan(_tensor(window, device), tuple(groups), cosines)
-
-
-def hann(size: int) -> NDArray[np.float64]:
-    """The periodic Hann window, (size,): 0.5 − 0.5 cos(2π n / size)."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-
-
-def dct(bands: int, coefficients: int) -> NDArray[np.float64]:
-    """The orthonormal DCT-II as a (bands, coefficients) matrix."""
-    m, k = np.arange(bands)[:, None], np.arange(coefficients)
-    cosines = math.sqrt(2 / bands) * np.cos(np.pi * k * (m + 0.5) / bands)
-    cosines[:, 0] /= math.sqrt(2)
-    return cosines
 
 
 def _tensor(values: NDArray[np.float64], device: torch.device) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: The smallest deviation divided by: a coefficient that never changes must not have its rounding error blown up.
-SMALLEST_DEVIATION = 1e-4
+from cello.features.transforms import SMALLEST_DEVIATION
+
+__all__ = ["SMALLEST_DEVIATION", "blank_padding", "standardise_clips"]
 
 
 def standardise_clips(frames: Tensor, counts: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ OF_CLIPS = (
     "test_names",
     "speaker_names",
     "columns",
+    "train_clip_s",
 )
 """The fields that came later, with what is said of single test clips and their speakers."""
 
@@ -64,6 +65,8 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     With ``folds`` each clip trains, validates and is tested in turn: all splits hold all clips, and ``test_folds`` says
     by number which fold tests each. ``shared_speakers`` are then those with clips in more than one fold.
 
+    ``train_clip_s`` is the median length of the training clips in s; a store made before Cello kept it has none.
+
     ``origin`` says where the clips came from; a store made before Cello kept it has it from its ``source``.
     """
 
@@ -81,6 +84,7 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     test_names: tuple[str, ...] = ()
     speaker_names: tuple[str, ...] = ()
     columns: dict[str, tuple[str, ...]] = {}
+    train_clip_s: float | None = None
     folds: tuple[FoldSummary, ...] = ()
     test_folds: tuple[int, ...] = ()
     origin: Origin = Origin()
@@ -182,7 +186,14 @@ def clip_facts(manifest: Manifest) -> dict[str, Any]:
         "test_names": tuple(clip.name for clip in test),
         "speaker_names": tuple(tested) if known else (),
         "columns": _columns(test),
+        "train_clip_s": _median_s(manifest),
     }
+
+
+def _median_s(manifest: Manifest) -> float | None:
+    """The median length of the training clips in s; with folds each clip trains."""
+    samples = [clip.samples for clip in manifest.clips if manifest.folds or clip.split == "train"]
+    return float(np.median(samples)) / manifest.rate_hz if samples else None
 
 
 def shared_by_split(manifest: Manifest) -> dict[str, dict[str, int]]:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from cello.errors import StoreError, unknown
 from cello.files import DamagedFileError, naming_damage, read_stored
-from cello.models.parts import ModelParts, parts_of
+from cello.models.parts import Array, ModelParts, parts_of
 from cello.study.corpus_file import CorpusSummary
 from cello.study.pools import StoredRun
 from cello.study.single import open_store
@@ -51,13 +51,26 @@ def read_run(folder: Path | str, row: str | None = None, column: str | None = No
     place = store.run_folder(run)
     config = run.result.config.model
     bring_cell(place, config)
-    path = place / "model.safetensors"
+    return TrainedRun(place, run.result, store.corpus, parts_of(config, read_weights(place)))
+
+
+def read_weights(folder: Path) -> dict[str, Array]:
+    """The weights in a run's folder, by their names.
+
+    Raises:
+        StoreError: they are not there, or damaged.
+    """
+    path = folder / "model.safetensors"
     with naming_damage(path, StoreError, "train the run again into another folder"):
         try:
-            weights = safetensors.numpy.load(read_stored(path, LARGEST_MODEL))
+            return safetensors.numpy.load(read_stored(path, LARGEST_MODEL))
         except SafetensorError as error:
             raise DamagedFileError(str(error)) from error
-    return TrainedRun(place, run.result, store.corpus, parts_of(config, weights))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{str(folder)!r} holds no model.safetensors, so its model cannot be used; copy that file there too, "
+                "or train the run again"
+            ) from error
 
 
 def best(store: Store, row: str | None = None, column: str | None = None) -> StoredRun:

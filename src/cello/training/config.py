@@ -117,6 +117,8 @@ before is still the same run.
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run's result depends on; its ``id`` is a hash of all of it, defaults included (but see NEUTRAL).
 
+    ``initial_weights`` is the checksum of the weights that training starts from; empty where they are drawn.
+
     Raises:
         ConfigError: a warp of the frequencies that leaves mel bands without a bin of the spectrum.
     """
@@ -127,6 +129,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     model: ModelConfig = ModelConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     data: DataConfig = DataConfig()
+    initial_weights: str = ""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -160,5 +163,7 @@ def ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:
                 del settings[part][field]
         if not settings[part]:
             del settings[part]
+    if not settings["initial_weights"]:  # it came later, too
+        del settings["initial_weights"]
     texts = (msgspec.json.encode({**settings, "seed": seed}, order="sorted") for seed in seeds)
     return [hashlib.sha256(text).hexdigest()[:16] for text in texts]

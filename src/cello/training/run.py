@@ -38,6 +38,7 @@ from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, learning_rate, make_optimiser
 from cello.training.result import NOT_EVALUATED, ConditionKind, ConditionMetrics, Epoch, RunResult, warm
 from cello.training.robustness import evaluation_conditions, frames_under
+from cello.training.start import InitialWeights, check_start
 from cello.training.stopwatch import Stopwatch, marked
 
 EVALUATION_BATCH = 256
@@ -53,6 +54,7 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     test: bool = True,
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
+    start: InitialWeights | None = None,
 ) -> RunResult:
     """Train one model on a corpus, choose its weights on validation clips, evaluate the test clips once.
 
@@ -63,6 +65,7 @@ def train(
     ``predictions.npz`` (test clips: target, prediction, probability of both) and, last, ``result.json``. A folder in
     which this run was interrupted is resumed to the same bits; a finished one is returned as it is. ``execution``
     is how it is computed, on one thread unless it says otherwise; the result records the back end that was used.
+    ``start`` are the weights that ``config.initial_weights`` names; they bring the mean and deviation of frames too.
 
     Raises:
         TrainingError: the corpus is not the config's, the folder holds another run, or this one without its test, or
@@ -83,11 +86,12 @@ def train(
         if finished is not None:
             _check_evaluated(finished, folder, test)
             return finished
+        check_start(config, start)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", seal_json(msgspec.json.format(msgspec.json.encode(config), indent=2)))
         keep_cell(folder, config.model)
     with threads(execution.threads):
-        run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS, execution)
+        run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS, execution, start)
         while run.epoch < config.optimiser.epochs:
             record = run.train_epoch()
             with writing(folder):
@@ -106,15 +110,16 @@ def _resumed(
     cache: Path | None,
     splits: tuple[Split, ...],
     execution: ExecutionConfig,
+    start: InitialWeights | None,
 ) -> Trainer:
     """The run at the end of its last whole epoch; at its beginning where the checkpoint is damaged."""
-    run = Trainer(config, corpus, folder, cache, splits, execution)
+    run = Trainer(config, corpus, folder, cache, splits, execution, start)
     try:
         run.resume()
     except DamagedCheckpointError as error:
         with writing(folder):
             set_aside(folder / "checkpoint.pt", config.id, error.reason)
-        run = Trainer(config, corpus, folder, cache, splits, execution)
+        run = Trainer(config, corpus, folder, cache, splits, execution, start)
     return run
 
 
@@ -175,6 +180,7 @@ class Trainer:
         cache: Path | None,
         splits: tuple[Split, ...] = SPLITS,
         execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
+        start: InitialWeights | None = None,
     ) -> None:
         self.config, self.corpus, self.folder, self.execution = config, corpus, folder, execution
         self.data = RunData(config, corpus, cache, execution.backend)
@@ -186,6 +192,8 @@ class Trainer:
             mean, deviation = corpus_statistics(self.data.features, self.data.indices["train"])
             self.model.mean.copy_(mean)
             self.model.deviation.copy_(deviation)
+        if start is not None:
+            start.into(self.model, corpus.manifest.labels)
         self.optimiser = make_optimiser(config.optimiser, self.model.parameters())
         self.average = Average(self.model, config.optimiser.ema)
         self.best: dict[str, Any] | None = None

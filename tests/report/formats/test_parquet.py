@@ -132,9 +132,21 @@ def test_without_pyarrow_the_error_says_what_to_install(
 def test_the_command_names_the_files_it_wrote(
     arrow: Any, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", str(stored), "--out", str(tmp_path / "out")]) == 0
+    assert main(["report", str(stored), "--format", "parquet", "--out", str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.split()
     assert lines == [str(tmp_path / "out" / name) for name in ("runs.parquet", "epochs.parquet")]
     (tmp_path / "file").touch()
-    assert main(["export", str(stored), "--out", str(tmp_path / "file")]) == 1
+    assert main(["report", str(stored), "--format", "parquet", "--out", str(tmp_path / "file")]) == 1
     assert "file' is a file, not a folder; choose another --out" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_old_command_says_where_the_tables_are_now(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(stored), "--to", "parquet", "--to", "tensorboard", "--predictions", "--out", "x"]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert "cello export writes no tables any more, which are formats of reports; give: cello report " in err
+    assert err.endswith("--format parquet --format tensorboard --predictions --out x")
+
+
+def test_predictions_need_a_format_that_holds_them(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(stored), "--format", "md", "--predictions"]) == 1
+    assert "--predictions has no table to go into; add --format csv or --format" in capsys.readouterr().err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
-from importlib import resources
 
 import numpy as np
 import torch
@@ -13,59 +11,31 @@ from torch import Tensor
 
 from cello.audio.changes import Changes
 from cello.audio.corpus import Corpus
-from cello.features.c.plan import LARGEST_RADIX, front_end, radices
-from cello.features.config import FeatureConfig
-from cello.native.build import load, missing_compiler
-
-TEXTS = ("fft.h", "frames.h", "sound.h", "pass.h")
-KINDS = {np.dtype(np.int16): 0, np.dtype(np.float32): 1}
-"""The types of samples that are read, and their numbers in the C text."""
-LONGEST = 1 << 31
-"""Samples of a clip, whose places at another speed the pass counts in 32 bits."""
-
-CLIP = np.dtype(
-    [
-        *((name, "u8" if name == "samples" else "i8") for name in ("samples", "kind", "length", "kept")),
-        *((name, "f8") for name in ("rate", "from")),
-        *((name, "u8" if name == "noise" else "i8") for name in ("move", "noise", "noise_length", "noise_start")),
-        ("gain", "f8"),
-        *((name, "u8" if name == "out" else "i8") for name in ("warp", "frames", "out", "out_frames")),
-    ]
+from cello.features.c.library import (
+    CLIP,
+    KINDS,
+    LONGEST,
+    Clips,
+    frames_into,
+    library,
+    source,
+    unavailable,
+    unsupported,
 )
-"""``struct clip`` of the C text; pointers are addresses."""
+from cello.features.config import FeatureConfig
 
-Clips = NDArray[np.void]
-
-
-def source() -> str:
-    """The C text of the pass."""
-    here = resources.files("cello.features.c")
-    return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in TEXTS)
-
-
-@lru_cache(maxsize=1)
-def library() -> ctypes.CDLL:
-    """The compiled pass.
-
-    Raises:
-        BackendError: it cannot be compiled here.
-    """
-    return load(source(), "front-end")
-
-
-@lru_cache(maxsize=64)
-def unsupported(config: FeatureConfig) -> str | None:
-    """Why the pass cannot compute this front end, if it cannot."""
-    window = config.window_samples
-    largest = max(radices(window if window % 2 else window // 2), default=1)
-    if largest > LARGEST_RADIX:
-        return f"windows of {window} samples have the prime factor {largest}, and it takes up to {LARGEST_RADIX}"
-    return None
-
-
-def unavailable() -> str | None:
-    """Why nothing can be compiled on this machine, if so."""
-    return missing_compiler()
+__all__ = [
+    "CLIP",
+    "clips_in",
+    "clips_of",
+    "heard",
+    "library",
+    "new_frames",
+    "run",
+    "source",
+    "unavailable",
+    "unsupported",
+]
 
 
 def clips_of(
@@ -124,13 +94,7 @@ def run(
         MemoryError: the longest of them does not fit into memory.
     """
     clips["out"] = out.data_ptr() + rows.astype(np.uint64) * (4 * config.dimensions)
-    plan = front_end(config, most_warp).plan
-    done = library().clips_to_frames(
-        ctypes.byref(plan), ctypes.c_void_p(clips.ctypes.data), ctypes.c_int64(len(clips)), ctypes.c_int64(threads)
-    )
-    if done:
-        longest = int(clips["length"].max())
-        raise MemoryError(f"no memory for the samples of {len(clips)} clips, the longest of which has {longest}")
+    frames_into(config, clips, most_warp, threads)
 
 
 def heard(clips: Clips, samples: int) -> NDArray[np.float32]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
 
 from cello.audio.corpus import SPLITS
 from cello.report.results import Run, StudyResults
+from cello.report.spreadsheet import written
 from cello.report.tables import flatten
 from cello.study.config import StudyConfig
 from cello.training.config import RunConfig
 
-FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
-"""What formulas begin with, in both widths."""
 FIGURES = (
     "chosen_epoch",
     "parameters",
@@ -60,15 +56,7 @@ def report(results: StudyResults) -> str:
     runs = sorted(results.runs, key=lambda r: (place.get((r.row, r.column), (len(place), 0)), r.seed))
     rows = [record(results, run) for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return _written(names, ([row.get(name, "") for name in names] for row in rows))
-
-
-def _written(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(_text, names))
-    writer.writerows(map(_text, row) for row in rows)
-    return out.getvalue()
+    return written(names, ([row.get(name, "") for name in names] for row in rows))
 
 
 def clips(results: StudyResults) -> str:
@@ -78,7 +66,7 @@ def clips(results: StudyResults) -> str:
         return ""
     heads = ["clip", "label", "speaker", "runs", "wrong", "taken_for", "taken"]
     rows = ([c.name, c.label, c.speaker, c.runs, c.wrong, c.taken_for, c.taken, *c.values] for c in found.clips)
-    return _written([*heads, *(f"column.{name}" for name in found.columns)], rows)
+    return written([*heads, *(f"column.{name}" for name in found.columns)], rows)
 
 
 def groups(results: StudyResults) -> str:
@@ -86,16 +74,4 @@ def groups(results: StudyResults) -> str:
     if results.clips is None or not results.clips.groups:
         return ""
     heads = ["by", "value", "clips", "best_model_accuracy", "all_models_accuracy"]
-    return _written(heads, ([g.by, g.value, g.clips, g.best, g.every] for g in results.clips.groups))
-
-
-def _text(value: object) -> object:
-    """A value for a spreadsheet: text that it would take for a formula is marked as text, numbers are left alone.
-
-    >>> _text("=1+1"), _text("gru"), _text(-0.5), _text(" @x")
-    ("'=1+1", 'gru', -0.5, "' @x")
-    """
-    if not isinstance(value, str):
-        return value
-    lines = value.replace("\r\n", "\n").replace("\r", "\n")  # csv does not quote a bare return, which ends a row
-    return f"'{lines}" if lines.lstrip()[:1] in FORMULA or lines[:1] in ("\t", "\n") else lines
+    return written(heads, ([g.by, g.value, g.clips, g.best, g.every] for g in results.clips.groups))

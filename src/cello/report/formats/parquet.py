@@ -157,22 +157,30 @@ def _writer(stack: ExitStack, path: Path, kinds: dict[str, Any], store: Store) -
 
 
 def _write_predictions(store: Store, path: Path) -> Path:
-    """One row a test clip of a run, in the corpus's order; ``speaker`` as ``corpus.json`` numbers them."""
-    kinds = {"run": str, "clip": int, "target": int, "prediction": int, "speaker": int | None}
+    """One row a test clip of a run, in the corpus's order; ``speaker`` as ``corpus.json`` numbers them.
+
+    ``name`` and ``speaker_name`` are null where the store does not name them.
+    """
+    kinds: dict[str, Any] = {"run": str, "clip": int, "target": int, "prediction": int, "speaker": int | None}
     names, reader = (*("target", "prediction"), "target_probability", "prediction_probability"), Predictions()
-    speakers = np.array(store.corpus.test_speakers)
+    speakers, people = np.array(store.corpus.test_speakers), np.array(store.corpus.speaker_names, dtype=object)
+    clip_names = np.array(store.corpus.test_names, dtype=object)
     with naming(path.parent), ExitStack() as stack:
-        writer = _writer(stack, path, kinds | dict.fromkeys(names[2:], float), store)
+        kinds |= dict.fromkeys(names[2:], float) | {"name": str | None, "speaker_name": str | None}
+        writer = _writer(stack, path, kinds, store)
         for runs in _in_parts(store.each_result(curves=False), PREDICTED_AT_A_TIME):
             tables = []
             for run in runs:
                 found = store.predictions(run, names, reader)
                 clips = len(found["target"])
-                columns = {name: found[name].astype(np.int64 if name in kinds else np.float64) for name in names}
+                columns = {name: found[name].astype(np.int64 if name in names[:2] else np.float64) for name in names}
                 place = store.corpus.tested_by(run.planned.fold, clips)
                 known = len(speakers) == (len(store.corpus.test_folds) or clips) and len(place) == clips
                 who = speakers[place] if known else pyarrow.nulls(clips, pyarrow.int64())
                 columns |= {"run": pyarrow.repeat(run.result.run, clips), "clip": place, "speaker": who}
+                columns["name"] = clip_names[place] if len(clip_names) else pyarrow.nulls(clips, pyarrow.string())
+                told = known and len(people)
+                columns["speaker_name"] = people[who] if told else pyarrow.nulls(clips, pyarrow.string())
                 tables.append(pyarrow.table({name: columns[name] for name in writer.schema.names}))
             writer.write_table(pyarrow.concat_tables(tables).cast(writer.schema))
     return path

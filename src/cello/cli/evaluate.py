@@ -1,0 +1,173 @@
+"""Evaluate a trained model on a corpus: `cello evaluate`."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from cello.cli.sound import Sound, open_sound
+from cello.errors import ConfigError
+from cello.terminal import counted, say
+
+if TYPE_CHECKING:
+    from cello.audio.corpus import Corpus
+    from cello.trained.evaluate import Evaluation
+    from cello.trained.model import Model
+    from cello.trained.strung import StreamEvaluation
+
+WORST_SPEAKERS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Sound):
+    """Evaluate a trained model on the clips of a corpus whose labels match; of a study its best run by validation."""
+
+    run_folder: Annotated[Positional[Path], arg(help="the folder of a run, or of a study", metavar="RUN")]
+    split: Annotated[Literal["test", "validation", "train", "all"], arg(help="the clips that count")] = "test"
+    mapping: Annotated[
+        tuple[str, ...],
+        arg(
+            name="map",
+            help="which label of the model a label of the corpus is: sheila=unknown …; sheila= leaves it out",
+            metavar="LABEL=LABEL",
+        ),
+    ] = ()
+    format: Annotated[Literal["table", "json"], arg(help="how it is printed; json holds every prediction too")] = (
+        "table"
+    )
+    out: Annotated[
+        Path | None, arg(help="write predictions.csv there, a row for each clip with its file name and speaker")
+    ] = None
+    stream: Annotated[
+        bool,
+        arg(help="string the test clips into one stream with noise between: false alarms an hour against misses"),
+        FlagCreatePairsOff,
+    ] = False
+    false_alarms: Annotated[
+        float, arg(help="with --stream, false alarms an hour that the threshold may bring on the validation clips")
+    ] = 1.0
+    gap_s: Annotated[float, arg(help="with --stream, seconds of noise between two clips")] = 1.0
+    row: Annotated[str | None, arg(help="of a study, the best run of this row")] = None
+    column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
+
+    def run(self, console: Console) -> None:
+        import msgspec
+
+        from cello.files import write_whole
+        from cello.report.spreadsheet import written
+        from cello.trained.evaluate import ClipPrediction, evaluate
+        from cello.trained.model import load_model
+
+        if self.stream and (self.mapping or self.split != "test"):
+            raise ConfigError(
+                "--stream chooses the threshold on validation clips and measures it on test clips, by the labels that "
+                "they have; leave out --split and --map"
+            )
+        model = load_model(self.run_folder, self.row, self.column)
+        mapping = dict(map(_pair, self.mapping))
+        corpus = open_sound(self, console, model.features.rate_hz)
+        if self.stream:
+            self._stream(console, model, corpus)
+            return
+        found = evaluate(model, corpus, self.split, mapping, cache=self.cache)
+        if found.seen:
+            warnings.warn(
+                f"{found.seen:,} of the {found.clips:,} clips were trained or chosen on, so accuracies are too high",
+                stacklevel=2,
+            )
+        if self.format == "json":
+            say(console, msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        else:
+            _print(console, found)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            rows = (list(msgspec.structs.astuple(one)) for one in found.predictions)
+            text = written(ClipPrediction.__struct_fields__, rows)
+            write_whole(self.out / "predictions.csv", text.encode("utf-8-sig"))
+            if self.format == "table":
+                say(console, str(self.out / "predictions.csv"))
+
+    def _stream(self, console: Console, model: Model, corpus: Corpus) -> None:
+        import msgspec
+
+        from cello.deploy.decisions import DecisionConfig
+        from cello.files import write_whole
+        from cello.trained.strung import StreamConfig, evaluate_stream
+
+        config = StreamConfig(gap_s=self.gap_s, most_false_alarms=self.false_alarms)
+        found = evaluate_stream(model, corpus, config, DecisionConfig())
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2)
+        if self.format == "json":
+            say(console, text.decode())
+        else:
+            _print_stream(console, found)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_whole(self.out / "stream.json", text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    one, equals, other = text.partition("=")
+    if not (one and equals):
+        raise ConfigError(f"--map {text} is not LABEL=LABEL; write sheila=unknown, or sheila= to leave its clips out")
+    return one, other
+
+
+def _print(console: Console, found: Evaluation) -> None:
+    value, low, high, groups = found.accuracy
+    left = f", {found.left_out:,} left out" if found.left_out else ""
+    say(console, f"run {found.run} on {found.corpus}, {found.split}: {counted(found.clips, 'clip')}{left}")
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, for new {found.over}, from {groups:,}"
+    say(
+        console,
+        f"accuracy {100 * value:.2f} % ({interval}), word mean {100 * found.word_mean:.2f} %, loss {found.loss:.4g}, "
+        f"calibration error {100 * found.calibration_error:.2f} %",
+    )
+    labels = Table("label", "clips", "accuracy", "most often taken for", title="By label")
+    for k, (label, row) in enumerate(zip(found.labels, found.confusion, strict=True)):
+        if total := sum(row):
+            wrong = [(count, found.labels[j]) for j, count in enumerate(row) if j != k and count]
+            taken = ", ".join(f"{other} {count}" for count, other in sorted(wrong, reverse=True)[:3])
+            labels.add_row(label, f"{total:,}", f"{100 * row[k] / total:.2f} %", taken)
+    console.print(labels)
+    bins = Table("probability", "clips", "mean", "accuracy", title="Reliability of probabilities")
+    for one in found.reliability:
+        wide = f"{100 * one.low:.0f} to {100 * one.high:.0f} %"
+        bins.add_row(wide, f"{one.clips:,}", f"{100 * one.confidence:.1f} %", f"{100 * one.accuracy:.1f} %")
+    console.print(bins)
+    if found.speakers:
+        worst = Table(
+            "speaker", "clips", "accuracy", title=f"Least accurate of {counted(len(found.speakers), 'speaker')}"
+        )
+        for who in found.speakers[:WORST_SPEAKERS]:
+            worst.add_row(who.speaker, f"{who.clips:,}", f"{100 * who.accuracy:.2f} %")
+        console.print(worst)
+
+
+def _print_stream(console: Console, found: StreamEvaluation) -> None:
+    say(console, f"run {found.run} on {found.corpus}: {found.words:,} words in {found.hours:.2f} hours of sound")
+    most = found.config.most_false_alarms
+    if found.threshold is None:
+        say(console, f"no threshold brings at most {most:g} false alarms an hour on the validation clips")
+    elif found.miss_rate is not None and found.false_alarms_interval is not None:
+        miss, low, high, _ = (100 * part for part in found.miss_rate)
+        rare, often = found.false_alarms_interval
+        late = (
+            "" if found.latency_s is None else f"; decisions come {found.latency_s + found.delay_s:.2f} s after a word"
+        )
+        say(
+            console,
+            f"threshold {found.threshold:g}, at most {most:g} false alarms an hour on the validation clips: "
+            f"{miss:.1f} % missed (95 % interval {low:.1f} to {high:.1f} %), "
+            f"{found.false_alarms_an_hour:.2f} false alarms an hour ({rare:.2f} to {often:.2f}){late}",
+        )
+    table = Table("threshold", "false alarms an hour", "missed", title="Test clips at other thresholds")
+    for point in found.curve:
+        table.add_row(f"{point.threshold:g}", f"{point.false_alarms_an_hour:.2f}", f"{100 * point.miss_rate:.1f} %")
+    console.print(table)

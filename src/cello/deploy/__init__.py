@@ -1,0 +1,1 @@
+"""Use an exported model without the workbench: load, predict, stream, serve."""

@@ -1,0 +1,139 @@
+"""Compute a trained classifier's scores with numpy: one clip at once, or step by step. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.cells.graph import dependencies
+from cello.errors import CellError, unknown
+from cello.models.parts import Direction, ModelParts
+
+Floats = NDArray[np.float32]
+States = list[list[tuple[Floats, ...]]]
+"""The states (H,) of every direction of every layer."""
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "sigmoid": lambda v: np.float32(0.5) * np.tanh(np.float32(0.5) * v) + np.float32(0.5),
+    "tanh": np.tanh,
+    "relu": lambda v: np.maximum(v, np.float32(0)),
+    "softplus": lambda v: np.logaddexp(v, np.float32(0)),
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "where": lambda a, b, u, v: np.where(a > b, u, v),
+    "product": lambda matrix, v: v @ matrix.T,
+}
+"""What an operation means on arrays; vectors may be (H,), or (T, H) for all frames at once."""
+
+
+class NumpyDirection:
+    """One direction of one layer: what knows no state is computed for all frames at once, the rest step by step."""
+
+    def __init__(self, direction: Direction) -> None:
+        self.reverse, graph = direction.reverse, direction.cell.graph
+        self.nodes, self.states, self.outputs = graph.nodes, graph.states, graph.outputs
+        for node in self.nodes:
+            if node.op not in NUMPY and node.op not in ("input", "state", "parameter", "constant"):
+                raise CellError(unknown("operation of cells for numpy", node.op, NUMPY))
+        needs = dependencies(self.nodes)
+        place = [k for k, node in enumerate(self.nodes) if node.op in NUMPY]
+        self.per_frame = [k for k in place if needs[k] == {"input"}]
+        self.per_step = [k for k in place if "state" in needs[k]]
+        self.values: list[Any] = [None] * len(self.nodes)
+        for k, node in enumerate(self.nodes):
+            if node.op == "parameter":
+                self.values[k] = np.asarray(direction.weights[str(node.name)], dtype=np.float32)
+            elif node.op == "constant":
+                self.values[k] = np.float32(node.value or 0.0)
+            elif node.op in NUMPY and not needs[k]:
+                self.values[k] = NUMPY[node.op](*[self.values[arg] for arg in node.args])
+        used = {arg for k in self.per_step for arg in self.nodes[k].args} | set(self.outputs)
+        self.varying = [k for k, node in enumerate(self.nodes) if needs[k] == {"input"} and k in used]
+        self.steps = [(k, NUMPY[self.nodes[k].op], self.nodes[k].args) for k in self.per_step]
+
+    def run(self, x: Floats, state: Sequence[Floats]) -> tuple[Floats, tuple[Floats, ...]]:
+        """Frames (T, D) → outputs (T, H) and the states (H,) after the last step, from these before the first."""
+        x = x[::-1] if self.reverse else x
+        values = list(self.values)
+        for k, node in enumerate(self.nodes):
+            if node.op == "input":
+                values[k] = x
+        for k in self.per_frame:
+            values[k] = NUMPY[self.nodes[k].op](*[values[arg] for arg in self.nodes[k].args])
+        frames = [(k, np.broadcast_to(values[k], (len(x), *np.shape(values[k])[1:]))) for k in self.varying]
+        olds = [(k, self.states.index(str(node.name))) for k, node in enumerate(self.nodes) if node.op == "state"]
+        outputs, current = np.empty((len(x), len(state[0])), dtype=np.float32), tuple(state)
+        for t in range(len(x)):
+            for k, own in frames:
+                values[k] = own[t]
+            for k, which in olds:
+                values[k] = current[which]
+            for k, operation, args in self.steps:
+                values[k] = operation(*[values[arg] for arg in args])
+            current = tuple(values[k] for k in self.outputs)
+            outputs[t] = current[0]
+        return (outputs[::-1] if self.reverse else outputs), current
+
+
+class NumpyModel:
+    """What ``ModelParts`` say, computed in float32; every score is the torch model's within 1e-5."""
+
+    def __init__(self, parts: ModelParts) -> None:
+        self.parts = parts
+        self.layers = [[NumpyDirection(direction) for direction in layer] for layer in parts.layers]
+
+    def first_states(self) -> States:
+        """Zeros, before the first step."""
+        zero = np.zeros(self.parts.hidden, dtype=np.float32)
+        return [[(zero,) * len(direction.states) for direction in layer] for layer in self.layers]
+
+    def standardised(self, frames: Floats) -> Floats:
+        """Raw frames (T, D) as the layers take them, before stacking."""
+        return np.asarray((frames - self.parts.mean) / self.parts.deviation, dtype=np.float32)
+
+    def stacked(self, frames: Floats) -> Floats:
+        """Standardised frames (T, D) → steps (⌈T / k⌉, k · D), zeros at the end."""
+        count = self.parts.frame_stacking
+        short = -len(frames) % count
+        return np.pad(frames, ((0, short), (0, 0))).reshape(-1, count * frames.shape[1])
+
+    def encode(self, steps: Floats, states: States) -> tuple[Floats, States]:
+        """Steps → outputs (T, W) of the last layer, and the states after them."""
+        x, after = steps, []
+        with np.errstate(all="ignore"):  # as torch, which gives infinity and NaN without a word
+            for layer, before in zip(self.layers, states, strict=True):
+                found = [direction.run(x, state) for direction, state in zip(layer, before, strict=True)]
+                x = np.concatenate([outputs for outputs, _ in found], axis=1)
+                after.append([end for _, end in found])
+        return x, after
+
+    def pooled(self, outputs: Floats, last: Floats) -> Floats:
+        """(T, W) outputs → (W,); ``last`` is each direction where it has seen the whole clip."""
+        if self.parts.score is not None:
+            weight, bias = self.parts.score
+            score = outputs @ weight + np.float32(bias)
+            shares = np.exp(score - score.max())
+            return np.asarray((shares / shares.sum()) @ outputs, dtype=np.float32)
+        return outputs.mean(axis=0) if self.parts.pooling == "mean" else last
+
+    def head(self, pooled: Floats) -> Floats:
+        """Pooled outputs (…, W) → scores (…, C)."""
+        weight, bias = self.parts.head
+        return np.asarray(pooled @ weight.T + bias, dtype=np.float32)
+
+    def scores(self, frames: Floats) -> Floats:
+        """Raw frames (T, D) of a clip → its scores (C,), before softmax."""
+        outputs, ends = self.encode(self.stacked(self.standardised(frames)), self.first_states())
+        return self.head(self.pooled(outputs, np.concatenate([state[0] for state in ends[-1]])))

@@ -1,0 +1,73 @@
+"""Decisions: a word counted twice, a decision for noise, or one long after its word makes a stream useless."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cello.deploy.decisions import BACKGROUND, Decider, DecisionConfig, softmax
+
+LABELS = ("no", "yes", "_silence_")
+
+
+def steps(*labels: int, sure: float = 9.0) -> np.ndarray:
+    return np.float32(sure) * np.eye(3, dtype=np.float32)[list(labels)]
+
+
+def decide(config: DecisionConfig, *labels: int, sure: float = 9.0) -> list[tuple[float, str]]:
+    times = [round(0.1 * (k + 1), 6) for k in range(len(labels))]
+    found = Decider(LABELS, 0.1, config).push(times, steps(*labels, sure=sure))
+    return [(time, label) for time, label, _ in found]
+
+
+def test_a_word_is_decided_once_within_the_refractory_time() -> None:
+    config = DecisionConfig(threshold=0.9, smooth_s=0.1, refractory_s=0.3)
+    assert decide(config, 1, 1, 1, 1, 1, 1, 1) == [(0.1, "yes"), (0.4, "yes"), (0.7, "yes")]
+    assert decide(config, 1, 0, 0, 0) == [(0.1, "yes"), (0.4, "no")]
+
+
+def test_one_step_alone_is_smoothed_away() -> None:
+    assert decide(DecisionConfig(threshold=0.6, smooth_s=0.4, refractory_s=0), 2, 2, 2, 1, 2, 2) == []
+    found = decide(DecisionConfig(threshold=0.6, smooth_s=0.4, refractory_s=9), 2, 2, 1, 1, 1)
+    assert found == [(0.5, "yes")]  # three of the last four
+
+
+def test_background_is_never_decided_for_and_ends_no_refractory_time() -> None:
+    config = DecisionConfig(threshold=0.5, smooth_s=0, refractory_s=0)
+    assert decide(config, 2, 2, 0) == [(0.3, "no")]
+    assert decide(DecisionConfig(threshold=0.5, smooth_s=0, refractory_s=0, background=("no",)), 2, 0, 1) == [
+        (0.1, "_silence_"),
+        (0.3, "yes"),
+    ]
+    assert {"silence", "unknown", "_silence_", "_unknown_"} == set(BACKGROUND)
+
+
+def test_below_the_threshold_nothing_is_decided() -> None:
+    assert decide(DecisionConfig(threshold=0.8, smooth_s=0), 0, sure=1.0) == []
+    assert decide(DecisionConfig(threshold=0.5, smooth_s=0), 0, sure=1.0) == [(0.1, "no")]
+
+
+def test_pieces_decide_as_the_whole() -> None:
+    config = DecisionConfig(threshold=0.4, smooth_s=0.35, refractory_s=0.25)
+    scores = np.random.default_rng(0).normal(0, 2, (60, 3)).astype(np.float32)
+    times = [0.1 * k for k in range(60)]
+    whole = Decider(LABELS, 0.1, config).push(times, scores)
+    decider = Decider(LABELS, 0.1, config)
+    parts = [one for k in range(0, 60, 7) for one in decider.push(times[k : k + 7], scores[k : k + 7])]
+    assert parts == whole != []
+
+
+def test_softmax_of_large_scores_is_finite() -> None:
+    assert softmax(np.array([[1e4, 0.0]])).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("module", ["decisions"])
+def test_neither_torch_nor_the_workbench_is_loaded(module: str) -> None:
+    code = (
+        f"import sys, cello.deploy.{module}; print(*(m for m in sys.modules if m.split('.')[0] in ('torch', 'scipy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,124 @@
+"""Evaluation on any corpus: clips counted under a wrong label, or training clips passed off as new ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import cello
+import made_runs
+from cello.audio.corpus import Corpus
+from cello.audio.open import open_corpus
+from cello.cli.main import main
+from cello.errors import ConfigError, CorpusError
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig
+from cello.study.corpus_file import CorpusSummary, write_corpus
+from cello.trained.evaluate import evaluate
+from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.run import train
+
+
+def relabelled(corpus: Corpus, **names: str) -> Corpus:
+    manifest = corpus.manifest
+    clips = tuple(msgspec.structs.replace(c, label=names.get(c.label, c.label)) for c in manifest.clips)
+    labels = tuple(sorted({clip.label for clip in clips}))
+    changed = msgspec.structs.replace(manifest, labels=labels, clips=clips, checksum="1" * 64)
+    return Corpus(changed, corpus.sound)
+
+
+def test_the_studys_own_test_accuracy_comes_out_again(tone_corpus: Corpus, tmp_path: Path) -> None:
+    config = RunConfig(
+        corpus=CorpusRef(name="tones", checksum="0" * 64),
+        features=FeatureConfig(window_ms=80),
+        model=ModelConfig(hidden=8),
+        optimiser=OptimiserConfig(epochs=3, batch=8),
+    )
+    result = train(config, tone_corpus, tmp_path / "run", cache=tmp_path)
+    write_corpus(tmp_path / "run", CorpusSummary.of(tone_corpus.manifest))
+    found = evaluate(cello.load_model(tmp_path / "run"), tone_corpus, cache=tmp_path)
+    assert (found.clips, found.seen, found.left_out) == (9, 0, 0)
+    assert found.accuracy.value == result.test.accuracy
+    assert found.loss == pytest.approx(result.test.loss, abs=1e-6)
+    assert found.confusion == result.confusion
+    for clip in found.predictions:
+        where = next(k for k, c in enumerate(tone_corpus.manifest.clips) if c.name == clip.clip)
+        sound = tone_corpus.audio(np.array([where]))[0][0, : tone_corpus.lengths[where]]
+        said = cello.load_model(tmp_path / "run").predict(sound, 16_000)
+        assert said.label == clip.predicted
+        assert said.probability == pytest.approx(clip.probability, abs=1e-5)
+
+
+def test_labels_are_matched_by_name_and_by_mapping(make_run: Any, tone_corpus: Corpus, tmp_path: Path) -> None:
+    model = cello.load_model(make_run())
+    whole = evaluate(model, tone_corpus, cache=tmp_path)
+    other = relabelled(tone_corpus, high="upper", rough="noise")
+    found = evaluate(model, other, mapping={"upper": "high", "noise": "rough"}, cache=tmp_path)
+    assert found.confusion == whole.confusion
+    fewer = evaluate(model, other, mapping={"upper": "high", "noise": ""}, cache=tmp_path)
+    assert (fewer.clips, fewer.left_out) == (6, 3)
+    assert fewer.confusion[:2] == whole.confusion[:2]
+    assert sum(fewer.confusion[2]) == 0
+    with pytest.raises(CorpusError, match="the model has no label 'noise', 'upper' of 'tones'; map each to"):
+        evaluate(model, other, cache=tmp_path)
+    with pytest.raises(ConfigError, match="'nois' is mapped, but is no label of 'tones', which has low, noise, upper"):
+        evaluate(model, other, mapping={"nois": "rough"}, cache=tmp_path)
+    with pytest.raises(ConfigError, match="'low' is mapped to 'lo', but the model's labels are high, low, rough"):
+        evaluate(model, tone_corpus, mapping={"low": "lo"}, cache=tmp_path)
+    with pytest.raises(CorpusError, match="has 0 test clips with a label of the model"):
+        evaluate(model, tone_corpus, mapping=dict.fromkeys(("high", "low", "rough"), ""), cache=tmp_path)
+
+
+def test_clips_that_were_trained_on_are_counted(make_run: Any, tone_corpus: Corpus, tmp_path: Path) -> None:
+    model = cello.load_model(make_run())
+    found = evaluate(model, tone_corpus, "all", cache=tmp_path)
+    assert (found.clips, found.seen) == (42, 33)
+    assert evaluate(model, relabelled(tone_corpus), "all", cache=tmp_path).seen == 0
+
+
+def test_speakers_stand_from_the_least_accurate_on(make_run: Any, tone_corpus: Corpus, tmp_path: Path) -> None:
+    model = cello.load_model(make_run())
+    found = evaluate(model, tone_corpus, cache=tmp_path)
+    assert found.over == "speakers"
+    assert [one.accuracy for one in found.speakers] == sorted(one.accuracy for one in found.speakers)
+    assert sum(one.clips * one.accuracy for one in found.speakers) == pytest.approx(found.accuracy.value * 9)
+    unknown = Corpus(msgspec.structs.replace(tone_corpus.manifest, speakers_known=False), tone_corpus.sound)
+    nobody = evaluate(model, unknown, cache=tmp_path)
+    assert (nobody.over, nobody.speakers, nobody.predictions[0].speaker) == ("clips", (), "")
+
+
+@pytest.mark.filterwarnings("default:.*were trained or chosen on")
+def test_the_command_prints_tables_and_writes_every_prediction(
+    tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    cache = tmp_path / "cache"
+    corpus = open_corpus(f"folder:{tone_folder}", cache=cache)
+    run = made_runs.make_run(tmp_path / "run", corpus.manifest)
+    common = ["evaluate", str(run), "--corpus", f"folder:{tone_folder}", "--cache", str(cache), "--split", "all"]
+    assert main([*common, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    for part in (
+        "all: 60 clips",
+        "accuracy ",
+        "By label",
+        "Reliability of probabilities",
+        "Least accurate of 20 speakers",
+    ):
+        assert part in printed.out
+    assert "of the 60 clips were trained or chosen on, so accuracies are too high" in " ".join(printed.err.split())
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "predictions.csv").read_text("utf-8-sig"))))
+    assert (len(rows), rows[0]["clip"], rows[0]["label"]) == (60, "high/00000000_nohash_0.wav", "high")
+    assert rows[0]["speaker"] == "00000000"
+    assert main([*common, "--map", "low=", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["clips"], told["left_out"], len(told["predictions"])) == (40, 20, 40)
+    assert main([*common, "--map", "low"]) == 1
+    assert "--map low is not LABEL=LABEL; write sheila=unknown" in " ".join(capsys.readouterr().err.split())

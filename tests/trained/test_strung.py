@@ -1,0 +1,86 @@
+"""A model on hours of sound: rates must be those of the decisions that a stream really makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import cello
+import made_runs
+from cello.audio.corpus import Corpus
+from cello.audio.open import open_corpus
+from cello.cli.main import main
+from cello.deploy.decisions import DecisionConfig
+from cello.errors import ConfigError, CorpusError
+from cello.trained.strung import StreamConfig, _trace, decisions_at, evaluate_stream, strung
+
+CONFIG = StreamConfig(gap_s=0.3, most_false_alarms=1e5)
+
+
+def test_decisions_are_those_that_the_stream_makes(make_run: Any, tone_corpus: Corpus) -> None:
+    model, decide = cello.load_model(make_run()), DecisionConfig(threshold=0.4, refractory_s=0.5)
+    trace = _trace(model, tone_corpus, "test", CONFIG, decide, None)
+    stream = model.stream(threshold=0.4, refractory_s=0.5)
+    expected = [d for piece, _ in strung(tone_corpus, "test", CONFIG) for d in stream.push(piece)] + stream.finish()
+    found = decisions_at(trace, 0.4, model.labels, 0.5)
+    assert [(d.time_s, d.label) for d in expected] == found != []
+
+
+def test_clips_are_strung_once_each_with_noise_between(tone_corpus: Corpus) -> None:
+    pieces = list(strung(tone_corpus, "test", CONFIG))
+    assert sorted(clip for _, clip in pieces if clip >= 0) == tone_corpus.indices("test").tolist()
+    assert [clip for _, clip in pieces[::2]] == [-1] * 10
+    assert all(len(sound) == 4800 and sound.std() > 0.05 for sound, clip in pieces if clip < 0)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(pieces, strung(tone_corpus, "test", CONFIG), strict=True))
+    quiet = Corpus(tone_corpus.manifest, tone_corpus.sound)
+    assert 5e-4 < next(strung(quiet, "test", CONFIG))[0].std() < 2e-3
+
+
+def test_the_threshold_is_chosen_on_validation_and_measured_on_test(make_run: Any, tone_corpus: Corpus) -> None:
+    model = cello.load_model(make_run())
+    found = evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig())
+    assert found.validation is not None
+    assert found.threshold == found.validation.threshold
+    assert found.words == 9
+    assert found.hours == pytest.approx((9 * 15_000 + 10 * 4800) / 16_000 / 3600)
+    at = next(point for point in found.curve if point.threshold == found.threshold)
+    assert found.miss_rate is not None
+    assert (at.miss_rate, at.false_alarms_an_hour) == pytest.approx((found.miss_rate.value, found.false_alarms_an_hour))
+    never = evaluate_stream(model, tone_corpus, StreamConfig(most_false_alarms=0), DecisionConfig(background=()))
+    assert never.threshold is None or never.validation.false_alarms_an_hour == 0
+
+
+def test_what_cannot_be_measured_is_refused(make_run: Any, tone_corpus: Corpus) -> None:
+    model = cello.load_model(make_run())
+    with pytest.raises(ConfigError, match="gap_s=-1 is invalid: it must be finite and at least 0"):
+        StreamConfig(gap_s=-1)
+    with pytest.raises(CorpusError, match="has no validation clips of words; add some to that split"):
+        evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig(background=("high", "low", "rough")))
+    clips = tuple(msgspec.structs.replace(clip, label="x") for clip in tone_corpus.manifest.clips)
+    other = Corpus(msgspec.structs.replace(tone_corpus.manifest, labels=("x",), clips=clips), tone_corpus.sound)
+    with pytest.raises(CorpusError, match="the model has no label 'x' of 'tones'; choose those that it has with --lab"):
+        evaluate_stream(model, other, CONFIG, DecisionConfig())
+
+
+def test_the_command_prints_the_rates_and_writes_them(
+    tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    cache = tmp_path / "cache"
+    corpus = open_corpus(f"folder:{tone_folder}", cache=cache)
+    run = made_runs.make_run(tmp_path / "run", corpus.manifest)
+    common = ["evaluate", str(run), "--corpus", f"folder:{tone_folder}", "--cache", str(cache), "--stream"]
+    assert main([*common, "--false-alarms", "100000", "--out", str(tmp_path / "out")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "words in" in out
+    assert "false alarms an hour" in out
+    told = json.loads((tmp_path / "out" / "stream.json").read_text())
+    assert len(told["curve"]) > 40
+    assert told["config"]["most_false_alarms"] == 100_000
+    assert main([*common, "--split", "all"]) == 1
+    assert "leave out --split and --map" in " ".join(capsys.readouterr().err.split())
