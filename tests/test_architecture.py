@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "execution": {"audio", "cells", "compiler", "machine", "models", "study", "terminal", "training"},
     "tuning": {"audio", "execution", "study", "training"},
     "report": {"cells", "audio", "features", "models", "training", "statistics", "study"},
+    "export": {"cells", "compiler", "features", "models"},
     "deploy": {"audio", "features", "models"},
     "bench": {"cells", "compiler", "machine", "terminal"},
     "cli": {
@@ -61,6 +62,8 @@ FENCES: dict[str, set[str]] = {
     "triton": {"compiler/triton/scan.py"},
     "distributed": {*(f"execution/{file}.py" for file in ("cluster", "local", "session", "worker"))},
     "optuna": {"tuning/trials.py"},
+    "onnx": {"compiler/onnx/writer.py"},
+    "onnxruntime": {"deploy/onnx_models.py"},
     "pyarrow": {"audio/table.py", "report/formats/parquet.py"},
     "tensorboardX": {"report/formats/tensorboard.py"},
     "tyro": {
@@ -70,7 +73,7 @@ FENCES: dict[str, set[str]] = {
         )
     },
 }
-TORCH_FREE = {"errors", "audio", "cells", "machine", "report", "statistics"}
+TORCH_FREE = {"errors", "audio", "cells", "deploy", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
     "execution/forkserver.py",
     "execution/progress.py",

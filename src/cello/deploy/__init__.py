@@ -1,0 +1,1 @@
+"""Use exported models with numpy and onnxruntime alone."""

@@ -1,0 +1,1 @@
+"""Write trained models in forms that need no workbench."""
