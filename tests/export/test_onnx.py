@@ -174,3 +174,22 @@ def test_without_onnx_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
     _, parts = made(ModelConfig(cell="gru", hidden=5), FEATURES)
     with pytest.raises(ExportError, match=r"needs onnx, which is not installed; give: pip install 'cello-rnn\[onnx\]'"):
         clip_model(parts, FEATURES, LABELS)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "lstm-peephole-full", "minimalrnn"])
+def test_int8_weights_make_a_smaller_model_of_nearly_the_same_scores(cell: str) -> None:
+    model, parts = made(ModelConfig(cell=cell, hidden=64, bidirectional=True, layers=2), FEATURES)
+    whole, small = (clip_model(parts, FEATURES, LABELS, int8=int8) for int8 in (False, True))
+    weights = 4 * sum(weight.size for layer in parts.layers for each in layer for weight in each.weights.values())
+    assert len(whole) - len(small) > 0.7 * weights
+    np.testing.assert_allclose(scores(small, CLIPS), torch_scores(model, FEATURES, CLIPS), atol=0.05)
+
+
+def test_int8_weights_are_those_of_each_row_with_its_own_scale() -> None:
+    _, parts = made(ModelConfig(cell="mgu", hidden=5), FEATURES)
+    for weight in (*parts.layers[0][0].weights.values(), parts.head[0]):
+        if weight.ndim == 2:  # as int8 has them: then nothing is lost
+            scale = np.abs(weight).max(axis=1, keepdims=True) / np.float32(127)
+            weight[:] = np.rint(weight / scale) * scale
+    exact, stored = (scores(clip_model(parts, FEATURES, LABELS, int8=int8), CLIPS) for int8 in (False, True))
+    np.testing.assert_allclose(stored, exact, atol=1e-5)

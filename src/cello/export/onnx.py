@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from cello.compiler.onnx.scan import LayerDirection
-from cello.compiler.onnx.writer import need_onnx
+from cello.compiler.onnx.writer import Writer, need_onnx
 from cello.errors import ExportError
 from cello.export.onnx_clip import write_clip_model
 from cello.export.onnx_step import first_hops, waiting_frames, write_step_model
@@ -17,15 +17,18 @@ from cello.models.parts import ModelParts
 FORMAT_VERSION = "1"
 
 
-def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str]) -> bytes:
+def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], *, int8: bool = False) -> bytes:
     """A model of whole clips: ``samples`` (B, N) float32 and ``lengths`` (B,) int64 → ``scores`` (B, C) before softmax.
+
+    With ``int8`` the matrices of weights are stored as int8 with a scale for each row.
 
     Raises:
         ExportError: onnx is not installed.
         BackendError: the cell has an operation that ONNX has no row for.
     """
     need_onnx()
-    writer = write_clip_model(parts, features, _layers(parts))
+    writer = Writer(int8=int8)
+    write_clip_model(writer, parts, features, _layers(parts))
     doc = (
         f"samples: (batch, samples) float32 sound at {features.rate_hz} Hz in [-1, 1], what lies after a clip's length "
         f"never counts. lengths: (batch,) int64, the samples of each clip, at least {features.window_samples} (one "
@@ -37,7 +40,9 @@ def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str]
     return writer.model(inputs, outputs, "cello-clip", doc, _metadata("clip", features, labels))
 
 
-def step_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], window_s: float) -> bytes:
+def step_model(
+    parts: ModelParts, features: FeatureConfig, labels: Sequence[str], window_s: float, *, int8: bool = False
+) -> bytes:
     """A model of a stream, a hop a call: ``samples`` (1, hop) and its own state → ``scores`` (1, C) and the new state.
 
     Scores are pooled over the steps of the last ``window_s`` of sound, fewer at the beginning. The protocol is in the
@@ -50,7 +55,7 @@ def step_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str]
     need_onnx()
     _refuse_future(parts, features)
     steps = window_steps(features, parts.frame_stacking, window_s)
-    made = write_step_model(parts, features, _layers(parts), steps)
+    made = write_step_model(Writer(int8=int8), parts, features, _layers(parts), steps)
     first, waiting, flushed = first_hops(features), waiting_frames(features), parts.frame_stacking - 1
     doc = (
         f"samples: (1, {features.hop_samples}) float32, the next hop of sound at {features.rate_hz} Hz in [-1, 1], no "

@@ -13,9 +13,10 @@ from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts
 
 
-def write_clip_model(parts: ModelParts, features: FeatureConfig, layers: Sequence[Sequence[LayerDirection]]) -> Writer:
+def write_clip_model(
+    writer: Writer, parts: ModelParts, features: FeatureConfig, layers: Sequence[Sequence[LayerDirection]]
+) -> None:
     """The graph from ``samples`` (B, N) and ``lengths`` (B,) to ``scores`` (B, C)."""
-    writer = Writer()
     window, hop = writer.integers(features.window_samples), writer.integers(features.hop_samples)
     hops = writer.write("Div", writer.write("Sub", "lengths", window), hop)
     counts = writer.write("Add", hops, writer.integers(1))
@@ -34,7 +35,6 @@ def write_clip_model(parts: ModelParts, features: FeatureConfig, layers: Sequenc
     for layer in layers:
         y, last = write_layer(writer, layer, y, clips)
     write_head(writer, _pooled(writer, y, last, clips, parts), parts)
-    return writer
 
 
 def write_standardised(writer: Writer, frames: str, parts: ModelParts) -> str:
@@ -47,7 +47,7 @@ def write_standardised(writer: Writer, frames: str, parts: ModelParts) -> str:
 def write_head(writer: Writer, pooled: str, parts: ModelParts) -> None:
     """The output ``scores`` (B, C) of pooled outputs (B, W)."""
     weight, bias = parts.head
-    writer.write("Gemm", pooled, writer.constant(weight), writer.constant(bias), transB=1, to="scores")
+    writer.write("Gemm", pooled, writer.weight(weight), writer.constant(bias), transB=1, to="scores")
 
 
 def _inside(writer: Writer, counts: str, time: str) -> str:

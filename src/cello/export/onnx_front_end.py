@@ -72,7 +72,7 @@ def write_static(writer: Writer, windows: str, config: FeatureConfig) -> str:
     value = writer.write("MatMul", writer.reshape(value, -1, 4 * n2), writer.constant(second))
     weights = mel_of_power(config)
     power = writer.reshape(writer.write("Mul", value, value), -1, len(weights))
-    energy = writer.write("MatMul", power, writer.constant(weights))
+    energy = writer.write("MatMul", power, writer.sparse(weights))
     value = writer.write("Log", writer.write("Max", energy, writer.constant(config.log_floor)))
     if config.kind == "log-mel":
         return value

@@ -43,10 +43,14 @@ def waiting_frames(features: FeatureConfig) -> int:
 
 
 def write_step_model(
-    parts: ModelParts, features: FeatureConfig, layers: Sequence[Sequence[LayerDirection]], window: int
+    writer: Writer,
+    parts: ModelParts,
+    features: FeatureConfig,
+    layers: Sequence[Sequence[LayerDirection]],
+    window: int,
 ) -> StepGraph:
     """The graph of one step, with pooling over the last ``window`` steps."""
-    made = StepGraph(Writer(), drains=bool(waiting_frames(features)) or parts.frame_stacking > 1)
+    made = StepGraph(writer, drains=bool(waiting_frames(features)) or parts.frame_stacking > 1)
     return _Step(made, parts, features).write(layers, window)
 
 

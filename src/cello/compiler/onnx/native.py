@@ -80,8 +80,8 @@ def write_operator(
     """Outputs (T, n, B, H) and last states (n, B, H) over ``x`` (T, B, D), n directions; first states as the last."""
     inputs = [
         x,
-        writer.constant(np.stack([_stacked(each, "W", operator.gates) for each in directions])),
-        writer.constant(np.stack([_stacked(each, "U", operator.gates) for each in directions])),
+        _matrices(writer, directions, "W", operator.gates),
+        _matrices(writer, directions, "U", operator.gates),
         writer.constant(np.stack([_biases(each, operator) for each in directions])),
         lengths,
         *(states or ("",)),
@@ -109,6 +109,15 @@ def _stacked(given: Given, group: str, gates: Sequence[str]) -> Array:
     found = [given.weights.get(group + gate) for gate in gates]
     like = next(weight for weight in found if weight is not None)
     return np.concatenate([np.zeros_like(like) if weight is None else weight for weight in found])
+
+
+def _matrices(writer: Writer, directions: Sequence[Given], group: str, gates: Sequence[str]) -> str:
+    """A group's matrices (n, gates · H, ·) of n directions."""
+    found = [_stacked(each, group, gates) for each in directions]
+    if not writer.int8:
+        return writer.constant(np.stack(found))
+    apart = [writer.reshape(writer.weight(matrix), 1, *matrix.shape) for matrix in found]
+    return writer.concat(*apart, axis=0)
 
 
 def _biases(given: Given, operator: Operator) -> Array:

@@ -113,10 +113,10 @@ class StepWriter:
         return [Group(tuple(some), vectors) for vectors, some in found.items()]
 
     def _product(self, writer: Writer, group: Group, values: Mapping[int, str], given: str | None) -> str:
-        matrix = np.concatenate([self.stacked(group.sums, vector) for vector in group.vectors])
+        matrices = [self.writer.weight(self.stacked(group.sums, vector), 1) for vector in group.vectors]
         vectors = writer.concat(*(values[vector] for vector in group.vectors))
         start = given if given is not None else self.bias(group.sums)
-        inputs = [vectors, self.writer.constant(matrix)]
+        inputs = [vectors, self.writer.concat(*matrices, axis=0)]
         return writer.write("Gemm", *inputs, *([] if start is None else [start]))
 
     def _pointwise(self, writer: Writer, k: int, values: Mapping[int, str]) -> str:
@@ -172,7 +172,7 @@ class _Frames:
             readers = [reader for reader in self.readers if vector in self._vectors(reader)]
             sums = [each for reader in readers for each in self.readers[reader]]
             matrix = np.concatenate([self.cell.stacked(self.readers[reader], vector) for reader in readers], axis=1)
-            whole = self.writer.write("MatMul", self._value(vector), self.writer.constant(matrix))
+            whole = self.writer.write("MatMul", self._value(vector), self.writer.weight(matrix, 1))
             # of several vectors the first brings the invariants
             first = [self._vectors(reader)[0] == vector for reader in readers for _ in self.readers[reader]]
             bias = self.cell.bias([each if own else NOTHING for each, own in zip(sums, first, strict=True)])

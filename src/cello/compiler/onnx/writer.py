@@ -19,8 +19,8 @@ except ImportError:
 OPSET, IR_VERSION = 18, 8
 """The oldest versions in which all is said that Cello writes, so that old runtimes read it too."""
 
-TYPES: dict[str, Any] = {"float": np.float32, "int32": np.int32, "int64": np.int64, "bool": np.bool_}
-_ELEMENTS = {"float": 1, "int32": 6, "int64": 7, "bool": 9}
+TYPES: dict[str, Any] = {"float": np.float32, "int8": np.int8, "int32": np.int32, "int64": np.int64, "bool": np.bool_}
+_ELEMENTS = {"float": 1, "int8": 3, "int32": 6, "int64": 7, "bool": 9}
 """What ONNX calls these types."""
 
 Array = NDArray[np.float32]
@@ -40,11 +40,13 @@ class Writer:
     """A graph in the making: each call adds a node and returns the names of its outputs.
 
     The body of a loop is a writer of its own, from ``body``: it can read every name of the graph around it, and its
-    constants stand there.
+    constants stand there. With ``int8`` matrices of weights are stored as whole numbers from -127 to 127 and a scale
+    for each row; runtimes compute the float weights once, when they load the model.
     """
 
-    def __init__(self, around: Writer | None = None) -> None:
+    def __init__(self, around: Writer | None = None, *, int8: bool = False) -> None:
         self.nodes: list[Any] = []
+        self.int8 = int8
         self._root: Writer = self if around is None else around._root
         if around is None:
             self._constants: dict[tuple[Any, ...], str] = {}
@@ -71,6 +73,24 @@ class Writer:
             root._constants[key] = self.fresh("constant")
             root._tensors.append(numpy_helper.from_array(array, root._constants[key]))
         return root._constants[key]
+
+    def weight(self, matrix: Array, units: int = 0) -> str:
+        """The name of a matrix of weights; ``units`` is the axis along which each unit has its row."""
+        if not self.int8:
+            return self.constant(matrix)
+        scale = np.abs(matrix).max(axis=1 - units, keepdims=True) / np.float32(127)
+        scale[scale == 0] = 1
+        whole = self.constant(np.rint(matrix / scale), "int8")
+        return self.write("Mul", self.cast(whole, "float"), self.constant(scale))
+
+    def sparse(self, matrix: ArrayLike) -> str:
+        """The name of a constant that is mostly zeros: the other values are stored, and put in place at loading."""
+        array = np.asarray(matrix)
+        places = np.flatnonzero(array)
+        index = self.cast(self.constant(places, "int32"), "int64")
+        zeros = self.write("ConstantOfShape", self.integers(array.size))
+        flat = self.write("ScatterElements", zeros, index, self.constant(array.reshape(-1)[places]))
+        return self.reshape(flat, *array.shape)
 
     def integers(self, *values: int) -> str:
         """The name of a constant vector of whole numbers: a shape, axes, a start."""
