@@ -192,11 +192,13 @@ class StreamModel(_Model):
             DeployError: sound of another rate, shape or type, or the stream is finished.
         """
         self._go_on()
-        sound = np.concatenate([self._rest, self._taken(samples, rate_hz)])
+        sound = self._taken(samples, rate_hz)
+        if len(self._rest):
+            sound = np.concatenate([self._rest, sound])
         whole = len(sound) // self.hop_samples
         found: list[Scores] = []
-        for hop in sound[: whole * self.hop_samples].reshape(whole, self.hop_samples):
-            self._hop(hop, found)
+        for start in range(0, whole * self.hop_samples, self.hop_samples):
+            self._hop(sound[start : start + self.hop_samples], found)
         self._rest = sound[whole * self.hop_samples :].copy()
         return self._found(found)
 
@@ -233,21 +235,21 @@ class StreamModel(_Model):
         self.session.run_with_iobinding(self._bindings[self._turn])
         self._turn = 1 - self._turn
         if self._ready[0, 0]:
-            found.append(self._scores[0].copy())
+            found.append(self._scores.copy())
 
     def _found(self, found: Sequence[Scores]) -> Steps:
-        numbers = np.arange(self._steps, self._steps + len(found))
+        if not found:
+            return Steps(np.zeros(0), np.zeros((0, len(self.labels)), np.float32))
+        numbers = range(self._steps, self._steps + len(found))
         self._steps += len(found)
-        last_frames = numbers * self.frame_stacking + self.frame_stacking - 1
-        if self._finished:
-            last_frames = np.minimum(last_frames, self._frames() - 1)
-        times_s = (last_frames * self.hop_samples + self.window_samples) / self.rate_hz
-        scores = np.array(found, np.float32).reshape(len(found), len(self.labels))
-        return Steps(times_s, scores)
+        return Steps(np.array([self._time_s(number) for number in numbers]), np.concatenate(found))
 
-    def _frames(self) -> int:
-        """The frames of the whole stream so far."""
-        return self._hops - self.first_hops + 1
+    def _time_s(self, step: int) -> float:
+        """The time at which the last frame of a step ends; that of the last step may have fewer frames."""
+        frame = (step + 1) * self.frame_stacking - 1
+        if self._finished:
+            frame = min(frame, self._hops - self.first_hops)
+        return (frame * self.hop_samples + self.window_samples) / self.rate_hz
 
     def _go_on(self) -> None:
         if self._finished:
