@@ -35,10 +35,11 @@ ALLOWED: dict[str, set[str]] = {
     "tuning": {"audio", "execution", "study", "training"},
     "report": {"cells", "audio", "features", "models", "training", "statistics", "study"},
     "deploy": {"audio", "features", "models"},
+    "export": {"cells", "compiler", "features", "models", "report", "study", "trained", "training"},
     "bench": {"cells", "compiler", "machine", "terminal"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "tuning", "report", "deploy"),
-        *("bench", "execution", "terminal", "trained"),
+        *("bench", "execution", "export", "terminal", "trained"),
     },
     "__main__": {"cli", "terminal"},
     "__init__": {

@@ -1,0 +1,1 @@
+"""Export: a trained model in the forms it takes outside the workbench."""
