@@ -21,7 +21,8 @@ TARGETS: dict[str, Callable[[Cell], str]] = {
 
 
 def render(cell: Cell, target: str) -> str:
-    """The cell as "equations" (text), "latex" (an aligned block), "graph" (its nodes with shapes), "c" (its kernel) or "js" (a step).
+    """The cell as "equations" (text), "latex" (an aligned block), "graph" (its nodes with shapes), "c" (its kernel) or
+    "js" (one step).
 
     Raises:
         CellError: a target that does not exist.

@@ -64,7 +64,7 @@ class JsModel:
     parts: ModelParts
     features: FeatureConfig
     labels: tuple[str, ...]
-    stream: StreamSettings = StreamSettings()
+    stream: StreamSettings
     facts: dict[str, Any] | None = None
 
 

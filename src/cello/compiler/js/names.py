@@ -15,15 +15,13 @@ from cello.compiler.expression import value_names
 
 LONGEST_NAME, LONGEST_COMMENT = 40, 1000
 _PLAIN = re.compile(r"[A-Za-z]\w*", re.ASCII)
-RESERVED = frozenset(
-    # the language's words, in modules and in strict code
-    "arguments async await break case catch class const continue debugger default delete do else enum eval export "
-    "extends false finally for function get if implements import in instanceof interface let new null of package "
-    "private protected public return set static super switch this throw true try typeof undefined var void while with "
-    "yield "
-    # what the step is written with
-    "Array Float32Array Infinity Math NaN Object D H dot j sigmoid softplus states step weights".split()
-)
+_LANGUAGE = """
+arguments async await break case catch class const continue debugger default delete do else enum eval export extends
+false finally for function get if implements import in instanceof interface let new null of package private protected
+public return set static super switch this throw true try typeof undefined var void while with yield"""
+_STEP = "Array Float32Array Infinity Math NaN Object D H dot j sigmoid softplus states step weights"
+RESERVED = frozenset((*_LANGUAGE.split(), *_STEP.split()))
+"""What a name cannot be: the language's words, and those that the step is written with."""
 
 
 def identifiers(graph: Graph) -> dict[int, str]:
