@@ -190,7 +190,7 @@ def main() -> int:
         found = [answer["models"][0] for answer in shown.open_files(options.clips)]
     same = [run.labels[int(e.argmax())] == f["label"] for e, f in zip(expected, found, strict=True)]
     largest = max(float(np.abs(e - f["scores"]).max()) for e, f in zip(expected, found, strict=True))
-    print(f"opened: {sum(same)} of {len(same)} decisions agree, scores within {largest:.2g}")
+    print(f"opened: {sum(same)} of {len(same)} decisions agree, scores within {largest:.2g}")  # noqa: T201
     shares = [sum(same) / len(same)]
     if options.microphone:
         heard = 0
@@ -200,9 +200,9 @@ def main() -> int:
                 words = listened(options.page, padded, write_padded(padded, sound, rate_hz))[0]
             wanted = run.labels[int(scores.argmax())]
             heard += wanted in words
-            print(f"{clip.name}: Python says {wanted}, the page decides on {', '.join(words) or 'nothing'}")
+            print(f"{clip.name}: Python says {wanted}, the page decides on {', '.join(words) or 'nothing'}")  # noqa: T201
         shares.append(heard / options.microphone)
-        print(f"microphone: {heard} of {options.microphone} clips named as Python names them")
+        print(f"microphone: {heard} of {options.microphone} clips named as Python names them")  # noqa: T201
     return int(min(shares) < options.least)
 
 

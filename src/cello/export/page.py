@@ -131,7 +131,7 @@ def _model(run: TrainedRun, store: Store, finished: Sequence[StoredRun], stream:
         raise StoreError(f"run {run.result.run} is not among the finished runs of {str(store.folder)!r}; read it again")
     beside = [each for each in finished if (each.row, each.column) == (own.row, own.column)]
     whole = pooled(beside, store.corpus) if store.corpus.folds else beside
-    accuracy = _accuracy(run.result, [each.result for each in whole])
+    accuracy, seeds = _accuracy(run.result, [each.result for each in whole])
     cell = run.parts.layers[0][0].cell
     config = run.result.config
     name = own.row if own.column == "" or len(store.study.columns) == 1 else f"{own.row}, {own.column}"
@@ -141,22 +141,23 @@ def _model(run: TrainedRun, store: Store, finished: Sequence[StoredRun], stream:
         "title": visible(cell.title),
         "size": f"{layers} of {config.model.hidden} units{direction}, {parameters([run.result])} parameters",
         "accuracy": accuracy,
+        "seeds": seeds,
         "equations": visible_lines(equations_text(cell)),
     }
     labels = tuple(visible(label) for label in run.labels)
     return JsModel(visible(name), run.parts, config.features, labels, stream, facts)
 
 
-def _accuracy(run: RunResult, seeds: Sequence[RunResult]) -> str:
-    """The test accuracy over the seeds beside a run, with its interval; of single folds not before all are finished."""
+def _accuracy(run: RunResult, seeds: Sequence[RunResult]) -> tuple[str, str]:
+    """The test accuracy over the seeds beside a run, and what its interval is of; of folds only if all are finished."""
     tested = [result for result in seeds or [run] if result.test != NOT_EVALUATED]
     if not tested:
-        return "Not evaluated on test clips"
-    figure = BY_KEY["test_accuracy"].text(tested).replace(" ", "\N{NO-BREAK SPACE}")
-    said = f"Test accuracy {figure}\N{NO-BREAK SPACE}%"
-    if len(tested) == 1:
-        return f"{said}, one seed"
-    return f"{said} (95\N{NO-BREAK SPACE}% interval, {len(tested)} seeds; here seed {run.config.seed})"
+        return "Not evaluated on test clips", ""
+    figure = f"{BY_KEY['test_accuracy'].text(tested)} %".replace(" ", "\N{NO-BREAK SPACE}")
+    interval = (
+        f"95\N{NO-BREAK SPACE}% interval over {len(tested)} seeds" if len(tested) > 1 else "one seed, no interval"
+    )
+    return f"Test accuracy {figure}", f"{interval}; this is seed {run.config.seed}"
 
 
 def visible_lines(text: str) -> str:

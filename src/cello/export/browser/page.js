@@ -1,11 +1,11 @@
 // The page: models side by side on one sound, live or from files.
 
-const LONGEST_CLIP_S = 10; // longer files are not scored as a whole
+const CLIP_WINDOWS = 2; // files of more windows than this are streams, and not scored as a whole
 const WHOLE_EVERY_S = 0.2; // how often a model that needs whole clips gets the last seconds
 const KEPT = 4; // decisions listed under a model
 
 const at = (id) => document.getElementById(id);
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
 function element(name, text = "", kind = "") {
   const made = document.createElement(name);
@@ -55,7 +55,7 @@ class Card {
     const bars = element("ul", "", model.labels.length > 9 ? "bars many" : "bars");
     bars.append(...this.bars.map(({ row }) => row));
     this.history = element("ol", "", "history");
-    const lines = [["", facts.title], ["", facts.size], ["accuracy", facts.accuracy], ["", this.whole()]];
+    const lines = [["title", facts.title], ["", facts.size], ["accuracy", facts.accuracy], ["", facts.seeds], ["", this.whole()]];
     this.root.append(element("h2", model.name), ...lines.filter(([, text]) => text).map(([kind, text]) => element("p", text, kind)));
     this.root.append(this.heard, bars, this.history);
     if (facts.equations) {
@@ -72,7 +72,7 @@ class Card {
   }
 
   bar(label) {
-    const row = element("li"), track = element("span", "", "track"), fill = element("i"), share = element("span", "0 %", "share");
+    const row = element("li"), track = element("span", "", "track"), fill = element("i"), share = element("span", percent(0), "share");
     track.append(fill);
     row.append(element("span", label), track, share);
     row.firstChild.title = label;
@@ -199,6 +199,7 @@ function state(name) {
 }
 
 async function toggleListening() {
+  if (busy) return;
   if (stopListening) {
     stopListening();
     return;
@@ -281,7 +282,8 @@ async function openFile(file) {
   await streamed(session, sounds);
   const found = cards.map((card) => wholeClip(card, sounds.get(card.model.features.rate_hz), seconds));
   session.show(false);
-  status(`${file.name}, ${seconds.toFixed(2)} s.${seconds > LONGEST_CLIP_S ? "" : " The bars are the scores of the whole clip."}`);
+  const whole = found.every(({ scores }) => scores) ? " The bars show the probabilities of the whole clip." : "";
+  status(`${file.name}, ${seconds.toFixed(2)} s.${whole}`);
   return { name: file.name, seconds, models: found };
 }
 
@@ -305,7 +307,7 @@ async function streamed(session, sounds) {
 
 function wholeClip(card, samples, seconds) {
   const { model } = card, found = { name: model.name, decisions: card.found.slice() };
-  if (seconds > LONGEST_CLIP_S) return found;
+  if (seconds > CLIP_WINDOWS * model.stream.window_s) return found;
   const scores = model.predict(samples), probabilities = softmax(scores), best = largest(scores);
   card.probabilities = probabilities;
   card.say(model.labels[best], `${percent(probabilities[best])}, whole clip`);

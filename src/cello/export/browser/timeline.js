@@ -124,7 +124,7 @@ class Timeline {
     context.fillStyle = colour("series-1");
     const bar = Math.max(1, (width / this.columns) * 0.7);
     for (let k = first; k < this.waves; k++) {
-      const half = Math.max(0.5, (this.levels[k % this.columns] / this.peak) * (middle - 3));
+      const half = Math.max(0.5, Math.min(1, this.levels[k % this.columns] / this.peak) * (middle - 3));
       context.fillRect(x(k * this.hop), middle - half, bar, 2 * half);
     }
   }
@@ -152,7 +152,7 @@ class Timeline {
     for (let k = Math.ceil(from / step); k * step <= from + this.span; k++) {
       const at = x(k * step);
       context.fillRect(at, y, 1, 4);
-      if (at > x(from) + 12) context.fillText(`${+(k * step).toFixed(1)} s`, at, y + 13);
+      if (at > x(from) + 12 && at < x(from + this.span) - 14) context.fillText(`${+(k * step).toFixed(1)} s`, at, y + 13);
     }
   }
 
@@ -165,13 +165,13 @@ class Timeline {
     for (const { lane, time_s, label } of this.marks) {
       if (time_s < from - 1 || time_s > from + this.span + 1) continue;
       const y = this.lane(lane), text = fitting(context, label, 96), wide = context.measureText(text).width + 12;
-      const at = Math.min(x(time_s) - wide, left + width - wide);
+      const at = from > 0 ? x(time_s) - wide : Math.max(x(time_s) - wide, left);
       context.fillStyle = colour(`series-${1 + (lane % 7)}`);
       context.beginPath();
-      context.roundRect(Math.max(at, left), y - 9, wide, 18, 4);
+      context.roundRect(at, y - 9, wide, 18, 4);
       context.fill();
       context.fillStyle = colour("paper");
-      context.fillText(text, Math.max(at, left) + 6, y + 0.5);
+      context.fillText(text, at + 6, y + 0.5);
     }
   }
 }
