@@ -92,17 +92,18 @@ class _Step:
     def lines(self, name: str) -> list[str]:
         title = comment(f"{self.cell.name}: {self.cell.title}")
         step = [comment(f"  {left} = {right}") for left, right in self.equations]
+        fixed = self._fixed_lines()  # first, for the step reads them
         inner = [f"    {line}" for line in ["step(x) {", *(f"  {line}" for line in self._step_lines()), "},"]]
         states = ", ".join(self._states())
         return [
             *(title, *step, f"function {name}(weights, H) {{"),
             *self._declared(),
-            *self._fixed_lines(),
+            *fixed,
             *("  return {", f"    states: [{states}],", *inner, "  };", "}"),
         ]
 
     def _states(self) -> list[str]:
-        """The names of the old states; one that no equation reads has no node."""
+        """The names of the old states; an output that the equations never read has no node."""
         own = {str(node.name): self.names[k] for k, node in enumerate(self.nodes) if node.op == "state"}
         taken = set(self.names.values())
         return [own.get(state) or fresh(state, len(self.nodes) + n, taken) for n, state in enumerate(self.graph.states)]

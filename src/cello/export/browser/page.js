@@ -2,7 +2,7 @@
 
 const CLIP_WINDOWS = 2; // files of more windows than this are streams, and not scored as a whole
 const WHOLE_EVERY_S = 0.2; // how often a model that needs whole clips gets the last seconds
-const KEPT = 4; // decisions listed under a model
+const KEPT = 3; // decisions listed under a model
 
 const at = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
