@@ -49,7 +49,8 @@ def number(value: float) -> str:
     """A constant as a literal."""
     if abs(value) > LARGEST:
         return "Infinity" if value > 0 else "-Infinity"
-    return "NaN" if math.isnan(value) else repr(value)
+    short = f"{value:g}"
+    return "NaN" if math.isnan(value) else short if float(short) == value else repr(value)
 
 
 class Writer:
