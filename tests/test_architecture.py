@@ -73,6 +73,8 @@ FENCES: dict[str, set[str]] = {
 }
 TORCH_FREE = {"errors", "audio", "cells", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
+    "export/js.py",
+    "export/page.py",
     "execution/forkserver.py",
     "execution/progress.py",
     "execution/run.py",

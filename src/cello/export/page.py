@@ -23,7 +23,7 @@ from cello.report.visible import visible
 from cello.study.pools import StoredRun, pooled
 from cello.study.single import open_store
 from cello.study.store import Store
-from cello.trained.run import TrainedRun
+from cello.trained.run import TrainedRun, read_run
 from cello.training.result import NOT_EVALUATED, RunResult
 
 LARGEST_PAGE = 1_000_000
@@ -67,6 +67,20 @@ def write_page(
             f"page {str(path)!r} cannot be written: {error.strerror}; choose another file or folder"
         ) from error
     return len(data)
+
+
+def page_runs(folder: Path | str, rows: Sequence[str] = (), column: str | None = None) -> list[TrainedRun]:
+    """The runs of a page: of a study each row's best by validation, in the plan's order; of a single run that one.
+
+    Raises:
+        StoreError: no finished run is there, no such row or column, or its files are damaged.
+    """
+    store = open_store(folder)
+    if store.single:
+        return [read_run(folder)]
+    finished = {run.row for run in store.each_result(curves=False) if column in (None, run.column)}
+    wanted = rows or [row.name for row in store.study.rows if row.name in finished]
+    return [read_run(folder, row, column) for row in wanted] or [read_run(folder, None, column)]
 
 
 def page_models(runs: Sequence[TrainedRun], stream: StreamSettings) -> tuple[list[JsModel], str]:

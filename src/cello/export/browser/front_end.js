@@ -35,16 +35,37 @@ class Transform {
         partRe[q] = this.re[at] * cos[w] - this.im[at] * sin[w];
         partIm[q] = this.re[at] * sin[w] + this.im[at] * cos[w];
       }
-      for (let p = 0; p < radix; p++) {
-        let sumRe = partRe[0], sumIm = partIm[0];
-        for (let q = 1; q < radix; q++) {
-          const w = ((q * p) % radix) * m * turn;
-          sumRe += partRe[q] * cos[w] - partIm[q] * sin[w];
-          sumIm += partRe[q] * sin[w] + partIm[q] * cos[w];
-        }
-        this.re[to + p * m + k] = sumRe;
-        this.im[to + p * m + k] = sumIm;
+      if (radix === 4) this.four(to + k, m);
+      else this.any(to + k, m, radix);
+    }
+  }
+
+  // The sums of four turned parts, without a product.
+  four(at, m) {
+    const { partRe, partIm, re, im } = this;
+    const evenRe = partRe[0] + partRe[2], evenIm = partIm[0] + partIm[2], oddRe = partRe[1] + partRe[3], oddIm = partIm[1] + partIm[3];
+    const restRe = partRe[0] - partRe[2], restIm = partIm[0] - partIm[2], turnRe = partIm[1] - partIm[3], turnIm = partRe[3] - partRe[1];
+    re[at] = evenRe + oddRe;
+    im[at] = evenIm + oddIm;
+    re[at + m] = restRe + turnRe;
+    im[at + m] = restIm + turnIm;
+    re[at + 2 * m] = evenRe - oddRe;
+    im[at + 2 * m] = evenIm - oddIm;
+    re[at + 3 * m] = restRe - turnRe;
+    im[at + 3 * m] = restIm - turnIm;
+  }
+
+  any(at, m, radix) {
+    const { partRe, partIm, cos, sin } = this, turn = this.n / radix;
+    for (let p = 0; p < radix; p++) {
+      let sumRe = partRe[0], sumIm = partIm[0];
+      for (let q = 1; q < radix; q++) {
+        const w = ((q * p) % radix) * turn;
+        sumRe += partRe[q] * cos[w] - partIm[q] * sin[w];
+        sumIm += partRe[q] * sin[w] + partIm[q] * cos[w];
       }
+      this.re[at + p * m] = sumRe;
+      this.im[at + p * m] = sumIm;
     }
   }
 }

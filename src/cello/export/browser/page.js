@@ -3,6 +3,9 @@
 const CLIP_WINDOWS = 2; // files of more windows than this are streams, and not scored as a whole
 const WHOLE_EVERY_S = 0.2; // how often a model that needs whole clips gets the last seconds
 const KEPT = 3; // decisions listed under a model
+const MOST_KEPT = 1000; // decisions that the page remembers of a model
+const MOST_SHOWN = 40; // labels that a card shows all at once
+const CALM_MS = 200; // between two pictures, for those who want little motion
 
 const at = (id) => document.getElementById(id);
 const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
@@ -52,8 +55,7 @@ class Card {
     this.sure = element("span");
     this.heard.append(this.word, this.sure);
     this.bars = model.labels.map((label) => this.bar(label));
-    const bars = element("ul", "", model.labels.length > 9 ? "bars many" : "bars");
-    bars.append(...this.bars.map(({ row }) => row));
+    const bars = this.list();
     this.history = element("ol", "", "history");
     const lines = [["title", facts.title], ["", facts.size], ["accuracy", facts.accuracy], ["", facts.seeds], ["", this.whole()]];
     this.root.append(element("h2", model.name), ...lines.filter(([, text]) => text).map(([kind, text]) => element("p", text, kind)));
@@ -65,6 +67,16 @@ class Card {
       this.root.append(details);
     }
     this.begin();
+  }
+
+  // The bars, in two columns where there are many labels and none is long; very many scroll.
+  list() {
+    const { labels } = this.model, longest = Math.max(...labels.map((label) => label.length));
+    const list = element("ul", "", labels.length > 9 && labels.length <= MOST_SHOWN && longest <= 9 ? "bars many" : "bars");
+    list.style.setProperty("--label", `${Math.min(11, Math.max(3.6, 0.55 * longest))}rem`);
+    list.append(...this.bars.map(({ row }) => row));
+    if (labels.length > MOST_SHOWN) Object.assign(list, { tabIndex: 0, ariaLabel: "Labels" });
+    return list;
   }
 
   whole() {
@@ -103,6 +115,7 @@ class Card {
 
   decided(decision) {
     this.found.push(decision);
+    if (this.found.length > MOST_KEPT) this.found.shift();
     this.say(decision.label, percent(decision.score));
     const row = element("li");
     row.append(element("span", `${decision.time_s.toFixed(2)} s`), element("span", decision.label), element("span", percent(decision.score)));
@@ -221,14 +234,18 @@ async function toggleListening() {
 }
 
 async function startListening() {
-  let drawing = 0, session = null;
+  let drawing = 0, session = null, shown = 0;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
   const close = await listen((samples, rate) => session?.live(samples, rate), () => stopListening?.());
   session = new Session(LIVE_S, true);
-  const draw = () => {
-    session.show();
+  const draw = (now) => {
+    if (!calm.matches || now - shown > CALM_MS) {
+      session.show();
+      shown = now;
+    }
     drawing = requestAnimationFrame(draw);
   };
-  draw();
+  draw(performance.now());
   results.length = 0;
   stopListening = () => {
     close();
@@ -349,7 +366,7 @@ function wire() {
     document.body.classList.toggle("over", yes);
   };
   addEventListener("dragover", over(true));
-  addEventListener("dragleave", over(false));
+  addEventListener("dragleave", (event) => event.relatedTarget || over(false)(event));
   addEventListener("drop", (event) => {
     over(false)(event);
     openFiles([...event.dataTransfer.files]);
