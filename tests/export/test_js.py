@@ -224,7 +224,7 @@ def test_decisions_are_smoothed_wait_and_leave_background_out(tmp_path: Path) ->
 const { scores } = JSON.parse(readFileSync("data.json")), decisions = new Decisions(new Model(MODELS[0], CELLS));
 const found = scores.map((each, k) => decisions.push({ time_s: 0.02 * k, scores: each }));
 const last = { time_s: 9, scores: [99, 0, 0] };
-const [quiet, loud] = [decisions.push(last, false), decisions.push(last)].map(({ decision }) => decision);
+const [quiet, loud] = [decisions.push(last, () => false), decisions.push(last)].map(({ decision }) => decision);
 const labels = found.map(({ decision }) => decision?.label ?? null);
 console.log(JSON.stringify([labels, [...found[2].probabilities], quiet, loud]));
 """

@@ -191,14 +191,15 @@ class Decisions {
     this.last_s = -Infinity;
   }
 
-  // `probabilities` (C,) over the last `smooth_s`, and a decision {time_s, label, score} or null; none unless allowed.
-  push({ time_s, scores }, allowed = true) {
+  // `probabilities` (C,) over the last `smooth_s`, and a decision {time_s, label, score} or null. Whoever shows them may
+  // allow fewer: `allowed(label, probabilities)`.
+  push({ time_s, scores }, allowed = () => true) {
     this.recent.push(softmax(scores));
     if (this.recent.length > this.steps) this.recent.shift();
     const sums = this.recent.reduce((sum, each) => sum.map((v, k) => v + each[k]), new Float64Array(scores.length));
     const probabilities = sums.map((sum) => sum / this.recent.length), best = largest(probabilities);
     const label = this.labels[best], score = probabilities[best];
-    const decided = allowed && score >= this.threshold && !this.background.includes(label)
+    const decided = score >= this.threshold && !this.background.includes(label) && allowed(label, probabilities)
       && time_s - this.last_s >= this.refractory_s - 1e-9;
     return { probabilities, decision: decided ? this.decided({ time_s, label, score }) : null };
   }

@@ -95,6 +95,7 @@ class Card {
     this.stream = this.model.needsTheFuture ? new LastSeconds(this.model) : new Stream(this.model);
     this.decisions = new Decisions(this.model, threshold === null ? {} : { threshold });
     this.found = [];
+    this.said = null;
     this.probabilities = null;
     this.say("–", "");
     this.history.replaceChildren(element("li", "No decision yet.", "none"));
@@ -102,10 +103,12 @@ class Card {
   }
 
   // Scores of new sound; returns the new decisions.
-  push(scored, allowed) {
+  push(scored, open) {
     const made = [];
     for (const each of scored) {
-      const { probabilities, decision } = this.decisions.push(each, allowed);
+      // in silence a word counts anew once it has left the window that scores are taken over
+      if (!open && each.time_s - this.decisions.last_s > this.model.stream.window_s) this.said = null;
+      const { probabilities, decision } = this.decisions.push(each, (label, shares) => open && !this.lasts(label, shares));
       this.probabilities = probabilities;
       if (decision) made.push(decision);
     }
@@ -113,7 +116,15 @@ class Card {
     return made;
   }
 
+  // Whether a label that was decided on has been certain ever since: one word in the window counts once.
+  lasts(label, probabilities) {
+    const { labels, threshold } = this.decisions;
+    if (this.said !== null && probabilities[labels.indexOf(this.said)] < threshold) this.said = null;
+    return label === this.said;
+  }
+
   decided(decision) {
+    this.said = decision.label;
     this.found.push(decision);
     if (this.found.length > MOST_KEPT) this.found.shift();
     this.say(decision.label, percent(decision.score));
@@ -298,9 +309,9 @@ async function openFile(file) {
   const session = new Session(Math.max(seconds, 0.2), false);
   await streamed(session, sounds);
   const found = cards.map((card) => wholeClip(card, sounds.get(card.model.features.rate_hz), seconds));
-  session.show(false);
-  const whole = found.every(({ scores }) => scores) ? " The bars show the probabilities of the whole clip." : "";
-  status(`${file.name}, ${seconds.toFixed(2)} s.${whole}`);
+  const whole = found.every(({ scores }) => scores);
+  session.show(whole ? false : null);
+  status(`${file.name}, ${seconds.toFixed(2)} s.${whole ? " The bars show the probabilities of the whole clip." : ""}`);
   return { name: file.name, seconds, models: found };
 }
 
