@@ -3,10 +3,11 @@
     python benchmarks/page_check.py page.html results/study/runs/ID clips/*.wav
     python benchmarks/page_check.py page.html results/study/runs/ID clips/*.wav --microphone 20 --threshold 0.5
 
-Clips go in as opened files, which takes no real time; with ``--microphone N`` the first N go in once more through
-Chromium's fake microphone, in real time, with near silence between them: the page's surest decision while a clip and
-what follows it sound is compared with Python's for the whole clip. The exit status is 1 where fewer than ``--least`` of
-the clips agree. Of a page of several models, ``--model`` says which one the run is, from 0.
+Clips go in as opened files, which takes no real time. With ``--stream`` they go in once more as one long file, and with
+``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them: the
+page's surest decision while a clip and what follows it sound is compared with Python's for the whole clip. The exit
+status is 1 where fewer than ``--least`` of the clips agree. Of a page of several models, ``--model`` says which one the
+run is, from 0.
 """
 
 from __future__ import annotations
@@ -150,17 +151,23 @@ def write_strung(path: Path, sounds: Sequence[Sound], rate_hz: int) -> list[floa
     return [float(start) / rate_hz for start in starts]
 
 
-def listened(page: Path, clips: Sequence[Sound], rate_hz: int, threshold: float | None) -> list[list[dict[str, Any]]]:
-    """What each model of a page decides on, clip by clip the surest, as clips are played to its microphone."""
+def strung(
+    page: Path, clips: Sequence[Sound], rate_hz: int, threshold: float | None, *, played: bool
+) -> list[list[dict[str, Any]]]:
+    """What each model decides on, clip by clip the surest, as clips are played or opened as one file."""
     with tempfile.TemporaryDirectory() as folder:
-        starts = write_strung(Path(folder) / "clips.wav", clips, rate_hz)
-        with opened(page, *microphone(Path(folder) / "clips.wav")) as shown:
+        wav = Path(folder) / "clips.wav"
+        starts = write_strung(wav, clips, rate_hz)
+        with opened(page, *(microphone(wav) if played else ())) as shown:
             if threshold is not None:
                 slider = "document.getElementById('threshold')"
                 shown.value(f"{slider}.value = {100 * threshold}; {slider}.dispatchEvent(new Event('input'))")
-            shown.value("document.getElementById('listen').click()")
-            shown.wait("document.body.dataset.state === 'listening'", 30)
-            time.sleep(starts[-1] + 1.0)
+            if played:
+                shown.value("document.getElementById('listen').click()")
+                shown.wait("document.body.dataset.state === 'listening'", 30)
+                time.sleep(starts[-1] + 1.0)
+            else:
+                shown.open_files([wav])
             models = shown.value("globalThis.cello.decisions()")
     found = []
     for model in models:
@@ -197,6 +204,7 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="the run that its model is, the first one's where there are several")
     parser.add_argument("clips", type=Path, nargs="+", help="WAV or FLAC files")
     parser.add_argument("--microphone", type=int, default=0, help="clips that go through the fake microphone too")
+    parser.add_argument("--stream", action="store_true", help="the clips strung together, too, as one file")
     parser.add_argument("--threshold", type=float, help="that the page decides from, its own unless given")
     parser.add_argument("--model", type=int, default=0, help="which of the page's models the run is, from 0")
     parser.add_argument("--least", type=float, default=0.95, help="share of clips that must agree")
@@ -211,16 +219,18 @@ def main() -> int:
     largest = max(float(np.abs(e - f["scores"]).max()) for e, f in zip(expected, found, strict=True))
     print(f"opened: {sum(same)} of {len(same)} decisions agree, scores within {largest:.2g}")  # noqa: T201
     shares = [sum(same) / len(same)]
-    if options.microphone:
-        sounds = sounds[: options.microphone]
-        heard = listened(options.page, sounds, rate_hz, options.threshold)[options.model]
-        wanted = [run.labels[int(scores.argmax())] for scores in expected]
+    wanted = [run.labels[int(scores.argmax())] for scores in expected]
+    for way, clips in (("one file", len(sounds) * options.stream), ("microphone", options.microphone)):
+        if not clips:
+            continue
+        played = way == "microphone"
+        heard = strung(options.page, sounds[:clips], rate_hz, options.threshold, played=played)[options.model]
         for clip, want, decision in zip(options.clips, wanted, heard, strict=False):
             if want != decision["label"]:
                 print(f"{clip.name}: Python says {want}, the page {decision['label']}")  # noqa: T201
         agreed = sum(want == decision["label"] for want, decision in zip(wanted, heard, strict=False))
-        shares.append(agreed / len(sounds))
-        print(f"microphone: {agreed} of {len(sounds)} decisions agree")  # noqa: T201
+        shares.append(agreed / len(heard))
+        print(f"{way}: {agreed} of {len(heard)} decisions agree")  # noqa: T201
     return int(min(shares) < options.least)
 
 

@@ -53,7 +53,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     window_s: float = 1.0
     smooth_s: float = 0.3
     refractory_s: float = 0.75
-    threshold: float = 0.7
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True, eq=False)
