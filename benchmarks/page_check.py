@@ -65,7 +65,9 @@ class Page:
 
     def value(self, expression: str) -> Any:
         """What an expression is worth in the page; clicks in it count as a user's."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, userGesture=True)
+        found = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
+        )
         if "exceptionDetails" in found:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
