@@ -28,7 +28,6 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"cells", "native"},
     "models": {"cells", "compiler", "native"},
     "trained": {"audio", "cells", "deploy", "features", "models", "statistics", "study", "training"},
-    "export": {"cells", "compiler", "features", "models"},
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},
@@ -37,9 +36,10 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"cells", "audio", "features", "machine", "models", "training", "statistics", "study"},
     "deploy": {"audio", "features", "models"},
     "bench": {"audio", "cells", "compiler", "features", "machine", "terminal"},
+    "export": {"cells", "compiler", "features", "models", "report", "study", "trained", "training", "deploy", "native"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "tuning", "report", "deploy"),
-        *("bench", "execution", "terminal", "trained"),
+        *("bench", "execution", "export", "terminal", "trained"),
     },
     "__main__": {"cli", "terminal"},
     "__init__": {
@@ -77,6 +77,8 @@ FENCES: dict[str, set[str]] = {
 TORCH_FREE = {"errors", "audio", "cells", "deploy", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
     "deploy/decisions.py",
+    "export/js.py",
+    "export/page.py",
     "execution/forkserver.py",
     "execution/progress.py",
     "execution/run.py",
