@@ -64,12 +64,26 @@ FENCES: dict[str, set[str]] = {
     "optuna": {"tuning/trials.py"},
     "onnx": {"compiler/onnx/writer.py"},
     "onnxruntime": {"deploy/onnx_models.py"},
+    "sounddevice": {"cli/listen.py"},
     "pyarrow": {"audio/table.py", "report/formats/parquet.py"},
     "tensorboardX": {"report/formats/tensorboard.py"},
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *("bench", "cell", "corpus", "evaluate", "export", "main", "merge", "predict", "report", "sound", "study"),
+            *(
+                "bench",
+                "cell",
+                "corpus",
+                "evaluate",
+                "export",
+                "listen",
+                "main",
+                "merge",
+                "predict",
+                "report",
+                "sound",
+                "study",
+            ),
             *("study_options", "train", "tune"),
         )
     },

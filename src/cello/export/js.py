@@ -48,12 +48,14 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         smooth_s: seconds over which probabilities are averaged before a decision
         refractory_s: seconds after a decision without another
         threshold: probability from which a label is decided on
+        background: labels that are never decided for
     """
 
     window_s: float = 1.0
     smooth_s: float = 0.3
     refractory_s: float = 0.75
     threshold: float = 0.5
+    background: tuple[str, ...] = BACKGROUND
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,7 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
         "head": {"weight": packed(parts.head[0]), "bias": pack(parts.head[1])},
         "stream": {
             **msgspec.to_builtins(model.stream),
-            "background": [label for label in model.labels if label in BACKGROUND],
+            "background": [label for label in model.labels if label in model.stream.background],
         },
         "facts": model.facts or {},
     }
