@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,7 @@ LONGEST_QUEUE = 200
 class Listen:
     """Listen to a microphone, or to a file, and show what the model decides. Ctrl-C ends it."""
 
-    folder: Annotated[
-        Positional[Path], arg(help="an exported folder, or the folder of a run or a study", metavar="DIR")
-    ]
+    folder: Annotated[Positional[Path], arg(help="an exported folder, or that of a run or study", metavar="DIR")]
     file: Annotated[Path | None, arg(help="an audio file that is listened to in real time, not a microphone")] = None
     fast: Annotated[bool, arg(help="with --file, as fast as it can"), FlagCreatePairsOff] = False
     device: Annotated[str | None, arg(help="the microphone, by its number or a part of its name")] = None
@@ -87,7 +85,7 @@ class Listen:
         model = load_model(self.folder, self.row, self.column)
         return model.stream(**settings), model.features.rate_hz
 
-    def _sound(self, rate_hz: int) -> Iterator[tuple[Piece, int]]:
+    def _sound(self, rate_hz: int) -> Generator[tuple[Piece, int], None, None]:
         """Pieces of sound, each with its rate."""
         if self.file is not None:
             return _of_file(self.file, rate_hz, fast=self.fast)
@@ -100,7 +98,7 @@ def _nothing() -> Piece:
     return np.zeros(0, np.float32)
 
 
-def _of_file(file: Path, rate_hz: int, *, fast: bool) -> Iterator[tuple[Piece, int]]:
+def _of_file(file: Path, rate_hz: int, *, fast: bool) -> Generator[tuple[Piece, int], None, None]:
     from cello.audio.decode import as_float, decode
 
     try:
@@ -114,7 +112,7 @@ def _of_file(file: Path, rate_hz: int, *, fast: bool) -> Iterator[tuple[Piece, i
         yield sound[start : start + step], rate_hz
 
 
-def _of_microphone(device: str | None, rate_hz: int) -> Iterator[tuple[Piece, int]]:
+def _of_microphone(device: str | None, rate_hz: int) -> Generator[tuple[Piece, int], None, None]:
     try:
         import sounddevice
     except ImportError as error:
@@ -124,7 +122,8 @@ def _of_microphone(device: str | None, rate_hz: int) -> Iterator[tuple[Piece, in
         ) from error
     except OSError as error:  # the package is there, the system's PortAudio is not
         raise ConfigError(
-            f"a microphone needs PortAudio ({error}); Debian and Ubuntu: apt install libportaudio2, or listen to a --file"
+            f"a microphone needs PortAudio ({error}); Debian and Ubuntu: apt install libportaudio2, or listen to a "
+            "--file"
         ) from error
     chosen: int | str | None = int(device) if device is not None and device.isdecimal() else device
     waiting: queue.Queue[Piece] = queue.Queue(LONGEST_QUEUE)
@@ -154,5 +153,5 @@ def _rate_of(sounddevice: Any, device: int | str | None, rate_hz: int) -> int:
     try:
         sounddevice.check_input_settings(device=device, channels=1, dtype="float32", samplerate=rate_hz)
     except sounddevice.PortAudioError:
-        return round(sounddevice.query_devices(device, "input")["default_samplerate"])
+        return round(float(sounddevice.query_devices(device, "input")["default_samplerate"]))
     return rate_hz

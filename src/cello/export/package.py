@@ -47,7 +47,7 @@ from cello.export.page import write_page
 from cello.export.quantise import quantise
 from cello.export.reference import packed, reference_vectors
 from cello.files import read_stored, seal_json
-from cello.models.config import cell_of
+from cello.models.config import cell_of, resolve
 from cello.models.parts import Array
 from cello.report.visible import last_part, visible, without_paths
 from cello.trained.model import Model
@@ -283,7 +283,7 @@ class _Writer:
             column="" if single or run is None else run.column,
             seed=self.result.config.seed,
             labels=self.trained.labels,
-            model=_without_path(msgspec.to_builtins(self.result.config.model)),
+            model=_without_path(msgspec.to_builtins(resolve(self.result.config.model))),
             features=msgspec.to_builtins(features),
             front_end=FrontEnd(
                 rate_hz=features.rate_hz,
