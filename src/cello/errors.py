@@ -80,6 +80,14 @@ class ReportError(CelloError):
     """A report that cannot be written."""
 
 
+class ExportError(CelloError):
+    """A trained model that cannot be written in a form."""
+
+
+class DeployError(CelloError):
+    """An exported model that cannot be read, or sound that it cannot take."""
+
+
 LONGEST = 100
 """Letters of a name or value that a message repeats."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -13,15 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cello.cells.definition import Cell, Scalar
-from cello.cells.definition import cell as make_cell
-from cello.cells.functions import maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.backends import TABLE
 from cello.compiler.inputs import Inputs
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
+from random_cells import random_cell
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
@@ -155,38 +153,6 @@ def test_every_back_end_applies_the_same_noise(name: str, backend: str) -> None:
         cell, one.x, one.weights, state=one.state, lengths=lengths, reverse=True, masks=masks, backend=backend
     )
     assert_same((result.outputs, result.state), meaning(cell, one, lengths, True, masks), one.leaves)
-
-
-UNARY: list[Callable[[Any], Any]] = [
-    sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v), lambda v: 1 - v, lambda v: v - 0.5,
-]  # fmt: skip
-BINARY: list[Callable[[Any, Any], Any]] = [
-    lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (1 + abs(b)), minimum, maximum,
-    lambda a, b: where(a > b, a, 0.5), lambda a, b: where(a <= b, b, -a), lambda a, b: (1 - a) * b + a * tanh(b),
-]  # fmt: skip
-
-
-def random_cell(seed: int, size: int) -> Cell:
-    """A legal cell whose function makes the same random choices on every call, on symbols and on tensors."""
-
-    def drawn(x: Any, h: Any, c: Any, W: Any, U: Any, p: Any, s: Scalar) -> tuple[Any, Any]:
-        choose = random.Random(seed)
-        pool = [W.first @ x, U.first @ h, p.first * c, s * h]
-        for number in range(size):
-            a, b = choose.choice(pool), choose.choice(pool)
-            kind = choose.randrange(6)
-            if kind == 0:
-                pool.append(getattr(W, f"a{number}") @ x + getattr(p, f"a{number}"))
-            elif kind == 1:
-                pool.append(getattr(U, f"a{number}") @ a + b)
-            elif kind == 2:
-                pool.append(choose.choice(UNARY)(a))
-            else:
-                pool.append(choose.choice(BINARY)(a, b))
-        new = tanh(0.3 * pool[-1] + 0.1 * sum(pool[:-1], start=c))
-        return new, sigmoid(pool[-1] - new)
-
-    return make_cell(drawn)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,1 +1,1 @@
-"""Use an exported model without the workbench: load, predict, stream, serve."""
+"""Use exported models with numpy and onnxruntime alone."""

@@ -1,0 +1,138 @@
+"""A layer as ONNX, over time and step by step, is the reference: operators where a cell is one, loops elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.functions import sigmoid, tanh
+from cello.cells.load import load_cell, zoo
+from cello.compiler.inputs import Inputs
+from cello.compiler.onnx.native import OPERATORS, operator_of
+from cello.compiler.onnx.scan import Clips, LayerDirection, step_shape, write_layer, write_step
+from cello.compiler.onnx.writer import Writer
+from cello.compiler.reference import reference
+from random_cells import random_cell
+
+LENGTHS = [5, 1, 3]
+BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
+
+
+def directions(of: Cell, count: int) -> list[LayerDirection]:
+    rng = np.random.default_rng(1)
+    shapes = of.parameters(INPUTS, HIDDEN)
+    return [
+        LayerDirection(
+            of, {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}, bool(n), HIDDEN
+        )
+        for n in range(count)
+    ]
+
+
+def frames() -> torch.Tensor:
+    return torch.randn(BATCH, TIME, INPUTS, generator=torch.Generator().manual_seed(2))
+
+
+def meaning(direction: LayerDirection, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    weights = {name: torch.from_numpy(weight) for name, weight in direction.weights.items()}
+    state = tuple(torch.zeros(len(x), HIDDEN) for _ in direction.cell.states)
+    lengths = torch.tensor(LENGTHS)
+    return reference(Inputs(direction.cell, x, weights, state, {}, lengths, direction.reverse))
+
+
+def layer_model(layer: list[LayerDirection]) -> bytes:
+    writer = Writer()
+    y, last = write_layer(writer, layer, "x", Clips("counts", "inside"))
+    writer.write("Identity", y, to="y")
+    writer.write("Identity", last, to="last")
+    inputs = {"x": ("float", ("T", "B", INPUTS)), "counts": ("int64", ("B",)), "inside": ("bool", ("T", "B", 1))}
+    width = HIDDEN * len(layer)
+    return writer.model(inputs, {"y": ("float", ("T", "B", width)), "last": ("float", ("B", width))}, "g", "", {})
+
+
+def run(model: bytes, feed: dict[str, Any]) -> list[Any]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return list(onnxruntime.InferenceSession(model, options).run(None, feed))
+
+
+def check_layer(of: Cell, count: int) -> None:
+    layer, x, counts = directions(of, count), frames(), np.array(LENGTHS)
+    inside = (np.arange(TIME)[:, None] < counts)[..., None]
+    feed = {"x": x.transpose(0, 1).contiguous().numpy(), "counts": counts, "inside": inside}
+    y, last = run(layer_model(layer), feed)
+    expected = [meaning(direction, x) for direction in layer]
+    np.testing.assert_allclose(y, torch.cat([outputs for outputs, _ in expected], 2).transpose(0, 1), atol=1e-5)
+    np.testing.assert_allclose(last, torch.cat([state[0] for _, state in expected], 1), atol=1e-5)
+
+
+def check_steps(of: Cell) -> None:
+    (direction,), x = directions(of, 1), frames()
+    writer, shape = Writer(), step_shape(directions(of, 1)[0])
+    new = write_step(writer, direction, "x", [f"old_{state}" for state in of.states])
+    for state, name in zip(of.states, new, strict=True):
+        writer.write("Identity", name, to=f"new_{state}")
+    inputs = {"x": ("float", (*shape[:-1], INPUTS))} | {f"old_{state}": ("float", shape) for state in of.states}
+    model = writer.model(inputs, {f"new_{state}": ("float", shape) for state in of.states}, "g", "", {})
+    session = onnxruntime.InferenceSession(model)
+    states = [np.zeros(shape, np.float32) for _ in of.states]
+    for frame in x[0].numpy():
+        feed = {f"old_{name}": state for name, state in zip(of.states, states, strict=True)}
+        states = session.run(None, feed | {"x": frame.reshape(*shape[:-1], INPUTS)})
+    for state, expected in zip(states, meaning(direction, x)[1], strict=True):
+        np.testing.assert_allclose(state.reshape(-1), expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_ragged_clips_in_both_directions_and_single_steps_are_the_reference(name: str) -> None:
+    check_layer(zoo()[name], 2)
+    check_steps(zoo()[name])
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 14))
+def test_random_cells_are_the_reference(seed: int, size: int) -> None:
+    check_layer(random_cell(seed, size), 1)
+    check_steps(random_cell(seed, size))
+
+
+def ops_of(model: bytes) -> set[str]:
+    return {node.op_type for node in onnx.load_from_string(model).graph.node}
+
+
+@pytest.mark.parametrize("name", sorted(zoo()))
+def test_what_is_an_operator_is_one_node_for_both_directions_and_the_rest_a_scan(name: str) -> None:
+    ops = ops_of(layer_model(directions(zoo()[name], 2)))
+    native = {"LSTM", "GRU", "RNN"} & ops
+    same = zoo()[name].graph.fingerprint() in {load_cell(each).graph.fingerprint() for each in OPERATORS}
+    assert bool(native) == same
+    assert ("Scan" in ops) != same
+    assert "Loop" not in ops
+
+
+def test_a_cell_of_ones_own_with_the_equations_of_the_lstm_is_the_operator_and_with_others_it_is_not() -> None:
+    @cell
+    def mine(x, h, c, W, U, b):  # type: ignore[no-untyped-def]
+        i = sigmoid(W.i @ x + U.i @ h + b.i)
+        f = sigmoid(W.f @ x + U.f @ h + b.f)
+        g = tanh(W.g @ x + U.g @ h + b.g)
+        o = sigmoid(W.o @ x + U.o @ h + b.o)
+        c = f * c + i * g
+        h = o * tanh(c)
+        return h, c
+
+    @cell
+    def other(x, h, c, W, U, b, s: Scalar):  # type: ignore[no-untyped-def]
+        h, c = mine(x, h, c, W, U, b)
+        return s * h, c
+
+    assert operator_of(mine) is not None
+    assert operator_of(other) is None

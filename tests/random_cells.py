@@ -1,0 +1,42 @@
+"""Random legal cells, for every target that renders equations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from cello.cells.definition import Cell, Scalar
+from cello.cells.definition import cell as make_cell
+from cello.cells.functions import maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+
+UNARY: list[Callable[[Any], Any]] = [
+    sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v), lambda v: 1 - v, lambda v: v - 0.5,
+]  # fmt: skip
+BINARY: list[Callable[[Any, Any], Any]] = [
+    lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (1 + abs(b)), minimum, maximum,
+    lambda a, b: where(a > b, a, 0.5), lambda a, b: where(a <= b, b, -a), lambda a, b: (1 - a) * b + a * tanh(b),
+]  # fmt: skip
+
+
+def random_cell(seed: int, size: int) -> Cell:
+    """A legal cell whose function makes the same random choices on every call, on symbols and on tensors."""
+
+    def drawn(x: Any, h: Any, c: Any, W: Any, U: Any, p: Any, s: Scalar) -> tuple[Any, Any]:
+        choose = random.Random(seed)
+        pool = [W.first @ x, U.first @ h, p.first * c, s * h]
+        for number in range(size):
+            a, b = choose.choice(pool), choose.choice(pool)
+            kind = choose.randrange(6)
+            if kind == 0:
+                pool.append(getattr(W, f"a{number}") @ x + getattr(p, f"a{number}"))
+            elif kind == 1:
+                pool.append(getattr(U, f"a{number}") @ a + b)
+            elif kind == 2:
+                pool.append(choose.choice(UNARY)(a))
+            else:
+                pool.append(choose.choice(BINARY)(a, b))
+        new = tanh(0.3 * pool[-1] + 0.1 * sum(pool[:-1], start=c))
+        return new, sigmoid(pool[-1] - new)
+
+    return make_cell(drawn)
