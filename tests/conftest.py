@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that fight over two cores cost ten times
@@ -89,8 +89,7 @@ def tone_folder(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def tone_corpus() -> Corpus:
+def make_tone_corpus() -> Corpus:
     """The same kind of clips in memory: 3 words, 24 training, 9 validation and 9 test clips, some shorter."""
     clips: list[Clip] = []
     pieces: list[NDArray[np.int16]] = []
@@ -111,3 +110,15 @@ def tone_corpus() -> Corpus:
     )
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ).astype(np.float32)
     return Corpus(manifest, np.concatenate(pieces), [noise])
+
+
+@pytest.fixture
+def tone_corpus() -> Corpus:
+    """The corpus that ``make_tone_corpus`` makes."""
+    return make_tone_corpus()
+
+
+@pytest.fixture(scope="session")
+def tones() -> Callable[[], Corpus]:
+    """The same for fixtures that live longer than a test."""
+    return make_tone_corpus

@@ -28,7 +28,9 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"cells", "native"},
     "models": {"cells", "compiler", "native"},
     "trained": {"audio", "cells", "deploy", "features", "models", "statistics", "study", "training"},
-    "export": {"cells", "compiler", "features", "models", "report", "statistics", "study", "trained"},
+    "export": {
+        *("cells", "compiler", "deploy", "features", "models", "report", "statistics", "study", "trained", "training"),
+    },
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},
@@ -39,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {"audio", "cells", "compiler", "features", "machine", "terminal"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "tuning", "report", "deploy"),
-        *("bench", "execution", "terminal", "trained"),
+        *("bench", "execution", "export", "terminal", "trained"),
     },
     "__main__": {"cli", "terminal"},
     "__init__": {
@@ -77,6 +79,8 @@ FENCES: dict[str, set[str]] = {
 TORCH_FREE = {"errors", "audio", "cells", "deploy", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
     "deploy/decisions.py",
+    "export/js.py",
+    "export/page.py",
     "execution/forkserver.py",
     "execution/progress.py",
     "execution/run.py",

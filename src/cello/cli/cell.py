@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
-Target = Literal["equations", "latex", "graph", "c"]
+Target = Literal["equations", "latex", "graph", "c", "js"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class CellList:
 
 @dataclass(frozen=True, kw_only=True)
 class CellShow:
-    """Print a cell's equations, LaTeX, graph or C kernel."""
+    """Print a cell's equations, LaTeX, graph, C kernel or step in JavaScript."""
 
     name: Annotated[Positional[str], arg(help="a cell of the zoo, or FILE.py:NAME", metavar="CELL")]
     target: Target = "equations"

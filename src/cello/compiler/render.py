@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from cello.cells.definition import Cell
 from cello.compiler.c.text import own_text
+from cello.compiler.js.step import step_text
 from cello.compiler.latex import latex
 from cello.compiler.text import equations_text, graph_text
 from cello.errors import CellError, unknown
@@ -15,11 +16,13 @@ TARGETS: dict[str, Callable[[Cell], str]] = {
     "latex": latex,
     "graph": graph_text,
     "c": own_text,
+    "js": step_text,
 }
 
 
 def render(cell: Cell, target: str) -> str:
-    """The cell as "equations" (text), "latex" (an aligned block), "graph" (its nodes with shapes) or "c" (its kernel).
+    """The cell as "equations" (text), "latex" (an aligned block), "graph" (its nodes with shapes), "c" (its kernel) or
+    "js" (one step).
 
     Raises:
         CellError: a target that does not exist.

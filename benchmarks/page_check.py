@@ -1,0 +1,240 @@
+"""Compare an exported page with Python: the same clips, the page in headless Chromium, decision by decision.
+
+    python benchmarks/page_check.py page.html results/study/runs/ID clips/*.wav
+    python benchmarks/page_check.py page.html results/study/runs/ID clips/*.wav --microphone 20 --threshold 0.5
+
+Clips go in as opened files, which takes no real time. With ``--stream`` they go in once more as one long file, and with
+``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them: the
+page's surest decision while a clip and what follows it sound is compared with Python's for the whole clip. The exit
+status is 1 where fewer than ``--least`` of the clips agree. Of a page of several models, ``--model`` says which one the
+run is, from 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from websockets.sync.client import ClientConnection, connect
+
+from cello.audio.decode import decode
+from cello.features.front_end import extract
+from cello.models.classifier import Classifier
+from cello.trained.run import TrainedRun, read_run
+
+Sound = NDArray[np.float32]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+GAP_S = 1.6  # of near silence before each clip, longer than the page's window
+
+
+def chromium() -> str | None:
+    """The Chromium of this machine."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Page:
+    """A page in a running Chromium, driven by its debugging protocol."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket, self.number = socket, 0
+
+    def call(self, method: str, **arguments: Any) -> dict[str, Any]:
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": arguments}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=60))
+            if answer.get("id") == self.number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return answer["result"]  # type: ignore[no-any-return]
+
+    def value(self, expression: str) -> Any:
+        """What an expression is worth in the page; clicks in it count as a user's."""
+        found = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
+        )
+        if "exceptionDetails" in found:
+            raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
+        return found["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 60.0) -> Any:
+        """What an expression is worth as soon as that is true."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := self.value(expression):
+                return found
+            time.sleep(0.05)
+        raise TimeoutError(f"{expression} was not true in {seconds:g} s; the page says: {self.value(STATUS)!r}")
+
+    def open_files(self, files: Sequence[Path]) -> list[dict[str, Any]]:
+        """Open sound files, and return what the page says of each."""
+        self.value("document.body.dataset.state = 'ready'")
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector="#files")["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve()) for file in files])
+        self.wait("document.body.dataset.state === 'done'", 60 + len(files))
+        return self.value("globalThis.cello.results")  # type: ignore[no-any-return]
+
+
+STATUS = "document.getElementById('status')?.textContent"
+
+
+@contextmanager
+def opened(page: Path, *flags: str) -> Iterator[Page]:
+    """A page from its file in a headless Chromium of its own."""
+    program = chromium()
+    if program is None:
+        raise SystemExit("no Chromium is installed here; install one, or run this elsewhere")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        command = [program, "--headless=new", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
+        command += ["--no-sandbox"] if os.geteuid() == 0 else []
+        command += [f"--user-data-dir={folder}", *flags, "about:blank"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            with connect(_address(Path(folder), process), max_size=None) as socket:
+                shown = Page(socket)
+                target = shown.call("Target.createTarget", url="about:blank")["targetId"]
+            port = (Path(folder) / "DevToolsActivePort").read_text().splitlines()[0]
+            with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None) as socket:
+                shown = Page(socket)
+                shown.call("Page.navigate", url=page.resolve().as_uri())
+                shown.wait("document.body?.dataset.state === 'ready'", 30)
+                yield shown
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _address(folder: Path, process: subprocess.Popen[bytes]) -> str:
+    port = folder / "DevToolsActivePort"
+    end = time.monotonic() + 30
+    while time.monotonic() < end and process.poll() is None:
+        if port.exists() and len(lines := port.read_text().splitlines()) == 2:
+            return f"ws://127.0.0.1:{lines[0]}{lines[1]}"
+        time.sleep(0.05)
+    raise RuntimeError("Chromium did not start")
+
+
+def microphone(clip: Path) -> tuple[str, ...]:
+    """Chromium's flags for a fake microphone that plays a WAV file once."""
+    return (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={clip.resolve()}%noloop",
+    )
+
+
+def write_strung(path: Path, sounds: Sequence[Sound], rate_hz: int) -> list[float]:
+    """Clips as one WAV file with near silence before and after each; returns where each starts and the end, in s."""
+    rng, gap = np.random.default_rng(0), round(GAP_S * rate_hz)
+    pieces = [part for sound in sounds for part in (rng.normal(0, 1e-4, gap), sound)]
+    whole = np.concatenate([*pieces, rng.normal(0, 1e-4, gap)])
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((whole * 32767).clip(-32768, 32767).astype("<i2").tobytes())
+    starts = np.cumsum([gap, *(len(sound) + gap for sound in sounds)])
+    return [float(start) / rate_hz for start in starts]
+
+
+def strung(
+    page: Path, clips: Sequence[Sound], rate_hz: int, threshold: float | None, *, played: bool
+) -> list[list[dict[str, Any]]]:
+    """What each model decides on, clip by clip the surest, as clips are played or opened as one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder) / "clips.wav"
+        starts = write_strung(wav, clips, rate_hz)
+        with opened(page, *(microphone(wav) if played else ())) as shown:
+            if threshold is not None:
+                slider = "document.getElementById('threshold')"
+                shown.value(f"{slider}.value = {100 * threshold}; {slider}.dispatchEvent(new Event('input'))")
+            if played:
+                shown.value("document.getElementById('listen').click()")
+                shown.wait("document.body.dataset.state === 'listening'", 30)
+                time.sleep(starts[-1] + 1.0)
+            else:
+                shown.open_files([wav])
+            models = shown.value("globalThis.cello.decisions()")
+    found = []
+    for model in models:
+        own: list[dict[str, Any]] = [{"label": "nothing", "score": 0.0} for _ in clips]
+        for decision in model["decisions"]:
+            clip = max((k for k in range(len(clips)) if starts[k] - GAP_S / 4 <= decision["time_s"]), default=0)
+            own[clip] = max(own[clip], decision, key=lambda each: float(each["score"]))
+        found.append(own)
+    return found
+
+
+def python_scores(run: TrainedRun, clips: Sequence[Sound]) -> list[Sound]:
+    """The scores of clips by torch."""
+    config = run.result.config
+    model = Classifier(config.model, config.features.dimensions, len(run.labels)).eval()
+    model.load_state_dict(safetensors.torch.load_file(run.folder / "model.safetensors"))
+    found = []
+    for clip in clips:
+        frames, counts = extract(torch.from_numpy(clip)[None], torch.tensor([len(clip)]), config.features)
+        with torch.no_grad():
+            found.append(model(model.standardise(frames, counts), counts)[0].numpy())
+    return found
+
+
+def sound_of(clip: Path, rate_hz: int) -> Sound:
+    """The samples of a clip as float32."""
+    sound = decode(clip, rate_hz)
+    return (sound / np.float32(32768) if sound.dtype == np.int16 else sound).astype(np.float32)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path, help="a page of cello export --to page")
+    parser.add_argument("run", type=Path, help="the run that its model is, the first one's where there are several")
+    parser.add_argument("clips", type=Path, nargs="+", help="WAV or FLAC files")
+    parser.add_argument("--microphone", type=int, default=0, help="clips that go through the fake microphone too")
+    parser.add_argument("--stream", action="store_true", help="the clips strung together, too, as one file")
+    parser.add_argument("--threshold", type=float, help="that the page decides from, its own unless given")
+    parser.add_argument("--model", type=int, default=0, help="which of the page's models the run is, from 0")
+    parser.add_argument("--least", type=float, default=0.95, help="share of clips that must agree")
+    options = parser.parse_args()
+    run = read_run(options.run)
+    rate_hz = run.result.config.features.rate_hz
+    sounds = [sound_of(clip, rate_hz) for clip in options.clips]
+    expected = python_scores(run, sounds)
+    with opened(options.page) as shown:
+        found = [answer["models"][options.model] for answer in shown.open_files(options.clips)]
+    same = [run.labels[int(e.argmax())] == f["label"] for e, f in zip(expected, found, strict=True)]
+    largest = max(float(np.abs(e - f["scores"]).max()) for e, f in zip(expected, found, strict=True))
+    print(f"opened: {sum(same)} of {len(same)} decisions agree, scores within {largest:.2g}")  # noqa: T201
+    shares = [sum(same) / len(same)]
+    wanted = [run.labels[int(scores.argmax())] for scores in expected]
+    for way, clips in (("one file", len(sounds) * options.stream), ("microphone", options.microphone)):
+        if not clips:
+            continue
+        played = way == "microphone"
+        heard = strung(options.page, sounds[:clips], rate_hz, options.threshold, played=played)[options.model]
+        for clip, want, decision in zip(options.clips, wanted, heard, strict=False):
+            if want != decision["label"]:
+                print(f"{clip.name}: Python says {want}, the page {decision['label']}")  # noqa: T201
+        agreed = sum(want == decision["label"] for want, decision in zip(wanted, heard, strict=False))
+        shares.append(agreed / len(heard))
+        print(f"{way}: {agreed} of {len(heard)} decisions agree")  # noqa: T201
+    return int(min(shares) < options.least)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

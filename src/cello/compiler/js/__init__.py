@@ -1,0 +1,1 @@
+"""JavaScript: one step of a cell, written to be read."""

@@ -1,0 +1,87 @@
+"""Write the values of a step as JavaScript expressions of unit j."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from cello.cells.graph import LEAVES, Graph
+from cello.compiler.expression import ATOM, Row, function
+from cello.errors import CellError, unknown
+
+ROWS: dict[str, Row] = {
+    "add": Row("{} + {}", 1, (1, 1)),
+    "sub": Row("{} - {}", 1, (1, 2)),
+    "product": function("dot({}, {}, j)", 2),
+    "mul": Row("{} * {}", 3, (3, 4)),
+    "div": Row("{} / {}", 3, (3, 4)),
+    "neg": Row("-{}", 3, (4,)),
+    "sigmoid": function("sigmoid({})"),
+    "tanh": function("Math.tanh({})"),
+    "relu": function("Math.max({}, 0)"),
+    "softplus": function("softplus({})"),
+    "exp": function("Math.fround(Math.exp({}))"),  # infinite where it is so in float32
+    "log": function("Math.log({})"),
+    "sqrt": function("Math.sqrt({})"),
+    "abs": function("Math.abs({})"),
+    "minimum": function("Math.min({}, {})", 2),
+    "maximum": function("Math.max({}, {})", 2),
+    "where": function("({} > {} ? {} : {})", 4),
+}
+"""How each operation is written on numbers; a product's arguments are whole arrays."""
+
+LARGEST = 3.4028234663852886e38
+"""The largest float32: a constant beyond it is infinite beside float32 values."""
+
+
+def row(op: str) -> Row:
+    """How an operation is written.
+
+    Raises:
+        CellError: the table has no row for it.
+    """
+    if op not in ROWS:
+        raise CellError(unknown("operation of the JavaScript target", op, ROWS))
+    return ROWS[op]
+
+
+def number(value: float) -> str:
+    """A constant as a literal."""
+    if abs(value) > LARGEST:
+        return "Infinity" if value > 0 else "-Infinity"
+    short = f"{value:g}"
+    return "NaN" if math.isnan(value) else short if float(short) == value else repr(value)
+
+
+class Writer:
+    """Writes nodes as text; what ``known`` holds is read by that text and computed elsewhere."""
+
+    def __init__(self, graph: Graph, names: Mapping[int, str]) -> None:
+        self.nodes, self.names = graph.nodes, names
+        self.known: dict[int, str] = {}
+
+    def element(self, k: int) -> str:
+        """How unit j of a stored vector, or a single number that is stored, is read."""
+        name, shape = self.names[k], self.nodes[k].shape
+        return f"{name}[j]" if shape == ("H",) else f"{name}[0]" if self.nodes[k].op == "parameter" else name
+
+    def text(self, k: int, needs: int = 0) -> str:
+        """The value of a node, in parentheses where its operation binds less than ``needs``."""
+        if k in self.known:
+            return self.known[k]
+        text, precedence = self.formula(k)
+        return text if precedence >= needs else f"({text})"
+
+    def formula(self, k: int) -> tuple[str, int]:
+        """How a node is computed, and how strongly that binds."""
+        node = self.nodes[k]
+        if node.op == "constant":
+            value = float(node.value or 0.0)
+            return number(value), ATOM if value >= 0 else 0
+        if node.op in LEAVES and node.op != "mask":
+            return self.element(k), ATOM
+        own = row(node.op)
+        if node.op == "product":
+            return own.template.format(*(self.names[arg] for arg in node.args)), own.precedence
+        parts = [self.text(arg, needs) for arg, needs in zip(node.args, own.needs, strict=True)]
+        return own.template.format(*parts), own.precedence

@@ -1,0 +1,151 @@
+"""What hurts: a cell that a browser computes differently from Python, a name that JavaScript means otherwise."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.functions import exp, relu, sigmoid, softplus, tanh, where
+from cello.cells.load import load_cell, zoo
+from cello.compiler.js import expression
+from cello.compiler.js.names import comment, identifiers, string
+from cello.compiler.js.step import runtime, step_text
+from cello.compiler.reference import step
+from cello.errors import CellError
+
+D, H, T = 5, 6, 4
+FUZZ = runpy.run_path(str(Path(__file__).parents[2] / "cells" / "test_fuzz.py"))
+"""Random cells of the language: ``sources`` draws one, ``run`` makes it of its text."""
+
+node = pytest.mark.wants("node")
+
+
+def drawn(one: Cell, number: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    rng = np.random.default_rng(number)
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in one.parameters(D, H).items()}
+    return weights, rng.normal(size=(T, D)).astype(np.float32)
+
+
+def in_python(one: Cell, weights: dict[str, NDArray[np.float32]], frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All states after each frame, (T, S, H)."""
+    states, found = [torch.zeros(H) for _ in one.states], []
+    leaves = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+    for frame in frames:
+        states = step(one.graph, torch.from_numpy(frame), {**leaves, **dict(zip(one.states, states, strict=True))})
+        found.append(torch.stack([state.expand(H) for state in states]).numpy())
+    return np.stack(found)
+
+
+def in_node(cells: Sequence[Cell], folder: Path) -> list[Any]:
+    """The same of each cell by JavaScript, all in one process; strict, as in a module."""
+    data, texts = [], []
+    for number, one in enumerate(cells):
+        weights, frames = drawn(one, number)
+        data.append({"weights": {k: v.reshape(-1).tolist() for k, v in weights.items()}, "frames": frames.tolist()})
+        texts.append(step_text(one, f"cell_{number}"))
+    (folder / "data.json").write_text(json.dumps(data))
+    names = ", ".join(f"cell_{number}" for number in range(len(cells)))
+    main = f"""
+import {{ readFileSync }} from "node:fs";
+const found = JSON.parse(readFileSync("data.json")).map(({{ weights, frames }}, number) => {{
+  const given = Object.fromEntries(Object.entries(weights).map(([name, own]) => [name, Float32Array.from(own)]));
+  const cell = [{names}][number](given, {H});
+  return frames.map((frame) => {{
+    const output = cell.step(Float32Array.from(frame));
+    if (output !== cell.states[0]) throw new Error("the output is not the first state");
+    return cell.states.map((state) => [...state]);
+  }});
+}});
+console.log(JSON.stringify(found));
+"""
+    (folder / "main.mjs").write_text("\n".join([runtime(), *texts, main]), encoding="utf-8")
+    done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def compare(cells: Sequence[Cell], folder: Path) -> None:
+    for number, (one, found) in enumerate(zip(cells, in_node(cells, folder), strict=True)):
+        expected = in_python(one, *drawn(one, number))
+        bound = 1e-5 * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(np.array(found), expected, atol=bound, rtol=1e-4, err_msg=step_text(one))
+
+
+@cell
+def words(x, h, new, static, W, U, b, s: Scalar):  # type: ignore[no-untyped-def]
+    """Names that JavaScript or the step itself means otherwise."""
+    let = sigmoid(W.let @ x + U.eval @ h + b.yield_)
+    j = tanh(W.j @ x + U.dot @ (let * h) + b.arguments)
+    γ = softplus(b.H) * j + exp(-abs(new))  # noqa: PLC2401
+    h = let * γ + where(j > 0.137, static, 1.0) * sigmoid(s.Math)
+    return h, tanh(h + new), let
+
+
+@cell
+def delayed(x, h, c, m, W):  # type: ignore[no-untyped-def]
+    """An old state that becomes a new one as it is, one value for two states."""
+    y = relu(W @ x) + c * 0.5 - m
+    return y, h, y
+
+
+@node
+def test_every_cell_of_the_zoo_computes_what_it_does_in_python(tmp_path: Path) -> None:
+    compare(list(zoo().values()), tmp_path)
+
+
+@node
+def test_names_that_javascript_means_otherwise_and_states_that_move_are_kept_apart(tmp_path: Path) -> None:
+    compare([words, delayed], tmp_path)
+
+
+@node
+@seed(16)
+@settings(max_examples=2, database=None)
+@given(sources=st.lists(FUZZ["sources"](), min_size=40, max_size=40))
+def test_random_cells_compute_what_they_do_in_python(sources: list[Any], tmp_path_factory: Any) -> None:
+    compare([FUZZ["run"](source.text(), cell=cell) for source in sources], tmp_path_factory.mktemp("random"))
+
+
+def test_each_line_stands_under_its_equation_with_the_equations_names() -> None:
+    lines = [line.strip() for line in step_text(load_cell("lstm")).splitlines()]
+    at = lines.index("// f = sigmoid(W.f @ x[t] + U.f @ h[t-1] + b.f)")
+    assert lines[at + 1] == "const f = sigmoid(dot(W_f, x, j) + dot(U_f, h, j) + b_f[j]);"
+    at = lines.index("// c[t] = f * c[t-1] + i * g")
+    assert lines[at + 1] == "c_next[j] = f * c[j] + i * g;"
+
+
+def test_what_is_the_same_at_every_step_is_computed_once() -> None:
+    text = step_text(load_cell("fastgrnn"))
+    before, _, loop = text.partition("step(x) {")
+    assert "= sigmoid(zeta[0]);" in before
+    assert "sigmoid(zeta[" not in loop
+
+
+def test_identifiers_are_all_different_and_none_is_a_word_of_the_language() -> None:
+    for one in (*zoo().values(), words, delayed):
+        names = identifiers(one.graph)
+        assert len(set(names.values())) == len(names)
+        assert not {"let", "eval", "j", "dot", "new", "static"} & set(names.values())
+
+
+def test_texts_of_a_cell_cannot_end_the_script_they_stand_in() -> None:
+    assert "</script" not in string("</script>") + comment("</script><!-- --><script>")
+    assert "\n" not in comment("one\ntwo\u2028three\rfour")
+
+
+def test_an_operation_without_a_row_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(expression.ROWS, "tanh")
+    with pytest.raises(CellError, match=r"unknown operation of the JavaScript target 'tanh'.* Known: abs, add, "):
+        step_text.__wrapped__(load_cell("rnn"))
