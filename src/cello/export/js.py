@@ -26,6 +26,7 @@ from cello.cells.definition import Cell
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
 from cello.features.config import FeatureConfig
+from cello.features.transforms import SMALLEST_DEVIATION
 from cello.models.parts import Direction, ModelParts
 
 Array = NDArray[np.float32]
@@ -34,8 +35,6 @@ Quantise = Callable[[Array], tuple[NDArray[np.int8], Array]]
 
 BACKGROUND = ("silence", "unknown", "_silence_", "_unknown_")
 """Labels of what is not to be decided on."""
-SMALLEST_DEVIATION = 1e-4
-"""The smallest deviation that a clip's own standardisation divides by, as in training."""
 PARTS = ("front_end.js", "model.js")
 EXPORTED = "CELLS, Decisions, FrameStream, FrontEnd, MODELS, Model, Stream, softmax"
 
