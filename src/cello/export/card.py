@@ -128,7 +128,7 @@ def _limits(manifest: Manifest) -> list[str]:
 
 
 def _usage(manifest: Manifest) -> list[str]:
-    lines = ["## How to run it", "", "Check every form that can run here: `cello export --check .`"]
+    lines = ["## How to run it", "", "Check every form that can run here: `cello export . --check`"]
     if "onnx" in manifest.exits:
         lines += _code("Python, with numpy and onnxruntime", "python", _python(manifest))
         lines += _code("A microphone", "sh", ["pip install 'cello-rnn[listen]'", "cello listen ."])
