@@ -226,3 +226,21 @@ def test_labels_cannot_write_the_cards_markdown(trained: TrainedRun, tmp_path: P
     assert "[x](" not in card
     assert "<script>" not in card
     assert r"| a\|b | 100.00 % |" in card
+
+
+def test_a_page_shows_models_side_by_side_the_exported_one_first(
+    trained: TrainedRun, tmp_path: Path, tone_corpus: Corpus
+) -> None:
+    other = read_run(made_runs.make_run(tmp_path / "other", tone_corpus.manifest, features=SMALL, cell="lstm"))
+    one = read_run(made_runs.make_run(tmp_path / "both", tone_corpus.manifest, features=SMALL, bidirectional=True))
+    options = StreamOptions(threshold=0.61)
+    write_package(
+        Package(trained=one, forms=("page",), beside=(other, one, trained), stream=options), tmp_path / "page"
+    )
+    page = (tmp_path / "page" / "index.html").read_text()
+    models = json.loads(
+        page[page.index("const MODELS = [") + len("const MODELS = ") : page.index("\n];")].rstrip(",\n") + "]"
+    )
+    assert [model["layers"][0][0]["cell"] for model in models] == ["cell_gru", "cell_lstm", "cell_gru"]
+    assert [len(model["layers"][0]) for model in models] == [2, 1, 1]
+    assert {model["stream"]["threshold"] for model in models} == {0.61}

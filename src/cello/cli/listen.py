@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Piece = NDArray[np.float32]
 
 PIECE_S = 0.05
+SILENT_S = 5.0
 LONGEST_QUEUE = 200
 """Pieces that may wait: ten seconds, after which sound is lost rather than memory."""
 
@@ -140,7 +141,11 @@ def _of_microphone(device: str | None, rate_hz: int) -> Generator[tuple[Piece, i
         )
         with microphone:
             while True:
-                yield waiting.get(), from_hz
+                yield waiting.get(timeout=SILENT_S), from_hz
+    except queue.Empty:
+        raise ConfigError(
+            f"the microphone gave no sound for {SILENT_S:g} s; plug it in again, or choose another with --device"
+        ) from None
     except (sounddevice.PortAudioError, ValueError) as error:
         named = "the microphone" if device is None else f"--device {device}"
         raise ConfigError(

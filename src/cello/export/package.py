@@ -159,6 +159,7 @@ class _Writer:
         self.features = self.result.config.features
         self.exits: dict[str, tuple[str, ...]] = {"numpy": (WEIGHTS, CELL)}
         self.left_out: dict[str, str] = {}
+        self.config = DecisionConfig()
         self.stream = self._stream()
 
     def written(self) -> Manifest:
@@ -206,7 +207,7 @@ class _Writer:
             settings["background"] = stated.background
         elif found is not None and found.threshold is not None:
             settings.setdefault("threshold", found.threshold)
-        config = DecisionConfig(**settings)
+        self.config = config = DecisionConfig(**settings)
         window_s = stated.window_s if stated.window_s is not None or found is None else found.window_s
         try:
             stream = Model(self.trained).stream(window_s, **settings)
@@ -254,15 +255,15 @@ class _Writer:
         return [f"{name}.h", f"{name}.c"]
 
     def _page(self) -> list[str]:
-        settings = js.StreamSettings(window_s=self.trained.corpus.train_clip_s or 1.0)
-        if (stream := self.stream) is not None:
-            settings = js.StreamSettings(
-                window_s=stream.window_s,
-                smooth_s=stream.smooth_s,
-                refractory_s=stream.refractory_s,
-                threshold=stream.threshold,
-                background=stream.background,
-            )
+        decided = self.stream or self.config
+        window_s = self.stream.window_s if self.stream is not None else self.trained.corpus.train_clip_s or 1.0
+        settings = js.StreamSettings(
+            window_s=window_s,
+            smooth_s=decided.smooth_s,
+            refractory_s=decided.refractory_s,
+            threshold=decided.threshold,
+            background=decided.background,
+        )
         others = [as_shipped(run, int8=self.package.int8 is not None) for run in self.package.beside]
         beside = [run for run in others if run.result.run != self.result.run]
         write_page([self.trained, *beside], self.folder / PAGE, stream=settings, quantise=_as_int8)
