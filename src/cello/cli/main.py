@@ -33,6 +33,7 @@ from cello.cli.export import Export
 from cello.cli.merge import Merge
 from cello.cli.predict import Predict
 from cello.cli.report import Report
+from cello.cli.serve import Serve
 from cello.cli.sound import described
 from cello.cli.study import Study
 from cello.cli.train import Train
@@ -97,6 +98,7 @@ Commands = (
             "evaluate results/mine --corpus folder:clips --split all --map sheila=unknown --out there",
         ),
     ]
+    | Annotated[Serve, described(Serve, "serve", "serve exported", "serve runs/1f0c9e8d7b6a5f43 --port 8080")]
     | Annotated[Export, described(Export, "export", "export results/mine")]
     | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
