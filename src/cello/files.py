@@ -74,14 +74,16 @@ def _remove_stale(path: Path) -> None:
                 left.unlink()
 
 
-def read_stored(path: Path | str, largest: int = LARGEST) -> bytes:
+def read_stored(path: Path | str, largest: int = LARGEST, *, follow: bool = True) -> bytes:
     """Read a regular file that somebody may have replaced: never waits on a pipe, never reads without end.
+
+    Without ``follow`` the last part of the path may not be a link.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
         DamagedFileError: it is a folder, a pipe, a socket or a device, or has more than ``largest`` bytes.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     try:
         check_regular(file, largest)
         with os.fdopen(file, "rb", buffering=0, closefd=False) as stream:

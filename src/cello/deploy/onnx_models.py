@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ class _Model:
 
     kind = ""
 
-    def __init__(self, path: Path | str, threads: int = 1) -> None:
+    def __init__(self, path: Path | str, threads: int = 1, *, content: bytes | None = None) -> None:
         if onnxruntime is None:
             raise DeployError(
                 "ONNX models need onnxruntime, which is not installed; give: pip install 'cello-rnn[deploy]'"
@@ -48,13 +49,11 @@ class _Model:
         options.log_severity_level = 3  # what it warns of is how it folds constants
         # Between calls nothing is to do for milliseconds: a thread that spins would burn a core for nothing.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        with naming_damage(path, DeployError, "export the model again"):
-            try:
-                content = read_stored(path, LARGEST_MODEL)
-            except OSError as error:
-                raise DeployError(f"{str(path)!r} cannot be read: {error.strerror}; name an exported model") from error
         try:
-            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            given = _read(path) if content is None else content
+            self.session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        except DeployError:
+            raise
         except Exception as error:  # onnxruntime's exceptions share no other class
             raise DeployError(f"{str(path)!r} is no ONNX model that can run: {_first_line(error)}") from error
         self.facts: dict[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
@@ -160,13 +159,23 @@ class StreamModel(_Model):
 
     kind = "stream"
 
-    def __init__(self, path: Path | str, threads: int = 1) -> None:
-        super().__init__(path, threads)
+    def __init__(self, path: Path | str, threads: int = 1, *, content: bytes | None = None) -> None:
+        super().__init__(path, threads, content=content)
         self.first_hops, self._waiting, self.frame_stacking = (
             self._count(name) for name in ("first_hops", "waiting_frames", "frame_stacking")
         )
         self.delay_s = self._waiting * self.hop_samples / self.rate_hz
         self._drains = any(each.name == "drain" for each in self.session.get_inputs())
+        self._prepare()
+
+    def another(self) -> StreamModel:
+        """One more stream of the same model, at its beginning, which shares the weights with this one."""
+        made = copy.copy(self)
+        made._prepare()
+        return made
+
+    def _prepare(self) -> None:
+        """The tensors of one stream."""
         self._samples = np.zeros((1, self.hop_samples), np.float32)
         self._drain = np.zeros(1, np.int64)
         self._scores = np.zeros((1, len(self.labels)), np.float32)
@@ -272,6 +281,14 @@ class StreamModel(_Model):
         for name, array in made.items():
             binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         return binding
+
+
+def _read(path: Path | str) -> bytes:
+    with naming_damage(path, DeployError, "export the model again"):
+        try:
+            return read_stored(path, LARGEST_MODEL)
+        except OSError as error:
+            raise DeployError(f"{str(path)!r} cannot be read: {error.strerror}; name an exported model") from error
 
 
 def _first_line(error: Exception) -> str:

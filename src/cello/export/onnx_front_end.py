@@ -13,8 +13,8 @@ from cello.compiler.onnx.writer import Writer
 from cello.features import mel
 from cello.features.config import FeatureConfig
 from cello.features.deltas import delta_weights
-from cello.features.mfcc import dct, hann
 from cello.features.normalise import SMALLEST_DEVIATION
+from cello.features.transforms import dct, hann
 
 Matrix = NDArray[np.float64]
 

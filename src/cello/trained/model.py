@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from cello.audio.decode import as_float, decode
 from cello.deploy.decisions import DecisionConfig, softmax
+from cello.deploy.sound import clip_of
 from cello.errors import ClipError, ConfigError, ModelError
 from cello.features.clip import frames_of_clip
 from cello.features.config import FeatureConfig
 from cello.trained.numpy_model import NumpyModel
 from cello.trained.run import TrainedRun, read_run
-from cello.trained.sound import clip_of
 from cello.trained.stream import ModelStream, ScoreStream, steps_in
 from cello.training.result import RunResult
 

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cello.deploy.decisions import Decider, Decision, DecisionConfig
+from cello.deploy.sound import Resampler, mono
 from cello.errors import ModelError
 from cello.features.config import FeatureConfig
 from cello.features.frames import frame_count, samples_of
 from cello.features.stream import FrameStream
 from cello.trained.numpy_model import NumpyModel
-from cello.trained.sound import Resampler, mono
 
 Floats = NDArray[np.float32]
 

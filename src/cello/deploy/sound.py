@@ -1,14 +1,19 @@
-"""Bring given samples to what a model takes: one channel, float32, its sampling rate. Needs no torch."""
+"""Bring given samples to what a model takes: one channel, float32, its sampling rate. Needs numpy; soxr to resample."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import soxr
 from numpy.typing import ArrayLike, NDArray
 
-from cello.audio.decode import resampled
 from cello.audio.values import Mixer, as_float
 from cello.errors import ClipError
+
+try:
+    import soxr
+except ImportError:
+    soxr = None
 
 Floats = NDArray[np.float32]
 
@@ -36,7 +41,10 @@ def clip_of(samples: ArrayLike, from_hz: int, to_hz: int) -> Floats:
         ClipError: as ``mono``, or a rate that is no rate.
     """
     check_rate(from_hz)
-    return as_float(resampled(mono(samples), from_hz, to_hz))
+    sound = mono(samples)
+    if from_hz == to_hz:
+        return sound
+    return np.asarray(_soxr(from_hz, to_hz).resample(sound, from_hz, to_hz, quality="HQ"), np.float32)
 
 
 def check_rate(rate_hz: int) -> None:
@@ -54,7 +62,7 @@ class Resampler:
 
     def __init__(self, to_hz: int) -> None:
         self.to_hz, self.from_hz = to_hz, 0
-        self._soxr: soxr.ResampleStream | None = None
+        self._filter: Any = None
 
     def push(self, samples: Floats, rate_hz: int | None) -> Floats:
         """The samples at the model's rate; what the filter still holds comes later.
@@ -67,11 +75,21 @@ class Resampler:
         if self.from_hz not in (0, rate_hz):
             raise ClipError(f"the stream began at {self.from_hz} Hz and goes on at {rate_hz} Hz; begin a new one")
         if not self.from_hz and rate_hz != self.to_hz:
-            self._soxr = soxr.ResampleStream(rate_hz, self.to_hz, 1, dtype="float32", quality="HQ")
+            made = _soxr(rate_hz, self.to_hz)
+            self._filter = made.ResampleStream(rate_hz, self.to_hz, 1, dtype="float32", quality="HQ")
         self.from_hz = rate_hz
-        return samples if self._soxr is None else np.asarray(self._soxr.resample_chunk(samples))
+        return samples if self._filter is None else np.asarray(self._filter.resample_chunk(samples))
 
     def finish(self) -> Floats:
         """What the filter still holds."""
         empty = np.empty(0, dtype=np.float32)
-        return empty if self._soxr is None else np.asarray(self._soxr.resample_chunk(empty, last=True))
+        return empty if self._filter is None else np.asarray(self._filter.resample_chunk(empty, last=True))
+
+
+def _soxr(from_hz: int, to_hz: int) -> Any:
+    if soxr is None:
+        raise ClipError(
+            f"the sound has {from_hz} Hz and the model takes {to_hz} Hz, but soxr is not installed to resample it; "
+            "give: pip install soxr"
+        )
+    return soxr
