@@ -69,7 +69,7 @@ class Serve:
             a_minute=self.most_a_minute,
             idle_s=self.idle_seconds,
         )
-        served, page = _served(self.folder)
+        served, page = served_of(self.folder)
         return listener, Server(served, limits, page)
 
 
@@ -80,7 +80,7 @@ def _missing(error: ImportError) -> Exception:
     return DeployError(f"cello serve needs {name}, which is not installed; give: pip install 'cello-rnn[serve]'")
 
 
-def _served(folder: Path) -> tuple[Served, str | None]:
+def served_of(folder: Path) -> tuple[Served, str | None]:
     """The model of a folder, and its page where it has one."""
     from cello.deploy.manifest import MANIFEST
     from cello.deploy.package import checked_files, load

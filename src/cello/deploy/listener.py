@@ -60,6 +60,10 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         DeployError: it cannot.
     """
+    if not 0 <= port <= 65_535:
+        raise DeployError(f"--port {port} is invalid: it must be from 0 to 65535")
+    if not host:
+        raise DeployError("--host is empty: give 127.0.0.1 for this machine alone, or 0.0.0.0 for all")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, address = found[0][0], found[0][4]

@@ -205,8 +205,7 @@ class Server:
         except CelloError as error:
             raise refusal_of(error, POLICY) from error
         one = SocketStream(socket, stream, form, self.limits, self._computed)
-        await one.send({"type": "ready", "labels": self.served.labels, "rate_hz": form.rate_hz})
-        await one.run()
+        await one.run({"type": "ready", "labels": self.served.labels, "rate_hz": form.rate_hz})
 
     async def _computed(self, function: Callable[..., list[Decision]], *arguments: Any) -> list[Decision]:
         """A piece of sound is some 50 us of work, less than a thread needs to take it over: it is done at once."""

@@ -81,15 +81,29 @@ class SocketStream:
     def __init__(self, socket: WebSocket, stream: Stream, form: StreamFormat, limits: Limits, compute: Compute) -> None:
         self.socket, self.stream, self.form, self.limits, self.compute = socket, stream, form, limits, compute
         self.samples = self.decisions = 0
+        self._sending = False
         self._began_s = asyncio.get_running_loop().time()
 
-    async def run(self) -> None:
-        """Take messages until the client says that the sound ends, or leaves.
+    async def run(self, ready: dict[str, Any]) -> None:
+        """Say that it is ready, and take messages until the client says that the sound ends, or leaves.
 
         Raises:
             RefusedError: it sends what cannot be taken, nothing at all, or does not read.
             WebSocketDisconnect: it has left.
         """
+        limit = self.limits.idle_s
+        try:
+            async with asyncio.timeout(limit) as self._idle:
+                await self.send(ready)
+                await self._run()
+        except TimeoutError:
+            if self._sending:
+                raise RefusedError(POLICY, "the client does not read", limit, "read what is sent") from None
+            raise RefusedError(
+                POLICY, f"no sound came for {limit:g} s", limit, "send silence to keep a stream"
+            ) from None
+
+    async def _run(self) -> None:
         while (samples := await self._received()) is not None:
             for piece in self._pieces(samples):
                 await self._tell(await self._computed(self.stream.push, piece, self.form.rate_hz))
@@ -101,14 +115,8 @@ class SocketStream:
 
     async def _received(self) -> NDArray[Any] | None:
         """The samples of the next message; None where the sound ends."""
-        try:
-            async with asyncio.timeout(self.limits.idle_s):
-                message = await self.socket.receive()
-        except TimeoutError:
-            waited = self.limits.idle_s
-            raise RefusedError(
-                POLICY, f"no sound came for {waited:g} s", waited, "send silence to keep a stream"
-            ) from None
+        message = await self.socket.receive()
+        self._keep()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
         if (content := message.get("bytes")) is not None:
@@ -118,6 +126,13 @@ class SocketStream:
             return self.form.samples(content)
         _check_end(message.get("text") or "")
         return None
+
+    def _keep(self) -> None:
+        """Put the end for want of sound off; not at every message, as a timer costs as much as reading one."""
+        due_s, limit = self._idle.when(), self.limits.idle_s
+        now_s = asyncio.get_running_loop().time()
+        if due_s is not None and due_s - now_s < 0.9 * limit:
+            self._idle.reschedule(now_s + limit)
 
     def _pieces(self, samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
         step = max(1, int(PIECE_S * self.form.rate_hz))
@@ -135,16 +150,10 @@ class SocketStream:
             await self.send({"type": "decision", **decision._asdict()})
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Send a message to a client that reads.
-
-        Raises:
-            RefusedError: it does not.
-        """
-        try:
-            async with asyncio.timeout(self.limits.idle_s):
-                await self.socket.send_text(json.dumps(message))
-        except TimeoutError:
-            raise RefusedError(POLICY, "the client does not read", self.limits.idle_s, "read what is sent") from None
+        """Send a message to the client."""
+        self._sending = True
+        await self.socket.send_text(json.dumps(message))
+        self._sending = False
 
     async def _wait_for_real_time(self) -> None:
         """Hold back a client that sends much faster than real time, so that the others have theirs."""
@@ -152,6 +161,7 @@ class SocketStream:
         ahead_s = self.samples / self.form.rate_hz - BURST_S - elapsed_s * self.limits.speed
         if ahead_s > 0:
             await asyncio.sleep(ahead_s / self.limits.speed)
+            self._keep()
 
 
 def _check_end(text: str) -> None:
