@@ -27,7 +27,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import cello
 from cello.audio.decode import decode_bytes
-from cello.deploy.decisions import Decision
 from cello.deploy.limits import Limits, RateLimit, RefusedError, refusal_of
 from cello.deploy.serve_text import DESCRIPTION, ERRORS, HEADERS, UPLOAD, index_page
 from cello.deploy.socket_stream import AGAIN_LATER, FAILED, POLICY, SocketStream, Stream, StreamFormat
@@ -204,12 +203,8 @@ class Server:
             stream = self.served.stream()
         except CelloError as error:
             raise refusal_of(error, POLICY) from error
-        one = SocketStream(socket, stream, form, self.limits, self._computed)
+        one = SocketStream(socket, stream, form, self.limits)
         await one.run({"type": "ready", "labels": self.served.labels, "rate_hz": form.rate_hz})
-
-    async def _computed(self, function: Callable[..., list[Decision]], *arguments: Any) -> list[Decision]:
-        """A piece of sound is some 50 us of work, less than a thread needs to take it over: it is done at once."""
-        return function(*arguments)
 
 
 async def _refused(socket: WebSocket, refusal: RefusedError) -> None:

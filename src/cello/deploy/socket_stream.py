@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +24,6 @@ PIECE_S = 0.1
 """Sound that is computed before other streams have their turn."""
 BURST_S = 10.0
 """Sound that may come at once before a client has to wait."""
-Compute = Callable[..., Awaitable[list[Decision]]]
 
 
 class Stream(Protocol):
@@ -78,8 +77,9 @@ class StreamFormat(NamedTuple):
 class SocketStream:
     """One accepted WebSocket with its stream, until either side ends it."""
 
-    def __init__(self, socket: WebSocket, stream: Stream, form: StreamFormat, limits: Limits, compute: Compute) -> None:
-        self.socket, self.stream, self.form, self.limits, self.compute = socket, stream, form, limits, compute
+    def __init__(self, socket: WebSocket, stream: Stream, form: StreamFormat, limits: Limits) -> None:
+        self.socket, self.stream, self.form, self.limits = socket, stream, form, limits
+        self._piece = max(1, int(PIECE_S * form.rate_hz))
         self.samples = self.decisions = 0
         self._sending = False
         self._began_s = asyncio.get_running_loop().time()
@@ -105,11 +105,17 @@ class SocketStream:
 
     async def _run(self) -> None:
         while (samples := await self._received()) is not None:
-            for piece in self._pieces(samples):
-                await self._tell(await self._computed(self.stream.push, piece, self.form.rate_hz))
+            for start in range(0, len(samples), self._piece):
+                if start:
+                    await asyncio.sleep(0)  # the other streams have their turn
+                piece = samples[start : start + self._piece]
+                if decisions := self._computed(self.stream.push, piece, self.form.rate_hz):
+                    await self._tell(decisions)
             self.samples += len(samples)
-            await self._wait_for_real_time()
-        await self._tell(await self._computed(self.stream.finish))
+            if (ahead_s := self._ahead_s()) > 0:
+                await asyncio.sleep(ahead_s / self.limits.speed)
+                self._keep()
+        await self._tell(self._computed(self.stream.finish))
         seconds = round(self.samples / self.form.rate_hz, 6)
         await self.send({"type": "end", "seconds": seconds, "decisions": self.decisions})
 
@@ -134,13 +140,10 @@ class SocketStream:
         if due_s is not None and due_s - now_s < 0.9 * limit:
             self._idle.reschedule(now_s + limit)
 
-    def _pieces(self, samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
-        step = max(1, int(PIECE_S * self.form.rate_hz))
-        return (samples[start : start + step] for start in range(0, len(samples), step))
-
-    async def _computed(self, function: Callable[..., list[Decision]], *arguments: Any) -> list[Decision]:
+    def _computed(self, function: Callable[..., list[Decision]], *arguments: Any) -> list[Decision]:
+        """What a piece of sound brings: some 0.1 ms of work, which in another thread takes longer than here."""
         try:
-            return await self.compute(function, *arguments)
+            return function(*arguments)
         except CelloError as error:
             raise refusal_of(error, BAD_DATA) from error
 
@@ -155,13 +158,10 @@ class SocketStream:
         await self.socket.send_text(json.dumps(message))
         self._sending = False
 
-    async def _wait_for_real_time(self) -> None:
-        """Hold back a client that sends much faster than real time, so that the others have theirs."""
+    def _ahead_s(self) -> float:
+        """How much more sound has come than at the highest speed; such a client waits, so that the others do not."""
         elapsed_s = asyncio.get_running_loop().time() - self._began_s
-        ahead_s = self.samples / self.form.rate_hz - BURST_S - elapsed_s * self.limits.speed
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s / self.limits.speed)
-            self._keep()
+        return self.samples / self.form.rate_hz - BURST_S - elapsed_s * self.limits.speed
 
 
 def _check_end(text: str) -> None:
