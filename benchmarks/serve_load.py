@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Hold many streams of `cello serve` in real time, and compare every decision with the same stream computed directly.
 
-python benchmarks/serve_load.py exported --clients 64 --seconds 30
+python benchmarks/serve_load.py model --clients 64 --seconds 30
 
 Each client sends 20 ms pieces of int16 when they would have been recorded. A decision's latency is the time from the
 sending of the piece that brings it, known from the direct computation, to its arrival.

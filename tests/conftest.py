@@ -122,3 +122,11 @@ def tone_corpus() -> Corpus:
 def tones() -> Callable[[], Corpus]:
     """The same for fixtures that live longer than a test."""
     return make_tone_corpus
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder exported in every form; tests that change it copy it first."""
+    import made_packages  # which imports torch
+
+    return made_packages.make_package(tmp_path_factory.mktemp("exported"), make_tone_corpus().manifest)

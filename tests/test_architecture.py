@@ -28,6 +28,10 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"cells", "native"},
     "models": {"cells", "compiler", "native"},
     "trained": {"audio", "cells", "deploy", "features", "models", "statistics", "study", "training"},
+    "export": {
+        *("audio", "cells", "compiler", "deploy", "features", "models", "native", "report", "statistics", "study"),
+        *("trained", "training"),
+    },
     "training": {"audio", "features", "models", "cells", "machine"},
     "statistics": set(),
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},
@@ -36,7 +40,6 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"cells", "audio", "features", "machine", "models", "training", "statistics", "study"},
     "deploy": {"audio", "features", "models"},
     "bench": {"audio", "cells", "compiler", "features", "machine", "terminal"},
-    "export": {"cells", "compiler", "features", "models", "report", "study", "trained", "training", "deploy", "native"},
     "cli": {
         *("audio", "features", "cells", "compiler", "models", "training", "study", "tuning", "report", "deploy"),
         *("bench", "execution", "export", "terminal", "trained"),
@@ -64,6 +67,7 @@ FENCES: dict[str, set[str]] = {
     "optuna": {"tuning/trials.py"},
     "onnx": {"compiler/onnx/writer.py"},
     "onnxruntime": {"deploy/onnx_models.py"},
+    "sounddevice": {"cli/listen.py"},
     "pyarrow": {"audio/table.py", "report/formats/parquet.py"},
     "tensorboardX": {"report/formats/tensorboard.py"},
     "uvicorn": {"deploy/listener.py"},
@@ -71,8 +75,8 @@ FENCES: dict[str, set[str]] = {
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *("bench", "cell", "corpus", "evaluate", "export", "main", "merge", "predict", "report", "serve", "sound"),
-            *("study", "study_options", "train", "tune"),
+            *("bench", "cell", "corpus", "evaluate", "export", "listen", "main", "merge", "predict", "report", "serve"),
+            *("sound", "study", "study_options", "train", "tune"),
         )
     },
 }

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from cello.cli.main import main
+from cello.deploy.package import read_manifest
 
 TEXT = (Path(__file__).parents[1] / "docs" / "use-a-model.md").read_text("utf-8")
 COMMANDS = re.findall(r"^cello (.*)$", TEXT, re.MULTILINE)
@@ -27,6 +28,10 @@ def make_clips(folder: Path) -> None:
                 sound = 0.3 * np.sin(2 * np.pi * hz * rng.uniform(0.9, 1.1) * time) + rng.normal(0, 0.02, len(time))
                 path = folder / "clips" / label / f"{speaker + 10:02x}_nohash_{take}.wav"
                 soundfile.write(path, sound, 16_000, subtype="PCM_16")
+
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
 
 
 @pytest.mark.filterwarnings("default")
@@ -46,4 +51,11 @@ def test_the_page_runs_from_top_to_bottom(
     assert lines[0] == "('no', 'up', 'yes') 16000 100% of validation clips"
     assert re.fullmatch(r"\w+ True True", lines[1])
     assert lines[2:4] == ["clips/yes/0a_nohash_0.wav yes", "clips/no/0a_nohash_0.wav no"]
-    assert lines[-1] == "window 0.50 s, delay 80 ms"
+    assert lines[-2] == "window 0.50 s, delay 80 ms"
+    assert lines[-1] == "('no', 'up', 'yes') 0.5 True"
+    manifest = read_manifest(tmp_path / "model")
+    assert manifest.stream is not None
+    assert manifest.stream.measured is not None
+    assert manifest.int8 is not None
+    assert manifest.int8.points_lost == 0
+    assert str(tmp_path) not in (tmp_path / "model" / "manifest.json").read_text()

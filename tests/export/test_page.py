@@ -196,7 +196,7 @@ def _driver() -> Any:
 
 
 driver = _driver()
-browser = pytest.mark.skipif(driver.chromium() is None, reason="needs Chromium: none is installed here")
+browser = pytest.mark.wants("chromium")
 
 
 @pytest.fixture(scope="module")

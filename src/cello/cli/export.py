@@ -1,32 +1,158 @@
-"""Say where a study's tables are written now: `cello export`."""
+"""Write a trained model as a folder that needs no workbench, and check one: `cello export`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.console import Console
+from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from cello.errors import ConfigError
+from cello.cli.sound import CORPUS_HELP, Sound, open_sound
+from cello.errors import ConfigError, ExportError
+from cello.terminal import say
 
-Target = Literal["parquet", "tensorboard"]
+if TYPE_CHECKING:
+    from cello.deploy.manifest import Int8Facts
+    from cello.export.package import Form
+    from cello.export.self_test import Check
+    from cello.trained.run import TrainedRun
+
+Target = Literal["onnx", "c99", "page", "parquet", "tensorboard"]
+TABLES = ("parquet", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Tables of a study's runs are formats of cello report: --format parquet and --format tensorboard."""
+    """Write a trained model as one folder that needs no workbench: ONNX, C99, a page, what was measured, a model card.
 
-    folder: Annotated[Positional[Path], arg(help="a study's output folder, or the folder of one run", metavar="DIR")]
-    to: Annotated[UseAppendAction[tuple[Target, ...]], arg(help="moved: cello report DIR --format parquet")] = ()
+    Every form is then run on made sound and compared with the trained model.
+    """
+
+    folder: Annotated[
+        Positional[Path],
+        arg(
+            help="the folder of a run, or of a study for its best run by validation; with --check an export",
+            metavar="RUN",
+        ),
+    ]
+    out: Annotated[Path | None, arg(help="the folder to write; an earlier export of the same run is replaced")] = None
+    to: Annotated[
+        UseAppendAction[tuple[Target, ...]], arg(help="forms to write; all that the model allows unless given")
+    ] = ()
+    check: Annotated[
+        bool, arg(help="write nothing: check the files and forms of an exported folder"), FlagCreatePairsOff
+    ] = False
+    int8: Annotated[bool, arg(help="weights of 8 bits, each row with its scale"), FlagCreatePairsOff] = False
+    most_int8_loss: Annotated[
+        float | None,
+        arg(help="points of validation accuracy that int8 may cost; needs --corpus", metavar="POINTS"),
+    ] = None
+    corpus: Annotated[str | None, arg(help=f"with --int8, the clips that its cost is measured on: {CORPUS_HELP}")] = (
+        None
+    )
+    cache: Annotated[Path | None, arg(help="where decoded clips are kept; a user folder by default")] = None
+    window_s: Annotated[
+        float | None, arg(help="seconds that a stream's scores are pooled over; the median training clip by default")
+    ] = None
+    threshold: Annotated[
+        float | None, arg(help="probability of a decision; what cello evaluate --stream chose, else 0.8")
+    ] = None
+    smooth_s: Annotated[float | None, arg(help="seconds that probabilities are averaged over")] = None
+    refractory_s: Annotated[float | None, arg(help="seconds after a decision without another one")] = None
+    background: Annotated[tuple[str, ...], arg(help="labels that are never decided for", metavar="LABEL ...")] = ()
+    row: Annotated[str | None, arg(help="of a study, the best run of this row")] = None
+    column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
     predictions: Annotated[bool, arg(help="moved: cello report DIR --predictions"), FlagCreatePairsOff] = False
-    out: Annotated[Path | None, arg(help="moved: cello report DIR --out")] = None
 
     def run(self, console: Console) -> None:
-        formats = " ".join(f"--format {target}" for target in self.to or ("parquet",))
+        if any(target in TABLES for target in self.to) or self.predictions:
+            raise ConfigError(self._moved())
+        if self.check:
+            _checked(console, self.folder)
+            return
+        if self.out is None:
+            raise ConfigError("cello export needs the folder to write; give --out DIR")
+        self._write(console, self.out)
+
+    def _moved(self) -> str:
+        tables = [target for target in self.to if target in TABLES] or ["parquet"]
+        formats = " ".join(f"--format {target}" for target in tables)
         more = " --predictions" * self.predictions + (f" --out {self.out}" if self.out else "")
-        raise ConfigError(
+        return (
             f"cello export writes no tables any more, which are formats of reports; give: "
             f"cello report {self.folder} {formats}{more}"
         )
+
+    def _write(self, console: Console, out: Path) -> None:
+        from cello.export.package import Package, StreamOptions, check_free, write_package
+        from cello.trained.run import read_run
+
+        if (self.most_int8_loss is not None or self.corpus is not None) and not self.int8:
+            raise ConfigError("--most-int8-loss and --corpus measure what int8 costs; give --int8 too")
+        forms: tuple[Form, ...] = tuple(target for target in self.to if target not in TABLES)  # type: ignore[misc]
+        trained = read_run(self.folder, self.row, self.column)
+        check_free(out, trained.result.run)
+        package = Package(
+            trained=trained,
+            forms=forms,
+            int8=self._int8(console, trained),
+            beside=self._beside(forms),
+            stream=StreamOptions(
+                window_s=self.window_s,
+                threshold=self.threshold,
+                smooth_s=self.smooth_s,
+                refractory_s=self.refractory_s,
+                background=self.background,
+            ),
+        )
+        manifest = write_package(package, out)
+        for form, why in manifest.left_out.items():
+            say(console, f"left out: {form}: {why}")
+        for name, facts in manifest.files.items():
+            say(console, f"{out / name} ({facts.bytes:,} bytes)")
+        _checked(console, out)
+
+    def _int8(self, console: Console, trained: TrainedRun) -> Int8Facts | None:
+        from cello.export.measured import check_int8, int8_cost
+
+        if not self.int8:
+            return None
+        rate_hz = trained.result.config.features.rate_hz
+        corpus = None
+        if self.corpus is not None:
+            corpus = open_sound(Sound(corpus=self.corpus, cache=self.cache), console, rate_hz)
+        cost = int8_cost(trained, corpus)
+        check_int8(cost, self.most_int8_loss)
+        lost = "is not measured without --corpus" if cost.points_lost is None else f"is {cost.points_lost:.2f} points"
+        say(console, f"int8: the accuracy lost on validation clips {lost}")
+        return cost
+
+    def _beside(self, forms: tuple[Form, ...]) -> tuple[TrainedRun, ...]:
+        """The models of a study that its page shows side by side, where the page was asked for."""
+        from cello.export.page import page_runs
+
+        return tuple(page_runs(self.folder, (), self.column)) if "page" in forms and self.row is None else ()
+
+
+def _checked(console: Console, folder: Path) -> None:
+    from cello.export.self_test import TOLERANCE, check_folder
+
+    found = check_folder(folder)
+    table = Table("form", "what", "largest difference", "", title=f"Scores of made sound, {TOLERANCE:g} allowed")
+    for one in found:
+        table.add_row(one.form, one.what, "" if one.largest is None else f"{one.largest:.2g}", _verdict(one))
+    console.print(table)
+    if failed := [one for one in found if one.passed is False]:
+        raise ExportError(
+            f"{failed[0].form} does not compute the scores of the trained model"
+            f"{': ' + failed[0].note if failed[0].note else ''}; please report it with {folder / 'manifest.json'}"
+        )
+
+
+def _verdict(one: Check) -> str:
+    if one.passed is None:
+        return f"not run: {one.note}"
+    return "passed" if one.passed else "failed"

@@ -30,6 +30,7 @@ from cello.cli.corpus import Corpus
 from cello.cli.errors import FAILED, FAULT, INTERRUPTED, PIPE, USAGE, outcome
 from cello.cli.evaluate import Evaluate
 from cello.cli.export import Export
+from cello.cli.listen import Listen
 from cello.cli.merge import Merge
 from cello.cli.predict import Predict
 from cello.cli.report import Report
@@ -98,8 +99,21 @@ Commands = (
             "evaluate results/mine --corpus folder:clips --split all --map sheila=unknown --out there",
         ),
     ]
-    | Annotated[Serve, described(Serve, "serve", "serve exported", "serve runs/1f0c9e8d7b6a5f43 --port 8080")]
-    | Annotated[Export, described(Export, "export", "export results/mine")]
+    | Annotated[
+        Export,
+        described(
+            Export,
+            "export",
+            "export results/mine --out model",
+            "export runs/first --out model --to onnx --to c99 --int8 --corpus folder:clips --most-int8-loss 0.5",
+            "export model --check",
+        ),
+    ]
+    | Annotated[
+        Listen,
+        described(Listen, "listen", "listen model", "listen runs/first --file clip.wav", "listen model --device 2"),
+    ]
+    | Annotated[Serve, described(Serve, "serve", "serve model", "serve runs/1f0c9e8d7b6a5f43 --port 8080")]
     | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
         Corpus,

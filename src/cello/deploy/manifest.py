@@ -112,7 +112,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         stream: how a stream decides; None where the model cannot stream
         exits: the forms that are in the folder, each with its files
         left_out: the forms that are not, each with the reason
-        test_accuracy: None where the test clips were not evaluated
+        test_accuracy: of this run; None where the test clips were not evaluated
+        study_accuracy: the mean over the seeds of the study; None where there is one seed
+        word_accuracy: the share of each label's test clips that was right
         int8: what 8-bit weights cost; None where weights are float32
         files: every other file of the folder by its name
     """
@@ -124,6 +126,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     study: str = ""
     row: str = ""
     column: str = ""
+    seed: int = 0
     labels: tuple[str, ...]
     model: dict[str, Any]
     features: dict[str, Any]
@@ -132,6 +135,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     exits: dict[str, tuple[str, ...]] = {}
     left_out: dict[str, str] = {}
     test_accuracy: Interval | None = None
+    study_accuracy: Interval | None = None
     word_accuracy: dict[str, float] = {}
     int8: Int8Facts | None = None
     corpus: CorpusFacts

@@ -1,1 +1,1 @@
-"""Whole models written in other forms."""
+"""Write trained models in forms that need no workbench."""

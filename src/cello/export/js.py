@@ -26,6 +26,7 @@ from cello.cells.definition import Cell
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
 from cello.features.config import FeatureConfig
+from cello.features.transforms import SMALLEST_DEVIATION
 from cello.models.parts import Direction, ModelParts
 
 Array = NDArray[np.float32]
@@ -34,8 +35,6 @@ Quantise = Callable[[Array], tuple[NDArray[np.int8], Array]]
 
 BACKGROUND = ("silence", "unknown", "_silence_", "_unknown_")
 """Labels of what is not to be decided on."""
-SMALLEST_DEVIATION = 1e-4
-"""The smallest deviation that a clip's own standardisation divides by, as in training."""
 PARTS = ("front_end.js", "model.js")
 EXPORTED = "CELLS, Decisions, FrameStream, FrontEnd, MODELS, Model, Stream, softmax"
 
@@ -48,12 +47,14 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
         smooth_s: seconds over which probabilities are averaged before a decision
         refractory_s: seconds after a decision without another
         threshold: probability from which a label is decided on
+        background: labels that are never decided for
     """
 
     window_s: float = 1.0
     smooth_s: float = 0.3
     refractory_s: float = 0.75
     threshold: float = 0.5
+    background: tuple[str, ...] = BACKGROUND
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
         "head": {"weight": packed(parts.head[0]), "bias": pack(parts.head[1])},
         "stream": {
             **msgspec.to_builtins(model.stream),
-            "background": [label for label in model.labels if label in BACKGROUND],
+            "background": [label for label in model.labels if label in model.stream.background],
         },
         "facts": model.facts or {},
     }

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from cello.compiler.onnx.writer import Writer
 from cello.features import mel
 from cello.features.config import FeatureConfig
-from cello.features.deltas import delta_weights
-from cello.features.normalise import SMALLEST_DEVIATION
-from cello.features.transforms import dct, hann
+from cello.features.transforms import SMALLEST_DEVIATION, dct, delta_weights, hann
 
 Matrix = NDArray[np.float64]
 

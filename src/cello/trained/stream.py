@@ -97,12 +97,14 @@ class ModelStream:
         window_s: the sound that scores are pooled over
         config: when it decides
         delay_s: how much later than its own sound a step is known, because of deltas
+        last_scores: (C,) scores of the newest step, None before the first
     """
 
     def __init__(self, scores: ScoreStream, labels: tuple[str, ...], window_s: float, config: DecisionConfig) -> None:
         features = scores.features
         hop_s = features.hop_samples / features.rate_hz
         self.scores, self.labels, self.window_s, self.config = scores, labels, window_s, config
+        self.last_scores: Floats | None = None
         self.delay_s = scores.frames.delay_frames * hop_s
         self._decider = Decider(labels, hop_s * scores.model.parts.frame_stacking, config)
         self.smooth_steps = self._decider.smooth_steps
@@ -116,9 +118,14 @@ class ModelStream:
         Raises:
             ClipError: samples that are none, or another rate than before.
         """
-        return self._decider.push(*self.scores.push(self._resampler.push(mono(samples), rate_hz)))
+        return self._decided(*self.scores.push(self._resampler.push(mono(samples), rate_hz)))
 
     def finish(self) -> list[Decision]:
         """End the stream: the decisions of what waited for more sound."""
-        rest = self._decider.push(*self.scores.push(self._resampler.finish()))
-        return rest + self._decider.push(*self.scores.finish())
+        rest = self._decided(*self.scores.push(self._resampler.finish()))
+        return rest + self._decided(*self.scores.finish())
+
+    def _decided(self, times_s: list[float], scores: Floats) -> list[Decision]:
+        if len(scores):
+            self.last_scores = scores[-1]
+        return self._decider.push(times_s, scores)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import runpy
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ D, H, T = 5, 6, 4
 FUZZ = runpy.run_path(str(Path(__file__).parents[2] / "cells" / "test_fuzz.py"))
 """Random cells of the language: ``sources`` draws one, ``run`` makes it of its text."""
 
-node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node: node is not installed here")
+node = pytest.mark.wants("node")
 
 
 def drawn(one: Cell, number: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:

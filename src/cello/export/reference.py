@@ -1,0 +1,85 @@
+"""Make reference vectors: sound that needs no recording, and the scores that every form of a model must give."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.errors import DeployError
+from cello.features.clip import frames_of_clip
+from cello.features.config import FeatureConfig
+from cello.models.parts import ModelParts
+from cello.trained.numpy_model import NumpyModel
+from cello.trained.stream import ScoreStream, steps_in
+
+Floats = NDArray[np.float32]
+Vectors = dict[str, NDArray[np.generic]]
+SOUNDS = ("tones", "noise", "chirp")
+LARGEST_REFERENCE = 1 << 26
+
+
+def made_sounds(features: FeatureConfig) -> dict[str, NDArray[np.int16]]:
+    """Three clips of about a second, of different lengths, (N,) each."""
+    rate, shortest = features.rate_hz, features.window_samples + 12 * features.hop_samples
+    lengths = [max(shortest, int(share * rate)) for share in (1.0, 0.713, 0.871)]
+    rng = np.random.default_rng(1)
+    t = [np.arange(length) / rate for length in lengths]
+    top = 0.45 * rate
+    sounds = (
+        0.3 * np.sin(0.12 * top * t[0] * 2 * np.pi) + 0.2 * np.sin(0.3 * top * t[0] * 2 * np.pi) * (t[0] > 0.4),
+        rng.normal(0, 0.1, lengths[1]),
+        0.4 * np.sin(np.pi * top * t[2] ** 2 / max(t[2][-1], 1e-9)),
+    )
+    return {
+        name: np.rint(32767 * np.clip(sound, -1, 1)).astype(np.int16)
+        for name, sound in zip(SOUNDS, sounds, strict=True)
+    }
+
+
+def reference_vectors(parts: ModelParts, features: FeatureConfig, window_s: float | None) -> Vectors:
+    """``NAME_samples`` (N,) int16, ``NAME_scores`` (C,) of the clip and, with a window, ``NAME_stream`` (T, C)."""
+    found: dict[str, NDArray[np.generic]] = {}
+    for name, samples in made_sounds(features).items():
+        found[f"{name}_samples"] = samples
+        found[f"{name}_scores"] = clip_scores(parts, features, as_floats(samples))
+        if window_s is not None:
+            found[f"{name}_stream"] = stream_scores(parts, features, as_floats(samples), window_s)
+    return found
+
+
+def as_floats(samples: NDArray[np.generic]) -> Floats:
+    """16-bit samples as float32 in [−1, 1]."""
+    return samples.astype(np.float32) * np.float32(1 / 32768)
+
+
+def clip_scores(parts: ModelParts, features: FeatureConfig, samples: Floats) -> Floats:
+    """The scores (C,) of a clip, by numpy."""
+    return NumpyModel(parts).scores(frames_of_clip(samples, features))
+
+
+def stream_scores(parts: ModelParts, features: FeatureConfig, samples: Floats, window_s: float) -> Floats:
+    """The scores (T, C) of every step of a stream, by numpy."""
+    stream = ScoreStream(NumpyModel(parts), features, steps_in(window_s, features, parts.frame_stacking))
+    return np.concatenate([stream.push(samples)[1], stream.finish()[1]])
+
+
+def packed(vectors: dict[str, NDArray[np.generic]]) -> bytes:
+    """The bytes of ``reference.npz``."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **vectors)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, NDArray[np.generic]]:
+    """The arrays of ``reference.npz``; nothing of it is executed.
+
+    Raises:
+        DeployError: it holds something else.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise DeployError(f"reference.npz holds no arrays: {error}; export the model again") from error

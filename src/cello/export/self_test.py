@@ -1,0 +1,233 @@
+"""Run the reference vectors of an exported folder through every form of it that can run here.
+
+This compiles and runs the C and the JavaScript of the folder: check a folder that you exported or trust.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from cello.cells.load import known, remember
+from cello.cells.stored import StoredCell
+from cello.deploy.manifest import Manifest
+from cello.deploy.onnx_models import ClipModel, StreamModel
+from cello.deploy.package import CLIP_MODEL, REMEDY, STEP_MODEL, checked_files, read_manifest
+from cello.errors import CelloError, DeployError
+from cello.export.quantise import dequantised
+from cello.export.reference import SOUNDS, Vectors, as_floats, clip_scores, stream_scores, unpacked
+from cello.features.config import FeatureConfig
+from cello.files import decode_json, naming_damage
+from cello.models.config import ModelConfig
+from cello.models.parts import parts_of
+from cello.native.build import compiler
+
+TOLERANCE = 1e-4
+PIECE = 317
+"""Samples of a piece of a stream: no multiple of any hop."""
+LONGEST_S = 600
+Scores = NDArray[np.float32]
+
+
+class Check(NamedTuple):
+    """One form held to the reference: its largest difference, None where it was not run, and then why."""
+
+    form: str
+    what: str
+    largest: float | None
+    note: str = ""
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether all scores were equal within the tolerance; None where it was not run."""
+        return None if self.largest is None else self.largest <= TOLERANCE
+
+
+class NotRunError(Exception):
+    """A form that cannot run here; its text is the reason."""
+
+
+def check_folder(folder: Path) -> list[Check]:
+    """Compare every file with its checksum, then every form with the reference.
+
+    Raises:
+        DeployError: it is no exported folder, or a file of it is missing or was changed.
+    """
+    manifest = read_manifest(folder)
+    content = checked_files(folder, manifest, keep=tuple(manifest.files))
+    if missing := sorted(set(manifest.files) - set(content)):
+        raise DeployError(f"{str(folder)!r} has lost {missing[0]!r}; {REMEDY}")
+    if "reference.npz" not in content:
+        raise DeployError(f"{str(folder)!r} has no reference.npz, so nothing can be checked; {REMEDY}")
+    return list(_Checks(folder, manifest, content).each())
+
+
+class _Checks:
+    def __init__(self, folder: Path, manifest: Manifest, content: dict[str, bytes]) -> None:
+        self.folder, self.manifest, self.content = folder, manifest, content
+        self.vectors = _complete(unpacked(content["reference.npz"]), streams=manifest.stream is not None)
+        self.sounds = [as_floats(self.vectors[f"{name}_samples"]) for name in SOUNDS]
+
+    def each(self) -> Iterator[Check]:
+        forms: dict[str, Callable[[], Iterator[tuple[str, Sequence[Scores]]]]] = {
+            "numpy": self._numpy,
+            "onnx": self._onnx,
+            "c99": self._c99,
+            "page": self._page,
+        }
+        for form in self.manifest.exits:
+            if form not in forms:
+                yield Check(form, "", None, "this Cello does not know it")
+                continue
+            try:
+                for what, found in forms[form]():
+                    yield self._compared(form, what, found)
+            except NotRunError as reason:
+                yield Check(form, "", None, str(reason))
+            except CelloError as error:
+                yield Check(form, "", np.inf, str(error))
+
+    def _compared(self, form: str, what: str, found: Sequence[Scores]) -> Check:
+        key = "stream" if what == "streams" else "scores"
+        largest = 0.0
+        for name, scores in zip(SOUNDS, found, strict=True):
+            wanted = self.vectors[f"{name}_{key}"]
+            if scores.shape != wanted.shape:
+                return Check(form, what, np.inf, f"{name}: scores of shape {scores.shape}, not {wanted.shape}")
+            difference = np.abs(scores.astype(np.float64) - wanted.astype(np.float64)).max(initial=0.0)
+            largest = max(largest, float(np.nan_to_num(difference, nan=np.inf)))
+        return Check(form, what, largest)
+
+    def _numpy(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+        with naming_damage(self.folder / "model.safetensors", DeployError, REMEDY):
+            try:
+                config = msgspec.convert(self.manifest.model, ModelConfig)
+                features = msgspec.convert(self.manifest.features, FeatureConfig)
+                weights = safetensors.numpy.load(self.content["model.safetensors"])
+            except (KeyError, SafetensorError, msgspec.ValidationError) as error:
+                raise DeployError(f"{str(self.folder)!r}: the model cannot be read: {error}; {REMEDY}") from error
+            if config.equations and known(config.cell, config.equations) is None:
+                remember(config.cell, decode_json(self.content["cell.json"], StoredCell).cell())
+        parts = parts_of(config, weights)
+        parts = parts if self.manifest.int8 is None else dequantised(parts)
+        yield "clips", [clip_scores(parts, features, sound) for sound in self.sounds]
+        if (stream := self.manifest.stream) is not None:
+            yield "streams", [stream_scores(parts, features, sound, stream.window_s) for sound in self.sounds]
+
+    def _onnx(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+        try:
+            clips = ClipModel(self.folder / CLIP_MODEL, content=self.content[CLIP_MODEL])
+        except DeployError as error:
+            if "not installed" in str(error):
+                raise NotRunError("onnxruntime is not installed") from error
+            raise
+        yield "clips", [clips.scores(sound) for sound in self.sounds]
+        if STEP_MODEL in self.content:
+            model = StreamModel(self.folder / STEP_MODEL, content=self.content[STEP_MODEL])
+            yield "streams", [_streamed(model.another(), sound) for sound in self.sounds]
+
+    def _c99(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+        command = compiler()
+        if command is None:
+            raise NotRunError("no C compiler is installed")
+        name = self.manifest.exits["c99"][0].removesuffix(".h")
+        with tempfile.TemporaryDirectory(prefix="cello-check-") as place:
+            for file in (f"{name}.h", f"{name}.c"):
+                (Path(place) / file).write_bytes(self.content[file])
+            (Path(place) / "check.c").write_text(_MAIN.replace("NAME", name).replace("UPPER", name.upper()))
+            _ran([*command, "-std=c99", "-O1", "-o", "check", "check.c", f"{name}.c", "-lm"], place)
+            width = len(self.manifest.labels)
+            found = [_ran(["./check"], place, sound.tobytes()) for sound in self.sounds]
+            yield "streams", [np.frombuffer(scores, np.float32).reshape(-1, width) for scores in found]
+
+    def _page(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+        if shutil.which("node") is None:
+            raise NotRunError("node is not installed; the page itself needs none")
+        script = _script(self.content["index.html"].decode("utf-8"))
+        streams = self.manifest.stream is not None
+        data = {"clips": [sound.tolist() for sound in self.sounds], "piece": PIECE, "streams": streams}
+        with tempfile.TemporaryDirectory(prefix="cello-check-") as place:
+            (Path(place) / "check.mjs").write_text(script + _JAVASCRIPT, encoding="utf-8")
+            told: dict[str, Any] = json.loads(_ran(["node", "check.mjs"], place, json.dumps(data).encode()))
+        yield "clips", [np.array(scores, np.float32) for scores in told["clips"]]
+        if streams:
+            yield "streams", [np.array(scores, np.float32) for scores in told["streams"]]
+
+
+_MAIN = """\
+#include <stdio.h>
+#include "NAME.h"
+static void hear(void *context, int64_t step, const float *scores) {
+    (void)context, (void)step;
+    fwrite(scores, sizeof *scores, UPPER_CLASSES, stdout);
+}
+int main(void) {
+    static NAME_stream stream;
+    static float piece[317];
+    int n;
+    NAME_start(&stream);
+    NAME_listen(&stream, hear, NULL);
+    while ((n = (int)fread(piece, sizeof *piece, 317, stdin)) > 0) NAME_push(&stream, piece, n);
+    NAME_finish(&stream);
+    return 0;
+}
+"""
+_JAVASCRIPT = """
+import { readFileSync } from "node:fs";
+const { clips, piece, streams } = JSON.parse(readFileSync(0, "utf-8"));
+const model = new Model(MODELS[0], CELLS), sounds = clips.map((clip) => Float32Array.from(clip));
+function streamed(sound) {
+  const stream = new Stream(model), found = [];
+  for (let at = 0; at < sound.length; at += piece) found.push(...stream.push(sound.subarray(at, at + piece)));
+  return [...found, ...stream.finish()].map(({ scores }) => [...scores]);
+}
+console.log(JSON.stringify({
+  clips: sounds.map((sound) => [...model.predict(sound)]),
+  streams: streams ? sounds.map(streamed) : [],
+}));
+"""
+
+
+def _script(page: str) -> str:
+    """The classes and models of a page, without the part that needs a browser."""
+    start, models = page.find('<script type="module">'), page.find("const MODELS = [\n")
+    end = page.find("\n];", models)
+    if min(start, models, end) < 0:
+        raise DeployError(f"index.html holds no models; {REMEDY}")
+    return page[start + len('<script type="module">') : end + 3]
+
+
+def _streamed(model: StreamModel, sound: Scores) -> Scores:
+    pieces = [model.push(sound[at : at + PIECE]).scores for at in range(0, len(sound), PIECE)]
+    return np.concatenate([*pieces, model.finish().scores])
+
+
+def _complete(vectors: Vectors, *, streams: bool) -> Vectors:
+    kinds = ("samples", "scores", "stream") if streams else ("samples", "scores")
+    for name in SOUNDS:
+        for kind in kinds:
+            if f"{name}_{kind}" not in vectors:
+                raise DeployError(f"reference.npz has no {name}_{kind}; {REMEDY}")
+    return vectors
+
+
+def _ran(command: Sequence[str], place: str, data: bytes = b"") -> bytes:
+    try:
+        done = subprocess.run(command, cwd=place, input=data, capture_output=True, check=False, timeout=LONGEST_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeployError(f"{command[0]} did not run: {error}") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+        raise DeployError(f"{command[0]} failed: {lines[-1][:200]}")
+    return done.stdout

@@ -1,0 +1,68 @@
+"""What hurts: an export that stops with a riddle, or says passed of what was not run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from made_packages import run_cello
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+@pytest.fixture
+def trained(exported: Path) -> Path:
+    """The folder of a run."""
+    return exported.parent / "run"
+
+
+def errors(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_becomes_a_folder_that_was_checked(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    out = tmp_path / "model"
+    arguments = ("export", trained, "--out", out, "--to", "onnx", "--to", "c99", "--threshold", "0.7")
+    assert run_cello(*arguments, "--background", "rough", "low") == 0
+    told = capsys.readouterr().out
+    assert str(out / "step.onnx") in told
+    assert "passed" in told
+    assert "failed" not in told
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["stream"]["threshold"] == 0.7
+    assert manifest["stream"]["background"] == ["rough", "low"]
+    assert not (out / "index.html").exists()
+    assert run_cello("export", out, "--check") == 0
+    assert "largest difference" in capsys.readouterr().out
+
+
+def test_a_folder_that_was_changed_fails_its_check(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "model")
+    (folder / "gru.h").write_text("changed")
+    assert run_cello("export", folder, "--check") == 1
+    assert "gru.h is damaged: its SHA-256 is not the one in manifest.json" in errors(capsys)
+
+
+def test_wrong_use_is_told_with_the_remedy(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, fault in (
+        ((trained,), "cello export needs the folder to write; give --out DIR"),
+        ((trained, "--to", "parquet"), f"formats of reports; give: cello report {trained} --format parquet"),
+        ((trained, "--predictions"), f"give: cello report {trained} --format parquet --predictions"),
+        ((trained, "--out", tmp_path / "x", "--corpus", "spoken"), "measure what int8 costs; give --int8 too"),
+        ((trained, "--out", tmp_path / "x", "--int8", "--most-int8-loss", "1"), "give --corpus too"),
+        ((trained, "--out", trained), "holds files that are no export of this run, and nothing is overwritten"),
+        ((trained, "--out", tmp_path / "x", "--threshold", "2"), "threshold=2.0 is invalid: it must be a probability"),
+        ((tmp_path / "none", "--out", tmp_path / "x"), "none"),
+    ):
+        assert run_cello("export", *arguments) != 0
+        assert fault in errors(capsys)
+        assert not (tmp_path / "x").exists()

@@ -1,0 +1,228 @@
+"""What hurts: an export that overwrites, says what was not measured, or leaves out what was asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+import made_runs
+from cello.audio.corpus import Corpus
+from cello.deploy.manifest import MANIFEST, Int8Facts
+from cello.deploy.package import load, read_manifest
+from cello.errors import CorpusError, ExportError
+from cello.export.measured import check_int8, int8_cost, run_accuracy, store_and_run
+from cello.export.package import Package, StreamOptions, write_package
+from cello.export.self_test import check_folder
+from cello.trained.run import TrainedRun, read_run
+from cello.trained.strung import StreamConfig, StreamEvaluation
+from made_packages import SMALL
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tone_corpus: Corpus) -> TrainedRun:
+    return read_run(made_runs.make_run(tmp_path / "run", tone_corpus.manifest, features=SMALL))
+
+
+@pytest.fixture
+def copy(exported: Path, tmp_path: Path) -> tuple[TrainedRun, Path]:
+    """A run, and an export of it that a test may change."""
+    shutil.copytree(exported.parent, tmp_path / "both")
+    return read_run(tmp_path / "both" / "run"), tmp_path / "both" / "model"
+
+
+def measured(run: str, **changed: object) -> StreamEvaluation:
+    found = StreamEvaluation(
+        run=run, corpus="tones", window_s=0.9375, delay_s=0.02, config=StreamConfig(), hours=2.5, words=60,
+        threshold=0.94, validation=None, miss_rate=None, false_alarms=2, false_alarms_an_hour=0.8,
+        false_alarms_interval=(0.1, 2.9), latency_s=0.2, curve=(),
+    )  # fmt: skip
+    return msgspec.structs.replace(found, **changed)
+
+
+def test_the_manifest_says_what_the_model_is_and_was_measured(exported: Path) -> None:
+    manifest, run = read_manifest(exported), read_run(exported.parent / "run")
+    assert manifest.run == run.result.run
+    assert manifest.exits == {
+        "numpy": ("model.safetensors", "cell.json"),
+        "onnx": ("model.onnx", "step.onnx"),
+        "c99": ("gru.h", "gru.c"),
+        "page": ("index.html",),
+    }
+    assert set(manifest.files) == {path.name for path in exported.iterdir()} - {MANIFEST}
+    assert manifest.front_end.window_samples == SMALL.window_samples
+    assert manifest.stream is not None
+    assert (manifest.stream.threshold, manifest.stream.measured) == (0.8, None)
+    assert manifest.corpus.clips == {"train": 24, "validation": 9, "test": 9}
+    assert manifest.word_accuracy == {"high": 1.0, "low": 1.0, "rough": 1.0}
+    assert not manifest.left_out
+    assert len(list(exported.parent.iterdir())) == 2, "nothing temporary is left"
+
+
+def test_an_earlier_export_of_the_run_is_replaced_and_nothing_else(copy: tuple[TrainedRun, Path]) -> None:
+    trained, folder = copy
+    write_package(Package(trained=trained, forms=("c99",)), folder)
+    assert sorted(path.suffix for path in folder.iterdir() if path.stem == "gru") == [".c", ".h"]
+    assert not (folder / "model.onnx").exists()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError, match=r"holds 'notes.txt', which is not of the export that is there; move it away"):
+        write_package(Package(trained=trained), folder)
+    (folder / MANIFEST).unlink()
+    with pytest.raises(ExportError, match="holds files that are no export of this run, and nothing is overwritten"):
+        write_package(Package(trained=trained), folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_an_export_of_another_run_and_a_file_are_not_replaced(
+    exported: Path, trained: TrainedRun, tmp_path: Path
+) -> None:
+    with pytest.raises(ExportError, match=f"holds an export of run .*, not of {trained.result.run}; choose another"):
+        write_package(Package(trained=trained), exported)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match="is no folder; choose another --out"):
+        write_package(Package(trained=trained), tmp_path / "file")
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ExportError, match="is no folder"):
+        write_package(Package(trained=trained), tmp_path / "link")
+
+
+def test_a_form_that_cannot_be_is_left_out_or_refused_where_it_was_asked_for(
+    tmp_path: Path, tone_corpus: Corpus
+) -> None:
+    run = read_run(made_runs.make_run(tmp_path / "run", tone_corpus.manifest, features=SMALL, bidirectional=True))
+    manifest = write_package(Package(trained=run), tmp_path / "all")
+    assert set(manifest.left_out) == {"stream", "c99"}
+    assert "train with model.bidirectional=false" in manifest.left_out["stream"]
+    assert manifest.exits["onnx"] == ("model.onnx",)
+    assert "Not in this folder, c99" in (tmp_path / "all" / "README.md").read_text()
+    assert all(check.passed for check in check_folder(tmp_path / "all"))
+    with pytest.raises(ExportError, match=r"cannot be written as c99: .*bidirectional"):
+        write_package(Package(trained=run, forms=("c99",)), tmp_path / "c99")
+    assert not (tmp_path / "c99").exists()
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_the_measured_threshold_is_the_streams_with_its_rates(trained: TrainedRun, tmp_path: Path) -> None:
+    (trained.folder / "stream.json").write_bytes(msgspec.json.encode(measured(trained.result.run)))
+    manifest = write_package(Package(trained=trained, forms=("onnx",)), tmp_path / "one")
+    assert manifest.stream is not None
+    assert manifest.stream.threshold == 0.94
+    assert manifest.stream.measured is not None
+    assert manifest.stream.measured.false_alarms_an_hour.high == 2.9
+    assert "0.80 false alarms an hour (0.10 to 2.90)" in (tmp_path / "one" / "README.md").read_text()
+    assert load(tmp_path / "one").stream().config.threshold == 0.94
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        (StreamOptions(threshold=0.5), {}),
+        (StreamOptions(smooth_s=0.4), {}),
+        (StreamOptions(window_s=0.5), {}),
+        (StreamOptions(background=("low",)), {}),
+        (StreamOptions(), {"run": "another"}),
+        (StreamOptions(), {"threshold": None}),
+    ],
+)
+def test_rates_measured_with_other_settings_are_not_claimed(
+    trained: TrainedRun, tmp_path: Path, options: StreamOptions, changed: dict[str, object]
+) -> None:
+    found = msgspec.structs.replace(measured(trained.result.run), **changed)
+    (trained.folder / "stream.json").write_bytes(msgspec.json.encode(found))
+    manifest = write_package(Package(trained=trained, forms=("c99",), stream=options), tmp_path / "one")
+    assert manifest.stream is not None
+    assert manifest.stream.measured is None
+    assert "The threshold was not measured" in (tmp_path / "one" / "README.md").read_text()
+
+
+def test_settings_of_the_stream_are_in_every_form(trained: TrainedRun, tmp_path: Path) -> None:
+    options = StreamOptions(window_s=0.5, threshold=0.66, smooth_s=0.1, refractory_s=0.7, background=("rough",))
+    write_package(Package(trained=trained, stream=options), tmp_path / "one")
+    told = json.loads((tmp_path / "one" / MANIFEST).read_text())["stream"]
+    assert [told[f] for f in ("window_s", "threshold", "smooth_s", "refractory_s")] == [0.5, 0.66, 0.1, 0.7]
+    page = (tmp_path / "one" / "index.html").read_text()
+    for text in ('"window_s":0.5', '"threshold":0.66', '"background":["rough"]'):
+        assert text in page
+    assert "#define GRU_THRESHOLD 0.66f" in (tmp_path / "one" / "gru.h").read_text()
+    assert all(check.passed is not False for check in check_folder(tmp_path / "one"))
+    with pytest.raises(ExportError, match="--background 'none' is no label of the model, which has high, low, rough"):
+        write_package(Package(trained=trained, stream=StreamOptions(background=("none",))), tmp_path / "two")
+
+
+def test_int8_weights_are_in_every_form_and_its_scores_are_the_references(trained: TrainedRun, tmp_path: Path) -> None:
+    write_package(Package(trained=trained, forms=("c99", "onnx")), tmp_path / "float")
+    manifest = write_package(Package(trained=trained, forms=("c99", "onnx"), int8=Int8Facts()), tmp_path / "int8")
+    assert manifest.int8 == Int8Facts()
+    assert b"int8_t head" in (tmp_path / "int8" / "gru.c").read_bytes()
+    assert b"int8_t head" not in (tmp_path / "float" / "gru.c").read_bytes()
+    assert all(check.passed is not False for check in check_folder(tmp_path / "int8"))
+    assert "accuracy lost by it: not measured" in (tmp_path / "int8" / "README.md").read_text()
+
+
+def test_what_int8_costs_is_measured_on_validation_clips(trained: TrainedRun, tone_corpus: Corpus) -> None:
+    cost = int8_cost(trained, tone_corpus)
+    assert cost.accuracy is not None
+    assert cost.accuracy_float32 is not None
+    assert cost.points_lost == 100 * (cost.accuracy_float32 - cost.accuracy)
+    check_int8(cost, 100)
+    check_int8(Int8Facts(), None)
+    with pytest.raises(ExportError, match=r"int8 weights cost 2\.00 points of validation accuracy, more than --most"):
+        check_int8(Int8Facts(accuracy=0.9, accuracy_float32=0.92, points_lost=2.0), 0.5)
+    with pytest.raises(ExportError, match=r"--most-int8-loss 0\.5 needs the validation clips .*; give --corpus too"):
+        check_int8(Int8Facts(), 0.5)
+
+
+def test_int8_is_not_measured_on_labels_that_the_model_has_not(trained: TrainedRun, tone_corpus: Corpus) -> None:
+    clips = tuple(msgspec.structs.replace(clip, label="new") for clip in tone_corpus.manifest.clips)
+    manifest = msgspec.structs.replace(tone_corpus.manifest, clips=clips, labels=("new",), checksum="1" * 64)
+    corpus = Corpus(manifest, tone_corpus.sound)
+    with pytest.raises(CorpusError, match="the model has no label 'new' of 'tones'"):
+        int8_cost(trained, corpus)
+
+
+def test_accuracy_has_an_interval_over_speakers_where_predictions_are_there(trained: TrainedRun) -> None:
+    store, _ = store_and_run(trained)
+    alone = run_accuracy(trained, store)
+    assert alone is not None
+    assert (alone.value, alone.low) == (0.5, None)
+    target = np.repeat(np.arange(3), 3)
+    arrays = {"target": target, "prediction": np.where(np.arange(9) % 2, target, 0), "label_probability": target * 0.0}
+    np.savez(trained.folder / "predictions.npz", **arrays)  # type: ignore[arg-type]
+    found = run_accuracy(trained, store)
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.high
+    assert found.over.endswith(("speakers", "clips"))
+
+
+def test_a_cell_of_ones_own_leaves_without_the_way_to_its_file(tmp_path: Path, tone_corpus: Corpus) -> None:
+    own = tmp_path / "secret place" / "mine.py"
+    own.parent.mkdir()
+    own.write_text(
+        "from cello import cell, tanh\n\n\n@cell\ndef mine(x, h, W, U, b):\n"
+        '    """Mine: a plain cell."""\n    return tanh(W @ x + U @ h + b)\n'
+    )
+    run = made_runs.make_run(tmp_path / "run", tone_corpus.manifest, features=SMALL, cell=f"{own}:mine")
+    manifest = write_package(Package(trained=read_run(run)), tmp_path / "model")
+    assert manifest.model["cell"] == "mine.py:mine"
+    assert not [p.name for p in (tmp_path / "model").iterdir() if b"secret place" in p.read_bytes()]
+    assert all(check.passed is not False for check in check_folder(tmp_path / "model"))
+
+
+def test_labels_cannot_write_the_cards_markdown(trained: TrainedRun, tmp_path: Path) -> None:
+    labels = ("a|b", "[x](http://evil)", "<script>")
+    result = msgspec.structs.replace(trained.result, labels=labels)
+    write_package(Package(trained=replace(trained, result=result), forms=("c99",)), tmp_path / "one")
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert "[x](" not in card
+    assert "<script>" not in card
+    assert r"| a\|b | 100.00 % |" in card
