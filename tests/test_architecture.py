@@ -70,30 +70,20 @@ FENCES: dict[str, set[str]] = {
     "sounddevice": {"cli/listen.py"},
     "pyarrow": {"audio/table.py", "report/formats/parquet.py"},
     "tensorboardX": {"report/formats/tensorboard.py"},
+    "uvicorn": {"deploy/listener.py"},
+    "fastapi": {"deploy/serve.py", "deploy/socket_stream.py", "deploy/upload.py"},
     "tyro": {
         f"cli/{command}.py"
         for command in (
-            *(
-                "bench",
-                "cell",
-                "corpus",
-                "evaluate",
-                "export",
-                "listen",
-                "main",
-                "merge",
-                "predict",
-                "report",
-                "sound",
-                "study",
-            ),
-            *("study_options", "train", "tune"),
+            *("bench", "cell", "corpus", "evaluate", "export", "listen", "main", "merge", "predict", "report", "serve"),
+            *("sound", "study", "study_options", "train", "tune"),
         )
     },
 }
 TORCH_FREE = {"errors", "audio", "cells", "deploy", "machine", "report", "statistics"}
 TORCH_FREE_FILES = {
     "deploy/decisions.py",
+    *(f"deploy/{file}.py" for file in ("limits", "listener", "serve", "serve_text", "socket_stream", "upload")),
     "export/js.py",
     "export/page.py",
     "execution/forkserver.py",

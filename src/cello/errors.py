@@ -4,6 +4,7 @@ CelloError
 ├── ConfigError        a setting that does not exist or is invalid
 ├── CorpusError        a corpus that cannot be found, read or split
 │   ├── ClipError      one clip that is not usable sound
+│   │   └── LongClipError  one that is longer than it may be
 │   └── DownloadError  an archive that did not arrive whole, or is not what it should be
 ├── FeatureError       frames that cannot be computed from these clips
 ├── CellError          equations outside the language
@@ -38,6 +39,10 @@ class CorpusError(CelloError):
 
 class ClipError(CorpusError):
     """One clip that is not usable sound; its text is the reason alone, the caller names the clip."""
+
+
+class LongClipError(ClipError):
+    """A clip that is longer than it may be."""
 
 
 class DownloadError(CorpusError):

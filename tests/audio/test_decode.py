@@ -13,8 +13,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from cello.audio.decode import decode
-from cello.errors import ClipError
+from cello.audio.decode import decode, decode_bytes
+from cello.errors import ClipError, LongClipError
 
 RATE_HZ = 16_000
 
@@ -287,3 +287,17 @@ def test_samples_are_bit_for_bit_what_the_libraries_give(
     sound = decode(path, RATE_HZ)
     assert sound.dtype == expected.dtype
     assert np.array_equal(sound, expected)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_a_file_in_memory_decodes_as_on_disk_and_is_stopped_where_it_is_too_long(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"x.{kind.lower()}"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (22_050, 2)), 44_100, format=kind)
+    content = path.read_bytes()
+    assert np.array_equal(decode_bytes(content, 16_000, longest_s=0.6), decode(path, 16_000))
+    with pytest.raises(LongClipError, match=r"^too long: more than 0\.4 s; split it$"):
+        decode_bytes(content, 16_000, longest_s=0.4)
+    with pytest.raises(ClipError, match=r"truncated|damaged"):
+        decode_bytes(content[:-300], 16_000, longest_s=0.6)
+    with pytest.raises(ClipError, match="empty"):
+        decode_bytes(b"", 16_000, longest_s=0.6)

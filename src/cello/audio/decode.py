@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 
 from cello.audio.c_output import hidden_c_output
 from cello.audio.containers import aiff, flac, foreign, mpeg, ogg, plain, riff
-from cello.audio.containers.source import Layout, Pcm16, Region, Segments, Source
+from cello.audio.containers.source import BytesSource, Layout, Pcm16, Region, Segments, Source
 from cello.audio.values import Frames, Mixer, Sound, as_float
-from cello.errors import ClipError
+from cello.errors import ClipError, LongClipError
 
-__all__ = ["SUFFIXES", "Sound", "as_float", "decode", "resampled"]
+__all__ = ["SUFFIXES", "Sound", "as_float", "decode", "decode_bytes", "resampled"]
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 
@@ -57,9 +58,28 @@ def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
         ClipError: the file is missing, empty, not audio, truncated, of a length that cannot be known, not finite, far
             beyond full scale or silent, or decoding it fails in any other way; the text is the reason.
     """
-    try:
+    with _reasons():
         with _opened(path) as fd:
             sound = _decode(Source(fd), path.suffix, rate_hz, silent)
+        return _not_empty(sound)
+
+
+def decode_bytes(content: bytes, rate_hz: int, longest_s: float) -> Sound:
+    """Decode a whole audio file in memory of at most ``longest_s``, as ``decode`` does; all may be silent.
+
+    Raises:
+        LongClipError: the clip is longer, found before more of it than that was decoded.
+        ClipError: as of ``decode``.
+    """
+    with _reasons():
+        return _not_empty(_decode(BytesSource(content), "", rate_hz, True, longest_s))
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Every error of decoding as a ClipError."""
+    try:
+        yield
     except ClipError:
         raise
     except OSError as error:
@@ -70,6 +90,9 @@ def decode(path: Path, rate_hz: int, silent: bool = False) -> Sound:
         # one clip among thousands must not end the command, whatever a library makes of its bytes
         text = " ".join(str(error).split())
         raise ClipError(f"cannot be decoded ({type(error).__name__}: {text}); convert it to WAV or FLAC") from error
+
+
+def _not_empty(sound: Sound) -> Sound:
     if not len(sound):
         raise ClipError("empty: it holds no samples")
     return sound
@@ -110,17 +133,17 @@ def _unopened(path: Path, error: OSError) -> str:
     return f"cannot be opened ({error.strerror})"
 
 
-def _decode(source: Source, suffix: str, rate_hz: int, silent: bool) -> Sound:
+def _decode(source: Source, suffix: str, rate_hz: int, silent: bool, longest_s: float = math.inf) -> Sound:
     if not source.size:
         raise ClipError("empty: a file of 0 bytes")
     source = source.behind_tags()
     layout = _layout(source)
     if layout is not None and layout.pcm16 is not None:
-        mixer, blocks = _read_pcm16(source, layout.pcm16)
+        mixer, blocks = _read_pcm16(source, layout.pcm16, longest_s)
         from_hz = layout.pcm16.rate_hz
     else:
         with hidden_c_output():
-            mixer, blocks, from_hz = _read_soundfile(source, layout, suffix)
+            mixer, blocks, from_hz = _read_soundfile(source, layout, suffix, longest_s)
     if not any(len(block) for block in blocks):
         return np.zeros(0, dtype=np.int16)
     if mixer.has_signal or not silent:
@@ -135,10 +158,11 @@ def _layout(source: Source) -> Layout | None:
     return next((check(source) for is_container, check in _CHECKS if is_container(head)), None)
 
 
-def _read_pcm16(source: Source, pcm: Pcm16) -> tuple[Mixer, list[Sound]]:
+def _read_pcm16(source: Source, pcm: Pcm16, longest_s: float) -> tuple[Mixer, list[Sound]]:
     _check_rate(pcm.rate_hz)
     offset, size = pcm.region
     count = size // (2 * pcm.channels)
+    _check_length(count, pcm.rate_hz, longest_s)
     mixer = Mixer(pcm.channels)
     if not count:
         return mixer, []
@@ -160,7 +184,9 @@ def _fill(source: Source, frames: NDArray[np.int16], offset: int) -> None:
         raise ClipError("truncated: the file became shorter while it was read")
 
 
-def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple[Mixer, list[Sound], int]:
+def _read_soundfile(
+    source: Source, layout: Layout | None, suffix: str, longest_s: float
+) -> tuple[Mixer, list[Sound], int]:
     segments = _segments(source, layout)
     try:
         file = soundfile.SoundFile(source.fd if segments is None else segments, closefd=False)
@@ -170,7 +196,7 @@ def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple
         _check_accepted(file, source, layout, suffix)
         _check_rate(file.samplerate)
         mixer = Mixer(file.channels)
-        blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout)]
+        blocks = [mixer.mono(frames) for frames in _blocks(file, source, layout, longest_s)]
         if segments is not None and segments.error is not None:
             raise segments.error
         return mixer, blocks, file.samplerate
@@ -178,8 +204,11 @@ def _read_soundfile(source: Source, layout: Layout | None, suffix: str) -> tuple
 
 def _segments(source: Source, layout: Layout | None) -> Segments | None:
     """The file as libsndfile must see it; None for as it is, which takes half the time for MP3."""
-    if layout is None:
-        return None
+    if layout is None or not layout.segments:
+        if isinstance(source, BytesSource):
+            return Segments(source, [Region(0, source.size)])
+        if layout is None:
+            return None
     if source.start and not layout.segments and layout.container not in _TAGS_SKIPPED:
         return Segments(source, [Region(0, source.size)])
     return Segments(source, layout.segments) if layout.segments else None
@@ -210,7 +239,7 @@ def _check_accepted(file: soundfile.SoundFile, source: Source, layout: Layout | 
         )
 
 
-def _blocks(file: soundfile.SoundFile, source: Source, layout: Layout | None) -> Iterator[Frames]:
+def _blocks(file: soundfile.SoundFile, source: Source, layout: Layout | None, longest_s: float) -> Iterator[Frames]:
     """All frames, in blocks, since the header of a damaged file may promise more than the memory holds."""
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
     digest = hashlib.md5(usedforsecurity=False) if layout and layout.md5 else None
@@ -219,6 +248,7 @@ def _blocks(file: soundfile.SoundFile, source: Source, layout: Layout | None) ->
     try:
         while len(frames := file.read(step, dtype=dtype, always_2d=True)):
             count += len(frames)
+            _check_length(count, file.samplerate, longest_s)
             if count * file.channels > most:
                 raise ClipError(f"too large: {source.size} bytes that decode to more than {most} samples; split it")
             if digest is not None:
@@ -250,6 +280,11 @@ def _check_rate(rate_hz: int) -> None:
             f"not audio: the header says {rate_hz} Hz, sound is sampled at {_LEAST_HZ} to {_MOST_HZ} Hz; "
             f"correct its header"
         )
+
+
+def _check_length(frames: int, rate_hz: int, longest_s: float) -> None:
+    if frames > longest_s * rate_hz:
+        raise LongClipError(f"too long: more than {longest_s:g} s; split it")
 
 
 def resampled(sound: Sound, from_hz: int, to_hz: int) -> Sound:

@@ -34,6 +34,7 @@ from cello.cli.listen import Listen
 from cello.cli.merge import Merge
 from cello.cli.predict import Predict
 from cello.cli.report import Report
+from cello.cli.serve import Serve
 from cello.cli.sound import described
 from cello.cli.study import Study
 from cello.cli.train import Train
@@ -112,6 +113,7 @@ Commands = (
         Listen,
         described(Listen, "listen", "listen model", "listen runs/first --file clip.wav", "listen model --device 2"),
     ]
+    | Annotated[Serve, described(Serve, "serve", "serve model", "serve runs/1f0c9e8d7b6a5f43 --port 8080")]
     | Annotated[Merge, described(Merge, "merge", "merge here/gates-fair there/gates-fair --out results/gates")]
     | Annotated[
         Corpus,

@@ -74,7 +74,7 @@ class Decider:
         found = []
         for time_s, probabilities in zip(times_s, softmax(scores), strict=True):
             self._recent.append(probabilities)
-            decision = self._decided(time_s, np.mean(self._recent, axis=0))
+            decision = self._decided(time_s, np.add.reduce(list(self._recent)) / len(self._recent))
             if decision is not None:
                 self._last_s = time_s
                 found.append(decision)
@@ -95,5 +95,6 @@ def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     >>> softmax(np.zeros((1, 4))).tolist()
     [[0.25, 0.25, 0.25, 0.25]]
     """
-    away = np.exp(np.asarray(scores, dtype=np.float64) - np.max(scores, axis=-1, keepdims=True))
+    wide = np.asarray(scores, dtype=np.float64)  # methods, as a step of a stream is so small that np.max costs more
+    away = np.exp(wide - wide.max(axis=-1, keepdims=True))
     return np.asarray(away / away.sum(axis=-1, keepdims=True))

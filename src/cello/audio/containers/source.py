@@ -77,7 +77,11 @@ class Source:
         if tag[:3] != b"ID3" or len(tag) < 10:
             return self
         size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
-        return Source(self.fd, self.start + size).behind_tags() if size < self.size else self
+        return self.from_byte(self.start + size).behind_tags() if size < self.size else self
+
+    def from_byte(self, start: int) -> Source:
+        """The same file from a later byte."""
+        return Source(self.fd, start)
 
     def patched(self, *patches: tuple[int, bytes], end: int | None = None) -> tuple[Segment, ...]:
         """The file up to ``end`` with some bytes of its header replaced; ``patches`` are sorted by position."""
@@ -87,6 +91,31 @@ class Source:
             segments += [Region(at, offset - at), content]
             at = offset + len(content)
         return (*segments, Region(at, max(0, (self.size if end is None else end) - at)))
+
+
+class BytesSource(Source):
+    """The bytes of a whole file in memory, from ``start``."""
+
+    def __init__(self, content: bytes, start: int = 0) -> None:
+        self.content, self.start = content, start
+        self.fd = -1
+        self.size = max(0, len(content) - start)
+
+    def read(self, count: int, offset: int) -> bytes:
+        """Read up to ``count`` bytes, fewer only at the end."""
+        at = self.start + offset
+        return self.content[at : at + max(0, count)]
+
+    def fill(self, buffer: Buffer, offset: int) -> int:
+        """Fill a buffer of any size."""
+        view = memoryview(buffer).cast("B")
+        part = memoryview(self.content)[self.start + offset :][: len(view)]
+        view[: len(part)] = part
+        return len(part)
+
+    def from_byte(self, start: int) -> BytesSource:
+        """The same bytes from a later one."""
+        return BytesSource(self.content, start)
 
 
 class Segments(io.RawIOBase):
