@@ -20,8 +20,12 @@ def rnn(x, h, W, U, b):
 
 
 @pytest.mark.wants("cc")
-def test_a_kernel_is_compiled_into_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "users"))
+@pytest.mark.parametrize("variable", ["CELLO_CACHE", "XDG_CACHE_HOME"])
+def test_a_kernel_is_compiled_into_a_folder_of_its_own(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CELLO_CACHE", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / "users"))
     (tmp_path / "mine.py").write_text(MINE)
     names = (f"{tmp_path}/mine.py:rnn", "rnn", "rnn")
     found = compiling(names, "c", "float32")
@@ -31,7 +35,7 @@ def test_a_kernel_is_compiled_into_a_folder_of_its_own(tmp_path: Path, monkeypat
 
 
 def test_where_nothing_is_compiled_nothing_is_called_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # the measurement changes it, here in this process
+    monkeypatch.setenv("CELLO_CACHE", str(tmp_path))  # the measurement changes it, here in this process
     monkeypatch.setattr(
         module, "_in_a_new_process", lambda names, backend, dtype, folder: main([folder, backend, dtype, *names])
     )

@@ -18,12 +18,13 @@ from cello.study.study_file import parse_study
 @contextmanager
 def somebodys(workers: int, threads: int = 1) -> Iterator[Client]:
     """A cluster as somebody may have it, reached by TCP."""
-    method = local.DASK["distributed.worker.multiprocessing-method"]
+    names = ("distributed.worker.multiprocessing-method", "distributed.deploy.lost-worker-timeout")
+    method = local.DASK[names[0]]
     context = multiprocessing.get_context(method)
     if context.get_start_method() == "forkserver":  # a worker begun anew is there at once, on a busy machine too
         context.set_forkserver_preload(["cello.execution.worker", "cello.training.run"])
     with (
-        dask.config.set({"distributed.worker.multiprocessing-method": method}),
+        dask.config.set({name: local.DASK[name] for name in names}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,

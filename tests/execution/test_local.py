@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dask
 import psutil
 import pytest
-from distributed import Client, Security
+from dask.utils import parse_timedelta
+from distributed import Client, LocalCluster, Security
 
 from cello.errors import StudyError
-from cello.execution import local, worker
+from cello.execution import local, session, worker
 from cello.execution.local import local_cluster
 
 EVIL = "from pathlib import Path\nPath(__file__).with_suffix('.executed').touch()\n"
@@ -126,3 +130,25 @@ def test_what_a_cluster_keeps_of_runs_is_in_a_folder_of_ones_own(tmp_path: Path)
     kept.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StudyError, match=r"folder '.*cello-runs' is not this user's own; start dask worker"):
         worker._scratch(there)
+
+
+def test_a_worker_that_dies_again_while_its_first_death_is_looked_into_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A LocalCluster looks some time after each death whether the worker is there, and ends its place if it is not."""
+    looks: list[float] = []
+
+    def note(self: Any, op: str, told: Any) -> None:
+        looks.append(parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout")))
+        super(LocalCluster, self)._update_worker_status(op, told)
+
+    with local_cluster(1, "cello.execution.worker") as client:
+        monkeypatch.setattr(LocalCluster, "_update_worker_status", note, raising=False)
+        (pid,) = client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        client.wait_for_workers(1, timeout=60)
+        until = time.monotonic() + 60
+        while not looks and time.monotonic() < until:
+            time.sleep(0.05)
+    assert looks
+    assert min(looks) > 10 * session.LOCAL_SECONDS

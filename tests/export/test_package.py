@@ -13,12 +13,14 @@ import pytest
 
 import made_runs
 from cello.audio.corpus import Corpus
+from cello.deploy.decisions import BACKGROUND
 from cello.deploy.manifest import MANIFEST, Int8Facts
 from cello.deploy.package import load, read_manifest
 from cello.errors import CorpusError, ExportError
 from cello.export.measured import check_int8, int8_cost, run_accuracy, store_and_run
 from cello.export.package import Package, StreamOptions, write_package
 from cello.export.self_test import check_folder
+from cello.statistics.detection import Rates
 from cello.trained.run import TrainedRun, read_run
 from cello.trained.strung import StreamConfig, StreamEvaluation
 from made_packages import SMALL
@@ -39,11 +41,18 @@ def copy(exported: Path, tmp_path: Path) -> tuple[TrainedRun, Path]:
     return read_run(tmp_path / "both" / "run"), tmp_path / "both" / "model"
 
 
+RATES = Rates(
+    threshold=0.94, miss_rate=0.1, miss_interval=(0.05, 0.2), false_alarms=2, in_noise=2, in_other_words=0,
+    false_alarms_an_hour=0.8, false_alarms_interval=(0.1, 2.9), confusion_rate=0.0, repeat_rate=0.0, latency_s=0.2,
+    latency_95_s=0.3,
+)  # fmt: skip
+
+
 def measured(run: str, **changed: object) -> StreamEvaluation:
     found = StreamEvaluation(
-        run=run, corpus="tones", window_s=0.9375, delay_s=0.02, config=StreamConfig(), hours=2.5, words=60,
-        threshold=0.94, validation=None, miss_rate=None, false_alarms=2, false_alarms_an_hour=0.8,
-        false_alarms_interval=(0.1, 2.9), latency_s=0.2, curve=(),
+        run=run, corpus="tones", window_s=0.9375, smooth_s=0.2, refractory_s=1.0, background=BACKGROUND, delay_s=0.02,
+        config=StreamConfig(), hours=2.6, hours_without_words=2.5, words=60, other_words=0, speakers=4,
+        threshold=0.94, validation=None, test=RATES, curve=(),
     )  # fmt: skip
     return msgspec.structs.replace(found, **changed)
 

@@ -244,6 +244,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tone_corpus, tmp_path, monkeypat
 
 
 def test_the_default_folder_is_the_user_s_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("CELLO_CACHE", raising=False)
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
     assert cache_folder() == tmp_path / "cello" / "features"
 

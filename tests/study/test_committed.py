@@ -32,6 +32,8 @@ BEFORE = {
     ("odyssey", "quick"): "33b47142a7e196ea",
     ("robustness", "fair"): "0ef56daa2665cd3e",
     ("robustness", "quick"): "0d841c9f97196c64",
+    ("streaming", "fair"): "fa3220c8719dc4d2",
+    ("streaming", "quick"): "2101fe8a6eee1faf",
     ("windows", "fair"): "945ac76cf52873c5",
     ("windows", "published"): "3aeb7a5483802d13",
     ("windows", "quick"): "421b573425f059cf",

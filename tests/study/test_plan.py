@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cello.audio.augment import AugmentConfig
 from cello.cells.load import load_cell, zoo
 from cello.errors import CellError, CelloError, ConfigError, ModelError, StudyError
+from cello.features.stream import FrameStream
 from cello.models.config import ModelConfig
 from cello.study.catalogue import BUILTIN
 from cello.study.config import Column, Row, StudyConfig
@@ -111,6 +112,19 @@ def test_the_robustness_study_tests_alike_what_it_trains_clean_and_augmented() -
         assert noisy["clean"] == AugmentConfig()
         assert noisy["augmented"].noise_share > 0
         assert noisy["augmented"].shift_ms > 0
+
+
+@pytest.mark.parametrize("protocol", BUILTIN["streaming"])
+def test_rows_of_the_streaming_study_say_truly_whether_and_how_late_they_stream(protocol: str) -> None:
+    runs = plan(load_study("streaming", protocol), CORPUS, 12)
+    assert len({run.row for run in runs}) <= 8
+    for run in runs:
+        features = run.config.features
+        if run.config.model.bidirectional or features.normalisation == "clip":
+            assert run.row.endswith(", whole clip")
+            continue
+        late_ms = 1000 * FrameStream(features).delay_frames * features.hop_samples // features.rate_hz
+        assert run.row.endswith(f", delay {late_ms} ms" if late_ms else ", no delay")
 
 
 def test_published_settings_are_the_published_ones() -> None:

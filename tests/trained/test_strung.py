@@ -17,40 +17,49 @@ from cello.audio.open import open_corpus
 from cello.cli.main import main
 from cello.deploy.decisions import DecisionConfig
 from cello.errors import ConfigError, CorpusError
-from cello.trained.strung import StreamConfig, _trace, decisions_at, evaluate_stream, strung
+from cello.trained.mapping import targets_of
+from cello.trained.strung import StreamConfig, _trace, decisions_at, evaluate_stream, strung, word_end
 
 CONFIG = StreamConfig(gap_s=0.3, most_false_alarms=1e5)
 
 
 def test_decisions_are_those_that_the_stream_makes(make_run: Any, tone_corpus: Corpus) -> None:
     model, decide = cello.load_model(make_run()), DecisionConfig(threshold=0.4, refractory_s=0.5)
-    trace = _trace(model, tone_corpus, "test", CONFIG, decide, None)
+    trace = _trace(model, tone_corpus, "test", CONFIG, decide, None, targets_of(model.labels, tone_corpus, {}))
     stream = model.stream(threshold=0.4, refractory_s=0.5)
-    expected = [d for piece, _ in strung(tone_corpus, "test", CONFIG) for d in stream.push(piece)] + stream.finish()
+    expected = [
+        d for piece, _ in strung(tone_corpus, tone_corpus.indices("test"), CONFIG) for d in stream.push(piece)
+    ] + stream.finish()
     found = decisions_at(trace, 0.4, model.labels, 0.5)
     assert [(d.time_s, d.label) for d in expected] == found != []
 
 
 def test_clips_are_strung_once_each_with_noise_between(tone_corpus: Corpus) -> None:
-    pieces = list(strung(tone_corpus, "test", CONFIG))
+    pieces = list(strung(tone_corpus, tone_corpus.indices("test"), CONFIG))
     assert sorted(clip for _, clip in pieces if clip >= 0) == tone_corpus.indices("test").tolist()
     assert [clip for _, clip in pieces[::2]] == [-1] * 10
     assert all(len(sound) == 4800 and sound.std() > 0.05 for sound, clip in pieces if clip < 0)
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(pieces, strung(tone_corpus, "test", CONFIG), strict=True))
+    assert all(
+        np.array_equal(a[0], b[0])
+        for a, b in zip(pieces, strung(tone_corpus, tone_corpus.indices("test"), CONFIG), strict=True)
+    )
     quiet = Corpus(tone_corpus.manifest, tone_corpus.sound)
-    assert 5e-4 < next(strung(quiet, "test", CONFIG))[0].std() < 2e-3
+    assert 5e-4 < next(strung(quiet, quiet.indices("test"), CONFIG))[0].std() < 2e-3
 
 
 def test_the_threshold_is_chosen_on_validation_and_measured_on_test(make_run: Any, tone_corpus: Corpus) -> None:
     model = cello.load_model(make_run())
     found = evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig())
     assert found.validation is not None
-    assert found.threshold == found.validation.threshold
+    assert found.test is not None
+    assert found.threshold == found.validation.threshold == found.test.threshold
+    assert found.test in found.curve
     assert found.words == 9
     assert found.hours == pytest.approx((9 * 15_000 + 10 * 4800) / 16_000 / 3600)
-    at = next(point for point in found.curve if point.threshold == found.threshold)
-    assert found.miss_rate is not None
-    assert (at.miss_rate, at.false_alarms_an_hour) == pytest.approx((found.miss_rate.value, found.false_alarms_an_hour))
+    assert found.hours_without_words < found.hours - 9 * 15_000 / 16_000 / 3600
+    assert found.test.false_alarms_an_hour == found.test.false_alarms / found.hours_without_words
+    assert (found.speakers, found.other_words, found.background) == (3, 0, ())
+    assert found.refractory_s == 1.0
     never = evaluate_stream(model, tone_corpus, StreamConfig(most_false_alarms=0), DecisionConfig(background=()))
     assert never.threshold is None or never.validation.false_alarms_an_hour == 0
 
@@ -63,7 +72,7 @@ def test_what_cannot_be_measured_is_refused(make_run: Any, tone_corpus: Corpus) 
         evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig(background=("high", "low", "rough")))
     clips = tuple(msgspec.structs.replace(clip, label="x") for clip in tone_corpus.manifest.clips)
     other = Corpus(msgspec.structs.replace(tone_corpus.manifest, labels=("x",), clips=clips), tone_corpus.sound)
-    with pytest.raises(CorpusError, match="the model has no label 'x' of 'tones'; choose those that it has with --lab"):
+    with pytest.raises(CorpusError, match="the model has no label 'x' of 'tones'; map each to one of "):
         evaluate_stream(model, other, CONFIG, DecisionConfig())
 
 
@@ -77,10 +86,44 @@ def test_the_command_prints_the_rates_and_writes_them(
     common = ["evaluate", str(run), "--corpus", f"folder:{tone_folder}", "--cache", str(cache), "--stream"]
     assert main([*common, "--false-alarms", "100000", "--out", str(tmp_path / "out")]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "words in" in out
+    assert "3 words by 1 speaker in 0.00 hours" in out
+    assert "without those words" in out
+    assert "% of words missed" in out
+    assert "after the end of the word" in out or "no word is found" in out
     assert "false alarms an hour" in out
     told = json.loads((tmp_path / "out" / "stream.json").read_text())
     assert len(told["curve"]) > 40
     assert told["config"]["most_false_alarms"] == 100_000
+    assert (tmp_path / "out" / "det.png").read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in (tmp_path / "out" / "det.svg").read_bytes()
     assert main([*common, "--split", "all"]) == 1
-    assert "leave out --split and --map" in " ".join(capsys.readouterr().err.split())
+    assert "measures it on test clips; leave out --split" in " ".join(capsys.readouterr().err.split())
+    assert main([*common, "--background", "hihg"]) == 1
+    assert "unknown label 'hihg'; did you mean 'high'?" in " ".join(capsys.readouterr().err.split())
+    settings = ["--map", "low=high", "rough=", "--background", "low", "--window-s", "0.5", "--refractory-s", "0.25"]
+    assert main([*common, *settings, "--smooth-s", "0.1", "--gap-s", "0.5", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["words"], told["other_words"], told["background"]) == (2, 0, ["low"])
+    assert (told["window_s"], told["refractory_s"], told["smooth_s"]) == (0.5, 0.25, 0.1)
+    assert told["config"]["tolerance_s"] == 0.5
+
+
+def test_clips_of_background_are_other_words_and_those_of_silence_are_noise(make_run: Any, tone_corpus: Corpus) -> None:
+    model = cello.load_model(make_run())
+    found = evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig(background=("low",)))
+    assert (found.words, found.other_words) == (6, 3)
+    assert all(rate.in_noise + rate.in_other_words == rate.false_alarms for rate in found.curve)
+
+
+def test_a_word_is_in_sight_for_a_window_so_a_second_decision_waits_for_longer(make_run: Any) -> None:
+    model = cello.load_model(make_run())
+    assert model.stream(2.0).config.refractory_s == 2.5
+    assert model.stream(2.0, refractory_s=0.1).config.refractory_s == 0.1
+
+
+def test_a_word_ends_where_its_energy_has_passed() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.01, 16_000).astype(np.float32)
+    noise[4000:9600] += np.sin(np.arange(5600)).astype(np.float32)
+    assert abs(word_end(noise, 16_000) - 9600) <= 320
+    assert word_end(np.zeros(1000, np.float32), 16_000) == 1000
+    assert word_end(np.zeros(0, np.float32), 16_000) == 0

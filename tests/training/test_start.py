@@ -105,6 +105,11 @@ def test_the_command_takes_model_and_features_from_the_run(
     assert main(["train", *common, "--from", str(tmp_path / "a"), "--model.hidden", "6", "--out", "x"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "model.hidden=6 is not that of the run to start from, 5; its weights need its own, so leave it out" in said
+    for flags in (["--model.hidden", "64"], ["--model.hidden=64"]):  # which is the default
+        assert main(["train", *common, "--from", str(tmp_path / "a"), *flags, "--out", "x"]) == 1
+        assert "model.hidden=64 is not that of the run to start from, 5;" in " ".join(capsys.readouterr().err.split())
+    free = start_from(tmp_path / "a", ModelConfig(), FeatureConfig(), ["model.layers", "features.kind"])
+    assert free.model == again.model
     assert start_from(tmp_path / "a", ModelConfig(dropout=0.3), FeatureConfig()).model.dropout == 0.3
     with pytest.raises(ConfigError, match=r"features\.kind=log-mel is not that of the run to start from, mfcc"):
         start_from(tmp_path / "a", ModelConfig(), FeatureConfig(kind="log-mel"))

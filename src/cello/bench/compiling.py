@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cello.bench.record import Compiling
 from cello.bench.settings import DType
+from cello.cache import VARIABLE
 from cello.cells.definition import Cell
 from cello.cells.definition import cell as traced
 from cello.cells.load import load_cell
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str]) -> list[float]:
     folder, backend, dtype, *names = arguments
     seconds = []
     for number, name in enumerate(names):
-        os.environ["XDG_CACHE_HOME"] = str(Path(folder) / str(number))
+        os.environ[VARIABLE] = str(Path(folder) / str(number))
         cell = load_cell(name)
         first_step(cell, "plain", getattr(torch, dtype))  # what torch itself does once is no part of compiling
         seconds.append(first_step(cell, backend, getattr(torch, dtype)))

@@ -28,6 +28,16 @@ def without_traceback(arguments: Sequence[str]) -> tuple[list[str], bool]:
     return [one for one in arguments if one != TRACEBACK], TRACEBACK in arguments
 
 
+def stated(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The settings that the arguments state, whatever their values, by section and field.
+
+    >>> stated(["train", "--model.hidden", "64", "--model.no-bidirectional", "--features.n-mels=40"])
+    ('model.hidden', 'model.bidirectional', 'features.n_mels')
+    """
+    flags = (one[2:].partition("=")[0].replace("-", "_") for one in arguments if one.startswith("--"))
+    return tuple(flag.replace(".no_", ".", 1) for flag in flags if "." in flag)
+
+
 def doing(arguments: Sequence[str], commands: Names) -> str:
     """The command that the arguments begin with, as people call it.
 

@@ -12,14 +12,15 @@ from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from cello.cli.sound import Sound, open_sound
-from cello.errors import ConfigError
+from cello.cli.stream_table import pictures, print_stream
+from cello.deploy.decisions import BACKGROUND
+from cello.errors import ConfigError, unknown
 from cello.terminal import counted, say
 
 if TYPE_CHECKING:
     from cello.audio.corpus import Corpus
     from cello.trained.evaluate import Evaluation
     from cello.trained.model import Model
-    from cello.trained.strung import StreamEvaluation
 
 WORST_SPEAKERS = 10
 
@@ -52,7 +53,19 @@ class Evaluate(Sound):
     false_alarms: Annotated[
         float, arg(help="with --stream, false alarms an hour that the threshold may bring on the validation clips")
     ] = 1.0
-    gap_s: Annotated[float, arg(help="with --stream, seconds of noise between two clips")] = 1.0
+    gap_s: Annotated[float, arg(help="with --stream, seconds of noise between two clips")] = 2.0
+    window_s: Annotated[
+        float | None, arg(help="with --stream, seconds that scores are pooled over; a training clip's unless given")
+    ] = None
+    smooth_s: Annotated[float, arg(help="with --stream, seconds over which probabilities are averaged")] = 0.2
+    refractory_s: Annotated[
+        float | None,
+        arg(help="with --stream, seconds after a decision without another; half a second more than the window"),
+    ] = None
+    background: Annotated[
+        tuple[str, ...],
+        arg(help="with --stream, labels that are never decided for", metavar="LABEL"),
+    ] = BACKGROUND
     row: Annotated[str | None, arg(help="of a study, the best run of this row")] = None
     column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
 
@@ -64,16 +77,15 @@ class Evaluate(Sound):
         from cello.trained.evaluate import ClipPrediction, evaluate
         from cello.trained.model import load_model
 
-        if self.stream and (self.mapping or self.split != "test"):
+        if self.stream and self.split != "test":
             raise ConfigError(
-                "--stream chooses the threshold on validation clips and measures it on test clips, by the labels that "
-                "they have; leave out --split and --map"
+                "--stream chooses the threshold on validation clips and measures it on test clips; leave out --split"
             )
         model = load_model(self.run_folder, self.row, self.column)
         mapping = dict(map(_pair, self.mapping))
         corpus = open_sound(self, console, model.features.rate_hz)
         if self.stream:
-            self._stream(console, model, corpus)
+            self._stream(console, model, corpus, mapping)
             return
         found = evaluate(model, corpus, self.split, mapping, cache=self.cache)
         if found.seen:
@@ -93,23 +105,30 @@ class Evaluate(Sound):
             if self.format == "table":
                 say(console, str(self.out / "predictions.csv"))
 
-    def _stream(self, console: Console, model: Model, corpus: Corpus) -> None:
+    def _stream(self, console: Console, model: Model, corpus: Corpus, mapping: dict[str, str]) -> None:
         import msgspec
 
-        from cello.deploy.decisions import DecisionConfig
         from cello.files import write_whole
         from cello.trained.strung import StreamConfig, evaluate_stream
 
-        config = StreamConfig(gap_s=self.gap_s, most_false_alarms=self.false_alarms)
-        found = evaluate_stream(model, corpus, config, DecisionConfig())
+        if self.background != BACKGROUND and (strange := set(self.background) - set(model.labels)):
+            raise ConfigError(unknown("label", min(strange), model.labels, "--background takes labels of the model."))
+        stated: dict[str, float] = {} if self.refractory_s is None else {"refractory_s": self.refractory_s}
+        stream = model.stream(self.window_s, smooth_s=self.smooth_s, background=self.background, **stated)
+        # so long a word is in sight
+        config = StreamConfig(gap_s=self.gap_s, tolerance_s=stream.window_s, most_false_alarms=self.false_alarms)
+        found = evaluate_stream(model, corpus, config, stream.config, self.window_s, mapping)
         text = msgspec.json.format(msgspec.json.encode(found), indent=2)
         if self.format == "json":
             say(console, text.decode())
         else:
-            _print_stream(console, found)
+            print_stream(console, found)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_whole(self.out / "stream.json", text)
+            for name, content in {"stream.json": text, **pictures(found)}.items():
+                write_whole(self.out / name, content)
+                if self.format == "table":
+                    say(console, str(self.out / name))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -148,26 +167,3 @@ def _print(console: Console, found: Evaluation) -> None:
         for who in found.speakers[:WORST_SPEAKERS]:
             worst.add_row(who.speaker, f"{who.clips:,}", f"{100 * who.accuracy:.2f} %")
         console.print(worst)
-
-
-def _print_stream(console: Console, found: StreamEvaluation) -> None:
-    say(console, f"run {found.run} on {found.corpus}: {found.words:,} words in {found.hours:.2f} hours of sound")
-    most = found.config.most_false_alarms
-    if found.threshold is None:
-        say(console, f"no threshold brings at most {most:g} false alarms an hour on the validation clips")
-    elif found.miss_rate is not None and found.false_alarms_interval is not None:
-        miss, low, high, _ = (100 * part for part in found.miss_rate)
-        rare, often = found.false_alarms_interval
-        late = (
-            "" if found.latency_s is None else f"; decisions come {found.latency_s + found.delay_s:.2f} s after a word"
-        )
-        say(
-            console,
-            f"threshold {found.threshold:g}, at most {most:g} false alarms an hour on the validation clips: "
-            f"{miss:.1f} % missed (95 % interval {low:.1f} to {high:.1f} %), "
-            f"{found.false_alarms_an_hour:.2f} false alarms an hour ({rare:.2f} to {often:.2f}){late}",
-        )
-    table = Table("threshold", "false alarms an hour", "missed", title="Test clips at other thresholds")
-    for point in found.curve:
-        table.add_row(f"{point.threshold:g}", f"{point.false_alarms_an_hour:.2f}", f"{100 * point.miss_rate:.1f} %")
-    console.print(table)

@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated, Protocol, get_args, get_type_hints
 
 import tyro
@@ -21,6 +22,7 @@ from cello.cli.arguments import (
     doing,
     misspelt,
     settings_folders,
+    stated,
     wide_enough,
     without_traceback,
 )
@@ -181,6 +183,8 @@ def _parsed(arguments: list[str]) -> Command:
     foreign = any(one_line(argument) != argument for argument in arguments)
     with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
         command: Command = tyro.cli(Commands, args=arguments, prog="cello", description=_description())
+    if isinstance(command, Train):
+        return replace(command, stated=stated(arguments))
     return getattr(command, "action", command)
 
 

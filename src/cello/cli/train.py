@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.table import Table
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.folds import NONE, of_fold
@@ -49,6 +49,8 @@ class Train(Sound):
             metavar="column|speaker|N|none",
         ),
     ] = NONE
+    stated: Suppress[tuple[str, ...]] = ()
+    """The settings that stand on the command line, which a value alone does not tell from a default."""
     model: ModelConfig = field(default_factory=ModelConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -77,7 +79,7 @@ class Train(Sound):
         if self.from_run is not None:
             from cello.trained.start import start_from
 
-            start, model, features = start_from(self.from_run, self.model, self.features)
+            start, model, features = start_from(self.from_run, self.model, self.features, self.stated)
         if not 0 <= self.seed <= LAST:
             raise ConfigError(f"--seed {brief(self.seed)} is invalid: it must be 0 to {LAST}")
         for section in SECTIONS:

@@ -28,6 +28,9 @@ DASK: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "1h",
+    # a LocalCluster ends for good whatever worker is not there so long after a death, even if it died again just then;
+    # each is replaced anyway, and the session has a limit of its own
+    "distributed.deploy.lost-worker-timeout": "24h",
 }
 
 

@@ -42,7 +42,8 @@ POLL_SECONDS = 5.0
 LOCAL_SECONDS, CLUSTER_SECONDS = 120.0, 300.0
 """How long no worker may be there: processes of this machine are started at once, a cluster's may wait in a queue."""
 FETCH_SECONDS = 300.0
-RESTART_SECONDS = 5.0
+RESTART_SECONDS = 30.0
+"""A hanging worker is killed 4 s after it was asked to end; one that is not gone within this time is never replaced."""
 FAILED_STARTS_ALLOWED = 9
 TRANSFERS = 16
 

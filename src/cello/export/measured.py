@@ -96,20 +96,27 @@ def stream_evaluation(trained: TrainedRun) -> StreamEvaluation | None:
 
 def stream_measured(found: StreamEvaluation | None, config: DecisionConfig, window_s: float) -> StreamMeasured | None:
     """What was measured with just these settings; None if other ones, or none, were measured."""
-    if found is None or found.threshold is None or found.false_alarms_an_hour is None:
+    if found is None or found.threshold is None or found.test is None:
         return None
-    if config != DecisionConfig(threshold=found.threshold) or window_s != found.window_s:
+    settings = DecisionConfig(
+        threshold=found.threshold,
+        smooth_s=found.smooth_s,
+        refractory_s=found.refractory_s,
+        background=found.background,
+    )
+    if config != settings or window_s != found.window_s:
         return None
-    low, high = found.false_alarms_interval or (None, None)
-    miss = found.miss_rate
+    rates = found.test
+    low, high = rates.false_alarms_interval
+    miss_low, miss_high = rates.miss_interval or (None, None)
     return StreamMeasured(
         corpus=found.corpus,
-        hours=found.hours,
+        hours=found.hours_without_words,
         words=found.words,
         threshold=found.threshold,
-        false_alarms_an_hour=Interval(value=found.false_alarms_an_hour, low=low, high=high, over="hours of sound"),
-        miss_rate=miss and Interval(value=miss.value, low=miss.low, high=miss.high, over=f"{miss.groups} speakers"),
-        latency_s=found.latency_s,
+        false_alarms_an_hour=Interval(value=rates.false_alarms_an_hour, low=low, high=high, over="hours of sound"),
+        miss_rate=Interval(value=rates.miss_rate, low=miss_low, high=miss_high, over=f"{found.speakers} speakers"),
+        latency_s=rates.latency_s,
     )
 
 

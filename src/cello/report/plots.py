@@ -159,6 +159,16 @@ def _tags(name: str, text: str) -> Callable[[re.Match[str]], str]:
     return change
 
 
+def svg_file(panel: Panel) -> bytes:
+    """A panel as an SVG file of its own, on white paper, its letters as outlines."""
+    out = io.BytesIO()
+    with style.context([STYLE, {"svg.fonttype": "path"}], after_reset=True), _quiet():
+        figure = _figure([panel], 1)
+        dress(figure)
+        figure.savefig(out, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
 def png(panels: Sequence[Panel], across: int = 1, dpi: int = 100) -> bytes:
     """Panels side by side on white paper, as a notebook shows them."""
     out = io.BytesIO()

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from cello.audio.corpus import SPLITS, Corpus
 from cello.audio.folds import indices_of
-from cello.errors import ConfigError, CorpusError
+from cello.errors import CorpusError
 from cello.features.cache import load_features
 from cello.statistics.one_run import Bin, Share, reliability, share_over
 from cello.study.correctness import BINS, calibration_error
+from cello.trained.mapping import targets_of
 from cello.trained.model import Model
 from cello.training.data import Frames
 from cello.training.metrics import confusion, measure
@@ -90,7 +91,7 @@ def evaluate(
         ConfigError: a mapping from or to a label that is not there.
         FeatureError: another rate than the model's, or a clip shorter than one window.
     """
-    target = _targets(model, corpus, mapping or {})
+    target = targets_of(model.labels, corpus, mapping or {})
     fold = model.run.config.data.fold if corpus.manifest.folds else ""
     parts = indices_of(corpus, fold)
     asked = np.sort(np.concatenate([parts[name] for name in SPLITS])) if split == "all" else parts[split]
@@ -105,25 +106,6 @@ def evaluate(
     if corpus.manifest.checksum == model.run.config.corpus.checksum:
         seen = len(np.setdiff1d(chosen, parts["test"]))
     return _measured(model, corpus, split, chosen, target[chosen], scores, len(asked) - len(chosen), seen)
-
-
-def _targets(model: Model, corpus: Corpus, mapping: Mapping[str, str]) -> NDArray[np.int64]:
-    """For each clip the place of its label among the model's; −1 where it has none."""
-    labels, name = corpus.manifest.labels, corpus.manifest.corpus
-    for one, other in mapping.items():
-        if one not in labels:
-            raise ConfigError(f"{one!r} is mapped, but is no label of {name!r}, which has {', '.join(labels)}")
-        if other and other not in model.labels:
-            raise ConfigError(f"{one!r} is mapped to {other!r}, but the model's labels are {', '.join(model.labels)}")
-    place = {label: number for number, label in enumerate(model.labels)}
-    meant = {label: mapping.get(label, label) for label in labels}
-    strange = [label for label, other in meant.items() if other and other not in place]
-    if strange:
-        raise CorpusError(
-            f"the model has no label {', '.join(map(repr, strange[:5]))}{', …' * (len(strange) > 5)} of {name!r}; map "
-            f"each to one of {', '.join(model.labels)}, or to nothing to leave its clips out, with --map"
-        )
-    return np.array([place.get(meant[clip.label], -1) for clip in corpus.manifest.clips], dtype=np.int64)
 
 
 def _scores(model: Model, corpus: Corpus, chosen: NDArray[np.int64], cache: Path | None) -> Tensor:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cello.models.classifier import Classifier
 
 Floats = NDArray[np.float32]
+AFTER_WINDOW_S = 0.5
+"""How much longer than the pooling window no second decision is made: words are said at some length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ class Model:
 
         Args:
             window_s: the sound in s that scores are pooled over; the median length of the training clips unless given.
-            settings: those of :class:`~cello.deploy.decisions.DecisionConfig`.
+            settings: those of :class:`~cello.deploy.decisions.DecisionConfig`. ``refractory_s`` is half a second more
+                than the window unless given: so long a word is in sight, and would be decided for once more.
 
         Raises:
             ModelError: a model that needs the end of the clip, or no window given where the run does not record one.
@@ -133,6 +136,7 @@ class Model:
         window_s = self._window_s(window_s)
         steps = steps_in(window_s, self.features, self.trained.parts.frame_stacking)
         scores = ScoreStream(self._numpy, self.features, steps)
+        settings.setdefault("refractory_s", window_s + AFTER_WINDOW_S)
         return ModelStream(scores, self.labels, window_s, DecisionConfig(**settings))
 
     def _window_s(self, given: float | None) -> float:

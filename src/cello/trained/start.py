@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,10 +27,11 @@ class Start(NamedTuple):
     features: FeatureConfig
 
 
-def start_from(folder: Path | str, model: ModelConfig, features: FeatureConfig) -> Start:
+def start_from(folder: Path | str, model: ModelConfig, features: FeatureConfig, stated: Collection[str] = ()) -> Start:
     """The run in a folder, of a study the best by validation; what ``model`` and ``features`` state must be its own.
 
-    Stated is what differs from the defaults. Dropout and zoneout are the new run's where stated.
+    Stated is what differs from the defaults, and what ``stated`` names, as ``model.hidden``. Dropout and zoneout are
+    the new run's where stated.
 
     Raises:
         StoreError: no finished run is there, or it is damaged.
@@ -38,14 +40,17 @@ def start_from(folder: Path | str, model: ModelConfig, features: FeatureConfig) 
     trained = read_run(folder)
     config = trained.result.config
     weights = InitialWeights(read_weights(trained.folder), trained.labels)
-    return Start(weights, _own("model", config.model, model), _own("features", config.features, features))
+    return Start(
+        weights, _own("model", config.model, model, stated), _own("features", config.features, features, stated)
+    )
 
 
-def _own(section: str, own: Config, stated: Config) -> Config:
+def _own(section: str, own: Config, given: Config, stated: Collection[str]) -> Config:
     anew: dict[str, Any] = {}
-    for field, default in msgspec.structs.asdict(type(stated)()).items():
-        value, before = getattr(stated, field), getattr(own, field)
-        if value in (default, before) or field == "equations":
+    for field, default in msgspec.structs.asdict(type(given)()).items():
+        value, before = getattr(given, field), getattr(own, field)
+        meant = value != default or f"{section}.{field}" in stated
+        if value == before or not meant or field == "equations":
             continue
         if field not in FREE:
             raise ConfigError(

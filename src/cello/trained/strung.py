@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,13 +13,22 @@ from cello.audio.corpus import Corpus, Split
 from cello.audio.folds import indices_of
 from cello.deploy.decisions import DecisionConfig, softmax
 from cello.errors import ConfigError, CorpusError
-from cello.statistics.detection import Event, Point, chosen, counted, rate_interval
-from cello.statistics.one_run import Share, share_over
+from cello.statistics.detection import Event, Rates, chosen, counted, rates
+from cello.trained.mapping import targets_of
 from cello.trained.model import Model
 
-THRESHOLDS = (0.0, *(k / 50 for k in range(10, 49)), 0.97, 0.98, 0.985, 0.99, 0.995, 0.999, 0.9999)
+THRESHOLDS = (
+    *(k / 50 for k in range(10, 45)),
+    *(k / 200 for k in range(180, 198)),
+    *(k / 1000 for k in range(990, 1000)),
+    *(0.9995, 0.9999, 0.99995, 0.99999),
+)
 NOISE = 1e-3
 """Root mean square of the noise between clips where the corpus has no recordings of noise: 60 dB below full scale."""
+SILENCE = ("silence", "_silence_")
+"""Background labels whose clips are noise; those of any other background label are other words."""
+SPOKEN = 0.99
+"""A word ends where this share of its clip's energy above the noise floor has passed."""
 Floats = NDArray[np.float32]
 
 
@@ -28,13 +37,13 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         gap_s: noise between two clips, in s
-        tolerance_s: how long after a clip's end a decision still is of that clip, in s
+        tolerance_s: how long after a clip's end a decision still is of that clip, in s; so long as the window has it
         most_false_alarms: false alarms an hour that the threshold may bring on the validation clips
         seed: of the order of clips and the places in recordings of noise
     """
 
-    gap_s: float = 1.0
-    tolerance_s: float = 0.5
+    gap_s: float = 2.0
+    tolerance_s: float = 1.0
     most_false_alarms: float = 1.0
     seed: int = 0
 
@@ -47,86 +56,112 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
 class StreamEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     """How a model does on endless sound at the threshold chosen on the validation clips.
 
-    ``miss_rate`` is over speakers where they are known, ``false_alarms_an_hour`` with its exact Poisson interval,
-    ``latency_s`` the median time from a word's end to its decision (below 0: before its end), without the delay of
-    deltas, ``delay_s``. ``curve`` are the points of the test clips' DET curve. ``threshold`` is None, and so are the
-    rates, where no threshold brings few enough false alarms on the validation clips.
+    ``words`` are the test clips of the model's words, ``other_words`` those of others; ``hours_without_words`` is what
+    false alarms are counted an hour of: noise, other words. ``test`` is what the threshold brings, ``curve`` what
+    others do on the same clips: the DET curve. Latencies have the delay of deltas, ``delay_s``, in them. ``threshold``
+    is None, and so are ``validation`` and ``test``, where none brings few enough false alarms on the validation clips.
     """
 
     run: str
     corpus: str
     window_s: float
+    smooth_s: float
+    refractory_s: float
+    background: tuple[str, ...]
     delay_s: float
     config: StreamConfig
     hours: float
+    hours_without_words: float
     words: int
+    other_words: int
+    speakers: int
     threshold: float | None
-    validation: Point | None
-    miss_rate: Share | None
-    false_alarms: int
-    false_alarms_an_hour: float | None
-    false_alarms_interval: tuple[float, float] | None
-    latency_s: float | None
-    curve: tuple[Point, ...]
+    validation: Rates | None
+    test: Rates | None
+    curve: tuple[Rates, ...]
 
 
 class Trace(NamedTuple):
-    """A stream heard: for each step its time, the best label and its smoothed probability, −1 of background; words."""
+    """A stream heard: for each step its time, the best label and its smoothed probability, −1 of background; clips.
+
+    ``groups`` are the words' speakers, each word one of its own where nobody knows who speaks.
+    """
 
     times_s: NDArray[np.float64]
     best: NDArray[np.int64]
     top: NDArray[np.float64]
     events: list[Event]
     hours: float
+    groups: list[str]
+
+    @property
+    def words(self) -> list[Event]:
+        return [event for event in self.events if event.label]
+
+    def hours_without_words(self, tolerance_s: float) -> float:
+        """The sound in which a decision would be a false alarm."""
+        ends = [*(event.start_s for event in self.events[1:]), 3600 * self.hours]
+        spoken = (
+            min(event.end_s + tolerance_s, end) - event.start_s
+            for event, end in zip(self.events, ends, strict=True)
+            if event.label
+        )
+        return self.hours - sum(spoken) / 3600
 
 
 def evaluate_stream(
-    model: Model, corpus: Corpus, config: StreamConfig, decide: DecisionConfig, window_s: float | None = None
+    model: Model,
+    corpus: Corpus,
+    config: StreamConfig,
+    decide: DecisionConfig,
+    window_s: float | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> StreamEvaluation:
     """String the validation clips to choose the threshold, then the test clips to measure what it brings.
 
     Every clip is heard once, in random order. Clips of ``decide.background`` are there too, but no decision is right
-    in them.
+    in them. ``mapping`` says which label of the model a label of the corpus is, empty for none: its clips are left out.
 
     Raises:
-        CorpusError: a label that the model has not, or a split without words.
+        CorpusError: a label that the model has not and that is not mapped, or a split without words.
+        ConfigError: a mapping from or to a label that is not there.
         ModelError, FeatureError: a model that cannot be streamed.
     """
-    if missing := sorted({clip.label for clip in corpus.manifest.clips} - set(model.labels)):
-        raise CorpusError(
-            f"the model has no label {missing[0]!r} of {corpus.manifest.corpus!r}; choose those that it has with "
-            "--labels"
-        )
-    validation, test = (_trace(model, corpus, split, config, decide, window_s) for split in ("validation", "test"))
-    best = chosen(list(_curve(validation, model.labels, config, decide)), config.most_false_alarms)
-    stream = model.stream(window_s)
-    told = StreamEvaluation(
-        run=model.run.run, corpus=corpus.manifest.corpus, window_s=stream.window_s, delay_s=stream.delay_s,
-        config=config, hours=test.hours, words=len(test.events), threshold=None, validation=best, miss_rate=None,
-        false_alarms=0, false_alarms_an_hour=None, false_alarms_interval=None, latency_s=None,
-        curve=tuple(_curve(test, model.labels, config, decide)),
-    )  # fmt: skip
-    if best is None:
-        return told
-    decided = decisions_at(test, best.threshold, model.labels, decide.refractory_s)
-    found = counted(test.events, decided, config.tolerance_s)
-    speakers = [event.speaker if corpus.manifest.speakers_known else k for k, event in enumerate(test.events)]
-    return msgspec.structs.replace(
-        told,
-        threshold=best.threshold,
-        miss_rate=share_over(~found.hits, speakers) if len(set(speakers)) > 1 else None,
-        false_alarms=found.false_alarms,
-        false_alarms_an_hour=found.false_alarms / test.hours,
-        false_alarms_interval=rate_interval(found.false_alarms, test.hours),
-        latency_s=float(np.median(found.latencies_s)) if len(found.latencies_s) else None,
+    stream = model.stream(window_s, smooth_s=decide.smooth_s, refractory_s=decide.refractory_s)
+    targets = targets_of(model.labels, corpus, mapping or {})
+    validation, test = (
+        _trace(model, corpus, split, config, decide, window_s, targets) for split in ("validation", "test")
+    )
+    tried, curve = ([*_curve(trace, model.labels, config, decide, stream.delay_s)] for trace in (validation, test))
+    best = chosen([rate.point for rate in tried], config.most_false_alarms)
+    at = None if best is None else [rate.threshold for rate in tried].index(best.threshold)
+    return StreamEvaluation(
+        run=model.run.run,
+        corpus=corpus.manifest.corpus,
+        window_s=stream.window_s,
+        smooth_s=decide.smooth_s,
+        refractory_s=decide.refractory_s,
+        background=tuple(label for label in model.labels if label in decide.background),
+        delay_s=stream.delay_s,
+        config=config,
+        hours=test.hours,
+        hours_without_words=test.hours_without_words(config.tolerance_s),
+        words=len(test.words),
+        other_words=len(test.events) - len(test.words),
+        speakers=len(set(test.groups)) if corpus.manifest.speakers_known else 0,
+        threshold=None if best is None else best.threshold,
+        validation=None if at is None else tried[at],
+        test=None if at is None else curve[at],
+        curve=tuple(curve),
     )
 
 
-def strung(corpus: Corpus, split: Split, config: StreamConfig, fold: str = "") -> Iterator[tuple[Floats, int]]:
-    """The pieces of a stream in order: (n,) samples and the place of the clip they are, −1 for noise between."""
+def strung(
+    corpus: Corpus, clips: Sequence[int] | NDArray[np.int64], config: StreamConfig
+) -> Iterator[tuple[Floats, int]]:
+    """The pieces of a stream of these clips: (n,) samples and the place of the clip they are, −1 for noise between."""
     rng = np.random.default_rng(config.seed)
     gap = round(config.gap_s * corpus.manifest.rate_hz)
-    clips = indices_of(corpus, fold)[split]
     for k in rng.permutation(clips):
         yield _noise(corpus, gap, rng), -1
         yield corpus.audio(np.array([k]))[0][0], int(k)
@@ -141,31 +176,56 @@ def _noise(corpus: Corpus, samples: int, rng: np.random.Generator) -> Floats:
     return np.resize(np.roll(recording, -int(rng.integers(len(recording)))), samples)
 
 
+def word_end(sound: Floats, rate_hz: int) -> int:
+    """The sample at which the word in a clip ends, by its energy in frames of 10 ms above the quietest tenth of them.
+
+    >>> word_end(np.r_[np.zeros(800), np.ones(1600), np.zeros(1600)].astype(np.float32), 16_000)
+    2400
+    """
+    hop = max(1, rate_hz // 100)
+    frames = sound[: len(sound) // hop * hop].reshape(-1, hop).astype(np.float64)
+    if not len(frames):
+        return len(sound)
+    energy = np.square(frames).mean(axis=1)
+    passed = np.maximum(energy - np.quantile(energy, 0.1), 0).cumsum()
+    return (int(np.searchsorted(passed, SPOKEN * passed[-1])) + 1) * hop if passed[-1] > 0 else len(sound)
+
+
 def _trace(
-    model: Model, corpus: Corpus, split: Split, config: StreamConfig, decide: DecisionConfig, window_s: float | None
+    model: Model,
+    corpus: Corpus,
+    split: Split,
+    config: StreamConfig,
+    decide: DecisionConfig,
+    window_s: float | None,
+    targets: NDArray[np.int64],
 ) -> Trace:
-    """The smoothed probabilities at every step of a split's stream, and the words in it."""
-    stream, rate = model.stream(window_s, smooth_s=decide.smooth_s), corpus.manifest.rate_hz
-    fold = model.run.config.data.fold if corpus.manifest.folds else ""
+    """The smoothed probabilities at every step of a split's stream, and the clips in it."""
+    stream, rate, manifest = model.stream(window_s, smooth_s=decide.smooth_s), corpus.manifest.rate_hz, corpus.manifest
+    clips = indices_of(corpus, model.run.config.data.fold if manifest.folds else "")[split]
     times: list[float] = []
-    found, events, at = [], [], 0
-    for piece, clip in strung(corpus, split, config, fold):
+    found: list[Floats] = []
+    events: list[Event] = []
+    at = 0
+    for piece, clip in strung(corpus, clips[targets[clips] >= 0], config):
         more, scores = stream.scores.push(piece)
-        times, at = times + more, at + len(piece)
+        times += more
         found.append(scores)
-        label = "" if clip < 0 else corpus.manifest.clips[clip].label
-        if clip >= 0 and label not in decide.background:
-            who = corpus.manifest.clips[clip].speaker
-            events.append(Event((at - len(piece)) / rate, at / rate, label, who))
+        label = "" if clip < 0 else model.labels[targets[clip]]
+        if label and label not in SILENCE:
+            end = (at + word_end(piece, rate)) / rate
+            said, who = "" if label in decide.background else label, manifest.clips[clip].speaker
+            events.append(Event(at / rate, (at + len(piece)) / rate, said, who, end))
+        at += len(piece)
+    words = [event for event in events if event.label]
+    if not words:
+        raise CorpusError(f"corpus {manifest.corpus!r} has no {split} clips of words; add some to that split")
     more, scores = stream.scores.finish()
-    if not events:
-        raise CorpusError(f"corpus {corpus.manifest.corpus!r} has no {split} clips of words; add some to that split")
-    probabilities = softmax(np.concatenate([*found, scores]))
-    smoothed = _averaged(probabilities, stream.smooth_steps)
-    background = np.isin(model.labels, decide.background)
+    smoothed = _averaged(softmax(np.concatenate([*found, scores])), stream.smooth_steps)
     best = smoothed.argmax(axis=1)
-    top = np.where(background[best], -1.0, smoothed.max(axis=1))
-    return Trace(np.array([*times, *more]), best, top, events, at / rate / 3600)
+    top = np.where(np.isin(model.labels, decide.background)[best], -1.0, smoothed.max(axis=1))
+    groups = [event.speaker if manifest.speakers_known else str(k) for k, event in enumerate(words)]
+    return Trace(np.array([*times, *more]), best, top, events, at / rate / 3600, groups)
 
 
 def _averaged(probabilities: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
@@ -187,8 +247,10 @@ def decisions_at(
     return found
 
 
-def _curve(trace: Trace, labels: tuple[str, ...], config: StreamConfig, decide: DecisionConfig) -> Iterator[Point]:
+def _curve(
+    trace: Trace, labels: tuple[str, ...], config: StreamConfig, decide: DecisionConfig, delay_s: float
+) -> Iterator[Rates]:
+    hours = trace.hours_without_words(config.tolerance_s)
     for threshold in THRESHOLDS:
         decided = decisions_at(trace, threshold, labels, decide.refractory_s)
-        found = counted(trace.events, decided, config.tolerance_s)
-        yield Point(threshold, found.false_alarms / trace.hours, float(1 - found.hits.mean()))
+        yield rates(threshold, counted(trace.events, decided, config.tolerance_s), trace.groups, hours, delay_s)

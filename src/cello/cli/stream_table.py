@@ -1,0 +1,90 @@
+"""Print how a model does on a stream, and draw its DET curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from cello.terminal import counted, say
+
+if TYPE_CHECKING:
+    from cello.trained.strung import StreamEvaluation
+
+SHOWN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
+"""The thresholds that the table shows; stream.json and the plot have all."""
+
+
+def print_stream(console: Console, found: StreamEvaluation) -> None:
+    """What the threshold brings in sentences, and other thresholds in a table."""
+    others = f", {counted(found.other_words, 'clip')} of other words" if found.other_words else ""
+    by = f" by {counted(found.speakers, 'speaker')}" if found.speakers else ""
+    say(
+        console,
+        f"run {found.run} on {found.corpus}: {counted(found.words, 'word')}{by}{others} in {found.hours:.2f} hours of "
+        f"sound; false alarms are counted an hour of the {found.hours_without_words:.2f} hours without those words",
+    )
+    never = f", never {', '.join(found.background)}" if found.background else ""
+    say(
+        console,
+        f"window {found.window_s:g} s, smoothed over {found.smooth_s:g} s, {found.refractory_s:g} s without a second "
+        f"decision{never}",
+    )
+    most = f"at most {found.config.most_false_alarms:g} false alarms an hour on the validation clips"
+    if found.test is None:
+        say(console, f"no threshold brings {most}")
+    else:
+        say(console, f"threshold {found.test.threshold:g}, {most}, brings on the test clips:")
+        say(console, _sentence(found))
+        say(console, _late(found))
+    table = Table(
+        "threshold", "false alarms an hour", "missed", "confused", "repeated", title="Test clips at other thresholds"
+    )
+    for rate in found.curve:
+        if rate.threshold in SHOWN:
+            shares = (f"{100 * share:.1f} %" for share in (rate.miss_rate, rate.confusion_rate, rate.repeat_rate))
+            table.add_row(f"{rate.threshold:g}", f"{rate.false_alarms_an_hour:.2f}", *shares)
+    console.print(table)
+
+
+def _sentence(found: StreamEvaluation) -> str:
+    rate = found.test
+    assert rate is not None
+    miss = f"{100 * rate.miss_rate:.1f} % of words missed"
+    if rate.miss_interval is not None:
+        low, high = rate.miss_interval
+        new = "speakers" if found.speakers else "words"
+        miss += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %, for new {new})"
+    rare, often = rate.false_alarms_interval
+    others = f"{rate.in_other_words:,} in {counted(found.other_words, 'other word')}"
+    return (
+        f"{miss}, {rate.false_alarms_an_hour:.2f} false alarms an hour ({rare:.2f} to {often:.2f}; {rate.in_noise:,} "
+        f"in noise, {others}), {100 * rate.confusion_rate:.1f} % of words taken for another, "
+        f"{100 * rate.repeat_rate:.1f} % decided twice"
+    )
+
+
+def _late(found: StreamEvaluation) -> str:
+    rate = found.test
+    if rate is None or rate.latency_s is None or rate.latency_95_s is None:
+        return "no word is found, so there is no latency"
+    delay = f", {1000 * found.delay_s:.0f} ms of it the delay of deltas" if found.delay_s else ""
+    return (
+        f"decisions come {1000 * rate.latency_s:.0f} ms after the end of the word (median; 95 % within "
+        f"{1000 * rate.latency_95_s:.0f} ms){delay}; where a word ends is estimated from its energy"
+    )
+
+
+def pictures(found: StreamEvaluation) -> dict[str, bytes]:
+    """The DET curve as files by name."""
+    from cello.report.plot_detection import Detection, detection
+    from cello.report.plots import png, svg_file
+
+    panel = detection(
+        Detection(
+            curve=found.curve, chosen=found.test, hours=found.hours_without_words, words=found.words,
+            speakers=found.speakers, name=f"{found.corpus}, run {found.run[:8]}",
+        )
+    )  # fmt: skip
+    return {"det.png": png([panel], dpi=150), "det.svg": svg_file(panel)}
