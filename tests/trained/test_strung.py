@@ -88,6 +88,7 @@ def test_the_command_prints_the_rates_and_writes_them(
     out = " ".join(capsys.readouterr().out.split())
     assert "3 words by 1 speaker in 0.00 hours" in out
     assert "without those words" in out
+    assert "it has no label for noise and other words" in out
     assert "% of words missed" in out
     assert "after the end of the word" in out or "no word is found" in out
     assert "false alarms an hour" in out

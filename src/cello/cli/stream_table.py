@@ -31,6 +31,12 @@ def print_stream(console: Console, found: StreamEvaluation) -> None:
         f"window {found.window_s:g} s, smoothed over {found.smooth_s:g} s, {found.refractory_s:g} s without a second "
         f"decision{never}",
     )
+    if not found.background:
+        say(
+            console,
+            "it has no label for noise and other words, so it takes any sound for a word: train with --silence and "
+            "--unknown",
+        )
     most = f"at most {found.config.most_false_alarms:g} false alarms an hour on the validation clips"
     if found.test is None:
         say(console, f"no threshold brings {most}")
@@ -57,10 +63,10 @@ def _sentence(found: StreamEvaluation) -> str:
         new = "speakers" if found.speakers else "words"
         miss += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %, for new {new})"
     rare, often = rate.false_alarms_interval
-    others = f"{rate.in_other_words:,} in {counted(found.other_words, 'other word')}"
+    others = f", {rate.in_other_words:,} in {counted(found.other_words, 'other word')}" if found.other_words else ""
     return (
         f"{miss}, {rate.false_alarms_an_hour:.2f} false alarms an hour ({rare:.2f} to {often:.2f}; {rate.in_noise:,} "
-        f"in noise, {others}), {100 * rate.confusion_rate:.1f} % of words taken for another, "
+        f"in noise{others}), {100 * rate.confusion_rate:.1f} % of words taken for another, "
         f"{100 * rate.repeat_rate:.1f} % decided twice"
     )
 
