@@ -43,6 +43,7 @@ PRINTED: dict[str, str] = {
     "cells.md": r"",
     "compiler.md": r"slow\n",
     "layer.md": r"loss 0\.[01]\d\n",
+    "serve.md": r"",
     "statistics.md": r"(.+ points \(95 % .+\n){15}",
 }
 """What each page's script prints, as a regular expression over all of it."""

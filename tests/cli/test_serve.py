@@ -14,8 +14,11 @@ from cello.audio.corpus import Corpus
 from cello.cli.main import main
 from cello.cli.serve import served_of
 from cello.deploy import listener
+from cello.errors import DeployError
+from cello.export.package import Package, write_package
 from cello.features.config import FeatureConfig
 from cello.trained.model import load_model
+from cello.trained.run import read_run
 
 
 @pytest.fixture
@@ -83,3 +86,17 @@ def test_limits_that_cannot_be_are_said(
 ) -> None:
     assert main(["serve", str(trained), flag, value]) == 1
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_page_of_an_exported_folder_is_served_as_it_was_written(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    write_package(Package(trained=read_run(trained), forms=("onnx", "page")), out)
+    served, page = served_of(out)
+    assert page == (out / "index.html").read_text("utf-8")
+    assert "Content-Security-Policy" in page
+    sound = np.random.default_rng(0).normal(0, 0.1, 16_000).astype(np.float32)
+    assert served.predict(sound, 16_000)[0][0] == load_model(trained).predict(sound, 16_000).label
+    with (out / "index.html").open("ab") as file:
+        file.write(b"<script>")
+    with pytest.raises(DeployError, match=r"index\.html"):
+        served_of(out)

@@ -17,6 +17,7 @@ import uvicorn
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from cello.deploy import upload
 from cello.deploy.listener import TimedProtocol, config_of, is_local, listen
 from cello.errors import DeployError
 from made_server import server, wav
@@ -42,6 +43,7 @@ class Running:
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(TimedProtocol, "request_s", 0.1)
+    monkeypatch.setattr(upload, "DISCARD_S", 0.1)
     one = Running(streams=2)
     one.thread.start()
     _until(lambda: one.uvicorn.started)

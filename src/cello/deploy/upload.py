@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -12,6 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from cello.deploy.limits import Limits, RefusedError
 
+DISCARD_S = 1.0
+"""Time for which the rest of an upload that is too large is taken and thrown away."""
 _FORM = "send the file as the whole body, or as multipart/form-data in a field named file"
 
 
@@ -31,18 +35,17 @@ async def uploaded(request: Request, limits: Limits) -> bytes:
 
 
 async def _body(request: Request, limits: Limits) -> bytes:
+    stream = request.stream().__aiter__()
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > limits.bytes):
+        await _discard(stream, limits)
         raise _too_large(declared[:20], limits)
     received = bytearray()
     try:
         async with asyncio.timeout(limits.upload_s) as whole:
-            stream = request.stream().__aiter__()
-            while True:
+            while len(received) <= limits.bytes:
                 async with asyncio.timeout(limits.idle_s):
                     received += await anext(stream)
-                if len(received) > limits.bytes:
-                    raise _too_large(len(received), limits)
     except StopAsyncIteration:
         return bytes(received)
     except TimeoutError:
@@ -52,6 +55,17 @@ async def _body(request: Request, limits: Limits) -> bytes:
         ) from None
     except ClientDisconnect:
         raise RefusedError(400, "the client left before its upload was whole", len(received), "send it again") from None
+    await _discard(stream, limits)
+    raise _too_large(len(received), limits)
+
+
+async def _discard(stream: AsyncIterator[bytes], limits: Limits) -> None:
+    """Take some of the rest of an upload, as a client that is cut off while it sends never reads the answer."""
+    taken = 0
+    with suppress(TimeoutError, StopAsyncIteration, ClientDisconnect):
+        async with asyncio.timeout(DISCARD_S):
+            while taken < 4 * limits.bytes:
+                taken += len(await anext(stream))
 
 
 def _too_large(size: int | str, limits: Limits) -> RefusedError:
