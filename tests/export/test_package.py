@@ -247,9 +247,8 @@ def test_a_page_shows_models_side_by_side_the_exported_one_first(
         Package(trained=one, forms=("page",), beside=(other, one, trained), stream=options), tmp_path / "page"
     )
     page = (tmp_path / "page" / "index.html").read_text()
-    models = json.loads(
-        page[page.index("const MODELS = [") + len("const MODELS = ") : page.index("\n];")].rstrip(",\n") + "]"
-    )
+    text = page.split("const MODELS = ")[1].split("\n];")[0]
+    models = json.loads(text.rstrip(",\n") + "]")
     assert [model["layers"][0][0]["cell"] for model in models] == ["cell_gru", "cell_lstm", "cell_gru"]
     assert [len(model["layers"][0]) for model in models] == [2, 1, 1]
     assert {model["stream"]["threshold"] for model in models} == {0.61}

@@ -23,8 +23,8 @@ from cello.export import page as page_module
 from cello.export.js import StreamSettings
 from cello.export.page import page_models, page_runs, write_page
 from cello.report.metrics import BY_KEY
-from cello.study.plan import parse_study
 from cello.study.store import CorpusSource, Store
+from cello.study.study_file import parse_study
 from cello.trained.run import TrainedRun, read_run
 from cello.training.run import train
 
