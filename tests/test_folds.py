@@ -124,8 +124,8 @@ def test_from_the_table_of_esc50_through_five_folds_to_a_report_that_counts_each
 
 def _exports_each_clip_once(store: Store) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    run("export out --predictions")
-    rows = parquet.read_table("out/export/predictions.parquet").to_pylist()
+    run("report out --format parquet --predictions")
+    rows = parquet.read_table("out/report/predictions.parquet").to_pylist()
     own = {stored.id for stored in store.results() if stored.row == "GRU"}
     clips = [row["clip"] for row in rows if row["run"] in own]
     assert sorted(clips) == list(range(15))

@@ -44,9 +44,9 @@ class StreamSettings:
     """
 
     window_s: float = 1.0
-    threshold: float = 0.5
-    smooth_s: float = 0.5
-    refractory_s: float = 1.0
+    threshold: float = 0.8
+    smooth_s: float = 0.2
+    refractory_s: float = 1.5
     background: tuple[str, ...] = ("silence", "unknown", "_silence_", "_unknown_")
 
     def __post_init__(self) -> None:

@@ -51,9 +51,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     window_s: float = 1.0
-    smooth_s: float = 0.3
-    refractory_s: float = 0.75
-    threshold: float = 0.5
+    smooth_s: float = 0.2
+    refractory_s: float = 1.5
+    threshold: float = 0.8
     background: tuple[str, ...] = BACKGROUND
 
 

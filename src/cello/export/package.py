@@ -194,26 +194,27 @@ class _Writer:
     def _stream(self) -> StreamFacts | None:
         """How the model's stream decides; None, and the reason kept, where it has none."""
         stated, found = self.package.stream, stream_evaluation(self.trained)
-        settings = {
-            field: value
-            for field in ("threshold", "smooth_s", "refractory_s")
-            if (value := getattr(stated, field)) is not None
-        }
+        fields = ("threshold", "smooth_s", "refractory_s")
+        settings: dict[str, Any] = {}
+        for source in (found, stated):
+            given = {field: getattr(source, field, None) for field in fields}
+            settings |= {field: value for field, value in given.items() if value is not None}
         if stated.background:
             if strange := sorted(set(stated.background) - set(self.trained.labels)):
                 raise ExportError(
                     f"--background {strange[0]!r} is no label of the model, which has {', '.join(self.trained.labels)}"
                 )
             settings["background"] = stated.background
-        elif found is not None and found.threshold is not None:
-            settings.setdefault("threshold", found.threshold)
-        self.config = config = DecisionConfig(**settings)
+        elif found is not None:
+            settings["background"] = found.background
+        self.config = DecisionConfig(**settings)
         window_s = stated.window_s if stated.window_s is not None or found is None else found.window_s
         try:
             stream = Model(self.trained).stream(window_s, **settings)
         except (FeatureError, ModelError) as error:
             self.left_out["stream"] = str(error)
             return None
+        self.config = config = stream.config
         return StreamFacts(
             window_s=stream.window_s,
             threshold=config.threshold,
