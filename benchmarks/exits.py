@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
 from cello.deploy.onnx_models import ClipModel
-from cello.export.c99 import StreamSettings, write_c99
+from cello.export.c99 import write_c99
 from cello.export.js import JsModel, module_text
-from cello.export.js import StreamSettings as JsSettings
 from cello.export.onnx import clip_model
 from cello.export.quantise import dequantised
+from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.front_end import ClipFrames
 from cello.models.parts import ModelParts
@@ -101,7 +101,7 @@ def by_c99(
 
 
 def by_node(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], clips: Sequence[Sound]) -> Scores:
-    model = JsModel("model", parts, features, tuple(labels), JsSettings(window_s=WINDOW_S))
+    model = JsModel("model", parts, features, tuple(labels), StreamSettings(window_s=WINDOW_S))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         np.concatenate(clips).tofile(folder / "clips.f32")

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from c99_program import LABELS, SMALL, Program, by_torch, frames_of, model_of, sound
 from cello.cells.load import zoo
 from cello.errors import ModelError
-from cello.export.c99 import StreamSettings, write_c99
+from cello.export.c99 import write_c99
 from cello.export.quantise import dequantised
+from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 

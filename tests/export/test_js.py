@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from cello.cells.load import zoo
-from cello.export.js import JsModel, StreamSettings, module_text, pack, script_json
+from cello.export.js import JsModel, module_text, pack, script_json
+from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.mfcc import extract
 from cello.models.classifier import Classifier, stack_frames

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from cello.audio.corpus import Corpus
 from cello.errors import ReportError, StoreError
 from cello.export import page as page_module
-from cello.export.js import StreamSettings
 from cello.export.page import page_models, page_runs, write_page
+from cello.export.stream import StreamSettings
 from cello.report.metrics import BY_KEY
 from cello.study.store import CorpusSource, Store
 from cello.study.study_file import parse_study

@@ -21,7 +21,7 @@ from cello.features import front_end, mfcc
 from cello.features.c import launch, library
 from cello.features.c.plan import Plan
 from cello.features.config import FeatureConfig
-from cello.features.front_end import ClipFrames, Heard, compiled, extract
+from cello.features.front_end import Augmentation, ClipFrames, compiled, extract
 from cello.features.warp import draw_warps
 
 pytestmark = pytest.mark.wants("cc")
@@ -60,12 +60,12 @@ def corpus_of(lengths: list[int], kind: type[np.generic] = np.int16, rate_hz: in
     return Corpus(manifest, stored)
 
 
-def both(corpus: Corpus, config: FeatureConfig, heard: Heard | None) -> tuple[torch.Tensor, torch.Tensor]:
+def both(corpus: Corpus, config: FeatureConfig, augmentation: Augmentation | None) -> tuple[torch.Tensor, torch.Tensor]:
     """All clips by the compiled pass and by torch."""
     rows = torch.arange(len(corpus.lengths))
     indices = np.arange(len(rows))
-    ours, counts = ClipFrames(corpus, indices, config, heard).batch(rows)
-    plain, again = ClipFrames(corpus, indices, config, heard, backend="plain").batch(rows)
+    ours, counts = ClipFrames(corpus, indices, config, augmentation).batch(rows)
+    plain, again = ClipFrames(corpus, indices, config, augmentation, backend="plain").batch(rows)
     assert torch.equal(counts, again)
     for row, count in enumerate(counts.tolist()):
         assert not ours[row, count:].any()
@@ -118,7 +118,7 @@ def samples_heard(corpus: Corpus, changes: Changes, recordings: tuple[NDArray[np
     """What the compiled pass makes of clips before it takes their frames."""
     clips = launch.clips_of(corpus, np.arange(len(changes)), changes, recordings)
     assert clips is not None
-    return launch.heard(clips, int(corpus.lengths.max()))
+    return launch.changed(clips, int(corpus.lengths.max()))
 
 
 @quick
@@ -129,20 +129,20 @@ def test_all_of_it_at_once_is_what_its_parts_are(lengths: list[int], seed: int) 
     augment = AugmentConfig(speed=0.1, shift_ms=100, noise_share=0.5)
     recordings = (rng.normal(0, 0.1, 30_000).astype(np.float32),)
     changes = draw(corpus.lengths, augment, recordings, rng)
-    heard = Heard(changes, recordings, draw_warps(0.1, len(lengths), rng), 0.1)
-    torch.testing.assert_close(*both(corpus, config, heard), atol=1e-3, rtol=1e-4)
+    augmentation = Augmentation(changes, recordings, draw_warps(0.1, len(lengths), rng), 0.1)
+    torch.testing.assert_close(*both(corpus, config, augmentation), atol=1e-3, rtol=1e-4)
 
 
 def test_a_clip_has_the_same_bits_in_any_batch_place_and_number_of_threads() -> None:
     corpus = corpus_of([16_000, 9000, 640, 12_345, 16_000, 700, 15_999])
     indices = np.arange(7)
     changes = draw(corpus.lengths, AugmentConfig(speed=0.2, shift_ms=50), (), np.random.default_rng(1))
-    heard = Heard(changes)
-    clips = ClipFrames(corpus, indices, FeatureConfig(), heard)
+    augmentation = Augmentation(changes)
+    clips = ClipFrames(corpus, indices, FeatureConfig(), augmentation)
     flat = clips.flat(torch.arange(7))
     ends = clips.counts.cumsum(0).tolist()
     for threads in (2, 3, 99):
-        again = ClipFrames(corpus, indices, FeatureConfig(), heard, threads=threads)
+        again = ClipFrames(corpus, indices, FeatureConfig(), augmentation, threads=threads)
         assert torch.equal(again.flat(torch.arange(7)), flat)
         mixed, counts = again.batch(torch.tensor([5, 0, 3]))
         for row, clip in enumerate((5, 0, 3)):
@@ -162,7 +162,7 @@ def test_clips_lie_in_several_arrays_of_several_kinds() -> None:
 def test_ten_minutes_are_one_clip() -> None:
     corpus = corpus_of([9_600_000, 700])
     changes = draw(corpus.lengths, AugmentConfig(speed=0.1), (), np.random.default_rng(4))
-    ours, plain = both(corpus, FeatureConfig(window_ms=100, deltas=1), Heard(changes))
+    ours, plain = both(corpus, FeatureConfig(window_ms=100, deltas=1), Augmentation(changes))
     torch.testing.assert_close(ours, plain, atol=1e-3, rtol=1e-4)
 
 
@@ -205,7 +205,7 @@ def test_a_clip_shorter_than_a_window_is_refused_unless_it_was_made_so() -> None
     with pytest.raises(FeatureError, match=r"clip 1 of the batch lasts 18\.75 ms, less than one window of 40 ms"):
         ClipFrames(corpus, np.arange(2), FeatureConfig())
     changes = Changes(np.array([1000, 300]), moves=np.zeros(2, dtype=np.int64))
-    ours, _ = ClipFrames(corpus, np.arange(2), FeatureConfig(), Heard(changes)).batch(torch.arange(2))
+    ours, _ = ClipFrames(corpus, np.arange(2), FeatureConfig(), Augmentation(changes)).batch(torch.arange(2))
     assert ours.shape == (2, 2, 39)
     with pytest.raises(FeatureError, match="less than one window"):
         extract(torch.zeros(1, 300), torch.tensor([300]), FeatureConfig())

@@ -63,8 +63,8 @@ def test_a_shift_in_milliseconds_is_one_at_any_sampling_rate() -> None:
         )
         clips = RunData(config, corpus, None).augmented(epoch=1)
         assert isinstance(clips.features, ClipFrames)
-        assert clips.features.heard is not None
-        moves = clips.features.heard.changes.moves
+        assert clips.features.augmentation is not None
+        moves = clips.features.augmentation.changes.moves
         assert moves is not None
         assert 0.09 * rate_hz < np.abs(moves).max() <= 0.1 * rate_hz
 

@@ -55,7 +55,7 @@ class Changes:
         return replace(self, **{name: values[rows] for name, values in given.items() if values is not None})
 
     def apply(self, audio: NDArray[np.float32], noise: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The clips (B, N) as they are heard, zero after their ends; what is given stays as it is."""
+        """The changed clips (B, N), zero after their ends; what is given stays as it is."""
         out = audio
         if self.rates is not None and self.froms is not None:
             out = _at_speed(audio, self.rates, self.froms, self.lengths)
@@ -113,7 +113,7 @@ def _at_speed(audio: NDArray[np.float32], rates: Floats, froms: Floats, kept: In
     times = np.arange(audio.shape[1], dtype=np.float64)
     for row, (rate, start, n) in enumerate(zip(rates.tolist(), froms.tolist(), kept.tolist(), strict=True)):
         if n > 1:
-            # In double precision, for a place a thousandth of a sample off is heard in clips of seconds already.
+            # In double precision, for a place a thousandth of a sample off changes clips of seconds already.
             at = times[:n] * rate + start
             before = np.minimum(at.astype(np.intp), audio.shape[1] - 2)
             clip, share = audio[row], (at - before).astype(np.float32)

@@ -14,7 +14,7 @@ from torch import Tensor
 from cello.audio.augment import AugmentConfig, augment, draw, recordings_for
 from cello.audio.corpus import Clip, Corpus, Manifest
 from cello.features.config import FeatureConfig
-from cello.features.front_end import ClipFrames, Heard
+from cello.features.front_end import Augmentation, ClipFrames
 
 SEED = 0
 Sound = NDArray[np.float32]
@@ -41,12 +41,12 @@ def cello_frames(
     corpus: Corpus, config: FeatureConfig, changes: AugmentConfig, backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:
     """All clips of a corpus → (B, T, D) frames and (B,) counts, as training makes them of these clips."""
-    heard = None
+    augmentation = None
     if changes != AugmentConfig():
         recordings = tuple(recordings_for(changes, corpus.noise, config.rate_hz))
         drawn = draw(corpus.lengths, changes, recordings, np.random.default_rng(SEED), config.rate_hz)
-        heard = Heard(drawn, recordings)
-    clips = ClipFrames(corpus, np.arange(len(corpus.lengths)), config, heard, backend=backend)
+        augmentation = Augmentation(drawn, recordings)
+    clips = ClipFrames(corpus, np.arange(len(corpus.lengths)), config, augmentation, backend=backend)
     return clips.batch(torch.arange(len(clips)))
 
 

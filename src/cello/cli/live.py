@@ -1,4 +1,4 @@
-"""Show what a stream hears: level, probabilities as bars, the last decisions."""
+"""Show a stream as it runs: level, probabilities as bars, the last decisions."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class LiveView:
         for k in np.argsort(-self.probabilities, kind="stable")[:TOP]:
             share = float(self.probabilities[k])
             bars.add_row(Text(self.labels[k]), bar(share), Text(f"{100 * share:.0f} %", justify="right"))
-        heard = [Text(line(one)) for one in self.decisions] or [Text("no decision yet", style="dim")]
-        return Group(Text(f"{self.title}  {self.seconds:.1f} s"), bars, *heard)
+        decisions = [Text(line(one)) for one in self.decisions] or [Text("no decision yet", style="dim")]
+        return Group(Text(f"{self.title}  {self.seconds:.1f} s"), bars, *decisions)
 
 
 def bar(share: float) -> Text:

@@ -1,4 +1,4 @@
-"""Bound what clients of a server may ask for, and word what they are told when it is too much."""
+"""Bound what clients of a server may ask for, and word the refusal when it is too much."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Limits:
 
 
 class RefusedError(Exception):
-    """What a client is told instead of an answer: an HTTP status or a close code, and what to do."""
+    """What a client gets instead of an answer: an HTTP status or a close code, and what to do."""
 
     def __init__(self, status: int, fact: str, value: Any = None, remedy: str = "") -> None:
         super().__init__(fact)
@@ -67,7 +67,7 @@ class RefusedError(Exception):
 
 
 def refusal_of(error: CelloError, status: int, value: Any = None) -> RefusedError:
-    """An error of Cello, whose sentence ends with the remedy, as a client is told it.
+    """An error of Cello, whose sentence ends with the remedy, as a client gets it.
 
     >>> refusal_of(CelloError("too short: 3 samples; give a longer clip"), 422).body
     {'fact': 'too short: 3 samples', 'value': None, 'remedy': 'give a longer clip'}

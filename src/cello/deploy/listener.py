@@ -19,7 +19,7 @@ REQUEST_S = 10.0
 PING_S = 10.0
 """Time between pings, and the time that a client has to answer one."""
 SPARE_CONNECTIONS = 64
-"""Connections beside streams and uploads: for the page, labels, health, and those to be told that it is too much."""
+"""Connections beside streams and uploads: for the page, labels, health, and refusals."""
 
 
 class TimedProtocol(H11Protocol):
@@ -82,7 +82,7 @@ def is_local(listening: socket.socket) -> bool:
 
 
 def run(server: Server, listening: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM; streams that are open are then told to go (close code 1012)."""
+    """Serve until Ctrl-C or SIGTERM; streams that are open are then closed (code 1012)."""
     uvicorn.Server(config_of(server, server.limits)).run(sockets=[listening])
 
 

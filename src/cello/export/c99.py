@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib import resources
 from typing import NamedTuple
 
@@ -18,42 +17,16 @@ from cello.errors import ModelError
 from cello.export.c99_front_end import front_end_lines
 from cello.export.c_text import blocks, chosen, macros, padded, static_array, string
 from cello.export.quantise import quantise, weight_bytes
+from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.frames import frame_count, samples_of
 from cello.models.parts import Array, ModelParts
 
 ROWS = (16, 8, 4)
 """How many rows of a matrix may stand in a block."""
-LONGEST_S = 3600
-"""Seconds that no setting of a stream may reach; a stream keeps the outputs of its whole window in memory."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
 _PADDING = 16
 """Floats after an array that vectors may read or write beyond its end."""
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """How a stream is scored and what is a decision.
-
-    Attributes:
-        window_s: seconds of sound whose outputs are pooled
-        threshold: the lowest averaged probability of a decision
-        smooth_s: seconds over which probabilities are averaged
-        refractory_s: seconds after a decision in which there is no other
-        background: labels that are never decided for
-    """
-
-    window_s: float = 1.0
-    threshold: float = 0.8
-    smooth_s: float = 0.2
-    refractory_s: float = 1.5
-    background: tuple[str, ...] = ("silence", "unknown", "_silence_", "_unknown_")
-
-    def __post_init__(self) -> None:
-        for field in ("window_s", "threshold", "smooth_s", "refractory_s"):
-            value = getattr(self, field)
-            if not 0 <= value < LONGEST_S:
-                raise ModelError(f"{field}={value} is invalid: it must be a number from 0 to below {LONGEST_S}")
 
 
 class C99Text(NamedTuple):

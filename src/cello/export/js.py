@@ -14,17 +14,17 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.definition import Cell
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
+from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.transforms import SMALLEST_DEVIATION
 from cello.models.parts import Direction, ModelParts
@@ -33,28 +33,8 @@ Array = NDArray[np.float32]
 Quantise = Callable[[Array], tuple[NDArray[np.int8], Array]]
 """A matrix (rows, columns) float32 → the same as int8, and the (rows,) scales that it is multiplied by."""
 
-BACKGROUND = ("silence", "unknown", "_silence_", "_unknown_")
-"""Labels of what is not to be decided on."""
 PARTS = ("front_end.js", "model.js")
 EXPORTED = "CELLS, Decisions, FrameStream, FrontEnd, MODELS, Model, Stream, softmax"
-
-
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is used on a stream.
-
-    Attributes:
-        window_s: seconds of sound that each score is pooled over; as long as the training clips
-        smooth_s: seconds over which probabilities are averaged before a decision
-        refractory_s: seconds after a decision without another
-        threshold: probability from which a label is decided on
-        background: labels that are never decided for
-    """
-
-    window_s: float = 1.0
-    smooth_s: float = 0.2
-    refractory_s: float = 1.5
-    threshold: float = 0.8
-    background: tuple[str, ...] = BACKGROUND
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +122,7 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
         "score": parts.score and {"weight": pack(parts.score[0]), "bias": parts.score[1]},
         "head": {"weight": packed(parts.head[0]), "bias": pack(parts.head[1])},
         "stream": {
-            **msgspec.to_builtins(model.stream),
+            **asdict(model.stream),
             "background": [label for label in model.labels if label in model.stream.background],
         },
         "facts": model.facts or {},

@@ -31,7 +31,7 @@ from cello.deploy.manifest import (
 )
 from cello.deploy.package import CLIP_MODEL, STEP_MODEL, read_manifest
 from cello.errors import CelloError, DeployError, ExportError, FeatureError, ModelError
-from cello.export import c99, js
+from cello.export import c99
 from cello.export.card import card
 from cello.export.measured import (
     as_shipped,
@@ -46,6 +46,7 @@ from cello.export.onnx import clip_model, step_model
 from cello.export.page import write_page
 from cello.export.quantise import quantise
 from cello.export.reference import packed, reference_vectors
+from cello.export.stream import StreamSettings
 from cello.files import read_stored, seal_json
 from cello.models.config import cell_of, resolve
 from cello.models.parts import Array
@@ -243,7 +244,7 @@ class _Writer:
             self.trained.labels,
             name,
             int8=self.package.int8 is not None,
-            settings=c99.StreamSettings(
+            settings=StreamSettings(
                 window_s=stream.window_s,
                 threshold=stream.threshold,
                 smooth_s=stream.smooth_s,
@@ -258,7 +259,7 @@ class _Writer:
     def _page(self) -> list[str]:
         decided = self.stream or self.config
         window_s = self.stream.window_s if self.stream is not None else self.trained.corpus.train_clip_s or 1.0
-        settings = js.StreamSettings(
+        settings = StreamSettings(
             window_s=window_s,
             smooth_s=decided.smooth_s,
             refractory_s=decided.refractory_s,

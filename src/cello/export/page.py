@@ -15,7 +15,8 @@ from pathlib import Path
 from cello import __version__
 from cello.compiler.text import equations_text
 from cello.errors import ReportError, StoreError
-from cello.export.js import JsModel, Quantise, StreamSettings, browser_file, library_text, models_text
+from cello.export.js import JsModel, Quantise, browser_file, library_text, models_text
+from cello.export.stream import StreamSettings
 from cello.files import write_whole
 from cello.report.metrics import BY_KEY
 from cello.report.tables import count, parameters

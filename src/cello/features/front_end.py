@@ -24,7 +24,7 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class Augmentation:
     """What training does to clips on their way to frames.
 
     Attributes:
@@ -54,25 +54,33 @@ class ClipFrames:
         corpus: Corpus,
         indices: NDArray[np.int64],
         config: FeatureConfig,
-        heard: Heard | None = None,
+        augmentation: Augmentation | None = None,
         *,
         backend: str = "auto",
         threads: int = 1,
     ) -> None:
-        self.corpus, self.indices, self.config, self.heard, self.threads = corpus, indices, config, heard, threads
-        lengths = corpus.lengths[indices] if heard is None else heard.changes.lengths
-        if heard is None:
+        self.corpus, self.indices, self.config, self.augmentation, self.threads = (
+            corpus,
+            indices,
+            config,
+            augmentation,
+            threads,
+        )
+        lengths = corpus.lengths[indices] if augmentation is None else augmentation.changes.lengths
+        if augmentation is None:
             mfcc.check_lengths(torch.from_numpy(lengths), config)
         self._lengths = np.maximum(lengths, config.window_samples)
         self.counts = torch.from_numpy(1 + (self._lengths - config.window_samples) // config.hop_samples)
         self._clips = None
         if backend != PLAIN and compiled(config):
-            changes, recordings = (None, ()) if heard is None else (heard.changes, heard.recordings)
+            changes, recordings = (
+                (None, ()) if augmentation is None else (augmentation.changes, augmentation.recordings)
+            )
             self._clips = launch.clips_of(corpus, indices, changes, recordings)
         if self._clips is not None:
             self._clips["frames"] = self.counts.numpy()
-            if heard is not None and heard.warps is not None:
-                self._clips["warp"] = heard.warps
+            if augmentation is not None and augmentation.warps is not None:
+                self._clips["warp"] = augmentation.warps
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -102,19 +110,19 @@ class ClipFrames:
         return out
 
     def _run(self, clips: Clips, out: Tensor, starts: NDArray[np.int64]) -> None:
-        most = 0.0 if self.heard is None or self.heard.warps is None else self.heard.most_warp
+        most = 0.0 if self.augmentation is None or self.augmentation.warps is None else self.augmentation.most_warp
         launch.run(self.config, clips, out, starts, most, self.threads)
 
     def _by_torch(self, rows: NDArray[np.int64]) -> Tensor:
         audio, _ = self.corpus.audio(self.indices[rows])
         sound = torch.from_numpy(audio), torch.from_numpy(self._lengths[rows]), self.config
-        if self.heard is None:
+        if self.augmentation is None:
             return mfcc.extract(*sound)[0]
-        audio = self.heard.changes.of(rows).apply(audio, self.heard.recordings)
+        audio = self.augmentation.changes.of(rows).apply(audio, self.augmentation.recordings)
         sound = torch.from_numpy(audio), *sound[1:]
-        if self.heard.warps is None:
+        if self.augmentation.warps is None:
             return mfcc.extract(*sound)[0]
-        return extract_warped(*sound, self.heard.most_warp, self.heard.warps[rows])[0]
+        return extract_warped(*sound, self.augmentation.most_warp, self.augmentation.warps[rows])[0]
 
 
 def extract(

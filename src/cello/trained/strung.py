@@ -82,7 +82,7 @@ class StreamEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(NamedTuple):
-    """A stream heard: for each step its time, the best label and its smoothed probability, −1 of background; clips.
+    """A scored stream: for each step its time, the best label and its smoothed probability, −1 of background; clips.
 
     ``groups`` are the words' speakers, each word one of its own where nobody knows who speaks.
     """
@@ -119,7 +119,7 @@ def evaluate_stream(
 ) -> StreamEvaluation:
     """String the validation clips to choose the threshold, then the test clips to measure what it brings.
 
-    Every clip is heard once, in random order. Clips of ``decide.background`` are there too, but no decision is right
+    Every clip comes once, in random order. Clips of ``decide.background`` are there too, but no decision is right
     in them. ``mapping`` says which label of the model a label of the corpus is, empty for none: its clips are left out.
 
     Raises:

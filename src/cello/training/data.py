@@ -18,7 +18,7 @@ from cello.audio.corpus import Corpus, Split, bounded
 from cello.audio.folds import indices_of
 from cello.errors import CorpusError
 from cello.features.cache import FeatureSet, load_features
-from cello.features.front_end import ClipFrames, Heard
+from cello.features.front_end import Augmentation, ClipFrames
 from cello.features.warp import draw_warps
 from cello.training.config import RunConfig
 
@@ -123,8 +123,8 @@ class RunData:
             changes.append(draw(self.corpus.lengths[some], self.config.augment, recordings, rng, rate_hz))
             if most:
                 warps.append(draw_warps(most, len(some), rng))
-        heard = Heard(Changes.joined(changes), recordings, np.concatenate(warps) if warps else None, most)
-        clips = ClipFrames(self.corpus, indices, self.config.features, heard, backend=self.backend)
+        augmentation = Augmentation(Changes.joined(changes), recordings, np.concatenate(warps) if warps else None, most)
+        clips = ClipFrames(self.corpus, indices, self.config.features, augmentation, backend=self.backend)
         return Frames.of_clips(clips, torch.from_numpy(self.corpus.targets[indices]))
 
 

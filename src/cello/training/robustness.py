@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cello.audio.augment import AugmentConfig, draw, made_noise
 from cello.audio.changes import Changes
 from cello.audio.corpus import Corpus
-from cello.features.front_end import ClipFrames, Heard
+from cello.features.front_end import Augmentation, ClipFrames
 from cello.training.config import RunConfig
 from cello.training.data import Frames
 from cello.training.result import ConditionKind
@@ -39,7 +39,7 @@ def frames_under(
     recordings = made_noise(rate_hz, NOISE_SEED) if kind == "snr_db" else ()
     draw_for = _noise(value, recordings) if kind == "snr_db" else _shift(value, rate_hz)
     changes = Changes.joined([draw_for(corpus.lengths[some]) for some in corpus.chunks(indices)])
-    clips = ClipFrames(corpus, indices, config.features, Heard(changes, recordings))
+    clips = ClipFrames(corpus, indices, config.features, Augmentation(changes, recordings))
     return Frames.of_clips(clips, torch.from_numpy(corpus.targets[indices]))
 
 

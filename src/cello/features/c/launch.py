@@ -26,9 +26,9 @@ from cello.features.config import FeatureConfig
 
 __all__ = [
     "CLIP",
+    "changed",
     "clips_in",
     "clips_of",
-    "heard",
     "library",
     "new_frames",
     "run",
@@ -44,7 +44,7 @@ def clips_of(
     changes: Changes | None,
     recordings: tuple[NDArray[np.float32], ...],
 ) -> Clips | None:
-    """What the pass is told of these clips of a corpus, but where they go; None where it cannot read their samples."""
+    """What the pass is given of these clips of a corpus, but where they go; None where it cannot read their samples."""
     arrays = corpus.arrays
     if not all(array.dtype in KINDS and array.flags.c_contiguous for array in arrays):
         return None
@@ -97,12 +97,12 @@ def run(
     frames_into(config, clips, most_warp, threads)
 
 
-def heard(clips: Clips, samples: int) -> NDArray[np.float32]:
+def changed(clips: Clips, samples: int) -> NDArray[np.float32]:
     """The sound of changed clips, (B, ``samples``), zero after their ends."""
     out = np.empty((len(clips), samples), dtype=np.float32)
     for number, row in enumerate(out):
         address = clips.ctypes.data + number * clips.itemsize
-        library().clip_as_heard(ctypes.c_void_p(address), ctypes.c_void_p(row.ctypes.data), ctypes.c_int64(samples))
+        library().changed_clip(ctypes.c_void_p(address), ctypes.c_void_p(row.ctypes.data), ctypes.c_int64(samples))
     return out
 
 

@@ -1,4 +1,4 @@
-"""Build the compiled pass, and say what it is told of each clip. Needs no torch."""
+"""Build the compiled pass, and describe what it is given of each clip. Needs no torch."""
 
 from __future__ import annotations
 

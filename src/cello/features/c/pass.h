@@ -94,7 +94,7 @@ static void *work_on(void *given) {
     float *samples = (float *)((vec *)memory + vecs), *static_rows = samples + longest + V;
     for (int64_t k = work->first; k < work->count; k += work->threads) {
         const struct clip *clip = work->clips + k;
-        heard(clip, samples, padded_samples(plan, clip));
+        changed(clip, samples, padded_samples(plan, clip));
         if (plan->emphasis != 0) emphasise(samples, padded_samples(plan, clip), (float)plan->emphasis);
         frames_of(plan, clip->warp, samples, clip->frames, memory, clip->out, dimensions);
         if (plan->deltas) append_slopes(plan, clip->out, clip->frames, static_rows);
@@ -132,4 +132,4 @@ int64_t plan_size(void) { return sizeof(struct plan); }
 int64_t clip_size(void) { return sizeof(struct clip); }
 
 /* A clip's samples before its frames are taken, for those who want to hear or compare them. */
-void clip_as_heard(const struct clip *clip, float *y, int64_t padded) { heard(clip, y, padded); }
+void changed_clip(const struct clip *clip, float *y, int64_t padded) { changed(clip, y, padded); }

@@ -113,8 +113,8 @@ static void add_noise(const struct clip *clip, float *y) {
     }
 }
 
-/* The clip as it is heard, zeros up to `padded` samples. */
-static void heard(const struct clip *clip, float *y, int64_t padded) {
+/* The clip, changed, zeros up to `padded` samples. */
+static void changed(const struct clip *clip, float *y, int64_t padded) {
     const int64_t away = clip->move < 0 ? -clip->move : clip->move;
     const int64_t n = away < clip->kept ? clip->kept - away : 0;
     const int64_t to = clip->move > 0 ? away : 0, first = clip->move < 0 ? away : 0;
