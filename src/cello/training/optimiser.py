@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cello.training.adam import Adam
 from cello.training.config import OptimiserConfig
 
 
@@ -28,11 +29,7 @@ class Optimiser:
     def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters, self.clip_norm = parameters, config.clip_norm
         self._weights = end_to_end(parameters)
-        self.all = nn.Parameter(self._weights)
-        self._inner = _torch_optimiser(config, self.all)
-        self._kernel: Callable[..., None] | None = {"adamw": torch._fused_adamw_, "adam": torch._fused_adam_}.get(
-            config.name
-        )
+        self._inner = _named(config, self._weights)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -57,22 +54,9 @@ class Optimiser:
             scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
             if not scale >= 1:  # NaN goes through, as it does in torch
                 gradient.mul_(scale)
-        self._change(gradient)
+        self._inner.step(gradient)
         for weight, value in kept:
             weight.detach().copy_(value)
-
-    def _change(self, gradient: Tensor) -> None:
-        """torch's step, of Adam by its kernel alone once there is a state: the class around it costs six times more."""
-        state = self._inner.state.get(self.all)
-        if not state or self._kernel is None:
-            self.all.grad = gradient
-            self._inner.step()
-            return
-        group = self._inner.param_groups[0]
-        settings = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
-        settings["beta1"], settings["beta2"] = group["betas"]
-        moments: list[list[Tensor]] = [[state["exp_avg"]], [state["exp_avg_sq"]], []]
-        self._kernel([self._weights], [gradient], *moments, [state["step"].add_(1)], **settings)
 
     def state_dict(self) -> dict[str, Any]:
         return self._inner.state_dict()
@@ -102,17 +86,29 @@ class Optimiser:
         return {"state": {0: joined} if joined else {}, "param_groups": groups}
 
 
-def _torch_optimiser(config: OptimiserConfig, weights: nn.Parameter) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    match config.name:
-        case "adamw":
-            return torch.optim.AdamW([weights], lr=rate, weight_decay=decay, fused=True)
-        case "adam":
-            return torch.optim.Adam([weights], lr=rate, weight_decay=decay, fused=True)
-        case "rmsprop":
-            return torch.optim.RMSprop([weights], lr=rate, weight_decay=decay)
-        case "sgd":
-            return torch.optim.SGD([weights], lr=rate, weight_decay=decay, momentum=0.9, fused=True)
+class _Torch:
+    """An optimiser of torch on one tensor."""
+
+    def __init__(self, config: OptimiserConfig, weights: Tensor) -> None:
+        self._all, rate, decay = nn.Parameter(weights), config.learning_rate, config.weight_decay
+        self._inner: torch.optim.Optimizer
+        if config.name == "rmsprop":
+            self._inner = torch.optim.RMSprop([self._all], lr=rate, weight_decay=decay)
+        else:
+            self._inner = torch.optim.SGD([self._all], lr=rate, weight_decay=decay, momentum=0.9, fused=True)
+        self.state_dict, self.load_state_dict = self._inner.state_dict, self._inner.load_state_dict
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self._inner.param_groups
+
+    def step(self, gradient: Tensor) -> None:
+        self._all.grad = gradient
+        self._inner.step()
+
+
+def _named(config: OptimiserConfig, weights: Tensor) -> Adam | _Torch:
+    return Adam(config, weights) if config.name in ("adam", "adamw") else _Torch(config, weights)
 
 
 def end_to_end(weights: Sequence[Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.operations import TORCH
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.build import load
 
@@ -93,7 +94,7 @@ Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
 name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def recipe(cell: Cell) -> Recipe:
     """How what a kernel is given is made of a cell's weights."""
     return _recipe(cell)

@@ -26,13 +26,14 @@ from cello.compiler.c.launch import (
     run_forward,
 )
 from cello.compiler.inputs import frames_of_clips, hidden_memory
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 
 CELLS: dict[str, Cell] = {}
 """The cells that have been traced in this process, by the keys that stand in graphs."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def traced(cell: Cell) -> str:
     """The key under which a graph names a cell."""
     key = f"{cell.name}:{cell.graph.fingerprint()}"
