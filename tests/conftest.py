@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that fight over two cores cost ten times
-gc.disable()  # until all is collected: what is imported stays, and looking through it takes a third of that time
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from cello.audio.corpus import Clip, Corpus, Manifest, Split
 sys.path.insert(0, str(Path(__file__).parent))  # damage.py, for the tests of every file that is read back; wanted.py
 from wanted import check
 
+gc.disable()  # until all is collected: what is imported stays, and looking through it takes a third of that time
 settings.register_profile("cello", deadline=None)  # a busy machine is no bug
 settings.load_profile("cello")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and children too
