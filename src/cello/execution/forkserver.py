@@ -23,9 +23,10 @@ PROCESSES = {**SAFE_PATH, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENB
 
 IN_FIRST_STEP = "torch.fx.experimental.symbolic_shapes"
 """What torch imports in a process's first training step, which takes it half a second."""
+TRAINING = "cello.training.run"
 
 
-def start_forkserver(module: str = "cello.training.run") -> None:
+def start_forkserver(module: str = TRAINING) -> None:
     """Start the process that has ``module`` loaded, unless it is there, or there is none on this system.
 
     Raises:
@@ -33,7 +34,8 @@ def start_forkserver(module: str = "cello.training.run") -> None:
     """
     if METHOD != "forkserver":
         return
-    forkserver.set_forkserver_preload(["distributed.nanny", "cello.execution.worker", module, IN_FIRST_STEP])
+    later = [IN_FIRST_STEP] if module == TRAINING else []
+    forkserver.set_forkserver_preload(["distributed.nanny", "cello.execution.worker", module, *later])
     before, tempfile.tempdir = tempfile.tempdir, SHORT  # for the socket
     try:
         with environment(PROCESSES), interrupts_blocked():

@@ -61,7 +61,7 @@ def _others_wait() -> bool:
     """Whether every other thread waits in a pool for work, as a study leaves two; it holds no lock then, and none of
     them can be given work but by this one.
     """
-    frames, waiting = sys._current_frames(), thread._worker.__code__
+    frames, waiting = sys._current_frames(), getattr(getattr(thread, "_worker", None), "__code__", None)
     others = {each.ident or 0 for each in threading.enumerate()} - {threading.get_ident()}
     return all(other in frames and frames[other].f_code is waiting for other in others)
 
