@@ -21,12 +21,8 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """New Python processes do not look for modules in the current folder, which may be anybody's."""
 PROCESSES = {**SAFE_PATH, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-IN_FIRST_STEP = "torch.fx.experimental.symbolic_shapes"
-"""What torch imports in a process's first training step, which takes it half a second."""
-TRAINING = "cello.training.run"
 
-
-def start_forkserver(module: str = TRAINING) -> None:
+def start_forkserver(module: str = "cello.training.run") -> None:
     """Start the process that has ``module`` loaded, unless it is there, or there is none on this system.
 
     Raises:
@@ -34,8 +30,7 @@ def start_forkserver(module: str = TRAINING) -> None:
     """
     if METHOD != "forkserver":
         return
-    later = [IN_FIRST_STEP] if module == TRAINING else []
-    forkserver.set_forkserver_preload(["distributed.nanny", "cello.execution.worker", module, *later])
+    forkserver.set_forkserver_preload(["distributed.nanny", "cello.execution.worker", module])
     before, tempfile.tempdir = tempfile.tempdir, SHORT  # for the socket
     try:
         with environment(PROCESSES), interrupts_blocked():
