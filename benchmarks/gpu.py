@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def timed_jobs(jobs: list[Job]) -> list[Row]:
         cell, batch, steps, hidden, precision, shape, ragged = job
         row: Row = {"cell": cell, "batch": batch, "steps": steps, "hidden": hidden, "precision": precision}
         row |= {"ragged": ragged} if ragged else {}
-        row |= {} if shape is None else {"rows": shape.rows, "warps": shape.warps}
+        row |= {} if shape is None else asdict(shape)
         try:
             row |= run_job(job)
         except Exception as error:
@@ -290,10 +290,11 @@ def ours() -> list[Row]:
 
 def shapes() -> list[Row]:
     """The LSTM under other shapes of the kernel."""
-    cut = [(64, 16, 4), (64, 16, 8), (64, 16, 16), (64, 32, 4), (64, 32, 8), (64, 32, 16)]
-    cut += [(128, 16, 8), (128, 16, 16), (128, 32, 8), (128, 32, 16), (256, 16, 8), (256, 16, 16)]
+    cut = [(64, 16, 4, 0, 2), (64, 16, 8, 0, 1), (64, 16, 8, 0, 3), (64, 16, 16, 0, 2), (64, 32, 8, 0, 2)]
+    cut += [(128, 16, 8, 0, 2), (128, 16, 16, 0, 1), (128, 16, 16, 0, 3), (128, 32, 16, 0, 2)]
+    cut += [(256, 16, 8, 32, 3), (256, 16, 16, 16, 4), (256, 16, 16, 32, 2), (256, 16, 16, 64, 2)]
     jobs = [
-        ("lstm", b, 49, h, p, Shape(r, h, w), False) for h, r, w in cut for p in PRECISIONS for b in (64, 1024)
+        ("lstm", b, 49, h, p, Shape(r, h, w, d, s), False) for h, r, w, d, s in cut for p in PRECISIONS for b in (64, 1024)
     ]
     return timed_jobs(jobs)
 

@@ -7,6 +7,7 @@ from cello.compiler.triton.expression import Body
 from cello.compiler.triton.forward import CONSTANTS, ZERO
 from cello.compiler.triton.names import (
     Names,
+    exchanged,
     head,
     indented,
     load,
@@ -14,15 +15,13 @@ from cello.compiler.triton.names import (
     matrix,
     packed,
     places,
-    scratch,
     store,
-    streamed_products,
     unpacked,
 )
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
-DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "scratch")
-SIZES = ("B", "T", "rows")
+DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "scratch", "counters")
+SIZES = ("TILES", "B", "T", "rows")
 
 
 def backward(names: Names) -> list[str]:
@@ -37,6 +36,7 @@ class _Backward:
         self.later = {int(node.value or 0) for node in self.gradient.nodes if node.op == "later"}
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
+        self.whole: set[str] = set()
 
     def lines(self) -> list[str]:
         arguments = (*ARGUMENTS, *DERIVATIVES, *mask_arguments(self.names), *SIZES, *CONSTANTS, "GIVEN: tl.constexpr")
@@ -45,15 +45,13 @@ class _Backward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = scratch(names)
-        if not names.streamed:
-            lines = [matrix(names, name, first, count, "H, 1") for name, first, count in self._matrices()]
+        lines = [matrix(names, name, first, count, "H, 1") for name, first, count in self._matrices()]
         for n, name in enumerate(names.states):
             base = f"of_state + {n} * B * H"
             lines += [f"new_{name} = {load(f'last + {base}', 'there')}"]
             lines += [f"d_new_{name} = {load(f'd_last + {base}', 'there')}"]
         lines += [f"d_{self.of[k]}_rows = {ZERO}" for k in self.names.summed]
-        return [*lines, *(self._ahead("steps - 1") if names.streamed else [])]
+        return lines
 
     def _matrices(self) -> list[tuple[str, int, int]]:
         """Tiles of matrices: a name, the first matrix and how many there are."""
@@ -78,46 +76,43 @@ class _Backward:
             matrices = tuple(m for _, m in mine)
             first = names.square.index(matrices[0]) if matrices else 0
             together = tuple(k for k, _ in mine) == pack and names.square[first : first + len(pack)] == matrices
-            if together and not names.streamed:
+            if together:
                 found.append((pack, matrices))
             else:
                 found += [((k,), (m,)) for k, m in mine]
         return found
 
-    def _ahead(self, step: str) -> list[str]:
-        """Ask for what a step reads, long before it is needed."""
+    def _reads(self) -> list[str]:
+        """What a step reads."""
         of, saved = self.of, self.names.saved
         lines = [
-            f"going = tl.where({step} < 0, frames, {step}) < frames",
-            f"time = tl.where(backwards != 0, frames - 1 - ({step}), {step})",
+            "step = steps - 1 - back",
+            "running = step < frames",
+            "time = tl.where(backwards != 0, frames - 1 - step, step)",
             "row = replicate * rows + begin + time",
         ]
         count = sum(map(len, saved))
         for n, (first, size) in enumerate(places(saved)):
-            lines.append(f"saved_{n}_ahead = {load(f'saved + (row * {count} + {first}) * H', 'going', size)}")
+            taken = load(f"saved + (row * {count} + {first}) * H", "running", size)
+            lines += [f"saved_{n} = {taken}", unpacked(saved[n], f"saved_{n}")]
         for k in self.plan.masks:
             name = f"mask_{of[k]}"
             base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-            lines.append(f"{of[k]}_ahead = {load(base, 'going')}")
+            lines.append(f"{of[k]}_now = {load(base, 'running')}")
+        state = self.names.states[0]
         lines += [
-            f"d_out_ahead = {ZERO}",
+            f"d_new_{state}_all = d_new_{state}",
             "if GIVEN:",
-            f"    d_out_ahead = {load('d_outputs + ((replicate * B + at) * T + time) * H', 'going')}",
+            f"    d_new_{state}_all += {load('d_outputs + ((replicate * B + at) * T + time) * H', 'running')}",
         ]
         return lines
 
     def _loop(self) -> list[str]:
-        if self.names.streamed:
-            return ["for back in range(steps):", *indented(self._step())]
         return ["for back in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
 
     def _step(self) -> list[str]:
         names, states = self.names, self.names.states
-        lines = [] if names.streamed else self._ahead("steps - 1 - back")
-        lines += [unpacked(pack, f"saved_{n}_ahead") for n, pack in enumerate(names.saved)]
-        lines += [f"{self.of[k]}_now = {self.of[k]}_ahead" for k in self.plan.masks]
-        lines += [f"d_new_{states[0]}_all = d_new_{states[0]} + d_out_ahead", "running, here = going, row"]
-        lines += self._ahead("steps - 2 - back") if names.streamed else []
+        lines = self._reads()
         body = Body(self.gradient.nodes, self._labels(), self._read, names.equations)
         for number in reversed(range(len(self.plan.stages))):
             self._stage(body, number)
@@ -194,29 +189,33 @@ class _Backward:
 
     def _through(self, body: Body, vector: int) -> None:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
-        total, products = self._part(vector), []
-        for nodes, matrices in self._groups(vector):
-            if total not in self.begun:
-                body.lines.append(f"{total} = {ZERO}")
-                self.begun.add(total)
-            if self.names.streamed:
-                products.append((total, f"d_{self.of[nodes[0]]}", matrices[0]))
-                continue
-            values = packed([f"d_{self.of[k]}" for k in nodes])
+        total, groups = self._part(vector), self._groups(vector)
+        if groups and total not in self.begun:
+            body.lines.append(f"{total} = {ZERO}")
+            self.begun.add(total)
+        wanted = {self._whole(nodes): nodes for nodes, _ in groups if self._whole(nodes) not in self.whole}
+        if wanted:
+            values = {name: (packed([f"d_{self.of[k]}" for k in nodes]), len(nodes)) for name, nodes in wanted.items()}
+            slots = [sum(map(len, list(wanted.values())[:n])) for n in range(len(wanted))]
+            body.lines += exchanged(self.names, values, slots)
+            self.whole.update(wanted)
+        for nodes, matrices in groups:
             tile = "_".join(self.of[m] for m in matrices) + "_tile"
-            body.lines.append(f"{total} = product({total}, {values}, {tile}, {len(nodes)}, H, PRECISION)")
-        if products:
-            body.lines += streamed_products(self.names, products, "H, 1")
+            body.lines.append(f"{total} = product({total}, {self._whole(nodes)}, {tile}, PRECISION)")
+
+    def _whole(self, nodes: tuple[int, ...]) -> str:
+        """The variable that holds the derivatives of some sums, of all units."""
+        return "_".join(f"d_{self.of[k]}" for k in nodes) + "_whole"
 
     def _store(self) -> list[str]:
         sums, computed = self.names.sums, self.names.computed
         count = sum(map(len, sums))
         lines = [
-            store(f"d_sums + (here * {count} + {first}) * H", "running", [f"d_{self.of[k]}" for k in pack])
+            store(f"d_sums + (row * {count} + {first}) * H", "running", [f"d_{self.of[k]}" for k in pack])
             for (first, _), pack in zip(places(sums), sums, strict=True)
         ]
         lines += [
-            store(f"vectors + (here * {len(computed)} + {n}) * H", "running", [f"{self.of[v]}_vector"])
+            store(f"vectors + (row * {len(computed)} + {n}) * H", "running", [f"{self.of[v]}_vector"])
             for n, v in enumerate(computed)
         ]
         return lines
@@ -228,6 +227,6 @@ class _Backward:
         ]
         count = len(self.names.summed)
         for n, k in enumerate(self.names.summed):
-            of_tile = f"((replicate * tl.num_programs(0) + tile) * ROWS + tl.arange(0, ROWS)) * {count} + {n}"
+            of_tile = f"(team * ROWS + tl.arange(0, ROWS)) * {count} + {n}"
             lines.append(store(f"d_invariants + ({of_tile}) * H", "(clip >= 0)", [f"d_{self.of[k]}_rows"]))
         return lines

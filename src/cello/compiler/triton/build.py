@@ -30,7 +30,7 @@ def missing() -> str | None:
 
 
 @lru_cache(maxsize=512)
-def kernels(cell: Cell, *, streamed: bool, interpreted: bool) -> Kernels:
+def kernels(cell: Cell, *, interpreted: bool) -> Kernels:
     """The cell's kernels; the module exists in memory alone, where Triton and tracebacks find its lines.
 
     Raises:
@@ -40,12 +40,16 @@ def kernels(cell: Cell, *, streamed: bool, interpreted: bool) -> Kernels:
         raise BackendError(reason)
     import triton
 
-    text = source(cell, streamed=streamed, interpreted=interpreted)
-    kind = f"{' streamed' if streamed else ''}{' interpreted' if interpreted else ''}"
+    text = source(cell, interpreted=interpreted)
+    kind = " interpreted" if interpreted else ""
     file = f"<cello {cell.name} {cell.graph.fingerprint()}{kind}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     space: dict[str, Any] = {"__name__": f"cello_{cell.graph.fingerprint()}"}
     with triton.knobs.runtime.scope():
         triton.knobs.runtime.interpret = interpreted
         exec(compile(text, file, "exec"), space)
+    if interpreted:
+        from cello.compiler.triton.interpreter import take_turns
+
+        take_turns(space)
     return Kernels(space["forward"], space["backward"])

@@ -13,7 +13,7 @@ ROWS: dict[str, Row] = {
     "mul": Row("{} * {}", 3, (3, 4)),
     "div": Row("{} / {}", 3, (3, 4)),
     "neg": Row("-{}", 3, (4,)),
-    "sigmoid": function("sigmoid({}, PRECISION)"),
+    "sigmoid": function("sigmoid({})"),
     "tanh": function("hyperbolic({}, PRECISION)"),
     "relu": function("larger({}, 0.0)"),
     "softplus": function("softplus({})"),

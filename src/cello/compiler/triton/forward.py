@@ -8,6 +8,7 @@ from cello.compiler.stages import Sum
 from cello.compiler.triton.expression import Body
 from cello.compiler.triton.names import (
     Names,
+    exchanged,
     head,
     indented,
     load,
@@ -15,19 +16,21 @@ from cello.compiler.triton.names import (
     matrix,
     packed,
     places,
-    scratch,
     store,
-    streamed_products,
     unpacked,
 )
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
-    *("before", "weights", "invariants", "first", "last", "outputs", "saved", "scratch"),
+    *("before", "weights", "invariants", "first", "last", "outputs", "saved"),
+    *("scratch", "counters"),
 )
-ZERO = "tl.full((ROWS, UNITS), 0.0, tl.float32)"
-SIZES = ("B", "T", "rows", "before_row", "before_replicate")
-CONSTANTS = ("H: tl.constexpr", "UNITS: tl.constexpr", "ROWS: tl.constexpr", "PRECISION: tl.constexpr", "DEPTH: tl.constexpr", "STAGES: tl.constexpr", "LARGE: tl.constexpr")
+ZERO = "tl.full((ROWS, OWN), 0.0, tl.float32)"
+SIZES = ("TILES", "B", "T", "rows", "before_row", "before_replicate")
+CONSTANTS = tuple(
+    f"{name}: tl.constexpr"
+    for name in ("H", "UNITS", "OWN", "WHOLE", "SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
+)
 
 
 def forward(names: Names) -> list[str]:
@@ -40,6 +43,7 @@ class _Forward:
         self.names, self.plan, self.of = names, names.plan, names.of
         self.sums = {each.node for each in self.plan.sums}
         self.done: set[int] = set()
+        self.whole: set[int] = set()
 
     def lines(self) -> list[str]:
         arguments = (*ARGUMENTS, *mask_arguments(self.names), *SIZES, *CONSTANTS, "KEEP: tl.constexpr")
@@ -48,39 +52,35 @@ class _Forward:
 
     def _begin(self) -> list[str]:
         names, of = self.names, self.of
-        lines = scratch(names) or [matrix(names, f"{of[m]}_tile", n, 1, "1, H") for n, m in enumerate(names.square)]
+        lines = [matrix(names, f"{of[m]}_tile", n, 1, "1, H") for n, m in enumerate(names.square)]
         lines += [
             f"old_{s} = {load(f'first + of_state + {n} * B * H', 'there')}" for n, s in enumerate(names.states)
         ]
-        return [*lines, *(self._ahead("0") if names.streamed else [])]
+        return lines
 
-    def _ahead(self, step: str) -> list[str]:
-        """Ask for what a step reads, long before it is needed."""
+    def _reads(self) -> list[str]:
+        """What a step reads."""
         of, names = self.of, self.names
         lines = [
-            f"going = {step} < frames",
-            f"time = tl.where(backwards != 0, frames - 1 - ({step}), {step})",
+            "running = step < frames",
+            "time = tl.where(backwards != 0, frames - 1 - step, step)",
+            "row = begin + time",
         ]
         for n, (first, count) in enumerate(places(names.before)):
-            row = f"before + replicate * before_replicate + (begin + time) * before_row + {first} * H"
-            lines.append(f"before_{n}_ahead = {load(row, 'going', count)}")
+            base = f"before + replicate * before_replicate + row * before_row + {first} * H"
+            lines.append(f"before_{n} = {load(base, 'running', count)}")
         for k in self.plan.masks:
             name = f"mask_{of[k]}"
             base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-            lines.append(f"{of[k]}_ahead = {load(base, 'going')}")
+            lines.append(f"{of[k]}_now = {load(base, 'running')}")
         return lines
 
     def _loop(self) -> list[str]:
-        if self.names.streamed:
-            return ["for step in range(steps):", *indented(self._step())]
         return ["for step in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
 
     def _step(self) -> list[str]:
         names, of = self.names, self.of
-        taken = [f"before_{n}" for n in range(len(names.before))] + [of[k] for k in self.plan.masks]
-        lines = [*([] if names.streamed else self._ahead("step")), *(f"{name}_now = {name}_ahead" for name in taken)]
-        lines += ["running, row = going, begin + time", "frame = (replicate * B + at) * T + time"]
-        lines += self._ahead("step + 1") if names.streamed else []
+        lines = [*self._reads(), "frame = (replicate * B + at) * T + time"]
         body = Body(self.plan.graph.nodes, of, self._read, names.equations)
         for stage in self.plan.stages:
             self._products(body, stage.sums)
@@ -107,19 +107,22 @@ class _Forward:
     def _products(self, body: Body, sums: Sequence[Sum]) -> None:
         """The products of a stage's sums with old states and values of the step."""
         names, of = self.names, self.of
-        products = []
+        inner = {each.node: [(m, v) for m, v in each.products if not names.is_frame(v)] for each in sums}
+        vectors = list(dict.fromkeys(v for products in inner.values() for _, v in products))
+        body.assign([(f"{of[v]}_vector", v) for v in vectors if v not in names.old])
+        new = {f"{of[v]}_whole": (self._vector(v), 1) for v in vectors if v not in self.whole}
+        if new:
+            body.lines += exchanged(names, new, range(len(new)))
+            self.whole.update(vectors)
         for each in sums:
             name = of[each.node]
-            inner = [(m, v) for m, v in each.products if not names.is_frame(v)]
-            body.assign([(f"{of[v]}_vector", v) for _, v in inner if v not in names.old])
             body.lines += [names.comment(each), f"{name} = {ZERO}"]
-            for m, v in inner:
-                vector = f"old_{names.states[names.old[v]]}" if v in names.old else f"{of[v]}_vector"
-                products.append((name, vector, m))
-                if not names.streamed:
-                    body.lines.append(f"{name} = product({name}, {vector}, {of[m]}_tile, 1, H, PRECISION)")
-        if names.streamed and products:
-            body.lines += streamed_products(names, products, "1, H")
+            for m, v in inner[each.node]:
+                body.lines.append(f"{name} = product({name}, {of[v]}_whole, {of[m]}_tile, PRECISION)")
+
+    def _vector(self, v: int) -> str:
+        names = self.names
+        return f"old_{names.states[names.old[v]]}" if v in names.old else f"{self.of[v]}_vector"
 
     def _finish(self, body: Body, each: Sum) -> None:
         """Add the products of the frame, of a whole pack at once, and what is the same at every step."""
@@ -127,7 +130,7 @@ class _Forward:
         for n, pack in enumerate(self.names.before):
             if each.node in pack and n not in self.done:
                 variables = [of[k] for k in pack]
-                body.lines.append(unpacked(variables, f"{packed(variables)} + before_{n}_now"))
+                body.lines.append(unpacked(variables, f"{packed(variables)} + before_{n}"))
                 self.done.add(n)
         terms = [repr(nodes[k].value) if nodes[k].op == "constant" else f"{of[k]}_row" for k in each.invariant]
         if terms:

@@ -17,15 +17,19 @@ from cello.compiler.triton.names import Names, places
 class Shape:
     """How a kernel is cut up: clips of a program, units rounded up to a power of two, warps.
 
-    ``depth`` is how many rows of a matrix a strip has, 0 where matrices are held whole; ``stages`` how many strips are
-    on their way at once.
+    ``split`` programs share the units of the same clips; ``stages`` is how many steps ahead a step's values are asked for.
     """
 
     rows: int
     units: int
     warps: int
-    depth: int = 0
+    split: int = 1
     stages: int = 3
+
+    @property
+    def own(self) -> int:
+        """The units of one program."""
+        return self.units // self.split
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +72,14 @@ class Call:
     precision: str
 
     @property
+    def tiles(self) -> int:
+        """Programs that clips are shared out to."""
+        return -(-self.clips.place.shape[1] // self.shape.rows)
+
     def grid(self) -> tuple[int, int]:
-        replicates, batch = self.clips.place.shape
-        return -(-batch // self.shape.rows), replicates
+        """All programs; those that share clips follow each other, so that they run at the same time."""
+        split = 1 if self.clips.place.is_cpu else self.shape.split
+        return self.tiles * split, len(self.clips.place)
 
     def large(self, hidden: int) -> bool:
         """Whether places in the tensors need more than 31 bits."""
@@ -79,15 +88,17 @@ class Call:
         widest = max(1, self.names.width, len(self.names.with_frame), sum(map(len, self.names.sums)))
         return rows * widest * hidden >= 2**31
 
-    def weights(self, given: Given) -> Tensor:
-        """Square matrices as kernels take them: what is taken at every step has as few bytes as it can."""
-        return given.square.to(torch.bfloat16) if self.shape.depth and self.precision == "bf16" else given.square
+    def meeting(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Where programs that share clips leave vectors to each other, and count how many are there."""
+        teams = self.tiles * len(self.clips.place) if self.shape.split > 1 else 0
+        size = teams * 2 * self.names.slots * self.shape.rows * self.shape.units
+        vectors = torch.empty(size, dtype=torch.float32, device=like.device)
+        return vectors, torch.zeros(teams, dtype=torch.int32, device=like.device)
 
-    def scratch(self, like: Tensor) -> Tensor:
-        """Where programs leave vectors of which they take pieces."""
-        programs = self.grid[0] * self.grid[1] if self.shape.depth else 0
-        size = programs * self.names.slots * self.shape.rows * self.shape.units
-        return torch.empty(size, dtype=torch.float32, device=like.device)
+    @property
+    def stored(self) -> torch.dtype:
+        """What values of a row are stored in between passes: no more digits than products have of them."""
+        return torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
 
     def constants(self, hidden: int) -> dict[str, Any]:
         return {
@@ -95,10 +106,11 @@ class Call:
             "UNITS": self.shape.units,
             "ROWS": self.shape.rows,
             "PRECISION": self.precision,
-            "DEPTH": self.shape.depth,
+            "OWN": self.shape.own,
+            "WHOLE": hidden == self.shape.units,
+            "SPLIT": self.shape.split,
             "STAGES": self.shape.stages,
             "LARGE": self.large(hidden),
-            "num_stages": self.shape.stages,
             "num_warps": self.shape.warps,
         }
 
@@ -113,11 +125,19 @@ def alternating(matrices: Tensor, groups: Sequence[Sequence[object]]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def products_before(names: Names, given: Given) -> Tensor:
+def products_before(call: Call, given: Given) -> Tensor:
     """The products of all frames with their matrices, (R, rows, N · H)."""
-    if not names.before:
+    if not call.names.before:
         return given.frames.new_zeros(len(given.frames), 1, 1)
-    return torch.bmm(given.frames, alternating(given.wide, names.before).transpose(1, 2))
+    return torch.bmm(given.frames, alternating(given.wide, call.names.before).transpose(1, 2))
+
+
+def added_up(left: Tensor, right: Tensor) -> Tensor:
+    """leftᵀ @ right over all rows, in float32 where torch can return it from bfloat16."""
+    left, right = left.transpose(1, 2), right.to(left.dtype)
+    if left.dtype is torch.bfloat16 and left.is_cuda and hasattr(torch.ops.aten.bmm, "dtype"):
+        return torch.bmm(left, right, out_dtype=torch.float32)  # type: ignore[call-overload,no-any-return]
+    return torch.bmm(left, right).float()
 
 
 def run_forward(call: Call, given: Given, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,18 +145,18 @@ def run_forward(call: Call, given: Given, *, keep: bool) -> tuple[Tensor, Tensor
     clips, names = call.clips, call.names
     (replicates, batch), hidden = clips.place.shape, given.first.shape[-1]
     like = given.frames
-    before = products_before(names, given)
+    before = products_before(call, given)
     whole = clips.rows == batch * clips.steps
     new = torch.empty if whole else torch.zeros
     outputs = new(replicates, batch, clips.steps, hidden, dtype=like.dtype, device=like.device)
     last = torch.empty_like(given.first)
     shape = (replicates, clips.rows, names.width, hidden) if keep else (0,)
-    saved = torch.empty(shape, dtype=torch.float32, device=like.device)
-    call.kernels.forward[call.grid](
+    saved = torch.empty(shape, dtype=call.stored, device=like.device)
+    call.kernels.forward[call.grid()](
         *(clips.place, clips.length, clips.start, clips.reverse),
-        *(before, call.weights(given), given.invariant, given.first, last, outputs, saved, call.scratch(like)),
+        *(before, given.square, given.invariant, given.first, last, outputs, saved, *call.meeting(like)),
         *_of_masks(given.masks),
-        *(batch, clips.steps, clips.rows, before.stride(1), before.stride(0)),
+        *(call.tiles, batch, clips.steps, clips.rows, before.stride(1), before.stride(0)),
         **call.constants(hidden),
         KEEP=keep,
     )
@@ -168,19 +188,19 @@ def run_backward(
     (replicates, batch), hidden = clips.place.shape, given.first.shape[-1]
     d_outputs, d_last = upstream
 
-    def new(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float32, device=last.device)
+    def new(*shape: int, dtype: torch.dtype = call.stored) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=last.device)
 
     d_sums = new(replicates, clips.rows, sum(map(len, names.sums)) * hidden)
     vectors = new(replicates, clips.rows, len(names.computed), hidden)
-    d_rows = new(replicates, call.grid[0] * call.shape.rows, len(names.summed), hidden)
+    d_rows = new(replicates, call.tiles * call.shape.rows, len(names.summed), hidden, dtype=torch.float32)
     d_first = torch.empty_like(given.first)
-    call.kernels.backward[call.grid](
+    call.kernels.backward[call.grid()](
         *(clips.place, clips.length, clips.start, clips.reverse),
-        *(call.weights(given), given.invariant, last, saved),
-        *(last if d_outputs is None else d_outputs, d_last, d_first, d_sums, vectors, d_rows, call.scratch(last)),
+        *(given.square, given.invariant, last, saved),
+        *(last if d_outputs is None else d_outputs, d_last, d_first, d_sums, vectors, d_rows, *call.meeting(last)),
         *_of_masks(given.masks),
-        *(batch, clips.steps, clips.rows),
+        *(call.tiles, batch, clips.steps, clips.rows),
         **call.constants(hidden),
         GIVEN=d_outputs is not None,
     )
@@ -226,7 +246,7 @@ def _add_of_frames(found: Derivatives, names: Names, given: Given, d_sums: Tenso
     if not names.sums:
         return
     values = torch.cat([given.frames, given.frames.new_ones(*given.frames.shape[:2], 1)], 2)
-    product = torch.bmm(d_sums.transpose(1, 2), values.expand(len(d_sums), -1, -1))
+    product = added_up(d_sums, values.expand(len(d_sums), -1, -1))
     parts = _parts(names, product, (0, len(names.sums)), given.first.shape[-1])
     for n, k in enumerate(names.with_frame):
         if k in parts:
@@ -242,7 +262,7 @@ def _add_of_vector(found: Derivatives, names: Names, vector: int, values: Tensor
     if not pairs:
         return
     cover = _cover(names, [k for k, _ in pairs])
-    product = torch.bmm(_side(names, d_sums, hidden, cover).transpose(1, 2), values)
+    product = added_up(_side(names, d_sums, hidden, cover), values)
     parts = _parts(names, product, cover, hidden)
     for k, m in pairs:
         found.square[:, names.square.index(m)] += parts[k]
@@ -271,4 +291,4 @@ def _of_frames(names: Names, given: Given, d_sums: Tensor) -> Tensor:
     none = torch.zeros_like(given.wide[:, 0])
     rows = [given.wide[:, names.with_frame.index(k)] if k in live else none for pack in groups for k in pack]
     matrices = alternating(torch.stack(rows, 1), groups)
-    return torch.bmm(_side(names, d_sums, hidden, cover), matrices)
+    return torch.bmm(_side(names, d_sums, hidden, cover), matrices.to(d_sums.dtype)).to(given.frames.dtype)

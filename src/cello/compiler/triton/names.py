@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -36,12 +36,11 @@ class Names:
     through memory, and between the layouts of products and of rows, as one. ``before`` are sums with products of the
     frame, which one matrix product computes before the loop; ``sums`` those that have a derivative; ``saved`` what
     backward reads, old states and kept values; ``computed`` the vectors of products that are neither frames nor old
-    states. ``square`` are the matrices that multiply inside the loop; where they are too large to be held by a
-    program, they are ``streamed``: taken strip by strip at every step.
+    states. ``square`` are the matrices that multiply inside the loop. Where they are too large for one program, several
+    share the units of the same clips: each holds the columns of its own, and they hand each other vectors in memory.
     """
 
     plan: Kernel
-    streamed: bool = False
 
     @cached_property
     def of(self) -> dict[int, str]:
@@ -97,8 +96,8 @@ class Names:
 
     @property
     def slots(self) -> int:
-        """How many vectors a program leaves at once, at most."""
-        return max(len(self.plan.sums), len(self.plan.vectors))
+        """How many tiles programs leave to each other at once, at most."""
+        return max(sum(map(len, self.sums)), len(self.plan.vectors), 1)
 
     @cached_property
     def with_frame(self) -> tuple[int, ...]:
@@ -160,7 +159,7 @@ def head(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
     plan, of = names.plan, names.of
     lines = [
-        "tile = tl.program_id(0)",
+        "tile, part = program(SPLIT)",
         "replicate = tl.program_id(1)",
         "if LARGE:",
         "    replicate = replicate.to(tl.int64)",
@@ -173,8 +172,10 @@ def head(names: Names) -> list[str]:
         "    at, begin = at.to(tl.int64), begin.to(tl.int64)",
         "backwards = tl.load(reverse + replicate)",
         "steps = tl.load(length + replicate * B + tile * ROWS)  # of the longest clip, which stands first",
-        "unit = tl.arange(0, UNITS)",
+        "unit = part * OWN + tl.arange(0, OWN)",
         f"of_state = (replicate * {len(names.states)} * B + at) * H",
+        "team = replicate * TILES + tile",
+        "met = 0",
     ]
     for n, k in enumerate(plan.invariant):
         row = f"invariants + (replicate * {len(plan.invariant)} + {n}) * H + unit"
@@ -185,37 +186,30 @@ def head(names: Names) -> list[str]:
 def matrix(names: Names, name: str, first: int, count: int, strides: str) -> str:
     """The line that takes matrices that multiply in the loop; ``strides`` are of rows and of columns."""
     place = f"weights + (replicate * {len(names.square)} + {first}) * H * H"
-    return f"{name} = matrix({place}, {strides}, {count}, H, UNITS, PRECISION)"
+    return f"{name} = matrix({place}, part, {strides}, {count}, H, UNITS, OWN, PRECISION)"
 
 
-def streamed_products(names: Names, products: Sequence[tuple[str, str, int]], strides: str) -> list[str]:
-    """Lines that add products of vectors and matrices to totals: (total, vector, matrix)."""
-    of, slots = names.of, list(dict.fromkeys(vector for _, vector, _ in products))
-    lines = ["tl.debug_barrier()"]
-    places = {vector: f"left + {n} * ROWS * UNITS" for n, vector in enumerate(slots)}
-    lines += [f"leave({places[vector]}, {vector}, H, UNITS, ROWS)" for vector in slots]
-    lines += ["tl.debug_barrier()", "for strip_at in range(0, UNITS, DEPTH):"]
-    lines += [f"    piece_{n} = piece({places[v]}, strip_at, UNITS, ROWS, DEPTH, PRECISION)" for n, v in enumerate(slots)]
-    for total, vector, m in products:
-        place = f"weights + (replicate * {len(names.square)} + {names.square.index(m)}) * H * H"
-        taken = f"strip({place}, strip_at, {strides}, H, UNITS, DEPTH, PRECISION)"
-        lines.append(f"    {total} = plus({total}, piece_{slots.index(vector)}, {taken}, PRECISION)  # {of[m]}")
-    return lines
-
-
-def scratch(names: Names) -> list[str]:
-    """Where a program leaves vectors of which it takes pieces."""
-    place = f"((replicate * tl.num_programs(0) + tile) * {names.slots}) * ROWS * UNITS"
-    return [f"left = scratch + {place}"] if names.streamed else []
+def exchanged(names: Names, vectors: Mapping[str, tuple[str, int]], slots: Sequence[int]) -> list[str]:
+    """Lines after which every program of some clips has all units of these vectors, each a value and its tiles."""
+    places, apart = {}, []
+    for slot, (name, (_, count)) in zip(slots, vectors.items(), strict=True):
+        places[name] = f"scratch + ((team * 2 + met % 2) * {names.slots} + {slot}) * ROWS * UNITS", count
+    alone = [f"{name} = filled({value}, {count}, H)" for name, (value, count) in vectors.items()]
+    for name, (value, count) in vectors.items():
+        apart.append(f"leave({places[name][0]}, {value}, part, {count}, H, UNITS, OWN, ROWS)")
+    apart.append("meet(counters + team, (met + 1) * SPLIT)")
+    apart += [f"{name} = whole({place}, {count}, UNITS, ROWS)" for name, (place, count) in places.items()]
+    apart.append("met += 1")
+    return ["if SPLIT > 1:", *indented(apart), "else:", *indented(alone)]
 
 
 def load(base: str, here: str, count: int = 1) -> str:
     """Packed tiles of which each row lies in one piece."""
-    return f"taken({base}, {here}, {count}, H, UNITS)"
+    return f"taken({base}, {here}, part, {count}, H, OWN, WHOLE)"
 
 
 def store(base: str, here: str, values: Sequence[str]) -> str:
-    return f"put({base}, {here}, {packed(values)}, {len(values)}, H, UNITS)"
+    return f"put({base}, {here}, {packed(values)}, part, {len(values)}, H, OWN, WHOLE)"
 
 
 def packed(values: Sequence[str]) -> str:
