@@ -27,6 +27,7 @@ ROWS: dict[str, Row] = {
 }
 """How each pointwise operation is written on tiles (rows, units)."""
 
+
 class Body:
     """Statements in order: values that are asked for, and before them what they are computed from.
 
@@ -81,7 +82,6 @@ class Body:
         self.lines.append(f"{self.known[k]} = {text}")
         return self.known[k]
 
+
 def _number(value: float) -> str:
     return repr(value) if value - value == 0 else f'float("{value}")'
-
-__all__ = ["ATOM", "ROWS", "Body"]
