@@ -20,6 +20,9 @@ from cello.compiler.c.scan import unavailable, unsupported
 from cello.compiler.inputs import Inputs
 from cello.compiler.plain.scan import run as run_plain
 from cello.compiler.tracing import constant_result
+from cello.compiler.triton.scan import run as run_triton
+from cello.compiler.triton.scan import unavailable as triton_unavailable
+from cello.compiler.triton.scan import unsupported as triton_unsupported
 from cello.errors import BackendError, unknown
 
 AUTO = "auto"
@@ -50,7 +53,12 @@ class Backend:
 
 
 TABLE: dict[str, Backend] = {
-    each.name: each for each in (Backend("c", run_c, unsupported, unavailable), Backend("plain", run_plain))
+    each.name: each
+    for each in (
+        Backend("c", run_c, unsupported, unavailable),
+        Backend("triton", run_triton, triton_unsupported, triton_unavailable),
+        Backend("plain", run_plain),
+    )
 }
 """Every back end by its name, the one that "auto" prefers first; the last one runs every scan."""
 

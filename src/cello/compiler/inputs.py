@@ -22,7 +22,8 @@ class Inputs(NamedTuple):
     """What a scan is given, once it is known to fit, and all that a back end is told.
 
     Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), masks (B, T, H) by name;
-    lengths (B,) on the CPU, None where all clips have T frames; whether clips run from their last frame to their first.
+    lengths (B,) on the CPU (on the GPU while a CUDA graph is captured), None where all clips have T frames; whether
+    clips run from their last frame to their first.
     """
 
     cell: Cell
@@ -204,6 +205,8 @@ def expanded_masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tenso
 def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
     """The lengths (B,) as int64 on the CPU, from 0 to the T of frames (B, T, ...).
 
+    While a CUDA graph is captured they stay on the device, unchecked: only limited to 0 and T.
+
     Raises:
         ModelError: they are not whole numbers, not one for each clip, or not within the frames.
     """
@@ -219,6 +222,8 @@ def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
         if not x.is_meta:
             raise ModelError(f"lengths are on meta, which holds no data, but the frames are on {x.device}")
         return lengths.to(torch.int64)
+    if lengths.is_cuda and x.is_cuda and torch.cuda.is_current_stream_capturing():
+        return lengths.to(torch.int64).clamp(0, int(steps))  # what a CUDA graph repeats may ask the device nothing
     lengths = lengths.to("cpu", torch.int64)
     if type(lengths) is not Tensor and not dispatched(lengths):
         lengths = lengths.as_subclass(Tensor)

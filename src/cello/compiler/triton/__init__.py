@@ -1,0 +1,1 @@
+"""Cells on a GPU: one Triton kernel for all steps forward, one for all backward."""

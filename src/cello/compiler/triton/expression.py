@@ -1,0 +1,87 @@
+"""Write the pointwise operations of a step as Triton code, one row an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from cello.cells.graph import Node
+from cello.compiler.expression import Row, function
+
+ROWS: dict[str, Row] = {
+    "add": Row("{} + {}", 1, (1, 1)),
+    "sub": Row("{} - {}", 1, (1, 2)),
+    "mul": Row("{} * {}", 3, (3, 4)),
+    "div": Row("{} / {}", 3, (3, 4)),
+    "neg": Row("-{}", 3, (4,)),
+    "sigmoid": function("sigmoid({})"),
+    "tanh": function("hyperbolic({}, PRECISION)"),
+    "relu": function("larger({}, 0.0)"),
+    "softplus": function("softplus({})"),
+    "exp": function("tl.exp({})"),
+    "log": function("tl.log({})"),
+    "sqrt": function("tl.sqrt({})"),
+    "abs": function("tl.abs({})"),
+    "minimum": function("smaller({}, {})", 2),
+    "maximum": function("larger({}, {})", 2),
+    "where": function("tl.where({0} > {1}, {2}, {3})", 4),
+}
+"""How each pointwise operation is written on tiles (rows, units)."""
+
+
+class Body:
+    """Statements in order: values that are asked for, and before them what they are computed from.
+
+    ``reads(k)`` is how node k is read where it is not computed here; ``names`` are the variables of nodes. Values that
+    are used twice, or that an equation names, get a variable, under their comment if they have one.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        names: Mapping[int, str],
+        reads: Callable[[int], str | None],
+        comments: Mapping[int, str],
+    ) -> None:
+        self.nodes, self.names, self.reads, self.comments = nodes, names, reads, comments
+        self.lines: list[str] = []
+        self.known: dict[int, str] = {}
+
+    def assign(self, wanted: Sequence[tuple[str, int]]) -> None:
+        """Lines that set variables, each by its node."""
+        count: dict[int, int] = {}
+        for _, k in wanted:
+            self._count(k, count)
+        for name, k in wanted:
+            text = self._text(k, 0, count)
+            if text != name:
+                self.lines.append(f"{name} = {text}")
+
+    def _count(self, k: int, count: dict[int, int]) -> None:
+        count[k] = count.get(k, 0) + 1
+        if count[k] == 1 and k not in self.known and self.reads(k) is None:
+            for arg in self.nodes[k].args:
+                self._count(arg, count)
+
+    def _text(self, k: int, needs: int, count: Mapping[int, int]) -> str:
+        if k in self.known:
+            return self.known[k]
+        node, read = self.nodes[k], self.reads(k)
+        if read is not None:
+            return read
+        if node.op == "constant":
+            value = float(node.value or 0.0)
+            return _number(value) if value >= 0 or needs == 0 else f"({_number(value)})"
+        row = ROWS[node.op]
+        parts = [self._text(a, need, count) for a, need in zip(node.args, row.needs, strict=True)]
+        text, precedence = row.template.format(*parts), row.precedence
+        if count[k] == 1 and node.name is None:
+            return text if precedence >= needs else f"({text})"
+        if k in self.comments:
+            self.lines.append(self.comments[k])
+        self.known[k] = self.names.get(k, f"_{k}")
+        self.lines.append(f"{self.known[k]} = {text}")
+        return self.known[k]
+
+
+def _number(value: float) -> str:
+    return repr(value) if value - value == 0 else f'float("{value}")'

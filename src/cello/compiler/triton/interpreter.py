@@ -1,0 +1,72 @@
+"""Run the programs that share the units of some clips side by side in Triton's interpreter, which knows one at a time.
+
+Each is a thread; only one of them runs at any time, until it has to wait for the others.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+with suppress(ImportError):  # then no kernel is made either
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpretedFunction
+
+_program = threading.local()
+
+
+def take_turns(space: dict[str, Any]) -> None:
+    """Let the kernels of an interpreted module run as many programs for each place of their grid as share its units."""
+    space["program"] = lambda split: (tl.program_id(0), _program.part)
+    space["meet"] = lambda counter, target: _program.turns.meet()
+    for name in ("forward", "backward"):
+        kernel = space[name]
+        InterpretedFunction.rewritten_fn[kernel.fn] = _together(kernel.rewrite())
+
+
+def _together(one: Callable[..., None]) -> Callable[..., None]:
+    def all_parts(**arguments: Any) -> None:
+        split = arguments["SPLIT"]
+        _Turns(getattr(split, "value", split)).run(one, arguments)
+
+    all_parts.__signature__ = inspect.signature(one)  # type: ignore[attr-defined]
+    all_parts.__annotations__ = one.__annotations__
+    return all_parts
+
+
+class _Turns:
+    def __init__(self, count: int) -> None:
+        self.count, self.turn = count, threading.Lock()
+        self.barrier = threading.Barrier(count)
+        self.faults: list[BaseException] = []
+
+    def run(self, one: Callable[..., None], arguments: dict[str, Any]) -> None:
+        threads = [threading.Thread(target=self._part, args=(number, one, arguments)) for number in range(self.count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.faults:
+            raise self.faults[0]
+
+    def _part(self, number: int, one: Callable[..., None], arguments: dict[str, Any]) -> None:
+        _program.part, _program.turns = number, self
+        try:
+            with self.turn, np.errstate(all="ignore"):  # what rows and units of padding hold counts for nothing
+                one(**arguments)
+        except BaseException as error:
+            self.faults.append(error)
+            self.barrier.abort()
+
+    def meet(self) -> None:
+        """Wait for the others."""
+        self.turn.release()
+        try:
+            self.barrier.wait()
+        finally:
+            self.turn.acquire()

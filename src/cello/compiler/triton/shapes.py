@@ -1,0 +1,40 @@
+"""Choose how a kernel is cut up for a GPU: clips of a program, units, warps, programs that share units."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from cello.compiler.triton.launch import Shape
+from cello.compiler.triton.names import Names
+
+LEAST = 16
+"""Rows and columns below which tensor cores multiply nothing."""
+MEMORY = 227 * 1024
+"""Bytes of shared memory that a program may have on compute capability 9.0."""
+
+
+@lru_cache(maxsize=1024)
+def shape(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Shape | None:
+    """The shape for H units where a program may have so many bytes of shared memory, or None if none fits.
+
+    The batch is no part of it, so that no batch size compiles anything anew.
+    """
+    units = max(LEAST, 1 << (hidden - 1).bit_length())
+    split = 1
+    while bytes_of(names, units, split, precision) > memory:
+        split *= 2
+        if units // split < LEAST:
+            return None
+    own = units // split
+    few = own < 32 or (own < 64 and len(names.square) <= 4)
+    warps = 4 if few else 8 if own < 128 else 16
+    return Shape(LEAST, units, warps, split, 3 if own <= 64 else 2)
+
+
+def bytes_of(names: Names, units: int, split: int, precision: str) -> int:
+    """Shared memory of a program, at most: its columns of all matrices, and packed tiles that change their layout."""
+    own = units // split
+    matrices = len(names.square) * units * own * (2 if precision == "bf16" else 4)
+    read = (names.width + 2) * LEAST * own * 4
+    vectors = 4 * LEAST * units * 4
+    return matrices + max(2 * read, vectors)

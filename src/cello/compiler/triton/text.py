@@ -1,0 +1,35 @@
+"""Assemble the Triton module of a cell: what all kernels share, forward, backward."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+
+from cello.cells.definition import Cell
+from cello.compiler.expression import equations
+from cello.compiler.identifiers import comment
+from cello.compiler.kernel import kernel
+from cello.compiler.text import STYLE
+from cello.compiler.triton.backward import backward
+from cello.compiler.triton.forward import forward
+from cello.compiler.triton.names import Names
+
+
+@lru_cache(maxsize=256)
+def names_of(cell: Cell) -> Names:
+    """The names a cell's kernel uses."""
+    return Names(kernel(cell))
+
+
+def source(cell: Cell, *, interpreted: bool) -> str:
+    """The module, complete; Triton's interpreter knows no instructions of a GPU."""
+    runtime = resources.files("cello.compiler.triton").joinpath("runtime.txt").read_text(encoding="utf-8")
+    return f"{runtime.replace('constexpr(True)', f'constexpr({not interpreted})')}\n\n{own_text(cell)}"
+
+
+def own_text(cell: Cell) -> str:
+    """What of the module is the cell's own."""
+    names = names_of(cell)
+    step = [f"#    {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
+    title = [f"# {comment(f'{cell.name}: {cell.title}')}", "#", *step, ""]
+    return "\n".join([*title, *forward(names), "", "", *backward(names), ""])
