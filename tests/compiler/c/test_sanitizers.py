@@ -118,7 +118,7 @@ def test_no_kernel_reads_or_writes_beyond_its_buffers(name: str, tmp_path: Path)
     if not sanitizes(tmp_path):
         pytest.skip("the C compiler has no sanitizers")
     kernel = built(tmp_path, program(cell_named(name)), "-march=native", SANITIZERS)
-    for sizes in ((37, 5, 3, 17, 0), (1, 3, 1, 1, 1), (33, 2, 20, 32, 1)):
+    for sizes in ((37, 5, 3, 17, 0), (1, 3, 1, 1, 1), (1, 1, 20, 33, 0), (3, 29, 5, 40, 0), (33, 2, 20, 32, 1)):
         assert run(kernel, *sizes)
 
 

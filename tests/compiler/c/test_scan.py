@@ -80,6 +80,31 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: flo
         )
 
 
+@make_cell
+def frame_last(x: Any, h: Any, c: Any, W: Any, U: Any, V: Any) -> tuple[Any, Any]:
+    """A sum whose product of the frame comes last, one with two of the frame, one with nothing else."""
+    c = sigmoid(W.a @ x + W.b @ x + U @ h) * c + tanh(W.c @ x)
+    return tanh(U @ c + V @ x), c
+
+
+@pytest.mark.parametrize(
+    "cell", [zoo()["lstm"], zoo()["gru-original"], zoo()["lstm-peephole-full"], frame_last], ids=str
+)
+@pytest.mark.parametrize(("inputs", "hidden"), [(39, 64), (5, 33), (70, 144)])
+def test_a_clip_alone_is_the_clip_among_others_to_the_bit(cell: Cell, inputs: int, hidden: int) -> None:
+    for steps in (1, 2, 37):
+        x, state, weights = case(cell, (17, steps, inputs, hidden), torch.float32)
+        x = x.detach()
+        with torch.no_grad():
+            whole = scan(cell, x, weights, state=state, backend="c")
+            for count in (1, 2, 3, 7, 8):
+                some = [part[:count] for part in state]
+                part = scan(cell, x[:count], weights, state=some, backend="c")
+                assert torch.equal(part.outputs, whole.outputs[:count]), (steps, count)
+                for last, expected in zip(part.state, whole.state, strict=True):
+                    assert torch.equal(last, expected[:count]), (steps, count)
+
+
 @each_kind
 def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
     exact = case(cell, (35, 9, 39, 64))
@@ -96,7 +121,9 @@ def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 1, 1), (2, 3, 2, 2), (63, 2, 3, 65), (65, 3, 65, 63), (33, 1, 63, 3)], ids=str
+    "sizes",
+    [(1, 1, 1, 1), (9, 1, 40, 33), (2, 3, 2, 2), (3, 45, 2, 70), (63, 2, 3, 65), (65, 3, 65, 63), (33, 1, 63, 3)],
+    ids=str,
 )
 @pytest.mark.parametrize("name", ["lstm", "gru-original"])
 def test_sizes_that_fit_no_vector(name: str, sizes: tuple[int, int, int, int]) -> None:

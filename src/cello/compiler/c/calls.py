@@ -22,6 +22,8 @@ static struct offset beyond(const struct arguments *a, struct offset before, lon
     }
     return before;
 }
+/* Whether every matrix is used just once, by the products of one step of one tile: none is packed beforehand then. */
+static int once(const struct arguments *a) { return a->T == 1 && tiles_of(a) == 1; }
 /* Tiles are shared out in groups, the same for any number of threads. */
 static long groups_of(const struct arguments *a) { return tiles_of(a) < GROUPS ? tiles_of(a) : GROUPS; }
 static long first_tile(const struct arguments *a, long group) { return group * tiles_of(a) / groups_of(a); }
@@ -48,7 +50,7 @@ static struct sizes sizes_of(const struct arguments *a) {
 void workspace_sizes(const struct arguments *a, long *found) {
     const struct sizes s = sizes_of(a);
     const struct offset end = offset_of(a, tiles_of(a));
-    found[0] = s.packed;
+    found[0] = once(a) ? $terms * PANEL * (s.H > s.D ? round_up(s.H, V) : round_up(s.D, V)) : s.packed;
     found[1] = s.packed_back;
     found[2] = end.history * $states * s.P;
     found[3] = end.kept * $kept * s.P;
@@ -80,7 +82,9 @@ static int backward_group(const void *given, long group) {
 /* All clips, all steps; 1 if there is no memory. */
 int forward(const struct arguments *a) {
     const struct sizes s = sizes_of(a);
+    if (!once(a)) {
 $pack
+    }
     return run_in_threads(forward_group, a, s.groups, a->threads);
 }
 int backward(const struct arguments *a) {
@@ -101,7 +105,7 @@ def calls(names: Names) -> str:
         high = "s.H" if names.square(k) else "s.D"
         place, back = names.place(k, of="s."), names.place(k, "wide_back", of="s.")
         when = "" if names.square(k) else "if (a->d_x) "
-        pack.append(f"    pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
+        pack.append(f"        pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
         pack_back.append(f"    {when}pack(a->weight_{of[k]}, s.H, {high}, {high}, 1, a->packed_back + {back});")
         unpack.append(f"    unpack(a->d_packed + {place}, s.groups, s.packed, {high}, s.H, a->d_weight_{of[k]});")
     for number, k in enumerate(plan.invariant):
@@ -109,6 +113,7 @@ def calls(names: Names) -> str:
     return CALLS.substitute(
         wides=len(names.wide),
         squares=len(names.squares),
+        terms=max(len(each.products) for each in plan.sums),
         invariants=len(plan.invariant),
         states=len(plan.graph.states),
         kept=len(plan.kept),

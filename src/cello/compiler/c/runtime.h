@@ -1,4 +1,4 @@
-/* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, and products.
+/* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, tiles, threads.
 
    A vec holds V elements. A tile holds some rows of a batch, blocked: all rows' first V elements, then their next V,
    and so on; a row's element k stands at (k / V) * rows * V + row * V + k % V, where rows is the tile's number of rows.
@@ -20,7 +20,7 @@ enum { BYTES = 32, WIDE = 2, MOST_ROWS = 4 };    /* 16 registers: 8 hold sums */
 enum { BYTES = 16, WIDE = 4, MOST_ROWS = 4 };    /* NEON, 32 registers: 16 hold sums */
 #endif
 enum { V = BYTES / sizeof(real), ROWS = MOST_ROWS < V ? MOST_ROWS : V, PANEL = V * WIDE };
-enum { TILE = 32, CHUNK = 4, GROUPS = 8 };
+enum { TILE = 32, MOST_CHUNK = 128, GROUPS = 8 };
 
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef integer mask __attribute__((vector_size(BYTES)));
@@ -127,127 +127,7 @@ static inline vec sigmoid(vec v) {
 static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponential(-absolute(v))); }
 
 long vec_length(void) { return V; }
-long block_height(void) { return ROWS; }
 static long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
-/* Elements of a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows padded to whole vecs. */
-static long packed_size(long n, long m) { return round_up(n, V) * round_up(m, PANEL); }
-
-/* A matrix of n rows and m columns, whose element (k, j) is at k * down + j * right, as panels of PANEL columns. */
-static void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
-    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
-        const long wide = m - j < PANEL ? m - j : PANEL;
-        if (wide < PANEL) memset(packed, 0, n * PANEL * sizeof(real));
-        for (long first = 0; first < n; first += V)    /* few rows at a time, as one of the two strides is long */
-            for (long i = 0; i < wide; i++)
-                for (long k = first; k < n && k < first + V; k++)
-                    packed[k * PANEL + i] = matrix[k * down + (j + i) * right];
-    }
-}
-
-/* The sum of `parts` packed matrices, `stride` elements from one to the next, as a plain one: its transpose (m, n). */
-static void unpack(const real *packed, long parts, long stride, long n, long m, real *matrix) {
-    real sum[V * PANEL];
-    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
-        const long wide = m - j < PANEL ? m - j : PANEL;
-        for (long first = 0; first < n; first += V) {
-            const long high = n - first < V ? n - first : V;
-            for (long i = 0; i < high * PANEL; i += V) {
-                vec total = load(packed + first * PANEL + i);
-                for (long part = 1; part < parts; part++) total += load(packed + part * stride + first * PANEL + i);
-                store(sum + i, total);
-            }
-            for (long i = 0; i < wide; i++)
-                for (long k = 0; k < high; k++) matrix[(j + i) * n + first + k] = sum[k * PANEL + i];
-        }
-    }
-}
-
-/* One term of a product: a tile of K columns times a packed matrix of K rows. */
-struct term { const real *tile, *packed; long K; };
-
-/* ROWS rows and `wide` vecs of a sum of products. */
-static inline __attribute__((always_inline)) void block(const int wide, const struct term *terms, int count, long row,
-                                                        long rows, long column, const real *start, long step,
-                                                        real *out) {
-    vec sum[ROWS][WIDE];
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = load(start + w * (step ? rows * V : V) + i * step);
-    for (int m = 0; m < count; m++) {
-        const real *v = terms[m].tile + row * V;
-        const real *panel = terms[m].packed + column / PANEL * PANEL * round_up(terms[m].K, V) + column % PANEL;
-        for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
-            for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL)
-#pragma GCC unroll 8
-                for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-                    for (int w = 0; w < wide; w++) sum[i][w] += v[i * V + k] * load(panel + w * V);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i][w]);
-}
-
-/* The first n rows, rounded up to ROWS, of a tile out (rows, N): start + the sum of the terms. The start is a row, if
-   step is 0, or a tile like out, if it is V. */
-static void product(long n, long rows, long N, const struct term *terms, int count, const real *start, long step,
-                    real *out) {
-    for (long j = 0; j < N; j += PANEL)
-        for (long r = 0; r < n; r += ROWS) {
-            if (N - j >= PANEL)
-                block(WIDE, terms, count, r, rows, j, start + j * (step ? rows : 1) + r * step, step,
-                      out + j * rows + r * V);
-            else
-                for (long w = j; w < N; w += V)
-                    block(1, terms, count, r, rows, w, start + w * (step ? rows : 1) + r * step, step,
-                          out + w * rows + r * V);
-        }
-}
-
-/* Tiles of the last steps, which lie `stride` elements from one step to the next. */
-struct steps { const real *tiles; long stride; };
-
-/* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
-static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
-                                                              const real *a, long a_stride, const real *b,
-                                                              long b_stride, real *out) {
-    vec sum[ROWS][WIDE];
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * PANEL + w * V);
-    for (long s = 0; s < count; s++) {
-        const real *p = a + s * a_stride, *q = b + s * b_stride;
-        for (long r = 0; r < counts[s]; r++, p += V, q += V)
-#pragma GCC unroll 8
-            for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * rows * V);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + i * PANEL + w * V, sum[i][w]);
-}
-
-/* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
-static void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
-                  real *out) {
-    const long high = round_up(K, V);
-    for (long j = 0; j < N; j += PANEL)
-        for (long k = 0; k < K; k += ROWS) {
-            const real *p = a.tiles + k / V * V * rows + k % V, *q = b.tiles + j * rows;
-            real *place = out + j * high + k * PANEL;
-            if (N - j >= PANEL)
-                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place);
-            else
-                for (long w = 0; w < N - j; w += V)
-                    outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w);
-        }
-}
-
 /* Rows of a tensor: with the strides from clip to clip and from frame to frame. */
 struct view { real *data; long clip_stride, frame_stride; };
 
@@ -256,7 +136,7 @@ struct view { real *data; long clip_stride, frame_stride; };
 struct clips { const long *place, *length; long count, rows, steps, reverse, backward; };
 
 static struct clips tile_of(const long *place, const long *length, long count, long reverse, long backward) {
-    const struct clips tile = {place, length, count, round_up(count, ROWS), length[0], reverse, backward};
+    const struct clips tile = {place, length, count, count, length[0], reverse, backward};
     return tile;
 }
 /* How many of them run at step t, of at most n. */
@@ -305,6 +185,26 @@ static void store_tile(const struct clips *c, struct view tensor, long t, long b
 static struct view per_clip(real *data, long H) {
     const struct view found = {data, H, 0};
     return found;
+}
+/* Of few clips, how many steps the products of the frame are taken ahead: their matrices are then read once for all of
+   these steps, as they are for the rows of a larger tile; 0 where that gains nothing. */
+static long steps_ahead(const struct clips *c) {
+    const long most = TILE / c->rows;
+    return c->rows > TILE / 8 || c->steps < 2 ? 0 : c->steps < most ? c->steps : most;
+}
+/* The rows of `ahead` steps from step t, as one tile: those of each step after those of the step before. */
+static void load_ahead(const struct clips *c, struct view tensor, long t, long ahead, long n, long N, real *tile) {
+    struct clips all = *c;
+    all.rows = ahead * c->rows;
+    for (long s = 0; s < ahead && t + s < c->steps; s++, tile += c->rows * V) {
+        n = running(c, t + s, n);
+        load_tile(&all, tensor, t + s, 0, n, N, tile);
+    }
+}
+/* The steps after which the derivatives of matrices are accumulated: those of MOST_CHUNK rows. */
+static long chunk_of(const struct clips *c) {
+    const long steps = MOST_CHUNK / c->rows;
+    return c->steps < steps ? c->steps : steps;
 }
 /* Zeros for the frames that no step reaches. */
 static void zero_padding(const struct clips *c, struct view tensor, long T, long N) {
