@@ -50,12 +50,12 @@ int main(int count, char **words) {
     a.place = place; a.length = length; a.x_clip_stride = T * D; a.x_frame_stride = D;
     a.x = numbers(B * T * D); a.outputs = poisoned(B * T * H);
 $given
-    long workspace[6];
+    long workspace[5];
     workspace_sizes(&a, workspace);
     a.packed = poisoned(workspace[0]); a.history = poisoned(workspace[2]); a.kept = poisoned(workspace[3]);
     if (forward(&a)) return 2;
     check("outputs", a.outputs, B * T * H);
-    a.packed_back = poisoned(workspace[1]); a.d_packed = poisoned(workspace[4]); a.d_rows = poisoned(workspace[5]);
+    a.packed_back = poisoned(workspace[1]); a.d_packed = poisoned(workspace[4]);
     a.d_outputs = numbers(B * T * H); a.d_x = poisoned(B * T * D);
     if (backward(&a)) return 2;
     check("d_x", a.d_x, B * T * D);

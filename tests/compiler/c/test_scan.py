@@ -17,6 +17,7 @@ from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
+from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 
@@ -362,3 +363,18 @@ def test_the_time_does_not_grow_faster_than_the_batch() -> None:
     finally:
         torch.set_num_threads(before)
     assert taken[800_000] < 20 * taken[100_000]
+
+
+def test_the_memory_of_gradients_does_not_grow_with_the_batch() -> None:
+    cell, before = zoo()["lstm"], torch.get_num_threads()
+    code, sizes = compiled(cell, torch.float32), {}
+    torch.set_num_threads(1)
+    try:
+        for batch in (32, 64, 800):
+            x, state, weights = case(cell, (batch, 1, 2, 70), torch.float32)
+            layout = BatchLayout(*by_length(x, None), 70, reverse=False)
+            call = Call(code, layout, x, inputs_of(cell, weights, {}, state))
+            sizes[batch] = call.sizes[4]
+    finally:
+        torch.set_num_threads(before)
+    assert sizes[800] == sizes[64] == 2 * sizes[32]  # one group at work, and all that are done

@@ -34,7 +34,7 @@ static struct offset offset_of(const struct arguments *a, long tile) {
 """
 
 CALLS = Template("""\
-struct sizes { long H, D, P, wide, square, wide_back, packed, packed_back, rows, groups; };
+struct sizes { long H, D, P, wide, square, wide_back, packed, packed_back, part, parts, groups; };
 static struct sizes sizes_of(const struct arguments *a) {
     struct sizes s = {a->H, a->D, round_up(a->H, V)};
     s.wide = packed_size(s.D, s.P);
@@ -42,11 +42,12 @@ static struct sizes sizes_of(const struct arguments *a) {
     s.wide_back = packed_size(s.H, round_up(s.D, V));
     s.packed = $wides * s.wide + $squares * s.square;
     s.packed_back = $wides * s.wide_back + $squares * s.square;
-    s.rows = $invariants * s.P;
+    s.part = s.packed + $invariants * s.P;
     s.groups = groups_of(a);
+    s.parts = s.groups < 2 ? 1 : 1 + (a->threads < s.groups ? a->threads : s.groups);
     return s;
 }
-/* How many elements packed, packed_back, history, kept, d_packed and d_rows hold. */
+/* How many elements packed, packed_back, history, kept and d_packed hold. */
 void workspace_sizes(const struct arguments *a, long *found) {
     const struct sizes s = sizes_of(a);
     const struct offset end = offset_of(a, tiles_of(a));
@@ -54,10 +55,9 @@ void workspace_sizes(const struct arguments *a, long *found) {
     found[1] = s.packed_back;
     found[2] = end.history * $states * s.P;
     found[3] = end.kept * $kept * s.P;
-    found[4] = s.groups * s.packed;
-    found[5] = s.groups * s.rows;
+    found[4] = s.parts * s.part;
 }
-static int forward_group(const void *given, long group) {
+static int forward_group(const void *given, long group, long member, struct team *team) {
     const struct arguments *a = given;
     const long begin = first_tile(a, group), end = first_tile(a, group + 1);
     struct offset offset = offset_of(a, begin);
@@ -66,17 +66,18 @@ static int forward_group(const void *given, long group) {
         failed |= forward_tile(a, tile, offset);
     return failed;
 }
-static int backward_group(const void *given, long group) {
+/* The derivatives of the parameters come from each group, then to those of the groups before; of one alone, at once. */
+static int backward_group(const void *given, long group, long member, struct team *team) {
     const struct arguments *a = given;
     const struct sizes s = sizes_of(a);
-    real *d_packed = a->d_packed + group * s.packed, *d_rows = a->d_rows + group * s.rows;
-    memset(d_packed, 0, s.packed * sizeof(real));
-    memset(d_rows, 0, s.rows * sizeof(real));
+    real *d_packed = a->d_packed + (s.parts > 1 ? 1 + member : 0) * s.part, *d_rows = d_packed + s.packed;
+    memset(d_packed, 0, s.part * sizeof(real));
     const long begin = first_tile(a, group), end = first_tile(a, group + 1);
     struct offset offset = offset_of(a, begin);
     int failed = 0;
     for (long tile = begin; tile < end; offset = beyond(a, offset, tile, tile + 1), tile++)
         failed |= backward_tile(a, tile, offset, d_packed, d_rows);
+    if (s.parts > 1) add_in_turn(team, group, a->d_packed, d_packed, s.part);
     return failed;
 }
 /* All clips, all steps; 1 if there is no memory. */
@@ -107,9 +108,10 @@ def calls(names: Names) -> str:
         when = "" if names.square(k) else "if (a->d_x) "
         pack.append(f"        pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
         pack_back.append(f"    {when}pack(a->weight_{of[k]}, s.H, {high}, {high}, 1, a->packed_back + {back});")
-        unpack.append(f"    unpack(a->d_packed + {place}, s.groups, s.packed, {high}, s.H, a->d_weight_{of[k]});")
+        unpack.append(f"    unpack(a->d_packed + {place}, {high}, s.H, a->d_weight_{of[k]});")
     for number, k in enumerate(plan.invariant):
-        unpack.append(f"    sum_rows(a->d_rows + {number} * s.P, s.groups, s.rows, s.H, a->d_invariant_{of[k]});")
+        row = f"a->d_packed + s.packed + {number} * s.P"
+        unpack.append(f"    memcpy(a->d_invariant_{of[k]}, {row}, s.H * sizeof(real));")
     return CALLS.substitute(
         wides=len(names.wide),
         squares=len(names.squares),

@@ -164,7 +164,7 @@ def run_forward(
 
     ``sizes`` are the elements of history and kept; None: exactly what the lengths need; (0, 0): no backward follows.
     """
-    call = _Call(code, layout, x, given)
+    call = Call(code, layout, x, given)
     batch, steps, _ = x.shape
     outputs = call.new(batch, steps, layout.hidden)
     last = [call.new(batch, layout.hidden) for _ in code.plan.graph.states]
@@ -187,15 +187,14 @@ def run_backward(
     through_x: bool,
 ) -> list[Tensor | None]:
     """The derivatives of x (if wanted) and of all given but masks, from those of outputs and last states."""
-    call, (matrices, invariant, masks) = _Call(code, layout, x, given), code.counts
+    call, (matrices, invariant, masks) = Call(code, layout, x, given), code.counts
     d_x = call.new(*x.shape) if through_x else None
     d_matrices = [torch.empty_like(matrix) for matrix in given[:matrices]]
     d_invariant = [call.new(layout.hidden) for _ in range(invariant)]
     d_first = [call.new(len(x), layout.hidden) for _ in code.plan.graph.states]
     d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
     call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
-    for name, count in zip(("packed_back", "d_packed", "d_rows"), (call.sizes[1], *call.sizes[4:]), strict=True):
-        call.set(**{name: call.new(count)})
+    call.set(packed_back=call.new(call.sizes[1]), d_packed=call.new(call.sizes[4]))
     call.set_each("d_weight", d_matrices)
     call.set_each("d_invariant", d_invariant)
     call.set_each("d_last", d_last)
@@ -224,11 +223,11 @@ def _dense(gradient: Tensor) -> Tensor:
 
 
 NOTHING = torch.empty(0)
-SIZES = ctypes.c_int64 * 6
+SIZES = ctypes.c_int64 * 5
 """What workspace_sizes fills in."""
 
 
-class _Call:
+class Call:
     """The arguments of one call of a kernel, by the order of its fields; holds on to every tensor it points into."""
 
     def __init__(self, code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor]) -> None:

@@ -72,20 +72,31 @@ static void pack(const real *matrix, long n, long m, long down, long right, real
         pack_panel(matrix + j * right, n, m - j < PANEL ? m - j : PANEL, down, right, packed);
 }
 
-/* The sum of `parts` packed matrices, `stride` elements from one to the next, as a plain one: its transpose (m, n). */
-static void unpack(const real *packed, long parts, long stride, long n, long m, real *matrix) {
-    real sum[V * PANEL];
+/* A packed matrix as a plain one: its transpose (m, n). */
+static void unpack(const real *packed, long n, long m, real *matrix) {
     for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
         const long wide = m - j < PANEL ? m - j : PANEL;
         for (long first = 0; first < n; first += V) {
             const long high = n - first < V ? n - first : V;
-            for (long i = 0; i < high * PANEL; i += V) {
-                vec total = load(packed + first * PANEL + i);
-                for (long part = 1; part < parts; part++) total += load(packed + part * stride + first * PANEL + i);
-                store(sum + i, total);
+            const real *from = packed + first * PANEL;
+            real *to = matrix + j * n + first;
+            long i = 0;
+#if defined(__AVX512F__)
+            for (; i + V <= wide; i += V) {
+                vec square[V];
+#pragma GCC unroll 16
+                for (int k = 0; k < V; k++) square[k] = load(from + k * PANEL + i);
+                transpose(square);
+                if (high == V)
+#pragma GCC unroll 16
+                    for (int k = 0; k < V; k++) store(to + (i + k) * n, square[k]);
+                else
+#pragma GCC unroll 16
+                    for (int k = 0; k < V; k++) store_some(to + (i + k) * n, square[k], high);
             }
-            for (long i = 0; i < wide; i++)
-                for (long k = 0; k < high; k++) matrix[(j + i) * n + first + k] = sum[k * PANEL + i];
+#endif
+            for (; i < wide; i++)
+                for (long k = 0; k < high; k++) to[i * n + k] = from[k * PANEL + i];
         }
     }
 }

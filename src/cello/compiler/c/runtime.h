@@ -218,48 +218,56 @@ static void fill(real *row, const real *from, long stride, long N) {
     for (long j = 0; j < round_up(N, V); j++) row[j] = j < N ? from[j * stride] : 0;
 }
 
-/* The sum of `parts` rows of N elements, `stride` elements from one to the next. */
-static void sum_rows(const real *from, long parts, long stride, long N, real *total) {
-    for (long j = 0; j < N; j++) {
-        total[j] = from[j];
-        for (long part = 1; part < parts; part++) total[j] += from[part * stride + j];
-    }
-}
-
 static real *alloc_workspace(long elements) {
     void *workspace = NULL;
     return posix_memalign(&workspace, 64, (elements > 0 ? elements : 1) * sizeof(real)) ? NULL : workspace;
 }
 
-/* Work on the groups of a batch, some to each thread; 1 if there is no memory. A group's tiles are worked on in order
-   and by one thread, so that the number of threads changes no bit. */
-struct work {
-    int (*one)(const void *arguments, long group);
+/* Threads that work on the groups of a batch; 1 if there is no memory. A group's tiles are worked on in order and by one
+   thread, and what groups add to is added to in their order, so that the number of threads changes no bit. */
+struct team {
+    int (*one)(const void *arguments, long group, long member, struct team *team);
     const void *arguments;
-    long first, groups, threads;
+    long groups, begun, added;
     int failed;
+    pthread_mutex_t lock;
+    pthread_cond_t turn;
 };
+struct member { struct team *team; long number; };
 
 static void *work_on(void *given) {
-    struct work *work = given;
-    for (long group = work->first; group < work->groups; group += work->threads)
-        work->failed |= work->one(work->arguments, group);
+    const struct member *member = given;
+    struct team *team = member->team;
+    for (long group; (group = __atomic_fetch_add(&team->begun, 1, __ATOMIC_RELAXED)) < team->groups;)
+        if (team->one(team->arguments, group, member->number, team))
+            __atomic_store_n(&team->failed, 1, __ATOMIC_RELAXED);
     return NULL;
 }
-static int run_in_threads(int (*one)(const void *, long), const void *arguments, long groups, long threads) {
+/* total = part for the first group, total += part for the others, when all groups before have been added. */
+static void add_in_turn(struct team *team, long group, real *total, const real *part, long N) {
+    pthread_mutex_lock(&team->lock);
+    while (team->added != group) pthread_cond_wait(&team->turn, &team->lock);
+    pthread_mutex_unlock(&team->lock);
+    for (long j = 0; j < N; j += V) store(total + j, group ? load(total + j) + load(part + j) : load(part + j));
+    pthread_mutex_lock(&team->lock);
+    team->added++;
+    pthread_cond_broadcast(&team->turn);
+    pthread_mutex_unlock(&team->lock);
+}
+static int run_in_threads(int (*one)(const void *, long, long, struct team *), const void *arguments, long groups,
+                          long threads) {
+    struct team team = {one, arguments, groups, 0, 0, 0, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER};
     pthread_t running[GROUPS];
-    struct work works[GROUPS];
-    int started[GROUPS] = {0}, failed = 0;
+    struct member members[GROUPS];
+    int started[GROUPS] = {0};
     if (threads > groups) threads = groups;
-    for (long k = threads - 1; k >= 0; k--) {
-        const struct work work = {one, arguments, k, groups, threads, 0};
-        works[k] = work;
-        started[k] = k > 0 && pthread_create(&running[k], NULL, work_on, &works[k]) == 0;
-        if (!started[k]) work_on(&works[k]);    /* the caller's own share, or one that no thread could be had for */
-    }
     for (long k = 0; k < threads; k++) {
-        if (started[k]) pthread_join(running[k], NULL);
-        failed |= works[k].failed;
+        const struct member member = {&team, k};
+        members[k] = member;
+        started[k] = k > 0 && pthread_create(&running[k], NULL, work_on, &members[k]) == 0;
     }
-    return failed;
+    work_on(&members[0]);    /* all that no thread could be had for, too */
+    for (long k = 0; k < threads; k++)
+        if (started[k]) pthread_join(running[k], NULL);
+    return team.failed;
 }
