@@ -72,7 +72,7 @@ def program(cell: Cell) -> str:
     given, checks = [], []
     for field in names_of(cell).fields():
         if field.each in ("weight", "d_weight"):
-            count = field.what.strip("()").replace(",", " *")
+            count = field.what.split(")")[0].strip("(").replace(",", " *")
         else:
             count = {"invariant": "H", "d_invariant": "H", "mask": "B * T * H"}.get(field.each, "B * H")
         if field.each in ("weight", "invariant", "mask", "first", "d_last"):

@@ -378,3 +378,44 @@ def test_the_memory_of_gradients_does_not_grow_with_the_batch() -> None:
     finally:
         torch.set_num_threads(before)
     assert sizes[800] == sizes[64] == 2 * sizes[32]  # one group at work, and all that are done
+
+
+def frozen_gradients(cell: Cell, given_case: Case, trained: tuple[str, ...]) -> dict[str, Tensor | None]:
+    """The gradients of all leaves when only these are trained."""
+    x, state, weights = given_case
+    leaves = {"x": x, **{f"first {n}": part for n, part in enumerate(state)}, **weights}
+    leaves = {name: value.detach().clone().requires_grad_(name in trained) for name, value in leaves.items()}
+    first = [leaves[f"first {n}"] for n in range(len(state))]
+    found = scan(cell, leaves["x"], {name: leaves[name] for name in weights}, state=first, backend="c")
+    (found.outputs**2).sum().backward()
+    return {name: value.grad for name, value in leaves.items()}
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [("x",), ("first 0",), ("W.i",), ("U.f", "b.o"), ("V.o", "x"), ("b.i",), ("W.g", "U.g", "V.f", "b.g")],
+    ids=str,
+)
+def test_gradients_beside_frozen_parameters_are_the_same_to_the_bit(trained: tuple[str, ...]) -> None:
+    cell = zoo()["lstm-peephole-full"]
+    given_case = case(cell, (70, 5, 6, 9), torch.float32)
+    everything_trained = ("x", "first 0", "first 1", *given_case[2])
+    whole = frozen_gradients(cell, given_case, everything_trained)
+    for name, found in frozen_gradients(cell, given_case, trained).items():
+        expected = whole[name] if name in trained else None
+        assert (found is None) == (expected is None), name
+        assert found is None or torch.equal(found, expected), name
+
+
+def test_frozen_matrices_take_no_time_in_backward() -> None:
+    cell, taken = zoo()["lstm"], {}
+    x, state, weights = case(cell, (32, 20, 128, 128), torch.float32)
+    outputs = {}
+    for trained in ("b.i", "all"):
+        own = {name: value.detach().requires_grad_(trained in ("all", name)) for name, value in weights.items()}
+        outputs[trained] = scan(cell, x.detach(), own, state=[part.detach() for part in state], backend="c").outputs
+    for trained in ("all", "b.i") * 5:
+        start = time.process_time()
+        outputs[trained].backward(torch.ones_like(outputs[trained]), retain_graph=True)
+        taken[trained] = min(time.process_time() - start, taken.get(trained, 1e9))
+    assert taken["b.i"] < 0.6 * taken["all"]

@@ -93,7 +93,9 @@ class _Backward:
             ]
         lines.append("    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, H, d_out);")
         if self.names.input is not None:
-            lines += ["    real *x_tile = x_slots + slot * rows * E;", "    load_tile(&c, x, t, 0, n, D, x_tile);"]
+            wanted = " || ".join(f"a->d_weight_{of[k]}" for k in self.names.wide)
+            lines += ["    real *x_tile = x_slots + slot * rows * E;"]
+            lines += [f"    if ({wanted}) load_tile(&c, x, t, 0, n, D, x_tile);"] if wanted else []
         for k in self.sums:
             lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * size;")
         for k in self.computed:
@@ -233,7 +235,7 @@ class _Backward:
                     step = "t + slot - 1" if old else "t + slot"
                     tiles, inputs = f"{{history + (({step}) * {count} + {number}) * size, -{count} * size}}", "H"
                 lines.append(
-                    f"    outer(slot, counts, rows, {inputs}, P, (struct steps){tiles}, "
+                    f"    if (a->d_weight_{of[matrix]}) outer(slot, counts, rows, {inputs}, P, (struct steps){tiles}, "
                     f"(struct steps){{d_{of[each.node]}_slots, size}}, d_packed + {self.names.place(matrix)});"
                     f"    // d_{of[matrix]}"
                 )

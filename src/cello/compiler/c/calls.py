@@ -108,10 +108,10 @@ def calls(names: Names) -> str:
         when = "" if names.square(k) else "if (a->d_x) "
         pack.append(f"        pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
         pack_back.append(f"    {when}pack(a->weight_{of[k]}, s.H, {high}, {high}, 1, a->packed_back + {back});")
-        unpack.append(f"    unpack(a->d_packed + {place}, {high}, s.H, a->d_weight_{of[k]});")
+        unpack.append(f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {high}, s.H, a->d_weight_{of[k]});")
     for number, k in enumerate(plan.invariant):
         row = f"a->d_packed + s.packed + {number} * s.P"
-        unpack.append(f"    memcpy(a->d_invariant_{of[k]}, {row}, s.H * sizeof(real));")
+        unpack.append(f"    if (a->d_invariant_{of[k]}) memcpy(a->d_invariant_{of[k]}, {row}, s.H * sizeof(real));")
     return CALLS.substitute(
         wides=len(names.wide),
         squares=len(names.squares),

@@ -183,14 +183,18 @@ def run_backward(
     given: Sequence[Tensor],
     saved: Saved,
     upstream: Sequence[Tensor | None],
-    *,
-    through_x: bool,
+    wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The derivatives of x (if wanted) and of all given but masks, from those of outputs and last states."""
+    """The derivatives of x and of all given but masks, from those of outputs and last states.
+
+    ``wanted`` says for each of them whether it is; of frames, matrices and loop-invariant values that are not, none is
+    computed.
+    """
     call, (matrices, invariant, masks) = Call(code, layout, x, given), code.counts
-    d_x = call.new(*x.shape) if through_x else None
-    d_matrices = [torch.empty_like(matrix) for matrix in given[:matrices]]
-    d_invariant = [call.new(layout.hidden) for _ in range(invariant)]
+    d_x = call.new(*x.shape) if wanted[0] else None
+    mine = wanted[1 : 1 + matrices + invariant]
+    d_matrices = [torch.empty_like(m) if wants else None for m, wants in zip(given, mine[:matrices], strict=False)]
+    d_invariant = [call.new(layout.hidden) if wants else None for wants in mine[matrices:]]
     d_first = [call.new(len(x), layout.hidden) for _ in code.plan.graph.states]
     d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
     call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
@@ -201,7 +205,7 @@ def run_backward(
     call.set_each("d_first", d_first)
     call.run("backward")
     values = given[matrices : matrices + invariant]
-    rows = [row if value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
+    rows = [row if row is None or value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
     return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
 
 

@@ -108,5 +108,5 @@ class ScanFunction(torch.autograd.Function):
         code, layout = ctx.call
         x, *given, history, kept = ctx.saved_tensors
         saved = Saved(history, kept)
-        found = run_backward(code, layout, x, given, saved, upstream, through_x=ctx.needs_input_grad[2])
+        found = run_backward(code, layout, x, given, saved, upstream, ctx.needs_input_grad[2:])
         return None, None, *found
