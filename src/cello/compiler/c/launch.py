@@ -283,5 +283,6 @@ class Call:
             )
 
     def run(self, name: str) -> None:
+        """Run the kernel, "forward" or "backward", on what has been set."""
         if getattr(self.code.library, name)(self.code.array(*self.values)):
             raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} elements")

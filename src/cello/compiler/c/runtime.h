@@ -83,44 +83,55 @@ static inline vec clamped(vec v, real low, real high) {    /* NaN stays NaN */
 #endif
 }
 
-/* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and n in the lowest
-   bits of *n. */
-static inline vec reduced(vec v, mask *n) {
-    const vec shift = broadcast(12582912.0f);    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
-    const vec rounded = v * 1.44269504f + shift;
-    const vec whole = rounded - shift;
-    *n = (mask)rounded;
+static const real SHIFT = 12582912.0f;    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
+
+/* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and SHIFT + n. */
+static inline vec reduced(vec v, vec *n) {
+    const vec rounded = v * 1.44269504f + SHIFT;
+    const vec whole = rounded - SHIFT;
+    *n = rounded;
     const vec r = v - whole * 0.693359375f + whole * 2.12194440e-4f, square = r * r;
     const vec high = (r * (1.0f / 5040) + 1.0f / 720) * square + (r * (1.0f / 120) + 1.0f / 24);
     return (high * square + (r * (1.0f / 6) + 0.5f)) * square + r;
 }
-/* 2^n for -126 <= n <= 127; the shift drops what stands above the lowest bits */
+/* 2^n for -126 <= n <= 127 from SHIFT + n; the shift drops what stands above the lowest bits */
 static inline vec power_of_2(mask n) { return (vec)((n << 23) + (127 << 23)); }
+/* v * 2^n from SHIFT + n: infinite where it is too large, and rounded once, to a subnormal number or 0, where too small */
+static inline vec scaled(vec v, vec n) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps((__m512)v, (__m512)(n - SHIFT));
+#else
+    const mask whole = (mask)n - (mask)broadcast(SHIFT), half = whole >> 1;
+    return v * power_of_2(half) * power_of_2(whole - half);
+#endif
+}
 
-/* Two factors, so that what is too large is infinite and what is too small is rounded once, to a subnormal number or
-   0; exp(-104) is less than half of the smallest. */
+/* exp(-104) is less than half of the smallest number */
 static inline vec exponential(vec v) {
-    mask n;
+    vec n;
     const vec e = reduced(clamped(v, -104.0f, 100.0f), &n) + 1.0f;
-    const mask whole = n - (mask)broadcast(12582912.0f), half = whole >> 1;
-    return e * power_of_2(half) * power_of_2(whole - half);
+    return scaled(e, n);
 }
 
 /* tanh v = m / (m + 2) with m = exp(2 v) - 1, which keeps its digits around 0 */
 static inline vec hyperbolic(vec v) {
-    mask n;
+    vec n;
     const vec e = reduced(clamped(v, -10.0f, 10.0f) * 2.0f, &n);
-    const vec scale = power_of_2(n);
+    const vec scale = power_of_2((mask)n);
     const vec m = e * scale + (scale - 1.0f);
     return m / (m + 2.0f);
 }
 
-/* exp(-v) is 2 * e * 2^(n - 1), which is infinite only where it is too large: a closed gate is 0, as torch's is. Below
-   exp(-86) it adds nothing to 1. */
+/* exp(-v) is infinite only where it is too large: a closed gate is 0, as torch's is. Below exp(-86) it adds nothing to
+   1, so that 2^(n - 1), doubled, does where there is no instruction to scale. */
 static inline vec sigmoid(vec v) {
-    mask n;
+    vec n;
     const vec e = reduced(clamped(-v, -86.0f, 89.0f), &n) + 1.0f;
-    return 1.0f / (1.0f + 2.0f * (e * power_of_2(n - 1)));
+#if defined(__AVX512F__)
+    return 1.0f / (1.0f + scaled(e, n));
+#else
+    return 1.0f / (1.0f + 2.0f * (e * power_of_2((mask)n - 1)));
+#endif
 }
 #endif
 
