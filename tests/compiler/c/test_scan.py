@@ -123,7 +123,16 @@ def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
 
 @pytest.mark.parametrize(
     "sizes",
-    [(1, 1, 1, 1), (9, 1, 40, 33), (2, 3, 2, 2), (3, 45, 2, 70), (63, 2, 3, 65), (65, 3, 65, 63), (33, 1, 63, 3)],
+    [
+        (1, 1, 1, 1),
+        (9, 1, 40, 33),
+        (2, 3, 2, 2),
+        (3, 45, 2, 70),
+        (17, 19, 3, 520),
+        (63, 2, 3, 65),
+        (65, 3, 65, 63),
+        (33, 1, 63, 3),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("name", ["lstm", "gru-original"])

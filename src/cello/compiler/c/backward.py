@@ -32,7 +32,7 @@ class _Backward:
             "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
             "                         real *d_rows) {",
             *head(backward=True),
-            "    const long chunk = chunk_of(&c);",
+            "    const long chunk = chunk_of(&c, H);",
             *self._workspace().lines(),
             "    memset(none, 0, V * sizeof(real));",
             *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),

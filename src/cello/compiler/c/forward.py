@@ -134,7 +134,6 @@ class _Forward:
         for number, stage in enumerate(self.plan.stages):
             lines += self._stage(number, stage)
         lines += [
-            f"    store_tile(&c, outputs, t, 0, n, H, new_{states[0]});",
             "    const long next = running(&c, t + 1, n);",
             *(f"    store_tile(&c, per_clip(a->last_{n}, H), t, next, n, H, new_{n});" for n in states),
         ]
@@ -210,6 +209,8 @@ class _Forward:
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):
                 stores.append((f"store(new_{name} + at, {{}});", k))
+                if name == self.names.states[0]:
+                    stores.append(("store_part(row_of(&c, &outputs, r, t), j, H, {});", k))
         for place, k in enumerate(plan.kept):
             if k in mine:
                 stores.append((f"store(kept + {place} * size + at, {{}});", k))

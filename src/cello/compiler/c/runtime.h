@@ -20,7 +20,7 @@ enum { BYTES = 32, WIDE = 2, MOST_ROWS = 4 };    /* 16 registers: 8 hold sums */
 enum { BYTES = 16, WIDE = 4, MOST_ROWS = 4 };    /* NEON, 32 registers: 16 hold sums */
 #endif
 enum { V = BYTES / sizeof(real), ROWS = MOST_ROWS < V ? MOST_ROWS : V, PANEL = V * WIDE };
-enum { TILE = 32, MOST_CHUNK = 128, GROUPS = 8 };
+enum { TILE = 32, MOST_CHUNK = 256, GROUPS = 8 };
 
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef integer mask __attribute__((vector_size(BYTES)));
@@ -192,6 +192,11 @@ static void store_tile(const struct clips *c, struct view tensor, long t, long b
         if (j < N) store_some(to + j, load(from), N - j);
     }
 }
+/* A vec of a row of N elements, which may end within it. */
+static inline void store_part(real *row, long j, long N, vec v) {
+    if (j + V <= N) store(row + j, v);
+    else store_some(row + j, v, N - j);
+}
 /* A tensor (B, H) of one row a clip, which is the same at every step. */
 static struct view per_clip(real *data, long H) {
     const struct view found = {data, H, 0};
@@ -212,9 +217,10 @@ static void load_ahead(const struct clips *c, struct view tensor, long t, long a
         load_tile(&all, tensor, t + s, 0, n, N, tile);
     }
 }
-/* The steps after which the derivatives of matrices are accumulated: those of MOST_CHUNK rows. */
-static long chunk_of(const struct clips *c) {
-    const long steps = MOST_CHUNK / c->rows;
+/* The steps after which the derivatives of matrices are accumulated: those of 128 rows, which stay in the first cache;
+   of more, where the matrices lie so far away that they are to be read and written less often. */
+static long chunk_of(const struct clips *c, long H) {
+    const long steps = (H < 512 ? MOST_CHUNK / 2 : MOST_CHUNK) / c->rows;
     return c->steps < steps ? c->steps : steps;
 }
 /* Zeros for the frames that no step reaches. */
