@@ -158,7 +158,7 @@ def first_state(cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | No
     """The states before the first frame, zeros if none are given; never of another device or dtype."""
     shape = (x.shape[0], hidden)
     if state is None:
-        return tuple(x.new_zeros(shape) for _ in cell.states)
+        return (x.new_zeros(shape),) * len(cell.states)
     needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
     if isinstance(state, Tensor) or not all(isinstance(part, Tensor) for part in state):
         raise ModelError(f"cell {cell.name!r} got as state a {type(state).__name__}; it needs a tuple of {needed}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,13 +80,15 @@ class CellLayer(nn.Module):
         self, x: Tensor, lengths: Lengths | None = None, state: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step."""
-        # as attributes, for a parametrization or functional_call puts other tensors than parameters there
-        weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
+        # as attributes where they are no parameters, for a parametrization puts other tensors there
+        own: Mapping[str, Any] = self._parameters
+        weights = {n: own[a] if a in own else getattr(self, a) for a, n in self.equation_names.items()}
         cell, masks = self._noise(x)
         result = scan(
             cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend
         )
-        self.used = result.backend
+        if self.used != result.backend:  # as modules take their time to be set
+            self.used = result.backend
         return result.outputs, result.state
 
     def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
