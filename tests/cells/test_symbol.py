@@ -108,7 +108,7 @@ REFUSED = [
     ("n = n / 0", "n is divided by 0. Divide by a number that is not 0."),
     (
         "n = n % 2",
-        "the operator % is used on n. The operators are + - * / @ and ** 2, the functions sigmoid, tanh, relu",
+        "the operator % is used on n. Write mod(n, b).",
     ),
     ("n = 2 // n", "the operator // is used on n."),
     ("n = n ** h", "n ** h is not in the language. Write exp(h * log(n)); the powers 2, 3 and 4 are multiplications."),

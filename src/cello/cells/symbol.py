@@ -95,7 +95,9 @@ def _no_operator(sign: str) -> Callable[..., NoReturn]:
         raise refusal(
             self,
             f"the operator {sign} is used on {self!r}",
-            f"The operators are + - * / @ and ** 2, the functions {FUNCTION_NAMES}",
+            f"Write mod({self!r}, b)"
+            if sign == "%"
+            else f"The operators are + - * / @ and ** 2, the functions {FUNCTION_NAMES}",
         )
 
     return refuse
@@ -182,6 +184,9 @@ class Symbol(Value):
     def __abs__(self) -> Symbol:
         return pointwise("abs", self)
 
+    def __round__(self, digits: Any = None) -> Symbol:
+        return pointwise("round", self) if digits is None else _number(self)
+
     def __pow__(self, power: Any, modulo: Any = None) -> Symbol:
         if not isinstance(power, Real) or isinstance(power, bool) or power not in (2, 3, 4) or modulo is not None:
             raise refusal(self, f"{self!r} ** {power!r} is not in the language", _power_remedy(self, power))
@@ -239,7 +244,7 @@ class Symbol(Value):
             f"Write where({self!r} > 0, a, b), minimum(a, b) or maximum(a, b) instead",
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __round__ = __floor__ = __ceil__ = __trunc__ = _number
+    __float__ = __int__ = __index__ = __complex__ = __floor__ = __ceil__ = __trunc__ = _number
     __getitem__ = __setitem__ = __delitem__ = _element
     __iter__ = __len__ = __contains__ = __reversed__ = _list
 

@@ -11,6 +11,10 @@ ATOM = 9
 """The precedence of what never needs parentheses."""
 
 
+FURTHER = frozenset(["sin", "cos", "erf", "floor", "round", "sign", "mod"])
+"""The operations that functions.h has; runtimes in C have the others."""
+
+
 @dataclass(frozen=True)
 class Row:
     """How one operation is written: ``needs`` is the precedence below which each argument takes parentheses."""

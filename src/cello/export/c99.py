@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.compiler.c99.step import StepText, step_text
-from cello.compiler.expression import equations
+from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.text import STYLE
 from cello.errors import ModelError
@@ -214,7 +214,7 @@ class _Writer:
 
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
-        roots = any(node.op == "sqrt" for layer in self.parts.layers for node in layer[0].cell.graph.nodes)
+        used = {node.op for layer in self.parts.layers for node in layer[0].cell.graph.nodes}
         flags = {
             "MEAN": pooling == "mean",
             "ATTENTION": pooling == "attention",
@@ -245,7 +245,12 @@ class _Writer:
             "",
             _text("compiler.c99", "runtime.h"),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
-            *([_text("compiler.c99", "root.h")] if roots else []),
+            *([_text("compiler.c99", "root.h")] if "sqrt" in used else []),
+            *(
+                [*macros([("DOUBLE", 0), ("real", "float")]), _text("compiler", "functions.h")]
+                if used & FURTHER
+                else []
+            ),
             *front_end_lines(features, self.rows),
             "",
             *(line for k, step in enumerate(self.steps) for line in self._layer(k, step)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,14 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "log": np.log,
     "sqrt": np.sqrt,
     "abs": np.abs,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": np.vectorize(math.erf, otypes=[np.float32]),
+    "floor": np.floor,
+    "round": np.rint,
+    "sign": lambda v: np.where(v > 0, np.float32(1), np.where(v < 0, np.float32(-1), np.float32(0))),
+    "stop": lambda v: v,
+    "mod": lambda a, b: a - b * np.floor(a / b),
     "minimum": np.minimum,
     "maximum": np.maximum,
     "where": lambda a, b, u, v: np.where(a > b, u, v),

@@ -23,6 +23,7 @@ from cello.export.c99 import write_c99
 from cello.models.config import ModelConfig
 from cello.models.parts import Direction, ModelParts
 from cells.test_fuzz import Source, run, sources
+from random_cells import rare
 
 CLIP = sound(120)
 
@@ -61,6 +62,13 @@ def test_a_random_cell_computes_what_its_graph_does(source: Source, seed: int, l
     exact, single = scores(parts, torch.float64), scores(parts, torch.float32)
     allowed = 1e-4 * (1 + np.abs(exact)) + 20 * np.abs(single - exact)
     assert (np.abs(found - exact) <= allowed).all()
+
+
+@pytest.mark.parametrize("flags", [["-DLANES=1"], ["-O2", "-march=native"]], ids=str)
+def test_functions_that_few_cells_use_compute_what_they_do_in_python(tmp_path: Path, flags: list[str]) -> None:
+    parts = model(rare, 3)
+    found = Program(write_c99(parts, SMALL, LABELS, "own"), "own", tmp_path, flags).stream([CLIP])
+    np.testing.assert_allclose(found, scores(parts, torch.float64), atol=1e-4, rtol=1e-4)
 
 
 def test_an_operation_without_a_row_is_named_with_the_target(monkeypatch: pytest.MonkeyPatch) -> None:

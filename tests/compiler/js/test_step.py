@@ -24,6 +24,7 @@ from cello.compiler.js.names import comment, identifiers, string
 from cello.compiler.js.step import runtime, step_text
 from cello.compiler.reference import step
 from cello.errors import CellError
+from random_cells import rare
 
 D, H, T = 5, 6, 4
 FUZZ = runpy.run_path(str(Path(__file__).parents[2] / "cells" / "test_fuzz.py"))
@@ -107,7 +108,7 @@ def test_every_cell_of_the_zoo_computes_what_it_does_in_python(tmp_path: Path) -
 
 @node
 def test_names_that_javascript_means_otherwise_and_states_that_move_are_kept_apart(tmp_path: Path) -> None:
-    compare([words, delayed], tmp_path)
+    compare([words, delayed, rare], tmp_path)
 
 
 @node

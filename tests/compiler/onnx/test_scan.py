@@ -20,7 +20,7 @@ from cello.compiler.onnx.native import OPERATORS, operator_of
 from cello.compiler.onnx.scan import Clips, LayerDirection, step_shape, write_layer, write_step
 from cello.compiler.onnx.writer import Writer
 from cello.compiler.reference import reference
-from random_cells import random_cell
+from random_cells import random_cell, rare
 
 LENGTHS = [5, 1, 3]
 BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
@@ -102,6 +102,11 @@ def test_ragged_clips_in_both_directions_and_single_steps_are_the_reference(name
 def test_random_cells_are_the_reference(seed: int, size: int) -> None:
     check_layer(random_cell(seed, size), 1)
     check_steps(random_cell(seed, size))
+
+
+def test_functions_that_few_cells_use_are_the_reference() -> None:
+    check_layer(rare, 2)
+    check_steps(rare)
 
 
 def ops_of(model: bytes) -> set[str]:
