@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from cello.cells.definition import Cell, Scalar
+from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import (
     cos,
@@ -26,6 +26,7 @@ from cello.cells.functions import (
     tanh,
     where,
 )
+from cello.cells.signature import Scalar
 
 UNARY: list[Callable[[Any], Any]] = [
     sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v), lambda v: 1 - v, lambda v: v - 0.5,

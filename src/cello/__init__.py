@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cello.audio.augment import AugmentConfig
     from cello.audio.open import open_corpus
-    from cello.cells.definition import Cell, Scalar, cell
+    from cello.cells.definition import Cell, cell
     from cello.cells.functions import (
         cos,
         erf,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from cello.cells.load import load_cell, zoo
     from cello.cells.noise import with_noise
     from cello.cells.paper import Paper
+    from cello.cells.signature import Fixed, Learned, Scalar
+    from cello.cells.values import expm, inverse, normal, uniform
     from cello.compiler.scan import scan
     from cello.errors import (
         BackendError,
@@ -98,7 +100,9 @@ _HOME = {
     "ExportError": "errors",
     "FeatureConfig": "features.config",
     "FeatureError": "errors",
+    "Fixed": "cells.signature",
     "Layer": "models.layer",
+    "Learned": "cells.signature",
     "Model": "trained.model",
     "ModelConfig": "models.config",
     "ModelError": "errors",
@@ -107,7 +111,7 @@ _HOME = {
     "ReportError": "errors",
     "Row": "study.config",
     "RunConfig": "training.config",
-    "Scalar": "cells.definition",
+    "Scalar": "cells.signature",
     "Store": "study.store",
     "StoreError": "errors",
     "StudyConfig": "study.config",
@@ -118,7 +122,9 @@ _HOME = {
     "cos": "cells.functions",
     "erf": "cells.functions",
     "exp": "cells.functions",
+    "expm": "cells.values",
     "floor": "cells.functions",
+    "inverse": "cells.values",
     "load_cell": "cells.load",
     "load_model": "trained.model",
     "load_study": "study.study_file",
@@ -127,6 +133,7 @@ _HOME = {
     "merge_stores": "study.merge",
     "minimum": "cells.functions",
     "mod": "cells.functions",
+    "normal": "cells.values",
     "open_corpus": "audio.open",
     "override": "study.overrides",
     "relu": "cells.functions",
@@ -140,6 +147,7 @@ _HOME = {
     "stop": "cells.functions",
     "tanh": "cells.functions",
     "train": "training.run",
+    "uniform": "cells.values",
     "where": "cells.functions",
     "with_noise": "cells.noise",
     "write_report": "report.write",
@@ -167,7 +175,9 @@ __all__ = [  # noqa: PLE0604, RUF100
     "ExportError",
     "FeatureConfig",
     "FeatureError",
+    "Fixed",
     "Layer",
+    "Learned",
     "Model",
     "ModelConfig",
     "ModelError",
@@ -188,7 +198,9 @@ __all__ = [  # noqa: PLE0604, RUF100
     "cos",
     "erf",
     "exp",
+    "expm",
     "floor",
+    "inverse",
     "load_cell",
     "load_model",
     "load_study",
@@ -197,6 +209,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "merge_stores",
     "minimum",
     "mod",
+    "normal",
     "open_corpus",
     "override",
     "relu",
@@ -210,6 +223,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "stop",
     "tanh",
     "train",
+    "uniform",
     "where",
     "with_noise",
     "write_report",

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS, maximum, minimum, sigmoid, tanh, where
 from cello.cells.graph import POINTWISE
+from cello.cells.signature import Scalar
 from cello.errors import CellError
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cello.cells import functions
-from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.definition import Cell, cell
+from cello.cells.signature import Scalar
 from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
 from cello.errors import CellError

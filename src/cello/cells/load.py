@@ -79,7 +79,7 @@ def naming(cell: Cell) -> tuple[str, str]:
 
 def remember(name: str, cell: Cell) -> str:
     """Register a cell in this process for ``known``; return its fingerprint."""
-    fingerprint = cell.graph.fingerprint()
+    fingerprint = cell.fingerprint()
     _KNOWN[name, fingerprint] = cell
     return fingerprint
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cello.cells.graph import LEAVES, Graph, GraphBuilder, Node, Shape, reached
+from cello.cells.signature import Signature
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import Tracer, said
 
@@ -41,10 +42,17 @@ class Traced:
     """One traced call of a cell function: arguments, returned values and variables at the end."""
 
     tracer: Tracer
-    arguments: tuple[str, ...]
-    scalars: frozenset[str]
+    signature: Signature
     returned: tuple[Any, ...]
     variables: dict[str, object]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return self.signature.arguments
+
+    @property
+    def scalars(self) -> frozenset[str]:
+        return self.signature.scalars
 
 
 def resolve(traced: Traced) -> Graph:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import LEAVES, Graph, uses
+from cello.cells.graph import LEAVES, Graph, Node, uses
 
 ATOM = 9
 """The precedence of what never needs parentheses."""
@@ -50,6 +50,13 @@ def equations(graph: Graph, style: Style) -> list[tuple[str, str]]:
     return _Writer(graph, style).equations()
 
 
+def inline(nodes: Sequence[Node], style: Style) -> str:
+    """The last of these nodes as one formula."""
+    writer = _Writer(Graph(tuple(nodes), ("value",), (len(nodes) - 1,)), style)
+    writer.known.clear()
+    return writer.text(len(nodes) - 1)
+
+
 def value_names(graph: Graph) -> dict[int, str]:
     """A name of its own for each value that gets an equation and is no new state: the function's where it has one."""
     count = uses(graph)
@@ -81,6 +88,10 @@ class _Writer:
             if self.known.get(output) != left:
                 lines.append((left, self._text(output, 0)))
         return lines
+
+    def text(self, k: int) -> str:
+        """The value of a node where it stands alone."""
+        return self._text(k, 0)
 
     def _text(self, k: int, needs: int) -> str:
         if k in self.known:

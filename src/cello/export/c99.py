@@ -221,6 +221,7 @@ class _Writer:
             "POOLED": pooling != "last",
             "EMPHASIS": features.pre_emphasis > 0,
             "DELTAS": features.deltas > 0,
+            "FIRST": any(layer[0].first for layer in self.parts.layers),
             "OVERLAP": features.hop_samples < features.window_samples,
             "STANDARDISED": bool((self.parts.mean != 0).any() or (self.parts.deviation != 1).any()),
         }
@@ -264,6 +265,9 @@ class _Writer:
         for name, array in self.parts.layers[number][0].weights.items():
             if name in step.weights:
                 lines += self._array(step.weights[name], np.asarray(array, np.float32))
+        for state, value in self.parts.layers[number][0].first.items():
+            place = self.parts.layers[number][0].cell.states.index(state)
+            lines += static_array("float", f"layer_{number}_first_{place}", value)
         return [*lines, "", *step.lines, ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
@@ -304,7 +308,17 @@ class _Writer:
             for k in range(len(self.steps))
             for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
         ]
-        return {"LAYERS": layers, "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"]}
+        first = [
+            f"    memcpy(stream->layer_{k} + {direction.cell.states.index(state)} * P, "
+            f"layer_{k}_first_{direction.cell.states.index(state)}, H * sizeof(float));"
+            for k, (direction, *_) in enumerate(self.parts.layers)
+            for state in direction.first
+        ]
+        return {
+            "FIRST": first,
+            "LAYERS": layers,
+            "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
+        }
 
 
 def _words(matrix: NDArray[np.int8]) -> NDArray[np.generic]:

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cello.cells.definition import Cell, Scalar
+from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
+from cello.cells.signature import Scalar
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 

@@ -16,9 +16,10 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.definition import Cell, cell
 from cello.cells.functions import exp, relu, sigmoid, softplus, tanh, where
 from cello.cells.load import load_cell, zoo
+from cello.cells.signature import Scalar
 from cello.compiler.js import expression
 from cello.compiler.js.names import comment, identifiers, string
 from cello.compiler.js.step import runtime, step_text

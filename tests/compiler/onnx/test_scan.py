@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.definition import Cell, cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell, zoo
+from cello.cells.signature import Scalar
 from cello.compiler.inputs import Inputs
 from cello.compiler.onnx.native import OPERATORS, operator_of
 from cello.compiler.onnx.scan import Clips, LayerDirection, step_shape, write_layer, write_step

@@ -1,0 +1,43 @@
+"""Define what each operation of the cell language means on numpy arrays, one row an operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _erf(v: Any) -> Any:
+    return np.vectorize(math.erf, otypes=[np.result_type(v)])(v)
+
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "sigmoid": lambda v: 0.5 * np.tanh(0.5 * v) + 0.5,
+    "tanh": np.tanh,
+    "relu": lambda v: np.maximum(v, 0.0),
+    "softplus": lambda v: np.logaddexp(v, 0.0, dtype=np.result_type(v)),
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": _erf,
+    "floor": np.floor,
+    "round": np.rint,
+    "sign": np.sign,
+    "stop": lambda v: v,
+    "mod": lambda a, b: a - b * np.floor(a / b),
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "where": lambda a, b, u, v: np.where(a > b, u, v),
+    "product": lambda matrix, v: v @ matrix.T,
+}
+"""What an operation means on arrays of any floating dtype; vectors may be (H,), or (T, H) for all frames at once."""
