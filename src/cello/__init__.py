@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         cos,
         erf,
         exp,
+        expm,
         floor,
+        inverse,
         log,
         maximum,
         minimum,
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from cello.cells.load import load_cell, zoo
     from cello.cells.noise import with_noise
     from cello.cells.paper import Paper
-    from cello.cells.signature import Fixed, Learned, Scalar
-    from cello.cells.values import expm, inverse, normal, uniform
+    from cello.cells.signature import Fixed, Learned, Members, Scalar
+    from cello.cells.values import normal, uniform
     from cello.compiler.scan import scan
     from cello.errors import (
         BackendError,
@@ -103,6 +105,7 @@ _HOME = {
     "Fixed": "cells.signature",
     "Layer": "models.layer",
     "Learned": "cells.signature",
+    "Members": "cells.signature",
     "Model": "trained.model",
     "ModelConfig": "models.config",
     "ModelError": "errors",
@@ -122,9 +125,9 @@ _HOME = {
     "cos": "cells.functions",
     "erf": "cells.functions",
     "exp": "cells.functions",
-    "expm": "cells.values",
+    "expm": "cells.functions",
     "floor": "cells.functions",
-    "inverse": "cells.values",
+    "inverse": "cells.functions",
     "load_cell": "cells.load",
     "load_model": "trained.model",
     "load_study": "study.study_file",
@@ -178,6 +181,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "Fixed",
     "Layer",
     "Learned",
+    "Members",
     "Model",
     "ModelConfig",
     "ModelError",

@@ -13,7 +13,7 @@ from cello.cells.faults import changed, fault_in_function, no_plain_function
 from cello.cells.graph import Graph, Node
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
-from cello.cells.resolve import Traced, resolve
+from cello.cells.resolve import Traced, read_transposes, resolve
 from cello.cells.signature import declared_by, signature_of
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import RUNNING, Tracer
@@ -223,6 +223,7 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
         raise tracer.refusal
     variables = tracer.observe_names()
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
+    read_transposes(tracer, arguments[1 : 1 + len(values)])
     for name, value in zip(arguments[1:], values, strict=False):
         if isinstance(value, Symbol) and value._cello_tracer is tracer:
             tracer.call(value._cello_position, name)

@@ -12,7 +12,7 @@ from numbers import Real
 from operator import methodcaller
 from typing import Any
 
-from cello.cells.symbol import Comparison, pointwise, refusal, symbols_in
+from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
 
 _NUMBER: dict[str, Callable[..., float]] = {
     "sigmoid": lambda v: 0.5 + 0.5 * math.tanh(0.5 * v),
@@ -172,9 +172,19 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return b.where(~condition, a) if not isinstance(b, Real) else b + (a - b) * condition
 
 
+def inverse(matrix: Any) -> Any:
+    """The inverse of a square matrix that is the same at every step: ``inverse(1.1 * A) @ h``."""
+    return pointwise("inverse", matrix) if isinstance(matrix, Symbol) else matrix.inverse()
+
+
+def expm(matrix: Any) -> Any:
+    """The matrix exponential of a square matrix: ``expm(U - U.T) @ h`` rotates; ``exp`` goes element by element."""
+    return pointwise("expm", matrix) if isinstance(matrix, Symbol) else matrix.matrix_exp()
+
+
 _ALL = (
     *(sigmoid, tanh, relu, softplus, exp, log, sqrt, sin, cos, erf, floor, round, sign, stop),
-    *(mod, minimum, maximum, where),
+    *(mod, minimum, maximum, where, inverse, expm),
 )
 FUNCTIONS: dict[str, Callable[..., Any]] = {function.__name__: function for function in _ALL}
 """Every function of the language by its name; ``abs(v)`` and + − * / ** @ are Python's own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cello.cells.graph import LEAVES, Graph, GraphBuilder, Node, Shape, reached
+from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, GraphBuilder, Node, Shape, reached
 from cello.cells.signature import Signature
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import Tracer, said
@@ -71,6 +71,17 @@ def resolve(traced: Traced) -> Graph:
         _check_output(traced, state, nodes[output], shapes.moving[output])
     _check_used(traced, states, nodes, outputs)
     return GraphBuilder(nodes).graph(states, outputs)
+
+
+def read_transposes(tracer: Tracer, states: tuple[str, ...]) -> None:
+    """Read ``V.T`` as the transpose of V where V is used by itself too; alone it is a parameter of the group V."""
+    records = tracer.records
+    used = {arg for record in records for arg in record.args}
+    bare = {record.name: k for k, record in enumerate(records) if record.op == "argument" and k in used}
+    for k, record in enumerate(records):
+        group, _, member = str(record.name).partition(".")
+        if record.op == "parameter" and member == "T" and group in bare and group not in states:
+            records[k] = Node("transpose", (bare[group],), record.shape, None, None, record.line)
 
 
 def _states(traced: Traced) -> tuple[str, ...]:
@@ -170,7 +181,7 @@ def _check_groups(traced: Traced, states: tuple[str, ...], outputs: tuple[int, .
             member = groups[name]
             raise traced.tracer.error(
                 f"parameter {name} is used both by itself and as a group, with {member.name} (line {member.line})",
-                f"Give each use its member, such as {name}.a and {name}.b; {name}.T is a parameter, not a transpose",
+                f"Give each use its member, such as {name}.a and {name}.b",
                 line,
             )
 
@@ -233,13 +244,30 @@ class _Shapes:
         self.shapes: list[Shape | None] = [None] * len(self.kinds)
         self.moving: list[bool] = []
         self.first_use: dict[int, int] = {}
+        self.wanted = self._matrices()
+
+    def _matrices(self) -> dict[int, Shape]:
+        """The values that products take as matrices, down to the parameters they are made of, and their shapes."""
+        records, found = self.tracer.records, dict[int, Shape]()
+        static = [kind not in ("input", "state") for kind in self.kinds]
+        for position, record in enumerate(records):
+            static[position] = static[position] and all(static[arg] for arg in record.args)
+        for record in records:
+            if record.op != "product" or not static[record.args[0]] or static[record.args[1]]:
+                continue
+            todo = [(record.args[0], ("H", "D" if self.kinds[record.args[1]] == "input" else "H"))]
+            while todo:
+                at, shape = todo.pop()
+                if found.setdefault(at, shape) == shape and self.kinds[at] in (*POINTWISE, *MATRIX):
+                    todo += [(arg, shape) for arg in records[at].args]
+        return found
 
     def nodes(self) -> list[Node]:
         for position, record in enumerate(self.tracer.records):
             self.moving.append(
                 self.kinds[position] in ("input", "state") or any(self.moving[arg] for arg in record.args)
             )
-            self.shapes[position] = self._shape(record, self.kinds[position])
+            self.shapes[position] = self._shape(record, position)
         return [
             Node(kind, record.args, shape if shape is not None else ("H",), record.name, record.value, record.line)
             for kind, record, shape in zip(self.kinds, self.tracer.records, self.shapes, strict=True)
@@ -259,12 +287,52 @@ class _Shapes:
                 )
         return record.op
 
-    def _shape(self, record: Node, kind: str) -> Shape | None:
+    def _shape(self, record: Node, position: int) -> Shape | None:
+        kind = self.kinds[position]
         if kind == "parameter":
             return () if str(record.name).split(".")[0] in self.scalars else None
         if kind in ("input", "state", "constant"):
             return {"input": ("D",), "state": ("H",), "constant": ()}[kind]
-        return self._product(record) if kind == "product" else self._pointwise(record)
+        if kind == "product":
+            return self._product(record)
+        matrix = self.wanted.get(position)
+        if kind in MATRIX or (matrix is not None and not self._is_number(position)):
+            return self._matrix(record, matrix)
+        return self._pointwise(record)
+
+    def _is_number(self, position: int) -> bool:
+        """Whether a value is made of numbers and scalar parameters alone."""
+        kind = self.kinds[position]
+        if kind in ("constant", "parameter"):
+            return kind == "constant" or self.shapes[position] == ()
+        return all(map(self._is_number, self.tracer.records[position].args))
+
+    def _matrix(self, record: Node, shape: Shape | None) -> Shape:
+        """The shape of a matrix that is computed from others before the first step."""
+        said = [self._say(arg) for arg in record.args]
+        if any(self.moving[arg] for arg in record.args):
+            raise self.tracer.error(
+                f"the {record.op} of {said[0]} is taken, but {said[0]} changes from step to step: it is a vector, (H,)",
+                f"Write u * v for a product unit by unit, W @ {said[0]} with a parameter W",
+                record.line,
+            )
+        if shape is None or (record.op in MATRIX and shape != ("H", "H")):
+            where = "but no vector is multiplied by it" if shape is None else "which would be (H, D), not square"
+            raise self.tracer.error(
+                f"the {record.op} of {said[0]} is taken, {where}",
+                "Multiply a hidden vector with it, as in V.T @ h, with a square matrix V",
+                record.line,
+            )
+        for arg in record.args:
+            if self.kinds[arg] == "parameter" and self.shapes[arg] != ():
+                self._use(arg, shape, record.line)
+            elif self.shapes[arg] not in ((), shape):
+                raise self.tracer.error(
+                    f"{self._say(arg)} is {PLAIN[self.shapes[arg] or ('H',)]}, in a matrix {PLAIN[shape]}",
+                    "Combine matrices with matrices of the same shape, numbers and Scalar parameters",
+                    record.line,
+                )
+        return shape
 
     def _say(self, position: int) -> str:
         return self.tracer.say(position)
@@ -272,16 +340,10 @@ class _Shapes:
     def _product(self, record: Node) -> Shape:
         left, right = record.args
         a, b = self._say(left), self._say(right)
-        if self.kinds[left] != "parameter":
+        if self.moving[left]:
             if self.kinds[right] == "parameter":
                 raise self.tracer.error(
                     f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}", record.line
-                )
-            if not self.moving[left]:
-                raise self.tracer.error(
-                    f"{a} @ {b}: {a} is computed, but a matrix is a parameter as it is",
-                    f"Multiply with one parameter at a time: W @ (U @ {b}), -(W @ {b})",
-                    record.line,
                 )
             raise self.tracer.error(
                 f"{a} @ {b}: neither factor is a parameter",
@@ -302,8 +364,11 @@ class _Shapes:
                 "W @ (U @ v)",
                 record.line,
             )
-        if self.shapes[right] == ():
-            raise self.tracer.error(f"{a} @ {b}: {b} is a single number", f"Write {a} * {b}", record.line)
+        for one in (right, left):
+            if self.shapes[one] == () and (one == right or self.kinds[left] != "parameter"):
+                raise self.tracer.error(
+                    f"{a} @ {b}: {self._say(one)} is a single number", f"Write {a} * {b}", record.line
+                )
         self._use(left, ("H", *(self.shapes[right] or ("H",))), record.line)
         return ("H",)
 
@@ -317,6 +382,12 @@ class _Shapes:
                 raise self.tracer.error(
                     f"{record.op} is taken of the frame {frame}, which is (D,), where values are (H,)",
                     f"Bring it to the hidden width by a parameter first: W @ {frame}",
+                    record.line,
+                )
+            if len(self.shapes[arg] or ()) == 2:
+                raise self.tracer.error(
+                    f"{record.op} is taken of the matrix {self._say(arg)}, beside a vector or for one",
+                    f"Multiply a vector with it: {self._say(arg)} @ v",
                     record.line,
                 )
             shapes.append(self.shapes[arg] or ())

@@ -25,7 +25,7 @@ Value = float | Callable[..., Any]
 class Learned:
     """Annotates a learned parameter with its first values and bounds, or a state whose first value is learned.
 
-    >>> b = {"f": Learned(1.0)}  # the forget gate's bias begins at 1; the other gates' as the model's settings say
+    >>> b = Learned(1.0)  # every bias of the group b begins at 1; Members tells its gates apart
     >>> tau = Learned(1.0, 100.0, log=True, positive=True)  # log-uniform, and kept positive
     >>> U = Learned(lambda i, j: where(i > j, 0, where(j > i, 0, 1)))  # doctest: +SKIP
 
@@ -46,20 +46,21 @@ class Learned:
         positive: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
     ) -> None:
-        if len(values) > 2 or (log and len(values) != 2):
-            raise CellError(
-                f"{type(self).__name__} got {len(values)} values{' with log=True' if log else ''}; "
-                f"give one first value, or the low and the high end of an interval"
-            )
-        if positive and bounds is not None:
-            raise CellError(f"{type(self).__name__} got both positive and bounds; give bounds=(0, high) alone")
-        self.values, self.log = values, log
         low, high = (0.0, None) if positive else bounds or (None, None)
         self.low, self.high = (None if end is None else float(end) for end in (low, high))
+        self.values, self.log = values, log
+        self.fault = self._fault(positive and bounds is not None)
+
+    def _fault(self, both: bool) -> str:
+        """What is wrong, if anything; whoever reads the annotation knows the place."""
+        if len(self.values) > 2 or (self.log and len(self.values) != 2):
+            got = f"{len(self.values)} values{' with log=True' if self.log else ''}"
+            return f"got {got}; give one first value, or the low and the high end of an interval"
+        if both:
+            return "got both positive and bounds; give bounds=(0, high) alone"
         if self.low is not None and self.high is not None and not self.low < self.high:
-            raise CellError(
-                f"{type(self).__name__} got bounds=({self.low}, {self.high}); give a low end below the high"
-            )
+            return f"got bounds=({self.low:g}, {self.high:g}); give a low end below the high"
+        return ""
 
 
 class Scalar(Learned):
@@ -82,6 +83,16 @@ class Fixed:
 
     def __init__(self, value: Value) -> None:
         self.values = (value,)
+
+
+class Members:
+    """Annotates a group of parameters whose members differ: ``b: Members(f=Learned(1.0), i=Learned(-1.0))``.
+
+    Members that are not named are as without an annotation.
+    """
+
+    def __init__(self, **members: Learned | Fixed) -> None:
+        self.members = members
 
 
 Annotation = Learned | Fixed
@@ -133,12 +144,15 @@ def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
 
 def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer: Tracer) -> Any:
     """An annotation that is text, because of ``from __future__ import annotations``, as what it says."""
-    if not isinstance(annotation, str) or not any(word in annotation for word in ("Learned(", "Fixed(", "Scalar(")):
+    if not isinstance(annotation, str) or not any(
+        word in annotation for word in ("Learned(", "Fixed(", "Scalar(", "Members(")
+    ):
         return annotation
     own = inspect.unwrap(function)
     closure = inspect.getclosurevars(own).nonlocals if inspect.isfunction(own) else {}
     try:
-        return eval(annotation, {**getattr(own, "__globals__", {}), **closure})
+        known = getattr(own, "__globals__", {})
+        return eval(annotation, {**known, **closure} if closure else known)
     except CellError as error:
         raise tracer.error(f"the annotation of {name}, {annotation}: {error}", "Correct it") from error
     except Exception as error:
@@ -149,21 +163,26 @@ def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer:
 
 
 def _annotations(name: str, annotation: Any, tracer: Tracer) -> dict[str, Annotation]:
-    if annotation in (Learned, Fixed):
-        raise tracer.error(
-            f"{name} is annotated {annotation.__name__} without a value", f"Write {name}: {annotation.__name__}(1.0)"
-        )
-    if isinstance(annotation, Learned | Fixed):
-        return {name: annotation}
-    if not isinstance(annotation, dict):
-        return {}
-    for member, own in annotation.items():
-        if not isinstance(own, Learned | Fixed) or isinstance(own, Scalar) or not str(member).isidentifier():
+    kind = getattr(annotation, "__name__", annotation)
+    if kind in ("Learned", "Fixed", "Members"):
+        example = "Members(f=Learned(1.0))" if kind == "Members" else f"{kind}(1.0)"
+        raise tracer.error(f"{name} is annotated {kind} without a value", f"Write {name}: {example}")
+    found = {name: annotation}
+    if isinstance(annotation, Members):
+        found = {f"{name}.{member}": own for member, own in annotation.members.items()}
+        for member, own in annotation.members.items():
+            if not isinstance(own, Learned | Fixed) or isinstance(own, Scalar):
+                raise tracer.error(
+                    f"the annotation of {name} has {member}={own!r}",
+                    "Give each member a Learned or a Fixed, as in Members(f=Learned(1.0))",
+                )
+    for target, own in found.items():
+        if isinstance(own, Learned) and own.fault:
+            fact, _, remedy = own.fault.partition("; ")
             raise tracer.error(
-                f"the annotation of {name} has {member!r}: {own!r}",
-                f'Write {name}: {{"f": Learned(1.0)}}, with a Learned or a Fixed for members of {name}',
+                f"the annotation of {target}, {type(own).__name__}, {fact}", remedy[0].upper() + remedy[1:]
             )
-    return {f"{name}.{member}": own for member, own in annotation.items()}
+    return {target: own for target, own in found.items() if isinstance(own, Learned | Fixed)}
 
 
 def declared_by(signature: Signature, graph: Graph, tracer: Tracer) -> tuple[Declared, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, POINTWISE, Graph, Node, Shape, check
+from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, Node, Shape, check
 from cello.cells.paper import Paper
 from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
 from cello.cells.values import (
@@ -193,7 +193,7 @@ def _legal_value(node: Node) -> bool:
 def _arity(node: Node) -> int | None:
     if node.op in LEAVES:
         return None if node.op == "mask" else 0  # only noise has masks
-    return 2 if node.op == "product" else POINTWISE.get(node.op)
+    return 2 if node.op == "product" else {**POINTWISE, **MATRIX}.get(node.op)
 
 
 def _legal_name(cell: StoredCell, node: Node) -> bool:

@@ -260,6 +260,8 @@ class Symbol(Value):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"values of a cell have no {name}")
+        if name == "T":
+            return Symbol(self._cello_tracer, self._cello_tracer.write("transpose", (position(self),)))
         own = f"Write {name}({self!r}) for the function" if name in FUNCTION_NAMES.split(", ") else "Write equations"
         raise refusal(
             self,

@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY
-from cello.cells.graph import POINTWISE, Graph, Node, Shape
-from cello.cells.symbol import Symbol, pointwise
+from cello.cells.graph import MATRIX, POINTWISE, Graph, Node, Shape
+from cello.cells.symbol import Symbol
 from cello.cells.trace import RUNNING
-from cello.errors import CellError
 
 Floats = NDArray[np.float64]
 Draw = Callable[[str, tuple[int, ...]], Floats]
 """Gives "uniform" numbers from 0 to 1, or "normal" ones of mean 0 and deviation 1, of a shape."""
 
 VALUE_LEAVES = ("size", "index", "constant")
-VALUE_OPERATIONS: dict[str, int] = {**POINTWISE, "product": 2, "inverse": 1, "expm": 1, "uniform": 2, "normal": 2}
+VALUE_OPERATIONS: dict[str, int] = {**POINTWISE, **MATRIX, "product": 2, "uniform": 2, "normal": 2}
 """Every operation of a declared value and the number of its arguments."""
 
 LEARNED, FIXED, STATE = "learned", "fixed", "state"
@@ -127,27 +126,9 @@ class _Grid:
         square = (self.rows, self.rows)
         if node.op == "product":
             return np.broadcast_to(args[0], square) @ np.broadcast_to(args[1], (self.rows, args[1].shape[1]))
-        if node.op == "inverse":
-            return np.linalg.inv(np.broadcast_to(args[0], square))
-        if node.op == "expm":
-            return matrix_exponential(np.broadcast_to(args[0], square))
+        if node.op in MATRIX:
+            return NUMPY[node.op](np.broadcast_to(args[0], square))
         return NUMPY[node.op](*args)
-
-
-def matrix_exponential(matrix: Floats) -> Floats:
-    """exp of a square matrix: Taylor's series of a small part of it, squared again and again."""
-    size = float(np.abs(matrix).sum(axis=-1).max(initial=0.0))
-    if not np.isfinite(size):
-        return np.full_like(matrix, np.nan)
-    halvings = max(0, int(np.ceil(np.log2(size))) + 4) if size > 0 else 0
-    small = matrix / 2.0**halvings
-    total = term = np.eye(len(matrix))
-    for k in range(1, 17):
-        term = term @ small / k
-        total = total + term
-    for _ in range(halvings):
-        total = total @ total
-    return total
 
 
 def _random(kind: str, low: Any, high: Any) -> Any:
@@ -173,22 +154,6 @@ def normal(mean: Any = 0.0, deviation: Any = 1.0) -> Any:
     return _random("normal", mean, deviation)
 
 
-def inverse(v: Any) -> Any:
-    """The inverse of the square matrix whose element (i, j) is ``v``."""
-    return _of_matrix("inverse", v)
-
-
-def expm(v: Any) -> Any:
-    """The matrix exponential of the square matrix whose element (i, j) is ``v``."""
-    return _of_matrix("expm", v)
-
-
-def _of_matrix(op: str, v: Any) -> Symbol:
-    if not isinstance(v, Symbol):
-        raise CellError(f"{op}() takes a matrix of a declared value; write Fixed(lambda i, j, H: {op}(...))")
-    return pointwise(op, v)
-
-
 def faults_of(declared: Declared) -> Iterator[str]:
     """Why a declared value cannot be used, by computing it for D = 5 and H = 7."""
     if not declared.nodes:
@@ -196,11 +161,11 @@ def faults_of(declared: Declared) -> Iterator[str]:
     if declared.kind != LEARNED and declared.random:
         yield "is random, but must be the same wherever the cell goes"
         return
-    matrices = [node.op for node in declared.nodes if node.op in ("product", "inverse", "expm")]
+    matrices = [node.op for node in declared.nodes if node.op in ("product", *MATRIX)]
     if matrices and declared.shape not in (("H", "H"), ("H",)):
-        yield f"uses {'@' if matrices[0] == 'product' else matrices[0]}, which needs a matrix (H, H) or a vector (H,)"
+        yield "takes a matrix as a whole, which needs a matrix (H, H) or a vector (H,)"
         return
-    if declared.random and any(node.op in ("product", "inverse", "expm") for node in declared.nodes):
+    if declared.random and any(node.op in ("product", *MATRIX) for node in declared.nodes):
         yield "draws random numbers and takes them as a matrix; draw each element by itself"
         return
     indices = {str(node.name) for node in declared.nodes if node.op == "index"}

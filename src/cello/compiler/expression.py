@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import LEAVES, Graph, Node, uses
+from cello.cells.graph import LEAVES, Graph, Node, dependencies, uses
 
 ATOM = 9
 """The precedence of what never needs parentheses."""
@@ -76,7 +76,11 @@ def value_names(graph: Graph) -> dict[int, str]:
 class _Writer:
     def __init__(self, graph: Graph, style: Style) -> None:
         self.graph, self.style = graph, style
-        self.known = {k: style.value(name) for k, name in value_names(graph).items()}
+        needs = dependencies(graph.nodes)
+        self.known = {
+            k: style.value(name) if needs[k] else style.leaf("parameter", name)
+            for k, name in value_names(graph).items()
+        }
         for state, output in zip(graph.states, graph.outputs, strict=True):
             if graph.nodes[output].op not in LEAVES:
                 self.known.setdefault(output, style.new_state(state))

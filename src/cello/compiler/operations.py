@@ -66,5 +66,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     "maximum": _maximum,
     "where": _where,
     "product": lambda matrix, v: v @ matrix.t(),
+    "transpose": torch.t,
+    "inverse": torch.linalg.inv,
+    "expm": torch.matrix_exp,
 }
 """Every operation of the language on vectors (…, H), numbers and, for ``product``, a matrix and vectors."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, Shape
 from cello.compiler.declared import DeclaredStyle, declared_lines
-from cello.compiler.expression import Row, Style, equations, function
+from cello.compiler.expression import ATOM, Row, Style, equations, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -33,6 +33,7 @@ ROWS: dict[str, Row] = {
     "minimum": function("minimum({}, {})", 2),
     "maximum": function("maximum({}, {})", 2),
     "where": function("where({} > {}, {}, {})", 4),
+    "transpose": Row("{}.T", ATOM, (ATOM,)),
     "inverse": function("inverse({})"),
     "expm": function("expm({})"),
     "uniform": function("uniform({}, {})", 2),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.definition import Cell
+from cello.cells.fold import fold, folded_weights
 from cello.cells.graph import GraphBuilder
 from cello.cells.load import load_cell
 from cello.cells.noise import with_noise
@@ -29,8 +30,8 @@ _GATES = {"rnn": ("",), "gru": (".r", ".z", ".n"), "lstm": (".i", ".f", ".g", ".
 class Direction:
     """One direction of one layer: ``cell`` as it computes once trained, ``weights`` by the names of its equations.
 
-    Weights are what the equations see, within their bounds; fixed tensors are among them. ``first`` are the values at
-    which states begin, where they do not begin at zero.
+    Weights are what the equations see, within their bounds; fixed tensors are among them, and matrices that the cell
+    computes of its parameters. ``first`` are the values at which states begin, where they do not begin at zero.
     """
 
     cell: Cell
@@ -144,13 +145,13 @@ def _direction(config: ModelConfig, own: Mapping[str, Array], inputs: int, *, re
         attribute = next((each for each in spellings if each in own and each not in taken), first)
         taken.add(attribute)
         found[name] = own[attribute]
-    if not cell.declared:
+    if not cell.declared and not fold(cell)[1]:
         return Direction(_expected(cell, config.zoneout), found, reverse)
-    return _with_declared(_expected(cell, config.zoneout), found, inputs, config.hidden, reverse)
+    return _computed(_expected(cell, config.zoneout), found, inputs, config.hidden, reverse)
 
 
-def _with_declared(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: int, reverse: bool) -> Direction:
-    """A direction of a cell with declared values, as one without: its weights and first states are as computed."""
+def _computed(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: int, reverse: bool) -> Direction:
+    """A direction of a cell with declared values or computed matrices, as one without them, once trained."""
     weights: dict[str, Array] = {}
     for name, value in own.items():
         bounds = cell.declaration(name)
@@ -165,7 +166,7 @@ def _with_declared(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: in
             first[state] = weights.pop(state + FIRST)
         elif begins is not None:
             first[state] = begins.astype(np.float32)
-    return Direction(replace(cell, declared=()), weights, reverse, first)
+    return Direction(replace(fold(cell)[0], declared=()), folded_weights(cell, weights), reverse, first)
 
 
 def _unstacked(name: str, own: Mapping[str, Array]) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cello.cells.definition import Cell, cell
+from cello.cells.fold import fold, folded_weights
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell, zoo
 from cello.cells.signature import Scalar
@@ -29,13 +30,12 @@ BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
 
 def directions(of: Cell, count: int) -> list[LayerDirection]:
     rng = np.random.default_rng(1)
-    shapes = of.parameters(INPUTS, HIDDEN)
-    return [
-        LayerDirection(
-            of, {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}, bool(n), HIDDEN
-        )
-        for n in range(count)
-    ]
+    shapes, found = of.parameters(INPUTS, HIDDEN), []
+    for n in range(count):
+        weights = {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}
+        whole = {**weights, **of.fixed_values(INPUTS, HIDDEN)}
+        found.append(LayerDirection(fold(of)[0], folded_weights(of, whole), bool(n), HIDDEN))
+    return found
 
 
 def frames() -> torch.Tensor:
