@@ -11,6 +11,8 @@ from cello.cells.definition import cell as make_cell
 from cello.cells.functions import (
     cos,
     erf,
+    exp,
+    expm,
     floor,
     maximum,
     minimum,
@@ -38,6 +40,11 @@ BINARY: list[Callable[[Any, Any], Any]] = [
     lambda a, b: a + stop(b),
 ]  # fmt: skip
 
+MATRICES: list[Callable[[Any, Any], Any]] = [
+    lambda m, n: m - m.T, lambda m, n: m * n, lambda m, n: 0.3 * exp(-abs(m)), lambda m, n: expm(m - m.T),
+    lambda m, n: -(m + n.T) / 2, lambda m, n: where(m > n, m, 0),
+]  # fmt: skip
+
 
 def random_cell(seed: int, size: int) -> Cell:
     """A legal cell whose function makes the same random choices on every call, on symbols and on tensors."""
@@ -47,11 +54,13 @@ def random_cell(seed: int, size: int) -> Cell:
         pool = [W.first @ x, U.first @ h, p.first * c, s * h]
         for number in range(size):
             a, b = choose.choice(pool), choose.choice(pool)
-            kind = choose.randrange(6)
+            kind = choose.randrange(7)
             if kind == 0:
                 pool.append(getattr(W, f"a{number}") @ x + getattr(p, f"a{number}"))
             elif kind == 1:
                 pool.append(getattr(U, f"a{number}") @ a + b)
+            elif kind == 6:
+                pool.append(choose.choice(MATRICES)(getattr(U, f"m{number}"), U.first) @ a)
             elif kind == 2:
                 pool.append(choose.choice(UNARY)(a))
             else:
