@@ -232,8 +232,8 @@ def test_the_number_of_returned_values_must_fit() -> None:
         return c, h
 
     def group_as_state(x, h, W, b):
-        n = tanh(W.n @ x + b * h)  # here
-        return n, n
+        n = tanh(W.n @ x + b * h)
+        return n, n  # here
 
     def number(x, h, W):
         return 1.0  # here
@@ -250,7 +250,7 @@ def test_the_number_of_returned_values_must_fit() -> None:
     assert refused(swapped) == (
         "c is returned where the new h is expected. Return the states in the order of the arguments: return h, c."
     )
-    assert "W.n is asked for, but W is a state, because 2 values are returned" in refused(group_as_state)
+    assert "2 values are returned, so W counts as a state, but it is used as a group" in refused(group_as_state)
     assert refused(number) == "the new h is 1.0, a float. Return a value of the equations as the new h."
     assert refused(dictionary) == "the new h is a dict. Return a value of the equations as the new h."
 

@@ -100,7 +100,7 @@ HEAD = (
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("return n + n.T", "the transpose of n is taken, but n changes from step to step: it is a vector, (H,). Write "
+        ("return n + n.T", "the transpose of n is taken, but n changes from step to step: it is a vector. Write "
          "u * v for a product unit by unit, W @ n with a parameter W."),
         ("return n + expm(V) * h", "the expm of V is taken, but no vector is multiplied by it. Multiply a hidden vec"),
         ("return n + expm(V) @ x", "the expm of V is taken, which would be (H, D), not square. Multiply a hidden vec"),
@@ -109,7 +109,7 @@ HEAD = (
         ("return n + (2 * p) @ h", "(2 * p) @ h: (2 * p) is a single number. Write (2 * p) * h."),
         ("return n + (U * V) @ x", "parameter U is used here as a matrix for the frame, (H, D), but line"),
         ("return n + (V + U @ h) @ h", "(V + (U @ h)) @ h: neither factor is a parameter."),
-        ("return exp(V) @ h + exp(V)", "add is taken of the matrix exp(V), beside a vector or for one. Multiply a vector wi"),
+        ("return exp(V) @ h + exp(V)", "add is taken of the matrix exp(V), beside a vector or for one. Multi"),
         ("return n + (U @ V) @ h", "U @ V: V counts as a parameter, because it is not returned."),
         ("return n + n @ (2 * V)", "n @ (2 * V): neither factor is a parameter."),
     ],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, overload
 
-from cello.cells.faults import changed, fault_in_function, no_plain_function
+from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains
 from cello.cells.graph import Graph, Node
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
@@ -182,13 +182,15 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     again = _trace(function, name)
     if (fault := changed(traced, again)) is not None:
         raise fault
+    declared = declared_by(traced.signature, graph, traced.tracer) if traced.signature.annotations else ()
+    warn_of_chains(graph, {one.name for one in declared if one.kind == FIXED}, traced.tracer)
     return Cell(
         name=name,
         doc=doc,
         reference=paper.text if paper else " ".join(doc.partition("Reference:")[2].split("\n\n")[0].split()),
         arguments=traced.arguments,
         graph=graph,
-        declared=declared_by(traced.signature, graph, traced.tracer) if traced.signature.annotations else (),
+        declared=declared,
         function=function,
         paper=paper,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, GraphBuilder, Node, Shape, reached
 from cello.cells.signature import Signature
-from cello.cells.symbol import Argument, Symbol
+from cello.cells.symbol import METHODS, Argument, Symbol
 from cello.cells.trace import Tracer, said
 
 PLAIN = {
@@ -105,6 +105,7 @@ def _states(traced: Traced) -> tuple[str, ...]:
             f"is a state",
             traced.tracer.code.co_firstlineno,
         )
+    _check_further_outputs(traced, names[:count])
     for name in (traced.arguments[0], *names[:count]):
         if name in traced.scalars:
             kind = "the frame" if name == traced.arguments[0] else "a state"
@@ -112,6 +113,32 @@ def _states(traced: Traced) -> tuple[str, ...]:
                 f"{name} is {kind}, but annotated Scalar", "Only parameters can be scalars; remove the annotation"
             )
     return names[:count]
+
+
+def _check_further_outputs(traced: Traced, states: tuple[str, ...]) -> None:
+    """No argument that is used as a matrix or a group counts as a state, because an output has no argument."""
+    tracer = traced.tracer
+    matrices = {tracer.records[record.args[0]].name for record in tracer.records if record.op == "product"}
+    groups = {str(record.name).split(".")[0] for record in tracer.records if record.op == "parameter"}
+    values = {v._cello_position: name for name, v in traced.variables.items() if isinstance(v, Symbol)}
+    found = [values.get(v._cello_position) if isinstance(v, Symbol) else None for v in traced.returned]
+    taken = next((name for name in states if name in matrices | groups and name not in found), None)
+    if taken is None or states.index(taken) == 0 or {*found} <= {*traced.arguments}:
+        return
+    wanted: list[str] = []
+    fresh = (name for name in ("y", *(f"y_{k}" for k in range(2, len(found) + 2))) if name not in traced.arguments)
+    for name in found:
+        wanted.append(
+            name if name and name not in wanted else next(one for one in fresh if one not in (*wanted, *found))
+        )
+    rest = [name for name in traced.arguments[1:] if name not in wanted]
+    raise tracer.error(
+        f"{len(found)} values are returned, so {taken} counts as a state, but it is used as "
+        f"{'a group of parameters' if taken in groups else 'a matrix'}",
+        f"Every returned value has an argument, an output that is not fed back too: "
+        f"def {tracer.code.co_name}({', '.join([traced.arguments[0], *wanted, *rest])})",
+        tracer.last_line(),
+    )
 
 
 def _second_inputs(traced: Traced, states: tuple[str, ...]) -> tuple[str, ...]:
@@ -278,6 +305,13 @@ class _Shapes:
             return "state" if record.name in self.states else "parameter"
         if record.op == "parameter":
             group, member = str(record.name).split(".")
+            if group in self.states and (member == "T" or member in METHODS):
+                vector = f"Write u * v for a product unit by unit, W @ {group} with a parameter W"
+                raise self.tracer.error(
+                    f"{group}.{member} is asked for, but {group} is a state, which is a vector, (H,)",
+                    vector if member == "T" else METHODS[member].format(v=group),
+                    record.line,
+                )
             if group in self.states:
                 raise self.tracer.error(
                     f"{group}.{member} is asked for, but {group} is a state, because {len(self.states)} values are "
@@ -312,7 +346,7 @@ class _Shapes:
         said = [self._say(arg) for arg in record.args]
         if any(self.moving[arg] for arg in record.args):
             raise self.tracer.error(
-                f"the {record.op} of {said[0]} is taken, but {said[0]} changes from step to step: it is a vector, (H,)",
+                f"the {record.op} of {said[0]} is taken, but {said[0]} changes from step to step: it is a vector",
                 f"Write u * v for a product unit by unit, W @ {said[0]} with a parameter W",
                 record.line,
             )
