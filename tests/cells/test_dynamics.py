@@ -272,10 +272,10 @@ def test_every_cell_of_the_shelves_has_its_loop() -> None:
 @pytest.mark.parametrize("name", EAGER)
 def test_a_layer_learns_from_its_declared_first_values_without_nan(name: str) -> None:
     torch.manual_seed(0)
-    layer = Layer(name, 4, 16)
-    x, target = torch.randn(8, 30, 4), torch.randn(8, 16)
+    layer = Layer(name, 4, 16, backend="plain")
+    x, target = torch.randn(8, 10, 4), torch.randn(8, 16)
     optimiser, losses = torch.optim.Adam(layer.parameters(), lr=0.01), []
-    for _ in range(12):
+    for _ in range(6):
         loss = (layer(x)[0].mean(1) - target).square().mean()
         optimiser.zero_grad()
         loss.backward()

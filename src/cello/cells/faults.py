@@ -72,9 +72,10 @@ def warn_of_chains(graph: Graph, fixed: Collection[str], tracer: Tracer) -> None
             continue
         left, right = (f"{matrix.name} ({', '.join(matrix.shape)})" for matrix in matrices)
         file = tracer.code.co_filename
+        place = f"cell {tracer.cell!r} ({file_name(file)}, line {node.line})"
         warnings.warn_explicit(
-            f"cell {tracer.cell!r} ({file_name(file)}, line {node.line}): {left} multiplies what {right} gives, so both do "
-            f"no more than one matrix. Write one; a smaller size between them, a low rank, is not in the language.",
+            f"{place}: {left} multiplies what {right} gives, so both "
+            "do no more than one matrix. Write one; a smaller size between them, a low rank, is not in the language.",
             UserWarning,
             file,
             node.line,

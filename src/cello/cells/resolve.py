@@ -120,9 +120,10 @@ def _check_further_outputs(traced: Traced, states: tuple[str, ...]) -> None:
     tracer = traced.tracer
     matrices = {tracer.records[record.args[0]].name for record in tracer.records if record.op == "product"}
     groups = {str(record.name).split(".")[0] for record in tracer.records if record.op == "parameter"}
-    values = {v._cello_position: name for name, v in traced.variables.items() if isinstance(v, Symbol)}
+    variables = traced.variables.items()
+    values = {v._cello_position: n for n, v in variables if isinstance(v, Symbol) and not isinstance(v, Argument)}
     found = [values.get(v._cello_position) if isinstance(v, Symbol) else None for v in traced.returned]
-    taken = next((name for name in states if name in matrices | groups and name not in found), None)
+    taken = next((name for name in states if name in matrices | groups and name not in values.values()), None)
     if taken is None or states.index(taken) == 0 or {*found} <= {*traced.arguments}:
         return
     wanted: list[str] = []
