@@ -50,6 +50,10 @@ FORMULAS = (
     "where({u} <= -0.1372, 1.0, {w})",
     "where(h < p.{k}, {u}, b.{k})",
     "tanh({u}) ** 3",
+    "sin({u}) + cos({v})",
+    "erf({u}) + stop({v})",
+    "0.3 * ((U.{k} - U.{k}.T) @ {u})",
+    "(0.3 * exp(-abs(W.{k}))) @ x",
 )
 """Right sides of a line: u, v, w are vectors that exist there, k makes its parameters its own.
 
@@ -112,6 +116,10 @@ NUMPY: dict[str, Any] = {
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": np.vectorize(math.erf),
+    "stop": lambda v: v,
     "minimum": np.minimum,
     "maximum": np.maximum,
     "where": np.where,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from c99_program import LABELS, SMALL, Program, frames_of, model_of, sound
 from cello.cells.definition import Cell, cell
+from cello.cells.fold import fold, folded_weights
 from cello.cells.load import load_cell
 from cello.compiler.c99.expression import ROWS
 from cello.compiler.c99.step import step_text
@@ -34,7 +35,7 @@ def model(own: Cell, seed: int) -> ModelParts:
     _, parts = model_of(ModelConfig(cell="rnn", hidden=3, pooling="last"))
     shapes = own.parameters(parts.dimensions, 3)
     weights = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
-    return replace(parts, layers=((Direction(own, weights, reverse=False),),))
+    return replace(parts, layers=((Direction(fold(own)[0], folded_weights(own, weights), reverse=False),),))
 
 
 def scores(parts: ModelParts, dtype: torch.dtype) -> np.ndarray:
