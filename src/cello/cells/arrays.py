@@ -22,7 +22,7 @@ def matrix_exponential(matrix: NDArray[Any]) -> NDArray[Any]:
     halvings = max(0, int(np.ceil(np.log2(size))) + 4) if size > 0 else 0
     small = matrix / 2.0**halvings
     total = term = np.eye(len(matrix))
-    for k in range(1, 17):
+    for k in range(1, 13):
         term = term @ small / k
         total = total + term
     for _ in range(halvings):

@@ -162,6 +162,8 @@ def first_state(
     A state of which nothing is declared begins at zero.
     """
     shape = (x.shape[0], hidden)
+    if state is None and not cell.declared:
+        return tuple(x.new_zeros(shape) for _ in cell.states)
     if state is None:
         return tuple(_begun(cell, name, x, hidden, weights) for name in cell.states)
     needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
@@ -181,8 +183,6 @@ def first_state(
 
 
 def _begun(cell: Cell, state: str, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Tensor:
-    if not cell.declared:
-        return x.new_zeros(x.shape[0], hidden)
     if (learned := weights.get(state + FIRST)) is not None:
         return learned.expand(x.shape[0], hidden)
     if cell.declaration(state) is None:
@@ -205,7 +205,7 @@ def _known_first_value(cell: Cell, state: str, hidden: int) -> Tensor:
 
 def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The weights with the tensors that are not learned, of the frames' device and dtype."""
-    names = _fixed_names(cell)
+    names = _fixed_names(cell) if cell.declared else ()
     if not names:
         return weights
     if not weights.keys() & set(names):
@@ -225,7 +225,7 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
 
 def learned_of(cell: Cell, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The weights without fixed tensors, which a caller may give but need not."""
-    names = _fixed_names(cell)
+    names = _fixed_names(cell) if cell.declared else ()
     return {name: value for name, value in weights.items() if name not in names} if names else weights
 
 

@@ -108,7 +108,8 @@ class CellLayer(nn.Module):
         """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step."""
         # as attributes, for a parametrization or functional_call puts other tensors than parameters there
         weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
-        weights |= {name: within_bounds(one, weights[name]) for name, one in self.bounded.items()}
+        if self.bounded:
+            weights |= {name: within_bounds(one, weights[name]) for name, one in self.bounded.items()}
         cell, masks = self._noise(x)
         result = scan(
             cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend
