@@ -194,6 +194,41 @@ def rwkv(x: Tensor, s: States, w: W) -> States:
     return y, a * torch.exp(-q), b * torch.exp(-q), q
 
 
+def normalised(values: Sequence[Tensor], scales: Sequence[Tensor]) -> list[Tensor]:
+    """Layer normalisation of values side by side, each then scaled."""
+    whole = torch.nn.functional.layer_norm(torch.cat(list(values), 1), [len(values) * H])
+    return [value * scale for value, scale in zip(whole.chunk(len(values), 1), scales, strict=True)]
+
+
+def lstm_layer_norm(x: Tensor, s: States, w: W) -> States:
+    h, c = s
+    given = normalised([x @ w[f"W.{g}"].T for g in "ifgo"], [w[f"s.w{g}"] for g in "ifgo"])
+    fed = normalised([h @ w[f"U.{g}"].T for g in "ifgo"], [w[f"s.u{g}"] for g in "ifgo"])
+    i, f, g, o = (a + b + w[f"b.{gate}"] for a, b, gate in zip(given, fed, "ifgo", strict=True))
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(normalised([c], [w["s.c"]])[0] + w["b.c"]), c
+
+
+def gru_layer_norm(x: Tensor, s: States, w: W) -> States:
+    (h,) = s
+    given = normalised([x @ w[f"W.{g}"].T for g in "rz"], [w[f"s.w{g}"] for g in "rz"])
+    fed = normalised([h @ w[f"U.{g}"].T for g in "rz"], [w[f"s.u{g}"] for g in "rz"])
+    r, z = (torch.sigmoid(a + b + w[f"b.{gate}"]) for a, b, gate in zip(given, fed, "rz", strict=True))
+    own, past = normalised([x @ w["W.n"].T], [w["s.wn"]])[0], normalised([h @ w["U.n"].T], [w["s.un"]])[0]
+    n = torch.tanh(own + w["b.n"] + r * (past + w["b.u"]))
+    return (n + z * (h - n),)
+
+
+def on_lstm(x: Tensor, s: States, w: W) -> States:
+    h, c = s
+    forget = affine(x, h, w, "p").softmax(1).cumsum(1)
+    keep = 1 - affine(x, h, w, "q").softmax(1).cumsum(1)
+    both = forget * keep
+    i, f, o = (torch.sigmoid(affine(x, h, w, gate)) for gate in "ifo")
+    c = (f * both + forget - both) * c + (i * both + keep - both) * torch.tanh(affine(x, h, w, "g"))
+    return o * torch.tanh(c), c
+
+
 EAGER: dict[str, Callable[[Tensor, States, W], States]] = {
     "lif": lif,
     "lsnn": lsnn,
@@ -211,6 +246,9 @@ EAGER: dict[str, Callable[[Tensor, States, W], States]] = {
     "cfc": cfc,
     "nested-lstm": nested_lstm,
     "rwkv": rwkv,
+    "lstm-layer-norm": lstm_layer_norm,
+    "gru-layer-norm": gru_layer_norm,
+    "on-lstm": on_lstm,
 }
 
 
@@ -263,9 +301,14 @@ def test_outputs_states_and_all_gradients_are_those_of_an_eager_loop(name: str, 
 
 
 def test_every_cell_of_the_shelves_has_its_loop() -> None:
-    from cello.cells.zoo import dynamics, spiking
+    from cello.cells.zoo import dynamics, normalised, spiking
 
-    shelves = [value.name for shelf in (dynamics, spiking) for value in vars(shelf).values() if isinstance(value, Cell)]
+    shelves = [
+        value.name
+        for shelf in (dynamics, normalised, spiking)
+        for value in vars(shelf).values()
+        if isinstance(value, Cell)
+    ]
     assert sorted(shelves) == sorted(EAGER)
 
 

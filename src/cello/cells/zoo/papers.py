@@ -324,3 +324,16 @@ NEFTCI_2019 = Paper(
     number="6",
     pages="51-63",
 )
+BA_2016 = Paper(
+    authors=("J. L. Ba", "J. R. Kiros", "G. E. Hinton"),
+    year=2016,
+    title="Layer normalization",
+    arxiv="1607.06450",
+)
+SHEN_2019 = Paper(
+    authors=("Y. Shen", "S. Tan", "A. Sordoni", "A. Courville"),
+    year=2019,
+    title="Ordered neurons: integrating tree structures into recurrent neural networks",
+    meeting="ICLR",
+    arxiv="1810.09536",
+)
