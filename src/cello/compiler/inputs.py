@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
+from cello.cells.values import FIRST
 from cello.errors import ModelError
 
 Lengths = Tensor | Sequence[int]
@@ -92,7 +93,7 @@ def _shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
 def check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
     """Hold the weights to the shapes the cell declares, and to the frames' dtype and device; returns H."""
     if weights.keys() == _shapes(cell, 1, 1).keys():
-        device, dtype, first = x.device, x.dtype, weights[first_matrix(cell)]
+        device, dtype, first = x.device, x.dtype, weights[sized(cell)]
         hidden = len(first) if isinstance(first, Tensor) and first.dim() else 0
         shapes = _shapes(cell, int(x.shape[-1]), hidden)
         for name, shape in shapes.items():
@@ -120,7 +121,7 @@ def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> M
     for name in names:
         if not isinstance(weights[name], Tensor) or weights[name].layout is not torch.strided:
             return ModelError(f"cell {cell.name!r}: {name} {_unusable(weights[name])}")
-    first = weights[first_matrix(cell)]
+    first = weights[sized(cell)]
     hidden = len(first) if first.dim() else 0
     for name, shape in _shapes(cell, inputs, hidden).items():
         if tuple(weights[name].shape) != shape:
@@ -154,11 +155,18 @@ def _unusable(value: Any) -> str:
     return f"is stored as {value.layout}; make it dense with .to_dense()"
 
 
-def first_state(cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
-    """The states before the first frame, zeros if none are given; never of another device or dtype."""
+def first_state(
+    cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | None, weights: Mapping[str, Tensor]
+) -> tuple[Tensor, ...]:
+    """The states before the first frame, as the cell declares them if none are given; of the frames' device and dtype.
+
+    A state of which nothing is declared begins at zero.
+    """
     shape = (x.shape[0], hidden)
-    if state is None:
+    if state is None and not cell.declared:
         return (x.new_zeros(shape),) * len(cell.states)
+    if state is None:
+        return tuple(_begun(cell, name, x, hidden, weights) for name in cell.states)
     needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
     if isinstance(state, Tensor) or not all(isinstance(part, Tensor) for part in state):
         raise ModelError(f"cell {cell.name!r} got as state a {type(state).__name__}; it needs a tuple of {needed}")
@@ -173,6 +181,69 @@ def first_state(cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | No
         if fault := _unlike_frames(cell, x, f"the first state {name}", part):
             raise fault
     return tuple(state)
+
+
+def _begun(cell: Cell, state: str, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Tensor:
+    if (learned := weights.get(state + FIRST)) is not None:
+        return learned.expand(x.shape[0], hidden)
+    if cell.declaration(state) is None:
+        return x.new_zeros(x.shape[0], hidden)
+    first: Tensor = _first_value(cell, state, hidden)
+    return first.to(x).expand(x.shape[0], hidden)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _first_value(cell: Cell, state: str, hidden: int) -> Tensor:
+    return _known_first_value(cell, state, hidden)
+
+
+@lru_cache(maxsize=1024)
+def _known_first_value(cell: Cell, state: str, hidden: int) -> Tensor:
+    value = cell.first_value(state, hidden)
+    assert value is not None  # asked for where one is declared
+    return torch.from_numpy(value)
+
+
+def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights with the tensors that are not learned, of the frames' device and dtype."""
+    names = _fixed_names(cell) if cell.declared else ()
+    if not names:
+        return weights
+    if not weights.keys() & set(names):
+        values = [value.to(x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
+        return {**weights, **dict(zip(names, values, strict=True))}
+    shapes = {name: tuple(one.shape) for name, one in fixed_tensors(cell, int(x.shape[-1]), hidden).items()}
+    for name in names:
+        given = weights.get(name)
+        if not isinstance(given, Tensor) or tuple(given.shape) != shapes[name]:
+            raise ModelError(
+                f"cell {cell.name!r}: the fixed tensor {name} must be {shapes[name]}; give all fixed tensors or none"
+            )
+        if fault := _unlike_frames(cell, x, name, given):
+            raise fault
+    return weights
+
+
+def learned_of(cell: Cell, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights without fixed tensors, which a caller may give but need not."""
+    names = _fixed_names(cell) if cell.declared else ()
+    return {name: value for name, value in weights.items() if name not in names} if names else weights
+
+
+@lru_cache(maxsize=1024)
+def _fixed_names(cell: Cell) -> tuple[str, ...]:
+    return tuple(cell.fixed())
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _fixed(cell: Cell, inputs: int, hidden: int) -> list[Tensor]:
+    return [*fixed_tensors(cell, inputs, hidden).values()]
+
+
+@lru_cache(maxsize=64)
+def fixed_tensors(cell: Cell, inputs: int, hidden: int) -> dict[str, Tensor]:
+    """The tensors of a cell that are not learned, in double precision on the CPU; not to be changed."""
+    return {name: torch.from_numpy(value) for name, value in cell.fixed_values(inputs, hidden).items()}
 
 
 @lru_cache(maxsize=1024)
@@ -287,11 +358,13 @@ def values_of(lengths: Tensor) -> list[int] | None:
 
 
 def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
-    """H, which every matrix has as its first size."""
-    return len(weights[first_matrix(cell)])
+    """H, which every matrix and vector has as its first size."""
+    return len(weights[sized(cell)])
 
 
 @lru_cache(maxsize=256)
-def first_matrix(cell: Cell) -> str:
-    """The name of a matrix."""
-    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)
+def sized(cell: Cell) -> str:
+    """The name of a learned parameter whose first size is H: a matrix where there is one."""
+    nodes = cell.parameter_nodes()  # torch.compile follows this, and knows no max with a key
+    matrices = [node for node in nodes if len(node.shape) == 2]
+    return str((matrices or [node for node in nodes if node.shape])[0].name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cello.cells.definition import Cell
+from cello.cells.fold import fold
 from cello.compiler.c.text import own_text
 from cello.compiler.js.step import step_text
 from cello.compiler.latex import latex
@@ -18,7 +19,7 @@ TARGETS: dict[str, Callable[[Cell], str]] = {
     "graph": graph_text,
     "c": own_text,
     "triton": triton_text,
-    "js": step_text,
+    "js": lambda cell: step_text(fold(cell)[0]),
 }
 
 

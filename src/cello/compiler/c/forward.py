@@ -204,7 +204,7 @@ class _Forward:
         """What a stage's loop writes: values read later, what backward needs, new states."""
         plan, last = self.plan, len(self.plan.stages) - 1
         mine = {*stage.pointwise, *(each.node for each in stage.sums)}
-        carried = [k for k in stage.pointwise if k in self.tiles and not self.tiles[k].startswith("new_")]
+        carried = [k for k in stage.pointwise if k in self.tiles and k not in self.graph.outputs]
         stores = [(f"store({self.tiles[k]} + at, {{}});", k) for k in carried]
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):

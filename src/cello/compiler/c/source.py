@@ -152,7 +152,7 @@ class Names:
 
     def comment(self, each: Sum) -> str:
         """A sum as text."""
-        terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
+        terms = [f"{self.nodes[m].name or self.of[m]} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
         terms += [str(self.nodes[k].name or self.of[k]) for k in each.invariant if self.nodes[k].op != "constant"]
         terms += [f"{self.nodes[k].value:g}" for k in each.invariant if self.nodes[k].op == "constant"]
         return f"    // {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"
