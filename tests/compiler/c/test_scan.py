@@ -17,8 +17,8 @@ from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
-from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.cells.signature import Scalar
+from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 
