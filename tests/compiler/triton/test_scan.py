@@ -20,6 +20,8 @@ from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import Call, Clips, Shape
 from cello.compiler.triton.text import names_of
 from cello.errors import BackendError
+from cello.models.direction import CellLayer, within_bounds
+from cello.models.initialise import begun
 from random_cells import random_cell
 
 pytest.importorskip("triton")
@@ -46,7 +48,17 @@ def case(cell: Cell, sizes: tuple[int, int, int, int]) -> Case:
 
     state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
     shapes = cell.parameters(inputs, hidden).items()
-    return leaf(batch, steps, inputs), state, {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
+    weights = {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
+    if cell.declared:  # what it says of its first values keeps it from growing without end
+        layer = CellLayer(cell, inputs, hidden)
+        with torch.no_grad():
+            for attribute, weight in layer.named_parameters():
+                if not begun(layer, attribute, weight, draw):
+                    weight.uniform_(-(hidden**-0.5), hidden**-0.5, generator=draw)
+        known = {name: getattr(layer, attribute) for attribute, name in layer.equation_names.items()}
+        known |= {name: within_bounds(one, known[name]) for name, one in layer.bounded.items()}
+        weights = {name: value.detach().clone().requires_grad_() for name, value in known.items()}
+    return leaf(batch, steps, inputs), state, weights
 
 
 def wider(given_case: Case, dtype: torch.dtype) -> Case:
@@ -73,10 +85,18 @@ def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[
     return found
 
 
+def errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """The largest error of each tensor, as a share of its largest value."""
+    return {
+        key: float((found[key].double() - value).abs().max() / value.abs().max().clamp_min(1e-3))
+        for key, value in expected.items()
+        if value.numel()
+    }
+
+
 def assert_within(found: dict[str, Tensor], expected: dict[str, Tensor], share: float) -> None:
-    for key, value in expected.items():
-        error, scale = (found[key].double() - value).abs().max(), value.abs().max().clamp_min(1e-3)
-        assert error <= share * scale, f"{key}: {error / scale:.1e}"
+    for key, error in errors(found, expected).items():
+        assert error <= share, f"{key}: {error:.1e}"
 
 
 def check(cell: Cell, sizes: tuple[int, int, int, int], share: float = 1e-5, **more: Any) -> None:
@@ -84,7 +104,9 @@ def check(cell: Cell, sizes: tuple[int, int, int, int], share: float = 1e-5, **m
     exact = {k: v.double() if isinstance(v, Tensor) else v for k, v in more.pop("masks", {}).items()}
     masks = {k: v.float() for k, v in exact.items()}
     expected = everything(cell, wider(given_case, torch.float64), "plain", masks=exact, **more)
-    assert_within(everything(cell, given_case, "triton", masks=masks, **more), expected, share)
+    torch_error = max(errors(everything(cell, given_case, "plain", masks=masks, **more), expected).values())
+    # no more than torch's own operations round away, where that is more
+    assert_within(everything(cell, given_case, "triton", masks=masks, **more), expected, max(share, 2 * torch_error))
 
 
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)

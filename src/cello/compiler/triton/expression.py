@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cello.cells.graph import Node
-from cello.compiler.expression import Row, function
+from cello.compiler.expression import ATOM, Row, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -21,6 +21,14 @@ ROWS: dict[str, Row] = {
     "log": function("tl.log({})"),
     "sqrt": function("tl.sqrt({})"),
     "abs": function("tl.abs({})"),
+    "sin": function("tl.sin({})"),
+    "cos": function("tl.cos({})"),
+    "erf": function("tl.erf({})"),
+    "floor": function("tl.floor({})"),
+    "round": function("round_even({})"),
+    "sign": function("sign_of({})"),
+    "stop": Row("{}", ATOM, (ATOM,)),
+    "mod": function("modulo({}, {})", 2),
     "minimum": function("smaller({}, {})", 2),
     "maximum": function("larger({}, {})", 2),
     "where": function("tl.where({0} > {1}, {2}, {3})", 4),
