@@ -88,7 +88,7 @@ def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[
 def errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
     """The largest error of each tensor, as a share of its largest value."""
     return {
-        key: float((found[key].double() - value).abs().max() / value.abs().max().clamp_min(1e-3))
+        key: float((found[key].detach().double() - value.detach()).abs().max() / value.detach().abs().max().clamp_min(1e-3))
         for key, value in expected.items()
         if value.numel()
     }
