@@ -71,13 +71,14 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A cell's kernels, its clips, and how to compute."""
+    """A cell's kernels, its clips, how to compute, and whether backward may follow."""
 
     names: Names
     kernels: Kernels
     clips: Clips
     shape: Shape
     precision: str
+    keep: bool = True
 
     @property
     def tiles(self) -> int:
