@@ -171,7 +171,7 @@ def compile_all(jobs: list[Job]) -> None:
     with multiprocessing.get_context("spawn").Pool(min(14, len(once))) as pool:
         for job, fault in zip(once, pool.map(compile_job, once, chunksize=1), strict=True):
             if fault:
-                print("does not compile:", job, fault, flush=True)
+                sys.stderr.write(f"does not compile: {job} {fault}\n")
 
 
 def timed_jobs(jobs: list[Job]) -> list[Row]:
@@ -406,9 +406,9 @@ def main() -> None:
             found[section] = SECTIONS[section]()
         except Exception:
             found[section] = traceback.format_exc()[-2000:]
-        print(f"{section}: {time.monotonic() - started:.1f} s", flush=True)
+        sys.stderr.write(f"{section}: {time.monotonic() - started:.1f} s\n")
         out.write_text(json.dumps({"date": str(date.today()), **found}, indent=1))
-    print(out)
+    sys.stdout.write(f"{out}\n")
 
 
 if __name__ == "__main__":
