@@ -88,7 +88,9 @@ def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[
 def errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
     """The largest error of each tensor, as a share of its largest value."""
     return {
-        key: float((found[key].detach().double() - value.detach()).abs().max() / value.detach().abs().max().clamp_min(1e-3))
+        key: float(
+            (found[key].detach().double() - value.detach()).abs().max() / value.detach().abs().max().clamp_min(1e-3)
+        )
         for key, value in expected.items()
         if value.numel()
     }
@@ -247,5 +249,7 @@ def test_vmap_makes_replicates_of_one_launch_each_the_same_as_alone() -> None:
         alone = {name: value[r].detach().requires_grad_() for name, value in stacked.items()}
         expected = one(x[r], alone)
         torch.testing.assert_close(outputs[r], expected, rtol=0, atol=0)
-        for found, value in zip(gradients, torch.autograd.grad(expected.cos().sum(), list(alone.values())), strict=True):
+        for found, value in zip(
+            gradients, torch.autograd.grad(expected.cos().sum(), list(alone.values())), strict=True
+        ):
             torch.testing.assert_close(found[r], value, rtol=1e-5, atol=1e-6)

@@ -222,7 +222,11 @@ class ScanFunction(torch.autograd.Function):
         found = ScanFunction.apply(call, *(value.flatten(0, 1).contiguous() for value in apart))  # type: ignore[no-untyped-call]
         outputs, last, saved = found
         parts = tuple(value.unflatten(0, (size, -1)) for value in (outputs, last))
-        return (*parts, saved.unflatten(0, (size, -1)) if saved.numel() else saved), (0, 0, 0 if saved.numel() else None)
+        return (*parts, saved.unflatten(0, (size, -1)) if saved.numel() else saved), (
+            0,
+            0,
+            0 if saved.numel() else None,
+        )
 
 
 CLIPS = 4
