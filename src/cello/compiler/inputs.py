@@ -163,7 +163,7 @@ def first_state(
     """
     shape = (x.shape[0], hidden)
     if state is None and not cell.declared:
-        return tuple(x.new_zeros(shape) for _ in cell.states)
+        return (x.new_zeros(shape),) * len(cell.states)
     if state is None:
         return tuple(_begun(cell, name, x, hidden, weights) for name in cell.states)
     needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"

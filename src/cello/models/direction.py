@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -106,15 +106,17 @@ class CellLayer(nn.Module):
         self, x: Tensor, lengths: Lengths | None = None, state: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step."""
-        # as attributes, for a parametrization or functional_call puts other tensors than parameters there
-        weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
+        # as attributes where they are no parameters, for a parametrization puts other tensors there
+        own: Mapping[str, Any] = self._parameters
+        weights = {n: own[a] if a in own else getattr(self, a) for a, n in self.equation_names.items()}
         if self.bounded:
             weights |= {name: within_bounds(one, weights[name]) for name, one in self.bounded.items()}
         cell, masks = self._noise(x)
         result = scan(
             cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend
         )
-        self.used = result.backend
+        if self.used != result.backend:  # as modules take their time to be set
+            self.used = result.backend
         return result.outputs, result.state
 
     def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:

@@ -180,8 +180,10 @@ class Layer(nn.Module):
         if lengths is not None:
             lengths = frames_of_clips(lengths, frames)
         first = None if states is None else list(zip(*(state.unbind(0) for state in states), strict=True))
-        drop = nn.Dropout(self.dropout).train(self.training)
+        drop = nn.Dropout(self.dropout).train(self.training) if self.dropout else _NO_DROPOUT
         outputs, ends = run_layers(self._stacked(), frames, lengths, drop, first)
+        if len(ends) == 1:
+            return outputs, tuple(state.unsqueeze(0) for state in ends[0])
         return outputs, tuple(torch.stack(state) for state in zip(*ends, strict=True))
 
     def _stacked(self) -> list[nn.ModuleList]:
@@ -217,6 +219,7 @@ class Layer(nn.Module):
         return states[0] if len(states) == 1 else states
 
 
+_NO_DROPOUT = nn.Identity()
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 

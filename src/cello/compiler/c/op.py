@@ -123,7 +123,7 @@ def backward_op(
     if not x.shape[0] or not x.shape[1]:
         last = [gradient.clone(memory_format=torch.contiguous_format) for gradient in upstream[1:]]
         return [torch.zeros_like(value) for value in (x, *whole[: len(whole) - len(last)])] + last
-    found = run_backward(code, layout, x, whole, Saved(*kept), upstream, through_x=True)
+    found = run_backward(code, layout, x, whole, Saved(*kept), upstream, [True] * (1 + len(whole)))
     return [torch.zeros_like(like) if one is None else one for one, like in zip(found, (x, *given), strict=True)]
 
 

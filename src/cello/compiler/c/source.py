@@ -129,10 +129,14 @@ class Names:
             Field("d_outputs", "reals", "(B, T, H), or NULL"),
             Field("d_x", "reals", "(B, T, D), or NULL"),
             Field("packed_back", "reals", "all matrices as backward's products read them"),
-            Field("d_packed", "reals", "their derivatives, from each group"),
-            Field("d_rows", "reals", "those of the loop-invariant values, from each group"),
-            *(Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)})", "d_weight") for name, node in weights),
-            *(Field(f"d_invariant_{name}", "reals", "(H,)", "d_invariant") for name in invariant),
+            Field(
+                "d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"
+            ),
+            *(
+                Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)}), or NULL", "d_weight")
+                for name, node in weights
+            ),
+            *(Field(f"d_invariant_{name}", "reals", "(H,), or NULL", "d_invariant") for name in invariant),
             *(Field(f"d_last_{n}", "reals", f"(B, H), {name}, or NULL", "d_last") for n, name in states),
             *(Field(f"d_first_{n}", "reals", f"(B, H), {name}", "d_first") for n, name in states),
         ]

@@ -41,7 +41,8 @@ def _further_functions(cell: Cell) -> list[str]:
 
 def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
     """C for "float" or "double" that stands on the runtime, complete."""
-    runtime = resources.files("cello.compiler.c").joinpath("runtime.h").read_text(encoding="utf-8")
+    folder = resources.files("cello.compiler.c")
+    shared = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("runtime.h", "products.h")]
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
         *title,
@@ -50,7 +51,7 @@ def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
         f"typedef {wide} integer;",
         f"#define DOUBLE {int(dtype == 'double')}",
         "",
-        runtime,
+        *shared,
         text,
     ]
     return "\n".join(parts)
