@@ -141,15 +141,25 @@ class _Forward:
 
     def _sum(self, each: Sum) -> list[str]:
         """A sum of products, from its biases or from the products of the frame that were taken ahead."""
-        name, k, count = self.names.of[each.node], each.node, str(len(each.products))
+        name = self.names.of[each.node]
+        products = [(m, v) for m, v in each.products if m not in self.plan.constant]
+        means = [(m, v) for m, v in each.products if m in self.plan.constant]
+        lines = [self.names.comment(each), *(self._products(each, products) if products else [])]
+        for number, (m, v) in enumerate(means):
+            begins = f"{name}_start, V" if number == 0 and not products else "NULL, 0"
+            factor = f"a->weight_{self.names.of[m]}[0]"
+            lines.append(f"    add_row_sums(n, rows, H, P, {self.tiles[v]}, {factor}, {begins}, {name}_tile);")
+        return lines
+
+    def _products(self, each: Sum, products: Sequence[tuple[int, int]]) -> list[str]:
+        name, k, count = self.names.of[each.node], each.node, str(len(products))
         terms, start = f"terms_{k}", f"{{{name}_start, 0, V}}"
         if first := self.ahead.get(k, 0):
             terms, count = f"{terms} + (ahead ? {first} : 0)", f"{count} - (ahead ? {first} : 0)"
             start = f"{{{name}_start, 0, V}}, ahead_{k} = {{{name}_ahead + slot * rows * V, V, ahead * rows * V}}"
         chosen = f"ahead ? ahead_{k} : start_{k}" if first else f"start_{k}"
         return [
-            self.names.comment(each),
-            f"    const struct term terms_{k}[] = {{{self._terms(each.products)}}};",
+            f"    const struct term terms_{k}[] = {{{self._terms(products)}}};",
             f"    const struct origin start_{k} = {start};",
             f"    add_products(n, rows, H, {terms}, {count}, {chosen}, panels, {name}_tile);",
         ]
