@@ -205,7 +205,9 @@ def memory_errors(config: RunConfig, device: Device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if device.torch.type != "cuda" or not (isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(str(error))):
+        if device.torch.type != "cuda" or not (
+            isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(str(error))
+        ):
             raise
         model, batch = config.model, config.optimiser.batch
         raise TrainingError(
