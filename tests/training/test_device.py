@@ -73,8 +73,8 @@ def test_without_cuda_auto_is_the_cpu_and_says_why(monkeypatch: Patch) -> None:
     with pytest.raises(ConfigError) as error:
         choose(ExecutionConfig(precision="bf16"))
     assert str(error.value) == (
-        "execution.precision=bf16 needs a GPU, and the CPU computes in float32 only; no GPU is used because torch 9+cpu "
-        "is built for the CPU only. Leave it out, or use a GPU"
+        "execution.precision=bf16 needs a GPU, and the CPU computes in float32 only; no GPU is used because torch "
+        "9+cpu is built for the CPU only. Leave it out, or use a GPU"
     )
 
 
@@ -83,12 +83,13 @@ def test_without_cuda_auto_is_the_cpu_and_says_why(monkeypatch: Patch) -> None:
     [
         (
             "The NVIDIA driver on your system is too old (found version 11040).",
-            r"the NVIDIA driver \(470\.1, CUDA 11\.4\) is too old for torch \S+, built for CUDA 12\.8\. Update the driver, "
-            r"install torch for an older CUDA, or write execution\.device=cpu",
+            r"the NVIDIA driver \(470\.1, CUDA 11\.4\) is too old for torch \S+, built for CUDA 12\.8\. Update the "
+            r"driver, install torch for an older CUDA, or write execution\.device=cpu",
         ),
         (
             "Found no NVIDIA driver on your system. Please check",
-            r"there is no NVIDIA driver on this machine\. Install the driver of the GPU, or write execution\.device=cpu",
+            r"there is no NVIDIA driver on this machine\. Install the driver of the GPU, or write "
+            r"execution\.device=cpu",
         ),
         (
             "No CUDA GPUs are available",
@@ -150,6 +151,7 @@ def test_the_drivers_version_is_read_where_the_system_tells_it(monkeypatch: Patc
         ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build", "570.86.15"),
     ):
         told.write_text(line)
+        driver.cache_clear()
         assert driver() == version
     told.unlink()
 
@@ -157,7 +159,9 @@ def test_the_drivers_version_is_read_where_the_system_tells_it(monkeypatch: Patc
         raise FileNotFoundError(command)
 
     monkeypatch.setattr(device.subprocess, "run", no_program)
+    driver.cache_clear()
     assert driver() == ""
+    driver.cache_clear()
 
 
 @pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high"), ("bf16", "medium")])
@@ -187,7 +191,7 @@ def test_a_run_that_does_not_fit_says_what_is_free_and_what_to_lower(monkeypatch
             "units, optimiser.batch=512. Lower optimiser.batch or model.hidden, end other processes on that GPU, or "
             "use execution.device=cpu"
         )
-    with pytest.raises(RuntimeError, match="^other$"), memory_errors(RUN, on):
+    with pytest.raises(RuntimeError, match=r"^other$"), memory_errors(RUN, on):
         raise RuntimeError("other")
     with pytest.raises(torch.OutOfMemoryError), memory_errors(RUN, Device(torch.device("cpu"), "")):
         raise torch.OutOfMemoryError("not a GPU's")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -157,6 +158,7 @@ def facts(index: int) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+@lru_cache(maxsize=1)
 def driver() -> str:
     """The version of the NVIDIA driver; empty where the system does not tell it."""
     try:

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from cello.training.config import OptimiserConfig
 
 
-def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> Optimiser:
-    """The named torch optimiser with torch's own defaults beside the learning rate and weight decay."""
-    return Optimiser(config, list(parameters))
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter], *, resident: bool = False) -> Optimiser:
+    """The named torch optimiser with torch's own defaults beside the learning rate and weight decay.
+
+    A ``resident`` one lives on the weights' device: its steps ask nothing of the CPU, and read the learning rate there.
+    """
+    return (ResidentOptimiser if resident else Optimiser)(config, list(parameters))
 
 
 class Optimiser:
@@ -47,19 +50,25 @@ class Optimiser:
         """Change the weights by their gradients, which are scaled down first where they are longer than the config's
         ``clip_norm``.
         """
-        gradients = [weight.grad for weight in self.parameters]
+        self.update([weight.grad for weight in self.parameters])
+
+    def update(self, gradients: Sequence[Tensor | None]) -> None:
+        """``step`` by gradients that are given, one for each weight."""
         kept = [(w, w.detach().clone()) for w, grad in zip(self.parameters, gradients, strict=True) if grad is None]
         if kept:
             pairs = zip(gradients, self.parameters, strict=True)
             gradients = [torch.zeros_like(weight) if grad is None else grad for grad, weight in pairs]
         gradient = torch.cat([grad.reshape(-1) for grad in gradients if grad is not None])
         if self.clip_norm > 0:
-            scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
-            if not scale >= 1:  # NaN goes through, as it does in torch
-                gradient.mul_(scale)
+            self._clip(gradient)
         self._change(gradient)
         for weight, value in kept:
             weight.detach().copy_(value)
+
+    def _clip(self, gradient: Tensor) -> None:
+        scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
+        if not scale >= 1:  # NaN goes through, as it does in torch
+            gradient.mul_(scale)
 
     def _change(self, gradient: Tensor) -> None:
         """torch's step, of Adam by its kernel alone once there is a state: the class around it costs six times more."""
@@ -100,6 +109,53 @@ class Optimiser:
             joined[key] = torch.cat([of.get(key, torch.zeros_like(weight)).flatten() for of, weight in pairs]).detach()
         groups = [{**group, "params": [0]} for group in state["param_groups"]]
         return {"state": {0: joined} if joined else {}, "param_groups": groups}
+
+
+class ResidentOptimiser(Optimiser):
+    """The same steps without a value that the CPU must know; a CUDA graph can hold one.
+
+    ``rate`` is the learning rate of the next step, a number on the weights' device.
+    """
+
+    def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__(config, parameters)
+        self.name = config.name
+        self.rate = torch.tensor(config.learning_rate, device=self._weights.device)
+        zeros = {"adamw": ("exp_avg", "exp_avg_sq"), "adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",)}
+        state = self._inner.state[self.all]
+        for name in zeros.get(config.name, ("momentum_buffer",)):
+            state[name] = torch.zeros_like(self._weights)
+        if config.name != "sgd":
+            state["step"] = torch.zeros((), device=self._weights.device)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        own = self._inner.state[self.all]
+        for name, value in own.items():
+            own[name] = value.to(self._weights.device) if isinstance(value, Tensor) else value
+
+    def _clip(self, gradient: Tensor) -> None:
+        scale = self.clip_norm / (torch.linalg.vector_norm(gradient) + 1e-6)
+        gradient.mul_(scale.clamp(max=1.0))
+
+    def _change(self, gradient: Tensor) -> None:
+        state, group = self._inner.state[self.all], self._inner.param_groups[0]
+        if self._kernel is not None:
+            settings = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}
+            settings["beta1"], settings["beta2"] = group["betas"]
+            moments: list[list[Tensor]] = [[state["exp_avg"]], [state["exp_avg_sq"]], []]
+            steps = [state["step"].add_(1)]
+            self._kernel([self._weights], [gradient], *moments, steps, lr=self.rate, **settings)
+            return
+        if group["weight_decay"]:
+            gradient = gradient.add(self._weights, alpha=group["weight_decay"])
+        if self.name == "sgd":
+            change = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        else:
+            state["step"].add_(1)
+            mean = state["square_avg"].mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
+            change = gradient / mean.sqrt().add_(group["eps"])
+        self._weights.sub_(change * self.rate)
 
 
 def _torch_optimiser(config: OptimiserConfig, weights: nn.Parameter) -> torch.optim.Optimizer:
@@ -167,9 +223,18 @@ class Average:
     def update(self) -> None:
         """Take in the weights as they are now."""
         if self.decay > 0:
+            (share,) = self.shares(1)
+            self.take_in(share)
             self.updates += 1
-            keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            self._mean.lerp_(self._live, 1 - keep)
+
+    def shares(self, updates: int) -> list[float]:
+        """How much of the weights each of the next updates takes in."""
+        counts = range(self.updates + 1, self.updates + updates + 1)
+        return [1 - min(self.decay, (1 + count) / (10 + count)) for count in counts]
+
+    def take_in(self, share: float | Tensor) -> None:
+        """Move the mean this share of the way to the weights as they are now."""
+        self._mean.lerp_(self._live, share)
 
     def state(self) -> dict[str, Any]:
         return {"updates": self.updates, "weights": self.weights}
