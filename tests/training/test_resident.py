@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
@@ -20,6 +21,7 @@ from cello.models.config import ModelConfig
 from cello.training import run
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.device import Device
+from cello.training.execution import ExecutionConfig
 from cello.training.resident import Kind, ResidentEpochs
 from cello.training.result import Epoch, RunResult
 from cello.training.run import train
@@ -179,3 +181,34 @@ def test_a_gpu_without_memory_is_told_with_what_to_do(tone_corpus: Corpus, tmp_p
     monkeypatch.setattr(run, "memory_errors", asked)
     with pytest.raises(TrainingError, match=r"does not fit into the memory of cuda:0 \(the GPU, 1\.0 of 80\.0 GB free"):
         on_device(monkeypatch, config(), tone_corpus, tmp_path / "run")
+
+
+class NoReading(TorchDispatchMode):
+    """Refuses what would make the CPU wait for a GPU: values that decide what comes next."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(function).removeprefix("aten.").partition(".")[0]
+        waits = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "is_nonzero")
+        assert name not in waits, f"a step reads values back: {function}"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "rmsprop", "sgd"])
+def test_a_step_never_reads_a_value_back(
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: Patch, optimiser: Any
+) -> None:
+    """Every such read costs more than the step's kernels, and no CUDA graph can hold it."""
+    asked = config(
+        features=FeatureConfig(window_ms=80, n_mels=20, normalisation="clip"),
+        augment=AugmentConfig(shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2, warp=0.1),
+        optimiser=OptimiserConfig(name=optimiser, epochs=1, batch=8, ema=0.9, weight_decay=0.1, clip_norm=1.0),
+    )
+    step = ResidentEpochs._step
+
+    def watched(self: ResidentEpochs, kind: Kind) -> None:
+        with NoReading():
+            step(self, kind._replace(whole=True))
+
+    monkeypatch.setattr(ResidentEpochs, "_step", watched)
+    plain = ExecutionConfig(backend="plain")
+    assert on_device(monkeypatch, asked, tone_corpus, tmp_path / "run", execution=plain).history

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
+import msgspec
 import torch
 
 from cello.errors import ConfigError, TrainingError
@@ -63,6 +65,26 @@ def choose(execution: ExecutionConfig) -> Device:
         execution.check_on_cpu(fault.fact)
         return Device(torch.device("cpu"), f"no GPU is used: {fault.fact}")
     raise ConfigError(f"execution.device={execution.device} cannot be used: {fault.fact}. {fault.remedy}")
+
+
+def tell_devices() -> None:
+    """Print, as JSON, the GPUs that the execution config on standard input means; of auto and cuda all usable ones.
+
+    A process that is to stay without torch and CUDA asks another one by this.
+    """
+    execution = msgspec.json.decode(sys.stdin.buffer.read(), type=ExecutionConfig)
+    answer: dict[str, object] = {}
+    try:
+        first = choose(execution)
+        if first.torch.type == "cuda":
+            needs_triton = execution.backend in TRITON_BACK_ENDS
+            alone = execution.device.startswith("cuda:")
+            others = [] if alone else range(torch.cuda.device_count())
+            usable = [index for index in others if _fault(index, needs_triton=needs_triton) is None]
+            answer["devices"] = [f"cuda:{index}" for index in usable] or [str(first.torch)]
+    except ConfigError as error:
+        answer["fault"] = str(error)
+    sys.stdout.write(f"\n{msgspec.json.encode(answer).decode()}\n")
 
 
 @dataclass(frozen=True)
@@ -186,12 +208,21 @@ def computing(device: Device, precision: str) -> Iterator[None]:
         with torch.random.fork_rng(devices=[]):
             yield
         return
+    with warnings.catch_warnings():
+        # all weights lie in one tensor, from which torch's own layers copy theirs at each call
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+        numbers = torch.random.fork_rng(devices=[device.torch.index or 0])
+        with _products_in(precision), torch.cuda.device(device.torch), numbers:
+            yield
+
+
+@contextmanager
+def _products_in(precision: str) -> Iterator[None]:
     products, recurrent = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     torch.backends.cudnn.allow_tf32 = precision != "float32"
     try:
-        with torch.cuda.device(device.torch), torch.random.fork_rng(devices=[device.torch.index or 0]):
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = recurrent
