@@ -25,7 +25,10 @@ class StudyOptions(Sound):
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     workers: Annotated[
         int | None,
-        arg(help="runs at a time, one process and one thread each; all cores by default, all workers of a cluster"),
+        arg(
+            help="runs at a time, one process and one thread each; by default one for each GPU, else for each core, "
+            "or all workers of a cluster"
+        ),
     ] = None
     cluster: Annotated[
         str | None,

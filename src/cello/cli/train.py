@@ -67,6 +67,7 @@ class Train(Sound):
         from cello.study.settings import SECTIONS, brief, check_section
         from cello.study.space import LAST
         from cello.training.config import CorpusRef, RunConfig
+        from cello.training.device import choose
         from cello.training.folder import writing
         from cello.training.remark import remark
         from cello.training.run import train
@@ -85,6 +86,7 @@ class Train(Sound):
         for section in SECTIONS:
             check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
         check_size(model, features.dimensions)
+        device = choose(self.execution)
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
@@ -100,6 +102,7 @@ class Train(Sound):
         )
         out = self.out or Path("runs") / config.id
         cell = one_line(model.cell)
+        say(console, str(device))
         with _shown(console, cell, self.optimiser.epochs) as show:
             result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution, start=start)
         with writing(out):

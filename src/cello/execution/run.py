@@ -17,6 +17,7 @@ from cello.audio.folds import fold_names
 from cello.cells.stored import StoredCell
 from cello.errors import StudyError
 from cello.execution.cluster import connected
+from cello.execution.gpus import runs_at_once, shared_devices
 from cello.execution.local import local_cluster
 from cello.execution.progress import View, view
 from cello.execution.session import RunRecord, Session
@@ -25,7 +26,7 @@ from cello.execution.workers import Workers, scheduler_address
 from cello.models.config import cell_of
 from cello.study.compatibility import check_clips, check_windows
 from cello.study.config import StudyConfig
-from cello.study.estimate import far_off, worker_count
+from cello.study.estimate import far_off
 from cello.study.folder import single_writer
 from cello.study.plan import PlannedRun, plan, sample_rate
 from cello.study.reading import unusable
@@ -109,7 +110,8 @@ def setup_for(workers: Workers, runs: Sequence[PlannedRun], **settings: Any) -> 
     """What the runs of a new session share, with their cells that are the user's own."""
     own = {(run.config.model.cell, run.config.model.equations): run.config.model for run in runs}
     found = {place: cell_of(model) for place, model in sorted(own.items()) if model.equations}
-    at_once = min(worker_count(workers.count), len(runs)) if workers.cluster is None else None
+    devices = shared_devices(workers.execution) if workers.cluster is None else ()
+    at_once = min(runs_at_once(workers.count, devices), len(runs)) if workers.cluster is None else None
     execution = workers.execution if at_once is None else workers.execution.beside(at_once)
     cells = [(name, msgspec.json.encode(StoredCell.of(cell))) for (name, _), cell in found.items() if cell is not None]
     return Setup(
@@ -117,6 +119,7 @@ def setup_for(workers: Workers, runs: Sequence[PlannedRun], **settings: Any) -> 
         remote=workers.cluster is not None,
         cells=tuple(cells),
         execution=execution,
+        devices=devices,
         **settings,
     )
 
@@ -142,7 +145,7 @@ def run_tasks(
     """
     setup = tasks[0].setup
     if workers.cluster is None:
-        count = min(worker_count(workers.count), ahead)
+        count = min(runs_at_once(workers.count, setup.devices), ahead)
         place = local_cluster(count, setup.train.partition(":")[0])
     else:
         place = connected(scheduler_address(workers.cluster))

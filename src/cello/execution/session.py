@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -46,6 +46,8 @@ RESTART_SECONDS = 30.0
 """A hanging worker is killed 4 s after it was asked to end; one that is not gone within this time is never replaced."""
 FAILED_STARTS_ALLOWED = 9
 TRANSFERS = 16
+GPU = "GPU"
+"""The resource that workers announce by it, as ``dask worker --resources GPU=1``; a run takes one."""
 
 
 class RunRecord(Protocol):
@@ -91,6 +93,8 @@ class Session:
         self.free: list[str] = []  # those that are ready and have no run
         self.reasons: dict[str, str] = {}  # of the incompatible ones
         self.processors: set[str] = set()
+        self.devices: dict[str, str] = {}  # the GPU of each worker, where they share those of this machine
+        self.resources: dict[str, dict[str, float]] = {}  # that a run takes of its worker, as Dask counts them
         self.failed_starts = 0  # in a row, of workers that died before they could train
         self.waiting: list[Task] = []
         self.running: dict[str, Attempt] = {}
@@ -173,17 +177,19 @@ class Session:
     def _prepare(self, worker: str) -> None:
         """Check a worker of a cluster and bring it the corpus; once for each machine and cache folder."""
         reason = processor = ""
+        gpu = False
         try:
             info = worker_info(self.client, worker, self.setup)
             if isinstance(info, str):
                 reason = info
             else:
                 processor = info.processor
+                gpu = info.gpu and info.resources.get(GPU, 0) >= 1
                 if not info.corpus:
                     self._bring_corpus(worker, info.host, info.cache)
         except Exception as error:
             reason = f"the corpus could not be sent to it: {error or type(error).__name__}"
-        self._put(self._prepared, worker, reason, processor)
+        self._put(self._prepared, worker, reason, processor, gpu)
 
     def _bring_corpus(self, worker: str, host: str, cache: str) -> None:
         with self.transfers[host, cache]:
@@ -191,7 +197,7 @@ class Session:
             if not isinstance(info, str) and not info.corpus:
                 send_corpus(self.client, worker, cache, self.corpus)
 
-    def _prepared(self, worker: str, reason: str, processor: str) -> None:
+    def _prepared(self, worker: str, reason: str, processor: str, gpu: bool = False) -> None:
         if self.states.get(worker) != "preparing":  # it has died meanwhile
             return
         if reason:
@@ -201,6 +207,7 @@ class Session:
             return
         self.failed_starts = 0
         self.states[worker] = "ready"
+        self.resources[worker] = {GPU: 1} if gpu else {}
         self.free.append(worker)
         if processor not in self.processors and self.processors:
             warnings.warn(
@@ -212,7 +219,8 @@ class Session:
 
     def _left(self, worker: str) -> None:
         self.failed_starts += self.states.pop(worker, "") == "preparing"
-        self.reasons.pop(worker, None)
+        for facts in (self.reasons, self.devices, self.resources):
+            facts.pop(worker, None)
         if worker in self.free:
             self.free.remove(worker)
         for attempt in [each for each in self.running.values() if each.worker == worker]:
@@ -222,13 +230,22 @@ class Session:
         limit = self.workers.count or sys.maxsize
         while self.waiting and self.free and len(self.running) < limit:
             task, worker = self.waiting.pop(), self.free.pop(0)
+            task = msgspec.structs.replace(task, device=self._device_of(worker))
             key = f"cello-run-{self.setup.session}-{task.run.id}-{task.attempt}"
             blob = pickle.dumps(_Call(execute, (task,)))
-            future = self.client.submit(pickle.loads, blob, key=key, workers=[worker], pure=False)
+            resources = self.resources.get(worker) or None
+            future = self.client.submit(pickle.loads, blob, key=key, workers=[worker], resources=resources, pure=False)
             attempt = self.running[task.run.id] = Attempt(task, worker, future)
             future.add_done_callback(  # type: ignore[no-untyped-call]
                 lambda done, attempt=attempt: self._put(self._ended, attempt, _outcome(done))
             )
+
+    def _device_of(self, worker: str) -> str:
+        """The GPU of a worker, the same for all its runs: the one that the fewest others have."""
+        if self.setup.devices and worker not in self.devices:
+            taken = Counter(self.devices.values())
+            self.devices[worker] = min(self.setup.devices, key=lambda device: taken[device])
+        return self.devices.get(worker, "")
 
     def _progress(self, event: Progress) -> None:
         attempt = self.running.get(event.run)

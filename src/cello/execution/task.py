@@ -25,7 +25,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
     ``train`` is "module:function" with the signature of ``train``. ``remote``: the workers do not see the store's
     folder, nor perhaps this machine's files. ``cells`` are the runs' cells that are the user's own, with the names that
-    they have in the runs' settings, each a ``StoredCell`` as JSON: a worker runs no file that a cell is in.
+    they have in the runs' settings, each a ``StoredCell`` as JSON: a worker runs no file that a cell is in. ``devices``
+    are the GPUs of this machine that its workers share, as cuda:0; none where runs are computed on the CPU, or remote.
     """
 
     source: CorpusSource
@@ -36,6 +37,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     remote: bool = False
     cells: tuple[tuple[str, bytes], ...] = ()
     execution: ExecutionConfig = ExecutionConfig()
+    devices: tuple[str, ...] = ()
 
     @property
     def topic(self) -> str:
@@ -44,12 +46,22 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at a run; ``folder`` is where its files are to be in the end."""
+    """One attempt at a run; ``folder`` is where its files are to be in the end.
+
+    ``device`` is the GPU that its worker has; empty where the execution config says it.
+    """
 
     run: PlannedRun
     folder: Path
     setup: Setup
     attempt: int = 0
+    device: str = ""
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        """How this run is computed."""
+        execution = self.setup.execution
+        return msgspec.structs.replace(execution, device=self.device) if self.device else execution
 
     @property
     def name(self) -> str:
@@ -77,7 +89,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A worker of a cluster: ``threads`` is how many runs Dask would give it at once, ``cache`` where it keeps corpora,
-    ``corpus`` whether it has the session's.
+    ``corpus`` whether it has the session's. ``processor`` is what computes its runs, a GPU or the CPU; ``resources``
+    are what Dask has to give out there.
     """
 
     versions: dict[str, str]
@@ -87,6 +100,8 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     processor: str
     cache: str
     corpus: bool
+    gpu: bool = False
+    resources: dict[str, float] = {}
 
 
 class FailureRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,14 +57,17 @@ def handshake(setup: Setup, dask_worker: Worker) -> dict[str, Any]:
         corpus = False
     with suppress(StudyError):  # a run says it, and is recorded with it
         function(setup.train)  # loads torch, so that the first run need not wait for it
+    device = function("cello.training.device:choose")(setup.execution)
     info = WorkerInfo(
         versions=versions(),
         source=source(),
         threads=dask_worker.state.nthreads,
         host=socket.gethostname(),
-        processor=processor(),
+        processor=device.facts.get("gpu") or processor(),
         cache=str(_cache(setup)),
         corpus=corpus,
+        gpu=device.torch.type == "cuda",
+        resources=dict(dask_worker.state.total_resources),
     )
     return msgspec.structs.asdict(info)
 
@@ -172,7 +175,7 @@ def _train(task: Task, folder: Path) -> None:
         folder,
         cache=_cache(setup),
         on_epoch=lambda epoch: _report(task, epoch),
-        execution=setup.execution,
+        execution=task.execution,
     )
     if read_result(folder, task.run) is None:
         raise StudyError(f"{setup.train} returned without a usable {result}; a run must end with its result")

@@ -17,7 +17,7 @@ class Workers(msgspec.Struct, frozen=True, kw_only=True):
     """How many runs train at a time, where, and how.
 
     Attributes:
-        count: runs at a time; by default the cores of this machine, or all workers of the cluster.
+        count: runs at a time; by default the GPUs or else the cores of this machine, or all workers of the cluster.
         cluster: a Dask scheduler's address, tcp://HOST:8786, or its scheduler file; by default, processes of this
             machine are started.
         stall_minutes: a run that finishes no epoch for so long is restarted on another worker.

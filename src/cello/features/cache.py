@@ -38,7 +38,10 @@ Progress = Callable[[int, int], None]
 
 
 class FeatureSet:
-    """The frames of every clip of a corpus, end to end: ``flat`` is (ΣT, D) float32, ``counts`` (n,) int64."""
+    """The frames of every clip of a corpus, end to end: ``flat`` is (ΣT, D) float32, ``counts`` (n,) int64.
+
+    ``flat`` may lie on any device; ``counts`` are on the CPU.
+    """
 
     def __init__(self, flat: Tensor, counts: Tensor) -> None:
         self.flat = flat
@@ -60,7 +63,7 @@ class FeatureSet:
         longest = int(counts.max()) if len(counts) else 0
         rows = self.starts[chosen, None] + torch.arange(longest)
         # Rows after a short clip's end are its successors'; blanked below. Only the last clip has none.
-        rows = rows.clamp_(max=len(self.flat) - 1).view(-1)
+        rows = rows.clamp_(max=len(self.flat) - 1).view(-1).to(self.flat.device)
         out = self.flat.index_select(0, rows).view(len(counts), longest, self.dimensions)
         return blank_padding(out, counts), counts
 
@@ -85,7 +88,7 @@ def load_features(
         FeatureError: another sample rate than the config's, a clip shorter than one window, or a cache folder that
             cannot be written.
     """
-    _check(corpus, config)
+    check_corpus(corpus, config)
     counts = 1 + (corpus.lengths - config.window_samples) // config.hop_samples
     shape = (int(counts.sum()), config.dimensions)
     path = cache_folder(cache) / f"{cache_key(corpus, config)}.npy"
@@ -132,7 +135,12 @@ def cache_key(corpus: Corpus, config: FeatureConfig) -> str:
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
-def _check(corpus: Corpus, config: FeatureConfig) -> None:
+def check_corpus(corpus: Corpus, config: FeatureConfig) -> None:
+    """Refuse a corpus whose frames cannot be computed.
+
+    Raises:
+        FeatureError: it has no clips, another sample rate than the config, or a clip shorter than one window.
+    """
     name = corpus.manifest.corpus
     if not len(corpus.lengths):
         raise FeatureError(f"corpus {name} has no clips, so there is nothing to compute frames of; check its folder")

@@ -20,10 +20,11 @@ def standardise_clips(frames: Tensor, counts: Tensor) -> Tensor:
 
 
 def blank_padding(frames: Tensor, counts: Tensor) -> Tensor:
-    """Set the frames after the end of each clip to zero, in place; (B, T, D)."""
+    """Set the frames after the end of each clip to zero, in place; (B, T, D), and counts (B,) there or on the CPU."""
     time = frames.shape[1]
     short = torch.nonzero(counts < time).squeeze(1)
     if len(short):
-        after = torch.arange(time, device=frames.device) >= counts[short, None]
+        ends, short = counts[short, None].to(frames.device), short.to(frames.device)
+        after = torch.arange(time, device=frames.device) >= ends
         frames[short] = frames[short].masked_fill(after[..., None], 0.0)
     return frames

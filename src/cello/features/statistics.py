@@ -22,7 +22,7 @@ def corpus_statistics(features: FeatureSet, indices: NDArray[np.int64] | Tensor)
     in float64.
     """
     chosen = torch.as_tensor(indices)
-    total = torch.zeros(features.dimensions, dtype=torch.float64)
+    total = torch.zeros(features.dimensions, dtype=torch.float64, device=features.flat.device)
     squares = torch.zeros_like(total)
     frames_seen = 0
     for start in range(0, len(chosen), _CLIPS_AT_ONCE):

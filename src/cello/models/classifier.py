@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cello.compiler.inputs import Lengths, frames_of_clips
+from cello.compiler.inputs import Lengths, frames_of_clips, unchecked_lengths
 from cello.models.config import ModelConfig, cell_of
 from cello.models.direction import frame_mask
 from cello.models.encoder import Encoder
@@ -35,8 +35,8 @@ class Classifier(nn.Module):
     """(B, T, D) standardised frames and (B,) lengths → (B, C) scores.
 
     ``mean`` and ``deviation`` (D,) come from the training clips and travel with the weights: ``standardise`` applies
-    them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device. ``backend`` is
-    what computes the cell, "auto" for the best one.
+    them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device; without them
+    all clips have T frames. ``backend`` is what computes the cell, "auto" for the best one.
     """
 
     mean: Tensor
@@ -68,11 +68,20 @@ class Classifier(nn.Module):
         lengths = frames_of_clips(lengths, frames).to(frames.device)
         return (frames - self.mean) / self.deviation * frame_mask(lengths, frames.shape[1])
 
-    def forward(self, frames: Tensor, lengths: Lengths) -> Tensor:
-        lengths = frames_of_clips(lengths, frames).to(frames.device)
-        frames, lengths = stack_frames(frames, lengths, self.frame_stacking)
-        y, last = self.encoder(frames, lengths)
-        scores: Tensor = self.head(self.dropout(self.pooling(y, last, lengths)))
+    def forward(self, frames: Tensor, lengths: Lengths | None = None) -> Tensor:
+        if lengths is None:
+            ends = torch.full(frames.shape[:1], frames.shape[1], dtype=torch.int64, device=frames.device)
+        else:
+            ends = frames_of_clips(lengths, frames).to(frames.device)
+        frames, ends = stack_frames(frames, ends, self.frame_stacking)
+        y, last = self.encoder(frames, None if lengths is None else ends)
+        scores: Tensor = self.head(self.dropout(self.pooling(y, last, ends)))
+        return scores
+
+    def unchecked(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The scores by lengths that are known to be right: on a GPU nothing of them is read back."""
+        with unchecked_lengths():
+            scores: Tensor = self(frames, lengths)
         return scores
 
     @property

@@ -143,12 +143,15 @@ class TorchLayer(nn.Module):
         self.backend = self.used = "torch"
         self.kernel = TORCH_LAYERS[kind](inputs, hidden, batch_first=True)
 
-    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, lengths: Lengths | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) frames → (B, T, H) outputs, and (B, H) the output after each clip's last step."""
-        lengths = frames_of_clips(lengths, x).to(x.device)
         if 0 in x.shape[:2]:  # which torch's layers refuse
             return x.new_zeros(*x.shape[:2], self.kernel.hidden_size), (x.new_zeros(len(x), self.kernel.hidden_size),)
-        out: Tensor = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
+        if lengths is None:
+            out: Tensor = self.kernel(x.flip(1) if self.reverse else x)[0]
+            return (out.flip(1) if self.reverse else out), (out[:, -1],)
+        lengths = frames_of_clips(lengths, x).to(x.device)
+        out = self.kernel(reverse_within(x, lengths) if self.reverse else x)[0]
         end = (lengths - 1).clamp(min=0).view(-1, 1, 1).expand(-1, 1, out.shape[2])
         last = out.gather(1, end).squeeze(1).masked_fill((lengths == 0).unsqueeze(1), 0)
         out = reverse_within(out, lengths) if self.reverse else out

@@ -35,7 +35,7 @@ class Encoder(nn.Module):
             for depth in range(config.layers)
         )
 
-    def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Lengths | None) -> tuple[Tensor, Tensor]:
         layers = cast("Iterable[nn.ModuleList]", self.layers)
         outputs, ends = run_layers(layers, x, lengths, self.dropout)
         last = [end[0] for end in ends[-self.directions :]]

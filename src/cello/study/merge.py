@@ -36,7 +36,7 @@ TIMES = (
     *("seconds_per_epoch", "wall_seconds_per_epoch", "clips_per_second", "total_seconds"),
     *("epoch_seconds", "epoch_cpu_seconds", "epoch_clips_per_second"),
 )
-MEASURED_THERE = (*TIMES, "run", "config", "format", "hardware", "versions", "history")
+MEASURED_THERE = (*TIMES, "run", "config", "format", "hardware", "device_reason", "versions", "history")
 """What of a result depends on the machine it was measured on, or only says which run it is."""
 CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 

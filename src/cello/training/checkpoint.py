@@ -28,10 +28,22 @@ class DamagedCheckpointError(TrainingError):
 
 
 def save_checkpoint(path: Path, run: str, state: dict[str, Any]) -> None:
-    """Keep all that a run needs to go on, marked with the run it belongs to, and with a checksum."""
+    """Keep all that a run needs to go on, marked with the run it belongs to, and with a checksum.
+
+    Tensors are kept as on the CPU, so that any machine can go on.
+    """
     buffer = io.BytesIO()
-    torch.save({"format": CHECKPOINT_FORMAT, "run": run, **state}, buffer)
+    torch.save({"format": CHECKPOINT_FORMAT, "run": run, **_on_cpu(state)}, buffer)
     write_whole(path, seal(buffer.getvalue()))
+
+
+def _on_cpu(value: Any) -> Any:
+    """The same state with every tensor on the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value if value.is_cpu else value.cpu()
+    if isinstance(value, dict):
+        return type(value)((key, _on_cpu(part)) for key, part in value.items())
+    return value if not isinstance(value, list) else [_on_cpu(part) for part in value]
 
 
 def load_checkpoint(path: Path, run: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from cello.audio.folds import indices_of
 from cello.errors import CorpusError
 from cello.features.cache import FeatureSet, load_features
 from cello.features.front_end import Augmentation, ClipFrames
+from cello.features.resident import features_on
 from cello.features.warp import draw_warps
 from cello.training.config import RunConfig
 
@@ -85,9 +86,16 @@ class Frames:
 
 
 class RunData:
-    """The splits of a corpus as one run sees them."""
+    """The splits of a corpus as one run sees them; frames as they are lie on ``device`` where one is given."""
 
-    def __init__(self, config: RunConfig, corpus: Corpus, cache: Path | None, backend: str = "auto") -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        corpus: Corpus,
+        cache: Path | None,
+        backend: str = "auto",
+        device: torch.device | None = None,
+    ) -> None:
         self.config, self.corpus, self.backend = config, corpus, backend
         self.indices = indices_of(corpus, config.data.fold)
         for split, found in self.indices.items():
@@ -98,7 +106,11 @@ class RunData:
                 )
         if config.data.clips_per_label is not None:
             self.indices["train"] = some_of_each(corpus, self.indices["train"], config.data.clips_per_label)
-        self.features: FeatureSet = load_features(corpus, config.features, cache=cache)
+        self.features: FeatureSet = (
+            load_features(corpus, config.features, cache=cache)
+            if device is None
+            else features_on(corpus, config.features, device)
+        )
 
     def clean(self, split: Split) -> Frames:
         """A split as it is, from the cache."""
@@ -115,17 +127,25 @@ class RunData:
 
         All that is random is drawn now; sound and frames are made batch by batch, as they are asked for.
         """
+        indices = self.indices["train"]
+        clips = ClipFrames(self.corpus, indices, self.config.features, self.augmentation(epoch), backend=self.backend)
+        return Frames.of_clips(clips, torch.from_numpy(self.corpus.targets[indices]))
+
+    @property
+    def recordings(self) -> tuple[NDArray[np.float32], ...]:
+        """The noise that is added to training clips."""
+        return tuple(recordings_for(self.config.augment, self.corpus.noise, self.corpus.manifest.rate_hz))
+
+    def augmentation(self, epoch: int) -> Augmentation:
+        """All that is drawn of the training clips' sound for one epoch, the same for a seed and epoch always."""
         indices, rate_hz = self.indices["train"], self.corpus.manifest.rate_hz
         rng = np.random.default_rng(derived_seed(self.config.seed, "augment", epoch))
-        recordings = tuple(recordings_for(self.config.augment, self.corpus.noise, rate_hz))
-        changes, warps, most = [], [], self.config.augment.warp
+        recordings, changes, warps, most = self.recordings, [], [], self.config.augment.warp
         for some in self.corpus.chunks(indices):
             changes.append(draw(self.corpus.lengths[some], self.config.augment, recordings, rng, rate_hz))
             if most:
                 warps.append(draw_warps(most, len(some), rng))
-        augmentation = Augmentation(Changes.joined(changes), recordings, np.concatenate(warps) if warps else None, most)
-        clips = ClipFrames(self.corpus, indices, self.config.features, augmentation, backend=self.backend)
-        return Frames.of_clips(clips, torch.from_numpy(self.corpus.targets[indices]))
+        return Augmentation(Changes.joined(changes), recordings, np.concatenate(warps) if warps else None, most)
 
 
 def some_of_each(corpus: Corpus, indices: NDArray[np.int64], each: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ def clip_not_finite(clips: Frames) -> int | None:
     """The first clip whose frames hold NaN or infinity: one is enough to spoil the mean of all."""
     for part in clips.parts(torch.arange(len(clips))):
         frames = clips.batch(part)[0]
-        wrong = ~frames.isfinite().flatten(1).all(dim=1)
+        wrong = (~frames.isfinite().flatten(1).all(dim=1)).cpu()
         if wrong.any():
             return int(part[wrong].min())
     return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 
-from cello.errors import ConfigError
+from cello.errors import LONGEST, ConfigError
 from cello.machine import usable_cores
 
 
@@ -14,26 +15,52 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How a run is computed; two runs that differ in nothing else have the same id, and results record what was used.
 
     Attributes:
-        device: where a run is trained; auto is the CPU
+        device: auto (a GPU where one can be used, else the CPU), cpu, cuda, or cuda:N for one of several GPUs
         backend: what computes the cell: auto, or a back end by its name, as plain (torch operations) or c (kernels)
-        precision: of weights, states and sums
+        precision: of matrix products on a GPU: float32 (IEEE), tf32 or bf16; weights, states and sums are float32
         threads: of one run; a study runs as many runs at once as there are cores, so 1 is best there
         data_threads: 1 makes the next batches in a thread of their own while one is trained on, 0 does not; the result
             is the same; unless given, 1 where a core is left for it
+        cuda_graph: launch a whole training step on a GPU at once; without it, its kernels are launched one by one
 
     Raises:
         ConfigError: an invalid value, with the field, the value and what would be legal.
     """
 
-    device: Literal["auto", "cpu"] = "auto"
+    device: str = "auto"
     backend: str = "auto"
-    precision: Literal["float32"] = "float32"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
     threads: int = 1
     data_threads: Literal[0, 1] | None = None
+    cuda_graph: bool = True
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"execution.threads={self.threads} is invalid: it must be at least 1")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", self.device, re.ASCII):
+            raise ConfigError(
+                f"execution.device={self.device[:LONGEST]!r} is invalid: it must be auto, cpu, cuda, or cuda:N for "
+                "GPU N, counted from 0"
+            )
+        if self.precision not in ("float32", "tf32", "bf16"):
+            raise ConfigError(
+                f"execution.precision={str(self.precision)[:LONGEST]!r} is invalid: it must be float32, tf32 or bf16"
+            )
+        if self.device == "cpu":
+            self.check_on_cpu()
+
+    def check_on_cpu(self, why: str = "") -> None:
+        """Refuse a precision that only a GPU has; ``why`` is the reason that the CPU is used.
+
+        Raises:
+            ConfigError: it is not float32.
+        """
+        if self.precision != "float32":
+            found = f"; no GPU is used because {why}" if why else ""
+            raise ConfigError(
+                f"execution.precision={self.precision} needs a GPU, and the CPU computes in float32 only{found}. "
+                "Leave it out, or use a GPU"
+            )
 
     def beside(self, runs: int) -> ExecutionConfig:
         """The same, with ``data_threads`` settled for so many runs at a time on this machine."""

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cello.training.adam import Adam
+from cello.training.adam import MOMENTS, Adam
 from cello.training.config import OptimiserConfig
 
 
-def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter]) -> Optimiser:
-    """The named torch optimiser with torch's own defaults beside the learning rate and weight decay."""
-    return Optimiser(config, list(parameters))
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[nn.Parameter], *, resident: bool = False) -> Optimiser:
+    """The named torch optimiser with torch's own defaults beside the learning rate and weight decay.
+
+    A ``resident`` one lives on the weights' device: its steps ask nothing of the CPU, and read the learning rate there.
+    """
+    return (ResidentOptimiser if resident else Optimiser)(config, list(parameters))
 
 
 class Optimiser:
@@ -29,7 +32,7 @@ class Optimiser:
     def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters, self.clip_norm = parameters, config.clip_norm
         self._weights = end_to_end(parameters)
-        self._inner = _named(config, self._weights)
+        self._inner: Adam | _Torch | _Resident = _named(config, self._weights)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -44,19 +47,25 @@ class Optimiser:
         """Change the weights by their gradients, which are scaled down first where they are longer than the config's
         ``clip_norm``.
         """
-        gradients = [weight.grad for weight in self.parameters]
+        self.update([weight.grad for weight in self.parameters])
+
+    def update(self, gradients: Sequence[Tensor | None]) -> None:
+        """``step`` by gradients that are given, one for each weight."""
         kept = [(w, w.detach().clone()) for w, grad in zip(self.parameters, gradients, strict=True) if grad is None]
         if kept:
             pairs = zip(gradients, self.parameters, strict=True)
             gradients = [torch.zeros_like(weight) if grad is None else grad for grad, weight in pairs]
         gradient = torch.cat([grad.reshape(-1) for grad in gradients if grad is not None])
         if self.clip_norm > 0:
-            scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
-            if not scale >= 1:  # NaN goes through, as it does in torch
-                gradient.mul_(scale)
+            self._clip(gradient)
         self._inner.step(gradient)
         for weight, value in kept:
             weight.detach().copy_(value)
+
+    def _clip(self, gradient: Tensor) -> None:
+        scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
+        if not scale >= 1:  # NaN goes through, as it does in torch
+            gradient.mul_(scale)
 
     def state_dict(self) -> dict[str, Any]:
         return self._inner.state_dict()
@@ -111,6 +120,73 @@ def _named(config: OptimiserConfig, weights: Tensor) -> Adam | _Torch:
     return Adam(config, weights) if config.name in ("adam", "adamw") else _Torch(config, weights)
 
 
+class ResidentOptimiser(Optimiser):
+    """The same steps without a value that the CPU must know; a CUDA graph can hold one.
+
+    ``rate`` is the learning rate of the next step, a number on the weights' device.
+    """
+
+    def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__(config, parameters)
+        self.rate = torch.tensor(config.learning_rate, device=self._weights.device)
+        self._inner = _Resident(config, self._weights, self.rate)
+
+    def _clip(self, gradient: Tensor) -> None:
+        scale = self.clip_norm / (torch.linalg.vector_norm(gradient) + 1e-6)
+        gradient.mul_(scale.clamp(max=1.0))
+
+
+class _Resident:
+    """An optimiser on one tensor, with the state of torch's at fixed addresses on the tensor's device."""
+
+    def __init__(self, config: OptimiserConfig, weights: Tensor, rate: Tensor) -> None:
+        self.name, self.weights, self.rate = config.name, weights, rate
+        self.param_groups = _named(config, weights).param_groups
+        moments = {"rmsprop": ("square_avg",), "sgd": ("momentum_buffer",)}.get(config.name, MOMENTS)
+        self.state = {name: torch.zeros_like(weights) for name in moments}
+        if config.name != "sgd":
+            self.state["step"] = torch.zeros((), device=weights.device)
+
+    def step(self, gradient: Tensor) -> None:
+        state, group = self.state, self.param_groups[0]
+        if self.name in ("adam", "adamw"):
+            kernel = torch._fused_adamw_ if self.name == "adamw" else torch._fused_adam_
+            (first, second), (beta1, beta2) = ([state[name]] for name in MOMENTS), group["betas"]
+            kernel(
+                [self.weights], [gradient], first, second, [], [state["step"].add_(1)],
+                lr=self.rate, beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
+                amsgrad=group["amsgrad"], maximize=group["maximize"],
+            )  # fmt: skip
+            return
+        if group["weight_decay"]:
+            gradient = gradient.add(self.weights, alpha=group["weight_decay"])
+        if self.name == "sgd":
+            change = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        else:
+            state["step"].add_(1)
+            mean = state["square_avg"].mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
+            change = gradient / mean.sqrt().add_(group["eps"])
+        self.weights.sub_(change * self.rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": {0: self.state}, "param_groups": [{**self.param_groups[0], "params": [0]}]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, here or on the CPU.
+
+        Raises:
+            ValueError: it is of other weights.
+        """
+        found = state["state"].get(0, {})
+        for name, own in self.state.items():
+            value = torch.as_tensor(found[name], dtype=own.dtype) if found else torch.zeros_like(own)
+            if value.shape != own.shape:
+                raise ValueError(f"{name} is for {value.numel()} weights, not for {own.numel()}")
+            own.copy_(value)
+        (group,), own_group = state["param_groups"], self.param_groups[0]
+        own_group.update({**group, "params": own_group["params"]})
+
+
 def end_to_end(weights: Sequence[Tensor]) -> Tensor:
     """(ΣN,) memory of all weights, which become views of it, each with the values and shape it had.
 
@@ -163,9 +239,18 @@ class Average:
     def update(self) -> None:
         """Take in the weights as they are now."""
         if self.decay > 0:
+            (share,) = self.shares(1)
+            self.take_in(share)
             self.updates += 1
-            keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            self._mean.lerp_(self._live, 1 - keep)
+
+    def shares(self, updates: int) -> list[float]:
+        """How much of the weights each of the next updates takes in."""
+        counts = range(self.updates + 1, self.updates + updates + 1)
+        return [1 - min(self.decay, (1 + count) / (10 + count)) for count in counts]
+
+    def take_in(self, share: float | Tensor) -> None:
+        """Move the mean this share of the way to the weights as they are now."""
+        self._mean.lerp_(self._live, share)
 
     def state(self) -> dict[str, Any]:
         return {"updates": self.updates, "weights": self.weights}

@@ -88,6 +88,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     ``confusion`` is (C, C) counts on the test clips, rows truth, columns
     prediction; a run that settings are chosen by has none, and its ``test`` is ``NOT_EVALUATED``. ``chosen_epoch``
     counts from 1. ``conditions`` are those that ``config.data`` asks for.
+
+    ``device`` is cpu or cuda:N, ``device_reason`` why it was that one, and ``precision`` that of matrix products. Of a
+    GPU, ``hardware`` has the name (gpu), the driver and the CUDA version of torch; there ``seconds_per_epoch`` is wall
+    time, as ``wall_seconds_per_epoch`` is, and training steps include features and augmentation.
     """
 
     format: int = RESULT_FORMAT
@@ -111,6 +115,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[ConditionMetrics, ...] = ()
     device: str = "cpu"
     precision: str = "float32"
+    device_reason: str = ""
     epoch_seconds: float = 0.0
     epoch_cpu_seconds: float | None = None
     epoch_clips_per_second: float = 0.0

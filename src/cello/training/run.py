@@ -32,17 +32,22 @@ from cello.training.ahead import made_ahead
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint, set_aside
 from cello.training.config import RunConfig
 from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
+from cello.training.device import choose, computing, memory_errors
 from cello.training.diagnosis import clip_not_finite, has_gradient
+from cello.training.draws import beta
 from cello.training.execution import ExecutionConfig
 from cello.training.folder import bring_cell, check_own, keep_cell, writing
 from cello.training.metrics import confusion, measure, predictions
-from cello.training.optimiser import Average, learning_rate, make_optimiser
+from cello.training.optimiser import Average, ResidentOptimiser, learning_rate, make_optimiser
+from cello.training.resident import ResidentEpochs
 from cello.training.result import NOT_EVALUATED, ConditionKind, ConditionMetrics, Epoch, RunResult, warm
 from cello.training.robustness import evaluation_conditions, frames_under
 from cello.training.start import InitialWeights, check_start
 from cello.training.stopwatch import Stopwatch, marked
 
 EVALUATION_BATCH = 256
+KEPT_EVERY_SECONDS = 10.0
+"""Between two checkpoints of a run on a GPU, whose epochs may be shorter than it takes to write one."""
 CHOICE_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
@@ -91,12 +96,12 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "config.json", seal_json(msgspec.json.format(msgspec.json.encode(config), indent=2)))
         keep_cell(folder, config.model)
-    with threads(execution.threads):
+    device = choose(execution)
+    with threads(execution.threads), computing(device, execution.precision), memory_errors(config, device):
         run = _resumed(config, corpus, folder, cache, SPLITS if test else CHOICE_SPLITS, execution, start)
         while run.epoch < config.optimiser.epochs:
             record = run.train_epoch()
-            with writing(folder):
-                save_checkpoint(folder / "checkpoint.pt", config.id, run.state())
+            run.keep()
             if on_epoch is not None:
                 on_epoch(record)
         result = run.finish()
@@ -184,7 +189,9 @@ class Trainer:
         start: InitialWeights | None = None,
     ) -> None:
         self.config, self.corpus, self.folder, self.execution = config, corpus, folder, execution
-        self.data = RunData(config, corpus, cache, execution.backend)
+        self.device = choose(execution)
+        resident = self.device.torch if self.device.resident else None
+        self.data = RunData(config, corpus, cache, execution.backend, resident)
         self.clean = {split: self.data.clean(split) for split in splits}
         labels = len(corpus.manifest.labels)
         seed = derived_seed(config.seed, "weights")
@@ -195,11 +202,13 @@ class Trainer:
             self.model.deviation.copy_(deviation)
         if start is not None:
             start.into(self.model, corpus.manifest.labels)
-        self.optimiser = make_optimiser(config.optimiser, self.model.parameters())
+        self.model.to(self.device.torch)
+        self.optimiser = make_optimiser(config.optimiser, self.model.parameters(), resident=self.device.resident)
         self.average = Average(self.model, config.optimiser.ema)
+        self.resident = self._resident_epochs() if self.device.resident else None
         self.best: dict[str, Any] | None = None
         self.history: list[Epoch] = []
-        self.started = time.perf_counter()
+        self.started = self.kept = time.perf_counter()
         self.spent_before = 0.0
         self.data_threads = execution.beside(1).data_threads or 0
         self.steps = config.optimiser.epochs * batch_count(len(self.clean["train"]), config.optimiser.batch)
@@ -207,6 +216,20 @@ class Trainer:
     @property
     def epoch(self) -> int:
         return len(self.history)
+
+    def _resident_epochs(self) -> ResidentEpochs:
+        assert isinstance(self.optimiser, ResidentOptimiser)
+        given = self.config, self.data, self.model, self.optimiser, self.average, self.device.torch
+        return ResidentEpochs(*given, capture=self.execution.cuda_graph)
+
+    def keep(self) -> None:
+        """Write the checkpoint that the run resumes from; of epochs shorter than writing, only every few seconds."""
+        now = time.perf_counter()
+        if self.device.resident and now - self.kept < KEPT_EVERY_SECONDS:
+            return
+        with writing(self.folder):
+            save_checkpoint(self.folder / "checkpoint.pt", self.config.id, self.state())
+        self.kept = now
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on; random streams need no keeping, they derive from seed and epoch."""
@@ -244,10 +267,13 @@ class Trainer:
         watch = Stopwatch()
         torch.manual_seed(derived_seed(self.config.seed, "dropout", self.epoch))
         generator = torch.Generator().manual_seed(derived_seed(self.config.seed, "order", self.epoch))
-        with watch.phase("data"):
-            clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
-        with watch.phase("train"):
-            loss, right = self._steps(clips, generator, watch)
+        if self.resident is not None:
+            loss, right = self._resident_steps(self.resident, generator, watch)
+        else:
+            with watch.phase("data"):
+                clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
+            with watch.phase("train"):
+                loss, right = self._steps(clips, generator, watch)
         with watch.phase("validation"), self.average.in_place():
             validation = measure(self.clean["validation"].targets, self.scores(self.clean["validation"]))
         record = Epoch(
@@ -286,13 +312,37 @@ class Trainer:
                 learns = learns or has_gradient(self.model.encoder)
                 total += loss * len(rows)
                 right += hits
+        self._check_learns(learns)
+        return total / len(clips), right / len(clips)
+
+    def _resident_steps(
+        self, resident: ResidentEpochs, generator: torch.Generator, watch: Stopwatch
+    ) -> tuple[float, float]:
+        """``_steps`` on the device, where whole epochs run."""
+        self.model.train()
+        clips, count = len(self.clean["train"]), len(resident.losses)
+        rates = [learning_rate(self.config.optimiser, self.epoch * count + n, self.steps) for n in range(count)]
+        with watch.phase("data"):
+            kinds = resident.prepare(self.epoch, generator, rates)
+        with watch.phase("train"):
+            losses, right = resident.run(kinds)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rates[-1]
+        wrong = torch.nonzero(~losses.isfinite()).flatten().tolist()
+        if wrong:
+            first = self.epoch == wrong[0] == 0
+            self._diverged("train", float(losses[wrong[0]]), self.clean["train"], first=first)
+        self._check_learns(self.epoch > 0 or resident.learns())
+        sizes = torch.tensor([kind.clips for kind in kinds], dtype=torch.float64)
+        return float((losses.double() * sizes).sum()) / clips, right / clips
+
+    def _check_learns(self, learns: bool) -> None:
         if not learns:
             raise TrainingError(
                 f"run {self.config.id}: no weight of cell {self.config.model.cell!r} got a gradient in the first "
                 f"epoch, so it cannot learn; check that its output depends on its parameters by functions with a "
                 f"derivative"
             )
-        return total / len(clips), right / len(clips)
 
     def _diverged(self, split: Split, loss: float, clips: Frames, *, first: bool = False) -> NoReturn:
         """Name what is to blame for a loss that became NaN or infinite.
@@ -361,23 +411,24 @@ class Trainer:
             if made is not None:
                 return made
         frames, counts = clips.features.batch(clips.clips)
-        frames = self.model.standardise(frames, counts)
+        frames = self.model.standardise(frames.to(self.device.torch), counts)
         return frames if masks is None else masks.hide(frames, counts), counts
 
     def scores(self, clips: Frames) -> Tensor:
         """(B, C) scores of all clips, in eval mode."""
         self.model.eval()
         out = torch.empty(len(clips), self.model.head.out_features)
+        at_once = len(clips) if self.device.resident else EVALUATION_BATCH
         with torch.inference_mode():
-            for some in torch.split(torch.arange(len(clips)), EVALUATION_BATCH):
+            for some in torch.split(torch.arange(len(clips)), at_once):
                 for rows in clips.parts(some):
-                    out[rows] = self.model(*self._batch(clips.ready(rows)))
+                    out[rows] = self.model(*self._batch(clips.ready(rows))).cpu()
         return out
 
     def _remember(self, record: Epoch) -> None:
         best = self.best is None or record.validation_accuracy > self.best["accuracy"]
         if best or self.config.optimiser.choose == "last":
-            weights = {name: weight.clone() for name, weight in self.average.weights.items()}
+            weights = {name: weight.clone().cpu() for name, weight in self.average.weights.items()}
             self.best = {"accuracy": record.validation_accuracy, "epoch": record.epoch, "weights": weights}
 
     def finish(self) -> RunResult:
@@ -394,7 +445,9 @@ class Trainer:
             targets = self.clean["test"].targets
             counts = confusion(targets, scores["test"].argmax(1), scores["test"].shape[1]).tolist()
         epochs = warm(self.history)
-        seconds = statistics.median(epoch.train_cpu_seconds for epoch in epochs)
+        wall = statistics.median(epoch.train_seconds for epoch in epochs)
+        on_cpu = self.device.torch.type == "cpu"
+        seconds = statistics.median(epoch.train_cpu_seconds for epoch in epochs) if on_cpu else wall
         result = RunResult(
             run=self.config.id,
             config=self.config,
@@ -407,16 +460,20 @@ class Trainer:
             test=measured.get("test", NOT_EVALUATED),
             confusion=tuple(map(tuple, counts)),
             seconds_per_epoch=seconds,
-            wall_seconds_per_epoch=statistics.median(epoch.train_seconds for epoch in epochs),
+            wall_seconds_per_epoch=wall,
             clips_per_second=len(self.clean["train"]) / seconds,
             total_seconds=self.spent_before + time.perf_counter() - self.started,
-            hardware=hardware(self.execution.threads),
+            hardware=hardware(self.execution.threads) | self.device.facts,
+            device=str(self.device.torch),
+            precision=self.execution.precision,
+            device_reason=self.device.reason,
             versions=versions(),
             history=tuple(self.history),
             conditions=self._conditions(),
         )
         with writing(self.folder):
-            write_whole(self.folder / "model.safetensors", safetensors_bytes(self.model.state_dict()))
+            weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
+            write_whole(self.folder / "model.safetensors", safetensors_bytes(weights))
             if "test" in scores:
                 write_whole(self.folder / "predictions.npz", predictions(targets, scores["test"]))
             write_whole(self.folder / "result.json", seal_json(msgspec.json.encode(result)))
@@ -429,9 +486,3 @@ class Trainer:
     def _condition(self, kind: ConditionKind, value: float) -> ConditionMetrics:
         clips = frames_under(self.config, self.corpus, self.data.indices["test"], kind, value)
         return ConditionMetrics(kind=kind, value=value, test=measure(clips.targets, self.scores(clips)))
-
-
-def beta(parameter: float, generator: torch.Generator) -> float:
-    """One draw from Beta(a, a) by an explicit generator, as the ratio of two Gamma draws."""
-    gamma = torch._standard_gamma(torch.full((2,), parameter), generator=generator)
-    return float(gamma[0] / gamma.sum())

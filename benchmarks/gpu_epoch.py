@@ -1,0 +1,133 @@
+"""Time whole epochs on a GPU, and the gates study, on synthetic sound: augmentation, features, steps, validation.
+
+    python benchmarks/gpu_epoch.py [epoch|gates] [--precision float32|tf32|bf16] [--device auto] [--no-graph]
+
+epoch: one LSTM of 64 units over 84,843 clips of one second in batches of 256; medians over the epochs after the first.
+gates: 6 cells × 30 epochs × 5 seeds on 7,080 clips of 14 labels, run after run. Both use the settings of the gates
+study's fair protocol, and both run on the CPU too, far longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from cello.audio.corpus import Clip, Corpus, Manifest, Split
+from cello.study.overrides import override
+from cello.study.plan import PlannedRun, plan
+from cello.study.study_file import load_study
+from cello.training.config import CorpusRef, RunConfig
+from cello.training.device import choose, computing
+from cello.training.execution import ExecutionConfig
+from cello.training.run import Trainer, threads, train
+
+RATE_HZ = 16_000
+CHUNK = 1024
+
+
+def synthetic(train_clips: int, other_clips: int, labels: int, samples: int) -> Corpus:
+    """A tone for each label under noise: clips of which so many train, and so many validate and test each."""
+    rng = np.random.default_rng(0)
+    times = np.arange(samples) / RATE_HZ
+    tones = np.stack([3000 * np.sin(2 * np.pi * (300 + 200 * label) * times) for label in range(labels)]).astype(
+        np.int16
+    )
+    noise = rng.normal(0, 1000, (CHUNK + 1) * samples).astype(np.int16)
+    counts: list[tuple[Split, int]] = [("train", train_clips), ("validation", other_clips), ("test", other_clips)]
+    whole = sum(count for _, count in counts)
+    targets = np.arange(whole) % labels
+    sound = np.empty((whole, samples), dtype=np.int16)
+    for first in range(0, whole, CHUNK):
+        own = sound[first : first + CHUNK]
+        start = int(rng.integers(samples))
+        own[:] = noise[start : start + own.size].reshape(own.shape)
+        own += tones[targets[first : first + CHUNK]]
+    splits = [split for split, count in counts for _ in range(count)]
+    clips = tuple(
+        Clip(name=f"{n}.wav", label=f"{targets[n]:02}", split=split, speaker=f"{n}", start=n * samples, samples=samples)
+        for n, split in enumerate(splits)
+    )
+    names = tuple(f"{label:02}" for label in range(labels))
+    manifest = Manifest(
+        corpus="synthetic", rate_hz=RATE_HZ, labels=names, clips=clips, bad=(), checksum="5" * 64, source="made"
+    )
+    return Corpus(manifest, sound.reshape(-1))
+
+
+def planned(corpus: Corpus, seeds: int, settings: dict[str, object]) -> list[PlannedRun]:
+    """The runs of the gates study's fair protocol on a corpus."""
+    reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
+    study = override(load_study("gates"), range(seeds), settings)
+    return list(plan(study, reference, len(corpus.manifest.labels)))
+
+
+def epoch(
+    clips: int = 84_843,
+    samples: int = 16_000,
+    batch: int = 256,
+    hidden: int = 64,
+    cell: str = "lstm",
+    epochs: int = 4,
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
+) -> dict[str, float]:
+    """Seconds of one epoch and its parts (medians without the first), of the first, and of what comes before it."""
+    corpus = synthetic(clips, min(clips, 256), 35, samples)
+    first = planned(corpus, 1, {"optimiser.batch": batch, "model.hidden": hidden, "optimiser.epochs": epochs})[0].config
+    config: RunConfig = msgspec.structs.replace(first, model=msgspec.structs.replace(first.model, cell=cell))
+    device, began = choose(execution), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, threads(1), computing(device, execution.precision):
+        trainer = Trainer(config, corpus, Path(folder), Path(folder), execution=execution)
+        before = time.perf_counter() - began
+        found = [trainer.train_epoch() for _ in range(epochs)]
+    later = found[1:] or found
+    medians = {
+        name: statistics.median(getattr(record, f"{name}_seconds") for record in later)
+        for name in ("epoch", "train", "data", "validation")
+    }
+    return {**medians, "first": found[0].epoch_seconds, "before": before, "loss": found[-1].train_loss}
+
+
+def gates(
+    clips: int = 7080,
+    samples: int = 16_000,
+    labels: int = 14,
+    epochs: int = 30,
+    seeds: int = 5,
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
+) -> dict[str, float]:
+    """Seconds of all runs of the gates study, and of each row's; the sound is made before."""
+    corpus = synthetic(clips, max(labels, clips // 8), labels, samples)
+    runs = planned(corpus, seeds, {"optimiser.epochs": epochs})
+    taken: dict[str, float] = {}
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for run in runs:
+            start = time.perf_counter()
+            train(run.config, corpus, Path(folder) / run.id, cache=Path(folder), execution=execution)
+            taken[run.row] = taken.get(run.row, 0.0) + time.perf_counter() - start
+    return {"all": time.perf_counter() - began, **taken}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("epoch", "gates"), default="epoch")
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--no-graph", action="store_true")
+    choice = parser.parse_args()
+    execution = ExecutionConfig(device=choice.device, precision=choice.precision, cuda_graph=not choice.no_graph)
+    seconds = epoch(execution=execution) if choice.what == "epoch" else gates(execution=execution)
+    about = {"what": choice.what, "device": str(choose(execution)), "precision": choice.precision}
+    sys.stdout.write(json.dumps({**about, "seconds": seconds}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

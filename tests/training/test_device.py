@@ -1,0 +1,197 @@
+"""What hurts: a run that is silently not where it was asked to be, and a GPU's error that says nothing one can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cello.errors import ConfigError, TrainingError
+from cello.training import device
+from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.device import Device, choose, computing, driver, memory_errors
+from cello.training.execution import ExecutionConfig
+
+Patch = pytest.MonkeyPatch
+RUN = RunConfig(corpus=CorpusRef(name="x", checksum="0" * 64), optimiser=OptimiserConfig(batch=512))
+
+
+@pytest.fixture
+def gpus(monkeypatch: Patch) -> Callable[..., None]:
+    """Make torch say that it has CUDA and so many GPUs."""
+
+    def make(count: int = 1, capability: tuple[int, int] = (9, 0), fault: str = "") -> None:
+        def init() -> None:
+            if fault:
+                raise RuntimeError(fault)
+
+        for name, value in {
+            "is_available": lambda: count > 0,
+            "device_count": lambda: count,
+            "get_device_capability": lambda index: capability,
+            "get_device_name": lambda index: f"Example GPU {index}",
+            "init": init,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        monkeypatch.setattr(torch.version, "cuda", "12.8")
+        monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 11040, raising=False)
+        monkeypatch.setattr(device, "driver", lambda: "470.1")
+        monkeypatch.setattr(device, "import_module", lambda name: None)
+
+    return make
+
+
+def no_triton(name: str) -> None:
+    raise ImportError(f"No module named {name!r}")
+
+
+def test_auto_takes_a_gpu_that_can_be_used_and_records_it(gpus: Callable[..., None]) -> None:
+    gpus(2)
+    found = choose(ExecutionConfig())
+    assert (found.torch, found.resident) == (torch.device("cuda:0"), True)
+    assert found.facts == {"gpu": "Example GPU 0", "driver": "470.1", "cuda": "12.8"}
+    assert str(found) == "device: cuda:0, Example GPU 0 (a GPU can be used)"
+    assert str(choose(ExecutionConfig(device="cuda:1"))) == "device: cuda:1, Example GPU 1 (asked for)"
+    assert str(choose(ExecutionConfig(device="cpu"))) == "device: cpu (asked for)"
+    assert choose(ExecutionConfig(backend="c")).reason == 'no GPU is used: backend="c" runs on the CPU'
+
+
+def test_without_cuda_auto_is_the_cpu_and_says_why(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch, "__version__", "9+cpu")
+    assert str(choose(ExecutionConfig())) == "device: cpu (no GPU is used: torch 9+cpu is built for the CPU only)"
+    with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(device="cuda"))
+    assert str(error.value) == (
+        "execution.device=cuda cannot be used: torch 9+cpu is built for the CPU only. Install a build with CUDA (pip "
+        "install torch, see pytorch.org), or write execution.device=cpu"
+    )
+    with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(precision="bf16"))
+    assert str(error.value) == (
+        "execution.precision=bf16 needs a GPU, and the CPU computes in float32 only; no GPU is used because torch "
+        "9+cpu is built for the CPU only. Leave it out, or use a GPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "The NVIDIA driver on your system is too old (found version 11040).",
+            r"the NVIDIA driver \(470\.1, CUDA 11\.4\) is too old for torch \S+, built for CUDA 12\.8\. Update the "
+            r"driver, install torch for an older CUDA, or write execution\.device=cpu",
+        ),
+        (
+            "Found no NVIDIA driver on your system. Please check",
+            r"there is no NVIDIA driver on this machine\. Install the driver of the GPU, or write "
+            r"execution\.device=cpu",
+        ),
+        (
+            "No CUDA GPUs are available",
+            r"torch finds no GPU \(No CUDA GPUs are available\)\. Check that nvidia-smi lists one and that "
+            r"CUDA_VISIBLE_DEVICES does not hide it, or write execution\.device=cpu",
+        ),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_told_with_its_cause(gpus: Callable[..., None], said: str, told: str) -> None:
+    gpus(0, fault=said)
+    with pytest.raises(ConfigError, match=rf"^execution\.device=cuda:0 cannot be used: {told}$"):
+        choose(ExecutionConfig(device="cuda:0"))
+    assert choose(ExecutionConfig()).torch.type == "cpu"
+
+
+def test_a_gpu_that_is_too_old_or_not_among_these_is_refused(gpus: Callable[..., None]) -> None:
+    gpus(1, capability=(7, 5))
+    with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(device="cuda"))
+    assert str(error.value) == (
+        "execution.device=cuda cannot be used: Example GPU 0 has compute capability 7.5, and the kernels need 8.0 or "
+        "more. Use a newer GPU, write execution.backend=plain (slow there), or write execution.device=cpu"
+    )
+    assert choose(ExecutionConfig()).torch.type == "cpu"
+    assert choose(ExecutionConfig(device="cuda", backend="plain")).torch.type == "cuda"
+    with pytest.raises(ConfigError, match=r"=cuda:2 cannot be used: this process sees 1 GPU, cuda:0\. Name one of"):
+        choose(ExecutionConfig(device="cuda:2"))
+
+
+def test_without_triton_auto_is_the_cpu_and_a_named_gpu_says_how_to_get_it(
+    gpus: Callable[..., None], monkeypatch: Patch
+) -> None:
+    gpus()
+    monkeypatch.setattr(device, "import_module", no_triton)
+    reason = "Triton cannot be imported (ImportError: No module named 'triton')"
+    assert choose(ExecutionConfig()).reason == f"no GPU is used: {reason}"
+    with pytest.raises(ConfigError, match=re.escape(f"{reason}. Install it with pip install triton, write ")):
+        choose(ExecutionConfig(device="cuda"))
+
+
+@pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:1\n", "CPU", "cuda:٣", "mps", ""])
+def test_a_device_that_does_not_exist_is_refused(asked: str) -> None:
+    with pytest.raises(ConfigError, match=r"is invalid: it must be auto, cpu, cuda, or cuda:N for GPU N, counted"):
+        ExecutionConfig(device=asked)
+
+
+def test_the_cpu_has_one_precision() -> None:
+    with pytest.raises(ConfigError, match=r"^execution\.precision=tf32 needs a GPU, and the CPU computes in float32"):
+        ExecutionConfig(device="cpu", precision="tf32")
+    with pytest.raises(ConfigError, match=r"precision='half' is invalid: it must be float32, tf32 or bf16"):
+        ExecutionConfig(precision="half")  # type: ignore[arg-type]
+
+
+def test_the_drivers_version_is_read_where_the_system_tells_it(monkeypatch: Patch, tmp_path: Path) -> None:
+    told = tmp_path / "version"
+    monkeypatch.setattr(device, "Path", lambda path: told)
+    for line, version in (
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.133.20  Sun Mar 30", "570.133.20"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build", "570.86.15"),
+    ):
+        told.write_text(line)
+        driver.cache_clear()
+        assert driver() == version
+    told.unlink()
+
+    def no_program(*command: Any, **settings: Any) -> None:
+        raise FileNotFoundError(command)
+
+    monkeypatch.setattr(device.subprocess, "run", no_program)
+    driver.cache_clear()
+    assert driver() == ""
+    driver.cache_clear()
+
+
+@pytest.mark.parametrize(("precision", "products"), [("float32", "highest"), ("tf32", "high"), ("bf16", "medium")])
+def test_products_are_of_the_precision_asked_for_and_as_before_afterwards(
+    monkeypatch: Patch, precision: str, products: str
+) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.cuda, "device", lambda index: torch.random.fork_rng(devices=[]))
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: torch.no_grad())
+    with computing(Device(torch.device("cuda:0"), ""), precision):
+        assert torch.get_float32_matmul_precision() == products
+        assert torch.backends.cudnn.allow_tf32 == (precision != "float32")
+    assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
+def test_a_run_that_does_not_fit_says_what_is_free_and_what_to_lower(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (1_250_000_000, 80_000_000_000))
+    on = Device(torch.device("cuda:1"), "", {"gpu": "Example GPU"})
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"),
+    ):
+        with pytest.raises(TrainingError) as found, memory_errors(RUN, on):
+            raise error
+        assert str(found.value) == (
+            f"run {RUN.id} does not fit into the memory of cuda:1 (Example GPU, 1.2 of 80.0 GB free): gru, 1 × 64 "
+            "units, optimiser.batch=512. Lower optimiser.batch or model.hidden, end other processes on that GPU, or "
+            "use execution.device=cpu"
+        )
+    with pytest.raises(RuntimeError, match=r"^other$"), memory_errors(RUN, on):
+        raise RuntimeError("other")
+    with pytest.raises(torch.OutOfMemoryError), memory_errors(RUN, Device(torch.device("cpu"), "")):
+        raise torch.OutOfMemoryError("not a GPU's")

@@ -1,0 +1,133 @@
+"""What hurts: a step that a graph makes twice or not at all, and one that is launched slowly without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+
+from cello.training import graphs
+from cello.training.graphs import StepGraphs
+
+Patch = pytest.MonkeyPatch
+GPU = torch.device("cuda:0")
+
+
+class Stream:
+    def __init__(self, device: object = None) -> None: ...
+    def wait_stream(self, other: Stream) -> None: ...
+
+
+class Cuda:
+    """Stands for CUDA: what is called within a capture happens when the graph is replayed, not then."""
+
+    def __init__(self, patch: Patch) -> None:
+        self.done: list[str] = []
+        self.capturing: list[str] | None = None
+        self.fault: Exception | None = None
+        outer = self
+
+        class Graph:
+            def __init__(self) -> None:
+                self.holds: list[str] = []
+
+            def replay(self) -> None:
+                outer.done.extend(self.holds)
+
+        @contextmanager
+        def capture(graph: Graph) -> Iterator[None]:
+            outer.capturing = graph.holds
+            try:
+                if outer.fault is not None:
+                    raise outer.fault
+                yield
+            finally:
+                outer.capturing = None
+
+        for name, value in {
+            "Stream": Stream, "stream": nullcontext, "current_stream": Stream, "set_stream": lambda stream: None,
+            "CUDAGraph": Graph, "graph": capture, "get_sync_debug_mode": lambda: 0,
+            "set_sync_debug_mode": lambda mode: None,
+        }.items():  # fmt: skip
+            patch.setattr(torch.cuda, name, value)
+
+    def step(self, kind: str) -> None:
+        (self.done if self.capturing is None else self.capturing).append(kind)
+
+
+def test_every_call_is_one_step_and_kinds_are_captured_once_they_have_run(monkeypatch: Patch) -> None:
+    cuda = Cuda(monkeypatch)
+    steps = StepGraphs(cuda.step, GPU, capture=True)
+    asked = ["a", "a", "b", "a", "a", "b", "b", "a", "c"]
+    for kind in asked:
+        steps(kind)
+    assert cuda.done == asked
+    assert list(steps.graphs) == ["a", "b"]
+
+
+def test_further_kinds_run_as_they_are(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(graphs, "MOST_GRAPHS", 1)
+    cuda = Cuda(monkeypatch)
+    steps = StepGraphs(cuda.step, GPU, capture=True)
+    asked = [*"aaaa", *"bbbb"]
+    for kind in asked:
+        steps(kind)
+    assert (cuda.done, list(steps.graphs)) == (asked, ["a"])
+
+
+def test_without_a_gpu_or_where_it_is_not_wanted_nothing_is_captured(monkeypatch: Patch) -> None:
+    cuda = Cuda(monkeypatch)
+    for device, capture in ((torch.device("cpu"), True), (GPU, False)):
+        steps = StepGraphs(cuda.step, device, capture=capture)
+        for _ in range(4):
+            steps("a")
+        assert not steps.graphs
+    assert cuda.done == ["a"] * 8
+
+
+def test_a_step_that_waits_for_the_gpu_runs_as_it_is_and_a_warning_says_so(monkeypatch: Patch) -> None:
+    cuda = Cuda(monkeypatch)
+    modes: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def step(kind: str) -> None:
+        if modes and modes[-1] == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        cuda.step(kind)
+
+    steps = StepGraphs(step, GPU, capture=True)
+    steps("a")
+    with pytest.warns(
+        UserWarning, match=r"cannot be captured in a CUDA graph \(called a synchronizing CUDA operation\)"
+    ):
+        steps("a")
+    steps("a")
+    steps("a")
+    assert (cuda.done, modes, len(steps.graphs)) == (["a"] * 4, ["error", 0], 0)
+
+
+def test_a_capture_that_fails_is_told_and_the_step_made_all_the_same(monkeypatch: Patch) -> None:
+    cuda = Cuda(monkeypatch)
+    steps = StepGraphs(cuda.step, GPU, capture=True)
+    cuda.fault = RuntimeError("operation not permitted when stream is capturing.\nmore")
+    steps("a")
+    steps("a")
+    with pytest.warns(
+        UserWarning, match=r"\(operation not permitted when stream is capturing\), so its kernels are lau"
+    ):
+        steps("a")
+    steps("a")
+    assert (cuda.done, len(steps.graphs)) == (["a"] * 4, 0)
+
+
+def test_a_gpu_that_is_full_is_no_reason_to_go_on_slowly(monkeypatch: Patch) -> None:
+    cuda = Cuda(monkeypatch)
+    steps = StepGraphs(cuda.step, GPU, capture=True)
+    cuda.fault = torch.OutOfMemoryError("CUDA out of memory")
+    steps("a")
+    steps("a")
+    with pytest.raises(torch.OutOfMemoryError):
+        steps("a")
