@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -226,6 +227,7 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
         if (
             not torch.compiler.is_compiling()
             and type(given) is Tensor
+            and given.is_cpu
             and not torch.equal(given, exact[name].to(given))
         ):
             raise ModelError(f"cell {cell.name!r}: the fixed tensor {name} is not what the cell declares; leave it out")
@@ -281,10 +283,24 @@ def expanded_masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tenso
     return {name: mask.detach().expand(shape) for name, mask in masks.items()}
 
 
+class _Rehearsal:
+    on = False
+
+
+@contextmanager
+def unchecked_lengths() -> Iterator[None]:
+    """Leave lengths on a GPU within, as while a CUDA graph is captured, so that a rehearsal runs the same kernels."""
+    before, _Rehearsal.on = _Rehearsal.on, True
+    try:
+        yield
+    finally:
+        _Rehearsal.on = before
+
+
 def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
     """The lengths (B,) as int64 on the CPU, from 0 to the T of frames (B, T, ...).
 
-    While a CUDA graph is captured they stay on the device, unchecked: only limited to 0 and T.
+    While a CUDA graph is captured, and within ``unchecked_lengths``, they stay on a GPU, only limited to 0 and T.
 
     Raises:
         ModelError: they are not whole numbers, not one for each clip, or not within the frames.
@@ -301,7 +317,7 @@ def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
         if not x.is_meta:
             raise ModelError(f"lengths are on meta, which holds no data, but the frames are on {x.device}")
         return lengths.to(torch.int64)
-    if lengths.is_cuda and x.is_cuda and torch.cuda.is_current_stream_capturing():
+    if lengths.is_cuda and x.is_cuda and (_Rehearsal.on or torch.cuda.is_current_stream_capturing()):
         return lengths.to(torch.int64).clamp(0, int(steps))  # what a CUDA graph repeats may ask the device nothing
     lengths = lengths.to("cpu", torch.int64)
     if type(lengths) is not Tensor and not dispatched(lengths):
