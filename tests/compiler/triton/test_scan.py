@@ -57,7 +57,7 @@ def case(cell: Cell, sizes: tuple[int, int, int, int]) -> Case:
                     weight.uniform_(-(hidden**-0.5), hidden**-0.5, generator=draw)
         known = {name: getattr(layer, attribute) for attribute, name in layer.equation_names.items()}
         known |= {name: within_bounds(one, known[name]) for name, one in layer.bounded.items()}
-        weights = {name: value.detach().clone().requires_grad_() for name, value in known.items()}
+        weights = {name: value.detach().clone().requires_grad_() for name, value in known.items() if name in weights}
     return leaf(batch, steps, inputs), state, weights
 
 
