@@ -222,7 +222,9 @@ def error_of(cell: Cell, hidden: int, batch: int = 37, steps: int = 20) -> float
         found = scan(cell, leaves[0], weights, state=of_state, lengths=lengths, reverse=True, backend=backend)
         loss = sum((part * part.cos()).sum() for part in (found.outputs, *found.state))
         grads = torch.autograd.grad(loss, leaves, allow_unused=True)  # type: ignore[arg-type]
-        results.append([part.detach().cpu().double() for part in (found.outputs, *found.state, *grads) if part is not None])
+        results.append(
+            [part.detach().cpu().double() for part in (found.outputs, *found.state, *grads) if part is not None]
+        )
     return max(float((b - a).abs().max() / a.abs().max().clamp_min(1e-3)) for a, b in zip(*results, strict=True))
 
 
@@ -240,8 +242,12 @@ def cudnn() -> list[Row]:
                 lengths = torch.randint(steps // 2, steps + 1, (batch,))
                 packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
                 if steps == 99:
-                    row |= {f"packed_{k}": v for k, v in forward_and_backward(
-                        lambda: layer(packed)[0].data, list(layer.parameters())).items()}
+                    row |= {
+                        f"packed_{k}": v
+                        for k, v in forward_and_backward(
+                            lambda: layer(packed)[0].data, list(layer.parameters())
+                        ).items()
+                    }
                 rows.append(row)
     return rows
 
@@ -284,7 +290,13 @@ def kernels_of(inputs: Inputs, shape: Shape | None = None) -> Row:
 
 def ours() -> list[Row]:
     """The LSTM at every size, whole and ragged."""
-    jobs = [("lstm", b, t, h, p, None, r) for b, t, h in SIZES for p in PRECISIONS for r in (False, True) if t == 99 or not r]
+    jobs = [
+        ("lstm", b, t, h, p, None, r)
+        for b, t, h in SIZES
+        for p in PRECISIONS
+        for r in (False, True)
+        if t == 99 or not r
+    ]
     return timed_jobs(jobs)
 
 
@@ -294,7 +306,10 @@ def shapes() -> list[Row]:
     cut += [(128, 16, 16, 1, 2), (128, 16, 8, 1, 2), (128, 16, 8, 2, 3), (128, 16, 4, 2, 3), (128, 16, 4, 4, 3)]
     cut += [(256, 16, 8, 4, 3), (256, 16, 4, 8, 3), (256, 16, 8, 8, 3), (256, 32, 8, 8, 3)]
     jobs = [
-        ("lstm", b, 49, h, p, Shape(r, h, w, d, s), False) for h, r, w, d, s in cut for p in PRECISIONS for b in (64, 1024)
+        ("lstm", b, 49, h, p, Shape(r, h, w, d, s), False)
+        for h, r, w, d, s in cut
+        for p in PRECISIONS
+        for b in (64, 1024)
     ]
     return timed_jobs(jobs)
 

@@ -44,10 +44,9 @@ RAVDESS = (
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with a study's file and a cache of its own."""
+    """An empty folder with a study's file."""
     (tmp_path / "mine.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CELLO_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 

@@ -40,7 +40,6 @@ def test_the_page_runs_from_top_to_bottom(
 ) -> None:
     make_clips(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CELLO_CACHE", str(tmp_path / "cache"))
     for command in COMMANDS:
         assert main(shlex.split(command)) == 0, capsys.readouterr().err
         assert "Traceback" not in capsys.readouterr().err

@@ -19,8 +19,14 @@ COMMANDS = re.findall(r"^cello (.*)$", TEXT, re.MULTILINE)
 WORDS, SPEAKERS = ("yes", "no", "up"), ("ann", "bob", "cy", "dora", "eve", "fay")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that may be cleaned, for all commands: what one has compiled the next need not."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def there(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folders that the page speaks of, and its table."""
     rng, lines = np.random.default_rng(0), ["path,word,who,part\n"]
     for word in WORDS:
@@ -35,7 +41,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "clips.csv").write_text("".join(lines))
     (tmp_path / "mine.toml").write_text(STUDY)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CELLO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CELLO_CACHE", str(cache))
     return tmp_path
 
 

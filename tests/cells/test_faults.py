@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 
 from cello.cells.definition import Cell
+from cello.cells.load import load_cell
+from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
 from cello.errors import CellError
 
@@ -112,7 +116,7 @@ def own(x, h, W):
 """)
     assert "cannot be compiled on the comparison n > 0" in message
     asked = refusal("@cell\ndef own(x, h, W):\n    n = W @ x + h\n    return n if hasattr(n, 'shape') else h  # here")
-    assert asked.startswith("n.shape does not exist, because n is not a parameter group.")
+    assert asked.startswith("n.shape is asked for, but n is a value of the equations. Leave it away: a cell is one")
 
 
 CHANGED = "two calls of the function are not the same equations: "
@@ -164,3 +168,72 @@ def own(x, h, W):
 """
     assert refusal(wrapped.format("tanh(x)")).startswith("tanh is taken of the frame x, which is (D,)")
     assert equations_text(own_cell(wrapped.format("W @ x"))) == "n    = W @ x[t]\nh[t] = n + h[t-1]"
+
+
+OUTPUTS = [
+    ("h = tanh(W @ x + U @ h)\n    y = V @ h\n    return y, h  # here", "(x, y, h, W, U, V)"),
+    ("h = tanh(W @ x + U @ h)\n    y = V @ h\n    return h, y  # here", "(x, h, y, W, U, V)"),
+    ("h = tanh(W @ x + U @ h) + V\n    return sigmoid(h), h  # here", "(x, y, h, W, U, V)"),
+    ("y = tanh(W @ x + U @ h) + V\n    return y, y  # here", "(x, y, y_2, h, W, U, V)"),
+    ("h = tanh(W.h @ x + U @ h)\n    y = V @ h\n    return y, h  # here", "(x, y, h, W, U, V)"),
+]
+
+
+@pytest.mark.parametrize(("lines", "signature"), OUTPUTS, ids=range(len(OUTPUTS)))
+def test_an_output_that_is_not_fed_back_gets_the_signature_to_write(
+    refusal: Callable[[str], str], lines: str, signature: str
+) -> None:
+    kind = "a group of parameters" if "W.h" in lines else "a matrix"
+    assert refusal(f"@cell\ndef own(x, h, W, U, V):\n    {lines}") == (
+        f"2 values are returned, so W counts as a state, but it is used as {kind}. Every returned value has an "
+        f"argument, an output that is not fed back too: def own{signature}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("return n.mean() + h", "n.mean is asked for, but n is a value of the equations. Write J @ n with the argument "
+         "J: Fixed(lambda H: 1 / H): the mean over units, at every unit."),
+        ("return n + h.mean()", "h.mean is called, but h is an argument, which has no methods. Write J @ h with the a"),
+        ("return n.detach() + h", "n.detach is asked for, but n is a value of the equations. Write stop(n): the value"),
+        ("return n + h.detach()", "h.detach is called, but h is an argument, which has no methods. Write stop(h): the"),
+        ("return n * W.tanh() + h", "W.tanh is called, but W is an argument, which has no methods. Write tanh(W) for"),
+        ("return n + h.T * h", "h.T is asked for, but h is a state, which is a vector, (H,). Write u * v for a product "
+         "unit by unit, W @ h with a parameter W."),
+        ("return n.clamp(0, 1) + h", "n.clamp is asked for, but n is a value of the equations. Write minimum(maximum("),
+        ("return n.softmax(0) + h", "n.softmax is asked for, but n is a value of the equations. Of functions over uni"),
+        ("return n.unsqueeze(0) + h", "n.unsqueeze is asked for, but n is a value of the equations. Leave it away: a"),
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_a_tensors_method_gets_what_to_write_instead(refusal: Callable[[str], str], line: str, message: str) -> None:
+    assert refusal(f"@cell\ndef own(x, h, W, U):\n    n = W @ x + U @ h\n    {line}  # here").startswith(message)
+
+
+def test_the_mean_over_units_is_what_the_message_says(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell(
+        "from cello import Fixed\n@cell\ndef own(x, h, W, J: Fixed(lambda H: 1 / H)):\n    return J @ (W @ x) + 0 * h"
+    )
+    x, weight = torch.randn(2, 3, 4), torch.randn(5, 4)
+    mean = (x @ weight.T).mean(2, keepdim=True).expand(2, 3, 5)
+    torch.testing.assert_close(scan(own, x, {"W": weight}).outputs, mean)
+
+
+@pytest.mark.filterwarnings("always:cell .* do no more than one matrix")
+@pytest.mark.parametrize("line", ["return tanh(V @ (W @ x) + h)", "n = W @ x\n    return tanh(V @ n + h)"])
+def test_two_matrices_in_a_row_are_no_low_rank_in_silence(own_cell: Callable[[str], Cell], line: str) -> None:
+    with pytest.warns(UserWarning, match="do no more than one matrix") as caught:
+        own_cell(f"@cell\ndef own(x, h, W, V):\n    {line}")
+    number = 9 if "n =" in line else 8
+    assert str(caught[0].message) == (
+        f"cell 'own' (mine.py, line {number}): V (H, H) multiplies what W (H, D) gives, so both do no more than one "
+        f"matrix. Write one; a smaller size between them, a low rank, is not in the language."
+    )
+    assert (Path(caught[0].filename).name, caught[0].lineno) == ("mine.py", number)
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_products_of_products_are_quiet(own_cell: Callable[[str], Cell]) -> None:
+    own_cell("@cell\ndef own(x, h, W, V):\n    n = W @ x\n    return tanh(V @ n + n + V @ tanh(n)) * h")
+    assert load_cell("minimalrnn").name == "minimalrnn"

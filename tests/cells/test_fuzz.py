@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cello.cells import functions
-from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.definition import Cell, cell
+from cello.cells.signature import Scalar
 from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
 from cello.errors import CellError
@@ -49,6 +50,10 @@ FORMULAS = (
     "where({u} <= -0.1372, 1.0, {w})",
     "where(h < p.{k}, {u}, b.{k})",
     "tanh({u}) ** 3",
+    "sin({u}) + cos({v})",
+    "erf({u}) + stop({v})",
+    "0.3 * ((U.{k} - U.{k}.T) @ {u})",
+    "(0.3 * exp(-abs(W.{k}))) @ x",
 )
 """Right sides of a line: u, v, w are vectors that exist there, k makes its parameters its own.
 
@@ -111,6 +116,10 @@ NUMPY: dict[str, Any] = {
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": np.vectorize(math.erf),
+    "stop": lambda v: v,
     "minimum": np.minimum,
     "maximum": np.maximum,
     "where": np.where,
@@ -239,8 +248,6 @@ ILLEGAL_LINES = (
     "{u} = x @ W.z",
     "{u} = {u} @ W.z",
     "{u} = (W.y @ W.z) @ {u}",
-    "{u} = (W.y * W.z) @ {u}",
-    "{u} = (-W.z) @ {u}",
     "{u} = W.z @ 2.0",
     "{u} = W.z @ W.y",
     "{u} = W.z @ x + W.z @ {u}",

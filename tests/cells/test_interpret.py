@@ -28,7 +28,8 @@ def arguments(cell: Cell) -> list[Any]:
     """Numbers for a frame of 3 elements, states of 4, and every parameter."""
     torch.manual_seed(0)
     groups: dict[str, Any] = {}
-    for name, shape in cell.parameters(3, 4).items():
+    fixed = {name: value.shape for name, value in cell.fixed_values(3, 4).items()}
+    for name, shape in {**cell.parameters(3, 4), **fixed}.items():
         group, _, member = name.partition(".")
         if member:
             setattr(groups.setdefault(group, SimpleNamespace()), member, torch.randn(shape, dtype=torch.float64))

@@ -14,9 +14,9 @@ from cello.compiler.text import equations_text
     ("line", "message"),
     [
         (
-            "return W @ x + W.T @ h",
-            "parameter W is used both by itself and as a group, with W.T (line 8). Give each use its member, such as "
-            "W.a and W.b; W.T is a parameter, not a transpose.",
+            "return W @ x + W.U @ h",
+            "parameter W is used both by itself and as a group, with W.U (line 8). Give each use its member, such as "
+            "W.a and W.b.",
         ),
         ("return W.n @ x + h + W", "parameter W is used both by itself and as a group, with W.n (line 8)."),
     ],

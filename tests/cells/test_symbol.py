@@ -108,7 +108,7 @@ REFUSED = [
     ("n = n / 0", "n is divided by 0. Divide by a number that is not 0."),
     (
         "n = n % 2",
-        "the operator % is used on n. The operators are + - * / @ and ** 2, the functions sigmoid, tanh, relu",
+        "the operator % is used on n. Write mod(n, b).",
     ),
     ("n = 2 // n", "the operator // is used on n."),
     ("n = n ** h", "n ** h is not in the language. Write exp(h * log(n)); the powers 2, 3 and 4 are multiplications."),
@@ -116,7 +116,7 @@ REFUSED = [
     ("n = 2 ** n", "2 ** n is not in the language. Write exp(n * log(2))."),
     (
         "n = n.sum()",
-        "n.sum does not exist, because n is not a parameter group. Write equations; only arguments after the states",
+        "n.sum is asked for, but n is a value of the equations. Write J @ n with the argument J: Fixed(1.0): the sum",
     ),
     ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
     ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),

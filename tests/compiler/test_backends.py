@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from cello.cells.arrays import NUMPY
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
 from cello.compiler import backends
 from cello.compiler.backends import Backend
-from cello.compiler.inputs import Inputs
+from cello.compiler.inputs import Inputs, first_state, with_fixed
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from cello.errors import BackendError
@@ -27,14 +28,6 @@ from cello.models.config import ModelConfig
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compiler.md"
 
 # --- a back end of NumPy, forward alone ---
-
-NUMPY: dict[str, Any] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "exp": np.exp,
-    "log": np.log, "sqrt": np.sqrt, "abs": np.abs, "tanh": np.tanh, "minimum": np.minimum, "maximum": np.maximum,
-    "sigmoid": lambda v: 1 / (1 + np.exp(-v)), "relu": lambda v: np.maximum(v, 0),
-    "softplus": lambda v: np.logaddexp(v, 0), "where": lambda a, b, u, v: np.where(a > b, u, v),
-    "product": lambda matrix, v: v @ matrix.T,
-}  # fmt: skip
 
 
 def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -109,8 +102,8 @@ def test_a_new_back_end_is_the_reference_without_a_line_elsewhere(cell: Cell) ->
     with np.errstate(all="ignore"):
         found = scan(cell, x, weights, lengths=[5, 0, 3, 1], reverse=True)
     assert found.backend == "numpy"
-    state = tuple(x.new_zeros(4, 5) for _ in cell.states)
-    expected = reference(Inputs(cell, x, weights, state, {}, torch.tensor([5, 0, 3, 1]), True))
+    state, whole = first_state(cell, x, 5, None, weights), with_fixed(cell, x, 5, weights)
+    expected = reference(Inputs(cell, x, whole, state, {}, torch.tensor([5, 0, 3, 1]), True))
     torch.testing.assert_close((found.outputs, found.state), expected, equal_nan=True)
 
 

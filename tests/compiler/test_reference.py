@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.backends import TABLE
-from cello.compiler.inputs import Inputs
+from cello.compiler.inputs import Inputs, with_fixed
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from random_cells import random_cell
@@ -55,8 +56,13 @@ def case(cell: Cell, sizes: tuple[int, int, int, int], seed: int = 0) -> Case:
         return (torch.randn(shape, generator=draw, dtype=torch.float64) * scale).requires_grad_()
 
     state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
-    shapes = cell.parameters(inputs, hidden).items()
-    return Case(leaf(batch, steps, inputs), state, {name: leaf(*shape, scale=hidden**-0.5) for name, shape in shapes})
+    x = leaf(batch, steps, inputs)
+    weights = {name: leaf(*shape, scale=hidden**-0.5) for name, shape in cell.parameters(inputs, hidden).items()}
+    for one in cell.declared:
+        if one.bounded:
+            value = one.bounded_value(weights[one.name].detach().numpy())
+            weights[one.name] = torch.from_numpy(np.asarray(value)).requires_grad_()
+    return Case(x, state, weights)
 
 
 def meaning(
@@ -67,13 +73,14 @@ def meaning(
     masks: Mapping[str, Tensor] | None = None,
 ) -> Result:
     ends = None if lengths is None else torch.tensor(lengths)
-    return reference(Inputs(cell, one.x, one.weights, one.state, masks or {}, ends, reverse))
+    whole = with_fixed(cell, one.x, one.state[0].shape[1], one.weights)
+    return reference(Inputs(cell, one.x, whole, one.state, masks or {}, ends, reverse))
 
 
 def by_definition(cell: Cell, one: Case) -> Result:
     """The decorated function itself, one clip and one frame at a time, on tensors."""
     groups: dict[str, Any] = {}
-    for name, value in one.weights.items():
+    for name, value in with_fixed(cell, one.x, one.state[0].shape[1], one.weights).items():
         group, _, member = name.partition(".")
         if member:
             setattr(groups.setdefault(group, SimpleNamespace()), member, value)

@@ -44,6 +44,10 @@ def states_of(cell: Cell, batch: int, seed: int = 2) -> tuple[Tensor, ...]:
     )
 
 
+def ops(cell: Cell) -> set[str]:
+    return {node.op for node in cell.graph.nodes}
+
+
 def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -> list[Tensor]:
     outputs, state = result
     value = (outputs * torch.linspace(-1, 2, outputs.numel(), dtype=outputs.dtype).view_as(outputs)).sum()
@@ -54,7 +58,7 @@ def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -
     ]
 
 
-@each_cell
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if "stop" not in ops(cell)], ids=lambda cell: cell.name)
 def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
     x, weights, state = frames(2, 2), weights_of(cell), states_of(cell, 2)
     names = list(weights)

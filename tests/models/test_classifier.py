@@ -9,13 +9,15 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cello.compiler import inputs
 from cello.errors import ModelError
 from cello.models.classifier import Classifier, stack_frames
 from cello.models.config import ModelConfig
@@ -253,3 +255,40 @@ def test_weights_stored_under_the_former_names_are_loaded() -> None:
     again.load_state_dict(former)
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_lengths_that_are_known_to_be_right_stay_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them back would hold up every step, and a rehearsal that reads them runs other kernels than the graph."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+
+    class OnGpu:
+        """Lengths that cannot be read."""
+
+        shape, is_meta, is_cuda, dtype = torch.Size([2]), False, True, torch.int64
+
+        def is_floating_point(self) -> bool:
+            return False
+
+        is_complex = is_floating_point
+
+        def to(self, *where: object) -> OnGpu:
+            assert "cpu" not in where, "read back"
+            return self
+
+        def clamp(self, low: int, high: int) -> tuple[int, int]:
+            return low, high
+
+    frames: Any = SimpleNamespace(shape=(2, 7, 3), is_cuda=True)
+    lengths: Any = OnGpu()
+    monkeypatch.setattr(inputs, "Tensor", OnGpu)
+    with inputs.unchecked_lengths():
+        assert inputs.frames_of_clips(lengths, frames) == (0, 7)
+    with pytest.raises(AssertionError, match="read back"):
+        inputs.frames_of_clips(lengths, frames)
+
+
+def test_scores_are_the_same_without_a_look_at_the_lengths() -> None:
+    model = Classifier(ModelConfig(hidden=4, bidirectional=True), 3, 2).eval()
+    frames, lengths = torch.randn(4, 6, 3), torch.tensor([6, 1, 3, 6])
+    assert torch.equal(model.unchecked(frames, lengths), model(frames, lengths))
+    assert torch.equal(model.unchecked(frames), model(frames, [6] * 4))

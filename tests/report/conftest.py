@@ -304,6 +304,21 @@ def gates() -> StudyResults:
 
 
 @pytest.fixture(scope="session")
+def page() -> Callable[[StudyResults], str]:
+    """The page of a study, whose pictures take a second: made once for all tests that read it."""
+    from cello.report.formats import html
+
+    made: dict[int, tuple[StudyResults, str]] = {}
+
+    def of(study: StudyResults) -> str:
+        if id(study) not in made:
+            made[id(study)] = study, html.report(study)
+        return made[id(study)][1]
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
     """A copy of a study that lacks the runs a test names."""
 

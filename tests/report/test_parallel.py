@@ -58,3 +58,19 @@ def test_nothing_is_forked_beside_another_thread(monkeypatch: pytest.MonkeyPatch
     finally:
         stop.set()
         thread.join()
+
+
+POOL = "import threading\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\n"
+
+
+@pytest.mark.skipif(not FORKED, reason="nothing is forked on this system")
+def test_a_pool_s_thread_that_waits_for_work_as_a_study_leaves_hinders_no_fork() -> None:
+    wait = "pool.submit(int).result()\nwhile not parallel._others_wait(): pass\n"
+    code = "print(os.getpid() in parallel.on_all_cores(lambda x: os.getpid(), range(4)), threading.active_count() > 1)"
+    assert alone(POOL + wait + code) == "False True"
+
+
+def test_nothing_is_forked_beside_a_pool_s_thread_at_work() -> None:
+    begin = "stop = threading.Event()\npool.submit(stop.wait)\n"
+    code = "print(set(parallel.on_all_cores(lambda x: os.getpid(), range(4))) == {os.getpid()})\nstop.set()"
+    assert alone(POOL + begin + code) == "True"

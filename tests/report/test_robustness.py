@@ -14,6 +14,8 @@ from cello.report.formats import latex, markdown, notebook
 from cello.report.results import Run, StudyResults
 from cello.report.tables import ABSENT
 
+Page = Callable[[StudyResults], str]
+
 NOISE, SHIFT = robustness.KINDS
 
 
@@ -87,9 +89,9 @@ def test_every_format_carries_the_conditions(noisy: StudyResults) -> None:
     assert "robustness.tables(results)[1]" in str(notebook.cells(noisy, "."))
 
 
-def test_a_study_without_conditions_says_nothing_of_them(small: StudyResults) -> None:
+def test_a_study_without_conditions_says_nothing_of_them(small: StudyResults, page: Page) -> None:
     assert robustness.present(small) == robustness.tables(small) == ()
     assert diagrams.conditions(small) == []
     assert "conditions." not in str(notebook.cells(small, "."))
-    assert "noise and shifts" not in html_format.report(small)
+    assert "noise and shifts" not in page(small)
     assert "evaluated again" not in paper.paragraph(small)

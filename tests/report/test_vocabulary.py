@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from cello.audio.origin import LISTS, Origin
 from cello.report import reference_figures
-from cello.report.formats import html as html_format
 from cello.report.formats import latex, markdown, notebook
 from cello.report.results import StudyResults
 from cello.report.vocabulary import BY_LISTS_ALONE, has_spoken_words
 from cello.study.reference_figures import builtin_figures
 
+Page = Callable[[StudyResults], str]
 
-def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign: StudyResults) -> None:
+
+def test_nothing_of_spoken_words_stands_in_a_report_of_a_foreign_corpus(foreign: StudyResults, page: Page) -> None:
     cells = "\n".join(text for _, text in notebook.cells(foreign, ".."))
-    for text in (markdown.report(foreign), html_format.report(foreign), latex.report(foreign), cells):
+    for text in (markdown.report(foreign), page(foreign), latex.report(foreign), cells):
         for word in ("poken word", "per-word", "published study", "35 words", "each word"):
             assert word not in text
     assert "per-label mean" in markdown.report(foreign)
-    assert ">Label</text>" in html_format.report(foreign)
+    assert ">Label</text>" in page(foreign)
     assert reference_figures.table(foreign) is None
 
 
-def test_words_of_speech_commands_keep_their_name_and_the_published_figures(gates: StudyResults) -> None:
-    text = html_format.report(gates)
+def test_words_of_speech_commands_keep_their_name_and_the_published_figures(gates: StudyResults, page: Page) -> None:
+    text = page(gates)
     assert "Rows are the spoken words" in text
     assert ">Spoken word</text>" in text
     assert "Beside the published study" in text

@@ -19,19 +19,24 @@ from cello.study.store import Store
 TEXT_FORMATS = tuple(name for name in FORMATS if name != "notebook")
 
 
-def test_each_format_becomes_its_files_and_nothing_is_left_lying_about(stored: Path, tmp_path: Path) -> None:
-    paths = write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "out")
-    assert [p.name for p in paths] == [
+@pytest.fixture(scope="module")
+def written(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of all formats of text, in a folder of their own."""
+    return write_report(stored, formats=TEXT_FORMATS, out=tmp_path_factory.mktemp("written") / "out")
+
+
+def test_each_format_becomes_its_files_and_nothing_is_left_lying_about(written: list[Path]) -> None:
+    assert [p.name for p in written] == [
         "report.md", "report.html", "runs.csv", "clips.csv", "groups.csv", "tables.tex", "methods.tex",
         "references.bib", "report.json",
     ]  # fmt: skip
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(p.name for p in paths)
+    assert sorted(p.name for p in written[0].parent.iterdir()) == sorted(p.name for p in written)
 
 
-def test_the_same_store_gives_the_same_bytes(stored: Path) -> None:
-    first = {p: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS)}
-    assert first == {p: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS)}
-    assert {p.parent for p in first} == {stored / "report"}
+def test_the_same_store_gives_the_same_bytes(stored: Path, written: list[Path]) -> None:
+    again = write_report(stored, formats=TEXT_FORMATS)
+    assert {p.name: p.read_bytes() for p in again} == {p.name: p.read_bytes() for p in written}
+    assert {p.parent for p in again} == {stored / "report"}
 
 
 def test_an_unknown_format_is_refused_before_anything_is_written(stored: Path, tmp_path: Path) -> None:
@@ -72,8 +77,10 @@ def test_a_notebook_cell_that_fails_is_an_error_with_its_cause(tmp_path: Path, g
         notebook.report(gates, tmp_path / "nothing", tmp_path)
 
 
-def test_a_report_written_by_several_processes_has_the_same_bytes(stored: Path, tmp_path: Path) -> None:
-    here = {p.name: p.read_bytes() for p in write_report(stored, formats=TEXT_FORMATS, out=tmp_path / "here")}
+def test_a_report_written_by_several_processes_has_the_same_bytes(
+    stored: Path, written: list[Path], tmp_path: Path
+) -> None:
+    here = {p.name: p.read_bytes() for p in written}
     code = (
         "import sys\nfrom pathlib import Path\nfrom cello.report import parallel, plots, write\n"
         "parallel.usable_cores = lambda: 2\nparallel.MANY_RUNS = plots.MANY = 1\n"

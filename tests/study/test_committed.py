@@ -44,6 +44,8 @@ BEFORE = {
     ("zoo", "quick"): "ff3136b89397cd67",
 }
 """A digest of all run ids of each built-in study, as they were when pooling by the last state was the default."""
+CELLS_BEFORE = 41
+"""The cells of the zoo at that time, all of them rows of its study."""
 WINDOWS = {
     ("windows", "fair"): "855e393ea95e2ff6",
     ("windows", "published"): "07e3780321f1db6f",
@@ -67,6 +69,8 @@ def test_every_built_in_study_is_known_here() -> None:
 @pytest.mark.parametrize("place", BEFORE, ids=" ".join)
 def test_run_ids_of_built_in_studies_do_not_change(place: tuple[str, str]) -> None:
     study = load_study(*place)
+    if place[0] == "zoo":  # later cells are rows behind those of then
+        study = msgspec.structs.replace(study, rows=study.rows[:CELLS_BEFORE])
     assert digest(with_torch_layers(study) if "windows" in place[0] else study) == BEFORE[place]
 
 

@@ -9,26 +9,25 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, overload
 
-from cello.cells.faults import changed, fault_in_function, no_plain_function
+from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains
 from cello.cells.graph import Graph, Node
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
-from cello.cells.resolve import Traced, resolve
+from cello.cells.resolve import Traced, read_transposes, resolve
+from cello.cells.signature import declared_by, signature_of
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import RUNNING, Tracer
+from cello.cells.values import FIRST, FIXED, STATE, Declared, Floats, fingerprint
 from cello.errors import CellError
-
-
-class Scalar:
-    """Annotates an argument that is a single learned scalar: ``def fastgrnn(x, h, W, U, b, zeta: Scalar)``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cell:
     """A recurrent cell: its name, its paper, its states (the first is its output) and the graph of one step.
 
-    ``arguments`` are the function's: the frame, the states, the parameter groups. Calling a cell calls its function,
-    on numbers or tensors, for one example and one step.
+    ``arguments`` are the function's: the frame, the states, the parameter groups. ``declared`` is what the signature
+    says of first values, bounds, fixed tensors and first states. Calling a cell calls its function, on numbers or
+    tensors, for one example and one step.
 
     A cell is pickled as data, its graph, and never as code: what comes back computes the same and has no ``function``.
     """
@@ -40,6 +39,7 @@ class Cell:
     graph: Graph
     function: Callable[..., Any] | None = field(default=None, repr=False)
     paper: Paper | None = None
+    declared: tuple[Declared, ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -68,10 +68,37 @@ class Cell:
         nodes = self.graph.nodes
         return tuple(nodes[node.args[0]].shape[1] for node in nodes if node.op == "product")
 
+    def declaration(self, name: str) -> Declared | None:
+        """What the signature says of a parameter, of a state, or of a state's learned first value (``h.first``)."""
+        return next((one for one in self.declared if one.name == name), None)
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with what is computed and with what is declared."""
+        return fingerprint(self.graph, self.declared)
+
     def parameter_nodes(self) -> tuple[Node, ...]:
-        """The parameters: groups as in the function's signature, within a group in the order of first use."""
+        """What is learned: groups as in the function's signature, within a group in the order of first use.
+
+        Learned first values of states come before the other parameters.
+        """
         place = {group: k for k, group in enumerate(self.arguments)}
-        return tuple(sorted(self.graph.parameters(), key=lambda node: place[str(node.name).split(".")[0]]))
+        fixed = self.fixed()
+        learned = [node for node in self.graph.parameters() if node.name not in fixed]
+        first = [Node("parameter", (), one.shape, one.name) for one in self.declared if one.name.endswith(FIRST)]
+        return tuple(sorted([*first, *learned], key=lambda node: place[str(node.name).split(".")[0]]))
+
+    def fixed(self) -> dict[str, Declared]:
+        """The tensors that are not learned, by name."""
+        return {one.name: one for one in self.declared if one.kind == FIXED}
+
+    def fixed_values(self, input_size: int, hidden: int) -> dict[str, Floats]:
+        """The tensors that are not learned for D = ``input_size`` and H = ``hidden``, in double precision."""
+        return {name: one.array(input_size, hidden) for name, one in self.fixed().items()}
+
+    def first_value(self, state: str, hidden: int) -> Floats | None:
+        """The value (H,) at which a state begins; None where that is zero, or learned."""
+        found = self.declaration(state)
+        return None if found is None or found.kind != STATE else found.array(1, hidden)
 
     def parameters(self, input_size: int, hidden: int) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter for frames of D = ``input_size`` and H = ``hidden`` units.
@@ -118,6 +145,7 @@ def cell(
     The first argument is the frame x (D,); the values returned are the new states (H,), whose old values are the next
     arguments in the same order; the arguments after those are parameters, used bare (``W @ x``) or by member
     (``W.i @ x``). ``P @ v`` makes P a matrix, any other use a vector (H,), the annotation ``Scalar`` a single number.
+    ``Learned(...)`` annotates first values and bounds, ``Fixed(...)`` what is not learned.
     The cell's name is the function's with - for _. Its paper, ``@cell(paper=Paper(...))``, is cited by reports.
 
     Raises:
@@ -154,46 +182,26 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     again = _trace(function, name)
     if (fault := changed(traced, again)) is not None:
         raise fault
+    declared = declared_by(traced.signature, graph, traced.tracer) if traced.signature.annotations else ()
+    warn_of_chains(graph, {one.name for one in declared if one.kind == FIXED}, traced.tracer)
     return Cell(
         name=name,
         doc=doc,
         reference=paper.text if paper else " ".join(doc.partition("Reference:")[2].split("\n\n")[0].split()),
         arguments=traced.arguments,
         graph=graph,
+        declared=declared,
         function=function,
         paper=paper,
     )
-
-
-def _signature(function: Callable[..., Any], tracer: Tracer) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The arguments' names, and which of them are single numbers."""
-    parameters = inspect.signature(function).parameters.values()
-    for parameter in parameters:
-        if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD or parameter.default is not parameter.empty:
-            raise tracer.error(
-                f"argument {parameter} is not a plain argument",
-                "Arguments are the frame, the states and the parameters, without *, / and defaults; write numbers into "
-                "the equations",
-            )
-    if len(parameters) < 2:
-        raise tracer.error(
-            f"{len(parameters)} arguments are too few", "Start with the frame and a state, as in def NAME(x, h, ...)"
-        )
-    kinds = {p.name: getattr(p.annotation, "__name__", str(p.annotation)).rsplit(".")[-1] for p in parameters}
-    for name, kind in kinds.items():
-        if kind in ("float", "int"):
-            raise tracer.error(
-                f"argument {name} is annotated {kind}",
-                f"Write {name}: Scalar for a single learned number, and no annotation for a vector or a matrix",
-            )
-    return tuple(kinds), frozenset(name for name, kind in kinds.items() if kind == "Scalar")
 
 
 def _trace(function: Callable[..., Any], cell: str) -> Traced:
     """One call of the function on symbols."""
     own = inspect.unwrap(function)
     tracer = Tracer(cell, own.__code__)
-    arguments, scalars = _signature(function, tracer)
+    signature = signature_of(function, tracer)
+    arguments = signature.arguments
     for fact, holds in (
         ("a lambda has no name", own.__name__ == "<lambda>"),
         ("the function yields, which an equation cannot", inspect.isgeneratorfunction(own)),
@@ -217,7 +225,8 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
         raise tracer.refusal
     variables = tracer.observe_names()
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
+    read_transposes(tracer, arguments[1 : 1 + len(values)])
     for name, value in zip(arguments[1:], values, strict=False):
         if isinstance(value, Symbol) and value._cello_tracer is tracer:
             tracer.call(value._cello_position, name)
-    return Traced(tracer, arguments, scalars, values, variables)
+    return Traced(tracer, signature, values, variables)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Collection
 from typing import Any
 
 from cello.cells.functions import FUNCTIONS
+from cello.cells.graph import Graph, uses
 from cello.cells.resolve import Traced
 from cello.cells.symbol import Symbol
 from cello.cells.trace import Tracer, file_name, said
@@ -55,6 +58,28 @@ def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> Cel
     elif name == tracer.code.co_name:
         remedy = "A cell does not call itself: its past is in its states, and what calls it again is the scan"
     return tracer.error(f"unknown name {name!r}", remedy, line)
+
+
+def warn_of_chains(graph: Graph, fixed: Collection[str], tracer: Tracer) -> None:
+    """Warn of two learned matrices in a row, U @ (W @ x), which were perhaps meant to be of low rank."""
+    nodes, count = graph.nodes, uses(graph)
+    for node in nodes:
+        inner = nodes[node.args[1]] if node.op == "product" else node
+        if inner is node or inner.op != "product" or count[node.args[1]] > 1:
+            continue
+        matrices = [nodes[one.args[0]] for one in (node, inner)]
+        if any(matrix.op != "parameter" or matrix.name in fixed for matrix in matrices):
+            continue
+        left, right = (f"{matrix.name} ({', '.join(matrix.shape)})" for matrix in matrices)
+        file = tracer.code.co_filename
+        place = f"cell {tracer.cell!r} ({file_name(file)}, line {node.line})"
+        warnings.warn_explicit(
+            f"{place}: {left} multiplies what {right} gives, so both "
+            "do no more than one matrix. Write one; a smaller size between them, a low rank, is not in the language.",
+            UserWarning,
+            file,
+            node.line,
+        )
 
 
 def changed(first: Traced, second: Traced) -> CellError | None:

@@ -5,13 +5,14 @@ A function of a tensor is its own method (``v.sigmoid()``), so nothing here need
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from numbers import Real
 from operator import methodcaller
 from typing import Any
 
-from cello.cells.symbol import Comparison, pointwise, refusal, symbols_in
+from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
 
 _NUMBER: dict[str, Callable[..., float]] = {
     "sigmoid": lambda v: 0.5 + 0.5 * math.tanh(0.5 * v),
@@ -21,6 +22,14 @@ _NUMBER: dict[str, Callable[..., float]] = {
     "exp": math.exp,
     "log": math.log,
     "sqrt": math.sqrt,
+    "sin": math.sin,
+    "cos": math.cos,
+    "erf": math.erf,
+    "floor": math.floor,
+    "round": builtins.round,
+    "sign": lambda v: (v > 0) - (v < 0),
+    "stop": lambda v: v,
+    "mod": lambda a, b: a - b * math.floor(a / b),
     "minimum": min,
     "maximum": max,
 }
@@ -32,6 +41,9 @@ def _greater(a: Any, b: Any) -> Any:
 
 _TENSOR: dict[str, Callable[..., Any]] = {
     **{name: methodcaller(name) for name in ("sigmoid", "tanh", "relu", "exp", "log", "sqrt")},
+    **{name: methodcaller(name) for name in ("sin", "cos", "erf", "floor", "round", "sign")},
+    "stop": methodcaller("detach"),
+    "mod": lambda a, b: a - b * (a / b).floor(),
     "softplus": lambda v: v.relu() + v.abs().neg().exp().log1p(),
     "minimum": lambda a, b: -_greater(-a, -b),
     "maximum": _greater,
@@ -84,6 +96,50 @@ def sqrt(v: Any) -> Any:
     return _apply("sqrt", v)
 
 
+def sin(v: Any) -> Any:
+    """The sine of an angle in radians."""
+    return _apply("sin", v)
+
+
+def cos(v: Any) -> Any:
+    """The cosine of an angle in radians."""
+    return _apply("cos", v)
+
+
+def erf(v: Any) -> Any:
+    """The error function; Φ(v) = (1 + erf(v / √2)) / 2."""
+    return _apply("erf", v)
+
+
+def floor(v: Any) -> Any:
+    """The largest whole number that is at most v; its derivative is zero."""
+    return _apply("floor", v)
+
+
+def round(v: Any) -> Any:
+    """The nearest whole number, the even one of two; its derivative is zero."""
+    return _apply("round", v)
+
+
+def sign(v: Any) -> Any:
+    """1, 0 or −1; its derivative is zero."""
+    return _apply("sign", v)
+
+
+def mod(a: Any, b: Any) -> Any:
+    """a − b ⌊a / b⌋, which has the sign of b.
+
+    >>> mod(7.5, 2.0), mod(-0.5, 2.0)
+    (1.5, 1.5)
+    """
+    return _apply("mod", a, b)
+
+
+def stop(v: Any) -> Any:
+    """v itself, without its derivative: ``soft + stop(hard - soft)`` is hard, with the derivative of soft."""
+    return _apply("stop", v)
+
+
 def minimum(a: Any, b: Any) -> Any:
     """The smaller of two values, unit by unit."""
     return _apply("minimum", a, b)
@@ -116,7 +172,19 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return b.where(~condition, a) if not isinstance(b, Real) else b + (a - b) * condition
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (sigmoid, tanh, relu, softplus, exp, log, sqrt, minimum, maximum, where)
-}
+def inverse(matrix: Any) -> Any:
+    """The inverse of a square matrix that is the same at every step: ``inverse(1.1 * A) @ h``."""
+    return pointwise("inverse", matrix) if isinstance(matrix, Symbol) else matrix.inverse()
+
+
+def expm(matrix: Any) -> Any:
+    """The matrix exponential of a square matrix: ``expm(U - U.T) @ h`` rotates; ``exp`` goes element by element."""
+    return pointwise("expm", matrix) if isinstance(matrix, Symbol) else matrix.matrix_exp()
+
+
+_ALL = (
+    *(sigmoid, tanh, relu, softplus, exp, log, sqrt, sin, cos, erf, floor, round, sign, stop),
+    *(mod, minimum, maximum, where, inverse, expm),
+)
+FUNCTIONS: dict[str, Callable[..., Any]] = {function.__name__: function for function in _ALL}
 """Every function of the language by its name; ``abs(v)`` and + − * / ** @ are Python's own."""

@@ -6,10 +6,12 @@ Its legal form, which :func:`check` holds it to:
 - leaves: ``input`` (the frame x, one, shape (D,)), ``state`` (shape (H,)), ``parameter`` (``(H, D)``, ``(H, H)``,
   ``(H,)`` or a scalar ``()``), ``constant`` (a number, ``()``), ``mask`` (shape (H,), given for each frame and not
   learned: equations have none, :mod:`cello.cells.noise` adds them);
-- ``product``: a matrix parameter times a vector that depends on the frame or on a state: (H, D) by (D,), or (H, H) by
-  (H,). The frame is used nowhere else, so every pointwise value is (H,) or a scalar;
+- ``product``: a matrix times a vector that depends on the frame or on a state: (H, D) by (D,), or (H, H) by (H,). The
+  frame is used nowhere else, so every pointwise value of a step is (H,) or a scalar;
 - pointwise: one of :data:`POINTWISE` with its number of arguments, each (H,) or a scalar. ``where(a, b, u, v)`` is u
   where a > b, v elsewhere;
+- a matrix is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape, numbers and
+  scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each (H,);
 - no two nodes compute the same thing.
 """
@@ -40,11 +42,22 @@ POINTWISE: dict[str, int] = {
     "log": 1,
     "sqrt": 1,
     "abs": 1,
+    "sin": 1,
+    "cos": 1,
+    "erf": 1,
+    "floor": 1,
+    "round": 1,
+    "sign": 1,
+    "stop": 1,
+    "mod": 2,
     "minimum": 2,
     "maximum": 2,
     "where": 4,
 }
 """Every pointwise operation and the number of its arguments; each target has one row for each of them."""
+
+MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
+"""Every operation on square matrices as a whole, of which nothing depends on the frame or on a state."""
 
 LEAVES: dict[str, tuple[Shape, ...]] = {
     "input": (("D",),),
@@ -209,12 +222,17 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]]) 
         return None if node.shape in LEAVES[node.op] and not node.args else f"a leaf of shape {node.shape}"
     if node.op == "product":
         left, right = (nodes[arg] for arg in node.args)
-        legal = left.op == "parameter" and left.shape == ("H", *right.shape) and len(left.shape) == 2
+        legal = not needs[node.args[0]] and left.shape == ("H", *right.shape) and len(left.shape) == 2
         return None if legal and needs[node.args[1]] and node.shape == ("H",) else f"a product of {shapes}"
+    if node.op in MATRIX:
+        legal = not needs[position] and shapes == [("H", "H")] and node.shape == ("H", "H")
+        return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
     if node.op not in POINTWISE:
         return f"unknown operation; known: {', '.join(POINTWISE)}"
     if len(shapes) != POINTWISE[node.op]:
         return f"{len(shapes)} arguments instead of {POINTWISE[node.op]}"
-    if any(shape not in ((), ("H",)) for shape in shapes) or node.shape != max(shapes, key=len):
+    if any(shape not in ((), node.shape) for shape in shapes) or node.shape not in ((), *shapes):
+        return f"a pointwise operation on {shapes} that gives {node.shape}"
+    if node.shape not in (max(shapes, key=len), ("H",)) or (len(node.shape) == 2 and needs[position]):
         return f"a pointwise operation on {shapes} that gives {node.shape}"
     return None

@@ -18,6 +18,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "div": operator.truediv,
     "neg": operator.neg,
     "abs": abs,
+    "transpose": lambda matrix: matrix.T,
     "product": operator.matmul,
     "where": lambda a, b, u, v: where(a > b, u, v),
 }

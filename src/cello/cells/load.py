@@ -10,11 +10,11 @@ from types import ModuleType
 
 from cello.cells.definition import Cell
 from cello.cells.neighbours import run_file
-from cello.cells.zoo import gru, lstm, odyssey, rnn
+from cello.cells.zoo import dynamics, gru, lstm, normalised, odyssey, rnn, spiking
 from cello.errors import CellError, unknown
 from cello.files import DamagedFileError
 
-SHELVES = (rnn, lstm, odyssey, gru)
+SHELVES = (rnn, lstm, odyssey, gru, dynamics, spiking, normalised)
 """The modules of the zoo, in the order in which its cells are listed."""
 OWN_FILE, OWN_OBJECT = ".py:", "own:"
 """In the name of a cell that somebody wrote: FILE.py:NAME, or own:NAME of one that was given as an object."""
@@ -79,7 +79,7 @@ def naming(cell: Cell) -> tuple[str, str]:
 
 def remember(name: str, cell: Cell) -> str:
     """Register a cell in this process for ``known``; return its fingerprint."""
-    fingerprint = cell.graph.fingerprint()
+    fingerprint = cell.fingerprint()
     _KNOWN[name, fingerprint] = cell
     return fingerprint
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cello.cells.graph import LEAVES, Graph, GraphBuilder, Node, Shape, reached
-from cello.cells.symbol import Argument, Symbol
+from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, GraphBuilder, Node, Shape, reached
+from cello.cells.signature import Signature
+from cello.cells.symbol import METHODS, Argument, Symbol
 from cello.cells.trace import Tracer, said
 
 PLAIN = {
@@ -41,10 +42,17 @@ class Traced:
     """One traced call of a cell function: arguments, returned values and variables at the end."""
 
     tracer: Tracer
-    arguments: tuple[str, ...]
-    scalars: frozenset[str]
+    signature: Signature
     returned: tuple[Any, ...]
     variables: dict[str, object]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        return self.signature.arguments
+
+    @property
+    def scalars(self) -> frozenset[str]:
+        return self.signature.scalars
 
 
 def resolve(traced: Traced) -> Graph:
@@ -63,6 +71,17 @@ def resolve(traced: Traced) -> Graph:
         _check_output(traced, state, nodes[output], shapes.moving[output])
     _check_used(traced, states, nodes, outputs)
     return GraphBuilder(nodes).graph(states, outputs)
+
+
+def read_transposes(tracer: Tracer, states: tuple[str, ...]) -> None:
+    """Read ``V.T`` as the transpose of V where V is used by itself too; alone it is a parameter of the group V."""
+    records = tracer.records
+    used = {arg for record in records for arg in record.args}
+    bare = {record.name: k for k, record in enumerate(records) if record.op == "argument" and k in used}
+    for k, record in enumerate(records):
+        group, _, member = str(record.name).partition(".")
+        if record.op == "parameter" and member == "T" and group in bare and group not in states:
+            records[k] = Node("transpose", (bare[group],), record.shape, None, None, record.line)
 
 
 def _states(traced: Traced) -> tuple[str, ...]:
@@ -86,6 +105,7 @@ def _states(traced: Traced) -> tuple[str, ...]:
             f"is a state",
             traced.tracer.code.co_firstlineno,
         )
+    _check_further_outputs(traced, names[:count])
     for name in (traced.arguments[0], *names[:count]):
         if name in traced.scalars:
             kind = "the frame" if name == traced.arguments[0] else "a state"
@@ -93,6 +113,33 @@ def _states(traced: Traced) -> tuple[str, ...]:
                 f"{name} is {kind}, but annotated Scalar", "Only parameters can be scalars; remove the annotation"
             )
     return names[:count]
+
+
+def _check_further_outputs(traced: Traced, states: tuple[str, ...]) -> None:
+    """No argument that is used as a matrix or a group counts as a state, because an output has no argument."""
+    tracer = traced.tracer
+    matrices = {tracer.records[record.args[0]].name for record in tracer.records if record.op == "product"}
+    groups = {str(record.name).split(".")[0] for record in tracer.records if record.op == "parameter"}
+    variables = traced.variables.items()
+    values = {v._cello_position: n for n, v in variables if isinstance(v, Symbol) and not isinstance(v, Argument)}
+    found = [values.get(v._cello_position) if isinstance(v, Symbol) else None for v in traced.returned]
+    taken = next((name for name in states if name in matrices | groups and name not in values.values()), None)
+    if taken is None or states.index(taken) == 0 or {*found} <= {*traced.arguments}:
+        return
+    wanted: list[str] = []
+    fresh = (name for name in ("y", *(f"y_{k}" for k in range(2, len(found) + 2))) if name not in traced.arguments)
+    for name in found:
+        wanted.append(
+            name if name and name not in wanted else next(one for one in fresh if one not in (*wanted, *found))
+        )
+    rest = [name for name in traced.arguments[1:] if name not in wanted]
+    raise tracer.error(
+        f"{len(found)} values are returned, so {taken} counts as a state, but it is used as "
+        f"{'a group of parameters' if taken in groups else 'a matrix'}",
+        f"Every returned value has an argument, an output that is not fed back too: "
+        f"def {tracer.code.co_name}({', '.join([traced.arguments[0], *wanted, *rest])})",
+        tracer.last_line(),
+    )
 
 
 def _second_inputs(traced: Traced, states: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,7 +209,7 @@ def _check_groups(traced: Traced, states: tuple[str, ...], outputs: tuple[int, .
             member = groups[name]
             raise traced.tracer.error(
                 f"parameter {name} is used both by itself and as a group, with {member.name} (line {member.line})",
-                f"Give each use its member, such as {name}.a and {name}.b; {name}.T is a parameter, not a transpose",
+                f"Give each use its member, such as {name}.a and {name}.b",
                 line,
             )
 
@@ -225,13 +272,30 @@ class _Shapes:
         self.shapes: list[Shape | None] = [None] * len(self.kinds)
         self.moving: list[bool] = []
         self.first_use: dict[int, int] = {}
+        self.wanted = self._matrices()
+
+    def _matrices(self) -> dict[int, Shape]:
+        """The values that products take as matrices, down to the parameters they are made of, and their shapes."""
+        records, found = self.tracer.records, dict[int, Shape]()
+        static = [kind not in ("input", "state") for kind in self.kinds]
+        for position, record in enumerate(records):
+            static[position] = static[position] and all(static[arg] for arg in record.args)
+        for record in records:
+            if record.op != "product" or not static[record.args[0]] or static[record.args[1]]:
+                continue
+            todo = [(record.args[0], ("H", "D" if self.kinds[record.args[1]] == "input" else "H"))]
+            while todo:
+                at, shape = todo.pop()
+                if found.setdefault(at, shape) == shape and self.kinds[at] in (*POINTWISE, *MATRIX):
+                    todo += [(arg, shape) for arg in records[at].args]
+        return found
 
     def nodes(self) -> list[Node]:
         for position, record in enumerate(self.tracer.records):
             self.moving.append(
                 self.kinds[position] in ("input", "state") or any(self.moving[arg] for arg in record.args)
             )
-            self.shapes[position] = self._shape(record, self.kinds[position])
+            self.shapes[position] = self._shape(record, position)
         return [
             Node(kind, record.args, shape if shape is not None else ("H",), record.name, record.value, record.line)
             for kind, record, shape in zip(self.kinds, self.tracer.records, self.shapes, strict=True)
@@ -242,6 +306,13 @@ class _Shapes:
             return "state" if record.name in self.states else "parameter"
         if record.op == "parameter":
             group, member = str(record.name).split(".")
+            if group in self.states and (member == "T" or member in METHODS):
+                vector = f"Write u * v for a product unit by unit, W @ {group} with a parameter W"
+                raise self.tracer.error(
+                    f"{group}.{member} is asked for, but {group} is a state, which is a vector, (H,)",
+                    vector if member == "T" else METHODS[member].format(v=group),
+                    record.line,
+                )
             if group in self.states:
                 raise self.tracer.error(
                     f"{group}.{member} is asked for, but {group} is a state, because {len(self.states)} values are "
@@ -251,12 +322,52 @@ class _Shapes:
                 )
         return record.op
 
-    def _shape(self, record: Node, kind: str) -> Shape | None:
+    def _shape(self, record: Node, position: int) -> Shape | None:
+        kind = self.kinds[position]
         if kind == "parameter":
             return () if str(record.name).split(".")[0] in self.scalars else None
         if kind in ("input", "state", "constant"):
             return {"input": ("D",), "state": ("H",), "constant": ()}[kind]
-        return self._product(record) if kind == "product" else self._pointwise(record)
+        if kind == "product":
+            return self._product(record)
+        matrix = self.wanted.get(position)
+        if kind in MATRIX or (matrix is not None and not self._is_number(position)):
+            return self._matrix(record, matrix)
+        return self._pointwise(record)
+
+    def _is_number(self, position: int) -> bool:
+        """Whether a value is made of numbers and scalar parameters alone."""
+        kind = self.kinds[position]
+        if kind in ("constant", "parameter"):
+            return kind == "constant" or self.shapes[position] == ()
+        return all(map(self._is_number, self.tracer.records[position].args))
+
+    def _matrix(self, record: Node, shape: Shape | None) -> Shape:
+        """The shape of a matrix that is computed from others before the first step."""
+        said = [self._say(arg) for arg in record.args]
+        if any(self.moving[arg] for arg in record.args):
+            raise self.tracer.error(
+                f"the {record.op} of {said[0]} is taken, but {said[0]} changes from step to step: it is a vector",
+                f"Write u * v for a product unit by unit, W @ {said[0]} with a parameter W",
+                record.line,
+            )
+        if shape is None or (record.op in MATRIX and shape != ("H", "H")):
+            where = "but no vector is multiplied by it" if shape is None else "which would be (H, D), not square"
+            raise self.tracer.error(
+                f"the {record.op} of {said[0]} is taken, {where}",
+                "Multiply a hidden vector with it, as in V.T @ h, with a square matrix V",
+                record.line,
+            )
+        for arg in record.args:
+            if self.kinds[arg] == "parameter" and self.shapes[arg] != ():
+                self._use(arg, shape, record.line)
+            elif self.shapes[arg] not in ((), shape):
+                raise self.tracer.error(
+                    f"{self._say(arg)} is {PLAIN[self.shapes[arg] or ('H',)]}, in a matrix {PLAIN[shape]}",
+                    "Combine matrices with matrices of the same shape, numbers and Scalar parameters",
+                    record.line,
+                )
+        return shape
 
     def _say(self, position: int) -> str:
         return self.tracer.say(position)
@@ -264,16 +375,10 @@ class _Shapes:
     def _product(self, record: Node) -> Shape:
         left, right = record.args
         a, b = self._say(left), self._say(right)
-        if self.kinds[left] != "parameter":
+        if self.moving[left]:
             if self.kinds[right] == "parameter":
                 raise self.tracer.error(
                     f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}", record.line
-                )
-            if not self.moving[left]:
-                raise self.tracer.error(
-                    f"{a} @ {b}: {a} is computed, but a matrix is a parameter as it is",
-                    f"Multiply with one parameter at a time: W @ (U @ {b}), -(W @ {b})",
-                    record.line,
                 )
             raise self.tracer.error(
                 f"{a} @ {b}: neither factor is a parameter",
@@ -294,8 +399,11 @@ class _Shapes:
                 "W @ (U @ v)",
                 record.line,
             )
-        if self.shapes[right] == ():
-            raise self.tracer.error(f"{a} @ {b}: {b} is a single number", f"Write {a} * {b}", record.line)
+        for one in (right, left):
+            if self.shapes[one] == () and (one == right or self.kinds[left] != "parameter"):
+                raise self.tracer.error(
+                    f"{a} @ {b}: {self._say(one)} is a single number", f"Write {a} * {b}", record.line
+                )
         self._use(left, ("H", *(self.shapes[right] or ("H",))), record.line)
         return ("H",)
 
@@ -309,6 +417,12 @@ class _Shapes:
                 raise self.tracer.error(
                     f"{record.op} is taken of the frame {frame}, which is (D,), where values are (H,)",
                     f"Bring it to the hidden width by a parameter first: W @ {frame}",
+                    record.line,
+                )
+            if len(self.shapes[arg] or ()) == 2:
+                raise self.tracer.error(
+                    f"{record.op} is taken of the matrix {self._say(arg)}, beside a vector or for one",
+                    f"Multiply a vector with it: {self._say(arg)} @ v",
                     record.line,
                 )
             shapes.append(self.shapes[arg] or ())

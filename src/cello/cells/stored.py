@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, POINTWISE, Graph, Node, check
+from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, Node, Shape, check
 from cello.cells.paper import Paper
 from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
+from cello.cells.values import (
+    FIRST,
+    FIXED,
+    LEARNED,
+    STATE,
+    VALUE_LEAVES,
+    VALUE_OPERATIONS,
+    Declared,
+    faults_of,
+    fingerprint,
+)
 from cello.errors import CellError
 
 LONGEST_NAME = 1000
@@ -28,6 +39,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     paper: Paper | None = None
     arguments: tuple[str, ...]
     graph: Graph
+    declared: tuple[Declared, ...] = ()
 
     @classmethod
     def of(cls, cell: Cell) -> StoredCell:
@@ -40,7 +52,12 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             paper=cell.paper,
             arguments=cell.arguments,
             graph=replace(cell.graph, nodes=nodes),
+            declared=cell.declared,
         )
+
+    def fingerprint(self) -> str:
+        """The cell's."""
+        return fingerprint(self.graph, self.declared)
 
     def cell(self) -> Cell:
         """Convert data to a cell after checking its names, its graph and its size.
@@ -60,6 +77,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             graph=self.graph,
             function=_Absent(self.name),
             paper=self.paper,
+            declared=self.declared,
         )
 
     def _faults(self) -> Iterator[str]:
@@ -75,6 +93,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if not graph.states or self.arguments[1 : 1 + len(graph.states)] != graph.states:
             yield f"its states {graph.states} are not the arguments after the frame"
         yield from _faults_of_nodes(self)
+        yield from _faults_of_declared(self)
 
 
 class _Absent:
@@ -131,10 +150,50 @@ def _faults_of_nodes(cell: StoredCell) -> Iterator[str]:
                 yield f"{where}: {group} is both a parameter and a group of them"
 
 
+def _faults_of_declared(cell: StoredCell) -> Iterator[str]:
+    shapes = {str(node.name): node.shape for node in cell.graph.nodes if node.op == "parameter"}
+    if len({one.name for one in cell.declared}) < len(cell.declared) or len(cell.declared) > MOST_OPERATIONS:
+        yield "something is declared twice"
+        return
+    for one in cell.declared:
+        where = f"the declared {one.name[:40]!r}"
+        if one.shape != _declared_shape(cell, one, shapes):
+            yield f"{where}: it is no {one.kind[:40]} value of these equations"
+            return
+        if len(one.nodes) > MOST_OPERATIONS or (not one.nodes and not one.bounded):
+            yield f"{where}: it has {len(one.nodes):,} operations"
+            return
+        for position, node in enumerate(one.nodes):
+            arity = 0 if node.op in VALUE_LEAVES else VALUE_OPERATIONS.get(node.op)
+            if arity is None or len(node.args) != arity or any(not 0 <= arg < position for arg in node.args):
+                yield f"{where}: node {position} is no operation of a declared value"
+                return
+            if not _legal_value(node):
+                yield f"{where}: node {position} has a name or a number that it may not have"
+                return
+        for fault in faults_of(one):
+            yield f"{where}: it {fault}"
+
+
+def _declared_shape(cell: StoredCell, one: Declared, shapes: Mapping[str, Shape]) -> Shape | None:
+    """The shape that a declared value has to have; None where the cell has nothing of its name and kind."""
+    state = one.name.removesuffix(FIRST) if one.kind == LEARNED else one.name
+    if one.kind in (LEARNED, FIXED) and one.name in shapes:
+        return shapes[one.name]
+    is_first = one.kind == STATE or (one.kind == LEARNED and one.name.endswith(FIRST) and not one.bounded)
+    return ("H",) if is_first and state in cell.graph.states else None
+
+
+def _legal_value(node: Node) -> bool:
+    names = {"size": ("D", "H"), "index": ("i", "j")}.get(node.op, (None,))
+    numbered = node.op in ("constant", "uniform", "normal")
+    return node.name in names and (node.value is not None) == numbered and abs(node.value or 0.0) < float("inf")
+
+
 def _arity(node: Node) -> int | None:
     if node.op in LEAVES:
         return None if node.op == "mask" else 0  # only noise has masks
-    return 2 if node.op == "product" else POINTWISE.get(node.op)
+    return 2 if node.op == "product" else {**POINTWISE, **MATRIX}.get(node.op)
 
 
 def _legal_name(cell: StoredCell, node: Node) -> bool:

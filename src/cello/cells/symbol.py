@@ -95,7 +95,9 @@ def _no_operator(sign: str) -> Callable[..., NoReturn]:
         raise refusal(
             self,
             f"the operator {sign} is used on {self!r}",
-            f"The operators are + - * / @ and ** 2, the functions {FUNCTION_NAMES}",
+            f"Write mod({self!r}, b)"
+            if sign == "%"
+            else f"The operators are + - * / @ and ** 2, the functions {FUNCTION_NAMES}",
         )
 
     return refuse
@@ -182,6 +184,9 @@ class Symbol(Value):
     def __abs__(self) -> Symbol:
         return pointwise("abs", self)
 
+    def __round__(self, digits: Any = None) -> Symbol:
+        return pointwise("round", self) if digits is None else _number(self)
+
     def __pow__(self, power: Any, modulo: Any = None) -> Symbol:
         if not isinstance(power, Real) or isinstance(power, bool) or power not in (2, 3, 4) or modulo is not None:
             raise refusal(self, f"{self!r} ** {power!r} is not in the language", _power_remedy(self, power))
@@ -239,11 +244,16 @@ class Symbol(Value):
             f"Write where({self!r} > 0, a, b), minimum(a, b) or maximum(a, b) instead",
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __round__ = __floor__ = __ceil__ = __trunc__ = _number
+    __float__ = __int__ = __index__ = __complex__ = __floor__ = __ceil__ = __trunc__ = _number
     __getitem__ = __setitem__ = __delitem__ = _element
     __iter__ = __len__ = __contains__ = __reversed__ = _list
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        record = self._cello_tracer.records[self._cello_position]
+        group, member = (*str(record.name).split("."), "")[:2]
+        if record.op == "parameter" and (member in METHODS or member in FUNCTION_NAMES.split(", ")):
+            remedy = METHODS.get(member, f"Write {member}({{v}}) for the function").format(v=group)
+            raise refusal(self, f"{self!r} is called, but {group} is an argument, which has no methods", remedy)
         raise refusal(self, f"{self!r} is called like a function", f"Write {self!r} * (...) for a multiplication")
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
@@ -255,6 +265,11 @@ class Symbol(Value):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"values of a cell have no {name}")
+        if name == "T":
+            return Symbol(self._cello_tracer, self._cello_tracer.write("transpose", (position(self),)))
+        if name in METHODS:
+            remedy = METHODS[name].format(v=repr(self))
+            raise refusal(self, f"{self!r}.{name} is asked for, but {self!r} is a value of the equations", remedy)
         own = f"Write {name}({self!r}) for the function" if name in FUNCTION_NAMES.split(", ") else "Write equations"
         raise refusal(
             self,
@@ -290,6 +305,41 @@ class Symbol(Value):
             if type(arg).__name__ == "Tensor":
                 _operand(symbol, arg)
         raise _foreign(symbol, "torch", function)
+
+
+_UNITS = "the language works unit by unit"
+METHODS: dict[str, str] = {
+    "mean": "Write J @ {v} with the argument J: Fixed(lambda H: 1 / H): the mean over units, at every unit",
+    "sum": "Write J @ {v} with the argument J: Fixed(1.0): the sum over units, at every unit",
+    **dict.fromkeys(("detach", "data"), "Write stop({v}): the value without its derivative"),
+    **dict.fromkeys(
+        ("max", "min", "amax", "amin", "argmax", "softmax", "norm", "std", "var", "cumsum", "sort", "topk"),
+        f"Of functions over units there are sums and means only, as J @ {{v}} with a fixed matrix J; {_UNITS}",
+    ),
+    **dict.fromkeys(("clamp", "clip"), "Write minimum(maximum({v}, low), high)"),
+    **dict.fromkeys(("square", "pow"), "Write {v} * {v}, or {v} ** 2"),
+    **dict.fromkeys(
+        (
+            "view",
+            "reshape",
+            "unsqueeze",
+            "squeeze",
+            "expand",
+            "flatten",
+            "chunk",
+            "split",
+            "size",
+            "shape",
+            "transpose",
+        ),
+        f"Leave it away: a cell is one example and one step, and {_UNITS}",
+    ),
+    **dict.fromkeys(
+        ("to", "float", "double", "half", "cuda", "cpu", "clone", "contiguous"),
+        "Leave it away: types and devices are the tensors' that the cell is given",
+    ),
+}
+"""What to write instead of a tensor's method; {v} is the value."""
 
 
 def _power_remedy(value: Symbol, power: Any) -> str:

@@ -98,8 +98,8 @@ class Tracer:
         parts = [self.say(arg, depth - 1) for arg in record.args]
         if record.op in BINARY:
             return f"({parts[0]} {BINARY[record.op]} {parts[1]})"
-        if record.op == "neg":
-            return f"(-{parts[0]})"
+        if record.op in ("neg", "transpose"):
+            return f"(-{parts[0]})" if record.op == "neg" else f"{parts[0]}.T"
         return f"{record.op}({', '.join(parts)})"
 
     def write(self, op: str, args: tuple[int, ...] = (), value: float | None = None, name: str | None = None) -> int:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
-Target = Literal["equations", "latex", "graph", "c", "js"]
+Target = Literal["equations", "latex", "graph", "c", "triton", "js"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from cello.compiler.c.scan import run as run_c
 from cello.compiler.c.scan import unavailable, unsupported
 from cello.compiler.inputs import Inputs
 from cello.compiler.plain.scan import run as run_plain
+from cello.compiler.tracing import constant_result
 from cello.compiler.triton.scan import run as run_triton
 from cello.compiler.triton.scan import unavailable as triton_unavailable
 from cello.compiler.triton.scan import unsupported as triton_unsupported
@@ -117,7 +118,7 @@ def choose(asked: str, inputs: Inputs) -> Backend:
     return fallback()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _is_available(name: str, cell: Cell, dtype: torch.dtype) -> bool:
     """Whether a back end can run the cell on this machine; where it cannot, that is said once."""
     reason = _unavailable(TABLE[name], cell, dtype)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import LEAVES, Graph, uses
+from cello.cells.graph import LEAVES, Graph, Node, dependencies, uses
 
 ATOM = 9
 """The precedence of what never needs parentheses."""
+
+
+FURTHER = frozenset(["sin", "cos", "erf", "floor", "round", "sign", "mod"])
+"""The operations that functions.h has; runtimes in C have the others."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ def equations(graph: Graph, style: Style) -> list[tuple[str, str]]:
     return _Writer(graph, style).equations()
 
 
+def inline(nodes: Sequence[Node], style: Style) -> str:
+    """The last of these nodes as one formula."""
+    writer = _Writer(Graph(tuple(nodes), ("value",), (len(nodes) - 1,)), style)
+    writer.known.clear()
+    return writer.text(len(nodes) - 1)
+
+
 def value_names(graph: Graph) -> dict[int, str]:
     """A name of its own for each value that gets an equation and is no new state: the function's where it has one."""
     count = uses(graph)
@@ -65,7 +76,11 @@ def value_names(graph: Graph) -> dict[int, str]:
 class _Writer:
     def __init__(self, graph: Graph, style: Style) -> None:
         self.graph, self.style = graph, style
-        self.known = {k: style.value(name) for k, name in value_names(graph).items()}
+        needs = dependencies(graph.nodes)
+        self.known = {
+            k: style.value(name) if needs[k] else style.leaf("parameter", name)
+            for k, name in value_names(graph).items()
+        }
         for state, output in zip(graph.states, graph.outputs, strict=True):
             if graph.nodes[output].op not in LEAVES:
                 self.known.setdefault(output, style.new_state(state))
@@ -77,6 +92,10 @@ class _Writer:
             if self.known.get(output) != left:
                 lines.append((left, self._text(output, 0)))
         return lines
+
+    def text(self, k: int) -> str:
+        """The value of a node where it stands alone."""
+        return self._text(k, 0)
 
     def _text(self, k: int, needs: int) -> str:
         if k in self.known:

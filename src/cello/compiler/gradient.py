@@ -6,6 +6,7 @@ language's own operations, so a derivative is again a graph: every target render
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,18 @@ class Term:
     def sigmoid(self) -> Term:
         return self._write("sigmoid", self)
 
+    def exp(self) -> Term:
+        return self._write("exp", self)
+
+    def sin(self) -> Term:
+        return self._write("sin", self)
+
+    def cos(self) -> Term:
+        return self._write("cos", self)
+
+    def floor(self) -> Term:
+        return self._write("floor", self)
+
     def over(self, bound: Term | float, then: Term | float, otherwise: Term | float) -> Term:
         """``then`` where this is greater than the bound, ``otherwise`` elsewhere."""
         return self._write("where", self, bound, then, otherwise)
@@ -76,6 +89,14 @@ GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
     "log": lambda g, y, a: (g / a,),
     "sqrt": lambda g, y, a: (g * 0.5 / y,),
     "abs": lambda g, y, a: (a.over(0.0, g, (-a).over(0.0, -g, 0.0)),),
+    "sin": lambda g, y, a: (g * a.cos(),),
+    "cos": lambda g, y, a: (-(g * a.sin()),),
+    "erf": lambda g, y, a: (g * ((-(a * a)).exp() * (2.0 / math.sqrt(math.pi))),),
+    "floor": lambda g, y, a: (None,),
+    "round": lambda g, y, a: (None,),
+    "sign": lambda g, y, a: (None,),
+    "stop": lambda g, y, a: (None,),
+    "mod": lambda g, y, a, b: (g, -(g * (a / b).floor())),
     "minimum": lambda g, y, a, b: (_larger(g, -a, -b), _larger(g, -b, -a)),
     "maximum": lambda g, y, a, b: (_larger(g, a, b), _larger(g, b, a)),
     "where": lambda g, y, a, b, u, v: (None, None, a.over(b, g, 0.0), a.over(b, 0.0, g)),

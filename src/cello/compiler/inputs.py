@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
+from cello.cells.values import FIRST
 from cello.errors import ModelError
 
 Lengths = Tensor | Sequence[int]
@@ -22,7 +24,8 @@ class Inputs(NamedTuple):
     """What a scan is given, once it is known to fit, and all that a back end is told.
 
     Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), masks (B, T, H) by name;
-    lengths (B,) on the CPU, None where all clips have T frames; whether clips run from their last frame to their first.
+    lengths (B,) on the CPU (on the GPU while a CUDA graph is captured), None where all clips have T frames; whether
+    clips run from their last frame to their first.
     """
 
     cell: Cell
@@ -91,7 +94,7 @@ def _shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
 def check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
     """Hold the weights to the shapes the cell declares, and to the frames' dtype and device; returns H."""
     if weights.keys() == _shapes(cell, 1, 1).keys():
-        device, dtype, first = x.device, x.dtype, weights[first_matrix(cell)]
+        device, dtype, first = x.device, x.dtype, weights[sized(cell)]
         hidden = len(first) if isinstance(first, Tensor) and first.dim() else 0
         shapes = _shapes(cell, int(x.shape[-1]), hidden)
         for name, shape in shapes.items():
@@ -119,7 +122,7 @@ def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> M
     for name in names:
         if not isinstance(weights[name], Tensor) or weights[name].layout is not torch.strided:
             return ModelError(f"cell {cell.name!r}: {name} {_unusable(weights[name])}")
-    first = weights[first_matrix(cell)]
+    first = weights[sized(cell)]
     hidden = len(first) if first.dim() else 0
     for name, shape in _shapes(cell, inputs, hidden).items():
         if tuple(weights[name].shape) != shape:
@@ -153,11 +156,18 @@ def _unusable(value: Any) -> str:
     return f"is stored as {value.layout}; make it dense with .to_dense()"
 
 
-def first_state(cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | None) -> tuple[Tensor, ...]:
-    """The states before the first frame, zeros if none are given; never of another device or dtype."""
+def first_state(
+    cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | None, weights: Mapping[str, Tensor]
+) -> tuple[Tensor, ...]:
+    """The states before the first frame, as the cell declares them if none are given; of the frames' device and dtype.
+
+    A state of which nothing is declared begins at zero.
+    """
     shape = (x.shape[0], hidden)
+    if state is None and not cell.declared:
+        return (x.new_zeros(shape),) * len(cell.states)
     if state is None:
-        return tuple(x.new_zeros(shape) for _ in cell.states)
+        return tuple(_begun(cell, name, x, hidden, weights) for name in cell.states)
     needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
     if isinstance(state, Tensor) or not all(isinstance(part, Tensor) for part in state):
         raise ModelError(f"cell {cell.name!r} got as state a {type(state).__name__}; it needs a tuple of {needed}")
@@ -172,6 +182,69 @@ def first_state(cell: Cell, x: Tensor, hidden: int, state: Sequence[Tensor] | No
         if fault := _unlike_frames(cell, x, f"the first state {name}", part):
             raise fault
     return tuple(state)
+
+
+def _begun(cell: Cell, state: str, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Tensor:
+    if (learned := weights.get(state + FIRST)) is not None:
+        return learned.expand(x.shape[0], hidden)
+    if cell.declaration(state) is None:
+        return x.new_zeros(x.shape[0], hidden)
+    first: Tensor = _first_value(cell, state, hidden)
+    return first.to(x).expand(x.shape[0], hidden)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _first_value(cell: Cell, state: str, hidden: int) -> Tensor:
+    return _known_first_value(cell, state, hidden)
+
+
+@lru_cache(maxsize=1024)
+def _known_first_value(cell: Cell, state: str, hidden: int) -> Tensor:
+    value = cell.first_value(state, hidden)
+    assert value is not None  # asked for where one is declared
+    return torch.from_numpy(value)
+
+
+def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights with the tensors that are not learned, of the frames' device and dtype."""
+    names = _fixed_names(cell) if cell.declared else ()
+    if not names:
+        return weights
+    if not weights.keys() & set(names):
+        values = [value.to(x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
+        return {**weights, **dict(zip(names, values, strict=True))}
+    shapes = {name: tuple(one.shape) for name, one in fixed_tensors(cell, int(x.shape[-1]), hidden).items()}
+    for name in names:
+        given = weights.get(name)
+        if not isinstance(given, Tensor) or tuple(given.shape) != shapes[name]:
+            raise ModelError(
+                f"cell {cell.name!r}: the fixed tensor {name} must be {shapes[name]}; give all fixed tensors or none"
+            )
+        if fault := _unlike_frames(cell, x, name, given):
+            raise fault
+    return weights
+
+
+def learned_of(cell: Cell, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights without fixed tensors, which a caller may give but need not."""
+    names = _fixed_names(cell) if cell.declared else ()
+    return {name: value for name, value in weights.items() if name not in names} if names else weights
+
+
+@lru_cache(maxsize=1024)
+def _fixed_names(cell: Cell) -> tuple[str, ...]:
+    return tuple(cell.fixed())
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _fixed(cell: Cell, inputs: int, hidden: int) -> list[Tensor]:
+    return [*fixed_tensors(cell, inputs, hidden).values()]
+
+
+@lru_cache(maxsize=64)
+def fixed_tensors(cell: Cell, inputs: int, hidden: int) -> dict[str, Tensor]:
+    """The tensors of a cell that are not learned, in double precision on the CPU; not to be changed."""
+    return {name: torch.from_numpy(value) for name, value in cell.fixed_values(inputs, hidden).items()}
 
 
 @lru_cache(maxsize=1024)
@@ -201,8 +274,24 @@ def expanded_masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tenso
     return {name: mask.detach().expand(shape) for name, mask in masks.items()}
 
 
+class _Rehearsal:
+    on = False
+
+
+@contextmanager
+def unchecked_lengths() -> Iterator[None]:
+    """Leave lengths on a GPU within, as while a CUDA graph is captured, so that a rehearsal runs the same kernels."""
+    before, _Rehearsal.on = _Rehearsal.on, True
+    try:
+        yield
+    finally:
+        _Rehearsal.on = before
+
+
 def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
     """The lengths (B,) as int64 on the CPU, from 0 to the T of frames (B, T, ...).
+
+    While a CUDA graph is captured, and within ``unchecked_lengths``, they stay on a GPU, only limited to 0 and T.
 
     Raises:
         ModelError: they are not whole numbers, not one for each clip, or not within the frames.
@@ -219,6 +308,8 @@ def frames_of_clips(lengths: Lengths, x: Tensor) -> Tensor:
         if not x.is_meta:
             raise ModelError(f"lengths are on meta, which holds no data, but the frames are on {x.device}")
         return lengths.to(torch.int64)
+    if lengths.is_cuda and x.is_cuda and (_Rehearsal.on or torch.cuda.is_current_stream_capturing()):
+        return lengths.to(torch.int64).clamp(0, int(steps))  # what a CUDA graph repeats may ask the device nothing
     lengths = lengths.to("cpu", torch.int64)
     if type(lengths) is not Tensor and not dispatched(lengths):
         lengths = lengths.as_subclass(Tensor)
@@ -282,11 +373,13 @@ def values_of(lengths: Tensor) -> list[int] | None:
 
 
 def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
-    """H, which every matrix has as its first size."""
-    return len(weights[first_matrix(cell)])
+    """H, which every matrix and vector has as its first size."""
+    return len(weights[sized(cell)])
 
 
 @lru_cache(maxsize=256)
-def first_matrix(cell: Cell) -> str:
-    """The name of a matrix."""
-    return next(str(node.name) for node in cell.graph.parameters() if len(node.shape) == 2)
+def sized(cell: Cell) -> str:
+    """The name of a learned parameter whose first size is H: a matrix where there is one."""
+    nodes = cell.parameter_nodes()  # torch.compile follows this, and knows no max with a key
+    matrices = [node for node in nodes if len(node.shape) == 2]
+    return str((matrices or [node for node in nodes if node.shape])[0].name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cello.cells.definition import Cell
-from cello.compiler.expression import Row, Style, equations, function
+from cello.compiler.declared import DeclaredStyle, declared_lines
+from cello.compiler.expression import ATOM, Row, Style, equations, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -20,8 +21,21 @@ ROWS: dict[str, Row] = {
     "log": function(r"\log({})"),
     "sqrt": function(r"\sqrt{{{}}}"),
     "abs": function(r"\lvert {} \rvert"),
+    "sin": function(r"\sin({})"),
+    "cos": function(r"\cos({})"),
+    "erf": function(r"\operatorname{{erf}}({})"),
+    "floor": function(r"\lfloor {} \rfloor"),
+    "round": function(r"\operatorname{{round}}({})"),
+    "sign": function(r"\operatorname{{sign}}({})"),
+    "stop": function(r"\operatorname{{stop}}({})"),
+    "mod": function(r"\operatorname{{mod}}({}, {})", 2),
     "minimum": function(r"\min({}, {})", 2),
     "maximum": function(r"\max({}, {})", 2),
+    "transpose": Row(r"{}^{{\top}}", ATOM, (ATOM,)),
+    "inverse": Row("{}^{{-1}}", ATOM, (ATOM,)),
+    "expm": function(r"\operatorname{{expm}}({})"),
+    "uniform": function(r"\mathcal{{U}}({}, {})", 2),
+    "normal": function(r"\mathcal{{N}}({}, {}^2)", 2),
     "where": Row(r"\begin{{cases}} {2} & {0} > {1} \\ {3} & \text{{otherwise}} \end{{cases}}", 0, (0, 0, 0, 0)),
 }
 
@@ -68,8 +82,26 @@ STYLE = Style(
 )
 
 
+def _element(name: str, indices: int) -> str:
+    own = _leaf("parameter", name)
+    return own if not indices else rf"({own})_{{{'ij'[:indices]}}}"
+
+
+DECLARED = DeclaredStyle(
+    formulas=STYLE,
+    infinite=(r"\log(0)", r"\infty"),
+    element=_element,
+    first=lambda state: symbol(state, "0"),
+    unbounded=lambda name: f"r_{{{_leaf('parameter', name)}}}",
+    parameter=lambda name: _leaf("parameter", name),
+)
+
+
 def latex(cell: Cell) -> str:
     r"""An ``aligned`` block with one line an equation, for use in any display environment.
+
+    After the equations stand fixed tensors by their elements, states before the first frame, parameters within bounds
+    by the unbounded r that they are computed from, and, with an arrow, the values at which learning begins.
 
     >>> from cello.cells.load import load_cell
     >>> print(latex(load_cell("rnn")))
@@ -77,5 +109,8 @@ def latex(cell: Cell) -> str:
     h_{t} &= \tanh(W x_{t} + U h_{t-1} + b)
     \end{aligned}
     """
-    lines = " \\\\\n".join(f"{left} &= {right}" for left, right in equations(cell.graph, STYLE))
-    return f"\\begin{{aligned}}\n{lines}\n\\end{{aligned}}"
+    lines = [f"{left} &= {right}" for left, right in equations(cell.graph, STYLE)]
+    for left, right, begins in declared_lines(cell, DECLARED):
+        lines.append(rf"{left} &\leftarrow {right}" if begins else f"{left} &= {right}")
+    whole = " \\\\\n".join(lines)
+    return f"\\begin{{aligned}}\n{whole}\n\\end{{aligned}}"

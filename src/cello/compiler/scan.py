@@ -19,6 +19,8 @@ from cello.compiler.inputs import (
     expanded_masks,
     first_state,
     frames_of_clips,
+    learned_of,
+    with_fixed,
 )
 
 
@@ -48,8 +50,10 @@ def scan(
 
     Args:
         x: frames (B, T, D), of any floating dtype; the weights, states and masks have the same, on the same device.
-        weights: one tensor for each name of ``cell.parameters(D, H)``.
-        state: the states before the first frame, S tensors (B, H); zeros if not given.
+        weights: one tensor for each name of ``cell.parameters(D, H)``, as the equations see it: within its bounds where
+            the cell declares any. Fixed tensors are computed.
+        state: the states before the first frame, S tensors (B, H); if not given, as the cell declares them, zeros where
+            it declares nothing.
         lengths: (B,) frames of each clip, 0 to T, a tensor of integers or a list; frames beyond are not looked at.
             All T if not given.
         reverse: run each clip from its own last frame to its first; ``outputs[b, t]`` then has seen frames t and later.
@@ -78,10 +82,10 @@ def scan(
         with torch.autocast(x.device.type, enabled=False):
             x, weights, state, masks = _in_precision_of_weights(x, weights, state, masks)
             return scan(cell, x, weights, state=state, lengths=lengths, reverse=reverse, masks=masks, backend=backend)
-    hidden = check_weights(cell, x, weights)
-    first, whole = first_state(cell, x, hidden, state), expanded_masks(cell, x, hidden, masks)
+    hidden = check_weights(cell, x, learned_of(cell, weights))
+    first, whole = first_state(cell, x, hidden, state, weights), expanded_masks(cell, x, hidden, masks)
     ends = None if lengths is None else frames_of_clips(lengths, x)
-    inputs = Inputs(cell, x, weights, first, whole, ends, reverse)
+    inputs = Inputs(cell, x, with_fixed(cell, x, hidden, weights), first, whole, ends, reverse)
     used = choose(backend, inputs)
     outputs, last = used.run(inputs)
     return ScanResult(outputs, last, used.name)
@@ -112,12 +116,13 @@ def _in_precision_of_weights(
 
 
 def step(cell: Cell, x: Tensor, state: Sequence[Tensor] | None, weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """One frame (B, D) of each clip: the new states, S tensors (B, H); ``state=None`` begins with zeros.
+    """One frame (B, D) of each clip: the new states, S tensors (B, H); ``state=None`` begins as the cell does.
 
     Raises:
         ModelError: tensors that do not fit the cell or each other.
     """
     check_frames(cell, x, 2, "(B, D)")
-    hidden = check_weights(cell, x, weights)
-    inputs = Inputs(cell, x.unsqueeze(1), weights, first_state(cell, x, hidden, state), {}, None, False)
+    hidden = check_weights(cell, x, learned_of(cell, weights))
+    first, whole = first_state(cell, x, hidden, state, weights), with_fixed(cell, x, hidden, weights)
+    inputs = Inputs(cell, x.unsqueeze(1), whole, first, {}, None, False)
     return fallback().run(inputs)[1]

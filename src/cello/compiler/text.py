@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, Shape
-from cello.compiler.expression import Row, Style, equations, function
+from cello.compiler.declared import DeclaredStyle, declared_lines
+from cello.compiler.expression import ATOM, Row, Style, equations, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -21,9 +22,22 @@ ROWS: dict[str, Row] = {
     "log": function("log({})"),
     "sqrt": function("sqrt({})"),
     "abs": function("abs({})"),
+    "sin": function("sin({})"),
+    "cos": function("cos({})"),
+    "erf": function("erf({})"),
+    "floor": function("floor({})"),
+    "round": function("round({})"),
+    "sign": function("sign({})"),
+    "stop": function("stop({})"),
+    "mod": function("mod({}, {})", 2),
     "minimum": function("minimum({}, {})", 2),
     "maximum": function("maximum({}, {})", 2),
     "where": function("where({} > {}, {}, {})", 4),
+    "transpose": Row("{}.T", ATOM, (ATOM,)),
+    "inverse": function("inverse({})"),
+    "expm": function("expm({})"),
+    "uniform": function("uniform({}, {})", 2),
+    "normal": function("normal({}, {})", 2),
 }
 
 
@@ -40,16 +54,30 @@ STYLE = Style(
 )
 
 
+DECLARED = DeclaredStyle(
+    formulas=STYLE,
+    infinite=("log(0)", "inf"),
+    element=lambda name, indices: name + ("", "[i]", "[i, j]")[indices],
+    first=lambda state: f"{state}[0]",
+    unbounded=lambda name: f"r[{name}]",
+    parameter=lambda name: name,
+)
+
+
 def equations_text(cell: Cell) -> str:
     """The equations of one step, one a line; x[t] is the frame, h[t-1] the state before, h[t] the state after.
+
+    After them what the cell declares: fixed tensors by their elements, A[i, j] = ...; states before the first frame,
+    m[0] = ...; values at which learning begins, tau := ...; and those kept within bounds, as of an unbounded r[tau].
 
     >>> from cello.cells.load import load_cell
     >>> print(equations_text(load_cell("rnn")))
     h[t] = tanh(W @ x[t] + U @ h[t-1] + b)
     """
-    lines = equations(cell.graph, STYLE)
-    width = max(len(left) for left, _ in lines)
-    return "\n".join(f"{left:{width}s} = {right}" for left, right in lines)
+    lines = [(left, "=", right) for left, right in equations(cell.graph, STYLE)]
+    lines += [(left, ":=" if begins else "=", right) for left, right, begins in declared_lines(cell, DECLARED)]
+    width = max(len(left) for left, _, _ in lines)
+    return "\n".join(f"{left:{width}s} {sign} {right}" for left, sign, right in lines)
 
 
 def graph_text(cell: Cell) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.compiler.c99.step import StepText, step_text
-from cello.compiler.expression import equations
+from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.text import STYLE
 from cello.errors import ModelError
@@ -214,13 +214,14 @@ class _Writer:
 
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
-        roots = any(node.op == "sqrt" for layer in self.parts.layers for node in layer[0].cell.graph.nodes)
+        used = {node.op for layer in self.parts.layers for node in layer[0].cell.graph.nodes}
         flags = {
             "MEAN": pooling == "mean",
             "ATTENTION": pooling == "attention",
             "POOLED": pooling != "last",
             "EMPHASIS": features.pre_emphasis > 0,
             "DELTAS": features.deltas > 0,
+            "FIRST": any(layer[0].first for layer in self.parts.layers),
             "OVERLAP": features.hop_samples < features.window_samples,
             "STANDARDISED": bool((self.parts.mean != 0).any() or (self.parts.deviation != 1).any()),
         }
@@ -245,7 +246,12 @@ class _Writer:
             "",
             _text("compiler.c99", "runtime.h"),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
-            *([_text("compiler.c99", "root.h")] if roots else []),
+            *([_text("compiler.c99", "root.h")] if "sqrt" in used else []),
+            *(
+                [*macros([("DOUBLE", 0), ("real", "float")]), _text("compiler", "functions.h")]
+                if used & FURTHER
+                else []
+            ),
             *front_end_lines(features, self.rows),
             "",
             *(line for k, step in enumerate(self.steps) for line in self._layer(k, step)),
@@ -259,6 +265,9 @@ class _Writer:
         for name, array in self.parts.layers[number][0].weights.items():
             if name in step.weights:
                 lines += self._array(step.weights[name], np.asarray(array, np.float32))
+        for state, value in self.parts.layers[number][0].first.items():
+            place = self.parts.layers[number][0].cell.states.index(state)
+            lines += static_array("float", f"layer_{number}_first_{place}", value)
         return [*lines, "", *step.lines, ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
@@ -299,7 +308,17 @@ class _Writer:
             for k in range(len(self.steps))
             for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
         ]
-        return {"LAYERS": layers, "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"]}
+        first = [
+            f"    memcpy(stream->layer_{k} + {direction.cell.states.index(state)} * P, "
+            f"layer_{k}_first_{direction.cell.states.index(state)}, H * sizeof(float));"
+            for k, (direction, *_) in enumerate(self.parts.layers)
+            for state in direction.first
+        ]
+        return {
+            "FIRST": first,
+            "LAYERS": layers,
+            "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
+        }
 
 
 def _words(matrix: NDArray[np.int8]) -> NDArray[np.generic]:

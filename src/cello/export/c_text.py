@@ -37,11 +37,17 @@ def chosen(text: str, flags: Mapping[str, bool]) -> str:
 def static_array(kind: str, name: str, values: NDArray[np.generic], inner: int = 0) -> list[str]:
     """``static const KIND NAME[] = {...};`` of numbers at their shortest; ``inner`` numbers an element."""
     flat = values.reshape(-1)
-    texts = [f"{value!s}f" for value in flat.astype(np.float32)] if kind == "float" else [f"{value}" for value in flat]
+    texts = [_float(value) for value in flat.astype(np.float32)] if kind == "float" else [f"{value}" for value in flat]
     if inner:
         texts = [f"{{{', '.join(texts[k : k + inner])}}}" for k in range(0, len(texts), inner)]
     size = f"[{len(texts)}]" + (f"[{inner}]" if inner else "")
     return [f"static const {kind} {name}{size} = {{", *_wrapped(texts), "};"]
+
+
+def _float(value: np.float32) -> str:
+    if np.isinf(value):
+        return "(float)INFINITY" if value > 0 else "-(float)INFINITY"
+    return f"{value!s}f"
 
 
 def _wrapped(texts: Iterable[str]) -> list[str]:

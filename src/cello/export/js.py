@@ -107,7 +107,9 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
     def described(direction: Direction) -> dict[str, Any]:
         weights = {name: packed(array) for name, array in direction.weights.items()}
         cell = equations[direction.cell.graph.fingerprint()]
-        return {"cell": cell, "reverse": direction.reverse, "weights": weights}
+        found = {"cell": cell, "reverse": direction.reverse, "weights": weights}
+        first = [pack(direction.first[state]) if state in direction.first else None for state in direction.cell.states]
+        return {**found, "first": first} if any(first) else found
 
     return {
         "name": model.name,

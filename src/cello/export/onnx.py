@@ -99,7 +99,9 @@ def _refuse_future(parts: ModelParts, features: FeatureConfig) -> None:
 
 
 def _layers(parts: ModelParts) -> list[list[LayerDirection]]:
-    return [[LayerDirection(d.cell, d.weights, d.reverse, parts.hidden) for d in layer] for layer in parts.layers]
+    return [
+        [LayerDirection(d.cell, d.weights, d.reverse, parts.hidden, d.first) for d in layer] for layer in parts.layers
+    ]
 
 
 def _metadata(kind: str, features: FeatureConfig, labels: Sequence[str]) -> dict[str, str]:

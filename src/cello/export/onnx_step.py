@@ -77,7 +77,7 @@ class _Step:
             frame = static
             self._received(received, known)
         x, steps = self._stacked(write_standardised(writer, frame, self.parts), read)
-        write_head(writer, self._pooled(self._layers(layers, x), steps, window), self.parts)
+        write_head(writer, self._pooled(self._layers(layers, x, read), steps, window), self.parts)
         return self.made
 
     def _state(self, name: str, shape: tuple[int, ...], kind: str = "float") -> str:
@@ -154,7 +154,16 @@ class _Step:
         writer.write("And", taken, whole, to="ready")
         return writer.reshape(rows, 1, -1), writer.write("Div", read, integers(size))
 
-    def _layers(self, layers: Sequence[Sequence[LayerDirection]], x: str) -> str:
+    def _begun(self, direction: LayerDirection, states: Sequence[str], read: str) -> list[str]:
+        """The old states; before the first frame is read, the values at which they begin, where those are not zero."""
+        writer, found = self.writer, list(states)
+        for k, state in enumerate(direction.cell.states):
+            if state in direction.first:
+                begun = writer.write("Greater", read, writer.integers(0))
+                found[k] = writer.write("Where", begun, states[k], writer.constant(direction.first[state][None]))
+        return found
+
+    def _layers(self, layers: Sequence[Sequence[LayerDirection]], x: str, read: str) -> str:
         """The last layer's output (1, H); where no step is ready every state stays as it was."""
         writer = self.writer
         shape = step_shape(layers[0][0])
@@ -162,7 +171,7 @@ class _Step:
             x = writer.reshape(x, 1, 1, -1)
         for depth, (direction,) in enumerate(layers):
             names = [f"layer_{depth}_{state}" for state in direction.cell.states]
-            old = [self._state(name, shape) for name in names]
+            old = self._begun(direction, [self._state(name, shape) for name in names], read)
             new = write_step(writer, direction, x, old)
             kept = [
                 writer.write("Where", "ready", after, before, to=f"next_{name}")

@@ -105,7 +105,7 @@ def resolve(config: ModelConfig) -> ModelConfig:
     cell = load_cell(config.cell)
     if not is_own(config.cell):
         return config
-    return msgspec.structs.replace(config, equations=cell.graph.fingerprint())
+    return msgspec.structs.replace(config, equations=cell.fingerprint())
 
 
 def stated_cells(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

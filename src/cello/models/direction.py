@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from cello.cells.definition import Cell
 from cello.cells.noise import with_noise
-from cello.compiler.inputs import Lengths, frames_of_clips
+from cello.compiler.inputs import Lengths, fixed_tensors, frames_of_clips
 from cello.compiler.scan import scan
+from cello.errors import ModelError
 from cello.models.config import ModelConfig
+from cello.models.declared import infinite_states, within_bounds
 
 TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
     "torch:rnn": nn.RNN,
@@ -40,6 +43,8 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 class CellLayer(nn.Module):
     """A cell of the language over time. Weights are parameters named as in its equations (``W.i`` → ``W_i``).
 
+    A parameter that the cell keeps within bounds is the unbounded r of its value (``Learned``). Fixed tensors are
+    buffers that no state dict holds: they are computed from the cell, anew after every change of dtype or device.
     ``zoneout`` z keeps each unit of every state with probability z at a step, as its expectation once trained;
     ``recurrent_dropout`` hides units of the output from the recurrent matrices, throughout a clip, while training.
     ``backend`` is the one asked for, ``used`` the one that computed the last call.
@@ -67,25 +72,51 @@ class CellLayer(nn.Module):
             for zoned in (False, True)
             for dropped in (False, True)
         }
+        if zoneout and (infinite := infinite_states(cell)):
+            raise ModelError(
+                f"zoneout={zoneout} cannot keep the state {infinite[0]} of cell {cell.name!r}, which begins at an "
+                f"infinite value; use zoneout=0"
+            )
+        self.inputs = inputs
         self.equation_names: dict[str, str] = {}
         for name, shape in cell.parameters(inputs, hidden).items():
-            attribute = name.replace(".", "_")  # a module's parameters cannot have dots in their names
-            while hasattr(self, attribute):  # nor the names of its other attributes
-                attribute += "_"
-            self.register_parameter(attribute, nn.Parameter(torch.empty(shape)))
-            self.equation_names[attribute] = name
+            self.register_parameter(self._attribute(name), nn.Parameter(torch.empty(shape)))
+        for name, value in fixed_tensors(cell, inputs, hidden).items():
+            self.register_buffer(self._attribute(name), value.to(torch.get_default_dtype()), persistent=False)
+        self.bounded = {one.name: one for one in cell.declared if one.bounded}
+
+    def _attribute(self, name: str) -> str:
+        """A name for a parameter of the equations among the attributes."""
+        attribute = name.replace(".", "_")  # a module's parameters cannot have dots in their names
+        while hasattr(self, attribute):  # nor the names of its other attributes
+            attribute += "_"
+        self.equation_names[attribute] = name
+        return attribute
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        exact = fixed_tensors(self.cell, self.inputs, self.hidden)
+        with torch.no_grad():
+            for attribute, name in self.equation_names.items():
+                if name in exact:
+                    self.get_buffer(attribute).copy_(exact[name])
+        return self
 
     def forward(
         self, x: Tensor, lengths: Lengths | None = None, state: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step."""
-        # as attributes, for a parametrization or functional_call puts other tensors than parameters there
-        weights = {name: getattr(self, attribute) for attribute, name in self.equation_names.items()}
+        # as attributes where they are no parameters, for a parametrization puts other tensors there
+        own: Mapping[str, Any] = self._parameters
+        weights = {n: own[a] if a in own else getattr(self, a) for a, n in self.equation_names.items()}
+        if self.bounded:
+            weights |= {name: within_bounds(one, weights[name]) for name, one in self.bounded.items()}
         cell, masks = self._noise(x)
         result = scan(
             cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend
         )
-        self.used = result.backend
+        if self.used != result.backend:  # as modules take their time to be set
+            self.used = result.backend
         return result.outputs, result.state
 
     def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:

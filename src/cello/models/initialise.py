@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cello.cells.definition import Cell
 from cello.models.config import ModelConfig
+from cello.models.declared import fill
 from cello.models.direction import CellLayer, TorchLayer
 from cello.models.encoder import Encoder
 
@@ -21,18 +22,30 @@ def initialise(encoder: Encoder, config: ModelConfig, generator: torch.Generator
     ``uniform``: U(−1/√H, 1/√H) for all, biases too, as torch and the published study do.
     ``orthogonal``: recurrent matrices orthogonal (Saxe et al. 2014), input matrices Glorot-uniform, biases zero;
     vectors that multiply something (a diagonal peephole) as in ``uniform``: a zero there would cut what they multiply.
-    The forget bias (Jozefowicz et al. 2015) is then added to biases of the gate f.
+    The forget bias (Jozefowicz et al. 2015) is then added to biases of the gate f. What a cell declares of its
+    parameters' first values comes before all this.
     """
     with torch.no_grad():
         for layer in encoder.modules():
             if isinstance(layer, (CellLayer, TorchLayer)):
                 factors = multiplying(layer.cell) if isinstance(layer, CellLayer) else frozenset()
                 for name, weight in (layer.kernel if isinstance(layer, TorchLayer) else layer).named_parameters():
+                    if isinstance(layer, CellLayer) and begun(layer, name, weight, generator):
+                        continue
                     for part, rows in gates(layer, name, weight):
                         with drawn(rows) as values:
                             draw(values, config, generator, part in factors)
                         if part == "b.f":
                             rows.add_(config.forget_bias)
+
+
+def begun(layer: CellLayer, name: str, weight: Tensor, generator: torch.Generator | None) -> bool:
+    """Whether the cell declares a parameter's first values, which it then has."""
+    declared = layer.cell.declaration(layer.equation_names[name])
+    if declared is None or not declared.nodes:
+        return False
+    fill(weight, declared, layer.inputs, layer.hidden, generator)
+    return True
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from cello.cells.load import load_cell
 from cello.compiler.inputs import Lengths, frames_of_clips
 from cello.errors import ModelError
 from cello.models.direction import CellLayer, frame_mask, run_layers
+from cello.models.initialise import begun
 
 States = Tensor | Sequence[Tensor]
 """The states of a cell with one state, (L · directions, B, H); of one with several, a tuple of such tensors."""
@@ -44,7 +45,8 @@ class Layer(nn.Module):
         ModelError: sizes or probabilities that no layer can have, or, in a call, tensors that do not fit.
 
     The weights are parameters, named as in the equations: ``layers.0.0.W_i`` is ``W.i`` of the first layer's forward
-    direction (``layers.0.1`` is its backward one). All begin uniform within ±1/√H, as PyTorch's do.
+    direction (``layers.0.1`` is its backward one). All begin uniform within ±1/√H, as PyTorch's do, but for those of
+    which the cell declares other first values.
     """
 
     def __init__(  # noqa: PLR0913 - the arguments of torch.nn.LSTM
@@ -89,10 +91,12 @@ class Layer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw every weight and bias from U(−1/√H, 1/√H)."""
+        """Give every weight and bias the first values that the cell declares, or else draw it from U(−1/√H, 1/√H)."""
         bound = self.hidden_size**-0.5
-        for weight in self.parameters():
-            nn.init.uniform_(weight, -bound, bound)
+        for direction in (one for directions in self._stacked() for one in cast("Iterable[CellLayer]", directions)):
+            for name, weight in direction.named_parameters():
+                if not begun(direction, name, weight, None):
+                    nn.init.uniform_(weight, -bound, bound)
 
     @classmethod
     def from_torch(cls, module: nn.RNNBase, *, backend: str = "auto") -> Layer:
@@ -129,7 +133,8 @@ class Layer(nn.Module):
 
         Args:
             input: frames (B, T, D), (T, B, D) where not ``batch_first``, (T, D) for one sequence, or a PackedSequence.
-            hx: the first states, (L · directions, B, H) for each state of the cell; zeros if not given.
+            hx: the first states, (L · directions, B, H) for each state of the cell; if not given, as the cell declares
+                them, zeros where it declares nothing.
             lengths: (B,) frames of each sequence, 0 to T, instead of a PackedSequence; later frames are not read,
                 outputs there are zero, and the last states are those after each sequence's last frame.
 
@@ -175,8 +180,10 @@ class Layer(nn.Module):
         if lengths is not None:
             lengths = frames_of_clips(lengths, frames)
         first = None if states is None else list(zip(*(state.unbind(0) for state in states), strict=True))
-        drop = nn.Dropout(self.dropout).train(self.training)
+        drop = nn.Dropout(self.dropout).train(self.training) if self.dropout else _NO_DROPOUT
         outputs, ends = run_layers(self._stacked(), frames, lengths, drop, first)
+        if len(ends) == 1:
+            return outputs, tuple(state.unsqueeze(0) for state in ends[0])
         return outputs, tuple(torch.stack(state) for state in zip(*ends, strict=True))
 
     def _stacked(self) -> list[nn.ModuleList]:
@@ -212,6 +219,7 @@ class Layer(nn.Module):
         return states[0] if len(states) == 1 else states
 
 
+_NO_DROPOUT = nn.Identity()
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.definition import Cell
+from cello.cells.fold import fold, folded_weights
 from cello.cells.graph import GraphBuilder
 from cello.cells.load import load_cell
 from cello.cells.noise import with_noise
+from cello.cells.values import FIRST
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
 
@@ -26,11 +28,21 @@ _GATES = {"rnn": ("",), "gru": (".r", ".z", ".n"), "lstm": (".i", ".f", ".g", ".
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One direction of one layer: ``cell`` as it computes once trained, ``weights`` by the names of its equations."""
+    """One direction of one layer: ``cell`` as it computes once trained, ``weights`` by the names of its equations.
+
+    Weights are what the equations see, within their bounds; fixed tensors are among them, and matrices that the cell
+    computes of its parameters. ``first`` are the values at which states begin, where they do not begin at zero.
+    """
 
     cell: Cell
     weights: dict[str, Array]
     reverse: bool
+    first: Mapping[str, Array] = field(default_factory=dict)
+
+    def first_states(self, hidden: int) -> tuple[Array, ...]:
+        """The value (H,) at which each state begins."""
+        zero = np.zeros(hidden, dtype=np.float32)
+        return tuple(self.first.get(state, zero) for state in self.cell.states)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +90,17 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
         ModelError: the weights are not those of such a model.
     """
     weights = {_renamed(name): value for name, value in weights.items()}
+    directions = 2 if config.bidirectional else 1
     try:
         layers = tuple(
             tuple(
-                _direction(config, _below(weights, f"encoder.layers.{depth}.{number}."), reverse=bool(number))
-                for number in range(2 if config.bidirectional else 1)
+                _direction(
+                    config,
+                    _below(weights, f"encoder.layers.{depth}.{number}."),
+                    len(weights["mean"]) * config.frame_stacking if depth == 0 else config.hidden * directions,
+                    reverse=bool(number),
+                )
+                for number in range(directions)
             )
             for depth in range(config.layers)
         )
@@ -114,7 +132,7 @@ def _below(weights: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-def _direction(config: ModelConfig, own: Mapping[str, Array], *, reverse: bool) -> Direction:
+def _direction(config: ModelConfig, own: Mapping[str, Array], inputs: int, *, reverse: bool) -> Direction:
     cell = cell_of(config)
     if cell is None:
         same = load_cell(SAME_EQUATIONS[config.cell])
@@ -127,7 +145,28 @@ def _direction(config: ModelConfig, own: Mapping[str, Array], *, reverse: bool) 
         attribute = next((each for each in spellings if each in own and each not in taken), first)
         taken.add(attribute)
         found[name] = own[attribute]
-    return Direction(_expected(cell, config.zoneout), found, reverse)
+    if not cell.declared and not fold(cell)[1]:
+        return Direction(_expected(cell, config.zoneout), found, reverse)
+    return _computed(_expected(cell, config.zoneout), found, inputs, config.hidden, reverse)
+
+
+def _computed(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: int, reverse: bool) -> Direction:
+    """A direction of a cell with declared values or computed matrices, as one without them, once trained."""
+    weights: dict[str, Array] = {}
+    for name, value in own.items():
+        bounds = cell.declaration(name)
+        bounded = bounds is not None and bounds.bounded
+        weights[name] = bounds.bounded_value(value).astype(np.float32) if bounds and bounded else value
+    fixed = cell.fixed_values(inputs, hidden)
+    weights |= {name: value.astype(np.float32) for name, value in fixed.items()}
+    first: dict[str, Array] = {}
+    for state in cell.states:
+        begins = cell.first_value(state, hidden)
+        if state + FIRST in weights:
+            first[state] = weights.pop(state + FIRST)
+        elif begins is not None:
+            first[state] = begins.astype(np.float32)
+    return Direction(replace(fold(cell)[0], declared=()), folded_weights(cell, weights), reverse, first)
 
 
 def _unstacked(name: str, own: Mapping[str, Array]) -> dict[str, Array]:

@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, thread
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -29,8 +29,8 @@ def on_all_cores(function: Callable[[Thing], Result], things: Sequence[Thing], w
     """``[function(thing) for thing in things]``; only the results travel between processes, so only they are pickled.
 
     A forked child begins with all that this process has read, so even a second of work can be shared. Where it is not
-    ``worth`` it, where other threads run, whose locks a fork would copy, and on other systems than Linux, whose own
-    libraries do not survive a fork, nothing is forked.
+    ``worth`` it, where other threads are at work, whose locks a fork would copy, and on other systems than Linux, whose
+    own libraries do not survive a fork, nothing is forked.
 
     Raises:
         ReportError: the system killed a child.
@@ -39,7 +39,7 @@ def on_all_cores(function: Callable[[Thing], Result], things: Sequence[Thing], w
     ['A', 'B']
     """
     hands = min(usable_cores(), len(things), MOST) if worth else 1
-    if hands < 2 or sys.platform != "linux" or threading.active_count() > 1:
+    if hands < 2 or sys.platform != "linux" or not _others_wait():
         return [function(thing) for thing in things]
     forks = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(hands, mp_context=forks, initializer=_begin, initargs=(function, things))
@@ -55,6 +55,15 @@ def on_all_cores(function: Callable[[Thing], Result], things: Sequence[Thing], w
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _others_wait() -> bool:
+    """Whether every other thread waits in a pool for work, as a study leaves two; it holds no lock then, and none of
+    them can be given work but by this one.
+    """
+    frames, waiting = sys._current_frames(), getattr(getattr(thread, "_worker", None), "__code__", None)
+    others = {each.ident or 0 for each in threading.enumerate()} - {threading.get_ident()}
+    return all(other in frames and frames[other].f_code is waiting for other in others)
 
 
 def _begin(function: Callable[[Any], Any], things: Sequence[Any]) -> None:

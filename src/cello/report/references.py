@@ -21,6 +21,9 @@ MEETINGS = {
     "ICLR": "International Conference on Learning Representations",
     "ICML": "International Conference on Machine Learning",
     "IJCNN": "International Joint Conference on Neural Networks",
+    "AAAI": "AAAI Conference on Artificial Intelligence",
+    "ACML": "Asian Conference on Machine Learning",
+    "EMNLP Findings": "Findings of the Association for Computational Linguistics: EMNLP",
     "NeurIPS": "Advances in Neural Information Processing Systems",
 }
 SPECIAL = {letter: f"\\{letter}" for letter in "&%#$_"} | dict.fromkeys("{}\\~^", " ")

@@ -69,7 +69,7 @@ def reordered(one: Mapping[str, StoredCell], other: Mapping[str, StoredCell]) ->
     """How a cell's arguments differ, empty if they do not: first weights are drawn in the order of the arguments."""
     for equations, cell in one.items():
         again = other.get(equations, cell)
-        if again.arguments != cell.arguments and cell.graph.fingerprint() == equations:
+        if again.arguments != cell.arguments and cell.fingerprint() == equations:
             orders = [f"({', '.join(arguments)})" for arguments in (cell.arguments, again.arguments)]
             return f"the arguments of cell {cell.name!r} are {orders[0]} in the first and {orders[1]} in the other"
     return ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.cells.arrays import NUMPY
 from cello.cells.graph import dependencies
 from cello.errors import CellError, unknown
 from cello.models.parts import Direction, ModelParts
@@ -15,27 +16,6 @@ from cello.models.parts import Direction, ModelParts
 Floats = NDArray[np.float32]
 States = list[list[tuple[Floats, ...]]]
 """The states (H,) of every direction of every layer."""
-
-NUMPY: dict[str, Callable[..., Any]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "neg": np.negative,
-    "sigmoid": lambda v: np.float32(0.5) * np.tanh(np.float32(0.5) * v) + np.float32(0.5),
-    "tanh": np.tanh,
-    "relu": lambda v: np.maximum(v, np.float32(0)),
-    "softplus": lambda v: np.logaddexp(v, np.float32(0)),
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
-    "minimum": np.minimum,
-    "maximum": np.maximum,
-    "where": lambda a, b, u, v: np.where(a > b, u, v),
-    "product": lambda matrix, v: v @ matrix.T,
-}
-"""What an operation means on arrays; vectors may be (H,), or (T, H) for all frames at once."""
 
 
 class NumpyDirection:
@@ -95,9 +75,9 @@ class NumpyModel:
         self.layers = [[NumpyDirection(direction) for direction in layer] for layer in parts.layers]
 
     def first_states(self) -> States:
-        """Zeros, before the first step."""
-        zero = np.zeros(self.parts.hidden, dtype=np.float32)
-        return [[(zero,) * len(direction.states) for direction in layer] for layer in self.layers]
+        """The states before the first step."""
+        hidden = self.parts.hidden
+        return [[direction.first_states(hidden) for direction in layer] for layer in self.parts.layers]
 
     def standardised(self, frames: Floats) -> Floats:
         """Raw frames (T, D) as the layers take them, before stacking."""

@@ -72,7 +72,7 @@ def bring_cell(folder: Path, model: ModelConfig) -> None:
     if not model.equations or known(model.cell, model.equations) is not None:
         return
     stored = _decoded(folder / CELL_FILE, StoredCell)
-    if stored is not None and stored.graph.fingerprint() == model.equations:
+    if stored is not None and stored.fingerprint() == model.equations:
         remember(model.cell, stored.cell())
 
 

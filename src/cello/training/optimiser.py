@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cello.training.adam import MOMENTS, Adam
 from cello.training.config import OptimiserConfig
 
 
@@ -31,11 +32,7 @@ class Optimiser:
     def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters, self.clip_norm = parameters, config.clip_norm
         self._weights = end_to_end(parameters)
-        self.all = nn.Parameter(self._weights)
-        self._inner = _torch_optimiser(config, self.all)
-        self._kernel: Callable[..., None] | None = {"adamw": torch._fused_adamw_, "adam": torch._fused_adam_}.get(
-            config.name
-        )
+        self._inner: Adam | _Torch | _Resident = _named(config, self._weights)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -61,7 +58,7 @@ class Optimiser:
         gradient = torch.cat([grad.reshape(-1) for grad in gradients if grad is not None])
         if self.clip_norm > 0:
             self._clip(gradient)
-        self._change(gradient)
+        self._inner.step(gradient)
         for weight, value in kept:
             weight.detach().copy_(value)
 
@@ -69,19 +66,6 @@ class Optimiser:
         scale = self.clip_norm / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
         if not scale >= 1:  # NaN goes through, as it does in torch
             gradient.mul_(scale)
-
-    def _change(self, gradient: Tensor) -> None:
-        """torch's step, of Adam by its kernel alone once there is a state: the class around it costs six times more."""
-        state = self._inner.state.get(self.all)
-        if not state or self._kernel is None:
-            self.all.grad = gradient
-            self._inner.step()
-            return
-        group = self._inner.param_groups[0]
-        settings = {name: group[name] for name in ("lr", "weight_decay", "eps", "amsgrad", "maximize")}
-        settings["beta1"], settings["beta2"] = group["betas"]
-        moments: list[list[Tensor]] = [[state["exp_avg"]], [state["exp_avg_sq"]], []]
-        self._kernel([self._weights], [gradient], *moments, [state["step"].add_(1)], **settings)
 
     def state_dict(self) -> dict[str, Any]:
         return self._inner.state_dict()
@@ -111,6 +95,31 @@ class Optimiser:
         return {"state": {0: joined} if joined else {}, "param_groups": groups}
 
 
+class _Torch:
+    """An optimiser of torch on one tensor."""
+
+    def __init__(self, config: OptimiserConfig, weights: Tensor) -> None:
+        self._all, rate, decay = nn.Parameter(weights), config.learning_rate, config.weight_decay
+        self._inner: torch.optim.Optimizer
+        if config.name == "rmsprop":
+            self._inner = torch.optim.RMSprop([self._all], lr=rate, weight_decay=decay)
+        else:
+            self._inner = torch.optim.SGD([self._all], lr=rate, weight_decay=decay, momentum=0.9, fused=True)
+        self.state_dict, self.load_state_dict = self._inner.state_dict, self._inner.load_state_dict
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self._inner.param_groups
+
+    def step(self, gradient: Tensor) -> None:
+        self._all.grad = gradient
+        self._inner.step()
+
+
+def _named(config: OptimiserConfig, weights: Tensor) -> Adam | _Torch:
+    return Adam(config, weights) if config.name in ("adam", "adamw") else _Torch(config, weights)
+
+
 class ResidentOptimiser(Optimiser):
     """The same steps without a value that the CPU must know; a CUDA graph can hold one.
 
@@ -119,56 +128,63 @@ class ResidentOptimiser(Optimiser):
 
     def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(config, parameters)
-        self.name = config.name
         self.rate = torch.tensor(config.learning_rate, device=self._weights.device)
-        zeros = {"adamw": ("exp_avg", "exp_avg_sq"), "adam": ("exp_avg", "exp_avg_sq"), "rmsprop": ("square_avg",)}
-        state = self._inner.state[self.all]
-        for name in zeros.get(config.name, ("momentum_buffer",)):
-            state[name] = torch.zeros_like(self._weights)
-        if config.name != "sgd":
-            state["step"] = torch.zeros((), device=self._weights.device)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        own = self._inner.state[self.all]
-        for name, value in own.items():
-            own[name] = value.to(self._weights.device) if isinstance(value, Tensor) else value
+        self._inner = _Resident(config, self._weights, self.rate)
 
     def _clip(self, gradient: Tensor) -> None:
         scale = self.clip_norm / (torch.linalg.vector_norm(gradient) + 1e-6)
         gradient.mul_(scale.clamp(max=1.0))
 
-    def _change(self, gradient: Tensor) -> None:
-        state, group = self._inner.state[self.all], self._inner.param_groups[0]
-        if self._kernel is not None:
-            settings = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}
-            settings["beta1"], settings["beta2"] = group["betas"]
-            moments: list[list[Tensor]] = [[state["exp_avg"]], [state["exp_avg_sq"]], []]
-            steps = [state["step"].add_(1)]
-            self._kernel([self._weights], [gradient], *moments, steps, lr=self.rate, **settings)
+
+class _Resident:
+    """An optimiser on one tensor, with the state of torch's at fixed addresses on the tensor's device."""
+
+    def __init__(self, config: OptimiserConfig, weights: Tensor, rate: Tensor) -> None:
+        self.name, self.weights, self.rate = config.name, weights, rate
+        self.param_groups = _named(config, weights).param_groups
+        moments = {"rmsprop": ("square_avg",), "sgd": ("momentum_buffer",)}.get(config.name, MOMENTS)
+        self.state = {name: torch.zeros_like(weights) for name in moments}
+        if config.name != "sgd":
+            self.state["step"] = torch.zeros((), device=weights.device)
+
+    def step(self, gradient: Tensor) -> None:
+        state, group = self.state, self.param_groups[0]
+        if self.name in ("adam", "adamw"):
+            kernel = torch._fused_adamw_ if self.name == "adamw" else torch._fused_adam_
+            (first, second), (beta1, beta2) = ([state[name]] for name in MOMENTS), group["betas"]
+            kernel(
+                [self.weights], [gradient], first, second, [], [state["step"].add_(1)],
+                lr=self.rate, beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
+                amsgrad=group["amsgrad"], maximize=group["maximize"],
+            )  # fmt: skip
             return
         if group["weight_decay"]:
-            gradient = gradient.add(self._weights, alpha=group["weight_decay"])
+            gradient = gradient.add(self.weights, alpha=group["weight_decay"])
         if self.name == "sgd":
             change = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
         else:
             state["step"].add_(1)
             mean = state["square_avg"].mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
             change = gradient / mean.sqrt().add_(group["eps"])
-        self._weights.sub_(change * self.rate)
+        self.weights.sub_(change * self.rate)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": {0: self.state}, "param_groups": [{**self.param_groups[0], "params": [0]}]}
 
-def _torch_optimiser(config: OptimiserConfig, weights: nn.Parameter) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    match config.name:
-        case "adamw":
-            return torch.optim.AdamW([weights], lr=rate, weight_decay=decay, fused=True)
-        case "adam":
-            return torch.optim.Adam([weights], lr=rate, weight_decay=decay, fused=True)
-        case "rmsprop":
-            return torch.optim.RMSprop([weights], lr=rate, weight_decay=decay)
-        case "sgd":
-            return torch.optim.SGD([weights], lr=rate, weight_decay=decay, momentum=0.9, fused=True)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave, here or on the CPU.
+
+        Raises:
+            ValueError: it is of other weights.
+        """
+        found = state["state"].get(0, {})
+        for name, own in self.state.items():
+            value = torch.as_tensor(found[name], dtype=own.dtype) if found else torch.zeros_like(own)
+            if value.shape != own.shape:
+                raise ValueError(f"{name} is for {value.numel()} weights, not for {own.numel()}")
+            own.copy_(value)
+        (group,), own_group = state["param_groups"], self.param_groups[0]
+        own_group.update({**group, "params": own_group["params"]})
 
 
 def end_to_end(weights: Sequence[Tensor]) -> Tensor:

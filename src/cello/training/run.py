@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 import numpy as np
 import torch
+import torch.fx.experimental.symbolic_shapes  # else the first step imports it, and the first epoch's time tells of that
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 

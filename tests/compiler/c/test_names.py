@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cello.cells.definition import Cell, cell
-from cello.cells.functions import FUNCTIONS
+from cello.cells.functions import FUNCTIONS, sigmoid, tanh
 from cello.compiler.c.text import names_of, source
 from cello.compiler.identifiers import comment
 from cello.compiler.scan import scan
@@ -219,3 +219,18 @@ def test_random_names_compile_and_compute() -> None:
         drawn = {"".join(rng.choices(letters, k=rng.randint(1, 12))) for _ in range(25)}
         names = [name for name in sorted(drawn) if usable(name)]
         assert_plain(named(names, doc="".join(rng.choices("*/\\?\n é", k=30))))
+
+
+@pytest.mark.wants("cc")
+def test_a_value_called_new_is_kept_for_the_products_that_read_it() -> None:
+    @cell
+    def own(x, h, W, U, V):  # type: ignore[no-untyped-def]
+        new = tanh(W @ x + U @ h)
+        new_content = sigmoid(V.a @ new)
+        return tanh(V.b @ new_content) * new
+
+    draw = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=draw).double() for name, shape in own.parameters(3, 5).items()}
+    x = torch.randn(4, 3, 3, generator=draw).double()
+    found, expected = (scan(own, x, weights, backend=backend).outputs for backend in ("c", "plain"))
+    torch.testing.assert_close(found, expected)

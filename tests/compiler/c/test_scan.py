@@ -12,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cello.cells.definition import Cell, Scalar
+from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
+from cello.cells.signature import Scalar
+from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 
@@ -80,6 +82,31 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: flo
         )
 
 
+@make_cell
+def frame_last(x: Any, h: Any, c: Any, W: Any, U: Any, V: Any) -> tuple[Any, Any]:
+    """A sum whose product of the frame comes last, one with two of the frame, one with nothing else."""
+    c = sigmoid(W.a @ x + W.b @ x + U @ h) * c + tanh(W.c @ x)
+    return tanh(U @ c + V @ x), c
+
+
+@pytest.mark.parametrize(
+    "cell", [zoo()["lstm"], zoo()["gru-original"], zoo()["lstm-peephole-full"], frame_last], ids=str
+)
+@pytest.mark.parametrize(("inputs", "hidden"), [(39, 64), (5, 33), (70, 144)])
+def test_a_clip_alone_is_the_clip_among_others_to_the_bit(cell: Cell, inputs: int, hidden: int) -> None:
+    for steps in (1, 2, 37):
+        x, state, weights = case(cell, (17, steps, inputs, hidden), torch.float32)
+        x = x.detach()
+        with torch.no_grad():
+            whole = scan(cell, x, weights, state=state, backend="c")
+            for count in (1, 2, 3, 7, 8):
+                some = [part[:count] for part in state]
+                part = scan(cell, x[:count], weights, state=some, backend="c")
+                assert torch.equal(part.outputs, whole.outputs[:count]), (steps, count)
+                for last, expected in zip(part.state, whole.state, strict=True):
+                    assert torch.equal(last, expected[:count]), (steps, count)
+
+
 @each_kind
 def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
     exact = case(cell, (35, 9, 39, 64))
@@ -96,7 +123,18 @@ def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
 
 
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 1, 1), (2, 3, 2, 2), (63, 2, 3, 65), (65, 3, 65, 63), (33, 1, 63, 3)], ids=str
+    "sizes",
+    [
+        (1, 1, 1, 1),
+        (9, 1, 40, 33),
+        (2, 3, 2, 2),
+        (3, 45, 2, 70),
+        (17, 19, 3, 520),
+        (63, 2, 3, 65),
+        (65, 3, 65, 63),
+        (33, 1, 63, 3),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("name", ["lstm", "gru-original"])
 def test_sizes_that_fit_no_vector(name: str, sizes: tuple[int, int, int, int]) -> None:
@@ -335,3 +373,59 @@ def test_the_time_does_not_grow_faster_than_the_batch() -> None:
     finally:
         torch.set_num_threads(before)
     assert taken[800_000] < 20 * taken[100_000]
+
+
+def test_the_memory_of_gradients_does_not_grow_with_the_batch() -> None:
+    cell, before = zoo()["lstm"], torch.get_num_threads()
+    code, sizes = compiled(cell, torch.float32), {}
+    torch.set_num_threads(1)
+    try:
+        for batch in (32, 64, 800):
+            x, state, weights = case(cell, (batch, 1, 2, 70), torch.float32)
+            layout = BatchLayout(*by_length(x, None), 70, reverse=False)
+            call = Call(code, layout, x, inputs_of(cell, weights, {}, state))
+            sizes[batch] = call.sizes[4]
+    finally:
+        torch.set_num_threads(before)
+    assert sizes[800] == sizes[64] == 2 * sizes[32]  # one group at work, and all that are done
+
+
+def frozen_gradients(cell: Cell, given_case: Case, trained: tuple[str, ...]) -> dict[str, Tensor | None]:
+    """The gradients of all leaves when only these are trained."""
+    x, state, weights = given_case
+    leaves = {"x": x, **{f"first {n}": part for n, part in enumerate(state)}, **weights}
+    leaves = {name: value.detach().clone().requires_grad_(name in trained) for name, value in leaves.items()}
+    first = [leaves[f"first {n}"] for n in range(len(state))]
+    found = scan(cell, leaves["x"], {name: leaves[name] for name in weights}, state=first, backend="c")
+    (found.outputs**2).sum().backward()
+    return {name: value.grad for name, value in leaves.items()}
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [("x",), ("first 0",), ("W.i",), ("U.f", "b.o"), ("V.o", "x"), ("b.i",), ("W.g", "U.g", "V.f", "b.g")],
+    ids=str,
+)
+def test_gradients_beside_frozen_parameters_are_the_same_to_the_bit(trained: tuple[str, ...]) -> None:
+    cell = zoo()["lstm-peephole-full"]
+    given_case = case(cell, (70, 5, 6, 9), torch.float32)
+    everything_trained = ("x", "first 0", "first 1", *given_case[2])
+    whole = frozen_gradients(cell, given_case, everything_trained)
+    for name, found in frozen_gradients(cell, given_case, trained).items():
+        expected = whole[name] if name in trained else None
+        assert (found is None) == (expected is None), name
+        assert found is None or torch.equal(found, expected), name
+
+
+def test_frozen_matrices_take_no_time_in_backward() -> None:
+    cell, taken = zoo()["lstm"], {}
+    x, state, weights = case(cell, (32, 20, 128, 128), torch.float32)
+    outputs = {}
+    for trained in ("b.i", "all"):
+        own = {name: value.detach().requires_grad_(trained in ("all", name)) for name, value in weights.items()}
+        outputs[trained] = scan(cell, x.detach(), own, state=[part.detach() for part in state], backend="c").outputs
+    for trained in ("all", "b.i") * 5:
+        start = time.process_time()
+        outputs[trained].backward(torch.ones_like(outputs[trained]), retain_graph=True)
+        taken[trained] = min(time.process_time() - start, taken.get(trained, 1e9))
+    assert taken["b.i"] < 0.6 * taken["all"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from c99_program import LABELS, SMALL, Program, frames_of, model_of, sound
 from cello.cells.definition import Cell, cell
+from cello.cells.fold import fold, folded_weights
 from cello.cells.load import load_cell
 from cello.compiler.c99.expression import ROWS
 from cello.compiler.c99.step import step_text
@@ -23,6 +24,7 @@ from cello.export.c99 import write_c99
 from cello.models.config import ModelConfig
 from cello.models.parts import Direction, ModelParts
 from cells.test_fuzz import Source, run, sources
+from random_cells import rare
 
 CLIP = sound(120)
 
@@ -33,7 +35,7 @@ def model(own: Cell, seed: int) -> ModelParts:
     _, parts = model_of(ModelConfig(cell="rnn", hidden=3, pooling="last"))
     shapes = own.parameters(parts.dimensions, 3)
     weights = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
-    return replace(parts, layers=((Direction(own, weights, reverse=False),),))
+    return replace(parts, layers=((Direction(fold(own)[0], folded_weights(own, weights), reverse=False),),))
 
 
 def scores(parts: ModelParts, dtype: torch.dtype) -> np.ndarray:
@@ -61,6 +63,13 @@ def test_a_random_cell_computes_what_its_graph_does(source: Source, seed: int, l
     exact, single = scores(parts, torch.float64), scores(parts, torch.float32)
     allowed = 1e-4 * (1 + np.abs(exact)) + 20 * np.abs(single - exact)
     assert (np.abs(found - exact) <= allowed).all()
+
+
+@pytest.mark.parametrize("flags", [["-DLANES=1"], ["-O2", "-march=native"]], ids=str)
+def test_functions_that_few_cells_use_compute_what_they_do_in_python(tmp_path: Path, flags: list[str]) -> None:
+    parts = model(rare, 3)
+    found = Program(write_c99(parts, SMALL, LABELS, "own"), "own", tmp_path, flags).stream([CLIP])
+    np.testing.assert_allclose(found, scores(parts, torch.float64), atol=1e-4, rtol=1e-4)
 
 
 def test_an_operation_without_a_row_is_named_with_the_target(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cello.cells.definition import Cell, Scalar, cell
+from cello.cells.definition import Cell, cell
+from cello.cells.fold import fold, folded_weights
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell, zoo
+from cello.cells.signature import Scalar
 from cello.compiler.inputs import Inputs
 from cello.compiler.onnx.native import OPERATORS, operator_of
 from cello.compiler.onnx.scan import Clips, LayerDirection, step_shape, write_layer, write_step
 from cello.compiler.onnx.writer import Writer
 from cello.compiler.reference import reference
-from random_cells import random_cell
+from random_cells import random_cell, rare
 
 LENGTHS = [5, 1, 3]
 BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
@@ -28,13 +30,12 @@ BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
 
 def directions(of: Cell, count: int) -> list[LayerDirection]:
     rng = np.random.default_rng(1)
-    shapes = of.parameters(INPUTS, HIDDEN)
-    return [
-        LayerDirection(
-            of, {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}, bool(n), HIDDEN
-        )
-        for n in range(count)
-    ]
+    shapes, found = of.parameters(INPUTS, HIDDEN), []
+    for n in range(count):
+        weights = {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}
+        whole = {**weights, **of.fixed_values(INPUTS, HIDDEN)}
+        found.append(LayerDirection(fold(of)[0], folded_weights(of, whole), bool(n), HIDDEN))
+    return found
 
 
 def frames() -> torch.Tensor:
@@ -102,6 +103,11 @@ def test_ragged_clips_in_both_directions_and_single_steps_are_the_reference(name
 def test_random_cells_are_the_reference(seed: int, size: int) -> None:
     check_layer(random_cell(seed, size), 1)
     check_steps(random_cell(seed, size))
+
+
+def test_functions_that_few_cells_use_are_the_reference() -> None:
+    check_layer(rare, 2)
+    check_steps(rare)
 
 
 def ops_of(model: bytes) -> set[str]:

@@ -26,6 +26,7 @@ from cello.report.results import Run, StudyResults
 from cello.study.own_cells import WrittenCell
 
 NASTY = 'a|b_<i>&"$x$ {%} #\\~^'
+Page = Callable[[StudyResults], str]
 Weighed = Callable[[StudyResults], StudyResults]
 DOCUMENT = Path(__file__).parents[3] / "docs" / "report-json.md"
 
@@ -296,13 +297,13 @@ def test_the_page_is_whole_fetches_nothing_and_has_unique_ids(nasty: StudyResult
     assert "@import" not in text
 
 
-def test_the_page_gives_every_picture_a_description(gates: StudyResults) -> None:
-    text = html_format.report(gates)
+def test_the_page_gives_every_picture_a_description(gates: StudyResults, page: Page) -> None:
+    text = page(gates)
     assert text.count("<svg") == text.count('role="img" aria-label=') == 4 + 2 * len(gates.rows)
 
 
-def test_the_page_folds_all_but_each_models_best_column(small: StudyResults) -> None:
-    text = html_format.report(small)
+def test_the_page_folds_all_but_each_models_best_column(small: StudyResults, page: Page) -> None:
+    text = page(small)
     assert text.count("<details>") == 3  # verdicts, curves and confusions
     assert "The other 2" in text
     assert len(text.encode()) < 400_000

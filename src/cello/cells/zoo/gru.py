@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from cello.cells.definition import Scalar, cell
+from cello.cells.definition import cell
 from cello.cells.functions import relu, sigmoid, tanh
+from cello.cells.signature import Scalar
 from cello.cells.zoo.papers import (
     CHEN_2017,
     CHO_2014,

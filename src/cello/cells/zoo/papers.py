@@ -198,3 +198,142 @@ RUSCH_2022 = Paper(
     meeting="ICLR",
     arxiv="2110.04744",
 )
+TALLEC_2018 = Paper(
+    authors=("C. Tallec", "Y. Ollivier"),
+    year=2018,
+    title="Can recurrent neural networks warp time?",
+    meeting="ICLR",
+    arxiv="1804.11188",
+)
+RUSCH_2021_CORNN = Paper(
+    authors=("T. K. Rusch", "S. Mishra"),
+    year=2021,
+    title="Coupled oscillatory recurrent neural network (coRNN): an accurate and (gradient) stable architecture for "
+    "learning long time dependencies",
+    meeting="ICLR",
+    arxiv="2010.00951",
+)
+RUSCH_2021_UNICORNN = Paper(
+    authors=("T. K. Rusch", "S. Mishra"),
+    year=2021,
+    title="UnICORNN: a recurrent model for learning very long time dependencies",
+    meeting="ICML",
+    arxiv="2103.05487",
+)
+ORVIETO_2023 = Paper(
+    authors=("A. Orvieto", "S. L. Smith", "A. Gu", "A. Fernando", "C. Gulcehre", "R. Pascanu", "S. De"),
+    year=2023,
+    title="Resurrecting recurrent neural networks for long sequences",
+    meeting="ICML",
+    arxiv="2303.06349",
+)
+CHANG_2019 = Paper(
+    authors=("B. Chang", "M. Chen", "E. Haber", "E. H. Chi"),
+    year=2019,
+    title="AntisymmetricRNN: a dynamical system view on recurrent neural networks",
+    meeting="ICLR",
+    arxiv="1902.09689",
+)
+LEZCANO_2019 = Paper(
+    authors=("M. Lezcano-Casado", "D. Martínez-Rubio"),
+    year=2019,
+    title="Cheap orthogonal constraints in neural networks: a simple parametrization of the orthogonal and unitary "
+    "group",
+    meeting="ICML",
+    arxiv="1901.08428",
+)
+KOUTNIK_2014 = Paper(
+    authors=("J. Koutník", "K. Greff", "F. Gomez", "J. Schmidhuber"),
+    year=2014,
+    title="A clockwork RNN",
+    meeting="ICML",
+    arxiv="1402.3511",
+)
+VOELKER_2019 = Paper(
+    authors=("A. R. Voelker", "I. Kajić", "C. Eliasmith"),
+    year=2019,
+    title="Legendre memory units: continuous-time representation in recurrent neural networks",
+    meeting="NeurIPS",
+)
+ZILLY_2017 = Paper(
+    authors=("J. G. Zilly", "R. K. Srivastava", "J. Koutník", "J. Schmidhuber"),
+    year=2017,
+    title="Recurrent highway networks",
+    meeting="ICML",
+    arxiv="1607.03474",
+)
+NEIL_2016 = Paper(
+    authors=("D. Neil", "M. Pfeiffer", "S.-C. Liu"),
+    year=2016,
+    title="Phased LSTM: accelerating recurrent network training for long or event-based sequences",
+    meeting="NeurIPS",
+    arxiv="1610.09513",
+)
+HASANI_2021 = Paper(
+    authors=("R. Hasani", "M. Lechner", "A. Amini", "D. Rus", "R. Grosu"),
+    year=2021,
+    title="Liquid time-constant networks",
+    meeting="AAAI",
+    arxiv="2006.04439",
+)
+HASANI_2022 = Paper(
+    authors=(
+        "R. Hasani",
+        "M. Lechner",
+        "A. Amini",
+        "L. Liebenwein",
+        "A. Ray",
+        "M. Tschaikowski",
+        "G. Teschl",
+        "D. Rus",
+    ),
+    year=2022,
+    title="Closed-form continuous-time neural networks",
+    journal="Nature Machine Intelligence",
+    volume="4",
+    pages="992-1003",
+    arxiv="2106.13898",
+)
+MONIZ_2017 = Paper(
+    authors=("J. R. A. Moniz", "D. Krueger"),
+    year=2017,
+    title="Nested LSTMs",
+    meeting="ACML",
+    arxiv="1801.10308",
+)
+PENG_2023 = Paper(
+    authors=("B. Peng", "E. Alcaide", "Q. Anthony"),
+    year=2023,
+    title="RWKV: reinventing RNNs for the transformer era",
+    meeting="EMNLP Findings",
+    arxiv="2305.13048",
+)
+BELLEC_2018 = Paper(
+    authors=("G. Bellec", "D. Salaj", "A. Subramoney", "R. Legenstein", "W. Maass"),
+    year=2018,
+    title="Long short-term memory and learning-to-learn in networks of spiking neurons",
+    meeting="NeurIPS",
+    arxiv="1803.09574",
+)
+NEFTCI_2019 = Paper(
+    authors=("E. O. Neftci", "H. Mostafa", "F. Zenke"),
+    year=2019,
+    title="Surrogate gradient learning in spiking neural networks",
+    journal="IEEE Signal Processing Magazine",
+    volume="36",
+    number="6",
+    pages="51-63",
+)
+BA_2016 = Paper(
+    authors=("J. L. Ba", "J. R. Kiros", "G. E. Hinton"),
+    year=2016,
+    title="Layer normalization",
+    arxiv="1607.06450",
+)
+SHEN_2019 = Paper(
+    authors=("Y. Shen", "S. Tan", "A. Sordoni", "A. Courville"),
+    year=2019,
+    title="Ordered neurons: integrating tree structures into recurrent neural networks",
+    meeting="ICLR",
+    arxiv="1810.09536",
+)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from cello.cells.definition import Scalar, cell
+from cello.cells.definition import cell
 from cello.cells.functions import relu, sigmoid, tanh
+from cello.cells.signature import Scalar
 from cello.cells.zoo.papers import (
     ELMAN_1990,
     KUSUPATI_2018,

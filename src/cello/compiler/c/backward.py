@@ -32,8 +32,9 @@ class _Backward:
             "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
             "                         real *d_rows) {",
             *head(backward=True),
+            "    const long chunk = chunk_of(&c, H);",
             *self._workspace().lines(),
-            "    memset(none, 0, (P > E ? P : E) * sizeof(real));",
+            "    memset(none, 0, V * sizeof(real));",
             *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
             *(f"    real *d_{of[k]}_row = d_rows + {n} * P;" for n, k in enumerate(plan.invariant)),
             f"    real *history = a->history + offset.history * {len(states)} * P;",
@@ -42,7 +43,7 @@ class _Backward:
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
             "    load_tile(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, H, d_out);",
-            "    long n = 0, slot = 0, counts[CHUNK];",
+            "    long n = 0, slot = 0, counts[MOST_CHUNK];",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(self._step()),
             "    }",
@@ -55,17 +56,17 @@ class _Backward:
 
     def _workspace(self) -> Workspace:
         of, workspace = self.names.of, Workspace()
-        workspace.add("x_slots", "CHUNK * rows * E")
+        workspace.add("x_slots", "chunk * rows * E")
         workspace.add("d_x_tile", "rows * E")
         workspace.add("d_out", "size")
-        workspace.add("none", "(P > E ? P : E)")
+        workspace.add("none", "V")
         for name in self.names.states:
             workspace.add(f"d_new_{name}", "size")
             workspace.add(f"d_old_{name}", "size")
         for k in self.sums:
-            workspace.add(f"d_{of[k]}_slots", "CHUNK * size")
+            workspace.add(f"d_{of[k]}_slots", "chunk * size")
         for k in self.computed:
-            workspace.add(f"{of[k]}_slots", "CHUNK * size")
+            workspace.add(f"{of[k]}_slots", "chunk * size")
         for k in self.later:
             workspace.add(f"d_{of[k]}_part", "size")
         for k in self.plan.masks:
@@ -92,7 +93,9 @@ class _Backward:
             ]
         lines.append("    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, H, d_out);")
         if self.names.input is not None:
-            lines += ["    real *x_tile = x_slots + slot * rows * E;", "    load_tile(&c, x, t, 0, n, D, x_tile);"]
+            wanted = " || ".join(f"a->d_weight_{of[k]}" for k in self.names.wide)
+            lines += ["    real *x_tile = x_slots + slot * rows * E;"]
+            lines += [f"    if ({wanted}) load_tile(&c, x, t, 0, n, D, x_tile);"] if wanted else []
         for k in self.sums:
             lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * size;")
         for k in self.computed:
@@ -101,7 +104,7 @@ class _Backward:
         for number in reversed(range(len(self.plan.stages))):
             lines += self._stage(number)
         lines += self._through_matrices()
-        lines += ["    if (++slot == CHUNK || t == 0) {", *indented(self._outer()), "        slot = 0;", "    }"]
+        lines += ["    if (++slot == chunk || t == 0) {", *indented(self._outer()), "        slot = 0;", "    }"]
         for name in states:
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
@@ -195,11 +198,12 @@ class _Backward:
         if not terms:
             return []
         tile = "d_x_tile" if frame else self._tile(vector)
-        start = f"{tile}, V" if tile in self.begun else "none, 0"
+        start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
         self.begun.add(tile)
         return [
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-            f"    product(n, rows, {'E' if frame else 'P'}, terms_{vector}, {len(terms)}, {start}, {tile});",
+            f"    product(n, rows, {'E' if frame else 'P'}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
+            f"            {tile});",
         ]
 
     def _through_matrices(self) -> list[str]:
@@ -231,7 +235,7 @@ class _Backward:
                     step = "t + slot - 1" if old else "t + slot"
                     tiles, inputs = f"{{history + (({step}) * {count} + {number}) * size, -{count} * size}}", "H"
                 lines.append(
-                    f"    outer(slot, counts, rows, {inputs}, P, (struct steps){tiles}, "
+                    f"    if (a->d_weight_{of[matrix]}) outer(slot, counts, rows, {inputs}, P, (struct steps){tiles}, "
                     f"(struct steps){{d_{of[each.node]}_slots, size}}, d_packed + {self.names.place(matrix)});"
                     f"    // d_{of[matrix]}"
                 )

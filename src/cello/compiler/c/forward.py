@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cello.compiler.c.expression import Body
 from cello.compiler.c.source import Names, Workspace, head, indented, loop
 from cello.compiler.stages import Stage, Sum
@@ -21,6 +23,21 @@ class _Forward:
         }
         self.sums = {each.node for each in self.plan.sums}
         self.tiles = self._tiles()
+        self.ahead = self._ahead()
+
+    def _ahead(self) -> dict[int, int]:
+        """Of sums with products of the frame, how many those are: they may be taken some steps ahead.
+
+        Only where they come first in all of these, as then no sum is added up in another order.
+        """
+        found = {}
+        for each in self.plan.sums:
+            frame = [vector == self.names.input for _, vector in each.products]
+            if any(frame[(*frame, False).index(False) :]):
+                return {}
+            if any(frame):
+                found[each.node] = sum(frame)
+        return found
 
     def _tiles(self) -> dict[int, str]:
         """Where the values lie that are read again after their loop."""
@@ -40,12 +57,14 @@ class _Forward:
     def lines(self) -> list[str]:
         plan, of, states = self.plan, self.names.of, self.names.states
         workspace = Workspace()
-        workspace.add("x_tile", "rows * E")
+        workspace.add("x_tile", "(ahead ? ahead : 1) * rows * E")
         workspace.add("scratch_states", f"{2 * len(states)} * size")
         workspace.add("scratch_kept", f"{len(plan.kept)} * size")
         for k, tile in self.tiles.items():
             if k in self.sums:
                 workspace.add(f"{of[k]}_start", "P")
+            if k in self.ahead:
+                workspace.add(f"{of[k]}_ahead", "ahead * size")
             if tile == f"{of[k]}_tile" and tile != "x_tile":
                 workspace.add(tile, "size")
         for k in plan.invariant:
@@ -54,8 +73,10 @@ class _Forward:
             "/* All steps of one tile of clips; 1 if there is no memory. */",
             "static int forward_tile(const struct arguments *a, long tile, struct offset offset) {",
             *head(backward=False),
+            f"    const long ahead = {'steps_ahead(&c)' if self.ahead else '0'};",
+            "    real *panels = once(a) ? a->packed : NULL;",
             *workspace.lines(),
-            "    (void)x_tile;",
+            "    (void)x_tile; (void)ahead;",
             *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
             *(line for each in plan.sums for line in self._start(each)),
             f"    real *history = a->keeping ? a->history + offset.history * {len(states)} * P : scratch_states;",
@@ -106,30 +127,66 @@ class _Forward:
             *(f"    (void)old_{n};" for n in states),
         ]
         if self.names.input is not None:
-            lines.append("    load_tile(&c, x, t, 0, n, D, x_tile);")
+            lines.append("    if (!ahead) load_tile(&c, x, t, 0, n, D, x_tile);")
+        if self.ahead:
+            lines += self._take_ahead()
         lines += self.names.mask_lines("    ")
         for number, stage in enumerate(self.plan.stages):
             lines += self._stage(number, stage)
         lines += [
-            f"    store_tile(&c, outputs, t, 0, n, H, new_{states[0]});",
             "    const long next = running(&c, t + 1, n);",
             *(f"    store_tile(&c, per_clip(a->last_{n}, H), t, next, n, H, new_{n});" for n in states),
         ]
         return [*lines, f"    if (a->keeping) kept += {len(self.plan.kept)} * size;", "    n = next;"]
 
+    def _sum(self, each: Sum) -> list[str]:
+        """A sum of products, from its biases or from the products of the frame that were taken ahead."""
+        name, k, count = self.names.of[each.node], each.node, str(len(each.products))
+        terms, start = f"terms_{k}", f"{{{name}_start, 0, V}}"
+        if first := self.ahead.get(k, 0):
+            terms, count = f"{terms} + (ahead ? {first} : 0)", f"{count} - (ahead ? {first} : 0)"
+            start = f"{{{name}_start, 0, V}}, ahead_{k} = {{{name}_ahead + slot * rows * V, V, ahead * rows * V}}"
+        chosen = f"ahead ? ahead_{k} : start_{k}" if first else f"start_{k}"
+        return [
+            self.names.comment(each),
+            f"    const struct term terms_{k}[] = {{{self._terms(each.products)}}};",
+            f"    const struct origin start_{k} = {start};",
+            f"    add_products(n, rows, H, {terms}, {count}, {chosen}, panels, {name}_tile);",
+        ]
+
+    def _terms(self, products: Sequence[tuple[int, int]]) -> str:
+        names = self.names
+        return ", ".join(
+            f"{{{self.tiles[v]}, panels ? NULL : a->packed + {names.place(m)}, {'H' if names.square(m) else 'D'}, "
+            f"a->weight_{names.of[m]}}}"
+            for m, v in products
+        )
+
+    def _take_ahead(self) -> list[str]:
+        """The products of the next steps' frames."""
+        lines = [
+            "load_ahead(&c, x, t, ahead, n, D, x_tile);",
+            "const long taken = c.steps - t < ahead ? c.steps - t : ahead;",
+        ]
+        for each in self.plan.sums:
+            if first := self.ahead.get(each.node):
+                name, terms = self.names.of[each.node], f"frame_{each.node}"
+                lines += [
+                    f"const struct term {terms}[] = {{{self._terms(each.products[:first])}}};",
+                    f"product(taken * rows, ahead * rows, P, {terms}, {first}, (struct origin){{{name}_start, 0, V}}, "
+                    f"{name}_ahead);",
+                ]
+        return [
+            "    const long slot = ahead ? t % ahead : 1;",
+            "    if (slot == 0) {",
+            *(f"        {line}" for line in lines),
+            "    }",
+        ]
+
     def _stage(self, number: int, stage: Stage) -> list[str]:
         of, lines = self.names.of, list[str]()
         for each in stage.sums:
-            name = of[each.node]
-            terms = ", ".join(
-                f"{{{self.tiles[v]}, a->packed + {self.names.place(m)}, {'H' if self.names.square(m) else 'D'}}}"
-                for m, v in each.products
-            )
-            lines += [
-                self.names.comment(each),
-                f"    const struct term terms_{each.node}[] = {{{terms}}};",
-                f"    product(n, rows, P, terms_{each.node}, {len(each.products)}, {name}_start, 0, {name}_tile);",
-            ]
+            lines += self._sum(each)
         stores = self._stores(number, stage)
         if not stores:
             return lines
@@ -147,11 +204,13 @@ class _Forward:
         """What a stage's loop writes: values read later, what backward needs, new states."""
         plan, last = self.plan, len(self.plan.stages) - 1
         mine = {*stage.pointwise, *(each.node for each in stage.sums)}
-        carried = [k for k in stage.pointwise if k in self.tiles and not self.tiles[k].startswith("new_")]
+        carried = [k for k in stage.pointwise if k in self.tiles and k not in self.graph.outputs]
         stores = [(f"store({self.tiles[k]} + at, {{}});", k) for k in carried]
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):
                 stores.append((f"store(new_{name} + at, {{}});", k))
+                if name == self.names.states[0]:
+                    stores.append(("store_part(row_of(&c, &outputs, r, t), j, H, {});", k))
         for place, k in enumerate(plan.kept):
             if k in mine:
                 stores.append((f"store(kept + {place} * size + at, {{}});", k))

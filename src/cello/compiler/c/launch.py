@@ -18,12 +18,16 @@ from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.operations import TORCH
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.build import load
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
 """The dtypes there are kernels for, and their names in C."""
 
+
+MOST_KNOWN = 1024
+"""Clips of a batch whose layout is remembered: a stream asks for the same one at every frame."""
 
 NO_SECOND_DERIVATIVES = 'backend="c" has no second derivatives (create_graph=True); use backend="plain"'
 
@@ -51,10 +55,15 @@ class Compiled:
         """How many matrices, loop-invariant values and masks are given, in this order, before the first states."""
         return len(self.plan.matrices), len(self.plan.invariant), len(self.plan.masks)
 
+    @cached_property
+    def array(self) -> type[ctypes.Array[ctypes.c_int64]]:
+        """The arguments as the library takes them."""
+        return ctypes.c_int64 * len(self.fields)
+
     def largest_saved(self, batch: int, steps: int, hidden: int) -> tuple[int, int]:
         """The elements of history and kept if every clip has all frames."""
-        unit, height = self.library.vec_length(), self.library.block_height()
-        elements = -(-batch // height) * height * (-(-hidden // unit) * unit)
+        unit = self.library.vec_length()
+        elements = batch * (-(-hidden // unit) * unit)
         return (steps + 1) * len(self.plan.graph.states) * elements, steps * len(self.plan.kept) * elements
 
 
@@ -93,7 +102,7 @@ Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
 name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def recipe(cell: Cell) -> Recipe:
     """How what a kernel is given is made of a cell's weights."""
     return _recipe(cell)
@@ -134,11 +143,19 @@ def by_rows(x: Tensor) -> Tensor:
 
 def by_length(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where the clips stand in the batch, longest first, and their lengths."""
-    batch, steps, _ = x.shape
     if lengths is None:
-        return torch.arange(batch, device="cpu"), torch.full((batch,), steps, device="cpu")
+        batch, steps, _ = x.shape
+        return _known_whole(batch, steps) if batch <= MOST_KNOWN else _whole(batch, steps)
     place = torch.argsort(lengths, descending=True, stable=True)
     return place, lengths[place].to(torch.int64)
+
+
+def _whole(batch: int, steps: int) -> tuple[Tensor, Tensor]:
+    """The layout of clips that all have T frames."""
+    return torch.arange(batch, device="cpu"), torch.full((batch,), steps, device="cpu")
+
+
+_known_whole = lru_cache(maxsize=64)(_whole)
 
 
 def run_forward(
@@ -148,12 +165,12 @@ def run_forward(
 
     ``sizes`` are the elements of history and kept; None: exactly what the lengths need; (0, 0): no backward follows.
     """
-    call = _Call(code, layout, x, given)
+    call = Call(code, layout, x, given)
     batch, steps, _ = x.shape
     outputs = call.new(batch, steps, layout.hidden)
     last = [call.new(batch, layout.hidden) for _ in code.plan.graph.states]
-    history, kept = (call.new(elements) for elements in sizes or call.sizes[2:4])
     keeping = int(sizes != (0, 0))
+    history, kept = map(call.new, sizes or call.sizes[2:4]) if keeping else (NOTHING, NOTHING)
     call.set(keeping=keeping, outputs=outputs, packed=call.new(call.sizes[0]), history=history, kept=kept)
     call.set_each("last", last)
     call.run("forward")
@@ -167,26 +184,29 @@ def run_backward(
     given: Sequence[Tensor],
     saved: Saved,
     upstream: Sequence[Tensor | None],
-    *,
-    through_x: bool,
+    wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """The derivatives of x (if wanted) and of all given but masks, from those of outputs and last states."""
-    call, (matrices, invariant, masks) = _Call(code, layout, x, given), code.counts
-    d_x = call.new(*x.shape) if through_x else None
-    d_matrices = [torch.empty_like(matrix) for matrix in given[:matrices]]
-    d_invariant = [call.new(layout.hidden) for _ in range(invariant)]
+    """The derivatives of x and of all given but masks, from those of outputs and last states.
+
+    ``wanted`` says for each of them whether it is; of frames, matrices and loop-invariant values that are not, none is
+    computed.
+    """
+    call, (matrices, invariant, masks) = Call(code, layout, x, given), code.counts
+    d_x = call.new(*x.shape) if wanted[0] else None
+    mine = wanted[1 : 1 + matrices + invariant]
+    d_matrices = [torch.empty_like(m) if wants else None for m, wants in zip(given, mine[:matrices], strict=False)]
+    d_invariant = [call.new(layout.hidden) if wants else None for wants in mine[matrices:]]
     d_first = [call.new(len(x), layout.hidden) for _ in code.plan.graph.states]
     d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
     call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
-    for name, count in zip(("packed_back", "d_packed", "d_rows"), (call.sizes[1], *call.sizes[4:]), strict=True):
-        call.set(**{name: call.new(count)})
+    call.set(packed_back=call.new(call.sizes[1]), d_packed=call.new(call.sizes[4]))
     call.set_each("d_weight", d_matrices)
     call.set_each("d_invariant", d_invariant)
     call.set_each("d_last", d_last)
     call.set_each("d_first", d_first)
     call.run("backward")
     values = given[matrices : matrices + invariant]
-    rows = [row if value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
+    rows = [row if row is None or value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
     return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
 
 
@@ -207,13 +227,18 @@ def _dense(gradient: Tensor) -> Tensor:
     raise BackendError(f'backend="c" cannot go back through gradients that are {kind}; use backend="plain"')
 
 
-class _Call:
+NOTHING = torch.empty(0)
+SIZES = ctypes.c_int64 * 5
+"""What workspace_sizes fills in."""
+
+
+class Call:
     """The arguments of one call of a kernel, by the order of its fields; holds on to every tensor it points into."""
 
     def __init__(self, code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor]) -> None:
         self.code, self.like = code, x
         self.held: list[Tensor] = []
-        self.values = (ctypes.c_int64 * len(code.fields))()
+        self.values = [0] * len(code.fields)
         (batch, steps, inputs), (clip_stride, frame_stride, _) = x.shape, x.stride()
         self.set(B=batch, T=steps, D=inputs, H=layout.hidden, reverse=int(layout.reverse))
         self.set(threads=torch.get_num_threads(), place=layout.place, length=layout.length)
@@ -228,17 +253,18 @@ class _Call:
         self.set_each("mask", groups[2])
         self.set_each("mask_stride", [stride for mask in groups[2] for stride in mask.stride()[:2]])
         self.set_each("first", groups[3])
-        found = (ctypes.c_int64 * 6)()
-        code.library.workspace_sizes(self.values, found)
-        self.sizes: tuple[int, ...] = tuple(found)
+        found = SIZES()
+        code.library.workspace_sizes(code.array(*self.values), found)
+        self.sizes: list[int] = found[:]
 
     def new(self, *shape: int) -> Tensor:
         return self.like.new_empty(shape)
 
     def set(self, **values: Tensor | int | None) -> None:
         """Set the fields of these names."""
+        place = self.code.place
         for name, value in values.items():
-            self._put(self.code.place[name], value)
+            self._put(place[name], value)
 
     def set_each(self, kind: str, values: Sequence[Tensor | int | None]) -> None:
         """Set the fields of this kind, in order."""
@@ -246,18 +272,18 @@ class _Call:
             self._put(place, value)
 
     def _put(self, place: int, value: Tensor | int | None) -> None:
-        if isinstance(value, Tensor):
-            pointer = value.data_ptr()
-            if not pointer and value.numel():
-                raise BackendError(
-                    f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
-                    f'use backend="auto"'
-                )
-            self.held.append(value)
-            self.values[place] = pointer
-        else:
+        if value is None or isinstance(value, int):
             self.values[place] = value or 0
+            return
+        self.values[place] = pointer = value.data_ptr()
+        self.held.append(value)
+        if not pointer and value.numel():
+            raise BackendError(
+                f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
+                f'use backend="auto"'
+            )
 
     def run(self, name: str) -> None:
-        if getattr(self.code.library, name)(self.values):
+        """Run the kernel, "forward" or "backward", on what has been set."""
+        if getattr(self.code.library, name)(self.code.array(*self.values)):
             raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} elements")

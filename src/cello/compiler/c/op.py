@@ -26,13 +26,14 @@ from cello.compiler.c.launch import (
     run_forward,
 )
 from cello.compiler.inputs import frames_of_clips, hidden_memory
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 
 CELLS: dict[str, Cell] = {}
 """The cells that have been traced in this process, by the keys that stand in graphs."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def traced(cell: Cell) -> str:
     """The key under which a graph names a cell."""
     key = f"{cell.name}:{cell.graph.fingerprint()}"
@@ -123,7 +124,7 @@ def backward_op(
     if not x.shape[0] or not x.shape[1]:
         last = [gradient.clone(memory_format=torch.contiguous_format) for gradient in upstream[1:]]
         return [torch.zeros_like(value) for value in (x, *whole[: len(whole) - len(last)])] + last
-    found = run_backward(code, layout, x, whole, Saved(*kept), upstream, through_x=True)
+    found = run_backward(code, layout, x, whole, Saved(*kept), upstream, [True] * (1 + len(whole)))
     return [torch.zeros_like(like) if one is None else one for one, like in zip(found, (x, *given), strict=True)]
 
 

@@ -1,4 +1,4 @@
-/* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, and products.
+/* What every generated kernel stands on: vectors of `real` numbers, the functions of the cell language, tiles, threads.
 
    A vec holds V elements. A tile holds some rows of a batch, blocked: all rows' first V elements, then their next V,
    and so on; a row's element k stands at (k / V) * rows * V + row * V + k % V, where rows is the tile's number of rows.
@@ -20,7 +20,7 @@ enum { BYTES = 32, WIDE = 2, MOST_ROWS = 4 };    /* 16 registers: 8 hold sums */
 enum { BYTES = 16, WIDE = 4, MOST_ROWS = 4 };    /* NEON, 32 registers: 16 hold sums */
 #endif
 enum { V = BYTES / sizeof(real), ROWS = MOST_ROWS < V ? MOST_ROWS : V, PANEL = V * WIDE };
-enum { TILE = 32, CHUNK = 4, GROUPS = 8 };
+enum { TILE = 32, MOST_CHUNK = 256, GROUPS = 8 };
 
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef integer mask __attribute__((vector_size(BYTES)));
@@ -83,171 +83,62 @@ static inline vec clamped(vec v, real low, real high) {    /* NaN stays NaN */
 #endif
 }
 
-/* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and n in the lowest
-   bits of *n. */
-static inline vec reduced(vec v, mask *n) {
-    const vec shift = broadcast(12582912.0f);    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
-    const vec rounded = v * 1.44269504f + shift;
-    const vec whole = rounded - shift;
-    *n = (mask)rounded;
+static const real SHIFT = 12582912.0f;    /* 1.5 * 2^23: adding it rounds to a whole number in the lowest bits */
+
+/* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and SHIFT + n. */
+static inline vec reduced(vec v, vec *n) {
+    const vec rounded = v * 1.44269504f + SHIFT;
+    const vec whole = rounded - SHIFT;
+    *n = rounded;
     const vec r = v - whole * 0.693359375f + whole * 2.12194440e-4f, square = r * r;
     const vec high = (r * (1.0f / 5040) + 1.0f / 720) * square + (r * (1.0f / 120) + 1.0f / 24);
     return (high * square + (r * (1.0f / 6) + 0.5f)) * square + r;
 }
-/* 2^n for -126 <= n <= 127; the shift drops what stands above the lowest bits */
+/* 2^n for -126 <= n <= 127 from SHIFT + n; the shift drops what stands above the lowest bits */
 static inline vec power_of_2(mask n) { return (vec)((n << 23) + (127 << 23)); }
+/* v * 2^n from SHIFT + n: infinite where it is too large, and rounded once, to a subnormal number or 0, where too small */
+static inline vec scaled(vec v, vec n) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_scalef_ps((__m512)v, (__m512)(n - SHIFT));
+#else
+    const mask whole = (mask)n - (mask)broadcast(SHIFT), half = whole >> 1;
+    return v * power_of_2(half) * power_of_2(whole - half);
+#endif
+}
 
-/* Two factors, so that what is too large is infinite and what is too small is rounded once, to a subnormal number or
-   0; exp(-104) is less than half of the smallest. */
+/* exp(-104) is less than half of the smallest number */
 static inline vec exponential(vec v) {
-    mask n;
+    vec n;
     const vec e = reduced(clamped(v, -104.0f, 100.0f), &n) + 1.0f;
-    const mask whole = n - (mask)broadcast(12582912.0f), half = whole >> 1;
-    return e * power_of_2(half) * power_of_2(whole - half);
+    return scaled(e, n);
 }
 
 /* tanh v = m / (m + 2) with m = exp(2 v) - 1, which keeps its digits around 0 */
 static inline vec hyperbolic(vec v) {
-    mask n;
+    vec n;
     const vec e = reduced(clamped(v, -10.0f, 10.0f) * 2.0f, &n);
-    const vec scale = power_of_2(n);
+    const vec scale = power_of_2((mask)n);
     const vec m = e * scale + (scale - 1.0f);
     return m / (m + 2.0f);
 }
 
-/* exp(-v) is 2 * e * 2^(n - 1), which is infinite only where it is too large: a closed gate is 0, as torch's is. Below
-   exp(-86) it adds nothing to 1. */
+/* exp(-v) is infinite only where it is too large: a closed gate is 0, as torch's is. Below exp(-86) it adds nothing to
+   1, so that 2^(n - 1), doubled, does where there is no instruction to scale. */
 static inline vec sigmoid(vec v) {
-    mask n;
+    vec n;
     const vec e = reduced(clamped(-v, -86.0f, 89.0f), &n) + 1.0f;
-    return 1.0f / (1.0f + 2.0f * (e * power_of_2(n - 1)));
+#if defined(__AVX512F__)
+    return 1.0f / (1.0f + scaled(e, n));
+#else
+    return 1.0f / (1.0f + 2.0f * (e * power_of_2((mask)n - 1)));
+#endif
 }
 #endif
 
 static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponential(-absolute(v))); }
 
 long vec_length(void) { return V; }
-long block_height(void) { return ROWS; }
 static long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
-/* Elements of a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows padded to whole vecs. */
-static long packed_size(long n, long m) { return round_up(n, V) * round_up(m, PANEL); }
-
-/* A matrix of n rows and m columns, whose element (k, j) is at k * down + j * right, as panels of PANEL columns. */
-static void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
-    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
-        const long wide = m - j < PANEL ? m - j : PANEL;
-        if (wide < PANEL) memset(packed, 0, n * PANEL * sizeof(real));
-        for (long first = 0; first < n; first += V)    /* few rows at a time, as one of the two strides is long */
-            for (long i = 0; i < wide; i++)
-                for (long k = first; k < n && k < first + V; k++)
-                    packed[k * PANEL + i] = matrix[k * down + (j + i) * right];
-    }
-}
-
-/* The sum of `parts` packed matrices, `stride` elements from one to the next, as a plain one: its transpose (m, n). */
-static void unpack(const real *packed, long parts, long stride, long n, long m, real *matrix) {
-    real sum[V * PANEL];
-    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
-        const long wide = m - j < PANEL ? m - j : PANEL;
-        for (long first = 0; first < n; first += V) {
-            const long high = n - first < V ? n - first : V;
-            for (long i = 0; i < high * PANEL; i += V) {
-                vec total = load(packed + first * PANEL + i);
-                for (long part = 1; part < parts; part++) total += load(packed + part * stride + first * PANEL + i);
-                store(sum + i, total);
-            }
-            for (long i = 0; i < wide; i++)
-                for (long k = 0; k < high; k++) matrix[(j + i) * n + first + k] = sum[k * PANEL + i];
-        }
-    }
-}
-
-/* One term of a product: a tile of K columns times a packed matrix of K rows. */
-struct term { const real *tile, *packed; long K; };
-
-/* ROWS rows and `wide` vecs of a sum of products. */
-static inline __attribute__((always_inline)) void block(const int wide, const struct term *terms, int count, long row,
-                                                        long rows, long column, const real *start, long step,
-                                                        real *out) {
-    vec sum[ROWS][WIDE];
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = load(start + w * (step ? rows * V : V) + i * step);
-    for (int m = 0; m < count; m++) {
-        const real *v = terms[m].tile + row * V;
-        const real *panel = terms[m].packed + column / PANEL * PANEL * round_up(terms[m].K, V) + column % PANEL;
-        for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
-            for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL)
-#pragma GCC unroll 8
-                for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-                    for (int w = 0; w < wide; w++) sum[i][w] += v[i * V + k] * load(panel + w * V);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i][w]);
-}
-
-/* The first n rows, rounded up to ROWS, of a tile out (rows, N): start + the sum of the terms. The start is a row, if
-   step is 0, or a tile like out, if it is V. */
-static void product(long n, long rows, long N, const struct term *terms, int count, const real *start, long step,
-                    real *out) {
-    for (long j = 0; j < N; j += PANEL)
-        for (long r = 0; r < n; r += ROWS) {
-            if (N - j >= PANEL)
-                block(WIDE, terms, count, r, rows, j, start + j * (step ? rows : 1) + r * step, step,
-                      out + j * rows + r * V);
-            else
-                for (long w = j; w < N; w += V)
-                    block(1, terms, count, r, rows, w, start + w * (step ? rows : 1) + r * step, step,
-                          out + w * rows + r * V);
-        }
-}
-
-/* Tiles of the last steps, which lie `stride` elements from one step to the next. */
-struct steps { const real *tiles; long stride; };
-
-/* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
-static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
-                                                              const real *a, long a_stride, const real *b,
-                                                              long b_stride, real *out) {
-    vec sum[ROWS][WIDE];
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * PANEL + w * V);
-    for (long s = 0; s < count; s++) {
-        const real *p = a + s * a_stride, *q = b + s * b_stride;
-        for (long r = 0; r < counts[s]; r++, p += V, q += V)
-#pragma GCC unroll 8
-            for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * rows * V);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) store(out + i * PANEL + w * V, sum[i][w]);
-}
-
-/* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
-static void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
-                  real *out) {
-    const long high = round_up(K, V);
-    for (long j = 0; j < N; j += PANEL)
-        for (long k = 0; k < K; k += ROWS) {
-            const real *p = a.tiles + k / V * V * rows + k % V, *q = b.tiles + j * rows;
-            real *place = out + j * high + k * PANEL;
-            if (N - j >= PANEL)
-                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place);
-            else
-                for (long w = 0; w < N - j; w += V)
-                    outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w);
-        }
-}
-
 /* Rows of a tensor: with the strides from clip to clip and from frame to frame. */
 struct view { real *data; long clip_stride, frame_stride; };
 
@@ -256,7 +147,7 @@ struct view { real *data; long clip_stride, frame_stride; };
 struct clips { const long *place, *length; long count, rows, steps, reverse, backward; };
 
 static struct clips tile_of(const long *place, const long *length, long count, long reverse, long backward) {
-    const struct clips tile = {place, length, count, round_up(count, ROWS), length[0], reverse, backward};
+    const struct clips tile = {place, length, count, count, length[0], reverse, backward};
     return tile;
 }
 /* How many of them run at step t, of at most n. */
@@ -301,10 +192,36 @@ static void store_tile(const struct clips *c, struct view tensor, long t, long b
         if (j < N) store_some(to + j, load(from), N - j);
     }
 }
+/* A vec of a row of N elements, which may end within it. */
+static inline void store_part(real *row, long j, long N, vec v) {
+    if (j + V <= N) store(row + j, v);
+    else store_some(row + j, v, N - j);
+}
 /* A tensor (B, H) of one row a clip, which is the same at every step. */
 static struct view per_clip(real *data, long H) {
     const struct view found = {data, H, 0};
     return found;
+}
+/* Of few clips, how many steps the products of the frame are taken ahead: their matrices are then read once for all of
+   these steps, as they are for the rows of a larger tile; 0 where that gains nothing. */
+static long steps_ahead(const struct clips *c) {
+    const long most = TILE / c->rows;
+    return c->rows > TILE / 8 || c->steps < 2 ? 0 : c->steps < most ? c->steps : most;
+}
+/* The rows of `ahead` steps from step t, as one tile: those of each step after those of the step before. */
+static void load_ahead(const struct clips *c, struct view tensor, long t, long ahead, long n, long N, real *tile) {
+    struct clips all = *c;
+    all.rows = ahead * c->rows;
+    for (long s = 0; s < ahead && t + s < c->steps; s++, tile += c->rows * V) {
+        n = running(c, t + s, n);
+        load_tile(&all, tensor, t + s, 0, n, N, tile);
+    }
+}
+/* The steps after which the derivatives of matrices are accumulated: those of 128 rows, which stay in the first cache;
+   of more, where the matrices lie so far away that they are to be read and written less often. */
+static long chunk_of(const struct clips *c, long H) {
+    const long steps = (H < 512 ? MOST_CHUNK / 2 : MOST_CHUNK) / c->rows;
+    return c->steps < steps ? c->steps : steps;
 }
 /* Zeros for the frames that no step reaches. */
 static void zero_padding(const struct clips *c, struct view tensor, long T, long N) {
@@ -318,48 +235,56 @@ static void fill(real *row, const real *from, long stride, long N) {
     for (long j = 0; j < round_up(N, V); j++) row[j] = j < N ? from[j * stride] : 0;
 }
 
-/* The sum of `parts` rows of N elements, `stride` elements from one to the next. */
-static void sum_rows(const real *from, long parts, long stride, long N, real *total) {
-    for (long j = 0; j < N; j++) {
-        total[j] = from[j];
-        for (long part = 1; part < parts; part++) total[j] += from[part * stride + j];
-    }
-}
-
 static real *alloc_workspace(long elements) {
     void *workspace = NULL;
     return posix_memalign(&workspace, 64, (elements > 0 ? elements : 1) * sizeof(real)) ? NULL : workspace;
 }
 
-/* Work on the groups of a batch, some to each thread; 1 if there is no memory. A group's tiles are worked on in order
-   and by one thread, so that the number of threads changes no bit. */
-struct work {
-    int (*one)(const void *arguments, long group);
+/* Threads that work on the groups of a batch; 1 if there is no memory. A group's tiles are worked on in order and by one
+   thread, and what groups add to is added to in their order, so that the number of threads changes no bit. */
+struct team {
+    int (*one)(const void *arguments, long group, long member, struct team *team);
     const void *arguments;
-    long first, groups, threads;
+    long groups, begun, added;
     int failed;
+    pthread_mutex_t lock;
+    pthread_cond_t turn;
 };
+struct member { struct team *team; long number; };
 
 static void *work_on(void *given) {
-    struct work *work = given;
-    for (long group = work->first; group < work->groups; group += work->threads)
-        work->failed |= work->one(work->arguments, group);
+    const struct member *member = given;
+    struct team *team = member->team;
+    for (long group; (group = __atomic_fetch_add(&team->begun, 1, __ATOMIC_RELAXED)) < team->groups;)
+        if (team->one(team->arguments, group, member->number, team))
+            __atomic_store_n(&team->failed, 1, __ATOMIC_RELAXED);
     return NULL;
 }
-static int run_in_threads(int (*one)(const void *, long), const void *arguments, long groups, long threads) {
+/* total = part for the first group, total += part for the others, when all groups before have been added. */
+static void add_in_turn(struct team *team, long group, real *total, const real *part, long N) {
+    pthread_mutex_lock(&team->lock);
+    while (team->added != group) pthread_cond_wait(&team->turn, &team->lock);
+    pthread_mutex_unlock(&team->lock);
+    for (long j = 0; j < N; j += V) store(total + j, group ? load(total + j) + load(part + j) : load(part + j));
+    pthread_mutex_lock(&team->lock);
+    team->added++;
+    pthread_cond_broadcast(&team->turn);
+    pthread_mutex_unlock(&team->lock);
+}
+static int run_in_threads(int (*one)(const void *, long, long, struct team *), const void *arguments, long groups,
+                          long threads) {
+    struct team team = {one, arguments, groups, 0, 0, 0, PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER};
     pthread_t running[GROUPS];
-    struct work works[GROUPS];
-    int started[GROUPS] = {0}, failed = 0;
+    struct member members[GROUPS];
+    int started[GROUPS] = {0};
     if (threads > groups) threads = groups;
-    for (long k = threads - 1; k >= 0; k--) {
-        const struct work work = {one, arguments, k, groups, threads, 0};
-        works[k] = work;
-        started[k] = k > 0 && pthread_create(&running[k], NULL, work_on, &works[k]) == 0;
-        if (!started[k]) work_on(&works[k]);    /* the caller's own share, or one that no thread could be had for */
-    }
     for (long k = 0; k < threads; k++) {
-        if (started[k]) pthread_join(running[k], NULL);
-        failed |= works[k].failed;
+        const struct member member = {&team, k};
+        members[k] = member;
+        started[k] = k > 0 && pthread_create(&running[k], NULL, work_on, &members[k]) == 0;
     }
-    return failed;
+    work_on(&members[0]);    /* all that no thread could be had for, too */
+    for (long k = 0; k < threads; k++)
+        if (started[k]) pthread_join(running[k], NULL);
+    return team.failed;
 }

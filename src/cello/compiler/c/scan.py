@@ -82,7 +82,11 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         return outputs, tuple(last)
     keeping = torch.is_grad_enabled() and any(value.requires_grad for value in (x, *given))
     layout = BatchLayout(*by_length(x, inputs.lengths), inputs.hidden, inputs.reverse)
-    outputs, *last = ScanFunction.apply(compiled(cell, x.dtype), layout, keeping, by_rows(x), *given)  # type: ignore[no-untyped-call]
+    code, x = compiled(cell, x.dtype), by_rows(x)
+    if keeping:
+        outputs, *last = ScanFunction.apply(code, layout, x, *given)  # type: ignore[no-untyped-call]
+    else:
+        outputs, last, _ = run_forward(code, layout, x, given, (0, 0))
     return outputs, tuple(last)
 
 
@@ -90,14 +94,11 @@ class ScanFunction(torch.autograd.Function):
     """All steps, forward and backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any, code: Compiled, layout: BatchLayout, keeping: bool, x: Tensor, *given: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, code: Compiled, layout: BatchLayout, x: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        outputs, last, saved = run_forward(code, layout, x, given, None if keeping else (0, 0))
-        if keeping:
-            ctx.call = code, layout
-            ctx.save_for_backward(x, *given, saved.history, saved.kept)
+        outputs, last, saved = run_forward(code, layout, x, given, None)
+        ctx.call = code, layout
+        ctx.save_for_backward(x, *given, saved.history, saved.kept)
         return outputs, *last
 
     @staticmethod
@@ -107,5 +108,5 @@ class ScanFunction(torch.autograd.Function):
         code, layout = ctx.call
         x, *given, history, kept = ctx.saved_tensors
         saved = Saved(history, kept)
-        found = run_backward(code, layout, x, given, saved, upstream, through_x=ctx.needs_input_grad[3])
-        return None, None, None, *found
+        found = run_backward(code, layout, x, given, saved, upstream, ctx.needs_input_grad[2:])
+        return None, None, *found

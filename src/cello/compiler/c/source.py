@@ -129,10 +129,14 @@ class Names:
             Field("d_outputs", "reals", "(B, T, H), or NULL"),
             Field("d_x", "reals", "(B, T, D), or NULL"),
             Field("packed_back", "reals", "all matrices as backward's products read them"),
-            Field("d_packed", "reals", "their derivatives, from each group"),
-            Field("d_rows", "reals", "those of the loop-invariant values, from each group"),
-            *(Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)})", "d_weight") for name, node in weights),
-            *(Field(f"d_invariant_{name}", "reals", "(H,)", "d_invariant") for name in invariant),
+            Field(
+                "d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"
+            ),
+            *(
+                Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)}), or NULL", "d_weight")
+                for name, node in weights
+            ),
+            *(Field(f"d_invariant_{name}", "reals", "(H,), or NULL", "d_invariant") for name in invariant),
             *(Field(f"d_last_{n}", "reals", f"(B, H), {name}, or NULL", "d_last") for n, name in states),
             *(Field(f"d_first_{n}", "reals", f"(B, H), {name}", "d_first") for n, name in states),
         ]
@@ -148,7 +152,7 @@ class Names:
 
     def comment(self, each: Sum) -> str:
         """A sum as text."""
-        terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
+        terms = [f"{self.nodes[m].name or self.of[m]} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
         terms += [str(self.nodes[k].name or self.of[k]) for k in each.invariant if self.nodes[k].op != "constant"]
         terms += [f"{self.nodes[k].value:g}" for k in each.invariant if self.nodes[k].op == "constant"]
         return f"    // {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"

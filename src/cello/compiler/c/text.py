@@ -11,7 +11,7 @@ from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import TILES, calls
 from cello.compiler.c.forward import forward
 from cello.compiler.c.source import Names
-from cello.compiler.expression import equations
+from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.text import STYLE
@@ -28,12 +28,21 @@ def names_of(cell: Cell) -> Names:
 @lru_cache(maxsize=256)
 def source(cell: Cell, dtype: str) -> str:
     """The C of a cell for "float" or "double", complete."""
-    return with_runtime(dtype, "\n".join(own_lines(cell)), _title(cell))
+    return with_runtime(dtype, "\n".join([*_further_functions(cell), *own_lines(cell)]), _title(cell))
+
+
+def _further_functions(cell: Cell) -> list[str]:
+    """The functions that few cells use, where this one does, in its step or in its derivative."""
+    if FURTHER.isdisjoint(node.op for node in kernel(cell).gradient.nodes):
+        return []
+    text = resources.files("cello.compiler").joinpath("functions.h").read_text(encoding="utf-8")
+    return ["#define LOCAL static inline", "#define CHOOSE(c, then, otherwise) select_vec(c, then, otherwise)", text]
 
 
 def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
     """C for "float" or "double" that stands on the runtime, complete."""
-    runtime = resources.files("cello.compiler.c").joinpath("runtime.h").read_text(encoding="utf-8")
+    folder = resources.files("cello.compiler.c")
+    shared = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("runtime.h", "products.h")]
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
         *title,
@@ -42,7 +51,7 @@ def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
         f"typedef {wide} integer;",
         f"#define DOUBLE {int(dtype == 'double')}",
         "",
-        runtime,
+        *shared,
         text,
     ]
     return "\n".join(parts)

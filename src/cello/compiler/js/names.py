@@ -19,7 +19,9 @@ _LANGUAGE = """
 arguments async await break case catch class const continue debugger default delete do else enum eval export extends
 false finally for function get if implements import in instanceof interface let new null of package private protected
 public return set static super switch this throw true try typeof undefined var void while with yield"""
-_STEP = "Array Float32Array Infinity Math NaN Object D H dot j sigmoid softplus states step weights"
+_STEP = """
+Array Float32Array Infinity Math NaN Object D H dot errorFunction j modulo roundEven sigmoid signOf softplus states step
+weights"""
 RESERVED = frozenset((*_LANGUAGE.split(), *_STEP.split()))
 """What a name cannot be: the language's words, and those that the step is written with."""
 

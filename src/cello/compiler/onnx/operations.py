@@ -22,6 +22,11 @@ def _where(writer: Writer, a: str, b: str, u: str, v: str) -> str:
     return writer.write("Where", writer.write("Greater", a, b), u, v)
 
 
+def _modulo(writer: Writer, a: str, b: str) -> str:
+    whole = writer.write("Floor", writer.write("Div", a, b))
+    return writer.write("Sub", a, writer.write("Mul", b, whole))
+
+
 ROWS: dict[str, Row] = {
     "add": _single("Add"),
     "sub": _single("Sub"),
@@ -36,6 +41,14 @@ ROWS: dict[str, Row] = {
     "log": _single("Log"),
     "sqrt": _single("Sqrt"),
     "abs": _single("Abs"),
+    "sin": _single("Sin"),
+    "cos": _single("Cos"),
+    "erf": _single("Erf"),
+    "floor": _single("Floor"),
+    "round": _single("Round"),
+    "sign": _single("Sign"),
+    "stop": lambda _, value: value,
+    "mod": _modulo,
     "minimum": _single("Min"),
     "maximum": _single("Max"),
     "where": _where,

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from cello.cells.definition import Cell
-from cello.compiler.onnx.native import Given, operator_of, write_operator
+from cello.compiler.onnx.native import Given, Operator, operator_of, write_operator
 from cello.compiler.onnx.step import StepWriter
 from cello.compiler.onnx.writer import Array, Writer
 
 
 @dataclass(frozen=True, eq=False)
 class LayerDirection:
-    """One direction of a layer of H = ``hidden`` units: its cell, and its weights by the names of the equations."""
+    """One direction of a layer of H = ``hidden`` units: its cell, and its weights by the names of the equations.
+
+    ``first`` are the values (H,) at which states begin, where they do not begin at zero.
+    """
 
     cell: Cell
     weights: Mapping[str, Array]
     reverse: bool
     hidden: int
+    first: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def operator(self) -> Operator | None:
+        """The operator of ONNX that it is; one whose states begin at other values than zero is none."""
+        return None if self.first else operator_of(self.cell)
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ def write_layer(writer: Writer, directions: Sequence[LayerDirection], x: str, cl
     A clip's states stay as they are after its end; a reverse direction begins at the clip's own end. W is H, or 2H of
     two directions.
     """
-    operator = operator_of(directions[0].cell)
+    operator = directions[0].operator
     if operator is None:
         pairs = [_scanned(writer, direction, x, clips) for direction in directions]
         return writer.concat(*(y for y, _ in pairs)), writer.concat(*(last for _, last in pairs))
@@ -62,10 +71,14 @@ def _scanned(writer: Writer, direction: LayerDirection, x: str, clips: Clips) ->
     output = body.write("Where", inside, new[0], body.constant(0.0))
     batch = writer.write("Shape", x, start=1, end=2)
     shape = writer.concat(batch, writer.integers(direction.hidden), axis=0)
-    zero = writer.write("Expand", writer.constant(np.zeros((1, 1))), shape)
+    begins = [direction.first.get(name, np.zeros(1)) for name in direction.cell.states]
+    starts: dict[bytes, str] = {}
+    for value in begins:
+        if value.tobytes() not in starts:
+            starts[value.tobytes()] = writer.write("Expand", writer.constant(value[None]), shape)
     found = writer.scan(
         body,
-        dict.fromkeys(old, zero),
+        {name: starts[value.tobytes()] for name, value in zip(old, begins, strict=True)},
         {inner: outer for outer, inner in slices.items()} | {inside: clips.inside},
         new=kept,
         out=[output],
@@ -77,12 +90,12 @@ def _scanned(writer: Writer, direction: LayerDirection, x: str, clips: Clips) ->
 
 def step_shape(direction: LayerDirection) -> tuple[int, ...]:
     """The shape in which ``write_step`` takes a state: operators have axes of their own for time and direction."""
-    return (1, direction.hidden) if operator_of(direction.cell) is None else (1, 1, direction.hidden)
+    return (1, direction.hidden) if direction.operator is None else (1, 1, direction.hidden)
 
 
 def write_step(writer: Writer, direction: LayerDirection, x: str, states: Sequence[str]) -> list[str]:
     """The new states of one direction after one frame x, (1, D) or (1, 1, D) as ``step_shape`` has the states."""
-    operator = operator_of(direction.cell)
+    operator = direction.operator
     if operator is None:
         cell = StepWriter(writer, direction.cell, direction.weights, direction.hidden)
         return cell.step(writer, cell.frames(x), states)

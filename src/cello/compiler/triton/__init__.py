@@ -1,1 +1,1 @@
-"""GPU back end: one Triton kernel for all steps of a cell, forward and backward; the only folder that imports triton."""
+"""Cells on a GPU: one Triton kernel for all steps forward, one for all backward."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cello.cells.graph import Node
-from cello.compiler.expression import Row, function
+from cello.compiler.expression import ATOM, Row, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -21,11 +21,20 @@ ROWS: dict[str, Row] = {
     "log": function("tl.log({})"),
     "sqrt": function("tl.sqrt({})"),
     "abs": function("tl.abs({})"),
+    "sin": function("tl.sin({})"),
+    "cos": function("tl.cos({})"),
+    "erf": function("tl.erf({})"),
+    "floor": function("tl.floor({})"),
+    "round": function("round_even({})"),
+    "sign": function("sign_of({})"),
+    "stop": Row("{}", ATOM, (ATOM,)),
+    "mod": function("modulo({}, {})", 2),
     "minimum": function("smaller({}, {})", 2),
     "maximum": function("larger({}, {})", 2),
     "where": function("tl.where({0} > {1}, {2}, {3})", 4),
 }
 """How each pointwise operation is written on tiles (rows, units)."""
+
 
 class Body:
     """Statements in order: values that are asked for, and before them what they are computed from.
@@ -81,7 +90,6 @@ class Body:
         self.lines.append(f"{self.known[k]} = {text}")
         return self.known[k]
 
+
 def _number(value: float) -> str:
     return repr(value) if value - value == 0 else f'float("{value}")'
-
-__all__ = ["ATOM", "ROWS", "Body"]

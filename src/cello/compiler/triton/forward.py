@@ -28,8 +28,7 @@ ARGUMENTS = (
 ZERO = "tl.full((ROWS, OWN), 0.0, tl.float32)"
 SIZES = ("TILES", "B", "T", "rows", "before_row", "before_replicate")
 CONSTANTS = tuple(
-    f"{name}: tl.constexpr"
-    for name in ("H", "UNITS", "OWN", "WHOLE", "SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
+    f"{name}: tl.constexpr" for name in ("H", "UNITS", "OWN", "WHOLE", "SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
 )
 
 
@@ -53,9 +52,7 @@ class _Forward:
     def _begin(self) -> list[str]:
         names, of = self.names, self.of
         lines = [matrix(names, f"{of[m]}_tile", n, 1, "1, H") for n, m in enumerate(names.square)]
-        lines += [
-            f"old_{s} = {load(f'first + of_state + {n} * B * H', 'there')}" for n, s in enumerate(names.states)
-        ]
+        lines += [f"old_{s} = {load(f'first + of_state + {n} * B * H', 'there')}" for n, s in enumerate(names.states)]
         return lines
 
     def _reads(self) -> list[str]:

@@ -17,7 +17,7 @@ from cello.compiler.triton.names import Names, places
 class Shape:
     """How a kernel is cut up: clips of a program, units rounded up to a power of two, warps.
 
-    ``split`` programs share the units of the same clips; ``stages`` is how many steps ahead a step's values are asked for.
+    ``split`` programs share the units of the same clips; what a step reads is asked for ``stages`` - 1 steps before.
     """
 
     rows: int
@@ -37,7 +37,8 @@ class Clips:
     """Where clips stand: R replicates of B clips, longest first, by ``place`` in the batch.
 
     ``length`` are their frames, ``start`` the row of each one's first frame among the ``rows`` that a replicate has;
-    ``reverse`` (R,) is 1 where clips run from their last frame to their first.
+    ``reverse`` (R,) is 1 where clips run from their last frame to their first. ``padding`` says that some rows belong
+    to no clip, ``whole`` that all clips have ``steps`` frames.
     """
 
     place: Tensor
@@ -46,6 +47,13 @@ class Clips:
     reverse: Tensor
     rows: int
     steps: int
+    whole: bool
+    padding: bool
+
+    def new_rows(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Values of all rows, zero where a row belongs to no clip."""
+        new = torch.zeros if self.padding else torch.empty
+        return new(shape, dtype=dtype, device=self.place.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +120,7 @@ class Call:
             "STAGES": self.shape.stages,
             "LARGE": self.large(hidden),
             "num_warps": self.shape.warps,
+            "enable_fp_fusion": True,
         }
 
 
@@ -136,7 +145,7 @@ def added_up(left: Tensor, right: Tensor) -> Tensor:
     """leftᵀ @ right over all rows, in float32 where torch can return it from bfloat16."""
     left, right = left.transpose(1, 2), right.to(left.dtype)
     if left.dtype is torch.bfloat16 and left.is_cuda and hasattr(torch.ops.aten.bmm, "dtype"):
-        return torch.bmm(left, right, out_dtype=torch.float32)  # type: ignore[call-overload,no-any-return]
+        return torch.bmm(left, right, out_dtype=torch.float32)
     return torch.bmm(left, right).float()
 
 
@@ -146,12 +155,11 @@ def run_forward(call: Call, given: Given, *, keep: bool) -> tuple[Tensor, Tensor
     (replicates, batch), hidden = clips.place.shape, given.first.shape[-1]
     like = given.frames
     before = products_before(call, given)
-    whole = clips.rows == batch * clips.steps
-    new = torch.empty if whole else torch.zeros
+    new = torch.empty if clips.whole else torch.zeros
     outputs = new(replicates, batch, clips.steps, hidden, dtype=like.dtype, device=like.device)
     last = torch.empty_like(given.first)
     shape = (replicates, clips.rows, names.width, hidden) if keep else (0,)
-    saved = torch.empty(shape, dtype=call.stored, device=like.device)
+    saved = clips.new_rows(shape, call.stored)
     call.kernels.forward[call.grid()](
         *(clips.place, clips.length, clips.start, clips.reverse),
         *(before, given.square, given.invariant, given.first, last, outputs, saved, *call.meeting(like)),
@@ -188,12 +196,9 @@ def run_backward(
     (replicates, batch), hidden = clips.place.shape, given.first.shape[-1]
     d_outputs, d_last = upstream
 
-    def new(*shape: int, dtype: torch.dtype = call.stored) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=last.device)
-
-    d_sums = new(replicates, clips.rows, sum(map(len, names.sums)) * hidden)
-    vectors = new(replicates, clips.rows, len(names.computed), hidden)
-    d_rows = new(replicates, call.tiles * call.shape.rows, len(names.summed), hidden, dtype=torch.float32)
+    d_sums = clips.new_rows((replicates, clips.rows, sum(map(len, names.sums)) * hidden), call.stored)
+    vectors = clips.new_rows((replicates, clips.rows, len(names.computed), hidden), call.stored)
+    d_rows = torch.empty(replicates, call.tiles * call.shape.rows, len(names.summed), hidden, device=last.device)
     d_first = torch.empty_like(given.first)
     call.kernels.backward[call.grid()](
         *(clips.place, clips.length, clips.start, clips.reverse),
@@ -206,7 +211,9 @@ def run_backward(
     )
     found = Derivatives(
         _of_frames(names, given, d_sums) if through_frames else None,
-        *map(torch.zeros_like, (given.wide, given.square, given.invariant)),
+        torch.zeros_like(given.wide),
+        torch.zeros_like(given.square),
+        torch.zeros_like(given.invariant),
         d_first,
     )
     for n, k in enumerate(names.summed):
@@ -232,10 +239,12 @@ def _side(names: Names, d_sums: Tensor, hidden: int, cover: tuple[int, int]) -> 
 
 def _parts(names: Names, found: Tensor, cover: tuple[int, int], hidden: int) -> dict[int, Tensor]:
     """Of each sum in these packs its rows (R, H, ...) of what was multiplied with all of them."""
-    parts, begin = {}, 0
+    parts: dict[int, Tensor] = {}
+    begin = 0
     for pack in names.sums[cover[0] : cover[1]]:
         end = begin + len(pack) * hidden
-        rows = found[:, begin:end].unflatten(1, (hidden, len(pack)))
+        piece = found[:, begin:end]
+        rows = piece.reshape(len(piece), hidden, len(pack), *piece.shape[2:])
         parts |= {k: rows[:, :, n] for n, k in enumerate(pack)}
         begin = end
     return parts
@@ -275,11 +284,10 @@ def _rows_of(names: Names, vector: int, given: Given, saved: Tensor, vectors: Te
     if vector not in names.old:
         return vectors[:, :, names.computed.index(vector)]
     wanted = f"old_{names.states[names.old[vector]]}"
-    flat, hidden = saved.flatten(2), given.first.shape[-1]
-    for (begin, count), pack in zip(places(names.saved), names.saved, strict=True):
-        if wanted in pack:
-            return flat[:, :, begin * hidden : (begin + count) * hidden].unflatten(2, (hidden, count))[..., pack.index(wanted)]
-    raise AssertionError(wanted)
+    number = next(n for n, pack in enumerate(names.saved) if wanted in pack)
+    (begin, count), hidden = places(names.saved)[number], given.first.shape[-1]
+    alternating_units = saved.flatten(2)[:, :, begin * hidden : (begin + count) * hidden]
+    return alternating_units[:, :, names.saved[number].index(wanted) :: count]
 
 
 def _of_frames(names: Names, given: Given, d_sums: Tensor) -> Tensor:

@@ -209,14 +209,17 @@ def load(base: str, here: str, count: int = 1) -> str:
 
 
 def store(base: str, here: str, values: Sequence[str]) -> str:
+    """The line that writes packed tiles, each row in one piece."""
     return f"put({base}, {here}, {packed(values)}, part, {len(values)}, H, OWN, WHOLE)"
 
 
 def packed(values: Sequence[str]) -> str:
+    """Tiles as one, element by element in turn."""
     return values[0] if len(values) == 1 else f"pack{len(values)}({', '.join(values)})"
 
 
 def unpacked(names: Sequence[str], value: str) -> str:
+    """The line that takes them apart again."""
     return f"{', '.join(names)} = {value}" if len(names) == 1 else f"{', '.join(names)} = unpack{len(names)}({value})"
 
 

@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.inputs import Inputs
+from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
 from cello.compiler.operations import TORCH
 from cello.compiler.triton.build import kernels, missing
-from cello.compiler.triton.launch import Call, Clips, Given, run_backward, run_forward
-from cello.compiler.triton.shapes import shape
+from cello.compiler.triton.launch import Call, Clips, Given, Shape, run_backward, run_forward
+from cello.compiler.triton.shapes import MEMORY, shape
 from cello.compiler.triton.text import names_of
 from cello.errors import BackendError
 
 TYPES = (torch.float32, torch.bfloat16)
 PRECISIONS = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
 """What torch.set_float32_matmul_precision means for the products of float32 tensors."""
+OLDEST = (8, 0)
+"""The compute capability from which on tensor cores know bfloat16 and tf32."""
 
 
 def unsupported(inputs: Inputs) -> str | None:
@@ -27,14 +29,29 @@ def unsupported(inputs: Inputs) -> str | None:
     x = inputs.frames
     if x.dtype not in TYPES:
         return f"runs float32 and bfloat16, not {x.dtype}; convert the tensors"
-    if not x.is_cuda and not (x.is_cpu and os.environ.get("TRITON_INTERPRET") == "1"):
+    if not x.is_cuda and not (x.is_cpu and interpreting()):
         return (
             f"runs on a GPU, not on {x.device.type}; move the tensors with .to('cuda') "
-            f"(on the CPU, only Triton's slow interpreter could: set TRITON_INTERPRET=1)"
+            f"(on the CPU only Triton's slow interpreter could: set TRITON_INTERPRET=1)"
         )
+    if x.is_cuda and (found := torch.cuda.get_device_capability(x.device)) < OLDEST:
+        name, least = torch.cuda.get_device_name(x.device), ".".join(map(str, OLDEST))
+        return f"needs compute capability {least}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU"
+    if torch.compiler.is_compiling():
+        return "cannot be recorded by torch.compile or torch.export"
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
+    for value in inputs.values():
+        if type(value) not in ORDINARY and dispatched(value):
+            return f"cannot read the memory of a {type(value).__name__}"
+    if cut(inputs) is None:
+        return f"has no kernel of cell {inputs.cell.name!r} for H={inputs.hidden} units; take fewer units"
     return None
+
+
+def interpreting() -> bool:
+    """Whether Triton's interpreter is asked for, which runs kernels on the CPU, slowly."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def unavailable(cell: Cell, dtype: torch.dtype) -> str | None:
@@ -43,57 +60,88 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str | None:
 
 
 def precision(x: Tensor) -> str:
-    """How products are computed, as :func:`rounded` in the kernels understands it."""
+    """How products are computed, as ``rounded`` in the kernels understands it."""
     wanted = "bf16" if x.dtype is torch.bfloat16 else PRECISIONS[torch.get_float32_matmul_precision()]
     return "bf16 checked" if wanted == "bf16" and x.is_cpu else wanted
 
 
+def cut(inputs: Inputs) -> Shape | None:
+    """How the kernel is cut up on the device of the frames; None if no shape fits there."""
+    x, memory = inputs.frames, MEMORY
+    if x.is_cuda:
+        properties = torch.cuda.get_device_properties(x.device)
+        memory = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return shape(names_of(inputs.cell), inputs.hidden, precision(x), memory)
+
+
 def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Outputs (B, T, H) and last states (B, H), by the cell's kernel."""
+    """Outputs (B, T, H) and last states (B, H), by the cell's kernel.
+
+    Raises:
+        BackendError: Triton is not installed.
+    """
+    if True in map(Tensor.is_neg, inputs.values()) or any(map(freed, inputs.values())):
+        if any(map(freed, inputs.values())):
+            raise inputs.fault_in_memory()
+        inputs = inputs.in_memory()
     x = inputs.frames
     if not x.shape[0] or not x.shape[1]:
-        return x.new_zeros(*x.shape[:2], inputs.hidden), inputs.state
+        return _nothing(inputs)
     outputs, last = ScanFunction.apply(*prepared(inputs))  # type: ignore[no-untyped-call]
     return outputs[0], tuple(last[0])
 
 
+def _nothing(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Of no frames at all; derivatives are zero but for those of the first states."""
+    x = inputs.frames
+    zero = sum((value.sum() * 0 for value in (x, *inputs.weights.values())), x.new_zeros(()))
+    return x.new_zeros(*x.shape[:2], inputs.hidden) + zero, tuple(part + zero for part in inputs.state)
+
+
 def prepared(inputs: Inputs) -> tuple[Any, ...]:
     """A call of the kernels and its tensors; what follows needs nothing from the CPU, so a CUDA graph can hold it."""
-    names, x = names_of(inputs.cell), inputs.frames
-    batch, steps, _ = x.shape
-    clips, rows = _clips(inputs)
-    how = precision(x)
-    cut = shape(names, inputs.hidden, how)
-    code = kernels(inputs.cell, interpreted=x.is_cpu)
-    call = Call(names, code, clips, cut, how)
-    frames = (x.reshape(batch * steps, -1) if rows is None else x.reshape(batch * steps, -1)[rows]).unsqueeze(0)
+    names, x, cell = names_of(inputs.cell), inputs.frames, inputs.cell
+    found = cut(inputs)
+    if found is None:
+        raise BackendError(f'backend="triton" has no kernel of cell {cell.name!r} for H={inputs.hidden} units')
+    clips, frames = _clips(inputs)
+    call = Call(names, kernels(cell, interpreted=x.is_cpu), clips, found, precision(x))
     wide, square, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
+    masks = [mask if mask.stride(-1) == 1 or mask.shape[-1] == 1 else mask.contiguous() for mask in masks]
     first = torch.stack(inputs.state).unsqueeze(0)
-    return call, frames, wide, square, invariant, first, *masks
+    return call, frames.unsqueeze(0), wide, square, invariant, first, *masks
 
 
-def _clips(inputs: Inputs) -> tuple[Clips, Tensor | None]:
-    """Where the clips stand, and which rows of the batch's frames are theirs; None: all of them."""
+def _clips(inputs: Inputs, *, packed: bool | None = None) -> tuple[Clips, Tensor]:
+    """Where the clips stand, and the rows (rows, D) of their frames; ``packed``: none but those of clips.
+
+    That needs the lengths' values, so it is not done where only the device knows them.
+    """
     x, lengths = inputs.frames, inputs.lengths
-    batch, steps, _ = x.shape
+    batch, steps, size = x.shape
     device, wide = x.device, torch.int64 if batch * steps >= 2**31 else torch.int32
     reverse = torch.full((1,), int(inputs.reverse), dtype=torch.int32, device=device)
+
+    def there(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        types = (torch.int32, torch.int32, wide)
+        place, length, start = (v.to(t).unsqueeze(0).to(device) for v, t in zip(values, types, strict=True))
+        return place, length, start
+
     if lengths is None:
-        place = torch.arange(batch, dtype=torch.int32, device=device)
-        length = torch.full((1, batch), steps, dtype=torch.int32, device=device)
-        start = torch.arange(0, batch * steps, steps, dtype=wide, device=device)
-        return Clips(place.unsqueeze(0), length, start.unsqueeze(0), reverse, batch * steps, steps), None
+        every = torch.arange(batch, device=device)
+        found = there(every, torch.full((batch,), steps, device=device), every * steps)
+        return Clips(*found, reverse, batch * steps, steps, whole=True, padding=False), x.reshape(batch * steps, size)
     place = torch.argsort(lengths, descending=True, stable=True)
-    inside = torch.arange(steps) < lengths.unsqueeze(1)
+    inside = torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+    if not (lengths.is_cpu if packed is None else packed):
+        found = there(place, lengths[place], place * steps)
+        frames = torch.where(inside.unsqueeze(2), x, 0).reshape(batch * steps, size)
+        return Clips(*found, reverse, batch * steps, steps, whole=False, padding=True), frames
     rows = inside.flatten().nonzero().flatten()
-    start = (lengths.cumsum(0) - lengths)[place]
-
-    def there(value: Tensor, dtype: torch.dtype) -> Tensor:
-        return value.to(dtype).unsqueeze(0).to(device)
-
-    found = there(place, torch.int32), there(lengths[place], torch.int32), there(start, wide)
-    return Clips(*found, reverse, len(rows), steps), rows.to(device)
+    found = there(place, lengths[place], (lengths.cumsum(0) - lengths)[place])
+    frames = x.reshape(batch * steps, size)[rows.to(device)]
+    return Clips(*found, reverse, len(rows), steps, whole=False, padding=False), frames
 
 
 def _stacked(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:

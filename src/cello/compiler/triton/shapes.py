@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from cello.compiler.triton.launch import Shape
 from cello.compiler.triton.names import Names
 
 LEAST = 16
 """Rows and columns below which tensor cores multiply nothing."""
 MEMORY = 227 * 1024
-"""Bytes of shared memory that a program may have on compute capability 9.0; 163 KiB on 8.0."""
+"""Bytes of shared memory that a program may have on compute capability 9.0."""
 
 
+@lru_cache(maxsize=1024)
 def shape(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Shape | None:
-    """The shape for H units, or None if none fits.
+    """The shape for H units where a program may have so many bytes of shared memory, or None if none fits.
 
     The batch is no part of it, so that no batch size compiles anything anew.
     """
@@ -23,7 +26,8 @@ def shape(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Sh
         if units // split < LEAST:
             return None
     own = units // split
-    warps = 4 if own < 64 else 8 if own < 128 else 16
+    few = own < 32 or (own < 64 and len(names.square) <= 4)
+    warps = 4 if few else 8 if own < 128 else 16
     return Shape(LEAST, units, warps, split, 3 if own <= 64 else 2)
 
 

@@ -14,6 +14,12 @@ function unpacked({ float32, int8, scales }) {
   return Float32Array.from(new Int8Array(bytes.buffer), (value, k) => value * rows[Math.floor(k / width)]);
 }
 
+// A cell whose states begin where they are declared to, not at zero.
+function begun(cell, first) {
+  first.forEach((packed, k) => packed && cell.states[k].set(unpacked(packed)));
+  return cell;
+}
+
 function softmax(scores) {
   const most = Math.max(...scores), shares = Float64Array.from(scores, (score) => Math.exp(score - most));
   const sum = shares.reduce((a, b) => a + b, 0);
@@ -33,9 +39,9 @@ class Model {
     this.frontEnd = new FrontEnd(description.features);
     this.mean = unpacked(description.mean);
     this.deviation = unpacked(description.deviation);
-    this.layers = description.layers.map((directions) => directions.map(({ cell, weights, reverse }) => ({
+    this.layers = description.layers.map((directions) => directions.map(({ cell, weights, reverse, first = [] }) => ({
       reverse,
-      write: cells[cell],
+      begin: (own, hidden) => begun(cells[cell](own, hidden), first),
       weights: Object.fromEntries(Object.entries(weights).map(([name, packed]) => [name, unpacked(packed)])),
     })));
     this.score = description.score && { weight: unpacked(description.score.weight), bias: description.score.bias };
@@ -75,8 +81,8 @@ class Model {
   }
 
   // The outputs of one direction over a clip, and the one where it has seen all of it.
-  scanned({ write, weights, reverse }, steps) {
-    const cell = write(weights, this.hidden), outputs = new Array(steps.length), order = [...steps.keys()];
+  scanned({ begin, weights, reverse }, steps) {
+    const cell = begin(weights, this.hidden), outputs = new Array(steps.length), order = [...steps.keys()];
     let last = new Float32Array(this.hidden);
     for (const t of reverse ? order.reverse() : order) last = outputs[t] = cell.step(steps[t]).slice();
     return { outputs, last };
@@ -143,7 +149,7 @@ class Stream {
     this.model = model;
     this.frames = new FrameStream(model.frontEnd);
     this.stacker = new Stacker(model);
-    this.layers = model.layers.map(([{ write, weights }]) => write(weights, model.hidden));
+    this.layers = model.layers.map(([{ begin, weights }]) => begin(weights, model.hidden));
     this.steps = Math.ceil(frames / model.frame_stacking); // W
     this.outputs = [];
     this.weights = [];

@@ -123,6 +123,9 @@ void model_start(model_stream *stream) {
     memset(stream, 0, sizeof *stream);
     stream->listener = NULL;
     stream->context = NULL;
+#if FIRST
+//FIRST
+#endif
 }
 
 void model_listen(model_stream *stream, model_listener listener, void *context) {

@@ -1,6 +1,7 @@
 /* A clip's samples as training hears them: at another speed, moved in time, with noise. */
 
 enum { INT16, FLOAT32 };
+typedef int16_t pcm __attribute__((vector_size(V * sizeof(int16_t))));
 
 struct clip {
     const void *samples;
@@ -65,14 +66,24 @@ static inline void float_neighbours(const float *x, mask at, vec *a, vec *b) {
 AT_SPEED(pcm_at_speed, pcm_neighbours, int16_t, (1.0f / 32768))
 AT_SPEED(floats_at_speed, float_neighbours, float, 1.0f)
 
+/* y[t] = x[t] / 32768, exactly */
+static void pcm_as_floats(const int16_t *x, int64_t n, float *y) {
+    int64_t t = 0;
+    for (; t + V <= n; t += V) {
+        pcm near;
+        memcpy(&near, x + t, sizeof near);
+        store(y + t, __builtin_convertvector(near, vec) * (1.0f / 32768));
+    }
+    for (; t < n; t++) y[t] = x[t] * (1.0f / 32768);
+}
+
 /* samples first ... first + n of the clip at its new speed */
 static void samples_of(const struct clip *clip, int64_t first, int64_t n, float *y) {
     if (clip->rate != 0 && clip->kept > 1) {
         if (clip->kind == INT16) pcm_at_speed(clip->samples, clip->length, clip->rate, clip->from, first, n, y);
         else floats_at_speed(clip->samples, clip->length, clip->rate, clip->from, first, n, y);
     } else if (clip->kind == INT16) {
-        const int16_t *x = (const int16_t *)clip->samples + first;
-        for (int64_t t = 0; t < n; t++) y[t] = x[t] * (1.0f / 32768);
+        pcm_as_floats((const int16_t *)clip->samples + first, n, y);
     } else if (n) {
         memcpy(y, (const float *)clip->samples + first, n * sizeof(float));
     }
@@ -109,7 +120,9 @@ static void add_noise(const struct clip *clip, float *y) {
     for (int64_t t = 0, some; t < clip->kept; t += some, at = 0) {
         some = length - at < clip->kept - t ? length - at : clip->kept - t;
         const float *noise = clip->noise + at;
-        for (int64_t k = 0; k < some; k++) y[t + k] += gain * noise[k];
+        int64_t k = 0;
+        for (; k + V <= some; k += V) store(y + t + k, load(y + t + k) + gain * load(noise + k));
+        for (; k < some; k++) y[t + k] += gain * noise[k];
     }
 }
 
@@ -127,5 +140,7 @@ static void changed(const struct clip *clip, float *y, int64_t padded) {
 
 /* y[t] = x[t] - a x[t - 1], the first as it is */
 static void emphasise(float *y, int64_t n, float a) {
-    for (int64_t t = n - 1; t > 0; t--) y[t] -= a * y[t - 1];
+    int64_t t = n - 1;
+    for (; t >= V; t -= V) store(y + t - V + 1, load(y + t - V + 1) - a * load(y + t - V));
+    for (; t > 0; t--) y[t] -= a * y[t - 1];
 }

@@ -1,0 +1,63 @@
+"""Define what each operation of the cell language means on numpy arrays, one row an operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _erf(v: Any) -> Any:
+    return np.vectorize(math.erf, otypes=[np.result_type(v)])(v)
+
+
+def matrix_exponential(matrix: NDArray[Any]) -> NDArray[Any]:
+    """exp of a square matrix: Taylor's series of a small part of it, squared again and again."""
+    size = float(np.abs(matrix).sum(axis=-1).max(initial=0.0))
+    if not np.isfinite(size):
+        return np.full_like(matrix, np.nan)
+    halvings = max(0, int(np.ceil(np.log2(size))) + 4) if size > 0 else 0
+    small = matrix / 2.0**halvings
+    total = term = np.eye(len(matrix))
+    for k in range(1, 13):
+        term = term @ small / k
+        total = total + term
+    for _ in range(halvings):
+        total = total @ total
+    return total
+
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
+    "sigmoid": lambda v: 0.5 * np.tanh(0.5 * v) + 0.5,
+    "tanh": np.tanh,
+    "relu": lambda v: np.maximum(v, 0.0),
+    "softplus": lambda v: np.logaddexp(v, 0.0, dtype=np.result_type(v)),
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "sin": np.sin,
+    "cos": np.cos,
+    "erf": _erf,
+    "floor": np.floor,
+    "round": np.rint,
+    "sign": np.sign,
+    "stop": lambda v: v,
+    "mod": lambda a, b: a - b * np.floor(a / b),
+    "minimum": np.minimum,
+    "maximum": np.maximum,
+    "where": lambda a, b, u, v: np.where(a > b, u, v),
+    "product": lambda matrix, v: v @ matrix.T,
+    "transpose": np.transpose,
+    "inverse": np.linalg.inv,
+    "expm": matrix_exponential,
+}
+"""What an operation means on arrays of any floating dtype; vectors may be (H,), or (T, H) for all frames at once."""

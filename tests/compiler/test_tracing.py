@@ -1,0 +1,41 @@
+"""What hurts: a mark that torch.compile no longer looks at, a second of torch's compiler at every start, a first epoch
+whose time is that of imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import torch
+
+from cello.compiler.tracing import constant_result
+
+
+def test_the_mark_is_the_one_that_torch_sets() -> None:
+    def ours() -> int:
+        return 1
+
+    def theirs() -> int:
+        return 1
+
+    torch.compiler.assume_constant_result(theirs)  # type: ignore[no-untyped-call]
+    assert constant_result(ours) is ours
+    assert vars(ours) == vars(theirs) != {}
+
+
+def test_a_process_that_trains_does_not_load_torchs_compiler_nor_anything_in_its_first_step() -> None:
+    code = (
+        "import sys, torch, cello.training.run, cello.execution.worker, cello.trained.model\n"
+        "from cello.training.config import OptimiserConfig\n"
+        "from cello.training.optimiser import make_optimiser\n"
+        "weight = torch.nn.Parameter(torch.ones(3))\n"
+        "optimiser = make_optimiser(OptimiserConfig(), [weight])\n"
+        "weight.grad = torch.ones(3)\n"
+        "optimiser.step()\n"
+        "optimiser.load_state_dict(optimiser.state_dict())\n"
+        "before = set(sys.modules)\n"
+        "(2 * weight).backward(torch.ones(3))\n"
+        "print('torch._dynamo' in sys.modules, sorted(set(sys.modules) - before)[:3])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False []\n"

@@ -1,0 +1,229 @@
+"""A cell rendered for the GPU is the cell: run by Triton's interpreter, at sizes that fill no tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cello.cells.definition import Cell
+from cello.cells.load import zoo
+from cello.cells.noise import with_noise
+from cello.compiler.inputs import Inputs
+from cello.compiler.scan import scan
+from cello.compiler.triton import scan as back_end
+from cello.compiler.triton.launch import Call, Clips, Shape
+from cello.compiler.triton.text import names_of
+from cello.errors import BackendError
+from cello.models.direction import CellLayer, within_bounds
+from cello.models.initialise import begun
+from random_cells import random_cell
+
+pytest.importorskip("triton")
+
+Case = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("highest")
+
+
+def case(cell: Cell, sizes: tuple[int, int, int, int]) -> Case:
+    """Frames, first states and weights for B, T, D, H."""
+    batch, steps, inputs, hidden = sizes
+    draw = torch.Generator().manual_seed(0)
+
+    def leaf(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=draw) * scale).requires_grad_()
+
+    state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
+    shapes = cell.parameters(inputs, hidden).items()
+    weights = {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
+    if cell.declared:  # what it says of its first values keeps it from growing without end
+        layer = CellLayer(cell, inputs, hidden)
+        with torch.no_grad():
+            for attribute, weight in layer.named_parameters():
+                if not begun(layer, attribute, weight, draw):
+                    weight.uniform_(-(hidden**-0.5), hidden**-0.5, generator=draw)
+        known = {name: getattr(layer, attribute) for attribute, name in layer.equation_names.items()}
+        known |= {name: within_bounds(one, known[name]) for name, one in layer.bounded.items()}
+        weights = {name: value.detach().clone().requires_grad_() for name, value in known.items()}
+    return leaf(batch, steps, inputs), state, weights
+
+
+def wider(given_case: Case, dtype: torch.dtype) -> Case:
+    x, state, weights = given_case
+
+    def to(value: Tensor) -> Tensor:
+        return value.detach().to(dtype).requires_grad_()
+
+    return to(x), tuple(map(to, state)), {name: to(value) for name, value in weights.items()}
+
+
+def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[str, Tensor]:
+    """Outputs, last states and all gradients, by name."""
+    x, state, weights = given_case
+    result = scan(cell, x, weights, state=state, backend=backend, **more)
+    assert result.backend == backend
+    found = {"outputs": result.outputs, **{f"last {n}": part for n, part in enumerate(result.state)}}
+    leaves = {"x": x, **{f"first {n}": part for n, part in enumerate(state)}, **weights}
+    slope = torch.linspace(-1, 2, result.outputs.numel(), dtype=torch.float64).to(x.dtype).view_as(result.outputs)
+    loss = (result.outputs * slope).sum() + sum((part**2).sum() for part in result.state)
+    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    for (name, value), grad in zip(leaves.items(), grads, strict=True):
+        found[f"d {name}"] = torch.zeros_like(value) if grad is None else grad
+    return found
+
+
+def errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
+    """The largest error of each tensor, as a share of its largest value."""
+    return {
+        key: float((found[key].detach().double() - value.detach()).abs().max() / value.detach().abs().max().clamp_min(1e-3))
+        for key, value in expected.items()
+        if value.numel()
+    }
+
+
+def assert_within(found: dict[str, Tensor], expected: dict[str, Tensor], share: float) -> None:
+    for key, error in errors(found, expected).items():
+        assert error <= share, f"{key}: {error:.1e}"
+
+
+def check(cell: Cell, sizes: tuple[int, int, int, int], share: float = 1e-5, **more: Any) -> None:
+    given_case = case(cell, sizes)
+    exact = {k: v.double() if isinstance(v, Tensor) else v for k, v in more.pop("masks", {}).items()}
+    masks = {k: v.float() for k, v in exact.items()}
+    expected = everything(cell, wider(given_case, torch.float64), "plain", masks=exact, **more)
+    torch_error = max(errors(everything(cell, given_case, "plain", masks=masks, **more), expected).values())
+    # no more than torch's own operations round away, where that is more
+    assert_within(everything(cell, given_case, "triton", masks=masks, **more), expected, max(share, 2 * torch_error))
+
+
+@pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
+def test_every_cell_with_ragged_clips_and_every_gradient(cell: Cell) -> None:
+    check(cell, (5, 4, 3, 6), lengths=[4, 0, 3, 1, 2], reverse=len(cell.name) % 2 == 0)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 2, 63), (17, 2, 5, 16), (33, 2, 40, 20)], ids=str)
+@pytest.mark.parametrize("name", ["lstm", "gru-original"])
+def test_sizes_that_fill_no_tile(name: str, sizes: tuple[int, int, int, int]) -> None:
+    check(zoo()[name], sizes)
+
+
+@pytest.mark.parametrize("split", [2, 4])
+@pytest.mark.parametrize("name", ["lstm", "gru-original", "lstm-peephole-full", "slstm"])
+def test_programs_that_share_the_units_of_the_same_clips(
+    name: str, split: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(back_end, "cut", lambda inputs: Shape(16, 64, 4, split))
+    check(zoo()[name], (3, 3, 3, 40), lengths=[1, 3, 2])
+
+
+@pytest.mark.parametrize("name", ["lstm", "mut1", "gru-original"])
+def test_products_of_bfloat16_with_states_and_sums_of_float32(name: str) -> None:
+    torch.set_float32_matmul_precision("medium")
+    check(zoo()[name], (3, 4, 3, 20), share=0.03, lengths=[4, 2, 3])
+
+
+def test_tensors_of_bfloat16() -> None:
+    cell = zoo()["lstm"]
+    given_case = wider(case(cell, (3, 4, 3, 20)), torch.bfloat16)
+    expected = everything(cell, wider(given_case, torch.float64), "plain")
+    found = everything(cell, given_case, "triton")
+    assert found["outputs"].dtype is torch.bfloat16
+    assert_within(found, expected, 0.05)
+
+
+def test_padding_that_holds_nan_and_lengths_that_only_the_device_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, lengths = zoo()["gru"], torch.tensor([2, 0, 4])
+    x, state, weights = case(cell, (3, 4, 3, 5))
+    expected = everything(cell, wider((x, state, weights), torch.float64), "plain", lengths=lengths)
+    with torch.no_grad():
+        for clip, length in enumerate(lengths.tolist()):
+            x[clip, length:] = torch.nan
+    assert_within(everything(cell, (x, state, weights), "triton", lengths=lengths), expected, 1e-5)
+    kept = back_end._clips
+    monkeypatch.setattr(back_end, "_clips", lambda inputs: kept(inputs, packed=False))
+    assert_within(everything(cell, (x, state, weights), "triton", lengths=lengths), expected, 1e-5)
+
+
+def test_zoneout_and_dropout() -> None:
+    cell = with_noise(zoo()["lstm"], zoneout=("c",), dropout=("h",))
+    draw = torch.Generator().manual_seed(0)
+    masks = {
+        "zoneout_c": torch.randint(0, 2, (3, 4, 5), generator=draw).double(),
+        "dropout_h": torch.randint(0, 2, (3, 1, 5), generator=draw).double(),
+    }
+    check(cell, (3, 4, 2, 5), masks=masks, lengths=[4, 1, 3])
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, 12), reverse=st.booleans())
+def test_random_cells(seed: int, size: int, reverse: bool) -> None:
+    check(random_cell(seed, size), (3, 3, 2, 3), share=1e-4, lengths=[3, 1, 2], reverse=reverse)
+
+
+def test_no_frames_and_no_clips() -> None:
+    for sizes in ((0, 3, 2, 4), (2, 0, 2, 4)):
+        x, state, weights = case(zoo()["lstm"], sizes)
+        result = scan(zoo()["lstm"], x, weights, state=state, backend="triton")
+        assert result.outputs.shape == (*sizes[:2], 4)
+        torch.testing.assert_close(result.state, state)
+        sum(part.sum() for part in (result.outputs, *result.state)).backward()
+
+
+def test_no_gradient_is_asked_for_and_the_numbers_are_the_same() -> None:
+    x, state, weights = case(zoo()["lstm-peephole-full"], (3, 4, 3, 5))
+    result = scan(zoo()["lstm-peephole-full"], x, weights, state=state, backend="triton")
+    with torch.no_grad():
+        alone = scan(zoo()["lstm-peephole-full"], x, weights, state=state, backend="triton")
+    torch.testing.assert_close((alone.outputs, alone.state), (result.outputs, result.state), rtol=0, atol=0)
+
+
+def test_what_the_kernel_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = zoo()["rnn"]
+    x, _, weights = wider(case(cell, (1, 2, 2, 2)), torch.float64)
+    with pytest.raises(BackendError, match=r"runs float32 and bfloat16, not torch\.float64; convert the tensors"):
+        scan(cell, x, weights, backend="triton")
+    x, _, weights = case(cell, (1, 2, 2, 2))
+    with pytest.raises(BackendError, match="no second derivatives"):
+        torch.autograd.grad(scan(cell, x, weights, backend="triton").outputs.sum(), x, create_graph=True)
+    monkeypatch.setattr(back_end, "cut", lambda inputs: None)
+    with pytest.raises(BackendError, match="has no kernel of cell 'rnn' for H=2 units; take fewer units"):
+        scan(cell, x, weights, backend="triton")
+    monkeypatch.delenv("TRITON_INTERPRET")
+    with pytest.raises(BackendError, match=r"runs on a GPU, not on cpu; move the tensors with \.to\('cuda'\)"):
+        scan(cell, x, weights, backend="triton")
+    assert scan(cell, x, weights).backend != "triton"
+
+
+def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
+
+    class Old:
+        dtype, device, is_cuda, is_cpu = torch.float32, torch.device("cuda"), True, False
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    reason = back_end.unsupported(Inputs(zoo()["rnn"], Old(), weights, state, {}, None, False))  # type: ignore[arg-type]
+    assert reason == "needs compute capability 8.0; Tesla T4 has 7.5; move the tensors to a newer GPU"
+
+
+def test_places_beyond_31_bits_take_64() -> None:
+    def call(batch: int) -> Call:
+        small = torch.zeros(1, 1).expand(1, batch)
+        clips = Clips(small, small, small, small, batch * 100, 100, whole=True, padding=False)
+        return Call(names_of(zoo()["lstm"]), None, clips, Shape(16, 64, 8), "tf32")  # type: ignore[arg-type]
+
+    assert not call(4096).large(64)
+    assert call(1 << 17).large(64)
