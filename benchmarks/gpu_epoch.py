@@ -1,7 +1,8 @@
 """Time whole epochs on a GPU, and the gates study, on synthetic sound: augmentation, features, steps, validation.
 
-    python benchmarks/gpu_epoch.py [epoch|gates] [--precision float32|tf32|bf16] [--device auto] [--no-graph]
+    python benchmarks/gpu_epoch.py [check|epoch|gates] [--precision float32|tf32|bf16] [--device auto] [--no-graph]
 
+check: the same small run by CUDA graphs, kernel by kernel, and on the CPU; how far their losses are apart.
 epoch: one LSTM of 64 units over 84,843 clips of one second in batches of 256; medians over the epochs after the first.
 gates: 6 cells × 30 epochs × 5 seeds on 7,080 clips of 14 labels, run after run. Both use the settings of the gates
 study's fair protocol, and both run on the CPU too, far longer.
@@ -69,6 +70,40 @@ def planned(corpus: Corpus, seeds: int, settings: dict[str, object]) -> list[Pla
     return list(plan(study, reference, len(corpus.manifest.labels)))
 
 
+def check(
+    clips: int = 300,
+    samples: int = 16_000,
+    epochs: int = 4,
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008
+) -> dict[str, float]:
+    """The largest differences of the losses of each epoch between three ways to compute one run, and its graphs.
+
+    Without dropout, which a GPU draws otherwise than the CPU.
+    """
+    corpus = synthetic(clips, 64, 4, samples)
+    settings = {"optimiser.epochs": epochs, "model.dropout": 0.0, "model.hidden": 16}
+    config = planned(corpus, 1, settings)[0].config
+    ways = {
+        "graph": execution,
+        "eager": msgspec.structs.replace(execution, cuda_graph=False),
+        "cpu": ExecutionConfig(device="cpu", backend="plain"),
+    }
+    losses: dict[str, list[float]] = {}
+    graphs = 0
+    for way, how in ways.items():
+        with tempfile.TemporaryDirectory() as folder, threads(1), computing(choose(how), how.precision):
+            trainer = Trainer(config, corpus, Path(folder), Path(folder), execution=how)
+            found = [trainer.train_epoch() for _ in range(epochs)]
+        losses[way] = [figure for record in found for figure in (record.train_loss, record.validation_loss)]
+        graphs += 0 if trainer.resident is None else len(trainer.resident.graphs.graphs)
+    apart = {f"{a} - {b}": max(map(_distance, losses[a], losses[b])) for a, b in (("graph", "eager"), ("graph", "cpu"))}
+    return {**apart, "graphs": graphs, "first loss": losses["graph"][0], "last loss": losses["graph"][-2]}
+
+
+def _distance(one: float, other: float) -> float:
+    return abs(one - other)
+
+
 def epoch(
     clips: int = 84_843,
     samples: int = 16_000,
@@ -118,15 +153,15 @@ def gates(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("epoch", "gates"), default="epoch")
+    parser.add_argument("what", nargs="?", choices=("check", "epoch", "gates"), default="epoch")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-graph", action="store_true")
     choice = parser.parse_args()
     execution = ExecutionConfig(device=choice.device, precision=choice.precision, cuda_graph=not choice.no_graph)
-    seconds = epoch(execution=execution) if choice.what == "epoch" else gates(execution=execution)
+    found = {"check": check, "epoch": epoch, "gates": gates}[choice.what](execution=execution)
     about = {"what": choice.what, "device": str(choose(execution)), "precision": choice.precision}
-    sys.stdout.write(json.dumps({**about, "seconds": seconds}) + "\n")
+    sys.stdout.write(json.dumps({**about, **found}) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,3 +44,10 @@ def test_clips_are_alike_within_a_label_and_of_the_length_asked_for() -> None:
     }  # fmt: skip
     assert set(corpus.lengths.tolist()) == {800}
     assert len(corpus.sound) == 50 * 800
+
+
+def test_the_check_finds_the_same_run_three_times() -> None:
+    found = gpu_epoch.check(clips=40, samples=3000, epochs=2, execution=CPU)
+    assert found["graph - eager"] == found["graphs"] == 0
+    assert found["graph - cpu"] < 1e-3
+    assert found["last loss"] != found["first loss"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -632,6 +633,25 @@ def test_one_run_is_trained_and_its_splits_stand_apart(
     for split in ("train", "validation", "test"):
         assert split in out
     assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_training_says_its_device_and_refuses_one_that_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tone_folder: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torch.version.cuda", None)
+    options = ["--corpus", f"folder:{tone_folder}", "--model.hidden", "4", "--optimiser.epochs", "1"]
+    options += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    status, out, err = run(capsys, "train", *options, "--execution.device", "cuda:1")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(
+        r"error: execution\.device=cuda:1 cannot be used: torch \S+ is built for the CPU only\. .+", err
+    )
+    status, out, err = run(capsys, "train", *options)
+    assert (status, err) == (0, "")
+    assert re.match(r"device: cpu \(no GPU is used: torch \S+ is built for the CPU only\) epoch 1/1", out)
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (found["device"], found["precision"]) == ("cpu", "float32")
+    assert found["device_reason"].startswith("no GPU is used: torch")
 
 
 def test_a_study_of_ones_own_runs_reports_and_resumes(

@@ -60,10 +60,10 @@ class Cuda:
 
 def test_every_call_is_one_step_and_kinds_are_captured_once_they_have_run(monkeypatch: Patch) -> None:
     cuda = Cuda(monkeypatch)
-    steps = StepGraphs(cuda.step, GPU, capture=True)
+    steps: StepGraphs[str] = StepGraphs(GPU, capture=True)
     asked = ["a", "a", "b", "a", "a", "b", "b", "a", "c"]
     for kind in asked:
-        steps(kind)
+        steps(cuda.step, kind)
     assert cuda.done == asked
     assert list(steps.graphs) == ["a", "b"]
 
@@ -71,19 +71,19 @@ def test_every_call_is_one_step_and_kinds_are_captured_once_they_have_run(monkey
 def test_further_kinds_run_as_they_are(monkeypatch: Patch) -> None:
     monkeypatch.setattr(graphs, "MOST_GRAPHS", 1)
     cuda = Cuda(monkeypatch)
-    steps = StepGraphs(cuda.step, GPU, capture=True)
+    steps: StepGraphs[str] = StepGraphs(GPU, capture=True)
     asked = [*"aaaa", *"bbbb"]
     for kind in asked:
-        steps(kind)
+        steps(cuda.step, kind)
     assert (cuda.done, list(steps.graphs)) == (asked, ["a"])
 
 
 def test_without_a_gpu_or_where_it_is_not_wanted_nothing_is_captured(monkeypatch: Patch) -> None:
     cuda = Cuda(monkeypatch)
     for device, capture in ((torch.device("cpu"), True), (GPU, False)):
-        steps = StepGraphs(cuda.step, device, capture=capture)
+        steps: StepGraphs[str] = StepGraphs(device, capture=capture)
         for _ in range(4):
-            steps("a")
+            steps(cuda.step, "a")
         assert not steps.graphs
     assert cuda.done == ["a"] * 8
 
@@ -98,36 +98,36 @@ def test_a_step_that_waits_for_the_gpu_runs_as_it_is_and_a_warning_says_so(monke
             raise RuntimeError("called a synchronizing CUDA operation")
         cuda.step(kind)
 
-    steps = StepGraphs(step, GPU, capture=True)
-    steps("a")
+    steps: StepGraphs[str] = StepGraphs(GPU, capture=True)
+    steps(step, "a")
     with pytest.warns(
         UserWarning, match=r"cannot be captured in a CUDA graph \(called a synchronizing CUDA operation\)"
     ):
-        steps("a")
-    steps("a")
-    steps("a")
+        steps(step, "a")
+    steps(step, "a")
+    steps(step, "a")
     assert (cuda.done, modes, len(steps.graphs)) == (["a"] * 4, ["error", 0], 0)
 
 
 def test_a_capture_that_fails_is_told_and_the_step_made_all_the_same(monkeypatch: Patch) -> None:
     cuda = Cuda(monkeypatch)
-    steps = StepGraphs(cuda.step, GPU, capture=True)
+    steps: StepGraphs[str] = StepGraphs(GPU, capture=True)
     cuda.fault = RuntimeError("operation not permitted when stream is capturing.\nmore")
-    steps("a")
-    steps("a")
+    steps(cuda.step, "a")
+    steps(cuda.step, "a")
     with pytest.warns(
         UserWarning, match=r"\(operation not permitted when stream is capturing\), so its kernels are lau"
     ):
-        steps("a")
-    steps("a")
+        steps(cuda.step, "a")
+    steps(cuda.step, "a")
     assert (cuda.done, len(steps.graphs)) == (["a"] * 4, 0)
 
 
 def test_a_gpu_that_is_full_is_no_reason_to_go_on_slowly(monkeypatch: Patch) -> None:
     cuda = Cuda(monkeypatch)
-    steps = StepGraphs(cuda.step, GPU, capture=True)
+    steps: StepGraphs[str] = StepGraphs(GPU, capture=True)
     cuda.fault = torch.OutOfMemoryError("CUDA out of memory")
-    steps("a")
-    steps("a")
+    steps(cuda.step, "a")
+    steps(cuda.step, "a")
     with pytest.raises(torch.OutOfMemoryError):
-        steps("a")
+        steps(cuda.step, "a")

@@ -167,7 +167,7 @@ def test_a_cell_that_cannot_learn_is_told_on_a_device_too(
 
 
 def test_a_gpu_without_memory_is_told_with_what_to_do(tone_corpus: Corpus, tmp_path: Path, monkeypatch: Patch) -> None:
-    def full(self: ResidentEpochs, kinds: list[Kind]) -> None:
+    def full(self: ResidentEpochs, *kinds: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(ResidentEpochs, "run", full)

@@ -41,9 +41,10 @@ def _on_cpu(value: Any) -> Any:
     """The same state with every tensor on the CPU."""
     if isinstance(value, torch.Tensor):
         return value if value.is_cpu else value.cpu()
-    if isinstance(value, dict):
-        return type(value)((key, _on_cpu(part)) for key, part in value.items())
-    return value if not isinstance(value, list) else [_on_cpu(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    moved = {key: _on_cpu(part) for key, part in value.items()}
+    return moved if any(moved[key] is not part for key, part in value.items()) else value
 
 
 def load_checkpoint(path: Path, run: str) -> dict[str, Any] | None:

@@ -19,20 +19,19 @@ MOST_GRAPHS = 16
 
 
 class StepGraphs(Generic[Kind]):
-    """Calls ``step(kind)``, on a GPU by replaying a graph once a kind has been seen.
+    """Called with a step and its kind, calls ``step(kind)``; on a GPU by replaying a graph once a kind has been seen.
 
     A step reads and writes tensors at fixed addresses alone, and reads none of them back on the CPU; one that does is
     never captured, and a warning says so. Every call is one step, whichever way it goes.
     """
 
-    def __init__(self, step: Callable[[Kind], None], device: torch.device, *, capture: bool) -> None:
-        self._step = step
+    def __init__(self, device: torch.device, *, capture: bool) -> None:
         self._capture = capture and device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if self._capture else None  # type: ignore[no-untyped-call]
         self._seen: Counter[Kind] = Counter()
         self.graphs: dict[Kind, torch.cuda.CUDAGraph] = {}
 
-    def __call__(self, kind: Kind) -> None:
+    def __call__(self, step: Callable[[Kind], None], kind: Kind) -> None:
         """One step."""
         graph = self.graphs.get(kind)
         if graph is not None:
@@ -40,27 +39,27 @@ class StepGraphs(Generic[Kind]):
             return
         self._seen[kind] += 1
         if not self._capture or len(self.graphs) >= MOST_GRAPHS:
-            self._step(kind)
+            step(kind)
         elif self._seen[kind] <= WARM_UP:
-            self._aside(kind, last=self._seen[kind] == WARM_UP)
+            self._aside(step, kind, last=self._seen[kind] == WARM_UP)
         else:
-            self._captured(kind)
+            self._captured(step, kind)
 
-    def _aside(self, kind: Kind, *, last: bool) -> None:
+    def _aside(self, step: Callable[[Kind], None], kind: Kind, *, last: bool) -> None:
         """A step beside the stream of everything else, as what is to be captured must have run before."""
         assert self._stream is not None
         before = torch.cuda.current_stream()
         self._stream.wait_stream(before)
         with torch.cuda.stream(self._stream):
-            if not last or self._reads_back(kind):
-                self._step(kind)
+            if not last or self._reads_back(step, kind):
+                step(kind)
         before.wait_stream(self._stream)
 
-    def _reads_back(self, kind: Kind) -> bool:
+    def _reads_back(self, step: Callable[[Kind], None], kind: Kind) -> bool:
         """Make a step; whether that failed because it waits for the GPU, before it has changed anything."""
         try:
             with _no_synchronisation():
-                self._step(kind)
+                step(kind)
         except RuntimeError as error:
             if "synchronizing" not in str(error):
                 raise
@@ -68,17 +67,17 @@ class StepGraphs(Generic[Kind]):
             return True
         return False
 
-    def _captured(self, kind: Kind) -> None:
+    def _captured(self, step: Callable[[Kind], None], kind: Kind) -> None:
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph):
-                self._step(kind)
+                step(kind)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
             torch.cuda.set_stream(before)  # which a failed capture may leave on its own
             self._refuse(error)
-            self._step(kind)
+            step(kind)
             return
         self.graphs[kind] = graph
         graph.replay()

@@ -21,10 +21,10 @@ from cello.features.resident import (
 )
 from cello.models.classifier import Classifier
 from cello.training.config import RunConfig
-from cello.training.data import RunData, batch_count, batches
+from cello.training.data import RunData, batch_count, batches, derived_seed
 from cello.training.draws import masks_of, step_draws
 from cello.training.graphs import StepGraphs
-from cello.training.optimiser import Average, ResidentOptimiser
+from cello.training.optimiser import Average, ResidentOptimiser, learning_rate
 
 STEPS_OF_LENGTH = 4
 """Lengths to which batches are padded, within each power of two: few, for each makes a graph of its own."""
@@ -36,6 +36,15 @@ class Kind(NamedTuple):
     clips: int
     frames: int
     whole: bool
+
+
+class EpochDraws(NamedTuple):
+    """What an epoch's steps (S, …) and clips (n, …) are given by name, and the kinds of its steps."""
+
+    epoch: int
+    steps: dict[str, Tensor]
+    clips: dict[str, Tensor]
+    kinds: list[Kind]
 
 
 class EpochFigures(NamedTuple):
@@ -64,9 +73,9 @@ class StoredClips:
         self.longest = int(self.counts.max())
         self._starts, self._own = data.features.starts[indices].to(device), self.counts.to(device)
 
-    def draw(self, epoch: int) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
+    def draw(self, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Nothing, and the clips' counts (n,)."""
+        return {}, self.counts
 
     def frames(self, rows: Tensor, frames: int, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips (B,) as (B, T, D) frames, zero after each end, and their counts (B,)."""
@@ -92,13 +101,12 @@ class ChangedClips:
         shortest = np.array([np.floor((lengths.min() - 1) / (1 + augment.speed))], dtype=np.int64)
         fewest = int(frames_in(shortest, self.config)[0])
         self.front_end = FixedFrontEnd(self.config, device, fewest, augment.warp)
-        self.counts = torch.zeros(len(indices), dtype=torch.int64)
 
-    def draw(self, epoch: int) -> dict[str, Tensor]:
-        """All that is done to the clips' sound in an epoch, (n,) each, on the CPU."""
+    def draw(self, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+        """All that is done to the clips' sound in an epoch, (n,) each, and their counts (n,); on the CPU."""
         augmentation = self.data.augmentation(epoch)
-        self.counts = torch.from_numpy(frames_in(augmentation.changes.lengths, self.config))
-        return {**changes_as_tensors(augmentation), "counts": self.counts}
+        counts = torch.from_numpy(frames_in(augmentation.changes.lengths, self.config))
+        return {**changes_as_tensors(augmentation), "counts": counts}, counts
 
     def frames(self, rows: Tensor, frames: int, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Clips (B,) as (B, T, D) frames, zero after each end, and their counts (B,)."""
@@ -136,26 +144,33 @@ class ResidentEpochs:
         self.of_steps: dict[str, Tensor] = {}
         self.of_clips: dict[str, Tensor] = {}
         self.gradients: list[list[Tensor]] = []
-        self.graphs = StepGraphs(self._step, device, capture=capture)
+        self.graphs: StepGraphs[Kind] = StepGraphs(device, capture=capture)
+        self.drawn: EpochDraws | None = None
 
-    def prepare(self, epoch: int, generator: torch.Generator, rates: list[float]) -> list[Kind]:
-        """Draw all of an epoch, copy it to the device, and tell its steps; ``rates`` are their learning rates."""
-        order = batches(len(self.targets), self.config.optimiser.batch, generator)
+    def draw(self, epoch: int) -> EpochDraws:
+        """All that is random in an epoch, and the learning rates of its steps, on the CPU."""
+        config, longest = self.config.optimiser, self.clips.longest
+        generator = torch.Generator().manual_seed(derived_seed(self.config.seed, "order", epoch))
+        order = batches(len(self.targets), config.batch, generator)
         steps = step_draws(order, self.config, generator)
-        steps["rates"] = torch.tensor(rates)
+        first, whole = epoch * len(order), config.epochs * len(order)
+        steps["rates"] = torch.tensor([learning_rate(config, first + n, whole) for n in range(len(order))])
+        clips, counts = self.clips.draw(epoch)
+        alike = int(counts.min()) == longest
+        kinds = [Kind(len(rows), padded_frames(int(counts[rows].max()), longest), alike) for rows in order]
+        return EpochDraws(epoch, steps, clips, kinds)
+
+    def prepare(self, epoch: int) -> list[Kind]:
+        """Copy the draws of an epoch to the device, and tell the kinds of its steps."""
+        drawn = self.drawn if self.drawn is not None and self.drawn.epoch == epoch else self.draw(epoch)
+        self.drawn = None
+        self._fill(self.of_steps, drawn.steps)
+        self._fill(self.of_clips, drawn.clips)
         if self.average.decay > 0:
-            steps["shares"] = torch.tensor(self.average.shares(len(order)))
-        self._fill(self.of_steps, steps)
-        self._fill(self.of_clips, self.clips.draw(epoch))
+            self._fill(self.of_steps, {"shares": torch.tensor(self.average.shares(len(drawn.kinds)))})
         self.number.zero_()
         self.right.zero_()
-        counts = self.clips.counts
-        whole = int(counts.min()) == self.clips.longest
-        most = [int(counts[rows].max()) for rows in order]
-        return [
-            Kind(len(rows), padded_frames(frames, self.clips.longest), whole)
-            for rows, frames in zip(order, most, strict=True)
-        ]
+        return drawn.kinds
 
     def _fill(self, held: dict[str, Tensor], values: Mapping[str, Tensor]) -> None:
         """Copy values to the device, where they were copied before."""
@@ -165,10 +180,12 @@ class ResidentEpochs:
             else:
                 held[name] = value.to(self.device, copy=True)
 
-    def run(self, kinds: list[Kind]) -> EpochFigures:
-        """All steps of an epoch that was prepared."""
+    def run(self, kinds: list[Kind], following: int | None = None) -> EpochFigures:
+        """All steps of an epoch that was prepared; the ``following`` epoch is drawn while a GPU is at work on them."""
         for kind in kinds:
-            self.graphs(kind)
+            self.graphs(self._step, kind)
+        if following is not None:
+            self.drawn = self.draw(following)
         losses = self.losses.cpu()
         if self.average.decay > 0:
             self.average.updates += len(kinds)

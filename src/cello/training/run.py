@@ -268,7 +268,7 @@ class Trainer:
         torch.manual_seed(derived_seed(self.config.seed, "dropout", self.epoch))
         generator = torch.Generator().manual_seed(derived_seed(self.config.seed, "order", self.epoch))
         if self.resident is not None:
-            loss, right = self._resident_steps(self.resident, generator, watch)
+            loss, right = self._resident_steps(self.resident, watch)
         else:
             with watch.phase("data"):
                 clips = self.data.augmented(self.epoch) if self.data.changes_sound else self.clean["train"]
@@ -315,19 +315,16 @@ class Trainer:
         self._check_learns(learns)
         return total / len(clips), right / len(clips)
 
-    def _resident_steps(
-        self, resident: ResidentEpochs, generator: torch.Generator, watch: Stopwatch
-    ) -> tuple[float, float]:
+    def _resident_steps(self, resident: ResidentEpochs, watch: Stopwatch) -> tuple[float, float]:
         """``_steps`` on the device, where whole epochs run."""
         self.model.train()
-        clips, count = len(self.clean["train"]), len(resident.losses)
-        rates = [learning_rate(self.config.optimiser, self.epoch * count + n, self.steps) for n in range(count)]
+        clips, following = len(self.clean["train"]), self.epoch + 1
         with watch.phase("data"):
-            kinds = resident.prepare(self.epoch, generator, rates)
+            kinds = resident.prepare(self.epoch)
         with watch.phase("train"):
-            losses, right = resident.run(kinds)
+            losses, right = resident.run(kinds, following if following < self.config.optimiser.epochs else None)
         for group in self.optimiser.param_groups:
-            group["lr"] = rates[-1]
+            group["lr"] = learning_rate(self.config.optimiser, following * len(kinds) - 1, self.steps)
         wrong = torch.nonzero(~losses.isfinite()).flatten().tolist()
         if wrong:
             first = self.epoch == wrong[0] == 0
@@ -422,7 +419,9 @@ class Trainer:
         with torch.inference_mode():
             for some in torch.split(torch.arange(len(clips)), at_once):
                 for rows in clips.parts(some):
-                    out[rows] = self.model(*self._batch(clips.ready(rows))).cpu()
+                    frames, counts = self._batch(clips.ready(rows))
+                    whole = self.device.resident and int(counts.min()) == frames.shape[1]
+                    out[rows] = self.model(frames, None if whole else counts).cpu()
         return out
 
     def _remember(self, record: Epoch) -> None:

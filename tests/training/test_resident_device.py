@@ -1,0 +1,112 @@
+"""What hurts: a tensor of a step that was left on the CPU, found out only where a GPU is.
+
+Another device than the CPU stands for the GPU: torch's "meta", which has shapes and no data, so it refuses to be mixed
+with the CPU and to be read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cello.audio.augment import AugmentConfig
+from cello.audio.corpus import Corpus
+from cello.features.config import FeatureConfig
+from cello.models.config import ModelConfig
+from cello.training import run
+from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.device import Device
+from cello.training.execution import ExecutionConfig
+from cello.training.resident import ChangedClips, ResidentEpochs
+from cello.training.run import Trainer
+
+META = torch.device("meta")
+BASE = RunConfig(
+    corpus=CorpusRef(name="tones", checksum="0" * 64),
+    features=FeatureConfig(window_ms=80, n_mels=20),
+    augment=AugmentConfig(speed=0.1, shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2, warp=0.1),
+    model=ModelConfig(cell="lstm", hidden=4, dropout=0.2),
+    optimiser=OptimiserConfig(epochs=1, batch=8, ema=0.9, clip_norm=1.0, label_smoothing=0.1, weight_decay=0.1),
+)
+NOISY = ModelConfig(
+    cell="gru",
+    hidden=4,
+    bidirectional=True,
+    layers=2,
+    zoneout=0.1,
+    recurrent_dropout=0.1,
+    frame_stacking=2,
+    pooling="last",
+)
+CASES = {
+    "changed": BASE,
+    "as they are": msgspec.structs.replace(BASE, augment=AugmentConfig()),
+    "noisy cells": msgspec.structs.replace(BASE, model=NOISY),
+    "by torch": msgspec.structs.replace(BASE, model=ModelConfig(cell="torch:lstm", hidden=4, pooling="mean")),
+    "sgd": msgspec.structs.replace(BASE, optimiser=OptimiserConfig(name="sgd", batch=8, weight_decay=0.1)),
+    "rmsprop": msgspec.structs.replace(BASE, optimiser=OptimiserConfig(name="rmsprop", batch=8, weight_decay=0.1)),
+}
+
+
+def moved(value: Any) -> Any:
+    """The same on the other device."""
+    if isinstance(value, dict):
+        return {key: moved(part) for key, part in value.items()}
+    return value.to(META) if isinstance(value, Tensor) else value
+
+
+def move(holder: Any, *names: str) -> None:
+    for name in names:
+        object.__setattr__(holder, name, moved(getattr(holder, name)))
+
+
+def move_all(trainer: Trainer, epochs: ResidentEpochs) -> None:
+    """Everything that lies on a device in a run."""
+    for module in trainer.model.modules():
+        for name, weight in module._parameters.items():
+            module._parameters[name] = None if weight is None else nn.Parameter(moved(weight.data))
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = moved(buffer)
+    optimiser, inner = epochs.optimiser, epochs.optimiser._inner
+    optimiser.parameters = list(trainer.model.parameters())
+    move(optimiser, "_weights", "rate")
+    move(inner, "weights", "rate", "state")
+    move(trainer.average, "_live", "_mean")
+    move(epochs, "number", "losses", "right", "targets", "of_steps", "of_clips")
+    epochs.device = META
+    clips = epochs.clips
+    if isinstance(clips, ChangedClips):
+        for sound in (clips.sound, clips.noise):
+            move(sound, "flat", "starts", "lengths")
+        move(clips, "clips")
+        move(clips.front_end, "_tensors", "_weights")
+    else:
+        move(clips, "flat", "_starts", "_own")
+
+
+def same_device(weights: Any, gradients: Any, first: Any, second: Any, _: Any, steps: Any, **settings: Any) -> None:
+    """Stands for torch's kernel, which meta does not have."""
+    given = [*weights, *gradients, *first, *second, *steps, settings["lr"]]
+    assert {tensor.device for tensor in given} == {META}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("asked", CASES.values(), ids=CASES.keys())
+def test_all_of_a_step_is_on_its_device(
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: RunConfig, whole: bool
+) -> None:
+    monkeypatch.setattr(run, "choose", lambda execution: Device(torch.device("cpu"), "a test", resident=True))
+    monkeypatch.setattr(torch, "_fused_adamw_", same_device)
+    trainer = Trainer(asked, tone_corpus, tmp_path, None, execution=ExecutionConfig(backend="plain"))
+    epochs = trainer.resident
+    assert epochs is not None
+    kinds = epochs.prepare(0)
+    move_all(trainer, epochs)
+    trainer.model.train()
+    epochs._step(kinds[0]._replace(whole=whole))
+    epochs._step(kinds[-1]._replace(whole=whole))
