@@ -175,11 +175,11 @@ class _Writer:
         return max(1, -(-frames // self.parts.frame_stacking))
 
     def _decision(self) -> list[str]:
-        settings = self.settings
-        samples = samples_of(1000 * settings.refractory_s, self.features.rate_hz)
+        decide = self.settings.decide
+        samples = samples_of(1000 * decide.refractory_s, self.features.rate_hz)
         values: list[tuple[str, object]] = [
-            ("THRESHOLD", f"{np.float32(settings.threshold)!s}f"),
-            ("SMOOTHED_STEPS", self._steps_in(settings.smooth_s)),
+            ("THRESHOLD", f"{np.float32(decide.threshold)!s}f"),
+            ("SMOOTHED_STEPS", self._steps_in(decide.smooth_s)),
             ("REFRACTORY_SAMPLES", samples),
         ]
         lines = []
@@ -285,7 +285,7 @@ class _Writer:
         if parts.score is not None:
             lines += static_array("float", "attention", parts.score[0])
             lines.append(f"static const float attention_bias = {np.float32(parts.score[1])!s}f;")
-        background = np.array([label in self.settings.background for label in self.labels], np.uint8)
+        background = np.array([label in self.settings.decide.background for label in self.labels], np.uint8)
         lines += static_array("uint8_t", "background", background)
         lines.append("const char *const model_labels[MODEL_CLASSES] = {")
         lines += [f"    {string(label)}," for label in self.labels]
