@@ -4,9 +4,10 @@
     python benchmarks/page_check.py page.html results/study/runs/ID clips/*.wav --microphone 20 --threshold 0.5
 
 Clips go in as opened files, which takes no real time. With ``--stream`` they go in once more as one long file, and with
-``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them: the
-page's surest decision while a clip and what follows it sound is compared with Python's for the whole clip. The exit
-status is 1 where fewer than ``--least`` of the clips agree. Of a page of several models, ``--model`` says which one the
+``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them. The
+page's surest decision while a clip sounds is compared with that of Python's stream on the same samples, and, as a
+stream has other sound in sight than a clip, with Python's for the whole clip. The exit status is 1 where fewer than
+``--least`` of the clips agree with the same computation. Of a page of several models, ``--model`` says which one the
 run is, from 0.
 """
 
@@ -35,6 +36,7 @@ from websockets.sync.client import ClientConnection, connect
 from cello.audio.decode import decode
 from cello.features.front_end import extract
 from cello.models.classifier import Classifier
+from cello.trained.model import load_model
 from cello.trained.run import TrainedRun, read_run
 
 Sound = NDArray[np.float32]
@@ -154,9 +156,10 @@ def write_strung(path: Path, sounds: Sequence[Sound], rate_hz: int) -> list[floa
 
 
 def strung(
-    page: Path, clips: Sequence[Sound], rate_hz: int, threshold: float | None, *, played: bool
-) -> list[list[dict[str, Any]]]:
-    """What each model decides on, clip by clip the surest, as clips are played or opened as one file."""
+    page: Path, run: Path, clips: Sequence[Sound], threshold: float | None, model: int, *, played: bool
+) -> tuple[list[str], list[str]]:
+    """What the page and Python's stream decide for, clip by clip, as clips are played or opened as one file."""
+    rate_hz = load_model(run).features.rate_hz
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "clips.wav"
         starts = write_strung(wav, clips, rate_hz)
@@ -171,14 +174,31 @@ def strung(
             else:
                 shown.open_files([wav])
             models = shown.value("globalThis.cello.decisions()")
+            settings = shown.value(f"cello.models[{model}].stream")
+        settings |= {} if threshold is None else {"threshold": threshold}
+        return surest(models[model]["decisions"], starts, clips, rate_hz), surest(
+            python_decisions(run, wav, settings), starts, clips, rate_hz
+        )
+
+
+def surest(
+    decisions: Sequence[dict[str, Any]], starts: Sequence[float], clips: Sequence[Sound], rate_hz: int
+) -> list[str]:
+    """The label of the surest decision from shortly before a clip until what follows it is silence for the page too."""
     found = []
-    for model in models:
-        own: list[dict[str, Any]] = [{"label": "nothing", "score": 0.0} for _ in clips]
-        for decision in model["decisions"]:
-            clip = max((k for k in range(len(clips)) if starts[k] - GAP_S / 4 <= decision["time_s"]), default=0)
-            own[clip] = max(own[clip], decision, key=lambda each: float(each["score"]))
-        found.append(own)
+    for start, clip in zip(starts, clips, strict=False):
+        end = start + len(clip) / rate_hz + GAP_S / 2
+        own = [each for each in decisions if start - GAP_S / 4 <= each["time_s"] < end]
+        found.append(max(own, key=lambda each: float(each["score"]), default={"label": "nothing"})["label"])
     return found
+
+
+def python_decisions(run: Path, wav: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The decisions of Python's stream of a file."""
+    model = load_model(run)
+    stream = model.stream(**{name: value for name, value in settings.items() if name != "background"})
+    decided = stream.push(sound_of(wav, model.features.rate_hz)) + stream.finish()
+    return [each._asdict() for each in decided]
 
 
 def python_scores(run: TrainedRun, clips: Sequence[Sound]) -> list[Sound]:
@@ -226,13 +246,15 @@ def main() -> int:
         if not clips:
             continue
         played = way == "microphone"
-        heard = strung(options.page, sounds[:clips], rate_hz, options.threshold, played=played)[options.model]
-        for clip, want, decision in zip(options.clips, wanted, heard, strict=False):
-            if want != decision["label"]:
-                print(f"{clip.name}: Python says {want}, the page {decision['label']}")  # noqa: T201
-        agreed = sum(want == decision["label"] for want, decision in zip(wanted, heard, strict=False))
-        shares.append(agreed / len(heard))
-        print(f"{way}: {agreed} of {len(heard)} decisions agree")  # noqa: T201
+        page, stream = strung(
+            options.page, options.run, sounds[:clips], options.threshold, options.model, played=played
+        )
+        for clip, said in zip(options.clips, zip(page, stream, wanted, strict=False), strict=False):
+            if len(set(said)) > 1:
+                print(f"{clip.name}: the page {said[0]}, Python's stream {said[1]}, the whole clip {said[2]}")  # noqa: T201
+        agreed, as_clips = ((sum(map(str.__eq__, page, others))) for others in (stream, wanted))
+        shares.append(agreed / len(page))
+        print(f"{way}: {agreed} of {len(page)} decisions agree with Python's stream, {as_clips} with whole clips")  # noqa: T201
     return int(min(shares) < options.least)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ LARGEST_MODEL = 1 << 32
 """Bytes of the largest model that is read."""
 
 Samples = NDArray[np.float32]
+NOTHING: Samples = np.zeros(0, np.float32)
 Scores = NDArray[np.float32]
 
 
@@ -101,7 +103,8 @@ class _Model:
         if array.dtype.kind != "f":
             raise DeployError(f"{name} is {array.dtype}, and must be float in [-1, 1]; divide 16-bit samples by 32768")
         array = np.ascontiguousarray(array, np.float32)
-        if not np.isfinite(array).all():
+        # the sum of squares is finite where all are, unless they are huge, and costs a hop of a stream far less
+        if not math.isfinite(array.dot(array)) and not np.isfinite(array).all():
             raise DeployError(f"{name} holds NaN or infinite values; leave them out")
         return array
 
@@ -190,7 +193,7 @@ class StreamModel(_Model):
         for states in self._sets:
             for state in states.values():
                 state[...] = 0
-        self._rest = np.zeros(0, np.float32)
+        self._rest = NOTHING
         self._hops = self._steps = self._turn = 0
         self._finished = False
 
@@ -208,7 +211,8 @@ class StreamModel(_Model):
         found: list[Scores] = []
         for start in range(0, whole * self.hop_samples, self.hop_samples):
             self._hop(sound[start : start + self.hop_samples], found)
-        self._rest = sound[whole * self.hop_samples :].copy()
+        rest = len(sound) - whole * self.hop_samples
+        self._rest = sound[-rest:].copy() if rest else NOTHING
         return self._found(found)
 
     def finish(self) -> Steps:
@@ -249,9 +253,9 @@ class StreamModel(_Model):
     def _found(self, found: Sequence[Scores]) -> Steps:
         if not found:
             return Steps(np.zeros(0), np.zeros((0, len(self.labels)), np.float32))
-        numbers = range(self._steps, self._steps + len(found))
+        times_s = np.array([self._time_s(self._steps + k) for k in range(len(found))])
         self._steps += len(found)
-        return Steps(np.array([self._time_s(number) for number in numbers]), np.concatenate(found))
+        return Steps(times_s, found[0] if len(found) == 1 else np.concatenate(found))
 
     def _time_s(self, step: int) -> float:
         """The time at which the last frame of a step ends; that of the last step may have fewer frames."""
