@@ -5,15 +5,16 @@
 
 Clips go in as opened files, which takes no real time. With ``--stream`` they go in once more as one long file, and with
 ``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them. The
-page's surest decision while a clip sounds is compared with that of Python's stream on the same samples, and, as a
-stream has other sound in sight than a clip, with Python's for the whole clip. The exit status is 1 where fewer than
-``--least`` of the clips agree with the same computation. Of a page of several models, ``--model`` says which one the
-run is, from 0.
+page's surest decision while a clip sounds is compared with that of Python's stream on the same samples, from the
+microphone those that the page was given; and, as a stream has other sound in sight than a clip, with Python's for the
+whole clip. The exit status is 1 where fewer than ``--least`` of the clips agree with the same computation. Of a page of
+several models, ``--model`` says which one the run is, from 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -83,6 +84,11 @@ class Page:
             time.sleep(0.05)
         raise TimeoutError(f"{expression} was not true in {seconds:g} s; the page says: {self.value(STATUS)!r}")
 
+    def recorded(self) -> tuple[Sound, int]:
+        """What the page took from the microphone so far, and its sampling rate; needs ``RECORDER``."""
+        text, rate_hz = self.value("recorded()")
+        return np.frombuffer(base64.b64decode(text), "<f4"), int(rate_hz)
+
     def open_files(self, files: Sequence[Path]) -> list[dict[str, Any]]:
         """Open sound files, and return what the page says of each."""
         self.value("document.body.dataset.state = 'ready'")
@@ -93,6 +99,22 @@ class Page:
         return self.value("globalThis.cello.results")  # type: ignore[no-any-return]
 
 
+RECORDER = """
+const heard = [], Own = AudioWorkletNode;
+globalThis.AudioWorkletNode = class extends Own {
+  constructor(context, ...others) {
+    super(context, ...others);
+    heard.rate = context.sampleRate;
+    this.port.addEventListener("message", ({ data }) => heard.push(data));
+  }
+};
+globalThis.recorded = async () => {
+  const blob = new Blob(heard), reader = new FileReader();
+  await new Promise((done) => { reader.onload = done; reader.readAsDataURL(blob); });
+  return [reader.result.split(",")[1], heard.rate];
+};
+"""
+"""Keeps what the microphone gives to the page."""
 STATUS = "document.getElementById('status')?.textContent"
 
 
@@ -160,6 +182,7 @@ def strung(
 ) -> tuple[list[str], list[str]]:
     """What the page and Python's stream decide for, clip by clip, as clips are played or opened as one file."""
     rate_hz = load_model(run).features.rate_hz
+    heard, heard_hz = None, rate_hz
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "clips.wav"
         starts = write_strung(wav, clips, rate_hz)
@@ -168,17 +191,21 @@ def strung(
                 slider = "document.getElementById('threshold')"
                 shown.value(f"{slider}.value = {100 * threshold}; {slider}.dispatchEvent(new Event('input'))")
             if played:
+                shown.value(RECORDER)
                 shown.value("document.getElementById('listen').click()")
                 shown.wait("document.body.dataset.state === 'listening'", 30)
                 time.sleep(starts[-1] + 1.0)
+                heard, heard_hz = shown.recorded()
             else:
                 shown.open_files([wav])
             models = shown.value("globalThis.cello.decisions()")
             settings = shown.value(f"cello.models[{model}].stream")
-        settings |= {} if threshold is None else {"threshold": threshold}
-        return surest(models[model]["decisions"], starts, clips, rate_hz), surest(
-            python_decisions(run, wav, settings), starts, clips, rate_hz
+        sound = sound_of(wav, rate_hz) if heard is None else heard
+        python = python_decisions(
+            run, sound, heard_hz, settings | ({} if threshold is None else {"threshold": threshold})
         )
+    page_found, python_found = (surest(each, starts, clips, rate_hz) for each in (models[model]["decisions"], python))
+    return page_found, python_found
 
 
 def surest(
@@ -193,11 +220,10 @@ def surest(
     return found
 
 
-def python_decisions(run: Path, wav: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The decisions of Python's stream of a file."""
-    model = load_model(run)
-    stream = model.stream(**{name: value for name, value in settings.items() if name != "background"})
-    decided = stream.push(sound_of(wav, model.features.rate_hz)) + stream.finish()
+def python_decisions(run: Path, sound: Sound, rate_hz: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The decisions of Python's stream of some sound."""
+    stream = load_model(run).stream(**{name: value for name, value in settings.items() if name != "background"})
+    decided = stream.push(sound, rate_hz) + stream.finish()
     return [each._asdict() for each in decided]
 
 
