@@ -60,7 +60,7 @@ class Page:
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": arguments}))
         while True:
-            answer = json.loads(self.socket.recv(timeout=60))
+            answer = json.loads(self.socket.recv(timeout=120))
             if answer.get("id") == self.number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -130,11 +130,11 @@ def opened(page: Path, *flags: str) -> Iterator[Page]:
         command += [f"--user-data-dir={folder}", *flags, "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            with connect(_address(Path(folder), process), max_size=None) as socket:
+            with connect(_address(Path(folder), process), max_size=None, ping_interval=None) as socket:
                 shown = Page(socket)
                 target = shown.call("Target.createTarget", url="about:blank")["targetId"]
             port = (Path(folder) / "DevToolsActivePort").read_text().splitlines()[0]
-            with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None) as socket:
+            with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None, ping_interval=None) as socket:
                 shown = Page(socket)
                 shown.call("Page.navigate", url=page.resolve().as_uri())
                 shown.wait("document.body?.dataset.state === 'ready'", 30)
