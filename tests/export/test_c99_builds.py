@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -144,3 +146,16 @@ def test_a_cell_with_a_root_links_with_the_mathematics_library(tmp_path: Path) -
     _, parts = model_of(ModelConfig(cell=f"{cell}:own", hidden=4))
     found = Program(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path).stream([CLIP])
     assert found.shape[1] == len(LABELS)
+
+
+def test_a_plain_build_asks_the_processor_for_eight_floats_at_once(folder: Path) -> None:
+    source = (folder / "model.c").read_text()
+    asked = source[source.index("AVX2 static void layer_0_8(") :]
+    asked = asked[: asked.index("#endif")]
+    assert "add_product" in asked
+    assert not re.findall(r"\b(?:vec|load|store|sigmoid|exponential|LANES|add_product)\b", asked)
+    assert source.count("layer_0_8(x, states, scratch);") == 1
+    run([compiler("gcc"), *STRICT, "-O2", "-c", folder / "model.c", "-o", folder / "asking.o"])
+    run([compiler("gcc"), *STRICT, "-O2", "-DPLAIN", "-c", folder / "model.c", "-o", folder / "plain.o"])
+    names = [run([compiler("nm"), folder / name]).decode() for name in ("asking.o", "plain.o")]
+    assert ["__cpu_model" in each for each in names] == [os.uname().machine == "x86_64", False]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.compiler.c99.eight import eight_step, eight_vectors
 from cello.compiler.c99.step import StepText, step_text
 from cello.compiler.expression import equations
 from cello.compiler.identifiers import comment
@@ -215,6 +216,7 @@ class _Writer:
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
         roots = any(node.op == "sqrt" for layer in self.parts.layers for node in layer[0].cell.graph.nodes)
+        vectors = _text("compiler.c99", "vectors.h") + (_text("compiler.c99", "root.h") if roots else "")
         flags = {
             "MEAN": pooling == "mean",
             "ATTENTION": pooling == "attention",
@@ -244,22 +246,24 @@ class _Writer:
             *macros(local),
             "",
             _text("compiler.c99", "runtime.h"),
+            vectors,
+            *eight_vectors(vectors),
+            _text("compiler.c99", "products.h"),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
-            *([_text("compiler.c99", "root.h")] if roots else []),
             *front_end_lines(features, self.rows),
             "",
-            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step)),
+            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, vectors)),
             *self._tables(),
             "",
             self._filled(chosen(_text("export.c", "stream.h"), flags), self._calls()),
         ]
 
-    def _layer(self, number: int, step: StepText) -> list[str]:
+    def _layer(self, number: int, step: StepText, vectors: str) -> list[str]:
         lines = []
         for name, array in self.parts.layers[number][0].weights.items():
             if name in step.weights:
                 lines += self._array(step.weights[name], np.asarray(array, np.float32))
-        return [*lines, "", *step.lines, ""]
+        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
         """A parameter: a matrix in blocks, a vector padded like a state, or a number."""
