@@ -1,3 +1,4 @@
+# ruff: noqa: T201, B023
 """Measure everything that needs a GPU: right first, then times; one command, at most 8 minutes, one JSON file.
 
     python benchmarks/gpu.py [--minutes 8] [--sections machine,right,cudnn,scan,...] [--out FILE]
@@ -232,9 +233,9 @@ def cudnn() -> list[Row]:
     """torch.nn.LSTM: padded and packed."""
     rows = []
     for batch, steps, hidden in SIZES:
-        for precision in PRECISIONS:
+        for precision, products in PRECISIONS.items():
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            with products_in(PRECISIONS[precision]):
+            with products_in(products):
                 layer = torch.nn.LSTM(FEATURES, hidden, batch_first=True).to("cuda", dtype)
                 x = torch.randn(batch, steps, FEATURES, device="cuda", dtype=dtype)
                 row: Row = {"batch": batch, "steps": steps, "hidden": hidden, "precision": precision}
