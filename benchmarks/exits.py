@@ -1,10 +1,13 @@
 """Hold every form of trained models to the model itself, on the test clips of their corpus.
 
-    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--node-clips 300] [--int8]
+    cello study benchmarks/exits.toml --corpus CORPUS --out STUDY
+    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--int8] [--out FILE.json]
 
-For each finished run of a study: the largest difference of a score from torch's, and how many clips are decided
-differently, by numpy, ONNX (whole clips), C99 and JavaScript (Node). ``--clips`` takes so many of the test clips,
-evenly, 0 all. With ``--int8`` also the accuracy of each model with int8 weights beside that with float32.
+For each finished run of a study: the largest difference of a score from torch's, and the clips that are decided
+differently, by numpy, ONNX (whole clips, and hop by hop), C99 and JavaScript (Node). ``--clips`` takes so many of the
+test clips, evenly, 0 all; hop by hop a tenth of them. With ``--int8`` also the accuracy of each model with int8 weights
+beside that with float32. The exit status is 1 where a score differs by more than 1e-4 or a decision does, unless
+the model's two highest scores are within 1e-5 of each other.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +28,15 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
-from cello.deploy.onnx_models import ClipModel
+from cello.deploy.onnx_models import ClipModel, StreamModel
 from cello.export.c99 import write_c99
 from cello.export.js import JsModel, module_text
-from cello.export.onnx import clip_model
+from cello.export.onnx import clip_model, step_model
 from cello.export.quantise import dequantised
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.front_end import ClipFrames
+from cello.machine import hardware, versions
 from cello.models.parts import ModelParts
 from cello.study.single import open_store
 from cello.trained.module import module_of
@@ -42,12 +47,27 @@ Scores = NDArray[np.float32]
 Sound = NDArray[np.float32]
 WINDOW_S = 3.0
 """Longer than any clip, so that a stream of one clip pools over all of it."""
+LARGEST_DIFFERENCE, TIE = 1e-4, 1e-5
 NODE = """
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 const bytes = readFileSync("clips.f32"), lengths = JSON.parse(readFileSync("lengths.json"));
-const all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4), model = new Model(MODELS[0], CELLS);
-let at = 0;
-console.log(JSON.stringify(lengths.map((n) => [...model.predict(all.subarray(at, at += n))])));
+const all = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+const models = MODELS.map((each) => new Model(each, CELLS)), found = models.map(() => []), Own = FrameStream;
+let at = 0, frames = null;
+// the models have one front end, whose frames of a clip are kept for all of them
+FrameStream = class {
+  finish() { return []; }
+  push(sound) {
+    const own = new Own(models[0].frontEnd);
+    return frames ??= [...own.push(sound), ...own.finish()];
+  }
+};
+for (const length of lengths) {
+  const clip = all.subarray(at, at += length);
+  frames = null;
+  models.forEach((model, k) => found[k].push(...model.predict(clip)));
+}
+writeFileSync("scores.f32", Float32Array.from(found.flat()));
 """
 
 
@@ -100,61 +120,55 @@ def by_c99(
     return np.array(found, np.float32)
 
 
-def by_node(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], clips: Sequence[Sound]) -> Scores:
-    model = JsModel("model", parts, features, tuple(labels), StreamSettings(window_s=WINDOW_S))
+def by_step(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], clips: Sequence[Sound]) -> Scores:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.onnx"
+        path.write_bytes(step_model(parts, features, labels, WINDOW_S))
+        model, found = StreamModel(path), []
+    for clip in clips:
+        model.reset()
+        found.append(np.concatenate([model.push(clip).scores, model.finish().scores])[-1])
+    return np.array(found, np.float32)
+
+
+def by_node(runs: Sequence[TrainedRun], clips: Sequence[Sound]) -> NDArray[np.float32]:
+    """The scores (runs, clips, C) of models of one front end and as many labels."""
+    stream = StreamSettings(window_s=WINDOW_S)
+    models = [JsModel(run.folder.name, run.parts, run.result.config.features, run.labels, stream) for run in runs]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         np.concatenate(clips).tofile(folder / "clips.f32")
         (folder / "lengths.json").write_text(json.dumps([len(clip) for clip in clips]))
-        (folder / "main.mjs").write_text(module_text([model]) + NODE, encoding="utf-8")
-        done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, check=True)
-    return np.array(json.loads(done.stdout), np.float32)
+        (folder / "main.mjs").write_text(module_text(models) + NODE, encoding="utf-8")
+        subprocess.run(["node", "--max-old-space-size=4096", "main.mjs"], cwd=folder, check=True)
+        scores = np.fromfile(folder / "scores.f32", np.float32)
+    return scores.reshape(len(runs), len(clips), -1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study")
-    parser.add_argument("corpus")
-    parser.add_argument("--clips", type=int, default=0)
-    parser.add_argument("--node-clips", type=int, default=300)
-    parser.add_argument("--int8", action="store_true")
-    choice = parser.parse_args()
-    torch.set_num_threads(1)
-    corpus = open_corpus(choice.corpus)
-    store = open_store(choice.study)
-    for stored in store.each_result(curves=False):
-        run = read_run(store.run_folder(stored))
-        said = check(run, corpus, choice.clips, choice.node_clips, int8=choice.int8)
-        sys.stdout.write(f"{stored.row}, {stored.column}, seed {stored.seed}: {said}\n")
-        sys.stdout.flush()
+def together(runs: Sequence[TrainedRun], most: int = 41) -> Iterator[list[TrainedRun]]:
+    """Runs that Node scores in one process: of one front end, as many labels."""
+    groups: dict[Any, list[TrainedRun]] = {}
+    for run in runs:
+        groups.setdefault((run.result.config.features, len(run.labels)), []).append(run)
+    for group in groups.values():
+        yield from (group[at : at + most] for at in range(0, len(group), most))
 
 
-def check(run: TrainedRun, corpus: Corpus, some: int, node_clips: int, *, int8: bool) -> str:
-    """Compare the forms of one run in words."""
-    indices = evenly(corpus.indices("test"), some)
-    audio, lengths = corpus.audio(indices)
-    clips = [np.ascontiguousarray(clip[:n]) for clip, n in zip(audio, lengths.tolist(), strict=True)]
-    expected = by_torch(run, corpus, indices)
-    given = run.parts, run.result.config.features, run.labels
-    node = evenly(np.arange(len(clips)), node_clips)
-    forms: dict[str, tuple[Callable[[], Scores], NDArray[np.int64]]] = {
-        "numpy": (lambda: by_numpy(run, corpus, indices), np.arange(len(clips))),
-        "ONNX": (lambda: by_onnx(*given, clips), np.arange(len(clips))),
-        "JavaScript": (lambda: by_node(*given, [clips[k] for k in node]), node),
+def compared(found: Scores, own: Scores) -> dict[str, Any]:
+    """How scores differ from the model's own: at most, and the clips decided differently with the model's margin."""
+    first, second = np.sort(own, axis=1)[:, ::-1][:, :2].T
+    others = np.flatnonzero(found.argmax(1) != own.argmax(1))
+    return {
+        "clips": len(own),
+        "largest_difference": float(f"{np.abs(found - own).max():.2e}"),
+        "decided_differently": [{"clip": int(k), "margin": float(f"{first[k] - second[k]:.2e}")} for k in others],
     }
-    if run.parts.causal:
-        forms["C99"] = (lambda: by_c99(*given, clips), np.arange(len(clips)))
-    said = []
-    for name, (scores, of) in forms.items():
-        found, own = scores(), expected[of]
-        others = int((found.argmax(1) != own.argmax(1)).sum())
-        said.append(f"{name} {np.abs(found - own).max():.1e}, {others} of {len(of)} differ")
-    if int8:
-        targets = corpus.targets[indices]
-        rounded = by_onnx(dequantised(run.parts), *given[1:], clips)
-        before, after = (100 * float((scores.argmax(1) == targets).mean()) for scores in (expected, rounded))
-        said.append(f"accuracy {before:.2f} %, int8 {after:.2f} %")
-    return "; ".join(said)
+
+
+def alike(form: dict[str, Any]) -> bool:
+    """Whether a form keeps what is promised."""
+    ties = all(each["margin"] < TIE for each in form["decided_differently"])
+    return ties and form["largest_difference"] <= LARGEST_DIFFERENCE
 
 
 def evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -164,5 +178,65 @@ def evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(np.int64)]
 
 
+def check(
+    run: TrainedRun, expected: Scores, node: Scores, corpus: Corpus, indices: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Compare the forms of one run with torch's scores."""
+    clips = clips_of(corpus, indices)
+    given = run.parts, run.result.config.features, run.labels
+    some = evenly(np.arange(len(clips)), -(-len(clips) // 10))
+    forms = {"numpy": compared(by_numpy(run, corpus, indices), expected), "JavaScript": compared(node, expected)}
+    forms["ONNX"] = compared(by_onnx(*given, clips), expected)
+    if run.parts.causal:
+        forms["C99"] = compared(by_c99(*given, clips), expected)
+        forms["ONNX, hop by hop"] = compared(by_step(*given, [clips[k] for k in some]), expected[some])
+    return forms
+
+
+def int8_accuracy(run: TrainedRun, expected: Scores, corpus: Corpus, indices: NDArray[np.int64]) -> dict[str, float]:
+    """The accuracy in % of the model, and of it with matrices of 8 bits."""
+    clips, targets = clips_of(corpus, indices), corpus.targets[indices]
+    rounded = by_onnx(dequantised(run.parts), run.result.config.features, run.labels, clips)
+    before, after = (round(100 * float((scores.argmax(1) == targets).mean()), 2) for scores in (expected, rounded))
+    return {"float32": before, "int8": after}
+
+
+def clips_of(corpus: Corpus, indices: NDArray[np.int64]) -> list[Sound]:
+    audio, lengths = corpus.audio(indices)
+    return [np.ascontiguousarray(clip[:n]) for clip, n in zip(audio, lengths.tolist(), strict=True)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study")
+    parser.add_argument("corpus")
+    parser.add_argument("--clips", type=int, default=0)
+    parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
+    choice = parser.parse_args()
+    torch.set_num_threads(1)
+    corpus, store = open_corpus(choice.corpus), open_store(choice.study)
+    indices = evenly(corpus.indices("test"), choice.clips)
+    finished = [(stored, read_run(store.run_folder(stored))) for stored in store.each_result(curves=False)]
+    node: dict[str, Scores] = {}
+    for group in together([run for _, run in finished]):
+        node |= zip([run.result.run for run in group], by_node(group, clips_of(corpus, indices)), strict=True)
+    found: list[dict[str, Any]] = []
+    for stored, run in finished:
+        expected = by_torch(run, corpus, indices)
+        forms = check(run, expected, node[run.result.run], corpus, indices)
+        told: dict[str, Any] = {"row": stored.row, "column": stored.column, "seed": stored.seed, "forms": forms}
+        told |= {"accuracy": int8_accuracy(run, expected, corpus, indices)} if choice.int8 else {}
+        found.append(told)
+        sys.stdout.write(f"{json.dumps(told)}\n")
+        sys.stdout.flush()
+    if choice.out:
+        lines = ",\n".join(json.dumps(each) for each in found)
+        choice.out.write_text(
+            f'{{"machine": {json.dumps(hardware() | versions())}, "runs": [\n{lines}\n]}}\n', encoding="utf-8"
+        )
+    return int(not all(alike(form) for each in found for form in each["forms"].values()))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,3 +1,4 @@
+# ruff: noqa: T201, B023
 """Measure everything that needs a GPU: right first, then times; one command, at most 8 minutes, one JSON file.
 
     python benchmarks/gpu.py [--minutes 8] [--sections machine,right,cudnn,scan,...] [--out FILE]
@@ -38,13 +39,14 @@ from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
 from cello.compiler.inputs import Inputs
 from cello.compiler.scan import scan
-from cello.compiler.triton.launch import Shape
-from cello.compiler.triton.scan import ScanFunction, prepared
+from cello.compiler.triton.launch import Call, Shape
+from cello.compiler.triton.scan import CLIPS, ScanFunction, prepared
 
 FEATURES = 39
 SIZES = [(b, t, h) for h in (64, 128, 256) for t in (49, 99) for b in (64, 256, 1024)]
 PRECISIONS = {"tf32": "high", "bf16": "medium"}
 Row = dict[str, Any]
+SEEDS = 5
 CELLS: list[str] = []
 """Only these, if any are named."""
 
@@ -155,10 +157,10 @@ def compile_job(job: Job) -> str | None:
             given = inputs_for(load_cell(cell), 16, 2, hidden)
             call, *tensors = prepared(given)
             call = call if shape is None else replace(call, shape=shape)
-            leaves = [part.detach().requires_grad_() for part in tensors]
-            with torch.no_grad():
-                ScanFunction.apply(call, *leaves)
-            ScanFunction.apply(call, *leaves)[0].sum().backward()
+            values = [part.detach() for part in tensors]
+            ScanFunction.apply(replace(call, keep=False), *values)  # type: ignore[no-untyped-call]
+            values[CLIPS + 1].requires_grad_()
+            ScanFunction.apply(call, *values)[0].sum().backward()  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     except Exception as error:
         return repr(error)[-200:]
@@ -171,7 +173,7 @@ def compile_all(jobs: list[Job]) -> None:
     with multiprocessing.get_context("spawn").Pool(min(14, len(once))) as pool:
         for job, fault in zip(once, pool.map(compile_job, once, chunksize=1), strict=True):
             if fault:
-                print("does not compile:", job, fault, flush=True)
+                sys.stderr.write(f"does not compile: {job} {fault}\n")
 
 
 def timed_jobs(jobs: list[Job]) -> list[Row]:
@@ -201,7 +203,7 @@ def right_in(job: tuple[str, int, str]) -> float | str:
 
 def right() -> Row:
     """The largest error of outputs, states and derivatives, relative to the largest value of each, cell by cell."""
-    jobs = [(n, h, p) for n in CELLS or zoo() for h, p in ((33, "highest"), (64, "high"), (128, "medium"))]
+    jobs = [(n, h, p) for n in CELLS or zoo() for h, p in ((33, "highest"), (64, "high"), (256, "medium"))]
     with multiprocessing.get_context("spawn").Pool(14) as pool:
         found = pool.map(right_in, jobs, chunksize=1)
     return {" ".join(map(str, job)): value for job, value in zip(jobs, found, strict=True)}
@@ -229,35 +231,41 @@ def error_of(cell: Cell, hidden: int, batch: int = 37, steps: int = 20) -> float
 
 
 def cudnn() -> list[Row]:
-    """torch.nn.LSTM: padded and packed."""
+    """torch.nn.LSTM: padded, and at 99 frames packed."""
     rows = []
     for batch, steps, hidden in SIZES:
-        for precision in PRECISIONS:
-            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            with products_in(PRECISIONS[precision]):
-                layer = torch.nn.LSTM(FEATURES, hidden, batch_first=True).to("cuda", dtype)
-                x = torch.randn(batch, steps, FEATURES, device="cuda", dtype=dtype)
+        for precision, setting in PRECISIONS.items():
+            with products_in(setting):
                 row: Row = {"batch": batch, "steps": steps, "hidden": hidden, "precision": precision}
-                row |= forward_and_backward(lambda: layer(x)[0], list(layer.parameters()))
-                lengths = torch.randint(steps // 2, steps + 1, (batch,))
-                packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-                if steps == 99:
-                    row |= {
-                        f"packed_{k}": v
-                        for k, v in forward_and_backward(
-                            lambda: layer(packed)[0].data, list(layer.parameters())
-                        ).items()
-                    }
-                rows.append(row)
+                rows.append(row | cudnn_times(batch, steps, hidden, precision))
     return rows
 
 
-def forward_and_backward(call: Callable[[], Tensor], parameters: list[Tensor], repeats: int = 10) -> Row:
+def cudnn_times(batch: int, steps: int, hidden: int, precision: str) -> Row:
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    layer = torch.nn.LSTM(FEATURES, hidden, batch_first=True).to("cuda", dtype)
+    x = torch.randn(batch, steps, FEATURES, device="cuda", dtype=dtype)
+    parameters: list[Tensor] = list(layer.parameters())
+    row = forward_and_backward(lambda: layer(x)[0], parameters)
+    if steps == 99:
+        lengths = torch.randint(steps // 2, steps + 1, (batch,))
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        found = forward_and_backward(lambda: layer(packed)[0].data, parameters)
+        row |= {f"packed_{name}": value for name, value in found.items()}
+    return row
+
+
+def forward_and_backward(
+    call: Callable[[], Tensor],
+    parameters: list[Tensor],
+    repeats: int = 10,
+    forward: Callable[[], Tensor] | None = None,
+) -> Row:
     """Both times; as graphs where they can be captured."""
 
     def without() -> None:
         with torch.no_grad():
-            call()
+            (forward or call)()
 
     like = torch.randn_like(call())
 
@@ -277,15 +285,19 @@ def forward_and_backward(call: Callable[[], Tensor], parameters: list[Tensor], r
 
 def kernels_of(inputs: Inputs, shape: Shape | None = None) -> Row:
     call, *tensors = prepared(inputs)
-    if shape is not None:
-        call = replace(call, shape=shape)
-    leaves = [t.detach().requires_grad_() for t in tensors[1:4]]
-    rest = tensors[4:]
+    return times_of(call if shape is None else replace(call, shape=shape), tensors)
 
-    def run() -> Tensor:
-        return ScanFunction.apply(call, tensors[0].detach(), *leaves, *(r.detach() for r in rest))[0]  # type: ignore
 
-    return forward_and_backward(run, leaves)
+def times_of(call: Call, tensors: list[Tensor]) -> Row:
+    """Of what a scan prepared: forward alone, and with the derivatives of all weights."""
+    first = CLIPS + 1  # after where clips stand, and their frames
+    values = [part.detach() for part in tensors]
+    leaves = [part.requires_grad_() for part in values[first : first + 3]]
+
+    def run(call: Call) -> Tensor:
+        return ScanFunction.apply(call, *values)[0]  # type: ignore[no-untyped-call,no-any-return]
+
+    return forward_and_backward(lambda: run(call), leaves, forward=lambda: run(replace(call, keep=False)))
 
 
 def ours() -> list[Row]:
@@ -302,9 +314,8 @@ def ours() -> list[Row]:
 
 def shapes() -> list[Row]:
     """The LSTM under other shapes of the kernel."""
-    cut = [(64, 16, 8, 1, 2), (64, 16, 8, 1, 4), (64, 16, 4, 1, 3), (64, 16, 4, 2, 3), (64, 32, 8, 1, 3)]
-    cut += [(128, 16, 16, 1, 2), (128, 16, 8, 1, 2), (128, 16, 8, 2, 3), (128, 16, 4, 2, 3), (128, 16, 4, 4, 3)]
-    cut += [(256, 16, 8, 4, 3), (256, 16, 4, 8, 3), (256, 16, 8, 8, 3), (256, 32, 8, 8, 3)]
+    cut = [(64, 16, 4, 2, 3), (64, 16, 8, 1, 4), (128, 16, 16, 1, 2), (128, 16, 4, 4, 3)]
+    cut += [(256, 16, 8, 4, 3), (256, 16, 8, 8, 3), (256, 32, 8, 8, 3), (256, 64, 8, 8, 2)]
     jobs = [
         ("lstm", b, 49, h, p, Shape(r, h, w, d, s), False)
         for h, r, w, d, s in cut
@@ -317,6 +328,26 @@ def shapes() -> list[Row]:
 def cells() -> list[Row]:
     """Every cell of the zoo, in bfloat16."""
     return timed_jobs([(name, 256, 49, h, "bf16", None, False) for name in CELLS or zoo() for h in (64, 128)])
+
+
+def replicates() -> Row:
+    """One LSTM of 64 units at a batch of 64, and 16 of them in one launch."""
+    row: Row = {}
+    with products_in("high"):
+        call, *tensors = prepared(inputs_for(load_cell("lstm"), 64, 49, 64))
+        for count in (1, 16):
+            many = [part.detach().repeat(count, *[1] * (part.dim() - 1)) for part in tensors]
+            row |= {f"{count}_{name}": value for name, value in times_of(call, many).items()}
+    return row
+
+
+def epochs() -> Row:
+    """A whole epoch of 84,843 made clips, and the gates study on 7,080."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import gpu_epoch
+
+    fast = gpu_epoch.ExecutionConfig(device="cuda", precision="tf32")
+    return {"epoch": gpu_epoch.epoch(execution=fast), "gates": gpu_epoch.gates(seeds=SEEDS, execution=fast)}
 
 
 def eager() -> Row:
@@ -349,7 +380,9 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "cudnn": cudnn,
     "scan": ours,
     "cells": cells,
+    "replicates": replicates,
     "eager": eager,
+    "epochs": epochs,
     "shapes": shapes,
 }
 
@@ -359,9 +392,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--sections", default=",".join(SECTIONS))
     parser.add_argument("--cells", default="")
+    parser.add_argument("--seeds", type=int, default=5, help="of the gates study")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     CELLS.extend(filter(None, options.cells.split(",")))
+    global SEEDS  # noqa: PLW0603 - a section takes no arguments
+    SEEDS = options.seeds
     if not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py needs a GPU: torch.cuda.is_available() is false here. Run it where there is one.")
     name = torch.cuda.get_device_name().split(" ", 1)[-1].replace(" ", "-").lower()
@@ -376,9 +412,9 @@ def main() -> None:
             found[section] = SECTIONS[section]()
         except Exception:
             found[section] = traceback.format_exc()[-2000:]
-        print(f"{section}: {time.monotonic() - started:.1f} s", flush=True)
+        sys.stderr.write(f"{section}: {time.monotonic() - started:.1f} s\n")
         out.write_text(json.dumps({"date": str(date.today()), **found}, indent=1))
-    print(out)
+    sys.stdout.write(f"{out}\n")
 
 
 if __name__ == "__main__":

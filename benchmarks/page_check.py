@@ -4,15 +4,17 @@
     python benchmarks/page_check.py page.html results/study/runs/ID clips/*.wav --microphone 20 --threshold 0.5
 
 Clips go in as opened files, which takes no real time. With ``--stream`` they go in once more as one long file, and with
-``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them: the
-page's surest decision while a clip and what follows it sound is compared with Python's for the whole clip. The exit
-status is 1 where fewer than ``--least`` of the clips agree. Of a page of several models, ``--model`` says which one the
-run is, from 0.
+``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them. The
+page's surest decision while a clip sounds is compared with that of Python's stream on the same samples, from the
+microphone those that the page was given; and, as a stream has other sound in sight than a clip, with Python's for the
+whole clip. The exit status is 1 where fewer than ``--least`` of the clips agree with the same computation. Of a page of
+several models, ``--model`` says which one the run is, from 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -35,6 +37,7 @@ from websockets.sync.client import ClientConnection, connect
 from cello.audio.decode import decode
 from cello.features.front_end import extract
 from cello.models.classifier import Classifier
+from cello.trained.model import load_model
 from cello.trained.run import TrainedRun, read_run
 
 Sound = NDArray[np.float32]
@@ -57,7 +60,7 @@ class Page:
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": arguments}))
         while True:
-            answer = json.loads(self.socket.recv(timeout=60))
+            answer = json.loads(self.socket.recv(timeout=120))
             if answer.get("id") == self.number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
@@ -81,6 +84,11 @@ class Page:
             time.sleep(0.05)
         raise TimeoutError(f"{expression} was not true in {seconds:g} s; the page says: {self.value(STATUS)!r}")
 
+    def recorded(self) -> tuple[Sound, int]:
+        """What the page took from the microphone so far, and its sampling rate; needs ``RECORDER``."""
+        text, rate_hz = self.value("recorded()")
+        return np.frombuffer(base64.b64decode(text), "<f4"), int(rate_hz)
+
     def open_files(self, files: Sequence[Path]) -> list[dict[str, Any]]:
         """Open sound files, and return what the page says of each."""
         self.value("document.body.dataset.state = 'ready'")
@@ -91,6 +99,22 @@ class Page:
         return self.value("globalThis.cello.results")  # type: ignore[no-any-return]
 
 
+RECORDER = """
+const heard = [], Own = AudioWorkletNode;
+globalThis.AudioWorkletNode = class extends Own {
+  constructor(context, ...others) {
+    super(context, ...others);
+    heard.rate = context.sampleRate;
+    this.port.addEventListener("message", ({ data }) => heard.push(data));
+  }
+};
+globalThis.recorded = async () => {
+  const blob = new Blob(heard), reader = new FileReader();
+  await new Promise((done) => { reader.onload = done; reader.readAsDataURL(blob); });
+  return [reader.result.split(",")[1], heard.rate];
+};
+"""
+"""Keeps what the microphone gives to the page."""
 STATUS = "document.getElementById('status')?.textContent"
 
 
@@ -106,11 +130,11 @@ def opened(page: Path, *flags: str) -> Iterator[Page]:
         command += [f"--user-data-dir={folder}", *flags, "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            with connect(_address(Path(folder), process), max_size=None) as socket:
+            with connect(_address(Path(folder), process), max_size=None, ping_interval=None) as socket:
                 shown = Page(socket)
                 target = shown.call("Target.createTarget", url="about:blank")["targetId"]
             port = (Path(folder) / "DevToolsActivePort").read_text().splitlines()[0]
-            with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None) as socket:
+            with connect(f"ws://127.0.0.1:{port}/devtools/page/{target}", max_size=None, ping_interval=None) as socket:
                 shown = Page(socket)
                 shown.call("Page.navigate", url=page.resolve().as_uri())
                 shown.wait("document.body?.dataset.state === 'ready'", 30)
@@ -154,9 +178,11 @@ def write_strung(path: Path, sounds: Sequence[Sound], rate_hz: int) -> list[floa
 
 
 def strung(
-    page: Path, clips: Sequence[Sound], rate_hz: int, threshold: float | None, *, played: bool
-) -> list[list[dict[str, Any]]]:
-    """What each model decides on, clip by clip the surest, as clips are played or opened as one file."""
+    page: Path, run: Path, clips: Sequence[Sound], threshold: float | None, model: int, *, played: bool
+) -> tuple[list[str], list[str]]:
+    """What the page and Python's stream decide for, clip by clip, as clips are played or opened as one file."""
+    rate_hz = load_model(run).features.rate_hz
+    heard, heard_hz = None, rate_hz
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "clips.wav"
         starts = write_strung(wav, clips, rate_hz)
@@ -165,20 +191,40 @@ def strung(
                 slider = "document.getElementById('threshold')"
                 shown.value(f"{slider}.value = {100 * threshold}; {slider}.dispatchEvent(new Event('input'))")
             if played:
+                shown.value(RECORDER)
                 shown.value("document.getElementById('listen').click()")
                 shown.wait("document.body.dataset.state === 'listening'", 30)
                 time.sleep(starts[-1] + 1.0)
+                heard, heard_hz = shown.recorded()
             else:
                 shown.open_files([wav])
             models = shown.value("globalThis.cello.decisions()")
+            settings = shown.value(f"cello.models[{model}].stream")
+        sound = sound_of(wav, rate_hz) if heard is None else heard
+        python = python_decisions(
+            run, sound, heard_hz, settings | ({} if threshold is None else {"threshold": threshold})
+        )
+    page_found, python_found = (surest(each, starts, clips, rate_hz) for each in (models[model]["decisions"], python))
+    return page_found, python_found
+
+
+def surest(
+    decisions: Sequence[dict[str, Any]], starts: Sequence[float], clips: Sequence[Sound], rate_hz: int
+) -> list[str]:
+    """The label of the surest decision from shortly before a clip until what follows it is silence for the page too."""
     found = []
-    for model in models:
-        own: list[dict[str, Any]] = [{"label": "nothing", "score": 0.0} for _ in clips]
-        for decision in model["decisions"]:
-            clip = max((k for k in range(len(clips)) if starts[k] - GAP_S / 4 <= decision["time_s"]), default=0)
-            own[clip] = max(own[clip], decision, key=lambda each: float(each["score"]))
-        found.append(own)
+    for start, clip in zip(starts, clips, strict=False):
+        end = start + len(clip) / rate_hz + GAP_S / 2
+        own = [each for each in decisions if start - GAP_S / 4 <= each["time_s"] < end]
+        found.append(max(own, key=lambda each: float(each["score"]), default={"label": "nothing"})["label"])
     return found
+
+
+def python_decisions(run: Path, sound: Sound, rate_hz: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The decisions of Python's stream of some sound."""
+    stream = load_model(run).stream(**{name: value for name, value in settings.items() if name != "background"})
+    decided = stream.push(sound, rate_hz) + stream.finish()
+    return [each._asdict() for each in decided]
 
 
 def python_scores(run: TrainedRun, clips: Sequence[Sound]) -> list[Sound]:
@@ -226,13 +272,15 @@ def main() -> int:
         if not clips:
             continue
         played = way == "microphone"
-        heard = strung(options.page, sounds[:clips], rate_hz, options.threshold, played=played)[options.model]
-        for clip, want, decision in zip(options.clips, wanted, heard, strict=False):
-            if want != decision["label"]:
-                print(f"{clip.name}: Python says {want}, the page {decision['label']}")  # noqa: T201
-        agreed = sum(want == decision["label"] for want, decision in zip(wanted, heard, strict=False))
-        shares.append(agreed / len(heard))
-        print(f"{way}: {agreed} of {len(heard)} decisions agree")  # noqa: T201
+        page, stream = strung(
+            options.page, options.run, sounds[:clips], options.threshold, options.model, played=played
+        )
+        for clip, said in zip(options.clips, zip(page, stream, wanted, strict=False), strict=False):
+            if len(set(said)) > 1:
+                print(f"{clip.name}: the page {said[0]}, Python's stream {said[1]}, the whole clip {said[2]}")  # noqa: T201
+        agreed, as_clips = ((sum(map(str.__eq__, page, others))) for others in (stream, wanted))
+        shares.append(agreed / len(page))
+        print(f"{way}: {agreed} of {len(page)} decisions agree with Python's stream, {as_clips} with whole clips")  # noqa: T201
     return int(min(shares) < options.least)
 
 

@@ -2,9 +2,12 @@
 """Hold many streams of `cello serve` in real time, and compare every decision with the same stream computed directly.
 
 python benchmarks/serve_load.py model --clients 64 --seconds 30
+python benchmarks/serve_load.py results/mine/runs/ID --wav words.wav
 
-Each client sends 20 ms pieces of int16 when they would have been recorded. A decision's latency is the time from the
-sending of the piece that brings it, known from the direct computation, to its arrival.
+The model is an exported folder or a run. Sound is made, or from a WAV file of words at the model's rate and 16 bits,
+each client from another place on. Each client sends 20 ms pieces of int16 when they would have been recorded. A
+decision's latency is the time from the sending of the piece that brings it, known from the direct computation, to its
+arrival.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import re
 import subprocess
 import sys
 import time
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +34,23 @@ PIECE_S = 0.02
 CLOCK = os.sysconf("SC_CLK_TCK")
 
 
-def sound_of(client: int, seconds: float, rate_hz: int) -> NDArray[np.int16]:
-    """Tones that change and noise that swells, another for each client."""
+def sound_of(client: int, seconds: float, rate_hz: int, words: NDArray[np.int16] | None) -> NDArray[np.int16]:
+    """Words from another place on for each client; without any tones that change and noise that swells."""
+    if words is not None:
+        return np.resize(np.roll(words, -7919 * client), int(seconds * rate_hz))
     rng = np.random.default_rng(client)
     times = np.arange(int(seconds * rate_hz)) / rate_hz
     hz = np.repeat(rng.uniform(150, 3500, int(seconds / 0.25) + 1), int(0.25 * rate_hz))[: len(times)]
     tones = np.sin(2 * np.pi * np.cumsum(hz) / rate_hz) * np.sin(2 * np.pi * times * rng.uniform(0.3, 1.5)) ** 2
-    return ((0.3 * tones + rng.normal(0, 0.03, len(times))) * 20_000).astype(np.int16)
+    return np.asarray((0.3 * tones + rng.normal(0, 0.03, len(times))) * 20_000, dtype=np.int16)
+
+
+def read_wav(path: Path, rate_hz: int) -> NDArray[np.int16]:
+    """The samples of a WAV file."""
+    with wave.open(str(path), "rb") as file:
+        if (file.getframerate(), file.getnchannels(), file.getsampwidth()) != (rate_hz, 1, 2):
+            sys.exit(f"{path} is not one channel of 16 bits at {rate_hz} Hz")
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
 
 
 def pieces_of(sound: NDArray[np.int16], rate_hz: int) -> list[NDArray[np.int16]]:
@@ -109,9 +123,12 @@ def main() -> None:
     options.add_argument("folder", type=Path)
     options.add_argument("--clients", type=int, default=64)
     options.add_argument("--seconds", type=float, default=30)
+    options.add_argument("--wav", type=Path)
     asked = options.parse_args()
     served, _ = served_of(asked.folder)
-    sounds = [pieces_of(sound_of(k, asked.seconds, served.rate_hz), served.rate_hz) for k in range(asked.clients)]
+    words = read_wav(asked.wav, served.rate_hz) if asked.wav else None
+    each = [sound_of(k, asked.seconds, served.rate_hz, words) for k in range(asked.clients)]
+    sounds = [pieces_of(sound, served.rate_hz) for sound in each]
     due = [expected(served, pieces) for pieces in sounds]
     command = [sys.executable, "-u", "-m", "cello", "serve", str(asked.folder), "--port", "0"]
     with subprocess.Popen(

@@ -28,13 +28,14 @@ def arguments(cell: Cell) -> list[Any]:
     """Numbers for a frame of 3 elements, states of 4, and every parameter."""
     torch.manual_seed(0)
     groups: dict[str, Any] = {}
-    fixed = {name: value.shape for name, value in cell.fixed_values(3, 4).items()}
-    for name, shape in {**cell.parameters(3, 4), **fixed}.items():
+    drawn = {name: torch.randn(shape, dtype=torch.float64) for name, shape in cell.parameters(3, 4).items()}
+    fixed = {name: torch.from_numpy(value) for name, value in cell.fixed_values(3, 4).items()}
+    for name, value in {**drawn, **fixed}.items():
         group, _, member = name.partition(".")
         if member:
-            setattr(groups.setdefault(group, SimpleNamespace()), member, torch.randn(shape, dtype=torch.float64))
+            setattr(groups.setdefault(group, SimpleNamespace()), member, value)
         else:
-            groups[group] = torch.randn(shape, dtype=torch.float64)
+            groups[group] = value
     states = [torch.rand(4, dtype=torch.float64) + 0.1 for _ in cell.states]
     return [torch.randn(3, dtype=torch.float64), *states, *(groups[name] for name in cell.arguments[1 + len(states) :])]
 

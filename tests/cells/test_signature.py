@@ -279,6 +279,8 @@ def test_a_fixed_tensor_given_to_a_scan_has_to_fit(own: Cell) -> None:
     torch.testing.assert_close(*same)
     with pytest.raises(ModelError, match=r"the fixed tensor A must be \(4, 4\); give all fixed tensors or none"):
         scan(own, x, {**weights, **fixed, "A": torch.ones(3, 3)})
+    with pytest.raises(ModelError, match="the fixed tensor z is not what the cell declares; leave it out"):
+        scan(own, x, {**weights, **fixed, "z": fixed["z"] + 1})
     with pytest.raises(ModelError, match="J must be"):
         scan(own, x, {**weights, "A": fixed["A"], "z": fixed["z"]})
 

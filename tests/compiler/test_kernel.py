@@ -10,6 +10,7 @@ from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import zoo
+from cello.compiler.c.text import own_text, source
 from cello.compiler.kernel import kernel
 
 
@@ -91,3 +92,14 @@ def test_a_long_chain_of_values_read_twice_is_planned_at_once() -> None:
         return tanh(v)
 
     assert len(kernel(chain).kept) == 1  # the sum; all else follows, in time that does not double with each step
+
+
+def test_a_product_with_a_matrix_of_one_number_is_a_sum_over_units() -> None:
+    cell = zoo()["on-lstm"]
+    plan, text = kernel(cell), own_text(cell)
+    assert {plan.graph.nodes[k].name for k in plan.constant} == {"J"}  # C differs from element to element
+    assert text.count("a->weight_J[0]") == 8  # four sums forward, four backward
+    assert "d_weight_C" in text
+    assert "// d_J" not in text
+    assert "static void add_row_sums" in source(cell, "float")
+    assert "add_row_sums" not in source(zoo()["lstm"], "float")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from c99_program import LABELS, SMALL, Program, by_torch, frames_of, model_of, sound
 from cello.cells.load import zoo
+from cello.deploy.decisions import DecisionConfig
 from cello.errors import ModelError
 from cello.export.c99 import write_c99
 from cello.export.quantise import dequantised
@@ -146,7 +147,7 @@ class Decision(ctypes.Structure):
     _fields_ = [("time_s", ctypes.c_double), ("label", ctypes.c_int), ("score", ctypes.c_float)]
 
 
-def expected_decisions(scores: np.ndarray, options: StreamSettings) -> list[tuple[float, int, float]]:
+def expected_decisions(scores: np.ndarray, options: DecisionConfig) -> list[tuple[float, int, float]]:
     """The decision layer, written down once more."""
     shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     step_s, window_s = SMALL.hop_samples / SMALL.rate_hz, SMALL.window_samples / SMALL.rate_hz
@@ -163,8 +164,9 @@ def expected_decisions(scores: np.ndarray, options: StreamSettings) -> list[tupl
 
 def test_decisions_are_smoothed_above_the_threshold_and_apart(tmp_path: Path) -> None:
     _, parts = model_of(ModelConfig(cell="rnn", hidden=4))
-    options = StreamSettings(threshold=0.55, smooth_s=0.03, refractory_s=0.05)
-    program = Program(write_c99(parts, SMALL, LABELS, "model", settings=options), "model", tmp_path)
+    options = DecisionConfig(threshold=0.55, smooth_s=0.03, refractory_s=0.05)
+    text = write_c99(parts, SMALL, LABELS, "model", settings=StreamSettings(decide=options))
+    program = Program(text, "model", tmp_path)
     scores = np.random.default_rng(0).normal(0, 2, (300, len(LABELS))).astype(np.float32)
     decider, decision = ctypes.create_string_buffer(4096), Decision()
     program.call("decider_start")(decider)
@@ -203,10 +205,10 @@ def test_what_a_stream_cannot_have_is_refused_with_what_to_train_instead() -> No
 
 
 def test_settings_that_no_stream_can_have_are_refused() -> None:
-    for changes in ({"threshold": np.nan}, {"window_s": -1.0}, {"smooth_s": np.inf}, {"refractory_s": 3600.0}):
-        (field,) = changes
+    for window_s, decide in ((-1.0, {}), (np.nan, {}), (1.0, {"smooth_s": 1e9}), (1.0, {"refractory_s": 3600.0})):
+        (field,) = decide or {"window_s"}
         with pytest.raises(ModelError, match=rf"{field}=.* is invalid: it must be a number from 0 to below 3600"):
-            StreamSettings(**changes)
+            StreamSettings(window_s, DecisionConfig(**decide))
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from c99_program import LABELS, SMALL, STRICT, Program, compiler, model_of, run, sound, written
+from c99_program import LABELS, SMALL, STRICT, Program, by_torch, compiler, model_of, run, sound, written
 from cello.export.c99 import C99Text, write_c99
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
@@ -144,3 +146,45 @@ def test_a_cell_with_a_root_links_with_the_mathematics_library(tmp_path: Path) -
     _, parts = model_of(ModelConfig(cell=f"{cell}:own", hidden=4))
     found = Program(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path).stream([CLIP])
     assert found.shape[1] == len(LABELS)
+
+
+def test_a_plain_build_asks_the_processor_for_eight_floats_at_once(folder: Path) -> None:
+    source = (folder / "model.c").read_text()
+    asked = source[source.index("AVX2 static void layer_0_8(") :]
+    asked = asked[: asked.index("#endif")]
+    assert "add_product" in asked
+    assert not re.findall(r"\b(?:vec|load|store|sigmoid|exponential|LANES|add_product)\b", asked)
+    assert source.count("layer_0_8(x, states, scratch);") == 1
+    run([compiler("gcc"), *STRICT, "-O2", "-c", folder / "model.c", "-o", folder / "asking.o"])
+    run([compiler("gcc"), *STRICT, "-O2", "-DPLAIN", "-c", folder / "model.c", "-o", folder / "plain.o"])
+    names = [run([compiler("nm"), folder / name]).decode() for name in ("asking.o", "plain.o")]
+    assert ["__cpu_model" in each for each in names] == [os.uname().machine == "x86_64", False]
+
+
+RARE = """
+from cello import Fixed, Learned, cell
+from cello.cells.functions import cos, erf, floor, mod, round, sign, sin, sqrt
+@cell
+def own(x, h: Learned(0.3), v: Fixed(-0.7), W, U, b):
+    'Functions that few cells use, and states that do not begin at zero.'
+    a = W @ x + U @ h + b
+    v = mod(a + v, 1.3) + 0.1 * (round(3 * a) + floor(2 * a) - sign(a))
+    return 0.3 * sin(5 * a) + 0.2 * cos(a - v) + 0.3 * erf(a) + 0.1 * sqrt(1 + v * v), v
+"""
+
+
+def test_functions_that_few_cells_use_and_first_states_are_the_same_for_eight_floats_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(RARE)
+    model, parts = model_of(ModelConfig(cell=f"{tmp_path / 'mine.py'}:own", hidden=8, pooling="last"))
+    text = write_c99(parts, SMALL, LABELS, "model")
+    asked = text.source[text.source.index("AVX2 static void layer_0_8(") :].partition("#endif")[0]
+    called = set(re.findall(r"\b([a-z_]\w*)\(", asked)) - {"layer_0_8", "for", "sizeof", "memcpy", "add_product_avx2"}
+    assert {"sine_8", "cosine_8", "error_function_8", "round_even_8", "round_down_8", "modulo_8", "root_8"} < called
+    assert all(name.endswith("_8") for name in called)
+    found = []
+    for number, flags in enumerate((["-O1"], ["-O1", "-DPLAIN"], ["-O1", "-DLANES=1"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found.append(Program(text, "model", folder, flags).stream([CLIP]))
+    np.testing.assert_allclose(found[0][-1], by_torch(model, CLIP), atol=1e-4)
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()

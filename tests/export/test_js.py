@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cello.cells.load import zoo
+from cello.deploy.decisions import DecisionConfig
 from cello.export.js import JsModel, module_text, pack, script_json
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
@@ -216,7 +217,7 @@ def test_a_clip_shorter_than_a_window_is_refused_and_streams_without_a_score(tmp
 
 
 def test_decisions_are_smoothed_wait_and_leave_background_out(tmp_path: Path) -> None:
-    settings = StreamSettings(smooth_s=0.04, refractory_s=0.1, threshold=0.9)
+    settings = StreamSettings(decide=DecisionConfig(smooth_s=0.04, refractory_s=0.1, threshold=0.9))
     _, model = described(ModelConfig(cell="gru", hidden=6), stream=settings)
     scores = [[9, 0, 0], [9, 0, 0], [0, 0, 0], [0, 9, 0], [0, 9, 0], [0, 9, 0], [0, 0, 9], [0, 0, 9], [0, 0, 9]]
     text = """

@@ -15,8 +15,6 @@ from cello.cells.load import zoo
 from cello.compiler.onnx import writer
 from cello.errors import ExportError
 from cello.export.onnx import clip_model, step_model
-from cello.export.onnx_front_end import factors, mel_of_power, stages
-from cello.features import mel
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from made_models import LABELS, made, noise, torch_scores
@@ -96,23 +94,6 @@ def test_a_long_clip_needs_no_longer_graph() -> None:
     assert len(onnx.load_from_string(content).graph.node) < 90
     long = [noise(80_000)]
     np.testing.assert_allclose(scores(content, long), torch_scores(model, FEATURES, long), atol=1e-4)
-
-
-@pytest.mark.parametrize("window", [2, 3, 199, 201, 320, 400, 640, 1102, 1920])
-def test_the_spectrum_has_exactly_the_points_of_the_window(window: int) -> None:
-    samples = np.random.default_rng(window).normal(size=window)
-    first, twiddle, second, bins = stages(window)
-    n1, n2 = factors(window)
-    found = ((first @ samples.reshape(n1, n2)) * twiddle).reshape(-1, 4 * n2) @ second
-    power = (found[:, :n2] ** 2 + found[:, n2:] ** 2).reshape(-1)
-    np.testing.assert_allclose(power, np.abs(np.fft.rfft(samples))[bins] ** 2, rtol=1e-9, atol=1e-9)
-    assert set(bins) == set(range(window // 2 + 1))
-
-
-def test_the_mel_filters_count_each_bin_once() -> None:
-    config = FeatureConfig(window_ms=25)
-    whole = mel.filterbank(config.band_edges_hz, config.rate_hz, config.window_samples).sum(axis=0)
-    np.testing.assert_allclose(mel_of_power(config).sum(axis=0), 2 * whole)
 
 
 def test_a_model_says_what_it_takes_and_what_its_scores_are() -> None:

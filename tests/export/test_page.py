@@ -18,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus
+from cello.deploy.decisions import DecisionConfig
 from cello.errors import ReportError, StoreError
 from cello.export import page as page_module
 from cello.export.page import page_models, page_runs, write_page
@@ -242,7 +243,8 @@ def test_a_page_from_its_file_says_of_opened_files_what_python_says(
 
 @browser
 def test_a_page_names_what_its_microphone_is_played(runs: list[TrainedRun], clips: list[Path], tmp_path: Path) -> None:
-    write_page(runs, tmp_path / "page.html", stream=StreamSettings(threshold=0.34, refractory_s=0.1))
+    decide = DecisionConfig(threshold=0.34, refractory_s=0.1)
+    write_page(runs, tmp_path / "page.html", stream=StreamSettings(decide=decide))
     clip = next(clip for clip in clips if clip.stem == "high")
     padded = tmp_path / "padded.wav"
     driver.write_strung(padded, [driver.sound_of(clip, 16_000)], 16_000)

@@ -21,7 +21,7 @@ from cello.models.config import ModelConfig
 from cello.models.parts import parts_of
 from cello.study.corpus_file import read_corpus, write_corpus
 from cello.trained.numpy_model import NumpyModel
-from cello.trained.stream import ScoreStream, steps_in
+from cello.trained.stream import BLOCK, ScoreStream, steps_in
 
 
 def noise(samples: int) -> Any:
@@ -84,6 +84,15 @@ def test_pooling_is_over_the_window_alone() -> None:
     outputs, _ = made.encode(made.standardised(frames_of_clip(sound, features)), made.first_states())
     np.testing.assert_allclose(scores[30], made.head(outputs[26:31].mean(axis=0)), atol=1e-5)
     np.testing.assert_allclose(scores[2], made.head(outputs[:3].mean(axis=0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_many_steps_of_one_push_are_pooled_as_one_by_one(pooling: str) -> None:
+    made, sound = model_of(FeatureConfig(deltas=0), pooling=pooling), noise(40_000)
+    _, at_once = chopped(ScoreStream(made, FeatureConfig(deltas=0), 49), sound, [])
+    _, hop_by_hop = chopped(ScoreStream(made, FeatureConfig(deltas=0), 49), sound, [320] * 124)
+    assert len(at_once) > 3 * BLOCK
+    np.testing.assert_allclose(at_once, hop_by_hop, atol=1e-5, rtol=0)
 
 
 def test_a_step_is_dated_by_the_end_of_its_last_frame() -> None:

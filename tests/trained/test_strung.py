@@ -59,7 +59,7 @@ def test_the_threshold_is_chosen_on_validation_and_measured_on_test(make_run: An
     assert found.hours_without_words < found.hours - 9 * 15_000 / 16_000 / 3600
     assert found.test.false_alarms_an_hour == found.test.false_alarms / found.hours_without_words
     assert (found.speakers, found.other_words, found.background) == (3, 0, ())
-    assert found.refractory_s == 1.0
+    assert found.refractory_s == DecisionConfig().refractory_s
     never = evaluate_stream(model, tone_corpus, StreamConfig(most_false_alarms=0), DecisionConfig(background=()))
     assert never.threshold is None or never.validation.false_alarms_an_hour == 0
 

@@ -213,7 +213,8 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
     if not weights.keys() & set(names):
         values = [value.to(x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
         return {**weights, **dict(zip(names, values, strict=True))}
-    shapes = {name: tuple(one.shape) for name, one in fixed_tensors(cell, int(x.shape[-1]), hidden).items()}
+    exact = fixed_tensors(cell, int(x.shape[-1]), hidden)
+    shapes = {name: tuple(one.shape) for name, one in exact.items()}
     for name in names:
         given = weights.get(name)
         if not isinstance(given, Tensor) or tuple(given.shape) != shapes[name]:
@@ -222,6 +223,14 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
             )
         if fault := _unlike_frames(cell, x, name, given):
             raise fault
+        # kernels take a sum over units for a product with a matrix of one number
+        if (
+            not torch.compiler.is_compiling()
+            and type(given) is Tensor
+            and given.is_cpu
+            and not torch.equal(given, exact[name].to(given))
+        ):
+            raise ModelError(f"cell {cell.name!r}: the fixed tensor {name} is not what the cell declares; leave it out")
     return weights
 
 

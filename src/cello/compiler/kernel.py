@@ -27,6 +27,8 @@ class Kernel:
 
     ``invariant`` are the loop-invariant values it is given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
+    ``constant`` are those of the matrices (H, H) that are not learned and have one number in all places: a product with
+    one is a sum over units.
     """
 
     graph: Graph
@@ -36,6 +38,7 @@ class Kernel:
     matrices: tuple[int, ...]
     vectors: tuple[int, ...]
     kept: tuple[int, ...]
+    constant: frozenset[int] = frozenset()
 
     @property
     def sums(self) -> tuple[Sum, ...]:
@@ -62,6 +65,8 @@ def kernel(cell: Cell) -> Kernel:
     read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.invariant}
     products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
+    constant = _constant(cell, graph)
+    learned = tuple(vector for matrix, vector in products if matrix not in constant)
     return Kernel(
         graph=graph,
         stages=found,
@@ -69,8 +74,15 @@ def kernel(cell: Cell) -> Kernel:
         invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
-        kept=_kept(graph, found, gradient, vectors),
+        kept=_kept(graph, found, gradient, learned),
+        constant=constant,
     )
+
+
+def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
+    fixed = cell.fixed().items()
+    same = {n for n, one in fixed if one.shape == ("H", "H") and not any(node.op == "index" for node in one.nodes)}
+    return frozenset(k for k, node in enumerate(graph.nodes) if node.op == "parameter" and node.name in same)
 
 
 def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vectors: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,7 +32,8 @@ class DecisionConfig:
     Attributes:
         threshold: the least smoothed probability of a decision, 0 to 1
         smooth_s: time in s over which probabilities are averaged
-        refractory_s: time in s after a decision in which there is no other one
+        refractory_s: time in s after a decision in which there is no other one: longer than a window of scores, for so
+            long a word is in sight
         background: labels that are never decided for
 
     Raises:
@@ -41,7 +42,7 @@ class DecisionConfig:
 
     threshold: float = 0.8
     smooth_s: float = 0.2
-    refractory_s: float = 1.0
+    refractory_s: float = 1.5
     background: tuple[str, ...] = BACKGROUND
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.compiler.c99.eight import eight_step, eight_vectors
 from cello.compiler.c99.step import StepText, step_text
 from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
@@ -175,11 +176,11 @@ class _Writer:
         return max(1, -(-frames // self.parts.frame_stacking))
 
     def _decision(self) -> list[str]:
-        settings = self.settings
-        samples = samples_of(1000 * settings.refractory_s, self.features.rate_hz)
+        decide = self.settings.decide
+        samples = samples_of(1000 * decide.refractory_s, self.features.rate_hz)
         values: list[tuple[str, object]] = [
-            ("THRESHOLD", f"{np.float32(settings.threshold)!s}f"),
-            ("SMOOTHED_STEPS", self._steps_in(settings.smooth_s)),
+            ("THRESHOLD", f"{np.float32(decide.threshold)!s}f"),
+            ("SMOOTHED_STEPS", self._steps_in(decide.smooth_s)),
             ("REFRACTORY_SAMPLES", samples),
         ]
         lines = []
@@ -214,7 +215,7 @@ class _Writer:
 
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
-        used = {node.op for layer in self.parts.layers for node in layer[0].cell.graph.nodes}
+        vectors = self._vectors()
         flags = {
             "MEAN": pooling == "mean",
             "ATTENTION": pooling == "attention",
@@ -245,22 +246,29 @@ class _Writer:
             *macros(local),
             "",
             _text("compiler.c99", "runtime.h"),
+            vectors,
+            *eight_vectors(vectors),
+            _text("compiler.c99", "products.h"),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
-            *([_text("compiler.c99", "root.h")] if "sqrt" in used else []),
-            *(
-                [*macros([("DOUBLE", 0), ("real", "float")]), _text("compiler", "functions.h")]
-                if used & FURTHER
-                else []
-            ),
             *front_end_lines(features, self.rows),
             "",
-            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step)),
+            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, vectors)),
             *self._tables(),
             "",
             self._filled(chosen(_text("export.c", "stream.h"), flags), self._calls()),
         ]
 
-    def _layer(self, number: int, step: StepText) -> list[str]:
+    def _vectors(self) -> str:
+        """The text of the vectors, and of those functions on them that these cells use."""
+        used = {node.op for layer in self.parts.layers for node in layer[0].cell.graph.nodes}
+        text = _text("compiler.c99", "vectors.h")
+        if "sqrt" in used:
+            text += _text("compiler.c99", "root.h")
+        if used & FURTHER:
+            text += "\n".join([*macros([("DOUBLE", 0), ("real", "float")]), _text("compiler", "functions.h")])
+        return text
+
+    def _layer(self, number: int, step: StepText, vectors: str) -> list[str]:
         lines = []
         for name, array in self.parts.layers[number][0].weights.items():
             if name in step.weights:
@@ -268,7 +276,7 @@ class _Writer:
         for state, value in self.parts.layers[number][0].first.items():
             place = self.parts.layers[number][0].cell.states.index(state)
             lines += static_array("float", f"layer_{number}_first_{place}", value)
-        return [*lines, "", *step.lines, ""]
+        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
         """A parameter: a matrix in blocks, a vector padded like a state, or a number."""
@@ -294,7 +302,7 @@ class _Writer:
         if parts.score is not None:
             lines += static_array("float", "attention", parts.score[0])
             lines.append(f"static const float attention_bias = {np.float32(parts.score[1])!s}f;")
-        background = np.array([label in self.settings.background for label in self.labels], np.uint8)
+        background = np.array([label in self.settings.decide.background for label in self.labels], np.uint8)
         lines += static_array("uint8_t", "background", background)
         lines.append("const char *const model_labels[MODEL_CLASSES] = {")
         lines += [f"    {string(label)}," for label in self.labels]

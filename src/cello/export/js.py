@@ -124,8 +124,9 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
         "score": parts.score and {"weight": pack(parts.score[0]), "bias": parts.score[1]},
         "head": {"weight": packed(parts.head[0]), "bias": pack(parts.head[1])},
         "stream": {
-            **asdict(model.stream),
-            "background": [label for label in model.labels if label in model.stream.background],
+            "window_s": model.stream.window_s,
+            **asdict(model.stream.decide),
+            "background": [label for label in model.labels if label in model.stream.decide.background],
         },
         "facts": model.facts or {},
     }

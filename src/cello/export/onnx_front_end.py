@@ -1,7 +1,9 @@
 """Write the front end as ONNX nodes: windows of samples → frames, their deltas and normalisation.
 
 The spectrum has exactly ``window`` points, whatever its factors: two small matrix products with the twiddle factors
-between them, which is faster and more accurate than the runtime's own DFT where that is no power of two.
+between them, which is faster and more accurate than the runtime's own DFT where that is no power of two. With
+n = n₂·a + b and k = k₁ + n₁·k₂, X[k] = Σ_b w^(b·k₁) · (Σ_a x[n] e^(−2πi a·k₁/n₁)) · e^(−2πi b·k₂/n₂), and k₁ up to n₁/2
+is enough, as the spectrum of real samples is symmetric.
 """
 
 from __future__ import annotations
@@ -10,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.compiler.onnx.writer import Writer
-from cello.features import mel
+from cello.export.onnx_tables import (
+    cosine_transform,
+    first_stage,
+    hann_window,
+    mel_filters,
+    second_stage,
+    twiddles,
+)
 from cello.features.config import FeatureConfig
-from cello.features.transforms import SMALLEST_DEVIATION, dct, delta_weights, hann
+from cello.features.transforms import SMALLEST_DEVIATION, delta_weights
 
 Matrix = NDArray[np.float64]
 
@@ -27,54 +36,20 @@ def factors(window: int) -> tuple[int, int]:
     return min(pairs, key=lambda pair: pair[0] + 2 * pair[1])
 
 
-def stages(window: int) -> tuple[Matrix, Matrix, Matrix, NDArray[np.int64]]:
-    """A real DFT of n₁·n₂ points in two stages, as matrices.
-
-    With n = n₂·a + b and k = k₁ + n₁·k₂, X[k] = Σ_b w^(b·k₁) · (Σ_a x[n] e^(−2πi a·k₁/n₁)) · e^(−2πi b·k₂/n₂), and
-    k₁ up to n₁/2 is enough, as the spectrum of real samples is symmetric.
-
-    Returns:
-        The first stage, (4K, n₁): four rows a k₁, re, im, im, re; the twiddles by which they are multiplied,
-        (4K, n₂): c, c, s, s; the second stage, (4·n₂, 2·n₂), to re and im; and (K·n₂,) the bin of each k₁, k₂.
-    """
-    n1, n2 = factors(window)
-    rows = np.arange(n1 // 2 + 1)
-    first = np.exp(-2j * np.pi * np.outer(rows, np.arange(n1)) / n1)
-    twiddle = np.exp(-2j * np.pi * np.outer(rows, np.arange(n2)) / window)
-    second = np.exp(-2j * np.pi * np.outer(np.arange(n2), np.arange(n2)) / n2)
-    four = np.stack([first.real, first.imag, first.imag, first.real], axis=1).reshape(-1, n1)
-    turns = np.stack([twiddle.real, twiddle.real, twiddle.imag, twiddle.imag], axis=1).reshape(-1, n2)
-    re, im = second.real, second.imag  # re·c − im·s goes where re goes, im·c + re·s where im goes
-    both = np.block([[re, im], [-im, re], [-re, -im], [-im, re]])
-    found = (rows[:, None] + n1 * np.arange(n2)).reshape(-1)
-    return four, turns, both, np.minimum(found, window - found)
-
-
-def mel_of_power(config: FeatureConfig) -> Matrix:
-    """The mel filters (K·2·n₂, n_mels) on the squares of what ``stages`` gives; a bin found twice counts once."""
-    window = config.window_samples
-    _, _, both, bins = stages(window)
-    weights = mel.filterbank(config.band_edges_hz, config.rate_hz, window)[bins]
-    weights[np.setdiff1d(np.arange(len(bins)), np.unique(bins, return_index=True)[1])] = 0
-    size = both.shape[1] // 2
-    return np.repeat(weights.reshape(-1, 1, size, config.n_mels), 2, axis=1).reshape(-1, config.n_mels)
-
-
 def write_static(writer: Writer, windows: str, config: FeatureConfig) -> str:
     """Windows of samples (R, window) → log-mel or MFCC frames (R, S)."""
     n1, n2 = factors(config.window_samples)
-    first, twiddle, second, _ = stages(config.window_samples)
-    value = writer.write("Mul", windows, writer.constant(hann(config.window_samples)))
-    value = writer.write("MatMul", writer.constant(first), writer.reshape(value, -1, n1, n2))
-    value = writer.write("Mul", value, writer.constant(twiddle))
-    value = writer.write("MatMul", writer.reshape(value, -1, 4 * n2), writer.constant(second))
-    weights = mel_of_power(config)
-    power = writer.reshape(writer.write("Mul", value, value), -1, len(weights))
-    energy = writer.write("MatMul", power, writer.sparse(weights))
+    value = writer.write("Mul", windows, hann_window(writer, config.window_samples))
+    value = writer.write("MatMul", first_stage(writer, n1), writer.reshape(value, -1, n1, n2))
+    value = writer.write("Mul", value, twiddles(writer, n1, n2))
+    value = writer.write("MatMul", writer.reshape(value, -1, 4 * n2), second_stage(writer, n2))
+    bins = (n1 // 2 + 1) * 2 * n2
+    power = writer.reshape(writer.write("Mul", value, value), -1, bins)
+    energy = writer.write("MatMul", power, mel_filters(writer, config, n1, n2))
     value = writer.write("Log", writer.write("Max", energy, writer.constant(config.log_floor)))
     if config.kind == "log-mel":
         return value
-    return writer.write("MatMul", value, writer.constant(dct(config.n_mels, config.n_mfcc)))
+    return writer.write("MatMul", value, cosine_transform(writer, config))
 
 
 def write_emphasis(writer: Writer, samples: str, before: str, config: FeatureConfig) -> str:
@@ -99,7 +74,7 @@ def write_clip_frames(writer: Writer, samples: str, counts: str, time: str, conf
         samples = write_emphasis(writer, samples, before, config)
     steps = _steps(writer, time)
     starts = writer.reshape(writer.write("Mul", steps, writer.integers(config.hop_samples)), -1, 1)
-    places = writer.write("Add", starts, writer.constant(np.arange(config.window_samples), "int64"))
+    places = writer.write("Add", starts, _numbers(writer, config.window_samples))
     windows = writer.write("Gather", samples, places, axis=1)
     static = write_static(writer, writer.reshape(windows, -1, config.window_samples), config)
     batch = writer.write("Shape", samples, start=0, end=1)
@@ -141,5 +116,10 @@ def write_clip_normalisation(writer: Writer, frames: str, counts: str, inside: s
 
 def _steps(writer: Writer, time: str) -> str:
     """0, 1, … (T,)."""
-    number = writer.write("Squeeze", time)
+    return _numbers(writer, writer.write("Squeeze", time))
+
+
+def _numbers(writer: Writer, count: str | int) -> str:
+    """0, 1, … (count,)."""
+    number = count if isinstance(count, str) else writer.constant(count, "int64")
     return writer.write("Range", writer.constant(0, "int64"), number, writer.constant(1, "int64"))

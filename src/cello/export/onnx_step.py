@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cello.compiler.onnx.scan import LayerDirection, step_shape, write_step
 from cello.compiler.onnx.writer import Writer
+from cello.export import onnx_tables
 from cello.export.onnx_clip import write_head, write_standardised
 from cello.export.onnx_front_end import delta_table, write_emphasis, write_static
 from cello.features.config import FeatureConfig
@@ -130,8 +131,9 @@ class _Step:
         received = writer.write("Max", received, writer.integers(0))
         count = writer.write("Min", received, writer.integers(width))
         behind = writer.write("Sub", read, received)
+        table = onnx_tables.recent_weights(writer, delta_table(self.features), recent_weights(self.features))
         index = writer.write("Add", writer.write("Mul", count, writer.integers(width)), behind)
-        weights = writer.write("Gather", writer.constant(recent_weights(self.features)), index)
+        weights = writer.write("Gather", table, index)
         # with sound, width frames are needed; without, the one that is read
         needed = writer.write("Max", writer.write("Mul", self.advance, writer.integers(width - 1)), read)
         writer.write("Greater", received, needed, to=known)

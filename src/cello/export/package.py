@@ -237,35 +237,22 @@ class _Writer:
     def _c99(self) -> list[str]:
         if self.stream is None:
             raise ExportError(self.left_out["stream"])
-        stream, name = self.stream, self.package.name
+        name = self.package.name
         text = c99.write_c99(
             self.trained.parts,
             self.features,
             self.trained.labels,
             name,
             int8=self.package.int8 is not None,
-            settings=StreamSettings(
-                window_s=stream.window_s,
-                threshold=stream.threshold,
-                smooth_s=stream.smooth_s,
-                refractory_s=stream.refractory_s,
-                background=stream.background,
-            ),
+            settings=StreamSettings(self.stream.window_s, self.config),
         )
         self._put(f"{name}.h", text.header.encode())
         self._put(f"{name}.c", text.source.encode())
         return [f"{name}.h", f"{name}.c"]
 
     def _page(self) -> list[str]:
-        decided = self.stream or self.config
         window_s = self.stream.window_s if self.stream is not None else self.trained.corpus.train_clip_s or 1.0
-        settings = StreamSettings(
-            window_s=window_s,
-            smooth_s=decided.smooth_s,
-            refractory_s=decided.refractory_s,
-            threshold=decided.threshold,
-            background=decided.background,
-        )
+        settings = StreamSettings(window_s, self.config)
         others = [as_shipped(run, int8=self.package.int8 is not None) for run in self.package.beside]
         beside = [run for run in others if run.result.run != self.result.run]
         write_page([self.trained, *beside], self.folder / PAGE, stream=settings, quantise=_as_int8)

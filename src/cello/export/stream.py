@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from cello.deploy.decisions import BACKGROUND
+from cello.deploy.decisions import DecisionConfig
 from cello.errors import ModelError
 
 LONGEST_S = 3600
@@ -17,23 +17,17 @@ class StreamSettings:
 
     Attributes:
         window_s: seconds of sound whose outputs are pooled
-        threshold: the lowest averaged probability of a decision
-        smooth_s: seconds over which probabilities are averaged
-        refractory_s: seconds after a decision in which there is no other
-        background: labels that are never decided for
+        decide: when it decides
 
     Raises:
         ModelError: a number that is none, below 0, or an hour or more.
     """
 
     window_s: float = 1.0
-    threshold: float = 0.8
-    smooth_s: float = 0.2
-    refractory_s: float = 1.5
-    background: tuple[str, ...] = BACKGROUND
+    decide: DecisionConfig = field(default_factory=DecisionConfig)
 
     def __post_init__(self) -> None:
-        for field in ("window_s", "threshold", "smooth_s", "refractory_s"):
-            value = getattr(self, field)
+        given = {"window_s": self.window_s, "smooth_s": self.decide.smooth_s, "refractory_s": self.decide.refractory_s}
+        for name, value in given.items():
             if not 0 <= value < LONGEST_S:
-                raise ModelError(f"{field}={value} is invalid: it must be a number from 0 to below {LONGEST_S}")
+                raise ModelError(f"{name}={value} is invalid: it must be a number from 0 to below {LONGEST_S}")

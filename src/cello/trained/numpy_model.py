@@ -86,6 +86,8 @@ class NumpyModel:
     def stacked(self, frames: Floats) -> Floats:
         """Standardised frames (T, D) → steps (⌈T / k⌉, k · D), zeros at the end."""
         count = self.parts.frame_stacking
+        if count == 1:
+            return frames
         short = -len(frames) % count
         return np.pad(frames, ((0, short), (0, 0))).reshape(-1, count * frames.shape[1])
 

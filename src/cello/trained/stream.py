@@ -14,6 +14,8 @@ from cello.features.stream import FrameStream
 from cello.trained.numpy_model import NumpyModel
 
 Floats = NDArray[np.float32]
+BLOCK = 32
+"""Windows that are pooled at once: so few that a product is not spread over threads, which costs more than it."""
 
 
 def steps_in(window_s: float, features: FeatureConfig, frame_stacking: int) -> int:
@@ -50,7 +52,9 @@ class ScoreStream:
         self.steps = 0
         self._states = model.first_states()
         self._waiting = np.empty((0, features.dimensions), dtype=np.float32)  # frames of a stack that is not whole
-        self._outputs = np.empty((0, model.parts.hidden), dtype=np.float32)
+        # what is before the first step has no weight; of a mean all steps have the same
+        self._outputs = np.zeros((window_steps - 1, model.parts.hidden), dtype=np.float32)
+        self._scores = np.full(window_steps - 1, -np.inf, dtype=np.float32)
 
     def push(self, samples: Floats) -> tuple[list[float], Floats]:
         """Take (n,) samples at the features' rate: where the sound of each new step ended, in s, and scores (n, C)."""
@@ -80,14 +84,32 @@ class ScoreStream:
 
     def _pooled(self, outputs: Floats) -> Floats:
         """Each of the new outputs (n, H) pooled with the ones before it, as many as the window has."""
-        if self.model.parts.pooling == "last":
+        parts, before = self.model.parts, self.window_steps - 1
+        if parts.pooling == "last":
             return outputs
-        before = len(self._outputs)
         recent = np.concatenate([self._outputs, outputs])
-        windows = (recent[max(0, end - self.window_steps) : end] for end in range(before + 1, len(recent) + 1))
-        pooled = np.stack([self.model.pooled(window, window[-1]) for window in windows])
-        self._outputs = recent[max(0, len(recent) - self.window_steps + 1) :] if self.window_steps > 1 else recent[:0]
-        return pooled
+        given = np.zeros(len(outputs), np.float32) if parts.score is None else outputs @ parts.score[0]
+        scores = np.concatenate([self._scores, given])
+        self._outputs, self._scores = recent[len(outputs) :], scores[len(outputs) :]
+        if len(outputs) == 1:  # the path of a live stream, where every array that is made counts
+            return _weighted(scores[None], recent)
+        windows = np.lib.stride_tricks.sliding_window_view(scores, before + 1)
+        blocks = range(0, len(windows), BLOCK)
+        return np.concatenate([_weighted(windows[at : at + BLOCK], recent[at : at + BLOCK + before]) for at in blocks])
+
+
+def _weighted(scores: Floats, outputs: Floats) -> Floats:
+    """Means of n windows of W outputs each, (n + W − 1, H) → (n, H), weighted by the softmax of scores (n, W)."""
+    count, width = scores.shape
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    if count == 1:
+        return np.asarray(shares @ outputs)
+    # row r of the matrix has its window from column r on: in memory, one place more to the right in each row
+    band = np.zeros((count, count + width), np.float32)
+    band[:, :width] = shares
+    matrix = band.reshape(-1)[: count * (count + width - 1)].reshape(count, -1)
+    return np.asarray(matrix @ outputs)
 
 
 class ModelStream:

@@ -113,7 +113,7 @@ def cell_named(name: str) -> Cell:
 
 
 @pytest.mark.wants("cc")
-@pytest.mark.parametrize("name", ["lstm", "gru-original", "lstm-peephole-full", "fastgrnn", "lem", "noisy"])
+@pytest.mark.parametrize("name", ["lstm", "gru-original", "lstm-peephole-full", "fastgrnn", "lem", "on-lstm", "noisy"])
 def test_no_kernel_reads_or_writes_beyond_its_buffers(name: str, tmp_path: Path) -> None:
     if not sanitizes(tmp_path):
         pytest.skip("the C compiler has no sanitizers")

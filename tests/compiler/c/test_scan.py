@@ -37,7 +37,11 @@ def kinds() -> list[Cell]:
     return [*found.values()]
 
 
-each_kind = pytest.mark.parametrize("cell", kinds(), ids=lambda cell: cell.name)
+JUMPS = {"lif", "lsnn", "exprnn", "phased-lstm"}
+"""Cells with a step somewhere: near it rounding decides, and a surrogate's derivative is no finite difference."""
+each_kind = pytest.mark.parametrize(
+    "cell", [cell for cell in kinds() if cell.name not in JUMPS], ids=lambda cell: cell.name
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,7 +61,11 @@ def case(cell: Cell, sizes: tuple[int, int, int, int], dtype: torch.dtype = torc
 
     state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
     shapes = cell.parameters(inputs, hidden).items()
-    return leaf(batch, steps, inputs), state, {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
+    x, weights = leaf(batch, steps, inputs), {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
+    for one in (one for one in cell.declared if one.bounded):
+        value = torch.as_tensor(one.bounded_value(weights[one.name].detach().numpy()))
+        weights[one.name] = value.to(dtype).requires_grad_()
+    return x, state, weights
 
 
 def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[str, Tensor]:

@@ -9,43 +9,41 @@ from cello.cells.signature import Fixed, Learned
 from cello.cells.zoo.papers import BA_2016, SHEN_2019
 
 
-def spread(mean, square):
-    """The standard deviation of values with this mean and this mean square."""
-    return sqrt(square - mean * mean + 1e-5)
+def normalised(J, *values):
+    """Layer normalisation of vectors side by side, without scale and shift."""
+    share = 1 / len(values)
+    mean = J @ (share * sum(values[1:], start=values[0]))
+    centred = [value - mean for value in values]
+    squares = [value * value for value in centred]
+    deviation = sqrt(J @ (share * sum(squares[1:], start=squares[0])) + 1e-5)
+    return [value / deviation for value in centred]
 
 
 @cell(paper=BA_2016)
 def lstm_layer_norm(x, h, c, W, U, s: Learned(1.0), b: Learned(0.0), J: Fixed(lambda H: 1 / H)):
     """LSTM with layer normalisation of W x and of U h over all four gates together, and of the memory."""
-    wi, wf, wg, wo = W.i @ x, W.f @ x, W.g @ x, W.o @ x
-    ui, uf, ug, uo = U.i @ h, U.f @ h, U.g @ h, U.o @ h
-    mw = J @ (0.25 * (wi + wf + wg + wo))
-    mu = J @ (0.25 * (ui + uf + ug + uo))
-    dw = spread(mw, J @ (0.25 * (wi * wi + wf * wf + wg * wg + wo * wo)))
-    du = spread(mu, J @ (0.25 * (ui * ui + uf * uf + ug * ug + uo * uo)))
-    i = sigmoid(s.wi * (wi - mw) / dw + s.ui * (ui - mu) / du + b.i)
-    f = sigmoid(s.wf * (wf - mw) / dw + s.uf * (uf - mu) / du + b.f)
-    g = tanh(s.wg * (wg - mw) / dw + s.ug * (ug - mu) / du + b.g)
-    o = sigmoid(s.wo * (wo - mw) / dw + s.uo * (uo - mu) / du + b.o)
+    wi, wf, wg, wo = normalised(J, W.i @ x, W.f @ x, W.g @ x, W.o @ x)
+    ui, uf, ug, uo = normalised(J, U.i @ h, U.f @ h, U.g @ h, U.o @ h)
+    i = sigmoid(s.wi * wi + s.ui * ui + b.i)
+    f = sigmoid(s.wf * wf + s.uf * uf + b.f)
+    g = tanh(s.wg * wg + s.ug * ug + b.g)
+    o = sigmoid(s.wo * wo + s.uo * uo + b.o)
     c = f * c + i * g
-    m = J @ c
-    h = o * tanh(s.c * (c - m) / spread(m, J @ (c * c)) + b.c)
+    (n,) = normalised(J, c)
+    h = o * tanh(s.c * n + b.c)
     return h, c
 
 
 @cell(paper=BA_2016)
 def gru_layer_norm(x, h, W, U, s: Learned(1.0), b: Learned(0.0), J: Fixed(lambda H: 1 / H)):
     """GRU with layer normalisation of W x and of U h, each over both gates together and over the content alone."""
-    wr, wz, wn = W.r @ x, W.z @ x, W.n @ x
-    ur, uz, un = U.r @ h, U.z @ h, U.n @ h
-    mw, mu = J @ (0.5 * (wr + wz)), J @ (0.5 * (ur + uz))
-    dw = spread(mw, J @ (0.5 * (wr * wr + wz * wz)))
-    du = spread(mu, J @ (0.5 * (ur * ur + uz * uz)))
-    r = sigmoid(s.wr * (wr - mw) / dw + s.ur * (ur - mu) / du + b.r)
-    z = sigmoid(s.wz * (wz - mw) / dw + s.uz * (uz - mu) / du + b.z)
-    mw, mu = J @ wn, J @ un
-    a = s.wn * (wn - mw) / spread(mw, J @ (wn * wn)) + b.n
-    n = tanh(a + r * (s.un * (un - mu) / spread(mu, J @ (un * un)) + b.u))
+    wr, wz = normalised(J, W.r @ x, W.z @ x)
+    ur, uz = normalised(J, U.r @ h, U.z @ h)
+    (wn,) = normalised(J, W.n @ x)
+    (un,) = normalised(J, U.n @ h)
+    r = sigmoid(s.wr * wr + s.ur * ur + b.r)
+    z = sigmoid(s.wz * wz + s.uz * uz + b.z)
+    n = tanh(s.wn * wn + b.n + r * (s.un * un + b.u))
     return (1 - z) * n + z * h
 
 

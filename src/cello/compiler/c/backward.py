@@ -20,7 +20,8 @@ class _Backward:
         self.inside = {k for stage in self.plan.stages for k in (*stage.pointwise, *(s.node for s in stage.sums))}
         self.later = sorted({int(node.value or 0) for node in self.gradient.nodes if node.op == "later"})
         self.sums = [k for stage in self.gradient.stages for k, _ in stage.sums]
-        self.computed = [k for k in self.plan.vectors if k in self.inside and k not in self.graph.outputs]
+        learned = {v for each in self.plan.sums for m, v in each.products if m not in self.plan.constant}
+        self.computed = [k for k in self.plan.vectors if k in self.inside - {*self.graph.outputs} and k in learned]
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
@@ -188,23 +189,33 @@ class _Backward:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
         of, nodes = self.names.of, self.graph.nodes
         frame = nodes[vector].op == "input"
+        readers = [
+            (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
+        ]
         terms = [
             f"{{d_{of[each.node]}_tile, a->packed_back + {self.names.place(m, 'wide_back')}, H}}"
-            for each in self.plan.sums
-            if each.node in self.sums
-            for m, v in each.products
-            if v == vector
+            for each, m in readers
+            if m not in self.plan.constant
         ]
-        if not terms:
+        means = [(each, m) for each, m in readers if m in self.plan.constant]
+        if not readers:
             return []
-        tile = "d_x_tile" if frame else self._tile(vector)
-        start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
-        self.begun.add(tile)
-        return [
-            f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-            f"    product(n, rows, {'E' if frame else 'P'}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
-            f"            {tile});",
-        ]
+        tile, lines = "d_x_tile" if frame else self._tile(vector), list[str]()
+        if terms:
+            start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
+            given = f"{'E' if frame else 'P'}, terms_{vector}, {len(terms)}, (struct origin){{{start}}}"
+            self.begun.add(tile)
+            lines += [
+                f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
+                f"    product(n, rows, {given},",
+                f"            {tile});",
+            ]
+        for each, m in means:
+            start = "NULL" if tile in self.begun else "none"
+            self.begun.add(tile)
+            given = f"d_{of[each.node]}_tile, a->weight_{of[m]}[0], {start}, 0, {tile}"
+            lines.append(f"    add_row_sums(n, rows, H, P, {given});")
+        return lines
 
     def _through_matrices(self) -> list[str]:
         """The derivatives of the frame and of the old states, complete."""
@@ -225,6 +236,8 @@ class _Backward:
             if each.node not in self.sums:
                 continue
             for matrix, vector in each.products:
+                if matrix in self.plan.constant:
+                    continue
                 if self.graph.nodes[vector].op == "input":
                     tiles, inputs = "{x_slots, rows * E}", "D"
                 elif vector in self.computed:

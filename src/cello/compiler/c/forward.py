@@ -76,7 +76,11 @@ class _Forward:
             f"    const long ahead = {'steps_ahead(&c)' if self.ahead else '0'};",
             "    real *panels = once(a) ? a->packed : NULL;",
             *workspace.lines(),
-            "    (void)x_tile; (void)ahead;",
+            "    (void)x_tile;",
+            *(
+                f"    const real *packed_{of[m]} = panels ? NULL : a->packed + {self.names.place(m)};"
+                for m in plan.matrices
+            ),
             *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
             *(line for each in plan.sums for line in self._start(each)),
             f"    real *history = a->keeping ? a->history + offset.history * {len(states)} * P : scratch_states;",
@@ -128,6 +132,7 @@ class _Forward:
         ]
         if self.names.input is not None:
             lines.append("    if (!ahead) load_tile(&c, x, t, 0, n, D, x_tile);")
+        lines.append("    const struct way way = {n, rows, H, ahead, ahead ? t % ahead : 0, panels};")
         if self.ahead:
             lines += self._take_ahead()
         lines += self.names.mask_lines("    ")
@@ -141,24 +146,28 @@ class _Forward:
 
     def _sum(self, each: Sum) -> list[str]:
         """A sum of products, from its biases or from the products of the frame that were taken ahead."""
-        name, k, count = self.names.of[each.node], each.node, str(len(each.products))
-        terms, start = f"terms_{k}", f"{{{name}_start, 0, V}}"
-        if first := self.ahead.get(k, 0):
-            terms, count = f"{terms} + (ahead ? {first} : 0)", f"{count} - (ahead ? {first} : 0)"
-            start = f"{{{name}_start, 0, V}}, ahead_{k} = {{{name}_ahead + slot * rows * V, V, ahead * rows * V}}"
-        chosen = f"ahead ? ahead_{k} : start_{k}" if first else f"start_{k}"
+        name = self.names.of[each.node]
+        products = [(m, v) for m, v in each.products if m not in self.plan.constant]
+        means = [(m, v) for m, v in each.products if m in self.plan.constant]
+        lines = [self.names.comment(each), *(self._products(each, products) if products else [])]
+        for number, (m, v) in enumerate(means):
+            begins = f"{name}_start, V" if number == 0 and not products else "NULL, 0"
+            factor = f"a->weight_{self.names.of[m]}[0]"
+            lines.append(f"    add_row_sums(n, rows, H, P, {self.tiles[v]}, {factor}, {begins}, {name}_tile);")
+        return lines
+
+    def _products(self, each: Sum, products: Sequence[tuple[int, int]]) -> list[str]:
+        name, k, frames = self.names.of[each.node], each.node, self.ahead.get(each.node, 0)
+        taken = f"{name}_ahead" if frames else f"{name}_start"
         return [
-            self.names.comment(each),
-            f"    const struct term terms_{k}[] = {{{self._terms(each.products)}}};",
-            f"    const struct origin start_{k} = {start};",
-            f"    add_products(n, rows, H, {terms}, {count}, {chosen}, panels, {name}_tile);",
+            f"    const struct term terms_{k}[] = {{{self._terms(products)}}};",
+            f"    add_products(&way, terms_{k}, {len(products)}, {frames}, {name}_start, {taken}, {name}_tile);",
         ]
 
     def _terms(self, products: Sequence[tuple[int, int]]) -> str:
         names = self.names
         return ", ".join(
-            f"{{{self.tiles[v]}, panels ? NULL : a->packed + {names.place(m)}, {'H' if names.square(m) else 'D'}, "
-            f"a->weight_{names.of[m]}}}"
+            f"{{{self.tiles[v]}, packed_{names.of[m]}, {'H' if names.square(m) else 'D'}, a->weight_{names.of[m]}}}"
             for m, v in products
         )
 
@@ -166,22 +175,16 @@ class _Forward:
         """The products of the next steps' frames."""
         lines = [
             "load_ahead(&c, x, t, ahead, n, D, x_tile);",
-            "const long taken = c.steps - t < ahead ? c.steps - t : ahead;",
+            "const long taken = (c.steps - t < ahead ? c.steps - t : ahead) * rows;",
         ]
         for each in self.plan.sums:
-            if first := self.ahead.get(each.node):
+            if frames := self.ahead.get(each.node):
                 name, terms = self.names.of[each.node], f"frame_{each.node}"
                 lines += [
-                    f"const struct term {terms}[] = {{{self._terms(each.products[:first])}}};",
-                    f"product(taken * rows, ahead * rows, P, {terms}, {first}, (struct origin){{{name}_start, 0, V}}, "
-                    f"{name}_ahead);",
+                    f"const struct term {terms}[] = {{{self._terms(each.products[:frames])}}};",
+                    f"add_ahead(&way, taken, {terms}, {frames}, {name}_start, {name}_ahead);",
                 ]
-        return [
-            "    const long slot = ahead ? t % ahead : 1;",
-            "    if (slot == 0) {",
-            *(f"        {line}" for line in lines),
-            "    }",
-        ]
+        return ["    if (ahead && !way.slot) {", *(f"        {line}" for line in lines), "    }"]
 
     def _stage(self, number: int, stage: Stage) -> list[str]:
         of, lines = self.names.of, list[str]()

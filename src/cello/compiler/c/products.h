@@ -25,10 +25,14 @@ static inline vec pick(vec a, mask from, vec b) {
     return (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)from, (__m512)b);
 #endif
 }
-/* V vecs as the rows of a square that is turned over: in blocks of half its size, then of half of that, ... */
-static inline __attribute__((always_inline)) void transpose(vec *square) {
+/* A square of V rows, as its transpose of V rows of which the first n elements are stored: squares of half its size change
+   places, then those of half of that, ... */
+static __attribute__((noinline)) void transpose(const real *from, long stride, real *to, long to_stride, long n) {
     static const integer lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const mask lane = (mask)load((const real *)lanes);
+    vec square[V];
+#pragma GCC unroll 16
+    for (int k = 0; k < V; k++) square[k] = load(from + k * stride);
 #pragma GCC unroll 4
     for (int half = V / 2; half > 0; half /= 2) {
         const mask odd = (lane & half) != 0, upper = lane + (odd & (V - half)), lower = upper + half;
@@ -40,6 +44,10 @@ static inline __attribute__((always_inline)) void transpose(vec *square) {
                 square[k + half] = pick(a, lower, b);
             }
     }
+#pragma GCC unroll 16
+    for (int k = 0; k < V; k++)
+        if (n == V) store(to + k * to_stride, square[k]);
+        else store_some(to + k * to_stride, square[k], n);
 }
 #endif
 
@@ -50,14 +58,8 @@ static void pack_panel(const real *matrix, long n, long wide, long down, long ri
         const long high = n - first < V ? n - first : V;
         long i = 0;
 #if defined(__AVX512F__)
-        for (; down == 1 && high == V && i + V <= wide; i += V) {
-            vec square[V];
-#pragma GCC unroll 16
-            for (int k = 0; k < V; k++) square[k] = load(matrix + first + (i + k) * right);
-            transpose(square);
-#pragma GCC unroll 16
-            for (int k = 0; k < V; k++) store(panel + (first + k) * PANEL + i, square[k]);
-        }
+        for (; down == 1 && high == V && i + V <= wide; i += V)
+            transpose(matrix + first + i * right, right, panel + first * PANEL + i, PANEL, V);
 #endif
         if (right == 1)
             for (long k = first; k < first + high; k++)
@@ -82,18 +84,7 @@ static void unpack(const real *packed, long n, long m, real *matrix) {
             real *to = matrix + j * n + first;
             long i = 0;
 #if defined(__AVX512F__)
-            for (; i + V <= wide; i += V) {
-                vec square[V];
-#pragma GCC unroll 16
-                for (int k = 0; k < V; k++) square[k] = load(from + k * PANEL + i);
-                transpose(square);
-                if (high == V)
-#pragma GCC unroll 16
-                    for (int k = 0; k < V; k++) store(to + (i + k) * n, square[k]);
-                else
-#pragma GCC unroll 16
-                    for (int k = 0; k < V; k++) store_some(to + (i + k) * n, square[k], high);
-            }
+            for (; i + V <= wide; i += V) transpose(from + i, PANEL, to + i * n, n, high);
 #endif
             for (; i < wide; i++)
                 for (long k = 0; k < high; k++) to[i * n + k] = from[k * PANEL + i];
@@ -111,12 +102,12 @@ struct origin { const real *data; long row, next; };
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
                                                         struct origin start, real *out) {
-    vec sum[ROWS][4 * WIDE];
+    vec sum[ROWS > 4 ? ROWS * WIDE : 4 * WIDE];
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-        for (int w = 0; w < wide; w++) sum[i][w] = load(from + w * start.next + i * start.row);
+        for (int w = 0; w < wide; w++) sum[i * wide + w] = load(from + w * start.next + i * start.row);
     for (int m = 0; m < count; m++) {
         const long panel_size = PANEL * round_up(terms[m].K, V);
         const real *v = terms[m].tile + row * V, *panel = terms[m].packed + column / PANEL * panel_size + column % PANEL;
@@ -131,14 +122,14 @@ static inline __attribute__((always_inline)) void block(const int high, const in
 #pragma GCC unroll 8
                 for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-                    for (int w = 0; w < wide; w++) sum[i][w] += v[i * V + k] * right[w];
+                    for (int w = 0; w < wide; w++) sum[i * wide + w] += v[i * V + k] * right[w];
             }
     }
     out += column * rows + row * V;
 #pragma GCC unroll 8
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i][w]);
+        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i * wide + w]);
 }
 
 /* Rows from ... to, which are a multiple of `high`, of a product. */
@@ -147,7 +138,7 @@ static inline __attribute__((always_inline)) void strip(const int high, const in
                                                         struct origin start, real *out) {
     long j = 0;
 #pragma GCC unroll 5
-    for (int least = wide; least > 0; least /= 2)
+    for (int least = wide; least > 0; least = high == 1 ? least / 2 : least > 1)
         for (; N - j >= least * V; j += least * V)
             for (long r = from; r < to; r += high) block(high, least, terms, count, r, rows, j, start, out);
 }
@@ -168,27 +159,40 @@ static void product(long n, long rows, long N, const struct term *terms, int cou
     if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out);
 }
 
-/* The same for N = H; of matrices (H, K) that are not packed, as they are used just once, each panel is packed into
-   `panels` just before its use. */
-static void add_products(long n, long rows, long H, const struct term *terms, int count, struct origin start,
-                         real *panels, real *out) {
-    if (!panels) {
-        product(n, rows, round_up(H, V), terms, count, start, out);
-        return;
-    }
+/* How forward's products are taken at a step: the frame's have been taken `ahead` steps at a time, this one's being the
+   slot-th (if ahead is 0, they are terms as others); matrices (H, K) that are used just once are not packed but, panel by
+   panel, into `panels`. */
+struct way { long n, rows, H, ahead, slot; real *panels; };
+
+static void product_once(const struct way *way, const struct term *terms, int count, struct origin start, real *out) {
     struct term packed[count];
-    for (long j = 0; j < H; j += PANEL) {
-        real *panel = panels;
+    for (long j = 0; j < way->H; j += PANEL) {
+        const long wide = way->H - j < PANEL ? way->H - j : PANEL;
+        real *panel = way->panels;
         for (int m = 0; m < count; m++) {
-            const long K = terms[m].K, wide = H - j < PANEL ? H - j : PANEL;
+            const long K = terms[m].K;
             pack_panel(terms[m].matrix + j * K, K, wide, 1, K, panel);
             packed[m] = terms[m];
             packed[m].packed = panel;
             panel += PANEL * round_up(K, V);
         }
         const struct origin here = {start.data + j / V * start.next, start.row, start.next};
-        product(n, rows, round_up(H - j < PANEL ? H - j : PANEL, V), packed, count, here, out + j * rows);
+        product(way->n, way->rows, round_up(wide, V), packed, count, here, out + j * way->rows);
     }
+}
+/* A sum of units: the row start + its terms, of which the first `frames` are the frame's. */
+static void add_products(const struct way *way, const struct term *terms, int count, int frames, const real *start,
+                         const real *taken, real *out) {
+    const struct origin row = {start, 0, V}, slot = {taken + way->slot * way->rows * V, V, way->ahead * way->rows * V};
+    if (way->panels) product_once(way, terms, count, row, out);
+    else if (way->ahead && frames)
+        product(way->n, way->rows, round_up(way->H, V), terms + frames, count - frames, slot, out);
+    else product(way->n, way->rows, round_up(way->H, V), terms, count, row, out);
+}
+/* The frame's terms of the next steps, which have n rows in all. */
+static void add_ahead(const struct way *way, long n, const struct term *terms, int frames, const real *start,
+                      real *taken) {
+    product(n, way->ahead * way->rows, round_up(way->H, V), terms, frames, (struct origin){start, 0, V}, taken);
 }
 
 /* Tiles of the last steps, which lie `stride` elements from one step to the next. */

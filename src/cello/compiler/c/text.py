@@ -33,10 +33,17 @@ def source(cell: Cell, dtype: str) -> str:
 
 def _further_functions(cell: Cell) -> list[str]:
     """The functions that few cells use, where this one does, in its step or in its derivative."""
-    if FURTHER.isdisjoint(node.op for node in kernel(cell).gradient.nodes):
-        return []
-    text = resources.files("cello.compiler").joinpath("functions.h").read_text(encoding="utf-8")
-    return ["#define LOCAL static inline", "#define CHOOSE(c, then, otherwise) select_vec(c, then, otherwise)", text]
+    lines, plan = [], kernel(cell)
+    if not FURTHER.isdisjoint(node.op for node in plan.gradient.nodes):
+        text = resources.files("cello.compiler").joinpath("functions.h").read_text(encoding="utf-8")
+        lines += [
+            "#define LOCAL static inline",
+            "#define CHOOSE(c, then, otherwise) select_vec(c, then, otherwise)",
+            text,
+        ]
+    if plan.constant:
+        lines.append(resources.files("cello.compiler.c").joinpath("row_sums.h").read_text(encoding="utf-8"))
+    return lines
 
 
 def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:

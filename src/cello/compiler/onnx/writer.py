@@ -19,8 +19,15 @@ except ImportError:
 OPSET, IR_VERSION = 18, 8
 """The oldest versions in which all is said that Cello writes, so that old runtimes read it too."""
 
-TYPES: dict[str, Any] = {"float": np.float32, "int8": np.int8, "int32": np.int32, "int64": np.int64, "bool": np.bool_}
-_ELEMENTS = {"float": 1, "int8": 3, "int32": 6, "int64": 7, "bool": 9}
+TYPES: dict[str, Any] = {
+    "float": np.float32,
+    "double": np.float64,
+    "int8": np.int8,
+    "int32": np.int32,
+    "int64": np.int64,
+    "bool": np.bool_,
+}
+_ELEMENTS = {"float": 1, "double": 11, "int8": 3, "int32": 6, "int64": 7, "bool": 9}
 """What ONNX calls these types."""
 
 Array = NDArray[np.float32]

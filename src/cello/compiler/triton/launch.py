@@ -71,13 +71,14 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A cell's kernels, its clips, and how to compute."""
+    """A cell's kernels, its clips, how to compute, and whether backward may follow."""
 
     names: Names
     kernels: Kernels
     clips: Clips
     shape: Shape
     precision: str
+    keep: bool = True
 
     @property
     def tiles(self) -> int:
@@ -220,7 +221,7 @@ def run_backward(
         found.invariant[:, names.plan.invariant.index(k)] = d_rows[:, :, n].sum(1)
     _add_of_frames(found, names, given, d_sums)
     for vector in names.plan.vectors:
-        if not names.is_frame(vector):
+        if vector in names.old or vector in names.computed:
             _add_of_vector(found, names, vector, _rows_of(names, vector, given, saved, vectors), d_sums)
     return found
 
@@ -267,7 +268,7 @@ def _add_of_frames(found: Derivatives, names: Names, given: Given, d_sums: Tenso
 def _add_of_vector(found: Derivatives, names: Names, vector: int, values: Tensor, d_sums: Tensor) -> None:
     """Of each matrix that multiplies a vector Σ d_sum ⊗ vector, over all rows."""
     live, hidden = {k for pack in names.sums for k in pack}, values.shape[-1]
-    pairs = [(k, m) for k, m in names.products_of(vector) if k in live]
+    pairs = [(k, m) for k, m in names.products_of(vector) if k in live and m not in names.plan.constant]
     if not pairs:
         return
     cover = _cover(names, [k for k, _ in pairs])

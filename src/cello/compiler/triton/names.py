@@ -123,7 +123,8 @@ class Names:
     def computed(self) -> tuple[int, ...]:
         """Vectors whose values backward writes for the matrices' derivatives."""
         live = {k for pack in self.sums for k in pack}
-        read = {v for each in self.plan.sums if each.node in live for _, v in each.products}
+        sums = [each for each in self.plan.sums if each.node in live]
+        read = {v for each in sums for m, v in each.products if m not in self.plan.constant}
         return tuple(v for v in self.plan.vectors if v in read and v not in self.old and not self.is_frame(v))
 
     @cached_property

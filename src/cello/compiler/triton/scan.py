@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,14 +41,20 @@ def unsupported(inputs: Inputs) -> str | None:
         return f"needs compute capability {least}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU"
     if torch.compiler.is_compiling():
         return "cannot be recorded by torch.compile or torch.export"
-    if torch._C._are_functorch_transforms_active():
-        return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
+    if torch._C._are_functorch_transforms_active() and not _only_vmap():
+        return "runs inside torch.vmap, but not inside the other transforms of torch.func (grad, jvp, ...)"
     for value in inputs.values():
         if type(value) not in ORDINARY and dispatched(value):
             return f"cannot read the memory of a {type(value).__name__}"
     if cut(inputs) is None:
         return f"has no kernel of cell {inputs.cell.name!r} for H={inputs.hidden} units; take fewer units"
     return None
+
+
+def _only_vmap() -> bool:
+    functorch = torch._C._functorch
+    stack = functorch.get_interpreter_stack() or []
+    return all(level.key() == functorch.TransformType.Vmap for level in stack)
 
 
 def interpreting() -> bool:
@@ -87,7 +95,7 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     x = inputs.frames
     if not x.shape[0] or not x.shape[1]:
         return _nothing(inputs)
-    outputs, last = ScanFunction.apply(*prepared(inputs))  # type: ignore[no-untyped-call]
+    outputs, last, _ = ScanFunction.apply(*prepared(inputs))  # type: ignore[no-untyped-call]
     return outputs[0], tuple(last[0])
 
 
@@ -105,12 +113,15 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     if found is None:
         raise BackendError(f'backend="triton" has no kernel of cell {cell.name!r} for H={inputs.hidden} units')
     clips, frames = _clips(inputs)
-    call = Call(names, kernels(cell, interpreted=x.is_cpu), clips, found, precision(x))
+    # inside vmap no tensor tells whether derivatives are wanted
+    keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
+    call = Call(names, kernels(cell, interpreted=x.is_cpu), clips, found, precision(x), keep)
     wide, square, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask if mask.stride(-1) == 1 or mask.shape[-1] == 1 else mask.contiguous() for mask in masks]
     first = torch.stack(inputs.state).unsqueeze(0)
-    return call, frames.unsqueeze(0), wide, square, invariant, first, *masks
+    of_clips = clips.place, clips.length, clips.start, clips.reverse
+    return call, *of_clips, frames.unsqueeze(0), wide, square, invariant, first, *masks
 
 
 def _clips(inputs: Inputs, *, packed: bool | None = None) -> tuple[Clips, Tensor]:
@@ -171,32 +182,59 @@ def _stacked(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class ScanFunction(torch.autograd.Function):
-    """All steps, forward and backward."""
+    """All steps, forward and backward; ``torch.vmap`` over it makes replicates of one launch."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(call: Call, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs, last states, and what backward reads."""
+        call, given = _given(call, tensors)
+        return run_forward(call, given, keep=call.keep)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        """Keep what backward needs."""
         ctx.set_materialize_grads(False)
-        given = _given(tensors)
-        keep = any(ctx.needs_input_grad)
-        outputs, last, saved = run_forward(call, given, keep=keep)
-        if keep:
-            ctx.call = call
-            ctx.save_for_backward(*tensors, last, saved)
-        return outputs, last
+        ctx.mark_non_differentiable(output[2])
+        ctx.call = inputs[0]
+        ctx.save_for_backward(*inputs[1:], output[1], output[2])
 
     @staticmethod
-    def backward(ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_outputs: Tensor | None, d_last: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise BackendError('backend="triton" has no second derivatives (create_graph=True); use backend="plain"')
         *tensors, last, saved = ctx.saved_tensors
-        given = _given(tensors)
+        call, given = _given(ctx.call, tensors)
         d_last = torch.zeros_like(last) if d_last is None else d_last.contiguous()
         d_outputs = None if d_outputs is None else d_outputs.contiguous()
-        upstream = d_outputs, d_last
-        found = run_backward(ctx.call, given, last, saved, upstream, through_frames=ctx.needs_input_grad[1])
-        return None, found.frames, found.wide, found.square, found.invariant, found.first, *[None] * len(given.masks)
+        through_frames = ctx.needs_input_grad[1 + CLIPS]
+        found = run_backward(call, given, last, saved, (d_outputs, d_last), through_frames=through_frames)
+        values = found.frames, found.wide, found.square, found.invariant, found.first
+        return None, *[None] * CLIPS, *values, *[None] * len(given.masks)
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], call: Call, *tensors: Tensor) -> tuple[Any, ...]:
+        """The same for ``info.batch_size`` replicates at once."""
+        size = info.batch_size
+        apart = [
+            value.unsqueeze(0).expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            for value, dim in zip(tensors, dims[1:], strict=True)
+        ]
+        found = ScanFunction.apply(call, *(value.flatten(0, 1).contiguous() for value in apart))  # type: ignore[no-untyped-call]
+        outputs, last, saved = found
+        parts = tuple(value.unflatten(0, (size, -1)) for value in (outputs, last))
+        return (*parts, saved.unflatten(0, (size, -1)) if saved.numel() else saved), (
+            0,
+            0,
+            0 if saved.numel() else None,
+        )
 
 
-def _given(tensors: tuple[Tensor, ...] | list[Tensor]) -> Given:
-    frames, wide, square, invariant, first, *masks = tensors
-    return Given(frames, wide, square, invariant, tuple(masks), first)
+CLIPS = 4
+"""Tensors that say where clips stand; they go before all others."""
+
+
+def _given(call: Call, tensors: Sequence[Tensor]) -> tuple[Call, Given]:
+    """A call of these clips, and its other tensors."""
+    place, length, start, reverse, frames, wide, square, invariant, first, *masks = tensors
+    clips = replace(call.clips, place=place, length=length, start=start, reverse=reverse)
+    return replace(call, clips=clips), Given(frames, wide, square, invariant, tuple(masks), first)

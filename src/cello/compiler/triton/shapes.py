@@ -21,7 +21,7 @@ def shape(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Sh
     """
     units = max(LEAST, 1 << (hidden - 1).bit_length())
     split = 1
-    while bytes_of(names, units, split, precision) > memory:
+    while bytes_of(names, units, split, precision) > memory or (units >= 256 and units // split > 32):
         split *= 2
         if units // split < LEAST:
             return None
