@@ -1,4 +1,3 @@
-# ruff: noqa: T201, B023
 """Measure everything that needs a GPU: right first, then times; one command, at most 8 minutes, one JSON file.
 
     python benchmarks/gpu.py [--minutes 8] [--sections machine,right,cudnn,scan,...] [--out FILE]
