@@ -164,6 +164,25 @@ def test_the_time_is_of_one_thread_only_where_the_runs_say_so(gates: StudyResult
     assert "one single-threaded process" in " ".join(findings.methods(msgspec.structs.replace(gates, runs=runs)))
 
 
+def test_times_of_a_gpu_are_not_said_to_be_those_of_a_processor(gates: StudyResults) -> None:
+    there = msgspec.structs.replace(gates.runs[0].result, device="cuda:0", backend="triton", hardware={"gpu": "A GPU"})
+    runs = tuple(msgspec.structs.replace(run, result=there) for run in gates.runs)
+    text = " ".join(findings.methods(msgspec.structs.replace(gates, runs=runs)))
+    assert (
+        "of the wall time of the training steps on a GPU, with features and augmentation, without evaluation. " in text
+    )
+    assert "CPU time of the training" not in text
+    mixed = " ".join(findings.methods(msgspec.structs.replace(gates, runs=(runs[0], *gates.runs[1:]))))
+    assert "augmentation and evaluation are not in it; median over" in mixed
+    assert "on a GPU, with features" in mixed
+    on_gpu = tables.ON_GPU
+    assert on_gpu in tables.times(msgspec.structs.replace(gates, runs=runs)).note
+    assert on_gpu not in tables.times(gates).note
+    methods = paper.paragraph(msgspec.structs.replace(gates, runs=runs))
+    assert "computed by kernels compiled for the GPU. " in methods
+    assert " on A GPU, with Cello" in methods
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

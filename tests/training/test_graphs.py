@@ -112,7 +112,8 @@ def test_a_step_that_waits_for_the_gpu_runs_as_it_is_and_a_warning_says_so(monke
 def test_a_capture_that_fails_is_told_and_the_step_made_all_the_same(monkeypatch: Patch) -> None:
     cuda = Cuda(monkeypatch)
     steps: StepGraphs[str] = StepGraphs(GPU, capture=True)
-    cuda.fault = RuntimeError("operation not permitted when stream is capturing.\nmore")
+    cuda.fault = RuntimeError("capture failed due to a previous error")
+    cuda.fault.__context__ = RuntimeError("operation not permitted when stream is capturing.\nmore")
     steps(cuda.step, "a")
     steps(cuda.step, "a")
     with pytest.warns(

@@ -90,7 +90,8 @@ class Study(StudyOptions):
 
     def _run(self, console: Console) -> None:
         from cello.execution.forkserver import start_forkserver
-        from cello.study.estimate import look_ahead, worker_count
+        from cello.execution.gpus import runs_at_once, shared_devices
+        from cello.study.estimate import look_ahead
         from cello.study.estimate_table import show
         from cello.study.overrides import override
         from cello.study.plan import sample_rate
@@ -116,7 +117,8 @@ class Study(StudyOptions):
         source = CorpusSource(spec=self.spec, options=self.options(rate, study.fold_rule))
         opened = partial(open_sound, self, console, rate, folds=study.fold_rule)
         if self.dry_run:
-            count = worker_count(workers.count)
+            devices = shared_devices(workers.execution) if self.cluster is None else ()
+            count = runs_at_once(workers.count, devices)
             show(look_ahead(study, source, out, count, lambda: opened().manifest), console)
             return
         if self.cluster is None:

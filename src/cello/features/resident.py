@@ -54,10 +54,17 @@ class Sound:
                 place += len(part)
         return cls(flat, torch.from_numpy(starts).to(device), torch.from_numpy(lengths).to(device))
 
+    @property
+    def scale(self) -> float:
+        """What samples are multiplied by to lie in [−1, 1]."""
+        return 1 / 32768 if self.flat.dtype is torch.int16 else 1.0
+
     def at(self, clips: Tensor, places: Tensor) -> Tensor:
-        """The samples of clips (B,) at places (B, N) within each, in [−1, 1]."""
-        taken = self.flat.index_select(0, (self.starts[clips][:, None] + places).view(-1)).view(places.shape)
-        return taken.float().mul_(1 / 32768) if self.flat.dtype is torch.int16 else taken
+        """The samples of clips (B,) at places (B, N) int32 within each, as floats that are not scaled."""
+        # half as wide where that is enough, for these numbers are most of what is read and written
+        wide = torch.int32 if len(self.flat) < 1 << 31 else torch.int64
+        index = self.starts[clips].to(wide)[:, None] + places
+        return self.flat.index_select(0, index.view(-1)).view(places.shape).float()
 
 
 _KEPT: WeakKeyDictionary[Corpus, dict[torch.device, Sound]] = WeakKeyDictionary()
@@ -101,30 +108,30 @@ def changed(
 
     ``loops`` says that a recording of ``noise`` may be shorter than a clip.
     """
-    times = torch.arange(samples, device=clips.device)
-    kept, last = changes["lengths"][:, None], (sound.lengths[clips] - 1)[:, None]
-    places = times - changes["moves"][:, None] if "moves" in changes else times.expand(len(clips), samples)
+    times = torch.arange(samples, dtype=torch.int32, device=clips.device)
+    kept, last = changes["lengths"].int()[:, None], (sound.lengths[clips] - 1).int()[:, None]
+    places = times - changes["moves"].int()[:, None] if "moves" in changes else times.expand(len(clips), samples)
     inside = (places >= 0) & (places < kept) & (times < kept)
+    first = torch.zeros_like(last)
     if "rates" in changes:
         # in double precision, as Changes.apply has it
-        exact = places.double() * changes["rates"][:, None] + changes["froms"][:, None]
-        before = torch.minimum(exact.long().clamp_(min=0), last)
-        share = (exact - before).float()
-        low = sound.at(clips, before)
-        audio = low + share * (sound.at(clips, torch.minimum(before + 1, last)) - low)
+        exact = (places * changes["rates"][:, None]).add_(changes["froms"][:, None])
+        before = torch.clamp(exact.int(), first, last)
+        share = exact.frac().float()
+        audio = torch.lerp(sound.at(clips, before), sound.at(clips, torch.minimum(before + 1, last)), share)
     else:
-        audio = sound.at(clips, torch.minimum(places.clamp(min=0), last))
-    audio = torch.where(inside, audio, 0.0)
+        audio = sound.at(clips, torch.clamp(places, first, last))
+    audio = torch.where(inside, audio, 0.0).mul_(sound.scale)
     if noise is None or "noise" not in changes:
         return audio
     chosen = changes["noise"].clamp(min=0)
-    longest = noise.lengths[chosen][:, None]
-    meets = changes["starts"][:, None] + times
+    longest = noise.lengths[chosen].int()[:, None]
+    meets = changes["starts"].int()[:, None] + times
     excerpt = noise.at(chosen, meets % longest if loops else torch.minimum(meets, longest - 1))
     excerpt = torch.where((times < kept) & (changes["noise"] >= 0)[:, None], excerpt, 0.0)
-    power = excerpt.square().sum(1)
-    gains = changes["gains"] * (audio.square().sum(1) / power).sqrt()
-    return audio + excerpt * torch.where(power > 0, gains, 0.0)[:, None]
+    size = torch.linalg.vector_norm(excerpt, dim=1)
+    gains = changes["gains"] * torch.linalg.vector_norm(audio, dim=1) / size
+    return audio + excerpt * torch.where(size > 0, gains, 0.0)[:, None]
 
 
 @contextmanager

@@ -168,8 +168,7 @@ def methods(results: StudyResults) -> list[str]:
         f"Accuracy is the share of clips; the per-{called} mean gives each {called} the same weight however many clips "
         "it has. "
         "Confusion matrices count test clips, summed over seeds.",
-        f"Seconds per epoch: {_timed(runs)}; features, augmentation and evaluation are not in it. "
-        f"Clips per second follow from it. {WHOLE_EPOCH}",
+        f"Seconds per epoch: {_timed(runs)}. Clips per second follow from it. {WHOLE_EPOCH}",
     ]
 
 
@@ -186,14 +185,20 @@ def _chosen(results: StudyResults) -> str:
 
 
 def _timed(runs: Sequence[RunResult]) -> str:
+    kinds = [[run for run in runs if (run.device != "cpu") is gpu] for gpu in (False, True)]
+    return "; ".join(_timed_alike(alike) for alike in kinds if alike)
+
+
+def _timed_alike(runs: Sequence[RunResult]) -> str:
+    """How the time of runs was taken that are all of the CPU or all of a GPU."""
     several = all(run.config.optimiser.epochs > 1 for run in runs)
-    over = (
-        "median over the epochs after the first of the CPU time"
-        if several
-        else ("median over the epochs after the first, or of the only one, of the CPU time")
-    )
-    threads = {run.hardware.get("threads") for run in runs}
-    return f"{over} of the training steps in one {'single-threaded ' if threads == {'1'} else ''}process"
+    gpu = runs[0].device != "cpu"
+    only = "" if several else ", or of the only one,"
+    over = f"median over the epochs after the first{only} of the {'wall' if gpu else 'CPU'} time of the training steps"
+    if gpu:
+        return f"{over} on a GPU, with features and augmentation, without evaluation"
+    alone = "single-threaded " if {run.hardware.get("threads") for run in runs} == {"1"} else ""
+    return f"{over} in one {alone}process; features, augmentation and evaluation are not in it"
 
 
 def _normalisation(run: RunResult) -> str:

@@ -19,8 +19,12 @@ BACKENDS = {
     "plain": "plain tensor operations",
     "c": "kernels compiled for the processor",
     "torch": "PyTorch’s own layers",
+    "triton": "kernels compiled for the GPU",
 }
-FACTS = {"cello": "Cello ", "torch": "PyTorch ", "python": "Python ", "system": "", "processor": ""}
+FACTS = {
+    **{"cello": "Cello ", "torch": "PyTorch ", "python": "Python ", "system": "", "processor": ""},
+    **{"gpu": "", "driver": "driver ", "cuda": "CUDA "},
+}
 
 COUNTED = {"cores": "", "threads": " a run"}
 

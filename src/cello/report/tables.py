@@ -21,6 +21,7 @@ MOST_FOLDS = 12
 """Above so many folds a table has not a column for each."""
 ABSENT = UNRECORDED
 TITLE = "All results"
+ON_GPU = ", of runs on a GPU the wall time with features and augmentation"
 FEW = "†"
 LISTED = 1_000  # clips that were left out, in a table
 
@@ -148,8 +149,10 @@ def details(results: StudyResults, metrics: Sequence[Metric] = ACCURACY + LOSS +
 def times(results: StudyResults) -> Table:
     """Every cell with seconds per epoch and clips per second, of its training steps and of the whole epoch."""
     lacking = any(run.result.epoch_cpu_seconds is None for run in results.runs)
+    on_gpu = any(run.result.device != "cpu" for run in results.runs)
     note = (
-        "Training: CPU time of the training steps. Whole epoch: augmentation, features, training steps and validation, "
+        f"Training: CPU time of the training steps{ON_GPU * on_gpu}. "
+        "Whole epoch: augmentation, features, training steps and validation, "
         "as wall time (of clips per second too) and as CPU time of all threads. "
         f"{f'{UNRECORDED} is not recorded. ' * lacking}{interval_note(results)}"
     )

@@ -82,8 +82,9 @@ class StepGraphs(Generic[Kind]):
         self.graphs[kind] = graph
         graph.replay()
 
-    def _refuse(self, error: RuntimeError) -> None:
+    def _refuse(self, error: BaseException) -> None:
         self._capture = False
+        error = error.__context__ or error  # the end of a failed capture fails too, and says less
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         warnings.warn(
             f"the training step cannot be captured in a CUDA graph ({reason}), so its kernels are launched one by one: "
