@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from cello.bench.settings import Size
 from cello.cells.definition import Cell
+from cello.cells.graph import reached
 
 
 def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
     """Operations of one forward and backward pass: those of the matrix products, 2 for each element of a matrix.
 
     A product costs 2·B·T·H·D or 2·B·T·H·H forward. Backward, its matrix's gradient costs the same again, and so does
-    its vector's; the frame's is counted only with ``x_gradient``. Pointwise operations are not counted, nor is
+    its vector's; the frame's is counted only with ``x_gradient``, that of a matrix which is not learned never. Pointwise operations are not counted, nor is
     anything a kernel computes twice.
 
     >>> from cello.cells.load import load_cell
@@ -18,5 +19,12 @@ def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
     64000
     """
     once = 2 * size.batch * size.frames * size.hidden
-    costs = {"D": (3 if x_gradient else 2) * once * size.inputs, "H": 3 * once * size.hidden}
-    return sum(costs[letter] for letter in cell.products)
+    nodes, found, fixed = cell.graph.nodes, 0, cell.fixed()
+    for node in nodes:
+        if node.op == "product":
+            matrix, vector = node.args
+            learned = any(nodes[k].op == "parameter" and nodes[k].name not in fixed for k in reached(nodes, [matrix]))
+            frame = nodes[vector].op == "input"
+            times = 1 + learned + (x_gradient or not frame)
+            found += times * once * (size.inputs if frame else size.hidden)
+    return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.cells.values import FIRST
+from cello.compiler.tracing import constant_result
 from cello.errors import ModelError
 
 Lengths = Tensor | Sequence[int]
@@ -193,7 +194,7 @@ def _begun(cell: Cell, state: str, x: Tensor, hidden: int, weights: Mapping[str,
     return first.to(x).expand(x.shape[0], hidden)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _first_value(cell: Cell, state: str, hidden: int) -> Tensor:
     return _known_first_value(cell, state, hidden)
 
@@ -245,7 +246,7 @@ def _fixed_names(cell: Cell) -> tuple[str, ...]:
     return tuple(cell.fixed())
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_result
 def _fixed(cell: Cell, inputs: int, hidden: int) -> list[Tensor]:
     return [*fixed_tensors(cell, inputs, hidden).values()]
 

@@ -60,8 +60,8 @@ class Decider:
     >>> decider = Decider(("no", "yes"), 0.02, DecisionConfig(threshold=0.9, smooth_s=0.04))
     >>> decider.push([1.0, 1.02, 1.04], np.array([[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]]))
     [Decision(time_s=1.0, label='no', score=0.999...)]
-    >>> decider.push([2.0], np.array([[0.0, 9.0]]))
-    [Decision(time_s=2.0, label='yes', score=0.999...)]
+    >>> decider.push([2.6], np.array([[0.0, 9.0]]))
+    [Decision(time_s=2.6, label='yes', score=0.999...)]
     """
 
     def __init__(self, labels: Sequence[str], step_s: float, config: DecisionConfig) -> None:
