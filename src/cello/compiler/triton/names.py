@@ -141,7 +141,7 @@ class Names:
     def comment(self, each: Sum) -> str:
         """A sum as text."""
         nodes = self.plan.graph.nodes
-        terms = [f"{nodes[m].name} @ {nodes[v].name or self.of[v]}" for m, v in each.products]
+        terms = [f"{nodes[m].name or self.of[m]} @ {nodes[v].name or self.of[v]}" for m, v in each.products]
         terms += [str(nodes[k].name or self.of[k]) for k in each.invariant if nodes[k].op != "constant"]
         terms += [f"{nodes[k].value:g}" for k in each.invariant if nodes[k].op == "constant"]
         return f"# {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"
