@@ -11,8 +11,8 @@ def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
     """Operations of one forward and backward pass: those of the matrix products, 2 for each element of a matrix.
 
     A product costs 2·B·T·H·D or 2·B·T·H·H forward. Backward, its matrix's gradient costs the same again, and so does
-    its vector's; the frame's is counted only with ``x_gradient``, that of a matrix which is not learned never. Pointwise operations are not counted, nor is
-    anything a kernel computes twice.
+    its vector's; the frame's is counted only with ``x_gradient``, that of a matrix which is not learned never.
+    Pointwise operations are not counted, nor is anything a kernel computes twice.
 
     >>> from cello.cells.load import load_cell
     >>> flops(load_cell("rnn"), Size(batch=1, frames=1, inputs=10, hidden=100), x_gradient=False)
