@@ -38,8 +38,8 @@ from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
 from cello.compiler.inputs import Inputs
 from cello.compiler.scan import scan
-from cello.compiler.triton.launch import Call, Shape
-from cello.compiler.triton.scan import CLIPS, ScanFunction, prepared
+from cello.compiler.triton.launch import Call, Tiling
+from cello.compiler.triton.scan import LAYOUT, ScanFunction, prepared
 
 FEATURES = 39
 SIZES = [(b, t, h) for h in (64, 128, 256) for t in (49, 99) for b in (64, 256, 1024)]
@@ -138,27 +138,27 @@ def inputs_for(cell: Cell, batch: int, steps: int, hidden: int, *, ragged: bool 
     return Inputs(cell, x, weights, state, {}, lengths, False)
 
 
-Job = tuple[str, int, int, int, str, Shape | None, bool]
-"""A cell, B, T, H, the precision, another shape of the kernel, whether lengths differ."""
+Job = tuple[str, int, int, int, str, Tiling | None, bool]
+"""A cell, B, T, H, the precision, another tiling of the kernel, whether lengths differ."""
 
 
 def run_job(job: Job) -> Row:
-    cell, batch, steps, hidden, precision, shape, ragged = job
+    cell, batch, steps, hidden, precision, tiling, ragged = job
     with products_in(PRECISIONS[precision]):
-        return kernels_of(inputs_for(load_cell(cell), batch, steps, hidden, ragged=ragged), shape)
+        return kernels_of(inputs_for(load_cell(cell), batch, steps, hidden, ragged=ragged), tiling)
 
 
 def compile_job(job: Job) -> str | None:
     """Run a job's kernels once, so that its times need not wait for the compiler; what went wrong, if something did."""
-    cell, _, _, hidden, precision, shape, _ = job
+    cell, _, _, hidden, precision, tiling, _ = job
     try:
         with products_in(PRECISIONS[precision]):
             given = inputs_for(load_cell(cell), 16, 2, hidden)
             call, *tensors = prepared(given)
-            call = call if shape is None else replace(call, shape=shape)
+            call = call if tiling is None else replace(call, tiling=tiling)
             values = [part.detach() for part in tensors]
             ScanFunction.apply(replace(call, keep=False), *values)  # type: ignore[no-untyped-call]
-            values[CLIPS + 1].requires_grad_()
+            values[LAYOUT + 1].requires_grad_()
             ScanFunction.apply(call, *values)[0].sum().backward()  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     except Exception as error:
@@ -179,10 +179,10 @@ def timed_jobs(jobs: list[Job]) -> list[Row]:
     compile_all(jobs)
     rows = []
     for job in jobs:
-        cell, batch, steps, hidden, precision, shape, ragged = job
+        cell, batch, steps, hidden, precision, tiling, ragged = job
         row: Row = {"cell": cell, "batch": batch, "steps": steps, "hidden": hidden, "precision": precision}
         row |= {"ragged": ragged} if ragged else {}
-        row |= {} if shape is None else asdict(shape)
+        row |= {} if tiling is None else asdict(tiling)
         try:
             row |= run_job(job)
         except Exception as error:
@@ -282,14 +282,14 @@ def forward_and_backward(
     return found
 
 
-def kernels_of(inputs: Inputs, shape: Shape | None = None) -> Row:
+def kernels_of(inputs: Inputs, tiling: Tiling | None = None) -> Row:
     call, *tensors = prepared(inputs)
-    return times_of(call if shape is None else replace(call, shape=shape), tensors)
+    return times_of(call if tiling is None else replace(call, tiling=tiling), tensors)
 
 
 def times_of(call: Call, tensors: list[Tensor]) -> Row:
     """Of what a scan prepared: forward alone, and with the derivatives of all weights."""
-    first = CLIPS + 1  # after where clips stand, and their frames
+    first = LAYOUT + 1  # after where clips stand, and their frames
     values = [part.detach() for part in tensors]
     leaves = [part.requires_grad_() for part in values[first : first + 3]]
 
@@ -311,12 +311,12 @@ def ours() -> list[Row]:
     return timed_jobs(jobs)
 
 
-def shapes() -> list[Row]:
-    """The LSTM under other shapes of the kernel."""
+def tilings() -> list[Row]:
+    """The LSTM under other tilings of the kernel."""
     cut = [(64, 16, 4, 2, 3), (64, 16, 8, 1, 4), (128, 16, 16, 1, 2), (128, 16, 4, 4, 3)]
     cut += [(256, 16, 8, 4, 3), (256, 16, 8, 8, 3), (256, 32, 8, 8, 3), (256, 64, 8, 8, 2)]
     jobs = [
-        ("lstm", b, 49, h, p, Shape(r, h, w, d, s), False)
+        ("lstm", b, 49, h, p, Tiling(r, h, w, d, s), False)
         for h, r, w, d, s in cut
         for p in PRECISIONS
         for b in (64, 1024)
@@ -382,7 +382,7 @@ SECTIONS: dict[str, Callable[[], Any]] = {
     "replicates": replicates,
     "eager": eager,
     "epochs": epochs,
-    "shapes": shapes,
+    "tilings": tilings,
 }
 
 

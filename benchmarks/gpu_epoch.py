@@ -1,6 +1,7 @@
 """Time whole epochs on a GPU, and the gates study, on synthetic sound: augmentation, features, steps, validation.
 
     python benchmarks/gpu_epoch.py [check|epoch|gates] [--precision float32|tf32|bf16] [--device auto] [--no-graph]
+    python benchmarks/gpu_epoch.py epoch --clips 1500 --batch 64 --epochs 3
 
 check: the same small run by CUDA graphs, kernel by kernel, and on the CPU; how far their losses are apart.
 epoch: one LSTM of 64 units over 84,843 clips of one second in batches of 256; medians over the epochs after the first.
@@ -155,11 +156,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("check", "epoch", "gates"), default="epoch")
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--clips", type=int, default=84_843, help="of epoch")
+    parser.add_argument("--batch", type=int, default=256, help="of epoch")
+    parser.add_argument("--epochs", type=int, default=4, help="of epoch")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-graph", action="store_true")
     choice = parser.parse_args()
     execution = ExecutionConfig(device=choice.device, precision=choice.precision, cuda_graph=not choice.no_graph)
-    found = {"check": check, "epoch": epoch, "gates": gates}[choice.what](execution=execution)
+    sizes = {"clips": choice.clips, "batch": choice.batch, "epochs": choice.epochs} if choice.what == "epoch" else {}
+    found = {"check": check, "epoch": epoch, "gates": gates}[choice.what](**sizes, execution=execution)
     about = {"what": choice.what, "device": str(choose(execution)), "precision": choice.precision}
     sys.stdout.write(json.dumps({**about, **found}) + "\n")
 

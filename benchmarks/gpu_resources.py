@@ -33,7 +33,7 @@ def main() -> None:
                 for way in ("forward", "backward"):
                     found = resources(load_cell(name), way, hidden, precision, options.capability)
                     kib = f"{found.shared / 1024:.0f}"
-                    split = found.shape.split
+                    split = found.tiling.split
                     sys.stdout.write(line(name, hidden, precision, way, split, found.registers, found.spilled, kib))
                     sys.stdout.flush()
 

@@ -21,9 +21,9 @@ from cello.cells.signature import Scalar
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
+from scans import Case, everything
 
 pytestmark = pytest.mark.wants("cc")
-Case = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]
 
 
 def kinds() -> list[Cell]:
@@ -66,21 +66,6 @@ def case(cell: Cell, sizes: tuple[int, int, int, int], dtype: torch.dtype = torc
         value = torch.as_tensor(one.bounded_value(weights[one.name].detach().numpy()))
         weights[one.name] = value.to(dtype).requires_grad_()
     return x, state, weights
-
-
-def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[str, Tensor]:
-    """Outputs, last states and all gradients, by name."""
-    x, state, weights = given_case
-    result = scan(cell, x, weights, state=state, backend=backend, **more)
-    assert result.backend == backend
-    found = {"outputs": result.outputs, **{f"last {n}": part for n, part in enumerate(result.state)}}
-    leaves = {"x": x, **{f"first {n}": part for n, part in enumerate(state)}, **weights}
-    slope = torch.linspace(-1, 2, result.outputs.numel(), dtype=torch.float64).to(x.dtype).view_as(result.outputs)
-    loss = (result.outputs * slope).sum() + sum((part**2).sum() for part in result.state)
-    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    for (name, value), grad in zip(leaves.items(), grads, strict=True):
-        found[f"d {name}"] = torch.zeros_like(value) if grad is None else grad
-    return found
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float, atol: float) -> None:

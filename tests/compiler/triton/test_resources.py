@@ -6,8 +6,8 @@ import pytest
 
 from cello.cells.load import zoo
 from cello.compiler.triton.resources import MEMORY, resources
-from cello.compiler.triton.shapes import bytes_of, shape
 from cello.compiler.triton.text import names_of
+from cello.compiler.triton.tiling import bytes_of, tiling
 
 pytest.importorskip("triton")
 
@@ -24,13 +24,13 @@ def test_no_register_spills_and_shared_memory_suffices(
     assert found.spilled == 0
     assert found.registers <= 255
     assert found.shared <= MEMORY[capability]
-    assert found.shared <= bytes_of(names_of(zoo()[cell]), found.shape.units, found.shape.split, precision)
+    assert found.shared <= bytes_of(names_of(zoo()[cell]), found.tiling.units, found.tiling.split, precision)
 
 
 def test_more_programs_share_the_units_where_one_has_too_little_memory() -> None:
     lstm = names_of(zoo()["lstm"])
-    splits = {hidden: shape(lstm, hidden, "tf32").split for hidden in (64, 128, 256)}  # type: ignore[union-attr]
+    splits = {hidden: tiling(lstm, hidden, "tf32").split for hidden in (64, 128, 256)}  # type: ignore[union-attr]
     assert splits == {64: 1, 128: 2, 256: 8}
-    assert shape(lstm, 128, "tf32", MEMORY[86]).split > 2  # type: ignore[union-attr]
-    assert shape(lstm, 4096, "tf32") is None
-    assert all(shape(names_of(cell), 100, "bf16") for cell in zoo().values())
+    assert tiling(lstm, 128, "tf32", MEMORY[86]).split > 2  # type: ignore[union-attr]
+    assert tiling(lstm, 4096, "tf32") is None
+    assert all(tiling(names_of(cell), 100, "bf16") for cell in zoo().values())

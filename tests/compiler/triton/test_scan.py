@@ -17,16 +17,15 @@ from cello.cells.noise import with_noise
 from cello.compiler.inputs import Inputs
 from cello.compiler.scan import scan
 from cello.compiler.triton import scan as back_end
-from cello.compiler.triton.launch import Call, Clips, Shape
+from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.text import names_of
 from cello.errors import BackendError
 from cello.models.direction import CellLayer, within_bounds
 from cello.models.initialise import begun
 from random_cells import random_cell
+from scans import Case, everything
 
 pytest.importorskip("triton")
-
-Case = tuple[Tensor, tuple[Tensor, ...], dict[str, Tensor]]
 
 
 @pytest.fixture(autouse=True)
@@ -68,21 +67,6 @@ def wider(given_case: Case, dtype: torch.dtype) -> Case:
         return value.detach().to(dtype).requires_grad_()
 
     return to(x), tuple(map(to, state)), {name: to(value) for name, value in weights.items()}
-
-
-def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[str, Tensor]:
-    """Outputs, last states and all gradients, by name."""
-    x, state, weights = given_case
-    result = scan(cell, x, weights, state=state, backend=backend, **more)
-    assert result.backend == backend
-    found = {"outputs": result.outputs, **{f"last {n}": part for n, part in enumerate(result.state)}}
-    leaves = {"x": x, **{f"first {n}": part for n, part in enumerate(state)}, **weights}
-    slope = torch.linspace(-1, 2, result.outputs.numel(), dtype=torch.float64).to(x.dtype).view_as(result.outputs)
-    loss = (result.outputs * slope).sum() + sum((part**2).sum() for part in result.state)
-    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    for (name, value), grad in zip(leaves.items(), grads, strict=True):
-        found[f"d {name}"] = torch.zeros_like(value) if grad is None else grad
-    return found
 
 
 def errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
@@ -127,7 +111,7 @@ def test_sizes_that_fill_no_tile(name: str, sizes: tuple[int, int, int, int]) ->
 def test_programs_that_share_the_units_of_the_same_clips(
     name: str, split: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(back_end, "cut", lambda inputs: Shape(16, 64, 4, split))
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 64, 4, split))
     check(zoo()[name], (3, 3, 3, 40), lengths=[1, 3, 2])
 
 
@@ -154,8 +138,8 @@ def test_padding_that_holds_nan_and_lengths_that_only_the_device_knows(monkeypat
         for clip, length in enumerate(lengths.tolist()):
             x[clip, length:] = torch.nan
     assert_within(everything(cell, (x, state, weights), "triton", lengths=lengths), expected, 1e-5)
-    kept = back_end._clips
-    monkeypatch.setattr(back_end, "_clips", lambda inputs: kept(inputs, packed=False))
+    kept = back_end._layout
+    monkeypatch.setattr(back_end, "_layout", lambda inputs: kept(inputs, packed=False))
     assert_within(everything(cell, (x, state, weights), "triton", lengths=lengths), expected, 1e-5)
 
 
@@ -200,7 +184,7 @@ def test_what_the_kernel_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -
     x, _, weights = case(cell, (1, 2, 2, 2))
     with pytest.raises(BackendError, match="no second derivatives"):
         torch.autograd.grad(scan(cell, x, weights, backend="triton").outputs.sum(), x, create_graph=True)
-    monkeypatch.setattr(back_end, "cut", lambda inputs: None)
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: None)
     with pytest.raises(BackendError, match="has no kernel of cell 'rnn' for H=2 units; take fewer units"):
         scan(cell, x, weights, backend="triton")
     monkeypatch.delenv("TRITON_INTERPRET")
@@ -224,8 +208,8 @@ def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_places_beyond_31_bits_take_64() -> None:
     def call(batch: int) -> Call:
         small = torch.zeros(1, 1).expand(1, batch)
-        clips = Clips(small, small, small, small, batch * 100, 100, whole=True, padding=False)
-        return Call(names_of(zoo()["lstm"]), None, clips, Shape(16, 64, 8), "tf32")  # type: ignore[arg-type]
+        layout = BatchLayout(small, small, small, small, batch * 100, 100, whole=True, padding=False)
+        return Call(names_of(zoo()["lstm"]), None, layout, Tiling(16, 64, 8), "tf32")  # type: ignore[arg-type]
 
     assert not call(4096).large(64)
     assert call(1 << 17).large(64)

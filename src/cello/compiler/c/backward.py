@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cello.compiler.c.expression import Body
-from cello.compiler.c.source import Names, Workspace, head, indented, loop
+from cello.compiler.c.source import Names, Workspace, head, loop
 from cello.compiler.gradient import StageGradient
 from cello.compiler.stages import Stage
+from cello.compiler.step_names import indented
 
 
 def backward(names: Names) -> list[str]:

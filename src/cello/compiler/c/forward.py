@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cello.compiler.c.expression import Body
-from cello.compiler.c.source import Names, Workspace, head, indented, loop
+from cello.compiler.c.source import Names, Workspace, head, loop
 from cello.compiler.stages import Stage, Sum
+from cello.compiler.step_names import indented
 
 
 def forward(names: Names) -> list[str]:
@@ -149,7 +150,7 @@ class _Forward:
         name = self.names.of[each.node]
         products = [(m, v) for m, v in each.products if m not in self.plan.constant]
         means = [(m, v) for m, v in each.products if m in self.plan.constant]
-        lines = [self.names.comment(each), *(self._products(each, products) if products else [])]
+        lines = [f"    {self.names.comment(each)}", *(self._products(each, products) if products else [])]
         for number, (m, v) in enumerate(means):
             begins = f"{name}_start, V" if number == 0 and not products else "NULL, 0"
             factor = f"a->weight_{self.names.of[m]}[0]"

@@ -6,19 +6,16 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.cells.graph import reached
 from cello.compiler.c.source import EACH, Field
 from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
-from cello.compiler.operations import TORCH
-from cello.compiler.tracing import constant_result
+from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.errors import BackendError
 from cello.native.build import load
 
@@ -96,39 +93,12 @@ def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
     return Compiled(kernel(cell), library, names_of(cell).fields())
 
 
-Value = tuple[int, str, str | None, float | None, tuple[int, ...]]
-Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
-"""Plain constants, so that tracing can follow them: the values that need neither frame nor state (position, operation,
-name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
-
-
-@constant_result
-def recipe(cell: Cell) -> Recipe:
-    """How what a kernel is given is made of a cell's weights."""
-    return _recipe(cell)
-
-
-@lru_cache(maxsize=256)
-def _recipe(cell: Cell) -> Recipe:
-    plan = kernel(cell)
-    nodes = plan.graph.nodes
-    wanted = (*plan.matrices, *plan.invariant)
-    live = reached(nodes, wanted)
-    values = tuple((k, n.op, n.name, n.value, n.args) for k, n in enumerate(nodes) if k in live)
-    return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
-
-
 def inputs_of(
     cell: Cell, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], state: tuple[Tensor, ...]
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
     values, wanted, names = recipe(cell)
-    found: dict[int, Any] = {}
-    for k, op, name, number, args in values:
-        if op == "parameter":
-            found[k] = weights[str(name)]
-        else:
-            found[k] = number if op == "constant" else TORCH[op](*[found[a] for a in args])
+    found = loop_invariant(values, weights)
     return [
         *[found[k].contiguous() for k in wanted],
         *[by_rows(masks[name]) for name in names],

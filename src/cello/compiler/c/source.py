@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
-from cello.cells.graph import Node
 from cello.compiler.c.expression import Body
-from cello.compiler.expression import equations, value_names
-from cello.compiler.identifiers import comment, identifiers, state_parts
-from cello.compiler.kernel import Kernel
-from cello.compiler.stages import Sum
-from cello.compiler.text import STYLE
+from cello.compiler.identifiers import comment
+from cello.compiler.step_names import StepNames
 
 KERNEL = frozenset("acjnrtxBDEHIPTV")
 """Single letters that mean something else in the kernel."""
@@ -40,28 +37,11 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Names:
+class Names(StepNames):
     """A kernel and the C identifiers of its nodes."""
 
-    plan: Kernel
-
-    @cached_property
-    def of(self) -> dict[int, str]:
-        return identifiers(self.plan.graph, {each.node for each in self.plan.sums}, KERNEL)
-
-    @cached_property
-    def states(self) -> tuple[str, ...]:
-        """The states' names as parts of identifiers."""
-        return state_parts(self.plan.graph.states)
-
-    @cached_property
-    def old(self) -> dict[int, int]:
-        """The nodes of old states, with the states' numbers."""
-        return {k: n for n in range(len(self.plan.graph.states)) if (k := self.plan.old(n)) is not None}
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        return self.plan.graph.nodes
+    reserved: ClassVar[frozenset[str]] = KERNEL
+    marker: ClassVar[str] = "//"
 
     @property
     def input(self) -> int | None:
@@ -142,21 +122,6 @@ class Names:
         ]
         return tuple(found)
 
-    @cached_property
-    def equations(self) -> dict[int, str]:
-        """The equations of named values and of new states, by their nodes."""
-        graph = self.plan.graph
-        left = {name: k for k, name in value_names(graph).items()}
-        left |= {f"{s}[t]": k for s, k in zip(graph.states, graph.outputs, strict=True)}
-        return {left[name]: f"// {comment(f'{name} = {right}')}" for name, right in equations(graph, STYLE)}
-
-    def comment(self, each: Sum) -> str:
-        """A sum as text."""
-        terms = [f"{self.nodes[m].name or self.of[m]} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
-        terms += [str(self.nodes[k].name or self.of[k]) for k in each.invariant if self.nodes[k].op != "constant"]
-        terms += [f"{self.nodes[k].value:g}" for k in each.invariant if self.nodes[k].op == "constant"]
-        return f"    // {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"
-
     def rows(self) -> dict[int, str]:
         """How values that are the same for all rows are read."""
         return {k: f"load({self.of[k]}_row + j)" for k in self.plan.invariant}
@@ -219,8 +184,3 @@ def head(*, backward: bool) -> list[str]:
         "    const long rows = c.rows, size = rows * P;",
         "    (void)wide; (void)square; (void)wide_back;",
     ]
-
-
-def indented(lines: Sequence[str]) -> list[str]:
-    """One level deeper."""
-    return [f"    {line}" for line in lines]

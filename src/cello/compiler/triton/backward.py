@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from cello.compiler.gradient import StageGradient
+from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
 from cello.compiler.triton.forward import CONSTANTS, ZERO
 from cello.compiler.triton.names import (
     Names,
-    exchanged,
-    head,
-    indented,
-    load,
+    all_gather,
+    deinterleave,
+    interleave,
+    load_matrix,
+    load_tile,
     mask_arguments,
-    matrix,
-    packed,
-    places,
-    store,
-    unpacked,
+    offsets,
+    prologue,
+    store_tile,
 )
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
-DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "scratch", "counters")
+DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace", "counters")
 SIZES = ("TILES", "B", "T", "rows")
 
 
@@ -40,21 +40,21 @@ class _Backward:
 
     def lines(self) -> list[str]:
         arguments = (*ARGUMENTS, *DERIVATIVES, *mask_arguments(self.names), *SIZES, *CONSTANTS, "GIVEN: tl.constexpr")
-        inside = [*head(self.names), *self._begin(), *self._loop(), *self._end()]
+        inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
         return ["@triton.jit", f"def backward({', '.join(arguments)}):", *indented(inside)]
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = [matrix(names, name, first, count, "H, 1") for name, first, count in self._matrices()]
+        lines = [load_matrix(names, name, first, count, "H, 1") for name, first, count in self._matrices()]
         for n, name in enumerate(names.states):
             base = f"of_state + {n} * B * H"
-            lines += [f"new_{name} = {load(f'last + {base}', 'there')}"]
-            lines += [f"d_new_{name} = {load(f'd_last + {base}', 'there')}"]
+            lines += [f"new_{name} = {load_tile(f'last + {base}', 'valid')}"]
+            lines += [f"d_new_{name} = {load_tile(f'd_last + {base}', 'valid')}"]
         lines += [f"d_{self.of[k]}_rows = {ZERO}" for k in self.names.summed]
         return lines
 
     def _matrices(self) -> list[tuple[str, int, int]]:
-        """Tiles of matrices: a name, the first matrix and how many there are."""
+        """Tiles of matrices: a name, the first matrix and how many valid are."""
         found = dict[str, tuple[int, int]]()
         for v in self.plan.vectors:
             for nodes, matrices in self._groups(v):
@@ -88,22 +88,22 @@ class _Backward:
         lines = [
             "step = steps - 1 - back",
             "running = step < frames",
-            "time = tl.where(backwards != 0, frames - 1 - step, step)",
+            "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             "row = replicate * rows + begin + time",
         ]
         count = sum(map(len, saved))
-        for n, (first, size) in enumerate(places(saved)):
-            taken = load(f"saved + (row * {count} + {first}) * H", "running", size)
-            lines += [f"saved_{n} = {taken}", unpacked(saved[n], f"saved_{n}")]
+        for n, (first, size) in enumerate(offsets(saved)):
+            taken = load_tile(f"saved + (row * {count} + {first}) * H", "running", size)
+            lines += [f"saved_{n} = {taken}", deinterleave(saved[n], f"saved_{n}")]
         for k in self.plan.masks:
             name = f"mask_{of[k]}"
             base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-            lines.append(f"{of[k]}_now = {load(base, 'running')}")
+            lines.append(f"{of[k]}_now = {load_tile(base, 'running')}")
         state = self.names.states[0]
         lines += [
             f"d_new_{state}_all = d_new_{state}",
             "if GIVEN:",
-            f"    d_new_{state}_all += {load('d_outputs + ((replicate * B + at) * T + time) * H', 'running')}",
+            f"    d_new_{state}_all += {load_tile('d_outputs + ((replicate * B + at) * T + time) * H', 'running')}",
         ]
         return lines
 
@@ -195,9 +195,11 @@ class _Backward:
             self.begun.add(total)
         wanted = {self._whole(nodes): nodes for nodes, _ in groups if self._whole(nodes) not in self.whole}
         if wanted:
-            values = {name: (packed([f"d_{self.of[k]}" for k in nodes]), len(nodes)) for name, nodes in wanted.items()}
+            values = {}
+            for name, nodes in wanted.items():
+                values[name] = interleave([f"d_{self.of[k]}" for k in nodes]), len(nodes)
             slots = [sum(map(len, list(wanted.values())[:n])) for n in range(len(wanted))]
-            body.lines += exchanged(self.names, values, slots)
+            body.lines += all_gather(self.names, values, slots)
             self.whole.update(wanted)
         for nodes, matrices in groups:
             tile = "_".join(self.of[m] for m in matrices) + "_tile"
@@ -211,22 +213,22 @@ class _Backward:
         sums, computed = self.names.sums, self.names.computed
         count = sum(map(len, sums))
         lines = [
-            store(f"d_sums + (row * {count} + {first}) * H", "running", [f"d_{self.of[k]}" for k in pack])
-            for (first, _), pack in zip(places(sums), sums, strict=True)
+            store_tile(f"d_sums + (row * {count} + {first}) * H", "running", [f"d_{self.of[k]}" for k in pack])
+            for (first, _), pack in zip(offsets(sums), sums, strict=True)
         ]
         lines += [
-            store(f"vectors + (row * {len(computed)} + {n}) * H", "running", [f"{self.of[v]}_vector"])
+            store_tile(f"vectors + (row * {len(computed)} + {n}) * H", "running", [f"{self.of[v]}_vector"])
             for n, v in enumerate(computed)
         ]
         return lines
 
     def _end(self) -> list[str]:
         lines = [
-            store(f"d_first + of_state + {n} * B * H", "there", [f"d_new_{name}"])
+            store_tile(f"d_first + of_state + {n} * B * H", "valid", [f"d_new_{name}"])
             for n, name in enumerate(self.names.states)
         ]
         count = len(self.names.summed)
         for n, k in enumerate(self.names.summed):
-            of_tile = f"(team * ROWS + tl.arange(0, ROWS)) * {count} + {n}"
-            lines.append(store(f"d_invariants + ({of_tile}) * H", "(clip >= 0)", [f"d_{self.of[k]}_rows"]))
+            of_tile = f"(group * ROWS + tl.arange(0, ROWS)) * {count} + {n}"
+            lines.append(store_tile(f"d_invariants + ({of_tile}) * H", "(clip >= 0)", [f"d_{self.of[k]}_rows"]))
         return lines

@@ -15,7 +15,7 @@ ROWS: dict[str, Row] = {
     "neg": Row("-{}", 3, (4,)),
     "sigmoid": function("sigmoid({})"),
     "tanh": function("hyperbolic({}, PRECISION)"),
-    "relu": function("larger({}, 0.0)"),
+    "relu": function("maximum({}, 0.0)"),
     "softplus": function("softplus({})"),
     "exp": function("tl.exp({})"),
     "log": function("tl.log({})"),
@@ -29,8 +29,8 @@ ROWS: dict[str, Row] = {
     "sign": function("sign_of({})"),
     "stop": Row("{}", ATOM, (ATOM,)),
     "mod": function("modulo({}, {})", 2),
-    "minimum": function("smaller({}, {})", 2),
-    "maximum": function("larger({}, {})", 2),
+    "minimum": function("minimum({}, {})", 2),
+    "maximum": function("maximum({}, {})", 2),
     "where": function("tl.where({0} > {1}, {2}, {3})", 4),
 }
 """How each pointwise operation is written on tiles (rows, units)."""

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cello.compiler.stages import Sum
+from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
 from cello.compiler.triton.names import (
     Names,
-    exchanged,
-    head,
-    indented,
-    load,
+    all_gather,
+    deinterleave,
+    interleave,
+    load_matrix,
+    load_tile,
     mask_arguments,
-    matrix,
-    packed,
-    places,
-    store,
-    unpacked,
+    offsets,
+    prologue,
+    store_tile,
 )
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
-    *("before", "weights", "invariants", "first", "last", "outputs", "saved"),
-    *("scratch", "counters"),
+    *("projected", "weights", "invariants", "first", "last", "outputs", "saved"),
+    *("workspace", "counters"),
 )
 ZERO = "tl.full((ROWS, OWN), 0.0, tl.float32)"
-SIZES = ("TILES", "B", "T", "rows", "before_row", "before_replicate")
+SIZES = ("TILES", "B", "T", "rows", "projected_row", "projected_replicate")
 CONSTANTS = tuple(
     f"{name}: tl.constexpr" for name in ("H", "UNITS", "OWN", "WHOLE", "SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
 )
@@ -46,13 +46,14 @@ class _Forward:
 
     def lines(self) -> list[str]:
         arguments = (*ARGUMENTS, *mask_arguments(self.names), *SIZES, *CONSTANTS, "KEEP: tl.constexpr")
-        inside = [*head(self.names), *self._begin(), *self._loop(), *self._end()]
+        inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
         return ["@triton.jit", f"def forward({', '.join(arguments)}):", *indented(inside)]
 
     def _begin(self) -> list[str]:
         names, of = self.names, self.of
-        lines = [matrix(names, f"{of[m]}_tile", n, 1, "1, H") for n, m in enumerate(names.square)]
-        lines += [f"old_{s} = {load(f'first + of_state + {n} * B * H', 'there')}" for n, s in enumerate(names.states)]
+        lines = [load_matrix(names, f"{of[m]}_tile", n, 1, "1, H") for n, m in enumerate(names.square)]
+        for n, state in enumerate(names.states):
+            lines.append(f"old_{state} = {load_tile(f'first + of_state + {n} * B * H', 'valid')}")
         return lines
 
     def _reads(self) -> list[str]:
@@ -60,16 +61,16 @@ class _Forward:
         of, names = self.of, self.names
         lines = [
             "running = step < frames",
-            "time = tl.where(backwards != 0, frames - 1 - step, step)",
+            "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             "row = begin + time",
         ]
-        for n, (first, count) in enumerate(places(names.before)):
-            base = f"before + replicate * before_replicate + row * before_row + {first} * H"
-            lines.append(f"before_{n} = {load(base, 'running', count)}")
+        for n, (first, count) in enumerate(offsets(names.projected)):
+            base = f"projected + replicate * projected_replicate + row * projected_row + {first} * H"
+            lines.append(f"projected_{n} = {load_tile(base, 'running', count)}")
         for k in self.plan.masks:
             name = f"mask_{of[k]}"
             base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-            lines.append(f"{of[k]}_now = {load(base, 'running')}")
+            lines.append(f"{of[k]}_now = {load_tile(base, 'running')}")
         return lines
 
     def _loop(self) -> list[str]:
@@ -86,7 +87,7 @@ class _Forward:
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         body.assign([(f"kept_{n}", k) for n, k in enumerate(self.plan.kept)])
         lines += body.lines
-        lines.append(store("outputs + frame * H", "running", [f"new_{names.states[0]}"]))
+        lines.append(store_tile("outputs + frame * H", "running", [f"new_{names.states[0]}"]))
         lines += ["if KEEP:", *indented(self._keep())]
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
@@ -109,7 +110,7 @@ class _Forward:
         body.assign([(f"{of[v]}_vector", v) for v in vectors if v not in names.old])
         new = {f"{of[v]}_whole": (self._vector(v), 1) for v in vectors if v not in self.whole}
         if new:
-            body.lines += exchanged(names, new, range(len(new)))
+            body.lines += all_gather(names, new, range(len(new)))
             self.whole.update(vectors)
         for each in sums:
             name = of[each.node]
@@ -124,10 +125,10 @@ class _Forward:
     def _finish(self, body: Body, each: Sum) -> None:
         """Add the products of the frame, of a whole pack at once, and what is the same at every step."""
         of, nodes, name = self.of, self.plan.graph.nodes, self.of[each.node]
-        for n, pack in enumerate(self.names.before):
+        for n, pack in enumerate(self.names.projected):
             if each.node in pack and n not in self.done:
                 variables = [of[k] for k in pack]
-                body.lines.append(unpacked(variables, f"{packed(variables)} + before_{n}"))
+                body.lines.append(deinterleave(variables, f"{interleave(variables)} + projected_{n}"))
                 self.done.add(n)
         terms = [repr(nodes[k].value) if nodes[k].op == "constant" else f"{of[k]}_row" for k in each.invariant]
         if terms:
@@ -137,12 +138,12 @@ class _Forward:
         count = sum(map(len, self.names.saved))
         base = f"saved + (replicate * rows + row) * {count} * H"
         return [
-            store(f"{base} + {first} * H", "running", pack)
-            for (first, _), pack in zip(places(self.names.saved), self.names.saved, strict=True)
+            store_tile(f"{base} + {first} * H", "running", pack)
+            for (first, _), pack in zip(offsets(self.names.saved), self.names.saved, strict=True)
         ]
 
     def _end(self) -> list[str]:
         return [
-            store(f"last + of_state + {n} * B * H", "there", [f"old_{name}"])
+            store_tile(f"last + of_state + {n} * B * H", "valid", [f"old_{name}"])
             for n, name in enumerate(self.names.states)
         ]

@@ -23,7 +23,7 @@ _program = threading.local()
 def take_turns(space: dict[str, Any]) -> None:
     """Let the kernels of an interpreted module run as many programs for each place of their grid as share its units."""
     space["program"] = lambda split: (tl.program_id(0), _program.part)
-    space["meet"] = lambda counter, target: _program.turns.meet()
+    space["group_barrier"] = lambda counter, target: _program.turns.meet()
     for name in ("forward", "backward"):
         kernel = space[name]
         InterpretedFunction.rewritten_fn[kernel.fn] = _together(kernel.rewrite())

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cello.compiler.triton.build import Kernels
-from cello.compiler.triton.names import Names, places
+from cello.compiler.triton.names import Names, offsets
 
 
 @dataclass(frozen=True)
-class Shape:
-    """How a kernel is cut up: clips of a program, units rounded up to a power of two, warps.
+class Tiling:
+    """How the work is divided: clips of a program, units rounded up to a power of two, warps.
 
     ``split`` programs share the units of the same clips; what a step reads is asked for ``stages`` - 1 steps before.
     """
@@ -33,7 +33,7 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
-class Clips:
+class BatchLayout:
     """Where clips stand: R replicates of B clips, longest first, by ``place`` in the batch.
 
     ``length`` are their frames, ``start`` the row of each one's first frame among the ``rows`` that a replicate has;
@@ -57,7 +57,7 @@ class Clips:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class StackedInputs:
     """A cell's tensors, stacked: square matrices (R, M, H, H), matrices of frames (R, N, H, D), loop-invariant values
     (R, I, H), masks (R, B, T, H), first states (R, S, B, H); frames (R, rows, D)."""
 
@@ -75,32 +75,32 @@ class Call:
 
     names: Names
     kernels: Kernels
-    clips: Clips
-    shape: Shape
+    layout: BatchLayout
+    tiling: Tiling
     precision: str
     keep: bool = True
 
     @property
     def tiles(self) -> int:
         """Programs that clips are shared out to."""
-        return -(-self.clips.place.shape[1] // self.shape.rows)
+        return -(-self.layout.place.shape[1] // self.tiling.rows)
 
     def grid(self) -> tuple[int, int]:
         """All programs; those that share clips follow each other, so that they run at the same time."""
-        split = 1 if self.clips.place.is_cpu else self.shape.split
-        return self.tiles * split, len(self.clips.place)
+        split = 1 if self.layout.place.is_cpu else self.tiling.split
+        return self.tiles * split, len(self.layout.place)
 
     def large(self, hidden: int) -> bool:
         """Whether places in the tensors need more than 31 bits."""
-        replicates, batch = self.clips.place.shape
-        rows = replicates * max(batch * self.clips.steps, self.clips.rows)
+        replicates, batch = self.layout.place.shape
+        rows = replicates * max(batch * self.layout.steps, self.layout.rows)
         widest = max(1, self.names.width, len(self.names.with_frame), sum(map(len, self.names.sums)))
         return rows * widest * hidden >= 2**31
 
-    def meeting(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def workspace(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Where programs that share clips leave vectors to each other, and count how many are there."""
-        teams = self.tiles * len(self.clips.place) if self.shape.split > 1 else 0
-        size = teams * 2 * self.names.slots * self.shape.rows * self.shape.units
+        teams = self.tiles * len(self.layout.place) if self.tiling.split > 1 else 0
+        size = teams * 2 * self.names.slots * self.tiling.rows * self.tiling.units
         vectors = torch.empty(size, dtype=torch.float32, device=like.device)
         return vectors, torch.zeros(teams, dtype=torch.int32, device=like.device)
 
@@ -110,39 +110,49 @@ class Call:
         return torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
 
     def constants(self, hidden: int) -> dict[str, Any]:
-        return {
-            "H": hidden,
-            "UNITS": self.shape.units,
-            "ROWS": self.shape.rows,
-            "PRECISION": self.precision,
-            "OWN": self.shape.own,
-            "WHOLE": hidden == self.shape.units,
-            "SPLIT": self.shape.split,
-            "STAGES": self.shape.stages,
-            "LARGE": self.large(hidden),
-            "num_warps": self.shape.warps,
-            "enable_fp_fusion": True,
-        }
+        """What the kernels are compiled for, and how."""
+        own = constants(self.tiling, hidden, self.precision, large=self.large(hidden))
+        return {**own, **options(self.tiling)}
+
+
+def constants(tiling: Tiling, hidden: int, precision: str, *, large: bool) -> dict[str, Any]:
+    """The constants that both passes are compiled for."""
+    return {
+        "H": hidden,
+        "UNITS": tiling.units,
+        "ROWS": tiling.rows,
+        "PRECISION": precision,
+        "OWN": tiling.own,
+        "WHOLE": hidden == tiling.units,
+        "SPLIT": tiling.split,
+        "STAGES": tiling.stages,
+        "LARGE": large,
+    }
+
+
+def options(tiling: Tiling) -> dict[str, Any]:
+    """How Triton is to compile them."""
+    return {"num_warps": tiling.warps, "enable_fp_fusion": True}
 
 
 def _of_masks(masks: Sequence[Tensor]) -> list[Any]:
     return [part for mask in masks for part in (mask, *mask.stride()[:3])]
 
 
-def alternating(matrices: Tensor, groups: Sequence[Sequence[object]]) -> Tensor:
+def interleaved_rows(matrices: Tensor, groups: Sequence[Sequence[object]]) -> Tensor:
     """Matrices (R, N, H, D) as (R, N · H, D), with rows in the order in which packed tiles have them."""
-    parts = [matrices[:, a : a + count].transpose(1, 2).flatten(1, 2) for a, count in places(groups)]
+    parts = [matrices[:, a : a + count].transpose(1, 2).flatten(1, 2) for a, count in offsets(groups)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def products_before(call: Call, given: Given) -> Tensor:
+def input_projections(call: Call, given: StackedInputs) -> Tensor:
     """The products of all frames with their matrices, (R, rows, N · H)."""
-    if not call.names.before:
+    if not call.names.projected:
         return given.frames.new_zeros(len(given.frames), 1, 1)
-    return torch.bmm(given.frames, alternating(given.wide, call.names.before).transpose(1, 2))
+    return torch.bmm(given.frames, interleaved_rows(given.wide, call.names.projected).transpose(1, 2))
 
 
-def added_up(left: Tensor, right: Tensor) -> Tensor:
+def products_over_rows(left: Tensor, right: Tensor) -> Tensor:
     """leftᵀ @ right over all rows, in float32 where torch can return it from bfloat16."""
     left, right = left.transpose(1, 2), right.to(left.dtype)
     if left.dtype is torch.bfloat16 and left.is_cuda and hasattr(torch.ops.aten.bmm, "dtype"):
@@ -150,22 +160,22 @@ def added_up(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left, right).float()
 
 
-def run_forward(call: Call, given: Given, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (R, B, T, H), last states (R, S, B, H), and what backward reads of every row."""
-    clips, names = call.clips, call.names
-    (replicates, batch), hidden = clips.place.shape, given.first.shape[-1]
+    layout, names = call.layout, call.names
+    (replicates, batch), hidden = layout.place.shape, given.first.shape[-1]
     like = given.frames
-    before = products_before(call, given)
-    new = torch.empty if clips.whole else torch.zeros
-    outputs = new(replicates, batch, clips.steps, hidden, dtype=like.dtype, device=like.device)
+    projected = input_projections(call, given)
+    new = torch.empty if layout.whole else torch.zeros
+    outputs = new(replicates, batch, layout.steps, hidden, dtype=like.dtype, device=like.device)
     last = torch.empty_like(given.first)
-    shape = (replicates, clips.rows, names.width, hidden) if keep else (0,)
-    saved = clips.new_rows(shape, call.stored)
+    shape = (replicates, layout.rows, names.width, hidden) if keep else (0,)
+    saved = layout.new_rows(shape, call.stored)
     call.kernels.forward[call.grid()](
-        *(clips.place, clips.length, clips.start, clips.reverse),
-        *(before, given.square, given.invariant, given.first, last, outputs, saved, *call.meeting(like)),
+        *(layout.place, layout.length, layout.start, layout.reverse),
+        *(projected, given.square, given.invariant, given.first, last, outputs, saved, *call.workspace(like)),
         *_of_masks(given.masks),
-        *(call.tiles, batch, clips.steps, clips.rows, before.stride(1), before.stride(0)),
+        *(call.tiles, batch, layout.steps, layout.rows, projected.stride(1), projected.stride(0)),
         **call.constants(hidden),
         KEEP=keep,
     )
@@ -174,7 +184,7 @@ def run_forward(call: Call, given: Given, *, keep: bool) -> tuple[Tensor, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Derivatives:
-    """As :class:`Given`: of frames (if wanted), of matrices, of loop-invariant values and of first states."""
+    """As :class:`StackedInputs`: of frames (if wanted), of matrices, of loop-invariant values and of first states."""
 
     frames: Tensor | None
     wide: Tensor
@@ -185,7 +195,7 @@ class Derivatives:
 
 def run_backward(
     call: Call,
-    given: Given,
+    given: StackedInputs,
     last: Tensor,
     saved: Tensor,
     upstream: tuple[Tensor | None, Tensor],
@@ -193,20 +203,20 @@ def run_backward(
     through_frames: bool,
 ) -> Derivatives:
     """The derivatives of what was given from those of outputs (R, B, T, H), or None, and of last states."""
-    clips, names = call.clips, call.names
-    (replicates, batch), hidden = clips.place.shape, given.first.shape[-1]
+    layout, names = call.layout, call.names
+    (replicates, batch), hidden = layout.place.shape, given.first.shape[-1]
     d_outputs, d_last = upstream
 
-    d_sums = clips.new_rows((replicates, clips.rows, sum(map(len, names.sums)) * hidden), call.stored)
-    vectors = clips.new_rows((replicates, clips.rows, len(names.computed), hidden), call.stored)
-    d_rows = torch.empty(replicates, call.tiles * call.shape.rows, len(names.summed), hidden, device=last.device)
+    d_sums = layout.new_rows((replicates, layout.rows, sum(map(len, names.sums)) * hidden), call.stored)
+    vectors = layout.new_rows((replicates, layout.rows, len(names.computed), hidden), call.stored)
+    d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, len(names.summed), hidden, device=last.device)
     d_first = torch.empty_like(given.first)
     call.kernels.backward[call.grid()](
-        *(clips.place, clips.length, clips.start, clips.reverse),
+        *(layout.place, layout.length, layout.start, layout.reverse),
         *(given.square, given.invariant, last, saved),
-        *(last if d_outputs is None else d_outputs, d_last, d_first, d_sums, vectors, d_rows, *call.meeting(last)),
+        *(last if d_outputs is None else d_outputs, d_last, d_first, d_sums, vectors, d_rows, *call.workspace(last)),
         *_of_masks(given.masks),
-        *(call.tiles, batch, clips.steps, clips.rows),
+        *(call.tiles, batch, layout.steps, layout.rows),
         **call.constants(hidden),
         GIVEN=d_outputs is not None,
     )
@@ -234,7 +244,7 @@ def _cover(names: Names, wanted: Sequence[int]) -> tuple[int, int]:
 
 def _side(names: Names, d_sums: Tensor, hidden: int, cover: tuple[int, int]) -> Tensor:
     """The derivatives of these packs of sums, (R, rows, n · H), where they lie."""
-    begins = [begin for begin, _ in places(names.sums)] + [sum(map(len, names.sums))]
+    begins = [begin for begin, _ in offsets(names.sums)] + [sum(map(len, names.sums))]
     return d_sums[:, :, begins[cover[0]] * hidden : begins[cover[1]] * hidden]
 
 
@@ -251,12 +261,12 @@ def _parts(names: Names, found: Tensor, cover: tuple[int, int], hidden: int) -> 
     return parts
 
 
-def _add_of_frames(found: Derivatives, names: Names, given: Given, d_sums: Tensor) -> None:
+def _add_of_frames(found: Derivatives, names: Names, given: StackedInputs, d_sums: Tensor) -> None:
     """Of each matrix of frames Σ d_sum ⊗ x over all rows; beside x stands a 1, which gives those of biases."""
     if not names.sums:
         return
     values = torch.cat([given.frames, given.frames.new_ones(*given.frames.shape[:2], 1)], 2)
-    product = added_up(d_sums, values.expand(len(d_sums), -1, -1))
+    product = products_over_rows(d_sums, values.expand(len(d_sums), -1, -1))
     parts = _parts(names, product, (0, len(names.sums)), given.first.shape[-1])
     for n, k in enumerate(names.with_frame):
         if k in parts:
@@ -272,13 +282,13 @@ def _add_of_vector(found: Derivatives, names: Names, vector: int, values: Tensor
     if not pairs:
         return
     cover = _cover(names, [k for k, _ in pairs])
-    product = added_up(_side(names, d_sums, hidden, cover), values)
+    product = products_over_rows(_side(names, d_sums, hidden, cover), values)
     parts = _parts(names, product, cover, hidden)
     for k, m in pairs:
         found.square[:, names.square.index(m)] += parts[k]
 
 
-def _rows_of(names: Names, vector: int, given: Given, saved: Tensor, vectors: Tensor) -> Tensor:
+def _rows_of(names: Names, vector: int, given: StackedInputs, saved: Tensor, vectors: Tensor) -> Tensor:
     """A vector's values at every row, (R, rows, H or D)."""
     if names.is_frame(vector):
         return given.frames
@@ -286,12 +296,12 @@ def _rows_of(names: Names, vector: int, given: Given, saved: Tensor, vectors: Te
         return vectors[:, :, names.computed.index(vector)]
     wanted = f"old_{names.states[names.old[vector]]}"
     number = next(n for n, pack in enumerate(names.saved) if wanted in pack)
-    (begin, count), hidden = places(names.saved)[number], given.first.shape[-1]
-    alternating_units = saved.flatten(2)[:, :, begin * hidden : (begin + count) * hidden]
-    return alternating_units[:, :, names.saved[number].index(wanted) :: count]
+    (begin, count), hidden = offsets(names.saved)[number], given.first.shape[-1]
+    interleaved = saved.flatten(2)[:, :, begin * hidden : (begin + count) * hidden]
+    return interleaved[:, :, names.saved[number].index(wanted) :: count]
 
 
-def _of_frames(names: Names, given: Given, d_sums: Tensor) -> Tensor:
+def _of_frames(names: Names, given: StackedInputs, d_sums: Tensor) -> Tensor:
     live = [k for pack in names.sums for k in pack if k in names.with_frame]
     if not live:
         return torch.zeros_like(given.frames)
@@ -299,5 +309,5 @@ def _of_frames(names: Names, given: Given, d_sums: Tensor) -> Tensor:
     groups = names.sums[cover[0] : cover[1]]
     none = torch.zeros_like(given.wide[:, 0])
     rows = [given.wide[:, names.with_frame.index(k)] if k in live else none for pack in groups for k in pack]
-    matrices = alternating(torch.stack(rows, 1), groups)
+    matrices = interleaved_rows(torch.stack(rows, 1), groups)
     return torch.bmm(_side(names, d_sums, hidden, cover), matrices.to(d_sums.dtype)).to(given.frames.dtype)

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
-from cello.compiler.expression import equations, value_names
-from cello.compiler.identifiers import comment, identifiers, state_parts
-from cello.compiler.kernel import Kernel
 from cello.compiler.stages import Sum
-from cello.compiler.text import STYLE
+from cello.compiler.step_names import StepNames, indented
 
 RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
 Item = TypeVar("Item")
 
 
-def packs(items: Sequence[Item]) -> tuple[tuple[Item, ...], ...]:
+def groups_of(items: Sequence[Item]) -> tuple[tuple[Item, ...], ...]:
     """The items in groups of four, two and one."""
     found, rest = [], list(items)
     for size in (4, 2, 1):
@@ -29,34 +26,22 @@ def packs(items: Sequence[Item]) -> tuple[tuple[Item, ...], ...]:
 
 
 @dataclass(frozen=True)
-class Names:
+class Names(StepNames):
     """A kernel, the variables of its nodes, and how what it reads and writes is packed.
 
     Tiles that are read or written together are packed: two or four lie element by element in turn, so that they move
-    through memory, and between the layouts of products and of rows, as one. ``before`` are sums with products of the
+    through memory, and between the layouts of products and of rows, as one. ``projected`` are sums with products of the
     frame, which one matrix product computes before the loop; ``sums`` those that have a derivative; ``saved`` what
     backward reads, old states and kept values; ``computed`` the vectors of products that are neither frames nor old
     states. ``square`` are the matrices that multiply inside the loop. Where they are too large for one program, several
     share the units of the same clips: each holds the columns of its own, and they hand each other vectors in memory.
     """
 
-    plan: Kernel
+    reserved: ClassVar[frozenset[str]] = RESERVED
+    marker: ClassVar[str] = "#"
 
     @cached_property
-    def of(self) -> dict[int, str]:
-        return identifiers(self.plan.graph, {each.node for each in self.plan.sums}, RESERVED)
-
-    @cached_property
-    def states(self) -> tuple[str, ...]:
-        return state_parts(self.plan.graph.states)
-
-    @cached_property
-    def old(self) -> dict[int, int]:
-        """The nodes of old states, with the states' numbers."""
-        return {k: n for n in range(len(self.plan.graph.states)) if (k := self.plan.old(n)) is not None}
-
-    @cached_property
-    def before(self) -> tuple[tuple[int, ...], ...]:
+    def projected(self) -> tuple[tuple[int, ...], ...]:
         return self._by_stage(lambda each: any(self.is_frame(v) for _, v in each.products))
 
     @cached_property
@@ -66,12 +51,12 @@ class Names:
 
     def _by_stage(self, wanted: Callable[[Sum], bool]) -> tuple[tuple[int, ...], ...]:
         stages = ([each.node for each in stage.sums if wanted(each)] for stage in self.plan.stages)
-        return tuple(pack for nodes in stages for pack in packs(nodes))
+        return tuple(pack for nodes in stages for pack in groups_of(nodes))
 
     @cached_property
     def saved(self) -> tuple[tuple[str, ...], ...]:
         kept = [f"kept_{n}" for n in range(len(self.plan.kept))]
-        return packs([*(f"old_{name}" for name in self.states), *kept])
+        return groups_of([*(f"old_{name}" for name in self.states), *kept])
 
     @cached_property
     def width(self) -> int:
@@ -102,7 +87,7 @@ class Names:
     @cached_property
     def with_frame(self) -> tuple[int, ...]:
         """The sums with products of the frame, in the order of their packs."""
-        return tuple(k for pack in self.before for k in pack)
+        return tuple(k for pack in self.projected for k in pack)
 
     @cached_property
     def square(self) -> tuple[int, ...]:
@@ -127,24 +112,8 @@ class Names:
         read = {v for each in sums for m, v in each.products if m not in self.plan.constant}
         return tuple(v for v in self.plan.vectors if v in read and v not in self.old and not self.is_frame(v))
 
-    @cached_property
-    def equations(self) -> dict[int, str]:
-        """The equations of named values and of new states, as comments by their nodes."""
-        graph = self.plan.graph
-        left = {name: k for k, name in value_names(graph).items()}
-        left |= {f"{s}[t]": k for s, k in zip(graph.states, graph.outputs, strict=True)}
-        return {left[name]: f"# {comment(f'{name} = {right}')}" for name, right in equations(graph, STYLE)}
-
     def is_frame(self, k: int) -> bool:
-        return self.plan.graph.nodes[k].op == "input"
-
-    def comment(self, each: Sum) -> str:
-        """A sum as text."""
-        nodes = self.plan.graph.nodes
-        terms = [f"{nodes[m].name or self.of[m]} @ {nodes[v].name or self.of[v]}" for m, v in each.products]
-        terms += [str(nodes[k].name or self.of[k]) for k in each.invariant if nodes[k].op != "constant"]
-        terms += [f"{nodes[k].value:g}" for k in each.invariant if nodes[k].op == "constant"]
-        return f"# {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))}"
+        return self.nodes[k].op == "input"
 
 
 def mask_arguments(names: Names) -> list[str]:
@@ -156,7 +125,7 @@ def mask_arguments(names: Names) -> list[str]:
     return found
 
 
-def head(names: Names) -> list[str]:
+def prologue(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
     plan, of = names.plan, names.of
     lines = [
@@ -165,18 +134,18 @@ def head(names: Names) -> list[str]:
         "if LARGE:",
         "    replicate = replicate.to(tl.int64)",
         "clip = tile * ROWS + tl.arange(0, ROWS)",
-        "there = clip < B",
-        "frames = tl.load(length + replicate * B + clip, mask=there, other=0)",
-        "at = tl.load(place + replicate * B + clip, mask=there, other=0)",
-        "begin = tl.load(start + replicate * B + clip, mask=there, other=0)",
+        "valid = clip < B",
+        "frames = tl.load(length + replicate * B + clip, mask=valid, other=0)",
+        "at = tl.load(place + replicate * B + clip, mask=valid, other=0)",
+        "begin = tl.load(start + replicate * B + clip, mask=valid, other=0)",
         "if LARGE:",
         "    at, begin = at.to(tl.int64), begin.to(tl.int64)",
-        "backwards = tl.load(reverse + replicate)",
+        "reversed_time = tl.load(reverse + replicate)",
         "steps = tl.load(length + replicate * B + tile * ROWS)  # of the longest clip, which stands first",
         "unit = part * OWN + tl.arange(0, OWN)",
         f"of_state = (replicate * {len(names.states)} * B + at) * H",
-        "team = replicate * TILES + tile",
-        "met = 0",
+        "group = replicate * TILES + tile",
+        "barriers = 0",
     ]
     for n, k in enumerate(plan.invariant):
         row = f"invariants + (replicate * {len(plan.invariant)} + {n}) * H + unit"
@@ -184,55 +153,51 @@ def head(names: Names) -> list[str]:
     return lines
 
 
-def matrix(names: Names, name: str, first: int, count: int, strides: str) -> str:
+def load_matrix(names: Names, name: str, first: int, count: int, strides: str) -> str:
     """The line that takes matrices that multiply in the loop; ``strides`` are of rows and of columns."""
     place = f"weights + (replicate * {len(names.square)} + {first}) * H * H"
-    return f"{name} = matrix({place}, part, {strides}, {count}, H, UNITS, OWN, PRECISION)"
+    return f"{name} = load_matrix({place}, part, {strides}, {count}, H, UNITS, OWN, PRECISION)"
 
 
-def exchanged(names: Names, vectors: Mapping[str, tuple[str, int]], slots: Sequence[int]) -> list[str]:
+def all_gather(names: Names, vectors: Mapping[str, tuple[str, int]], slots: Sequence[int]) -> list[str]:
     """Lines after which every program of some clips has all units of these vectors, each a value and its tiles."""
     places, apart = {}, []
     for slot, (name, (_, count)) in zip(slots, vectors.items(), strict=True):
-        places[name] = f"scratch + ((team * 2 + met % 2) * {names.slots} + {slot}) * ROWS * UNITS", count
-    alone = [f"{name} = filled({value}, {count}, H)" for name, (value, count) in vectors.items()]
+        places[name] = f"workspace + ((group * 2 + barriers % 2) * {names.slots} + {slot}) * ROWS * UNITS", count
+    alone = [f"{name} = masked({value}, {count}, H)" for name, (value, count) in vectors.items()]
     for name, (value, count) in vectors.items():
-        apart.append(f"leave({places[name][0]}, {value}, part, {count}, H, UNITS, OWN, ROWS)")
-    apart.append("meet(counters + team, (met + 1) * SPLIT)")
-    apart += [f"{name} = whole({place}, {count}, UNITS, ROWS)" for name, (place, count) in places.items()]
-    apart.append("met += 1")
+        apart.append(f"store_part({places[name][0]}, {value}, part, {count}, H, UNITS, OWN, ROWS)")
+    apart.append("group_barrier(counters + group, (barriers + 1) * SPLIT)")
+    apart += [f"{name} = load_whole({place}, {count}, UNITS, ROWS)" for name, (place, count) in places.items()]
+    apart.append("barriers += 1")
     return ["if SPLIT > 1:", *indented(apart), "else:", *indented(alone)]
 
 
-def load(base: str, here: str, count: int = 1) -> str:
+def load_tile(base: str, here: str, count: int = 1) -> str:
     """Packed tiles of which each row lies in one piece."""
-    return f"taken({base}, {here}, part, {count}, H, OWN, WHOLE)"
+    return f"load_tile({base}, {here}, part, {count}, H, OWN, WHOLE)"
 
 
-def store(base: str, here: str, values: Sequence[str]) -> str:
+def store_tile(base: str, here: str, values: Sequence[str]) -> str:
     """The line that writes packed tiles, each row in one piece."""
-    return f"put({base}, {here}, {packed(values)}, part, {len(values)}, H, OWN, WHOLE)"
+    return f"store_tile({base}, {here}, {interleave(values)}, part, {len(values)}, H, OWN, WHOLE)"
 
 
-def packed(values: Sequence[str]) -> str:
+def interleave(values: Sequence[str]) -> str:
     """Tiles as one, element by element in turn."""
-    return values[0] if len(values) == 1 else f"pack{len(values)}({', '.join(values)})"
+    return values[0] if len(values) == 1 else f"interleave{len(values)}({', '.join(values)})"
 
 
-def unpacked(names: Sequence[str], value: str) -> str:
+def deinterleave(names: Sequence[str], value: str) -> str:
     """The line that takes them apart again."""
-    return f"{', '.join(names)} = {value}" if len(names) == 1 else f"{', '.join(names)} = unpack{len(names)}({value})"
+    taken_apart = value if len(names) == 1 else f"deinterleave{len(names)}({value})"
+    return f"{', '.join(names)} = {taken_apart}"
 
 
-def places(groups: Sequence[Sequence[object]]) -> list[tuple[int, int]]:
+def offsets(groups: Sequence[Sequence[object]]) -> list[tuple[int, int]]:
     """Of each pack, where it begins among all items, and how many it has."""
     found, begin = [], 0
     for group in groups:
         found.append((begin, len(group)))
         begin += len(group)
     return found
-
-
-def indented(lines: Sequence[str]) -> list[str]:
-    """One level deeper."""
-    return [f"    {line}" for line in lines]

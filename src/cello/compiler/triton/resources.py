@@ -11,9 +11,9 @@ from typing import Any
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.build import kernels
-from cello.compiler.triton.launch import Shape
-from cello.compiler.triton.shapes import shape
+from cello.compiler.triton.launch import Tiling, constants, options
 from cello.compiler.triton.text import names_of
+from cello.compiler.triton.tiling import tiling
 from cello.errors import BackendError
 
 MEMORY = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
@@ -26,7 +26,7 @@ SIZES = ("TILES", "B", "T", "rows")
 class Resources:
     """What one pass of a kernel takes: registers of a thread, bytes that do not fit into them, shared memory."""
 
-    shape: Shape
+    tiling: Tiling
     registers: int
     spilled: int
     shared: int
@@ -36,40 +36,23 @@ def resources(cell: Cell, name: str, hidden: int, precision: str, capability: in
     """Of "forward" or "backward" for H units, products in "ieee", "tf32" or "bf16".
 
     Raises:
-        BackendError: no shape fits, or Triton is not installed.
+        BackendError: no tiling fits, or Triton is not installed.
     """
     import triton
     from triton.backends.compiler import GPUTarget
 
-    names = names_of(cell)
-    cut = shape(names, hidden, precision, MEMORY[capability])
-    if cut is None:
+    chosen = tiling(names_of(cell), hidden, precision, MEMORY[capability])
+    if chosen is None:
         raise BackendError(f"cell {cell.name!r} has no kernel for H={hidden} units on compute capability {capability}")
     function = getattr(kernels(cell, interpreted=False), name)
-    constants = _constants(cut, hidden, precision, name)
-    source = _source(function, constants, precision)
-    options = {"num_warps": cut.warps, "enable_fp_fusion": True}
-    found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    own = {"KEEP" if name == "forward" else "GIVEN": True}
+    source = _source(function, {**constants(chosen, hidden, precision, large=False), **own}, precision)
+    found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options(chosen))
     registers, spilled = _assembled(found.asm["ptx"], capability)
-    return Resources(cut, registers, spilled, found.metadata.shared)
+    return Resources(chosen, registers, spilled, found.metadata.shared)
 
 
-def _constants(cut: Shape, hidden: int, precision: str, name: str) -> dict[str, Any]:
-    return {
-        "H": hidden,
-        "UNITS": cut.units,
-        "OWN": cut.own,
-        "WHOLE": hidden == cut.units,
-        "SPLIT": cut.split,
-        "ROWS": cut.rows,
-        "PRECISION": precision,
-        "STAGES": cut.stages,
-        "LARGE": False,
-        "KEEP" if name == "forward" else "GIVEN": True,
-    }
-
-
-def _source(function: Any, constants: dict[str, Any], precision: str) -> Any:
+def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
     """What Triton compiles: types of all arguments, of which sizes and places are multiples of 16."""
     from triton.compiler import ASTSource
 
@@ -77,15 +60,15 @@ def _source(function: Any, constants: dict[str, Any], precision: str) -> Any:
     types, divisible = {}, {}
     for place, name in enumerate(function.arg_names):
         number = name in SIZES or name.endswith(("_row", "_replicate", "_clip", "_frame"))
-        if name in constants:
+        if name in constant:
             types[name] = "constexpr"
         elif number:
             types[name] = "i32"
         else:
             types[name] = INTEGERS.get(name) or (stored if name in ("saved", "d_sums", "vectors") else "*fp32")
-        if name not in constants and name not in SIZES:
+        if name not in constant and name not in SIZES:
             divisible[(place,)] = [["tt.divisibility", 16]]
-    places = {(function.arg_names.index(name),): value for name, value in constants.items()}
+    places = {(function.arg_names.index(name),): value for name, value in constant.items()}
     return ASTSource(function, types, constexprs=places, attrs=divisible)
 
 

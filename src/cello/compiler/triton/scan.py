@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
-from cello.compiler.operations import TORCH
+from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.triton.build import kernels, missing
-from cello.compiler.triton.launch import Call, Clips, Given, Shape, run_backward, run_forward
-from cello.compiler.triton.shapes import MEMORY, shape
+from cello.compiler.triton.launch import BatchLayout, Call, StackedInputs, Tiling, run_backward, run_forward
 from cello.compiler.triton.text import names_of
+from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
 TYPES = (torch.float32, torch.bfloat16)
@@ -46,7 +46,7 @@ def unsupported(inputs: Inputs) -> str | None:
     for value in inputs.values():
         if type(value) not in ORDINARY and dispatched(value):
             return f"cannot read the memory of a {type(value).__name__}"
-    if cut(inputs) is None:
+    if tiling_of(inputs) is None:
         return f"has no kernel of cell {inputs.cell.name!r} for H={inputs.hidden} units; take fewer units"
     return None
 
@@ -73,13 +73,13 @@ def precision(x: Tensor) -> str:
     return "bf16 checked" if wanted == "bf16" and x.is_cpu else wanted
 
 
-def cut(inputs: Inputs) -> Shape | None:
-    """How the kernel is cut up on the device of the frames; None if no shape fits there."""
+def tiling_of(inputs: Inputs) -> Tiling | None:
+    """How the kernel's work is divided on the device of the frames; None if no shape fits there."""
     x, memory = inputs.frames, MEMORY
     if x.is_cuda:
         properties = torch.cuda.get_device_properties(x.device)
         memory = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return shape(names_of(inputs.cell), inputs.hidden, precision(x), memory)
+    return tiling(names_of(inputs.cell), inputs.hidden, precision(x), memory)
 
 
 def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -109,22 +109,22 @@ def _nothing(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
 def prepared(inputs: Inputs) -> tuple[Any, ...]:
     """A call of the kernels and its tensors; what follows needs nothing from the CPU, so a CUDA graph can hold it."""
     names, x, cell = names_of(inputs.cell), inputs.frames, inputs.cell
-    found = cut(inputs)
+    found = tiling_of(inputs)
     if found is None:
         raise BackendError(f'backend="triton" has no kernel of cell {cell.name!r} for H={inputs.hidden} units')
-    clips, frames = _clips(inputs)
+    layout, frames = _layout(inputs)
     # inside vmap no tensor tells whether derivatives are wanted
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
-    call = Call(names, kernels(cell, interpreted=x.is_cpu), clips, found, precision(x), keep)
+    call = Call(names, kernels(cell, interpreted=x.is_cpu), layout, found, precision(x), keep)
     wide, square, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask if mask.stride(-1) == 1 or mask.shape[-1] == 1 else mask.contiguous() for mask in masks]
     first = torch.stack(inputs.state).unsqueeze(0)
-    of_clips = clips.place, clips.length, clips.start, clips.reverse
-    return call, *of_clips, frames.unsqueeze(0), wide, square, invariant, first, *masks
+    of_layout = layout.place, layout.length, layout.start, layout.reverse
+    return call, *of_layout, frames.unsqueeze(0), wide, square, invariant, first, *masks
 
 
-def _clips(inputs: Inputs, *, packed: bool | None = None) -> tuple[Clips, Tensor]:
+def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout, Tensor]:
     """Where the clips stand, and the rows (rows, D) of their frames; ``packed``: none but those of clips.
 
     That needs the lengths' values, so it is not done where only the device knows them.
@@ -142,33 +142,25 @@ def _clips(inputs: Inputs, *, packed: bool | None = None) -> tuple[Clips, Tensor
     if lengths is None:
         every = torch.arange(batch, device=device)
         found = there(every, torch.full((batch,), steps, device=device), every * steps)
-        return Clips(*found, reverse, batch * steps, steps, whole=True, padding=False), x.reshape(batch * steps, size)
+        layout = BatchLayout(*found, reverse, batch * steps, steps, whole=True, padding=False)
+        return layout, x.reshape(batch * steps, size)
     place = torch.argsort(lengths, descending=True, stable=True)
     inside = torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
     if not (lengths.is_cpu if packed is None else packed):
         found = there(place, lengths[place], place * steps)
         frames = torch.where(inside.unsqueeze(2), x, 0).reshape(batch * steps, size)
-        return Clips(*found, reverse, batch * steps, steps, whole=False, padding=True), frames
+        return BatchLayout(*found, reverse, batch * steps, steps, whole=False, padding=True), frames
     rows = inside.flatten().nonzero().flatten()
     found = there(place, lengths[place], (lengths.cumsum(0) - lengths)[place])
     frames = x.reshape(batch * steps, size)[rows.to(device)]
-    return Clips(*found, reverse, len(rows), steps, whole=False, padding=False), frames
+    return BatchLayout(*found, reverse, len(rows), steps, whole=False, padding=False), frames
 
 
 def _stacked(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     """Matrices of frames (1, N, H, D), square ones (1, M, H, H), what is the same at every step (1, I, H)."""
     cell, hidden, x = inputs.cell, inputs.hidden, inputs.frames
     names = names_of(cell)
-    nodes, found = names.plan.graph.nodes, dict[int, Any]()
-
-    def value(k: int) -> Any:
-        if k not in found:
-            node = nodes[k]
-            if node.op == "parameter":
-                found[k] = inputs.weights[str(node.name)]
-            else:
-                found[k] = node.value if node.op == "constant" else TORCH[node.op](*map(value, node.args))
-        return found[k]
+    value = loop_invariant(recipe(cell)[0], inputs.weights).__getitem__
 
     def stack(values: list[Tensor], shape: tuple[int, ...]) -> Tensor:
         whole = torch.stack(values) if values else x.new_zeros(0, *shape)
@@ -187,7 +179,7 @@ class ScanFunction(torch.autograd.Function):
     @staticmethod
     def forward(call: Call, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs, last states, and what backward reads."""
-        call, given = _given(call, tensors)
+        call, given = _unstacked(call, tensors)
         return run_forward(call, given, keep=call.keep)
 
     @staticmethod
@@ -203,13 +195,13 @@ class ScanFunction(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise BackendError('backend="triton" has no second derivatives (create_graph=True); use backend="plain"')
         *tensors, last, saved = ctx.saved_tensors
-        call, given = _given(ctx.call, tensors)
+        call, given = _unstacked(ctx.call, tensors)
         d_last = torch.zeros_like(last) if d_last is None else d_last.contiguous()
         d_outputs = None if d_outputs is None else d_outputs.contiguous()
-        through_frames = ctx.needs_input_grad[1 + CLIPS]
+        through_frames = ctx.needs_input_grad[1 + LAYOUT]
         found = run_backward(call, given, last, saved, (d_outputs, d_last), through_frames=through_frames)
         values = found.frames, found.wide, found.square, found.invariant, found.first
-        return None, *[None] * CLIPS, *values, *[None] * len(given.masks)
+        return None, *[None] * LAYOUT, *values, *[None] * len(given.masks)
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], call: Call, *tensors: Tensor) -> tuple[Any, ...]:
@@ -229,12 +221,12 @@ class ScanFunction(torch.autograd.Function):
         )
 
 
-CLIPS = 4
+LAYOUT = 4
 """Tensors that say where clips stand; they go before all others."""
 
 
-def _given(call: Call, tensors: Sequence[Tensor]) -> tuple[Call, Given]:
+def _unstacked(call: Call, tensors: Sequence[Tensor]) -> tuple[Call, StackedInputs]:
     """A call of these clips, and its other tensors."""
     place, length, start, reverse, frames, wide, square, invariant, first, *masks = tensors
-    clips = replace(call.clips, place=place, length=length, start=start, reverse=reverse)
-    return replace(call, clips=clips), Given(frames, wide, square, invariant, tuple(masks), first)
+    layout = replace(call.layout, place=place, length=length, start=start, reverse=reverse)
+    return replace(call, layout=layout), StackedInputs(frames, wide, square, invariant, tuple(masks), first)

@@ -1,10 +1,10 @@
-"""Choose how a kernel is cut up for a GPU: clips of a program, units, warps, programs that share units."""
+"""Choose the tiling of a kernel for a GPU: clips of a program, units, warps, programs that share units."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from cello.compiler.triton.launch import Shape
+from cello.compiler.triton.launch import Tiling
 from cello.compiler.triton.names import Names
 
 LEAST = 16
@@ -14,8 +14,8 @@ MEMORY = 227 * 1024
 
 
 @lru_cache(maxsize=1024)
-def shape(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Shape | None:
-    """The shape for H units where a program may have so many bytes of shared memory, or None if none fits.
+def tiling(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Tiling | None:
+    """The tiling for H units where a program may have so many bytes of shared memory, or None if none fits.
 
     The batch is no part of it, so that no batch size compiles anything anew.
     """
@@ -28,7 +28,7 @@ def shape(names: Names, hidden: int, precision: str, memory: int = MEMORY) -> Sh
     own = units // split
     few = own < 32 or (own < 64 and len(names.square) <= 4)
     warps = 4 if few else 8 if own < 128 else 16
-    return Shape(LEAST, units, warps, split, 3 if own <= 64 else 2)
+    return Tiling(LEAST, units, warps, split, 3 if own <= 64 else 2)
 
 
 def bytes_of(names: Names, units: int, split: int, precision: str) -> int:

@@ -1,0 +1,47 @@
+"""Compute what a kernel is given of a cell's weights: matrices, and other values that are the same at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from torch import Tensor
+
+from cello.cells.definition import Cell
+from cello.cells.graph import reached
+from cello.compiler.kernel import kernel
+from cello.compiler.operations import TORCH
+from cello.compiler.tracing import constant_result
+
+Value = tuple[int, str, str | None, float | None, tuple[int, ...]]
+Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
+"""Plain constants, so that tracing can follow them: the values that need neither frame nor state (position, operation,
+name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
+
+
+@constant_result
+def recipe(cell: Cell) -> Recipe:
+    """How what a kernel is given is made of a cell's weights."""
+    return _recipe(cell)
+
+
+@lru_cache(maxsize=256)
+def _recipe(cell: Cell) -> Recipe:
+    plan = kernel(cell)
+    nodes = plan.graph.nodes
+    wanted = (*plan.matrices, *plan.invariant)
+    live = reached(nodes, wanted)
+    values = tuple((k, n.op, n.name, n.value, n.args) for k, n in enumerate(nodes) if k in live)
+    return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
+
+
+def loop_invariant(values: tuple[Value, ...], weights: Mapping[str, Tensor]) -> dict[int, Any]:
+    """The values of a recipe, by their positions."""
+    found: dict[int, Any] = {}
+    for k, op, name, number, args in values:
+        if op == "parameter":
+            found[k] = weights[str(name)]
+        else:
+            found[k] = number if op == "constant" else TORCH[op](*[found[a] for a in args])
+    return found
