@@ -16,6 +16,7 @@ from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.stages import Stage, Sum, lower
+from cello.compiler.tracing import constant_result
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -150,3 +151,14 @@ def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:
             yield k
         else:
             todo.extend(gradient.nodes[k].args)
+
+
+@constant_result
+def has_plain_shapes(cell: Cell) -> bool:
+    """``Kernel.plain_shapes`` of a cell, found once; torch.compile does not follow how."""
+    return _has_plain_shapes(cell)
+
+
+@lru_cache(maxsize=1024)
+def _has_plain_shapes(cell: Cell) -> bool:
+    return kernel(cell).plain_shapes

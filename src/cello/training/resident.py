@@ -24,6 +24,7 @@ from cello.training.config import RunConfig
 from cello.training.data import RunData, batch_count, batches, derived_seed
 from cello.training.draws import masks_of, step_draws
 from cello.training.graphs import StepGraphs
+from cello.training.lost import lost_frames
 from cello.training.optimiser import Average, ResidentOptimiser, learning_rate
 
 STEPS_OF_LENGTH = 4
@@ -204,7 +205,9 @@ class ResidentEpochs:
         targets = self.targets.index_select(0, rows)
         with torch.no_grad():
             frames, counts = self._frames(kind, rows, own)
-        scores = self.model.unchecked(frames, None if kind.whole else counts)
+            clips = torch.arange(kind.clips, device=self.device)
+            lost = lost_frames(self.config.data, clips, kind.frames, own["lost"]) if "lost" in own else None
+        scores = self.model.unchecked(frames, None if kind.whole else counts, lost)
         loss = self._loss(scores, targets, own)
         weights = self.optimiser.parameters
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
