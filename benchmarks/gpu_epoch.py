@@ -29,7 +29,9 @@ from cello.study.study_file import load_study
 from cello.training.config import CorpusRef, RunConfig
 from cello.training.device import choose, computing
 from cello.training.execution import ExecutionConfig
-from cello.training.run import Trainer, threads, train
+from cello.training.run import train
+from cello.training.single import threads
+from cello.training.trainer import Trainer
 
 RATE_HZ = 16_000
 CHUNK = 1024
@@ -96,7 +98,7 @@ def check(
             trainer = Trainer(config, corpus, Path(folder), Path(folder), execution=how)
             found = [trainer.train_epoch() for _ in range(epochs)]
         losses[way] = [figure for record in found for figure in (record.train_loss, record.validation_loss)]
-        graphs += 0 if trainer.resident is None else len(trainer.resident.graphs.graphs)
+        graphs += 0 if trainer.together is None else len(trainer.together.resident.graphs.graphs)
     apart = {f"{a} - {b}": max(map(_distance, losses[a], losses[b])) for a, b in (("graph", "eager"), ("graph", "cpu"))}
     return {**apart, "graphs": graphs, "first loss": losses["graph"][0], "last loss": losses["graph"][-2]}
 

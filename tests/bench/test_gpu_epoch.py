@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from cello.training import run
-from cello.training.device import Device
+from as_device import as_device
 from cello.training.execution import ExecutionConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -21,7 +19,7 @@ CPU = ExecutionConfig(device="cpu", backend="plain")
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same code as on a GPU, whole epochs on the device, which the CPU stands for."""
-    monkeypatch.setattr(run, "choose", lambda execution: Device(torch.device("cpu"), "a test", resident=True))
+    as_device(monkeypatch)
 
 
 def test_an_epoch_is_timed_with_its_parts() -> None:
