@@ -219,9 +219,8 @@ def test_a_seed_that_diverges_leaves_the_others_as_they_are(
         TrainingError, match=r"^1 of 3 seeds failed; the other 2 are finished in '.*': run \w+ \(seed 0"
     ):
         train(config(), tone_corpus, tmp_path / "runs", seeds=SEEDS, cache=tmp_path)
-    given = replicates.Given(tone_corpus, tmp_path, ExecutionConfig(), None, None)
-    runs = [replicates.Asked(one.config, tmp_path / "again" / one.run) for one in expected]
-    found = replicates.train_together(runs, given)
+    runs = [(one.config, tmp_path / "again" / one.run) for one in expected]
+    found = replicates.train_together(runs, tone_corpus, cache=tmp_path)
     assert isinstance(found[1], DivergenceError)
     for row in (0, 2):
         one = found[row]

@@ -22,12 +22,8 @@ from cello.training.single import begin, resumed, threads, train_one
 from cello.training.start import InitialWeights
 from cello.training.trainer import Together, Trainer
 
-
-class Asked(NamedTuple):
-    """A run and its folder."""
-
-    config: RunConfig
-    folder: Path
+Asked = tuple[RunConfig, Path]
+"""A run and its folder."""
 
 
 class Given(NamedTuple):
@@ -61,8 +57,8 @@ def train_seeds(
         raise ConfigError(f"seeds={list(seeds)} is invalid: give at least one, and each once")
     configs = [msgspec.structs.replace(config, seed=seed) for seed in seeds]
     told = None if on_epoch is None else (lambda of, epoch: on_epoch(of.seed, epoch))
-    given = Given(corpus, cache, execution, start, told)
-    found = train_together([Asked(one, folder / one.id) for one in configs], given)
+    runs = [(one, folder / one.id) for one in configs]
+    found = train_together(runs, corpus, cache=cache, on_epoch=told, execution=execution, start=start)
     results = [one for one in found if isinstance(one, RunResult)]
     faults = [one for one in found if isinstance(one, TrainingError)]
     if len(faults) == 1 == len(seeds):
@@ -73,14 +69,23 @@ def train_seeds(
     return results
 
 
-def train_together(runs: Sequence[Asked], given: Given) -> list[RunResult | TrainingError]:
+def train_together(
+    runs: Sequence[Asked],
+    corpus: Corpus,
+    *,
+    cache: Path | None = None,
+    on_epoch: Callable[[RunConfig, Epoch], None] | None = None,
+    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 - frozen
+    start: InitialWeights | None = None,
+) -> list[RunResult | TrainingError]:
     """Train runs that differ in the seed alone; the result of each, or why it failed, which stops no other.
 
     Raises:
         ConfigError: the device asked for cannot be used.
     """
-    most = given.execution.most_replicates
-    together = choose(given.execution).resident and runs[0].config.model.cell not in TORCH_LAYERS
+    given = Given(corpus, cache, execution, start, on_epoch)
+    most = execution.most_replicates
+    together = choose(execution).resident and runs[0][0].model.cell not in TORCH_LAYERS
     if most == 1 or not together:
         return [_alone(run, given) for run in runs]
     found: list[RunResult | TrainingError] = []
@@ -90,11 +95,11 @@ def train_together(runs: Sequence[Asked], given: Given) -> list[RunResult | Trai
 
 
 def _alone(run: Asked, given: Given) -> RunResult | TrainingError:
-    told = given.on_epoch
+    (config, folder), told = run, given.on_epoch
     try:
         return train_one(
-            run.config, given.corpus, run.folder, cache=given.cache, execution=given.execution, start=given.start,
-            on_epoch=None if told is None else (lambda epoch: told(run.config, epoch)),
+            config, given.corpus, folder, cache=given.cache, execution=given.execution, start=given.start,
+            on_epoch=None if told is None else (lambda epoch: told(config, epoch)),
         )  # fmt: skip
     except TrainingError as error:
         return error
@@ -107,6 +112,8 @@ def _group(runs: Sequence[Asked], given: Given) -> list[RunResult | TrainingErro
     try:
         return _Group(runs, given).train()
     except RuntimeError as error:
+        if "vmap" in str(error):
+            return _one_by_one(runs, given, error)
         if not out_of_memory(error):
             raise
     # out of the except block, whose traceback holds all that is on the GPU
@@ -115,11 +122,21 @@ def _group(runs: Sequence[Asked], given: Given) -> list[RunResult | TrainingErro
         torch.cuda.empty_cache()
     half, device = (len(runs) + 1) // 2, choose(given.execution).torch
     warnings.warn(
-        f"{len(runs)} seeds of {runs[0].config.model.cell} do not fit into the memory of {device} "
+        f"{len(runs)} seeds of {runs[0][0].model.cell} do not fit into the memory of {device} "
         f"together, so {half} at a time are trained; execution.replicates={half} asks for that",
         stacklevel=2,
     )
     return [found for part in (runs[:half], runs[half:]) for found in _group(part, given)]
+
+
+def _one_by_one(runs: Sequence[Asked], given: Given, error: Exception) -> list[RunResult | TrainingError]:
+    """Runs of a model with an operation that torch cannot compute for several at once."""
+    warnings.warn(
+        f"the seeds of {runs[0][0].model.cell} cannot be trained together ({str(error).splitlines()[0].rstrip('.')}), "
+        "so each is trained alone; execution.replicates=1 asks for that",
+        stacklevel=3,
+    )
+    return [_alone(run, given) for run in runs]
 
 
 class _Group:
@@ -136,7 +153,7 @@ class _Group:
             trainers = {row: trainer for row in range(len(self.runs)) if (trainer := self._begun(row)) is not None}
             while trainers:
                 behind = min(trainer.epoch for trainer in trainers.values())
-                if behind == self.runs[0].config.optimiser.epochs:
+                if behind == self.runs[0][0].optimiser.epochs:
                     break
                 self._train_epoch({row: one for row, one in trainers.items() if one.epoch == behind})
                 trainers = {row: one for row, one in trainers.items() if row not in self.outcomes}
@@ -167,7 +184,7 @@ class _Group:
                     raise record
                 trainer.keep()
                 if self.given.on_epoch is not None:
-                    self.given.on_epoch(self.runs[row].config, record)
+                    self.given.on_epoch(self.runs[row][0], record)
             except TrainingError as error:
                 self.outcomes[row] = error
 
@@ -177,4 +194,4 @@ class _Group:
         except TrainingError as error:
             self.outcomes[row] = error
         else:
-            (self.runs[row].folder / "checkpoint.pt").unlink(missing_ok=True)
+            (self.runs[row][1] / "checkpoint.pt").unlink(missing_ok=True)
