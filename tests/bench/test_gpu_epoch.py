@@ -30,7 +30,7 @@ def test_an_epoch_is_timed_with_its_parts() -> None:
 
 
 def test_the_gates_study_is_timed_by_its_rows() -> None:
-    found = gpu_epoch.gates(clips=28, samples=4000, epochs=1, seeds=1, execution=CPU)
+    found = dict(gpu_epoch.gates(clips=28, samples=4000, epochs=1, seeds=1, execution=CPU))
     assert len(found) == 7
     assert 0 < sum(found.values()) - found["all"] <= found["all"]
 
