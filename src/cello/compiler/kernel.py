@@ -104,6 +104,12 @@ def kernel(cell: Cell) -> Kernel:
     )
 
 
+@constant_result
+def has_plain_shapes(cell: Cell) -> bool:
+    """Whether every value of a step is a vector of H units."""
+    return kernel(cell).plain_shapes
+
+
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
     fixed = cell.fixed().items()
     same = {n for n, one in fixed if one.shape == ("H", "H") and not any(node.op == "index" for node in one.nodes)}

@@ -14,6 +14,7 @@ from cello.models.encoder import Encoder
 from cello.models.frames import check_fit, frame_size, part_sizes
 from cello.models.initialise import drawn, initialise
 from cello.models.pooling import Pooling
+from cello.models.randomness import Dropout
 from cello.models.received import received
 
 
@@ -57,7 +58,7 @@ class Classifier(nn.Module):
         self.frame_stacking = config.frame_stacking
         self.encoder = Encoder(config, frame_size(cell, dimensions) * config.frame_stacking, cell, backend)
         self.pooling = Pooling(config, self.encoder.width, backend)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)
         self.register_buffer("mean", torch.zeros(dimensions))
         self.register_buffer("deviation", torch.ones(dimensions))
@@ -85,10 +86,22 @@ class Classifier(nn.Module):
         scores: Tensor = self.head(self.dropout(self.pooling(y, last, ends)))
         return scores
 
-    def unchecked(self, frames: Tensor, lengths: Tensor | None = None, lost: Tensor | None = None) -> Tensor:
-        """The scores by lengths that are known to be right: on a GPU nothing of them is read back."""
+    def unchecked(
+        self,
+        frames: Tensor,
+        lengths: Tensor | None = None,
+        lost: Tensor | None = None,
+        weights: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """The scores by lengths that are known to be right: on a GPU nothing of them is read back.
+
+        ``weights`` are to be used in place of the model's own.
+        """
         with unchecked_lengths():
-            scores: Tensor = self(frames, lengths, lost)
+            if weights is None:
+                scores: Tensor = self(frames, lengths, lost)
+            else:
+                scores = torch.func.functional_call(self, weights, (frames, lengths, lost))
         return scores
 
     @property

@@ -12,6 +12,7 @@ from cello.cells.definition import Cell
 from cello.compiler.inputs import Lengths
 from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer, TorchLayer, make_direction, run_layers
+from cello.models.randomness import Dropout
 
 
 class Encoder(nn.Module):
@@ -25,7 +26,7 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None, backend: str = "auto") -> None:
         super().__init__()
         self.directions = 2 if config.bidirectional else 1
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         layers = []
         for _ in range(config.layers):
             layers.append(

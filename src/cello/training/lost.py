@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cello.models.randomness import GOLDEN, less, mixed
 from cello.training.config import DataConfig
 
 EVALUATION = 0
 """The key of evaluation: every model and seed misses the same frames of a clip."""
-_BITS = 53
 
 
 def lost_frames(data: DataConfig, clips: Tensor, frames: int, key: Tensor | int = EVALUATION) -> Tensor | None:
@@ -21,18 +21,10 @@ def lost_frames(data: DataConfig, clips: Tensor, frames: int, key: Tensor | int 
     if not data.lost_frames:
         return None
     time = torch.arange(frames, device=clips.device)
-    found = _mixed(_mixed(clips.long()[:, None] + key) + time)
-    return (found & ((1 << _BITS) - 1)) < int(data.lost_frames * (1 << _BITS))
+    of_clips = mixed((clips.long()[:, None] + 1) * GOLDEN + key)
+    return less(mixed(of_clips + (time + 1) * GOLDEN), data.lost_frames)
 
 
 def drawn_key(generator: torch.Generator) -> Tensor:
     """A key for one batch of training."""
     return torch.randint(1, 1 << 62, (), generator=generator)
-
-
-def _mixed(v: Tensor) -> Tensor:
-    """Numbers whose bits depend on all bits of v: SplitMix64 (Steele, Lea & Flood 2014), in wrapping arithmetic."""
-    v = v * -7046029254386353131 + 1442695040888963407
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        v = (v ^ ((v >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    return v ^ ((v >> 31) & ((1 << 33) - 1))
