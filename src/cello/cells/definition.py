@@ -214,8 +214,9 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     again = _trace(function, name)
     if (fault := changed(traced, again)) is not None:
         raise fault
-    declared = declared_by(traced.signature, graph, traced.tracer) if traced.signature.annotations else ()
-    warn_of_chains(graph, {one.name for one in declared if one.kind == FIXED}, traced.tracer)
+    declared = declared_by(traced.signature, graph, traced.tracer)
+    said = {*traced.signature.sizes} | {one.name for one in declared if one.kind == FIXED}
+    warn_of_chains(graph, said, traced.tracer)
     return Cell(
         name=name,
         doc=doc,
@@ -225,6 +226,7 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
         declared=declared,
         function=function,
         paper=paper,
+        parts=traced.signature.parts,
     )
 
 
@@ -233,6 +235,7 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
     own = inspect.unwrap(function)
     tracer = Tracer(cell, own.__code__)
     signature = signature_of(function, tracer)
+    tracer.parts = tuple(name for name, _ in signature.parts)
     arguments = signature.arguments
     for fact, holds in (
         ("a lambda has no name", own.__name__ == "<lambda>"),
@@ -257,7 +260,7 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
         raise tracer.refusal
     variables = tracer.observe_names()
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
-    read_transposes(tracer, arguments[1 : 1 + len(values)])
+    read_transposes(tracer, arguments[1 : 1 + len(values)], signature.sizes)
     for name, value in zip(arguments[1:], values, strict=False):
         if isinstance(value, Symbol) and value._cello_tracer is tracer:
             tracer.call(value._cello_position, name)
