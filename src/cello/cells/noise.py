@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Graph, GraphBuilder, Node, dependencies
+from cello.cells.graph import Graph, GraphBuilder, dependencies
 from cello.errors import CellError, unknown
 
 
@@ -20,8 +20,7 @@ def with_noise(cell: Cell, zoneout: tuple[str, ...] = (), dropout: tuple[str, ..
 
     Zoneout keeps a unit's old value where its mask z is 1: sₜ = z ⊙ sₜ₋₁ + (1 − z) ⊙ ŝₜ, with ŝₜ what the equations
     give; the other states see ŝₜ (Krueger et al. 2017). Dropout with a mask d multiplies the old state wherever a
-    matrix multiplies it, whole or head by head: U @ s becomes U @ (d ⊙ s), the same d at all steps of a clip (Gal &
-    Ghahramani 2016).
+    matrix of parameters multiplies it: U @ s becomes U @ (d ⊙ s), one d at all steps of a clip (Gal & Ghahramani 2016).
 
     Raises:
         CellError: a state the cell does not have.
@@ -39,9 +38,20 @@ class _Noise:
 
     def __init__(self, graph: Graph, zoneout: tuple[str, ...], dropout: tuple[str, ...]) -> None:
         self.old, self.zoneout, self.dropout = graph, zoneout, dropout
-        self.needs = dependencies(graph.nodes)
         self.builder = GraphBuilder()
         self.made: dict[tuple[int, bool], int] = {}
+        self.multiplied = self._multiplied_by_heads()
+
+    def _multiplied_by_heads(self) -> set[int]:
+        """Where a block-diagonal matrix of parameters is multiplied by a vector, repeated for each head."""
+        nodes, needs, found = self.old.nodes, dependencies(self.old.nodes), set[int]()
+        for node in nodes:
+            inner = nodes[node.args[0]] if node.op in ("row_sum", "column_sum") else node
+            if inner is not node and inner.op == "mul":
+                matrix, repeated = inner.args
+                if not needs[matrix] and nodes[repeated].op in ("rows", "columns"):
+                    found.add(node.args[0])
+        return found
 
     def graph(self) -> Graph:
         for k in range(len(self.old.nodes)):
@@ -54,9 +64,10 @@ class _Noise:
         return self.builder.graph(self.old.states, outputs)
 
     def _copy(self, k: int, *, masked: bool) -> int:
-        """The node in the new graph; ``masked`` where it stands in what a matrix multiplies."""
+        """The node in the new graph; ``masked`` where it stands in the vector of a product."""
         node = self.old.nodes[k]
-        inside = (False, True) if node.op == "product" else self._of_heads(node) or (masked,) * len(node.args)
+        matrix = node.op == "product" or k in self.multiplied
+        inside = (False, True) if matrix else (masked,) * len(node.args)
         args = tuple(self.made[arg, within] for arg, within in zip(node.args, inside, strict=True))
         at = self.builder.add(replace(node, args=args))
         if masked and node.op == "state" and node.name in self.dropout:
@@ -64,14 +75,6 @@ class _Noise:
                 "mul", self.builder.write("mask", name=f"dropout_{node.name}", shape=node.shape), at
             )
         return at
-
-    def _of_heads(self, node: Node) -> tuple[bool, ...] | None:
-        """Which factor is what a matrix multiplies head by head, as h in U * columns(h) for a block-diagonal U @ h."""
-        if node.op != "mul" or len(node.shape) < 2:
-            return None
-        same = tuple(not self.needs[arg] for arg in node.args)
-        spread = tuple(self.old.nodes[arg].op in ("columns", "rows") for arg in node.args)
-        return spread if any(same) and any(spread) and not all(same) else None
 
     def _zoned(self, state: str, new: int) -> int:
         write, shape = self.builder.write, self.builder.nodes[new].shape

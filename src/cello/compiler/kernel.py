@@ -157,14 +157,3 @@ def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:
             yield k
         else:
             todo.extend(gradient.nodes[k].args)
-
-
-@constant_result
-def has_plain_shapes(cell: Cell) -> bool:
-    """``Kernel.plain_shapes`` of a cell, found once; torch.compile does not follow how."""
-    return _has_plain_shapes(cell)
-
-
-@lru_cache(maxsize=1024)
-def _has_plain_shapes(cell: Cell) -> bool:
-    return kernel(cell).plain_shapes

@@ -67,8 +67,8 @@ class Stacked:
         model = self._replicates[0].model
         if len(self._replicates) == 1:
             with drawing_from(keys[0]):
-                own = [None if given is None else given[0] for given in (counts, lost)]
-                return model.unchecked(frames[0], *own).unsqueeze(0)
+                ends, missed = (None if given is None else given[0] for given in (counts, lost))
+                return model.unchecked(frames[0], ends, missed).unsqueeze(0)
 
         def one(
             weights: dict[str, Tensor], frames: Tensor, counts: Tensor | None, lost: Tensor | None, key: Tensor
