@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,19 +67,16 @@ def sized_parts(cell: Cell, dimensions: int, hidden: int, labels: int, pooling: 
     )
 
 
-def meant(
-    direction: Direction, x: NDArray[np.floating], first: Mapping[str, Array] | None = None
-) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+def meant(direction: Direction, x: NDArray[np.floating]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """Outputs (T, L) of one clip (T, D) and the last states, node by node in double precision."""
     weights = {name: torch.from_numpy(value).double() for name, value in direction.weights.items()}
-    begins = direction.first if first is None else first
-    states = [torch.from_numpy(begins[state]).double() for state in direction.cell.states]
+    states = [torch.from_numpy(direction.first[state]).double() for state in direction.cell.states]
     outputs = [torch.zeros(0)] * len(x)
     for t in reversed(range(len(x))) if direction.reverse else range(len(x)):
         leaves = {**weights, **dict(zip(direction.cell.states, states, strict=True))}
         states = step(direction.cell, torch.from_numpy(x[t]).double(), leaves)
         outputs[t] = states[0]
-    return torch.stack(outputs).numpy(), [state.numpy() for state in states]
+    return np.array([output.numpy() for output in outputs]), [state.numpy() for state in states]
 
 
 def outputs_meant(parts: ModelParts, frames: NDArray[np.floating]) -> NDArray[np.float64]:
