@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from c99_program import LABELS, SMALL, Program, sound
+from c99_program import LABELS, SMALL, sound
 from cello.deploy.onnx_models import ClipModel, StreamModel
 from cello.export.onnx import clip_model, step_model
 from cello.features.clip import frames_of_clip
