@@ -39,10 +39,13 @@ class Direction:
     reverse: bool
     first: Mapping[str, Array] = field(default_factory=dict)
 
-    def first_states(self, hidden: int) -> tuple[Array, ...]:
-        """The value (H,) at which each state begins."""
-        zero = np.zeros(hidden, dtype=np.float32)
-        return tuple(self.first.get(state, zero) for state in self.cell.states)
+    def first_states(self, inputs: int, hidden: int) -> tuple[Array, ...]:
+        """The value at which each state begins, of the state's shape for D = ``inputs`` and H = ``hidden``."""
+        sizes = self.cell.state_sizes(inputs, hidden)
+        return tuple(
+            self.first[state] if state in self.first else np.zeros(shape, dtype=np.float32)
+            for state, shape in zip(self.cell.states, sizes, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +57,10 @@ class ModelParts:
         deviation: (D,) that each frame is divided by
         frame_stacking: frames stacked into one before the first layer
         layers: L layers, each its directions, the forward one first
-        pooling: how (T, W) outputs become (W,); W is H, or 2H with two directions
+        pooling: how (T, W) outputs become (W,); W is the output's size, H for most cells, of each direction together
         score: (W,) weights and a number, of attention's scores; None for other poolings
         head: (C, W) weights and (C,) bias
+        units: H, where it is not the output's size
     """
 
     mean: Array
@@ -66,11 +70,23 @@ class ModelParts:
     pooling: Literal["last", "mean", "attention"]
     score: tuple[Array, float] | None
     head: tuple[Array, Array]
+    units: int = 0
 
     @property
     def hidden(self) -> int:
         """H, the units of a direction."""
-        return int(self.head[0].shape[1]) // len(self.layers[0])
+        return self.units or int(self.head[0].shape[1]) // len(self.layers[0])
+
+    def inputs(self, depth: int) -> int:
+        """D of the cells of a layer: the elements of a step, or of the outputs of the layer before it."""
+        if depth == 0:
+            return self.dimensions * self.frame_stacking
+        return self.output_size(depth - 1) * len(self.layers[depth - 1])
+
+    def output_size(self, depth: int = -1) -> int:
+        """The elements of the output of a direction of a layer, of the last one where none is given."""
+        depth %= len(self.layers)
+        return self.layers[depth][0].cell.output_size(self.inputs(depth), self.hidden)
 
     @property
     def dimensions(self) -> int:
@@ -97,7 +113,7 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
                 _direction(
                     config,
                     _below(weights, f"encoder.layers.{depth}.{number}."),
-                    len(weights["mean"]) * config.frame_stacking if depth == 0 else config.hidden * directions,
+                    _inputs(config, len(weights["mean"]), depth),
                     reverse=bool(number),
                 )
                 for number in range(directions)
@@ -115,9 +131,19 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
             pooling=config.pooling,
             score=score,
             head=(weights["head.weight"], weights["head.bias"]),
+            units=config.hidden,
         )
     except KeyError as error:
         raise ModelError(f"the stored weights have no {error}, which a model of {config.cell!r} needs") from error
+
+
+def _inputs(config: ModelConfig, dimensions: int, depth: int) -> int:
+    """D of the cells of a layer."""
+    found, cell = dimensions * config.frame_stacking, cell_of(config)
+    for _ in range(depth):
+        width = config.hidden if cell is None else cell.output_size(found, config.hidden)
+        found = width * (2 if config.bidirectional else 1)
+    return found
 
 
 def _renamed(name: str) -> str:
@@ -161,7 +187,7 @@ def _computed(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: int, re
     weights |= {name: value.astype(np.float32) for name, value in fixed.items()}
     first: dict[str, Array] = {}
     for state in cell.states:
-        begins = cell.first_value(state, hidden)
+        begins = cell.first_value(state, hidden, inputs)
         if state + FIRST in weights:
             first[state] = weights.pop(state + FIRST)
         elif begins is not None:
