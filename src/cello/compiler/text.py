@@ -44,13 +44,6 @@ ROWS: dict[str, Row] = {
     "column_sum": function("column_sum({})"),
     "turned_product": Row("{}.T @ {}", 2, (ATOM, 9)),
     "expm": function("expm({})"),
-    "spread": Row("{}", ATOM, (ATOM,)),
-    "total": function("sum({})"),
-    "largest": function("max({})"),
-    "rows": function("rows({})"),
-    "columns": function("columns({})"),
-    "row_sum": function("row_sum({})"),
-    "column_sum": function("column_sum({})"),
     "uniform": function("uniform({}, {})", 2),
     "normal": function("normal({}, {})", 2),
 }
