@@ -9,7 +9,8 @@ measures nothing. The cells are those of tests/real_cells.
 
 A pass is forward and backward, float32, one thread, gradients of all weights and none of the frames, as in a first
 layer. The loop is what its source writes, gates stacked in one product. All sides of a cell run in turn within one
-process; ratios are medians over rounds of two sides in the same round. Before, everything is compared in float64:
+process, and times are the processor's, as other programs may run beside; ratios are medians over rounds of two sides in
+the same round. Before, everything is compared in float64:
 ``differences`` are the largest ones from the eager loop, relative to the largest element.
 
 A cell's floor is how long its products take at the rate of torch.mm on square matrices of 1024, and its bytes at that
@@ -41,7 +42,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from cello.bench.measure import alternate, gemm_gflops, machine, torch_threads  # noqa: E402
+from cello.bench.measure import alternate, machine, torch_threads  # noqa: E402
 from cello.bench.record import can_save, save  # noqa: E402
 from cello.bench.settings import Size, parse_size  # noqa: E402
 from cello.cells.definition import Cell  # noqa: E402
@@ -58,20 +59,27 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs" / "cells.md"
 SIZES = (Size(64, 49, 39, 64), Size(128, 49, 39, 128))
 BACKENDS = ("plain", "c")
-COPIED, COPIES = 2**24, 5
+SQUARE, COPIED, RUNS = 1024, 2**24, 5
 BEGIN, END = "<!-- real cells -->", "<!-- end of real cells -->"
 Row = dict[str, Any]
 
 
-def copy_gbytes() -> float:
-    """Bytes read and written a second by a copy of 64 MB, in GB: the median of some after one to warm up."""
-    source, target = torch.ones(COPIED), torch.zeros(COPIED)
+def seconds_of(run: Callable[[], object]) -> float:
+    """Processor time: the median of some runs after one to warm up."""
     seconds = []
-    for _ in range(1 + COPIES):
-        began = time.perf_counter()
-        target.copy_(source)
-        seconds.append(time.perf_counter() - began)
-    return 2 * 4 * COPIED / median(seconds[1:]) / 1e9
+    for _ in range(1 + RUNS):
+        began = time.process_time()
+        run()
+        seconds.append(time.process_time() - began)
+    return median(seconds[1:])
+
+
+def rates() -> tuple[float, float]:
+    """Operations a second of torch.mm, bytes read and written a second of a copy; both in units of 1e9."""
+    a, b = torch.randn(SQUARE, SQUARE), torch.randn(SQUARE, SQUARE)
+    source, target = torch.ones(COPIED), torch.zeros(COPIED)
+    gemm = 2 * SQUARE**3 / seconds_of(lambda: torch.mm(a, b))
+    return gemm / 1e9, 2 * 4 * COPIED / seconds_of(lambda: target.copy_(source)) / 1e9
 
 
 def counted(cell: Cell, size: Size) -> tuple[int, int]:
@@ -118,11 +126,13 @@ def measure(one: RealCell, size: Size, rounds: int) -> Row:
     """Milliseconds of every side, ratios and the floor, at one size."""
     assert one.cell is not None
     operations, size_bytes = counted(one.cell, size)
-    gemm, copying = gemm_gflops(torch.float32), copy_gbytes()
+    gemm, copying = rates()
     floor = operations / gemm / 1e6 + size_bytes / copying / 1e6
-    times = alternate(passes(one, size), rounds)
+    times = alternate(passes(one, size), rounds, clock=time.process_time)
     pairs = {side: [own / c for own, c in zip(times[side], times["c"], strict=True)] for side in ("eager", "plain")}
     return {
+        "operations": operations,
+        "bytes": size_bytes,
         "milliseconds": {side: median(found) for side, found in times.items()},
         "all_milliseconds": times,
         "ratio": {side: median(found) for side, found in pairs.items()},
