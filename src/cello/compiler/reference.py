@@ -48,7 +48,7 @@ def step(cell: Cell, frame: Tensor, leaves: Mapping[str, Tensor]) -> list[Tensor
         elif node.op == "constant":
             values.append(node.value)
         elif node.op == "size":
-            values.append(float(size(str(node.name), inputs, hidden)))
+            values.append(frame.new_full((), size(str(node.name), inputs, hidden)))
         elif node.op in TORCH_RESHAPING:
             sizes = tuple(size(each, inputs, hidden) for each in node.shape)
             values.append(TORCH_RESHAPING[node.op](values[node.args[0]], sizes))
