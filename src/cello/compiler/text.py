@@ -36,13 +36,6 @@ ROWS: dict[str, Row] = {
     "transpose": Row("{}.T", ATOM, (ATOM,)),
     "inverse": function("inverse({})"),
     "expm": function("expm({})"),
-    "spread": Row("{}", ATOM, (ATOM,)),
-    "total": function("sum({})"),
-    "largest": function("max({})"),
-    "rows": function("rows({})"),
-    "columns": function("columns({})"),
-    "row_sum": function("row_sum({})"),
-    "column_sum": function("column_sum({})"),
     "uniform": function("uniform({}, {})", 2),
     "normal": function("normal({}, {})", 2),
 }

@@ -34,8 +34,7 @@ class _Backward:
 
     def lines(self) -> list[str]:
         names, output = self.names, elements(self.names.output)
-        stages = [line for number in reversed(range(len(self.plan.stages))) for line in self._stage(number)]
-        step = self._step(stages)
+        step = self._step(self._stages())
         self._fill_workspace()
         return [
             "/* The derivatives of all steps of one tile; 1 if there is no memory. */",
@@ -177,9 +176,14 @@ class _Backward:
         text = f"load({place} + at)"
         return f"(load(d_out + at) + {text})" if node.op == "new" and node.value == 0 else text
 
-    def _stage(self, number: int) -> list[str]:
-        stage, given = self.plan.stages[number], self.gradient.stages[number]
-        lines = [line for k in own_values(stage) if k in self.plan.vectors for line in self._through(k)]
+    def _stages(self) -> list[str]:
+        lines: list[str] = []
+        for stage, given in zip(self.plan.stages[::-1], self.gradient.stages[::-1], strict=True):
+            lines += [line for k in own_values(stage) if k in self.plan.vectors for line in self._through(k)]
+            lines += self._loops(stage, given)
+        return lines
+
+    def _loops(self, stage: Stage, given: StageGradient) -> list[str]:
         loops = self._stores(stage, given)
         for k in self._reductions([k for loop in loops.of.values() for _, k in loop.stores]):
             node = self.nodes[k]
@@ -187,15 +191,14 @@ class _Backward:
             loops.over(self.nodes[node.args[0]].shape).reduce(node, f"_{k}", f"_{k}_tile")
         labels = {**self.names.of, **{at: f"d_{self.names.of[k]}" for k, at in (*given.sums, *given.reductions)}}
         comments = self._comments(given)
-        for loop in loops.in_order(back=True):
-            lines += self._loop(loop, labels, comments)
-        return lines
 
-    def _loop(self, loop: Loop, labels: dict[int, str], comments: dict[int, str]) -> list[str]:
         def place(k: int) -> str:
             return self._place(k) or f"{self.names.of[k]}_tile"
 
-        return loop.lines(body_of(self.names, self.nodes, labels, loop, self._loads, place, comments))
+        lines = []
+        for loop in loops.in_order(back=True):
+            lines += loop.lines(body_of(self.names, self.nodes, labels, loop, self._loads, place, comments))
+        return lines
 
     def _stores(self, stage: Stage, given: StageGradient) -> Loops:
         """What a stage's loops write: derivatives, and vectors that later products of them need."""

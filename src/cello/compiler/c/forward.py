@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
-from cello.cells.graph import Shape
-from cello.compiler.c.loops import Loops, body_of
+from cello.compiler.c.expression import Body
+from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.sizes import elements, number, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.kernel import REPEATING
@@ -45,6 +45,11 @@ class _Forward:
         steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
         return {a for k in steps for a in self.nodes[k].args} & {*self.names.inputs}
 
+    @cached_property
+    def carried(self) -> list[int]:
+        """What later loops read where it is kept for backward."""
+        return [k for k, place in self.tiles.items() if place == f"{self.names.of[k]}_kept"]
+
     def _ahead(self) -> dict[int, int]:
         """Of sums with products of the frame, how many those are: they may be taken some steps ahead.
 
@@ -69,11 +74,13 @@ class _Forward:
         found |= {k: f"{of[k]}_tile" for k in self.plan.masks}
         found |= {k: f"{name}_tile" for k, name in self.names.inputs.items()}
         steps = [k for stage in self.plan.stages for k in stage.pointwise]
-        later = {a for k in steps for a in nodes[k].args if self.stage_of.get(a, 99) < self.stage_of[k]}
         repeated = {a for k in steps if nodes[k].op in REPEATING for a in nodes[k].args}
+        later = {a for k in steps for a in nodes[k].args if self.stage_of.get(a, 99) < self.stage_of[k]}
+        later -= {k for k in later if nodes[k].op in REPEATING}  # read from what they repeat
         for k in sorted(later | repeated | {*self.plan.vectors}):
             if k in self.stage_of and k not in found:
-                found[k] = new.get(k, f"{of[k]}_tile")
+                kept = f"{of[k]}_kept" if k in self.plan.kept else f"{of[k]}_tile"
+                found[k] = new.get(k, kept)
         return found
 
     def lines(self) -> list[str]:
@@ -161,6 +168,7 @@ class _Forward:
                 for n, name in enumerate(states)
             ),
             *(f"    (void)old_{n};" for n in states),
+            *(f"    real *{self.tiles[k]} = kept + {names.before_kept(k)};" for k in self.carried),
         ]
         lines += [f"    if (!ahead) {self._load_frame(k, f'{names.inputs[k]}_tile')}" for k in self.multiplied]
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
@@ -169,7 +177,8 @@ class _Forward:
             lines += self._take_ahead()
         lines += names.mask_lines("    ")
         for n, stage in enumerate(self.plan.stages):
-            lines += self._stage(n, stage)
+            lines += [line for each in stage.sums for line in self._sum(each)]
+            lines += self._loops(n, stage)
         lines.append("    const long next = running(&c, t + 1, n);")
         for n, k in enumerate(self.graph.outputs):
             lines.append(f"    {names.move('store', k, names.per_clip('last', n), 't, next, n', f'new_{states[n]}')}")
@@ -223,21 +232,18 @@ class _Forward:
                 ]
         return ["    if (ahead && !way.slot) {", *(f"        {line}" for line in lines), "    }"]
 
-    def _stage(self, number: int, stage: Stage) -> list[str]:
-        """Sums, then the loops; what later stages need of whole vectors is added up in the loop that computes these."""
-        lines = [line for each in stage.sums for line in self._sum(each)]
+    def _loops(self, number: int, stage: Stage) -> list[str]:
+        """A stage's loops; what later stages need of whole vectors is added up in the loop that computes these."""
         loops = Loops(self.names, self.workspace)
         self._stores(number, stage, loops)
         for k in [k for later in self.plan.stages for k in later.reductions]:
             arg = self.nodes[k].args[0]
             if self.stage_of.get(arg, 0) == number:
                 loops.over(self.nodes[arg].shape).reduce(self.nodes[k], self.names.of[k], self.tiles[k])
-        for loop in loops.in_order():
-            lines += self._loop(stage, loop.shape, loops)
-        return lines
+        return [line for loop in loops.in_order() for line in loop.lines(self._body(stage, loop))]
 
-    def _loop(self, stage: Stage, shape: Shape, loops: Loops) -> list[str]:
-        mine, loop = {k for k in stage.pointwise if self.nodes[k].shape == shape}, loops.of[shape]
+    def _body(self, stage: Stage, loop: Loop) -> Body:
+        mine = {k for k in stage.pointwise if self.nodes[k].shape == loop.shape}
 
         def place(k: int) -> str:
             return f"{self.names.inputs[k]}_frame" if k in self.names.inputs else self.tiles[k]
@@ -245,14 +251,14 @@ class _Forward:
         def loads(k: int) -> str | None:
             return None if k in mine or k not in self.tiles else f"load({place(k)} + at)"
 
-        return loop.lines(body_of(self.names, self.nodes, self.names.of, loop, loads, place, self.names.equations))
+        return body_of(self.names, self.nodes, self.names.of, loop, loads, place, self.names.equations)
 
     def _stores(self, number: int, stage: Stage, loops: Loops) -> None:
         """What a stage's loops write: values read later, what backward needs, new states."""
         plan, last, nodes = self.plan, len(self.plan.stages) - 1, self.nodes
         mine = {*stage.pointwise, *stage.reductions, *(each.node for each in stage.sums)}
         for k in stage.pointwise:
-            if k in self.tiles and k not in self.graph.outputs:
+            if k in self.tiles and k not in self.graph.outputs and k not in plan.kept:
                 loops.store(nodes[k].shape, f"store({self.tiles[k]} + at, {{}});", k)
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):
@@ -262,4 +268,5 @@ class _Forward:
                     loops.store(nodes[k].shape, f"store_part(row_of(&c, &outputs, r, t), j, {units}, {{}});", k)
         for k in plan.kept:
             if k in mine:
-                loops.store(nodes[k].shape, f"store(kept + {self.names.before_kept(k)} + at, {{}});", k)
+                place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {self.names.before_kept(k)}"
+                loops.store(nodes[k].shape, f"store({place} + at, {{}});", k)

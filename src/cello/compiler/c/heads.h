@@ -31,6 +31,9 @@ static void from_lines(long n, long rows, long N, const real *lines, real *tile)
     for (long r = 0; r < n; r++)
         for (long j = 0; j < N; j += V) store(tile + j * rows + r * V, load(lines + r * round_up(N, V) + j));
 }
+static void zero_lines(long n, long N, real *lines) {
+    memset(lines, 0, n * round_up(N, V) * sizeof(real));
+}
 /* A line += the sums of the columns of some units, of which the first N are there: those of unit u, whose head is at
    from[u], are lane u of d vecs. */
 static void add_columns(const real *columns, long d, mask from, long one, long N, real *line) {

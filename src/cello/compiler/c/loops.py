@@ -42,7 +42,7 @@ class Loop:
             columns = elements(self.shape[1])
             self.workspace.add(f"{name}_columns", f"round_up({columns}, V) * V")
             self.workspace.add(f"{name}_lines", "size")
-            self.first[f"memset({name}_lines, 0, n * P * sizeof(real));"] = None
+            self.first[f"zero_lines(n, H, {name}_lines);"] = None
             self.stores.append((f"store({name}_columns + column * V, {{}});", arg))
             self.row_last.append(f"add_columns({name}_columns, {columns}, from, one, H - j, {name}_lines + r * P);")
             self.last.append(f"from_lines(n, rows, H, {name}_lines, {place});")
@@ -85,9 +85,13 @@ class Loop:
                 "}",
                 *self.row_last,
             ]
-        rows = ["for (long r = 0; r < n; r++) {", *indented(inner), "}"]
-        units = [f"for (long j = 0; j < {padded(self.shape[0])}; j += V) {{", *indented([*before, *rows, *after]), "}"]
-        return indented([*self.first, *units, *self.last])
+        over_rows = ["for (long r = 0; r < n; r++) {", *indented(inner), "}"]
+        over_units = [
+            f"for (long j = 0; j < {padded(self.shape[0])}; j += V) {{",
+            *indented([*before, *over_rows, *after]),
+            "}",
+        ]
+        return indented([*self.first, *over_units, *self.last])
 
 
 class Loops:

@@ -14,7 +14,7 @@ from cello.compiler.c.source import Names, fields
 from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
-from cello.compiler.text import STYLE
+from cello.compiler.step_names import COMMENTS
 
 POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
@@ -76,7 +76,7 @@ def own_text(cell: Cell) -> str:
 
 
 def _title(cell: Cell) -> list[str]:
-    step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
+    step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, COMMENTS)]
     about = [
         "   A tile is some clips of the batch; at step t its first n rows run. A row of H units is padded to P.",
         "   Written by Cello. */",
