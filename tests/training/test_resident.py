@@ -218,3 +218,5 @@ def test_a_step_never_reads_a_value_back(
     monkeypatch.setattr(ResidentEpochs, "_step", watched)
     plain = ExecutionConfig(backend="plain")
     assert on_device(monkeypatch, asked, tone_corpus, tmp_path / "run", execution=plain).history
+    as_device(monkeypatch)
+    assert len(train(asked, tone_corpus, tmp_path / "runs", seeds=[0, 1], execution=plain)) == 2

@@ -243,7 +243,7 @@ class ResidentEpochs:
             frames = masks_of(self.config, drawn).hide(frames, counts)
         if "share" in own:
             partner = self._partners(rows, own)
-            shares = own["share"].repeat_interleave(kind.clips).view(-1, 1, 1)
+            shares = own["share"][:, None].expand(rows.shape).reshape(-1, 1, 1)
             frames = frames * shares + frames.index_select(0, partner) * (1 - shares)
             counts = torch.maximum(counts, counts.index_select(0, partner))
         return frames.view(*rows.shape, *frames.shape[1:]), counts.view(rows.shape)
