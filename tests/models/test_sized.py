@@ -29,14 +29,14 @@ def frames(size: int = 7) -> torch.Tensor:
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_layers_of_several_sizes_are_scans_on_top_of_each_other(name: str, bidirectional: bool) -> None:
     cell, directions = SIZED[name], 1 + bidirectional
-    layer = Layer(cell, 7, 8, 2, bidirectional=bidirectional)
+    layer = Layer(cell, 7, 8, 2, bidirectional=bidirectional, backend="plain")
     x, ends = frames(), []
     outputs, last = layer(x, lengths=LENGTHS)
     for depth in layer.layers:
         found = []
         for number, one in enumerate(depth):
             weights = {equation: getattr(one, attribute) for attribute, equation in one.equation_names.items()}
-            found.append(scan(cell, x, weights, lengths=LENGTHS, reverse=bool(number)))
+            found.append(scan(cell, x, weights, lengths=LENGTHS, reverse=bool(number), backend="plain"))
         x = torch.cat([each.outputs for each in found], 2)
         ends += [each.state for each in found]
     torch.testing.assert_close(outputs, x)
@@ -51,7 +51,7 @@ def test_layers_of_several_sizes_are_scans_on_top_of_each_other(name: str, bidir
 
 @pytest.mark.parametrize("name", SIZED)
 def test_a_stream_of_frames_packed_sequences_and_copies_are_the_whole(name: str) -> None:
-    layer = Layer(SIZED[name], 7, 8)
+    layer = Layer(SIZED[name], 7, 8, backend="plain")
     x = frames()
     whole, last = layer(x)
     state, outputs = None, []
@@ -63,7 +63,7 @@ def test_a_stream_of_frames_packed_sequences_and_copies_are_the_whole(name: str)
     packed, _ = layer(pack_padded_sequence(x, torch.tensor([5, 2, 1]), batch_first=True))
     expected, _ = layer(x, lengths=[5, 2, 1])
     torch.testing.assert_close(pad_packed_sequence(packed, batch_first=True)[0], expected)
-    other = Layer(SIZED[name], 7, 8)
+    other = Layer(SIZED[name], 7, 8, backend="plain")
     other.load_state_dict(layer.state_dict())
     torch.testing.assert_close(other(x)[0], whole)
 
