@@ -159,25 +159,24 @@ def newest() -> Path | None:
     return max(RESULTS.glob("*-real-cells.json"), default=None)
 
 
-def said(row: Mapping[str, Any] | None, size: Size) -> list[str]:
-    """Columns of one size: eager ÷ C, C ÷ floor, plain ÷ C."""
-    found = (row or {}).get("sizes", {}).get(str(size))
-    if found is None:
+def said(row: Mapping[str, Any] | None) -> list[str]:
+    """Eager ÷ C, C ÷ floor and plain ÷ C, each at all sizes."""
+    found = [(row or {}).get("sizes", {}).get(str(size)) for size in SIZES]
+    if None in found:
         return ["", "", ""]
-    ratio = found["ratio"]
-    return [f"{ratio['eager']:.1f}", f"{found['above_floor']:.1f}", f"{ratio['plain']:.1f}"]
+    figures = [[each["ratio"]["eager"], each["above_floor"], each["ratio"]["plain"]] for each in found]
+    return [", ".join(f"{one:.1f}" for one in each) for each in zip(*figures, strict=True)]
 
 
 def table(record: Mapping[str, Any], cells: Iterable[RealCell] = REAL_CELLS) -> str:
     """The table of docs/cells.md: cells in their order, with what the record knows of them."""
     rows = {row["name"]: row for row in record["rows"]}
     machine = record["machine"]
-    heads = " | ".join(f"÷ eager, {size} | of floor | ÷ plain" for size in SIZES)
     lines = [
-        f"Measured on {machine['processor']}, one thread, {machine['date'][:10]}.",
+        f"At {' and '.join(map(str, SIZES))} (B×T×D×H), one thread of {machine['processor']}, {machine['date'][:10]}:",
         "",
-        f"| cell | source | equal | {heads} |",
-        f"| :-- | :-- | :-- |{' --: |' * 3 * len(SIZES)}",
+        "| cell | source | | ÷ eager | of floor | ÷ plain |",
+        "| :-- | :-- | :-- | --: | --: | --: |",
     ]
     for one in cells:
         row = rows.get(one.name)
@@ -185,8 +184,7 @@ def table(record: Mapping[str, Any], cells: Iterable[RealCell] = REAL_CELLS) -> 
         if one.cell is not None and row and "differences" in row:
             largest = max(row["differences"].values())
             equal = "EQUAL" if largest <= EQUAL else f"differs by {largest:.0e}"
-        figures = [figure for size in SIZES for figure in said(row, size)]
-        lines.append(f"| {' | '.join([one.name, one.source, equal, *figures])} |")
+        lines.append(f"| {' | '.join([one.name, one.source, equal, *said(row)])} |")
     return "\n".join(lines)
 
 
@@ -207,8 +205,8 @@ def write_docs() -> None:
 
 def line(row: Row) -> str:
     """What is printed of a cell."""
-    figures = [" ".join(f"{part:>6}" for part in said(row, parse_size(size))) for size in row["sizes"]]
-    return f"{row['name']:36s} {max(row.get('differences', {'': 0.0}).values()):8.0e} {'   '.join(figures)}"
+    figures = " ".join(f"{part:>11}" for part in said(row))
+    return f"{row['name']:36s} {max(row.get('differences', {'': 0.0}).values()):8.0e} {figures}"
 
 
 def main() -> None:
@@ -232,7 +230,7 @@ def main() -> None:
         if options.cells is None or one.name in options.cells:
             rows[one.name] = row_of(one, options.sizes, options.rounds)
             console.print(line(rows[one.name]))
-            record["rows"] = [rows[each.name] for each in REAL_CELLS if each.name in rows]
+            record["rows"] = [rows[each.name] | {"source": each.source} for each in REAL_CELLS if each.name in rows]
             save(record, options.out)
     record["load_after"] = os.getloadavg()[0]
     save(record, options.out)

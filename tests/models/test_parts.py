@@ -24,9 +24,7 @@ def run(direction: Direction, frames: torch.Tensor) -> tuple[torch.Tensor, torch
     states = [torch.zeros(hidden) for _ in direction.cell.states]
     outputs = [torch.empty(0)] * len(frames)
     for t in reversed(range(len(frames))) if direction.reverse else range(len(frames)):
-        states = step(
-            direction.cell.graph, frames[t], {**leaves, **dict(zip(direction.cell.states, states, strict=True))}
-        )
+        states = step(direction.cell, frames[t], {**leaves, **dict(zip(direction.cell.states, states, strict=True))})
         outputs[t] = states[0]
     return torch.stack(outputs), states[0]
 

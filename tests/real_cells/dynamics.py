@@ -193,7 +193,7 @@ def driven(x, p):
 
 @real(
     "LinOSS-IM",
-    "tk-rusch/linoss, apply_linoss_im; Rusch & Rus 2025",
+    "Rusch & Rus 2025, implicit discretisation",
     lin_oss_cell,
     stacked="""
     B: B.re B.im

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ def everything(outputs: Tensor, states: States, leaves: Sequence[Tensor]) -> lis
     return [outputs.detach(), *(state.detach() for state in states), *own]
 
 
+@cache
 def of_the_loop(one: RealCell) -> dict[str, Tensor]:
     """Everything of the eager loop, by name; gradients are called as their weight."""
     x, w = frames(), weights(one, D, H, torch.float64, gain=one.gain)

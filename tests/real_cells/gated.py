@@ -327,7 +327,7 @@ def mgu(x, s, p):
     return ((1 - f) * h + f * tanh(content + linear(f * h, p.Wn)),)
 
 
-@real("ATR", "bzhangGo/ATR; Zhang et al. 2018", ZOO["atr"], stacked="W U b")
+@real("ATR", "torchrecurrent, atr_cell.py; Zhang et al. 2018", ZOO["atr"], stacked="W U b")
 def atr(x, s, p):
     (h,) = s
     a, b = linear(x, p.W, p.b), linear(h, p.U)
@@ -354,7 +354,7 @@ def ligru(x, s, p):
 
 @real(
     "JANET",
-    "JosvanderWesthuizen/janet; van der Westhuizen & Lasenby 2018",
+    "torchrecurrent, janet_cell.py; van der Westhuizen & Lasenby 2018",
     ZOO["janet"],
     stacked="""
     Wx: W.f W.n
@@ -458,7 +458,7 @@ def sgrn_cell(x, h, W, U, b, c):
     return cello.tanh((1 - f) * v + f * h)
 
 
-@real("SGRN", RECURRENT.format("sgrn", "Mao et al. 2020"), sgrn_cell, stacked="W U b c")
+@real("SGRN", RECURRENT.format("sgrn", "doi 10.1049/gtd2.12056"), sgrn_cell, stacked="W U b c")
 def sgrn(x, s, p):
     (h,) = s
     v = linear(x, p.W, p.b)
@@ -475,7 +475,7 @@ def lightru_cell(x, h, W, U, b, c):
 
 @real(
     "LightRU",
-    RECURRENT.format("lightru", "Ye et al. 2024"),
+    RECURRENT.format("lightru", "Electronics 13(16), 3204"),
     lightru_cell,
     stacked="""
     Wx: W.n W.f

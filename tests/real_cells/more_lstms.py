@@ -45,7 +45,7 @@ def noaf(x, s, p):
 
 @real(
     "RAN",
-    "kentonl/ran; Lee et al. 2017",
+    "torchrecurrent, ran_cell.py; Lee et al. 2017",
     ZOO["ran"],
     stacked="""
     Wx: W.i W.f W.g

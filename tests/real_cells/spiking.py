@@ -8,7 +8,7 @@ import math
 import torch
 from torch.nn.functional import linear
 
-from cello import Learned, Scalar, cell, where
+from cello import Fixed, Learned, Scalar, cell, where
 from cello.cells.functions import stop
 from cello.cells.load import zoo
 from real_cells.real import real
@@ -64,13 +64,18 @@ def radlif_cell(  # noqa: PLR0913, PLR0917
     beta: Learned(0.97, 0.99),
     a: Learned(-1.0, 1.0),
     b: Learned(0.0, 2.0),
+    M: Fixed(lambda i, j: where(i > j, 1, where(j > i, 1, 0))),
 ):
     """Recurrent adaptive LIF; the surrogate is a box of width 1 around the threshold 1."""
     w = beta * w + a * u + b * s
-    u = alpha * (u - s) + (1 - alpha) * (W @ x + V @ s - w)
+    u = alpha * (u - s) + (1 - alpha) * (W @ x + (M * V) @ s - w)
     box = where(abs(u - 1) > 0.5, 0, 0.5)
     s = stop(where(u > 1, 1, 0)) + box * (u - stop(u))
     return s, u, w
+
+
+def without_diagonal(p):
+    p.recurrent = p.V * (1 - torch.eye(len(p.V), dtype=p.V.dtype))
 
 
 @real(
@@ -79,11 +84,12 @@ def radlif_cell(  # noqa: PLR0913, PLR0917
     radlif_cell,
     stacked="W V alpha beta a b",
     gain=12.0,
+    once=without_diagonal,
 )
 def radlif(x, state, p):
     s, u, w = state
     w = p.beta * w + p.a * u + p.b * s
-    u = p.alpha * (u - s) + (1 - p.alpha) * (linear(x, p.W) + linear(s, p.V) - w)
+    u = p.alpha * (u - s) + (1 - p.alpha) * (linear(x, p.W) + linear(s, p.recurrent) - w)
     box = torch.where((u.detach() - 1).abs() > 0.5, 0.0, 0.5)
     return Surrogate.apply(u - 1, box), u, w
 

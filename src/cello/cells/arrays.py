@@ -61,3 +61,28 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "expm": matrix_exponential,
 }
 """What an operation means on arrays of any floating dtype; vectors may be (H,), or (T, H) for all frames at once."""
+
+
+def _columns(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+    units, width = sizes
+    heads = v.reshape(*v.shape[:-1], units // width, 1, width)
+    spread = np.broadcast_to(heads, (*heads.shape[:-2], width, width))
+    return np.asarray(spread.reshape(*v.shape[:-1], units, width))
+
+
+def _column_sum(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+    width = v.shape[-1]
+    heads = v.reshape(*v.shape[:-2], sizes[0] // width, width, width)
+    return np.asarray(heads.sum(axis=-2).reshape(*v.shape[:-2], *sizes))
+
+
+NUMPY_RESHAPING: dict[str, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]]] = {
+    "spread": lambda v, sizes: np.broadcast_to(v, (*v.shape[:-1], *sizes)),
+    "total": lambda v, _: v.sum(axis=-1, keepdims=True),
+    "largest": lambda v, _: v.max(axis=-1, keepdims=True),
+    "rows": lambda v, sizes: np.broadcast_to(v[..., None], (*v.shape, sizes[1])),
+    "columns": _columns,
+    "row_sum": lambda v, _: v.sum(axis=-1),
+    "column_sum": _column_sum,
+}
+"""What an operation that changes a shape means on arrays (…, L) or (…, L, M), and the sizes of the result."""

@@ -10,11 +10,12 @@ from math import prod
 from typing import Any, overload
 
 from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains
-from cello.cells.graph import Graph, Node
+from cello.cells.graph import Graph, Node, Shape
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
 from cello.cells.resolve import Traced, read_transposes, resolve
 from cello.cells.signature import declared_by, signature_of
+from cello.cells.sizes import multiple, size
 from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import RUNNING, Tracer
 from cello.cells.values import FIRST, FIXED, STATE, Declared, Floats, fingerprint
@@ -26,8 +27,8 @@ class Cell:
     """A recurrent cell: its name, its paper, its states (the first is its output) and the graph of one step.
 
     ``arguments`` are the function's: the frame, the states, the parameter groups. ``declared`` is what the signature
-    says of first values, bounds, fixed tensors and first states. Calling a cell calls its function, on numbers or
-    tensors, for one example and one step.
+    says of first values, bounds, fixed tensors and first states, ``parts`` the names and sizes into which it divides
+    the frame, if it does. Calling a cell calls its function, on numbers or tensors, for one example and one step.
 
     A cell is pickled as data, its graph, and never as code: what comes back computes the same and has no ``function``.
     """
@@ -40,6 +41,7 @@ class Cell:
     function: Callable[..., Any] | None = field(default=None, repr=False)
     paper: Paper | None = None
     declared: tuple[Declared, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -63,10 +65,38 @@ class Cell:
         return tuple(dict.fromkeys(member for member in members if member))
 
     @property
-    def products(self) -> tuple[str, ...]:
-        """For each product of a matrix (H, ·) with a vector the vector's letter: "D" if it is the frame, else "H"."""
+    def products(self) -> tuple[Shape, ...]:
+        """For each product of a matrix with a vector its sizes, ("H", "D") if the vector is the frame."""
         nodes = self.graph.nodes
-        return tuple(nodes[node.args[0]].shape[1] for node in nodes if node.op == "product")
+        return tuple(nodes[node.args[0]].shape for node in nodes if node.op == "product")
+
+    @property
+    def state_shapes(self) -> tuple[Shape, ...]:
+        """The shape of each state: sizes such as ("H",), ("H/2",) or, with heads, ("H", "H/4")."""
+        return tuple(self.graph.nodes[output].shape for output in self.graph.outputs)
+
+    def state_sizes(self, input_size: int, hidden: int) -> tuple[tuple[int, ...], ...]:
+        """The shape of each state in numbers, for frames of D = ``input_size`` and H = ``hidden`` units."""
+        return tuple(tuple(size(each, input_size, hidden) for each in shape) for shape in self.state_shapes)
+
+    def output_size(self, input_size: int, hidden: int) -> int:
+        """The elements of the output, the first state: H unless the cell says otherwise."""
+        return prod(self.state_sizes(input_size, hidden)[0])
+
+    def part(self, name: str, input_size: int) -> tuple[int, int]:
+        """Where a part of the frame begins, and how many elements it has; the frame itself is (0, D)."""
+        begin = 0
+        for part, text in self.parts if "." in name else ():
+            elements = size(text, input_size, 1)
+            if part == name.partition(".")[2]:
+                return begin, elements
+            begin += elements
+        return 0, input_size
+
+    @property
+    def multiple(self) -> int:
+        """What H must be a multiple of: where the cell has heads, their number."""
+        return multiple(node.shape for node in self.graph.nodes)
 
     def declaration(self, name: str) -> Declared | None:
         """What the signature says of a parameter, of a state, or of a state's learned first value (``h.first``)."""
@@ -74,7 +104,7 @@ class Cell:
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with what is computed and with what is declared."""
-        return fingerprint(self.graph, self.declared)
+        return fingerprint(self.graph, self.declared, self.parts)
 
     def parameter_nodes(self) -> tuple[Node, ...]:
         """What is learned: groups as in the function's signature, within a group in the order of first use.
@@ -95,18 +125,20 @@ class Cell:
         """The tensors that are not learned for D = ``input_size`` and H = ``hidden``, in double precision."""
         return {name: one.array(input_size, hidden) for name, one in self.fixed().items()}
 
-    def first_value(self, state: str, hidden: int) -> Floats | None:
-        """The value (H,) at which a state begins; None where that is zero, or learned."""
+    def first_value(self, state: str, hidden: int, input_size: int = 1) -> Floats | None:
+        """The value, of the state's shape, at which a state begins; None where that is zero, or learned."""
         found = self.declaration(state)
-        return None if found is None or found.kind != STATE else found.array(1, hidden)
+        return None if found is None or found.kind != STATE else found.array(input_size, hidden)
 
     def parameters(self, input_size: int, hidden: int) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter for frames of D = ``input_size`` and H = ``hidden`` units.
 
         The order is that of the signature, within a group that of first use: W.i, W.f, ..., U.i, ..., b.i, ...
         """
-        size = {"D": input_size, "H": hidden}
-        return {str(node.name): tuple(size[letter] for letter in node.shape) for node in self.parameter_nodes()}
+        return {
+            str(node.name): tuple(size(each, input_size, hidden) for each in node.shape)
+            for node in self.parameter_nodes()
+        }
 
     def parameter_count(self, input_size: int, hidden: int) -> int:
         """The number of parameters of the cell."""

@@ -3,16 +3,22 @@
 A graph is a tuple of nodes in an order in which they can be computed; a node names its arguments by their positions.
 Its legal form, which :func:`check` holds it to:
 
-- leaves: ``input`` (the frame x, one, shape (D,)), ``state`` (shape (H,)), ``parameter`` (``(H, D)``, ``(H, H)``,
-  ``(H,)`` or a scalar ``()``), ``constant`` (a number, ``()``), ``mask`` (shape (H,), given for each frame and not
+- a shape is () for a number, (L,) for a vector and (L, M) for a matrix, of sizes as :mod:`cello.cells.sizes` has them:
+  D features of a frame, H units, "16", "H/2"; ("1",) is one number a step;
+- leaves: ``input`` (the frame x (D,), or one of its parts x.gap), ``state`` ((L,), or the matrices of heads (H, H/n)),
+  ``parameter``, ``constant`` and ``size`` (numbers, ()), ``mask`` (of its state's shape, given for each frame and not
   learned: equations have none, :mod:`cello.cells.noise` adds them);
-- ``product``: a matrix times a vector that depends on the frame or on a state: (H, D) by (D,), or (H, H) by (H,). The
-  frame is used nowhere else, so every pointwise value of a step is (H,) or a scalar;
-- pointwise: one of :data:`POINTWISE` with its number of arguments, each (H,) or a scalar. ``where(a, b, u, v)`` is u
-  where a > b, v elsewhere;
-- a matrix is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape, numbers and
-  scalar parameters: it is the same at every step;
-- every node is reached from a returned value; one returned value a state, each (H,);
+- ``product``: a matrix (L, M) that is the same at every step times a vector (M,) that changes, which gives (L,);
+- pointwise: one of :data:`POINTWISE` with its number of arguments, each a number or of the result's shape.
+  ``where(a, b, u, v)`` is u where a > b, v elsewhere;
+- :data:`RESHAPING`: what leads from one shape to another. ``spread`` gives each of L elements the one number of
+  ("1",); ``total`` and ``largest`` are the sum and the maximum of L elements, ("1",). With n heads of d = H/n units,
+  matrices (H, H/n) are n blocks of d × d, one under the other: row u belongs to unit u, column j to the unit j of the
+  same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
+  head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,);
+- a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
+  numbers and scalar parameters: it is the same at every step;
+- every node is reached from a returned value; one returned value a state, each of the state's shape;
 - no two nodes compute the same thing.
 """
 
@@ -23,10 +29,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cello.cells.sizes import ONE, UNITS, is_size, share
 from cello.errors import CellError
 
 Shape = tuple[str, ...]
-"""Shape letters: ("H", "D") is a matrix of hidden by input size, ("H",) a vector, () a single number."""
+"""Sizes: ("H", "D") is a matrix of hidden by input size, ("H",) a vector, () a single number."""
 
 POINTWISE: dict[str, int] = {
     "add": 2,
@@ -59,14 +66,29 @@ POINTWISE: dict[str, int] = {
 MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
 """Every operation on square matrices as a whole, of which nothing depends on the frame or on a state."""
 
-LEAVES: dict[str, tuple[Shape, ...]] = {
-    "input": (("D",),),
-    "state": (("H",),),
-    "mask": (("H",),),
-    "parameter": (("H", "D"), ("H", "H"), ("H",), ()),
-    "constant": ((),),
+RESHAPING: dict[str, int] = {
+    "spread": 1,
+    "total": 1,
+    "largest": 1,
+    "rows": 1,
+    "columns": 1,
+    "row_sum": 1,
+    "column_sum": 1,
 }
-"""Every leaf and the shapes it may have."""
+"""Every operation whose result has another shape than its argument, products apart."""
+
+REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum"})
+"""Those of them that need a whole vector or matrix before they give a value."""
+
+LEAVES: dict[str, tuple[int, ...]] = {
+    "input": (1,),
+    "state": (1, 2),
+    "mask": (1, 2),
+    "parameter": (0, 1, 2),
+    "constant": (0,),
+    "size": (0,),
+}
+"""Every leaf and how many sizes its shape may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +160,19 @@ def moved(node: Node, place: Mapping[int, int]) -> Node:
 
 def same_value(node: Node) -> tuple[object, ...]:
     """What two nodes share if and only if they compute the same: the name of a variable is no part of it."""
-    return (node.op, node.args, node.value, None if node.args else node.name)
+    shape = node.shape if node.op in RESHAPING else None
+    return (node.op, node.args, node.value, None if node.args else node.name, shape)
+
+
+def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
+    """The shape of a value from those of its arguments; ``spread``, ``rows`` and ``columns`` must be given theirs."""
+    if op == "product":
+        return shapes[0][:1]
+    if op in ("total", "largest"):
+        return (ONE,)
+    if op in ("row_sum", "column_sum"):
+        return shapes[0][:1]
+    return max(shapes, key=len, default=())
 
 
 class GraphBuilder:
@@ -160,11 +194,15 @@ class GraphBuilder:
 
     def find(self, op: str, args: tuple[int, ...], value: float | None, name: str | None) -> int | None:
         """The position of the node that computes this, if there is one."""
-        return self._known.get((op, args, value, None if args else name))
+        return self._known.get((op, args, value, None if args else name, None))
 
-    def write(self, op: str, *args: int, name: str | None = None, value: float | None = None) -> int:
-        """The position of a vector (H,) or, if it is a constant, of a number."""
-        return self.add(Node(op, args, () if op == "constant" else ("H",), name, value))
+    def write(
+        self, op: str, *args: int, name: str | None = None, value: float | None = None, shape: Shape | None = None
+    ) -> int:
+        """The position of a value; its shape follows from its arguments, that of a leaf is a number's if not given."""
+        if shape is None:
+            shape = shape_of(op, [self.nodes[arg].shape for arg in args])
+        return self.add(Node(op, args, shape, name, value))
 
     def call(self, position: int, name: str) -> None:
         """Name a value after the variable that holds it."""
@@ -210,29 +248,61 @@ def check(graph: Graph) -> None:
         raise CellError(f"illegal graph: outputs {graph.outputs} are not among its {len(graph.nodes)} nodes")
     if unreached := set(range(len(graph.nodes))) - reached(graph.nodes, graph.outputs):
         raise CellError(f"illegal graph: nodes {sorted(unreached)} reach no returned value")
-    fit = [graph.nodes[k].shape == ("H",) and bool(needs[k]) for k in graph.outputs]
-    if fit != [True] * len(graph.states):
-        raise CellError(f"illegal graph: states {graph.states} need one value (H,) each that depends on x or a state")
+    shapes = {node.name: node.shape for node in graph.nodes if node.op == "state"}
+    fit = [
+        bool(needs[k])
+        and bool(graph.nodes[k].shape)
+        and shapes.get(state, graph.nodes[k].shape) == graph.nodes[k].shape
+        for state, k in zip(graph.states, graph.outputs, strict=False)
+    ]
+    fit[:1] = [fit[0] and len(graph.nodes[graph.outputs[0]].shape) == 1] if fit else []
+    if fit != [True] * len(graph.states) or len(graph.outputs) != len(graph.states):
+        raise CellError(
+            f"illegal graph: states {graph.states} need one value of their shape each that depends on x or a state"
+        )
 
 
 def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]]) -> str | None:
     node = nodes[position]
     shapes = [nodes[arg].shape for arg in node.args]
+    if not all(map(is_size, node.shape)):
+        return f"the shape {node.shape}"
     if node.op in LEAVES:
-        return None if node.shape in LEAVES[node.op] and not node.args else f"a leaf of shape {node.shape}"
+        legal = len(node.shape) in LEAVES[node.op] and not node.args
+        heads = node.op not in ("state", "mask") or len(node.shape) < 2 or _is_heads(node.shape)
+        return None if legal and heads else f"a leaf of shape {node.shape}"
     if node.op == "product":
-        left, right = (nodes[arg] for arg in node.args)
-        legal = not needs[node.args[0]] and left.shape == ("H", *right.shape) and len(left.shape) == 2
-        return None if legal and needs[node.args[1]] and node.shape == ("H",) else f"a product of {shapes}"
+        matrix, vector = node.args
+        legal = not needs[matrix] and bool(needs[vector]) and shapes[0] == (*node.shape, *shapes[1])
+        return None if legal and len(node.shape) == 1 else f"a product of {shapes}"
     if node.op in MATRIX:
-        legal = not needs[position] and shapes == [("H", "H")] and node.shape == ("H", "H")
+        square = len(node.shape) == 2 and node.shape[0] == node.shape[1]
+        legal = not needs[position] and shapes == [node.shape] and square
         return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
+    if node.op in RESHAPING:
+        legal = len(shapes) == 1 and _reshapes(node.op, shapes[0], node.shape)
+        return None if legal else f"{node.op} of {shapes} that gives {node.shape}"
     if node.op not in POINTWISE:
         return f"unknown operation; known: {', '.join(POINTWISE)}"
     if len(shapes) != POINTWISE[node.op]:
         return f"{len(shapes)} arguments instead of {POINTWISE[node.op]}"
     if any(shape not in ((), node.shape) for shape in shapes) or node.shape not in ((), *shapes):
         return f"a pointwise operation on {shapes} that gives {node.shape}"
-    if node.shape not in (max(shapes, key=len), ("H",)) or (len(node.shape) == 2 and needs[position]):
+    if len(node.shape) == 2 and needs[position] and not _is_heads(node.shape):
         return f"a pointwise operation on {shapes} that gives {node.shape}"
     return None
+
+
+def _is_heads(shape: Shape) -> bool:
+    """Whether a matrix changes from step to step legally: (H, H/n)."""
+    return len(shape) == 2 and shape[0] == UNITS and share(shape[1]) > 0
+
+
+def _reshapes(op: str, before: Shape, after: Shape) -> bool:
+    if op == "spread":
+        return before == (ONE,) and len(after) == 1
+    if op in ("total", "largest"):
+        return len(before) == 1 and after == (ONE,)
+    if op in ("rows", "columns"):
+        return before == (UNITS,) and _is_heads(after)
+    return _is_heads(before) and after == (UNITS,)

@@ -58,11 +58,13 @@ class _Noise:
         args = tuple(self.made[arg, within] for arg, within in zip(node.args, inside, strict=True))
         at = self.builder.add(replace(node, args=args))
         if masked and node.op == "state" and node.name in self.dropout:
-            return self.builder.write("mul", self.builder.write("mask", name=f"dropout_{node.name}"), at)
+            return self.builder.write(
+                "mul", self.builder.write("mask", name=f"dropout_{node.name}", shape=node.shape), at
+            )
         return at
 
     def _zoned(self, state: str, new: int) -> int:
-        write = self.builder.write
-        mask, old = write("mask", name=f"zoneout_{state}"), write("state", name=state)
+        write, shape = self.builder.write, self.builder.nodes[new].shape
+        mask, old = write("mask", name=f"zoneout_{state}", shape=shape), write("state", name=state, shape=shape)
         rest = write("sub", write("constant", value=1.0), mask)
         return write("add", write("mul", mask, old), write("mul", rest, new))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY
 from cello.cells.graph import MATRIX, POINTWISE, Graph, Node, Shape
+from cello.cells.sizes import size
 from cello.cells.symbol import Symbol
 from cello.cells.trace import RUNNING
 
@@ -68,9 +69,9 @@ class Declared:
     def array(self, inputs: int, hidden: int, draw: Draw | None = None) -> Floats:
         """The value for D = ``inputs`` and H = ``hidden``, in double precision."""
         sizes = {"D": inputs, "H": hidden}
-        shape = tuple(sizes[letter] for letter in self.shape)
+        shape = tuple(size(each, inputs, hidden) for each in self.shape)
         with np.errstate(all="ignore"):
-            grid = _Grid(self, sizes, draw).value()
+            grid = _Grid(self, sizes, shape, draw).value()
         if len(shape) < 2 and grid.shape[1:] == (1,):
             grid = grid[:, 0]
         return np.broadcast_to(grid if shape else grid.reshape(()), shape).copy()
@@ -97,10 +98,10 @@ class Declared:
 class _Grid:
     """Evaluates nodes on (rows, columns), either of which may be 1."""
 
-    def __init__(self, declared: Declared, sizes: dict[str, int], draw: Draw | None) -> None:
+    def __init__(self, declared: Declared, sizes: dict[str, int], shape: tuple[int, ...], draw: Draw | None) -> None:
         self.declared, self.sizes, self.draw = declared, sizes, draw
-        self.rows = sizes["H"] if declared.shape else 1
-        self.columns = sizes[declared.shape[1]] if len(declared.shape) == 2 else self.rows
+        self.rows = shape[0] if shape else 1
+        self.columns = shape[1] if len(shape) == 2 else self.rows
         self.drawn = (self.rows, self.columns if len(declared.shape) == 2 else 1)
 
     def value(self) -> Floats:
@@ -162,8 +163,8 @@ def faults_of(declared: Declared) -> Iterator[str]:
         yield "is random, but must be the same wherever the cell goes"
         return
     matrices = [node.op for node in declared.nodes if node.op in ("product", *MATRIX)]
-    if matrices and declared.shape not in (("H", "H"), ("H",)):
-        yield "takes a matrix as a whole, which needs a matrix (H, H) or a vector (H,)"
+    if matrices and (not declared.shape or declared.shape[0] != declared.shape[-1]):
+        yield "takes a matrix as a whole, which needs a square matrix or a vector"
         return
     if declared.random and any(node.op in ("product", *MATRIX) for node in declared.nodes):
         yield "draws random numbers and takes them as a matrix; draw each element by itself"
@@ -192,9 +193,11 @@ def _faults_of_value(declared: Declared, value: Floats) -> Iterator[str]:
         yield f"is {value.flat[0]:g}, which is not inside its bounds ({low}, {'inf' if high is None else f'{high:g}'})"
 
 
-def fingerprint(graph: Graph, declared: tuple[Declared, ...]) -> str:
+def fingerprint(graph: Graph, declared: tuple[Declared, ...], parts: tuple[tuple[str, str], ...] = ()) -> str:
     """16 hexadecimal digits that change with what is computed and with what is declared."""
-    if not declared:
+    if not declared and not parts:
         return graph.fingerprint()
-    whole = (graph.fingerprint(), [one.key() for one in declared])
+    whole: tuple[object, ...] = (graph.fingerprint(), [one.key() for one in declared])
+    if parts:
+        whole = (*whole, parts)
     return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]

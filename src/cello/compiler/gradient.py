@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import Graph, GraphBuilder, Node
+from cello.cells.graph import Graph, GraphBuilder, Node, Shape
 from cello.compiler.stages import Stage
 
 
@@ -60,6 +60,14 @@ class Term:
     def floor(self) -> Term:
         return self._write("floor", self)
 
+    def reshaped(self, op: str, shape: Shape) -> Term:
+        """A reduction, ``spread``, ``rows`` or ``columns`` of this, of the shape given."""
+        return Term(self.builder, self.builder.write(op, self.at, shape=shape))
+
+    @property
+    def shape(self) -> Shape:
+        return self.builder.nodes[self.at].shape
+
     def over(self, bound: Term | float, then: Term | float, otherwise: Term | float) -> Term:
         """``then`` where this is greater than the bound, ``otherwise`` elsewhere."""
         return self._write("where", self, bound, then, otherwise)
@@ -104,16 +112,40 @@ GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
 """For each pointwise operation what it adds to its arguments' derivatives; None: nothing."""
 
 
+def _largest(g: Term, y: Term, a: Term) -> Term:
+    """What the maximum adds to each element: g wherever it is reached, and nothing elsewhere."""
+    return y.reshaped("spread", a.shape).over(a, 0.0, g.reshaped("spread", a.shape))
+
+
+RESHAPING_GRADIENT: dict[str, Callable[[Term, Term, Term], Term]] = {
+    "spread": lambda g, y, a: g.reshaped("total", a.shape),
+    "total": lambda g, y, a: g.reshaped("spread", a.shape),
+    "largest": _largest,
+    "rows": lambda g, y, a: g.reshaped("row_sum", a.shape),
+    "columns": lambda g, y, a: g.reshaped("column_sum", a.shape),
+    "row_sum": lambda g, y, a: g.reshaped("rows", a.shape),
+    "column_sum": lambda g, y, a: g.reshaped("columns", a.shape),
+}
+"""For each operation that changes a shape what it adds to its argument's derivative."""
+
+
+Found = dict[tuple[int, Shape], Term]
+"""What is added to the derivatives of nodes, by the node and the shape of what is added."""
+
+
 @dataclass(frozen=True)
 class StageGradient:
     """What a stage's derivative gives: pairs of a node and the position of what is added to its derivative.
 
-    ``sums`` are the stage's own sums, whose derivatives go on through their matrices; ``others`` are leaves, values
-    computed before the loop, and values of earlier stages.
+    ``sums`` are the stage's own sums, whose derivatives go on through their matrices, and ``reductions`` its own
+    reductions, whose whole derivatives an earlier stage reads as ``later``; ``others`` are leaves, values computed
+    before the loop, and values of earlier stages. A number that is the same at every step is there once for each shape
+    in which something is added to its derivative.
     """
 
     sums: tuple[tuple[int, int], ...]
     others: tuple[tuple[int, int], ...]
+    reductions: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +153,8 @@ class StepGradient:
     """A step and its derivative: the first nodes are the step's; ``stages`` are in its order.
 
     Two further leaves are read: ``new``, whose value n says which new state's derivative it is, and ``later``, the
-    derivative of node n (its value) as far as later stages have added to it.
+    derivative of node n (its value) as far as later stages have added to it. Where a derivative leads from one shape to
+    another within a stage, the loops over its shapes are taken in the order opposite to the step's.
     """
 
     nodes: tuple[Node, ...]
@@ -141,45 +174,68 @@ class _Walk:
             k: n for n, stage in enumerate(stages) for k in (*(each.node for each in stage.sums), *stage.pointwise)
         }
         self.waiting: set[int] = set()
+        self.reduced: set[int] = set()
 
     def walk(self) -> StepGradient:
         found = [self._stage(number) for number in reversed(range(len(self.stages)))]
         return StepGradient(tuple(self.builder.nodes), tuple(reversed(found)))
 
     def _stage(self, number: int) -> StageGradient:
-        stage, nodes = self.stages[number], self.graph.nodes
+        stage = self.stages[number]
         found = self._from_outside(number)
         for k in sorted(stage.pointwise, reverse=True):
-            if k not in found:
-                continue
-            args = nodes[k].args
-            values = (found.pop(k), *(Term(self.builder, a) for a in (k, *args)))
-            for arg, add in zip(args, GRADIENT[nodes[k].op](*values), strict=True):
-                if add is not None and nodes[arg].op not in ("constant", "mask"):
-                    found[arg] = found[arg] + add if arg in found else add
-        sums = {each.node: found.pop(each.node) for each in stage.sums if each.node in found}
+            self._through(k, found)
+        sums, reductions = (
+            {k: found.pop((k, self.graph.nodes[k].shape)) for k in own if (k, self.graph.nodes[k].shape) in found}
+            for own in ([each.node for each in stage.sums], stage.reductions)
+        )
         for each in stage.sums:
             for bias in each.invariant if each.node in sums else ():
-                if nodes[bias].op != "constant":
-                    found[bias] = found[bias] + sums[each.node] if bias in found else sums[each.node]
-        self.waiting.update(found.keys() & self.stage_of.keys())
+                self._add(found, bias, sums[each.node])
+        self.waiting.update({k for k, _ in found} & self.stage_of.keys())
         vectors = {vector for each in stage.sums if each.node in sums for _, vector in each.products}
         self.waiting.update(vectors & self.stage_of.keys())
+        self.reduced |= reductions.keys()
         return StageGradient(
             tuple((k, term.at) for k, term in sorted(sums.items())),
-            tuple((k, term.at) for k, term in sorted(found.items())),
+            tuple((k, term.at) for (k, _), term in sorted(found.items(), key=lambda item: item[0])),
+            tuple((k, term.at) for k, term in sorted(reductions.items())),
         )
 
-    def _from_outside(self, number: int) -> dict[int, Term]:
+    def _through(self, k: int, found: Found) -> None:
+        """Lead a pointwise value's derivative on to its arguments."""
+        node = self.graph.nodes[k]
+        if (k, node.shape) not in found:
+            return
+        values = (found.pop((k, node.shape)), *(Term(self.builder, at) for at in (k, *node.args)))
+        if node.op in RESHAPING_GRADIENT:
+            self._add(found, node.args[0], RESHAPING_GRADIENT[node.op](*values))
+            return
+        for arg, add in zip(node.args, GRADIENT[node.op](*values), strict=True):
+            if add is not None:
+                self._add(found, arg, add)
+
+    def _add(self, found: Found, arg: int, add: Term) -> None:
+        if self.graph.nodes[arg].op not in ("constant", "size", "mask"):
+            key = (arg, add.shape)
+            found[key] = found[key] + add if key in found else add
+
+    def _from_outside(self, number: int) -> Found:
         """What comes from the next step, and from later stages of this one, to the nodes of a stage."""
-        found: dict[int, Term] = {}
-        last = len(self.stages) - 1
+        found: Found = {}
+        last, nodes = len(self.stages) - 1, self.graph.nodes
         for state, k in enumerate(self.graph.outputs):
             if self.stage_of.get(k, last) == number:
-                seed = Term(self.builder, self.builder.write("new", value=state))
-                found[k] = found[k] + seed if k in found else seed
+                self._add(found, k, self._leaf("new", state, k))
         for k in sorted(self.waiting):
             if self.stage_of[k] == number:
-                seed = Term(self.builder, self.builder.write("later", value=k))
-                found[k] = found[k] + seed if k in found else seed
+                self._add(found, k, self._leaf("later", k, k))
+        for k in sorted(self.reduced):
+            arg = nodes[k].args[0]
+            if self.stage_of.get(arg, -1) == number or (number == 0 and arg not in self.stage_of):
+                values = (self._leaf("later", k, k), Term(self.builder, k), Term(self.builder, arg))
+                self._add(found, arg, RESHAPING_GRADIENT[nodes[k].op](*values))
         return found
+
+    def _leaf(self, op: str, value: int, like: int) -> Term:
+        return Term(self.builder, self.builder.write(op, value=value, shape=self.graph.nodes[like].shape))

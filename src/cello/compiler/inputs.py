@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from cello.cells.definition import Cell
+from cello.cells.sizes import UNITS
 from cello.cells.values import FIRST
 from cello.compiler.tracing import constant_result
 from cello.errors import ModelError
@@ -24,7 +26,8 @@ ORDINARY = frozenset({Tensor, torch.nn.Parameter})
 class Inputs(NamedTuple):
     """What a scan is given, once it is known to fit, and all that a back end is told.
 
-    Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), masks (B, T, H) by name;
+    Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), or of the sizes that the
+    cell gives them (``cell.state_sizes(D, H)``), masks (B, T, H), or like their states, by name;
     lengths (B,) on the CPU (on the GPU while a CUDA graph is captured), None where all clips have T frames; whether
     clips run from their last frame to their first.
     """
@@ -40,7 +43,7 @@ class Inputs(NamedTuple):
     @property
     def hidden(self) -> int:
         """H."""
-        return self.state[0].shape[1]
+        return hidden_size(self.cell, self.weights)
 
     def values(self) -> list[Tensor]:
         """Every tensor, the frames first."""
@@ -92,11 +95,17 @@ def _shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
     return cell.parameters(inputs, hidden)
 
 
+@lru_cache(maxsize=1024)
+def _state_sizes(cell: Cell, inputs: int, hidden: int) -> tuple[tuple[int, ...], ...]:
+    return cell.state_sizes(inputs, hidden)
+
+
 def check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
     """Hold the weights to the shapes the cell declares, and to the frames' dtype and device; returns H."""
     if weights.keys() == _shapes(cell, 1, 1).keys():
-        device, dtype, first = x.device, x.dtype, weights[sized(cell)]
-        hidden = len(first) if isinstance(first, Tensor) and first.dim() else 0
+        device, dtype, (name, axis) = x.device, x.dtype, sized(cell)
+        first = weights[name]
+        hidden = first.shape[axis] if isinstance(first, Tensor) and first.dim() > axis else 0
         shapes = _shapes(cell, int(x.shape[-1]), hidden)
         for name, shape in shapes.items():
             value = weights[name]
@@ -123,8 +132,8 @@ def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> M
     for name in names:
         if not isinstance(weights[name], Tensor) or weights[name].layout is not torch.strided:
             return ModelError(f"cell {cell.name!r}: {name} {_unusable(weights[name])}")
-    first = weights[sized(cell)]
-    hidden = len(first) if first.dim() else 0
+    name, axis = sized(cell)
+    hidden = weights[name].shape[axis] if weights[name].dim() > axis else 0
     for name, shape in _shapes(cell, inputs, hidden).items():
         if tuple(weights[name].shape) != shape:
             return ModelError(
@@ -164,18 +173,23 @@ def first_state(
 
     A state of which nothing is declared begins at zero.
     """
-    shape = (x.shape[0], hidden)
-    if state is None and not cell.declared:
-        return (x.new_zeros(shape),) * len(cell.states)
+    batch, shapes = x.shape[0], _state_sizes(cell, int(x.shape[-1]), hidden)
+    if state is None and not cell.declared and shapes[1:] == shapes[:-1]:
+        return (x.new_zeros(batch, *shapes[0]),) * len(cell.states)
     if state is None:
-        return tuple(_begun(cell, name, x, hidden, weights) for name in cell.states)
-    needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {shape} and {x.dtype}"
+        return tuple(
+            _begun(cell, name, x, shape, hidden, weights) for name, shape in zip(cell.states, shapes, strict=True)
+        )
+    each = " and ".join(str((batch, *shape)) for shape in dict.fromkeys(shapes))
+    needed = f"{len(cell.states)} tensors ({', '.join(cell.states)}) of shape {each} and {x.dtype}"
     if isinstance(state, Tensor) or not all(isinstance(part, Tensor) for part in state):
         raise ModelError(f"cell {cell.name!r} got as state a {type(state).__name__}; it needs a tuple of {needed}")
     for name, part in zip(cell.states, state, strict=False):
         if part.layout is not torch.strided:
             raise ModelError(f"cell {cell.name!r}: the first state {name} {_unusable(part)}")
-    if len(state) != len(cell.states) or any(tuple(part.shape) != shape or part.dtype != x.dtype for part in state):
+    if len(state) != len(shapes) or any(
+        tuple(part.shape) != (batch, *shape) or part.dtype != x.dtype for part, shape in zip(state, shapes, strict=True)
+    ):
         raise ModelError(
             f"cell {cell.name!r} got the state {[(*part.shape, part.dtype) for part in state]}; it needs {needed}"
         )
@@ -185,25 +199,47 @@ def first_state(
     return tuple(state)
 
 
-def _begun(cell: Cell, state: str, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Tensor:
+def _begun(
+    cell: Cell, state: str, x: Tensor, shape: tuple[int, ...], hidden: int, weights: Mapping[str, Tensor]
+) -> Tensor:
     if (learned := weights.get(state + FIRST)) is not None:
-        return learned.expand(x.shape[0], hidden)
+        return learned.expand(x.shape[0], *shape)
     if cell.declaration(state) is None:
-        return x.new_zeros(x.shape[0], hidden)
-    first: Tensor = _first_value(cell, state, hidden)
-    return first.to(x).expand(x.shape[0], hidden)
+        return x.new_zeros(x.shape[0], *shape)
+    first: Tensor = _placed(_first_value(cell, state, int(x.shape[-1]), hidden), x)
+    return first.expand(x.shape[0], *shape)
 
 
 @constant_result
-def _first_value(cell: Cell, state: str, hidden: int) -> Tensor:
-    return _known_first_value(cell, state, hidden)
+def _first_value(cell: Cell, state: str, inputs: int, hidden: int) -> Tensor:
+    return _known_first_value(cell, state, inputs, hidden)
 
 
 @lru_cache(maxsize=1024)
-def _known_first_value(cell: Cell, state: str, hidden: int) -> Tensor:
-    value = cell.first_value(state, hidden)
+def _known_first_value(cell: Cell, state: str, inputs: int, hidden: int) -> Tensor:
+    value = cell.first_value(state, hidden, inputs)
     assert value is not None  # asked for where one is declared
     return torch.from_numpy(value)
+
+
+_PLACED: MutableMapping[Tensor, dict[tuple[torch.device, torch.dtype], Tensor]] = WeakTensorKeyDictionary()
+"""Tensors that cells declare, and copies of each by device and dtype."""
+
+
+def _placed(value: Tensor, x: Tensor) -> Tensor:
+    """What a cell declares, of the frames' device and dtype; copied from the CPU once, for a CUDA graph holds no copy
+    of memory that is not pinned, and each would wait for the device."""
+    if torch.compiler.is_compiling() or x.is_cpu or type(x) not in ORDINARY:
+        return value.to(x)
+    copies = _PLACED.setdefault(value, {})
+    key = x.device, x.dtype
+    if key not in copies:
+        with torch.inference_mode(False):  # else no later call could be differentiated
+            found = value.to(*key)
+        if type(found) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(found):
+            return found  # of a mode or transform that is in force now alone
+        copies[key] = found
+    return copies[key]
 
 
 def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -212,7 +248,7 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
     if not names:
         return weights
     if not weights.keys() & set(names):
-        values = [value.to(x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
+        values = [_placed(value, x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
         return {**weights, **dict(zip(names, values, strict=True))}
     exact = fixed_tensors(cell, int(x.shape[-1]), hidden)
     shapes = {name: tuple(one.shape) for name, one in exact.items()}
@@ -263,25 +299,33 @@ def _mask_names(cell: Cell) -> list[str]:
 
 
 def expanded_masks(cell: Cell, x: Tensor, hidden: int, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every mask of the cell as (B, T, H)."""
+    """Every mask of the cell as (B, T, H), or like its state."""
     names = _mask_names(cell)
     if names != [*masks] and set(names) != set(masks):
         raise ModelError(
             f"cell {cell.name!r} got masks {', '.join(masks) or 'none'}; it needs {', '.join(names) or 'none'}"
         )
-    shape = (x.shape[0], x.shape[1], hidden)
+    shapes = _mask_shapes(cell, x, hidden) if names else {}
     for name, mask in masks.items():
+        shape = shapes[name]
         if not isinstance(mask, Tensor) or mask.layout is not torch.strided:
             raise ModelError(f"cell {cell.name!r}: mask {name} {_unusable(mask)}")
-        fits = len(mask.shape) == 3 and all(size in (1, whole) for size, whole in zip(mask.shape, shape, strict=True))
+        fits = len(mask.shape) == len(shape) and all(
+            size in (1, whole) for size, whole in zip(mask.shape, shape, strict=True)
+        )
         if not fits or mask.dtype != x.dtype:
             raise ModelError(
                 f"cell {cell.name!r}: mask {name} is {tuple(mask.shape)} of {mask.dtype}; it must expand to "
-                f"(B, T, H) = {shape} and be {x.dtype}"
+                f"(B, T, {'H' if len(shape) == 3 else 'H, H/n'}) = {shape} and be {x.dtype}"
             )
         if fault := _unlike_frames(cell, x, f"mask {name}", mask):
             raise fault
-    return {name: mask.detach().expand(shape) for name, mask in masks.items()}
+    return {name: mask.detach().expand(shapes[name]) for name, mask in masks.items()}
+
+
+def _mask_shapes(cell: Cell, x: Tensor, hidden: int) -> dict[str, tuple[int, ...]]:
+    sizes = dict(zip(cell.states, _state_sizes(cell, int(x.shape[-1]), hidden), strict=True))
+    return {name: (x.shape[0], x.shape[1], *sizes[name.partition("_")[2]]) for name in _mask_names(cell)}
 
 
 class _Rehearsal:
@@ -383,13 +427,15 @@ def values_of(lengths: Tensor) -> list[int] | None:
 
 
 def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
-    """H, which every matrix and vector has as its first size."""
-    return len(weights[sized(cell)])
+    """H, as a learned parameter has it."""
+    name, axis = sized(cell)
+    return int(weights[name].shape[axis])
 
 
 @lru_cache(maxsize=256)
-def sized(cell: Cell) -> str:
-    """The name of a learned parameter whose first size is H: a matrix where there is one."""
-    nodes = cell.parameter_nodes()  # torch.compile follows this, and knows no max with a key
-    matrices = [node for node in nodes if len(node.shape) == 2]
-    return str((matrices or [node for node in nodes if node.shape])[0].name)
+def sized(cell: Cell) -> tuple[str, int]:
+    """The name of a learned parameter that has H elements along an axis, and the axis: a matrix where there is one."""
+    nodes = [node for node in cell.parameter_nodes() if UNITS in node.shape]
+    matrices = [node for node in nodes if len(node.shape) == 2]  # torch.compile follows this, and knows no max with key
+    found = (matrices or nodes)[0]
+    return str(found.name), found.shape.index(UNITS)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Graph, dependencies
+from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.stages import Stage, Sum, lower
+from cello.compiler.tracing import constant_result
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -25,7 +26,8 @@ DEAR = frozenset({"log", "softplus"})
 class Kernel:
     """A step of a cell and its derivative; everything is a position in ``graph``, whose sums are reordered.
 
-    ``invariant`` are the loop-invariant values it is given: parameters, and what follows from them.
+    ``inputs`` are the frame and its parts, as the equations use them. ``invariant`` are the loop-invariant values it is
+    given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     ``constant`` are those of the matrices (H, H) that are not learned and have one number in all places: a product with
     one is a sum over units.
@@ -45,6 +47,29 @@ class Kernel:
         return tuple(each for stage in self.stages for each in stage.sums)
 
     @property
+    def inputs(self) -> tuple[int, ...]:
+        return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "input")
+
+    @property
+    def plain_shapes(self) -> bool:
+        """Whether every value of a step is a vector of H units, beside the frame that matrices (H, D) multiply."""
+        matrices = {*self.matrices}
+        legal = {("H",), ()}
+        inside = all(
+            node.shape in legal and node.op not in (*RESHAPING, "size")
+            for k, node in enumerate(self.graph.nodes)
+            if node.op != "input" and k not in matrices and len(node.shape) < 2
+        )
+        products = all(self.graph.nodes[m].shape in (("H", "H"), ("H", "D")) for m in matrices)
+        frames = all(self.graph.nodes[k].shape == ("D",) for k in self.inputs)
+        read = {arg for stage in self.stages for k in stage.pointwise for arg in self.graph.nodes[k].args}
+        return inside and products and frames and not read & {*self.inputs} and self._no_matrix_states()
+
+    def _no_matrix_states(self) -> bool:
+        moving = {k for stage in self.stages for k in stage.pointwise} | {*self.graph.outputs}
+        return all(len(self.graph.nodes[k].shape) < 2 for k in moving)
+
+    @property
     def masks(self) -> tuple[int, ...]:
         return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "mask")
 
@@ -61,7 +86,7 @@ def kernel(cell: Cell) -> Kernel:
     graph, found = plan.graph, plan.stages
     needs, nodes = dependencies(graph.nodes), graph.nodes
     gradient, sums = step_gradient(graph, found), [each for stage in found for each in stage.sums]
-    steps = [k for stage in found for k in stage.pointwise]
+    steps = [k for stage in found for k in (*stage.pointwise, *stage.reductions)]
     read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.invariant}
     products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
@@ -71,12 +96,18 @@ def kernel(cell: Cell) -> Kernel:
         graph=graph,
         stages=found,
         gradient=gradient,
-        invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op != "constant")),
+        invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op not in ("constant", "size"))),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
         kept=_kept(graph, found, gradient, learned),
         constant=constant,
     )
+
+
+@constant_result
+def has_plain_shapes(cell: Cell) -> bool:
+    """Whether every value of a step is a vector of H units."""
+    return kernel(cell).plain_shapes
 
 
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
@@ -87,25 +118,36 @@ def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
 
 def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vectors: tuple[int, ...]) -> tuple[int, ...]:
     """The step's values that forward stores, because backward reads them and cannot compute them unit by unit."""
-    inside = {k for stage in stages for k in (*stage.pointwise, *(s.node for s in stage.sums))}
-    sums = {s.node for stage in stages for s in stage.sums}
-    read = {*_read(graph, gradient)} | {k for k in vectors if k in inside}
+    whole = {k for stage in stages for k in (*stage.reductions, *(s.node for s in stage.sums))}
+    inside = whole | {k for stage in stages for k in stage.pointwise}
+    read = {*_read(graph, gradient)}
+    complete = {  # what is read in another place than its own
+        arg
+        for k, node in enumerate(gradient.nodes)
+        if node.op in RESHAPING and (k in read or k >= len(graph.nodes))
+        for arg in node.args
+        if arg in inside
+    }
+    read |= complete | {k for k in vectors if k in inside}
     kept: list[int] = []
+    there: list[bool] = []
     free: list[bool] = []  # whether backward has each value, or can compute it unit by unit
     for k, node in enumerate(graph.nodes):
-        there = k in graph.outputs or k not in inside
-        follows = k not in sums and node.op not in DEAR and all(free[a] for a in node.args)
-        if not there and not follows and k in read:
+        stored = k in graph.outputs or k not in inside
+        base = there if node.op in RESHAPING else free
+        follows = k not in whole and node.op not in DEAR and all(base[a] for a in node.args)
+        if not stored and k in read and (k in complete or not follows):
             kept.append(k)
-            there = True
-        free.append(there or follows)
+            stored = True
+        there.append(stored)
+        free.append(stored or follows)
     return tuple(kept)
 
 
 def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:
     """The nodes of the step itself that its derivative reads."""
     seen: set[int] = set()
-    todo = [at for stage in gradient.stages for _, at in (*stage.sums, *stage.others)]
+    todo = [at for stage in gradient.stages for _, at in (*stage.sums, *stage.reductions, *stage.others)]
     while todo:
         k = todo.pop()
         if k in seen:

@@ -32,8 +32,8 @@ class Layout:
         """(B, T, D) → (ΣT, D)."""
         rows = self.batch * self.steps
         if self.index is None:
-            return (x.flip(1) if self.reverse else x).transpose(0, 1).reshape(rows, x.shape[2])
-        return x.reshape(rows, x.shape[2]).index_select(0, self.index)
+            return (x.flip(1) if self.reverse else x).transpose(0, 1).reshape(rows, *x.shape[2:])
+        return x.reshape(rows, *x.shape[2:]).index_select(0, self.index)
 
     def outputs(self, by_step: Sequence[Tensor]) -> Tensor:
         """Every step's rows (n, H) → (B, T, H), aligned with the frames they come from, zero after a clip's end."""
@@ -45,10 +45,10 @@ class Layout:
     def batched(self, rows: Tensor) -> Tensor:
         """All steps' rows one after another (ΣT, H) → (B, T, H), as ``outputs`` lays them."""
         if self.index is None:
-            by_clip = rows.view(self.steps, self.batch, rows.shape[1]).transpose(0, 1)
+            by_clip = rows.view(self.steps, self.batch, *rows.shape[1:]).transpose(0, 1)
             return by_clip.flip(1) if self.reverse else by_clip
-        padded = rows.new_zeros(self.batch * self.steps, rows.shape[1]).index_copy(0, self.index, rows)
-        return padded.view(self.batch, self.steps, rows.shape[1])
+        padded = rows.new_zeros(self.batch * self.steps, *rows.shape[1:]).index_copy(0, self.index, rows)
+        return padded.view(self.batch, self.steps, *rows.shape[1:])
 
     def sorted(self, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The first states in the order of the rows."""

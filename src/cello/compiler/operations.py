@@ -71,3 +71,33 @@ TORCH: dict[str, Callable[..., Any]] = {
     "expm": torch.matrix_exp,
 }
 """Every operation of the language on vectors (…, H), numbers and, for ``product``, a matrix and vectors."""
+
+
+def _columns(v: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    units, width = sizes
+    heads = v.reshape(*v.shape[:-1], units // width, 1, width)
+    return heads.expand(*v.shape[:-1], units // width, width, width).reshape(*v.shape[:-1], units, width)
+
+
+def _largest(v: Tensor, _: tuple[int, ...]) -> Tensor:
+    """The maximum, whose derivative goes to every element that reaches it."""
+    most = v.detach().amax(-1, keepdim=True)
+    return most + torch.where(v >= most, v - v.detach(), 0).sum(-1, keepdim=True)
+
+
+def _column_sum(v: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    width = v.shape[-1]
+    heads = v.reshape(*v.shape[:-2], sizes[0] // width, width, width)
+    return heads.sum(-2).reshape(*v.shape[:-2], *sizes)
+
+
+TORCH_RESHAPING: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
+    "spread": lambda v, sizes: v.expand(*v.shape[:-1], *sizes),
+    "total": lambda v, _: v.sum(-1, keepdim=True),
+    "largest": _largest,
+    "rows": lambda v, sizes: v.unsqueeze(-1).expand(*v.shape, sizes[1]),
+    "columns": _columns,
+    "row_sum": lambda v, _: v.sum(-1),
+    "column_sum": _column_sum,
+}
+"""Every operation that changes a shape, on values (…, L) or (…, L, M) and the sizes of the result."""

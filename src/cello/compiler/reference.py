@@ -5,48 +5,52 @@ Every back end is compared with this and shares no pass with it: only the table 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cello.cells.graph import Graph
-from cello.compiler.inputs import Inputs
-from cello.compiler.operations import TORCH
+from cello.cells.definition import Cell
+from cello.cells.sizes import size
+from cello.compiler.inputs import Inputs, hidden_size
+from cello.compiler.operations import TORCH, TORCH_RESHAPING
 
 
 def reference(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Outputs (B, T, H), zero after a clip's end, and S last states (B, H); autograd differentiates them."""
+    """Outputs (B, T, H), zero after a clip's end, and S last states (B, H), or of the sizes that the cell gives its
+    states; autograd differentiates them.
+    """
     batch, frames, _ = inputs.frames.shape
     lengths = [frames] * batch if inputs.lengths is None else inputs.lengths.tolist()
-    outputs = [[inputs.frames.new_zeros(inputs.hidden)] * frames for _ in range(batch)]
+    sizes = tuple(inputs.state[0].shape[1:])
+    outputs = [[inputs.frames.new_zeros(sizes)] * frames for _ in range(batch)]
     states = [[part[clip] for part in inputs.state] for clip in range(batch)]
     for clip, length in enumerate(lengths):
         for t in reversed(range(length)) if inputs.reverse else range(length):
             masks = {name: mask[clip, t] for name, mask in inputs.masks.items()}
             leaves = {**inputs.weights, **masks, **dict(zip(inputs.cell.states, states[clip], strict=True))}
-            states[clip] = step(inputs.cell.graph, inputs.frames[clip, t], leaves)
+            states[clip] = step(inputs.cell, inputs.frames[clip, t], leaves)
             outputs[clip][t] = states[clip][0]
     if not batch or not frames:
-        return inputs.frames.new_zeros(batch, frames, inputs.hidden), inputs.state
+        return inputs.frames.new_zeros(batch, frames, *sizes), inputs.state
     return torch.stack([torch.stack(rows) for rows in outputs]), tuple(map(torch.stack, zip(*states, strict=True)))
 
 
-def step(graph: Graph, frame: Tensor, leaves: Mapping[str, Tensor]) -> list[Tensor]:
-    """The new states (H,) of one clip after a frame (D,), from the values of all other leaves by their names."""
+def step(cell: Cell, frame: Tensor, leaves: Mapping[str, Tensor]) -> list[Tensor]:
+    """The new states of one clip after a frame (D,), from the values of all other leaves by their names."""
+    inputs, hidden = len(frame), hidden_size(cell, leaves)
     values: list[Any] = []
-    for node in graph.nodes:
+    for node in cell.graph.nodes:
+        args = [values[arg] for arg in node.args]
         if node.op == "input":
-            values.append(frame)
-        elif node.op == "constant":
-            values.append(node.value)
-        elif node.args:
-            values.append(TORCH[node.op](*_at(values, node.args)))
+            begin, elements = cell.part(str(node.name), inputs)
+            values.append(frame[begin : begin + elements])
+        elif node.op in ("constant", "size"):
+            values.append(node.value if node.op == "constant" else float(size(str(node.name), inputs, hidden)))
+        elif node.op in TORCH_RESHAPING:
+            sizes = tuple(size(each, inputs, hidden) for each in node.shape)
+            values.append(TORCH_RESHAPING[node.op](args[0], sizes))
         else:
-            values.append(leaves[str(node.name)])
-    return _at(values, graph.outputs)
-
-
-def _at(values: Sequence[Any], positions: Sequence[int]) -> list[Any]:
-    return [values[position] for position in positions]
+            values.append(TORCH[node.op](*args) if args else leaves[str(node.name)])
+    return [values[output] for output in cell.graph.outputs]

@@ -6,18 +6,18 @@ added to the running sum. The result is again a legal graph.
 
 from __future__ import annotations
 
-from cello.cells.graph import Graph, GraphBuilder, Node, dependencies, moved, uses
+from cello.cells.graph import REDUCTIONS, Graph, GraphBuilder, Node, dependencies, moved, uses
 
 Signed = tuple[int, int]
 """A part of a sum: its sign, +1 or −1, and its node's position."""
 
 
 def _levels(nodes: tuple[Node, ...], needs: list[frozenset[str]]) -> list[int]:
-    """The stage of each node: a product of a state, or of what knows one, is one later than its vector."""
+    """The stage of each node: a product or a sum of a state, or of what knows one, is one later than its argument."""
     levels: list[int] = []
     for node, need in zip(nodes, needs, strict=True):
         before = max((levels[arg] for arg in node.args), default=0)
-        levels.append(before + (node.op == "product" and "state" in need))
+        levels.append(before + (node.op in ("product", *REDUCTIONS) and "state" in need))
     return levels
 
 
@@ -45,11 +45,11 @@ class _Reorder:
 
     def _is_sum(self, position: int) -> bool:
         node = self.old.nodes[position]
-        return node.op in ("add", "sub") and node.shape == ("H",) and "state" in self.needs[position]
+        return node.op in ("add", "sub") and len(node.shape) == 1 and "state" in self.needs[position]
 
     def _terms(self, position: int, sign: int, root: bool) -> list[Signed]:
         node = self.old.nodes[position]
-        inside = node.op in ("add", "sub") and node.shape == ("H",) and (root or self.uses[position] == 1)
+        inside = node.op in ("add", "sub") and len(node.shape) == 1 and (root or self.uses[position] == 1)
         if not inside:
             return [(sign, position)]
         left, right = node.args

@@ -5,11 +5,13 @@ Every back end renders this: as kernels that go stage by stage, or as few operat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, Graph, dependencies, uses
+from cello.cells.graph import LEAVES, REDUCTIONS, Graph, Node, Shape, dependencies, uses
+from cello.cells.sizes import ONE
 from cello.compiler.reorder import reordered
 
 
@@ -27,10 +29,23 @@ class Sum:
 
 @dataclass(frozen=True)
 class Stage:
-    """Sums, then what can be computed from them unit by unit, in order."""
+    """Sums and reductions of earlier stages' values, then what can be computed element by element, in order.
+
+    ``pointwise`` also holds ``spread``, ``rows`` and ``columns``. A back end takes it in one loop for each shape, in
+    the order of :meth:`loops`, so that what these read is complete; a derivative takes the loops in the opposite order.
+    """
 
     sums: tuple[Sum, ...]
     pointwise: tuple[int, ...]
+    reductions: tuple[int, ...] = ()
+
+    def loops(self, nodes: Sequence[Node]) -> tuple[tuple[Shape, tuple[int, ...]], ...]:
+        """The pointwise values by their shape: what is one number a step first, then vectors, then matrices."""
+        shapes = dict.fromkeys(nodes[k].shape for k in self.pointwise)
+        return tuple(
+            (shape, tuple(k for k in self.pointwise if nodes[k].shape == shape))
+            for shape in sorted(shapes, key=lambda shape: (len(shape), shape != (ONE,)))
+        )
 
 
 @dataclass(frozen=True)
@@ -72,15 +87,19 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
     sums = _sums(graph, needs)
     stage = _earliest(graph, needs, sums)
     latest: dict[int, int] = {}
+    reductions = {k for k in stage if graph.nodes[k].op in REDUCTIONS}
     for k in sorted(stage, reverse=True):
         at = stage[k] = latest.get(k, stage[k])
         reads = [(vector, at - 1) for _, vector in sums[k].products] if k in sums else []
+        if graph.nodes[k].op in REDUCTIONS:
+            reads = [(arg, at - 1) for arg in graph.nodes[k].args]
         for arg, bound in reads or [(arg, at) for arg in graph.nodes[k].args]:
             latest[arg] = min(latest.get(arg, bound), bound)
     return tuple(
         Stage(
             tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
-            tuple(k for k in sorted(stage) if stage[k] == number and k not in sums),
+            tuple(k for k in sorted(stage) if stage[k] == number and k not in sums and k not in reductions),
+            tuple(k for k in sorted(stage) if stage[k] == number and k in reductions),
         )
         for number in range(max(stage.values(), default=-1) + 1)
     )
@@ -112,7 +131,7 @@ def _earliest(graph: Graph, needs: list[frozenset[str]], sums: dict[int, Sum]) -
         if k in sums:
             level[k] = max((level.get(vector, -1) for _, vector in sums[k].products), default=-1) + 1
         elif node.op not in LEAVES and needs[k] and k not in parts:
-            level[k] = max((level.get(arg, 0) for arg in node.args), default=0)
+            level[k] = max((level.get(arg, 0) for arg in node.args), default=0) + (node.op in REDUCTIONS)
     return level
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cello.cells.definition import Cell
+from cello.cells.sizes import size
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
 
@@ -65,7 +66,12 @@ class ModelSize:
     def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
         """The input elements of a layer at each step, and how many such layers there are, each direction counted."""
         yield self.dimensions * self.config.frame_stacking, self._directions
-        yield hidden * self._directions, (self.config.layers - 1) * self._directions
+        outputs = self._outputs(hidden) * self._directions
+        yield outputs, (self.config.layers - 1) * self._directions
+
+    def _outputs(self, hidden: int) -> int:
+        """The elements that a direction of a layer gives at each step."""
+        return hidden if self.cell is None else self.cell.output_size(self.dimensions, hidden)
 
     def _layer_parameters(self, inputs: int, hidden: int) -> int:
         if self.cell is not None:
@@ -75,7 +81,7 @@ class ModelSize:
     def _layer_flops(self, inputs: int, hidden: int) -> int:
         if self.cell is None:
             return 2 * TORCH_GATES[self.config.cell] * hidden * (inputs + hidden)
-        return 2 * hidden * sum(inputs if letter == "D" else hidden for letter in self.cell.products)
+        return 2 * sum(size(a, inputs, hidden) * size(b, inputs, hidden) for a, b in self.cell.products)
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:

@@ -47,7 +47,7 @@ def scores(parts: ModelParts, dtype: torch.dtype) -> np.ndarray:
     found = []
     for frame in torch.from_numpy(x).to(dtype):
         leaves = {**weights, **dict(zip(direction.cell.states, states, strict=True))}
-        states = step(direction.cell.graph, frame, leaves)
+        states = step(direction.cell, frame, leaves)
         found.append(states[0].double().numpy())
     weight, bias = parts.head
     return np.array(found) @ weight.T.astype(np.float64) + bias

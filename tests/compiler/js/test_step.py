@@ -52,7 +52,7 @@ def in_python(one: Cell, weights: dict[str, NDArray[np.float32]], frames: NDArra
     states, found = [torch.zeros(H) for _ in one.states], []
     leaves = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     for frame in frames:
-        states = step(one.graph, torch.from_numpy(frame), {**leaves, **dict(zip(one.states, states, strict=True))})
+        states = step(one, torch.from_numpy(frame), {**leaves, **dict(zip(one.states, states, strict=True))})
         found.append(torch.stack([state.expand(H) for state in states]).numpy())
     return np.stack(found)
 

@@ -25,6 +25,7 @@ from cello.compiler.c.launch import (
 )
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
+from cello.compiler.kernel import has_plain_shapes
 from cello.errors import BackendError
 from cello.native.build import missing_compiler
 
@@ -38,6 +39,8 @@ def unsupported(inputs: Inputs) -> str | None:
     x = inputs.frames
     if not x.is_cpu or x.dtype not in TYPES:
         return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
+    if not has_plain_shapes(inputs.cell):
+        return f"has no kernel of cell {inputs.cell.name!r}, whose values have several sizes"
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():

@@ -17,7 +17,9 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.graph import Graph
 from cello.compiler.inputs import hidden_size
+from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.operations import TORCH
+from cello.compiler.plain.nodes import steps_of
 from cello.compiler.plain.program import Instruction, Program, program
 
 STEP: dict[str, Callable[..., Any]] = {
@@ -50,25 +52,39 @@ def evaluate(
     Sizes never grow: a row that a step does not take has ended, and its state stays as it is. So does the state of a
     row where ``running[t]`` (n, 1) is false, for lengths whose values are not known.
     """
-    plan = program(cell)
-    slots, per_frame = _before_the_loop(plan, packed, sizes, weights)
-    step, reads = _step(cell, tuple(slot for slot, _ in per_frame))
-    invariant = [slots[k] for k in reads]
-    hidden = hidden_size(cell, weights)
+    step = _steps(cell, packed, sizes, weights)
     outputs: list[Tensor] = []
     ended: list[tuple[Tensor, ...]] = []
     for t, size in enumerate(sizes):
         if running is None and size < len(state[0]):
             ended.append(tuple(part[size:] for part in state))
             state = tuple(part[:size] for part in state)
-        new = step(hidden, *state, *[values[t] for _, values in per_frame], *invariant)
+        new = step(t, state)
         if running is not None:
-            new = tuple(torch.where(running[t], after, before) for after, before in zip(new, state, strict=True))
+            new = tuple(_kept_where_ended(running[t], *pair) for pair in zip(new, state, strict=True))
         state = new
         outputs.append(state[0])
     if ended:
         state = tuple(torch.cat(parts) for parts in zip(state, *reversed(ended), strict=True))
     return outputs, state
+
+
+def _kept_where_ended(running: Tensor, after: Tensor, before: Tensor) -> Tensor:
+    return torch.where(running if after.dim() == 2 else running.unsqueeze(2), after, before)
+
+
+def _steps(
+    cell: Cell, packed: PackedInputs, sizes: Sequence[int], weights: Mapping[str, Tensor]
+) -> Callable[[int, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """A step, as a function of its number and the old states."""
+    if not has_plain_shapes(cell):
+        return steps_of(cell, packed.frames, packed.masks, sizes, weights)
+    plan = program(cell)
+    slots, per_frame = _before_the_loop(plan, packed, sizes, weights)
+    step, reads = _step(cell, tuple(slot for slot, _ in per_frame))
+    invariant = [slots[k] for k in reads]
+    hidden = hidden_size(cell, weights)
+    return lambda t, state: step(hidden, *state, *[values[t] for _, values in per_frame], *invariant)
 
 
 def _invariant_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:

@@ -27,7 +27,7 @@ def run(inputs: Inputs) -> Result:
     rows = PackedInputs(plan.frames(x), {name: plan.frames(mask) for name, mask in inputs.masks.items()})
     by_step, last = evaluate(inputs.cell, rows, plan.sizes, inputs.weights, plan.sorted(inputs.state))
     if not by_step:
-        return x.new_zeros(plan.batch, plan.steps, inputs.hidden), inputs.state
+        return x.new_zeros(plan.batch, plan.steps, *inputs.state[0].shape[1:]), inputs.state
     return plan.outputs(by_step), plan.unsorted(last)
 
 
@@ -36,4 +36,4 @@ def _padded(inputs: Inputs, plan: Padded) -> Result:
     sizes = (x.shape[0],) * int(x.shape[1])
     rows = PackedInputs(plan.frames(x), {name: plan.frames(mask) for name, mask in inputs.masks.items()})
     by_step, last = evaluate(inputs.cell, rows, sizes, inputs.weights, inputs.state, plan.running())
-    return plan.outputs(by_step) if by_step else x.new_zeros(x.shape[0], 0, inputs.hidden), last
+    return plan.outputs(by_step) if by_step else x.new_zeros(x.shape[0], 0, *inputs.state[0].shape[1:]), last

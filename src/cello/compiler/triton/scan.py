@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
+from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
+from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.triton.build import kernels, missing
 from cello.compiler.triton.launch import BatchLayout, Call, StackedInputs, Tiling, run_backward, run_forward
@@ -39,6 +40,8 @@ def unsupported(inputs: Inputs) -> str | None:
     if x.is_cuda and (found := torch.cuda.get_device_capability(x.device)) < OLDEST:
         name, least = torch.cuda.get_device_name(x.device), ".".join(map(str, OLDEST))
         return f"needs compute capability {least}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU"
+    if not has_plain_shapes(inputs.cell):
+        return f"has no kernel of cell {inputs.cell.name!r}, whose values have several sizes"
     if torch.compiler.is_compiling():
         return "cannot be recorded by torch.compile or torch.export"
     if torch._C._are_functorch_transforms_active() and not _only_vmap():
@@ -146,7 +149,8 @@ def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout,
         return layout, x.reshape(batch * steps, size)
     place = torch.argsort(lengths, descending=True, stable=True)
     inside = torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
-    if not (lengths.is_cpu if packed is None else packed):
+    known = lengths.is_cpu and not unknown_values(lengths)  # not on a GPU, nor where vmap has some for each replicate
+    if not (known if packed is None else packed):
         found = there(place, lengths[place], place * steps)
         frames = torch.where(inside.unsqueeze(2), x, 0).reshape(batch * steps, size)
         return BatchLayout(*found, reverse, batch * steps, steps, whole=False, padding=True), frames

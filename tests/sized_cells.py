@@ -1,0 +1,136 @@
+"""Cells whose values have several sizes, built node by node, for the tests of every back end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cello.cells.definition import Cell
+from cello.cells.graph import GraphBuilder, Shape
+
+
+@dataclass
+class Building:
+    """Writes the graph of a cell; shapes are texts such as "H/2,D"."""
+
+    builder: GraphBuilder = field(default_factory=GraphBuilder)
+
+    def leaf(self, op: str, name: str, shape: str) -> int:
+        return self.builder.write(op, name=name, shape=_shape(shape))
+
+    def x(self, shape: str = "D", part: str = "") -> int:
+        return self.leaf("input", f"x.{part}" if part else "x", shape)
+
+    def state(self, name: str, shape: str = "H") -> int:
+        return self.leaf("state", name, shape)
+
+    def learned(self, name: str, shape: str) -> int:
+        return self.leaf("parameter", name, shape)
+
+    def number(self, value: float) -> int:
+        return self.builder.write("constant", value=value)
+
+    def __call__(self, op: str, *args: int) -> int:
+        return self.builder.write(op, *args)
+
+    def to(self, op: str, arg: int, shape: str) -> int:
+        return self.builder.write(op, arg, shape=_shape(shape))
+
+    def affine(self, gate: str, *pairs: tuple[str, str, int]) -> int:
+        """Matrices, their shapes and what they multiply, and a bias."""
+        total = self.learned(f"b.{gate}", pairs[0][1].split(",")[0])
+        for group, shape, vector in pairs:
+            total = self("add", self("product", self.learned(f"{group}.{gate}", shape), vector), total)
+        return total
+
+    def cell(self, name: str, states: dict[str, int], groups: str, parts: tuple[tuple[str, str], ...] = ()) -> Cell:
+        graph = self.builder.graph(tuple(states), [*states.values()])
+        arguments = ("x", *states, *groups.split())
+        return Cell(name=name, doc="", reference="", arguments=arguments, graph=graph, parts=parts)
+
+
+def _shape(text: str) -> Shape:
+    return tuple(text.split(",")) if text else ()
+
+
+def projected() -> Cell:
+    """An LSTM whose output is a projection of half as many elements, with a peephole from it."""
+    b = Building()
+    x, h, c = b.x(), b.state("h", "H/2"), b.state("c")
+    i, f, g, o = (b.affine(gate, ("W", "H,D", x), ("U", "H,H/2", h)) for gate in "ifgo")
+    c = b("add", b("mul", b("sigmoid", f), c), b("mul", b("sigmoid", i), b("tanh", g)))
+    h = b("product", b.learned("R", "H/2,H"), b("mul", b("sigmoid", o), b("tanh", c)))
+    return b.cell("projected", {"h": h, "c": c}, "W U b R")
+
+
+def low_rank() -> Cell:
+    """A gated cell with matrices of rank 5, and a value of D elements multiplied by the frame (as in Mogrifier)."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    gate = b("sigmoid", b("product", b.learned("Q", "D,H"), h))
+    x = b("mul", b("mul", b.number(2.0), gate), x)
+    inner = b("add", b("product", b.learned("W.in", "5,D"), x), b("product", b.learned("U.in", "5,H"), h))
+    z = b("sigmoid", b("add", b("product", b.learned("W.z", "H,5"), inner), b.learned("b.z", "H")))
+    n = b("tanh", b("add", b("product", b.learned("W.n", "H,5"), b("tanh", inner)), b.learned("b.n", "H")))
+    h = b("add", b("mul", z, h), b("mul", b("sub", b.number(1.0), z), n))
+    return b.cell("low-rank", {"h": h}, "W U b Q")
+
+
+def normalised() -> Cell:
+    """A layer-normalised RNN with a softmax over its units, a learned scalar in several shapes, and one gate in all."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    u = b("add", b("product", b.learned("W.u", "H,D"), x), b("product", b.learned("U.u", "H,H"), h))
+    units = b.leaf("size", "H", "")
+    mean = b("div", b("total", u), units)
+    d = b("sub", u, b.to("spread", mean, "H"))
+    scale = b("sqrt", b("add", b("div", b("total", b("mul", d, d)), units), b.number(1e-5)))
+    zeta = b.learned("zeta", "")
+    v = b("add", b("mul", b("div", d, b.to("spread", scale, "H")), b.learned("g", "H")), b.learned("b", "H"))
+    e = b("exp", b("sub", v, b.to("spread", b("largest", v), "H")))
+    share = b("div", e, b.to("spread", b("total", e), "H"))
+    gate = b(
+        "sigmoid", b("add", b("mul", zeta, b("product", b.learned("W.g", "1,D"), x)), b("mul", zeta, b("total", h)))
+    )
+    new = b("add", b("mul", zeta, share), b("tanh", v))
+    spread = b.to("spread", gate, "H")
+    h = b("add", b("mul", spread, h), b("mul", b("sub", b.number(1.0), spread), new))
+    return b.cell("normalised", {"h": h}, "W U g b zeta")
+
+
+def heads() -> Cell:
+    """A matrix memory with two heads: gated outer products, read by a query, and a block-diagonal recurrence."""
+    b = Building()
+    x, h, S = b.x(), b.state("h"), b.state("S", "H,H/2")
+    k, v, q, f = (b.affine(gate, ("W", "H,D", x)) for gate in "kvqf")
+    decay = b("sigmoid", b.to("rows", f, "H,H/2"))
+    outer = b("mul", b.to("rows", v, "H,H/2"), b.to("columns", b("sigmoid", k), "H,H/2"))
+    new = b("add", b("mul", decay, S), outer)
+    read = b("row_sum", b("mul", new, b.to("columns", q, "H,H/2")))
+    back = b("column_sum", b("mul", S, b.to("rows", h, "H,H/2")))
+    own = b("row_sum", b("mul", b.learned("U", "H,H/2"), b.to("columns", h, "H,H/2")))
+    h = b("tanh", b("add", b("add", read, own), b("mul", b.number(0.1), back)))
+    return b.cell("heads", {"h": h, "S": new}, "W b U")
+
+
+def gaps() -> Cell:
+    """A GRU-D-like cell: the frame is values, a mask and a time gap; the last values seen are a state."""
+    b = Building()
+    K = "(D-1)/2"
+    value, mask, gap = b.x(K, "value"), b.x(K, "mask"), b.x("1", "gap")
+    h, last = b.state("h"), b.state("last", K)
+    w = b(
+        "exp", b("neg", b("relu", b("add", b("mul", b.to("spread", gap, K), b.learned("w.x", K)), b.learned("b.x", K))))
+    )
+    rest = b("sub", b.number(1.0), mask)
+    seen = b("add", b("mul", mask, value), b("mul", rest, b("mul", w, last)))
+    last = b("add", b("mul", mask, value), b("mul", rest, last))
+    fade = b("exp", b("neg", b("relu", b("mul", b.to("spread", gap, "H"), b.learned("w.h", "H")))))
+    old = b("mul", fade, h)
+    z, n = (b.affine(g, ("W", f"H,{K}", seen), ("U", "H,H", old), ("V", f"H,{K}", mask)) for g in "zn")
+    z = b("sigmoid", z)
+    h = b("add", b("mul", b("sub", b.number(1.0), z), old), b("mul", z, b("tanh", n)))
+    return b.cell("gaps", {"h": h, "last": last}, "W U V w b", (("value", K), ("mask", K), ("gap", "1")))
+
+
+SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), gaps())}
+"""By name; D odd and H a multiple of 2 suits all of them."""
