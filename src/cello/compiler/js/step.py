@@ -7,6 +7,7 @@ from importlib import resources
 
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, dependencies, uses
+from cello.compiler.deep import deep
 from cello.compiler.expression import equations, value_names
 from cello.compiler.js.expression import Writer
 from cello.compiler.js.names import comment, fresh, identifiers, string
@@ -20,6 +21,7 @@ def runtime() -> str:
 
 
 @lru_cache(maxsize=256)
+@deep()
 def step_text(cell: Cell, name: str | None = None) -> str:
     """A function ``name(weights, H)`` that gives ``{states, step(x)}``, complete but for ``runtime()``.
 

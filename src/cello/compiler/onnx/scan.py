@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cello.cells.definition import Cell
+from cello.compiler.deep import deep
 from cello.compiler.onnx.native import Given, Operator, operator_of, write_operator
 from cello.compiler.onnx.step import StepWriter
 from cello.compiler.onnx.writer import Array, Writer
@@ -40,6 +41,7 @@ class Clips:
     inside: str
 
 
+@deep()
 def write_layer(writer: Writer, directions: Sequence[LayerDirection], x: str, clips: Clips) -> tuple[str, str]:
     """Outputs (T, B, W), zero after a clip's end, and each direction's last output (B, W), side by side.
 
@@ -93,6 +95,7 @@ def step_shape(direction: LayerDirection) -> tuple[int, ...]:
     return (1, direction.hidden) if direction.operator is None else (1, 1, direction.hidden)
 
 
+@deep()
 def write_step(writer: Writer, direction: LayerDirection, x: str, states: Sequence[str]) -> list[str]:
     """The new states of one direction after one frame x, (1, D) or (1, 1, D) as ``step_shape`` has the states."""
     operator = direction.operator
