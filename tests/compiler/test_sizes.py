@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from cello.cells.definition import Cell
 from cello.cells.noise import with_noise
 from cello.compiler.backends import TABLE, Backend
 from cello.compiler.c.launch import compiled
+from cello.compiler.kernel import kernel
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from cello.errors import BackendError
+from cello.native import build as native_build
 from scans import Case, everything
-from sized_cells import SIZED, Building
+from sized_cells import SIZED, Building, at_random
 
 needs_compiler = pytest.mark.wants("cc")
 each_cell = pytest.mark.parametrize("name", SIZED)
@@ -201,6 +204,47 @@ def test_sums_as_states_and_as_vectors_of_products(hidden: int, monkeypatch: pyt
     case = sized_case(cell, hidden=hidden)
     expected, found = (everything(cell, case, backend, lengths=[5, 0, 3, 1]) for backend in ("reference", "c"))
     assert_same(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def repeating() -> Cell:
+    """What repeats a number or a vector: multiplied by a matrix, returned as a state, read again in another stage."""
+    b = Building()
+    x, h, m, S = b.x(), b.state("h"), b.state("m", "1"), b.state("S", "H,H/3")
+    number = b("maximum", b("mul", m, m), m)
+    gate = b("add", b("product", b.learned("U", "H,H"), b.to("spread", number, "H")), h)
+    gate = b("tanh", b("add", gate, b("product", b.learned("W", "H,D"), x)))
+    rest = b("mul", b("sigmoid", b.to("rows", gate, "H,H/3")), S)
+    h = b("add", b.to("spread", number, "H"), b("row_sum", rest))
+    return b.cell("repeating", {"h": h, "m": b("total", gate), "S": b.to("columns", gate, "H,H/3")}, "W U")
+
+
+@needs_compiler
+def test_what_repeats_a_value_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLE, "reference", Backend("reference", reference))
+    case = sized_case(repeating(), hidden=18)
+    expected, found = (everything(repeating(), case, backend, lengths=[5, 0, 3, 1]) for backend in ("reference", "c"))
+    assert_same(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@needs_compiler
+@pytest.mark.parametrize("seed", range(6))
+def test_random_cells_of_several_sizes_are_those_of_plain_evaluation(
+    seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native_build, "FLAGS", tuple(flag.replace("-O2", "-O0") for flag in native_build.FLAGS))
+    monkeypatch.setenv("CELLO_CACHE", str(tmp_path))
+    cell = at_random(seed)
+    case = sized_case(cell, hidden=(6, 18, 24, 36)[seed % 4], batch=(3, 40)[seed % 2], steps=3)
+    more = {"lengths": [clip % 4 for clip in range(len(case[0]))], "reverse": bool(seed % 3)}
+    plain, c = (everything(cell, case, backend, **more) for backend in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-8, atol=1e-9)
+
+
+def test_what_repeats_elements_does_so_as_late_as_it_can() -> None:
+    nodes = kernel(SIZED["heads"]).graph.nodes
+    assert {node.shape for node in nodes if node.op == "sigmoid"} == {("H",)}
+    nodes = kernel(SIZED["normalised"]).graph.nodes
+    assert {node.shape for node in nodes if node.op == "div"} == {("1",)}
 
 
 @needs_compiler

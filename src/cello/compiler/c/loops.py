@@ -128,16 +128,18 @@ def body_of(
 
     def reads(k: int) -> str | None:
         node, invariant = nodes[k], k in names.plan.invariant
+        if not invariant and (found := loads(k)) is not None:
+            return found
         if node.op in ("spread", "columns") and not invariant:
             arg = node.args[0]
             return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
         if invariant and len(node.shape) == 2:
             return f"load({names.of[k]}_row + j * {elements(node.shape[1])} + column * V)"
-        return loads(k)
+        return None
 
     def once(k: int) -> str | None:
         node = nodes[k]
-        if node.op == "rows" and k not in names.plan.invariant:
+        if node.op == "rows" and k not in names.plan.invariant and loads(k) is None:
             return f"load({place(node.args[0])} + line)"
         return None
 
