@@ -43,7 +43,9 @@ class _Reorder:
 
     def graph(self) -> Graph:
         for position, node in enumerate(self.old.nodes):
-            if (repeats := self._repeats(node)) is not None:
+            if node.op == "spread" and node.shape == self.old.nodes[node.args[0]].shape:
+                self.place[position] = self.place[node.args[0]]
+            elif (repeats := self._repeats(node)) is not None:
                 self.place[position] = self._repeated(node, repeats)
             elif self._is_sum(position):
                 self.place[position] = self._sum(position)
