@@ -19,7 +19,6 @@ from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.loop_invariant import loop_invariant, recipe
-from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.build import load
 
@@ -115,7 +114,6 @@ def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
     return Compiled(kernel(cell), library, fields(names), pieces)
 
 
-@constant_result
 def sizes_misfit(cell: Cell, inputs: int, hidden: int) -> str | None:
     """Why a kernel cannot run frames of D = ``inputs`` elements and H = ``hidden`` units, if it cannot."""
     return _sizes_misfit(cell, inputs, hidden) if cell.parts or cell.multiple > 1 else None

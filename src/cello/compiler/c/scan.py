@@ -39,12 +39,12 @@ def unsupported(inputs: Inputs) -> str | None:
     x = inputs.frames
     if not x.is_cpu or x.dtype not in TYPES:
         return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
-    if (misfit := sizes_misfit(inputs.cell, x.shape[2], inputs.hidden)) is not None:
-        return misfit
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():
-        return None  # types and memory are the recorder's own
+        return None  # types and memory are the recorder's own, and sizes are looked at when the program runs
+    if (misfit := sizes_misfit(inputs.cell, x.shape[2], inputs.hidden)) is not None:
+        return misfit
     values = inputs.values()
     if not ORDINARY.issuperset(map(type, values)):
         for value in values:
