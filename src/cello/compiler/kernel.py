@@ -17,6 +17,7 @@ from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower
+from cello.compiler.tracing import constant_result
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -104,6 +105,12 @@ def kernel(cell: Cell) -> Kernel:
         constant=constant,
         parts=cell.parts,
     )
+
+
+@constant_result
+def has_plain_shapes(cell: Cell) -> bool:
+    """Whether every value of a step is a vector of H units."""
+    return kernel(cell).plain_shapes
 
 
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:

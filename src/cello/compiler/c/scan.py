@@ -22,7 +22,6 @@ from cello.compiler.c.launch import (
     inputs_of,
     run_backward,
     run_forward,
-    sizes_misfit,
 )
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
@@ -42,9 +41,7 @@ def unsupported(inputs: Inputs) -> str | None:
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():
-        return None  # types and memory are the recorder's own, and sizes are looked at when the program runs
-    if (misfit := sizes_misfit(inputs.cell, x.shape[2], inputs.hidden)) is not None:
-        return misfit
+        return None  # types and memory are the recorder's own
     values = inputs.values()
     if not ORDINARY.issuperset(map(type, values)):
         for value in values:
