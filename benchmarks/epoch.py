@@ -20,7 +20,8 @@ from cello.study.study_file import load_study
 from cello.training.config import CorpusRef
 from cello.training.execution import ExecutionConfig
 from cello.training.result import Epoch
-from cello.training.run import Trainer, threads
+from cello.training.single import threads
+from cello.training.trainer import Trainer
 
 
 def main() -> None:

@@ -158,10 +158,12 @@ def compared(found: Scores, own: Scores) -> dict[str, Any]:
     """How scores differ from the model's own: at most, and the clips decided differently with the model's margin."""
     first, second = np.sort(own, axis=1)[:, ::-1][:, :2].T
     others = np.flatnonzero(found.argmax(1) != own.argmax(1))
+    differences = np.abs(found - own).max(axis=1)
     return {
         "clips": len(own),
-        "largest_difference": float(f"{np.abs(found - own).max():.2e}"),
+        "largest_difference": float(f"{differences.max():.2e}"),
         "decided_differently": [{"clip": int(k), "margin": float(f"{first[k] - second[k]:.2e}")} for k in others],
+        "clips_above_1e-4": int((differences > LARGEST_DIFFERENCE).sum()),
     }
 
 

@@ -5,7 +5,8 @@
     python benchmarks/stream_hop.py --hours 24
 
 The forms are ONNX Runtime with bound memory, the same by ``StreamModel.push``, JavaScript in Node, and beside them ONNX
-Runtime's own LSTM operator a step (of 39 features). For C99 see ``c99_model.py``. With ``--hours`` so much sound goes
+Runtime's own LSTM operator a step (of 39 features), of a whole sequence, where it multiplies all frames at once, and a
+step at a time, as a stream needs it. For C99 see ``c99_model.py``. With ``--hours`` so much sound goes
 through ``StreamModel`` and, compiled by ``cc -O2``, through C99, and resident memory is read every hour of sound.
 """
 
@@ -75,24 +76,44 @@ def made(cell: str, hidden: int) -> ModelParts:
     return parts_of(config, {name: value.detach().numpy() for name, value in model.state_dict().items()})
 
 
-def operator_us() -> float:
-    """A step of ONNX Runtime's LSTM of 64 units, 39 features, a batch of one: the slope over the length."""
-    rng, least = np.random.default_rng(0), {}
-    for steps in (100, 1100):
-        shapes = {"W": (1, 256, 39), "R": (1, 256, 64), "B": (1, 512)}
-        weights = [numpy_helper.from_array(rng.normal(0, 0.1, s).astype(np.float32), n) for n, s in shapes.items()]
-        node = helper.make_node("LSTM", ["x", *shapes], ["", "h"], hidden_size=64)
-        kinds = [
-            helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", (steps, 1, 39)), ("h", None))
-        ]
-        graph = helper.make_graph([node], "lstm", kinds[:1], kinds[1:], weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+def operator_us(*, at_once: bool) -> float:
+    """A step of ONNX Runtime's LSTM of 64 units, 39 features, a batch of one: the slope over the number of steps.
+
+    All steps by one operator, or one operator a step.
+    """
+    least = {}
+    for steps in (100, 1100) if at_once else (5, 25):
+        frames, nodes = (steps, 1) if at_once else (1, steps)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        given = {"x": rng.normal(0, 1, (steps, 1, 39)).astype(np.float32)}
-        least[steps] = timed(lambda _, run=session.run, x=given: run(None, x))[: HOPS // 2].min()  # type: ignore[misc]
-    return float(least[1100] - least[100]) / 1000
+        session = onnxruntime.InferenceSession(lstm_model(frames, nodes), options)
+        draws = np.random.default_rng(0)
+        bound = session.io_binding()
+        for k in range(nodes):
+            bound.bind_cpu_input(f"x{k}", draws.normal(0, 1, (frames, 1, 39)).astype(np.float32))
+        bound.bind_output(f"h{nodes}")
+        run = session.run_with_iobinding
+        least[steps] = timed(lambda _, run=run, bound=bound: run(bound))[: HOPS // 2].min()  # type: ignore[misc]
+    (few, short), (many, long) = least.items()
+    return float(long - short) / (many - few)
+
+
+def lstm_model(frames: int, nodes: int) -> bytes:
+    """So many LSTM operators, one after the other, each of so many frames."""
+    draws, value = np.random.default_rng(0), helper.make_tensor_value_info
+    shapes = {"W": (1, 256, 39), "R": (1, 256, 64), "B": (1, 512)}
+    weights = [numpy_helper.from_array(draws.normal(0, 0.1, s).astype(np.float32), n) for n, s in shapes.items()]
+    made = []
+    for k in range(nodes):
+        states = ["", f"h{k}", f"c{k}"] if k else []
+        made.append(
+            helper.make_node("LSTM", [f"x{k}", *shapes, *states], ["", f"h{k + 1}", f"c{k + 1}"], hidden_size=64)
+        )
+    inputs = [value(f"x{k}", TensorProto.FLOAT, (frames, 1, 39)) for k in range(nodes)]
+    graph = helper.make_graph(made, "lstm", inputs, [value(f"h{nodes}", TensorProto.FLOAT, None)], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def speeds(parts: ModelParts) -> None:
@@ -108,7 +129,8 @@ def speeds(parts: ModelParts) -> None:
             (Path(folder) / "main.mjs").write_text(text + NODE % HOPS, encoding="utf-8")
             done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, check=True)
         told("JavaScript, Node", np.array(json.loads(done.stdout))[500:])
-    print(f"ONNX Runtime's LSTM operator alone {operator_us():.2f} µs a step")
+    print(f"ONNX Runtime's LSTM operator alone {operator_us(at_once=True):.2f} µs a step of a whole sequence")
+    print(f"and {operator_us(at_once=False):.2f} µs where each step is an operator of its own")
 
 
 def resident_mb() -> float:

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from cello.training import run
-from cello.training.device import Device
+from as_device import as_device
 from cello.training.execution import ExecutionConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -21,7 +19,7 @@ CPU = ExecutionConfig(device="cpu", backend="plain")
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same code as on a GPU, whole epochs on the device, which the CPU stands for."""
-    monkeypatch.setattr(run, "choose", lambda execution: Device(torch.device("cpu"), "a test", resident=True))
+    as_device(monkeypatch)
 
 
 def test_an_epoch_is_timed_with_its_parts() -> None:
@@ -32,7 +30,7 @@ def test_an_epoch_is_timed_with_its_parts() -> None:
 
 
 def test_the_gates_study_is_timed_by_its_rows() -> None:
-    found = gpu_epoch.gates(clips=28, samples=4000, epochs=1, seeds=1, execution=CPU)
+    found = dict(gpu_epoch.gates(clips=28, samples=4000, epochs=1, seeds=1, execution=CPU))
     assert len(found) == 7
     assert 0 < sum(found.values()) - found["all"] <= found["all"]
 

@@ -10,7 +10,7 @@ from cello.errors import CellError
 
 def test_what_computes_the_same_is_one_node_whatever_its_variable_is_called() -> None:
     builder = GraphBuilder()
-    h = builder.write("state", name="h")
+    h = builder.write("state", name="h", shape=("H",))
     assert builder.write("tanh", h) == builder.write("tanh", h) == builder.add(Node("tanh", (h,), ("H",), "again"))
     assert builder.write("state", name="h") == h
     assert builder.write("state", name="c") != h
@@ -19,7 +19,7 @@ def test_what_computes_the_same_is_one_node_whatever_its_variable_is_called() ->
 
 def test_what_no_output_needs_is_left_out_and_the_order_stays() -> None:
     builder = GraphBuilder()
-    h = builder.write("state", name="h")
+    h = builder.write("state", name="h", shape=("H",))
     builder.write("exp", h)
     new = builder.write("tanh", h)
     builder.call(new, "g")
@@ -38,5 +38,7 @@ def test_nodes_it_begins_with_are_arguments_but_are_not_found_again() -> None:
 def test_an_illegal_graph_does_not_come_out() -> None:
     builder = GraphBuilder()
     one = builder.write("constant", value=1.0)
-    with pytest.raises(CellError, match=r"states \('h',\) need one value \(H,\) each that depends on x or a state"):
+    with pytest.raises(
+        CellError, match=r"states \('h',\) need one value of their shape each that depends on x or a state"
+    ):
         builder.graph(("h",), [one])

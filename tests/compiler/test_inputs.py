@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
@@ -298,3 +299,38 @@ def test_gradients_of_other_kinds() -> None:
         torch.autograd.grad(result.outputs, leaf, torch.stack([ones, ones]), True, is_grads_batched=True)
     with pytest.raises(BackendError, match=r'gradients that are a TwoTensor; use backend="plain"'):
         torch.autograd.grad((result.outputs * TwoTensor(ones, ones.clone())).sum(), leaf)
+
+
+class CopiesFromCpu(TorchDispatchMode):
+    """Counts tensors that are copied from the CPU to another device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        copies = str(function) in ("aten._to_copy.default", "aten.to.device")  # the second in inference mode
+        self.found += copies and args[0].is_cpu and not found.is_cpu
+        return found
+
+
+@pytest.mark.parametrize("name", ["rwkv", "lmu"])
+def test_what_a_cell_declares_is_copied_to_a_device_once(name: str) -> None:
+    """A copy from the CPU in a step is one that no CUDA graph can hold, and the CPU waits for each."""
+    cell = zoo()[name]
+    x = frames().to("meta")
+    w = {key: torch.empty(shape, device="meta") for key, shape in cell.parameters(5, 8).items()}
+
+    def copies() -> int:
+        with CopiesFromCpu() as counted:
+            scan(cell, x, w)
+        return counted.found
+
+    with torch.inference_mode():  # what is kept must serve a call that is differentiated, too
+        assert copies() > 0
+    assert torch.vmap(lambda one: scan(cell, one, w).outputs)(x.unsqueeze(0)).shape == (1, 3, 7, 8)
+    assert copies() == 0
+    for value in w.values():
+        value.requires_grad_()
+    assert scan(cell, x, w).outputs.requires_grad

@@ -143,7 +143,7 @@ def test_a_run_takes_the_gpu_that_its_worker_announces_to_dask() -> None:
 
     unused: Any = None
     client: Any = SimpleNamespace(submit=submit)
-    setup: Any = SimpleNamespace(devices=(), remote=True, session="s")
+    setup: Any = SimpleNamespace(devices=(), remote=True, session="s", replicates=1)
     there = Session(client, setup, Workers(), unused, unused, unused)
     runs: list[Any] = [SimpleNamespace(id=name) for name in "ab"]
     there.waiting = [Task(run=run, folder=Path(), setup=setup) for run in runs]

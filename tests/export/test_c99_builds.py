@@ -188,3 +188,29 @@ def test_functions_that_few_cells_use_and_first_states_are_the_same_for_eight_fl
         found.append(Program(text, "model", folder, flags).stream([CLIP]))
     np.testing.assert_allclose(found[0][-1], by_torch(model, CLIP), atol=1e-4)
     assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
+
+
+LIMITS = """
+from cello import cell
+from cello.cells.functions import exp, log, sigmoid, tanh
+@cell
+def own(x, h, W):
+    'Gates of infinite values, or of values that are none.'
+    far = exp(100 + abs(W @ x))
+    return h / 2 + SHOWN
+"""
+SHOWN = {
+    "infinite": "sigmoid(far) + 2 * sigmoid(-far) + 4 * tanh(far)",
+    "none": "sigmoid(log(-far))",
+}
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_gates_of_infinite_values_are_open_or_closed_and_those_of_nan_are_nan(tmp_path: Path, shown: str) -> None:
+    (tmp_path / "mine.py").write_text(LIMITS.replace("SHOWN", SHOWN[shown]))
+    model, parts = model_of(ModelConfig(cell=f"{tmp_path / 'mine.py'}:own", hidden=8, pooling="last"))
+    for number, flags in enumerate((["-O1"], ["-O1", "-DPLAIN"])):
+        (tmp_path / str(number)).mkdir()
+        found = Program(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path / str(number), flags).stream([CLIP])
+        assert np.isnan(found[-1]).all() == (shown != "infinite")
+        np.testing.assert_allclose(found[-1], by_torch(model, CLIP), rtol=1e-5)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cello.compiler.onnx.writer import Writer
 from cello.export import onnx_tables as tables
 from cello.export.onnx_front_end import delta_table, factors
-from cello.export.onnx_step import recent_weights
+from cello.export.onnx_phases import recent_weights
 from cello.features import mel
 from cello.features.config import FeatureConfig
 from cello.features.transforms import dct, hann

@@ -161,3 +161,13 @@ def test_products_of_the_front_end_keep_all_digits_whatever_the_runs_precision()
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_frames_are_computed_once_for_runs_of_one_config(tone_corpus: Corpus) -> None:
+    """Five seeds would else hold the frames of a large corpus five times in a GPU's memory."""
+    config, cpu = FeatureConfig(window_ms=80), torch.device("cpu")
+    first = features_on(tone_corpus, config, cpu)
+    assert features_on(tone_corpus, config, cpu) is first
+    other = features_on(tone_corpus, FeatureConfig(window_ms=80, n_mels=20), cpu)
+    assert other is not first
+    assert torch.equal(features_on(tone_corpus, config, cpu).flat, first.flat)

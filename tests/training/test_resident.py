@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from as_device import as_device
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.cells.definition import cell
@@ -18,7 +19,7 @@ from cello.errors import DivergenceError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
-from cello.training import run
+from cello.training import single, trainer
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.device import Device
 from cello.training.execution import ExecutionConfig
@@ -27,14 +28,13 @@ from cello.training.result import Epoch, RunResult
 from cello.training.run import train
 
 Patch = pytest.MonkeyPatch
-RESIDENT = Device(torch.device("cpu"), "a test", {"gpu": "Example GPU"}, resident=True)
 
 
 def config(**changes: object) -> RunConfig:
     base = RunConfig(
         corpus=CorpusRef(name="tones", checksum="0" * 64),
         features=FeatureConfig(window_ms=80),
-        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, pooling="attention"),
+        model=ModelConfig(cell="gru", hidden=8, pooling="attention"),  # no dropout, which a device draws otherwise
         optimiser=OptimiserConfig(epochs=3, batch=7, ema=0.9, learning_rate=5e-3, clip_norm=1.0, label_smoothing=0.1),
     )
     return msgspec.structs.replace(base, **changes)
@@ -43,7 +43,7 @@ def config(**changes: object) -> RunConfig:
 def on_device(patch: Patch, asked: RunConfig, corpus: Corpus, folder: Path, **settings: Any) -> RunResult:
     """A run whose whole epochs run on a device, which the CPU stands for."""
     with patch.context() as within:
-        within.setattr(run, "choose", lambda execution: RESIDENT)
+        as_device(within)
         return train(asked, corpus, folder, **settings)
 
 
@@ -59,7 +59,9 @@ CASES = {
     "masked": config(augment=AugmentConfig(time_masks=2, band_masks=1)),
     "mixed": config(augment=AugmentConfig(mixup=0.3, warp=0.1, time_masks=1), features=FeatureConfig(n_mels=20)),
     "two ways": config(
-        model=ModelConfig(cell="lstm", hidden=6, bidirectional=True, layers=2, pooling="last", frame_stacking=2),
+        model=ModelConfig(
+            cell="lstm", hidden=6, bidirectional=True, layers=2, pooling="last", frame_stacking=2, dropout=0.0
+        ),
         data=DataConfig(test_snr_db=(10.0,)),
     ),
     "by torch": config(model=ModelConfig(cell="torch:lstm", hidden=6, bidirectional=True, pooling="mean")),
@@ -90,7 +92,10 @@ def test_clips_that_all_have_as_many_frames_need_no_lengths(
     long = tone_corpus.lengths.max()
     clips = tuple(c for c in tone_corpus.manifest.clips if c.samples == long)
     corpus = Corpus(msgspec.structs.replace(tone_corpus.manifest, clips=clips), tone_corpus.sound)
-    for model in (ModelConfig(hidden=4, frame_stacking=3), ModelConfig(cell="torch:gru", hidden=4, bidirectional=True)):
+    for model in (
+        ModelConfig(hidden=4, frame_stacking=3),
+        ModelConfig(cell="torch:gru", hidden=4, bidirectional=True),
+    ):
         asked = config(model=model, augment=AugmentConfig(shift_ms=10))
         seen: list[Any] = []
         forward = Classifier.forward
@@ -115,7 +120,7 @@ class StopError(Exception):
 def test_a_run_on_a_device_goes_on_after_a_kill_there_or_on_the_cpu(
     tone_corpus: Corpus, tmp_path: Path, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(run, "KEPT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "KEPT_EVERY_SECONDS", 0.0)
     asked = config(augment=AugmentConfig(shift_ms=20))
 
     def stop(epoch: Epoch) -> None:
@@ -136,7 +141,7 @@ def test_checkpoints_of_short_epochs_are_not_written_after_each(
     tone_corpus: Corpus, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     written: list[Path] = []
-    monkeypatch.setattr(run, "save_checkpoint", lambda path, *rest: written.append(path))
+    monkeypatch.setattr(trainer, "save_checkpoint", lambda path, *rest: written.append(path))
     on_device(monkeypatch, config(), tone_corpus, tmp_path / "run")
     assert written == []
     train(config(), tone_corpus, tmp_path / "cpu", cache=tmp_path)
@@ -171,14 +176,14 @@ def test_a_gpu_without_memory_is_told_with_what_to_do(tone_corpus: Corpus, tmp_p
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(ResidentEpochs, "run", full)
-    monkeypatch.setattr(run, "computing", lambda device, precision: torch.random.fork_rng(devices=[]))
+    monkeypatch.setattr(single, "computing", lambda device, precision: torch.random.fork_rng(devices=[]))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (10**9, 80 * 10**9))
 
     def asked(config: RunConfig, device: Device) -> Any:
         return original(config, Device(torch.device("cuda:0"), ""))
 
-    original = run.memory_errors
-    monkeypatch.setattr(run, "memory_errors", asked)
+    original = single.memory_errors
+    monkeypatch.setattr(single, "memory_errors", asked)
     with pytest.raises(TrainingError, match=r"does not fit into the memory of cuda:0 \(the GPU, 1\.0 of 80\.0 GB free"):
         on_device(monkeypatch, config(), tone_corpus, tmp_path / "run")
 
@@ -201,6 +206,7 @@ def test_a_step_never_reads_a_value_back(
     asked = config(
         features=FeatureConfig(window_ms=80, n_mels=20, normalisation="clip"),
         augment=AugmentConfig(shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2, warp=0.1),
+        model=ModelConfig(cell="gru", hidden=8, dropout=0.2, zoneout=0.1, recurrent_dropout=0.1),
         optimiser=OptimiserConfig(name=optimiser, epochs=1, batch=8, ema=0.9, weight_decay=0.1, clip_norm=1.0),
     )
     step = ResidentEpochs._step
@@ -212,3 +218,5 @@ def test_a_step_never_reads_a_value_back(
     monkeypatch.setattr(ResidentEpochs, "_step", watched)
     plain = ExecutionConfig(backend="plain")
     assert on_device(monkeypatch, asked, tone_corpus, tmp_path / "run", execution=plain).history
+    as_device(monkeypatch)
+    assert len(train(asked, tone_corpus, tmp_path / "runs", seeds=[0, 1], execution=plain)) == 2

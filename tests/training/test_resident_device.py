@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from as_device import as_device
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.training import run
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
-from cello.training.device import Device
 from cello.training.execution import ExecutionConfig
 from cello.training.resident import ChangedClips, ResidentEpochs
-from cello.training.run import Trainer
+from cello.training.stacked import Stacked
+from cello.training.trainer import Together, Trainer
 
 META = torch.device("meta")
 BASE = RunConfig(
@@ -72,12 +72,10 @@ def move_all(trainer: Trainer, epochs: ResidentEpochs) -> None:
             module._parameters[name] = None if weight is None else nn.Parameter(moved(weight.data))
         for name, buffer in module._buffers.items():
             module._buffers[name] = moved(buffer)
-    optimiser, inner = epochs.optimiser, epochs.optimiser._inner
-    optimiser.parameters = list(trainer.model.parameters())
-    move(optimiser, "_weights", "rate")
-    move(inner, "weights", "rate", "state")
-    move(trainer.average, "_live", "_mean")
-    move(epochs, "number", "losses", "right", "targets", "of_steps", "of_clips")
+    stacked: Stacked = epochs.stacked
+    move(stacked, "weights", "rate", "_state", "_means")
+    stacked._leaves = stacked._as_leaves()
+    move(epochs, "number", "losses", "right", "firsts", "targets", "of_steps", "of_clips")
     epochs.device = META
     clips = epochs.clips
     if isinstance(clips, ChangedClips):
@@ -95,16 +93,19 @@ def same_device(weights: Any, gradients: Any, first: Any, second: Any, _: Any, s
     assert {tensor.device for tensor in given} == {META}
 
 
-@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("whole", "runs"), [(True, 1), (False, 1), (False, 2)])
 @pytest.mark.parametrize("asked", CASES.values(), ids=CASES.keys())
 def test_all_of_a_step_is_on_its_device(
-    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: RunConfig, whole: bool
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: RunConfig, whole: bool, runs: int
 ) -> None:
-    monkeypatch.setattr(run, "choose", lambda execution: Device(torch.device("cpu"), "a test", resident=True))
+    if runs > 1 and asked.model.cell.startswith("torch:"):
+        pytest.skip("torch's layers are trained alone")
+    as_device(monkeypatch)
     monkeypatch.setattr(torch, "_fused_adamw_", same_device)
-    trainer = Trainer(asked, tone_corpus, tmp_path, None, execution=ExecutionConfig(backend="plain"))
-    epochs = trainer.resident
-    assert epochs is not None
+    seeds = [msgspec.structs.replace(asked, seed=seed) for seed in range(runs)]
+    plain = ExecutionConfig(backend="plain")
+    trainers = [Trainer(one, tone_corpus, tmp_path, None, execution=plain) for one in seeds]
+    trainer, epochs = trainers[0], Together(trainers).resident
     kinds = epochs.prepare(0)
     move_all(trainer, epochs)
     trainer.model.train()

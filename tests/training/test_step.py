@@ -14,7 +14,8 @@ from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.execution import ExecutionConfig
-from cello.training.run import Trainer, threads
+from cello.training.single import threads
+from cello.training.trainer import Trainer
 
 AUGMENTS = {
     "masks": AugmentConfig(time_masks=2, band_masks=1),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from cello.cells.definition import Cell
 from cello.cells.sizes import UNITS
@@ -205,8 +206,8 @@ def _begun(
         return learned.expand(x.shape[0], *shape)
     if cell.declaration(state) is None:
         return x.new_zeros(x.shape[0], *shape)
-    first: Tensor = _first_value(cell, state, int(x.shape[-1]), hidden)
-    return first.to(x).expand(x.shape[0], *shape)
+    first: Tensor = _placed(_first_value(cell, state, int(x.shape[-1]), hidden), x)
+    return first.expand(x.shape[0], *shape)
 
 
 @constant_result
@@ -221,13 +222,33 @@ def _known_first_value(cell: Cell, state: str, inputs: int, hidden: int) -> Tens
     return torch.from_numpy(value)
 
 
+_PLACED: MutableMapping[Tensor, dict[tuple[torch.device, torch.dtype], Tensor]] = WeakTensorKeyDictionary()
+"""Tensors that cells declare, and copies of each by device and dtype."""
+
+
+def _placed(value: Tensor, x: Tensor) -> Tensor:
+    """What a cell declares, of the frames' device and dtype; copied from the CPU once, for a CUDA graph holds no copy
+    of memory that is not pinned, and each would wait for the device."""
+    if torch.compiler.is_compiling() or x.is_cpu or type(x) not in ORDINARY:
+        return value.to(x)
+    copies = _PLACED.setdefault(value, {})
+    key = x.device, x.dtype
+    if key not in copies:
+        with torch.inference_mode(False):  # else no later call could be differentiated
+            found = value.to(*key)
+        if type(found) is not Tensor or torch._C._functorch.is_functorch_wrapped_tensor(found):
+            return found  # of a mode or transform that is in force now alone
+        copies[key] = found
+    return copies[key]
+
+
 def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The weights with the tensors that are not learned, of the frames' device and dtype."""
     names = _fixed_names(cell) if cell.declared else ()
     if not names:
         return weights
     if not weights.keys() & set(names):
-        values = [value.to(x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
+        values = [_placed(value, x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
         return {**weights, **dict(zip(names, values, strict=True))}
     exact = fixed_tensors(cell, int(x.shape[-1]), hidden)
     shapes = {name: tuple(one.shape) for name, one in exact.items()}

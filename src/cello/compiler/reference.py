@@ -5,7 +5,7 @@ Every back end is compared with this and shares no pass with it: only the table 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,25 +39,20 @@ def reference(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 def step(cell: Cell, frame: Tensor, leaves: Mapping[str, Tensor]) -> list[Tensor]:
     """The new states of one clip after a frame (D,), from the values of all other leaves by their names."""
-    values: list[Any] = []
     inputs, hidden = len(frame), hidden_size(cell, leaves)
+    values: list[Any] = []
     for node in cell.graph.nodes:
+        args = [values[arg] for arg in node.args]
         if node.op == "input":
             begin, elements = cell.part(str(node.name), inputs)
             values.append(frame[begin : begin + elements])
         elif node.op == "constant":
             values.append(node.value)
         elif node.op == "size":
-            values.append(float(size(str(node.name), inputs, hidden)))
+            values.append(frame.new_full((), size(str(node.name), inputs, hidden)))
         elif node.op in TORCH_RESHAPING:
             sizes = tuple(size(each, inputs, hidden) for each in node.shape)
-            values.append(TORCH_RESHAPING[node.op](values[node.args[0]], sizes))
-        elif node.args:
-            values.append(TORCH[node.op](*_at(values, node.args)))
+            values.append(TORCH_RESHAPING[node.op](args[0], sizes))
         else:
-            values.append(leaves[str(node.name)])
-    return _at(values, cell.graph.outputs)
-
-
-def _at(values: Sequence[Any], positions: Sequence[int]) -> list[Any]:
-    return [values[position] for position in positions]
+            values.append(TORCH[node.op](*args) if args else leaves[str(node.name)])
+    return [values[output] for output in cell.graph.outputs]

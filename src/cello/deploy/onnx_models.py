@@ -170,6 +170,7 @@ class StreamModel(_Model):
             self._count(name) for name in ("first_hops", "waiting_frames", "frame_stacking")
         )
         self.delay_s = self._waiting * self.hop_samples / self.rate_hz
+        self._whole_deltas = self.first_hops + 2 * self._waiting if self._waiting else 0
         self._drains = any(each.name == "drain" for each in self.session.get_inputs())
         self._prepare()
 
@@ -185,6 +186,8 @@ class StreamModel(_Model):
         self._drain = np.zeros(1, np.int64)
         self._scores = np.zeros((1, len(self.labels)), np.float32)
         self._ready = np.zeros((1, 1), np.bool_)
+        self._sound, self._is_ready = self._samples[0], memoryview(self._ready[0])
+        self._run = self.session.run_with_iobinding
         first, second = self._states(), self._states()
         self._sets = (first, second)
         self._bindings = (self._binding(first, second), self._binding(second, first))
@@ -207,10 +210,13 @@ class StreamModel(_Model):
         """
         self._go_on()
         sound = self._taken(samples, rate_hz)
+        found: list[Scores] = []
+        if self._rest is NOTHING and len(sound) == self.hop_samples:
+            self._hop(sound, found)
+            return self._found(found)
         if len(self._rest):
             sound = np.concatenate([self._rest, sound])
         whole = len(sound) // self.hop_samples
-        found: list[Scores] = []
         for start in range(0, whole * self.hop_samples, self.hop_samples):
             self._hop(sound[start : start + self.hop_samples], found)
         rest = len(sound) - whole * self.hop_samples
@@ -233,10 +239,10 @@ class StreamModel(_Model):
         return self._hops >= self.first_hops - 1 and len(self._rest) >= missing
 
     def _hop(self, samples: Samples, found: list[Scores]) -> None:
-        self._samples[0] = samples
+        self._sound[:] = samples
         self._hops += 1
         self._call(found)
-        if self._waiting and self._hops == self.first_hops + 2 * self._waiting:
+        if self._hops == self._whole_deltas:
             self._end(self._waiting, found)  # the first whole window of deltas serves the frames before its middle too
 
     def _end(self, count: int, found: list[Scores]) -> None:
@@ -247,9 +253,9 @@ class StreamModel(_Model):
             self._drain[0] = 0
 
     def _call(self, found: list[Scores]) -> None:
-        self.session.run_with_iobinding(self._bindings[self._turn])
-        self._turn = 1 - self._turn
-        if self._ready[0, 0]:
+        self._run(self._bindings[self._turn])
+        self._turn ^= 1
+        if self._is_ready[0]:
             found.append(self._scores.copy())
 
     def _found(self, found: Sequence[Scores]) -> Steps:

@@ -33,6 +33,9 @@ from cello.study.reading import unusable
 from cello.study.store import CorpusSource, FailedRun, Store, folded
 from cello.training.config import CorpusRef
 
+TRAIN = "cello.training.run:train"
+"""What trains a study's runs; of another function nothing tells that it can train several together."""
+
 
 def run_study(
     study: StudyConfig,
@@ -41,10 +44,12 @@ def run_study(
     *,
     workers: int | Workers | None = None,
     cache: Path | None = None,
-    train: str = "cello.training.run:train",
+    train: str = TRAIN,
     progress: bool = True,
 ) -> Store:
     """Run every planned run that is not finished in ``out``, each in a process and on one thread of its own.
+
+    On a GPU, runs that differ in the seed alone are trained together, as ``ExecutionConfig.replicates`` says.
 
     A worker that is killed is replaced and its run goes on from its last epoch; a run that raises is noted and does
     not stop the others. ``source`` is a corpus as ``open_corpus`` takes it, with options as a ``CorpusSource``.
@@ -120,6 +125,7 @@ def setup_for(workers: Workers, runs: Sequence[PlannedRun], **settings: Any) -> 
         cells=tuple(cells),
         execution=execution,
         devices=devices,
+        replicates=workers.execution.most_replicates if settings["train"] == TRAIN else 1,
         **settings,
     )
 

@@ -33,10 +33,11 @@ from cello.execution.worker import execute, forget
 from cello.execution.workers import Workers
 from cello.files import write_whole
 from cello.study.folder import naming
-from cello.study.plan import PlannedRun
+from cello.study.plan import PlannedRun, replicates
 from cello.training.result import RunResult
 
 DEATHS_ALLOWED = 3
+LOSSES_TOGETHER = 2
 DIED = "died"
 POLL_SECONDS = 5.0
 LOCAL_SECONDS, CLUSTER_SECONDS = 120.0, 300.0
@@ -71,10 +72,11 @@ class _Call(NamedTuple):
 
 
 class Attempt:
-    """A task that a worker has; ``reported`` is when it last did, in seconds of ``time.monotonic``."""
+    """Tasks that a worker has, replicates where there are several; ``reported`` is when it last did, in seconds of
+    ``time.monotonic``."""
 
-    def __init__(self, task: Task, worker: str, future: Future[Any]) -> None:
-        self.task, self.worker, self.future = task, worker, future
+    def __init__(self, tasks: list[Task], worker: str, future: Future[Any]) -> None:
+        self.tasks, self.worker, self.future = tasks, worker, future
         self.reported = time.monotonic()
 
 
@@ -118,7 +120,7 @@ class Session:
                 self._restart_stalled()
             finished = True
         finally:
-            for attempt in self.running.values():
+            for attempt in self._attempts():
                 attempt.future.release()  # type: ignore[no-untyped-call]
             self.background.shutdown(wait=finished, cancel_futures=not finished)
 
@@ -223,22 +225,52 @@ class Session:
             facts.pop(worker, None)
         if worker in self.free:
             self.free.remove(worker)
-        for attempt in [each for each in self.running.values() if each.worker == worker]:
+        for attempt in [each for each in self._attempts() if each.worker == worker]:
             self._lose(attempt, DIED)
 
     def _start_runs(self) -> None:
         limit = self.workers.count or sys.maxsize
-        while self.waiting and self.free and len(self.running) < limit:
-            task, worker = self.waiting.pop(), self.free.pop(0)
-            task = msgspec.structs.replace(task, device=self._device_of(worker))
-            key = f"cello-run-{self.setup.session}-{task.run.id}-{task.attempt}"
-            blob = pickle.dumps(_Call(execute, (task,)))
+        while self.waiting and self.free and (room := limit - len(self._attempts())) > 0:
+            worker = self.free.pop(0)
+            device = self._device_of(worker)
+            idle = min(len(self.free), room - 1)
+            tasks = [msgspec.structs.replace(task, device=device) for task in self._next_tasks(worker, idle)]
+            key = f"cello-run-{self.setup.session}-{tasks[0].run.id}-{tasks[0].attempt}"
+            blob = pickle.dumps(_Call(execute, (tasks,)))
             resources = self.resources.get(worker) or None
             future = self.client.submit(pickle.loads, blob, key=key, workers=[worker], resources=resources, pure=False)
-            attempt = self.running[task.run.id] = Attempt(task, worker, future)
+            attempt = Attempt(tasks, worker, future)
+            self.running |= {task.run.id: attempt for task in tasks}
             future.add_done_callback(  # type: ignore[no-untyped-call]
-                lambda done, attempt=attempt: self._put(self._ended, attempt, _outcome(done))
+                lambda done, attempt=attempt: self._put(self._ended, attempt, _outcomes(done, len(attempt.tasks)))
             )
+
+    def _attempts(self) -> list[Attempt]:
+        """Those that are under way."""
+        return [*dict.fromkeys(self.running.values())]
+
+    def _next_tasks(self, worker: str, idle: int) -> list[Task]:
+        """The next task and, for a GPU, its replicates, as long as there is work for the ``idle`` workers too.
+
+        Those that were lost twice in a row are trained alone, so that one that kills its worker takes no other with it.
+        """
+        first = self.waiting.pop()
+        on_gpu = bool(self.devices.get(worker) or self.resources.get(worker))
+        if not on_gpu or self.setup.replicates == 1 or self._lost(first) >= LOSSES_TOGETHER:
+            return [first]
+        most = min(self.setup.replicates, -(-(len(self.waiting) + 1) // (idle + 1)))
+        alike = [
+            task
+            for task in reversed(self.waiting)
+            if replicates(task.run, first.run) and self._lost(task) < LOSSES_TOGETHER
+        ]
+        tasks = [first, *alike[: most - 1]]
+        taken = {task.run.id for task in tasks}
+        self.waiting = [task for task in self.waiting if task.run.id not in taken]
+        return tasks
+
+    def _lost(self, task: Task) -> int:
+        return len(self.losses.get(task.run.id, ()))
 
     def _device_of(self, worker: str) -> str:
         """The GPU of a worker, the same for all its runs: the one that the fewest others have."""
@@ -249,10 +281,11 @@ class Session:
 
     def _progress(self, event: Progress) -> None:
         attempt = self.running.get(event.run)
-        if attempt is None or attempt.task.attempt != event.attempt:
+        task = None if attempt is None else next(task for task in attempt.tasks if task.run.id == event.run)
+        if attempt is None or task is None or task.attempt != event.attempt:
             return
         attempt.reported = time.monotonic()
-        run = attempt.task.run
+        run = task.run
         if event.epoch is None:
             self.record.note("started", run.id, where={"pid": event.pid, "host": event.host})
             self.view.started(run)
@@ -264,7 +297,7 @@ class Session:
 
     def _restart_stalled(self) -> None:
         latest = time.monotonic() - 60 * self.workers.stall_minutes
-        for attempt in [each for each in self.running.values() if each.reported < latest]:
+        for attempt in [each for each in self._attempts() if each.reported < latest]:
             self.states[attempt.worker] = "restarting"
             self._lose(attempt, f"showed no epoch for {self.workers.stall_minutes:g} minutes")
             self.background.submit(self._restart, attempt.worker)
@@ -275,33 +308,34 @@ class Session:
         self._put(self._left, worker)  # if it could not be restarted, it is found again, and used when it answers
 
     def _lose(self, attempt: Attempt, how: str) -> None:
-        """Its worker died or hangs: another has the run next, unless that happened too often without a new epoch."""
-        task = attempt.task
-        losses = self.losses[task.run.id]
-        losses.append(how)
-        if len(losses) > DEATHS_ALLOWED:
-            self._end(attempt, Outcome(reason=_lost_too_often(losses)))
-            return
-        del self.running[task.run.id]
+        """Its worker died or hangs: another has its runs next, but those lost too often without a new epoch."""
         attempt.future.release()  # type: ignore[no-untyped-call]
-        self.record.note("lost", task.run.id, f"its worker {attempt.worker} {how}")
-        self.waiting.append(msgspec.structs.replace(task, attempt=task.attempt + 1))
+        for task in reversed(attempt.tasks):
+            losses = self.losses[task.run.id]
+            losses.append(how)
+            if len(losses) > DEATHS_ALLOWED:
+                self._end(attempt, task, Outcome(reason=_lost_too_often(losses)))
+                continue
+            del self.running[task.run.id]
+            self.record.note("lost", task.run.id, f"its worker {attempt.worker} {how}")
+            self.waiting.append(msgspec.structs.replace(task, attempt=task.attempt + 1))
 
-    def _ended(self, attempt: Attempt, outcome: Outcome | None) -> None:
-        if self.running.get(attempt.task.run.id) is not attempt:
+    def _ended(self, attempt: Attempt, outcomes: list[Outcome] | None) -> None:
+        if self.running.get(attempt.tasks[0].run.id) is not attempt:
             return
-        if outcome is None:  # Dask lost it; its worker is used again if it is still there
+        if outcomes is None:  # Dask lost it; its worker is used again if it is still there
             self._left(attempt.worker)
             self._poll()
             return
-        self._end(attempt, outcome)
+        attempt.future.release()  # type: ignore[no-untyped-call]
+        for task, outcome in zip(attempt.tasks, outcomes, strict=True):
+            self._end(attempt, task, outcome)
         if self.states.get(attempt.worker) == "ready":
             self.free.append(attempt.worker)
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
-        task, run, reason = attempt.task, attempt.task.run, outcome.reason
+    def _end(self, attempt: Attempt, task: Task, outcome: Outcome) -> None:
+        run, reason = task.run, outcome.reason
         del self.running[run.id]
-        attempt.future.release()  # type: ignore[no-untyped-call]
         keep(task.folder, outcome.files)
         result = None if reason else self.record.result(run)
         if result is None:
@@ -338,17 +372,17 @@ class Session:
         )
 
 
-def _outcome(future: Future[Any]) -> Outcome | None:
-    """How a task ended; None if Dask lost it, or its worker."""
+def _outcomes(future: Future[Any], tasks: int) -> list[Outcome] | None:
+    """How each task of an attempt ended; None if Dask lost it, or its worker."""
     if future.status not in ("finished", "error"):
         return None
     try:
-        outcome: Outcome = future.result(timeout=FETCH_SECONDS)
-        return outcome
+        outcomes: list[Outcome] = future.result(timeout=FETCH_SECONDS)
+        return outcomes
     except (distributed.TimeoutError, distributed.CancelledError, distributed.KilledWorker, OSError):
         return None
     except Exception as error:
-        return Outcome(reason=f"{type(error).__name__}: {error}")
+        return [Outcome(reason=f"{type(error).__name__}: {error}")] * tasks
 
 
 def _lost_too_often(losses: list[str]) -> str:

@@ -27,6 +27,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     folder, nor perhaps this machine's files. ``cells`` are the runs' cells that are the user's own, with the names that
     they have in the runs' settings, each a ``StoredCell`` as JSON: a worker runs no file that a cell is in. ``devices``
     are the GPUs of this machine that its workers share, as cuda:0; none where runs are computed on the CPU, or remote.
+    ``replicates`` are the runs that differ in the seed alone and that a worker with a GPU has at a time, at most.
     """
 
     source: CorpusSource
@@ -38,6 +39,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[tuple[str, bytes], ...] = ()
     execution: ExecutionConfig = ExecutionConfig()
     devices: tuple[str, ...] = ()
+    replicates: int = 1
 
     @property
     def topic(self) -> str:

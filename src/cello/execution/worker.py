@@ -1,4 +1,4 @@
-"""Train one run at a time in a worker process, and report its progress."""
+"""Train a run at a time in a worker process, or several that differ in the seed alone, and report their progress."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 import socket
 import stat
 import traceback
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from cello.study.store import CorpusSource
 from cello.training.result import FINISHED, Epoch
 
 LOCK_PATIENCE_SECONDS = 20.0
+TOGETHER = "cello.training.replicates:train_together"
 FAILED = ("config.json", "failure.txt", "failure.json")
 
 
@@ -72,18 +74,30 @@ def handshake(setup: Setup, dask_worker: Worker) -> dict[str, Any]:
     return msgspec.structs.asdict(info)
 
 
-def execute(task: Task) -> Outcome:
-    """Train the task's run from its last whole epoch on, and say how it ended.
+def execute(tasks: list[Task]) -> list[Outcome]:
+    """Train the tasks' runs from their last whole epoch on, several together, and say how each ended.
 
-    The run's folder is locked meanwhile, so that two processes never write one run: a worker that outlives its study
+    A run's folder is locked meanwhile, so that two processes never write one run: a worker that outlives its study
     for a moment is waited for.
     """
+    folders = [_place(task) for task in tasks]
+    reasons = _reasons(tasks, folders)
+    return [_outcome(*one) for one in zip(tasks, folders, reasons, strict=True)]
+
+
+def _place(task: Task) -> Path:
+    """Where this machine keeps the run."""
     if not task.setup.remote:
-        return Outcome(reason=_reason(task, task.folder))
+        return task.folder
     folder = _scratch(get_worker()) / task.name
     if _is_locked(folder):  # by a worker that was given up, and hangs
         folder = folder.with_name(f"{task.name}-{uuid4().hex[:8]}")
-    reason = _reason(task, folder)
+    return folder
+
+
+def _outcome(task: Task, folder: Path, reason: str) -> Outcome:
+    if not task.setup.remote:
+        return Outcome(reason=reason)
     names = FAILED if reason else FINISHED
     files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
     return Outcome(reason=reason.replace(str(folder), str(task.folder)), files=files)
@@ -118,49 +132,92 @@ def _is_locked(folder: Path) -> bool:
         return True
 
 
-def _reason(task: Task, folder: Path) -> str:
-    """Why the run failed, empty if it did not.
+def _reasons(tasks: list[Task], folders: list[Path]) -> list[str]:
+    """Why each run failed, empty if it did not.
 
     A run whose worker dies after it has failed, before that is known, is not tried again in the same session.
     """
-    try:
-        with single_writer(folder, LOCK_PATIENCE_SECONDS):
-            before = last_failure(folder)
+    found: dict[str, str] = {}
+    todo: list[tuple[Task, Path]] = []
+    with ExitStack() as locks:
+        for task, folder in zip(tasks, folders, strict=True):
+            try:
+                locks.enter_context(single_writer(folder, LOCK_PATIENCE_SECONDS))
+                before = last_failure(folder)
+            except StoreError as error:
+                found[task.run.id] = str(error)
+                continue
             if before is not None and before.session == task.setup.session:
-                return before.reason
-            return _attempt(task, folder)
-    except StoreError as error:
-        return str(error)
+                found[task.run.id] = before.reason
+            else:
+                todo.append((task, folder))
+        faults = _attempt(todo)
+        for (task, folder), fault in zip(todo, faults, strict=True):
+            found[task.run.id] = "" if fault is None else _failed(task, folder, fault)
+    return [found[task.run.id] for task in tasks]
 
 
-def _attempt(task: Task, folder: Path) -> str:
+def _attempt(runs: list[tuple[Task, Path]]) -> Sequence[Exception | None]:
+    """Train runs that differ in the seed alone; what each raised, if it did."""
     try:
-        _report(task)
-        _train(task, folder)
-    except _AbandonedError:
-        return "it was given up by its study"
+        for task, _ in runs:
+            _report(task)
+        return _train(runs)
     except Exception as error:
-        reason = str(error)
-        if not isinstance(error, CelloError):
-            reason = f"{type(error).__name__}: {error}; its traceback is in {folder / 'failure.txt'}"
-        # On a full disk the reason must still reach the user.
-        with suppress(OSError):
-            write_whole(folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
-            diverged = isinstance(error, DivergenceError)
-            failure = FailureRecord(session=task.setup.session, reason=reason, diverged=diverged)
-            write_whole(folder / "failure.json", seal_json(msgspec.json.encode(failure)))
-        return reason
-    return ""
+        return [error] * len(runs)
 
 
-def _train(task: Task, folder: Path) -> None:
-    setup, result = task.setup, folder / "result.json"
+def _failed(task: Task, folder: Path, error: Exception) -> str:
+    """Why a run failed, which its folder records too."""
+    if isinstance(error, _AbandonedError):
+        return "it was given up by its study"
+    reason = str(error)
+    if not isinstance(error, CelloError):
+        reason = f"{type(error).__name__}: {error}; its traceback is in {folder / 'failure.txt'}"
+    # On a full disk the reason must still reach the user.
+    with suppress(OSError):
+        write_whole(folder / "failure.txt", "".join(traceback.format_exception(error)).encode())
+        diverged = isinstance(error, DivergenceError)
+        failure = FailureRecord(session=task.setup.session, reason=reason, diverged=diverged)
+        write_whole(folder / "failure.json", seal_json(msgspec.json.encode(failure)))
+    return reason
+
+
+def _train(runs: list[tuple[Task, Path]]) -> list[Exception | None]:
+    todo = [(task, folder) for task, folder in runs if not _is_finished(task, folder)]
+    if not todo:
+        return [None] * len(runs)
+    setup = todo[0][0].setup
     for name, cell in setup.cells:
         remember(name, msgspec.json.decode(cell, type=StoredCell).cell())
+    corpus = _checked_corpus(todo[0][0])
+    keep_freed_memory()
+    faults: dict[str, Exception] = {}
+    if len(todo) == 1:
+        _train_alone(*todo[0], corpus)
+    else:
+        faults = _train_together(todo, corpus)
+    for task, folder in todo:
+        if task.run.id not in faults and read_result(folder, task.run) is None:
+            unusable = (
+                f"{setup.train} returned without a usable {folder / 'result.json'}; a run must end with its result"
+            )
+            faults[task.run.id] = StudyError(unusable)
+    return [faults.get(task.run.id) for task, _ in runs]
+
+
+def _is_finished(task: Task, folder: Path) -> bool:
+    """Whether a run has its result; one that no one can use is put aside."""
+    result = folder / "result.json"
     if result.exists():
         if read_result(folder, task.run) is not None:
-            return
+            return True
         result.replace(folder / "result.json.unusable")
+    return False
+
+
+def _checked_corpus(task: Task) -> Corpus:
+    setup = task.setup
     corpus = _corpus(setup)
     planned, found = task.run.config.corpus.checksum, corpus.manifest.checksum
     if found != planned:
@@ -168,7 +225,11 @@ def _train(task: Task, folder: Path) -> None:
             f"corpus {setup.source.spec!r} has checksum {found[:12]} in this worker, but the study was planned with "
             f"{planned[:12]}: its clips changed meanwhile; start the study again"
         )
-    keep_freed_memory()
+    return corpus
+
+
+def _train_alone(task: Task, folder: Path, corpus: Corpus) -> None:
+    setup = task.setup
     function(setup.train)(
         task.run.config,
         corpus,
@@ -177,8 +238,21 @@ def _train(task: Task, folder: Path) -> None:
         on_epoch=lambda epoch: _report(task, epoch),
         execution=task.execution,
     )
-    if read_result(folder, task.run) is None:
-        raise StudyError(f"{setup.train} returned without a usable {result}; a run must end with its result")
+
+
+def _train_together(runs: list[tuple[Task, Path]], corpus: Corpus) -> dict[str, Exception]:
+    """Train runs that differ in the seed alone; why each of those failed that did, by its id."""
+    first, of_seed = runs[0][0], {task.run.config.seed: task for task, _ in runs}
+    asked = [(task.run.config, folder) for task, folder in runs]
+    found = function(TOGETHER)(
+        asked,
+        corpus,
+        cache=_cache(first.setup),
+        on_epoch=lambda config, epoch: _report(of_seed[config.seed], epoch),
+        execution=first.execution,
+    )
+    pairs = zip(runs, found, strict=True)
+    return {task.run.id: fault for (task, _), fault in pairs if isinstance(fault, Exception)}
 
 
 def _report(task: Task, epoch: Epoch | None = None) -> None:

@@ -9,7 +9,8 @@ from cello.compiler.onnx.scan import LayerDirection
 from cello.compiler.onnx.writer import Writer, need_onnx
 from cello.errors import ExportError
 from cello.export.onnx_clip import write_clip_model
-from cello.export.onnx_step import first_hops, waiting_frames, write_step_model
+from cello.export.onnx_phases import first_hops
+from cello.export.onnx_step import waiting_frames, write_step_model
 from cello.features import frames
 from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts

@@ -250,13 +250,26 @@ def samples_for(frames: int, config: FeatureConfig) -> int:
     return frames * config.hop_samples + config.window_samples - 1
 
 
+_FRAMES: WeakKeyDictionary[Corpus, dict[torch.device, tuple[FeatureConfig, FeatureSet]]] = WeakKeyDictionary()
+
+
 def features_on(corpus: Corpus, config: FeatureConfig, device: torch.device) -> FeatureSet:
     """The frames of every clip as they are, on the device; their counts are on the CPU.
+
+    They stay there for other runs of the same config, as long as the corpus is in memory.
 
     Raises:
         FeatureError: another sample rate than the config's, or a clip shorter than one window.
     """
     check_corpus(corpus, config)
+    kept = _FRAMES.setdefault(corpus, {})
+    if device not in kept or kept[device][0] != config:
+        kept.pop(device, None)  # before others take its memory
+        kept[device] = config, _features_on(corpus, config, device)
+    return kept[device][1]
+
+
+def _features_on(corpus: Corpus, config: FeatureConfig, device: torch.device) -> FeatureSet:
     sound, counts = sound_of(corpus, device), frames_in(corpus.lengths, config)
     front_end = FixedFrontEnd(config, device, int(counts.min()))
     flat = torch.empty(int(counts.sum()), config.dimensions, device=device)

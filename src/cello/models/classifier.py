@@ -13,6 +13,7 @@ from cello.models.direction import frame_mask
 from cello.models.encoder import Encoder
 from cello.models.initialise import drawn, initialise
 from cello.models.pooling import Pooling
+from cello.models.randomness import Dropout
 
 
 def stack_frames(frames: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -50,7 +51,7 @@ class Classifier(nn.Module):
         self.frame_stacking = config.frame_stacking
         self.encoder = Encoder(config, dimensions * config.frame_stacking, cell, backend)
         self.pooling = Pooling(config, self.encoder.width, backend)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)
         self.register_buffer("mean", torch.zeros(dimensions))
         self.register_buffer("deviation", torch.ones(dimensions))
@@ -78,10 +79,18 @@ class Classifier(nn.Module):
         scores: Tensor = self.head(self.dropout(self.pooling(y, last, ends)))
         return scores
 
-    def unchecked(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The scores by lengths that are known to be right: on a GPU nothing of them is read back."""
+    def unchecked(
+        self, frames: Tensor, lengths: Tensor | None = None, weights: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """The scores by lengths that are known to be right: on a GPU nothing of them is read back.
+
+        ``weights`` are to be used in place of the model's own.
+        """
         with unchecked_lengths():
-            scores: Tensor = self(frames, lengths)
+            if weights is None:
+                scores: Tensor = self(frames, lengths)
+            else:
+                scores = torch.func.functional_call(self, weights, (frames, lengths))
         return scores
 
     @property

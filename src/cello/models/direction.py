@@ -15,6 +15,7 @@ from cello.compiler.scan import scan
 from cello.errors import ModelError
 from cello.models.config import ModelConfig
 from cello.models.declared import infinite_states, within_bounds
+from cello.models.randomness import bernoulli
 
 TORCH_LAYERS: dict[str, type[nn.RNN | nn.GRU | nn.LSTM]] = {
     "torch:rnn": nn.RNN,
@@ -120,17 +121,18 @@ class CellLayer(nn.Module):
         return result.outputs, result.state
 
     def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
-        """The cell with the noise of this call, and its masks, drawn from torch's random numbers."""
+        """The cell with the noise of this call, and its masks, drawn as ``randomness`` says."""
         batch, steps, _ = x.shape
         zoned = self.cell.states if self.zoneout else ()
         dropped = (self.cell.output,) if self.recurrent_dropout and self.training else ()
         masks = {}
         for state in zoned:
             share = x.new_full((1, 1, self.hidden), self.zoneout)
-            masks[f"zoneout_{state}"] = share.expand(batch, steps, self.hidden).bernoulli() if self.training else share
+            whole = share.expand(batch, steps, self.hidden)
+            masks[f"zoneout_{state}"] = bernoulli(whole, self.zoneout) if self.training else share
         for state in dropped:
             keep = 1 - self.recurrent_dropout
-            masks[f"dropout_{state}"] = x.new_full((batch, 1, self.hidden), keep).bernoulli() / keep
+            masks[f"dropout_{state}"] = bernoulli(x.new_full((batch, 1, self.hidden), keep), keep) / keep
         return self.noisy[bool(zoned), bool(dropped)], masks
 
 

@@ -12,6 +12,7 @@ from cello.cells.definition import Cell
 from cello.compiler.inputs import Lengths
 from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer, TorchLayer, make_direction, run_layers
+from cello.models.randomness import Dropout
 
 
 class Encoder(nn.Module):
@@ -26,7 +27,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.directions = 2 if config.bidirectional else 1
         self.width = config.hidden * self.directions
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
             nn.ModuleList(
                 make_direction(config, cell, inputs if depth == 0 else self.width, reverse=reverse, backend=backend)

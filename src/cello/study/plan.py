@@ -98,6 +98,17 @@ def plan(
     )
 
 
+def replicates(one: PlannedRun, other: PlannedRun) -> bool:
+    """Whether two runs differ in the seed alone.
+
+    >>> one = RunConfig(corpus=CorpusRef(name="tones", checksum="0" * 64))
+    >>> runs = [PlannedRun(id=f"{n}", row="a", column="", seed=n, config=one) for n in range(2)]
+    >>> replicates(*runs)
+    True
+    """
+    return msgspec.structs.replace(one.config, seed=other.config.seed) == other.config
+
+
 def on_fold(config: RunConfig, fold: str) -> RunConfig:
     """The run with this fold testing; the same where it already is."""
     if config.data.fold == fold:

@@ -228,6 +228,11 @@ def _products_in(precision: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = recurrent
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(str(error)) is not None
+
+
 @contextmanager
 def memory_errors(config: RunConfig, device: Device) -> Iterator[None]:
     """Turn an error of a GPU that is out of memory into one that says what does not fit, and what to do.
@@ -238,9 +243,7 @@ def memory_errors(config: RunConfig, device: Device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if device.torch.type != "cuda" or not (
-            isinstance(error, torch.OutOfMemoryError) or NO_MEMORY.search(str(error))
-        ):
+        if device.torch.type != "cuda" or not out_of_memory(error):
             raise
         model, batch = config.model, config.optimiser.batch
         raise TrainingError(

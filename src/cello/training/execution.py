@@ -10,6 +10,8 @@ import msgspec
 from cello.errors import LONGEST, ConfigError
 from cello.machine import usable_cores
 
+AUTO_REPLICATES, MOST_REPLICATES = 16, 256
+
 
 class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a run is computed; two runs that differ in nothing else have the same id, and results record what was used.
@@ -21,6 +23,8 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         threads: of one run; a study runs as many runs at once as there are cores, so 1 is best there
         data_threads: 1 makes the next batches in a thread of their own while one is trained on, 0 does not; the result
             is the same; unless given, 1 where a core is left for it
+        replicates: runs that differ in the seed alone and are trained together on a GPU, in which one leaves most of it
+            idle: auto (up to 16), or at most so many; 1 trains each alone. On the CPU each is alone
         cuda_graph: launch a whole training step on a GPU at once; without it, its kernels are launched one by one
 
     Raises:
@@ -32,6 +36,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     threads: int = 1
     data_threads: Literal[0, 1] | None = None
+    replicates: int | Literal["auto"] = "auto"
     cuda_graph: bool = True
 
     def __post_init__(self) -> None:
@@ -46,8 +51,17 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ConfigError(
                 f"execution.precision={str(self.precision)[:LONGEST]!r} is invalid: it must be float32, tf32 or bf16"
             )
+        if self.replicates != "auto" and not 1 <= self.replicates <= MOST_REPLICATES:
+            raise ConfigError(
+                f"execution.replicates={self.replicates} is invalid: it must be auto, or 1 to {MOST_REPLICATES}"
+            )
         if self.device == "cpu":
             self.check_on_cpu()
+
+    @property
+    def most_replicates(self) -> int:
+        """How many runs are trained together at most."""
+        return AUTO_REPLICATES if self.replicates == "auto" else self.replicates
 
     def check_on_cpu(self, why: str = "") -> None:
         """Refuse a precision that only a GPU has; ``why`` is the reason that the CPU is used.

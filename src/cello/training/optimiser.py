@@ -129,11 +129,37 @@ class ResidentOptimiser(Optimiser):
     def __init__(self, config: OptimiserConfig, parameters: Sequence[nn.Parameter]) -> None:
         super().__init__(config, parameters)
         self.rate = torch.tensor(config.learning_rate, device=self._weights.device)
-        self._inner = _Resident(config, self._weights, self.rate)
+        self._inner: _Resident = _Resident(config, self._weights, self.rate)
+
+    @property
+    def weights(self) -> Tensor:
+        """(N,) memory of all weights."""
+        return self._weights
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """What is kept of former gradients, by name; each (N,) or a number."""
+        return self._inner.state
+
+    def move(self, weights: Tensor, state: dict[str, Tensor]) -> None:
+        """Have weights and state in other memory from now on, with the values that they have."""
+        weights.copy_(self._weights)
+        for name, place in state.items():
+            place.copy_(self.state[name])
+        for weight, part in zip(
+            self.parameters, torch.split(weights, [w.numel() for w in self.parameters]), strict=True
+        ):
+            weight.data = part.view(weight.shape)
+        self._weights = self._inner.weights = weights
+        self._inner.state = state
 
     def _clip(self, gradient: Tensor) -> None:
-        scale = self.clip_norm / (torch.linalg.vector_norm(gradient) + 1e-6)
-        gradient.mul_(scale.clamp(max=1.0))
+        clip(gradient.unsqueeze(0), self.clip_norm)
+
+
+def clip(gradients: Tensor, most: float) -> None:
+    """Scale down those of the gradients (R, N) that are longer than ``most``."""
+    gradients.mul_((most / (torch.linalg.vector_norm(gradients, dim=1, keepdim=True) + 1e-6)).clamp(max=1.0))
 
 
 class _Resident:
@@ -148,25 +174,8 @@ class _Resident:
             self.state["step"] = torch.zeros((), device=weights.device)
 
     def step(self, gradient: Tensor) -> None:
-        state, group = self.state, self.param_groups[0]
-        if self.name in ("adam", "adamw"):
-            kernel = torch._fused_adamw_ if self.name == "adamw" else torch._fused_adam_
-            (first, second), (beta1, beta2) = ([state[name]] for name in MOMENTS), group["betas"]
-            kernel(
-                [self.weights], [gradient], first, second, [], [state["step"].add_(1)],
-                lr=self.rate, beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
-                amsgrad=group["amsgrad"], maximize=group["maximize"],
-            )  # fmt: skip
-            return
-        if group["weight_decay"]:
-            gradient = gradient.add(self.weights, alpha=group["weight_decay"])
-        if self.name == "sgd":
-            change = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
-        else:
-            state["step"].add_(1)
-            mean = state["square_avg"].mul_(group["alpha"]).addcmul_(gradient, gradient, value=1 - group["alpha"])
-            change = gradient / mean.sqrt().add_(group["eps"])
-        self.weights.sub_(change * self.rate)
+        state = {name: value.unsqueeze(0) for name, value in self.state.items()}
+        change(self.param_groups[0], self.rate, self.weights.unsqueeze(0), gradient.unsqueeze(0), state)
 
     def state_dict(self) -> dict[str, Any]:
         return {"state": {0: self.state}, "param_groups": [{**self.param_groups[0], "params": [0]}]}
@@ -185,6 +194,29 @@ class _Resident:
             own.copy_(value)
         (group,), own_group = state["param_groups"], self.param_groups[0]
         own_group.update({**group, "params": own_group["params"]})
+
+
+def change(group: dict[str, Any], rate: Tensor, weights: Tensor, gradients: Tensor, state: dict[str, Tensor]) -> None:
+    """One step of R optimisers of one kind on weights (R, N), each by its own gradient and state."""
+    if "betas" in group:
+        kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+        first, second, steps = ([*state[name].unbind(0)] for name in (*MOMENTS, "step"))
+        state["step"].add_(1)
+        kernel(
+            [*weights.unbind(0)], [*gradients.unbind(0)], first, second, [], steps,
+            lr=rate, beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
+            eps=group["eps"], amsgrad=group["amsgrad"], maximize=group["maximize"],
+        )  # fmt: skip
+        return
+    if group["weight_decay"]:
+        gradients = gradients.add(weights, alpha=group["weight_decay"])
+    if "momentum_buffer" in state:
+        difference = state["momentum_buffer"].mul_(group["momentum"]).add_(gradients)
+    else:
+        state["step"].add_(1)
+        mean = state["square_avg"].mul_(group["alpha"]).addcmul_(gradients, gradients, value=1 - group["alpha"])
+        difference = gradients / mean.sqrt().add_(group["eps"])
+    weights.sub_(difference * rate)
 
 
 def end_to_end(weights: Sequence[Tensor]) -> Tensor:
@@ -229,12 +261,21 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        names, live = zip(*model.named_parameters(), strict=True)
-        self._live = end_to_end(live)
-        self._mean = self._live if decay == 0 else self._live.clone()
-        parts = torch.split(self._mean, [weight.numel() for weight in live])
-        views = [part.view(weight.shape) for part, weight in zip(parts, live, strict=True)]
-        self.weights: dict[str, Tensor] = dict(zip(names, views, strict=True))
+        self._shapes = {name: weight.shape for name, weight in model.named_parameters()}
+        live = end_to_end([*model.parameters()])
+        self._at(live, live if decay == 0 else live.clone())
+
+    def _at(self, live: Tensor, mean: Tensor) -> None:
+        self._live, self.mean = live, mean
+        parts = torch.split(mean, [shape.numel() for shape in self._shapes.values()])
+        pairs = zip(self._shapes.items(), parts, strict=True)
+        self.weights: dict[str, Tensor] = {name: part.view(shape) for (name, shape), part in pairs}
+
+    def move(self, live: Tensor, mean: Tensor) -> None:
+        """Have the mean in other memory from now on, of weights that have moved; with decay 0 both are the same."""
+        if mean is not live:
+            mean.copy_(self.mean)
+        self._at(live, mean)
 
     def update(self) -> None:
         """Take in the weights as they are now."""
@@ -250,7 +291,7 @@ class Average:
 
     def take_in(self, share: float | Tensor) -> None:
         """Move the mean this share of the way to the weights as they are now."""
-        self._mean.lerp_(self._live, share)
+        self.mean.lerp_(self._live, share)
 
     def state(self) -> dict[str, Any]:
         return {"updates": self.updates, "weights": self.weights}
@@ -264,7 +305,7 @@ class Average:
     def in_place(self) -> Iterator[None]:
         """The model with its averaged weights within."""
         own = self._live.clone()
-        self._live.copy_(self._mean)
+        self._live.copy_(self.mean)
         try:
             yield
         finally:

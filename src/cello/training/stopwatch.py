@@ -49,6 +49,17 @@ class Stopwatch:
             self.cpu_seconds[self._phase] += cpu - self._mark[1]
         self._phase, self._mark = phase, (wall, cpu)
 
+    def shares(self, runs: int) -> Iterator[Stopwatch]:
+        """A stopwatch for each of so many runs, made when it is asked for, with its share of the time until now."""
+        lasted, worked = self.epoch_seconds(), self.epoch_cpu_seconds()
+        for _ in range(runs):
+            own = Stopwatch()
+            own.seconds = {phase: seconds / runs for phase, seconds in self.seconds.items()}
+            own.cpu_seconds = {phase: seconds / runs for phase, seconds in self.cpu_seconds.items()}
+            own._began -= lasted / runs
+            own._process -= worked / runs
+            yield own
+
     def epoch_seconds(self) -> float:
         """Wall time since the stopwatch was made."""
         return time.perf_counter() - self._began

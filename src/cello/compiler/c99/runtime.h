@@ -41,3 +41,20 @@
 #else
 #define UNROLLED
 #endif
+
+/* v limited to [low, high], NaN where it is NaN. An x86 has two instructions for it, which take the second of two numbers
+   where they cannot be compared. */
+#if defined(__GNUC__) && defined(__SSE2__)
+#define WITHIN_4(v, low, high) __builtin_ia32_maxps(low, __builtin_ia32_minps(high, v))
+#else
+#define WITHIN_4 WITHIN_1
+#endif
+#if ASKED || (defined(__GNUC__) && defined(__AVX__))
+#define WITHIN_8(v, low, high) __builtin_ia32_maxps256(low, __builtin_ia32_minps256(high, v))
+#else
+#define WITHIN_8 WITHIN_1
+#endif
+#define WITHIN_16 WITHIN_1
+#define WITHIN_1(v, low, high) CHOOSE((v) < (low), (low), CHOOSE((v) > (high), (high), (v)))
+#define WITHIN_LANES(lanes, v, low, high) WITHIN_##lanes(v, low, high)
+#define WITHIN(lanes, v, low, high) WITHIN_LANES(lanes, v, low, high)

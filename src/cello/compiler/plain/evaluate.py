@@ -17,7 +17,7 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.graph import Graph
 from cello.compiler.inputs import hidden_size
-from cello.compiler.kernel import kernel
+from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.operations import TORCH
 from cello.compiler.plain.nodes import steps_of
 from cello.compiler.plain.program import Instruction, Program, program
@@ -77,7 +77,7 @@ def _steps(
     cell: Cell, packed: PackedInputs, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> Callable[[int, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     """A step, as a function of its number and the old states."""
-    if not kernel(cell).plain_shapes:
+    if not has_plain_shapes(cell):
         return steps_of(cell, packed.frames, packed.masks, sizes, weights)
     plan = program(cell)
     slots, per_frame = _before_the_loop(plan, packed, sizes, weights)

@@ -37,7 +37,7 @@ def steps_of(
         elif node.op == "constant":
             values[k] = node.value
         elif node.op == "size":
-            values[k] = float(size(str(node.name), inputs, hidden))
+            values[k] = frames.new_full((), size(str(node.name), inputs, hidden))
     shapes = _sizes(cell, inputs, hidden)
     for k in sorted((*plan.static, *plan.hoisted)):
         values[k] = _value(nodes[k].op, [values[a] for a in nodes[k].args], shapes[k])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
+from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.triton.build import kernels, missing
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
@@ -171,7 +171,8 @@ def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout,
         return layout, x.reshape(batch * steps, size)
     place = torch.argsort(lengths, descending=True, stable=True)
     inside = torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
-    if not (lengths.is_cpu if packed is None else packed):
+    known = lengths.is_cpu and not unknown_values(lengths)  # not on a GPU, nor where vmap has some for each replicate
+    if not (known if packed is None else packed):
         found = there(place, lengths[place], place * steps)
         frames = torch.where(inside.unsqueeze(2), x, 0).reshape(batch * steps, size)
         return BatchLayout(*found, reverse, batch * steps, steps, whole=False, padding=True), frames
