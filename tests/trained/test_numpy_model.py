@@ -17,6 +17,7 @@ from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
 from cello.models.parts import Direction, parts_of
 from cello.trained.numpy_model import NUMPY, NumpyDirection, NumpyModel
+from sized_models import CELLS, meant, scores_meant, sized_parts
 
 EVERY = [*sorted(zoo()), "torch:rnn", "torch:gru", "torch:lstm"]
 
@@ -59,10 +60,22 @@ def test_an_operation_that_is_not_there_is_named() -> None:
     nodes = (Node("state", (), ("H",), "h"), Node("sine", (0,), ("H",)))
     strange = replace(lstm, graph=Graph(nodes, ("h",), (1,)))
     with pytest.raises(CellError, match="unknown operation of cells for numpy 'sine'"):
-        NumpyDirection(Direction(strange, {}, False))
+        NumpyDirection(Direction(strange, {}, False), 5, 6)
 
 
 def test_a_run_is_used_without_torch() -> None:
     code = "import sys, cello; cello.load_model; print('torch' in sys.modules, 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("pooling", ["last", "attention"])
+def test_cells_of_several_sizes_mean_what_their_equations_do(name: str, pooling: str) -> None:
+    parts = sized_parts(CELLS[name], 7, 6, 3, pooling)
+    frames = np.random.default_rng(0).normal(size=(9, 7)).astype(np.float32)
+    np.testing.assert_allclose(NumpyModel(parts).scores(frames), scores_meant(parts, frames), atol=1e-5)
+    x, direction = NumpyModel(parts).standardised(frames), parts.layers[0][0]
+    _, states = NumpyModel(parts).layers[0][0].run(x, direction.first_states(7, 6))
+    for found, expected in zip(states, meant(direction, x)[1], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)

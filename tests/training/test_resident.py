@@ -103,7 +103,7 @@ def test_clips_that_all_have_as_many_frames_need_no_lengths(
             patch.setattr(
                 Classifier,
                 "forward",
-                lambda self, x, lengths=None, keep=seen, own=forward: (
+                lambda self, x, lengths=None, lost=None, *, keep=seen, own=forward: (
                     keep.append((self.training, lengths)) or own(self, x, lengths)
                 ),
             )

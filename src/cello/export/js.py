@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.definition import Cell
+from cello.cells.specialise import multiplying, one_size
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
 from cello.export.stream import StreamSettings
@@ -59,7 +60,7 @@ def library_text(models: Sequence[JsModel]) -> str:
     names = _functions(models)
     written = [step_text(cell, name) for cell, name in names.items()]
     cells = f"const CELLS = {{ {', '.join(names.values())} }};"
-    return "\n".join([runtime(), *written, cells, "", *(browser_file(part) for part in PARTS)])
+    return "\n".join([runtime(names), *written, cells, "", *(browser_file(part) for part in PARTS)])
 
 
 def models_text(models: Sequence[JsModel], quantise: Quantise | None = None) -> str:
@@ -101,13 +102,14 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
     parts = model.parts
     equations = {cell.graph.fingerprint(): name for cell, name in names.items()}
 
-    def packed(array: Array) -> dict[str, str]:
-        return pack(array, quantise)
-
-    def described(direction: Direction) -> dict[str, Any]:
-        weights = {name: packed(array) for name, array in direction.weights.items()}
+    def described(depth: int, direction: Direction) -> dict[str, Any]:
+        rounded = multiplying(direction.cell.graph.nodes)
+        weights = {
+            name: pack(array, quantise if name in rounded else None) for name, array in direction.weights.items()
+        }
         cell = equations[direction.cell.graph.fingerprint()]
         found = {"cell": cell, "reverse": direction.reverse, "weights": weights}
+        found |= {} if one_size(direction.cell.graph) else {"inputs": parts.inputs(depth)}
         first = [pack(direction.first[state]) if state in direction.first else None for state in direction.cell.states]
         return {**found, "first": first} if any(first) else found
 
@@ -119,10 +121,10 @@ def _described(model: JsModel, names: dict[Cell, str], quantise: Quantise | None
         "deviation": pack(parts.deviation),
         "frame_stacking": parts.frame_stacking,
         "hidden": parts.hidden,
-        "layers": [[described(direction) for direction in layer] for layer in parts.layers],
+        "layers": [[described(depth, each) for each in layer] for depth, layer in enumerate(parts.layers)],
         "pooling": parts.pooling,
         "score": parts.score and {"weight": pack(parts.score[0]), "bias": parts.score[1]},
-        "head": {"weight": packed(parts.head[0]), "bias": pack(parts.head[1])},
+        "head": {"weight": pack(parts.head[0], quantise), "bias": pack(parts.head[1])},
         "stream": {
             "window_s": model.stream.window_s,
             **asdict(model.stream.decide),

@@ -101,7 +101,8 @@ def _refuse_future(parts: ModelParts, features: FeatureConfig) -> None:
 
 def _layers(parts: ModelParts) -> list[list[LayerDirection]]:
     return [
-        [LayerDirection(d.cell, d.weights, d.reverse, parts.hidden, d.first) for d in layer] for layer in parts.layers
+        [LayerDirection(d.cell, d.weights, d.reverse, parts.hidden, parts.inputs(depth), d.first) for d in layer]
+        for depth, layer in enumerate(parts.layers)
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cello.compiler.onnx.scan import LayerDirection, step_shape, write_step
+from cello.compiler.onnx.scan import LayerDirection, write_step
 from cello.compiler.onnx.writer import Writer
 from cello.export import onnx_tables
 from cello.export.onnx_clip import write_head, write_standardised
@@ -48,7 +48,7 @@ def write_step_model(
 ) -> StepGraph:
     """The graph of one step, with pooling over the last ``window`` steps."""
     made = StepGraph(writer, drains=bool(waiting_frames(features)) or parts.frame_stacking > 1)
-    return _Step(made, parts, features, step_shape(layers[0][0])[:-1]).write(layers, window)
+    return _Step(made, parts, features, layers[0][0].lead).write(layers, window)
 
 
 class _Step:
@@ -69,7 +69,12 @@ class _Step:
         frame = self._with_deltas(static, entry) if self.features.deltas else static
         read = self._state("frames", (1, 1), "int64")
         x, steps = self._stacked(write_standardised(writer, frame, self.parts), read)
-        write_head(writer, self._pooled(self._layers(layers, x, read), steps, window), self.parts)
+        y = self._layers(layers, x, read)
+        (direction,) = layers[-1]
+        if self.parts.pooling == "mean" and direction.cell.output in direction.first:
+            # before the first step the output is where the state begins, and counts nothing
+            y = writer.write("Where", writer.write("Greater", steps, writer.integers(0)), y, writer.constant(0.0))
+        write_head(writer, self._pooled(y, steps, window), self.parts)
         return self.made
 
     def _state(self, name: str, shape: tuple[int, ...], kind: str = "float") -> str:
@@ -149,16 +154,18 @@ class _Step:
         for k, state in enumerate(direction.cell.states):
             if state in direction.first:
                 begun = writer.write("Greater", read, writer.integers(0))
-                found[k] = writer.write("Where", begun, states[k], writer.constant(direction.first[state][None]))
+                first = direction.first[state].reshape(1, *direction.state_shapes[state])
+                found[k] = writer.write("Where", begun, states[k], writer.constant(first))
         return found
 
     def _layers(self, layers: Sequence[Sequence[LayerDirection]], x: str, read: str) -> str:
         """The last layer's output (…, H); where no step is ready every state stays as it was."""
         writer = self.writer
-        shape = (*self.shape, self.parts.hidden)
         for depth, (direction,) in enumerate(layers):
-            names = [f"layer_{depth}_{state}" for state in direction.cell.states]
-            old = self._begun(direction, [self._state(name, shape) for name in names], read)
+            shapes = {f"layer_{depth}_{state}": shape for state, shape in direction.state_shapes.items()}
+            names = list(shapes)
+            old = [self._state(name, (*self.shape, *shape)) for name, shape in shapes.items()]
+            old = self._begun(direction, old, read)
             new = write_step(writer, direction, x, old)
             kept = [
                 writer.write("Where", "ready", after, before, to=f"next_{name}")
@@ -177,7 +184,7 @@ class _Step:
             return y if len(self.shape) == 1 else writer.reshape(y, 1, -1)
         ones = (1,) * (1 + len(self.shape))
         place = writer.write("Mod", steps, writer.constant(np.full(ones, window), "int64"))
-        shape = (window, parts.hidden)
+        shape = (window, parts.output_size())
         recent = writer.write("ScatterND", self._state("outputs", shape), place, y, to="next_outputs")
         if parts.score is None:
             total = writer.write("ReduceSum", recent, writer.integers(0), keepdims=1)

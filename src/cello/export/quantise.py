@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.cells.specialise import multiplying
 from cello.models.parts import Array, Direction, ModelParts
 
 LARGEST = 127
@@ -40,7 +41,7 @@ def quantise(matrix: Array) -> Quantised:
 def dequantised(parts: ModelParts) -> ModelParts:
     """The model whose matrices are those that 8 bits can hold: its accuracy is that of every form with int8 weights.
 
-    Vectors, numbers and the scores of attention stay as they are.
+    Vectors, numbers, blocks of heads and the scores of attention stay as they are: only what multiplies is rounded.
     """
     weight, bias = parts.head
     layers = tuple(tuple(_rounded(direction) for direction in layer) for layer in parts.layers)
@@ -48,12 +49,18 @@ def dequantised(parts: ModelParts) -> ModelParts:
 
 
 def _rounded(direction: Direction) -> Direction:
-    weights = {name: quantise(each).matrix() if each.ndim == 2 else each for name, each in direction.weights.items()}
+    rounded = multiplying(direction.cell.graph.nodes)
+    weights = {name: quantise(each).matrix() if name in rounded else each for name, each in direction.weights.items()}
     return replace(direction, weights=weights)
 
 
 def weight_bytes(parts: ModelParts, *, int8: bool) -> int:
     """Bytes of a model's weights as float32, or with its matrices as int8 and a float32 scale for each row."""
-    arrays = [each for layer in parts.layers for direction in layer for each in direction.weights.values()]
-    arrays += [*parts.head, *([] if parts.score is None else [parts.score[0], np.zeros(1, np.float32)])]
-    return sum(each.size + 4 * len(each) if int8 and each.ndim == 2 else 4 * each.size for each in arrays)
+    matrices, others = [parts.head[0]], [parts.head[1]]
+    others += [] if parts.score is None else [parts.score[0], np.zeros(1, np.float32)]
+    for direction in (direction for layer in parts.layers for direction in layer):
+        rounded = multiplying(direction.cell.graph.nodes)
+        for name, each in direction.weights.items():
+            (matrices if name in rounded else others).append(each)
+    sizes = [each.size + 4 * len(each) if int8 else 4 * each.size for each in matrices]
+    return sum(sizes) + sum(4 * each.size for each in others)

@@ -17,6 +17,7 @@ from cello.cells.noise import with_noise
 from cello.cells.values import FIRST
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
+from cello.models.frames import VALUE, frame_size, part_sizes
 
 Array = NDArray[np.float32]
 
@@ -39,10 +40,13 @@ class Direction:
     reverse: bool
     first: Mapping[str, Array] = field(default_factory=dict)
 
-    def first_states(self, hidden: int) -> tuple[Array, ...]:
-        """The value (H,) at which each state begins."""
-        zero = np.zeros(hidden, dtype=np.float32)
-        return tuple(self.first.get(state, zero) for state in self.cell.states)
+    def first_states(self, inputs: int, hidden: int) -> tuple[Array, ...]:
+        """The value at which each state begins, of the state's shape for D = ``inputs`` and H = ``hidden``."""
+        sizes = self.cell.state_sizes(inputs, hidden)
+        return tuple(
+            self.first[state] if state in self.first else np.zeros(shape, dtype=np.float32)
+            for state, shape in zip(self.cell.states, sizes, strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +58,12 @@ class ModelParts:
         deviation: (D,) that each frame is divided by
         frame_stacking: frames stacked into one before the first layer
         layers: L layers, each its directions, the forward one first
-        pooling: how (T, W) outputs become (W,); W is H, or 2H with two directions
+        pooling: how (T, W) outputs become (W,); W is the output's size, H for most cells, of each direction together
         score: (W,) weights and a number, of attention's scores; None for other poolings
         head: (C, W) weights and (C,) bias
+        units: H, where it is not the output's size
+        received: the parts of a frame and their elements, of a cell that names them; features are its value, and what
+            ``mean`` and ``deviation`` have of mask and gap changes nothing
     """
 
     mean: Array
@@ -66,11 +73,24 @@ class ModelParts:
     pooling: Literal["last", "mean", "attention"]
     score: tuple[Array, float] | None
     head: tuple[Array, Array]
+    units: int = 0
+    received: tuple[tuple[str, int], ...] = ()
 
     @property
     def hidden(self) -> int:
         """H, the units of a direction."""
-        return int(self.head[0].shape[1]) // len(self.layers[0])
+        return self.units or int(self.head[0].shape[1]) // len(self.layers[0])
+
+    def inputs(self, depth: int) -> int:
+        """D of the cells of a layer: the elements of a step, or of the outputs of the layer before it."""
+        if depth == 0:
+            return self.dimensions * self.frame_stacking
+        return self.output_size(depth - 1) * len(self.layers[depth - 1])
+
+    def output_size(self, depth: int = -1) -> int:
+        """The elements of the output of a direction of a layer, of the last one where none is given."""
+        depth %= len(self.layers)
+        return self.layers[depth][0].cell.output_size(self.inputs(depth), self.hidden)
 
     @property
     def dimensions(self) -> int:
@@ -90,6 +110,7 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
         ModelError: the weights are not those of such a model.
     """
     weights = {_renamed(name): value for name, value in weights.items()}
+    received = part_sizes(cell_of(config), len(weights.get("mean", ())) or 1)
     directions = 2 if config.bidirectional else 1
     try:
         layers = tuple(
@@ -97,7 +118,7 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
                 _direction(
                     config,
                     _below(weights, f"encoder.layers.{depth}.{number}."),
-                    len(weights["mean"]) * config.frame_stacking if depth == 0 else config.hidden * directions,
+                    _inputs(config, len(weights["mean"]), depth),
                     reverse=bool(number),
                 )
                 for number in range(directions)
@@ -108,16 +129,36 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
         if config.pooling == "attention":
             score = weights["pooling.score.weight"].reshape(-1), float(weights["pooling.score.bias"].reshape(()))
         return ModelParts(
-            mean=weights["mean"],
-            deviation=weights["deviation"],
+            mean=_of_parts(weights["mean"], received, 0.0),
+            deviation=_of_parts(weights["deviation"], received, 1.0),
             frame_stacking=config.frame_stacking,
             layers=layers,
             pooling=config.pooling,
             score=score,
             head=(weights["head.weight"], weights["head.bias"]),
+            units=config.hidden,
+            received=received,
         )
     except KeyError as error:
         raise ModelError(f"the stored weights have no {error}, which a model of {config.cell!r} needs") from error
+
+
+def _inputs(config: ModelConfig, dimensions: int, depth: int) -> int:
+    """D of the cells of a layer."""
+    cell = cell_of(config)
+    found = frame_size(cell, dimensions) * config.frame_stacking
+    for _ in range(depth):
+        width = config.hidden if cell is None else cell.output_size(found, config.hidden)
+        found = width * (2 if config.bidirectional else 1)
+    return found
+
+
+def _of_parts(values: Array, received: tuple[tuple[str, int], ...], other: float) -> Array:
+    """What is said of features, for frames of several parts; ``other`` for those that are no features."""
+    if not received:
+        return values
+    whole = [values if name == VALUE else np.full(elements, other, np.float32) for name, elements in received]
+    return np.concatenate(whole, dtype=np.float32)
 
 
 def _renamed(name: str) -> str:
@@ -161,7 +202,7 @@ def _computed(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: int, re
     weights |= {name: value.astype(np.float32) for name, value in fixed.items()}
     first: dict[str, Array] = {}
     for state in cell.states:
-        begins = cell.first_value(state, hidden)
+        begins = cell.first_value(state, hidden, inputs)
         if state + FIRST in weights:
             first[state] = weights.pop(state + FIRST)
         elif begins is not None:

@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cello.cells.arrays import NUMPY
-from cello.cells.graph import dependencies
+from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
+from cello.cells.graph import Node, dependencies
+from cello.cells.sizes import size
+from cello.cells.specialise import frame_only, specialised
 from cello.errors import CellError, unknown
+from cello.models.frames import VALUE
 from cello.models.parts import Direction, ModelParts
 
 Floats = NDArray[np.float32]
 States = list[list[tuple[Floats, ...]]]
-"""The states (H,) of every direction of every layer."""
+"""The states of every direction of every layer, (H,) unless the cell gives them another shape."""
 
 
 class NumpyDirection:
     """One direction of one layer: what knows no state is computed for all frames at once, the rest step by step."""
 
-    def __init__(self, direction: Direction) -> None:
-        self.reverse, graph = direction.reverse, direction.cell.graph
+    def __init__(self, direction: Direction, inputs: int, hidden: int) -> None:
+        cell, weights = specialised(direction.cell, direction.weights, inputs, hidden)
+        self.cell, self.reverse, graph = cell, direction.reverse, cell.graph
         self.nodes, self.states, self.outputs = graph.nodes, graph.states, graph.outputs
         for node in self.nodes:
-            if node.op not in NUMPY and node.op not in ("input", "state", "parameter", "constant"):
+            if node.op not in (*NUMPY, *NUMPY_RESHAPING, "input", "state", "parameter", "constant"):
                 raise CellError(unknown("operation of cells for numpy", node.op, NUMPY))
-        needs = dependencies(self.nodes)
-        place = [k for k, node in enumerate(self.nodes) if node.op in NUMPY]
-        self.per_frame = [k for k in place if needs[k] == {"input"}]
-        self.per_step = [k for k in place if "state" in needs[k]]
+        needs, at_once = dependencies(self.nodes), frame_only(self.nodes)
+        place = [k for k, node in enumerate(self.nodes) if node.args]
+        self.per_frame = [k for k in place if k in at_once]
+        self.per_step = [k for k in place if needs[k] and k not in at_once]
+        self.operations = {k: self._operation(node, inputs, hidden) for k, node in enumerate(self.nodes) if node.args}
         self.values: list[Any] = [None] * len(self.nodes)
         for k, node in enumerate(self.nodes):
             if node.op == "parameter":
-                self.values[k] = np.asarray(direction.weights[str(node.name)], dtype=np.float32)
+                self.values[k] = np.asarray(weights[str(node.name)], dtype=np.float32)
             elif node.op == "constant":
                 self.values[k] = np.float32(node.value or 0.0)
-            elif node.op in NUMPY and not needs[k]:
-                self.values[k] = NUMPY[node.op](*[self.values[arg] for arg in node.args])
+            elif node.args and not needs[k]:
+                self.values[k] = self.operations[k](*[self.values[arg] for arg in node.args])
         used = {arg for k in self.per_step for arg in self.nodes[k].args} | set(self.outputs)
-        self.varying = [k for k, node in enumerate(self.nodes) if needs[k] == {"input"} and k in used]
-        self.steps = [(k, NUMPY[self.nodes[k].op], self.nodes[k].args) for k in self.per_step]
+        self.varying = [k for k in range(len(self.nodes)) if k in at_once and k in used]
+        self.steps = [(k, self.operations[k], self.nodes[k].args) for k in self.per_step]
+
+    @staticmethod
+    def _operation(node: Node, inputs: int, hidden: int) -> Callable[..., Any]:
+        if node.op in NUMPY:
+            return NUMPY[node.op]
+        reshaping, sizes = NUMPY_RESHAPING[node.op], tuple(size(each, inputs, hidden) for each in node.shape)
+        return lambda value: reshaping(value, sizes)
 
     def run(self, x: Floats, state: Sequence[Floats]) -> tuple[Floats, tuple[Floats, ...]]:
-        """Frames (T, D) → outputs (T, H) and the states (H,) after the last step, from these before the first."""
+        """Frames (T, D) → outputs (T, H) and the states after the last step, from these before the first."""
         x = x[::-1] if self.reverse else x
         values = list(self.values)
         for k, node in enumerate(self.nodes):
             if node.op == "input":
-                values[k] = x
+                begin, elements = self.cell.part(str(node.name), x.shape[1])
+                values[k] = x[:, begin : begin + elements]
         for k in self.per_frame:
-            values[k] = NUMPY[self.nodes[k].op](*[values[arg] for arg in self.nodes[k].args])
+            values[k] = self.operations[k](*[values[arg] for arg in self.nodes[k].args])
         frames = [(k, np.broadcast_to(values[k], (len(x), *np.shape(values[k])[1:]))) for k in self.varying]
         olds = [(k, self.states.index(str(node.name))) for k, node in enumerate(self.nodes) if node.op == "state"]
         outputs, current = np.empty((len(x), len(state[0])), dtype=np.float32), tuple(state)
@@ -72,15 +85,24 @@ class NumpyModel:
 
     def __init__(self, parts: ModelParts) -> None:
         self.parts = parts
-        self.layers = [[NumpyDirection(direction) for direction in layer] for layer in parts.layers]
+        self.layers = [
+            [NumpyDirection(direction, parts.inputs(depth), parts.hidden) for direction in layer]
+            for depth, layer in enumerate(parts.layers)
+        ]
 
     def first_states(self) -> States:
         """The states before the first step."""
-        hidden = self.parts.hidden
-        return [[direction.first_states(hidden) for direction in layer] for layer in self.parts.layers]
+        parts = self.parts
+        return [
+            [direction.first_states(parts.inputs(depth), parts.hidden) for direction in layer]
+            for depth, layer in enumerate(parts.layers)
+        ]
 
     def standardised(self, frames: Floats) -> Floats:
-        """Raw frames (T, D) as the layers take them, before stacking."""
+        """Raw frames (T, D) as the layers take them, before stacking; none of them is lost."""
+        if self.parts.received:
+            ones = np.ones((len(frames), max(elements for _, elements in self.parts.received)), np.float32)
+            frames = np.concatenate([frames if name == VALUE else ones[:, :n] for name, n in self.parts.received], 1)
         return np.asarray((frames - self.parts.mean) / self.parts.deviation, dtype=np.float32)
 
     def stacked(self, frames: Floats) -> Floats:

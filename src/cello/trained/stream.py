@@ -51,9 +51,9 @@ class ScoreStream:
         self.frames = FrameStream(features)
         self.steps = 0
         self._states = model.first_states()
-        self._waiting = np.empty((0, features.dimensions), dtype=np.float32)  # frames of a stack that is not whole
+        self._waiting = np.empty((0, model.parts.dimensions), dtype=np.float32)  # frames of a stack that is not whole
         # what is before the first step has no weight; of a mean all steps have the same
-        self._outputs = np.zeros((window_steps - 1, model.parts.hidden), dtype=np.float32)
+        self._outputs = np.zeros((window_steps - 1, model.parts.output_size()), dtype=np.float32)
         self._scores = np.full(window_steps - 1, -np.inf, dtype=np.float32)
 
     def push(self, samples: Floats) -> tuple[list[float], Floats]:
@@ -83,7 +83,7 @@ class ScoreStream:
         return samples / self.features.rate_hz
 
     def _pooled(self, outputs: Floats) -> Floats:
-        """Each of the new outputs (n, H) pooled with the ones before it, as many as the window has."""
+        """Each of the new outputs (n, W) pooled with the ones before it, as many as the window has."""
         parts, before = self.model.parts, self.window_steps - 1
         if parts.pooling == "last":
             return outputs

@@ -19,10 +19,11 @@ from cello.cells.load import load_cell, zoo
 from cello.cells.signature import Scalar
 from cello.compiler.inputs import Inputs
 from cello.compiler.onnx.native import OPERATORS, operator_of
-from cello.compiler.onnx.scan import Clips, LayerDirection, step_shape, write_layer, write_step
+from cello.compiler.onnx.scan import Clips, LayerDirection, write_layer, write_step
 from cello.compiler.onnx.writer import Writer
 from cello.compiler.reference import reference
 from random_cells import random_cell, rare
+from sized_models import CELLS, direction_of, meant
 
 LENGTHS = [5, 1, 3]
 BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
@@ -34,7 +35,7 @@ def directions(of: Cell, count: int) -> list[LayerDirection]:
     for n in range(count):
         weights = {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}
         whole = {**weights, **of.fixed_values(INPUTS, HIDDEN)}
-        found.append(LayerDirection(fold(of)[0], folded_weights(of, whole), bool(n), HIDDEN))
+        found.append(LayerDirection(fold(of)[0], folded_weights(of, whole), bool(n), HIDDEN, INPUTS))
     return found
 
 
@@ -77,7 +78,7 @@ def check_layer(of: Cell, count: int) -> None:
 
 def check_steps(of: Cell) -> None:
     (direction,), x = directions(of, 1), frames()
-    writer, shape = Writer(), step_shape(directions(of, 1)[0])
+    writer, shape = Writer(), (*direction.lead, HIDDEN)
     new = write_step(writer, direction, "x", [f"old_{state}" for state in of.states])
     for state, name in zip(of.states, new, strict=True):
         writer.write("Identity", name, to=f"new_{state}")
@@ -142,3 +143,52 @@ def test_a_cell_of_ones_own_with_the_equations_of_the_lstm_is_the_operator_and_w
 
     assert operator_of(mine) is not None
     assert operator_of(other) is None
+
+
+def sized_directions(name: str) -> list[LayerDirection]:
+    both = [direction_of(CELLS[name], SIZED_INPUTS, SIZED_HIDDEN, n, reverse=bool(n)) for n in range(2)]
+    return [LayerDirection(d.cell, d.weights, d.reverse, SIZED_HIDDEN, SIZED_INPUTS, d.first) for d in both]
+
+
+SIZED_INPUTS, SIZED_HIDDEN = 7, 6
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_values_of_several_sizes_on_ragged_clips_in_both_directions_are_the_reference(name: str) -> None:
+    rng = np.random.default_rng(0)
+    layer, counts = sized_directions(name), np.array([5, 0, 3])
+    x = rng.normal(size=(TIME, BATCH, SIZED_INPUTS)).astype(np.float32)
+    inside = (np.arange(TIME)[:, None] < counts)[..., None]
+    writer = Writer()
+    made = dict(zip(("y", "last"), write_layer(writer, layer, "x", Clips("counts", "inside")), strict=True))
+    for name_of, value in made.items():
+        writer.write("Identity", value, to=name_of)
+    inputs = {"x": ("float", ("T", "B", SIZED_INPUTS)), "counts": ("int64", ("B",)), "inside": ("bool", ("T", "B", 1))}
+    width = CELLS[name].output_size(SIZED_INPUTS, SIZED_HIDDEN) * 2
+    outputs = {"y": ("float", ("T", "B", width)), "last": ("float", ("B", width))}
+    y, last = run(writer.model(inputs, outputs, "g", "", {}), {"x": x, "counts": counts, "inside": inside})
+    for clip, count in enumerate(counts):
+        expected = [meant(direction_of(CELLS[name], 7, 6, n, reverse=bool(n)), x[:count, clip]) for n in range(2)]
+        if count:
+            np.testing.assert_allclose(y[:count, clip], np.concatenate([own for own, _ in expected], 1), atol=1e-5)
+        assert not y[count:, clip].any()
+        np.testing.assert_allclose(last[clip], np.concatenate([ends[0] for _, ends in expected]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_steps_of_values_of_several_sizes_are_the_reference(name: str) -> None:
+    direction = sized_directions(name)[0]
+    shapes = {state: (1, *shape) for state, shape in direction.state_shapes.items()}
+    writer = Writer()
+    new = write_step(writer, direction, "x", [f"old_{state}" for state in shapes])
+    for state, value in zip(shapes, new, strict=True):
+        writer.write("Identity", value, to=f"new_{state}")
+    inputs = {"x": ("float", (1, SIZED_INPUTS))} | {f"old_{state}": ("float", shape) for state, shape in shapes.items()}
+    model = writer.model(inputs, {f"new_{state}": ("float", shape) for state, shape in shapes.items()}, "g", "", {})
+    session = onnxruntime.InferenceSession(model)
+    states = [direction.first[state].reshape(shape) for state, shape in shapes.items()]
+    x = np.random.default_rng(0).normal(size=(5, SIZED_INPUTS)).astype(np.float32)
+    for frame in x:
+        states = session.run(None, {"x": frame[None], **{f"old_{k}": v for k, v in zip(shapes, states, strict=True)}})
+    for found, expected in zip(states, meant(direction_of(CELLS[name], 7, 6), x)[1], strict=True):
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)

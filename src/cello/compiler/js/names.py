@@ -26,7 +26,11 @@ RESERVED = frozenset((*_LANGUAGE.split(), *_STEP.split()))
 """What a name cannot be: the language's words, and those that the step is written with."""
 
 
-def identifiers(graph: Graph) -> dict[int, str]:
+SIZED = frozenset(["at", "col", "columnSum", "greatest", "row", "rowSum", "size", "total"])
+"""What else the step of a cell with values of several sizes is written with."""
+
+
+def identifiers(graph: Graph, reserved: frozenset[str] = RESERVED) -> dict[int, str]:
     """An identifier of its own for each node; that of a new state c is ``c_next``.
 
     >>> from cello.cells.load import load_cell
@@ -39,7 +43,7 @@ def identifiers(graph: Graph) -> dict[int, str]:
     for k, node in enumerate(graph.nodes):
         wanted = f"{new[k]}_next" if k in new else named.get(k) or node.name or "v"
         plain = wanted.replace(".", "_")
-        kept = _PLAIN.fullmatch(plain) and len(plain) <= LONGEST_NAME and plain not in RESERVED | taken
+        kept = _PLAIN.fullmatch(plain) and len(plain) <= LONGEST_NAME and plain not in reserved | taken
         found[k] = plain if kept else fresh(plain, k, taken)
         taken.add(found[k])
     return found

@@ -15,21 +15,38 @@ from cello.compiler.onnx.writer import Array, Writer
 
 @dataclass(frozen=True, eq=False)
 class LayerDirection:
-    """One direction of a layer of H = ``hidden`` units: its cell, and its weights by the names of the equations.
+    """One direction of a layer of H = ``hidden`` units that takes D = ``inputs`` elements: its cell, and its weights by
+    the names of the equations.
 
-    ``first`` are the values (H,) at which states begin, where they do not begin at zero.
+    ``first`` are the values at which states begin, where they do not begin at zero.
     """
 
     cell: Cell
     weights: Mapping[str, Array]
     reverse: bool
     hidden: int
+    inputs: int
     first: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def operator(self) -> Operator | None:
         """The operator of ONNX that it is; one whose states begin at other values than zero is none."""
         return None if self.first else operator_of(self.cell)
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The axes of a frame and of a state before their own in ``write_step``; operators have two."""
+        return (1,) if self.operator is None else (1, 1)
+
+    @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each state in a graph, without batch: matrices (H, d) are (n, d, d), a head after the other."""
+        sizes = zip(self.cell.states, self.cell.state_sizes(self.inputs, self.hidden), strict=True)
+        return {name: each if len(each) < 2 else (each[0] // each[1], each[1], each[1]) for name, each in sizes}
+
+    def writer(self, graph: Writer) -> StepWriter:
+        """Writes steps of it into a graph."""
+        return StepWriter(graph, self.cell, self.weights, self.inputs, self.hidden)
 
 
 @dataclass(frozen=True)
@@ -43,8 +60,8 @@ class Clips:
 def write_layer(writer: Writer, directions: Sequence[LayerDirection], x: str, clips: Clips) -> tuple[str, str]:
     """Outputs (T, B, W), zero after a clip's end, and each direction's last output (B, W), side by side.
 
-    A clip's states stay as they are after its end; a reverse direction begins at the clip's own end. W is H, or 2H of
-    two directions.
+    A clip's states stay as they are after its end; a reverse direction begins at the clip's own end. W is the size of
+    the outputs of all directions together.
     """
     operator = directions[0].operator
     if operator is None:
@@ -59,26 +76,27 @@ def write_layer(writer: Writer, directions: Sequence[LayerDirection], x: str, cl
 
 
 def _scanned(writer: Writer, direction: LayerDirection, x: str, clips: Clips) -> tuple[str, str]:
-    """Outputs (T, B, H) and the last output (B, H) of one direction, as a loop of its equations."""
-    cell = StepWriter(writer, direction.cell, direction.weights, direction.hidden)
+    """Outputs (T, B, L) and the last output (B, L) of one direction, as a loop of its equations."""
+    cell = direction.writer(writer)
     given = cell.frames(x)
     body = writer.body()
     old = [body.fresh(name) for name in direction.cell.states]
     slices = {name: body.fresh("frame") for name in given.values()}
     inside = body.fresh("inside")
     new = cell.step(body, {k: slices[name] for k, name in given.items()}, old)
-    kept = [body.write("Where", inside, after, before) for after, before in zip(new, old, strict=True)]
+    shapes, axes = direction.state_shapes.values(), {1: inside}
+    for shape in shapes:
+        if len(shape) not in axes:
+            axes[len(shape)] = body.reshape(inside, 0, *(1 for _ in shape))
+    kept = [
+        body.write("Where", axes[len(shape)], after, before)
+        for shape, after, before in zip(shapes, new, old, strict=True)
+    ]
     output = body.write("Where", inside, new[0], body.constant(0.0))
-    batch = writer.write("Shape", x, start=1, end=2)
-    shape = writer.concat(batch, writer.integers(direction.hidden), axis=0)
-    begins = [direction.first.get(name, np.zeros(1)) for name in direction.cell.states]
-    starts: dict[bytes, str] = {}
-    for value in begins:
-        if value.tobytes() not in starts:
-            starts[value.tobytes()] = writer.write("Expand", writer.constant(value[None]), shape)
+    starts = _starts(writer, direction, x)
     found = writer.scan(
         body,
-        {name: starts[value.tobytes()] for name, value in zip(old, begins, strict=True)},
+        dict(zip(old, starts, strict=True)),
         {inner: outer for outer, inner in slices.items()} | {inside: clips.inside},
         new=kept,
         out=[output],
@@ -88,15 +106,27 @@ def _scanned(writer: Writer, direction: LayerDirection, x: str, clips: Clips) ->
     return found[-1], found[0]
 
 
-def step_shape(direction: LayerDirection) -> tuple[int, ...]:
-    """The shape in which ``write_step`` takes a state: operators have axes of their own for time and direction."""
-    return (1, direction.hidden) if direction.operator is None else (1, 1, direction.hidden)
+def _starts(writer: Writer, direction: LayerDirection, x: str) -> list[str]:
+    """The values (B, …) at which the states of a batch begin; the same ones are written once."""
+    batch = writer.write("Shape", x, start=1, end=2)
+    wholes: dict[tuple[int, ...], str] = {}
+    starts: dict[tuple[bytes, tuple[int, ...]], str] = {}
+    found = []
+    for name, shape in direction.state_shapes.items():
+        if shape not in wholes:
+            wholes[shape] = writer.concat(batch, writer.integers(*shape), axis=0)
+        value = direction.first[name].reshape(shape) if name in direction.first else np.zeros(1)
+        key = value.tobytes(), shape
+        if key not in starts:
+            starts[key] = writer.write("Expand", writer.constant(value[None]), wholes[shape])
+        found.append(starts[key])
+    return found
 
 
 def write_step(writer: Writer, direction: LayerDirection, x: str, states: Sequence[str]) -> list[str]:
-    """The new states of one direction after one frame x, (1, D) or (1, 1, D) as ``step_shape`` has the states."""
+    """The new states of one direction after one frame x, (1, D) or (1, 1, D) as ``direction.lead`` has it."""
     operator = direction.operator
     if operator is None:
-        cell = StepWriter(writer, direction.cell, direction.weights, direction.hidden)
+        cell = direction.writer(writer)
         return cell.step(writer, cell.frames(x), states)
     return write_operator(writer, operator, [Given(direction.weights, direction.reverse)], x, "", states)[1]

@@ -39,9 +39,9 @@ class Model {
     this.frontEnd = new FrontEnd(description.features);
     this.mean = unpacked(description.mean);
     this.deviation = unpacked(description.deviation);
-    this.layers = description.layers.map((directions) => directions.map(({ cell, weights, reverse, first = [] }) => ({
+    this.layers = description.layers.map((directions) => directions.map(({ cell, weights, reverse, inputs, first = [] }) => ({
       reverse,
-      begin: (own, hidden) => begun(cells[cell](own, hidden), first),
+      begin: (own, hidden) => begun(cells[cell](own, hidden, inputs), first),
       weights: Object.fromEntries(Object.entries(weights).map(([name, packed]) => [name, unpacked(packed)])),
     })));
     this.score = description.score && { weight: unpacked(description.score.weight), bias: description.score.bias };
@@ -83,7 +83,7 @@ class Model {
   // The outputs of one direction over a clip, and the one where it has seen all of it.
   scanned({ begin, weights, reverse }, steps) {
     const cell = begin(weights, this.hidden), outputs = new Array(steps.length), order = [...steps.keys()];
-    let last = new Float32Array(this.hidden);
+    let last = cell.states[0].slice();
     for (const t of reverse ? order.reverse() : order) last = outputs[t] = cell.step(steps[t]).slice();
     return { outputs, last };
   }

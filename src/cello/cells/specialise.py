@@ -1,0 +1,125 @@
+"""Specialise a cell for its sizes and weights: what no frame and no state changes becomes a weight of its own.
+
+Forms that hold a trained model need no code then for what changes a shape and is the same at every step, nor for sizes
+that the equations use as numbers. A cell whose values are all vectors of H units is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
+from cello.cells.definition import Cell
+from cello.cells.graph import LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
+from cello.cells.sizes import INPUTS, UNITS, size
+
+Array = NDArray[np.float32]
+
+
+def specialised(cell: Cell, weights: Mapping[str, Array], inputs: int, hidden: int) -> tuple[Cell, Mapping[str, Array]]:
+    """The cell for D = ``inputs`` and H = ``hidden``, and its weights, those that were computed here among them."""
+    nodes = cell.graph.nodes
+    marked = _marked(nodes)
+    if not marked:
+        return cell, weights
+    values = _values(cell, weights, inputs, hidden)
+    needed = {arg for k, node in enumerate(nodes) if k not in marked for arg in node.args} & marked
+    taken = {*cell.arguments, *(str(node.name) for node in nodes if node.op in LEAVES)}
+    builder, place, found = GraphBuilder(), dict[int, int](), dict[str, Array]()
+    for k, node in enumerate(nodes):
+        if k not in marked:
+            place[k] = builder.add(replace(node, args=tuple(place[arg] for arg in node.args)))
+        elif k in needed and not node.shape:
+            place[k] = builder.write("constant", value=float(values[k]))
+        elif k in needed:
+            name = _free(node.name or "M", taken)
+            found[name] = np.ascontiguousarray(values[k], np.float32)
+            place[k] = builder.add(Node("parameter", (), node.shape, name, None, node.line))
+    graph = builder.graph(cell.graph.states, [place[output] for output in cell.graph.outputs])
+    kept = {str(node.name): node for node in graph.parameters()}
+    whole = {name: value for name, value in {**weights, **found}.items() if name in kept}
+    return replace(cell, graph=graph, arguments=(*cell.arguments, *found), declared=(), function=None), whole
+
+
+def frame_only(nodes: Sequence[Node]) -> frozenset[int]:
+    """What knows the frame and no state and is worth computing for all frames at once: matrices are not."""
+    needs, found = dependencies(tuple(nodes)), set[int]()
+    for k, node in enumerate(nodes):
+        whole = len(node.shape) < 2 and all(not needs[arg] or arg in found for arg in node.args)
+        if needs[k] == {"input"} and whole:
+            found.add(k)
+    return frozenset(found)
+
+
+def multiplying(nodes: Sequence[Node]) -> frozenset[str]:
+    """The parameters that are matrices of products and nothing else: those that forms may round to 8 bits."""
+    products = {node.args[0] for node in nodes if node.op == "product"}
+    others = {arg for node in nodes for place, arg in enumerate(node.args) if node.op != "product" or place}
+    return frozenset(str(nodes[k].name) for k in products - others if nodes[k].op == "parameter")
+
+
+def _marked(nodes: Sequence[Node]) -> set[int]:
+    """What is the same at every step and changes a shape, is a matrix or knows a size, and what follows from it."""
+    needs, found = dependencies(tuple(nodes)), set[int]()
+    for k, node in enumerate(nodes):
+        own = node.op == "size" or node.op in RESHAPING or (bool(node.args) and len(node.shape) == 2)
+        if not needs[k] and (own or any(arg in found for arg in node.args)):
+            found.add(k)
+    return found
+
+
+def _values(cell: Cell, weights: Mapping[str, Array], inputs: int, hidden: int) -> list[Any]:
+    """The values that are the same at every step, in double precision; None for others."""
+    values: list[Any] = []
+    needs = dependencies(cell.graph.nodes)
+    with np.errstate(all="ignore"):
+        for k, node in enumerate(cell.graph.nodes):
+            args = [values[arg] for arg in node.args]
+            if needs[k]:
+                values.append(None)
+            elif node.op == "constant":
+                values.append(np.float64(node.value or 0.0))
+            elif node.op == "parameter":
+                value = np.asarray(weights[str(node.name)], np.float64)
+                values.append(value if node.shape else value.reshape(()))
+            elif node.op == "size":
+                values.append(np.float64(size(str(node.name), inputs, hidden)))
+            elif node.op in RESHAPING:
+                sizes = tuple(size(each, inputs, hidden) for each in node.shape)
+                values.append(NUMPY_RESHAPING[node.op](args[0], sizes))
+            else:
+                values.append(NUMPY[node.op](*args))
+    return values
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    """This name, or the first of it with a number that is not taken; it is taken then."""
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    taken.add(name)
+    return name
+
+
+def one_size(graph: Graph) -> bool:
+    """Whether every value of a step is a vector of H units, and the frame is only multiplied by matrices (H, D)."""
+    nodes = graph.nodes
+    multiplied = {arg for node in nodes if node.op == "product" for arg in node.args}
+    read = {arg for node in nodes if node.op != "product" for arg in node.args} | {*graph.outputs}
+    for k, node in enumerate(nodes):
+        if node.op == "size" or node.op in RESHAPING:
+            return False
+        if node.op == "input":
+            if node.shape != (INPUTS,) or k in read:
+                return False
+        elif node.shape not in ((), (UNITS,)):
+            matrix = k in multiplied and k not in read and node.shape in ((UNITS, UNITS), (UNITS, INPUTS))
+            if not matrix:
+                return False
+    return True

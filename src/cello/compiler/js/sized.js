@@ -1,0 +1,32 @@
+// What the steps of cells with values of several sizes are written with; matrices are rows of d elements, one after the
+// other, and heads d rows each.
+
+function total(v) {
+  let sum = 0;
+  for (let j = 0; j < v.length; j++) sum += v[j];
+  return sum;
+}
+
+function greatest(v) {
+  let found = v[0];
+  for (let j = 1; j < v.length; j++) found = Math.max(found, v[j]);
+  return found;
+}
+
+function rowSum(matrix, sums) {
+  const d = matrix.length / sums.length;
+  for (let row = 0; row < sums.length; row++) {
+    let sum = 0;
+    for (let at = row * d; at < (row + 1) * d; at++) sum += matrix[at];
+    sums[row] = sum;
+  }
+}
+
+function columnSum(matrix, sums) {
+  const d = matrix.length / sums.length;
+  for (let unit = 0; unit < sums.length; unit++) {
+    let sum = 0;
+    for (let at = unit - (unit % d), row = 0; row < d; row++) sum += matrix[(at + row) * d + (unit % d)];
+    sums[unit] = sum;
+  }
+}

@@ -1,0 +1,106 @@
+"""Give values of several sizes their shapes in an ONNX graph, and write what leads from one shape to another.
+
+Matrices of n heads of d = H/n units are (…, n, d, d). What repeats along an axis, ``spread``, ``rows`` and ``columns``,
+is 1 there, and the runtime's operators broadcast it; it is expanded only where somebody needs it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cello.cells.graph import RESHAPING, Node
+from cello.cells.sizes import size
+from cello.compiler.onnx.writer import Array, Writer
+
+ROWS, COLUMNS, UNITS = "rows", "columns", "units"
+"""The axes along which a value may hold more than one number."""
+
+
+class Shapes:
+    """The shapes of a graph's nodes for D = ``inputs`` and H = ``hidden``."""
+
+    def __init__(self, nodes: Sequence[Node], inputs: int, hidden: int) -> None:
+        self.nodes = nodes
+        self.sizes = [tuple(size(each, inputs, hidden) for each in node.shape) for node in nodes]
+        self._axes: list[frozenset[str]] = []
+        for k in range(len(nodes)):
+            self._axes.append(self._along(k))
+
+    def _along(self, k: int) -> frozenset[str]:
+        node = self.nodes[k]
+        if node.op == "rows":
+            return frozenset([ROWS])
+        if node.op == "columns":
+            return frozenset([COLUMNS])
+        if node.op == "spread" and self.sizes[k] != (1,):
+            return frozenset()
+        if not node.args or node.op in (*RESHAPING, "product"):
+            return self._every(k)
+        return frozenset[str]().union(*(self._axes[arg] for arg in node.args))
+
+    def _every(self, k: int) -> frozenset[str]:
+        return frozenset([(), (UNITS,), (ROWS, COLUMNS)][len(self.sizes[k])])
+
+    def repeats(self, k: int) -> bool:
+        """Whether a value is 1 along an axis on which it has more elements."""
+        return self._axes[k] != self._every(k)
+
+    def elements(self, k: int) -> int:
+        """The elements of a vector."""
+        return self.sizes[k][0]
+
+    def heads(self, k: int) -> tuple[int, ...]:
+        """A value's shape in the graph, before which stand time and batch."""
+        if len(self.sizes[k]) < 2:
+            return self.sizes[k]
+        units, width = self.sizes[k]
+        return units // width, width, width
+
+    def constant(self, k: int, value: Array) -> Array:
+        """A value that is the same at every step, in its shape in the graph."""
+        return value.reshape(self.heads(k)) if len(self.sizes[k]) == 2 else value
+
+    def expand(self, writer: Writer, k: int, value: str) -> str:
+        """The whole of a value that repeats."""
+        return writer.write("Expand", value, writer.integers(1, *self.heads(k)))
+
+    def write(self, writer: Writer, k: int, value: str) -> str:
+        """What an operation that changes a shape makes of the whole of its argument, (B, …)."""
+        return RESHAPED[self.nodes[k].op](writer, value, self.heads(k))
+
+    def multiplied(self, writer: Writer, k: int, matrix: str, vector: str) -> str:
+        """The sum over rows or columns of a matrix times a vector that repeats: a product for each head."""
+        units, op = self.elements(k), self.nodes[k].op
+        heads, width, _ = self.heads(self.nodes[k].args[0])
+        column = op == "row_sum"
+        given = writer.reshape(vector, 0, heads, *((width, 1) if column else (1, width)))
+        product = writer.write("MatMul", *((matrix, given) if column else (given, matrix)))
+        return writer.reshape(product, 0, units)
+
+
+def _rows(writer: Writer, value: str, shape: tuple[int, ...]) -> str:
+    return writer.reshape(value, 0, *shape[:2], 1)
+
+
+def _columns(writer: Writer, value: str, shape: tuple[int, ...]) -> str:
+    return writer.reshape(value, 0, shape[0], 1, shape[2])
+
+
+def _row_sum(writer: Writer, value: str, shape: tuple[int, ...]) -> str:
+    return writer.reshape(writer.write("ReduceSum", value, writer.integers(-1), keepdims=0), 0, *shape)
+
+
+def _column_sum(writer: Writer, value: str, shape: tuple[int, ...]) -> str:
+    return writer.reshape(writer.write("ReduceSum", value, writer.integers(-2), keepdims=0), 0, *shape)
+
+
+RESHAPED: dict[str, Callable[[Writer, str, tuple[int, ...]], str]] = {
+    "spread": lambda _, value, __: value,
+    "total": lambda writer, value, _: writer.write("ReduceSum", value, writer.integers(-1), keepdims=1),
+    "largest": lambda writer, value, _: writer.write("ReduceMax", value, writer.integers(-1), keepdims=1),
+    "rows": _rows,
+    "columns": _columns,
+    "row_sum": _row_sum,
+    "column_sum": _column_sum,
+}
+"""How each operation that changes a shape is written; those of matrices only within a step, (B, …)."""
