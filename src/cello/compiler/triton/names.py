@@ -104,11 +104,16 @@ class Names(StepNames):
 
     def _by_stage(self, wanted: Callable[[Sum], bool]) -> tuple[tuple[int, ...], ...]:
         stages = ([each.node for each in stage.sums if wanted(each)] for stage in self.plan.stages)
-        return tuple(pack for nodes in stages for pack in groups_of(nodes, self.shape))
+        return tuple(pack for nodes in stages for pack in groups_of(nodes, self.shape, self.packed))
 
     @cached_property
     def saved(self) -> tuple[tuple[str, ...], ...]:
-        return groups_of([*self.saved_shapes], self.saved_shapes.__getitem__)
+        return groups_of([*self.saved_shapes], self.saved_shapes.__getitem__, self.packed)
+
+    @property
+    def packed(self) -> tuple[int, ...]:
+        """How many tiles are packed together; one where there are matrices of heads, whose layouts are many already."""
+        return (1,) if self.heads else (4, 2, 1)
 
     @cached_property
     def saved_shapes(self) -> dict[str, Shape]:

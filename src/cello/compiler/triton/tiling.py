@@ -12,8 +12,8 @@ MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
 
 
-TILE = 8192
-"""Elements of a tile of matrices that registers of a program have room for, a few times."""
+TILE = 4096
+"""Elements of a tile of matrices, of which a program has about ten; threads have 16 of them each."""
 
 
 @lru_cache(maxsize=1024)
@@ -43,7 +43,7 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
 def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tiling:
     own = units // split
     if head > 1:
-        return Tiling(rows, units, min(16, max(4, rows * own * head // 1024)), split, 2)
+        return Tiling(rows, units, min(16, max(4, rows * own * head // 512)), split, 2)
     few = own < 32 or (own < 64 and len(names.inner) <= 4)
     return Tiling(rows, units, 4 if few else 8 if own < 128 else 16, split, 3 if own <= 64 else 2)
 
