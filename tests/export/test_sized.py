@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c99_program import LABELS, SMALL, sound
+from c99_program import LABELS, SMALL, Program, sound
 from cello.deploy.onnx_models import ClipModel, StreamModel
+from cello.export.c99 import write_c99
 from cello.export.js import JsModel, Quantise, module_text
 from cello.export.onnx import clip_model, step_model
 from cello.export.package import _as_int8
@@ -87,3 +88,20 @@ def test_javascript_rounds_what_multiplies_and_nothing_else(tmp_path: Path) -> N
     models = [parts_of(name) for name in CELLS]
     for parts, (_, stream) in zip(models, by_node(models, _as_int8, tmp_path), strict=True):
         np.testing.assert_allclose(stream, steps_meant(dequantised(parts)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_c99_scores_streams_to_the_same_bits_for_vectors_of_any_width(name: str, tmp_path: Path) -> None:
+    parts, found = parts_of(name), []
+    for number, flags in enumerate([["-O0"], ["-O1", "-march=native"], ["-O0", "-DLANES=1"]]):
+        program = Program(write_c99(parts, SMALL, LABELS, f"model{number}"), f"model{number}", tmp_path, flags)
+        found.append(program.stream([CLIP[:111], CLIP[111:]]))
+    np.testing.assert_allclose(found[0], steps_meant(parts), atol=1e-5)
+    assert len({scores.tobytes() for scores in found}) == 1
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_c99_with_weights_of_8_bits_and_pooling(name: str, tmp_path: Path) -> None:
+    parts = parts_of(name, "attention")
+    program = Program(write_c99(parts, SMALL, LABELS, "model", int8=True), "model", tmp_path, ["-O1"])
+    np.testing.assert_allclose(program.stream([CLIP])[-1], scores_meant(dequantised(parts), FRAMES), atol=1e-5)
