@@ -273,8 +273,7 @@ def test_shapes_that_conflict_or_cannot_be_are_refused() -> None:
         return x  # here
 
     assert refused(wide) == (
-        "tanh is taken of the frame x, which is (D,), where values are (H,). Bring it to the hidden width by a "
-        "parameter first: W @ x."
+        "tanh(x) has D elements, but h has H. Bring the frame to the hidden width by a parameter first: W @ x."
     )
     assert "parameter W is used here as a vector, (H,), but line" in refused(both)
     assert "uses it as a matrix for the frame, (H, D). Use two parameters, such as W.a and W.b." in refused(both)

@@ -163,10 +163,10 @@ def plain(f):
 @cell
 @plain
 def own(x, h, W):
-    n = {}  # here
-    return n + h
+    n = {}
+    return n + h  # here
 """
-    assert refusal(wrapped.format("tanh(x)")).startswith("tanh is taken of the frame x, which is (D,)")
+    assert refusal(wrapped.format("tanh(x)")).startswith("n has D elements, but h has H. Bring the frame to the hidden")
     assert equations_text(own_cell(wrapped.format("W @ x"))) == "n    = W @ x[t]\nh[t] = n + h[t-1]"
 
 
@@ -193,16 +193,15 @@ def test_an_output_that_is_not_fed_back_gets_the_signature_to_write(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("return n.mean() + h", "n.mean is asked for, but n is a value of the equations. Write J @ n with the argument "
-         "J: Fixed(lambda H: 1 / H): the mean over units, at every unit."),
-        ("return n + h.mean()", "h.mean is called, but h is an argument, which has no methods. Write J @ h with the a"),
+        ("return n.mean(0) + h", "mean() is given arguments, but a value has one dimension. Write v.mean() without ar"),
+        ("return n + h.mean(dim=-1)", "mean() is given arguments, but a value has one dimension. Write v.mean() witho"),
         ("return n.detach() + h", "n.detach is asked for, but n is a value of the equations. Write stop(n): the value"),
         ("return n + h.detach()", "h.detach is called, but h is an argument, which has no methods. Write stop(h): the"),
         ("return n * W.tanh() + h", "W.tanh is called, but W is an argument, which has no methods. Write tanh(W) for"),
         ("return n + h.T * h", "h.T is asked for, but h is a state, which is a vector, (H,). Write u * v for a product "
          "unit by unit, W @ h with a parameter W."),
         ("return n.clamp(0, 1) + h", "n.clamp is asked for, but n is a value of the equations. Write minimum(maximum("),
-        ("return n.softmax(0) + h", "n.softmax is asked for, but n is a value of the equations. Of functions over uni"),
+        ("return n.softmax(0) + h", "n.softmax is asked for, but n is a value of the equations. Write softmax(n)."),
         ("return n.unsqueeze(0) + h", "n.unsqueeze is asked for, but n is a value of the equations. Leave it away: a"),
     ],
     ids=range(9),
@@ -228,7 +227,7 @@ def test_two_matrices_in_a_row_are_no_low_rank_in_silence(own_cell: Callable[[st
     number = 9 if "n =" in line else 8
     assert str(caught[0].message) == (
         f"cell 'own' (mine.py, line {number}): V (H, H) multiplies what W (H, D) gives, so both do no more than one "
-        f"matrix. Write one; a smaller size between them, a low rank, is not in the language."
+        f"matrix. Write one, or give what is between them a size of its own: W: Size(16)."
     )
     assert (Path(caught[0].filename).name, caught[0].lineno) == ("mine.py", number)
 

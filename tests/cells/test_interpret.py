@@ -14,6 +14,7 @@ import torch
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
+from cello.compiler.scan import scan
 from cello.errors import CellError
 
 FUNCTIONS = """@cell
@@ -68,3 +69,45 @@ def test_a_cell_with_noise_needs_a_scan() -> None:
     back = pickle.loads(pickle.dumps(with_noise(zoo()["rnn"], ("h",))))
     with pytest.raises(CellError, match=r"mask zoneout_h is given by a scan alone\. Run this cell with cello\.scan"):
         back(*arguments(zoo()["rnn"]))
+
+
+SIZED = """from cello import Heads, Members, Parts, Size, outer, rows, softmax
+@cell
+def own(x: Parts("a", "b", gap=1), h, m: Size("H/2"), S: Heads(2), W: Members(g=Size(1)), U: Heads(2), R):
+    g = sigmoid(W.g @ x)
+    S = rows(tanh(W.f @ x.a)) * S + g * outer(W.v @ x.b, h) / 2
+    m = R @ tanh(h - h.mean()) + m.max() * x.gap
+    return softmax(S @ h + U.a @ h + U.b.T @ h - S.T @ h) + W.m @ m, m, S
+"""
+
+
+def test_a_called_cell_of_several_sizes_is_one_step_of_its_scan(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell(SIZED)
+    torch.manual_seed(0)
+    weights = {name: torch.randn(shape, dtype=torch.float64) for name, shape in own.parameters(7, 6).items()}
+    states = [torch.randn(sizes, dtype=torch.float64) for sizes in own.state_sizes(7, 6)]
+    x = torch.randn(7, dtype=torch.float64)
+    expected = scan(own, x[None, None], weights, state=tuple(part[None] for part in states), backend="plain").state
+    groups = {name: SimpleNamespace() for name in ("W", "U")}
+    for name, value in weights.items():
+        if "." in name:
+            setattr(groups[name[0]], name[2:], value)
+    rest = [*states, groups["W"], groups["U"], weights["R"]]
+    for called in (own, pickle.loads(pickle.dumps(own))):
+        for value, wanted in zip(called(x, *rest), expected, strict=True):
+            torch.testing.assert_close(value, wanted[0])
+
+
+def test_a_frame_with_parts_may_be_an_object(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell(
+        "from cello import Parts\n@cell\ndef own(x: Parts('a', gap=1), h, W):\n    return W @ x.a + x.gap + h"
+    )
+    frame, weights = torch.randn(3), torch.randn(4, 2)
+    parts = SimpleNamespace(a=frame[:2], gap=frame[2:])
+    torch.testing.assert_close(own(parts, torch.ones(4), weights), own(frame, torch.ones(4), weights))
+
+
+def test_a_cell_of_sums_is_called_with_numbers_for_one_unit(own_cell: Callable[[str], Cell]) -> None:
+    lines = "    return h.sum() * b + x.mean() + softmax(b + x.max())"
+    own = own_cell(f"from cello import Size, softmax\n@cell\ndef own(x, h, b: Size('H')):\n{lines}")
+    assert own(2.0, 3.0, 5.0) == 3.0 * 5.0 + 2.0 + 1.0

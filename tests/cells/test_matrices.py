@@ -103,8 +103,8 @@ HEAD = (
         ("return n + n.T", "the transpose of n is taken, but n changes from step to step: it is a vector. Write "
          "u * v for a product unit by unit, W @ n with a parameter W."),
         ("return n + expm(V) * h", "the expm of V is taken, but no vector is multiplied by it. Multiply a hidden vec"),
-        ("return n + expm(V) @ x", "the expm of V is taken, which would be (H, D), not square. Multiply a hidden vec"),
-        ("return n + (V - V.T) @ x", "the transpose of V is taken, which would be (H, D), not square."),
+        ("return n + expm(V) @ x", "(expm(V) @ x) has D elements, but h has H. Bring the frame to the hidden width"),
+        ("return n + (V - V.T) @ x", "((V - (...)) @ x) has D elements, but h has H. Bring the frame to the hi"),
         ("return n + (V * n) @ h", "(V * n) @ h: neither factor is a parameter. Write (V * n) * h for the product"),
         ("return n + (2 * p) @ h", "(2 * p) @ h: (2 * p) is a single number. Write (2 * p) * h."),
         ("return n + (U * V) @ x", "parameter U is used here as a matrix for the frame, (H, D), but line"),

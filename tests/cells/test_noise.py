@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cello.cells.annotations import Heads, Size
+from cello.cells.definition import cell
+from cello.cells.functions import outer, tanh
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.text import equations_text
@@ -36,3 +39,18 @@ def test_without_noise_the_cell_is_the_cell() -> None:
 def test_a_state_that_is_not_there_is_named() -> None:
     with pytest.raises(CellError, match=r"state of cell 'gru' 'c'"):
         with_noise(zoo()["gru"], zoneout=("c",))
+
+
+def test_heads_and_states_of_their_own_size_have_noise_too() -> None:
+    @cell
+    def own(x, h: Size("H/2"), c, S: Heads(2), W, U: Heads(2), R):  # type: ignore[no-untyped-def, valid-type]
+        S = S + outer(W @ x, c)
+        c = tanh(U @ c + S @ c)
+        return R @ (W @ x) + h, c, S
+
+    noisy = with_noise(own, zoneout=("h", "S"), dropout=("c",))
+    masks = {str(node.name): node.shape for node in noisy.graph.nodes if node.op == "mask"}
+    assert masks == {"zoneout_h": ("H/2",), "zoneout_S": ("H", "H/2"), "dropout_c": ("H",)}
+    text = equations_text(noisy)
+    assert "S_2  = S[t-1] + outer(s, c[t-1])" in text
+    assert "c[t] = tanh(U @ (dropout_c * c[t-1]) + S_2 @ c[t-1])" in text

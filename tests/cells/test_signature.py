@@ -206,7 +206,7 @@ FAULTS = [
     ("b: Members(f=Learned(1.0))", "the annotation of b names b.f, which the equations do not use; they use b"),
     (
         "b: Members(f=1.0)",
-        "the annotation of b has f=1.0. Give each member a Learned or a Fixed, as in Members(f=Learned(1.0)).",
+        "the annotation of b has f=1.0. Give each member a Learned, a Fixed, a Size or Heads, as in Mem",
     ),
     (
         "b: Fixed(lambda i: missing(i))",

@@ -114,10 +114,7 @@ REFUSED = [
     ("n = n ** h", "n ** h is not in the language. Write exp(h * log(n)); the powers 2, 3 and 4 are multiplications."),
     ("n = n ** -1", "n ** -1 is not in the language. Write 1 / n."),
     ("n = 2 ** n", "2 ** n is not in the language. Write exp(n * log(2))."),
-    (
-        "n = n.sum()",
-        "n.sum is asked for, but n is a value of the equations. Write J @ n with the argument J: Fixed(1.0): the sum",
-    ),
+    ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Of functions over units there"),
     ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
     ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),
     ("n = getattr(W, 'a.b') * n", "'a.b' is not a valid name for a member of W. Start it with a letter: W.i."),

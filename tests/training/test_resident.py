@@ -103,7 +103,7 @@ def test_clips_that_all_have_as_many_frames_need_no_lengths(
             patch.setattr(
                 Classifier,
                 "forward",
-                lambda self, x, lengths=None, keep=seen, own=forward: (
+                lambda self, x, lengths=None, lost=None, *, keep=seen, own=forward: (
                     keep.append((self.training, lengths)) or own(self, x, lengths)
                 ),
             )
@@ -218,3 +218,5 @@ def test_a_step_never_reads_a_value_back(
     monkeypatch.setattr(ResidentEpochs, "_step", watched)
     plain = ExecutionConfig(backend="plain")
     assert on_device(monkeypatch, asked, tone_corpus, tmp_path / "run", execution=plain).history
+    as_device(monkeypatch)
+    assert len(train(asked, tone_corpus, tmp_path / "runs", seeds=[0, 1], execution=plain)) == 2

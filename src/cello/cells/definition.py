@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, overload
 
 from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains
-from cello.cells.graph import Graph, Node, Shape
+from cello.cells.graph import RESHAPING, Graph, Node, Shape
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
 from cello.cells.resolve import Traced, read_transposes, resolve
@@ -145,10 +145,17 @@ class Cell:
         return sum(prod(shape) for shape in self.parameters(input_size, hidden).values())
 
     def __call__(self, *arguments: Any) -> Any:
-        """The function itself: one example, one step, on numbers or tensors; groups are objects with the members."""
-        if self.function is None:
-            return interpret(self.graph, dict(zip(self.arguments, arguments, strict=True)))
-        return self.function(*arguments)
+        """The function itself: one example, one step, on numbers or tensors; groups are objects with the members.
+
+        Where values have several sizes, its graph. A frame with parts is a tensor, or an object with the parts.
+        """
+        stored = self.function is not None and not inspect.isfunction(self.function)
+        if stored or (self.function is not None and not any(node.op in RESHAPING for node in self.graph.nodes)):
+            return self.function(*arguments)  # type: ignore[misc]
+        given = dict(zip(self.arguments, arguments, strict=True))
+        frame, width = self.arguments[0], len(arguments[0]) if hasattr(arguments[0], "shape") else 0
+        parts = {f"{frame}.{part}": self.part(f"{frame}.{part}", width) for part, _ in self.parts}
+        return interpret(self.graph, given, parts)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "function": None}
@@ -214,8 +221,9 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     again = _trace(function, name)
     if (fault := changed(traced, again)) is not None:
         raise fault
-    declared = declared_by(traced.signature, graph, traced.tracer) if traced.signature.annotations else ()
-    warn_of_chains(graph, {one.name for one in declared if one.kind == FIXED}, traced.tracer)
+    declared = declared_by(traced.signature, graph, traced.tracer)
+    said = {*traced.signature.sizes} | {one.name for one in declared if one.kind == FIXED}
+    warn_of_chains(graph, said, traced.tracer)
     return Cell(
         name=name,
         doc=doc,
@@ -225,6 +233,7 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
         declared=declared,
         function=function,
         paper=paper,
+        parts=traced.signature.parts,
     )
 
 
@@ -233,6 +242,7 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
     own = inspect.unwrap(function)
     tracer = Tracer(cell, own.__code__)
     signature = signature_of(function, tracer)
+    tracer.parts = tuple(name for name, _ in signature.parts)
     arguments = signature.arguments
     for fact, holds in (
         ("a lambda has no name", own.__name__ == "<lambda>"),
@@ -257,7 +267,7 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
         raise tracer.refusal
     variables = tracer.observe_names()
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
-    read_transposes(tracer, arguments[1 : 1 + len(values)])
+    read_transposes(tracer, arguments[1 : 1 + len(values)], signature.sizes)
     for name, value in zip(arguments[1:], values, strict=False):
         if isinstance(value, Symbol) and value._cello_tracer is tracer:
             tracer.call(value._cello_position, name)

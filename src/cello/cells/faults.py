@@ -60,22 +60,29 @@ def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> Cel
     return tracer.error(f"unknown name {name!r}", remedy, line)
 
 
-def warn_of_chains(graph: Graph, fixed: Collection[str], tracer: Tracer) -> None:
-    """Warn of two learned matrices in a row, U @ (W @ x), which were perhaps meant to be of low rank."""
+def warn_of_chains(graph: Graph, said: Collection[str], tracer: Tracer) -> None:
+    """Warn of two learned matrices in a row, U @ (W @ x), which were perhaps meant to be of low rank.
+
+    ``said`` are those of which the signature says a size, or that they are fixed.
+    """
     nodes, count = graph.nodes, uses(graph)
     for node in nodes:
         inner = nodes[node.args[1]] if node.op == "product" else node
         if inner is node or inner.op != "product" or count[node.args[1]] > 1:
             continue
         matrices = [nodes[one.args[0]] for one in (node, inner)]
-        if any(matrix.op != "parameter" or matrix.name in fixed for matrix in matrices):
+        if any(
+            matrix.op != "parameter" or {matrix.name, str(matrix.name).split(".")[0]} & {*said} for matrix in matrices
+        ):
             continue
+        group, _, member = str(matrices[1].name).partition(".")
+        size = f"{group}: Members({member}=Size(16))" if member else f"{group}: Size(16)"
         left, right = (f"{matrix.name} ({', '.join(matrix.shape)})" for matrix in matrices)
         file = tracer.code.co_filename
         place = f"cell {tracer.cell!r} ({file_name(file)}, line {node.line})"
         warnings.warn_explicit(
             f"{place}: {left} multiplies what {right} gives, so both "
-            "do no more than one matrix. Write one; a smaller size between them, a low rank, is not in the language.",
+            f"do no more than one matrix. Write one, or give what is between them a size of its own: {size}.",
             UserWarning,
             file,
             node.line,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, GraphBuilder, Node
+from cello.cells.graph import LEAVES, RESHAPING, GraphBuilder, Node
 
 
 @lru_cache(maxsize=256)
@@ -59,7 +59,7 @@ def folded_weights(cell: Cell, weights: Mapping[str, NDArray[Any]]) -> dict[str,
                 values.append(np.asarray(weights[str(node.name)], dtype=np.float64))
             else:
                 args = [values[arg] for arg in node.args]
-                known = node.op not in LEAVES and all(arg is not None for arg in args) and node.op != "product"
+                known = node.op not in (*LEAVES, *RESHAPING, "product") and all(arg is not None for arg in args)
                 values.append(NUMPY[node.op](*args) if known else None)
     made = {name: values[k] for name, k in computed}
     kept = {str(node.name) for node in folded.graph.parameters()}

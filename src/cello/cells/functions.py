@@ -13,6 +13,7 @@ from operator import methodcaller
 from typing import Any
 
 from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
+from cello.errors import CellError
 
 _NUMBER: dict[str, Callable[..., float]] = {
     "sigmoid": lambda v: 0.5 + 0.5 * math.tanh(0.5 * v),
@@ -182,9 +183,38 @@ def expm(matrix: Any) -> Any:
     return pointwise("expm", matrix) if isinstance(matrix, Symbol) else matrix.matrix_exp()
 
 
+def softmax(v: Any) -> Any:
+    """exp(v) / Σ exp(v), shares of 1, computed without overflow."""
+    if isinstance(v, Real):
+        return 1.0
+    e = exp(v - stop(v.max()))
+    return e / e.sum()
+
+
+def rows(v: Any) -> Any:
+    """For heads, each the matrix whose row of a unit repeats the unit's element of v: ``rows(f) * S``."""
+    return _repeated("rows", v)
+
+
+def columns(k: Any) -> Any:
+    """For heads, each the matrix whose column of a unit repeats the unit's element of k."""
+    return _repeated("columns", k)
+
+
+def outer(v: Any, k: Any) -> Any:
+    """For heads, each the matrix v kᵀ of their units: ``S = S + outer(v, k)``, which ``S @ q`` reads."""
+    return rows(v) * columns(k)
+
+
+def _repeated(op: str, v: Any) -> Any:
+    if not isinstance(v, Symbol):
+        raise CellError(f"{op}() is called outside a cell, on {v!r}. Write it in a cell's equations, of a value.")
+    return pointwise(op, v)
+
+
 _ALL = (
     *(sigmoid, tanh, relu, softplus, exp, log, sqrt, sin, cos, erf, floor, round, sign, stop),
-    *(mod, minimum, maximum, where, inverse, expm),
+    *(mod, minimum, maximum, where, inverse, expm, softmax, outer, rows, columns),
 )
 FUNCTIONS: dict[str, Callable[..., Any]] = {function.__name__: function for function in _ALL}
 """Every function of the language by its name; ``abs(v)`` and + − * / ** @ are Python's own."""

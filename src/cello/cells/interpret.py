@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any
 
 from cello.cells.functions import FUNCTIONS, where
-from cello.cells.graph import Graph
+from cello.cells.graph import LEAVES, RESHAPING, Graph, Node
+from cello.cells.sizes import INPUTS, UNITS, share, size
 from cello.errors import CellError
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -24,24 +26,78 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def interpret(graph: Graph, arguments: Mapping[str, Any]) -> Any:
+def _columns(k: Any, heads: int) -> Any:
+    width = len(k) // heads
+    return k.reshape(heads, width)[[unit // width for unit in range(len(k))]]
+
+
+def _column_sum(matrix: Any, heads: int) -> Any:
+    width = matrix.shape[1]
+    return matrix.reshape(heads, width, width).sum(1).reshape(-1)
+
+
+RESHAPED: dict[str, Callable[[Any, int], Any]] = {
+    "total": lambda v, _: v.sum().reshape(1),
+    "largest": lambda v, _: v.max().reshape(1),
+    "rows": lambda v, heads: v.reshape(-1, 1)[:, [0] * (len(v) // heads)],
+    "columns": _columns,
+    "row_sum": lambda matrix, _: matrix.sum(1),
+    "column_sum": _column_sum,
+}
+"""What an operation that changes a shape means on tensors and arrays (L,) and (L, M), given the number of heads."""
+
+
+def interpret(graph: Graph, arguments: Mapping[str, Any], parts: Mapping[str, tuple[int, int]] | None = None) -> Any:
     """Compute the new states, one value or a tuple, as the cell function returns them.
 
-    ``arguments`` are the function's, by name: a parameter group is an object with its members.
+    ``arguments`` are the function's, by name: a parameter group is an object with its members, so is a frame with
+    parts, or it is a tensor in which ``parts`` tells where each begins and how many elements it has.
 
     Raises:
         CellError: the graph has masks, which no argument of the function gives.
     """
     values: list[Any] = []
     for node in graph.nodes:
+        args = [values[arg] for arg in node.args]
         if node.op == "mask":
             raise CellError(f"the mask {node.name} is given by a scan alone. Run this cell with cello.scan.")
         if node.op == "constant":
             values.append(node.value)
+        elif node.op == "size":
+            values.append(_size(str(node.name), graph, values))
+        elif node.op in RESHAPING:
+            values.append(_reshaped(node, args[0], graph, values))
         elif node.op in OPERATIONS:
-            values.append(OPERATIONS[node.op](*[values[arg] for arg in node.args]))
+            values.append(OPERATIONS[node.op](*args))
         else:
-            group, _, member = str(node.name).partition(".")
-            values.append(getattr(arguments[group], member) if member else arguments[group])
+            values.append(_leaf(str(node.name), arguments, parts or {}))
     new = tuple(values[output] for output in graph.outputs)
     return new if len(new) > 1 else new[0]
+
+
+def _leaf(name: str, arguments: Mapping[str, Any], parts: Mapping[str, tuple[int, int]]) -> Any:
+    group, _, member = name.partition(".")
+    value = arguments[group]
+    if name in parts and not hasattr(value, member):
+        begin, elements = parts[name]
+        return value[begin : begin + elements]
+    return getattr(value, member) if member else value
+
+
+def _reshaped(node: Node, value: Any, graph: Graph, values: list[Any]) -> Any:
+    """The value of a node that changes a shape; of a number, for cells of one unit, the number itself."""
+    if isinstance(value, Real):
+        return value
+    if node.op == "spread":
+        return value[[0] * int(_size(node.shape[0], graph, values))]
+    shape = node.shape if len(node.shape) == 2 else graph.nodes[node.args[0]].shape
+    return RESHAPED[node.op](value, share(shape[-1]) or 1)
+
+
+def _size(name: str, graph: Graph, values: list[Any]) -> float:
+    """A size in numbers, as the leaves that are given have it."""
+    known: dict[str, int] = {}
+    for node, value in zip(graph.nodes, values, strict=False):
+        if node.op in LEAVES and hasattr(value, "shape"):
+            known |= dict(zip(node.shape, map(int, value.shape), strict=False))
+    return float(known.get(name) or size(name, known.get(INPUTS, 1), known.get(UNITS, 1)))

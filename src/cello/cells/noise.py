@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Graph, GraphBuilder
+from cello.cells.graph import Graph, GraphBuilder, dependencies
 from cello.errors import CellError, unknown
 
 
@@ -20,7 +20,7 @@ def with_noise(cell: Cell, zoneout: tuple[str, ...] = (), dropout: tuple[str, ..
 
     Zoneout keeps a unit's old value where its mask z is 1: sₜ = z ⊙ sₜ₋₁ + (1 − z) ⊙ ŝₜ, with ŝₜ what the equations
     give; the other states see ŝₜ (Krueger et al. 2017). Dropout with a mask d multiplies the old state wherever a
-    matrix multiplies it: U @ s becomes U @ (d ⊙ s), the same d at all steps of a clip (Gal & Ghahramani 2016).
+    matrix of parameters multiplies it: U @ s becomes U @ (d ⊙ s), one d at all steps of a clip (Gal & Ghahramani 2016).
 
     Raises:
         CellError: a state the cell does not have.
@@ -40,6 +40,18 @@ class _Noise:
         self.old, self.zoneout, self.dropout = graph, zoneout, dropout
         self.builder = GraphBuilder()
         self.made: dict[tuple[int, bool], int] = {}
+        self.multiplied = self._multiplied_by_heads()
+
+    def _multiplied_by_heads(self) -> set[int]:
+        """Where a block-diagonal matrix of parameters is multiplied by a vector, repeated for each head."""
+        nodes, needs, found = self.old.nodes, dependencies(self.old.nodes), set[int]()
+        for node in nodes:
+            inner = nodes[node.args[0]] if node.op in ("row_sum", "column_sum") else node
+            if inner is not node and inner.op == "mul":
+                matrix, repeated = inner.args
+                if not needs[matrix] and nodes[repeated].op in ("rows", "columns"):
+                    found.add(node.args[0])
+        return found
 
     def graph(self) -> Graph:
         for k in range(len(self.old.nodes)):
@@ -54,7 +66,8 @@ class _Noise:
     def _copy(self, k: int, *, masked: bool) -> int:
         """The node in the new graph; ``masked`` where it stands in the vector of a product."""
         node = self.old.nodes[k]
-        inside = (False, True) if node.op == "product" else (masked,) * len(node.args)
+        matrix = node.op == "product" or k in self.multiplied
+        inside = (False, True) if matrix else (masked,) * len(node.args)
         args = tuple(self.made[arg, within] for arg, within in zip(node.args, inside, strict=True))
         at = self.builder.add(replace(node, args=args))
         if masked and node.op == "state" and node.name in self.dropout:

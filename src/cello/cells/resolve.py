@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, GraphBuilder, Node, Shape, reached
+from cello.cells.graph import LEAVES, Graph, GraphBuilder, Node, Shape, reached
+from cello.cells.kinds import Kind, Kinds
 from cello.cells.signature import Signature
-from cello.cells.symbol import METHODS, Argument, Symbol
+from cello.cells.sizes import UNITS
+from cello.cells.symbol import Argument, Symbol
 from cello.cells.trace import Tracer, said
-
-PLAIN = {
-    ("H", "D"): "a matrix for the frame, (H, D)",
-    ("H", "H"): "a matrix for the hidden vector, (H, H)",
-    ("H",): "a vector, (H,)",
-    (): "a single number",
-}
+from cello.cells.unify import Unifier, count
+from cello.cells.write import write_nodes
 
 INPUT_NAMES = frozenset(
     [
@@ -65,22 +63,36 @@ def resolve(traced: Traced) -> Graph:
     _check_variables(traced, states)
     outputs = tuple(_returned(traced, states, k) for k in range(len(states)))
     _check_groups(traced, states, outputs)
-    shapes = _Shapes(traced, states)
-    nodes = shapes.nodes()
+    _check_sized(traced, states)
+    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes)
+    parts = {f"{traced.arguments[0]}.{part}": size for part, size in traced.signature.parts}
     for state, output in zip(states, outputs, strict=True):
-        _check_output(traced, state, nodes[output], shapes.moving[output])
-    _check_used(traced, states, nodes, outputs)
-    return GraphBuilder(nodes).graph(states, outputs)
+        _check_kind(kinds, state, output)
+    shapes = Unifier(kinds, parts, outputs).shapes()
+    for state, output in zip(states, outputs, strict=True):
+        _check_output(kinds, state, output, shapes[output])
+    builder = GraphBuilder()
+    place = write_nodes(builder, kinds, shapes)
+    outputs = tuple(place[output] for output in outputs)
+    _check_used(traced, states, builder.nodes, outputs)
+    return builder.graph(states, outputs)
 
 
-def read_transposes(tracer: Tracer, states: tuple[str, ...]) -> None:
-    """Read ``V.T`` as the transpose of V where V is used by itself too; alone it is a parameter of the group V."""
+def read_transposes(tracer: Tracer, states: tuple[str, ...], sizes: Mapping[str, Shape]) -> None:
+    """Read ``V.T`` as the transpose of V where V is used by itself too; alone it is a parameter of the group V.
+
+    A state with heads has a transpose too.
+    """
     records = tracer.records
     used = {arg for record in records for arg in record.args}
     bare = {record.name: k for k, record in enumerate(records) if record.op == "argument" and k in used}
     for k, record in enumerate(records):
         group, _, member = str(record.name).partition(".")
-        if record.op == "parameter" and member == "T" and group in bare and group not in states:
+        if record.op != "parameter" or member != "T":
+            continue
+        if group in states and len(sizes.get(group, ())) == 2 and group not in bare:
+            bare[group] = next(at for at, one in enumerate(records) if one.op == "argument" and one.name == group)
+        if group in bare and (group not in states or len(sizes.get(group, ())) == 2):
             records[k] = Node("transpose", (bare[group],), record.shape, None, None, record.line)
 
 
@@ -119,6 +131,7 @@ def _check_further_outputs(traced: Traced, states: tuple[str, ...]) -> None:
     """No argument that is used as a matrix or a group counts as a state, because an output has no argument."""
     tracer = traced.tracer
     matrices = {tracer.records[record.args[0]].name for record in tracer.records if record.op == "product"}
+    matrices -= {name for name, shape in traced.signature.sizes.items() if len(shape) == 2}
     groups = {str(record.name).split(".")[0] for record in tracer.records if record.op == "parameter"}
     variables = traced.variables.items()
     values = {v._cello_position: n for n, v in variables if isinstance(v, Symbol) and not isinstance(v, Argument)}
@@ -226,14 +239,75 @@ def _check_variables(traced: Traced, states: tuple[str, ...]) -> None:
             )
 
 
-def _check_output(traced: Traced, state: str, node: Node, moves: bool) -> None:
-    if node.shape != ("H",) or not moves:
-        kinds = {("D",): "the frame, (D,)", (): "a single number"}
+def _check_sized(traced: Traced, states: tuple[str, ...]) -> None:
+    """Every annotated size belongs to a state or to a parameter that the equations use."""
+    used = {str(record.name) for record in traced.tracer.records if record.op in ("argument", "parameter")}
+    for name in traced.signature.sizes:
+        group, _, member = name.partition(".")
+        if member and group in states:
+            raise traced.tracer.error(
+                f"{group} is a state, but its annotation has the member {member}",
+                f'Write {group}: Size("H/2") or {group}: Heads(4) for the state itself',
+                traced.tracer.code.co_firstlineno,
+            )
+        if member and name not in used:
+            members = ", ".join(sorted(one for one in used if one.startswith(f"{group}."))) or "none"
+            raise traced.tracer.error(
+                f"the annotation of {group} names {name}, which the equations do not use; they use {members}",
+                "Name members that the equations use",
+                traced.tracer.code.co_firstlineno,
+            )
+    if len(traced.signature.sizes.get(states[0], ())) == 2:
         raise traced.tracer.error(
-            f"the new {state} is {kinds.get(node.shape, 'the same at every step')}, but a state is (H,) and changes",
-            "Return a value that comes from W @ x or from a state",
-            traced.tracer.last_line() if node.op in LEAVES else node.line,
+            f"{states[0]} is annotated Heads, but it is the output, which is a vector",
+            "Return a vector first, such as what is read of the matrices, S @ q",
+            traced.tracer.code.co_firstlineno,
         )
+
+
+def _check_kind(kinds: Kinds, state: str, output: int) -> None:
+    """A new state is a vector, or the matrices of heads, and changes."""
+    wanted = Kind.HEADS if len(kinds.sizes.get(state, ())) == 2 else Kind.VECTOR
+    op, found = kinds.ops[output], kinds[output]
+    line = kinds.tracer.last_line() if op in LEAVES else kinds.records[output].line
+    if op == "input" and "." not in str(kinds.records[output].name) and kinds.sizes.get(state, (UNITS,)) == (UNITS,):
+        raise kinds.tracer.error(
+            f"the new {state} is the frame, (D,), but a state is (H,) and changes",
+            "Return a value that comes from W @ x or from a state",
+            line,
+        )
+    if found is Kind.NUMBER or not kinds.moving[output]:
+        what = "the same at every step" if not kinds.moving[output] and found is not Kind.NUMBER else found.value
+        raise kinds.tracer.error(
+            f"the new {state} is {what}, but a state is (H,) and changes",
+            "Return a value that comes from W @ x or from a state",
+            line,
+        )
+    if found is not wanted:
+        remedy = f"Write {state}: Heads(4)" if found is Kind.HEADS else f"Return outer(v, k) or {state} itself"
+        raise kinds.tracer.error(
+            f"the new {state} is {found.value}, but {state} is {wanted.value}", f"{remedy}, or remove Heads", line
+        )
+
+
+def _check_output(kinds: Kinds, state: str, output: int, shape: Shape) -> None:
+    """A new state has the size of the old one."""
+    wanted = kinds.sizes.get(state, (UNITS,))
+    if shape == wanted:
+        return
+    line = kinds.tracer.last_line() if kinds.ops[output] in LEAVES else kinds.records[output].line
+    if len(wanted) == 2:
+        raise kinds.tracer.error(
+            f"the new {state} is ({', '.join(shape)}), but {state} is ({', '.join(wanted)})",
+            "Give both the same number of heads",
+            line,
+        )
+    text = shape[0] if shape[0].isdigit() else f'"{shape[0]}"'
+    raise kinds.tracer.error(
+        f"the new {state} has {count(shape[0])}, but {state} has {wanted[0]}",
+        f"Bring it to the size of {state} by a matrix, such as P @ v, or write {state}: Size({text})",
+        line,
+    )
 
 
 def _check_used(traced: Traced, states: tuple[str, ...], nodes: list[Node], outputs: tuple[int, ...]) -> None:
@@ -259,187 +333,3 @@ def _check_used(traced: Traced, states: tuple[str, ...], nodes: list[Node], outp
             f"Use {states[0]} in the equations, such as U @ {states[0]}",
             traced.tracer.code.co_firstlineno,
         )
-
-
-class _Shapes:
-    """Infers what each record is and its shape; a parameter's shape is what its first use needs."""
-
-    def __init__(self, traced: Traced, states: tuple[str, ...]) -> None:
-        self.tracer = traced.tracer
-        self.states = states
-        self.scalars = traced.scalars
-        self.kinds = [self._kind(record) for record in self.tracer.records]
-        self.shapes: list[Shape | None] = [None] * len(self.kinds)
-        self.moving: list[bool] = []
-        self.first_use: dict[int, int] = {}
-        self.wanted = self._matrices()
-
-    def _matrices(self) -> dict[int, Shape]:
-        """The values that products take as matrices, down to the parameters they are made of, and their shapes."""
-        records, found = self.tracer.records, dict[int, Shape]()
-        static = [kind not in ("input", "state") for kind in self.kinds]
-        for position, record in enumerate(records):
-            static[position] = static[position] and all(static[arg] for arg in record.args)
-        for record in records:
-            if record.op != "product" or not static[record.args[0]] or static[record.args[1]]:
-                continue
-            todo = [(record.args[0], ("H", "D" if self.kinds[record.args[1]] == "input" else "H"))]
-            while todo:
-                at, shape = todo.pop()
-                if found.setdefault(at, shape) == shape and self.kinds[at] in (*POINTWISE, *MATRIX):
-                    todo += [(arg, shape) for arg in records[at].args]
-        return found
-
-    def nodes(self) -> list[Node]:
-        for position, record in enumerate(self.tracer.records):
-            self.moving.append(
-                self.kinds[position] in ("input", "state") or any(self.moving[arg] for arg in record.args)
-            )
-            self.shapes[position] = self._shape(record, position)
-        return [
-            Node(kind, record.args, shape if shape is not None else ("H",), record.name, record.value, record.line)
-            for kind, record, shape in zip(self.kinds, self.tracer.records, self.shapes, strict=True)
-        ]
-
-    def _kind(self, record: Node) -> str:
-        if record.op == "argument":
-            return "state" if record.name in self.states else "parameter"
-        if record.op == "parameter":
-            group, member = str(record.name).split(".")
-            if group in self.states and (member == "T" or member in METHODS):
-                vector = f"Write u * v for a product unit by unit, W @ {group} with a parameter W"
-                raise self.tracer.error(
-                    f"{group}.{member} is asked for, but {group} is a state, which is a vector, (H,)",
-                    vector if member == "T" else METHODS[member].format(v=group),
-                    record.line,
-                )
-            if group in self.states:
-                raise self.tracer.error(
-                    f"{group}.{member} is asked for, but {group} is a state, because {len(self.states)} values are "
-                    f"returned and the states are the first {len(self.states)} arguments after the frame",
-                    "Return one value for each state, and put the states before the parameters",
-                    record.line,
-                )
-        return record.op
-
-    def _shape(self, record: Node, position: int) -> Shape | None:
-        kind = self.kinds[position]
-        if kind == "parameter":
-            return () if str(record.name).split(".")[0] in self.scalars else None
-        if kind in ("input", "state", "constant"):
-            return {"input": ("D",), "state": ("H",), "constant": ()}[kind]
-        if kind == "product":
-            return self._product(record)
-        matrix = self.wanted.get(position)
-        if kind in MATRIX or (matrix is not None and not self._is_number(position)):
-            return self._matrix(record, matrix)
-        return self._pointwise(record)
-
-    def _is_number(self, position: int) -> bool:
-        """Whether a value is made of numbers and scalar parameters alone."""
-        kind = self.kinds[position]
-        if kind in ("constant", "parameter"):
-            return kind == "constant" or self.shapes[position] == ()
-        return all(map(self._is_number, self.tracer.records[position].args))
-
-    def _matrix(self, record: Node, shape: Shape | None) -> Shape:
-        """The shape of a matrix that is computed from others before the first step."""
-        said = [self._say(arg) for arg in record.args]
-        if any(self.moving[arg] for arg in record.args):
-            raise self.tracer.error(
-                f"the {record.op} of {said[0]} is taken, but {said[0]} changes from step to step: it is a vector",
-                f"Write u * v for a product unit by unit, W @ {said[0]} with a parameter W",
-                record.line,
-            )
-        if shape is None or (record.op in MATRIX and shape != ("H", "H")):
-            where = "but no vector is multiplied by it" if shape is None else "which would be (H, D), not square"
-            raise self.tracer.error(
-                f"the {record.op} of {said[0]} is taken, {where}",
-                "Multiply a hidden vector with it, as in V.T @ h, with a square matrix V",
-                record.line,
-            )
-        for arg in record.args:
-            if self.kinds[arg] == "parameter" and self.shapes[arg] != ():
-                self._use(arg, shape, record.line)
-            elif self.shapes[arg] not in ((), shape):
-                raise self.tracer.error(
-                    f"{self._say(arg)} is {PLAIN[self.shapes[arg] or ('H',)]}, in a matrix {PLAIN[shape]}",
-                    "Combine matrices with matrices of the same shape, numbers and Scalar parameters",
-                    record.line,
-                )
-        return shape
-
-    def _say(self, position: int) -> str:
-        return self.tracer.say(position)
-
-    def _product(self, record: Node) -> Shape:
-        left, right = record.args
-        a, b = self._say(left), self._say(right)
-        if self.moving[left]:
-            if self.kinds[right] == "parameter":
-                raise self.tracer.error(
-                    f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}", record.line
-                )
-            raise self.tracer.error(
-                f"{a} @ {b}: neither factor is a parameter",
-                f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
-                record.line,
-            )
-        if not self.moving[right]:
-            if self.tracer.records[right].op == "argument":
-                raise self.tracer.error(
-                    f"{a} @ {b}: {b} counts as a parameter, because it is not returned",
-                    f"Return {', '.join([*self.states, b])} if {b} is a state; for a product of matrices write "
-                    f"{a} @ ({b} @ v)",
-                    record.line,
-                )
-            raise self.tracer.error(
-                f"{a} @ {b}: neither depends on the frame or on a state",
-                "Multiply a parameter with a vector that changes from step to step; for a product of matrices write "
-                "W @ (U @ v)",
-                record.line,
-            )
-        for one in (right, left):
-            if self.shapes[one] == () and (one == right or self.kinds[left] != "parameter"):
-                raise self.tracer.error(
-                    f"{a} @ {b}: {self._say(one)} is a single number", f"Write {a} * {b}", record.line
-                )
-        self._use(left, ("H", *(self.shapes[right] or ("H",))), record.line)
-        return ("H",)
-
-    def _pointwise(self, record: Node) -> Shape:
-        shapes = []
-        for arg in record.args:
-            if self.kinds[arg] == "parameter" and self.shapes[arg] != ():
-                self._use(arg, ("H",), record.line)
-            if self.shapes[arg] == ("D",):
-                frame = self._say(arg)
-                raise self.tracer.error(
-                    f"{record.op} is taken of the frame {frame}, which is (D,), where values are (H,)",
-                    f"Bring it to the hidden width by a parameter first: W @ {frame}",
-                    record.line,
-                )
-            if len(self.shapes[arg] or ()) == 2:
-                raise self.tracer.error(
-                    f"{record.op} is taken of the matrix {self._say(arg)}, beside a vector or for one",
-                    f"Multiply a vector with it: {self._say(arg)} @ v",
-                    record.line,
-                )
-            shapes.append(self.shapes[arg] or ())
-        return max(shapes, key=len)
-
-    def _use(self, position: int, shape: Shape, line: int) -> None:
-        """Give a parameter the shape this use needs, or say that an earlier use needed another."""
-        known = self.shapes[position]
-        if known is None:
-            self.shapes[position] = shape
-            self.first_use[position] = line
-        elif known != shape:
-            name = self._say(position)
-            first, group = self.first_use.get(position), name.split(".")[0]
-            before, remedy = f"line {first} uses it as", f"Use two parameters, such as {group}.a and {group}.b"
-            if first is None:
-                before, remedy = "it is declared as", f"Write {name} * v for a single number, or remove Scalar"
-            raise self.tracer.error(
-                f"parameter {name} is used here as {PLAIN[shape]}, but {before} {PLAIN[known]}", remedy, line
-            )

@@ -10,6 +10,7 @@ from numbers import Real
 from types import CodeType
 from typing import Any
 
+from cello.cells.annotations import Heads, Parts, Size, size_or_heads
 from cello.cells.graph import Graph, Node, Shape, moved, reached
 from cello.cells.symbol import Symbol
 from cello.cells.trace import RUNNING, Tracer
@@ -37,6 +38,7 @@ class Learned:
         positive: keep the parameter positive, as softplus(r) of a parameter r.
         bounds: keep it within (low, high), of which one may be None: low + softplus(r), high - softplus(r), or
             low + (high - low) sigmoid(r).
+        size: as :class:`~cello.cells.annotations.Size` has it, or ``Heads(n)``.
     """
 
     def __init__(
@@ -45,11 +47,17 @@ class Learned:
         log: bool = False,
         positive: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
+        size: int | str | Size | Heads | None = None,
     ) -> None:
         low, high = (0.0, None) if positive else bounds or (None, None)
         self.low, self.high = (None if end is None else float(end) for end in (low, high))
-        self.values, self.log = values, log
+        self.values, self.log, self.size = values, log, size_or_heads(size)
         self.fault = self._fault(positive and bounds is not None)
+
+    @property
+    def is_size_alone(self) -> bool:
+        """Whether it says nothing of values and bounds."""
+        return not self.values and self.low is None and self.high is None and self.size is not None
 
     def _fault(self, both: bool) -> str:
         """What is wrong, if anything; whoever reads the annotation knows the place."""
@@ -79,10 +87,11 @@ class Fixed:
     Args:
         value: a number, or a function of some of the row ``i``, the column ``j`` and the sizes ``D`` and ``H``; its
             shape, a matrix or a vector, follows from its use, as a parameter's does.
+        size: as :class:`~cello.cells.annotations.Size` has it, or ``Heads(n)``.
     """
 
-    def __init__(self, value: Value) -> None:
-        self.values = (value,)
+    def __init__(self, value: Value, *, size: int | str | Size | Heads | None = None) -> None:
+        self.values, self.size = (value,), size_or_heads(size)
 
 
 class Members:
@@ -91,7 +100,7 @@ class Members:
     Members that are not named are as without an annotation.
     """
 
-    def __init__(self, **members: Learned | Fixed) -> None:
+    def __init__(self, **members: Learned | Fixed | Size | Heads) -> None:
         self.members = members
 
 
@@ -100,11 +109,17 @@ Annotation = Learned | Fixed
 
 @dataclass(frozen=True)
 class Signature:
-    """A cell function's arguments: names, those that are single numbers, and annotations by argument or W.i."""
+    """A cell function's arguments: names, those that are single numbers, and annotations by argument or W.i.
+
+    ``sizes`` are the shapes that annotations give states and parameters, of a matrix its rows; ``parts`` those of the
+    frame, with their sizes.
+    """
 
     arguments: tuple[str, ...]
     scalars: frozenset[str]
     annotations: Mapping[str, Annotation]
+    sizes: Mapping[str, Shape]
+    parts: tuple[tuple[str, str], ...]
 
 
 def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
@@ -125,9 +140,9 @@ def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
         raise tracer.error(
             f"{len(parameters)} arguments are too few", "Start with the frame and a state, as in def NAME(x, h, ...)"
         )
-    found: dict[str, Annotation] = {}
-    scalars = set[str]()
-    for parameter in parameters:
+    found: dict[str, Annotation | Size | Heads] = {}
+    scalars, parts = set[str](), tuple[tuple[str, str], ...]()
+    for number, parameter in enumerate(parameters):
         annotation = _evaluated(function, parameter.name, parameter.annotation, tracer)
         kind = getattr(annotation, "__name__", str(annotation)).rsplit(".")[-1]
         if kind in ("float", "int"):
@@ -138,14 +153,54 @@ def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
             )
         if kind == "Scalar" or isinstance(annotation, Scalar):
             scalars.add(parameter.name)
+        if isinstance(annotation, Parts):
+            parts = _parts(parameter.name, annotation, tracer, is_frame=number == 0)
         found |= _annotations(parameter.name, annotation, tracer)
-    return Signature(tuple(parameter.name for parameter in parameters), frozenset(scalars), found)
+    arguments = tuple(parameter.name for parameter in parameters)
+    declared = {target: own for target, own in found.items() if isinstance(own, Learned | Fixed)}
+    return Signature(arguments, frozenset(scalars), declared, _sizes(arguments[0], found, parts, tracer), parts)
+
+
+def _parts(name: str, annotation: Parts, tracer: Tracer, *, is_frame: bool) -> tuple[tuple[str, str], ...]:
+    if not is_frame:
+        raise tracer.error(
+            f"{name} is annotated Parts, but it is not the frame", "Annotate the first argument with its parts"
+        )
+    if fault := annotation.fault():
+        raise tracer.error(*_fact_and_remedy(f"the annotation of {name}, Parts,", fault))
+    return annotation.sizes()
+
+
+def _sizes(
+    frame: str, found: Mapping[str, Annotation | Size | Heads], parts: tuple[tuple[str, str], ...], tracer: Tracer
+) -> dict[str, Shape]:
+    """The shapes that annotations give."""
+    known, shapes = {f"{frame}.{part}": size for part, size in parts}, dict[str, Shape]()
+    for target, own in found.items():
+        one = own if isinstance(own, Size | Heads) else own.size
+        if one is None:
+            continue
+        if target == frame:
+            raise tracer.error(
+                f"{target} is the frame, but annotated {one!r}", "The frame has D elements; name its parts with Parts"
+            )
+        if isinstance(own, Scalar):
+            raise tracer.error(f"{target} is annotated Scalar, with a size", f"Write {target}: Scalar, or a {one!r}")
+        if fault := one.fault(known):
+            raise tracer.error(*_fact_and_remedy(f"the annotation of {target}, {one!r},", fault))
+        shapes[target] = one.shape(known)
+    return shapes
+
+
+def _fact_and_remedy(place: str, fault: str) -> tuple[str, str]:
+    fact, _, remedy = fault.partition("; ")
+    return f"{place} {fact}", remedy[0].upper() + remedy[1:]
 
 
 def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer: Tracer) -> Any:
     """An annotation that is text, because of ``from __future__ import annotations``, as what it says."""
     if not isinstance(annotation, str) or not any(
-        word in annotation for word in ("Learned(", "Fixed(", "Scalar(", "Members(")
+        word in annotation for word in ("Learned(", "Fixed(", "Scalar(", "Members(", "Size(", "Heads(", "Parts(")
     ):
         return annotation
     own = inspect.unwrap(function)
@@ -162,27 +217,27 @@ def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer:
         ) from error
 
 
-def _annotations(name: str, annotation: Any, tracer: Tracer) -> dict[str, Annotation]:
+EXAMPLES = {"Members": "Members(f=Learned(1.0))", "Size": "Size(16)", "Heads": "Heads(4)", "Parts": 'Parts("value")'}
+
+
+def _annotations(name: str, annotation: Any, tracer: Tracer) -> dict[str, Annotation | Size | Heads]:
     kind = getattr(annotation, "__name__", annotation)
-    if kind in ("Learned", "Fixed", "Members"):
-        example = "Members(f=Learned(1.0))" if kind == "Members" else f"{kind}(1.0)"
+    if kind in ("Learned", "Fixed", *EXAMPLES):
+        example = EXAMPLES.get(kind, f"{kind}(1.0)")
         raise tracer.error(f"{name} is annotated {kind} without a value", f"Write {name}: {example}")
     found = {name: annotation}
     if isinstance(annotation, Members):
         found = {f"{name}.{member}": own for member, own in annotation.members.items()}
         for member, own in annotation.members.items():
-            if not isinstance(own, Learned | Fixed) or isinstance(own, Scalar):
+            if not isinstance(own, Learned | Fixed | Size | Heads) or isinstance(own, Scalar):
                 raise tracer.error(
                     f"the annotation of {name} has {member}={own!r}",
-                    "Give each member a Learned or a Fixed, as in Members(f=Learned(1.0))",
+                    "Give each member a Learned, a Fixed, a Size or Heads, as in Members(f=Learned(1.0))",
                 )
     for target, own in found.items():
         if isinstance(own, Learned) and own.fault:
-            fact, _, remedy = own.fault.partition("; ")
-            raise tracer.error(
-                f"the annotation of {target}, {type(own).__name__}, {fact}", remedy[0].upper() + remedy[1:]
-            )
-    return {target: own for target, own in found.items() if isinstance(own, Learned | Fixed)}
+            raise tracer.error(*_fact_and_remedy(f"the annotation of {target}, {type(own).__name__},", own.fault))
+    return {target: own for target, own in found.items() if isinstance(own, Learned | Fixed | Size | Heads)}
 
 
 def declared_by(signature: Signature, graph: Graph, tracer: Tracer) -> tuple[Declared, ...]:
@@ -195,12 +250,16 @@ def declared_by(signature: Signature, graph: Graph, tracer: Tracer) -> tuple[Dec
     found: list[Declared] = []
     for name, annotation in signature.annotations.items():
         for target, kind, shape in _targets(name, annotation, graph, shapes, signature, tracer):
+            if target in shapes and isinstance(annotation, Learned) and annotation.is_size_alone:
+                continue
             found.append(_declared(target, kind, shape, annotation, tracer))
     every = {one.name for one in found if one.kind == FIXED}
-    if shapes.keys() <= every or not any("H" in shape for name, shape in shapes.items() if name not in every):
+    if not any("H" in shape for name, shape in shapes.items() if name not in every):
+        fixed = (bool(shapes) and shapes.keys() <= every) or any("H" in shape for shape in shapes.values())
         raise tracer.error(
-            "every matrix and vector is fixed, so nothing tells the number of units",
-            "Learn one of them, such as a bias b",
+            f"{'every matrix and vector is fixed' if fixed else 'no parameter has H elements'}, so nothing tells the "
+            f"number of units",
+            "Learn one of them, such as a bias b" if fixed else "Use a parameter of H rows, such as U @ h",
         )
     return tuple(sorted(found, key=lambda one: one.name))
 
@@ -216,10 +275,11 @@ def _targets(
     """The parameters, or the state, that an annotation is about: name, kind and shape."""
     kind = LEARNED if isinstance(annotation, Learned) else FIXED
     if name in graph.states:
+        own = graph.nodes[graph.outputs[graph.states.index(name)]].shape
         if isinstance(annotation, Learned) and annotation.low is None and annotation.high is None:
-            return [(name + FIRST, LEARNED, ("H",))]
+            return [(name + FIRST, LEARNED, own)]
         if isinstance(annotation, Fixed):
-            return [(name, STATE, ("H",))]
+            return [(name, STATE, own)]
         raise tracer.error(
             f"{name} is a state, and its first value has bounds", f"Write {name}: Learned(0.0), without bounds"
         )
@@ -241,8 +301,8 @@ def _targets(
             f"the annotation of {group} names {name}, which the equations do not use; they use {members}",
             "Name members that the equations use",
         )
-    own = [one for one in targets if one == name or one not in signature.annotations]
-    return [(one, kind, shapes[one]) for one in own]
+    named = [one for one in targets if one == name or one not in signature.annotations]
+    return [(one, kind, shapes[one]) for one in named]
 
 
 def _declared(name: str, kind: str, shape: Shape, annotation: Annotation, tracer: Tracer) -> Declared:

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, MATRIX, POINTWISE, Graph, Node, Shape, check
+from cello.cells.graph import LEAVES, MATRIX, POINTWISE, RESHAPING, Graph, Node, Shape, check
 from cello.cells.paper import Paper
+from cello.cells.sizes import is_size
 from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
 from cello.cells.values import (
     FIRST,
@@ -40,6 +41,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     arguments: tuple[str, ...]
     graph: Graph
     declared: tuple[Declared, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, cell: Cell) -> StoredCell:
@@ -53,11 +55,12 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             arguments=cell.arguments,
             graph=replace(cell.graph, nodes=nodes),
             declared=cell.declared,
+            parts=cell.parts,
         )
 
     def fingerprint(self) -> str:
         """The cell's."""
-        return fingerprint(self.graph, self.declared)
+        return fingerprint(self.graph, self.declared, self.parts)
 
     def cell(self) -> Cell:
         """Convert data to a cell after checking its names, its graph and its size.
@@ -78,6 +81,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             function=_Absent(self.name),
             paper=self.paper,
             declared=self.declared,
+            parts=self.parts,
         )
 
     def _faults(self) -> Iterator[str]:
@@ -92,8 +96,18 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield "its arguments are not different names"
         if not graph.states or self.arguments[1 : 1 + len(graph.states)] != graph.states:
             yield f"its states {graph.states} are not the arguments after the frame"
+        if fault := _fault_of_parts(self.parts):
+            yield fault
         yield from _faults_of_nodes(self)
         yield from _faults_of_declared(self)
+
+
+def _fault_of_parts(parts: tuple[tuple[str, str], ...]) -> str:
+    names = [name for name, _ in parts]
+    if len(parts) > MOST_OPERATIONS or len({*names}) < len(names) or not all(map(_is_name, names)):
+        return "the parts of its frame are not different names"
+    wrong = next((size for _, size in parts if not is_size(size) or "H" in size), None)
+    return "" if wrong is None else f"a part of its frame has the size {wrong[:40]!r}"
 
 
 class _Absent:
@@ -181,7 +195,9 @@ def _declared_shape(cell: StoredCell, one: Declared, shapes: Mapping[str, Shape]
     if one.kind in (LEARNED, FIXED) and one.name in shapes:
         return shapes[one.name]
     is_first = one.kind == STATE or (one.kind == LEARNED and one.name.endswith(FIRST) and not one.bounded)
-    return ("H",) if is_first and state in cell.graph.states else None
+    places = dict(zip(cell.graph.states, cell.graph.outputs, strict=False))
+    at = places.get(state, -1) if is_first else -1
+    return cell.graph.nodes[at].shape if 0 <= at < len(cell.graph.nodes) else None
 
 
 def _legal_value(node: Node) -> bool:
@@ -193,12 +209,21 @@ def _legal_value(node: Node) -> bool:
 def _arity(node: Node) -> int | None:
     if node.op in LEAVES:
         return None if node.op == "mask" else 0  # only noise has masks
-    return 2 if node.op == "product" else {**POINTWISE, **MATRIX}.get(node.op)
+    return 2 if node.op == "product" else {**POINTWISE, **MATRIX, **RESHAPING}.get(node.op)
+
+
+def _legal_input(cell: StoredCell, node: Node) -> bool:
+    """Whether it is the frame, of D elements, or one of its parts."""
+    frame = cell.arguments[0]
+    known = {frame: "D", **{f"{frame}.{part}": size for part, size in cell.parts}}
+    return node.name in known and node.shape == (known[node.name],)
 
 
 def _legal_name(cell: StoredCell, node: Node) -> bool:
+    if node.op == "size":
+        return node.name is not None and is_size(node.name)
     if node.op == "input":
-        return node.name == cell.arguments[0]
+        return _legal_input(cell, node)
     if node.op == "state":
         return node.name in cell.graph.states
     if node.op == "parameter":

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from numbers import Real
 from typing import Any, NoReturn
 
+from cello.cells.graph import Node
+from cello.cells.methods import METHODS, REDUCTIONS
 from cello.cells.trace import FUNCTION_NAMES, RUNNING, Value, said
 from cello.errors import CellError
 
@@ -248,9 +250,11 @@ class Symbol(Value):
     __getitem__ = __setitem__ = __delitem__ = _element
     __iter__ = __len__ = __contains__ = __reversed__ = _list
 
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+    def __call__(self, *arguments: Any, **named: Any) -> Symbol:
         record = self._cello_tracer.records[self._cello_position]
         group, member = (*str(record.name).split("."), "")[:2]
+        if (record.op == "parameter" and member in REDUCTIONS) or record.op in REDUCTIONS.values():
+            return _reduction_of_argument(self, group, member, arguments or named)
         if record.op == "parameter" and (member in METHODS or member in FUNCTION_NAMES.split(", ")):
             remedy = METHODS.get(member, f"Write {member}({{v}}) for the function").format(v=group)
             raise refusal(self, f"{self!r} is called, but {group} is an argument, which has no methods", remedy)
@@ -265,8 +269,13 @@ class Symbol(Value):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"values of a cell have no {name}")
+        record = self._cello_tracer.records[self._cello_position]
+        if record.op == "input" and "." not in str(record.name):
+            return _part(self, name)
         if name == "T":
             return Symbol(self._cello_tracer, self._cello_tracer.write("transpose", (position(self),)))
+        if name in REDUCTIONS:
+            return Method(self, name)
         if name in METHODS:
             remedy = METHODS[name].format(v=repr(self))
             raise refusal(self, f"{self!r}.{name} is asked for, but {self!r} is a value of the equations", remedy)
@@ -307,39 +316,63 @@ class Symbol(Value):
         raise _foreign(symbol, "torch", function)
 
 
-_UNITS = "the language works unit by unit"
-METHODS: dict[str, str] = {
-    "mean": "Write J @ {v} with the argument J: Fixed(lambda H: 1 / H): the mean over units, at every unit",
-    "sum": "Write J @ {v} with the argument J: Fixed(1.0): the sum over units, at every unit",
-    **dict.fromkeys(("detach", "data"), "Write stop({v}): the value without its derivative"),
-    **dict.fromkeys(
-        ("max", "min", "amax", "amin", "argmax", "softmax", "norm", "std", "var", "cumsum", "sort", "topk"),
-        f"Of functions over units there are sums and means only, as J @ {{v}} with a fixed matrix J; {_UNITS}",
-    ),
-    **dict.fromkeys(("clamp", "clip"), "Write minimum(maximum({v}, low), high)"),
-    **dict.fromkeys(("square", "pow"), "Write {v} * {v}, or {v} ** 2"),
-    **dict.fromkeys(
-        (
-            "view",
-            "reshape",
-            "unsqueeze",
-            "squeeze",
-            "expand",
-            "flatten",
-            "chunk",
-            "split",
-            "size",
-            "shape",
-            "transpose",
-        ),
-        f"Leave it away: a cell is one example and one step, and {_UNITS}",
-    ),
-    **dict.fromkeys(
-        ("to", "float", "double", "half", "cuda", "cpu", "clone", "contiguous"),
-        "Leave it away: types and devices are the tensors' that the cell is given",
-    ),
-}
-"""What to write instead of a tensor's method; {v} is the value."""
+def _part(frame: Symbol, name: str) -> Any:
+    """A part of the frame, or of a frame without parts its sum, mean or maximum."""
+    tracer, parts = frame._cello_tracer, frame._cello_tracer.parts
+    if name in parts:
+        position(frame)
+        return Symbol(tracer, tracer.write("input", name=f"{frame!r}.{name}"))
+    if name in REDUCTIONS and not parts:
+        return Method(frame, name)
+    if parts:
+        shown = ", ".join(f"{frame!r}.{part}" for part in parts)
+        raise refusal(frame, f"{frame!r} has no part {name}; it has {shown}", "Name it in the annotation Parts(...)")
+    if name in METHODS or name in FUNCTION_NAMES.split(", ") or name == "T":
+        remedy = METHODS.get(name, f"Write {name}({{v}}) for the function" if name != "T" else "Write W @ {v}")
+        raise refusal(
+            frame, f"{frame!r}.{name} is asked for, but {frame!r} is a value of the equations", remedy.format(v=frame)
+        )
+    raise refusal(
+        frame,
+        f"{frame!r}.{name} does not exist, because {frame!r}, the frame, has no parts",
+        f'Annotate them in the order in which the frame holds them: {frame!r}: Parts("value", {name}=1)',
+    )
+
+
+class Method:
+    """``v.sum``, ``v.mean`` or ``v.max``, which are called without arguments."""
+
+    __slots__ = ("_cello_name", "_cello_value")
+
+    def __init__(self, value: Symbol, name: str) -> None:
+        self._cello_value, self._cello_name = value, name
+
+    def __repr__(self) -> str:
+        return f"{self._cello_value!r}.{self._cello_name}"
+
+    def __call__(self, *arguments: Any, **named: Any) -> Symbol:
+        value, tracer = self._cello_value, self._cello_value._cello_tracer
+        if arguments or named:
+            raise _no_dimensions(value, self._cello_name)
+        return Symbol(tracer, tracer.write(REDUCTIONS[self._cello_name], (position(value),)))
+
+
+def _reduction_of_argument(symbol: Symbol, group: str, member: str, given: Any) -> Symbol:
+    """``h.sum()`` of an argument: what was written down as the member sum of a group is the sum of h."""
+    tracer, at = symbol._cello_tracer, position(symbol)
+    record = tracer.records[at]
+    if given:
+        raise _no_dimensions(symbol, member or record.op)
+    if record.op == "parameter":
+        arg = next(k for k, one in enumerate(tracer.records) if one.op == "argument" and one.name == group)
+        tracer.records[at] = Node(REDUCTIONS[member], (arg,), (), None, None, record.line)
+    return symbol
+
+
+def _no_dimensions(value: Symbol, name: str) -> CellError:
+    return refusal(
+        value, f"{name}() is given arguments, but a value has one dimension", f"Write v.{name}() without arguments"
+    )
 
 
 def _power_remedy(value: Symbol, power: Any) -> str:

@@ -11,6 +11,9 @@ from cello.cells.graph import POINTWISE, GraphBuilder, Node
 from cello.errors import CellError
 
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "product": "@"}
+AFTER = {"transpose": "T", "total": "sum()", "mean": "mean()", "largest": "max()"}
+"""How a message shows an operation that stands after its argument."""
+
 FUNCTION_NAMES = ", ".join(op for op in POINTWISE if op not in BINARY and op != "neg")
 """The functions of the language, for the messages that list them."""
 
@@ -45,6 +48,7 @@ class Tracer:
     def __init__(self, cell: str, code: CodeType) -> None:
         self.cell = cell
         self.code = code
+        self.parts: tuple[str, ...] = ()  # of the frame, if it has any
         self.builder = GraphBuilder()
         self.refusal: CellError | None = None
         self._depths: list[int] = []  # how many operations follow on one another up to each
@@ -98,8 +102,10 @@ class Tracer:
         parts = [self.say(arg, depth - 1) for arg in record.args]
         if record.op in BINARY:
             return f"({parts[0]} {BINARY[record.op]} {parts[1]})"
-        if record.op in ("neg", "transpose"):
-            return f"(-{parts[0]})" if record.op == "neg" else f"{parts[0]}.T"
+        if record.op in AFTER:
+            return f"{parts[0]}.{AFTER[record.op]}"
+        if record.op == "neg":
+            return f"(-{parts[0]})"
         return f"{record.op}({', '.join(parts)})"
 
     def write(self, op: str, args: tuple[int, ...] = (), value: float | None = None, name: str | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import LEAVES, Graph, Node, dependencies, uses
+from cello.cells.graph import LEAVES, Graph, Node, dependencies
 
 ATOM = 9
 """The precedence of what never needs parentheses."""
@@ -57,14 +57,47 @@ def inline(nodes: Sequence[Node], style: Style) -> str:
     return writer.text(len(nodes) - 1)
 
 
+def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
+    """What is written as one operation of others: ``S @ q``, ``S.T @ k``, ``outer(v, k)``; and what is not written.
+
+    The operation of a spread is empty: it is written as what is spread.
+    """
+    nodes, found = graph.nodes, dict[int, tuple[str, tuple[int, ...]]]()
+    for k, node in enumerate(nodes):
+        ops = [nodes[arg].op for arg in node.args]
+        if node.op == "spread":
+            found[k] = ("", node.args)
+        elif node.op == "mul" and ops == ["rows", "columns"]:
+            found[k] = ("outer", tuple(nodes[arg].args[0] for arg in node.args))
+        elif node.op in ("row_sum", "column_sum") and ops == ["mul"]:
+            matrix, repeated = nodes[node.args[0]].args
+            along = "columns" if node.op == "row_sum" else "rows"
+            if nodes[repeated].op == along and node.args[0] not in graph.outputs:
+                op = "product" if node.op == "row_sum" else "turned_product"
+                found[k] = (op, (matrix, nodes[repeated].args[0]))
+    return found
+
+
+def _read_count(graph: Graph, patterns: dict[int, tuple[str, tuple[int, ...]]]) -> list[int]:
+    """How often each value stands in the equations as they are written."""
+    count = [0] * len(graph.nodes)
+    for output in graph.outputs:
+        count[output] += 1
+    for k in range(len(graph.nodes) - 1, -1, -1):
+        op, args = patterns.get(k, ("written", graph.nodes[k].args))
+        for arg in args if count[k] else ():
+            count[arg] += count[k] if not op else 1
+    return count
+
+
 def value_names(graph: Graph) -> dict[int, str]:
     """A name of its own for each value that gets an equation and is no new state: the function's where it has one."""
-    count = uses(graph)
+    count = _read_count(graph, _patterns(graph))
     leaves = [str(node.name) for node in graph.nodes if node.op in LEAVES]
     taken = {*leaves, *(name.split(".")[0] for name in leaves), *graph.states}
     names: dict[int, str] = {}
     for k, node in enumerate(graph.nodes):
-        if node.op in LEAVES or k in graph.outputs or (node.name is None and count[k] < 2):
+        if node.op in (*LEAVES, "spread") or k in graph.outputs or (node.name is None and count[k] < 2):
             continue
         wanted = node.name or "s"
         tries = [wanted, *(f"{wanted}_{n}" for n in range(2, len(graph.nodes) + 2))]
@@ -76,6 +109,7 @@ def value_names(graph: Graph) -> dict[int, str]:
 class _Writer:
     def __init__(self, graph: Graph, style: Style) -> None:
         self.graph, self.style = graph, style
+        self.patterns = _patterns(graph) if "turned_product" in style.rows else {}
         needs = dependencies(graph.nodes)
         self.known = {
             k: style.value(name) if needs[k] else style.leaf("parameter", name)
@@ -100,6 +134,8 @@ class _Writer:
     def _text(self, k: int, needs: int) -> str:
         if k in self.known:
             return self.known[k]
+        if self.patterns.get(k, ("written",))[0] == "":
+            return self._text(self.graph.nodes[k].args[0], needs)
         text, precedence = self._formula(k)
         return text if precedence >= needs else self.style.parentheses.format(text)
 
@@ -110,6 +146,7 @@ class _Writer:
             return self.style.constant(value), ATOM if value >= 0 else 0
         if node.op in LEAVES:
             return self.style.leaf(node.op, str(node.name)), ATOM
-        row = self.style.rows[node.op]
-        parts = [self._text(arg, needs) for arg, needs in zip(node.args, row.needs, strict=True)]
+        op, args = self.patterns.get(k, (node.op, node.args))
+        row = self.style.rows[op]
+        parts = [self._text(arg, needs) for arg, needs in zip(args, row.needs, strict=True)]
         return row.template.format(*parts), row.precedence

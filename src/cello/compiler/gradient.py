@@ -138,8 +138,9 @@ class StageGradient:
     """What a stage's derivative gives: pairs of a node and the position of what is added to its derivative.
 
     ``sums`` are the stage's own sums, whose derivatives go on through their matrices, and ``reductions`` its own
-    reductions, whose whole derivatives an earlier stage reads as ``later``; ``others`` are leaves, values computed
-    before the loop, and values of earlier stages. A number that is the same at every step is there once for each shape
+    reductions: these are whole derivatives, what later stages added to them included, and an earlier stage reads those
+    of reductions as ``later``. ``others`` are leaves, values computed before the loop, and values of earlier stages, to
+    which something is added. A number that is the same at every step is there once for each shape
     in which something is added to its derivative.
     """
 
@@ -171,7 +172,9 @@ class _Walk:
         self.graph, self.stages = graph, stages
         self.builder = GraphBuilder(graph.nodes)
         self.stage_of = {
-            k: n for n, stage in enumerate(stages) for k in (*(each.node for each in stage.sums), *stage.pointwise)
+            k: n
+            for n, stage in enumerate(stages)
+            for k in (*(each.node for each in stage.sums), *stage.pointwise, *stage.reductions)
         }
         self.waiting: set[int] = set()
         self.reduced: set[int] = set()

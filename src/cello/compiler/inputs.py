@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from cello.cells.definition import Cell
+from cello.cells.fit import check_sizes
 from cello.cells.sizes import UNITS
 from cello.cells.values import FIRST
 from cello.compiler.tracing import constant_result
@@ -118,8 +119,15 @@ def check_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
             ):
                 break
         else:
+            _check_sizes(cell, int(x.shape[-1]), hidden)
             return hidden
     raise _fault_in_weights(cell, x, weights)
+
+
+@constant_result
+def _check_sizes(cell: Cell, inputs: int, hidden: int) -> bool:
+    check_sizes(cell, inputs, hidden)
+    return True
 
 
 def _fault_in_weights(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> ModelError:

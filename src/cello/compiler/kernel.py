@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import RESHAPING, Graph, dependencies
+from cello.cells.graph import REDUCTIONS, RESHAPING, Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.stages import Stage, Sum, lower
 from cello.compiler.tracing import constant_result
 
+REPEATING = frozenset(RESHAPING) - REDUCTIONS
+"""Operations that read a value in another place than that of their result."""
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
 
@@ -29,8 +31,8 @@ class Kernel:
     ``inputs`` are the frame and its parts, as the equations use them. ``invariant`` are the loop-invariant values it is
     given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
-    ``constant`` are those of the matrices (H, H) that are not learned and have one number in all places: a product with
-    one is a sum over units.
+    ``parts`` are the names and sizes into which the frame is divided. ``constant`` are those of the matrices (H, H)
+    that are not learned and have one number in all places: a product with one is a sum over units.
     """
 
     graph: Graph
@@ -41,6 +43,7 @@ class Kernel:
     vectors: tuple[int, ...]
     kept: tuple[int, ...]
     constant: frozenset[int] = frozenset()
+    parts: tuple[tuple[str, str], ...] = ()
 
     @property
     def sums(self) -> tuple[Sum, ...]:
@@ -101,6 +104,7 @@ def kernel(cell: Cell) -> Kernel:
         vectors=vectors,
         kept=_kept(graph, found, gradient, learned),
         constant=constant,
+        parts=cell.parts,
     )
 
 
@@ -124,7 +128,7 @@ def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vecto
     complete = {  # what is read in another place than its own
         arg
         for k, node in enumerate(gradient.nodes)
-        if node.op in RESHAPING and (k in read or k >= len(graph.nodes))
+        if node.op in REPEATING and (k in read or k >= len(graph.nodes))
         for arg in node.args
         if arg in inside
     }

@@ -33,6 +33,14 @@ ROWS: dict[str, Row] = {
     "maximum": function(r"\max({}, {})", 2),
     "transpose": Row(r"{}^{{\top}}", ATOM, (ATOM,)),
     "inverse": Row("{}^{{-1}}", ATOM, (ATOM,)),
+    "total": function(r"\operatorname{{sum}}({})"),
+    "largest": function(r"\operatorname{{max}}({})"),
+    "rows": Row(r"{} \mathbf{{1}}^{{\top}}", 2, (ATOM,)),
+    "columns": Row(r"\mathbf{{1}} {}^{{\top}}", 2, (ATOM,)),
+    "outer": Row(r"{} {}^{{\top}}", 2, (ATOM, ATOM)),
+    "row_sum": function(r"\operatorname{{rowsum}}({})"),
+    "column_sum": function(r"\operatorname{{colsum}}({})"),
+    "turned_product": Row(r"{}^{{\top}} {}", 2, (ATOM, 9)),
     "expm": function(r"\operatorname{{expm}}({})"),
     "uniform": function(r"\mathcal{{U}}({}, {})", 2),
     "normal": function(r"\mathcal{{N}}({}, {}^2)", 2),
@@ -61,6 +69,11 @@ def _letters(word: str) -> str:
 
 
 def _leaf(kind: str, name: str) -> str:
+    if kind == "size":
+        return rf"\lfloor {name} \rfloor" if "/" in name else name
+    if kind == "input" and "." in name:
+        frame, _, part = name.partition(".")
+        return symbol(frame, *part.split("_"), "t")
     if kind == "parameter":
         group, _, member = name.partition(".")
         return symbol(group, *member.split("_"))

@@ -90,9 +90,11 @@ class Padded:
     place: Tensor
 
     def frames(self, x: Tensor) -> Tensor:
-        """(B, T, D) → (T · B, D), step by step, zero after a clip's end."""
-        taken = x.gather(1, self.place.expand(x.shape))
-        return torch.where(self.inside, taken, 0).transpose(0, 1).reshape(-1, x.shape[2])
+        """(B, T, …) → (T · B, …), step by step, zero after a clip's end."""
+        more = (1,) * (x.dim() - 3)
+        inside, place = (part.reshape(*part.shape, *more) for part in (self.inside, self.place))
+        taken = x.gather(1, place.expand(x.shape))
+        return torch.where(inside, taken, 0).transpose(0, 1).reshape(-1, *x.shape[2:])
 
     def running(self) -> tuple[Tensor, ...]:
         """For every step (B, 1): true for the clips that it takes."""

@@ -10,14 +10,15 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.cells.graph import reached
+from cello.cells.sizes import size
 from cello.compiler.kernel import kernel
-from cello.compiler.operations import TORCH
+from cello.compiler.operations import TORCH, TORCH_RESHAPING
 from cello.compiler.tracing import constant_result
 
-Value = tuple[int, str, str | None, float | None, tuple[int, ...]]
+Value = tuple[int, str, str | None, float | None, tuple[int, ...], tuple[str, ...]]
 Recipe = tuple[tuple[Value, ...], tuple[int, ...], tuple[str, ...]]
 """Plain constants, so that tracing can follow them: the values that need neither frame nor state (position, operation,
-name, number, arguments), the positions of those a kernel is given, and the names of its masks."""
+name, number, arguments, shape), the positions of those a kernel is given, and the names of its masks."""
 
 
 @constant_result
@@ -32,16 +33,22 @@ def _recipe(cell: Cell) -> Recipe:
     nodes = plan.graph.nodes
     wanted = (*plan.matrices, *plan.invariant)
     live = reached(nodes, wanted)
-    values = tuple((k, n.op, n.name, n.value, n.args) for k, n in enumerate(nodes) if k in live)
+    values = tuple((k, n.op, n.name, n.value, n.args, n.shape) for k, n in enumerate(nodes) if k in live)
     return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
 
 
-def loop_invariant(values: tuple[Value, ...], weights: Mapping[str, Tensor]) -> dict[int, Any]:
-    """The values of a recipe, by their positions."""
+def loop_invariant(
+    values: tuple[Value, ...], weights: Mapping[str, Tensor], inputs: int = 0, hidden: int = 0
+) -> dict[int, Any]:
+    """The values of a recipe, by their positions, for D = ``inputs`` and H = ``hidden``."""
     found: dict[int, Any] = {}
-    for k, op, name, number, args in values:
+    for k, op, name, number, args, shape in values:
         if op == "parameter":
             found[k] = weights[str(name)]
+        elif op == "size":
+            found[k] = next(iter(weights.values())).new_full((), size(str(name), inputs, hidden))
+        elif op in TORCH_RESHAPING:
+            found[k] = TORCH_RESHAPING[op](found[args[0]], tuple(size(each, inputs, hidden) for each in shape))
         else:
             found[k] = number if op == "constant" else TORCH[op](*[found[a] for a in args])
     return found

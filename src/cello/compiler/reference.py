@@ -46,8 +46,10 @@ def step(cell: Cell, frame: Tensor, leaves: Mapping[str, Tensor]) -> list[Tensor
         if node.op == "input":
             begin, elements = cell.part(str(node.name), inputs)
             values.append(frame[begin : begin + elements])
-        elif node.op in ("constant", "size"):
-            values.append(node.value if node.op == "constant" else float(size(str(node.name), inputs, hidden)))
+        elif node.op == "constant":
+            values.append(node.value)
+        elif node.op == "size":
+            values.append(frame.new_full((), size(str(node.name), inputs, hidden)))
         elif node.op in TORCH_RESHAPING:
             sizes = tuple(size(each, inputs, hidden) for each in node.shape)
             values.append(TORCH_RESHAPING[node.op](args[0], sizes))

@@ -1,5 +1,6 @@
-"""Reorder the sums of a step, so that what can be computed before the loop comes first.
+"""Reorder the sums of a step, so that what can be computed before the loop comes first, and divide numbers only.
 
+``v / spread(n)`` becomes ``v * spread(1 / n)``: one division a step instead of one for each element.
 ``W @ x + U @ h + b`` becomes ``((W @ x + b) + U @ h)``: what knows only the frame, then parameters, then each product
 added to the running sum. The result is again a legal graph.
 """
@@ -39,9 +40,21 @@ class _Reorder:
 
     def graph(self) -> Graph:
         for position, node in enumerate(self.old.nodes):
-            whole = self._is_sum(position)
-            self.place[position] = self._sum(position) if whole else self.builder.add(moved(node, self.place))
+            if self._is_sum(position):
+                self.place[position] = self._sum(position)
+            elif node.op == "div" and self.old.nodes[node.args[1]].op == "spread":
+                self.place[position] = self._times_reciprocal(node)
+            else:
+                self.place[position] = self.builder.add(moved(node, self.place))
         return self.builder.graph(self.old.states, [self.place[k] for k in self.old.outputs])
+
+    def _times_reciprocal(self, node: Node) -> int:
+        """A vector divided by one number a step: multiplied by 1 / that number."""
+        vector, divisor = node.args
+        number = self.place[self.old.nodes[divisor].args[0]]
+        one = self.builder.write("constant", value=1.0)
+        factor = self.builder.write("spread", self.builder.write("div", one, number), shape=node.shape)
+        return self.builder.add(Node("mul", (self.place[vector], factor), node.shape, node.name, line=node.line))
 
     def _is_sum(self, position: int) -> bool:
         node = self.old.nodes[position]

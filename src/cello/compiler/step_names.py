@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 from cello.cells.graph import Node
-from cello.compiler.expression import equations, value_names
+from cello.compiler.expression import ATOM, Row, equations, function, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts
 from cello.compiler.kernel import Kernel
 from cello.compiler.stages import Sum
 from cello.compiler.text import STYLE
+
+RESHAPING_ROWS = {
+    "spread": Row("{}", ATOM, (ATOM,)),
+    "total": function("sum({})"),
+    "largest": function("max({})"),
+    "rows": function("rows({})"),
+    "columns": function("columns({})"),
+    "row_sum": function("row_sum({})"),
+    "column_sum": function("column_sum({})"),
+}
+COMMENTS = replace(STYLE, rows={**RESHAPING_ROWS, **STYLE.rows})
+"""How equations are written in comments of kernels."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,9 @@ class StepNames:
         graph = self.plan.graph
         left = {name: k for k, name in value_names(graph).items()}
         left |= {f"{s}[t]": k for s, k in zip(graph.states, graph.outputs, strict=True)}
-        return {left[name]: f"{self.marker} {comment(f'{name} = {right}')}" for name, right in equations(graph, STYLE)}
+        return {
+            left[name]: f"{self.marker} {comment(f'{name} = {right}')}" for name, right in equations(graph, COMMENTS)
+        }
 
     def comment(self, each: Sum) -> str:
         """A sum as a comment."""

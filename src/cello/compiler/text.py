@@ -35,7 +35,20 @@ ROWS: dict[str, Row] = {
     "where": function("where({} > {}, {}, {})", 4),
     "transpose": Row("{}.T", ATOM, (ATOM,)),
     "inverse": function("inverse({})"),
+    "total": Row("{}.sum()", ATOM, (ATOM,)),
+    "largest": Row("{}.max()", ATOM, (ATOM,)),
+    "rows": function("rows({})"),
+    "columns": function("columns({})"),
+    "outer": function("outer({}, {})", 2),
+    "row_sum": function("row_sum({})"),
+    "column_sum": function("column_sum({})"),
+    "turned_product": Row("{}.T @ {}", 2, (ATOM, 9)),
     "expm": function("expm({})"),
+    "uniform": function("uniform({}, {})", 2),
+    "normal": function("normal({}, {})", 2),
+}
+
+RESHAPING_ROWS: dict[str, Row] = {
     "spread": Row("{}", ATOM, (ATOM,)),
     "total": function("sum({})"),
     "largest": function("max({})"),
@@ -43,8 +56,6 @@ ROWS: dict[str, Row] = {
     "columns": function("columns({})"),
     "row_sum": function("row_sum({})"),
     "column_sum": function("column_sum({})"),
-    "uniform": function("uniform({}, {})", 2),
-    "normal": function("normal({}, {})", 2),
 }
 
 
@@ -53,7 +64,7 @@ def _leaf(kind: str, name: str) -> str:
 
 
 STYLE = Style(
-    rows=ROWS,
+    rows={**ROWS, **RESHAPING_ROWS},
     leaf=_leaf,
     new_state=lambda name: f"{name}[t]",
     value=lambda name: name,

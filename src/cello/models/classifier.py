@@ -11,9 +11,11 @@ from cello.compiler.inputs import Lengths, frames_of_clips, unchecked_lengths
 from cello.models.config import ModelConfig, cell_of
 from cello.models.direction import frame_mask
 from cello.models.encoder import Encoder
+from cello.models.frames import check_fit, frame_size, part_sizes
 from cello.models.initialise import drawn, initialise
 from cello.models.pooling import Pooling
 from cello.models.randomness import Dropout
+from cello.models.received import received
 
 
 def stack_frames(frames: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -38,6 +40,9 @@ class Classifier(nn.Module):
     ``mean`` and ``deviation`` (D,) come from the training clips and travel with the weights: ``standardise`` applies
     them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device; without them
     all clips have T frames. ``backend`` is what computes the cell, "auto" for the best one.
+
+    Frames are D features, of which some may have been lost (B, T): a cell that names the parts of its frames gets their
+    value, mask and gap, any other the last frame seen (:mod:`cello.models.received`).
     """
 
     mean: Tensor
@@ -48,8 +53,10 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         cell = cell_of(config)
+        check_fit(config, cell, dimensions)
+        self.parts = part_sizes(cell, dimensions)
         self.frame_stacking = config.frame_stacking
-        self.encoder = Encoder(config, dimensions * config.frame_stacking, cell, backend)
+        self.encoder = Encoder(config, frame_size(cell, dimensions) * config.frame_stacking, cell, backend)
         self.pooling = Pooling(config, self.encoder.width, backend)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)
@@ -69,18 +76,22 @@ class Classifier(nn.Module):
         lengths = frames_of_clips(lengths, frames).to(frames.device)
         return (frames - self.mean) / self.deviation * frame_mask(lengths, frames.shape[1])
 
-    def forward(self, frames: Tensor, lengths: Lengths | None = None) -> Tensor:
+    def forward(self, frames: Tensor, lengths: Lengths | None = None, lost: Tensor | None = None) -> Tensor:
         if lengths is None:
             ends = torch.full(frames.shape[:1], frames.shape[1], dtype=torch.int64, device=frames.device)
         else:
             ends = frames_of_clips(lengths, frames).to(frames.device)
-        frames, ends = stack_frames(frames, ends, self.frame_stacking)
+        frames, ends = stack_frames(received(frames, lost, self.parts), ends, self.frame_stacking)
         y, last = self.encoder(frames, None if lengths is None else ends)
         scores: Tensor = self.head(self.dropout(self.pooling(y, last, ends)))
         return scores
 
     def unchecked(
-        self, frames: Tensor, lengths: Tensor | None = None, weights: dict[str, Tensor] | None = None
+        self,
+        frames: Tensor,
+        lengths: Tensor | None = None,
+        lost: Tensor | None = None,
+        weights: dict[str, Tensor] | None = None,
     ) -> Tensor:
         """The scores by lengths that are known to be right: on a GPU nothing of them is read back.
 
@@ -88,9 +99,9 @@ class Classifier(nn.Module):
         """
         with unchecked_lengths():
             if weights is None:
-                scores: Tensor = self(frames, lengths)
+                scores: Tensor = self(frames, lengths, lost)
             else:
-                scores = torch.func.functional_call(self, weights, (frames, lengths))
+                scores = torch.func.functional_call(self, weights, (frames, lengths, lost))
         return scores
 
     @property

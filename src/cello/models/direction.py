@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cello.cells.definition import Cell
+from cello.cells.fit import check_sizes
 from cello.cells.noise import with_noise
 from cello.compiler.inputs import Lengths, fixed_tensors, frames_of_clips
 from cello.compiler.scan import scan
@@ -63,6 +64,7 @@ class CellLayer(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
+        check_sizes(cell, inputs, hidden)
         self.cell, self.reverse, self.hidden = cell, reverse, hidden
         self.zoneout, self.recurrent_dropout = zoneout, recurrent_dropout
         self.backend = backend
@@ -78,7 +80,13 @@ class CellLayer(nn.Module):
                 f"zoneout={zoneout} cannot keep the state {infinite[0]} of cell {cell.name!r}, which begins at an "
                 f"infinite value; use zoneout=0"
             )
+        if recurrent_dropout and not _hides(self.noisy[False, True]):
+            raise ModelError(
+                f"recurrent_dropout={recurrent_dropout} hides nothing of cell {cell.name!r}, for no matrix multiplies "
+                f"its output {cell.output}; use recurrent_dropout=0"
+            )
         self.inputs = inputs
+        self.state_sizes = cell.state_sizes(inputs, hidden)
         self.equation_names: dict[str, str] = {}
         for name, shape in cell.parameters(inputs, hidden).items():
             self.register_parameter(self._attribute(name), nn.Parameter(torch.empty(shape)))
@@ -106,7 +114,10 @@ class CellLayer(nn.Module):
     def forward(
         self, x: Tensor, lengths: Lengths | None = None, state: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step."""
+        """(B, T, D) frames → (B, T, H) outputs, and S states (B, H) after each clip's last step.
+
+        Outputs and states have the sizes that the cell gives its states, where those are not H.
+        """
         # as attributes where they are no parameters, for a parametrization puts other tensors there
         own: Mapping[str, Any] = self._parameters
         weights = {n: own[a] if a in own else getattr(self, a) for a, n in self.equation_names.items()}
@@ -125,15 +136,21 @@ class CellLayer(nn.Module):
         batch, steps, _ = x.shape
         zoned = self.cell.states if self.zoneout else ()
         dropped = (self.cell.output,) if self.recurrent_dropout and self.training else ()
+        sizes = dict(zip(self.cell.states, self.state_sizes, strict=True))
         masks = {}
         for state in zoned:
-            share = x.new_full((1, 1, self.hidden), self.zoneout)
-            whole = share.expand(batch, steps, self.hidden)
+            share = x.new_full((1, 1, *sizes[state]), self.zoneout)
+            whole = share.expand(batch, steps, *sizes[state])
             masks[f"zoneout_{state}"] = bernoulli(whole, self.zoneout) if self.training else share
         for state in dropped:
             keep = 1 - self.recurrent_dropout
-            masks[f"dropout_{state}"] = bernoulli(x.new_full((batch, 1, self.hidden), keep), keep) / keep
+            masks[f"dropout_{state}"] = bernoulli(x.new_full((batch, 1, *sizes[state]), keep), keep) / keep
         return self.noisy[bool(zoned), bool(dropped)], masks
+
+
+def _hides(cell: Cell) -> bool:
+    """Whether a cell reads a mask of recurrent dropout."""
+    return any(node.op == "mask" for node in cell.graph.nodes)
 
 
 class TorchLayer(nn.Module):
@@ -191,7 +208,8 @@ def run_layers(
         states: first states of every direction of every layer in this order; zeros if not given.
 
     Returns:
-        The last layer's outputs (B, T, H) or (B, T, 2H), and the last states of every direction of every layer.
+        The last layer's outputs (B, T, H), both directions' side by side, and the last states of every direction of
+        every layer.
     """
     ends: list[tuple[Tensor, ...]] = []
     for depth, directions in enumerate(layers):

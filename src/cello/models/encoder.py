@@ -18,23 +18,26 @@ from cello.models.randomness import Dropout
 class Encoder(nn.Module):
     """L layers, each in one or both directions, with dropout between them.
 
-    (B, T, D) → (B, T, H or 2H) outputs of the last layer, and (B, H or 2H) each of its directions where it has seen the
-    whole clip: the forward half after the clip's last frame, the backward half after its first. Of a clip without
-    frames both are zero.
+    (B, T, D) → (B, T, W) outputs of the last layer, and (B, W) each of its directions where it has seen the whole clip:
+    the forward half after the clip's last frame, the backward half after its first. Of a clip without frames both are
+    zero. W is H or 2H; of a cell whose output has another size than H, that size or twice it.
     """
 
     def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None, backend: str = "auto") -> None:
         super().__init__()
         self.directions = 2 if config.bidirectional else 1
-        self.width = config.hidden * self.directions
         self.dropout = Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                make_direction(config, cell, inputs if depth == 0 else self.width, reverse=reverse, backend=backend)
-                for reverse in (False, True)[: self.directions]
+        layers = []
+        for _ in range(config.layers):
+            layers.append(
+                nn.ModuleList(
+                    make_direction(config, cell, inputs, reverse=reverse, backend=backend)
+                    for reverse in (False, True)[: self.directions]
+                )
             )
-            for depth in range(config.layers)
-        )
+            inputs = self.directions * (config.hidden if cell is None else cell.output_size(inputs, config.hidden))
+        self.width = inputs
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, lengths: Lengths | None) -> tuple[Tensor, Tensor]:
         layers = cast("Iterable[nn.ModuleList]", self.layers)

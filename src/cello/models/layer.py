@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from cello.cells.definition import Cell
+from cello.cells.fit import check_frame, check_units
 from cello.cells.load import load_cell
 from cello.compiler.inputs import Lengths, frames_of_clips
 from cello.errors import ModelError
 from cello.models.direction import CellLayer, frame_mask, run_layers
-from cello.models.initialise import begun
+from cello.models.initialise import begun, units_of
 
 States = Tensor | Sequence[Tensor]
-"""The states of a cell with one state, (L · directions, B, H); of one with several, a tuple of such tensors."""
+"""The states of a cell with one state, (L · directions, B, H); of one with several, a tuple of such tensors.
+
+Where a cell gives a state another size than H, or heads, the state has that instead.
+"""
 
 
 class Layer(nn.Module):
@@ -33,7 +37,8 @@ class Layer(nn.Module):
         input_size: D, elements of a frame.
         hidden_size: H, units of each layer and direction.
         num_layers: L, layers on top of each other.
-        bidirectional: run every layer forwards and backwards; outputs then are (B, T, 2H).
+        bidirectional: run every layer forwards and backwards; outputs then are (B, T, 2H), both directions' side by
+            side.
         batch_first: frames are (B, T, D); if false, (T, B, D).
         dropout: probability of dropout on the outputs of all layers but the last, while training.
         zoneout: probability that a unit keeps its state at a step (Krueger et al. 2017).
@@ -44,9 +49,11 @@ class Layer(nn.Module):
         CellError: there is no such cell.
         ModelError: sizes or probabilities that no layer can have, or, in a call, tensors that do not fit.
 
-    The weights are parameters, named as in the equations: ``layers.0.0.W_i`` is ``W.i`` of the first layer's forward
-    direction (``layers.0.1`` is its backward one). All begin uniform within ±1/√H, as PyTorch's do, but for those of
-    which the cell declares other first values.
+    Outputs have the size of the cell's first state, and the next layer's frames have it too: H but for cells that say
+    otherwise, as an LSTM with a projection does. The weights are parameters, named as in the equations:
+    ``layers.0.0.W_i`` is ``W.i`` of the first layer's forward direction (``layers.0.1`` is its backward one). All begin
+    uniform within ±1/√H, as PyTorch's do (of n heads, each within ±1/√(H/n)), but for those of which the cell declares
+    other first values.
     """
 
     def __init__(  # noqa: PLR0913 - the arguments of torch.nn.LSTM
@@ -71,12 +78,15 @@ class Layer(nn.Module):
         self.cell = load_cell(cell) if isinstance(cell, str) else cell
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bidirectional, self.batch_first, self.dropout = bidirectional, batch_first, dropout
-        width = hidden_size * (1 + bidirectional)
+        check_units(self.cell, hidden_size, "hidden_size")
+        check_frame(self.cell, input_size, "input_size")
+        sizes = _inputs_of_layers(self.cell, input_size, hidden_size, num_layers, 1 + bidirectional)
+        self.output_size = self.cell.output_size(sizes[-1], hidden_size)
         self.layers = nn.ModuleList(
             nn.ModuleList(
                 CellLayer(
                     self.cell,
-                    input_size if depth == 0 else width,
+                    inputs,
                     hidden_size,
                     reverse=reverse,
                     zoneout=zoneout,
@@ -85,17 +95,17 @@ class Layer(nn.Module):
                 )
                 for reverse in (False, True)[: 1 + bidirectional]
             )
-            for depth in range(num_layers)
+            for inputs in sizes
         )
         self.to(device=device, dtype=dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Give every weight and bias the first values that the cell declares, or else draw it from U(−1/√H, 1/√H)."""
-        bound = self.hidden_size**-0.5
         for direction in (one for directions in self._stacked() for one in cast("Iterable[CellLayer]", directions)):
             for name, weight in direction.named_parameters():
                 if not begun(direction, name, weight, None):
+                    bound = units_of(direction.cell, direction.equation_names[name], direction.hidden) ** -0.5
                     nn.init.uniform_(weight, -bound, bound)
 
     @classmethod
@@ -198,12 +208,15 @@ class Layer(nn.Module):
             )
         if states is None:
             return
-        wanted = (self.num_layers * (1 + self.bidirectional), frames.shape[0], self.hidden_size)
-        for name, state in zip(self.cell.states, states, strict=True):
+        count = self.num_layers * (1 + self.bidirectional)
+        sizes = self.cell.state_sizes(self.input_size, self.hidden_size)
+        for name, state, own, letters in zip(self.cell.states, states, sizes, self.cell.state_shapes, strict=True):
+            wanted = (count, frames.shape[0], *own)
             if tuple(state.shape) != wanted:
+                named = "hidden" if letters == ("H",) else ", ".join(letters)
                 raise ModelError(
                     f"hx: state {name!r} has shape {tuple(state.shape)}, but must be (layers · directions, batch, "
-                    f"hidden) = {wanted}"
+                    f"{named}) = {wanted}"
                 )
 
     def _tuple(self, hx: States) -> tuple[Tensor, ...]:
@@ -217,6 +230,26 @@ class Layer(nn.Module):
 
     def _like(self, states: tuple[Tensor, ...]) -> States:
         return states[0] if len(states) == 1 else states
+
+
+def _inputs_of_layers(cell: Cell, inputs: int, hidden: int, layers: int, directions: int) -> list[int]:
+    """The elements of the frames of each layer."""
+    sizes = [inputs]
+    while len(sizes) < layers:
+        sizes.append(directions * cell.output_size(sizes[-1], hidden))
+    states = {cell.state_sizes(each, hidden) for each in sizes}
+    if cell.parts and layers > 1:
+        raise ModelError(
+            f"num_layers={layers} is invalid: a second layer would read outputs, which have no "
+            f"{', '.join(part for part, _ in cell.parts)} as frames of cell {cell.name!r} do. "
+            f"Use num_layers=1, and a Layer of another cell on top"
+        )
+    if len(states) > 1:
+        raise ModelError(
+            f"num_layers={layers} is invalid: the states of cell {cell.name!r} have other sizes in each layer, because "
+            f"their frames have. Use a Layer for each of them"
+        )
+    return sizes
 
 
 _NO_DROPOUT = nn.Identity()

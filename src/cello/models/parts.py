@@ -17,6 +17,7 @@ from cello.cells.noise import with_noise
 from cello.cells.values import FIRST
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
+from cello.models.frames import VALUE, frame_size, part_sizes
 
 Array = NDArray[np.float32]
 
@@ -61,6 +62,8 @@ class ModelParts:
         score: (W,) weights and a number, of attention's scores; None for other poolings
         head: (C, W) weights and (C,) bias
         units: H, where it is not the output's size
+        received: the parts of a frame and their elements, of a cell that names them; features are its value, and what
+            ``mean`` and ``deviation`` have of mask and gap changes nothing
     """
 
     mean: Array
@@ -71,6 +74,7 @@ class ModelParts:
     score: tuple[Array, float] | None
     head: tuple[Array, Array]
     units: int = 0
+    received: tuple[tuple[str, int], ...] = ()
 
     @property
     def hidden(self) -> int:
@@ -106,6 +110,7 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
         ModelError: the weights are not those of such a model.
     """
     weights = {_renamed(name): value for name, value in weights.items()}
+    received = part_sizes(cell_of(config), len(weights.get("mean", ())) or 1)
     directions = 2 if config.bidirectional else 1
     try:
         layers = tuple(
@@ -124,14 +129,15 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
         if config.pooling == "attention":
             score = weights["pooling.score.weight"].reshape(-1), float(weights["pooling.score.bias"].reshape(()))
         return ModelParts(
-            mean=weights["mean"],
-            deviation=weights["deviation"],
+            mean=_of_parts(weights["mean"], received, 0.0),
+            deviation=_of_parts(weights["deviation"], received, 1.0),
             frame_stacking=config.frame_stacking,
             layers=layers,
             pooling=config.pooling,
             score=score,
             head=(weights["head.weight"], weights["head.bias"]),
             units=config.hidden,
+            received=received,
         )
     except KeyError as error:
         raise ModelError(f"the stored weights have no {error}, which a model of {config.cell!r} needs") from error
@@ -139,11 +145,20 @@ def parts_of(config: ModelConfig, weights: Mapping[str, Array]) -> ModelParts:
 
 def _inputs(config: ModelConfig, dimensions: int, depth: int) -> int:
     """D of the cells of a layer."""
-    found, cell = dimensions * config.frame_stacking, cell_of(config)
+    cell = cell_of(config)
+    found = frame_size(cell, dimensions) * config.frame_stacking
     for _ in range(depth):
         width = config.hidden if cell is None else cell.output_size(found, config.hidden)
         found = width * (2 if config.bidirectional else 1)
     return found
+
+
+def _of_parts(values: Array, received: tuple[tuple[str, int], ...], other: float) -> Array:
+    """What is said of features, for frames of several parts; ``other`` for those that are no features."""
+    if not received:
+        return values
+    whole = [values if name == VALUE else np.full(elements, other, np.float32) for name, elements in received]
+    return np.concatenate(whole, dtype=np.float32)
 
 
 def _renamed(name: str) -> str:

@@ -38,9 +38,19 @@ class CounterRandom:
         """
         number = self._key + _signed(self._calls * BETWEEN_CALLS) + (_places(shape, like.device) + 1) * GOLDEN
         self._calls += 1
-        for shift, factor in MIXERS:
-            number = (number ^ _shifted(number, shift)) * factor
-        return (_shifted(number, 64 - BITS) < round(probability * (1 << BITS))).to(like.dtype)
+        return less(mixed(number), probability).to(like.dtype)
+
+
+def mixed(number: Tensor) -> Tensor:
+    """Numbers whose upper bits depend on all bits of these."""
+    for shift, factor in MIXERS:
+        number = (number ^ _shifted(number, shift)) * factor
+    return number
+
+
+def less(number: Tensor, probability: float) -> Tensor:
+    """Whether mixed numbers, as shares of the largest, are less than a probability."""
+    return _shifted(number, 64 - BITS) < round(probability * (1 << BITS))
 
 
 def _signed(number: int) -> int:

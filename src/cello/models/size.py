@@ -9,6 +9,7 @@ from cello.cells.definition import Cell
 from cello.cells.sizes import size
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
+from cello.models.frames import check_fit, frame_size
 
 MOST_ELEMENTS = 2**31
 """Elements that a model's matrices may have: with gradients and an optimiser's two moments they take 34 GB."""
@@ -19,7 +20,7 @@ TORCH_GATES = {"torch:rnn": 1, "torch:gru": 3, "torch:lstm": 4}
 class ModelSize:
     """The counts of a model of ``dimensions`` D for any hidden size H, everything else as in its config.
 
-    ``cell`` is None for torch's own layers.
+    ``cell`` is None for torch's own layers. D are the features, of which a cell may take frames of several parts.
     """
 
     config: ModelConfig
@@ -42,7 +43,7 @@ class ModelSize:
         27469
         """
         hidden = hidden or self.config.hidden
-        width = hidden * self._directions
+        width = self.width(hidden)
         recurrent = sum(times * self._layer_parameters(inputs, hidden) for inputs, times in self._inputs(hidden))
         pooling = width + 1 if self.config.pooling == "attention" else 0
         return recurrent + pooling + (width + 1) * classes
@@ -50,7 +51,8 @@ class ModelSize:
     def flops(self, hidden: int | None = None) -> int:
         """FLOPs of the recurrent layers for one frame: 2 for each matrix element; pointwise operations are not counted.
 
-        With ``frame_stacking`` frames a step, a frame's share of a step.
+        Sums over the rows or columns of matrices of heads are products with them, and count as such. With
+        ``frame_stacking`` frames a step, a frame's share of a step.
 
         >>> ModelSize.of(ModelConfig(cell="rnn", hidden=100), dimensions=10).flops()
         22000
@@ -59,19 +61,28 @@ class ModelSize:
         flops = sum(times * self._layer_flops(inputs, hidden) for inputs, times in self._inputs(hidden))
         return flops // self.config.frame_stacking
 
+    def width(self, hidden: int | None = None) -> int:
+        """W, the elements of what is pooled: both directions' outputs."""
+        hidden = hidden or self.config.hidden
+        *_, (last, _) = self._inputs(hidden)
+        return self._outputs(last, hidden)
+
     @property
     def _directions(self) -> int:
         return 2 if self.config.bidirectional else 1
 
     def _inputs(self, hidden: int) -> Iterator[tuple[int, int]]:
         """The input elements of a layer at each step, and how many such layers there are, each direction counted."""
-        yield self.dimensions * self.config.frame_stacking, self._directions
-        outputs = self._outputs(hidden) * self._directions
-        yield outputs, (self.config.layers - 1) * self._directions
+        inputs, left = frame_size(self.cell, self.dimensions) * self.config.frame_stacking, self.config.layers
+        while left:
+            outputs = self._outputs(inputs, hidden)
+            alike = left if outputs == inputs else 1  # all layers after it have the same sizes
+            yield inputs, alike * self._directions
+            inputs, left = outputs, left - alike
 
-    def _outputs(self, hidden: int) -> int:
-        """The elements that a direction of a layer gives at each step."""
-        return hidden if self.cell is None else self.cell.output_size(self.dimensions, hidden)
+    def _outputs(self, inputs: int, hidden: int) -> int:
+        """The elements that all directions of a layer give at each step."""
+        return self._directions * (hidden if self.cell is None else self.cell.output_size(inputs, hidden))
 
     def _layer_parameters(self, inputs: int, hidden: int) -> int:
         if self.cell is not None:
@@ -81,7 +92,9 @@ class ModelSize:
     def _layer_flops(self, inputs: int, hidden: int) -> int:
         if self.cell is None:
             return 2 * TORCH_GATES[self.config.cell] * hidden * (inputs + hidden)
-        return 2 * sum(size(a, inputs, hidden) * size(b, inputs, hidden) for a, b in self.cell.products)
+        nodes = self.cell.graph.nodes
+        sums = [nodes[node.args[0]].shape for node in nodes if node.op in ("row_sum", "column_sum")]
+        return 2 * sum(size(a, inputs, hidden) * size(b, inputs, hidden) for a, b in (*self.cell.products, *sums))
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:
@@ -93,8 +106,25 @@ def check_size(config: ModelConfig, dimensions: int) -> None:
     hidden, directions = config.hidden, 2 if config.bidirectional else 1
     upper = (config.layers - 1) * hidden * (directions + 1)
     elements = directions * hidden * (dimensions * config.frame_stacking + hidden + upper)
+    _check_elements(config, elements)
+
+
+def check_cell(config: ModelConfig, dimensions: int) -> None:
+    """Refuse a model whose sizes its cell cannot have, or whose cell makes it too large.
+
+    Raises:
+        ModelError: as ``check_fit`` and ``check_size``.
+        CellError: there is no such cell.
+    """
+    size = ModelSize.of(config, dimensions)
+    check_fit(config, size.cell, dimensions)
+    _check_elements(config, size.parameters(1))
+
+
+def _check_elements(config: ModelConfig, elements: int) -> None:
     if elements > MOST_ELEMENTS:
         raise ModelError(
-            f"model.hidden={hidden}, layers={config.layers}, frame_stacking={config.frame_stacking} make matrices "
-            f"of at least {elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train; use smaller ones"
+            f"model.hidden={config.hidden}, layers={config.layers}, frame_stacking={config.frame_stacking} make "
+            f"matrices of at least {elements:,} elements, {16 * elements / 1e9:,.0f} GB of memory to train; use "
+            f"smaller ones"
         )

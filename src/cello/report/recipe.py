@@ -40,7 +40,7 @@ TOLD = {
     "model": "cell equations hidden layers frame_stacking bidirectional dropout zoneout recurrent_dropout pooling "
     "initialisation forget_bias backend",
     "optimiser": "name learning_rate weight_decay schedule warmup clip_norm label_smoothing ema epochs batch choose",
-    "data": "clips_per_label test_snr_db test_shift_ms fold",
+    "data": "clips_per_label test_snr_db test_shift_ms fold lost_frames",
 }
 """The settings that the sentences are made for; any other is told as it is written."""
 
@@ -55,6 +55,7 @@ def sentences(results: StudyResults, found: StudySettings) -> list[str]:
         _clips(found),
         _chosen(results, found),
         _fold(found),
+        _lost(found),
         _robustness(found),
         _further(found),
     ]
@@ -220,6 +221,17 @@ def _fold(found: StudySettings) -> str:
     """Which fold a single run was tested on; a study's runs of all folds are told of together."""
     fold = found.told(lambda run: run.data.fold or "none")
     return f"The test clips were those of fold {fold}." if fold != "none" else ""
+
+
+def _lost(found: StudySettings) -> str:
+    """Which share of frames was lost on its way to the models."""
+    share = found.told(lambda run: f"{100 * run.data.lost_frames:g} %")
+    if share == "0 %":
+        return ""
+    return (
+        f"Of the frames {share} were lost, others in each epoch of training, the same of a clip in every evaluation; "
+        "cells that take value, mask and gap were told which, others saw the last frame again."
+    )
 
 
 def _robustness(found: StudySettings) -> str:

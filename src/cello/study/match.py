@@ -14,22 +14,29 @@ from cello.training.config import RunConfig
 Match = Literal["width", "parameters", "flops"]
 
 
-def closest(count: Callable[[int], int], target: int) -> int:
-    """The size of at least 1 whose count is nearest to the target, the smaller of two that are equally near.
+def closest(count: Callable[[int], int], target: int, unit: int = 1) -> int:
+    """The size whose count is nearest to the target, the smaller of two that are equally near; a multiple of ``unit``.
 
     ``count`` must grow with the size.
 
-    >>> closest(lambda size: size * size, 83)
-    9
+    >>> closest(lambda size: size * size, 83), closest(lambda size: size * size, 83, unit=4)
+    (9, 8)
     """
     high = 1
-    while count(high) < target:
+    while count(high * unit) < target:
         high *= 2
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < target else (low, middle)
-    return low if low and target - count(low) <= count(high) - target else high
+        low, high = (middle, high) if count(middle * unit) < target else (low, middle)
+    nearer = low and target - count(low * unit) <= count(high * unit) - target
+    return unit * (low if nearer else high)
+
+
+def unit_of(config: RunConfig) -> int:
+    """What a model's hidden size must be a multiple of: where its cell has heads, their number."""
+    cell = ModelSize.of(config.model, config.features.dimensions).cell
+    return 1 if cell is None else cell.multiple
 
 
 def counter(match: Match, config: RunConfig, labels: int | None) -> Callable[[int], int]:
@@ -57,6 +64,8 @@ def matched(
 ) -> dict[str, RunConfig]:
     """One column's rows with the hidden sizes that bring them nearest to the reference row at its own.
 
+    Sizes are such as the rows' cells can have, and the reference keeps the one that it states.
+
     Raises:
         StudyError: a row that states a hidden size of its own; ``where`` names the study and the column.
     """
@@ -72,7 +81,7 @@ def matched(
                 f"(the reference {reference!r} has {own}); leave it out there, or write match = 'width'"
             )
         if row != reference:
-            hidden = closest(counter(match, config, labels), target)
+            hidden = closest(counter(match, config, labels), target, unit_of(config))
             model = msgspec.structs.replace(config.model, hidden=hidden)
             found[row] = msgspec.structs.replace(config, model=model)
     return {row: found[row] for row in rows}

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from cello.audio.folds import NONE
+from cello.cells.load import is_own, known
 from cello.errors import CellError, ConfigError, ModelError, StudyError
 from cello.features.frames import frame_count
 from cello.models.config import ModelConfig, resolve
-from cello.models.size import check_size
+from cello.models.size import check_cell, check_size
 from cello.study.config import MOST_RUNS, Column, Row, StudyConfig, check_study, columns_of
 from cello.study.match import matched
 from cello.study.settings import merge, readable
@@ -76,6 +77,8 @@ def plan(
     for column in columns_of(study):
         rows = {row.name: places[row.name, column.name] for row in study.rows}
         found = matched(rows, study.reference, study.match, labels, _where(study, column))
+        for row, config in found.items():
+            _check_cell(config, _where(study, column, row))
         places |= {(row, column.name): config for row, config in found.items()}
     order = sorted(places, key=lambda place: -cost(places[place]))
     own = {fold: {place: on_fold(places[place], fold) for place in order} for fold in _folds(study, folds)}
@@ -166,8 +169,20 @@ def cost(config: RunConfig) -> float:
     return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
 
 
-def _where(study: StudyConfig, column: Column) -> str:
-    return f"study {study.name!r}" + (f", column {column.name!r}" if column.name else "")
+def _where(study: StudyConfig, column: Column, row: str = "") -> str:
+    named = f", row {row!r}" if row else ""
+    return f"study {study.name!r}{named}" + (f", column {column.name!r}" if column.name else "")
+
+
+def _check_cell(config: RunConfig, where: str) -> None:
+    """Refuse a model whose cell cannot have its sizes; a cell that is only known where the study began is not asked."""
+    model = config.model
+    if is_own(model.cell) and known(model.cell, model.equations) is None:
+        return
+    try:
+        check_cell(model, config.features.dimensions)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
 
 
 def _places(
@@ -186,7 +201,7 @@ def _config(
     study: StudyConfig, row: Row, column: Column, corpus: CorpusRef, resolver: Callable[[ModelConfig], ModelConfig]
 ) -> RunConfig:
     settings = merge(merge(study.base.settings, column.settings), row.settings)
-    where = f"study {study.name!r}, row {row.name!r}" + (f", column {column.name!r}" if column.name else "")
+    where = _where(study, column, row.name)
     try:
         config = msgspec.convert({"corpus": msgspec.to_builtins(corpus), **settings}, RunConfig)
         check_size(config.model, config.features.dimensions)

@@ -21,6 +21,7 @@ from cello.study.correctness import BINS, calibration_error
 from cello.trained.mapping import targets_of
 from cello.trained.model import Model
 from cello.training.data import Frames
+from cello.training.lost import lost_frames
 from cello.training.metrics import confusion, measure
 
 Part = Literal["test", "validation", "train", "all"]
@@ -84,7 +85,7 @@ def evaluate(
     """Evaluate a model on a split of a corpus, or on all clips; the corpus must be read at the model's rate.
 
     ``mapping`` says which label of the model a label of the corpus is, empty for none: its clips are left out. Labels
-    of the same name need none.
+    of the same name need none. Frames are lost as in training, where the model's ``data.lost_frames`` says so.
 
     Raises:
         CorpusError: a label of the corpus that the model has not and that is not mapped, or no clip is left.
@@ -117,7 +118,8 @@ def _scores(model: Model, corpus: Corpus, chosen: NDArray[np.int64], cache: Path
         for some in torch.split(torch.arange(len(clips)), BATCH):
             for rows in clips.parts(some):
                 frames, counts, _ = clips.batch(rows)
-                out[rows] = model.module(model.module.standardise(frames, counts), counts)
+                lost = lost_frames(model.run.config.data, clips.numbers[rows], frames.shape[1])
+                out[rows] = model.module(model.module.standardise(frames, counts), counts, lost)
     return out
 
 

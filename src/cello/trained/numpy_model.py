@@ -13,6 +13,7 @@ from cello.cells.graph import Node, dependencies
 from cello.cells.sizes import size
 from cello.cells.specialise import frame_only, specialised
 from cello.errors import CellError, unknown
+from cello.models.frames import VALUE
 from cello.models.parts import Direction, ModelParts
 
 Floats = NDArray[np.float32]
@@ -98,7 +99,10 @@ class NumpyModel:
         ]
 
     def standardised(self, frames: Floats) -> Floats:
-        """Raw frames (T, D) as the layers take them, before stacking."""
+        """Raw frames (T, D) as the layers take them, before stacking; none of them is lost."""
+        if self.parts.received:
+            ones = np.ones((len(frames), max(elements for _, elements in self.parts.received)), np.float32)
+            frames = np.concatenate([frames if name == VALUE else ones[:, :n] for name, n in self.parts.received], 1)
         return np.asarray((frames - self.parts.mean) / self.parts.deviation, dtype=np.float32)
 
     def stacked(self, frames: Floats) -> Floats:

@@ -51,7 +51,7 @@ class ScoreStream:
         self.frames = FrameStream(features)
         self.steps = 0
         self._states = model.first_states()
-        self._waiting = np.empty((0, features.dimensions), dtype=np.float32)  # frames of a stack that is not whole
+        self._waiting = np.empty((0, model.parts.dimensions), dtype=np.float32)  # frames of a stack that is not whole
         # what is before the first step has no weight; of a mean all steps have the same
         self._outputs = np.zeros((window_steps - 1, model.parts.output_size()), dtype=np.float32)
         self._scores = np.full(window_steps - 1, -np.inf, dtype=np.float32)

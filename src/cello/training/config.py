@@ -74,13 +74,16 @@ class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which clips are trained on, and under which conditions the test clips are evaluated once more.
 
-    Neither condition changes training. The clips chosen are the same for every seed, and more of them hold fewer.
+    Noise and shifts of the test clips change nothing in training. The clips chosen are the same for every seed, and
+    more of them hold fewer.
 
     Attributes:
         clips_per_label: training clips of each label; all unless given
         test_snr_db: evaluate again with made noise added at each of these signal-to-noise ratios, in dB
         test_shift_ms: evaluate again with every test clip moved by each of these times in ms, later where positive
         fold: the fold that tests, of a corpus with --folds; a study's own folds are run one after another
+        lost_frames: share of frames lost on their way to the model, anew in each epoch of training and the same ones in
+            every evaluation, 0 to below 1; cells with value, mask and gap are told of it, others get the last one seen
 
     Raises:
         ConfigError: an invalid value, with the field, the value and what would be legal.
@@ -90,6 +93,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     test_snr_db: tuple[float, ...] = ()
     test_shift_ms: tuple[float, ...] = ()
     fold: str = ""
+    lost_frames: float = 0.0
 
     def __post_init__(self) -> None:
         if self.clips_per_label is not None and self.clips_per_label < 1:
@@ -100,12 +104,14 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for field, values in (("test_snr_db", self.test_snr_db), ("test_shift_ms", self.test_shift_ms)):
             if not all(map(math.isfinite, values)) or len(set(values)) < len(values):
                 raise ConfigError(f"data.{field}={list(values)} must be finite numbers, each once; change the list")
+        if not 0 <= self.lost_frames < 1:
+            raise ConfigError(f"data.lost_frames={self.lost_frames} is invalid: it must be from 0 (none) to below 1")
 
 
 NEUTRAL: dict[str, dict[str, object]] = {
     "augment": {"warp": 0.0},
     "model": {"stack": 1, "zoneout": 0.0, "recurrent_dropout": 0.0},
-    "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": (), "fold": ""},
+    "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": (), "fold": "", "lost_frames": 0.0},
 }
 """Settings that came after runs had been stored, with the value at which nothing changes.
 

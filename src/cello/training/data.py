@@ -63,6 +63,13 @@ class Frames:
         """(B,) frames of each clip."""
         return self.features.counts[self.clips]
 
+    @property
+    def numbers(self) -> Tensor:
+        """(B,) the clips' places in their corpus."""
+        if isinstance(self.features, ClipFrames):
+            return torch.from_numpy(self.features.indices)[self.clips]
+        return self.clips
+
     def ready(self, rows: Tensor) -> Frames:
         """These clips with their frames computed, where they are not yet."""
         clips, targets = self.clips[rows], self.targets[rows]

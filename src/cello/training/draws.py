@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cello.features.masks import Masks, draw_masks
 from cello.training.config import RunConfig
+from cello.training.lost import drawn_key
 
 
 def beta(parameter: float, generator: torch.Generator) -> float:
@@ -21,7 +22,8 @@ def step_draws(order: list[Tensor], config: RunConfig, generator: torch.Generato
     """What the steps of an epoch draw from ``generator``, which has just given their ``order``, batch after batch.
 
     Each has S steps: ``rows`` (S, B) of the training clips, ``times`` (S, 2, B, n) and ``bands`` (S, 2, B, m) of masks,
-    and of mixup ``share`` (S,) and ``partner`` (S, B). Steps of fewer clips than the first have zeros at their ends.
+    of mixup ``share`` (S,) and ``partner`` (S, B), and ``lost`` (S,) the keys of lost frames. Steps of fewer clips than
+    the first have zeros at their ends.
     """
     augment, size = config.augment, len(order[0])
     found: dict[str, list[Tensor]] = {"rows": list(order)}
@@ -33,6 +35,8 @@ def step_draws(order: list[Tensor], config: RunConfig, generator: torch.Generato
         if augment.mixup > 0:
             drawn["share"] = torch.tensor(beta(augment.mixup, generator))
             drawn["partner"] = torch.randperm(len(rows), generator=generator)
+        if config.data.lost_frames:
+            drawn["lost"] = drawn_key(generator)
         for name, value in drawn.items():
             if value is not None:
                 found.setdefault(name, []).append(value)

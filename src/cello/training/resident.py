@@ -25,6 +25,7 @@ from cello.features.resident import (
 from cello.training.data import RunData, batch_count, batches, derived_seed
 from cello.training.draws import masks_of, step_draws
 from cello.training.graphs import StepGraphs
+from cello.training.lost import lost_frames
 from cello.training.optimiser import learning_rate
 from cello.training.stacked import Replicate, Stacked
 
@@ -217,7 +218,8 @@ class ResidentEpochs:
         targets = self.targets.index_select(0, rows.flatten())
         with torch.no_grad():
             frames, counts = self._frames(kind, rows, own)
-        scores = self.stacked.scores(frames, None if kind.whole else counts, own["keys"])
+            lost = self._lost(kind, own)
+        scores = self.stacked.scores(frames, None if kind.whole else counts, own["keys"], lost)
         losses = self._losses(scores, targets, own)
         gradients = self.stacked.gradients(losses.sum())
         self._remember(gradients)
@@ -241,10 +243,18 @@ class ResidentEpochs:
             frames = masks_of(self.config, drawn).hide(frames, counts)
         if "share" in own:
             partner = self._partners(rows, own)
-            shares = own["share"].repeat_interleave(kind.clips).view(-1, 1, 1)
+            shares = own["share"][:, None].expand(rows.shape).reshape(-1, 1, 1)
             frames = frames * shares + frames.index_select(0, partner) * (1 - shares)
             counts = torch.maximum(counts, counts.index_select(0, partner))
         return frames.view(*rows.shape, *frames.shape[1:]), counts.view(rows.shape)
+
+    def _lost(self, kind: Kind, own: dict[str, Tensor]) -> Tensor | None:
+        """(R, B, T) which frames of a step are lost; None where none is."""
+        if "lost" not in own:
+            return None
+        clips, data = torch.arange(kind.clips, device=self.device), self.config.data
+        each = [lost_frames(data, clips, kind.frames, key) for key in own["lost"].unbind()]
+        return torch.stack([lost for lost in each if lost is not None])
 
     def _partners(self, rows: Tensor, own: dict[str, Tensor]) -> Tensor:
         """(R · B,) the clip that each of a step is mixed with, by its place among all of the step."""

@@ -57,6 +57,11 @@ def train(
     is how it is computed, on one thread unless it says otherwise; the result records the back end that was used.
     ``start`` are the weights that ``config.initial_weights`` names; they bring the mean and deviation of frames too.
 
+    With ``seeds`` in place of the config's, a run of each is trained in the folder of its id within ``folder``, and
+    their results are given in that order; ``on_epoch`` is told the seed, too. On a GPU their steps are made together,
+    as ``execution.replicates`` says; each is as if it were alone, and one that fails is told when the others are
+    finished.
+
     Raises:
         TrainingError: the corpus is not the config's, the folder holds another run, or this one without its test, or
             cannot be written.

@@ -59,19 +59,25 @@ class Stacked:
         pairs = zip(named.items(), parts, strict=True)
         return {name: part.view(-1, *one.shape).detach().requires_grad_() for (name, one), part in pairs}
 
-    def scores(self, frames: Tensor, counts: Tensor | None, keys: Tensor) -> Tensor:
-        """(R, B, C) scores of frames (R, B, T, D), dropout and zoneout drawn by counters from keys (R,)."""
+    def scores(self, frames: Tensor, counts: Tensor | None, keys: Tensor, lost: Tensor | None = None) -> Tensor:
+        """(R, B, C) scores of frames (R, B, T, D), dropout and zoneout drawn by counters from keys (R,).
+
+        ``counts`` (R, B) are not needed where all clips have T frames, ``lost`` (R, B, T) are frames that are lost.
+        """
         model = self._replicates[0].model
         if len(self._replicates) == 1:
             with drawing_from(keys[0]):
-                return model.unchecked(frames[0], None if counts is None else counts[0]).unsqueeze(0)
+                ends, missed = (None if given is None else given[0] for given in (counts, lost))
+                return model.unchecked(frames[0], ends, missed).unsqueeze(0)
 
-        def one(weights: dict[str, Tensor], frames: Tensor, counts: Tensor | None, key: Tensor) -> Tensor:
+        def one(
+            weights: dict[str, Tensor], frames: Tensor, counts: Tensor | None, lost: Tensor | None, key: Tensor
+        ) -> Tensor:
             with drawing_from(key):
-                return model.unchecked(frames, counts, weights)
+                return model.unchecked(frames, counts, lost, weights)
 
-        of_counts = None if counts is None else 0
-        scores: Tensor = torch.vmap(one, in_dims=(0, 0, of_counts, 0))(self._leaves, frames, counts, keys)
+        over = [None if given is None else 0 for given in (counts, lost)]
+        scores: Tensor = torch.vmap(one, in_dims=(0, 0, *over, 0))(self._leaves, frames, counts, lost, keys)
         return scores
 
     def gradients(self, loss: Tensor) -> list[Tensor | None]:

@@ -35,6 +35,7 @@ from cello.training.diagnosis import clip_not_finite, has_gradient
 from cello.training.draws import beta
 from cello.training.execution import ExecutionConfig
 from cello.training.folder import writing
+from cello.training.lost import drawn_key, lost_frames
 from cello.training.metrics import confusion, measure, predictions
 from cello.training.optimiser import Average, ResidentOptimiser, learning_rate, make_optimiser
 from cello.training.resident import Kind, ResidentEpochs
@@ -288,7 +289,10 @@ class Trainer:
             others = frames[partner].mul_(1 - share)
             frames = frames.mul_(share).add_(others)
             counts = torch.maximum(counts, counts[partner])
-        scores = self.model(frames, counts)
+        lost = None
+        if self.config.data.lost_frames:
+            lost = lost_frames(self.config.data, torch.arange(len(clips)), frames.shape[1], drawn_key(generator))
+        scores = self.model(frames, counts, lost)
         smoothing, compiled = self.config.optimiser.label_smoothing, self.execution.backend != "plain"
         return scores, cross_entropy(scores, targets, smoothing, mixed, compiled=compiled)
 
@@ -312,7 +316,8 @@ class Trainer:
                 for rows in clips.parts(some):
                     frames, counts = self._batch(clips.ready(rows))
                     whole = self.device.resident and int(counts.min()) == frames.shape[1]
-                    out[rows] = self.model(frames, None if whole else counts).cpu()
+                    lost = lost_frames(self.config.data, clips.numbers[rows].to(frames.device), frames.shape[1])
+                    out[rows] = self.model(frames, None if whole else counts, lost).cpu()
         return out
 
     def _remember(self, record: Epoch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
+from cello.compiler.c.source import fields
 from cello.compiler.c.text import names_of, source
 from cello.native.build import compiler
+from sized_cells import SIZED
 
 # unoptimised: every access is checked, and that compiles three times faster
 FLAGS = ["-O0", "-g1", "-std=gnu11", "-pthread", "-w", "-fno-sanitize-recover=all"]
@@ -48,15 +51,15 @@ int main(int count, char **words) {
     struct arguments a = {0};
     a.B = B; a.T = T; a.D = D; a.H = H; a.keeping = 1; a.reverse = atol(words[5]); a.threads = 3;
     a.place = place; a.length = length; a.x_clip_stride = T * D; a.x_frame_stride = D;
-    a.x = numbers(B * T * D); a.outputs = poisoned(B * T * H);
+    a.x = numbers(B * T * D); a.outputs = poisoned($outputs);
 $given
     long workspace[5];
     workspace_sizes(&a, workspace);
     a.packed = poisoned(workspace[0]); a.history = poisoned(workspace[2]); a.kept = poisoned(workspace[3]);
     if (forward(&a)) return 2;
-    check("outputs", a.outputs, B * T * H);
+    check("outputs", a.outputs, $outputs);
     a.packed_back = poisoned(workspace[1]); a.d_packed = poisoned(workspace[4]);
-    a.d_outputs = numbers(B * T * H); a.d_x = poisoned(B * T * D);
+    a.d_outputs = numbers($outputs); a.d_x = poisoned(B * T * D);
     if (backward(&a)) return 2;
     check("d_x", a.d_x, B * T * D);
 $checks
@@ -67,24 +70,33 @@ $checks
 """
 
 
+def count(what: str) -> str:
+    """The elements of tensors of these shapes, "(B, H/2)" or "(H) and (1)", in C."""
+    products = []
+    for shape in re.findall(r"\(((?:[^()]|\([^()]*\))*)\)", what.partition(", or ")[0]):
+        sizes = [f"at_least_1({text})" if text[-1] in "0123456789" else text for text in shape.split(", ") if text]
+        products.append(" * ".join(sizes) or "1")
+    return " + ".join(products)
+
+
 def program(cell: Cell) -> str:
     """The kernel and a main that gives it everything it asks for, of the sizes that it is started with."""
     given, checks = [], []
-    for field in names_of(cell).fields():
-        if field.each in ("weight", "d_weight"):
-            count = field.what.split(")")[0].strip("(").replace(",", " *")
-        else:
-            count = {"invariant": "H", "d_invariant": "H", "mask": "B * T * H"}.get(field.each, "B * H")
+    known = {field.name: field.what for field in fields(names_of(cell))}
+    for field in fields(names_of(cell)):
+        elements = count(field.what) if field.kind == "reals" else ""
         if field.each in ("weight", "invariant", "mask", "first", "d_last"):
-            given.append(f"    a.{field.name} = numbers({count});")
-        elif field.each == "invariant_stride":
-            given.append(f"    a.{field.name} = 1;")
+            given.append(f"    a.{field.name} = numbers({elements});")
         elif field.each == "mask_stride":
-            given.append(f"    a.{field.name} = {'T * H' if 'clip' in field.name else 'H'};")
+            frame = count(known[field.name.removesuffix("_clip_stride").removesuffix("_frame_stride")]).split(" * ", 2)[
+                2
+            ]
+            given.append(f"    a.{field.name} = {'T * ' if 'clip' in field.name else ''}{frame};")
         elif field.each:
-            given.append(f"    a.{field.name} = poisoned({count});")
-            checks.append(f'    check("{field.name}", a.{field.name}, {count});')
-    return source(cell, "float") + MAIN.replace("$given", "\n".join(given)).replace("$checks", "\n".join(checks))
+            given.append(f"    a.{field.name} = poisoned({elements});")
+            checks.append(f'    check("{field.name}", a.{field.name}, {elements});')
+    main = MAIN.replace("$given", "\n".join(given)).replace("$checks", "\n".join(checks))
+    return source(cell, "float") + main.replace("$outputs", count(known["outputs"]))
 
 
 def sanitizes(folder: Path) -> bool:
@@ -109,6 +121,8 @@ def run(program: Path, *sizes: int) -> str:
 
 
 def cell_named(name: str) -> Cell:
+    if name in SIZED:
+        return SIZED[name]
     return with_noise(zoo()["lstm"], ("h", "c"), ("h",)) if name == "noisy" else zoo()[name]
 
 
@@ -123,12 +137,22 @@ def test_no_kernel_reads_or_writes_beyond_its_buffers(name: str, tmp_path: Path)
 
 
 @pytest.mark.wants("cc")
+@pytest.mark.parametrize("name", SIZED)
+def test_kernels_of_several_sizes_stay_in_their_buffers(name: str, tmp_path: Path) -> None:
+    if not sanitizes(tmp_path):
+        pytest.skip("the C compiler has no sanitizers")
+    kernel = built(tmp_path, program(SIZED[name]), "-march=native", SANITIZERS)
+    for sizes in ((37, 4, 3, 18, 0), (1, 3, 3, 2, 1), (1, 1, 21, 34, 0), (3, 19, 5, 64, 0)):
+        assert run(kernel, *sizes)
+
+
+@pytest.mark.wants("cc")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 processor")
-@pytest.mark.parametrize("name", ["lstm", "gru-original", "noisy"])
+@pytest.mark.parametrize("name", ["lstm", "gru-original", "noisy", "normalised", "heads"])
 def test_narrower_vectors_give_the_same_numbers(name: str, tmp_path: Path) -> None:
     kinds = ("native", "x86-64-v3", "x86-64")
     text = program(cell_named(name))
-    expected, *others = (run(built(tmp_path, text, f"-march={kind}"), 37, 5, 3, 17, 0) for kind in kinds)
+    expected, *others = (run(built(tmp_path, text, f"-march={kind}"), 37, 5, 3, 18, 0) for kind in kinds)
     assert len(expected.splitlines()) > 3
     for other in others:
         for line, same in zip(expected.splitlines(), other.splitlines(), strict=True):

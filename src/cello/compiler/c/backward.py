@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from cello.compiler.c.expression import Body
-from cello.compiler.c.source import Names, Workspace, head, loop
+from cello.cells.graph import REDUCTIONS, Node
+from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.sizes import elements, padded, tile, width
+from cello.compiler.c.source import Names, Workspace
 from cello.compiler.gradient import StageGradient
 from cello.compiler.stages import Stage
 from cello.compiler.step_names import indented
@@ -18,36 +20,42 @@ class _Backward:
     def __init__(self, names: Names) -> None:
         self.names, self.plan = names, names.plan
         self.graph, self.gradient = self.plan.graph, self.plan.gradient
-        self.inside = {k for stage in self.plan.stages for k in (*stage.pointwise, *(s.node for s in stage.sums))}
-        self.later = sorted({int(node.value or 0) for node in self.gradient.nodes if node.op == "later"})
+        self.nodes: tuple[Node, ...] = self.gradient.nodes
+        self.inside = {k for stage in self.plan.stages for k in own_values(stage)}
+        self.later = sorted({int(node.value or 0) for node in self.nodes if node.op == "later"})
         self.sums = [k for stage in self.gradient.stages for k, _ in stage.sums]
         learned = {v for each in self.plan.sums for m, v in each.products if m not in self.plan.constant}
         self.computed = [k for k in self.plan.vectors if k in self.inside - {*self.graph.outputs} and k in learned]
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
+        self.frames: set[int] = set()
+        self.workspace = Workspace()
 
     def lines(self) -> list[str]:
-        plan, of, states = self.plan, self.names.of, self.names.states
+        names, output = self.names, elements(self.names.output)
+        step = self._step(self._stages())
+        self._fill_workspace()
         return [
             "/* The derivatives of all steps of one tile; 1 if there is no memory. */",
             "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
             "                         real *d_rows) {",
-            *head(backward=True),
+            *names.head(backward=True),
             "    const long chunk = chunk_of(&c, H);",
-            *self._workspace().lines(),
+            *self.workspace.lines(),
             "    memset(none, 0, V * sizeof(real));",
-            *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
-            *(f"    real *d_{of[k]}_row = d_rows + {n} * P;" for n, k in enumerate(plan.invariant)),
-            f"    real *history = a->history + offset.history * {len(states)} * P;",
-            f"    real *kept = a->kept + (offset.kept + c.steps * rows) * {len(plan.kept)} * P;",
-            "    const struct view d_outputs = {a->d_outputs, a->T * H, H}, d_x = {a->d_x, a->T * D, D};",
+            *names.row_lines(),
+            *(f"    real *{self._row(k, shape)} = d_rows + {at};" for (k, shape), at in names.derived.items()),
+            f"    real *history = a->history + offset.history * ({names.history});",
+            f"    real *kept = a->kept + (offset.kept + c.steps * rows) * ({names.kept});",
+            f"    const struct view d_outputs = {{a->d_outputs, a->T * {output}, {output}}}, "
+            "d_x = {a->d_x, a->T * D, D};",
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
-            "    load_tile(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, H, d_out);",
+            f"    load_tile(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, {output}, d_out);",
             "    long n = 0, slot = 0, counts[MOST_CHUNK];",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
-            *indented(self._step()),
+            *indented(step),
             "    }",
             *self._end(),
             "    if (a->d_x) zero_padding(&c, d_x, a->T, D);",
@@ -56,111 +64,185 @@ class _Backward:
             "}",
         ]
 
-    def _workspace(self) -> Workspace:
-        of, workspace = self.names.of, Workspace()
-        workspace.add("x_slots", "chunk * rows * E")
-        workspace.add("d_x_tile", "rows * E")
-        workspace.add("d_out", "size")
-        workspace.add("none", "V")
-        for name in self.names.states:
-            workspace.add(f"d_new_{name}", "size")
-            workspace.add(f"d_old_{name}", "size")
-        for k in self.sums:
-            workspace.add(f"d_{of[k]}_slots", "chunk * size")
-        for k in self.computed:
-            workspace.add(f"{of[k]}_slots", "chunk * size")
-        for k in self.later:
-            workspace.add(f"d_{of[k]}_part", "size")
-        for k in self.plan.masks:
-            workspace.add(f"{of[k]}_tile", "size")
-        for k in self.plan.invariant:
-            workspace.add(f"{of[k]}_row", "P")
-        return workspace
+    def _row(self, k: int, shape: tuple[str, ...]) -> str:
+        """Where what is added to a loop-invariant value's derivative in this shape is added up."""
+        size = "" if len(self.names.pieces(k)) == 1 else f"_{elements(shape[0])}"
+        return f"d_{self.names.of[k]}{size}_row"
 
-    def _step(self) -> list[str]:
-        of, states = self.names.of, self.names.states
-        count = len(states)
+    def _fill_workspace(self) -> None:
+        of, add = self.names.of, self.workspace.add
+        for k, name in self.names.inputs.items():
+            add(f"{name}_slots", f"chunk * {self._size(k)}")
+            add(f"d_{name}_tile", self._size(k))
+        add("d_out", self._size(self.graph.outputs[0]))
+        add("none", "V")
+        for name, k in zip(self.names.states, self.graph.outputs, strict=True):
+            add(f"d_new_{name}", self._size(k))
+            add(f"d_old_{name}", self._size(k))
+        for k in self.sums:
+            add(f"d_{of[k]}_slots", f"chunk * {self._size(k)}")
+        for k in self.computed:
+            add(f"{of[k]}_slots", f"chunk * {self._size(k)}")
+        for k in self.later:
+            add(f"d_{of[k]}_part", self._size(k))
+        for k in self.plan.masks:
+            add(f"{of[k]}_tile", self._size(k))
+        for k in self.plan.invariant:
+            if self.nodes[k].shape:
+                add(f"{of[k]}_row", width(self.nodes[k].shape))
+
+    def _size(self, k: int) -> str:
+        return tile(self.nodes[k].shape)
+
+    def _step(self, stages: list[str]) -> list[str]:
+        names, of = self.names, self.names.of
+        through = self._through_matrices()
         lines = [
             "    const long later = n;",
             "    while (n < c.count && c.length[n] > t) n++;",
-            f"    kept -= {len(self.plan.kept)} * size;",
+            f"    kept -= rows * ({names.kept});",
             "    counts[slot] = n;",
         ]
-        for number, name in enumerate(states):
+        for number, (name, k) in enumerate(zip(names.states, self.graph.outputs, strict=True)):
+            state = f"(t * rows * ({names.history})) + {names.before_state(number)}"
+            load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
             lines += [
-                f"    const real *old_{name} = history + (t * {count} + {number}) * size;",
-                f"    const real *new_{name} = old_{name} + {count} * size;",
+                f"    const real *old_{name} = history + {state};",
+                f"    const real *new_{name} = old_{name} + rows * ({names.history});",
                 f"    (void)old_{name}; (void)new_{name};",
-                f"    load_tile(&c, per_clip(a->d_last_{name}, H), t, later, n, H, d_new_{name});",
+                f"    {load}",
             ]
-        lines.append("    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, H, d_out);")
-        if self.names.input is not None:
-            wanted = " || ".join(f"a->d_weight_{of[k]}" for k in self.names.wide)
-            lines += ["    real *x_tile = x_slots + slot * rows * E;"]
-            lines += [f"    if ({wanted}) load_tile(&c, x, t, 0, n, D, x_tile);"] if wanted else []
+        units = elements(names.output)
+        lines.append(f"    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, {units}, d_out);")
+        for k, name in names.inputs.items():
+            lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
         for k in self.sums:
-            lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * size;")
+            lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * {self._size(k)};")
         for k in self.computed:
-            lines.append(f"    real *{of[k]}_tile = {of[k]}_slots + slot * size;")
-        lines += self.names.mask_lines("    ")
-        for number in reversed(range(len(self.plan.stages))):
-            lines += self._stage(number)
-        lines += self._through_matrices()
+            lines.append(f"    real *{of[k]}_tile = {of[k]}_slots + slot * {self._size(k)};")
+        lines += [*names.mask_lines("    "), *stages, *through]
         lines += ["    if (++slot == chunk || t == 0) {", *indented(self._outer()), "        slot = 0;", "    }"]
-        for name in states:
+        for name in names.states:
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
             )
         return lines
 
+    def _load_frame(self, k: int, name: str) -> list[str]:
+        """Take the frame, if something reads it."""
+        wanted = [f"a->d_weight_{self.names.of[m]}" for each in self.plan.sums for m, v in each.products if v == k]
+        load = f"load_tile(&c, {self.names.view(k)}, t, 0, n, {elements(self.nodes[k].shape[0])}, {name}_tile);"
+        if k in self.frames:
+            return [f"    {load}"]
+        return [f"    if ({' || '.join(dict.fromkeys(wanted))}) {load}"] if wanted else []
+
     def _end(self) -> list[str]:
         """The derivatives of the first states; clips without frames hand on those of their last."""
-        lines = []
-        for name in self.names.states:
+        lines, move = [], self.names.move
+        for n, (name, k) in enumerate(zip(self.names.states, self.graph.outputs, strict=True)):
             lines += [
-                f"    load_tile(&c, per_clip(a->d_last_{name}, H), 0, n, c.count, H, d_new_{name});",
-                f"    store_tile(&c, per_clip(a->d_first_{name}, H), 0, 0, c.count, H, d_new_{name});",
+                f"    {move('load', k, self.names.per_clip('d_last', n), '0, n, c.count', f'd_new_{name}')}",
+                f"    {move('store', k, self.names.per_clip('d_first', n), '0, 0, c.count', f'd_new_{name}')}",
             ]
         return lines
 
-    def _loads(self, k: int) -> str | None:
-        """How a value is read; None where it is computed again."""
-        node, of, states = self.gradient.nodes[k], self.names.of, self.names.states
+    def _place(self, k: int) -> str | None:
+        """Where a value's tile lies; None where it is computed again."""
+        node, of, states = self.nodes[k], self.names.of, self.names.states
         if node.op == "new":
-            name = states[int(node.value or 0)]
-            tile = f"load(d_new_{name} + at)"
-            return f"(load(d_out + at) + {tile})" if node.value == 0 else tile
+            return f"d_new_{states[int(node.value or 0)]}"
         if node.op == "later":
-            return f"load(d_{of[int(node.value or 0)]}_part + at)"
+            return f"d_{of[int(node.value or 0)]}_part"
+        if node.op in REDUCTIONS and k >= len(self.graph.nodes):
+            return f"_{k}_tile"
         if k in self.names.old:
-            return f"load(old_{states[self.names.old[k]]} + at)"
+            return f"old_{states[self.names.old[k]]}"
         if k in self.plan.masks:
-            return f"load({of[k]}_tile + at)"
+            return f"{of[k]}_tile"
+        if k in self.names.inputs:
+            self.frames.add(k)
+            return f"{self.names.inputs[k]}_tile"
         if k in self.plan.kept:
-            return f"load(kept + {self.plan.kept.index(k)} * size + at)"
+            return f"kept + {self.names.before_kept(k)}"
         if k in self.graph.outputs:
-            return f"load(new_{states[self.graph.outputs.index(k)]} + at)"
+            return f"new_{states[self.graph.outputs.index(k)]}"
         return None
 
-    def _stage(self, number: int) -> list[str]:
-        stage, given, of = self.plan.stages[number], self.gradient.stages[number], self.names.of
-        own = (*(each.node for each in stage.sums), *stage.pointwise)
-        lines = [line for k in own if k in self.plan.vectors for line in self._through(k)]
-        stores, rows = [], {}
+    def _loads(self, k: int) -> str | None:
+        """How a value is read; None where it is computed again."""
+        node, place = self.nodes[k], self._place(k)
+        if place is None:
+            return None
+        text = f"load({place} + at)"
+        return f"(load(d_out + at) + {text})" if node.op == "new" and node.value == 0 else text
+
+    def _stages(self) -> list[str]:
+        lines: list[str] = []
+        for stage, given in zip(self.plan.stages[::-1], self.gradient.stages[::-1], strict=True):
+            lines += [line for k in own_values(stage) if k in self.plan.vectors for line in self._through(k)]
+            lines += self._loops(stage, given)
+        return lines
+
+    def _loops(self, stage: Stage, given: StageGradient) -> list[str]:
+        loops = self._stores(stage, given)
+        for k in self._reductions([k for loop in loops.of.values() for _, k in loop.stores]):
+            node = self.nodes[k]
+            self.workspace.add(f"_{k}_tile", self._size(k))
+            loops.over(self.nodes[node.args[0]].shape).reduce(node, f"_{k}", f"_{k}_tile")
+        labels = {**self.names.of, **{at: f"d_{self.names.of[k]}" for k, at in (*given.sums, *given.reductions)}}
+        comments = self._comments(given)
+
+        def place(k: int) -> str:
+            return self._place(k) or f"{self.names.of[k]}_tile"
+
+        lines = []
+        for loop in loops.in_order(back=True):
+            lines += loop.lines(body_of(self.names, self.nodes, labels, loop, self._loads, place, comments))
+        return lines
+
+    def _stores(self, stage: Stage, given: StageGradient) -> Loops:
+        """What a stage's loops write: derivatives, and vectors that later products of them need."""
+        of, loops = self.names.of, Loops(self.names, self.workspace)
         for k, at in given.others:
+            shape = self.nodes[at].shape
             if k in self.plan.invariant:
-                rows[f"d_{of[k]}"] = f"d_{of[k]}_row + j"
-                stores.append((f"d_{of[k]} += {{}};", at))
-            elif k in self.names.old or k in self.later:
-                stores.append((self._add_to(self._tile(k)), at))
-        stores += [(f"store(d_{of[k]}_tile + at, {{}});", at) for k, at in given.sums]
+                self._add_up(loops.over(shape), k, at)
+            elif k in self.names.old or k in self.later or k in self.names.inputs:
+                loops.store(shape, self._add_to(self._tile(k)), at)
+        for k, at in given.sums:
+            loops.store(self.nodes[k].shape, f"store(d_{of[k]}_tile + at, {{}});", at)
+        for k, at in given.reductions:
+            self.begun.add(self._tile(k))
+            loops.store(self.nodes[k].shape, f"store({self._tile(k)} + at, {{}});", at)
         for k in self._vectors_of(stage):
-            stores.append((f"store({of[k]}_tile + at, {{}});", k))
-        if not stores:
-            return lines
-        labels = {**of, **{at: f"d_{of[k]}" for k, at in given.sums}}
-        body = Body(self.gradient.nodes, labels, self._loads, self.names.rows(), self._comments(given))
-        return [*lines, *loop(body, stores, rows)]
+            loops.store(self.nodes[k].shape, f"store({of[k]}_tile + at, {{}});", k)
+        return loops
+
+    def _add_up(self, loop: Loop, k: int, at: int) -> None:
+        """Add what a loop computes to the derivative of a loop-invariant value."""
+        if len(self.nodes[k].shape) == 2:
+            row = f"{self._row(k, self.nodes[k].shape)} + j * {elements(self.nodes[k].shape[1])} + column * V"
+            loop.stores.append((f"accumulate({row}, {{}});", at))
+            return
+        name = f"d_{self.names.of[k]}"
+        loop.sums[name] = f"{self._row(k, loop.shape[:1])} + j"
+        loop.stores.append((f"{name} += {{}};", at))
+
+    def _reductions(self, wanted: list[int]) -> list[int]:
+        """The sums over whole vectors and matrices, of derivatives, that the computation of these needs."""
+        found: set[int] = set()
+        seen: set[int] = set()
+        while wanted:
+            k = wanted.pop()
+            if k in seen:
+                continue
+            seen.add(k)
+            if self.nodes[k].op in REDUCTIONS and k >= len(self.graph.nodes):
+                found.add(k)
+            elif self._place(k) is not None:
+                continue
+            wanted += self.nodes[k].args
+        return sorted(found)
 
     def _comments(self, given: StageGradient) -> dict[int, str]:
         """The equations, and over a derivative that of what it is the derivative of."""
@@ -178,7 +260,9 @@ class _Backward:
         return list(dict.fromkeys(met))
 
     def _tile(self, k: int) -> str:
-        """Where the derivative of an old state or of a value of an earlier stage is accumulated."""
+        """Where the derivative of an old state, of the frame or of a value of an earlier stage is accumulated."""
+        if k in self.names.inputs:
+            return f"d_{self.names.inputs[k]}_tile"
         return f"d_old_{self.names.states[self.names.old[k]]}" if k in self.names.old else f"d_{self.names.of[k]}_part"
 
     def _add_to(self, tile: str) -> str:
@@ -189,26 +273,26 @@ class _Backward:
     def _through(self, vector: int) -> list[str]:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
         of, nodes = self.names.of, self.graph.nodes
-        frame = nodes[vector].op == "input"
         readers = [
             (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
         ]
         terms = [
-            f"{{d_{of[each.node]}_tile, a->packed_back + {self.names.place(m, 'wide_back')}, H}}"
+            f"{{d_{of[each.node]}_tile, a->packed_back + {self.names.place(m, back=True)}, "
+            f"{elements(nodes[each.node].shape[0])}}}"
             for each, m in readers
             if m not in self.plan.constant
         ]
         means = [(each, m) for each, m in readers if m in self.plan.constant]
         if not readers:
             return []
-        tile, lines = "d_x_tile" if frame else self._tile(vector), list[str]()
+        tile, lines = self._tile(vector), list[str]()
         if terms:
             start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
-            given = f"{'E' if frame else 'P'}, terms_{vector}, {len(terms)}, (struct origin){{{start}}}"
+            units = padded(nodes[vector].shape[0])
             self.begun.add(tile)
             lines += [
                 f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-                f"    product(n, rows, {given},",
+                f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
                 f"            {tile});",
             ]
         for each, m in means:
@@ -221,36 +305,47 @@ class _Backward:
     def _through_matrices(self) -> list[str]:
         """The derivatives of the frame and of the old states, complete."""
         lines = [line for k in self.names.old if k in self.plan.vectors for line in self._through(k)]
-        untouched = [name for name in self.names.states if f"d_old_{name}" not in self.begun]
-        lines += [f"    memset(d_old_{name}, 0, size * sizeof(real));" for name in untouched]
-        frame = self.names.input
-        if frame is not None and (through := self._through(frame)):
-            inside = [*through, "    store_tile(&c, d_x, t, 0, n, D, d_x_tile);"]
-            lines += ["    if (a->d_x) {", *indented(inside), "    }"]
-        return lines
+        for name, k in zip(self.names.states, self.graph.outputs, strict=True):
+            if f"d_old_{name}" not in self.begun:
+                lines.append(f"    memset(d_old_{name}, 0, {self._size(k)} * sizeof(real));")
+        inside = [line for k in self.names.inputs for line in self._through(k)]
+        found = [(k, name) for k, name in self.names.inputs.items() if f"d_{name}_tile" in self.begun]
+        whole = [name for _, name in found] == ["x"]
+        inside += [] if whole else ["    zero_rows(&c, d_x, t, n, D);"]
+        for k, name in found:
+            rows = f"{self.names.view(k, 'd_x')}, t, 0, n, {elements(self.nodes[k].shape[0])}, d_{name}_tile"
+            inside.append(f"    {'store' if whole else 'add'}_tile(&c, {rows});")
+        return [*lines, "    if (a->d_x) {", *indented(inside), "    }"]
 
     def _outer(self) -> list[str]:
         """The derivatives of the matrices from the last steps."""
-        of, states = self.names.of, self.names.states
-        count, lines = len(states), []
+        of, lines = self.names.of, []
         for each in self.plan.sums:
             if each.node not in self.sums:
                 continue
             for matrix, vector in each.products:
                 if matrix in self.plan.constant:
                     continue
-                if self.graph.nodes[vector].op == "input":
-                    tiles, inputs = "{x_slots, rows * E}", "D"
-                elif vector in self.computed:
-                    tiles, inputs = f"{{{of[vector]}_slots, size}}", "H"
-                else:
-                    old = vector in self.names.old
-                    number = self.names.old[vector] if old else self.graph.outputs.index(vector)
-                    step = "t + slot - 1" if old else "t + slot"
-                    tiles, inputs = f"{{history + (({step}) * {count} + {number}) * size, -{count} * size}}", "H"
+                high, low = self.graph.nodes[each.node].shape[0], self.graph.nodes[vector].shape[0]
                 lines.append(
-                    f"    if (a->d_weight_{of[matrix]}) outer(slot, counts, rows, {inputs}, P, (struct steps){tiles}, "
-                    f"(struct steps){{d_{of[each.node]}_slots, size}}, d_packed + {self.names.place(matrix)});"
-                    f"    // d_{of[matrix]}"
+                    f"    if (a->d_weight_{of[matrix]}) outer(slot, counts, rows, {elements(low)}, {padded(high)}, "
+                    f"(struct steps){self._steps(vector)}, (struct steps){{d_{of[each.node]}_slots, "
+                    f"{self._size(each.node)}}}, d_packed + {self.names.place(matrix)});    // d_{of[matrix]}"
                 )
         return lines
+
+    def _steps(self, vector: int) -> str:
+        """The tiles of a vector of products at the last steps."""
+        if vector in self.names.inputs:
+            return f"{{{self.names.inputs[vector]}_slots, {self._size(vector)}}}"
+        if vector in self.computed:
+            return f"{{{self.names.of[vector]}_slots, {self._size(vector)}}}"
+        old = vector in self.names.old
+        number = self.names.old[vector] if old else self.graph.outputs.index(vector)
+        step, states = "t + slot - 1" if old else "t + slot", f"rows * ({self.names.history})"
+        return f"{{history + ({step}) * {states} + {self.names.before_state(number)}, -{states}}}"
+
+
+def own_values(stage: Stage) -> tuple[int, ...]:
+    """The values of a stage."""
+    return (*(each.node for each in stage.sums), *stage.reductions, *stage.pointwise)

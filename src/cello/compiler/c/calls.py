@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
+from cello.compiler.c.sizes import elements, padded
 from cello.compiler.c.source import Names
 
 TILES = """\
@@ -34,28 +35,21 @@ static struct offset offset_of(const struct arguments *a, long tile) {
 """
 
 CALLS = Template("""\
-struct sizes { long H, D, P, wide, square, wide_back, packed, packed_back, part, parts, groups; };
-static struct sizes sizes_of(const struct arguments *a) {
-    struct sizes s = {a->H, a->D, round_up(a->H, V)};
-    s.wide = packed_size(s.D, s.P);
-    s.square = packed_size(s.H, s.P);
-    s.wide_back = packed_size(s.H, round_up(s.D, V));
-    s.packed = $wides * s.wide + $squares * s.square;
-    s.packed_back = $wides * s.wide_back + $squares * s.square;
-    s.part = s.packed + $invariants * s.P;
-    s.groups = groups_of(a);
-    s.parts = s.groups < 2 ? 1 : 1 + (a->threads < s.groups ? a->threads : s.groups);
-    return s;
+/* How often d_packed holds the derivatives: once for all and, where there are groups, once for each thread. */
+static long parts_of(const struct arguments *a) {
+    const long groups = groups_of(a);
+    return groups < 2 ? 1 : 1 + (a->threads < groups ? a->threads : groups);
 }
 /* How many elements packed, packed_back, history, kept and d_packed hold. */
 void workspace_sizes(const struct arguments *a, long *found) {
-    const struct sizes s = sizes_of(a);
+$sizes
     const struct offset end = offset_of(a, tiles_of(a));
-    found[0] = once(a) ? $terms * PANEL * (s.H > s.D ? round_up(s.H, V) : round_up(s.D, V)) : s.packed;
-    found[1] = s.packed_back;
-    found[2] = end.history * $states * s.P;
-    found[3] = end.kept * $kept * s.P;
-    found[4] = s.parts * s.part;
+    const long packed = $packed, derived = $derived;
+    found[0] = once(a) ? $panels : packed;
+    found[1] = $packed_back;
+    found[2] = end.history * ($history);
+    found[3] = end.kept * ($kept);
+    found[4] = parts_of(a) * (packed + derived);
 }
 static int forward_group(const void *given, long group, long member, struct team *team) {
     const struct arguments *a = given;
@@ -69,29 +63,32 @@ static int forward_group(const void *given, long group, long member, struct team
 /* The derivatives of the parameters come from each group, then to those of the groups before; of one alone, at once. */
 static int backward_group(const void *given, long group, long member, struct team *team) {
     const struct arguments *a = given;
-    const struct sizes s = sizes_of(a);
-    real *d_packed = a->d_packed + (s.parts > 1 ? 1 + member : 0) * s.part, *d_rows = d_packed + s.packed;
-    memset(d_packed, 0, s.part * sizeof(real));
+$sizes
+    const long packed = $packed, part = packed + $derived;
+    const int apart = parts_of(a) > 1;
+    real *d_packed = a->d_packed + (apart ? 1 + member : 0) * part, *d_rows = d_packed + packed;
+    memset(d_packed, 0, part * sizeof(real));
     const long begin = first_tile(a, group), end = first_tile(a, group + 1);
     struct offset offset = offset_of(a, begin);
     int failed = 0;
     for (long tile = begin; tile < end; offset = beyond(a, offset, tile, tile + 1), tile++)
         failed |= backward_tile(a, tile, offset, d_packed, d_rows);
-    if (s.parts > 1) add_in_turn(team, group, a->d_packed, d_packed, s.part);
+    if (apart) add_in_turn(team, group, a->d_packed, d_packed, part);
     return failed;
 }
 /* All clips, all steps; 1 if there is no memory. */
 int forward(const struct arguments *a) {
-    const struct sizes s = sizes_of(a);
+$sizes
     if (!once(a)) {
 $pack
     }
-    return run_in_threads(forward_group, a, s.groups, a->threads);
+    return run_in_threads(forward_group, a, groups_of(a), a->threads);
 }
 int backward(const struct arguments *a) {
-    const struct sizes s = sizes_of(a);
+$sizes
 $pack_back
-    if (run_in_threads(backward_group, a, s.groups, a->threads)) return 1;
+    if (run_in_threads(backward_group, a, groups_of(a), a->threads)) return 1;
+    const real *d_rows = a->d_packed + $packed;
 $unpack
     return 0;
 }
@@ -102,24 +99,55 @@ def calls(names: Names) -> str:
     """``workspace_sizes``, ``forward`` and ``backward``."""
     plan, of = names.plan, names.of
     pack, pack_back, unpack = [], [], []
+    frame = {m for each in plan.sums for m, v in each.products if v in names.inputs}
+    other = {m for each in plan.sums for m, v in each.products if v not in names.inputs}
     for k in plan.matrices:
-        high = "s.H" if names.square(k) else "s.D"
-        place, back = names.place(k, of="s."), names.place(k, "wide_back", of="s.")
-        when = "" if names.square(k) else "if (a->d_x) "
-        pack.append(f"        pack(a->weight_{of[k]}, {high}, s.H, 1, {high}, a->packed + {place});")
-        pack_back.append(f"    {when}pack(a->weight_{of[k]}, s.H, {high}, {high}, 1, a->packed_back + {back});")
-        unpack.append(f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {high}, s.H, a->d_weight_{of[k]});")
-    for number, k in enumerate(plan.invariant):
-        row = f"a->d_packed + s.packed + {number} * s.P"
-        unpack.append(f"    if (a->d_invariant_{of[k]}) memcpy(a->d_invariant_{of[k]}, {row}, s.H * sizeof(real));")
+        high, low = map(elements, names.nodes[k].shape)
+        place, back = names.place(k), names.place(k, back=True)
+        when = "if (a->d_x) " if k in frame - other else ""
+        pack.append(f"        pack(a->weight_{of[k]}, {low}, {high}, 1, {low}, a->packed + {place});")
+        pack_back.append(f"    {when}pack(a->weight_{of[k]}, {high}, {low}, {low}, 1, a->packed_back + {back});")
+        unpack.append(
+            f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
+        )
+    for k in plan.invariant:
+        unpack += _unpack_rows(names, k)
     return CALLS.substitute(
-        wides=len(names.wide),
-        squares=len(names.squares),
-        terms=max(len(each.products) for each in plan.sums),
-        invariants=len(plan.invariant),
-        states=len(plan.graph.states),
-        kept=len(plan.kept),
+        sizes="\n".join(names.definitions()),
+        packed=names.all_packed(),
+        packed_back=names.all_packed(back=True),
+        derived=names.all_derived,
+        panels=_panels(names),
+        history=names.history,
+        kept=names.kept,
         pack="\n".join(pack),
         pack_back="\n".join(pack_back),
         unpack="\n".join(unpack),
     )
+
+
+def _panels(names: Names) -> str:
+    """The elements of the panels of one sum's matrices, at most, when they are packed panel by panel."""
+    each = [
+        "PANEL * (" + " + ".join(padded(names.nodes[v].shape[0]) for _, v in one.products) + ")"
+        for one in names.plan.sums
+    ]
+    found = "0"
+    for text in dict.fromkeys(each):
+        found = text if found == "0" else f"larger({found}, {text})"
+    return found
+
+
+def _unpack_rows(names: Names, k: int) -> list[str]:
+    """Hand out the derivative of a loop-invariant value."""
+    target, lines, before = f"a->d_invariant_{names.of[k]}", [], list[str]()
+    for shape in names.pieces(k):
+        row = f"d_rows + {names.derived[k, shape]}"
+        to = " + ".join([target, *before])
+        units = elements(shape[0])
+        if len(shape) == 2:
+            lines.append(f"    if ({target}) unfill_heads({to}, {row}, H, {elements(shape[1])});")
+        else:
+            lines.append(f"    if ({target}) memcpy({to}, {row}, {units} * sizeof(real));")
+        before.append(units)
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cello.cells.graph import Node
+from cello.compiler.c.sizes import number
 from cello.compiler.expression import ATOM, Row, function
 
 ROWS: dict[str, Row] = {
@@ -41,7 +42,8 @@ class Body:
 
     ``loads(k)`` is how the kernel reads node k, None where it is computed here; ``rows`` are the nodes that are the
     same for all rows, with what reads them: those used are declared in ``before``, the lines ahead of the loop. What
-    is computed here stands under its comment, if it has one.
+    is computed here stands under its comment, if it has one. Of a matrix, ``once`` are the nodes that are the same in
+    all of a row's columns: those used are declared in ``middle``, ahead of the loop over columns.
     """
 
     def __init__(
@@ -51,9 +53,12 @@ class Body:
         loads: Callable[[int], str | None],
         rows: Mapping[int, str],
         comments: Mapping[int, str],
+        once: Callable[[int], str | None] = lambda k: None,
     ) -> None:
         self.nodes, self.names, self.loads, self.rows, self.comments = nodes, names, loads, rows, comments
+        self.once = once
         self.before: list[str] = []
+        self.middle: list[str] = []
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
         self.count: dict[int, int] = {}
@@ -69,7 +74,7 @@ class Body:
 
     def _visit(self, k: int) -> None:
         self.count[k] = self.count.get(k, 0) + 1
-        if self.count[k] == 1 and k not in self.rows and self.loads(k) is None:
+        if self.count[k] == 1 and k not in self.rows and self.loads(k) is None and self.once(k) is None:
             for arg in self.nodes[k].args:
                 self._visit(arg)
 
@@ -77,8 +82,12 @@ class Body:
         if k in self.known:
             return self.known[k]
         node = self.nodes[k]
-        if node.op == "constant":
-            return f"(real)({node.value!r})"
+        if (plain := number(node)) is not None:
+            return plain
+        if (repeated := self.once(k)) is not None:
+            self.known[k] = self.names.get(k, f"_{k}")
+            self.middle.append(f"const vec {self.known[k]} = {repeated};")
+            return self.known[k]
         if k in self.rows:
             self.known[k] = self.names[k]
             self.before.append(f"const vec {self.known[k]} = {self.rows[k]};")
@@ -88,7 +97,7 @@ class Body:
             row = ROWS[node.op]
             encloses = row.precedence == ATOM
             parts = [
-                f"broadcast({text})" if encloses and self.nodes[a].op == "constant" else text
+                f"broadcast({text})" if encloses and number(self.nodes[a]) is not None else text
                 for a, need in zip(node.args, row.needs, strict=True)
                 for text in [self._text(a, need)]
             ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 from cello.compiler.c.expression import Body
-from cello.compiler.c.source import Names, Workspace, head, loop
+from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.sizes import elements, number, padded, tile, width
+from cello.compiler.c.source import Names, Workspace
+from cello.compiler.kernel import REPEATING
 from cello.compiler.stages import Stage, Sum
 from cello.compiler.step_names import indented
 
@@ -18,13 +22,33 @@ def forward(names: Names) -> list[str]:
 class _Forward:
     def __init__(self, names: Names) -> None:
         self.names, self.plan = names, names.plan
-        self.graph = self.plan.graph
+        self.graph, self.nodes = self.plan.graph, self.plan.graph.nodes
         self.stage_of = {
-            k: n for n, stage in enumerate(self.plan.stages) for k in (*stage.pointwise, *(s.node for s in stage.sums))
+            k: n
+            for n, stage in enumerate(self.plan.stages)
+            for k in (*stage.pointwise, *stage.reductions, *(s.node for s in stage.sums))
         }
-        self.sums = {each.node for each in self.plan.sums}
+        self.whole = [each.node for each in self.plan.sums]
+        self.whole += [k for stage in self.plan.stages for k in stage.reductions]
+        self.workspace = Workspace()
         self.tiles = self._tiles()
         self.ahead = self._ahead()
+
+    @cached_property
+    def multiplied(self) -> list[int]:
+        """The frame, or its parts, that matrices multiply."""
+        return [k for k in self.names.inputs if k in self.plan.vectors]
+
+    @cached_property
+    def read(self) -> set[int]:
+        """What loops read of the frame."""
+        steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
+        return {a for k in steps for a in self.nodes[k].args} & {*self.names.inputs}
+
+    @cached_property
+    def carried(self) -> list[int]:
+        """What later loops read where it is kept for backward."""
+        return [k for k, place in self.tiles.items() if place == f"{self.names.of[k]}_kept"]
 
     def _ahead(self) -> dict[int, int]:
         """Of sums with products of the frame, how many those are: they may be taken some steps ahead.
@@ -33,7 +57,7 @@ class _Forward:
         """
         found = {}
         for each in self.plan.sums:
-            frame = [vector == self.names.input for _, vector in each.products]
+            frame = [vector in self.names.inputs for _, vector in each.products]
             if any(frame[(*frame, False).index(False) :]):
                 return {}
             if any(frame):
@@ -42,108 +66,126 @@ class _Forward:
 
     def _tiles(self) -> dict[int, str]:
         """Where the values lie that are read again after their loop."""
-        nodes, of = self.graph.nodes, self.names.of
+        nodes, of = self.nodes, self.names.of
+        new = {k: f"new_{self.names.states[n]}" for n, k in reversed([*enumerate(self.graph.outputs)])}
         found = {each.node: f"{of[each.node]}_tile" for each in self.plan.sums}
+        found |= {k: f"{of[k]}_tile" for stage in self.plan.stages for k in stage.reductions}
         found |= {k: f"old_{self.names.states[n]}" for k, n in self.names.old.items()}
         found |= {k: f"{of[k]}_tile" for k in self.plan.masks}
-        if self.names.input is not None:
-            found[self.names.input] = "x_tile"
-        later = {a for k, n in self.stage_of.items() for a in nodes[k].args if self.stage_of.get(a, n) < n}
-        for k in sorted(later | {*self.plan.vectors}):
+        found |= {k: f"{name}_tile" for k, name in self.names.inputs.items()}
+        steps = [k for stage in self.plan.stages for k in stage.pointwise]
+        repeated = {a for k in steps if nodes[k].op in REPEATING for a in nodes[k].args}
+        later = {a for k in steps for a in nodes[k].args if self.stage_of.get(a, 99) < self.stage_of[k]}
+        later -= {k for k in later if nodes[k].op in REPEATING}  # read from what they repeat
+        for k in sorted(later | repeated | {*self.plan.vectors}):
             if k in self.stage_of and k not in found:
-                new = [n for n, output in enumerate(self.graph.outputs) if output == k]
-                found[k] = f"new_{self.names.states[new[0]]}" if new else f"{of[k]}_tile"
+                kept = f"{of[k]}_kept" if k in self.plan.kept else f"{of[k]}_tile"
+                found[k] = new.get(k, kept)
         return found
 
     def lines(self) -> list[str]:
-        plan, of, states = self.plan, self.names.of, self.names.states
-        workspace = Workspace()
-        workspace.add("x_tile", "(ahead ? ahead : 1) * rows * E")
-        workspace.add("scratch_states", f"{2 * len(states)} * size")
-        workspace.add("scratch_kept", f"{len(plan.kept)} * size")
-        for k, tile in self.tiles.items():
-            if k in self.sums:
-                workspace.add(f"{of[k]}_start", "P")
-            if k in self.ahead:
-                workspace.add(f"{of[k]}_ahead", "ahead * size")
-            if tile == f"{of[k]}_tile" and tile != "x_tile":
-                workspace.add(tile, "size")
-        for k in plan.invariant:
-            workspace.add(f"{of[k]}_row", "P")
+        step = self._step()  # before the workspace, to which it adds
+        self._fill_workspace()
         return [
             "/* All steps of one tile of clips; 1 if there is no memory. */",
             "static int forward_tile(const struct arguments *a, long tile, struct offset offset) {",
-            *head(backward=False),
+            *self.names.head(backward=False),
             f"    const long ahead = {'steps_ahead(&c)' if self.ahead else '0'};",
             "    real *panels = once(a) ? a->packed : NULL;",
-            *workspace.lines(),
-            "    (void)x_tile;",
-            *(
-                f"    const real *packed_{of[m]} = panels ? NULL : a->packed + {self.names.place(m)};"
-                for m in plan.matrices
-            ),
-            *(f"    fill({of[k]}_row, a->invariant_{of[k]}, a->invariant_{of[k]}_stride, H);" for k in plan.invariant),
-            *(line for each in plan.sums for line in self._start(each)),
-            f"    real *history = a->keeping ? a->history + offset.history * {len(states)} * P : scratch_states;",
-            f"    real *kept = a->keeping ? a->kept + offset.kept * {len(plan.kept)} * P : scratch_kept;",
-            "    const struct view outputs = {a->outputs, a->T * H, H};",
+            *self.workspace.lines(),
+            *self._packed(),
+            *self.names.row_lines(),
+            *(line for each in self.plan.sums for line in self._start(each)),
+            f"    real *history = a->keeping ? a->history + offset.history * ({self.names.history}) : scratch_states;",
+            f"    real *kept = a->keeping ? a->kept + offset.kept * ({self.names.kept}) : scratch_kept;",
+            f"    const struct view outputs = {{a->outputs, a->T * {elements(self.names.output)}, "
+            f"{elements(self.names.output)}}};",
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    long n = running(&c, 0, c.count);",
             *self._begin(),
             "    for (long t = 0; t < c.steps; t++) {",
-            *indented(self._step()),
+            *indented(step),
             "    }",
-            "    zero_padding(&c, outputs, a->T, H);",
+            f"    zero_padding(&c, outputs, a->T, {elements(self.names.output)});",
             "    free(workspace);",
             "    return 0;",
             "}",
         ]
 
+    def _fill_workspace(self) -> None:
+        add, of = self.workspace.add, self.names.of
+        for k, name in self.names.inputs.items():
+            if k in self.multiplied:
+                add(f"{name}_tile", f"(ahead ? ahead : 1) * {tile(self.nodes[k].shape)}")
+            if k in self.read:
+                add(f"{name}_frame", tile(self.nodes[k].shape))
+        add("scratch_states", f"2 * rows * ({self.names.history})")
+        add("scratch_kept", f"rows * ({self.names.kept})")
+        for k, place in self.tiles.items():
+            shape = self.nodes[k].shape
+            if k in {each.node for each in self.plan.sums}:
+                add(f"{of[k]}_start", padded(shape[0]))
+            if k in self.ahead:
+                add(f"{of[k]}_ahead", f"ahead * {tile(shape)}")
+            if place == f"{of[k]}_tile" and k not in self.names.inputs:
+                add(place, tile(shape))
+        for k in self.plan.invariant:
+            if self.nodes[k].shape:
+                add(f"{of[k]}_row", width(self.nodes[k].shape))
+
+    def _packed(self) -> list[str]:
+        return [
+            f"    const real *packed_{self.names.of[m]} = panels ? NULL : a->packed + {self.names.place(m)};"
+            for m in self.plan.matrices
+        ]
+
     def _start(self, each: Sum) -> list[str]:
         """The row a sum begins with: its biases."""
-        of, nodes = self.names.of, self.graph.nodes
-        terms = [
-            f"broadcast((real)({nodes[k].value!r}))" if nodes[k].op == "constant" else f"load({of[k]}_row + j)"
-            for k in each.invariant
-        ]
+        numbers = {k: number(self.nodes[k]) for k in each.invariant}
+        terms = [f"broadcast({numbers[k]})" if numbers[k] else self.names.row(k) for k in each.invariant]
         return [
-            "    for (long j = 0; j < P; j += V)",
-            f"        store({of[each.node]}_start + j, {' + '.join(terms) or 'broadcast(0)'});",
+            f"    for (long j = 0; j < {padded(self.nodes[each.node].shape[0])}; j += V)",
+            f"        store({self.names.of[each.node]}_start + j, {' + '.join(terms) or 'broadcast(0)'});",
         ]
 
     def _begin(self) -> list[str]:
         """The first states; of clips without frames they are the last too."""
         lines = []
-        for number, name in enumerate(self.names.states):
-            tile = f"history + {number} * size"
-            lines.append(f"    load_tile(&c, per_clip(a->first_{name}, H), 0, 0, c.count, H, {tile});")
-            lines.append(f"    store_tile(&c, per_clip(a->last_{name}, H), 0, n, c.count, H, {tile});")
+        for n, k in enumerate(self.graph.outputs):
+            place, move = f"history + {self.names.before_state(n)}", self.names.move
+            lines.append(f"    {move('load', k, self.names.per_clip('first', n), '0, 0, c.count', place)}")
+            lines.append(f"    {move('store', k, self.names.per_clip('last', n), '0, n, c.count', place)}")
         return lines
 
     def _step(self) -> list[str]:
-        states = self.names.states
+        names, states = self.names, self.names.states
+        at = [names.before_state(n) for n in range(len(states))]
         lines = [
-            f"    real *before = history + (a->keeping ? t : t & 1) * {len(states)} * size;",
-            f"    real *after = history + (a->keeping ? t + 1 : ~t & 1) * {len(states)} * size;",
+            f"    real *before = history + (a->keeping ? t : t & 1) * rows * ({names.history});",
+            f"    real *after = history + (a->keeping ? t + 1 : ~t & 1) * rows * ({names.history});",
             *(
-                f"    real *old_{name} = before + {n} * size, *new_{name} = after + {n} * size;"
+                f"    real *old_{name} = before + {at[n]}, *new_{name} = after + {at[n]};"
                 for n, name in enumerate(states)
             ),
             *(f"    (void)old_{n};" for n in states),
+            *(f"    real *{self.tiles[k]} = kept + {names.before_kept(k)};" for k in self.carried),
         ]
-        if self.names.input is not None:
-            lines.append("    if (!ahead) load_tile(&c, x, t, 0, n, D, x_tile);")
-        lines.append("    const struct way way = {n, rows, H, ahead, ahead ? t % ahead : 0, panels};")
+        lines += [f"    if (!ahead) {self._load_frame(k, f'{names.inputs[k]}_tile')}" for k in self.multiplied]
+        lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
+        lines.append("    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels};")
         if self.ahead:
             lines += self._take_ahead()
-        lines += self.names.mask_lines("    ")
-        for number, stage in enumerate(self.plan.stages):
-            lines += self._stage(number, stage)
-        lines += [
-            "    const long next = running(&c, t + 1, n);",
-            *(f"    store_tile(&c, per_clip(a->last_{n}, H), t, next, n, H, new_{n});" for n in states),
-        ]
-        return [*lines, f"    if (a->keeping) kept += {len(self.plan.kept)} * size;", "    n = next;"]
+        lines += names.mask_lines("    ")
+        for n, stage in enumerate(self.plan.stages):
+            lines += [line for each in stage.sums for line in self._sum(each)]
+            lines += self._loops(n, stage)
+        lines.append("    const long next = running(&c, t + 1, n);")
+        for n, k in enumerate(self.graph.outputs):
+            lines.append(f"    {names.move('store', k, names.per_clip('last', n), 't, next, n', f'new_{states[n]}')}")
+        return [*lines, f"    if (a->keeping) kept += rows * ({names.kept});", "    n = next;"]
+
+    def _load_frame(self, k: int, place: str) -> str:
+        return f"load_tile(&c, {self.names.view(k)}, t, 0, n, {elements(self.nodes[k].shape[0])}, {place});"
 
     def _sum(self, each: Sum) -> list[str]:
         """A sum of products, from its biases or from the products of the frame that were taken ahead."""
@@ -151,71 +193,80 @@ class _Forward:
         products = [(m, v) for m, v in each.products if m not in self.plan.constant]
         means = [(m, v) for m, v in each.products if m in self.plan.constant]
         lines = [f"    {self.names.comment(each)}", *(self._products(each, products) if products else [])]
-        for number, (m, v) in enumerate(means):
-            begins = f"{name}_start, V" if number == 0 and not products else "NULL, 0"
+        for n, (m, v) in enumerate(means):
+            begins = f"{name}_start, V" if n == 0 and not products else "NULL, 0"
             factor = f"a->weight_{self.names.of[m]}[0]"
             lines.append(f"    add_row_sums(n, rows, H, P, {self.tiles[v]}, {factor}, {begins}, {name}_tile);")
         return lines
 
     def _products(self, each: Sum, products: Sequence[tuple[int, int]]) -> list[str]:
         name, k, frames = self.names.of[each.node], each.node, self.ahead.get(each.node, 0)
-        taken = f"{name}_ahead" if frames else f"{name}_start"
+        taken, units = f"{name}_ahead" if frames else f"{name}_start", elements(self.nodes[k].shape[0])
+        origins = f"{name}_start, {taken}, {name}_tile"
         return [
             f"    const struct term terms_{k}[] = {{{self._terms(products)}}};",
-            f"    add_products(&way, terms_{k}, {len(products)}, {frames}, {name}_start, {taken}, {name}_tile);",
+            f"    add_products(&way, {units}, terms_{k}, {len(products)}, {frames}, {origins});",
         ]
 
     def _terms(self, products: Sequence[tuple[int, int]]) -> str:
-        names = self.names
+        of = self.names.of
         return ", ".join(
-            f"{{{self.tiles[v]}, packed_{names.of[m]}, {'H' if names.square(m) else 'D'}, a->weight_{names.of[m]}}}"
+            f"{{{self.tiles[v]}, packed_{of[m]}, {elements(self.nodes[v].shape[0])}, a->weight_{of[m]}}}"
             for m, v in products
         )
 
     def _take_ahead(self) -> list[str]:
         """The products of the next steps' frames."""
         lines = [
-            "load_ahead(&c, x, t, ahead, n, D, x_tile);",
-            "const long taken = (c.steps - t < ahead ? c.steps - t : ahead) * rows;",
+            f"load_ahead(&c, {self.names.view(k)}, t, ahead, n, {elements(self.nodes[k].shape[0])}, {self.tiles[k]});"
+            for k in self.multiplied
         ]
+        lines.append("const long taken = (c.steps - t < ahead ? c.steps - t : ahead) * rows;")
         for each in self.plan.sums:
             if frames := self.ahead.get(each.node):
                 name, terms = self.names.of[each.node], f"frame_{each.node}"
+                units = elements(self.nodes[each.node].shape[0])
                 lines += [
                     f"const struct term {terms}[] = {{{self._terms(each.products[:frames])}}};",
-                    f"add_ahead(&way, taken, {terms}, {frames}, {name}_start, {name}_ahead);",
+                    f"add_ahead(&way, {units}, taken, {terms}, {frames}, {name}_start, {name}_ahead);",
                 ]
         return ["    if (ahead && !way.slot) {", *(f"        {line}" for line in lines), "    }"]
 
-    def _stage(self, number: int, stage: Stage) -> list[str]:
-        of, lines = self.names.of, list[str]()
-        for each in stage.sums:
-            lines += self._sum(each)
-        stores = self._stores(number, stage)
-        if not stores:
-            return lines
-        mine = {*stage.pointwise}
-        body = Body(
-            self.graph.nodes,
-            of,
-            lambda k: None if k in mine or k not in self.tiles else f"load({self.tiles[k]} + at)",
-            self.names.rows(),
-            self.names.equations,
-        )
-        return [*lines, *loop(body, stores, {})]
+    def _loops(self, number: int, stage: Stage) -> list[str]:
+        """A stage's loops; what later stages need of whole vectors is added up in the loop that computes these."""
+        loops = Loops(self.names, self.workspace)
+        self._stores(number, stage, loops)
+        for k in [k for later in self.plan.stages for k in later.reductions]:
+            arg = self.nodes[k].args[0]
+            if self.stage_of.get(arg, 0) == number:
+                loops.over(self.nodes[arg].shape).reduce(self.nodes[k], self.names.of[k], self.tiles[k])
+        return [line for loop in loops.in_order() for line in loop.lines(self._body(stage, loop))]
 
-    def _stores(self, number: int, stage: Stage) -> list[tuple[str, int]]:
-        """What a stage's loop writes: values read later, what backward needs, new states."""
-        plan, last = self.plan, len(self.plan.stages) - 1
-        mine = {*stage.pointwise, *(each.node for each in stage.sums)}
-        carried = [k for k in stage.pointwise if k in self.tiles and k not in self.graph.outputs]
-        stores = [(f"store({self.tiles[k]} + at, {{}});", k) for k in carried]
+    def _body(self, stage: Stage, loop: Loop) -> Body:
+        mine = {k for k in stage.pointwise if self.nodes[k].shape == loop.shape}
+
+        def place(k: int) -> str:
+            return f"{self.names.inputs[k]}_frame" if k in self.names.inputs else self.tiles[k]
+
+        def loads(k: int) -> str | None:
+            return None if k in mine or k not in self.tiles else f"load({place(k)} + at)"
+
+        return body_of(self.names, self.nodes, self.names.of, loop, loads, place, self.names.equations)
+
+    def _stores(self, number: int, stage: Stage, loops: Loops) -> None:
+        """What a stage's loops write: values read later, what backward needs, new states."""
+        plan, last, nodes = self.plan, len(self.plan.stages) - 1, self.nodes
+        mine = {*stage.pointwise, *stage.reductions, *(each.node for each in stage.sums)}
+        for k in stage.pointwise:
+            if k in self.tiles and k not in self.graph.outputs and k not in plan.kept:
+                loops.store(nodes[k].shape, f"store({self.tiles[k]} + at, {{}});", k)
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):
-                stores.append((f"store(new_{name} + at, {{}});", k))
+                loops.store(nodes[k].shape, f"store(new_{name} + at, {{}});", k)
                 if name == self.names.states[0]:
-                    stores.append(("store_part(row_of(&c, &outputs, r, t), j, H, {});", k))
-        for place, k in enumerate(plan.kept):
+                    units = elements(self.names.output)
+                    loops.store(nodes[k].shape, f"store_part(row_of(&c, &outputs, r, t), j, {units}, {{}});", k)
+        for k in plan.kept:
             if k in mine:
-                stores.append((f"store(kept + {place} * size + at, {{}});", k))
-        return stores
+                place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {self.names.before_kept(k)}"
+                loops.store(nodes[k].shape, f"store({place} + at, {{}});", k)

@@ -6,16 +6,20 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.c.source import EACH, Field
+from cello.cells.graph import Shape
+from cello.cells.sizes import size
+from cello.compiler.c.source import EACH, Field, fields
 from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.loop_invariant import loop_invariant, recipe
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.build import load
 
@@ -31,11 +35,14 @@ NO_SECOND_DERIVATIVES = 'backend="c" has no second derivatives (create_graph=Tru
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A cell's kernel for one dtype, and its arguments."""
+    """A cell's kernel for one dtype, and its arguments; ``pieces`` are the shapes in which it gives the derivative of
+    each loop-invariant value.
+    """
 
     plan: Kernel
     library: ctypes.CDLL
     fields: tuple[Field, ...]
+    pieces: tuple[tuple[Shape, ...], ...]
 
     @cached_property
     def place(self) -> dict[str, int]:
@@ -57,11 +64,24 @@ class Compiled:
         """The arguments as the library takes them."""
         return ctypes.c_int64 * len(self.fields)
 
-    def largest_saved(self, batch: int, steps: int, hidden: int) -> tuple[int, int]:
+    def largest_saved(self, batch: int, steps: int, inputs: int, hidden: int) -> tuple[int, int]:
         """The elements of history and kept if every clip has all frames."""
-        unit = self.library.vec_length()
-        elements = batch * (-(-hidden // unit) * unit)
-        return (steps + 1) * len(self.plan.graph.states) * elements, steps * len(self.plan.kept) * elements
+        unit, shapes = self.library.vec_length(), state_sizes(self.plan, inputs, hidden)
+        kept = [sizes(self.plan, k, inputs, hidden) for k in self.plan.kept]
+        states, others = (
+            sum(-(-units // unit) * unit * prod(rest) for units, *rest in some) for some in (shapes, kept)
+        )
+        return (steps + 1) * batch * states, steps * batch * others
+
+
+def sizes(plan: Kernel, k: int, inputs: int, hidden: int) -> tuple[int, ...]:
+    """The shape of node k in numbers, for D = ``inputs`` and H = ``hidden``."""
+    return tuple(size(each, inputs, hidden) for each in plan.graph.nodes[k].shape)
+
+
+def state_sizes(plan: Kernel, inputs: int, hidden: int) -> list[tuple[int, ...]]:
+    """The shape of each state in numbers; the first is that of the outputs."""
+    return [sizes(plan, k, inputs, hidden) for k in plan.graph.outputs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,18 +110,44 @@ def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
         BackendError: it cannot be compiled here.
     """
     library = load(source(cell, TYPES[dtype]), f"{cell.name}-{TYPES[dtype]}")
-    return Compiled(kernel(cell), library, names_of(cell).fields())
+    names = names_of(cell)
+    pieces = tuple(tuple(names.pieces(k)) for k in names.plan.invariant)
+    return Compiled(kernel(cell), library, fields(names), pieces)
+
+
+@constant_result
+def sizes_misfit(cell: Cell, inputs: int, hidden: int) -> str | None:
+    """Why a kernel cannot run frames of D = ``inputs`` elements and H = ``hidden`` units, if it cannot."""
+    return _sizes_misfit(cell, inputs, hidden) if cell.parts or cell.multiple > 1 else None
+
+
+@lru_cache(maxsize=256)
+def _sizes_misfit(cell: Cell, inputs: int, hidden: int) -> str | None:
+    if hidden % cell.multiple:
+        remedy = f"make H a multiple of {cell.multiple}"
+        return f"cannot divide H={hidden} units of cell {cell.name!r} among its heads; {remedy}"
+    elements = sum(size(text, inputs, hidden) for _, text in cell.parts)
+    if cell.parts and elements != inputs:
+        sizes = " + ".join(text for _, text in cell.parts)
+        how = f"as cell {cell.name!r} does ({sizes})"
+        return f"cannot divide frames of D={inputs} elements {how}; give frames of another D"
+    return None
 
 
 def inputs_of(
-    cell: Cell, weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], state: tuple[Tensor, ...]
+    cell: Cell,
+    weights: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    state: tuple[Tensor, ...],
+    inputs: int = 0,
+    hidden: int = 0,
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
     values, wanted, names = recipe(cell)
-    found = loop_invariant(values, weights)
+    found = loop_invariant(values, weights, inputs, hidden)
     return [
         *[found[k].contiguous() for k in wanted],
-        *[by_rows(masks[name]) for name in names],
+        *[by_rows(masks[name]) if masks[name].dim() < 4 else masks[name].contiguous() for name in names],
         *[part.contiguous() for part in state],
     ]
 
@@ -136,9 +182,10 @@ def run_forward(
     ``sizes`` are the elements of history and kept; None: exactly what the lengths need; (0, 0): no backward follows.
     """
     call = Call(code, layout, x, given)
-    batch, steps, _ = x.shape
-    outputs = call.new(batch, steps, layout.hidden)
-    last = [call.new(batch, layout.hidden) for _ in code.plan.graph.states]
+    batch, steps, inputs = x.shape
+    states = state_sizes(code.plan, inputs, layout.hidden)
+    outputs = call.new(batch, steps, *states[0])
+    last = [call.new(batch, *each) for each in states]
     keeping = int(sizes != (0, 0))
     history, kept = map(call.new, sizes or call.sizes[2:4]) if keeping else (NOTHING, NOTHING)
     call.set(keeping=keeping, outputs=outputs, packed=call.new(call.sizes[0]), history=history, kept=kept)
@@ -165,8 +212,11 @@ def run_backward(
     d_x = call.new(*x.shape) if wanted[0] else None
     mine = wanted[1 : 1 + matrices + invariant]
     d_matrices = [torch.empty_like(m) if wants else None for m, wants in zip(given, mine[:matrices], strict=False)]
-    d_invariant = [call.new(layout.hidden) if wants else None for wants in mine[matrices:]]
-    d_first = [call.new(len(x), layout.hidden) for _ in code.plan.graph.states]
+    values = given[matrices : matrices + invariant]
+    d_invariant = [
+        call.new_pieces(pieces) if wants else None for pieces, wants in zip(code.pieces, mine[matrices:], strict=True)
+    ]
+    d_first = [call.new(len(x), *each) for each in state_sizes(code.plan, x.shape[2], layout.hidden)]
     d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
     call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
     call.set(packed_back=call.new(call.sizes[1]), d_packed=call.new(call.sizes[4]))
@@ -175,8 +225,10 @@ def run_backward(
     call.set_each("d_last", d_last)
     call.set_each("d_first", d_first)
     call.run("backward")
-    values = given[matrices : matrices + invariant]
-    rows = [row if row is None or value.dim() else row.sum() for row, value in zip(d_invariant, values, strict=True)]
+    rows = [
+        row if row is None else row.view_as(value) if value.dim() else row.sum()
+        for row, value in zip(d_invariant, values, strict=True)
+    ]
     return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
 
 
@@ -219,7 +271,6 @@ class Call:
             start += count
         self.set_each("weight", groups[0])
         self.set_each("invariant", groups[1])
-        self.set_each("invariant_stride", [value.dim() for value in groups[1]])
         self.set_each("mask", groups[2])
         self.set_each("mask_stride", [stride for mask in groups[2] for stride in mask.stride()[:2]])
         self.set_each("first", groups[3])
@@ -229,6 +280,11 @@ class Call:
 
     def new(self, *shape: int) -> Tensor:
         return self.like.new_empty(shape)
+
+    def new_pieces(self, pieces: tuple[Shape, ...]) -> Tensor:
+        """Values of these shapes, one after another."""
+        inputs, hidden = (self.values[self.code.place[letter]] for letter in "DH")
+        return self.new(sum(prod(size(each, inputs, hidden) for each in shape) for shape in pieces))
 
     def set(self, **values: Tensor | int | None) -> None:
         """Set the fields of these names."""

@@ -24,6 +24,9 @@ from cello.compiler.c.launch import (
     compiled,
     run_backward,
     run_forward,
+    sizes,
+    sizes_misfit,
+    state_sizes,
 )
 from cello.compiler.inputs import frames_of_clips, hidden_memory
 from cello.compiler.tracing import constant_result
@@ -65,10 +68,10 @@ def _prepared(
     """The kernel and what it takes; a program may be given other tensors than those it was recorded with."""
     code = _code(key, x)
     batch, steps, inputs = x.shape
-    nodes, size = code.plan.graph.nodes, {"D": inputs, "H": hidden}
-    weights = [nodes[k].shape for k in (*code.plan.matrices, *code.plan.invariant)]
-    shapes = [tuple(size[letter] for letter in shape) for shape in weights]
-    shapes += [(batch, steps, hidden)] * len(code.plan.masks) + [(batch, hidden)] * len(code.plan.graph.states)
+    plan = code.plan
+    shapes = [sizes(plan, k, inputs, hidden) for k in (*plan.matrices, *plan.invariant)]
+    shapes += [(batch, steps, *sizes(plan, k, inputs, hidden)) for k in plan.masks]
+    shapes += [(batch, *each) for each in state_sizes(plan, inputs, hidden)]
     if [tuple(value.shape) for value in given] != shapes:
         found = ", ".join(str(tuple(value.shape)) for value in given)
         raise BackendError(f"the graph gives cell {key!r} tensors of shapes {found}; it needs {shapes}")
@@ -76,6 +79,8 @@ def _prepared(
         raise BackendError(
             f"the graph gives cell {key!r} {alien[0].dtype} on {alien[0].device}; it needs {x.dtype} on the CPU"
         )
+    if (misfit := sizes_misfit(CELLS[key], inputs, hidden)) is not None:
+        raise BackendError(f"the graph {misfit}")
     if lengths is not None:
         lengths = frames_of_clips(lengths, x)
     layout = BatchLayout(*by_length(x, lengths), hidden, reverse)
@@ -94,12 +99,12 @@ def scan_op(
 ) -> list[Tensor]:
     """Outputs, last states, history and kept of a cell over frames (B, T, D)."""
     code, layout, x, whole = _prepared(cell, x, given, lengths, hidden, reverse)
-    batch, steps, _ = x.shape
-    sizes = code.largest_saved(batch, steps, hidden)
+    batch, steps, inputs = x.shape
+    saves = code.largest_saved(batch, steps, inputs, hidden)
     if not batch or not steps:
         last = [value.clone() for value in whole[len(whole) - len(code.plan.graph.states) :]]
-        return [x.new_zeros(batch, steps, hidden), *last, *map(x.new_zeros, sizes)]
-    outputs, last, saved = run_forward(code, layout, x, whole, sizes)
+        return [x.new_zeros(batch, steps, *last[0].shape[1:]), *last, *map(x.new_zeros, saves)]
+    outputs, last, saved = run_forward(code, layout, x, whole, saves)
     return [outputs, *last, saved.history, saved.kept]
 
 
@@ -108,19 +113,20 @@ def _(
     x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, cell: str, hidden: int, reverse: bool
 ) -> list[Tensor]:
     code = _code(cell, x)
-    batch, steps, _ = x.shape
-    history, kept = code.largest_saved(batch, steps, hidden)
-    last = [x.new_empty(batch, hidden) for _ in code.plan.graph.states]
-    return [x.new_empty(batch, steps, hidden), *last, x.new_empty(history), x.new_empty(kept)]
+    batch, steps, inputs = x.shape
+    history, kept = code.largest_saved(batch, steps, inputs, hidden)
+    states = state_sizes(code.plan, inputs, hidden)
+    last = [x.new_empty(batch, *each) for each in states]
+    return [x.new_empty(batch, steps, *states[0]), *last, x.new_empty(history), x.new_empty(kept)]
 
 
 @torch.library.custom_op("cello::scan_backward", mutates_args=())
 def backward_op(
     x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, upstream: Sequence[Tensor], kept: Sequence[Tensor],
-    cell: str, reverse: bool,
+    cell: str, hidden: int, reverse: bool,
 ) -> list[Tensor]:  # fmt: skip
     """The derivatives of x and of all that is given; of masks, zeros."""
-    code, layout, x, whole = _prepared(cell, x, given, lengths, upstream[0].shape[2], reverse)
+    code, layout, x, whole = _prepared(cell, x, given, lengths, hidden, reverse)
     if not x.shape[0] or not x.shape[1]:
         last = [gradient.clone(memory_format=torch.contiguous_format) for gradient in upstream[1:]]
         return [torch.zeros_like(value) for value in (x, *whole[: len(whole) - len(last)])] + last
@@ -131,24 +137,24 @@ def backward_op(
 @backward_op.register_fake
 def _(
     x: Tensor, given: Sequence[Tensor], lengths: Tensor | None, upstream: Sequence[Tensor], kept: Sequence[Tensor],
-    cell: str, reverse: bool,
+    cell: str, hidden: int, reverse: bool,
 ) -> list[Tensor]:  # fmt: skip
     return [value.new_empty(value.shape) for value in (x, *given)]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, given, lengths, cell, _, reverse = inputs
-    ctx.call = cell, reverse, len(given), lengths is not None
+    x, given, lengths, cell, hidden, reverse = inputs
+    ctx.call = cell, hidden, reverse, len(given), lengths is not None
     ctx.save_for_backward(x, *given, *([] if lengths is None else [lengths]), *output[-2:])
 
 
 def _backward(ctx: Any, upstream: list[Tensor]) -> tuple[Any, ...]:
     if torch.is_grad_enabled() and not recorded(ctx.saved_tensors, None):
         raise BackendError(NO_SECOND_DERIVATIVES)
-    cell, reverse, count, ragged = ctx.call
+    cell, hidden, reverse, count, ragged = ctx.call
     x, *rest = ctx.saved_tensors
     lengths = rest[count] if ragged else None
-    found = backward_op(x, rest[:count], lengths, upstream[:-2], rest[-2:], cell, reverse)
+    found = backward_op(x, rest[:count], lengths, upstream[:-2], rest[-2:], cell, hidden, reverse)
     return found[0], found[1:], None, None, None, None
 
 

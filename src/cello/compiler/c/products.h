@@ -160,14 +160,15 @@ static void product(long n, long rows, long N, const struct term *terms, int cou
 }
 
 /* How forward's products are taken at a step: the frame's have been taken `ahead` steps at a time, this one's being the
-   slot-th (if ahead is 0, they are terms as others); matrices (H, K) that are used just once are not packed but, panel by
+   slot-th (if ahead is 0, they are terms as others); matrices (N, K) that are used just once are not packed but, panel by
    panel, into `panels`. */
-struct way { long n, rows, H, ahead, slot; real *panels; };
+struct way { long n, rows, ahead, slot; real *panels; };
 
-static void product_once(const struct way *way, const struct term *terms, int count, struct origin start, real *out) {
+static void product_once(const struct way *way, long N, const struct term *terms, int count, struct origin start,
+                         real *out) {
     struct term packed[count];
-    for (long j = 0; j < way->H; j += PANEL) {
-        const long wide = way->H - j < PANEL ? way->H - j : PANEL;
+    for (long j = 0; j < N; j += PANEL) {
+        const long wide = N - j < PANEL ? N - j : PANEL;
         real *panel = way->panels;
         for (int m = 0; m < count; m++) {
             const long K = terms[m].K;
@@ -180,19 +181,19 @@ static void product_once(const struct way *way, const struct term *terms, int co
         product(way->n, way->rows, round_up(wide, V), packed, count, here, out + j * way->rows);
     }
 }
-/* A sum of units: the row start + its terms, of which the first `frames` are the frame's. */
-static void add_products(const struct way *way, const struct term *terms, int count, int frames, const real *start,
-                         const real *taken, real *out) {
+/* A sum of N elements: the row start + its terms, of which the first `frames` are the frame's. */
+static void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
+                         const real *start, const real *taken, real *out) {
     const struct origin row = {start, 0, V}, slot = {taken + way->slot * way->rows * V, V, way->ahead * way->rows * V};
-    if (way->panels) product_once(way, terms, count, row, out);
+    if (way->panels) product_once(way, N, terms, count, row, out);
     else if (way->ahead && frames)
-        product(way->n, way->rows, round_up(way->H, V), terms + frames, count - frames, slot, out);
-    else product(way->n, way->rows, round_up(way->H, V), terms, count, row, out);
+        product(way->n, way->rows, round_up(N, V), terms + frames, count - frames, slot, out);
+    else product(way->n, way->rows, round_up(N, V), terms, count, row, out);
 }
 /* The frame's terms of the next steps, which have n rows in all. */
-static void add_ahead(const struct way *way, long n, const struct term *terms, int frames, const real *start,
+static void add_ahead(const struct way *way, long N, long n, const struct term *terms, int frames, const real *start,
                       real *taken) {
-    product(n, way->ahead * way->rows, round_up(way->H, V), terms, frames, (struct origin){start, 0, V}, taken);
+    product(n, way->ahead * way->rows, round_up(N, V), terms, frames, (struct origin){start, 0, V}, taken);
 }
 
 /* Tiles of the last steps, which lie `stride` elements from one step to the next. */

@@ -139,6 +139,8 @@ static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponen
 
 long vec_length(void) { return V; }
 static long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
+static long larger(long m, long n) { return m > n ? m : n; }
+static long at_least_1(long n) { return larger(n, 1); }
 /* Rows of a tensor: with the strides from clip to clip and from frame to frame. */
 struct view { real *data; long clip_stride, frame_stride; };
 
@@ -192,6 +194,21 @@ static void store_tile(const struct clips *c, struct view tensor, long t, long b
         if (j < N) store_some(to + j, load(from), N - j);
     }
 }
+/* A part of each row, from element `begin` on. */
+static struct view part_of(struct view tensor, long begin) {
+    const struct view part = {tensor.data ? tensor.data + begin : NULL, tensor.clip_stride, tensor.frame_stride};
+    return part;
+}
+/* Rows of N elements: zeros, or a tile added to them. */
+static void zero_rows(const struct clips *c, struct view tensor, long t, long n, long N) {
+    for (long r = 0; r < n; r++) memset(row_of(c, &tensor, r, t), 0, N * sizeof(real));
+}
+static void add_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N, const real *tile) {
+    for (long r = begin; r < end; r++) {
+        real *to = row_of(c, &tensor, r, t);
+        for (long j = 0; j < N; j++) to[j] += tile[j / V * V * c->rows + r * V + j % V];
+    }
+}
 /* A vec of a row of N elements, which may end within it. */
 static inline void store_part(real *row, long j, long N, vec v) {
     if (j + V <= N) store(row + j, v);
@@ -230,9 +247,9 @@ static void zero_padding(const struct clips *c, struct view tensor, long T, long
             memset(tensor.data + c->place[r] * tensor.clip_stride + t * tensor.frame_stride, 0, N * sizeof(real));
 }
 
-/* A row of N elements, filled up with zeros to whole vecs; or one number N times, where stride is 0. */
-static void fill(real *row, const real *from, long stride, long N) {
-    for (long j = 0; j < round_up(N, V); j++) row[j] = j < N ? from[j * stride] : 0;
+/* A row of N elements, filled up with zeros to whole vecs. */
+static void fill(real *row, const real *from, long N) {
+    for (long j = 0; j < round_up(N, V); j++) row[j] = j < N ? from[j] : 0;
 }
 
 static real *alloc_workspace(long elements) {

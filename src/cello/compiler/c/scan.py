@@ -22,10 +22,10 @@ from cello.compiler.c.launch import (
     inputs_of,
     run_backward,
     run_forward,
+    sizes_misfit,
 )
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
-from cello.compiler.kernel import has_plain_shapes
 from cello.errors import BackendError
 from cello.native.build import missing_compiler
 
@@ -39,8 +39,8 @@ def unsupported(inputs: Inputs) -> str | None:
     x = inputs.frames
     if not x.is_cpu or x.dtype not in TYPES:
         return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
-    if not has_plain_shapes(inputs.cell):
-        return f"has no kernel of cell {inputs.cell.name!r}, whose values have several sizes"
+    if (misfit := sizes_misfit(inputs.cell, x.shape[2], inputs.hidden)) is not None:
+        return misfit
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():
@@ -67,7 +67,7 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str | None:
 
 
 def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Outputs (B, T, H) and last states (B, H), by the cell's kernel.
+    """Outputs (B, T, H) and last states (B, H), or of the cell's own sizes, by its kernel.
 
     Raises:
         BackendError: it cannot be compiled here.
@@ -79,7 +79,7 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
             raise inputs.fault_in_memory()
         inputs = inputs.in_memory()
     x = inputs.frames
-    given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state)
+    given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state, int(x.shape[2]), inputs.hidden)
     if not known or not x.shape[0] or not x.shape[1]:
         outputs, *last, _, _ = scan_op(x, given, inputs.lengths, traced(cell), inputs.hidden, inputs.reverse)
         return outputs, tuple(last)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from cello.compiler.c.expression import Body
+from cello.cells.graph import Shape
+from cello.cells.sizes import INPUTS, UNITS
+from cello.compiler.c.sizes import definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
 from cello.compiler.step_names import StepNames
 
 KERNEL = frozenset("acjnrtxBDEHIPTV")
 """Single letters that mean something else in the kernel."""
-LOOP = ("    for (long j = 0; j < P; j += V) {", "        for (long r = 0; r < n; r++) {")
-
 
 EACH = (
-    *("weight", "invariant", "invariant_stride", "mask", "mask_stride", "first", "last"),
+    *("weight", "invariant", "mask", "mask_stride", "first", "last"),
     *("d_weight", "d_invariant", "d_last", "d_first"),
 )
 """What there is one of for every matrix, loop-invariant value, mask (two: clip and frame stride) or state."""
@@ -36,6 +36,16 @@ class Field:
     each: str = ""
 
 
+def _listed(shape: Shape, *before: str) -> str:
+    return f"({', '.join([*before, *shape])})"
+
+
+def _before(shapes: Sequence[Shape], number: int) -> str:
+    """The elements of a tile's values of these shapes that come before this one."""
+    alike = len({*shapes}) == 1 or not number
+    return f"{number} * {tile(shapes[0])}" if alike else f"rows * ({widths(shapes[:number])})"
+
+
 @dataclass(frozen=True)
 class Names(StepNames):
     """A kernel and the C identifiers of its nodes."""
@@ -43,88 +53,151 @@ class Names(StepNames):
     reserved: ClassVar[frozenset[str]] = KERNEL
     marker: ClassVar[str] = "//"
 
-    @property
-    def input(self) -> int | None:
-        """The node of the frame."""
-        return next((k for k, node in enumerate(self.nodes) if node.op == "input"), None)
+    @cached_property
+    def inputs(self) -> dict[int, str]:
+        """The nodes of the frame and of its parts, and what the kernel calls them."""
+        return {k: self.of[k] if "." in str(self.nodes[k].name) else "x" for k in self.plan.inputs}
 
-    def square(self, matrix: int) -> bool:
-        return self.nodes[matrix].shape == ("H", "H")
+    def view(self, k: int, of: str = "x") -> str:
+        """Where a frame, or a part of it, lies in the tensor x or d_x."""
+        begin = self.begin(k)
+        return of if begin == "0" else f"part_of({of}, {begin})"
+
+    def begin(self, k: int) -> str:
+        """The elements of a frame before this part of it."""
+        name = str(self.nodes[k].name).partition(".")[2]
+        names = [part for part, _ in self.plan.parts]
+        before = self.plan.parts[: names.index(name)] if name else ()
+        return " + ".join(elements(text) for _, text in before) or "0"
 
     @cached_property
-    def wide(self) -> list[int]:
-        """The matrices that multiply the frame; packed, they come before the others."""
-        return [k for k in self.plan.matrices if not self.square(k)]
+    def output(self) -> str:
+        """The size of the outputs."""
+        return self.nodes[self.plan.graph.outputs[0]].shape[0]
 
     @cached_property
-    def squares(self) -> list[int]:
-        return [k for k in self.plan.matrices if self.square(k)]
+    def state_shapes(self) -> list[Shape]:
+        return [self.nodes[k].shape for k in self.plan.graph.outputs]
 
-    def place(self, matrix: int, wide: str = "wide", of: str = "") -> str:
-        """Where a packed matrix begins among all; ``wide`` names the size of one that multiplies the frame.
+    def before_state(self, number: int) -> str:
+        """The elements of a step's states in history that come before this one."""
+        return _before(self.state_shapes, number)
 
-        ``of`` is what stands before the names of sizes.
+    @cached_property
+    def history(self) -> str:
+        """The elements of all states of one clip."""
+        return widths(self.state_shapes)
+
+    @cached_property
+    def kept(self) -> str:
+        """The elements that are kept at each step of one clip."""
+        return widths(self.nodes[k].shape for k in self.plan.kept)
+
+    def before_kept(self, k: int) -> str:
+        """The elements of a step's kept values that come before this one."""
+        return _before([self.nodes[each].shape for each in self.plan.kept], self.plan.kept.index(k))
+
+    @cached_property
+    def packed(self) -> dict[Shape, tuple[str, str, list[int]]]:
+        """For each shape of matrices how a packed one's size is called, forward and backward, and those matrices.
+
+        Those that multiply the frame come before the square ones.
         """
-        if not self.square(matrix):
-            return f"{self.wide.index(matrix)} * {of}{wide}"
-        return f"{len(self.wide)} * {of}{wide} + {self.squares.index(matrix)} * {of}square"
+        found: dict[Shape, tuple[str, str, list[int]]] = {}
+        known: dict[Shape, tuple[str, str]] = {
+            (UNITS, INPUTS): ("wide", "wide_back"),
+            (UNITS, UNITS): ("square", "square"),
+        }
+        for k in sorted(self.plan.matrices, key=lambda k: self.nodes[k].shape == (UNITS, UNITS)):
+            shape = self.nodes[k].shape
+            name = f"{elements(shape[0])}by{elements(shape[1])}"
+            names = known.get(shape, (f"packed{name}", f"back{name}"))
+            found.setdefault(shape, (*names, []))[2].append(k)
+        return found
 
-    def fields(self) -> tuple[Field, ...]:
-        """The kernel's arguments; the C struct and its caller read this."""
-        plan = self.plan
-        states = [(part, comment(name)) for part, name in zip(self.states, plan.graph.states, strict=True)]
-        weights = [(self.of[k], self.nodes[k]) for k in plan.matrices]
-        invariant = [self.of[k] for k in plan.invariant]
-        found = [
-            Field("B", "long", "clips"),
-            Field("T", "long", "frames"),
-            Field("D", "long", "elements of a frame"),
-            Field("H", "long", "units"),
-            Field("keeping", "long", "whether backward will follow"),
-            Field("reverse", "long", "whether clips run from their last frame to their first"),
-            Field("threads", "long", "at most"),
-            Field("place", "longs", "(B,) clips by falling length: where they stand in the batch"),
-            Field("length", "longs", "(B,) and their lengths"),
-            Field("x", "reals", "(B, T, D)"),
-            Field("x_clip_stride", "long", "elements from one clip of x to the next"),
-            Field("x_frame_stride", "long", "and from one frame to the next"),
-            Field("outputs", "reals", f"(B, T, H), {states[0][1]} after every frame"),
-            Field("packed", "reals", "all matrices as products read them"),
-            Field("history", "reals", "the states before and after every step"),
-            Field("kept", "reals", "what else backward reads"),
-            *(Field(f"weight_{name}", "reals", f"({', '.join(node.shape)})", "weight") for name, node in weights),
-            *(Field(f"invariant_{name}", "reals", "(H,), or () if its stride is 0", "invariant") for name in invariant),
-            *(Field(f"invariant_{name}_stride", "long", "0 or 1", "invariant_stride") for name in invariant),
-        ]
-        for k in plan.masks:
-            found.append(Field(f"mask_{self.of[k]}", "reals", "(B, T, H), or the same at each frame", "mask"))
-            found.append(
-                Field(f"mask_{self.of[k]}_clip_stride", "long", "elements from one clip to the next", "mask_stride")
-            )
-            found.append(Field(f"mask_{self.of[k]}_frame_stride", "long", "and to the next frame", "mask_stride"))
-        found += [
-            Field(f"{kind}_{n}", "reals", f"(B, H), {name}", kind) for kind in ("first", "last") for n, name in states
-        ]
-        found += [
-            Field("d_outputs", "reals", "(B, T, H), or NULL"),
-            Field("d_x", "reals", "(B, T, D), or NULL"),
-            Field("packed_back", "reals", "all matrices as backward's products read them"),
-            Field(
-                "d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"
-            ),
-            *(
-                Field(f"d_weight_{name}", "reals", f"({', '.join(node.shape)}), or NULL", "d_weight")
-                for name, node in weights
-            ),
-            *(Field(f"d_invariant_{name}", "reals", "(H,), or NULL", "d_invariant") for name in invariant),
-            *(Field(f"d_last_{n}", "reals", f"(B, H), {name}, or NULL", "d_last") for n, name in states),
-            *(Field(f"d_first_{n}", "reals", f"(B, H), {name}", "d_first") for n, name in states),
-        ]
-        return tuple(found)
+    def place(self, matrix: int, *, back: bool = False) -> str:
+        """Where a packed matrix begins among all."""
+        terms: list[str] = []
+        for shape, (*names, members) in self.packed.items():
+            if shape == self.nodes[matrix].shape:
+                return " + ".join([*terms, f"{members.index(matrix)} * {names[back]}"])
+            terms.append(f"{len(members)} * {names[back]}")
+        raise KeyError(matrix)
 
-    def rows(self) -> dict[int, str]:
-        """How values that are the same for all rows are read."""
-        return {k: f"load({self.of[k]}_row + j)" for k in self.plan.invariant}
+    def all_packed(self, *, back: bool = False) -> str:
+        """The elements of all packed matrices."""
+        return " + ".join(f"{len(members)} * {names[back]}" for *names, members in self.packed.values()) or "0"
+
+    @cached_property
+    def derived(self) -> dict[tuple[int, Shape], str]:
+        """The rows in which derivatives of loop-invariant values are added up, and where they begin after the matrices.
+
+        Those of a number have a row for each size of what is added to it.
+        """
+        found: dict[tuple[int, Shape], str] = {}
+        shapes: list[Shape] = []
+        for k in self.plan.invariant:
+            for shape in self.pieces(k):
+                found[k, shape] = widths(shapes)
+                shapes.append(shape)
+        return found
+
+    @cached_property
+    def all_derived(self) -> str:
+        return widths(shape for _, shape in self.derived)
+
+    def pieces(self, k: int) -> list[Shape]:
+        """The shapes of the rows that a loop-invariant value's derivative is added up in."""
+        if self.nodes[k].shape:
+            return [self.nodes[k].shape]
+        gradient = self.plan.gradient
+        added = [at for stage in gradient.stages for each, at in stage.others if each == k]
+        return list(dict.fromkeys(gradient.nodes[at].shape[:1] for at in added)) or [(UNITS,)]
+
+    def definitions(self) -> list[str]:
+        """The sizes of values and of packed matrices, which every function begins with."""
+        texts = [text for node in self.plan.gradient.nodes for text in node.shape]
+        texts += [str(node.name) for node in self.nodes if node.op == "size"]
+        texts += [text for _, text in self.plan.parts]
+        more = definitions(texts)
+        packed: dict[str, str] = {}
+        for (high, low), (name, back, _) in self.packed.items():
+            packed[name] = f"packed_size({elements(low)}, {padded(high)})"
+            packed.setdefault(back, f"packed_size({elements(high)}, {padded(low)})")
+        matrices = ", ".join(f"{name} = {value}" for name, value in packed.items())
+        return [
+            "    const long H = a->H, D = a->D, P = round_up(H, V), E = round_up(D, V);",
+            *([f"    const long {more};"] if more else []),
+            *([f"    const long {matrices};"] if matrices else []),
+        ]
+
+    def head(self, *, backward: bool) -> list[str]:
+        """What every function of a tile begins with."""
+        return [
+            *self.definitions(),
+            f"    const struct clips c = clips_of(a, tile, {int(backward)});",
+            "    const long rows = c.rows, size = rows * P;",
+        ]
+
+    def row_lines(self) -> list[str]:
+        """Take loop-invariant values into rows of whole vecs."""
+        lines = []
+        for k in self.plan.invariant:
+            shape, name = self.nodes[k].shape, self.of[k]
+            if len(shape) == 1:
+                lines.append(f"    fill({name}_row, a->invariant_{name}, {elements(shape[0])});")
+            elif shape:
+                lines.append(f"    fill_heads({name}_row, a->invariant_{name}, H, {elements(shape[1])});")
+        return lines
+
+    def row(self, k: int) -> str:
+        """How a loop-invariant number or vector is read."""
+        return f"load({self.of[k]}_row + j)" if self.nodes[k].shape else f"broadcast(a->invariant_{self.of[k]}[0])"
+
+    def rows(self, shape: Shape) -> dict[int, str]:
+        """How values that are the same for all rows are read in a loop over this shape."""
+        one = shape if len(shape) == 1 else ()
+        return {k: self.row(k) for k in self.plan.invariant if self.nodes[k].shape in ((), one)}
 
     def mask_lines(self, indent: str = "        ") -> list[str]:
         """Take every mask's rows of this step."""
@@ -132,55 +205,108 @@ class Names(StepNames):
         for k in self.plan.masks:
             name = self.of[k]
             rows = f"(struct view){{a->mask_{name}, a->mask_{name}_clip_stride, a->mask_{name}_frame_stride}}"
-            lines.append(f"{indent}load_tile(&c, {rows}, t, 0, n, H, {name}_tile);")
+            lines.append(f"{indent}{self.move('load', k, rows, 't, 0, n', f'{name}_tile')}")
         return lines
+
+    def move(self, verb: str, k: int, view: str, when: str, tile: str) -> str:
+        """Load or store a tile of node k's shape: from or to a tensor; ``when`` is a step and which rows."""
+        shape = self.nodes[k].shape
+        if len(shape) == 1:
+            return f"{verb}_tile(&c, {view}, {when}, {elements(shape[0])}, {tile});"
+        return f"{verb}_heads(&c, {view}, {when}, H, {elements(shape[1])}, {tile});"
+
+    def per_clip(self, kind: str, number: int) -> str:
+        """A tensor of one state a clip."""
+        return f"per_clip(a->{kind}_{self.states[number]}, {' * '.join(map(elements, self.state_shapes[number]))})"
 
 
 class Workspace:
-    """Memory of a function's own, taken at scratch_states: names and their sizes, one after the other."""
+    """Memory of a function's own, taken at once: names and their sizes, one after the other."""
 
     def __init__(self) -> None:
-        self.sizes: list[tuple[str, str]] = []
+        self.sizes: dict[str, str] = {}
 
     def add(self, name: str, size: str) -> None:
-        self.sizes.append((name, size))
+        self.sizes.setdefault(name, size)
 
     def lines(self) -> list[str]:
-        total = " + ".join(size for _, size in self.sizes) or "0"
+        total = " + ".join(self.sizes.values()) or "0"
         lines = [
             f"    real *const workspace = alloc_workspace({total});",
             "    if (!workspace) return 1;",
         ]
         place = "workspace"
-        for name, size in self.sizes:
+        for name, size in self.sizes.items():
             lines.append(f"    real *{name} = {place};")
             place = f"{name} + {size}"
         return lines
 
 
-def loop(body: Body, stores: Sequence[tuple[str, int]], sums: Mapping[str, str]) -> list[str]:
-    """A loop over units and rows; ``sums`` are vecs that accumulate over the rows, with where they begin and end."""
-    lines = body.write(stores)
-    before = [*body.before, *(f"vec {name} = load({place});" for name, place in sums.items())]
-    after = [f"        store({place}, {name});" for name, place in sums.items()]
+def fields(names: Names) -> tuple[Field, ...]:
+    """The kernel's arguments; the C struct and its caller read this."""
+    return (*_of_call(names), *_of_values(names), *_of_backward(names))
+
+
+def _of_call(names: Names) -> Iterable[Field]:
+    return (
+        Field("B", "long", "clips"),
+        Field("T", "long", "frames"),
+        Field("D", "long", "elements of a frame"),
+        Field("H", "long", "units"),
+        Field("keeping", "long", "whether backward will follow"),
+        Field("reverse", "long", "whether clips run from their last frame to their first"),
+        Field("threads", "long", "at most"),
+        Field("place", "longs", "(B,) clips by falling length: where they stand in the batch"),
+        Field("length", "longs", "(B,) and their lengths"),
+        Field("x", "reals", "(B, T, D)"),
+        Field("x_clip_stride", "long", "elements from one clip of x to the next"),
+        Field("x_frame_stride", "long", "and from one frame to the next"),
+        Field("outputs", "reals", f"(B, T, {names.output}), {comment(names.plan.graph.states[0])} after every frame"),
+        Field("packed", "reals", "all matrices as products read them"),
+        Field("history", "reals", "the states before and after every step"),
+        Field("kept", "reals", "what else backward reads"),
+    )
+
+
+def _of_values(names: Names) -> Iterable[Field]:
+    plan, of, nodes = names.plan, names.of, names.nodes
+    found = [Field(f"weight_{of[k]}", "reals", _listed(nodes[k].shape), "weight") for k in plan.matrices]
+    found += [Field(f"invariant_{of[k]}", "reals", _listed(nodes[k].shape), "invariant") for k in plan.invariant]
+    for k in plan.masks:
+        what = f"{_listed(nodes[k].shape, 'B', 'T')}, or the same at each frame"
+        found.append(Field(f"mask_{of[k]}", "reals", what, "mask"))
+        found.append(Field(f"mask_{of[k]}_clip_stride", "long", "elements from one clip to the next", "mask_stride"))
+        found.append(Field(f"mask_{of[k]}_frame_stride", "long", "and to the next frame", "mask_stride"))
+    return found + [each for kind in ("first", "last") for each in _of_states(names, kind)]
+
+
+def _of_states(names: Names, kind: str, more: str = "") -> list[Field]:
+    every = zip(names.states, names.plan.graph.states, names.state_shapes, strict=True)
     return [
-        LOOP[0],
-        *(f"        {line}" for line in before),
-        LOOP[1],
-        "            const long at = j * rows + r * V;",
-        *(f"            {line}" for line in lines),
-        "        }",
-        *after,
-        "    }",
+        Field(f"{kind}_{n}", "reals", f"{_listed(shape, 'B')}, {comment(name)}{more}", kind) for n, name, shape in every
     ]
 
 
-def head(*, backward: bool) -> list[str]:
-    """What every function of a tile begins with."""
-    return [
-        "    const long H = a->H, D = a->D, P = round_up(H, V), E = round_up(D, V);",
-        "    const long wide = packed_size(D, P), square = packed_size(H, P), wide_back = packed_size(H, E);",
-        f"    const struct clips c = clips_of(a, tile, {int(backward)});",
-        "    const long rows = c.rows, size = rows * P;",
-        "    (void)wide; (void)square; (void)wide_back;",
-    ]
+def _of_backward(names: Names) -> Iterable[Field]:
+    plan, of, nodes = names.plan, names.of, names.nodes
+    return (
+        Field("d_outputs", "reals", f"(B, T, {names.output}), or NULL"),
+        Field("d_x", "reals", "(B, T, D), or NULL"),
+        Field("packed_back", "reals", "all matrices as backward's products read them"),
+        Field("d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"),
+        *(
+            Field(f"d_weight_{of[k]}", "reals", f"{_listed(nodes[k].shape)}, or NULL", "d_weight")
+            for k in plan.matrices
+        ),
+        *(
+            Field(
+                f"d_invariant_{of[k]}",
+                "reals",
+                f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL",
+                "d_invariant",
+            )
+            for k in plan.invariant
+        ),
+        *_of_states(names, "d_last", ", or NULL"),
+        *_of_states(names, "d_first"),
+    )

@@ -10,11 +10,11 @@ from cello.cells.definition import Cell
 from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import TILES, calls
 from cello.compiler.c.forward import forward
-from cello.compiler.c.source import Names
+from cello.compiler.c.source import Names, fields
 from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
-from cello.compiler.text import STYLE
+from cello.compiler.step_names import COMMENTS
 
 POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
@@ -41,9 +41,15 @@ def _further_functions(cell: Cell) -> list[str]:
             "#define CHOOSE(c, then, otherwise) select_vec(c, then, otherwise)",
             text,
         ]
-    if plan.constant:
-        lines.append(resources.files("cello.compiler.c").joinpath("row_sums.h").read_text(encoding="utf-8"))
-    return lines
+    ops = {node.op for node in plan.gradient.nodes}
+    heads = any(len(node.shape) == 2 for k, node in enumerate(plan.gradient.nodes) if k not in plan.matrices)
+    used = {
+        "row_sums.h": bool(plan.constant),
+        "reductions.h": not ops.isdisjoint(("total", "largest")),
+        "heads.h": heads,
+    }
+    folder = resources.files("cello.compiler.c")
+    return lines + [folder.joinpath(name).read_text(encoding="utf-8") for name, uses in used.items() if uses]
 
 
 def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
@@ -70,7 +76,7 @@ def own_text(cell: Cell) -> str:
 
 
 def _title(cell: Cell) -> list[str]:
-    step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
+    step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, COMMENTS)]
     about = [
         "   A tile is some clips of the batch; at step t its first n rows run. A row of H units is padded to P.",
         "   Written by Cello. */",
@@ -83,7 +89,7 @@ def own_lines(cell: Cell) -> list[str]:
     names = names_of(cell)
     return [
         "struct arguments {",
-        *(f"    {POINTERS[field.kind]}{field.name};    /* {field.what} */" for field in names.fields()),
+        *(f"    {POINTERS[field.kind]}{field.name};    /* {field.what} */" for field in fields(names)),
         "};",
         "",
         TILES,

@@ -18,12 +18,16 @@ with suppress(ImportError):  # then no kernel is made either
     from triton.runtime.interpreter import InterpretedFunction
 
 _program = threading.local()
+COMBINE = {"plus": "_sum_combine", "larger": "_elementwise_max"}
+"""How the interpreter calls the functions of two numbers that it reduces whole arrays by."""
 
 
 def take_turns(space: dict[str, Any]) -> None:
     """Let the kernels of an interpreted module run as many programs for each place of their grid as share its units."""
     space["program"] = lambda split: (tl.program_id(0), _program.part)
     space["group_barrier"] = lambda counter, target: _program.turns.meet()
+    for name, known in COMBINE.items():  # any other function is called for each element
+        space[name] = getattr(tl.standard, known, space[name])
     for name in ("forward", "backward"):
         kernel = space[name]
         InterpretedFunction.rewritten_fn[kernel.fn] = _together(kernel.rewrite())

@@ -1,0 +1,269 @@
+"""Tell what each value of a trace is: a number, a vector, a matrix of products, or the matrices of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from cello.cells.graph import MATRIX, POINTWISE, Node, Shape
+from cello.cells.methods import METHODS
+from cello.cells.trace import Tracer
+from cello.errors import CellError
+
+VECTORS = ("total", "mean", "largest", "rows", "columns")
+"""The operations that take one vector as a whole."""
+
+
+class Kind(Enum):
+    """What a value is, whatever its sizes."""
+
+    NUMBER = "a single number"
+    VECTOR = "a vector"
+    MATRIX = "a matrix"
+    HEADS = "a matrix of heads"
+
+
+def matrix_text(columns: str, rows: str = "H") -> str:
+    """How a message calls a matrix of some rows that multiplies vectors of some elements."""
+    use = {"D": " for the frame", "H": " for the hidden vector"}.get(columns, "") if rows == "H" else ""
+    return f"a matrix{use}, ({rows}, {columns})"
+
+
+class Kinds:
+    """What each record is; a parameter is what its uses need, or what its annotation says."""
+
+    def __init__(
+        self, tracer: Tracer, states: tuple[str, ...], scalars: frozenset[str], sizes: Mapping[str, Shape]
+    ) -> None:
+        self.tracer, self.states, self.scalars, self.sizes = tracer, states, scalars, sizes
+        self.records = tracer.records
+        self.ops = [self._op(record) for record in self.records]
+        self.moving: list[bool] = []
+        for op, record in zip(self.ops, self.records, strict=True):
+            self.moving.append(op in ("input", "state") or any(self.moving[arg] for arg in record.args))
+        self.first_use: dict[int, int] = {}
+        self.found: list[Kind] = []
+        self.matrices = self._matrices()
+        for position, record in enumerate(self.records):
+            self.found.append(self._kind(record, position))
+            for arg in record.args:
+                self.first_use.setdefault(arg, record.line)
+
+    def __getitem__(self, position: int) -> Kind:
+        return self.found[position]
+
+    def annotated(self, position: int) -> Shape | None:
+        """The shape that an annotation gives a state or a parameter."""
+        name = str(self.records[position].name)
+        return self.sizes.get(name, self.sizes.get(name.split(".", maxsplit=1)[0]))
+
+    def error(self, position: int, fact: str, remedy: str) -> CellError:
+        """An error on the line of a record."""
+        return self.tracer.error(fact, remedy, self.records[position].line)
+
+    def say(self, position: int) -> str:
+        """How messages call a value."""
+        return self.tracer.say(position)
+
+    def _op(self, record: Node) -> str:
+        if record.op == "argument":
+            return "state" if record.name in self.states else "parameter"
+        if record.op == "parameter":
+            group, member = str(record.name).split(".")
+            if group in self.states and (member == "T" or member in METHODS):
+                vector = f"Write u * v for a product unit by unit, W @ {group} with a parameter W"
+                raise self.tracer.error(
+                    f"{group}.{member} is asked for, but {group} is a state, which is a vector, (H,)",
+                    vector if member == "T" else METHODS[member].format(v=group),
+                    record.line,
+                )
+            if group in self.states:
+                raise self.tracer.error(
+                    f"{group}.{member} is asked for, but {group} is a state, because {len(self.states)} values are "
+                    f"returned and the states are the first {len(self.states)} arguments after the frame",
+                    "Return one value for each state, and put the states before the parameters",
+                    record.line,
+                )
+        return record.op
+
+    def _has_heads(self, position: int) -> bool:
+        shape = self.annotated(position) if self.ops[position] in ("state", "parameter") else None
+        return shape is not None and len(shape) == 2
+
+    def _matrices(self) -> dict[int, tuple[Kind, int, str]]:
+        """The values that products take as matrices, down to the parameters they are made of.
+
+        For each its kind, and the line and the columns of its first product.
+        """
+        found: dict[int, tuple[Kind, int, str]] = {}
+        for record in self.records:
+            if record.op != "product" or self.moving[record.args[0]] or not self.moving[record.args[1]]:
+                continue
+            inside, todo = list[int](), [record.args[0]]
+            while todo:
+                at = todo.pop()
+                if at not in inside:
+                    inside.append(at)
+                    todo += self.records[at].args if self.ops[at] in (*POINTWISE, *MATRIX) else ()
+            kind = Kind.HEADS if any(map(self._has_heads, inside)) else Kind.MATRIX
+            for at in inside:
+                found.setdefault(at, (kind, record.line, "D" if self.ops[record.args[1]] == "input" else "H"))
+        return found
+
+    def _kind(self, record: Node, position: int) -> Kind:
+        op = self.ops[position]
+        if op == "parameter":
+            if str(record.name).split(".")[0] in self.scalars:
+                return Kind.NUMBER
+            if position in self.matrices:
+                return self.matrices[position][0]
+        if op in ("parameter", "state"):
+            return Kind.HEADS if self._has_heads(position) else Kind.VECTOR
+        if op in ("input", "constant"):
+            return Kind.VECTOR if op == "input" else Kind.NUMBER
+        if op == "product":
+            return self._product(record, position)
+        if op in MATRIX:
+            return self._matrix(record, position)
+        return self._of_vector(record, position) if op in VECTORS else self._pointwise(record, position)
+
+    def _of_vector(self, record: Node, position: int) -> Kind:
+        (arg,) = record.args
+        if self[arg] is not Kind.VECTOR:
+            shown, name = self.say(position), self.say(arg)
+            matrix = self[arg] is not Kind.NUMBER
+            remedy = f"Multiply a vector with it first: {name} @ v" if matrix else f"Write {name} itself"
+            raise self.error(position, f"{shown} is taken, but {name} is {self[arg].value}", remedy)
+        return Kind.HEADS if record.op in ("rows", "columns") else Kind.VECTOR
+
+    def _matrix(self, record: Node, position: int) -> Kind:
+        """An operation on a whole matrix: a transpose, or one that is computed before the first step."""
+        (arg,) = record.args
+        name, fact = self.say(arg), f"the {record.op} of {self.say(arg)} is taken"
+        if self[arg] is Kind.HEADS:
+            if record.op == "transpose":
+                return Kind.HEADS
+            raise self.error(position, f"{fact}, but it has heads", f"Use a matrix without Heads, or {name} itself")
+        if self.moving[arg]:
+            raise self.error(
+                position,
+                f"{fact}, but {name} changes from step to step: it is a vector",
+                f"Write u * v for a product unit by unit, W @ {name} with a parameter W",
+            )
+        if position not in self.matrices:
+            raise self.error(
+                position,
+                f"{fact}, but no vector is multiplied by it",
+                "Multiply a hidden vector with it, as in V.T @ h, with a square matrix V",
+            )
+        return Kind.MATRIX
+
+    def _product(self, record: Node, position: int) -> Kind:
+        left, right = record.args
+        a, b = self.say(left), self.say(right)
+        if self[left] is not Kind.HEADS:
+            self._check_factors(record, position)
+        for one in (right, left):
+            if self[one] is Kind.NUMBER:
+                if one == left and self.ops[left] == "parameter":
+                    columns = "D" if self.ops[right] == "input" else "H"
+                    raise self.error(
+                        position,
+                        f"parameter {a} is used here as {matrix_text(columns)}, but it is declared as a single number",
+                        f"Write {a} * v for a single number, or remove Scalar",
+                    )
+                raise self.error(position, f"{a} @ {b}: {self.say(one)} is a single number", f"Write {a} * {b}")
+        if self[right] is not Kind.VECTOR:
+            raise self.error(
+                position, f"{a} @ {b}: {b} is {self[right].value}", f"For a product of matrices write {a} @ ({b} @ v)"
+            )
+        return Kind.VECTOR
+
+    def _check_factors(self, record: Node, position: int) -> None:
+        left, right = record.args
+        a, b = self.say(left), self.say(right)
+        if self.moving[left]:
+            if self.ops[right] == "parameter":
+                raise self.error(position, f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}")
+            raise self.error(
+                position,
+                f"{a} @ {b}: neither factor is a parameter",
+                f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
+            )
+        if not self.moving[right]:
+            if self.records[right].op == "argument":
+                raise self.error(
+                    position,
+                    f"{a} @ {b}: {b} counts as a parameter, because it is not returned",
+                    f"Return {', '.join([*self.states, b])} if {b} is a state; for a product of matrices write "
+                    f"{a} @ ({b} @ v)",
+                )
+            raise self.error(
+                position,
+                f"{a} @ {b}: neither depends on the frame or on a state",
+                "Multiply a parameter with a vector that changes from step to step; for a product of matrices write "
+                "W @ (U @ v)",
+            )
+
+    def _pointwise(self, record: Node, position: int) -> Kind:
+        kinds = {self[arg] for arg in record.args}
+        if kinds <= {Kind.NUMBER}:
+            return Kind.NUMBER
+        if Kind.HEADS in kinds and not self.moving[position] and Kind.VECTOR in kinds:
+            self._refuse_vectors_beside_heads(record, position)
+        if position in self.matrices and kinds <= {Kind.NUMBER, self.matrices[position][0]}:
+            return self.matrices[position][0]
+        for arg in record.args:
+            if self[arg] is Kind.MATRIX:
+                self._refuse_matrix(record, position, arg)
+        return Kind.HEADS if Kind.HEADS in kinds else Kind.VECTOR
+
+    def _refuse_vectors_beside_heads(self, record: Node, position: int) -> None:
+        vector = next(arg for arg in record.args if self[arg] is Kind.VECTOR)
+        heads = next(arg for arg in record.args if self[arg] is Kind.HEADS)
+        raise self.error(position, *beside_heads(self.say(vector), self.say(heads)))
+
+    def _refuse_matrix(self, record: Node, position: int, arg: int) -> None:
+        """A matrix of products where a vector is meant."""
+        name = self.say(arg)
+        if self.ops[arg] != "parameter":
+            raise self.error(
+                position,
+                f"{record.op} is taken of the matrix {name}, beside a vector or for one",
+                f"Multiply a vector with it: {name} @ v",
+            )
+        if position in self.matrices:
+            vector = next(one for one in record.args if self[one] is not Kind.MATRIX and self[one] is not Kind.NUMBER)
+            raise self.error(
+                position,
+                f"{self.say(vector)} is {self[vector].value}, in the matrix {self.say(position)}",
+                "Combine matrices with matrices of the same shape, numbers and Scalar parameters",
+            )
+        _, line, columns = self.matrices[arg]
+        here, before, at = "a vector, (H,)", matrix_text(columns), line
+        earlier = self.first_use.get(arg)
+        if earlier is None:  # the vector comes first
+            here, before, at, position = before, here, record.line, self._product_of(arg)
+        raise self.error(
+            position,
+            f"parameter {name} is used here as {here}, but line {at} uses it as {before}",
+            f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
+        )
+
+    def _product_of(self, parameter: int) -> int:
+        """The first record that uses a parameter as a matrix."""
+        inside = {parameter}
+        for position, record in enumerate(self.records):
+            if inside & {*record.args} and position in self.matrices:
+                inside.add(position)
+            if inside & {*record.args} and record.op == "product" and record.args[0] in inside:
+                return position
+        return parameter
+
+
+def beside_heads(vector: str, heads: str) -> tuple[str, str]:
+    """What a message says where a vector meets the matrices of heads."""
+    return (
+        f"{vector} is a vector, beside the matrix of heads {heads}",
+        f"Write rows({vector}) for one element a row, columns({vector}) for one a column",
+    )

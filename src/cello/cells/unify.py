@@ -1,0 +1,370 @@
+"""Infer the sizes of all values of a trace: what annotations say, what operations need, and H where nothing else does.
+
+Every dimension is a variable. Products, outputs and operations of one value make variables equal. Where several values
+meet in one operation they have one size, except that one number a step, ("1",), meets every size: so such meetings are
+solved when it is known which values are single numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cello.cells.graph import MATRIX, Shape
+from cello.cells.kinds import Kind, Kinds, beside_heads, matrix_text
+from cello.cells.sizes import INPUTS, ONE, UNITS
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A pointwise operation of several vectors: its record, and the variables of its result and of its vectors."""
+
+    position: int
+    result: int
+    args: tuple[tuple[int, int], ...]  # records and their variables
+
+
+class Unifier:
+    """The variables and what is known of them."""
+
+    def __init__(self, kinds: Kinds, parts: Mapping[str, str], outputs: Sequence[int]) -> None:
+        self.kinds, self.parts = kinds, parts
+        self.parent: list[int] = []
+        self.size: list[str | None] = []
+        self.fixed: dict[str, int] = {}
+        self.variables: list[tuple[int, ...]] = []
+        self.meetings: list[Meeting] = []
+        self.first: dict[int, int] = {}  # the record that told a parameter's size first
+        self.unclear: list[Meeting] = []
+        for position in range(len(kinds.records)):
+            self.variables.append(self._variables(position))
+        for state, output in zip(kinds.states, outputs, strict=True):
+            self._output(state, output)
+        self._solve()
+
+    def shapes(self) -> list[Shape]:
+        """The shape of every record."""
+        return [tuple(self._of(one) or UNITS for one in variables) for variables in self.variables]
+
+    def _new(self, size: str | None = None) -> int:
+        if size is not None and size in self.fixed:
+            return self.fixed[size]
+        self.parent.append(len(self.parent))
+        self.size.append(size)
+        if size is not None:
+            self.fixed[size] = len(self.parent) - 1
+        return len(self.parent) - 1
+
+    def _root(self, variable: int) -> int:
+        while self.parent[variable] != variable:
+            self.parent[variable] = self.parent[self.parent[variable]]
+            variable = self.parent[variable]
+        return variable
+
+    def _of(self, variable: int) -> str | None:
+        return self.size[self._root(variable)]
+
+    def _equal(self, one: int, other: int) -> bool:
+        """Make two variables equal, if they can be."""
+        one, other = self._root(one), self._root(other)
+        if one == other:
+            return True
+        if self.size[one] is not None and self.size[other] is not None:
+            return False
+        keep, drop = (one, other) if self.size[one] is not None else (other, one)
+        self.parent[drop] = keep
+        return True
+
+    def _variables(self, position: int) -> tuple[int, ...]:
+        """The dimensions of a record, and what its operation says of those of its arguments."""
+        kind, op, record = self.kinds[position], self.kinds.ops[position], self.kinds.records[position]
+        if kind is Kind.NUMBER:
+            return ()
+        if op == "input":
+            return (self._new(self.parts.get(str(record.name), INPUTS)),)
+        if op in ("state", "parameter"):
+            shape = self.kinds.annotated(position) or ((UNITS,) if op == "state" else ())
+            if kind is Kind.MATRIX:
+                return (self._new(shape[0] if shape else None), self._new())
+            return tuple(map(self._new, shape)) or (self._new(),)
+        if op == "product":
+            return self._product(position)
+        if op in ("total", "mean", "largest"):
+            return (self._new(ONE),)
+        if op in ("rows", "columns"):
+            self._expect_units(position, record.args[0])
+            return (self._new(UNITS), self._new())
+        if op in MATRIX and kind is Kind.MATRIX:
+            self._square(position)
+            return self.variables[record.args[0]]
+        return self._pointwise(position)
+
+    def _product(self, position: int) -> tuple[int, ...]:
+        left, right = self.kinds.records[position].args
+        if self.kinds[left] is Kind.HEADS:
+            self._expect_units(position, right)
+            return (self._new(UNITS),)
+        rows, columns = self.variables[left]
+        (vector,) = self.variables[right]
+        if not self._equal(columns, vector):
+            raise self._columns_error(position, self._of(vector) or UNITS)
+        for one in self._parameters(left):
+            self.first.setdefault(one, position)
+        return (rows,)
+
+    def _parameters(self, position: int) -> list[int]:
+        """The parameters that a matrix is made of."""
+        found, todo = list[int](), [position]
+        while todo:
+            at = todo.pop(0)
+            if self.kinds.ops[at] == "parameter" and self.kinds[at] is not Kind.NUMBER and at not in found:
+                found.append(at)
+            todo += self.kinds.records[at].args
+        return found
+
+    def _columns_error(self, position: int, size: str) -> Exception:
+        kinds, (left, right) = self.kinds, self.kinds.records[position].args
+        known = next((one for one in self._parameters(left) if one in self.first), None)
+        has = self._of(self.variables[left][1]) or UNITS
+        if known is None:
+            return kinds.error(
+                position,
+                f"{kinds.say(left)} @ {kinds.say(right)}: the matrix has {has} columns, but {kinds.say(right)} has "
+                f"{size} elements",
+                f"Use a matrix of {size} columns",
+            )
+        name, line = kinds.say(known), kinds.records[self.first[known]].line
+        rows = self._of(self.variables[left][0]) or UNITS
+        return kinds.error(
+            position,
+            f"parameter {name} is used here as {matrix_text(size, rows)}, but line {line} uses it as "
+            f"{matrix_text(has, rows)}",
+            f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
+        )
+
+    def _square(self, position: int) -> None:
+        record = self.kinds.records[position]
+        rows, columns = self.variables[record.args[0]]
+        if not self._equal(rows, columns):
+            name = self.kinds.say(record.args[0])
+            raise self.kinds.error(
+                position,
+                f"the {record.op} of {name} is taken, which is ({self._of(rows)}, {self._of(columns)}), not square",
+                "Multiply a vector with it, as in V.T @ h, with a square matrix V",
+            )
+
+    def _expect_units(self, position: int, arg: int) -> None:
+        """Heads are of hidden units: what they multiply, and what is repeated along them, has H elements."""
+        (variable,) = self.variables[arg]
+        if not self._equal(variable, self._new(UNITS)):
+            name, has = self.kinds.say(arg), self._of(variable)
+            raise self.kinds.error(
+                position,
+                f"{self.kinds.say(position)}: {name} has {has} element{'s' * (has != ONE)}, but heads have H",
+                f"Bring it to H elements by a matrix, such as P @ {name}",
+            )
+
+    def _pointwise(self, position: int) -> tuple[int, ...]:
+        kinds, record = self.kinds, self.kinds.records[position]
+        own = [arg for arg in dict.fromkeys(record.args) if kinds[arg] is kinds[position]]
+        if kinds[position] is not Kind.VECTOR:
+            for arg in own[1:]:
+                for one, other in zip(self.variables[own[0]], self.variables[arg], strict=True):
+                    if not self._equal(one, other):
+                        raise self._matrices_error(position, own[0], arg)
+            return self.variables[own[0]]
+        vectors = tuple((arg, self.variables[arg][0]) for arg in own)
+        if len({self._root(variable) for _, variable in vectors}) == 1:
+            return (vectors[0][1],)
+        result = self._new()
+        self.meetings.append(Meeting(position, result, vectors))
+        return (result,)
+
+    def _matrices_error(self, position: int, one: int, other: int) -> Exception:
+        kinds = self.kinds
+        shapes = [f"({', '.join(self._of(each) or UNITS for each in self.variables[at])})" for at in (one, other)]
+        return kinds.error(
+            position,
+            f"{kinds.say(one)} is {shapes[0]}, but {kinds.say(other)} is {shapes[1]}",
+            "Give both the same number of heads"
+            if kinds[one] is Kind.HEADS
+            else "Combine matrices of the same shape, or multiply vectors by one after the other",
+        )
+
+    def _output(self, state: str, output: int) -> None:
+        """A new state has the shape of the old one."""
+        kinds = self.kinds
+        shape = kinds.sizes.get(state, (UNITS,))
+        variables = self.variables[output]
+        if len(variables) != len(shape) or not kinds.moving[output]:
+            return  # refused by whoever checks outputs
+        for variable, size in zip(variables, shape, strict=True):
+            self._equal(variable, self._new(size))
+
+    def _solve(self) -> None:
+        self._sweep(certain=True)
+        self.unclear = [meeting for meeting in self.meetings if self._unclear(meeting) is not None]
+        self._sweep(certain=False)
+        while self._join_unknown():
+            self._sweep(certain=False)
+        for meeting in self.meetings:
+            self._check_unknown(meeting)
+            for one in (meeting.result, *(variable for _, variable in meeting.args)):
+                if self._of(one) is None:
+                    self._equal(one, self._new(UNITS))
+        self._sweep(certain=True)
+        self._check_heads()
+
+    def _sweep(self, *, certain: bool) -> None:
+        """Solve meetings, forwards and backwards in turn, until nothing more is known."""
+        order = self.meetings
+        changed = quiet = 0
+        while quiet < 2:
+            changed = sum([self._step(meeting, certain=certain) for meeting in order])
+            quiet = 0 if changed else quiet + 1
+            order = order[::-1]
+
+    def _step(self, meeting: Meeting, *, certain: bool) -> bool:
+        """Whether a meeting told something new; ``certain``: of what no other solution is possible."""
+        sizes = [self._of(variable) for _, variable in meeting.args]
+        result = self._of(meeting.result)
+        if result == ONE:
+            return self._bind(meeting, ONE)
+        known = next((size for size in sizes if size not in (None, ONE)), None)
+        if known is None and all(size == ONE for size in sizes):
+            return self._bind_result(meeting, ONE)
+        if known is not None:
+            told = self._bind_result(meeting, known)
+            return (not certain and self._bind(meeting, known)) or told
+        if result is not None and not certain:
+            return self._bind(meeting, result)
+        return False
+
+    def _bind_result(self, meeting: Meeting, size: str) -> bool:
+        had = self._of(meeting.result)
+        if not self._equal(meeting.result, self._new(size)) and had != size:
+            raise self._conflict(meeting)
+        self._check_sizes(meeting, size)
+        return had is None
+
+    def _bind(self, meeting: Meeting, size: str) -> bool:
+        """Give what is not known of the arguments a size."""
+        self._check_sizes(meeting, size)
+        told = False
+        for arg, variable in meeting.args:
+            if self._of(variable) is None and not self._blocked(variable):
+                self._equal(variable, self._new(size))
+                self.first.setdefault(arg, meeting.position)
+                told = True
+        return told
+
+    def _blocked(self, variable: int) -> bool:
+        """Whether a variable is the result of a meeting of which nothing tells whether it is one number a step."""
+        root = self._root(variable)
+        return any(self._root(each.result) == root and self._unclear(each) is not None for each in self.unclear)
+
+    def _unclear(self, meeting: Meeting) -> int | None:
+        """The argument whose size is not told, where it meets a single number of which it may be the like."""
+        sizes = {self._of(variable) for _, variable in meeting.args}
+        if self._of(meeting.result) is not None or ONE not in sizes or sizes - {None, ONE}:
+            return None
+        ops = self.kinds.ops
+        free = [arg for arg, variable in meeting.args if self._of(variable) is None]
+        given = [arg for arg, variable in meeting.args if self._of(variable) is not None]
+        like = ops[meeting.position] in ("add", "sub") and any(ops[arg] == "product" for arg in given)
+        return next((arg for arg in free if ops[arg] == "parameter" or (like and ops[arg] == "product")), None)
+
+    def _check_unknown(self, meeting: Meeting) -> None:
+        arg = self._unclear(meeting)
+        if arg is None:
+            return
+        kinds = self.kinds
+        single = next(one for one, variable in meeting.args if self._of(variable) == ONE)
+        record = kinds.records[arg]
+        owner = kinds.say(arg if kinds.ops[arg] == "parameter" else self._parameters(record.args[0])[0])
+        group, _, member = owner.partition(".")
+        written = [f"Members({member}={text})" if member else text for text in ("Size(1)", 'Size("H")')]
+        raise kinds.error(
+            meeting.position,
+            f"{kinds.say(single)} is one number a step, and nothing tells whether {kinds.say(arg)} has 1 or H elements",
+            f"Write {group}: {written[0]} or {group}: {written[1]}",
+        )
+
+    def _check_sizes(self, meeting: Meeting, size: str) -> None:
+        for _, variable in meeting.args:
+            if self._of(variable) not in (None, ONE, size):
+                raise self._conflict(meeting)
+            if size == ONE and self._of(variable) not in (None, ONE):
+                raise self._conflict(meeting)
+
+    def _conflict(self, meeting: Meeting) -> Exception:
+        """Two sizes meet: in the arguments, or in an argument and what the result is used as."""
+        kinds = self.kinds
+        known = [(arg, self._of(variable)) for arg, variable in meeting.args]
+        known = [(arg, size) for arg, size in known if size not in (None, ONE)]
+        sizes = dict.fromkeys(size for _, size in known)
+        if len(sizes) < 2:
+            known = [*known[:1], (meeting.position, self._of(meeting.result))]
+        (one, one_size), other = known[0], next(each for each in known if each[1] != known[0][1])
+        if kinds.ops[other[0]] == "parameter" or (other[1] == INPUTS and one_size != INPUTS):
+            (one, one_size), other = other, (one, one_size)
+        return kinds.error(meeting.position, *self._two_sizes(one, str(one_size), other[0], str(other[1])))
+
+    def _two_sizes(self, one: int, size: str, other: int, wanted: str) -> tuple[str, str]:
+        kinds = self.kinds
+        name, beside = kinds.say(one), kinds.say(other)
+        fact = f"{name} has {count(size)}, but {beside} has {wanted}"
+        if kinds.ops[one] == "parameter":
+            if kinds.annotated(one) is not None:
+                return f"{fact}; its annotation says so", f"Write {name.split('.')[0]}: {_size(wanted)}, or remove it"
+            group = name.split(".")[0]
+            line = kinds.records[self.first[one]].line if one in self.first else kinds.records[one].line
+            return f"parameter {fact} (line {line} uses it)", f"Use two parameters, such as {group}.a and {group}.b"
+        if wanted == UNITS and size == INPUTS:
+            frame = next(record.name for op, record in zip(kinds.ops, kinds.records, strict=True) if op == "input")
+            remedy = f"Bring the frame to the hidden width by a parameter first: W @ {frame}"
+        else:
+            remedy = f"Bring one to the size of the other by a matrix, such as P @ {name}"
+        states = [(one, wanted), (other, size)]
+        states = [each for each in states if kinds.ops[each[0]] == "state" and kinds.annotated(each[0]) is None]
+        for at, needed in states[:1]:
+            text = next((part for part, own in self.parts.items() if own == needed), needed)
+            remedy += f"; or write {kinds.say(at)}: {_size(text)}"
+        return fact, remedy
+
+    def _join_unknown(self) -> bool:
+        """Give the values of meetings of which nothing is known one size each; whether there were any."""
+        found = False
+        for meeting in self.meetings:
+            every = [meeting.result, *(variable for _, variable in meeting.args)]
+            roots = {self._root(variable) for variable in every}
+            if len(roots) > 1 and all(self.size[one] is None for one in roots) and not any(map(self._blocked, every)):
+                found = all(self._equal(every[0], one) for one in every[1:])
+        return found
+
+    def _check_heads(self) -> None:
+        """Every matrix of heads knows how many; vectors beside one are single numbers."""
+        kinds = self.kinds
+        for position, variables in enumerate(self.variables):
+            record = kinds.records[position]
+            if kinds[position] is not Kind.HEADS:
+                continue
+            if self._of(variables[1]) is None:
+                raise kinds.error(
+                    position,
+                    f"nothing tells how many heads {kinds.say(position)} has",
+                    "Annotate the state or the parameter that it meets, as in S: Heads(4)",
+                )
+            for arg in record.args if record.op not in ("rows", "columns") else ():
+                if kinds[arg] is Kind.VECTOR and self._of(self.variables[arg][0]) != ONE:
+                    heads = next((one for one in record.args if kinds[one] is Kind.HEADS), position)
+                    raise kinds.error(position, *beside_heads(kinds.say(arg), kinds.say(heads)))
+
+
+def count(size: str) -> str:
+    """A number of elements, as messages have it."""
+    return "1 element" if size == ONE else f"{size} elements"
+
+
+def _size(text: str) -> str:
+    return f"Size({text})" if text.isdigit() else f'Size("{text}")'

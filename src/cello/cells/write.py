@@ -1,0 +1,79 @@
+"""Write the nodes of a graph from the records of a trace whose sizes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cello.cells.graph import GraphBuilder, Node, Shape
+from cello.cells.kinds import Kind, Kinds
+from cello.cells.sizes import ONE
+
+
+def write_nodes(builder: GraphBuilder, kinds: Kinds, shapes: Sequence[Shape]) -> list[int]:
+    """Write all records; the position of each record's value.
+
+    What is one number a step is spread where it meets a vector, products with heads become sums of rows or columns,
+    and a mean a sum and a division.
+    """
+    writer = _Writer(builder, kinds, shapes)
+    for position in range(len(kinds.records)):
+        writer.place.append(writer.write(position))
+    return writer.place
+
+
+class _Writer:
+    def __init__(self, builder: GraphBuilder, kinds: Kinds, shapes: Sequence[Shape]) -> None:
+        self.builder, self.kinds, self.shapes = builder, kinds, shapes
+        self.place: list[int] = []
+
+    def write(self, position: int) -> int:
+        op, record = self.kinds.ops[position], self.kinds.records[position]
+        if op == "mean":
+            return self._mean(position)
+        if op == "product" and self.kinds[record.args[0]] is Kind.HEADS:
+            return self._heads(position)
+        if op == "total" and self.shapes[record.args[0]] == (ONE,):
+            return self.place[record.args[0]]
+        if op == "transpose" and self.kinds[position] is Kind.HEADS:
+            return self.place[record.args[0]]  # what multiplies by it reads the transpose from the record
+        args = [self.place[arg] for arg in record.args]
+        if op not in ("product", "total", "largest", "rows", "columns", "transpose"):
+            args = [self._fitted(arg, self.shapes[position], record.line) for arg in record.args]
+        return self.builder.add(Node(op, tuple(args), self.shapes[position], record.name, record.value, record.line))
+
+    def _node(self, op: str, args: tuple[int, ...], shape: Shape, line: int, name: str | None = None) -> int:
+        return self.builder.add(Node(op, args, shape, name, None, line))
+
+    def _fitted(self, arg: int, shape: Shape, line: int) -> int:
+        """An argument of a pointwise operation, of the result's shape or a number."""
+        at, own = self.place[arg], self.shapes[arg]
+        if own != (ONE,) or shape == (ONE,):
+            return at
+        vector = self._node("spread", (at,), shape[:1], line)
+        return vector if len(shape) == 1 else self._node("rows", (vector,), shape, line)
+
+    def _mean(self, position: int) -> int:
+        record = self.kinds.records[position]
+        (arg,) = record.args
+        (size,) = self.shapes[arg]
+        if size == ONE:
+            return self.place[arg]
+        total = self._node("total", (self.place[arg],), (ONE,), record.line)
+        if size.isdigit():
+            number = self.builder.write("constant", value=float(size))
+        else:
+            number = self.builder.add(Node("size", (), (), size))
+        return self._node("div", (total, number), (ONE,), record.line, record.name)
+
+    def _heads(self, position: int) -> int:
+        """A product with the matrices of heads, S @ q or S.T @ k: the sums of rows or of columns."""
+        record = self.kinds.records[position]
+        left, right = record.args
+        turned = False
+        while self.kinds.ops[left] == "transpose":
+            left, turned = self.kinds.records[left].args[0], not turned
+        shape = self.shapes[left]
+        along, over = ("rows", "column_sum") if turned else ("columns", "row_sum")
+        repeated = self._node(along, (self.place[right],), shape, record.line)
+        each = self._node("mul", (self.place[left], repeated), shape, record.line)
+        return self._node(over, (each,), shape[:1], record.line, record.name)

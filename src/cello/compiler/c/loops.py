@@ -1,0 +1,144 @@
+"""Write a kernel's loops in C: over units and rows, and over the columns of matrices; what they add up on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cello.cells.graph import Node, Shape
+from cello.compiler.c.expression import Body
+from cello.compiler.c.sizes import elements, padded
+from cello.compiler.c.source import Names, Workspace
+from cello.compiler.step_names import indented
+
+
+@dataclass
+class Loop:
+    """A loop over values of one shape: what it stores, and lines before and after it.
+
+    ``stores`` are statements with a place for a value, and the value's node. ``sums`` are vecs that accumulate over the
+    rows, with where they begin and end.
+    """
+
+    names: Names
+    workspace: Workspace
+    shape: Shape
+    stores: list[tuple[str, int]] = field(default_factory=list)
+    sums: dict[str, str] = field(default_factory=dict)
+    first: dict[str, None] = field(default_factory=dict)
+    last: list[str] = field(default_factory=list)
+    row_first: list[str] = field(default_factory=list)
+    row_last: list[str] = field(default_factory=list)
+    inside: bool = False
+
+    def reduce(self, node: Node, name: str, place: str) -> None:
+        """Add up the node's argument, which this loop computes, into a tile at ``place``."""
+        arg = node.args[0]
+        if node.op == "row_sum":
+            self.row_first.append(f"vec {name}_total = broadcast(0);")
+            self.stores.append((f"{name}_total += {{}};", arg))
+            self.row_last.append(f"store({place} + line, {name}_total);")
+        elif node.op == "column_sum":
+            columns = elements(self.shape[1])
+            self.workspace.add(f"{name}_columns", f"round_up({columns}, V) * V")
+            self.workspace.add(f"{name}_lines", "size")
+            self.first[f"zero_lines(n, H, {name}_lines);"] = None
+            self.stores.append((f"store({name}_columns + column * V, {{}});", arg))
+            self.row_last.append(f"add_columns({name}_columns, {columns}, from, one, H - j, {name}_lines + r * P);")
+            self.last.append(f"from_lines(n, rows, H, {name}_lines, {place});")
+        else:
+            self.inside = True
+            begin, step = ("0", "accumulate({}, {})") if node.op == "total" else ("-INFINITY", "enlarge({}, {})")
+            self.first[f"begin_lanes(n, (real){begin}, {place});"] = None
+            value = f"select_vec(inside, {{}}, broadcast((real){begin}))"
+            self.stores.append((f"{step.format(f'{place} + r * V', value)};", arg))
+            self.last.append(f"{'total' if node.op == 'total' else 'largest'}_of_lanes(n, {place});")
+
+    def loads(self, node: Node, name: str, place: str) -> str | None:
+        """How an argument's tile at ``place`` is read by ``spread`` or ``columns``."""
+        if node.op == "spread":
+            return f"broadcast(({place})[r * V])" if " " in place else f"broadcast({place}[r * V])"
+        if node.op == "columns":
+            self.workspace.add(f"{name}_lines", "size")
+            self.first[f"to_lines(n, rows, H, {place}, {name}_lines);"] = None
+            return f"column_of({name}_lines + r * P + column, from, one)"
+        return None
+
+    def lines(self, body: Body) -> list[str]:
+        """The loop, with the body of its stores."""
+        lines = body.write(self.stores)
+        before = [*body.before, *(f"vec {name} = load({place});" for name, place in self.sums.items())]
+        after = [f"store({place}, {name});" for name, place in self.sums.items()]
+        if self.inside:
+            before.append(f"const mask inside = lanes_below({elements(self.shape[0])} - j);")
+        inner = ["const long at = j * rows + r * V;", *lines]
+        if len(self.shape) == 2:
+            columns = elements(self.shape[1])
+            before.insert(0, f"const mask from = heads_of(j, H, {columns});")
+            before.insert(1, f"const long one = one_head(j, H, {columns});")
+            inner = [
+                "const long line = j * rows + r * V;",
+                *body.middle,
+                *self.row_first,
+                f"for (long column = 0; column < {columns}; column++) {{",
+                *indented([f"const long at = line * {columns} + column * V;", *lines]),
+                "}",
+                *self.row_last,
+            ]
+        over_rows = ["for (long r = 0; r < n; r++) {", *indented(inner), "}"]
+        over_units = [
+            f"for (long j = 0; j < {padded(self.shape[0])}; j += V) {{",
+            *indented([*before, *over_rows, *after]),
+            "}",
+        ]
+        return indented([*self.first, *over_units, *self.last])
+
+
+class Loops:
+    """The loops of one stage, one for each shape."""
+
+    def __init__(self, names: Names, workspace: Workspace) -> None:
+        self.names, self.workspace = names, workspace
+        self.of: dict[Shape, Loop] = {}
+
+    def over(self, shape: Shape) -> Loop:
+        """The loop over values of this shape."""
+        return self.of.setdefault(shape, Loop(self.names, self.workspace, shape))
+
+    def store(self, shape: Shape, statement: str, k: int) -> None:
+        """Store node k, of this shape."""
+        self.over(shape).stores.append((statement, k))
+
+    def in_order(self, *, back: bool = False) -> list[Loop]:
+        """One number a step first, then vectors, then matrices; backward in the opposite order."""
+        found = sorted(self.of.values(), key=lambda loop: (len(loop.shape), loop.shape != ("1",)))
+        return found[::-1] if back else found
+
+
+def body_of(
+    names: Names,
+    nodes: tuple[Node, ...],
+    labels: Mapping[int, str],
+    loop: Loop,
+    loads: Callable[[int], str | None],
+    place: Callable[[int], str],
+    comments: Mapping[int, str],
+) -> Body:
+    """The inside of a loop: ``loads`` reads values of its own shape, ``place`` is the tile of one of another shape."""
+
+    def reads(k: int) -> str | None:
+        node, invariant = nodes[k], k in names.plan.invariant
+        if node.op in ("spread", "columns") and not invariant:
+            arg = node.args[0]
+            return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
+        if invariant and len(node.shape) == 2:
+            return f"load({names.of[k]}_row + j * {elements(node.shape[1])} + column * V)"
+        return loads(k)
+
+    def once(k: int) -> str | None:
+        node = nodes[k]
+        if node.op == "rows" and k not in names.plan.invariant:
+            return f"load({place(node.args[0])} + line)"
+        return None
+
+    return Body(nodes, labels, reads, names.rows(loop.shape), comments, once)

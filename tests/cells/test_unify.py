@@ -1,0 +1,136 @@
+"""Sizes of values: inferred where the equations tell them, refused with what to write where they contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cello.cells.definition import Cell
+from cello.compiler.scan import scan
+
+HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, outer, rows, softmax\n@cell\ndef own("
+Load = Callable[[str], Cell]
+Refusal = Callable[[str], str]
+
+SHAPES = [
+    ("x, h: Size('H/2'), c, W, R):\n    c = W @ x + c\n    return R @ c + h, c", "W (H, D), R (H/2, H)"),
+    ("x, h, W: Members(down=Size(16)), U):\n    return tanh(W.up @ (W.down @ x) + U @ h)",
+     "W.up (H, 16), W.down (16, D), U (H, H)"),
+    ("x, h, W, Q):\n    return tanh(W @ (sigmoid(Q @ h) * x)) + h", "W (H, D), Q (D, H)"),
+    ("x, h, w: Size(1), U, b: Scalar):\n    g = sigmoid(w @ x + b)\n    return g * h + (1 - g) * softmax(U @ h)",
+     "w (1, D), U (H, H), b ()"),
+    ("x, h, g: Size(1), W):\n    g = sigmoid(W.g @ x + g)\n    return g * h + W.h @ x, g", "W.g (1, D), W.h (H, D)"),
+    ("x, h, m, W, b):\n    m = tanh(W.m @ x + b.m) + m\n    return m.mean() + b.h * h, m",
+     "W.m (H, D), b.m (H), b.h (H)"),
+    ("x, h, e: Size('D'), W, b):\n    e = b * (x - e)\n    return tanh(W @ e + h), e", "W (H, D), b (D)"),
+    ("x, h, W, U: Heads(4), b):\n    return tanh(W @ x + U.a @ h + U.b.T @ h + b)",
+     "W (H, D), U.a (H, H/4), U.b (H, H/4), b (H)"),
+    ("x, h, S: Heads(2), W, M: Heads(2)):\n    S = M * S + outer(W.v @ x, h)\n    return S @ h + S.T @ h, S",
+     "W.v (H, D), M (H, H/2)"),
+    ("x: Parts('value', 'mask', gap=1), h, last: Size('x.value'), W, b):\n"
+     "    last = last + x.mask * (x.value - last) * b.d\n    return tanh(W.h @ last + W.g @ x.gap) + h, last",
+     "W.h (H, (D-1)/2), W.g (H, 1), b.d ((D-1)/2)"),
+    ("x: Parts('value', gap=2), h, W: Members(a=Size('D-2'))):\n    return tanh(W.b @ (W.a @ x * x.value)) + h",
+     "W.b (H, D-2), W.a (D-2, D)"),
+    ("x, h, m: Fixed(-1.0, size=1), b: Learned(2.0, size='H/3'), W):\n    m = m + x.max()\n"
+     "    return tanh(W.b @ tanh(b * (W.a @ x)) + m) + h, m", "b (H/3), W.b (H, H/3), W.a (H/3, D)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "shapes"), SHAPES, ids=range(len(SHAPES)))
+def test_sizes_are_inferred(own_cell: Load, text: str, shapes: str) -> None:
+    own = own_cell(HEAD + text)
+    assert ", ".join(f"{node.name} ({', '.join(node.shape)})" for node in own.parameter_nodes()) == shapes
+    weights = {name: torch.ones(shape) for name, shape in own.parameters(5, 4).items()}
+    assert scan(own, torch.randn(2, 3, 5), weights, backend="plain").outputs.shape == (2, 3, own.output_size(5, 4))
+
+
+FIRST = "@cell  # here\ndef own("
+REFUSED = [
+    ("x, h: Size('H/2'), c, W):\n    c = W @ x + c\n    return h + c, c  # here",
+     "h has H/2 elements, but c has H. Bring one to the size of the other by a matrix, such as P @ h."),
+    ("x, h, c: Size(8), W):\n    c = W @ x + c\n    return h * c, c  # here",
+     "h has H elements, but c has 8. Bring one to the size of the other by a matrix, such as P @ h; or write "
+     "h: Size(8)."),
+    ("x, h, c: Size(8), W):\n    c = W @ x + c\n    return W.a @ h, W.b @ c", None),
+    ("x: Parts('value', gap=1), h, W):\n    return W @ x + x.value * h  # here",
+     "x.value has D-1 elements, but h has H. Bring one to the size of the other by a matrix, such as P @ x.value; or "
+     'write h: Size("x.value").'),
+    ("x, h, b: Size(16), W):\n    return W @ x + b * h  # here",
+     "b has 16 elements, but h has H; its annotation says so. Write b: Size(\"H\"), or remove it."),
+    ("x, h, e: Size('D'), b, W):\n    e = b * x + e\n    return W @ e + b * h, e  # here",
+     "parameter b has D elements, but h has H (line 9 uses it). Use two parameters, such as b.a and b.b."),
+    ("x, h, W):\n    return h.mean() * W @ x  # here", "(h.mean() * W) @ x: neither factor is a parameter."),
+    ("x, h, w: Size(1), b, W):\n    g = sigmoid(w @ x + b)  # here\n    return g * h + W @ x",
+     "(w @ x) is one number a step, and nothing tells whether b has 1 or H elements. Write b: Size(1) or "
+     'b: Size("H").'),
+    ("x, h, W: Members(g=Size(1)), U):\n    g = W.g @ x + U.g @ h  # here\n    return tanh(g) * h + U.h @ h",
+     "(W.g @ x) is one number a step, and nothing tells whether (U.g @ h) has 1 or H elements. Write "
+     'U: Members(g=Size(1)) or U: Members(g=Size("H")).'),
+    ("x, h, W):\n    n = W @ x\n    return n.mean()  # here",
+     "the new h has 1 element, but h has H. Bring it to the size of h by a matrix, such as P @ v, or write h: Size(1)"),
+    ("x, h, W, U: Heads(2), V: Heads(4)):\n    return W @ x + (U * V) @ h  # here",
+     "U is (H, H/2), but V is (H, H/4). Give both the same number of heads."),
+    ("x, h, W):\n    return W @ x + outer(h, h) @ h  # here", "nothing tells how many heads rows(h) has. Annotate the"),
+    ("x, h, S: Heads(2), W):\n    S = h * S\n    return W @ x + S @ h, S", None),
+    ("x, h, U: Heads(2), W):\n    return W.h @ x + U @ (W.y @ x.max())  # here", None),
+    ("x, h, U: Heads(2), W: Members(a=Size(4))):\n    return W.b @ x + U @ (W.a @ x)  # here",
+     "(U @ (W.a @ x)): (W.a @ x) has 4 elements, but heads have H. Bring it to H elements by a matrix, such as"),
+    ("x, h, S: Heads(2), W):\n    return W @ x + S.sum() * h, S  # here",
+     "S.sum() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + h * S, S  # here",
+     "the new h is a matrix of heads, but h is a vector. Write h: Heads(4), or remove Heads."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + (S @ h), W @ x  # here",
+     "the new S is a vector, but S is a matrix of heads. Return outer(v, k) or S itself, or remove Heads."),
+    ("x, h, U: Heads(2), W):\n    return W @ x + inverse(U) @ h  # here", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), [each for each in REFUSED if each[1]])
+def test_sizes_that_contradict_are_refused_on_their_line(refusal: Refusal, text: str, message: str) -> None:
+    assert refusal(HEAD + text).startswith(message)
+
+
+SIGNATURES = [
+    ("x, h: Size('2H'), W)", "the annotation of h, Size('2H'), is no size. Write a number of elements, or D, H or a "
+     'share of them, such as Size(16) or Size("H/2").'),
+    ("x, h: Size(0), W)", "the annotation of h, Size(0), is no size. Write a number"),
+    ("x, h: Size('x.value'), W)", "the annotation of h, Size('x.value'), is no size."),
+    ("x, h, W: Size)", "W is annotated Size without a value. Write W: Size(16)."),
+    ("x, h, W: Heads(0))", "the annotation of W, Heads(0), is no number of heads. Write a whole number from 1"),
+    ("x, h: Heads(2), W)", "h is annotated Heads, but it is the output, which is a vector. Return a vector first"),
+    ("x: Size(16), h, W)", "x is the frame, but annotated Size(16). The frame has D elements; name its parts with"),
+    ("x, h: Parts('a'), W)", "h is annotated Parts, but it is not the frame. Annotate the first argument with its p"),
+    ("x: Parts(gap=1), h, W)", "the annotation of x, Parts, names no part that takes the rest of the frame. Write Pa"),
+    ("x: Parts('a', gap=0), h, W)", "the annotation of x, Parts, gives gap the size 0. Write its number of elements"),
+    ("x: Parts('a', 'a'), h, W)", "the annotation of x, Parts, has the part a twice. Give each part a name of its"),
+    ("x, h, W, z: Scalar(1.0, size=3))", "z is annotated Scalar, with a size. Write z: Scalar, or a Size(3)."),
+    ("x, h, W: Members(z=Size(3)))", "the annotation of W names W.z, which the equations do not use; they use none."),
+    ("x, h: Members(z=Size(3)), W)", "h is a state, but its annotation has the member z. Write h: Size(\"H/2\") or"),
+    ("x, h, W: Members(z=3))", "the annotation of W has z=3. Give each member a Learned, a Fixed, a Size or Heads"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), SIGNATURES, ids=range(len(SIGNATURES)))
+def test_annotations_that_cannot_be_are_refused(refusal: Refusal, arguments: str, message: str) -> None:
+    head = HEAD.replace("@cell", "@cell  # here")
+    assert refusal(f"{head}{arguments.removesuffix(')')}):\n    return tanh(W @ x + h)").startswith(message)
+
+
+def test_a_cell_without_a_parameter_of_h_elements_is_refused(refusal: Refusal) -> None:
+    head = HEAD.replace("@cell", "@cell  # here")
+    assert refusal(f"{head}x, h):\n    return tanh(h + x.mean())") == (
+        "no parameter has H elements, so nothing tells the number of units. Use a parameter of H rows, such as U @ h."
+    )
+
+
+def test_parts_that_are_not_annotated_are_named(refusal: Refusal) -> None:
+    assert refusal(HEAD + "x, h, W):\n    return W @ x.value + h  # here") == (
+        "x.value does not exist, because x, the frame, has no parts. Annotate them in the order in which the frame "
+        'holds them: x: Parts("value", value=1).'
+    )
+    assert refusal(HEAD + "x: Parts('a', 'b'), h, W):\n    return W @ x.value + h  # here") == (
+        "x has no part value; it has x.a, x.b. Name it in the annotation Parts(...)."
+    )
