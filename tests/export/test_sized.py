@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 
 from c99_program import LABELS, SMALL, Program, sound
+from cello.audio.corpus import Corpus
 from cello.deploy.onnx_models import ClipModel, StreamModel
+from cello.deploy.package import read_manifest
 from cello.export.c99 import write_c99
 from cello.export.js import JsModel, Quantise, module_text
 from cello.export.onnx import clip_model, step_model
 from cello.export.package import _as_int8
 from cello.export.quantise import dequantised
+from cello.export.self_test import check_folder
 from cello.export.stream import StreamSettings
 from cello.features.clip import frames_of_clip
 from cello.models.parts import ModelParts
+from made_packages import make_package
+from sized_cells import SIZED
 from sized_models import CELLS, outputs_meant, scores_meant, sized_parts
 
 CLIP = sound(500)
@@ -105,3 +110,16 @@ def test_c99_with_weights_of_8_bits_and_pooling(name: str, tmp_path: Path) -> No
     parts = parts_of(name, "attention")
     program = Program(write_c99(parts, SMALL, LABELS, "model", int8=True), "model", tmp_path, ["-O1"])
     np.testing.assert_allclose(program.stream([CLIP])[-1], scores_meant(dequantised(parts), FRAMES), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_model_of_several_sizes_is_exported_in_every_form_and_passes_its_self_test(
+    name: str, tone_corpus: Corpus, tmp_path: Path
+) -> None:
+    package = make_package(
+        tmp_path, tone_corpus.manifest, cell=SIZED[name], layers=1 + (not SIZED[name].parts), zoneout=0.1
+    )
+    found = {(one.form, one.what): one.passed for one in check_folder(package)}
+    assert False not in found.values()
+    assert {form for form, _ in found} == {"numpy", "onnx", "c99", "page"}
+    assert not read_manifest(package).left_out

@@ -20,6 +20,7 @@ from cello.errors import ModelError
 from cello.export.c99_front_end import front_end_lines
 from cello.export.c_text import blocks, chosen, macros, padded, static_array, string
 from cello.export.quantise import quantise, weight_bytes
+from cello.export.received import without_losses
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.frames import frame_count, samples_of
@@ -56,6 +57,7 @@ def write_c99(
         ModelError: a model that needs the future; or parts, features, labels and name that do not fit each other.
         CellError: an operation that C99 has no row for.
     """
+    parts = without_losses(parts)
     refuse(parts, features, labels, name)
     return _Writer(parts, features, labels, name, int8, settings or StreamSettings()).texts()
 
