@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,13 +13,16 @@ from cello.cells.definition import Cell
 from cello.cells.noise import with_noise
 from cello.compiler.backends import TABLE, Backend
 from cello.compiler.c.launch import compiled
+from cello.compiler.kernel import kernel
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from cello.errors import ModelError
+from cello.native import build as native_build
 from scans import Case, everything
-from sized_cells import SIZED, Building
+from sized_cells import SIZED, Building, at_random
 
 needs_compiler = pytest.mark.wants("cc")
+quickly = pytest.mark.usefixtures("compiled_quickly")
 each_cell = pytest.mark.parametrize("name", SIZED)
 
 
@@ -27,6 +31,18 @@ def buffers_begin_with_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def compiled_quickly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels without optimisation; those in single precision are compiled as users have them."""
+    monkeypatch.setattr(native_build, "FLAGS", tuple(flag.replace("-O2", "-O0") for flag in native_build.FLAGS))
+    monkeypatch.setenv("CELLO_CACHE", str(folder))
 
 
 def sized_case(
@@ -50,6 +66,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: flo
         )
 
 
+@quickly
 @each_cell
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("backend", ["plain", pytest.param("c", marks=needs_compiler)])
@@ -64,6 +81,7 @@ def test_a_cell_of_several_sizes_is_the_reference(
     assert_same(everything(SIZED[name], case, backend, **more), expected, tolerance, tolerance)
 
 
+@quickly
 @each_cell
 @needs_compiler
 @pytest.mark.parametrize(
@@ -164,6 +182,7 @@ def test_what_is_not_trained_is_left_out_and_changes_no_other_derivative() -> No
         assert torch.equal(value, whole[name]) if name in ("U.u", "zeta") else value is None
 
 
+@quickly
 @needs_compiler
 def test_masks_of_states_of_any_size() -> None:
     for name, states in (("projected", ("h", "c")), ("heads", ("S",))):
@@ -193,6 +212,7 @@ def crossing() -> Cell:
     return b.cell("crossing", {"h": b("column_sum", new), "m": m, "S": new}, "W A U V R s zeta")
 
 
+@quickly
 @needs_compiler
 @pytest.mark.parametrize("hidden", [6, 34])
 def test_sums_as_states_and_as_vectors_of_products(hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +221,45 @@ def test_sums_as_states_and_as_vectors_of_products(hidden: int, monkeypatch: pyt
     case = sized_case(cell, hidden=hidden)
     expected, found = (everything(cell, case, backend, lengths=[5, 0, 3, 1]) for backend in ("reference", "c"))
     assert_same(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def repeating() -> Cell:
+    """What repeats a number or a vector: multiplied by a matrix, returned as a state, read again in another stage."""
+    b = Building()
+    x, h, m, S = b.x(), b.state("h"), b.state("m", "1"), b.state("S", "H,H/3")
+    number = b("maximum", b("mul", m, m), m)
+    gate = b("add", b("product", b.learned("U", "H,H"), b.to("spread", number, "H")), h)
+    gate = b("tanh", b("add", gate, b("product", b.learned("W", "H,D"), x)))
+    rest = b("mul", b("sigmoid", b.to("rows", gate, "H,H/3")), S)
+    h = b("add", b.to("spread", b("tanh", b.to("spread", number, "1")), "H"), b("row_sum", rest))
+    return b.cell("repeating", {"h": h, "m": b("total", gate), "S": b.to("columns", gate, "H,H/3")}, "W U")
+
+
+@quickly
+@needs_compiler
+def test_what_repeats_a_value_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLE, "reference", Backend("reference", reference))
+    case = sized_case(repeating(), hidden=18)
+    expected, found = (everything(repeating(), case, backend, lengths=[5, 0, 3, 1]) for backend in ("reference", "c"))
+    assert_same(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@quickly
+@needs_compiler
+@pytest.mark.parametrize("seed", range(6))
+def test_random_cells_of_several_sizes_are_those_of_plain_evaluation(seed: int) -> None:
+    cell = at_random(seed)
+    case = sized_case(cell, hidden=(6, 18, 24, 36)[seed % 4], batch=(3, 40)[seed % 2], steps=3)
+    more = {"lengths": [clip % 4 for clip in range(len(case[0]))], "reverse": bool(seed % 3)}
+    plain, c = (everything(cell, case, backend, **more) for backend in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-8, atol=1e-9)
+
+
+def test_what_repeats_elements_does_so_as_late_as_it_can() -> None:
+    nodes = kernel(SIZED["heads"]).graph.nodes
+    assert {node.shape for node in nodes if node.op == "sigmoid"} == {("H",)}
+    nodes = kernel(SIZED["normalised"]).graph.nodes
+    assert {node.shape for node in nodes if node.op == "div"} == {("1",)}
 
 
 @needs_compiler

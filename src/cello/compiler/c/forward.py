@@ -9,7 +9,7 @@ from cello.compiler.c.expression import Body
 from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.sizes import elements, number, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
-from cello.compiler.kernel import REPEATING
+from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum
 from cello.compiler.step_names import indented
 

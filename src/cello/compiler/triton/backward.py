@@ -5,19 +5,20 @@ from __future__ import annotations
 from cello.compiler.gradient import StageGradient
 from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
-from cello.compiler.triton.forward import CONSTANTS, ZERO
+from cello.compiler.triton.forward import constants
 from cello.compiler.triton.names import (
     Names,
     all_gather,
     deinterleave,
+    inner_place,
     interleave,
-    load_matrix,
     load_tile,
     mask_arguments,
-    offsets,
     prologue,
+    step_reads,
     store_tile,
 )
+from cello.compiler.triton.reshape import Reshaping
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
 DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace", "counters")
@@ -36,33 +37,46 @@ class _Backward:
         self.later = {int(node.value or 0) for node in self.gradient.nodes if node.op == "later"}
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
-        self.whole: set[str] = set()
+        self.rows = {names.rows_of(k, shape) for k, shape in names.summed}
+        self.labels = {
+            **self.of,
+            **{at: f"d_{self.of[k]}" for stage in self.gradient.stages for k, at in stage.sums},
+        }
+        self.reshaping = Reshaping(names, self.gradient.nodes, self.labels)
 
     def lines(self) -> list[str]:
-        arguments = (*ARGUMENTS, *DERIVATIVES, *mask_arguments(self.names), *SIZES, *CONSTANTS, "GIVEN: tl.constexpr")
+        frames = ("x_rows", "d_x_rows") if self.names.frames else ()
+        given = (*ARGUMENTS, *DERIVATIVES, *frames, *mask_arguments(self.names))
+        arguments = (*given, *SIZES, *constants(self.names, "GIVEN"))
         inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
         return ["@triton.jit", f"def backward({', '.join(arguments)}):", *indented(inside)]
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = [load_matrix(names, name, first, count, "H, 1") for name, first, count in self._matrices()]
+        lines = self._load_matrices()
         for n, name in enumerate(names.states):
-            base = f"of_state + {n} * B * H"
-            lines += [f"new_{name} = {load_tile(f'last + {base}', 'valid')}"]
-            lines += [f"d_new_{name} = {load_tile(f'd_last + {base}', 'valid')}"]
-        lines += [f"d_{self.of[k]}_rows = {ZERO}" for k in self.names.summed]
-        return lines
+            place, here = names.state_place(n), names.spaces[names.state_shapes[n]]
+            lines += [f"new_{name} = {load_tile(f'last + {place}', 'valid', here)}"]
+            lines += [f"d_new_{name} = {load_tile(f'd_last + {place}', 'valid', here)}"]
+        return [*lines, *(f"{names.rows_of(k, shape)} = {names.spaces[shape].zero}" for k, shape in names.summed)]
 
-    def _matrices(self) -> list[tuple[str, int, int]]:
-        """Tiles of matrices: a name, the first matrix and how many valid are."""
-        found = dict[str, tuple[int, int]]()
-        for v in self.plan.vectors:
-            for nodes, matrices in self._groups(v):
-                found["_".join(self.of[m] for m in matrices) + "_tile"] = (
-                    self.names.square.index(matrices[0]),
-                    len(nodes),
-                )
-        return [(name, first, count) for name, (first, count) in found.items()]
+    def _load_matrices(self) -> list[str]:
+        """This program's columns of all matrices, those of one vector and of a pack of sums as one."""
+        groups = dict.fromkeys(matrices for v in self.plan.vectors for _, matrices in self._groups(v))
+        return [f"{self._tile(matrices)} = {self._load_matrix(matrices)}" for matrices in groups]
+
+    def _tile(self, matrices: tuple[int, ...]) -> str:
+        return "_".join(self.of[m] for m in matrices) + "_tile"
+
+    def _load_matrix(self, matrices: tuple[int, ...]) -> str:
+        """One of a single row or column is a row of elements."""
+        (rows, columns), place = self.names.sides(matrices[0]), inner_place(self.names, matrices[0])
+        if rows.once:
+            return f"load_row({place}, {columns.part}, {columns.elements}, {columns.own})"
+        if columns.once:
+            return f"load_row({place}, 0, {rows.elements}, {rows.units})"
+        sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.units}, {columns.own}"
+        return f"load_matrix({place}, part, {columns.elements}, 1, {sizes}, PRECISION)"
 
     def _groups(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """A vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""
@@ -74,9 +88,9 @@ class _Backward:
         for pack in names.sums:
             mine = [(k, m) for k, m in rest if k in pack]
             matrices = tuple(m for _, m in mine)
-            first = names.square.index(matrices[0]) if matrices else 0
-            together = tuple(k for k, _ in mine) == pack and names.square[first : first + len(pack)] == matrices
-            if together:
+            first = names.inner.index(matrices[0]) if matrices else 0
+            together = tuple(k for k, _ in mine) == pack and names.inner[first : first + len(pack)] == matrices
+            if together and not any(side.once for side in names.sides(matrices[0])):
                 found.append((pack, matrices))
             else:
                 found += [((k,), (m,)) for k, m in mine]
@@ -84,28 +98,26 @@ class _Backward:
 
     def _reads(self) -> list[str]:
         """What a step reads."""
-        of, saved = self.of, self.names.saved
+        names = self.names
         lines = [
             "step = steps - 1 - back",
             "running = step < frames",
             "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             "row = replicate * rows + begin + time",
         ]
-        count = sum(map(len, saved))
-        for n, (first, size) in enumerate(offsets(saved)):
-            taken = load_tile(f"saved + (row * {count} + {first}) * H", "running", size)
-            lines += [f"saved_{n} = {taken}", deinterleave(saved[n], f"saved_{n}")]
-        for k in self.plan.masks:
-            name = f"mask_{of[k]}"
-            base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-            lines.append(f"{of[k]}_now = {load_tile(base, 'running')}")
-        state = self.names.states[0]
-        lines += [
+        width = names.extent([*names.saved_shapes.values()])
+        for n, (first, count, here) in enumerate(names.places(names.saved, names.saved_shapes.__getitem__)):
+            lines.append(f"saved_{n} = {load_tile(f'saved + (row * {width} + {first})', 'running', here, count)}")
+            lines.append(deinterleave(names.saved[n], f"saved_{n}"))
+        state, here = names.states[0], names.spaces[names.state_shapes[0]]
+        d_output = f"d_outputs + ((replicate * B + at) * T + time) * {here.elements}"
+        return [
+            *lines,
+            *step_reads(names),
             f"d_new_{state}_all = d_new_{state}",
             "if GIVEN:",
-            f"    d_new_{state}_all += {load_tile('d_outputs + ((replicate * B + at) * T + time) * H', 'running')}",
+            f"    d_new_{state}_all += {load_tile(d_output, 'running', here)}",
         ]
-        return lines
 
     def _loop(self) -> list[str]:
         return ["for back in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
@@ -113,7 +125,7 @@ class _Backward:
     def _step(self) -> list[str]:
         names, states = self.names, self.names.states
         lines = self._reads()
-        body = Body(self.gradient.nodes, self._labels(), self._read, names.equations)
+        body = Body(self.gradient.nodes, self.labels, self._read, names.equations, self.reshaping)
         for number in reversed(range(len(self.plan.stages))):
             self._stage(body, number)
         for k in names.old:
@@ -127,9 +139,6 @@ class _Backward:
             lines.append(f"new_{name} = tl.where(running[:, None], old_{name}, new_{name})")
         return lines
 
-    def _labels(self) -> dict[int, str]:
-        return {**self.of, **{at: f"d_{self.of[k]}" for stage in self.gradient.stages for k, at in stage.sums}}
-
     def _read(self, k: int) -> str | None:
         """How a value is read; None where it is computed again."""
         node, of, names = self.gradient.nodes[k], self.of, self.names
@@ -139,8 +148,10 @@ class _Backward:
             return f"d_{of[int(node.value or 0)]}_part"
         if k in names.old:
             return f"old_{names.states[names.old[k]]}"
-        if k in self.plan.masks:
+        if k in self.plan.masks or k in names.frames:
             return f"{of[k]}_now"
+        if node.op == "size":
+            return names.size(k)
         if k in self.plan.invariant:
             return f"{of[k]}_row"
         if k in self.plan.kept:
@@ -151,23 +162,28 @@ class _Backward:
 
     def _stage(self, body: Body, number: int) -> None:
         stage, given = self.plan.stages[number], self.gradient.stages[number]
-        for k in (*(each.node for each in stage.sums), *stage.pointwise):
+        for k in (*(each.node for each in stage.sums), *stage.pointwise, *stage.reductions):
             if k in self.plan.vectors:
                 self._through(body, k)
         self._comment(body, given)
         wanted = [(f"d_{self.of[k]}", at) for k, at in given.sums]
         adds: list[tuple[str, str]] = []
         for k, at in given.others:
-            if k in self.names.summed:
-                adds.append((f"d_{self.of[k]}_rows", f"add_{self.of[k]}"))
-            elif k in self.names.old or k in self.later:
-                adds.append((self._part(k), f"add_{self.of[k]}"))
-            else:
-                continue
-            wanted.append((f"add_{self.of[k]}", at))
-        body.assign(wanted)
+            total = self._total(k, at)
+            if total is not None:
+                adds.append((total, f"add_{total.removeprefix('d_')}"))
+                wanted.append((adds[-1][1], at))
+        body.assign([*wanted, *((f"whole_{self.of[k]}", at) for k, at in given.reductions)])
         for total, value in adds:
             self._add(body, total, value)
+        body.lines += [f"{self._part(k)} = whole_{self.of[k]}" for k, _ in given.reductions]
+
+    def _total(self, k: int, at: int) -> str | None:
+        """Where what is added to the derivative of a value from elsewhere is summed up, if it is."""
+        place = k, self.gradient.nodes[at].shape
+        if place in self.names.summed:
+            return self.names.rows_of(*place)
+        return self._part(k) if k in self.names.old or k in self.later or k in self.names.frames else None
 
     def _comment(self, body: Body, given: StageGradient) -> None:
         """Over a derivative the equation that it is the derivative of."""
@@ -181,7 +197,7 @@ class _Backward:
         return f"d_old_{self.names.states[self.names.old[k]]}" if k in self.names.old else f"d_{self.of[k]}_part"
 
     def _add(self, body: Body, total: str, value: str) -> None:
-        if total.endswith("_rows"):
+        if total in self.rows:
             body.lines.append(f"{total} += tl.where(running[:, None], {value}, 0.0)")
         else:
             body.lines.append(f"{total} = {total} + {value}" if total in self.begun else f"{total} = {value}")
@@ -191,44 +207,66 @@ class _Backward:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
         total, groups = self._part(vector), self._groups(vector)
         if groups and total not in self.begun:
-            body.lines.append(f"{total} = {ZERO}")
+            body.lines.append(f"{total} = {self.names.space(vector).zero}")
             self.begun.add(total)
-        wanted = {self._whole(nodes): nodes for nodes, _ in groups if self._whole(nodes) not in self.whole}
+        wanted = {self._whole(nodes): nodes for nodes, matrices in groups if self._gathered(nodes, matrices)}
         if wanted:
             values = {}
             for name, nodes in wanted.items():
-                values[name] = interleave([f"d_{self.of[k]}" for k in nodes]), len(nodes)
+                value = interleave([f"d_{self.of[k]}" for k in nodes])
+                values[name] = value, len(nodes), self.names.space(nodes[0])
             slots = [sum(map(len, list(wanted.values())[:n])) for n in range(len(wanted))]
             body.lines += all_gather(self.names, values, slots)
-            self.whole.update(wanted)
+            self.reshaping.whole.update(wanted)
         for nodes, matrices in groups:
-            tile = "_".join(self.of[m] for m in matrices) + "_tile"
-            body.lines.append(f"{total} = product({total}, {self._whole(nodes)}, {tile}, PRECISION)")
+            body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
+
+    def _gathered(self, nodes: tuple[int, ...], matrices: tuple[int, ...]) -> bool:
+        """Whether the derivatives of some sums are asked for as a whole for the first time."""
+        rows, _ = self.names.sides(matrices[0])
+        return not rows.once and self._whole(nodes) not in self.reshaping.whole
+
+    def _product(self, total: str, nodes: tuple[int, ...], matrices: tuple[int, ...]) -> str:
+        """A vector's derivative and what the derivatives of these sums add to it."""
+        (rows, columns), tile, whole = self.names.sides(matrices[0]), self._tile(matrices), self._whole(nodes)
+        if rows.once:
+            return f"{total} + d_{self.of[nodes[0]]} * {tile}"
+        if columns.once:
+            return f"{total} + total_of({whole} * {tile})"
+        return f"product({total}, {whole}, {tile}, PRECISION)"
 
     def _whole(self, nodes: tuple[int, ...]) -> str:
         """The variable that holds the derivatives of some sums, of all units."""
         return "_".join(f"d_{self.of[k]}" for k in nodes) + "_whole"
 
     def _store(self) -> list[str]:
-        sums, computed = self.names.sums, self.names.computed
-        count = sum(map(len, sums))
+        names, computed = self.names, self.names.computed
+        width = names.extent([names.shape(k) for pack in names.sums for k in pack])
         lines = [
-            store_tile(f"d_sums + (row * {count} + {first}) * H", "running", [f"d_{self.of[k]}" for k in pack])
-            for (first, _), pack in zip(offsets(sums), sums, strict=True)
+            store_tile(f"d_sums + (row * {width} + {first})", "running", here, [f"d_{self.of[k]}" for k in pack])
+            for (first, _, here), pack in zip(names.places(names.sums, names.shape), names.sums, strict=True)
         ]
-        lines += [
-            store_tile(f"vectors + (row * {len(computed)} + {n}) * H", "running", [f"{self.of[v]}_vector"])
-            for n, v in enumerate(computed)
+        lines += self._side_by_side("vectors", {v: f"{self.of[v]}_vector" for v in computed})
+        return [*lines, *self._side_by_side("d_x_rows", {k: self._part(k) for k in names.derived_frames})]
+
+    def _side_by_side(self, array: str, values: dict[int, str]) -> list[str]:
+        """Lines that write values of a row, each for itself."""
+        names, shapes = self.names, [self.names.shape(k) for k in values]
+        width = names.extent(shapes)
+        return [
+            store_tile(f"{array} + (row * {width} + {names.extent(shapes[:n])})", "running", names.space(k), [value])
+            for n, (k, value) in enumerate(values.items())
         ]
-        return lines
 
     def _end(self) -> list[str]:
-        lines = [
-            store_tile(f"d_first + of_state + {n} * B * H", "valid", [f"d_new_{name}"])
-            for n, name in enumerate(self.names.states)
-        ]
-        count = len(self.names.summed)
-        for n, k in enumerate(self.names.summed):
-            of_tile = f"(group * ROWS + tl.arange(0, ROWS)) * {count} + {n}"
-            lines.append(store_tile(f"d_invariants + ({of_tile}) * H", "(clip >= 0)", [f"d_{self.of[k]}_rows"]))
+        names = self.names
+        lines = []
+        for n, name in enumerate(names.states):
+            here = names.spaces[names.state_shapes[n]]
+            lines.append(store_tile(f"d_first + {names.state_place(n)}", "valid", here, [f"d_new_{name}"]))
+        shapes = [shape for _, shape in names.summed]
+        row = f"(group * ROWS + tl.arange(0, ROWS)) * {names.extent(shapes)}"
+        for n, (k, shape) in enumerate(names.summed):
+            place = f"d_invariants + ({row} + {names.extent(shapes[:n])})"
+            lines.append(store_tile(place, "(clip >= 0)", names.spaces[shape], [names.rows_of(k, shape)]))
         return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from cello.cells.graph import Node
+from cello.cells.graph import REDUCTIONS, RESHAPING, Node
 from cello.compiler.expression import ATOM, Row, function
 
 ROWS: dict[str, Row] = {
@@ -35,6 +35,20 @@ ROWS: dict[str, Row] = {
 }
 """How each pointwise operation is written on tiles (rows, units)."""
 
+RESHAPING_ROWS: dict[str, str] = {
+    "spread": "tl.broadcast_to({value}, (ROWS, {own}))",
+    "total": "total_of({value})",
+    "largest": "largest_of({value}, {elements})",
+    "rows": "rows_of({value}, {own})",
+    "columns": "columns_of({value}, {own})",
+    "row_sum": "row_sum({value}, {own})",
+    "column_sum": "column_sum({value}, {own})",
+}
+"""How each operation that changes a shape is written: ``own`` are a program's elements of the result, ``elements``
+those of the argument. ``total`` and ``largest`` take all elements of it."""
+WHOLE = frozenset({"total", "largest"})
+"""Those that need the elements of all programs that share some clips."""
+
 
 class Body:
     """Statements in order: values that are asked for, and before them what they are computed from.
@@ -49,8 +63,10 @@ class Body:
         names: Mapping[int, str],
         reads: Callable[[int], str | None],
         comments: Mapping[int, str],
+        reshaped: Callable[[int, str], tuple[list[str], str]],
     ) -> None:
         self.nodes, self.names, self.reads, self.comments = nodes, names, reads, comments
+        self.reshaped = reshaped
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
 
@@ -79,16 +95,25 @@ class Body:
         if node.op == "constant":
             value = float(node.value or 0.0)
             return _number(value) if value >= 0 or needs == 0 else f"({_number(value)})"
-        row = ROWS[node.op]
-        parts = [self._text(a, need, count) for a, need in zip(node.args, row.needs, strict=True)]
-        text, precedence = row.template.format(*parts), row.precedence
-        if count[k] == 1 and node.name is None:
+        text, precedence = self._operation(k, count)
+        if count[k] == 1 and node.name is None and node.op not in REDUCTIONS:
             return text if precedence >= needs else f"({text})"
         if k in self.comments:
             self.lines.append(self.comments[k])
         self.known[k] = self.names.get(k, f"_{k}")
         self.lines.append(f"{self.known[k]} = {text}")
         return self.known[k]
+
+    def _operation(self, k: int, count: Mapping[int, int]) -> tuple[str, int]:
+        """How a value is computed, and the precedence of that."""
+        node = self.nodes[k]
+        if node.op in RESHAPING:
+            lines, text = self.reshaped(k, self._text(node.args[0], 0, count))
+            self.lines += lines
+            return text, ATOM
+        row = ROWS[node.op]
+        parts = [self._text(a, need, count) for a, need in zip(node.args, row.needs, strict=True)]
+        return row.template.format(*parts), row.precedence
 
 
 def _number(value: float) -> str:

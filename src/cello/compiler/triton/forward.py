@@ -11,25 +11,28 @@ from cello.compiler.triton.names import (
     Names,
     all_gather,
     deinterleave,
+    inner_place,
     interleave,
-    load_matrix,
     load_tile,
     mask_arguments,
-    offsets,
     prologue,
+    step_reads,
     store_tile,
 )
+from cello.compiler.triton.reshape import Reshaping
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
     *("projected", "weights", "invariants", "first", "last", "outputs", "saved"),
     *("workspace", "counters"),
 )
-ZERO = "tl.full((ROWS, OWN), 0.0, tl.float32)"
 SIZES = ("TILES", "B", "T", "rows", "projected_row", "projected_replicate")
-CONSTANTS = tuple(
-    f"{name}: tl.constexpr" for name in ("H", "UNITS", "OWN", "WHOLE", "SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
-)
+CONSTANTS = ("SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
+
+
+def constants(names: Names, *further: str) -> list[str]:
+    """The parameters that the kernel is compiled for."""
+    return [f"{name}: tl.constexpr" for name in (*names.constants, *CONSTANTS, *further)]
 
 
 def forward(names: Names) -> list[str]:
@@ -42,44 +45,53 @@ class _Forward:
         self.names, self.plan, self.of = names, names.plan, names.of
         self.sums = {each.node for each in self.plan.sums}
         self.done: set[int] = set()
-        self.whole: set[int] = set()
+        self.reshaping = Reshaping(names, self.plan.graph.nodes, self.of)
 
     def lines(self) -> list[str]:
-        arguments = (*ARGUMENTS, *mask_arguments(self.names), *SIZES, *CONSTANTS, "KEEP: tl.constexpr")
+        frames = ("x_rows",) if self.names.frames else ()
+        arguments = (*ARGUMENTS, *frames, *mask_arguments(self.names), *SIZES, *constants(self.names, "KEEP"))
         inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
         return ["@triton.jit", f"def forward({', '.join(arguments)}):", *indented(inside)]
 
     def _begin(self) -> list[str]:
-        names, of = self.names, self.of
-        lines = [load_matrix(names, f"{of[m]}_tile", n, 1, "1, H") for n, m in enumerate(names.square)]
+        names = self.names
+        lines = list(map(self._load_matrix, names.inner))
         for n, state in enumerate(names.states):
-            lines.append(f"old_{state} = {load_tile(f'first + of_state + {n} * B * H', 'valid')}")
+            here = names.spaces[names.state_shapes[n]]
+            lines.append(f"old_{state} = {load_tile(f'first + {names.state_place(n)}', 'valid', here)}")
         return lines
+
+    def _load_matrix(self, m: int) -> str:
+        """This program's columns of a matrix; one of a single row or column is a row of elements."""
+        (rows, columns), place = self.names.sides(m), inner_place(self.names, m)
+        if rows.once:
+            return f"{self.of[m]}_tile = load_row({place}, 0, {columns.elements}, {columns.units})"
+        if columns.once:
+            return f"{self.of[m]}_tile = load_row({place}, {rows.part}, {rows.elements}, {rows.own})"
+        sizes = f"1, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
+        return f"{self.of[m]}_tile = load_matrix({place}, part, 1, {columns.elements}, {sizes}, PRECISION)"
 
     def _reads(self) -> list[str]:
         """What a step reads."""
-        of, names = self.of, self.names
+        names = self.names
         lines = [
             "running = step < frames",
             "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             "row = begin + time",
         ]
-        for n, (first, count) in enumerate(offsets(names.projected)):
-            base = f"projected + replicate * projected_replicate + row * projected_row + {first} * H"
-            lines.append(f"projected_{n} = {load_tile(base, 'running', count)}")
-        for k in self.plan.masks:
-            name = f"mask_{of[k]}"
-            base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-            lines.append(f"{of[k]}_now = {load_tile(base, 'running')}")
-        return lines
+        for n, (first, count, here) in enumerate(names.places(names.projected, names.shape)):
+            base = f"projected + replicate * projected_replicate + row * projected_row + {first}"
+            lines.append(f"projected_{n} = {load_tile(base, 'running', here, count)}")
+        return [*lines, *step_reads(names)]
 
     def _loop(self) -> list[str]:
         return ["for step in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
 
     def _step(self) -> list[str]:
         names, of = self.names, self.of
+        output = names.spaces[names.state_shapes[0]]
         lines = [*self._reads(), "frame = (replicate * B + at) * T + time"]
-        body = Body(self.plan.graph.nodes, of, self._read, names.equations)
+        body = Body(self.plan.graph.nodes, of, self._read, names.equations, self.reshaping)
         for stage in self.plan.stages:
             self._products(body, stage.sums)
             for each in stage.sums:
@@ -87,7 +99,7 @@ class _Forward:
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         body.assign([(f"kept_{n}", k) for n, k in enumerate(self.plan.kept)])
         lines += body.lines
-        lines.append(store_tile("outputs + frame * H", "running", [f"new_{names.states[0]}"]))
+        lines.append(store_tile(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
         lines += ["if KEEP:", *indented(self._keep())]
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
@@ -100,7 +112,9 @@ class _Forward:
             return self.of[k]
         if k in self.plan.invariant:
             return f"{self.of[k]}_row"
-        return f"{self.of[k]}_now" if k in self.plan.masks else None
+        if self.plan.graph.nodes[k].op == "size":
+            return names.size(k)
+        return f"{self.of[k]}_now" if k in self.plan.masks or k in names.frames else None
 
     def _products(self, body: Body, sums: Sequence[Sum]) -> None:
         """The products of a stage's sums with old states and values of the step."""
@@ -108,15 +122,22 @@ class _Forward:
         inner = {each.node: [(m, v) for m, v in each.products if not names.is_frame(v)] for each in sums}
         vectors = list(dict.fromkeys(v for products in inner.values() for _, v in products))
         body.assign([(f"{of[v]}_vector", v) for v in vectors if v not in names.old])
-        new = {f"{of[v]}_whole": (self._vector(v), 1) for v in vectors if v not in self.whole}
+        new = {f"{of[v]}_whole": (self._vector(v), 1, names.space(v)) for v in vectors}
+        new = {name: value for name, value in new.items() if name not in self.reshaping.whole}
         if new:
             body.lines += all_gather(names, new, range(len(new)))
-            self.whole.update(vectors)
+            self.reshaping.whole.update(new)
         for each in sums:
             name = of[each.node]
-            body.lines += [names.comment(each), f"{name} = {ZERO}"]
-            for m, v in inner[each.node]:
-                body.lines.append(f"{name} = product({name}, {of[v]}_whole, {of[m]}_tile, PRECISION)")
+            body.lines += [names.comment(each), f"{name} = {names.space(each.node).zero}"]
+            body.lines += [f"{name} = {self._product(name, m, v)}" for m, v in inner[each.node]]
+
+    def _product(self, name: str, m: int, v: int) -> str:
+        """A sum and what a product adds to it."""
+        (rows, columns), whole, tile = self.names.sides(m), f"{self.of[v]}_whole", f"{self.of[m]}_tile"
+        if rows.once:
+            return f"{name} + total_of({whole} * {tile})"
+        return f"{name} + {whole} * {tile}" if columns.once else f"product({name}, {whole}, {tile}, PRECISION)"
 
     def _vector(self, v: int) -> str:
         names = self.names
@@ -135,15 +156,17 @@ class _Forward:
             body.lines.append(f"{name} = {' + '.join([name, *terms])}")
 
     def _keep(self) -> list[str]:
-        count = sum(map(len, self.names.saved))
-        base = f"saved + (replicate * rows + row) * {count} * H"
+        names = self.names
+        shape = names.saved_shapes.__getitem__
+        row = f"(replicate * rows + row) * {names.extent([*names.saved_shapes.values()])}"
         return [
-            store_tile(f"{base} + {first} * H", "running", pack)
-            for (first, _), pack in zip(offsets(self.names.saved), self.names.saved, strict=True)
+            store_tile(f"saved + {row} + {first}", "running", here, pack)
+            for (first, _, here), pack in zip(names.places(names.saved, shape), names.saved, strict=True)
         ]
 
     def _end(self) -> list[str]:
+        names = self.names
         return [
-            store_tile(f"last + of_state + {n} * B * H", "valid", [f"old_{name}"])
-            for n, name in enumerate(self.names.states)
+            store_tile(f"last + {names.state_place(n)}", "valid", names.spaces[names.state_shapes[n]], [f"old_{name}"])
+            for n, name in enumerate(names.states)
         ]

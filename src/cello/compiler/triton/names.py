@@ -2,43 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
+from cello.cells.graph import Shape
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
+from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, space
 
 RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
-Item = TypeVar("Item")
-
-
-def groups_of(items: Sequence[Item]) -> tuple[tuple[Item, ...], ...]:
-    """The items in groups of four, two and one."""
-    found, rest = [], list(items)
-    for size in (4, 2, 1):
-        while len(rest) >= size:
-            found.append(tuple(rest[:size]))
-            rest = rest[size:]
-    return tuple(found)
 
 
 @dataclass(frozen=True)
 class Names(StepNames):
     """A kernel, the variables of its nodes, and how what it reads and writes is packed.
 
-    Tiles that are read or written together are packed: two or four lie element by element in turn, so that they move
-    through memory, and between the layouts of products and of rows, as one. ``projected`` are sums with products of the
-    frame, which one matrix product computes before the loop; ``sums`` those that have a derivative; ``saved`` what
-    backward reads, old states and kept values; ``computed`` the vectors of products that are neither frames nor old
-    states. ``square`` are the matrices that multiply inside the loop. Where they are too large for one program, several
-    share the units of the same clips: each holds the columns of its own, and they hand each other vectors in memory.
+    Tiles of one shape that are read or written together are packed: two or four lie element by element in turn, so
+    that they move through memory, and between the layouts of products and of rows, as one. ``projected`` are sums with
+    products of the frame, which one matrix product computes before the loop; ``sums`` those that have a derivative;
+    ``saved`` what backward reads, old states and kept values; ``computed`` the vectors of products that are neither
+    frames nor old states. ``inner`` are the matrices that multiply inside the loop. Where they are too large for one
+    program, several share the units of the same clips: each holds the columns of its own, and they hand each other
+    vectors in memory.
     """
 
     reserved: ClassVar[frozenset[str]] = RESERVED
     marker: ClassVar[str] = "#"
+
+    def shape(self, k: int) -> Shape:
+        return self.nodes[k].shape
+
+    @cached_property
+    def spaces(self) -> dict[Shape, Space]:
+        """Those of all values of a step; the numbers that sizes are used as are among them."""
+        plan = self.plan
+        steps = [k for stage in plan.stages for k in (*stage.pointwise, *stage.reductions)]
+        sizes = [(str(self.nodes[k].name),) for k, node in enumerate(self.nodes) if node.op == "size"]
+        vectors = [v for v in plan.vectors if not self.is_frame(v)]
+        values = [*self.old, *(each.node for each in plan.sums), *vectors, *steps, *plan.graph.outputs]
+        values += [*plan.invariant, *plan.masks, *self.frames]
+        shapes = dict.fromkeys([VECTOR, ONCE, *map(self.shape, values), *sizes])
+        return {shape: space(shape, n - 1) for n, shape in enumerate(shapes) if shape}
+
+    @property
+    def heads(self) -> tuple[Shape, ...]:
+        """The shapes of matrices of heads."""
+        return tuple(shape for shape in self.spaces if len(shape) == 2)
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether a step has products of matrices with vectors, which tensor cores take for 16 clips at once."""
+        return not all(any(side.once for side in self.sides(m)) for m in self.inner)
+
+    def space(self, k: int) -> Space:
+        return self.spaces[self.shape(k)]
+
+    def sides(self, matrix: int) -> tuple[Space, Space]:
+        """Those of the rows of a matrix and of its columns."""
+        rows, columns = self.shape(matrix)
+        return self.spaces[(rows,)], self.spaces[(columns,)]
+
+    @cached_property
+    def constants(self) -> tuple[str, ...]:
+        """The kernel's constants that say how large its tiles are, and where parts of a frame begin."""
+        of_frames = ("FRAME", *self.begins.values()) if self.frames else ()
+        return (*(name for each in self.spaces.values() for name in each.constants()), "WIDEST", *of_frames)
+
+    @cached_property
+    def begins(self) -> dict[int, str]:
+        """Where the parts of the frame begin that are used element by element."""
+        return {k: f"BEGIN{n}" for n, k in enumerate(self.frames)}
+
+    @cached_property
+    def frames(self) -> tuple[int, ...]:
+        """The frame, or parts of it, that are used element by element."""
+        steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
+        return tuple(dict.fromkeys(a for k in steps for a in self.nodes[k].args if self.is_frame(a)))
+
+    @cached_property
+    def derived_frames(self) -> tuple[int, ...]:
+        """Those that have a derivative."""
+        found = {k for stage in self.plan.gradient.stages for k, _ in stage.others}
+        return tuple(k for k in self.frames if k in found)
 
     @cached_property
     def projected(self) -> tuple[tuple[int, ...], ...]:
@@ -49,19 +97,32 @@ class Names(StepNames):
         found = {k for stage in self.plan.gradient.stages for k, _ in stage.sums}
         return self._by_stage(lambda each: each.node in found)
 
+    @cached_property
+    def sums_in_order(self) -> tuple[int, ...]:
+        """Those in the order of their packs."""
+        return tuple(k for pack in self.sums for k in pack)
+
     def _by_stage(self, wanted: Callable[[Sum], bool]) -> tuple[tuple[int, ...], ...]:
         stages = ([each.node for each in stage.sums if wanted(each)] for stage in self.plan.stages)
-        return tuple(pack for nodes in stages for pack in groups_of(nodes))
+        return tuple(pack for nodes in stages for pack in groups_of(nodes, self.shape, self.packed))
 
     @cached_property
     def saved(self) -> tuple[tuple[str, ...], ...]:
-        kept = [f"kept_{n}" for n in range(len(self.plan.kept))]
-        return groups_of([*(f"old_{name}" for name in self.states), *kept])
+        return groups_of([*self.saved_shapes], self.saved_shapes.__getitem__, self.packed)
+
+    @property
+    def packed(self) -> tuple[int, ...]:
+        """How many tiles are packed together; one where there are matrices of heads, whose layouts are many already."""
+        return (1,) if self.heads else (4, 2, 1)
 
     @cached_property
-    def width(self) -> int:
-        """How many tiles are saved of every row."""
-        return sum(map(len, self.saved))
+    def saved_shapes(self) -> dict[str, Shape]:
+        old = {f"old_{name}": shape for name, shape in zip(self.states, self.state_shapes, strict=True)}
+        return {**old, **{f"kept_{n}": self.shape(k) for n, k in enumerate(self.plan.kept)}}
+
+    @cached_property
+    def state_shapes(self) -> tuple[Shape, ...]:
+        return tuple(map(self.shape, self.plan.graph.outputs))
 
     @cached_property
     def biases(self) -> dict[int, int]:
@@ -75,14 +136,22 @@ class Names(StepNames):
         return found
 
     @cached_property
-    def summed(self) -> tuple[int, ...]:
-        """The other loop-invariant values that have a derivative or none: programs add it up themselves."""
-        return tuple(k for k in self.plan.invariant if k not in self.biases)
+    def summed(self) -> tuple[tuple[int, Shape], ...]:
+        """The other loop-invariant values that have a derivative, which programs add up themselves: once for each shape
+        in which something is added to it."""
+        nodes = self.plan.gradient.nodes
+        places = [(k, nodes[at].shape) for stage in self.plan.gradient.stages for k, at in stage.others]
+        found = {place for place in places if place[0] in self.plan.invariant and place[0] not in self.biases}
+        return tuple(sorted(found))
+
+    def rows_of(self, k: int, shape: Shape) -> str:
+        """The variable in which such a derivative is added up."""
+        return f"d_{self.of[k]}_rows" + ("" if self.shape(k) else f"_{self.spaces[shape].elements}")
 
     @property
     def slots(self) -> int:
         """How many tiles programs leave to each other at once, at most."""
-        return max(sum(map(len, self.sums)), len(self.plan.vectors), 1)
+        return max(len(self.sums_in_order), len(self.plan.vectors), 1)
 
     @cached_property
     def with_frame(self) -> tuple[int, ...]:
@@ -90,7 +159,7 @@ class Names(StepNames):
         return tuple(k for pack in self.projected for k in pack)
 
     @cached_property
-    def square(self) -> tuple[int, ...]:
+    def inner(self) -> tuple[int, ...]:
         """Those of one vector side by side, in the order of the sums."""
         found = (m for v in self.plan.vectors if not self.is_frame(v) for _, m in self.products_of(v))
         return tuple(dict.fromkeys(found))
@@ -99,21 +168,42 @@ class Names(StepNames):
         """The sums with a product of a vector, and its matrices."""
         return [(each.node, m) for each in self.plan.sums for m, v in each.products if v == vector]
 
-    def frame_matrices(self, node: int) -> list[int]:
-        """The matrices that multiply the frame in a sum."""
+    def frame_matrices(self, node: int) -> list[tuple[int, int]]:
+        """The matrices that multiply the frame, or parts of it, in a sum; and these."""
         each = next(each for each in self.plan.sums if each.node == node)
-        return [m for m, v in each.products if self.is_frame(v)]
+        return [(m, v) for m, v in each.products if self.is_frame(v)]
 
     @cached_property
     def computed(self) -> tuple[int, ...]:
         """Vectors whose values backward writes for the matrices' derivatives."""
-        live = {k for pack in self.sums for k in pack}
-        sums = [each for each in self.plan.sums if each.node in live]
+        sums = [each for each in self.plan.sums if each.node in self.sums_in_order]
         read = {v for each in sums for m, v in each.products if m not in self.plan.constant}
         return tuple(v for v in self.plan.vectors if v in read and v not in self.old and not self.is_frame(v))
 
     def is_frame(self, k: int) -> bool:
         return self.nodes[k].op == "input"
+
+    def extent(self, shapes: Sequence[Shape]) -> str:
+        """The elements of values side by side, as a factor."""
+        return extent([self.spaces[shape].elements if shape else "1" for shape in shapes])
+
+    def places(
+        self, groups: Sequence[Sequence[Key]], shape: Callable[[Key], Shape]
+    ) -> Iterator[tuple[str, int, Space]]:
+        """Of each pack where it begins among all elements, how many tiles it has, and their space."""
+        before: list[Shape] = []
+        for group in groups:
+            yield self.extent(before), len(group), self.spaces[shape(group[0])]
+            before += map(shape, group)
+
+    def state_place(self, number: int) -> str:
+        """Where a state of each clip lies among first states, last states and their derivatives."""
+        here = self.spaces[self.state_shapes[number]]
+        return f"of_state_{here.elements} + B * {self.extent(self.state_shapes[:number])}"
+
+    def size(self, k: int) -> str:
+        """A size that is used as a number."""
+        return f"({self.spaces[(str(self.nodes[k].name),)].elements} * 1.0)"
 
 
 def mask_arguments(names: Names) -> list[str]:
@@ -127,7 +217,6 @@ def mask_arguments(names: Names) -> list[str]:
 
 def prologue(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
-    plan, of = names.plan, names.of
     lines = [
         "tile, part = program(SPLIT)",
         "replicate = tl.program_id(1)",
@@ -142,45 +231,74 @@ def prologue(names: Names) -> list[str]:
         "    at, begin = at.to(tl.int64), begin.to(tl.int64)",
         "reversed_time = tl.load(reverse + replicate)",
         "steps = tl.load(length + replicate * B + tile * ROWS)  # of the longest clip, which stands first",
-        "unit = part * OWN + tl.arange(0, OWN)",
-        f"of_state = (replicate * {len(names.states)} * B + at) * H",
-        "group = replicate * TILES + tile",
-        "barriers = 0",
     ]
-    for n, k in enumerate(plan.invariant):
-        row = f"invariants + (replicate * {len(plan.invariant)} + {n}) * H + unit"
-        lines.append(f"{of[k]}_row = tl.load({row}, mask=unit < H, other=0.0).to(tl.float32)[None, :]")
+    for elements in dict.fromkeys(names.spaces[shape].elements for shape in names.state_shapes):
+        begin = f"replicate * {names.extent(names.state_shapes)} * B"
+        lines.append(f"of_state_{elements} = {begin} + at * {elements}")
+    return [*lines, "group = replicate * TILES + tile", "barriers = 0", *_rows(names)]
+
+
+def _rows(names: Names) -> list[str]:
+    """What is the same at every step: numbers, and of all others this program's elements."""
+    invariant, lines = names.plan.invariant, []
+    shapes = [names.shape(k) for k in invariant]
+    for n, k in enumerate(invariant):
+        base = f"invariants + replicate * {names.extent(shapes)} + {names.extent(shapes[:n])}"
+        taken = f"load_row({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
+        lines.append(f"{names.of[k]}_row = {taken}")
     return lines
 
 
-def load_matrix(names: Names, name: str, first: int, count: int, strides: str) -> str:
-    """The line that takes matrices that multiply in the loop; ``strides`` are of rows and of columns."""
-    place = f"weights + (replicate * {len(names.square)} + {first}) * H * H"
-    return f"{name} = load_matrix({place}, part, {strides}, {count}, H, UNITS, OWN, PRECISION)"
+def step_reads(names: Names) -> list[str]:
+    """What both passes read in a step: masks, and the frame where it is used element by element."""
+    lines = []
+    for k in names.plan.masks:
+        name = f"mask_{names.of[k]}"
+        base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
+        lines.append(f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}")
+    for k in names.frames:
+        base = f"x_rows + (replicate * rows + begin + time) * FRAME + {names.begins[k]}"
+        lines.append(f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}")
+    return lines
 
 
-def all_gather(names: Names, vectors: Mapping[str, tuple[str, int]], slots: Sequence[int]) -> list[str]:
-    """Lines after which every program of some clips has all units of these vectors, each a value and its tiles."""
-    places, apart = {}, []
-    for slot, (name, (_, count)) in zip(slots, vectors.items(), strict=True):
-        places[name] = f"workspace + ((group * 2 + barriers % 2) * {names.slots} + {slot}) * ROWS * UNITS", count
-    alone = [f"{name} = masked({value}, {count}, H)" for name, (value, count) in vectors.items()]
-    for name, (value, count) in vectors.items():
-        apart.append(f"store_part({places[name][0]}, {value}, part, {count}, H, UNITS, OWN, ROWS)")
-    apart.append("group_barrier(counters + group, (barriers + 1) * SPLIT)")
-    apart += [f"{name} = load_whole({place}, {count}, UNITS, ROWS)" for name, (place, count) in places.items()]
-    apart.append("barriers += 1")
-    return ["if SPLIT > 1:", *indented(apart), "else:", *indented(alone)]
+def inner_place(names: Names, matrix: int) -> str:
+    """Where a matrix that multiplies in the loop begins."""
+    pairs = [" * ".join(side.elements for side in names.sides(m)) for m in names.inner]
+    first = names.inner.index(matrix)
+    return f"weights + replicate * {extent(pairs)} + {extent(pairs[:first])}"
 
 
-def load_tile(base: str, here: str, count: int = 1) -> str:
+def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slots: Sequence[int]) -> list[str]:
+    """Lines after which every program of some clips has all elements of these vectors, each a value and its tiles."""
+    lines = [f"{name} = {value}" for name, (value, _, here) in vectors.items() if here.once and value != name]
+    several = [(slot, name, *rest) for slot, (name, rest) in zip(slots, vectors.items(), strict=True)]
+    several = [each for each in several if not each[-1].once]
+    if not several:
+        return lines
+    alone, left, taken = list[str](), list[str](), list[str]()
+    for slot, name, value, count, here in several:
+        base = f"workspace + ((group * 2 + barriers % 2) * {names.slots} + {slot}) * ROWS * WIDEST"
+        alone.append(f"{name} = masked({value}, {count}, {here.elements})")
+        left.append(f"store_part({base}, {value}, part, {count}, {here.elements}, {here.units}, {here.own}, ROWS)")
+        taken.append(f"{name} = load_whole({base}, {count}, {here.units}, ROWS)")
+    apart = [*left, "group_barrier(counters + group, (barriers + 1) * SPLIT)", *taken, "barriers += 1"]
+    return [*lines, "if SPLIT > 1:", *indented(apart), "else:", *indented(alone)]
+
+
+def _tile_of(here: Space) -> str:
+    return f"{here.part}, {here.elements}, {here.own}"
+
+
+def load_tile(base: str, inside: str, here: Space, count: int = 1) -> str:
     """Packed tiles of which each row lies in one piece."""
-    return f"load_tile({base}, {here}, part, {count}, H, OWN, WHOLE)"
+    return f"load_tile({base}, {inside}, {here.part}, {count}, {here.elements}, {here.own}, {here.whole})"
 
 
-def store_tile(base: str, here: str, values: Sequence[str]) -> str:
+def store_tile(base: str, inside: str, here: Space, values: Sequence[str]) -> str:
     """The line that writes packed tiles, each row in one piece."""
-    return f"store_tile({base}, {here}, {interleave(values)}, part, {len(values)}, H, OWN, WHOLE)"
+    sizes = f"{len(values)}, {here.elements}, {here.own}, {here.whole}"
+    return f"store_tile({base}, {inside}, {interleave(values)}, {here.part}, {sizes})"
 
 
 def interleave(values: Sequence[str]) -> str:
@@ -192,12 +310,3 @@ def deinterleave(names: Sequence[str], value: str) -> str:
     """The line that takes them apart again."""
     taken_apart = value if len(names) == 1 else f"deinterleave{len(names)}({value})"
     return f"{', '.join(names)} = {taken_apart}"
-
-
-def offsets(groups: Sequence[Sequence[object]]) -> list[tuple[int, int]]:
-    """Of each pack, where it begins among all items, and how many it has."""
-    found, begin = [], 0
-    for group in groups:
-        found.append((begin, len(group)))
-        begin += len(group)
-    return found

@@ -12,6 +12,7 @@ from typing import Any
 from cello.cells.definition import Cell
 from cello.compiler.triton.build import kernels
 from cello.compiler.triton.launch import Tiling, constants, options
+from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of
 from cello.compiler.triton.tiling import tiling
 from cello.errors import BackendError
@@ -32,8 +33,10 @@ class Resources:
     shared: int
 
 
-def resources(cell: Cell, name: str, hidden: int, precision: str, capability: int = 90) -> Resources:
-    """Of "forward" or "backward" for H units, products in "ieee", "tf32" or "bf16".
+def resources(
+    cell: Cell, name: str, hidden: int, precision: str, capability: int = 90, *, inputs: int = 39
+) -> Resources:
+    """Of "forward" or "backward" for D features and H units, products in "ieee", "tf32" or "bf16".
 
     Raises:
         BackendError: no tiling fits, or Triton is not installed.
@@ -41,12 +44,13 @@ def resources(cell: Cell, name: str, hidden: int, precision: str, capability: in
     import triton
     from triton.backends.compiler import GPUTarget
 
-    chosen = tiling(names_of(cell), hidden, precision, MEMORY[capability])
+    names, sizes = names_of(cell), Sizes(cell, inputs, hidden)
+    chosen = tiling(names, sizes, precision, MEMORY[capability])
     if chosen is None:
         raise BackendError(f"cell {cell.name!r} has no kernel for H={hidden} units on compute capability {capability}")
     function = getattr(kernels(cell, interpreted=False), name)
     own = {"KEEP" if name == "forward" else "GIVEN": True}
-    source = _source(function, {**constants(chosen, hidden, precision, large=False), **own}, precision)
+    source = _source(function, {**constants(names, chosen, sizes, precision, large=False), **own}, precision)
     found = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options(chosen))
     registers, spilled = _assembled(found.asm["ptx"], capability)
     return Resources(chosen, registers, spilled, found.metadata.shared)

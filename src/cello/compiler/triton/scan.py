@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from itertools import starmap
+from math import prod
+from operator import add
 from typing import Any
 
 import torch
@@ -12,10 +16,11 @@ from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
-from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.triton.build import kernels, missing
-from cello.compiler.triton.launch import BatchLayout, Call, StackedInputs, Tiling, run_backward, run_forward
+from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
+from cello.compiler.triton.spaces import Sizes
+from cello.compiler.triton.stacked import StackedInputs
 from cello.compiler.triton.text import names_of
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
@@ -40,8 +45,6 @@ def unsupported(inputs: Inputs) -> str | None:
     if x.is_cuda and (found := torch.cuda.get_device_capability(x.device)) < OLDEST:
         name, least = torch.cuda.get_device_name(x.device), ".".join(map(str, OLDEST))
         return f"needs compute capability {least}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU"
-    if not has_plain_shapes(inputs.cell):
-        return f"has no kernel of cell {inputs.cell.name!r}, whose values have several sizes"
     if torch.compiler.is_compiling():
         return "cannot be recorded by torch.compile or torch.export"
     if torch._C._are_functorch_transforms_active() and not _only_vmap():
@@ -49,9 +52,19 @@ def unsupported(inputs: Inputs) -> str | None:
     for value in inputs.values():
         if type(value) not in ORDINARY and dispatched(value):
             return f"cannot read the memory of a {type(value).__name__}"
-    if tiling_of(inputs) is None:
-        return f"has no kernel of cell {inputs.cell.name!r} for H={inputs.hidden} units; take fewer units"
-    return None
+    return _no_tiling(inputs)
+
+
+def _no_tiling(inputs: Inputs) -> str | None:
+    """Why no program has room for the cell's step, if none has."""
+    names, sizes = names_of(inputs.cell), sizes_of(inputs)
+    what = f"has no kernel of cell {inputs.cell.name!r}"
+    heads = {sizes.sizes(shape)[1] for shape in names.heads}
+    if odd := [units for units in heads if units & (units - 1)]:
+        return f"{what} for heads of {odd[0]} units; make them 2, 4, 8, 16, ... units"
+    if tiling_of(inputs) is None and heads:
+        return f"{what} for heads of {max(heads)} units, whose matrices do not fit; take more heads or fewer units"
+    return f"{what} for H={sizes.hidden} units; take fewer units" if tiling_of(inputs) is None else None
 
 
 def _only_vmap() -> bool:
@@ -82,7 +95,12 @@ def tiling_of(inputs: Inputs) -> Tiling | None:
     if x.is_cuda:
         properties = torch.cuda.get_device_properties(x.device)
         memory = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return tiling(names_of(inputs.cell), inputs.hidden, precision(x), memory)
+    return tiling(names_of(inputs.cell), sizes_of(inputs), precision(x), memory)
+
+
+def sizes_of(inputs: Inputs) -> Sizes:
+    """D and H of a scan."""
+    return Sizes(inputs.cell, int(inputs.frames.shape[-1]), inputs.hidden)
 
 
 def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -99,14 +117,16 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     if not x.shape[0] or not x.shape[1]:
         return _nothing(inputs)
     outputs, last, _ = ScanFunction.apply(*prepared(inputs))  # type: ignore[no-untyped-call]
-    return outputs[0], tuple(last[0])
+    batch, sizes = len(x), inputs.cell.state_sizes(x.shape[-1], inputs.hidden)
+    parts = torch.split(last[0], [batch * prod(size) for size in sizes])
+    return outputs[0], tuple(part.view(batch, *size) for part, size in zip(parts, sizes, strict=True))
 
 
 def _nothing(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Of no frames at all; derivatives are zero but for those of the first states."""
     x = inputs.frames
     zero = sum((value.sum() * 0 for value in (x, *inputs.weights.values())), x.new_zeros(()))
-    return x.new_zeros(*x.shape[:2], inputs.hidden) + zero, tuple(part + zero for part in inputs.state)
+    return x.new_zeros(*x.shape[:2], inputs.state[0].shape[1]) + zero, tuple(part + zero for part in inputs.state)
 
 
 def prepared(inputs: Inputs) -> tuple[Any, ...]:
@@ -118,13 +138,15 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     layout, frames = _layout(inputs)
     # inside vmap no tensor tells whether derivatives are wanted
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
-    call = Call(names, kernels(cell, interpreted=x.is_cpu), layout, found, precision(x), keep)
-    wide, square, invariant = _stacked(inputs)
+    call = Call(names, kernels(cell, interpreted=x.is_cpu), layout, found, precision(x), sizes_of(inputs), keep)
+    wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
+    masks = [mask.flatten(3) for mask in masks]
     masks = [mask if mask.stride(-1) == 1 or mask.shape[-1] == 1 else mask.contiguous() for mask in masks]
-    first = torch.stack(inputs.state).unsqueeze(0)
+    first = torch.cat([part.flatten() for part in inputs.state]).unsqueeze(0)
+    frames = frames.contiguous() if names.frames else frames
     of_layout = layout.place, layout.length, layout.start, layout.reverse
-    return call, *of_layout, frames.unsqueeze(0), wide, square, invariant, first, *masks
+    return call, *of_layout, frames.unsqueeze(0), wide, inner, invariant, first, *masks
 
 
 def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout, Tensor]:
@@ -161,19 +183,27 @@ def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout,
 
 
 def _stacked(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-    """Matrices of frames (1, N, H, D), square ones (1, M, H, H), what is the same at every step (1, I, H)."""
-    cell, hidden, x = inputs.cell, inputs.hidden, inputs.frames
-    names = names_of(cell)
-    value = loop_invariant(recipe(cell)[0], inputs.weights).__getitem__
+    """Matrices of frames (1, N, D), the elements of those that multiply in the loop (1, M), and of what is the same at
+    every step (1, I)."""
+    cell, x = inputs.cell, inputs.frames
+    names, sizes = names_of(cell), sizes_of(inputs)
+    value = loop_invariant(recipe(cell)[0], inputs.weights, sizes.inputs, sizes.hidden).__getitem__
 
-    def stack(values: list[Tensor], shape: tuple[int, ...]) -> Tensor:
-        whole = torch.stack(values) if values else x.new_zeros(0, *shape)
+    def side_by_side(values: list[Tensor], *rest: int) -> Tensor:
+        whole = torch.cat([each.reshape(-1, *rest) for each in values]) if values else x.new_zeros(0, *rest)
         return whole.unsqueeze(0)
 
+    def of_frame(m: int, part: int) -> Tensor:
+        """A matrix with a column for each element of the frame."""
+        matrix, begin = value(m), sizes.begin(names.nodes[part])
+        after = sizes.inputs - begin - matrix.shape[1]
+        return matrix if not begin and not after else torch.nn.functional.pad(matrix, (begin, after))
+
+    wide = [reduce(add, starmap(of_frame, names.frame_matrices(k))) for k in names.with_frame]
     return (
-        stack([sum(map(value, names.frame_matrices(k))) for k in names.with_frame], (hidden, x.shape[2])),
-        stack([value(m) for m in names.square], (hidden, hidden)),
-        stack([value(k).expand(hidden) for k in names.plan.invariant], (hidden,)),
+        side_by_side(wide, sizes.inputs),
+        side_by_side([value(m) for m in names.inner]),
+        side_by_side([value(k) for k in names.plan.invariant]),
     )
 
 
@@ -204,7 +234,7 @@ class ScanFunction(torch.autograd.Function):
         d_outputs = None if d_outputs is None else d_outputs.contiguous()
         through_frames = ctx.needs_input_grad[1 + LAYOUT]
         found = run_backward(call, given, last, saved, (d_outputs, d_last), through_frames=through_frames)
-        values = found.frames, found.wide, found.square, found.invariant, found.first
+        values = found.frames, found.wide, found.inner, found.invariant, found.first
         return None, *[None] * LAYOUT, *values, *[None] * len(given.masks)
 
     @staticmethod
@@ -231,6 +261,6 @@ LAYOUT = 4
 
 def _unstacked(call: Call, tensors: Sequence[Tensor]) -> tuple[Call, StackedInputs]:
     """A call of these clips, and its other tensors."""
-    place, length, start, reverse, frames, wide, square, invariant, first, *masks = tensors
+    place, length, start, reverse, frames, wide, inner, invariant, first, *masks = tensors
     layout = replace(call.layout, place=place, length=length, start=start, reverse=reverse)
-    return replace(call, layout=layout), StackedInputs(frames, wide, square, invariant, tuple(masks), first)
+    return replace(call, layout=layout), StackedInputs(frames, wide, inner, invariant, tuple(masks), first)

@@ -1,0 +1,38 @@
+"""Write what changes the shape of a value: sums and maxima of all its elements, and matrices of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cello.cells.graph import Node
+from cello.compiler.triton.expression import RESHAPING_ROWS, WHOLE
+from cello.compiler.triton.names import Names, all_gather
+
+
+class Reshaping:
+    """Writes them for the nodes of a step or of its derivative, whose variables are ``labels``.
+
+    ``whole`` are the variables that hold all elements of a vector, those of other programs too.
+    """
+
+    def __init__(self, names: Names, nodes: Sequence[Node], labels: Mapping[int, str]) -> None:
+        self.names, self.nodes, self.labels = names, nodes, labels
+        self.whole: set[str] = set()
+
+    def __call__(self, k: int, value: str) -> tuple[list[str], str]:
+        """The lines before node k, and how it is written."""
+        node, (arg,) = self.nodes[k], self.nodes[k].args
+        before, after = self.names.spaces[self.nodes[arg].shape], self.names.spaces[node.shape]
+        lines: list[str] = []
+        if node.op in WHOLE:
+            if before.once:
+                return [], value
+            lines, value = self._gathered(arg, value)
+        return lines, RESHAPING_ROWS[node.op].format(value=value, own=after.own, elements=before.elements)
+
+    def _gathered(self, arg: int, value: str) -> tuple[list[str], str]:
+        name = f"{self.labels.get(arg, f'_{arg}')}_whole"
+        if name in self.whole:
+            return [], name
+        self.whole.add(name)
+        return all_gather(self.names, {name: (value, 1, self.names.spaces[self.nodes[arg].shape])}, [0]), name

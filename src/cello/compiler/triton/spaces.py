@@ -1,0 +1,127 @@
+"""Define the sizes of a kernel's tiles: each shape of a value has constants of its own in the kernel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TypeVar
+
+from cello.cells.definition import Cell
+from cello.cells.graph import Node, Shape
+from cello.cells.sizes import ONE, UNITS, size
+
+ONCE: Shape = (ONE,)
+"""The shape of what is one number a step."""
+VECTOR: Shape = (UNITS,)
+LEAST = 16
+"""Rows and columns below which tensor cores multiply nothing."""
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A shape of values, and what the kernel calls its elements, their number rounded up to a power of two, those of
+    one program, and whether nothing was rounded up.
+
+    A value of several elements is a tile of rows by elements; matrices of heads lie in it row by row. Programs that
+    share the units of some clips share the elements of every such value; what is one number a step each of them has.
+    """
+
+    shape: Shape
+    elements: str
+    units: str
+    own: str
+    whole: str
+    part: str = "part"
+
+    @property
+    def once(self) -> bool:
+        """Whether it is one number a step."""
+        return self.shape == ONCE
+
+    @property
+    def zero(self) -> str:
+        return f"tl.full((ROWS, {self.own}), 0.0, tl.float32)"
+
+    def constants(self) -> tuple[str, ...]:
+        """The constants that the kernel is compiled for."""
+        return () if self.once else (self.elements, self.units, self.own, self.whole)
+
+
+def space(shape: Shape, number: int) -> Space:
+    """The space of a shape, in a kernel where it is that number; a vector of H units has the short names."""
+    if shape == ONCE:
+        return Space(shape, "1", "1", "1", "True", "0")
+    name = f"L{number}_"
+    return (
+        Space(shape, "H", "UNITS", "OWN", "WHOLE")
+        if shape == VECTOR
+        else Space(shape, name[:-1], f"{name}UNITS", f"{name}OWN", f"{name}WHOLE")
+    )
+
+
+def extent(elements: Sequence[str]) -> str:
+    """How many elements values have side by side, as the kernel writes it where it is a factor."""
+    if set(elements) <= {"1"}:
+        return str(len(elements))
+    terms = [text if count == 1 else f"{count} * {text}" for text, count in Counter(elements).items()]
+    return terms[0] if terms[0].isidentifier() and not terms[1:] else f"({' + '.join(terms)})"
+
+
+def groups_of(
+    items: Sequence[Key], shape: Callable[[Key], Shape], counts: Sequence[int] = (4, 2, 1)
+) -> tuple[tuple[Key, ...], ...]:
+    """The items of one shape in groups of four, two and one."""
+    found: list[tuple[Key, ...]] = []
+    for wanted in dict.fromkeys(map(shape, items)):
+        rest = [item for item in items if shape(item) == wanted]
+        for count in counts:
+            while len(rest) >= count:
+                found.append(tuple(rest[:count]))
+                rest = rest[count:]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """D and H of a cell, and how many elements shapes have for them."""
+
+    cell: Cell
+    inputs: int
+    hidden: int
+
+    def begin(self, part: Node) -> int:
+        """Where a part of the frame begins."""
+        return self.cell.part(str(part.name), self.inputs)[0]
+
+    def sizes(self, shape: Shape) -> tuple[int, ...]:
+        """A shape in numbers."""
+        return tuple(size(text, self.inputs, self.hidden) for text in shape)
+
+    def of(self, shape: Shape) -> int:
+        """The elements of a value."""
+        return prod(self.sizes(shape))
+
+    def total(self, shapes: Sequence[Shape]) -> int:
+        """The elements of values side by side."""
+        return sum(map(self.of, shapes))
+
+    def spans(self, shapes: Sequence[Shape]) -> list[slice]:
+        """Where each of some values lies, side by side."""
+        found, begin = [], 0
+        for shape in shapes:
+            found.append(slice(begin, begin + self.of(shape)))
+            begin = found[-1].stop
+        return found
+
+    def padded(self, shape: Shape, units: int, split: int) -> int:
+        """The elements rounded up to a power of two, where ``split`` programs share them; ``units`` are those of H."""
+        if shape == ONCE:
+            return 1
+        if shape == VECTOR:
+            return units
+        if len(shape) == 2:
+            return units * self.of(shape[1:])
+        return max(LEAST * split, 1 << (self.of(shape) - 1).bit_length())
