@@ -141,6 +141,11 @@ def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) ->
     check(cell, (2, 2, 19, 32), lengths=[1, 2])
 
 
+def test_products_of_fewer_rows_than_tensor_cores_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 4))
+    check(SIZED["projected"], (5, 2, 7, 20), lengths=[2, 0, 1, 2, 2])
+
+
 def test_several_sizes_beside_products_of_bfloat16() -> None:
     torch.set_float32_matmul_precision("medium")
     for name in ("projected", "low-rank"):

@@ -52,11 +52,6 @@ class Names(StepNames):
         """The shapes of matrices of heads."""
         return tuple(shape for shape in self.spaces if len(shape) == 2)
 
-    @property
-    def multiplies(self) -> bool:
-        """Whether a step has products of matrices with vectors, which tensor cores take for 16 clips at once."""
-        return not all(any(side.once for side in self.sides(m)) for m in self.inner)
-
     def space(self, k: int) -> Space:
         return self.spaces[self.shape(k)]
 
