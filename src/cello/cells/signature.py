@@ -199,10 +199,9 @@ def _fact_and_remedy(place: str, fault: str) -> tuple[str, str]:
 
 def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer: Tracer) -> Any:
     """An annotation that is text, because of ``from __future__ import annotations``, as what it says."""
-    if not isinstance(annotation, str) or not any(
-        word in annotation for word in ("Learned(", "Fixed(", "Scalar(", "Members(", "Size(", "Heads(", "Parts(")
-    ):
+    if not isinstance(annotation, str):
         return annotation
+    own_words = ("Learned(", "Fixed(", "Scalar(", "Members(", "Size(", "Heads(", "Parts(")
     own = inspect.unwrap(function)
     closure = inspect.getclosurevars(own).nonlocals if inspect.isfunction(own) else {}
     try:
@@ -211,6 +210,8 @@ def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer:
     except CellError as error:
         raise tracer.error(f"the annotation of {name}, {annotation}: {error}", "Correct it") from error
     except Exception as error:
+        if not any(word in annotation for word in own_words):
+            return annotation  # a type, for other readers
         raise tracer.error(
             f"the annotation of {name}, {annotation}, raised {type(error).__name__}: {error}",
             "Import or define at the top of the file what it uses",

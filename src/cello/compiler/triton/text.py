@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
+from cello.compiler.deep import deep
 from cello.compiler.expression import equations
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
@@ -27,6 +28,7 @@ def runtime_text(*, interpreted: bool) -> str:
     return runtime.replace("constexpr(True)", f"constexpr({not interpreted})")
 
 
+@deep()
 def own_text(cell: Cell) -> str:
     """What of the module is the cell's own."""
     names = names_of(cell)
