@@ -73,9 +73,10 @@ class Names(StepNames):
 
     @cached_property
     def frames(self) -> tuple[int, ...]:
-        """The frame, or parts of it, that are used element by element."""
+        """The frame, or parts of it, that are used element by element, or are a new state."""
         steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
-        return tuple(dict.fromkeys(a for k in steps for a in self.nodes[k].args if self.is_frame(a)))
+        read = [*(a for k in steps for a in self.nodes[k].args), *self.plan.graph.outputs]
+        return tuple(dict.fromkeys(filter(self.is_frame, read)))
 
     @cached_property
     def derived_frames(self) -> tuple[int, ...]:
