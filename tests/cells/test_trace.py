@@ -26,7 +26,7 @@ DEEP = ["tanh(n)", "n * h", "h - n", "tanh(U @ n)", "n + U @ n", "(1 - b) * n + 
 @pytest.mark.parametrize("formula", DEEP)
 def test_a_chain_without_end_is_refused(refusal: Callable[[str], str], formula: str) -> None:
     assert refusal(CHAIN.format(10**9, formula)) == (
-        "more than 200 operations follow on one another. See whether a loop in the function ends, or compute in fewer "
+        "more than 400 operations follow on one another. See whether a loop in the function ends, or compute in fewer "
         "steps."
     )
 

@@ -20,8 +20,8 @@ FUNCTION_NAMES = ", ".join(op for op in POINTWISE if op not in BINARY and op != 
 MOST_OPERATIONS = 10_000
 """More operations than any step can need: a loop in the function that does not end is refused, not waited for."""
 
-LONGEST_CHAIN = 200
-"""Operations that may follow on one another: every later pass over a graph fits in Python's stack (1,000 calls)."""
+LONGEST_CHAIN = 400
+"""Operations that may follow on one another: 32 unfolded steps of a differential equation, or 10 Runge-Kutta ones."""
 
 
 class Value:

@@ -109,6 +109,7 @@ def value_names(graph: Graph) -> dict[int, str]:
 class _Writer:
     def __init__(self, graph: Graph, style: Style) -> None:
         self.graph, self.style = graph, style
+        self.formulas: dict[int, tuple[str, int]] = {}
         self.patterns = _patterns(graph) if "turned_product" in style.rows else {}
         needs = dependencies(graph.nodes)
         self.known = {
@@ -134,19 +135,37 @@ class _Writer:
     def _text(self, k: int, needs: int) -> str:
         if k in self.known:
             return self.known[k]
-        if self.patterns.get(k, ("written",))[0] == "":
-            return self._text(self.graph.nodes[k].args[0], needs)
         text, precedence = self._formula(k)
         return text if precedence >= needs else self.style.parentheses.format(text)
 
     def _formula(self, k: int) -> tuple[str, int]:
+        """The formula of a value and its precedence, after those inside it: chains may be long."""
+        todo = [k] if k not in self.formulas else []
+        while todo:
+            at = todo[-1]
+            inside = self._written(at)[1]
+            missing = [arg for arg in inside if arg not in self.known and arg not in self.formulas]
+            if missing:
+                todo += missing
+            else:
+                self.formulas[todo.pop()] = self._whole(at)
+        return self.formulas[k]
+
+    def _written(self, k: int) -> tuple[str, tuple[int, ...]]:
+        """The operation that is written for a value, and its arguments; none for what is written as its argument."""
+        node = self.graph.nodes[k]
+        return self.patterns.get(k, (node.op, node.args))
+
+    def _whole(self, k: int) -> tuple[str, int]:
         node = self.graph.nodes[k]
         if node.op == "constant":
             value = float(node.value or 0.0)
             return self.style.constant(value), ATOM if value >= 0 else 0
         if node.op in LEAVES:
             return self.style.leaf(node.op, str(node.name)), ATOM
-        op, args = self.patterns.get(k, (node.op, node.args))
+        op, args = self._written(k)
+        if not op:
+            return (self.known[args[0]], ATOM) if args[0] in self.known else self.formulas[args[0]]
         row = self.style.rows[op]
         parts = [self._text(arg, needs) for arg, needs in zip(args, row.needs, strict=True)]
         return row.template.format(*parts), row.precedence

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from cello.cells.definition import Cell
 from cello.cells.fold import fold
 from cello.compiler.c.text import own_text
+from cello.compiler.deep import deep
 from cello.compiler.js.step import step_text
 from cello.compiler.latex import latex
 from cello.compiler.text import equations_text, graph_text
@@ -23,6 +24,7 @@ TARGETS: dict[str, Callable[[Cell], str]] = {
 }
 
 
+@deep()
 def render(cell: Cell, target: str) -> str:
     """The cell as "equations" (text), "latex" (an aligned block), "graph" (its nodes with shapes), "c" (its kernel),
     "triton" (its kernels for a GPU) or "js" (one step).

@@ -11,6 +11,7 @@ from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import TILES, calls
 from cello.compiler.c.forward import forward
 from cello.compiler.c.source import Names, fields
+from cello.compiler.deep import deep
 from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
@@ -84,6 +85,7 @@ def _title(cell: Cell) -> list[str]:
     return [f"/* {comment(f'{cell.name}: {cell.title}')}", "", *step, "", *about, ""]
 
 
+@deep()
 def own_lines(cell: Cell) -> list[str]:
     """The lines that differ from cell to cell."""
     names = names_of(cell)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
 from cello.compiler.c99.expression import Body
+from cello.compiler.deep import deep
 from cello.compiler.expression import equations, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts
 from cello.compiler.stages import Stage, Step, Sum, lower
@@ -32,6 +33,7 @@ class StepText:
     scratch: int
 
 
+@deep()
 def step_text(cell: Cell, name: str, inputs: int, *, int8: bool = False) -> StepText:
     """The function ``name`` of a cell of H units and D = ``inputs``; H and P, H rounded up to whole blocks, are macros.
 

@@ -8,6 +8,7 @@ from importlib import resources
 
 from cello.cells.definition import Cell
 from cello.cells.specialise import one_size
+from cello.compiler.deep import deep
 from cello.compiler.js.names import fresh
 from cello.compiler.js.sized import SizedStep
 from cello.compiler.js.units import UnitStep
@@ -20,6 +21,7 @@ def runtime(cells: Iterable[Cell] = ()) -> str:
 
 
 @lru_cache(maxsize=256)
+@deep()
 def step_text(cell: Cell, name: str | None = None) -> str:
     """A function ``name(weights, H)`` that gives ``{states, step(x)}``, complete but for ``runtime()``.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cello.cells.definition import Cell
+from cello.compiler.deep import deep
 from cello.compiler.onnx.native import Given, Operator, operator_of, write_operator
 from cello.compiler.onnx.step import StepWriter
 from cello.compiler.onnx.writer import Array, Writer
@@ -57,6 +58,7 @@ class Clips:
     inside: str
 
 
+@deep()
 def write_layer(writer: Writer, directions: Sequence[LayerDirection], x: str, clips: Clips) -> tuple[str, str]:
     """Outputs (T, B, W), zero after a clip's end, and each direction's last output (B, W), side by side.
 
@@ -123,6 +125,7 @@ def _starts(writer: Writer, direction: LayerDirection, x: str) -> list[str]:
     return found
 
 
+@deep()
 def write_step(writer: Writer, direction: LayerDirection, x: str, states: Sequence[str]) -> list[str]:
     """The new states of one direction after one frame x, (1, D) or (1, 1, D) as ``direction.lead`` has it."""
     operator = direction.operator

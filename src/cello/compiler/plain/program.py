@@ -14,6 +14,7 @@ from itertools import groupby
 
 from cello.cells.definition import Cell
 from cello.cells.graph import POINTWISE
+from cello.compiler.deep import deep
 from cello.compiler.stages import Step, lower
 
 
@@ -114,9 +115,10 @@ class _Lowering:
         self.source: dict[int, _Group] = {}
 
     def program(self) -> Program:
-        self._group(self._chains(), 0, None)
-        for output in self.plan.graph.outputs:
-            self._need(output)
+        with deep():
+            self._group(self._chains(), 0, None)
+            for output in self.plan.graph.outputs:
+                self._need(output)
         columns, front = self._columns()
         inside = {part for column in columns for part in self._parts(column.node)}
         return Program(

@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
+from cello.compiler.deep import deep
 from cello.compiler.expression import equations
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
@@ -27,6 +28,7 @@ def source(cell: Cell, *, interpreted: bool) -> str:
     return f"{runtime.replace('constexpr(True)', f'constexpr({not interpreted})')}\n\n{own_text(cell)}"
 
 
+@deep()
 def own_text(cell: Cell) -> str:
     """What of the module is the cell's own."""
     names = names_of(cell)
