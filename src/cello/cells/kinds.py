@@ -146,9 +146,7 @@ class Kinds:
             raise self.error(position, f"{fact}, but it has heads", f"Use a matrix without Heads, or {name} itself")
         if self.moving[arg]:
             raise self.error(
-                position,
-                f"{fact}, but {name} changes from step to step: it is a vector",
-                f"Write u * v for a product unit by unit, W @ {name} with a parameter W",
+                position, f"{fact}, but {name} changes from step to step: it is a vector", self._of_transpose(position)
             )
         if position not in self.matrices:
             raise self.error(
@@ -157,6 +155,23 @@ class Kinds:
                 "Multiply a hidden vector with it, as in V.T @ h, with a square matrix V",
             )
         return Kind.MATRIX
+
+    def _of_transpose(self, position: int) -> str:
+        """What to write instead of the transpose of a vector, by what it is multiplied with."""
+        (arg,) = self.records[position].args
+        name = self.say(arg)
+        for record in self.records:
+            if record.op == "product" and self.moving[record.args[0]] and self.moving[record.args[1]]:
+                left, right = record.args
+                if right == position:
+                    beside = "" if self._any_heads() else ", beside a state S: Heads(4)"
+                    return f"Write outer({self.say(left)}, {name}) for the matrices of heads{beside}"
+                if left == position:
+                    return f"Write ({name} * {self.say(right)}).sum() for the product of two vectors"
+        return f"Write u * v for a product unit by unit, W @ {name} with a parameter W"
+
+    def _any_heads(self) -> bool:
+        return any(len(shape) == 2 for shape in self.sizes.values())
 
     def _product(self, record: Node, position: int) -> Kind:
         left, right = record.args
@@ -185,6 +200,10 @@ class Kinds:
         if self.moving[left]:
             if self.ops[right] == "parameter":
                 raise self.error(position, f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}")
+            if self[right] is Kind.HEADS:
+                raise self.error(
+                    position, f"{a} @ {b}: the vector is to the left of the matrices of heads", f"Write {b}.T @ {a}"
+                )
             raise self.error(
                 position,
                 f"{a} @ {b}: neither factor is a parameter",
