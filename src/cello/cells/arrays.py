@@ -56,6 +56,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "maximum": np.maximum,
     "where": lambda a, b, u, v: np.where(a > b, u, v),
     "product": lambda matrix, v: v @ matrix.T,
+    "apply": np.matmul,
     "transpose": np.transpose,
     "inverse": np.linalg.inv,
     "expm": matrix_exponential,

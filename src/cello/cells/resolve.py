@@ -64,7 +64,8 @@ def resolve(traced: Traced) -> Graph:
     outputs = tuple(_returned(traced, states, k) for k in range(len(states)))
     _check_groups(traced, states, outputs)
     _check_sized(traced, states)
-    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes)
+    declared = frozenset({*traced.signature.annotations, *traced.signature.sizes})
+    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes, declared)
     parts = {f"{traced.arguments[0]}.{part}": size for part, size in traced.signature.parts}
     for state, output in zip(states, outputs, strict=True):
         _check_kind(kinds, state, output)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
+from cello.cells.graph import APPLY, LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
 from cello.cells.sizes import INPUTS, UNITS, size
 
 Array = NDArray[np.float32]
@@ -67,7 +67,7 @@ def _marked(nodes: Sequence[Node]) -> set[int]:
     """What is the same at every step and changes a shape, is a matrix or knows a size, and what follows from it."""
     needs, found = dependencies(tuple(nodes)), set[int]()
     for k, node in enumerate(nodes):
-        own = node.op == "size" or node.op in RESHAPING or (bool(node.args) and len(node.shape) == 2)
+        own = node.op == "size" or node.op in (APPLY, *RESHAPING) or (bool(node.args) and len(node.shape) == 2)
         if not needs[k] and (own or any(arg in found for arg in node.args)):
             found.add(k)
     return found

@@ -31,6 +31,7 @@ ROWS: dict[str, Row] = {
     "mod": function(r"\operatorname{{mod}}({}, {})", 2),
     "minimum": function(r"\min({}, {})", 2),
     "maximum": function(r"\max({}, {})", 2),
+    "apply": Row("{} {}", 2, (9, 9)),
     "transpose": Row(r"{}^{{\top}}", ATOM, (ATOM,)),
     "inverse": Row("{}^{{-1}}", ATOM, (ATOM,)),
     "total": function(r"\operatorname{{sum}}({})"),
