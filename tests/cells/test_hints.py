@@ -50,6 +50,15 @@ def test_types_are_annotations_that_say_nothing_of_a_cell(tmp_path: Path, future
         assert load_cell(f"{file}:own").state_shapes == (("H",),)
 
 
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+@pytest.mark.parametrize("annotation", ["Half", "'Half'"])
+def test_a_name_for_an_annotation_is_read(tmp_path: Path, future: str, annotation: str) -> None:
+    file = tmp_path / "mine.py"
+    head = f"{future}from cello import *\n\nHalf = Size('H/2')\n\n@cell\n"
+    file.write_text(f"{head}def own(x, h: {annotation}, W, U, V):\n    return tanh(W @ x + U @ sigmoid(V @ x)) * h")
+    assert load_cell(f"{file}:own").state_shapes == (("H/2",),)
+
+
 def test_a_size_without_quotes_is_told_with_them(tmp_path: Path) -> None:
     head = "from __future__ import annotations\nfrom cello import *\n\n"
     text = "@cell\ndef own(x, h: H / 2, W):\n    return W @ x + h"

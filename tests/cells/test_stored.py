@@ -12,6 +12,7 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.stored import StoredCell
 from cello.errors import CellError
+from sized_cells import SIZED
 
 
 def decoded(text: bytes) -> Cell:
@@ -117,3 +118,57 @@ def test_whatever_happens_to_a_stored_cell_is_named_or_harmless() -> None:
             leaves = [[(n.op, n.args, n.shape, n.value) for n in c.graph.nodes] for c in (again, cell)]
             assert not same or leaves[0] == leaves[1]
     assert refused > 150
+
+
+def sized(**fields: Any) -> dict[str, Any]:
+    return {**msgspec.json.decode(msgspec.json.encode(StoredCell.of(SIZED["gaps"]))), **fields}
+
+
+def sized_node(which: str, name: str = "gaps", /, **fields: Any) -> dict[str, Any]:
+    tree = msgspec.json.decode(msgspec.json.encode(StoredCell.of(SIZED[name])))
+    place = next(k for k, each in enumerate(tree["graph"]["nodes"]) if each["op"] == which)
+    tree["graph"]["nodes"][place].update(fields)
+    return tree
+
+
+@pytest.mark.parametrize("cell", SIZED.values(), ids=lambda cell: cell.name)
+def test_a_cell_of_several_sizes_comes_back_as_it_was(cell: Cell) -> None:
+    again = decoded(msgspec.json.encode(StoredCell.of(cell)))
+    assert (again.fingerprint(), again.parts, again.graph) == (cell.fingerprint(), cell.parts, cell.graph)
+
+
+def test_a_cell_stored_before_there_were_parts_is_read() -> None:
+    tree = changed()
+    del tree["parts"]
+    assert decoded(msgspec.json.encode(tree)).fingerprint() == zoo()["rnn"].fingerprint()
+
+
+PARTS = "(D-1)/2"
+
+
+@pytest.mark.parametrize(
+    ("tree", "fault"),
+    [
+        (sized(parts=[["value", PARTS], ["value", PARTS], ["gap", "1"]]), "the parts of its frame are not different"),
+        (sized(parts=[["value; }", PARTS], ["mask", PARTS], ["gap", "1"]]), "the parts of its frame are not different"),
+        (sized(parts=[["value", "9999999"], ["mask", PARTS], ["gap", "1"]]), "a part of its frame has the size '99999"),
+        (sized(parts=[["value", "H"], ["mask", PARTS], ["gap", "1"]]), "a part of its frame has the size 'H'"),
+        (sized(parts=[["value", PARTS], ["gap", "1"]]), r"'x\.mask' is not a name that it may have"),
+        (sized(parts=[]), "is not a name that it may have"),
+        (
+            sized_node("input", shape=["D"]),
+            r"'x\.(gap|mask|value)' is not a name that it may have",
+        ),
+        (sized_node("spread", shape=["H", "H"]), "illegal graph: node"),
+        (sized_node("size", "normalised", name="2 * H"), r"'2 \* H' is not a name that it may have"),
+        (sized_node("size", "normalised", name=None), "'None' is not a name that it may have"),
+        (sized_node("total", "normalised", shape=["H"]), "illegal graph: node"),
+        (sized_node("row_sum", "heads", args=[0]), "illegal graph: node"),
+        (sized_node("rows", "heads", shape=["H", "H/99999"]), "illegal graph: node"),
+        (sized_node("columns", "heads", args=[0, 1]), "its arguments are not 1 earlier nodes"),
+    ],
+    ids=range(14),
+)
+def test_a_forged_cell_of_several_sizes_is_refused_with_its_fault(tree: dict[str, Any], fault: str) -> None:
+    with pytest.raises(CellError, match=fault):
+        decoded(msgspec.json.encode(tree))

@@ -9,6 +9,7 @@ import torch
 
 from cello.cells.definition import Cell
 from cello.compiler.scan import scan
+from cello.errors import CellError
 
 HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, outer, rows, softmax\n@cell\ndef own("
 Load = Callable[[str], Cell]
@@ -110,8 +111,8 @@ def test_sizes_that_contradict_are_refused_on_their_line(refusal: Refusal, text:
 
 
 SIGNATURES = [
-    ("x, h: Size('2H'), W)", "the annotation of h, Size('2H'), is no size. Write a number of elements, or D, H or a "
-     'share of them, such as Size(16) or Size("H/2").'),
+    ("x, h: Size('2H'), W)", "the annotation of h, Size('2H'), is no size. Write a number of elements, or D, H, a "
+     'share or a multiple of them, as in Size(16), Size("H/2") or Size("2*H").'),
     ("x, h: Size(0), W)", "the annotation of h, Size(0), is no size. Write a number"),
     ("x, h: Size('x.value'), W)", "the annotation of h, Size('x.value'), is no size."),
     ("x, h, W: Size)", "W is annotated Size without a value. Write W: Size(16)."),
@@ -171,3 +172,35 @@ def test_a_part_that_nothing_uses_is_refused(refusal: Refusal, own_cell: Callabl
     )
     assert own_cell(f"{HEAD}x: Parts('value', '_mask', _gap=1), {body}").part("x.value", 9) == (0, 4)
     assert own_cell(f"{HEAD}x: Parts('value', 'mask'), {body} + W.f @ x".replace("W @", "W.v @")).parts
+
+
+LEGAL = """from cello import Heads, Members, Parts, Size, columns, expm, inverse, outer, rows, softmax
+@cell
+def own(x: Parts("a", "b", gap=1), h, m: Size("H/2"), k: Size(5), S: Heads(2), W, V: Size(5), R, U: Heads(2)):
+    g = W.g @ x.a + U.g @ h
+    k = tanh(V @ x + k)
+    S = rows(sigmoid(g)) * S + outer(g, h)
+    m = R @ tanh(S @ g) + m
+    {}
+    return tanh(g + W.k @ k + W.m @ m), m, k, S
+"""
+ILLEGAL = (
+    "g = g + m", "g = m * k", "k = k + x", "k = k - x.a", "g = g * x", "m = m * x.b", "g = outer(g, m) @ h",
+    "S = S + g", "S = S * m", "S = where(S > g, S, 0)", "g = S.mean() * g", "g = softmax(S)", "g = rows(k) @ h",
+    "S = rows(S)", "g = expm(U.z) @ h", "g = inverse(S) @ h", "g = (S @ k) * g", "g = (U.z @ m) * g", "m = U.z @ g",
+    "g = S.T * g", "g = g.T @ g", "g = (S @ S) @ g", "g = x.c * g", "g = x.gap.gap * g", "k = W.k @ g",
+    "S = S + columns(g) @ rows(g)", "g = g.mean(0) * g", "g = g.sum", "g = rows(2.0) @ g", "g = g + V", "m = g.mean()",
+    "S = W.z @ g", "g = S + g.sum()", "m = m + W.z @ k + W.z @ m", "k = k * U.z", "m = maximum(m, S)", "g = len(S) * g",
+)  # fmt: skip
+"""Each breaks a rule of sizes and is refused, on its own line or on one that it contradicts."""
+
+
+@pytest.mark.parametrize("line", ILLEGAL)
+def test_an_illegal_line_among_several_sizes_is_refused_with_cell_line_and_remedy(own_cell: Load, line: str) -> None:
+    own_cell(LEGAL.format("g = g + 1"))
+    with pytest.raises(CellError) as caught:
+        own_cell(LEGAL.format(line))
+    place, _, message = str(caught.value).partition("): ")
+    assert place.startswith("cell 'own' (mine.py, line ")
+    assert message.endswith(".")
+    assert message.count(". ") >= 1, f"no remedy: {message}"

@@ -13,6 +13,7 @@ from operator import methodcaller
 from typing import Any
 
 from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
+from cello.cells.trace import RUNNING
 from cello.errors import CellError
 
 _NUMBER: dict[str, Callable[..., float]] = {
@@ -207,6 +208,11 @@ def outer(v: Any, k: Any) -> Any:
 
 
 def _repeated(op: str, v: Any) -> Any:
+    tracer = RUNNING.get()
+    if not isinstance(v, Symbol) and tracer is not None:
+        raise tracer.error(
+            f"{op}() is called on {v!r}, which is no value of the equations", f"Write {op}(v) of a vector"
+        )
     if not isinstance(v, Symbol):
         raise CellError(f"{op}() is called outside a cell, on {v!r}. Write it in a cell's equations, of a value.")
     return pointwise(op, v)

@@ -38,10 +38,12 @@ def evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer: 
         annotation = annotation if text is None else text
     if any(call in annotation for call in CALLS):
         return _value(own, name, annotation, tracer)
-    is_type = annotation.rsplit(".")[-1] in (*NAMES, "float", "int") or _TENSOR.fullmatch(annotation)
-    return (
-        annotation if is_type or isinstance(_known(own, annotation), type) else _checked(own, name, annotation, tracer)
-    )
+    if annotation.rsplit(".")[-1] in (*NAMES, "float", "int") or _TENSOR.fullmatch(annotation):
+        return annotation
+    found = _known(own, annotation)
+    if found is None or isinstance(found, Real | str):
+        return _checked(own, name, annotation, tracer)
+    return annotation if isinstance(found, type) else _checked(own, name, found, tracer)
 
 
 def _text_of(own: Callable[..., Any], source: str) -> str | None:

@@ -10,11 +10,11 @@ from types import ModuleType
 
 from cello.cells.definition import Cell
 from cello.cells.neighbours import run_file
-from cello.cells.zoo import dynamics, gru, lstm, normalised, odyssey, rnn, spiking
+from cello.cells.zoo import dynamics, gaps, gru, lstm, memories, normalised, odyssey, rnn, sized, spiking
 from cello.errors import CellError, unknown
 from cello.files import DamagedFileError
 
-SHELVES = (rnn, lstm, odyssey, gru, dynamics, spiking, normalised)
+SHELVES = (rnn, lstm, odyssey, gru, dynamics, spiking, normalised, sized, memories, gaps)
 """The modules of the zoo, in the order in which its cells are listed."""
 OWN_FILE, OWN_OBJECT = ".py:", "own:"
 """In the name of a cell that somebody wrote: FILE.py:NAME, or own:NAME of one that was given as an object."""
@@ -22,13 +22,19 @@ _KNOWN: dict[tuple[str, str], Cell] = {}
 
 
 @cache
+def every_cell() -> dict[str, Cell]:
+    """All cells that come with Cello, by name, those for frames with parts too."""
+    return {value.name: value for shelf in SHELVES for value in vars(shelf).values() if isinstance(value, Cell)}
+
+
+@cache
 def zoo() -> dict[str, Cell]:
-    """All cells that come with Cello, by name.
+    """The cells that come with Cello and take any features as frames, by name.
 
     >>> zoo()["lstm"].states
     ('h', 'c')
     """
-    return {value.name: value for shelf in SHELVES for value in vars(shelf).values() if isinstance(value, Cell)}
+    return {name: value for name, value in every_cell().items() if not value.parts}
 
 
 def load_cell(name: str) -> Cell:
@@ -44,7 +50,7 @@ def load_cell(name: str) -> Cell:
             f"cell {name!r} was given as an object in another session, and its equations are not at hand; define it "
             f"again and give the object, or write it into a file and name it FILE.py:{bare_name(name)}"
         )
-    cells = zoo()
+    cells = every_cell()
     if name in cells:
         return cells[name]
     raise CellError(unknown("cell", name, cells, "A cell of your own is FILE.py:NAME."))
@@ -69,7 +75,7 @@ def naming(cell: Cell) -> tuple[str, str]:
 
     A cell from a file that this process loaded is called by that file, any other own:NAME.
     """
-    if zoo().get(cell.name) is cell:
+    if every_cell().get(cell.name) is cell:
         return cell.name, ""
     for (name, fingerprint), one in _KNOWN.items():
         if one is cell:

@@ -318,12 +318,12 @@ class Symbol(Value):
 
 
 def _part(frame: Symbol, name: str) -> Any:
-    """A part of the frame, or of a frame without parts its sum, mean or maximum."""
+    """A part of the frame, or the sum, the mean or the maximum of all of it."""
     tracer, parts = frame._cello_tracer, frame._cello_tracer.parts
     if name in parts:
         position(frame)
         return Symbol(tracer, tracer.write("input", name=f"{frame!r}.{name}"))
-    if name in REDUCTIONS and not parts:
+    if name in REDUCTIONS:
         return Method(frame, name)
     if parts:
         shown = ", ".join(f"{frame!r}.{part}" for part in parts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import MATRIX, Shape
+from cello.cells.graph import MATRIX, Shape, reached
 from cello.cells.kinds import Kind, Kinds, beside_heads, matrix_text
 from cello.cells.sizes import INPUTS, ONE, UNITS
 
@@ -28,7 +28,7 @@ class Unifier:
     """The variables and what is known of them."""
 
     def __init__(self, kinds: Kinds, parts: Mapping[str, str], outputs: Sequence[int]) -> None:
-        self.kinds, self.parts = kinds, parts
+        self.kinds, self.parts, self.outputs = kinds, parts, outputs
         self.parent: list[int] = []
         self.size: list[str | None] = []
         self.fixed: dict[str, int] = {}
@@ -345,8 +345,8 @@ class Unifier:
     def _check_heads(self) -> None:
         """Every matrix of heads knows how many; vectors beside one are single numbers."""
         kinds = self.kinds
-        for position, variables in enumerate(self.variables):
-            record = kinds.records[position]
+        for position in sorted(reached(kinds.records, self.outputs)):
+            record, variables = kinds.records[position], self.variables[position]
             if kinds[position] is not Kind.HEADS:
                 continue
             if self._of(variables[1]) is None:

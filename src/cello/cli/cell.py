@@ -17,10 +17,10 @@ class CellList:
     """List the zoo: every cell, its states, its parameters at D = 39 and H = 64, its paper."""
 
     def run(self, console: Console) -> None:
-        from cello.cells.load import zoo
+        from cello.cells.load import every_cell
 
         table = Table("cell", "states", "parameters", "paper", title="parameters at D = 39, H = 64")
-        for name, cell in zoo().items():
+        for name, cell in every_cell().items():
             table.add_row(name, " ".join(cell.states), f"{cell.parameter_count(39, 64):,}", cell.reference)
         console.print(table)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
-from cello.cells.load import bare_name, is_own, zoo
+from cello.cells.load import bare_name, every_cell, is_own
 from cello.report import folds, ranking, recipe, references, speakers
 from cello.report.references import Reference
 from cello.report.results import StudyResults
@@ -75,7 +75,7 @@ def _models(
         configs = [kind.config for kind in found.kinds if kind.row == row]
         cells = [cell for cell in dict.fromkeys(map(_cell, configs)) if cell.lower() != row.lower()]
         papers = references.of(results, configs)
-        named = named or any(cell in zoo() for cell in cells)
+        named = named or any(cell in every_cell() for cell in cells)
         inside = [*map(escape, cells), *map(cite, papers)]
         items.append(escape(row) + (f" ({'; '.join(inside)})" if inside else ""))
     what = f"{count(len(items), 'model')}" if len(items) > 1 else "one model"

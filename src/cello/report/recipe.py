@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from cello.audio.augment import AugmentConfig
-from cello.cells.load import is_own, zoo
+from cello.cells.load import every_cell, is_own
 from cello.features.config import FeatureConfig
 from cello.features.frames import samples_of
 from cello.report.results import StudyResults
@@ -135,8 +135,8 @@ def _weights(found: StudySettings) -> str:
 def _forget_bias(run: RunConfig) -> float:
     """What was added to biases, which are those named b.f; most cells have none."""
     name = run.model.cell
-    if name in zoo():
-        nodes = zoo()[name].graph.nodes
+    if name in every_cell():
+        nodes = every_cell()[name].graph.nodes
         has = any(node.op == "parameter" and str(node.name) == "b.f" for node in nodes)
     else:
         has = name == "torch:lstm" or is_own(name)

@@ -9,7 +9,7 @@ from itertools import chain, count
 from string import ascii_lowercase
 from typing import NamedTuple
 
-from cello.cells.load import bare_name, is_own, zoo
+from cello.cells.load import bare_name, every_cell, is_own
 from cello.cells.paper import Paper
 from cello.report.results import StudyResults
 from cello.report.visible import visible
@@ -24,11 +24,14 @@ MEETINGS = {
     "AAAI": "AAAI Conference on Artificial Intelligence",
     "ACML": "Asian Conference on Machine Learning",
     "EMNLP Findings": "Findings of the Association for Computational Linguistics: EMNLP",
+    "Interspeech": "Annual Conference of the International Speech Communication Association (Interspeech)",
+    "KDD": "ACM SIGKDD International Conference on Knowledge Discovery and Data Mining",
+    "NAACL-HLT": "Conference of the North American Chapter of the Association for Computational Linguistics",
     "NeurIPS": "Advances in Neural Information Processing Systems",
 }
 SPECIAL = {letter: f"\\{letter}" for letter in "&%#$_"} | dict.fromkeys("{}\\~^", " ")
 """Letters that mean something to TeX: written out, or left out where BibTeX would take them for its own."""
-ACCENTS = {"\N{COMBINING ACUTE ACCENT}": "'", "\N{COMBINING DIAERESIS}": '"'}
+ACCENTS = {"\N{COMBINING ACUTE ACCENT}": "'", "\N{COMBINING DIAERESIS}": '"', "\N{COMBINING CARON}": "v "}
 
 
 class Reference(NamedTuple):
@@ -68,14 +71,14 @@ def _paper(results: StudyResults, config: RunConfig) -> Paper | None:
     cell = config.model.cell
     if is_own(cell):
         return results.papers.get(config.model.equations)
-    found = zoo().get(cell.removeprefix("torch:"))
+    found = every_cell().get(cell.removeprefix("torch:"))
     return found.paper if found is not None else None
 
 
 def library(results: StudyResults | None = None) -> dict[Paper, Reference]:
     """Every paper of the zoo, so that each has the same key in every study; after them those of a study's own cells."""
     cells: dict[Paper, list[str]] = {}
-    for cell in zoo().values():
+    for cell in every_cell().values():
         if cell.paper is not None:
             cells.setdefault(cell.paper, []).append(cell.name)
     if results is not None and results.papers:

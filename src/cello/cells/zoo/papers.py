@@ -337,3 +337,72 @@ SHEN_2019 = Paper(
     meeting="ICLR",
     arxiv="1810.09536",
 )
+SAK_2014 = Paper(
+    authors=("H. Sak", "A. Senior", "F. Beaufays"),
+    year=2014,
+    title="Long short-term memory recurrent neural network architectures for large scale acoustic modeling",
+    meeting="Interspeech",
+    pages="338-342",
+)
+MELIS_2020 = Paper(
+    authors=("G. Melis", "T. Kočiský", "P. Blunsom"),
+    year=2020,
+    title="Mogrifier LSTM",
+    meeting="ICLR",
+    arxiv="1909.01792",
+)
+GAO_2018 = Paper(
+    authors=("F. Gao", "L. Wu", "L. Zhao", "T. Qin", "X. Cheng", "T.-Y. Liu"),
+    year=2018,
+    title="Efficient sequence learning with group recurrent networks",
+    meeting="NAACL-HLT",
+    pages="799-808",
+)
+CHENG_2016 = Paper(
+    authors=("J. Cheng", "L. Dong", "M. Lapata"),
+    year=2016,
+    title="Long short-term memory-networks for machine reading",
+    meeting="EMNLP",
+    arxiv="1601.06733",
+)
+CHE_2018 = Paper(
+    authors=("Z. Che", "S. Purushotham", "K. Cho", "D. Sontag", "Y. Liu"),
+    year=2018,
+    title="Recurrent neural networks for multivariate time series with missing values",
+    journal="Scientific Reports",
+    volume="8",
+    pages="6085",
+)
+BAYTAS_2017 = Paper(
+    authors=("I. M. Baytas", "C. Xiao", "X. Zhang", "F. Wang", "A. K. Jain", "J. Zhou"),
+    year=2017,
+    title="Patient subtyping via time-aware LSTM networks",
+    meeting="KDD",
+    pages="65-74",
+)
+KATHAROPOULOS_2020 = Paper(
+    authors=("A. Katharopoulos", "A. Vyas", "N. Pappas", "F. Fleuret"),
+    year=2020,
+    title="Transformers are RNNs: fast autoregressive transformers with linear attention",
+    meeting="ICML",
+    arxiv="2006.16236",
+)
+SUN_2023 = Paper(
+    authors=("Y. Sun", "L. Dong", "S. Huang", "S. Ma", "Y. Xia", "J. Xue", "J. Wang", "F. Wei"),
+    year=2023,
+    title="Retentive network: a successor to transformer for large language models",
+    arxiv="2307.08621",
+)
+SCHLAG_2021 = Paper(
+    authors=("I. Schlag", "K. Irie", "J. Schmidhuber"),
+    year=2021,
+    title="Linear transformers are secretly fast weight programmers",
+    meeting="ICML",
+    arxiv="2102.11174",
+)
+PENG_2024 = Paper(
+    authors=("B. Peng", "D. Goldstein", "Q. Anthony"),
+    year=2024,
+    title="Eagle and Finch: RWKV with matrix-valued states and dynamic recurrence",
+    arxiv="2404.05892",
+)

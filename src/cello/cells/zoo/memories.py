@@ -1,0 +1,82 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="valid-type"
+"""The zoo's networks with matrix memories: four heads each, without the norms and gates that papers put around them."""
+
+from __future__ import annotations
+
+import math
+
+from cello.cells.annotations import Heads, Size
+from cello.cells.definition import cell
+from cello.cells.functions import columns, exp, floor, maximum, outer, rows, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.signature import Fixed, Learned, Members
+from cello.cells.zoo.papers import BECK_2024, KATHAROPOULOS_2020, PENG_2024, SCHLAG_2021, SUN_2023
+
+
+def of_head(i, j, H):
+    """1 where unit i is of head j, of four."""
+    return where(floor(4 * i / H) > j, 0, where(j > floor(4 * i / H), 0, 1))
+
+
+@cell(paper=BECK_2024)
+def mlstm_heads(  # noqa: PLR0913, PLR0917 (three fixed tensors)
+    x,
+    h,
+    C: Heads(4),
+    n,
+    m,
+    W: Members(i=Size(4), f=Size(4)),
+    b,
+    E: Fixed(of_head),
+    J: Fixed(1.0, size=Heads(4)),
+    s: Fixed(lambda H: sqrt(4 / H)),
+):
+    """xLSTM's mLSTM with four heads: exponential gates, one a head; m is their stabiliser. E tells heads to units."""
+    i = E @ (W.i @ x + b.i)
+    f = -softplus(-(E @ (W.f @ x + b.f)))
+    k, v, q = s * (W.k @ x + b.k), W.v @ x + b.v, W.q @ x + b.q
+    new = maximum(f + m, i)
+    i, f = exp(i - new), exp(f + m - new)
+    C = rows(f) * C + outer(i * v, k)
+    n = f * n + i * k
+    h = sigmoid(W.o @ x + b.o) * (C @ q) / maximum(abs(J @ (n * q)), exp(-new))
+    return h, C, n, new
+
+
+@cell(paper=KATHAROPOULOS_2020)
+def linear_attention(x, h, S: Heads(4), z, W, J: Fixed(1.0, size=Heads(4))):
+    """Causal linear attention with the feature map elu + 1; h is output only."""
+    k, v, q = W.k @ x, W.v @ x, W.q @ x
+    k = where(k > 0, k + 1, exp(k))
+    q = where(q > 0, q + 1, exp(q))
+    S = S + outer(v, k)
+    z = z + k
+    h = (S @ q) / (J @ (z * q))
+    return h, S, z
+
+
+@cell(paper=SUN_2023)
+def retention(x, h, S: Heads(4), W, gamma: Fixed(lambda i, H: 1 - exp(-math.log(2) * (5 + floor(4 * i / H))))):
+    """RetNet's retention without positions: each head forgets at its own rate, 1 - 2⁻⁵ to 1 - 2⁻⁸; h is output only."""
+    S = rows(gamma) * S + outer(W.v @ x, W.k @ x)
+    h = S @ (W.q @ x)
+    return h, S
+
+
+@cell(paper=SCHLAG_2021)
+def delta_rule(x, h, S: Heads(4), w: Size(1), W, J: Fixed(1.0, size=Heads(4))):
+    """Fast weights with the delta rule: what a key holds is corrected towards the new value; keys are softmaxes."""
+    k, q = exp(W.k @ x), exp(W.q @ x)
+    k, q = k / (J @ k), q / (J @ q)
+    S = S + sigmoid(w @ x) * outer(W.v @ x - S @ k, k)
+    h = S @ q
+    return h, S
+
+
+@cell(paper=PENG_2024)
+def rwkv_6(x, h, S: Heads(4), W: Members(down=Size(16)), u, d: Learned(lambda i, H: -6 + 5 * i / H)):
+    """RWKV-6's time mixing without token shift, norm and gate: the decay of each key depends on the frame."""
+    r, k, v = W.r @ x, W.k @ x, W.v @ x
+    w = exp(-exp(d + W.up @ tanh(W.down @ x)))
+    h = (S + outer(v, u * k)) @ r
+    S = columns(w) * S + outer(v, k)
+    return h, S
