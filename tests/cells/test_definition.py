@@ -97,6 +97,7 @@ def test_functions_on_numbers_are_their_textbook_values() -> None:
         "exp": math.exp(-0.7),
         "sin": -math.sin(0.7),
         "cos": math.cos(0.7),
+        "atan": -math.atan(0.7),
         "erf": -math.erf(0.7),
         "floor": -1.0,
         "round": -1.0,
@@ -180,7 +181,7 @@ def test_functions_of_other_libraries_are_refused() -> None:
     )
     assert "torch's fft_fft() is called" in refused(bad_functional)
     assert (
-        "Use cello's own: sigmoid, tanh, relu, softplus, exp, log, sqrt, abs, sin, cos, erf, floor, round, sign, "
+        "Use cello's own: sigmoid, tanh, relu, softplus, exp, log, sqrt, abs, sin, cos, atan, erf, floor, round, sign, "
         in refused(bad_functional)
     )
     assert "numpy's tanh() is called on ((W @ x) + h)" in refused(bad_numpy)

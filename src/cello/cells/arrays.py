@@ -46,6 +46,7 @@ NUMPY: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "sin": np.sin,
     "cos": np.cos,
+    "atan": np.arctan,
     "erf": _erf,
     "floor": np.floor,
     "round": np.rint,

@@ -53,6 +53,7 @@ POINTWISE: dict[str, int] = {
     "abs": 1,
     "sin": 1,
     "cos": 1,
+    "atan": 1,
     "erf": 1,
     "floor": 1,
     "round": 1,

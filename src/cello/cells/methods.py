@@ -33,6 +33,7 @@ EXPRESSIONS: dict[str, str] = {
     "frac": "{v} - sign({v}) * floor(abs({v}))",
     **dict.fromkeys(("fmod", "remainder"), "mod({v}, b)"),
     "heaviside": "where({v} > 0, 1, 0)",
+    "arctan": "atan({v})",
     "expit": "sigmoid({v})",
     **dict.fromkeys(("absolute", "fabs"), "abs({v})"),
     "negative": "-{v}",

@@ -23,6 +23,7 @@ ROWS: dict[str, Row] = {
     "abs": function(r"\lvert {} \rvert"),
     "sin": function(r"\sin({})"),
     "cos": function(r"\cos({})"),
+    "atan": function(r"\arctan({})"),
     "erf": function(r"\operatorname{{erf}}({})"),
     "floor": function(r"\lfloor {} \rfloor"),
     "round": function(r"\operatorname{{round}}({})"),

@@ -56,6 +56,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "abs": torch.abs,
     "sin": torch.sin,
     "cos": torch.cos,
+    "atan": torch.atan,
     "erf": torch.erf,
     "floor": torch.floor,
     "round": torch.round,

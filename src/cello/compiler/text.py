@@ -24,6 +24,7 @@ ROWS: dict[str, Row] = {
     "abs": function("abs({})"),
     "sin": function("sin({})"),
     "cos": function("cos({})"),
+    "atan": function("atan({})"),
     "erf": function("erf({})"),
     "floor": function("floor({})"),
     "round": function("round({})"),
