@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import cell
-from cello.cells.functions import cos, erf, floor, round, sigmoid, sign, sin, stop, where
+from cello.cells.functions import atan, cos, erf, floor, round, sigmoid, sign, sin, stop, where
 from cello.compiler.scan import scan
 from random_cells import rare
 
@@ -18,6 +18,7 @@ wants_cc = pytest.mark.wants("cc")
 FUNCTIONS = {
     "sin": (sin, torch.sin),
     "cos": (cos, torch.cos),
+    "atan": (atan, torch.atan),
     "erf": (erf, torch.erf),
     "floor": (floor, torch.floor),
     "round": (round, torch.round),
@@ -50,7 +51,7 @@ def eager(x: Tensor, weights: dict[str, Tensor], lengths: list[int]) -> tuple[Te
     for t in range(x.shape[1]):
         h, v = states
         a = x[:, t] @ weights["W.a"].T + h @ weights["U.a"].T + weights["b.a"]
-        wave = torch.sin(3 * a) + torch.cos(a - v) + torch.erf(a)
+        wave = torch.sin(3 * a) + torch.cos(a - v) + torch.erf(a) + torch.atan(2 * a)
         steps = torch.floor(2.1 * a) + torch.round(1.3 * v) - torch.sign(a + weights["b.sign"])
         soft = torch.sigmoid(4 * (v - 0.3))
         spike = soft + ((v > 0.3).to(x.dtype) - soft).detach()
