@@ -13,7 +13,7 @@ from cello.bench.settings import Size
 from cello.cells.load import zoo
 from real_cells.table import REAL_CELLS
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "real_cells.py"
+FILE = Path(__file__).parents[2] / "benchmarks" / "cells_real.py"
 ONE = Size(batch=1, frames=1, inputs=10, hidden=100)
 
 

@@ -1,7 +1,7 @@
 """Time cells of papers and repositories: their eager loops in torch against Cello's kernels in C.
 
-    python benchmarks/real_cells.py [--cells NAME ...] [--sizes BxTxDxH ...] [--rounds 7] [--out FILE]
-    python benchmarks/real_cells.py --docs
+    python benchmarks/cells_real.py [--cells NAME ...] [--sizes BxTxDxH ...] [--rounds 7] [--out FILE]
+    python benchmarks/cells_real.py --docs
 
 The first measures and writes benchmarks/results/DATE-real-cells.json, anew after every cell; of cells that are not
 named it keeps what stood there. The second writes the table of docs/cells.md from the newest of these files and
