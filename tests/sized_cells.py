@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 from cello.cells.definition import Cell
@@ -147,3 +148,65 @@ def expanded() -> Cell:
 
 SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), gaps(), expanded())}
 """By name; D odd and H a multiple of 2 suits all of them."""
+
+
+VECTORS, MATRICES = ("H", "D", "5", "H/2", "1", "D-1"), ("H,H/2", "H,H/3")
+
+
+@dataclass
+class _Random:
+    """Writes a cell of values of any size; H is to be a multiple of 6."""
+
+    draw: random.Random
+    build: Building = field(default_factory=Building)
+    values: list[int] = field(default_factory=list)
+
+    def shape(self, k: int) -> str:
+        return ",".join(self.build.builder.nodes[k].shape)
+
+    def learned(self, group: str, shape: str) -> int:
+        return self.build.learned(f"{group}.v{len(self.values)}", shape)
+
+    def like(self, k: int) -> int:
+        return self.draw.choice([other for other in self.values if self.shape(other) == self.shape(k)])
+
+    def grow(self) -> int:
+        k, b = self.draw.choice(self.values[-8:] + self.values), self.build
+        shape, one = self.shape(k), self.draw.choice
+        kinds = ["unary", "binary", "binary", "scalar", "size", "learned"]
+        kinds += ["row_sum", "column_sum"] if "," in shape else ["product", "product", "total", "largest"]
+        kinds += {"1": ["spread"], "H": ["rows", "columns"]}.get(shape, [])
+        kind = one(kinds)
+        if kind == "product":
+            new = one(VECTORS)
+            p = b("product", self.learned("W", f"{new},{shape}"), k)
+            q = b("product", self.learned("U", f"{new},{shape}"), self.like(k))
+            return b("add", b("add", p, self.learned("b", new)), q)
+        if kind in ("spread", "rows", "columns"):
+            return b.to(kind, k, one(VECTORS if kind == "spread" else MATRICES))
+        if kind in ("total", "largest", "row_sum", "column_sum"):
+            return b("tanh", b.to(kind, k, "1" if kind in ("total", "largest") else "H"))
+        if kind == "size":
+            return b("div", k, b.leaf("size", one(["H", "D", "H/2"]), ""))
+        if kind == "unary":
+            return b(one(["tanh", "sigmoid", "relu", "abs", "stop", "softplus", "neg"]), k)
+        other = {"scalar": lambda: b.learned("zeta", ""), "learned": lambda: self.learned("p", shape)}.get(kind)
+        return b(one(["add", "sub", "mul", "maximum"]), k, other() if other else self.like(k))
+
+    def cell(self, name: str) -> Cell:
+        one, b = self.draw.choice, self.build
+        shapes = {"h": one(["H", "H", "H/2", "5", "1"]), "c": one(VECTORS), "S": one(MATRICES)}
+        states = {state: b.state(state, shape) for state, shape in shapes.items()}
+        self.values = [b.x(), *states.values()]
+        base = b("product", self.learned("U", "H,H"), b("tanh", b("product", b.learned("W", "H,D"), b.x())))
+        self.values.append(base)
+        for _ in range(self.draw.randint(8, 40)):
+            self.values.append(self.grow())
+        last = {state: [k for k in self.values if self.shape(k) == shape][-1] for state, shape in shapes.items()}
+        last["S"] = b("mul", last["S"], b.to("rows", base, shapes["S"]))  # so that a parameter has H elements
+        return b.cell(name, {state: b("tanh", k) for state, k in last.items()}, "W U b p zeta")
+
+
+def at_random(seed: int) -> Cell:
+    """A cell of values of any size, the same for the same seed; H is to be a multiple of 6, D at least 2."""
+    return _Random(random.Random(seed)).cell(f"random-{seed}")

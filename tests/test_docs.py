@@ -72,7 +72,7 @@ def test_the_cell_of_the_page_is_the_zoos(tmp_path: Path) -> None:
 def test_the_study_files_of_the_page_are_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # which has the file that the page names
     (tmp_path / "mine.py").write_text(blocks("cells.md", "python")[0].replace("def lstm", "def my_cell"))
-    text, beside, figures, matched, tuned, harder = blocks("studies.md", "toml")
+    text, beside, figures, matched, tuned, harder, lost = blocks("studies.md", "toml")
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "smith.toml").write_text(figures)
     study = parse_study(text, "docs/studies.md")
@@ -81,3 +81,5 @@ def test_the_study_files_of_the_page_are_legal(tmp_path: Path, monkeypatch: pyte
     more = parse_study(f'name = "more"\nseeds = [0]\n{beside}\n{matched}\n{harder}\n{tuned}\n{rows}', "docs/studies.md")
     sizes = {run.row: run.config.model.hidden for run in plan(more, CORPUS, labels=12)}
     assert sizes["LSTM"] == 64 < sizes["GRU"]
+    losing = parse_study(f'name = "losing"\nseeds = [0]\n{lost}\n{rows}', "docs/studies.md")
+    assert {run.config.data.lost_frames for run in plan(losing, CORPUS)} == {0.3}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +13,16 @@ from cello.cells.definition import Cell
 from cello.cells.noise import with_noise
 from cello.compiler.backends import TABLE, Backend
 from cello.compiler.c.launch import compiled
+from cello.compiler.kernel import kernel
 from cello.compiler.reference import reference
-from cello.compiler.scan import scan, step
+from cello.compiler.scan import scan
 from cello.errors import ModelError
+from cello.native import build as native_build
 from scans import Case, everything
-from sized_cells import SIZED, Building
+from sized_cells import SIZED, Building, at_random
 
 needs_compiler = pytest.mark.wants("cc")
+quickly = pytest.mark.usefixtures("compiled_quickly")
 each_cell = pytest.mark.parametrize("name", SIZED)
 
 
@@ -28,6 +31,18 @@ def buffers_begin_with_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def compiled_quickly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels without optimisation; those in single precision are compiled as users have them."""
+    monkeypatch.setattr(native_build, "FLAGS", tuple(flag.replace("-O2", "-O0") for flag in native_build.FLAGS))
+    monkeypatch.setenv("CELLO_CACHE", str(folder))
 
 
 def sized_case(
@@ -51,6 +66,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: flo
         )
 
 
+@quickly
 @each_cell
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("backend", ["plain", pytest.param("c", marks=needs_compiler)])
@@ -65,6 +81,7 @@ def test_a_cell_of_several_sizes_is_the_reference(
     assert_same(everything(SIZED[name], case, backend, **more), expected, tolerance, tolerance)
 
 
+@quickly
 @each_cell
 @needs_compiler
 @pytest.mark.parametrize(
@@ -165,6 +182,7 @@ def test_what_is_not_trained_is_left_out_and_changes_no_other_derivative() -> No
         assert torch.equal(value, whole[name]) if name in ("U.u", "zeta") else value is None
 
 
+@quickly
 @needs_compiler
 def test_masks_of_states_of_any_size() -> None:
     for name, states in (("projected", ("h", "c")), ("heads", ("S",))):
@@ -194,6 +212,7 @@ def crossing() -> Cell:
     return b.cell("crossing", {"h": b("column_sum", new), "m": m, "S": new}, "W A U V R s zeta")
 
 
+@quickly
 @needs_compiler
 @pytest.mark.parametrize("hidden", [6, 34])
 def test_sums_as_states_and_as_vectors_of_products(hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +221,46 @@ def test_sums_as_states_and_as_vectors_of_products(hidden: int, monkeypatch: pyt
     case = sized_case(cell, hidden=hidden)
     expected, found = (everything(cell, case, backend, lengths=[5, 0, 3, 1]) for backend in ("reference", "c"))
     assert_same(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def repeating() -> Cell:
+    """What repeats a number or a vector: multiplied by a matrix, returned as a state, read again in another stage."""
+    b = Building()
+    x, h, m, S = b.x(), b.state("h"), b.state("m", "1"), b.state("S", "H,H/3")
+    number = b("maximum", b("mul", m, m), m)
+    gate = b("add", b("product", b.learned("U", "H,H"), b.to("spread", number, "H")), h)
+    gate = b("tanh", b("add", gate, b("product", b.learned("W", "H,D"), x)))
+    rest = b("mul", b("sigmoid", b.to("rows", gate, "H,H/3")), S)
+    h = b("add", b.to("spread", b("tanh", b.to("spread", number, "1")), "H"), b("row_sum", rest))
+    states = {"h": h, "m": b("total", gate), "S": b.to("columns", gate, "H,H/3"), "before": x}
+    return b.cell("repeating", states, "W U")
+
+
+@quickly
+@needs_compiler
+def test_what_repeats_a_value_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLE, "reference", Backend("reference", reference))
+    case = sized_case(repeating(), hidden=18)
+    expected, found = (everything(repeating(), case, backend, lengths=[5, 0, 3, 1]) for backend in ("reference", "c"))
+    assert_same(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@quickly
+@needs_compiler
+@pytest.mark.parametrize("seed", range(6))
+def test_random_cells_of_several_sizes_are_those_of_plain_evaluation(seed: int) -> None:
+    cell = at_random(seed)
+    case = sized_case(cell, hidden=(6, 18, 24, 36)[seed % 4], batch=(3, 40)[seed % 2], steps=3)
+    more = {"lengths": [clip % 4 for clip in range(len(case[0]))], "reverse": bool(seed % 3)}
+    plain, c = (everything(cell, case, backend, **more) for backend in ("plain", "c"))
+    assert_same(c, plain, rtol=1e-8, atol=1e-9)
+
+
+def test_what_repeats_elements_does_so_as_late_as_it_can() -> None:
+    nodes = kernel(SIZED["heads"]).graph.nodes
+    assert {node.shape for node in nodes if node.op == "sigmoid"} == {("H",)}
+    nodes = kernel(SIZED["normalised"]).graph.nodes
+    assert {node.shape for node in nodes if node.op == "div"} == {("1",)}
 
 
 @needs_compiler
@@ -214,122 +273,11 @@ def test_memory_for_backward_is_what_is_asked_for() -> None:
         assert history == 4 * 2 * states, name
 
 
-def masks_of(cell: Cell, batch: int = 4, steps: int = 5) -> dict[str, Tensor]:
-    """Zoneout of every state, of its own shape."""
-    sizes = zip(cell.states, cell.state_sizes(7, 6), strict=True)
-    torch.manual_seed(1)
-    return {f"zoneout_{name}": torch.rand(batch, steps, *own, dtype=torch.float64).round() for name, own in sizes}
-
-
-@each_cell
-def test_derivatives_of_several_sizes_can_be_differentiated_again(name: str) -> None:
-    cell = SIZED[name]
-    x, _, weights = sized_case(cell)
-    names, few = [*weights], x[:2, :2].detach().requires_grad_()
-
-    def outputs(x: Tensor, *values: Tensor) -> Tensor:
-        return scan(cell, x, dict(zip(names, values, strict=True)), lengths=[2, 1], backend="plain").outputs
-
-    assert torch.autograd.gradcheck(outputs, (few, *weights.values()), fast_mode=True)
-    assert torch.autograd.gradgradcheck(outputs, (few, *weights.values()), fast_mode=True)
-
-
-@each_cell
-def test_gradients_of_each_clip_by_torch_func_are_those_of_the_batch(name: str) -> None:
-    cell, lengths = SIZED[name], [5, 0, 3, 1]
-    x, _, weights = sized_case(cell)
-
-    def of_one(clip: Tensor, length: Tensor) -> dict[str, Tensor]:
-        def loss(values: dict[str, Tensor]) -> Tensor:
-            return scan(cell, clip[None], values, lengths=length[None]).outputs.sum()
-
-        return torch.func.grad(loss)({key: value.detach() for key, value in weights.items()})
-
-    found = torch.vmap(of_one)(x.detach(), torch.tensor(lengths))
-    whole = scan(cell, x, weights, lengths=lengths, backend="plain").outputs.sum()
-    for key, grad in zip(weights, torch.autograd.grad(whole, list(weights.values())), strict=True):
-        torch.testing.assert_close(found[key].sum(0), grad, msg=f"{name}: {key}")
-
-
-@each_cell
-@pytest.mark.parametrize("reverse", [False, True])
-def test_lengths_that_are_not_known_yet_give_what_known_ones_do(name: str, reverse: bool) -> None:
-    cell = with_noise(SIZED[name], SIZED[name].states)
-    x, _, weights = sized_case(SIZED[name])
-    fixed = {key: value.detach() for key, value in weights.items()}
-    masks, lengths = masks_of(SIZED[name]), torch.tensor([5, 0, 3, 1])
-
-    def run(x: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        result = scan(cell, x, fixed, masks=masks, lengths=lengths, reverse=reverse, backend="plain")
-        return (result.outputs, *result.state)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(run, (x.detach(), torch.tensor([5, 5, 5, 5])), check_trace=False)
-    torch.testing.assert_close(traced(x.detach(), lengths), run(x.detach(), lengths))
-
-
-@pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning")
-@pytest.mark.parametrize("name", ["projected", "heads"])
-def test_torch_compile_takes_several_sizes_in_one_graph(name: str) -> None:
-    cell = SIZED[name]
-    x, _, weights = sized_case(cell)
-    names = [*weights]
-
-    def run(x: Tensor, *values: Tensor) -> Tensor:
-        return scan(cell, x, dict(zip(names, values, strict=True)), backend="plain").outputs
-
-    compiled = torch.compile(run, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(x, *weights.values()), run(x, *weights.values()))
-
-
-@each_cell
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_near_single(name: str, dtype: torch.dtype) -> None:
-    cell = SIZED[name]
-    x, _, weights = sized_case(cell, torch.float32)
-    exact = scan(cell, x, weights, backend="plain").outputs
-    half = scan(cell, x.to(dtype), {key: value.to(dtype) for key, value in weights.items()}, backend="plain").outputs
-    assert half.dtype is dtype
-    torch.testing.assert_close(half.float(), exact, rtol=0, atol=0.05)
-
-
-@each_cell
-def test_steps_of_several_sizes_are_the_scan_and_nothing_gives_empty_outputs(name: str) -> None:
-    cell = SIZED[name]
-    x, state, weights = sized_case(cell)
-    expected = scan(cell, x, weights, state=state, backend="plain").state
-    for t in range(x.shape[1]):
-        state = step(cell, x[:, t], state, weights)
-    torch.testing.assert_close(state, expected)
-    size = cell.output_size(7, 6)
-    for few in (x[:0], x[:, :0]):
-        assert scan(cell, few, weights, backend="plain").outputs.shape == (*few.shape[:2], size)
-
-
-def test_a_root_of_a_size_is_a_number() -> None:
-    b = Building()
-    x, h = b.x(), b.state("h")
-    scale = b("sqrt", b.leaf("size", "H", ""))
-    total = b("div", b("product", b.learned("U", "H,H"), h), scale)
-    cell = b.cell("scaled", {"h": b("tanh", b("add", b("product", b.learned("W", "H,D"), x), total))}, "W U")
-    x_, _, weights = sized_case(cell)
-    found = scan(cell, x_, weights, backend="plain").outputs[:, 1]
-    before = scan(cell, x_[:, :1], weights, backend="plain").state[0]
-    torch.testing.assert_close(found, torch.tanh(x_[:, 1] @ weights["W"].T + before @ weights["U"].T / 6**0.5))
-
-
-def test_sizes_that_a_cell_cannot_have_are_refused_with_the_nearest() -> None:
-    for name, inputs, hidden, message in (
-        ("heads", 7, 5, "H=5 does not fit cell 'heads', which divides its units into 2 equal parts; use 4 or 6"),
-        (
-            "gaps",
-            8,
-            6,
-            r"D=8 does not fit .* value \(\(D-1\)/2\), mask \(\(D-1\)/2\), gap \(1\); give frames of 7 or 9",
-        ),
-    ):
-        cell = SIZED[name]
-        weights = {key: torch.zeros(shape) for key, shape in cell.parameters(inputs, hidden).items()}
-        with pytest.raises(ModelError, match=message):
-            scan(cell, torch.zeros(1, 2, inputs), weights)
+@needs_compiler
+def test_sizes_that_cannot_be_divided_are_refused_before_memory_is_read() -> None:
+    x, state, weights = sized_case(SIZED["heads"], hidden=7, inputs=3)
+    with pytest.raises(ModelError, match="H=7 does not fit cell 'heads', which divides its units into 2 equal parts"):
+        scan(SIZED["heads"], x, weights, state=state, backend="c")
+    x, state, weights = sized_case(SIZED["gaps"], inputs=6)
+    with pytest.raises(ModelError, match="D=6 does not fit cell 'gaps', whose frames consist of value"):
+        scan(SIZED["gaps"], x, weights, state=state, backend="c")

@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c99_program import LABELS, SMALL, sound
+from c99_program import LABELS, SMALL, Program, sound
+from cello.audio.corpus import Corpus
 from cello.deploy.onnx_models import ClipModel, StreamModel
+from cello.deploy.package import read_manifest
+from cello.export.c99 import write_c99
 from cello.export.js import JsModel, Quantise, module_text
 from cello.export.onnx import clip_model, step_model
 from cello.export.package import _as_int8
 from cello.export.quantise import dequantised
+from cello.export.self_test import check_folder
 from cello.export.stream import StreamSettings
 from cello.features.clip import frames_of_clip
 from cello.models.parts import ModelParts
+from made_packages import make_package
+from sized_cells import SIZED
 from sized_models import CELLS, outputs_meant, scores_meant, sized_parts
 
 CLIP = sound(500)
@@ -87,3 +93,33 @@ def test_javascript_rounds_what_multiplies_and_nothing_else(tmp_path: Path) -> N
     models = [parts_of(name) for name in CELLS]
     for parts, (_, stream) in zip(models, by_node(models, _as_int8, tmp_path), strict=True):
         np.testing.assert_allclose(stream, steps_meant(dequantised(parts)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_c99_scores_streams_to_the_same_bits_for_vectors_of_any_width(name: str, tmp_path: Path) -> None:
+    parts, found = parts_of(name), []
+    for number, flags in enumerate([["-O0"], ["-O1", "-march=native"], ["-O0", "-DLANES=1"]]):
+        program = Program(write_c99(parts, SMALL, LABELS, f"model{number}"), f"model{number}", tmp_path, flags)
+        found.append(program.stream([CLIP[:111], CLIP[111:]]))
+    np.testing.assert_allclose(found[0], steps_meant(parts), atol=1e-5)
+    assert len({scores.tobytes() for scores in found}) == 1
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_c99_with_weights_of_8_bits_and_pooling(name: str, tmp_path: Path) -> None:
+    parts = parts_of(name, "attention")
+    program = Program(write_c99(parts, SMALL, LABELS, "model", int8=True), "model", tmp_path, ["-O1"])
+    np.testing.assert_allclose(program.stream([CLIP])[-1], scores_meant(dequantised(parts), FRAMES), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_model_of_several_sizes_is_exported_in_every_form_and_passes_its_self_test(
+    name: str, tone_corpus: Corpus, tmp_path: Path
+) -> None:
+    package = make_package(
+        tmp_path, tone_corpus.manifest, cell=SIZED[name], layers=1 + (not SIZED[name].parts), zoneout=0.1
+    )
+    found = {(one.form, one.what): one.passed for one in check_folder(package)}
+    assert False not in found.values()
+    assert {form for form, _ in found} == {"numpy", "onnx", "c99", "page"}
+    assert not read_manifest(package).left_out

@@ -160,7 +160,7 @@ def sides(case: Case, usable: tuple[str, ...], dtype: torch.dtype) -> dict[str, 
     shapes = case.cell.parameters(size.inputs, size.hidden).items()
     weights = {name: (normal(*shape) / size.hidden**0.5).requires_grad_() for name, shape in shapes}
     x = normal(size.batch, size.frames, size.inputs).requires_grad_(case.x_gradient)
-    upstream = normal(size.batch, size.frames, size.hidden)
+    upstream = normal(size.batch, size.frames, case.cell.output_size(size.inputs, size.hidden))
 
     def step(forward: Callable[[], Tensor], parameters: list[Tensor]) -> Step:
         leaves = [x, *parameters] if case.x_gradient else parameters

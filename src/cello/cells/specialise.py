@@ -17,17 +17,23 @@ from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
 from cello.cells.definition import Cell
 from cello.cells.graph import APPLY, LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
 from cello.cells.sizes import INPUTS, UNITS, size
+from cello.errors import CellError
 
 Array = NDArray[np.float32]
 
 
-def specialised(cell: Cell, weights: Mapping[str, Array], inputs: int, hidden: int) -> tuple[Cell, Mapping[str, Array]]:
-    """The cell for D = ``inputs`` and H = ``hidden``, and its weights, those that were computed here among them."""
-    nodes = cell.graph.nodes
-    marked = _marked(nodes)
+def specialised(
+    cell: Cell, weights: Mapping[str, Array], inputs: int, hidden: int, known: Mapping[str, Array] | None = None
+) -> tuple[Cell, Mapping[str, Array]]:
+    """The cell for D = ``inputs`` and H = ``hidden``, and its weights, those that were computed here among them.
+
+    ``known`` are parts of the frame (x.mask) that are the same in all frames: they become weights too.
+    """
+    nodes, known = cell.graph.nodes, known or {}
+    marked = _marked(nodes, known)
     if not marked:
         return cell, weights
-    values = _values(cell, weights, inputs, hidden)
+    values = _values(cell, weights, inputs, hidden, known)
     needed = {arg for k, node in enumerate(nodes) if k not in marked for arg in node.args} & marked
     taken = {*cell.arguments, *(str(node.name) for node in nodes if node.op in LEAVES)}
     builder, place, found = GraphBuilder(), dict[int, int](), dict[str, Array]()
@@ -63,25 +69,54 @@ def multiplying(nodes: Sequence[Node]) -> frozenset[str]:
     return frozenset(str(nodes[k].name) for k in products - others if nodes[k].op == "parameter")
 
 
-def _marked(nodes: Sequence[Node]) -> set[int]:
+def first_part(cell: Cell, inputs: int, hidden: int, part: str) -> Cell:
+    """The cell whose frames are this part alone, where it reads no other: sizes that count features are numbers."""
+
+    def counted(text: str) -> str:
+        return str(size(text, inputs, hidden)) if INPUTS in text else text
+
+    nodes = []
+    for node in cell.graph.nodes:
+        name = str(node.name).partition(".")[0] if node.op == "input" else node.name
+        name = counted(str(node.name)) if node.op == "size" else name
+        nodes.append(replace(node, name=name, shape=tuple(map(counted, node.shape))))
+    if any(node.op == "input" and node.name != f"{cell.arguments[0]}.{part}" for node in cell.graph.nodes):
+        raise CellError(f"cell {cell.name!r} reads other parts of its frames than {part}; give their values")
+    return replace(cell, graph=replace(cell.graph, nodes=tuple(nodes)), parts=(), function=None)
+
+
+def _changing(nodes: Sequence[Node], known: Mapping[str, Array]) -> list[bool]:
+    """Whether each value may change from step to step."""
+    found: list[bool] = []
+    for node in nodes:
+        own = node.op in ("state", "mask") or (node.op == "input" and node.name not in known)
+        found.append(own or any(found[arg] for arg in node.args))
+    return found
+
+
+def _marked(nodes: Sequence[Node], known: Mapping[str, Array]) -> set[int]:
     """What is the same at every step and changes a shape, is a matrix or knows a size, and what follows from it."""
-    needs, found = dependencies(tuple(nodes)), set[int]()
+    changing, found = _changing(nodes, known), set[int]()
     for k, node in enumerate(nodes):
-        own = node.op == "size" or node.op in (APPLY, *RESHAPING) or (bool(node.args) and len(node.shape) == 2)
-        if not needs[k] and (own or any(arg in found for arg in node.args)):
+        own = node.op in ("size", "input", APPLY, *RESHAPING) or (bool(node.args) and len(node.shape) == 2)
+        if not changing[k] and (own or any(arg in found for arg in node.args)):
             found.add(k)
     return found
 
 
-def _values(cell: Cell, weights: Mapping[str, Array], inputs: int, hidden: int) -> list[Any]:
+def _values(
+    cell: Cell, weights: Mapping[str, Array], inputs: int, hidden: int, known: Mapping[str, Array]
+) -> list[Any]:
     """The values that are the same at every step, in double precision; None for others."""
     values: list[Any] = []
-    needs = dependencies(cell.graph.nodes)
+    changing = _changing(cell.graph.nodes, known)
     with np.errstate(all="ignore"):
         for k, node in enumerate(cell.graph.nodes):
             args = [values[arg] for arg in node.args]
-            if needs[k]:
+            if changing[k]:
                 values.append(None)
+            elif node.op == "input":
+                values.append(known[str(node.name)].astype(np.float64))
             elif node.op == "constant":
                 values.append(np.float64(node.value or 0.0))
             elif node.op == "parameter":

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import REDUCTIONS, RESHAPING, Graph, dependencies
+from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
+from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower
 from cello.compiler.tracing import constant_result
 
-REPEATING = frozenset(RESHAPING) - REDUCTIONS
-"""Operations that read a value in another place than that of their result."""
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
 

@@ -1,14 +1,17 @@
-"""Reorder the sums of a step, so that what can be computed before the loop comes first, and divide numbers only.
+"""Reorder the sums of a step, so that what can be computed before the loop comes first, and compute nothing twice.
 
-``v / spread(n)`` becomes ``v * spread(1 / n)``: one division a step instead of one for each element.
+``v / spread(n)`` becomes ``v * spread(1 / n)``, one division a step instead of one for each element, and
+``sigmoid(rows(v))`` becomes ``rows(sigmoid(v))``: what repeats elements does so as late as it can.
 ``W @ x + U @ h + b`` becomes ``((W @ x + b) + U @ h)``: what knows only the frame, then parameters, then each product
 added to the running sum. The result is again a legal graph.
 """
 
 from __future__ import annotations
 
-from cello.cells.graph import REDUCTIONS, Graph, GraphBuilder, Node, dependencies, moved, uses
+from cello.cells.graph import POINTWISE, REDUCTIONS, RESHAPING, Graph, GraphBuilder, Node, dependencies, moved, uses
 
+REPEATING = frozenset(RESHAPING) - REDUCTIONS
+"""Operations that read a value in another place than that of their result."""
 Signed = tuple[int, int]
 """A part of a sum: its sign, +1 or −1, and its node's position."""
 
@@ -40,13 +43,31 @@ class _Reorder:
 
     def graph(self) -> Graph:
         for position, node in enumerate(self.old.nodes):
-            if self._is_sum(position):
+            if node.op == "spread" and node.shape == self.old.nodes[node.args[0]].shape:
+                self.place[position] = self.place[node.args[0]]
+            elif (repeats := self._repeats(node)) is not None:
+                self.place[position] = self._repeated(node, repeats)
+            elif self._is_sum(position):
                 self.place[position] = self._sum(position)
             elif node.op == "div" and self.old.nodes[node.args[1]].op == "spread":
                 self.place[position] = self._times_reciprocal(node)
             else:
                 self.place[position] = self.builder.add(moved(node, self.place))
         return self.builder.graph(self.old.states, [self.place[k] for k in self.old.outputs])
+
+    def _repeats(self, node: Node) -> str | None:
+        """The operation that repeats all that a pointwise one is of, if it is one."""
+        args = [self.builder.nodes[self.place[arg]] for arg in node.args] if node.op in POINTWISE else []
+        found = {arg.op for arg in args if arg.shape}
+        return found.pop() if len(found) == 1 and found <= REPEATING else None
+
+    def _repeated(self, node: Node, repeats: str) -> int:
+        """A pointwise operation of what is repeated: repeated itself."""
+        nodes, places = self.builder.nodes, [self.place[arg] for arg in node.args]
+        inner = tuple(nodes[k].args[0] if nodes[k].shape else k for k in places)
+        shape = max((nodes[k].shape for k in inner), key=len)
+        value = self.builder.add(Node(node.op, inner, shape, line=node.line))
+        return self.builder.add(Node(repeats, (value,), node.shape, node.name, line=node.line))
 
     def _times_reciprocal(self, node: Node) -> int:
         """A vector divided by one number a step: multiplied by 1 / that number."""

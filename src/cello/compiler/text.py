@@ -50,23 +50,13 @@ ROWS: dict[str, Row] = {
     "normal": function("normal({}, {})", 2),
 }
 
-RESHAPING_ROWS: dict[str, Row] = {
-    "spread": Row("{}", ATOM, (ATOM,)),
-    "total": function("sum({})"),
-    "largest": function("max({})"),
-    "rows": function("rows({})"),
-    "columns": function("columns({})"),
-    "row_sum": function("row_sum({})"),
-    "column_sum": function("column_sum({})"),
-}
-
 
 def _leaf(kind: str, name: str) -> str:
     return {"input": f"{name}[t]", "state": f"{name}[t-1]"}.get(kind, name)
 
 
 STYLE = Style(
-    rows={**ROWS, **RESHAPING_ROWS},
+    rows=ROWS,
     leaf=_leaf,
     new_state=lambda name: f"{name}[t]",
     value=lambda name: name,

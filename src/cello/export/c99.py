@@ -9,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.cells.specialise import multiplying, specialised
 from cello.compiler.c99.eight import eight_step, eight_vectors
-from cello.compiler.c99.step import StepText, step_text
+from cello.compiler.c99.step import step_text
+from cello.compiler.c99.units import StepText
 from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.text import STYLE
@@ -18,6 +20,7 @@ from cello.errors import ModelError
 from cello.export.c99_front_end import front_end_lines
 from cello.export.c_text import blocks, chosen, macros, padded, static_array, string
 from cello.export.quantise import quantise, weight_bytes
+from cello.export.received import without_losses
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.frames import frame_count, samples_of
@@ -54,6 +57,7 @@ def write_c99(
         ModelError: a model that needs the future; or parts, features, labels and name that do not fit each other.
         CellError: an operation that C99 has no row for.
     """
+    parts = without_losses(parts)
     refuse(parts, features, labels, name)
     return _Writer(parts, features, labels, name, int8, settings or StreamSettings()).texts()
 
@@ -109,13 +113,19 @@ class _Writer:
         self.parts, self.features, self.labels, self.name = parts, features, labels, name
         self.int8, self.settings = int8, settings
         self.rows = 16 if int8 else rows_of(parts.hidden)
-        self.padded = -(-parts.hidden // self.rows) * self.rows
+        self.outputs = parts.output_size()
+        self.padded = -(-self.outputs // self.rows) * self.rows
         self.classes = -(-len(labels) // self.rows) * self.rows
         self.inputs = parts.dimensions * parts.frame_stacking
-        self.steps = [
-            step_text(layer[0].cell, f"layer_{k}", parts.hidden if k else self.inputs, int8=int8)
+        self.layers = [
+            specialised(layer[0].cell, layer[0].weights, parts.inputs(k), parts.hidden)
             for k, layer in enumerate(parts.layers)
         ]
+        self.steps = [
+            step_text(cell, f"layer_{k}", parts.inputs(k), hidden=parts.hidden, rows=self.rows, int8=int8)
+            for k, (cell, _) in enumerate(self.layers)
+        ]
+        self.sized = any(step.memory for step in self.steps)
 
     def texts(self) -> C99Text:
         header = "\n".join([*self._title(), self._filled(_text("export.c", "api.h"), self._header())])
@@ -196,9 +206,10 @@ class _Writer:
         fields.append(f"float analysed[{-(-static // self.rows) * self.rows}]")
         if features.deltas:
             fields += [f"float features[{window * static}]", f"float deltas[{features.deltas * static}]"]
-        fields.append(f"float input[{self.inputs}]")
-        for k, layer in enumerate(parts.layers):
-            fields.append(f"float layer_{k}[{len(layer[0].cell.states) * self.padded}]")
+        fields.append(f"float input[{self.inputs + self.rows * self.sized}]")
+        for k, (cell, _) in enumerate(self.layers):
+            memory = self.steps[k].memory
+            fields.append(f"float layer_{k}[{memory.states if memory else len(cell.states) * self.padded}]")
         if parts.pooling != "last":
             fields.append(f"float outputs[{self._pooled() * self.padded}]")
         if parts.pooling == "attention":
@@ -210,7 +221,7 @@ class _Writer:
         window = self.features.window_samples
         points = window if window % 2 else window // 2
         front_end = 4 * (points + _PADDING) + self.features.n_mels + _PADDING
-        layers = max(step.scratch for step in self.steps) * self.padded
+        layers = max(step.memory.scratch if step.memory else step.scratch * self.padded for step in self.steps)
         return max(front_end, layers, self.padded + self._pooled() + _PADDING)
 
     def _source(self) -> list[str]:
@@ -228,8 +239,8 @@ class _Writer:
         }
         local: list[tuple[str, object]] = [
             ("ROWS", self.rows),
-            ("H", f"{self.parts.hidden}    /* units */"),
-            ("P", f"{self.padded}    /* units, padded to whole blocks */"),
+            ("H", f"{self.outputs}    /* {self._counted()} */"),
+            ("P", f"{self.padded}    /* {self._counted()}, padded to whole blocks */"),
             ("STATIC_FEATURES", features.static_dimensions),
             ("PADDED_FEATURES", -(-features.static_dimensions // self.rows) * self.rows),
         ]
@@ -250,6 +261,7 @@ class _Writer:
             *eight_vectors(vectors),
             _text("compiler.c99", "products.h"),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
+            *([_text("compiler.c99", "sized.h")] if self.sized else []),
             *front_end_lines(features, self.rows),
             "",
             *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, vectors)),
@@ -258,9 +270,12 @@ class _Writer:
             self._filled(chosen(_text("export.c", "stream.h"), flags), self._calls()),
         ]
 
+    def _counted(self) -> str:
+        return "elements of an output" if self.sized else "units"
+
     def _vectors(self) -> str:
         """The text of the vectors, and of those functions on them that these cells use."""
-        used = {node.op for layer in self.parts.layers for node in layer[0].cell.graph.nodes}
+        used = {node.op for cell, _ in self.layers for node in cell.graph.nodes}
         text = _text("compiler.c99", "vectors.h")
         if "sqrt" in used:
             text += _text("compiler.c99", "root.h")
@@ -270,12 +285,16 @@ class _Writer:
 
     def _layer(self, number: int, step: StepText, vectors: str) -> list[str]:
         lines = []
-        for name, array in self.parts.layers[number][0].weights.items():
+        cell, weights = self.layers[number]
+        multiply = multiplying(cell.graph.nodes)
+        for name, value in weights.items():
             if name in step.weights:
-                lines += self._array(step.weights[name], np.asarray(array, np.float32))
+                array = np.asarray(value, np.float32)
+                if array.ndim == 2 and name not in multiply:
+                    array = np.append(array, np.zeros(self.rows, np.float32))  # that vectors reach into
+                lines += self._array(step.weights[name], array)
         for state, value in self.parts.layers[number][0].first.items():
-            place = self.parts.layers[number][0].cell.states.index(state)
-            lines += static_array("float", f"layer_{number}_first_{place}", value)
+            lines += static_array("float", f"layer_{number}_first_{cell.states.index(state)}", value)
         return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
@@ -309,7 +328,7 @@ class _Writer:
         return [*lines, "};"]
 
     def _calls(self) -> dict[str, list[str]]:
-        head = f"head, {self.parts.hidden} * ROWS, ROWS"
+        head = f"head, {self.outputs} * ROWS, ROWS"
         function, head = ("add_product_int8", "head, head_scale") if self.int8 else ("add_product", head)
         layers = [
             line
@@ -317,16 +336,24 @@ class _Writer:
             for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
         ]
         first = [
-            f"    memcpy(stream->layer_{k} + {direction.cell.states.index(state)} * P, "
-            f"layer_{k}_first_{direction.cell.states.index(state)}, H * sizeof(float));"
+            f"    memcpy(stream->layer_{k} + {self._state(k, state)}, layer_{k}_first_{self._number(k, state)}, "
+            f"{value.size if self.steps[k].memory else 'H'} * sizeof(float));"
             for k, (direction, *_) in enumerate(self.parts.layers)
-            for state in direction.first
+            for state, value in direction.first.items()
         ]
         return {
             "FIRST": first,
             "LAYERS": layers,
             "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
         }
+
+    def _number(self, layer: int, state: str) -> int:
+        return self.layers[layer][0].states.index(state)
+
+    def _state(self, layer: int, state: str) -> str:
+        """Where a state begins among those of its layer."""
+        number, memory = self._number(layer, state), self.steps[layer].memory
+        return str(memory.places[number]) if memory else f"{number} * P"
 
 
 def _words(matrix: NDArray[np.int8]) -> NDArray[np.generic]:

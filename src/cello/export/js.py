@@ -25,6 +25,7 @@ from cello.cells.definition import Cell
 from cello.cells.specialise import multiplying, one_size
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
+from cello.export.received import without_losses
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
 from cello.features.transforms import SMALLEST_DEVIATION
@@ -48,6 +49,9 @@ class JsModel:
     labels: tuple[str, ...]
     stream: StreamSettings
     facts: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", without_losses(self.parts))
 
 
 def module_text(models: Sequence[JsModel], quantise: Quantise | None = None) -> str:

@@ -11,6 +11,7 @@ from cello.errors import ExportError
 from cello.export.onnx_clip import write_clip_model
 from cello.export.onnx_phases import first_hops
 from cello.export.onnx_step import waiting_frames, write_step_model
+from cello.export.received import without_losses
 from cello.features import frames
 from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts
@@ -28,6 +29,7 @@ def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str]
         BackendError: the cell has an operation that ONNX has no row for.
     """
     need_onnx()
+    parts = without_losses(parts)
     writer = Writer(int8=int8)
     write_clip_model(writer, parts, features, _layers(parts))
     doc = (
@@ -54,6 +56,7 @@ def step_model(
         BackendError: the cell has an operation that ONNX has no row for.
     """
     need_onnx()
+    parts = without_losses(parts)
     _refuse_future(parts, features)
     steps = window_steps(features, parts.frame_stacking, window_s)
     made = write_step_model(Writer(int8=int8), parts, features, _layers(parts), steps)

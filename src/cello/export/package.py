@@ -49,7 +49,7 @@ from cello.export.reference import packed, reference_vectors
 from cello.export.stream import StreamSettings
 from cello.files import read_stored, seal_json
 from cello.models.config import cell_of, resolve
-from cello.models.parts import Array, ModelParts
+from cello.models.parts import Array
 from cello.report.visible import last_part, visible, without_paths
 from cello.trained.model import Model
 from cello.trained.run import LARGEST_MODEL, TrainedRun
@@ -97,7 +97,6 @@ def write_package(package: Package, out: Path) -> Manifest:
     Raises:
         ExportError: the folder holds something else, a form that was asked for cannot be, or the disk refuses.
     """
-    check_frames(package.trained.parts)
     check_free(out, package.trained.result.run)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
@@ -110,20 +109,6 @@ def write_package(package: Package, out: Path) -> Manifest:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return manifest
-
-
-def check_frames(parts: ModelParts) -> None:
-    """Refuse a model whose frames say which of them were lost.
-
-    Raises:
-        ExportError: it is one; no form has a way to be told.
-    """
-    if parts.received:
-        named = ", ".join(name for name, _ in parts.received)
-        raise ExportError(
-            f"cell {parts.layers[0][0].cell.name!r} takes frames of {named}, which no exported form can be given yet; "
-            f"use the model in Python, with cello.load_model"
-        )
 
 
 def check_free(out: Path, run: str) -> None:

@@ -7,6 +7,7 @@ however far a batch is padded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,12 +64,16 @@ def _shifted(number: Tensor, bits: int) -> Tensor:
 
 
 def _places(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """A number for each element, which does not depend on how many others there are."""
+    """A number for each element, which does not depend on how many clips and frames there are.
+
+    Matrices of heads (B, T, H, d) are counted as vectors of all their elements, row by row.
+    """
+    shape, whole = (*shape[:2], math.prod(shape[2:])) if len(shape) > 3 else shape, shape
     bits = (CLIP_BITS, 0) if len(shape) == 2 else (CLIP_BITS, FRAME_BITS, 0)
     found = torch.zeros((), dtype=torch.int64, device=device)
     for size, shift in zip(shape, bits, strict=True):
         found = found.unsqueeze(-1) + (torch.arange(size, device=device) << shift)
-    return found
+    return found.view(whole)
 
 
 class _Source:

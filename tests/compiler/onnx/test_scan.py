@@ -153,6 +153,13 @@ def sized_directions(name: str) -> list[LayerDirection]:
 SIZED_INPUTS, SIZED_HIDDEN = 7, 6
 
 
+def test_blocks_of_many_units_are_multiplied_apart_and_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for largest in (0, 128):
+        monkeypatch.setattr("cello.compiler.onnx.shapes.LARGEST_DENSE", largest)
+        test_steps_of_values_of_several_sizes_are_the_reference("heads")
+        test_values_of_several_sizes_on_ragged_clips_in_both_directions_are_the_reference("heads")
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_values_of_several_sizes_on_ragged_clips_in_both_directions_are_the_reference(name: str) -> None:
     rng = np.random.default_rng(0)

@@ -94,9 +94,11 @@ def check(cell: Cell, sizes: tuple[int, int, int, int], share: float = 1e-5, **m
     exact = {k: v.double() if isinstance(v, Tensor) else v for k, v in more.pop("masks", {}).items()}
     masks = {k: v.float() for k, v in exact.items()}
     expected = everything(cell, wider(given_case, torch.float64), "plain", masks=exact, **more)
-    torch_error = max(errors(everything(cell, given_case, "plain", masks=masks, **more), expected).values())
-    # no more than torch's own operations round away, where that is more
-    assert_within(everything(cell, given_case, "triton", masks=masks, **more), expected, max(share, 2 * torch_error))
+    found = everything(cell, given_case, "triton", masks=masks, **more)
+    if max(errors(found, expected).values()) > share:  # no more than torch's own operations round away, if that is more
+        torch_error = max(errors(everything(cell, given_case, "plain", masks=masks, **more), expected).values())
+        share = max(share, 2 * torch_error)
+    assert_within(found, expected, share)
 
 
 def numbers() -> Cell:
@@ -114,7 +116,8 @@ def numbers() -> Cell:
 
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
 def test_every_cell_with_ragged_clips_and_every_gradient(cell: Cell) -> None:
-    check(cell, (5, 4, 3, 6), lengths=[4, 0, 3, 1, 2], reverse=len(cell.name) % 2 == 0)
+    hidden = 6 if cell.multiple == 1 else 2 * cell.multiple
+    check(cell, (4, 3, 3, hidden), lengths=[2, 0, 3, 1], reverse=len(cell.name) % 2 == 0)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 2, 63), (17, 2, 5, 16), (33, 2, 40, 20)], ids=str)
@@ -134,9 +137,14 @@ def test_programs_that_share_the_units_of_the_same_clips(
 
 @pytest.mark.parametrize("cell", [*SIZED.values(), numbers()], ids=lambda cell: cell.name)
 def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(cell, (5, 4, 7, 8), lengths=[4, 0, 3, 1, 2], reverse=True)
+    check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2))
-    check(cell, (3, 3, 19, 32), lengths=[1, 3, 2])
+    check(cell, (2, 2, 19, 32), lengths=[1, 2])
+
+
+def test_products_of_fewer_rows_than_tensor_cores_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 4))
+    check(SIZED["projected"], (5, 2, 7, 20), lengths=[2, 0, 1, 2, 2])
 
 
 def test_several_sizes_beside_products_of_bfloat16() -> None:
@@ -231,7 +239,7 @@ def test_what_the_kernel_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -
     assert scan(cell, x, weights).backend != "triton"
 
 
-def test_heads_that_no_program_has_room_for_are_refused_and_plain_runs_them() -> None:
+def test_heads_that_no_program_has_room_for_are_refused() -> None:
     for hidden, reason in (
         (12, "for heads of 6 units; make them 2, 4, 8, 16, ... units"),
         (512, "for heads of 256 units, whose matrices do not fit; take more heads or fewer units"),
@@ -239,7 +247,6 @@ def test_heads_that_no_program_has_room_for_are_refused_and_plain_runs_them() ->
         x, state, weights = case(SIZED["heads"], (1, 1, 1, hidden))
         with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
             scan(SIZED["heads"], x, weights, state=state, backend="triton")
-        assert scan(SIZED["heads"], x, weights, state=state).backend == "plain"
 
 
 def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.sizes import elements, padded, tile, width
@@ -195,9 +197,16 @@ class _Backward:
         def place(k: int) -> str:
             return self._place(k) or f"{self.names.of[k]}_tile"
 
+        def loads(k: int, loop: Loop) -> str | None:
+            if k in self.names.old and len(self.nodes[k].shape) == 2:
+                before = f"old_{self.names.states[self.names.old[k]]} + at - rows * ({self.names.history})"
+                loop.soon[f"__builtin_prefetch({before}, 0, 2);"] = None
+            return self._loads(k)
+
         lines = []
         for loop in loops.in_order(back=True):
-            lines += loop.lines(body_of(self.names, self.nodes, labels, loop, self._loads, place, comments))
+            body = body_of(self.names, self.nodes, labels, loop, partial(loads, loop=loop), place, comments)
+            lines += loop.lines(body)
         return lines
 
     def _stores(self, stage: Stage, given: StageGradient) -> Loops:

@@ -9,7 +9,7 @@ from cello.compiler.c.expression import Body
 from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.sizes import elements, number, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
-from cello.compiler.kernel import REPEATING
+from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum
 from cello.compiler.step_names import indented
 
@@ -43,7 +43,7 @@ class _Forward:
     def read(self) -> set[int]:
         """What loops read of the frame."""
         steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
-        return {a for k in steps for a in self.nodes[k].args} & {*self.names.inputs}
+        return {*self.graph.outputs, *(a for k in steps for a in self.nodes[k].args)} & {*self.names.inputs}
 
     @cached_property
     def carried(self) -> list[int]:

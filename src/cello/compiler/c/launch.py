@@ -19,7 +19,6 @@ from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.loop_invariant import loop_invariant, recipe
-from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.build import load
 
@@ -113,25 +112,6 @@ def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
     names = names_of(cell)
     pieces = tuple(tuple(names.pieces(k)) for k in names.plan.invariant)
     return Compiled(kernel(cell), library, fields(names), pieces)
-
-
-@constant_result
-def sizes_misfit(cell: Cell, inputs: int, hidden: int) -> str | None:
-    """Why a kernel cannot run frames of D = ``inputs`` elements and H = ``hidden`` units, if it cannot."""
-    return _sizes_misfit(cell, inputs, hidden) if cell.parts or cell.multiple > 1 else None
-
-
-@lru_cache(maxsize=256)
-def _sizes_misfit(cell: Cell, inputs: int, hidden: int) -> str | None:
-    if hidden % cell.multiple:
-        remedy = f"make H a multiple of {cell.multiple}"
-        return f"cannot divide H={hidden} units of cell {cell.name!r} among its heads; {remedy}"
-    elements = sum(size(text, inputs, hidden) for _, text in cell.parts)
-    if cell.parts and elements != inputs:
-        sizes = " + ".join(text for _, text in cell.parts)
-        how = f"as cell {cell.name!r} does ({sizes})"
-        return f"cannot divide frames of D={inputs} elements {how}; give frames of another D"
-    return None
 
 
 def inputs_of(

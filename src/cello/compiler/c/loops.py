@@ -17,7 +17,7 @@ class Loop:
     """A loop over values of one shape: what it stores, and lines before and after it.
 
     ``stores`` are statements with a place for a value, and the value's node. ``sums`` are vecs that accumulate over the
-    rows, with where they begin and end.
+    rows, with where they begin and end; ``soon`` asks for what the next step reads of large states.
     """
 
     names: Names
@@ -30,6 +30,7 @@ class Loop:
     row_first: list[str] = field(default_factory=list)
     row_last: list[str] = field(default_factory=list)
     inside: bool = False
+    soon: dict[str, None] = field(default_factory=dict)
 
     def reduce(self, node: Node, name: str, place: str) -> None:
         """Add up the node's argument, which this loop computes, into a tile at ``place``."""
@@ -81,7 +82,7 @@ class Loop:
                 *body.middle,
                 *self.row_first,
                 f"for (long column = 0; column < {columns}; column++) {{",
-                *indented([f"const long at = line * {columns} + column * V;", *lines]),
+                *indented([f"const long at = line * {columns} + column * V;", *self.soon, *lines]),
                 "}",
                 *self.row_last,
             ]
@@ -128,16 +129,18 @@ def body_of(
 
     def reads(k: int) -> str | None:
         node, invariant = nodes[k], k in names.plan.invariant
+        if not invariant and (found := loads(k)) is not None:
+            return found
         if node.op in ("spread", "columns") and not invariant:
             arg = node.args[0]
             return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
         if invariant and len(node.shape) == 2:
             return f"load({names.of[k]}_row + j * {elements(node.shape[1])} + column * V)"
-        return loads(k)
+        return None
 
     def once(k: int) -> str | None:
         node = nodes[k]
-        if node.op == "rows" and k not in names.plan.invariant:
+        if node.op == "rows" and k not in names.plan.invariant and loads(k) is None:
             return f"load({place(node.args[0])} + line)"
         return None
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from cello.cells.definition import Cell
+from cello.cells.fit import check_sizes
 from cello.compiler.c.launch import (
     NO_SECOND_DERIVATIVES,
     BatchLayout,
@@ -25,7 +26,6 @@ from cello.compiler.c.launch import (
     run_backward,
     run_forward,
     sizes,
-    sizes_misfit,
     state_sizes,
 )
 from cello.compiler.inputs import frames_of_clips, hidden_memory
@@ -79,8 +79,7 @@ def _prepared(
         raise BackendError(
             f"the graph gives cell {key!r} {alien[0].dtype} on {alien[0].device}; it needs {x.dtype} on the CPU"
         )
-    if (misfit := sizes_misfit(CELLS[key], inputs, hidden)) is not None:
-        raise BackendError(f"the graph {misfit}")
+    check_sizes(CELLS[key], inputs, hidden)
     if lengths is not None:
         lengths = frames_of_clips(lengths, x)
     layout = BatchLayout(*by_length(x, lengths), hidden, reverse)

@@ -22,7 +22,6 @@ from cello.compiler.c.launch import (
     inputs_of,
     run_backward,
     run_forward,
-    sizes_misfit,
 )
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
@@ -39,8 +38,6 @@ def unsupported(inputs: Inputs) -> str | None:
     x = inputs.frames
     if not x.is_cpu or x.dtype not in TYPES:
         return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
-    if (misfit := sizes_misfit(inputs.cell, x.shape[2], inputs.hidden)) is not None:
-        return misfit
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():

@@ -1,192 +1,26 @@
-"""Write one step of a cell as a C99 function: sums of products, then what follows from them unit by unit."""
+"""Write one step of a cell as a C99 function of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from cello.cells.definition import Cell
-from cello.cells.graph import dependencies
-from cello.compiler.c99.expression import Body
+from cello.cells.specialise import one_size
+from cello.compiler.c99.sized import SizedStep
+from cello.compiler.c99.units import StepText, UnitStep
 from cello.compiler.deep import deep
-from cello.compiler.expression import equations, value_names
-from cello.compiler.identifiers import comment, identifiers, state_parts
-from cello.compiler.stages import Stage, Step, Sum, lower
-from cello.compiler.text import STYLE
-
-RESERVED = frozenset("jxDHP")
-"""Single letters that mean something else in the function."""
-
-
-@dataclass(frozen=True)
-class StepText:
-    """A step as C99.
-
-    Attributes:
-        lines: the function ``NAME(x, states, scratch)``; x (D,) and states (S · P,) are floats, a state has P of them
-        weights: the static array in which each of the cell's parameters is to stand
-        scratch: how many times P floats it needs in ``scratch``
-    """
-
-    lines: list[str]
-    weights: dict[str, str]
-    scratch: int
 
 
 @deep()
-def step_text(cell: Cell, name: str, inputs: int, *, int8: bool = False) -> StepText:
+def step_text(cell: Cell, name: str, inputs: int, *, hidden: int = 0, rows: int = 0, int8: bool = False) -> StepText:
     """The function ``name`` of a cell of H units and D = ``inputs``; H and P, H rounded up to whole blocks, are macros.
+
+    Where values have several sizes, the cell is to be specialised, and H = ``hidden`` and the ``rows`` of a block are
+    needed as numbers.
 
     With ``int8`` its matrices are whole numbers with a scale for each row, in an array called as theirs + ``_scale``.
 
     Raises:
         CellError: an operation that C99 has no row for.
     """
-    return _Writer(cell, name, inputs, int8).text()
-
-
-class _Writer:
-    def __init__(self, cell: Cell, name: str, inputs: int, int8: bool) -> None:
-        self.cell, self.name, self.inputs, self.int8 = cell, name, inputs, int8
-        self.step: Step = lower(cell)
-        self.graph, self.nodes = self.step.graph, self.step.graph.nodes
-        self.needs = dependencies(self.nodes)
-        self.sums = {each.node for stage in self.step.stages for each in stage.sums}
-        self.of = identifiers(self.graph, self.sums, RESERVED)
-        self.weights = {
-            str(node.name): f"{name}_{self.of[k]}" for k, node in enumerate(self.nodes) if node.op == "parameter"
-        }
-        self.stage_of = {
-            k: number
-            for number, stage in enumerate(self.step.stages)
-            for k in (*stage.pointwise, *(each.node for each in stage.sums))
-        }
-        self.states = state_parts(self.graph.states)
-        self.arrays = self._arrays()
-
-    def _arrays(self) -> dict[int, str]:
-        """The arrays of the values that are read again after their loop, and of the old states."""
-        found = {k: f"{self.of[k]}_array" for k in sorted(self.sums)}
-        read = {arg for k, stage in self.stage_of.items() for arg in self.nodes[k].args if self._before(arg, stage)}
-        vectors = {v for stage in self.step.stages for each in stage.sums for _, v in each.products}
-        for k in sorted((read | vectors) & set(self.stage_of)):
-            found.setdefault(k, f"{self.of[k]}_array")
-        for k, node in enumerate(self.nodes):
-            if node.op == "state":
-                found[k] = f"old_{self.states[self.graph.states.index(str(node.name))]}"
-            elif node.op == "input":
-                found[k] = "x"
-        return found
-
-    def _before(self, k: int, stage: int) -> bool:
-        return self.stage_of.get(k, stage) < stage
-
-    def _reads(self, state: str) -> bool:
-        return any(node.op == "state" and node.name == state for node in self.nodes)
-
-    def text(self) -> StepText:
-        own = [name for k, name in self.arrays.items() if k in self.stage_of]
-        count = len(self.graph.states)
-        read = {name for name, state in zip(self.states, self.graph.states, strict=True) if self._reads(state)}
-        body = [line for number, stage in enumerate(self.step.stages) for line in self._stage(number, stage)]
-        lines = [
-            *self._title(),
-            f"static void {self.name}(const float *x, float *states, float *scratch) {{",
-            *(
-                f"    const float *const old_{name} = states{_place(n)};"
-                for n, name in enumerate(self.states)
-                if name in read
-            ),
-            *(f"    float *const new_{name} = scratch{_place(n)};" for n, name in enumerate(self.states)),
-            *(f"    float *const {name} = scratch{_place(count + n)};" for n, name in enumerate(own)),
-            *body,
-            *self._unchanged(),
-            f"    memcpy(states, scratch, {count} * P * sizeof(float));",
-            *([] if any(node.op == "input" for node in self.nodes) else ["    (void)x;"]),
-            "}",
-        ]
-        return StepText(lines, self.weights, count + len(own))
-
-    def _title(self) -> list[str]:
-        written = [f"   {comment(f'{left} = {right}')}" for left, right in equations(self.graph, STYLE)]
-        order = ", ".join(self.graph.states)
-        return [
-            f"/* {comment(f'{self.cell.name}: {self.cell.title}')}",
-            *written,
-            f"   {comment(f'states: {order}')}; the new ones are computed in scratch. */",
-        ]
-
-    def _stage(self, number: int, stage: Stage) -> list[str]:
-        lines = [line for each in stage.sums for line in self._sum(each)]
-        stores = [
-            *((f"{self.arrays[k]} + j", k) for k in stage.pointwise if k in self.arrays),
-            *(
-                (f"new_{self.states[n]} + j", k)
-                for n, k in enumerate(self.graph.outputs)
-                if self.stage_of.get(k) == number
-            ),
-        ]
-        return lines + self._loop(stores, set(stage.pointwise), self._comments())
-
-    def _unchanged(self) -> list[str]:
-        """New states that are old ones: no stage computes them."""
-        outputs = zip(self.states, self.graph.outputs, strict=True)
-        return self._loop([(f"new_{name} + j", k) for name, k in outputs if k not in self.stage_of], set())
-
-    def _loop(
-        self, stores: list[tuple[str, int]], here: set[int], comments: Mapping[int, str] | None = None
-    ) -> list[str]:
-        if not stores:
-            return []
-
-        def loads(k: int) -> str | None:
-            node = self.nodes[k]
-            if node.op == "parameter":
-                array = self.weights[str(node.name)]
-                return f"load({array} + j)" if node.shape else f"broadcast({array}[0])"
-            return None if k in here or k not in self.arrays else f"load({self.arrays[k]} + j)"
-
-        body = Body(self.nodes, self.of, loads, comments or {}).write(stores)
-        return ["    for (int j = 0; j < P; j += LANES) {", *(f"        {line}" for line in body), "    }"]
-
-    def _sum(self, each: Sum) -> list[str]:
-        """A sum: what is the same at every step, then one product after another added to it."""
-        array = self.arrays[each.node]
-        terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
-        terms += [self._told(k) for k in each.invariant]
-        lines = [f"    /* {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))} */"]
-        lines += self._start(array, each.invariant)
-        for matrix, vector in each.products:
-            weight, square = self.weights[str(self.nodes[matrix].name)], self.nodes[matrix].shape == ("H", "H")
-            columns = "H" if square else str(self.inputs)
-            with_scale = f"{weight}, {weight}_scale" if self.int8 else f"{weight}, {columns} * ROWS, ROWS"
-            function = "add_product_int8" if self.int8 else "add_product"
-            lines.append(f"    {function}(P / ROWS, {columns}, {with_scale}, {self.arrays[vector]}, {array});")
-        return lines
-
-    def _told(self, k: int) -> str:
-        node = self.nodes[k]
-        return f"{node.value:g}" if node.op == "constant" else str(node.name or self.of[k])
-
-    def _start(self, array: str, invariant: tuple[int, ...]) -> list[str]:
-        if not invariant:
-            return [f"    memset({array}, 0, P * sizeof(float));"]
-        if len(invariant) == 1 and self.nodes[invariant[0]].op == "parameter" and self.nodes[invariant[0]].shape:
-            return [f"    memcpy({array}, {self.weights[str(self.nodes[invariant[0]].name)]}, P * sizeof(float));"]
-        lines = self._loop([("START", k) for k in invariant], set())
-        stores = [line.strip().removeprefix("store(START, ").removesuffix(");") for line in lines if "START" in line]
-        before = [line for line in lines[:-1] if "START" not in line]
-        terms = [f"({text})" for text in stores]
-        return [*before, f"        store({array} + j, {' + '.join(terms)});", lines[-1]]
-
-    def _comments(self) -> dict[int, str]:
-        """The equations of named values and of new states, by their nodes."""
-        left = {name: k for k, name in value_names(self.graph).items()}
-        left |= {f"{s}[t]": k for s, k in zip(self.graph.states, self.graph.outputs, strict=True)}
-        found = equations(self.graph, STYLE)
-        return {left[name]: f"/* {comment(f'{name} = {right}')} */" for name, right in found}
-
-
-def _place(number: int) -> str:
-    """Where the row of this number begins, behind a pointer."""
-    return "" if number == 0 else " + P" if number == 1 else f" + {number} * P"
+    if one_size(cell.graph):
+        return UnitStep(cell, name, inputs, int8).text()
+    return SizedStep(cell, name, inputs, hidden, rows, int8=int8).text()

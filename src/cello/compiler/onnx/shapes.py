@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from cello.cells.graph import RESHAPING, Node
 from cello.cells.sizes import size
 from cello.compiler.onnx.writer import Array, Writer
 
 ROWS, COLUMNS, UNITS = "rows", "columns", "units"
 """The axes along which a value may hold more than one number."""
+
+LARGEST_DENSE = 128
+"""Units up to which a block-diagonal matrix is multiplied as a whole, zeros included."""
 
 
 class Shapes:
@@ -76,6 +81,24 @@ class Shapes:
         given = writer.reshape(vector, 0, heads, *((width, 1) if column else (1, width)))
         product = writer.write("MatMul", *((matrix, given) if column else (given, matrix)))
         return writer.reshape(product, 0, units)
+
+    def block_diagonal(self, writers: tuple[Writer, Writer], k: int, blocks: Array, vector: str) -> str:
+        """The same where the matrix is learned: few operators, for each of many small products costs microseconds.
+
+        ``writers`` are the graph in which weights stand, and the one of the step.
+        """
+        around, writer = writers
+        units, width = blocks.shape
+        heads = blocks.reshape(-1, width, width)
+        turned = heads.transpose(0, 2, 1) if self.nodes[k].op == "row_sum" else heads
+        if units <= LARGEST_DENSE:
+            whole = np.zeros((units, units), np.float32)
+            for first, block in zip(range(0, units, width), turned, strict=True):
+                whole[first : first + width, first : first + width] = block
+            return writer.write("MatMul", vector, around.sparse(whole))
+        apart = writer.write("Transpose", writer.reshape(vector, 0, len(heads), width), perm=[1, 0, 2])
+        product = writer.write("MatMul", apart, writer.constant(turned))
+        return writer.reshape(writer.write("Transpose", product, perm=[1, 0, 2]), 0, units)
 
 
 def _rows(writer: Writer, value: str, shape: tuple[int, ...]) -> str:

@@ -89,8 +89,12 @@ class StepWriter:
         """What a node that is no sum makes of its arguments."""
         node = self.nodes[k]
         if k in self.products:
-            matrix, vector = (self.whole(writer, arg, values) for arg in self.products[k])
-            return self.shapes.multiplied(writer, k, matrix, vector)
+            at, of = self.products[k]
+            vector = self.whole(writer, of, values)
+            if self.nodes[at].op == "parameter":
+                blocks = self.weights[str(self.nodes[at].name)]
+                return self.shapes.block_diagonal((self.writer, writer), k, blocks, vector)
+            return self.shapes.multiplied(writer, k, self.whole(writer, at, values), vector)
         if node.op in RESHAPING:
             return self.shapes.write(writer, k, self.whole(writer, node.args[0], values))
         return row(node.op)(writer, *(values[arg] if self.needs[arg] else self.invariant(arg) for arg in node.args))

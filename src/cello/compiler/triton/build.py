@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from cello.cells.definition import Cell
-from cello.compiler.triton.text import source
+from cello.compiler.triton.text import own_text, runtime_text
 from cello.errors import BackendError
 
 
@@ -31,25 +31,42 @@ def missing() -> str | None:
 
 @lru_cache(maxsize=512)
 def kernels(cell: Cell, *, interpreted: bool) -> Kernels:
-    """The cell's kernels; the module exists in memory alone, where Triton and tracebacks find its lines.
+    """The cell's kernels.
 
     Raises:
         BackendError: Triton is not installed.
     """
     if (reason := missing()) is not None:
         raise BackendError(reason)
-    import triton
-
-    text = source(cell, interpreted=interpreted)
     kind = " interpreted" if interpreted else ""
     file = f"<cello {cell.name} {cell.graph.fingerprint()}{kind}>"
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    space: dict[str, Any] = {"__name__": f"cello_{cell.graph.fingerprint()}"}
-    with triton.knobs.runtime.scope():
-        triton.knobs.runtime.interpret = interpreted
-        exec(compile(text, file, "exec"), space)
+    space = {**_runtime(interpreted=interpreted), "__name__": f"cello_{cell.graph.fingerprint()}"}
+    _execute(own_text(cell), file, space, interpreted=interpreted)
     if interpreted:
         from cello.compiler.triton.interpreter import take_turns
 
         take_turns(space)
     return Kernels(space["forward"], space["backward"])
+
+
+@lru_cache(maxsize=2)
+def _runtime(*, interpreted: bool) -> dict[str, Any]:
+    """The module of what all cells share."""
+    kind = " interpreted" if interpreted else ""
+    space: dict[str, Any] = {"__name__": "cello_runtime"}
+    _execute(runtime_text(interpreted=interpreted), f"<cello runtime{kind}>", space, interpreted=interpreted)
+    if interpreted:
+        from cello.compiler.triton.interpreter import plain_functions
+
+        plain_functions(space)
+    return space
+
+
+def _execute(text: str, file: str, space: dict[str, Any], *, interpreted: bool) -> None:
+    """Run a module that exists in memory alone, where Triton and tracebacks find its lines."""
+    import triton
+
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    with triton.knobs.runtime.scope():
+        triton.knobs.runtime.interpret = interpreted
+        exec(compile(text, file, "exec"), space)

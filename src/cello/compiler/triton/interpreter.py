@@ -9,25 +9,35 @@ import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 with suppress(ImportError):  # then no kernel is made either
     import triton.language as tl
-    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.interpreter import InterpretedFunction, interpreter_builder
 
 _program = threading.local()
 COMBINE = {"plus": "_sum_combine", "larger": "_elementwise_max"}
 """How the interpreter calls the functions of two numbers that it reduces whole arrays by."""
 
 
+def plain_functions(space: dict[str, Any]) -> None:
+    """Let the functions that kernels share be called as Python's own: Triton prepares its whole language anew at each
+    call of another."""
+    for name, known in COMBINE.items():  # any other function is called for each element
+        space[name] = getattr(tl.standard, known, space[name])
+    options = interpreter_builder.options  # each sum of places would be computed twice to look for an overflow
+    interpreter_builder.options = replace(options, sanitize_overflow=False)
+    shared = {name: function for name, function in space.items() if isinstance(function, InterpretedFunction)}
+    space.update({name: function.rewrite() for name, function in shared.items() if name not in COMBINE})
+
+
 def take_turns(space: dict[str, Any]) -> None:
     """Let the kernels of an interpreted module run as many programs for each place of their grid as share its units."""
     space["program"] = lambda split: (tl.program_id(0), _program.part)
     space["group_barrier"] = lambda counter, target: _program.turns.meet()
-    for name, known in COMBINE.items():  # any other function is called for each element
-        space[name] = getattr(tl.standard, known, space[name])
     for name in ("forward", "backward"):
         kernel = space[name]
         InterpretedFunction.rewritten_fn[kernel.fn] = _together(kernel.rewrite())
@@ -50,9 +60,11 @@ class _Turns:
         self.faults: list[BaseException] = []
 
     def run(self, one: Callable[..., None], arguments: dict[str, Any]) -> None:
-        threads = [threading.Thread(target=self._part, args=(number, one, arguments)) for number in range(self.count)]
+        others = range(1, self.count)
+        threads = [threading.Thread(target=self._part, args=(number, one, arguments)) for number in others]
         for thread in threads:
             thread.start()
+        self._part(0, one, arguments)
         for thread in threads:
             thread.join()
         if self.faults:

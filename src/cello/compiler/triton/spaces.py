@@ -70,12 +70,14 @@ def extent(elements: Sequence[str]) -> str:
     return terms[0] if terms[0].isidentifier() and not terms[1:] else f"({' + '.join(terms)})"
 
 
-def groups_of(items: Sequence[Key], shape: Callable[[Key], Shape]) -> tuple[tuple[Key, ...], ...]:
+def groups_of(
+    items: Sequence[Key], shape: Callable[[Key], Shape], counts: Sequence[int] = (4, 2, 1)
+) -> tuple[tuple[Key, ...], ...]:
     """The items of one shape in groups of four, two and one."""
     found: list[tuple[Key, ...]] = []
     for wanted in dict.fromkeys(map(shape, items)):
         rest = [item for item in items if shape(item) == wanted]
-        for count in (4, 2, 1):
+        for count in counts:
             while len(rest) >= count:
                 found.append(tuple(rest[:count]))
                 rest = rest[count:]

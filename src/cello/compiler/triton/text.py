@@ -1,4 +1,4 @@
-"""Assemble the Triton module of a cell: what all kernels share, forward, backward."""
+"""Write the Triton modules of a cell: what all kernels share, and forward and backward."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def names_of(cell: Cell) -> Names:
     return Names(kernel(cell))
 
 
-def source(cell: Cell, *, interpreted: bool) -> str:
-    """The module, complete; Triton's interpreter knows no instructions of a GPU."""
+def runtime_text(*, interpreted: bool) -> str:
+    """What all cells share; Triton's interpreter knows no instructions of a GPU."""
     runtime = resources.files("cello.compiler.triton").joinpath("runtime.txt").read_text(encoding="utf-8")
-    return f"{runtime.replace('constexpr(True)', f'constexpr({not interpreted})')}\n\n{own_text(cell)}"
+    return runtime.replace("constexpr(True)", f"constexpr({not interpreted})")
 
 
 @deep()

@@ -1,0 +1,30 @@
+"""Sizes of tiles: rounded up to powers of two, shared by programs, and how kernels write them."""
+
+from __future__ import annotations
+
+from cello.compiler.triton.spaces import ONCE, VECTOR, Sizes, extent, groups_of, space
+from sized_cells import SIZED
+
+
+def test_elements_are_rounded_up_so_that_programs_share_them() -> None:
+    sizes = Sizes(SIZED["heads"], 7, 24)
+    padded = {shape: sizes.padded(shape, units=32, split=2) for shape in (VECTOR, ONCE, ("40",), ("5",), ("H", "H/3"))}
+    assert padded == {VECTOR: 32, ONCE: 1, ("40",): 64, ("5",): 32, ("H", "H/3"): 256}
+    assert sizes.spans([VECTOR, (), ("D",)]) == [slice(0, 24), slice(24, 25), slice(25, 32)]
+
+
+def test_places_are_written_with_the_kernels_constants() -> None:
+    assert [extent(elements) for elements in ([], ["1", "1"], ["H"], ["H", "L2", "H"])] == [
+        "0",
+        "2",
+        "H",
+        "(2 * H + L2)",
+    ]
+    assert space(("5",), 3).constants() == ("L3", "L3_UNITS", "L3_OWN", "L3_WHOLE")
+    assert space(ONCE, 3).constants() == ()
+
+
+def test_tiles_of_one_shape_are_packed() -> None:
+    shapes = {"a": VECTOR, "b": ONCE, "c": VECTOR, "d": VECTOR}
+    assert groups_of([*shapes], shapes.__getitem__) == (("a", "c"), ("d",), ("b",))
+    assert groups_of([*shapes], shapes.__getitem__, (1,)) == (("a",), ("c",), ("d",), ("b",))
