@@ -115,7 +115,8 @@ def mlstm_heads(x: Tensor, s: States, w: W) -> States:
     cell = f[..., None] * memory(C) + i[..., None] * torch.einsum("bhi,bhj->bhij", heads(v), k)
     norm = f * heads(n) + i * k
     below = torch.maximum((norm * q).sum(-1, keepdim=True).abs(), (-new).exp()[..., None])
-    h = torch.sigmoid(o) * (torch.einsum("bhij,bhj->bhi", cell, q) / below).flatten(1)
+    y = torch.einsum("bhij,bhj->bhi", cell, q) / below
+    h = torch.sigmoid(o) * (y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt()).flatten(1)
     return h, cell.flatten(1, 2), norm.flatten(1), new.repeat_interleave(H // HEADS, 1)
 
 

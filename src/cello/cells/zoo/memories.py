@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="valid-type"
-"""The zoo's networks with matrix memories: four heads each, without the norms and gates that papers put around them."""
+"""The zoo's networks with matrix memories: four heads each, mostly without the norms and gates of their papers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def mlstm_heads(  # noqa: PLR0913, PLR0917 (three fixed tensors)
     J: Fixed(1.0, size=Heads(4)),
     s: Fixed(lambda H: sqrt(4 / H)),
 ):
-    """xLSTM's mLSTM with four heads: exponential gates, one a head; m is their stabiliser. E tells heads to units."""
+    """xLSTM's mLSTM with four heads: exponential gates, one a head, m their stabiliser; outputs are normalised by head.
+
+    E tells heads to units. The norm has no scale of its own.
+    """
     i = E @ (W.i @ x + b.i)
     f = -softplus(-(E @ (W.f @ x + b.f)))
     k, v, q = s * (W.k @ x + b.k), W.v @ x + b.v, W.q @ x + b.q
@@ -38,7 +41,8 @@ def mlstm_heads(  # noqa: PLR0913, PLR0917 (three fixed tensors)
     i, f = exp(i - new), exp(f + m - new)
     C = rows(f) * C + outer(i * v, k)
     n = f * n + i * k
-    h = sigmoid(W.o @ x + b.o) * (C @ q) / maximum(abs(J @ (n * q)), exp(-new))
+    y = (C @ q) / maximum(abs(J @ (n * q)), exp(-new))
+    h = sigmoid(W.o @ x + b.o) * y / sqrt(s * s * (J @ (y * y)) + 1e-6)
     return h, C, n, new
 
 
