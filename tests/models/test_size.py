@@ -28,12 +28,12 @@ def test_parameters_are_those_of_the_model_that_is_built(
     cell: str, layers: int, bidirectional: bool, pooling: Kind, frame_stacking: int
 ) -> None:
     config = ModelConfig(
-        cell=cell, hidden=3, layers=layers, bidirectional=bidirectional, pooling=pooling, frame_stacking=frame_stacking
+        cell=cell, hidden=4, layers=layers, bidirectional=bidirectional, pooling=pooling, frame_stacking=frame_stacking
     )
     built = Classifier(config, dimensions=5, classes=4).parameter_count
     assert ModelSize.of(config, 5).parameters(4) == built
-    wider = msgspec.structs.replace(config, hidden=7)
-    assert ModelSize.of(config, 5).parameters(4, hidden=7) == Classifier(wider, 5, 4).parameter_count
+    wider = msgspec.structs.replace(config, hidden=8)
+    assert ModelSize.of(config, 5).parameters(4, hidden=8) == Classifier(wider, 5, 4).parameter_count
 
 
 def test_a_frames_operations_are_its_share_of_a_step_of_stacked_frames() -> None:
@@ -41,13 +41,19 @@ def test_a_frames_operations_are_its_share_of_a_step_of_stacked_frames() -> None
     assert stacked.flops() == 2 * 100 * (40 + 100) // 4
 
 
-@pytest.mark.parametrize("name", zoo())
+def without_heads() -> list[str]:
+    """The cells whose products torch counts: with matrices of heads they are sums over rows and columns."""
+    sums = {"row_sum", "column_sum"}
+    return [name for name, cell in zoo().items() if sums.isdisjoint(node.op for node in cell.graph.nodes)]
+
+
+@pytest.mark.parametrize("name", without_heads())
 def test_flops_of_a_frame_are_those_that_torch_counts(name: str) -> None:
     cell = zoo()[name]
-    weights = {key: torch.full(shape, 0.1) for key, shape in cell.parameters(5, 3).items()}
+    weights = {key: torch.full(shape, 0.1) for key, shape in cell.parameters(5, 4).items()}
     with FlopCounterMode(display=False) as counter:
         scan(cell, torch.ones(1, 1, 5), weights, backend="plain")
-    assert ModelSize.of(ModelConfig(cell=name, hidden=3), 5).flops() == counter.get_total_flops()
+    assert ModelSize.of(ModelConfig(cell=name, hidden=4), 5).flops() == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])

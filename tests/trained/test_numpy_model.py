@@ -41,7 +41,7 @@ def compare(config: ModelConfig) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", EVERY)
 def test_every_cell_gives_torchs_scores(cell: str, layers: int) -> None:
-    compare(ModelConfig(cell=cell, hidden=6, layers=layers))
+    compare(ModelConfig(cell=cell, hidden=8, layers=layers))
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])

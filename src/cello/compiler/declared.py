@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Shape
+from cello.cells.graph import APPLY, Shape, reached
 from cello.cells.values import FIRST, FIXED, STATE, VALUE_LEAVES, Declared
 from cello.compiler.expression import Style, inline
 
@@ -48,7 +48,8 @@ def sizes(cell: Cell) -> list[tuple[str, str, Shape]]:
     found += [("state", name, shape) for name, shape in zip(cell.states, cell.state_shapes, strict=True)]
     found += [("parameter", str(node.name), node.shape) for node in cell.graph.parameters()]
     nodes = cell.graph.nodes
-    matrices = {nodes[node.args[0]].name for node in nodes if node.op == "product"}
+    multiplying = [node.args[0] for node in nodes if node.op in ("product", APPLY)]
+    matrices = {nodes[k].name for k in reached(nodes, multiplying)}
     plain = {name for _, name, shape in found if shape[:1] in ((), ("H",)) and (len(shape) < 2 or name in matrices)}
     return [each for each in found if each[0] == "input" or each[1] not in plain]
 
