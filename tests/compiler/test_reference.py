@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -160,6 +160,7 @@ def test_every_back_end_is_the_reference(
     assert_same((result.outputs, result.state), meaning(cell, one, lengths, reverse), one.leaves)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @each_backend
 @pytest.mark.parametrize("name", ["lstm", "gru-original", "lstm-peephole-full", "sru"])
 def test_every_back_end_applies_the_same_noise(name: str, backend: str) -> None:
@@ -186,7 +187,10 @@ def test_random_cells_are_their_functions_and_plain_evaluation_is_too(seed: int,
 
 
 @pytest.mark.wants("cc")
-@settings(max_examples=6, deadline=None)  # each is compiled
+@pytest.mark.usefixtures("compiled_quickly")
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each is compiled
 @given(seed=st.integers(0, 10**6), size=st.integers(3, 14))
 def test_random_cells_in_c_are_the_reference(seed: int, size: int) -> None:
     cell = random_cell(seed, size)
