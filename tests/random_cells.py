@@ -10,6 +10,7 @@ from cello.cells.annotations import Heads, Parts, Size
 from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import (
+    atan,
     columns,
     cos,
     erf,
@@ -37,7 +38,7 @@ from cello.cells.signature import Scalar
 
 UNARY: list[Callable[[Any], Any]] = [
     sigmoid, tanh, relu, softplus, abs, lambda v: -v, lambda v: sqrt(1 + v * v), lambda v: 1 - v, lambda v: v - 0.5,
-    sin, cos, erf,
+    sin, cos, atan, erf,
 ]  # fmt: skip
 BINARY: list[Callable[[Any, Any], Any]] = [
     lambda a, b: a + b, lambda a, b: a - b, lambda a, b: a * b, lambda a, b: a / (1 + abs(b)), minimum, maximum,
@@ -142,7 +143,7 @@ def random_sized_cell(seed: int, size: int) -> Cell:
 def rare(x, h, v, W, U, b):  # type: ignore[no-untyped-def]
     """The functions that few cells use, those with steps too."""
     a = W.a @ x + U.a @ h + b.a
-    wave = sin(3 * a) + cos(a - v) + erf(a)
+    wave = sin(3 * a) + cos(a - v) + erf(a) + atan(2 * a)
     steps = floor(2.1 * a) + round(1.3 * v) - sign(a + b.sign)
     soft = sigmoid(4 * (v - 0.3))
     spike = soft + stop(where(v > 0.3, 1, 0) - soft)

@@ -133,7 +133,20 @@ def gaps() -> Cell:
     return b.cell("gaps", {"h": h, "last": last}, "W U V w b", (("value", K), ("mask", K), ("gap", "1")))
 
 
-SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), gaps())}
+def expanded() -> Cell:
+    """An RNN of H units whose new output comes of twice as many; the mean of 8 H / 3 others and 4 heads scale it."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    wide = b("tanh", b.affine("up", ("W", "2*H,D", x), ("U", "2*H,H", h)))
+    gate = b("sigmoid", b.affine("gate", ("W", "8*H/3,D", x)))
+    mean = b("div", b("total", gate), b.leaf("size", "8*H/3", ""))
+    scale = b("apply", b.learned("E", "H,4"), b("exp", b("apply", b.learned("F", "4,4"), b.learned("a", "4"))))
+    h = b("mul", b("add", b("product", b.learned("V", "H,2*H"), wide), h), b.to("spread", mean, "H"))
+    h = b("mul", h, b("sigmoid", scale))
+    return b.cell("expanded", {"h": h}, "W U b V E F a")
+
+
+SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), gaps(), expanded())}
 """By name; D odd and H a multiple of 2 suits all of them."""
 
 

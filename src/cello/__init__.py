@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cello.cells.annotations import Heads, Parts, Size
     from cello.cells.definition import Cell, cell
     from cello.cells.functions import (
+        atan,
         columns,
         cos,
         erf,
@@ -131,6 +132,7 @@ _HOME = {
     "Workers": "execution.workers",
     "cell": "cells.definition",
     "columns": "cells.functions",
+    "atan": "cells.functions",
     "cos": "cells.functions",
     "erf": "cells.functions",
     "exp": "cells.functions",
@@ -213,6 +215,7 @@ __all__ = [  # noqa: PLE0604, RUF100
     "TrainingError",
     "Workers",
     "__version__",
+    "atan",
     "cell",
     "columns",
     "cos",

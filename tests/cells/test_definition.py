@@ -97,6 +97,7 @@ def test_functions_on_numbers_are_their_textbook_values() -> None:
         "exp": math.exp(-0.7),
         "sin": -math.sin(0.7),
         "cos": math.cos(0.7),
+        "atan": -math.atan(0.7),
         "erf": -math.erf(0.7),
         "floor": -1.0,
         "round": -1.0,
@@ -163,7 +164,7 @@ def test_functions_of_other_libraries_are_refused() -> None:
         return torch.tanh(W @ x + h)  # here
 
     def bad_functional(x, h, W):
-        return torch.nn.functional.gelu(W @ x + h)  # here
+        return torch.fft.fft(W @ x + h)  # here
 
     def bad_numpy(x, h, W):
         return np.tanh(W @ x + h)  # here
@@ -178,9 +179,9 @@ def test_functions_of_other_libraries_are_refused() -> None:
         "torch's tanh() is called on ((W @ x) + h), which only the functions of the cell language can take. "
         "Use cello's own: tanh."
     )
-    assert "torch's gelu() is called" in refused(bad_functional)
+    assert "torch's fft_fft() is called" in refused(bad_functional)
     assert (
-        "Use cello's own: sigmoid, tanh, relu, softplus, exp, log, sqrt, abs, sin, cos, erf, floor, round, sign, "
+        "Use cello's own: sigmoid, tanh, relu, softplus, exp, log, sqrt, abs, sin, cos, atan, erf, floor, round, sign, "
         in refused(bad_functional)
     )
     assert "numpy's tanh() is called on ((W @ x) + h)" in refused(bad_numpy)
@@ -193,13 +194,13 @@ def test_unknown_names_are_refused_with_the_import() -> None:
         return relu(W @ x + h)  # noqa: F821  # here
 
     def bad_name(x, h, W):
-        return swish(W @ x + h)  # noqa: F821  # here
+        return twist(W @ x + h)  # noqa: F821  # here
 
     def bad_state(x, h, W):
         return W @ x + h * c  # noqa: F821  # here
 
     assert refused(bad_import) == "unknown name 'relu'. Import it: from cello.cells.functions import relu."
-    assert refused(bad_name).startswith("unknown name 'swish'. States and parameters are arguments of the function.")
+    assert refused(bad_name).startswith("unknown name 'twist'. States and parameters are arguments of the function.")
     assert "unknown name 'c'. States and parameters are arguments of the function. A cell uses + - * / @" in refused(
         bad_state
     )
@@ -312,13 +313,12 @@ def test_products_that_are_none_are_refused() -> None:
     assert "h @ c: neither factor is a parameter. Write h * c for the product unit by unit" in refused(states)
     assert refused(still) == (
         "U @ tanh(b): neither depends on the frame or on a state. Multiply a parameter with a vector that changes from "
-        "step to step; for a product of matrices write W @ (U @ v)."
+        "step to step, or write b: Size(8) for a vector b."
     )
     assert "a product of h with a ndarray. Write W @ v, a parameter and a vector." in refused(array)
-    assert "W.o @ a: a counts as a parameter, because it is not returned." in refused(narrow)
+    assert "W.o @ a: a is a single number. Write W.o * a." in refused(narrow)
     assert refused(matrices) == (
-        "W @ U: U counts as a parameter, because it is not returned. Return h, U if U is a state; for a product of "
-        "matrices write W @ (U @ v)."
+        "W @ U: U counts as a parameter, because it is not returned. For a product of matrices write W @ (U @ v)."
     )
 
 

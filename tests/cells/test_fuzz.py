@@ -51,7 +51,7 @@ FORMULAS = (
     "where(h < p.{k}, {u}, b.{k})",
     "tanh({u}) ** 3",
     "sin({u}) + cos({v})",
-    "erf({u}) + stop({v})",
+    "erf({u}) + atan({u}) + stop({v})",
     "0.3 * ((U.{k} - U.{k}.T) @ {u})",
     "(0.3 * exp(-abs(W.{k}))) @ x",
 )
@@ -118,6 +118,7 @@ NUMPY: dict[str, Any] = {
     "sqrt": np.sqrt,
     "sin": np.sin,
     "cos": np.cos,
+    "atan": np.arctan,
     "erf": np.vectorize(math.erf),
     "stop": lambda v: v,
     "minimum": np.minimum,

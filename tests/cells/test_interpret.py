@@ -37,7 +37,7 @@ def arguments(cell: Cell) -> list[Any]:
             setattr(groups.setdefault(group, SimpleNamespace()), member, value)
         else:
             groups[group] = value
-    states = [torch.rand(4, dtype=torch.float64) + 0.1 for _ in cell.states]
+    states = [torch.rand(sizes, dtype=torch.float64) + 0.1 for sizes in cell.state_sizes(3, 4)]
     return [torch.randn(3, dtype=torch.float64), *states, *(groups[name] for name in cell.arguments[1 + len(states) :])]
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from cello.cells.annotations import Size
 from cello.cells.definition import Cell, cell
 from cello.cells.fold import fold, folded_weights
-from cello.cells.functions import exp, expm, inverse, tanh
+from cello.cells.functions import exp, expm, inverse, sigmoid, tanh
 from cello.cells.signature import Fixed, Scalar
 from cello.compiler.render import render
 from cello.compiler.scan import scan
@@ -19,10 +20,19 @@ from cello.models.layer import Layer
 
 
 @cell
-def made(x, h, W, U, V, M: Fixed(lambda i, j: i + j), g: Scalar):  # type: ignore[no-untyped-def, valid-type]
+def made(  # type: ignore[no-untyped-def]
+    x,
+    h,
+    W,
+    U,
+    V,
+    M: Fixed(lambda i, j: i + j),
+    g: Scalar,
+    q: Size("H"),  # type: ignore[valid-type]
+):
     A = V - V.T - 0.1 * g
     n = tanh(A @ h + (2 * W) @ x + (0.1 * M * U.f) @ h + exp(-U.g.T) @ h)
-    return tanh(expm(A) @ n + inverse(3 * exp(U.f) + M) @ h)
+    return tanh(expm(A) @ n + inverse(3 * exp(U.f) + M) @ h) * sigmoid((A + U.q) @ exp(U.q @ q))
 
 
 def eager(x: torch.Tensor, w: dict[str, torch.Tensor], lengths: list[int]) -> torch.Tensor:
@@ -30,9 +40,10 @@ def eager(x: torch.Tensor, w: dict[str, torch.Tensor], lengths: list[int]) -> to
     index = torch.arange(h.shape[1], dtype=x.dtype)
     mask = index[:, None] + index
     a = w["V"] - w["V"].T - 0.1 * w["g"]
+    scale = torch.sigmoid((a + w["U.q"]) @ (w["U.q"] @ w["q"]).exp())
     for t in range(x.shape[1]):
         n = torch.tanh(h @ a.T + 2 * x[:, t] @ w["W"].T + 0.1 * h @ (mask * w["U.f"]).T + h @ torch.exp(-w["U.g"].T).T)
-        new = torch.tanh(n @ torch.matrix_exp(a).T + torch.linalg.solve(3 * w["U.f"].exp() + mask, h.T).T)
+        new = torch.tanh(n @ torch.matrix_exp(a).T + torch.linalg.solve(3 * w["U.f"].exp() + mask, h.T).T) * scale
         inside = (torch.tensor(lengths) > t).unsqueeze(1)
         h = torch.where(inside, new, h)
         outputs.append(torch.where(inside, new, 0.0))
@@ -61,9 +72,9 @@ def test_outputs_and_all_gradients_are_those_of_an_eager_loop(backend: str) -> N
 
 def test_trained_forms_hold_the_matrices_themselves() -> None:
     folded, computed = fold(made)
-    assert [name for name, _ in computed] == ["A", "M_2", "M_3", "M_4", "M_5", "M_6"]
-    assert not any(node.op in ("transpose", "expm", "inverse") for node in folded.graph.nodes)
-    assert folded.arguments == ("x", "h", "A", "M_2", "M_3", "M_4", "M_5", "M_6")
+    assert [name for name, _ in computed] == ["A", "M_2", "M_3", "M_4", "M_5", "M_6", "M_8"]
+    assert not any(node.op in ("transpose", "expm", "inverse", "apply") for node in folded.graph.nodes)
+    assert folded.arguments == ("x", "h", "A", "M_2", "M_3", "M_4", "M_5", "M_6", "M_8")
     own = {name: value.detach().numpy() for name, value in weights().items()} | made.fixed_values(3, 5)
     found = folded_weights(made, own)
     np.testing.assert_allclose(found["A"], own["V"] - own["V"].T - 0.1 * own["g"], rtol=1e-6)
@@ -110,10 +121,14 @@ HEAD = (
         ("return n + (U * V) @ x", "parameter U is used here as a matrix for the frame, (H, D), but line"),
         ("return n + (V + U @ h) @ h", "(V + (U @ h)) @ h: neither factor is a parameter."),
         ("return exp(V) @ h + exp(V)", "add is taken of the matrix exp(V), beside a vector or for one. Multi"),
-        ("return n + (U @ V) @ h", "U @ V: V counts as a parameter, because it is not returned."),
+        ("return n + (U @ V) @ h", "U @ V: V counts as a parameter, because it is not returned. For a product of matr"),
+        ("return n + U @ V", "U @ V: V counts as a parameter, because it is not returned. Return h, V if V is a state, "
+         "or write V: Size(8) for a vector."),
+        ("return n + U @ V.mean()", "U @ V.mean(): neither depends on the frame or on a state. Take sums, means and"),
+        ("return n + U @ p", "U @ p: p is a single number. Write U * p."),
         ("return n + n @ (2 * V)", "n @ (2 * V): neither factor is a parameter."),
     ],
-    ids=range(11),
+    ids=range(14),
 )  # fmt: skip
 def test_what_is_no_matrix_is_refused_with_what_to_write(
     refusal: Callable[[str], str], line: str, message: str

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from cello.cells.definition import Cell
+from cello.cells.functions import FUNCTIONS
+from cello.cells.methods import EXPRESSIONS
 from cello.compiler.text import equations_text
 
 
@@ -120,6 +123,71 @@ REFUSED = [
     ("n = getattr(W, 'a.b') * n", "'a.b' is not a valid name for a member of W. Start it with a letter: W.i."),
     ("n = pickle.loads(pickle.dumps(n))", "n is pickled, but it has no value yet. Leave the line away."),
 ]
+
+
+INSTEAD = [
+    ("torch.softmax(n, -1)", "torch's softmax() is called on n, which only the functions of the cell language can "
+     "take. Write softmax(n), which is over all elements."),
+    ("torch.nn.functional.softmax(n, dim=-1)", "Write softmax(n), which is over all elements."),
+    ("torch.mean(n)", "Write n.mean(), over all elements."),
+    ("np.mean(n)", "Write n.mean(), over all elements."),
+    ("n.mean(-1)", "mean() is given arguments, but a value has one dimension. Write n.mean(), over all elements."),
+    ("h.sum(dim=-1)", "sum() is given arguments, but a value has one dimension. Write h.sum(), over all elements."),
+    ("(h.sum() + h.sum(0))", "sum() is given arguments, but a value has one dimension. Write h.sum(), over all"),
+    ("max(n)", f"n {LIST}, in loops over fixed numbers: n.sum(), n.max(), where(a > b, u, v)."),
+    ("sum(n)", f"n {LIST}, in loops over fixed numbers: n.sum(), n.max(), where(a > b, u, v)."),
+    ("torch.clamp(n, 0, 1)", "Write minimum(maximum(n, low), high)."),
+    ("n.clamp(0, 1)", "Write minimum(maximum(n, low), high)."),
+    ("np.clip(n, 0, 1)", "Write minimum(maximum(n, low), high)."),
+    ("torch.nn.functional.relu6(n)", "torch's relu6() is called on n, which only the functions of the cell language "
+     "can take. Write minimum(relu(n), 6)."),
+    ("torch.nn.functional.dropout(n, 0.5)", "Leave it away: dropout, recurrent_dropout and zoneout are settings"),
+    ("torch.nn.Dropout(0.5)(n)", "Leave it away: dropout, recurrent_dropout and zoneout are settings of the model"),
+    ("torch.cat([x, h])", "Write W.x @ x + W.h @ h, a matrix for each value, in place of W @ cat(x, h)."),
+    ("np.concatenate([x, h])", "Write W.x @ x + W.h @ h, a matrix for each value, in place of W @ cat(x, h)."),
+    ("torch.nn.functional.gelu(n)", "Write 0.5 * n * (1 + erf(n / sqrt(2)))."),
+    ("n.gelu()", "Write 0.5 * n * (1 + erf(n / sqrt(2)))."),
+    ("h.gelu()", "Write 0.5 * h * (1 + erf(h / sqrt(2)))."),
+    ("gelu(n)", "unknown name 'gelu'. Write 0.5 * v * (1 + erf(v / sqrt(2)))."),
+    ("torch.special.expit(n)", "Write sigmoid(n)."),
+    ("torch.add(n, h)", "Write the operators +, -, * and /."),
+    ("np.tanh(n)", "Use cello's own: tanh."),
+    ("sigmoid(n, n)", "a function is called with other arguments than it has: sigmoid() takes 1 positional argument "
+     "but 2 were given. Write sigmoid(v)."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "message"), INSTEAD, ids=[value for value, _ in INSTEAD])
+def test_functions_of_other_libraries_are_refused_with_what_to_write(
+    refusal: Callable[[str], str], value: str, message: str
+) -> None:
+    assert message in refusal(within(f"n = n + {value}"))
+
+
+def test_softmax_takes_no_dimension(refusal: Callable[[str], str]) -> None:
+    head = "from cello.cells.functions import softmax\n"
+    for given in ("-1", "dim=-1"):
+        message = refusal(head + within(f"n = softmax(n, {given})"))
+        assert message.startswith("a function is called with other arguments than it has: softmax() ")
+        assert message.endswith(". Write softmax(v), which is over all elements.")
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_what_a_message_says_to_write_is_in_the_language_and_means_the_same(
+    own_cell: Callable[[str], Cell], name: str
+) -> None:
+    text = EXPRESSIONS[name].format(v="n")
+    assert own_cell(
+        f"from cello.cells.functions import *\n{within(f'a = b = u = v = w = low = high = h; n = n + ({text})')}"
+    )
+    theirs = getattr(torch, name, None) or getattr(torch.nn.functional, name, None)
+    n = torch.tensor([0.3, 1.7, 2.2, 0.5] if name.startswith(("log", "rsqrt")) else [-2.3, 0.4, 1.7, -0.6])
+    given = {"softmin": (0,), "log_softmax": (0,), "logsumexp": (0,), "normalize": (2.0, 0), "rms_norm": ((4,),)}
+    if theirs is None or re.search(r"\b(a|b|low|high|u)\b", text):
+        return
+    more = given.get(name, (torch.tensor(1.0),) if name == "heaviside" else ())
+    ours = eval(text, {**FUNCTIONS, "abs": abs, "n": n})
+    torch.testing.assert_close(ours * torch.ones(()), theirs(n, *more) * torch.ones(()), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])

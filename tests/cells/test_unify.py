@@ -9,6 +9,7 @@ import torch
 
 from cello.cells.definition import Cell
 from cello.compiler.scan import scan
+from cello.errors import CellError
 
 HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, outer, rows, softmax\n@cell\ndef own("
 Load = Callable[[str], Cell]
@@ -43,8 +44,8 @@ SHAPES = [
 def test_sizes_are_inferred(own_cell: Load, text: str, shapes: str) -> None:
     own = own_cell(HEAD + text)
     assert ", ".join(f"{node.name} ({', '.join(node.shape)})" for node in own.parameter_nodes()) == shapes
-    weights = {name: torch.ones(shape) for name, shape in own.parameters(5, 4).items()}
-    assert scan(own, torch.randn(2, 3, 5), weights, backend="plain").outputs.shape == (2, 3, own.output_size(5, 4))
+    weights = {name: torch.ones(shape) for name, shape in own.parameters(5, 12).items()}
+    assert scan(own, torch.randn(2, 3, 5), weights, backend="plain").outputs.shape == (2, 3, own.output_size(5, 12))
 
 
 FIRST = "@cell  # here\ndef own("
@@ -81,7 +82,23 @@ REFUSED = [
     ("x, h, S: Heads(2), W):\n    return W @ x + S.sum() * h, S  # here",
      "S.sum() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
     ("x, h, S: Heads(2), W):\n    return W @ x + h * S, S  # here",
-     "the new h is a matrix of heads, but h is a vector. Write h: Heads(4), or remove Heads."),
+     "the new h is a matrix of heads, but h is the output, which is a vector. Return a vector first, such as what is "
+     "read of the matrices of a state S: Heads(4), S @ q."),
+    ("x, h, W):\n    return rows(W @ x + h)  # here", "the new h is a matrix of heads, but h is the output"),
+    ("x, h, W):\n    return outer(W @ x, h)  # here", "the new h is a matrix of heads, but h is the output"),
+    ("x, h, S, W):\n    return W @ x + h + S, outer(h, S)  # here",
+     "the new S is a matrix of heads, but S is a vector. Write S: Heads(4)."),
+    ("x, h, S: Heads(4), W):\n    S = S + (W.v @ x) @ (W.k @ x).T  # here\n    return S @ h, S",
+     "the transpose of (W.k @ x) is taken, but (W.k @ x) changes from step to step: it is a vector. Write outer((W.v @ "
+     "x), (W.k @ x)) for the matrices of heads."),
+    ("x, h, W):\n    v, k = W.v @ x, W.k @ h\n    return v @ k.T + h  # here",
+     "the transpose of k is taken, but k changes from step to step: it is a vector. Write outer(v, k) for the matrices "
+     "of heads, beside a state S: Heads(4)."),
+    ("x, h, W):\n    v, k = W.v @ x, W.k @ h\n    return (v.T @ k) * h  # here",
+     "the transpose of v is taken, but v changes from step to step: it is a vector. Write (v * k).sum() for the "
+     "product of two vectors."),
+    ("x, h, S: Heads(4), W):\n    q = W.q @ x\n    h = q @ S  # here\n    return h, S + outer(q, q)",
+     "q @ S: the vector is to the left of the matrices of heads. Write S.T @ q."),
     ("x, h, S: Heads(2), W):\n    return W @ x + (S @ h), W @ x  # here",
      "the new S is a vector, but S is a matrix of heads. Return outer(v, k) or S itself, or remove Heads."),
     ("x, h, U: Heads(2), W):\n    return W @ x + inverse(U) @ h  # here", None),
@@ -94,8 +111,8 @@ def test_sizes_that_contradict_are_refused_on_their_line(refusal: Refusal, text:
 
 
 SIGNATURES = [
-    ("x, h: Size('2H'), W)", "the annotation of h, Size('2H'), is no size. Write a number of elements, or D, H or a "
-     'share of them, such as Size(16) or Size("H/2").'),
+    ("x, h: Size('2H'), W)", "the annotation of h, Size('2H'), is no size. Write a number of elements, or D, H, a "
+     'share or a multiple of them, as in Size(16), Size("H/2") or Size("2*H").'),
     ("x, h: Size(0), W)", "the annotation of h, Size(0), is no size. Write a number"),
     ("x, h: Size('x.value'), W)", "the annotation of h, Size('x.value'), is no size."),
     ("x, h, W: Size)", "W is annotated Size without a value. Write W: Size(16)."),
@@ -126,11 +143,64 @@ def test_a_cell_without_a_parameter_of_h_elements_is_refused(refusal: Refusal) -
     )
 
 
-def test_parts_that_are_not_annotated_are_named(refusal: Refusal) -> None:
-    assert refusal(HEAD + "x, h, W):\n    return W @ x.value + h  # here") == (
-        "x.value does not exist, because x, the frame, has no parts. Annotate them in the order in which the frame "
-        'holds them: x: Parts("value", value=1).'
+@pytest.mark.parametrize(
+    ("part", "remedy"),
+    [("value", 'Parts("value")'), ("gap", 'Parts("value", gap=1)'), ("mask", 'Parts("value", "mask")')],
+)
+def test_parts_that_are_not_annotated_are_named(
+    refusal: Refusal, own_cell: Callable[[str], Cell], part: str, remedy: str
+) -> None:
+    body = f"h, W):\n    return W.x @ x + W.p @ x.{part} + h"
+    assert refusal(f"{HEAD}x, {body}  # here") == (
+        f"x.{part} does not exist, because x, the frame, has no parts. Name all of them in the order in which the "
+        f"frame holds them, such as x: {remedy}."
     )
+    assert own_cell(f"{HEAD}x: {remedy}, {body}").parts
+
+
+def test_a_part_that_is_not_there_is_named(refusal: Refusal) -> None:
     assert refusal(HEAD + "x: Parts('a', 'b'), h, W):\n    return W @ x.value + h  # here") == (
         "x has no part value; it has x.a, x.b. Name it in the annotation Parts(...)."
     )
+
+
+def test_a_part_that_nothing_uses_is_refused(refusal: Refusal, own_cell: Callable[[str], Cell]) -> None:
+    head, body = HEAD.replace("@cell", "@cell  # here"), "h, W):\n    return tanh(W @ x.value + h)"
+    assert refusal(f"{head}x: Parts('value', 'mask', gap=1), {body}") == (
+        "the part x.mask does not reach a returned value. Use x.mask in the equations, or call it _mask if frames have "
+        "it and the cell ignores it."
+    )
+    assert own_cell(f"{HEAD}x: Parts('value', '_mask', _gap=1), {body}").part("x.value", 9) == (0, 4)
+    assert own_cell(f"{HEAD}x: Parts('value', 'mask'), {body} + W.f @ x".replace("W @", "W.v @")).parts
+
+
+LEGAL = """from cello import Heads, Members, Parts, Size, columns, expm, inverse, outer, rows, softmax
+@cell
+def own(x: Parts("a", "b", gap=1), h, m: Size("H/2"), k: Size(5), S: Heads(2), W, V: Size(5), R, U: Heads(2)):
+    g = W.g @ x.a + U.g @ h
+    k = tanh(V @ x + k)
+    S = rows(sigmoid(g)) * S + outer(g, h)
+    m = R @ tanh(S @ g) + m
+    {}
+    return tanh(g + W.k @ k + W.m @ m), m, k, S
+"""
+ILLEGAL = (
+    "g = g + m", "g = m * k", "k = k + x", "k = k - x.a", "g = g * x", "m = m * x.b", "g = outer(g, m) @ h",
+    "S = S + g", "S = S * m", "S = where(S > g, S, 0)", "g = S.mean() * g", "g = softmax(S)", "g = rows(k) @ h",
+    "S = rows(S)", "g = expm(U.z) @ h", "g = inverse(S) @ h", "g = (S @ k) * g", "g = (U.z @ m) * g", "m = U.z @ g",
+    "g = S.T * g", "g = g.T @ g", "g = (S @ S) @ g", "g = x.c * g", "g = x.gap.gap * g", "k = W.k @ g",
+    "S = S + columns(g) @ rows(g)", "g = g.mean(0) * g", "g = g.sum", "g = rows(2.0) @ g", "g = g + V", "m = g.mean()",
+    "S = W.z @ g", "g = S + g.sum()", "m = m + W.z @ k + W.z @ m", "k = k * U.z", "m = maximum(m, S)", "g = len(S) * g",
+)  # fmt: skip
+"""Each breaks a rule of sizes and is refused, on its own line or on one that it contradicts."""
+
+
+@pytest.mark.parametrize("line", ILLEGAL)
+def test_an_illegal_line_among_several_sizes_is_refused_with_cell_line_and_remedy(own_cell: Load, line: str) -> None:
+    own_cell(LEGAL.format("g = g + 1"))
+    with pytest.raises(CellError) as caught:
+        own_cell(LEGAL.format(line))
+    place, _, message = str(caught.value).partition("): ")
+    assert place.startswith("cell 'own' (mine.py, line ")
+    assert message.endswith(".")
+    assert message.count(". ") >= 1, f"no remedy: {message}"

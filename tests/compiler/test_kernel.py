@@ -10,6 +10,7 @@ from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import zoo
+from cello.compiler.c.backward import own_values
 from cello.compiler.c.text import own_text, source
 from cello.compiler.kernel import kernel
 
@@ -75,7 +76,7 @@ def test_a_value_is_computed_as_late_as_its_first_reader_allows() -> None:
 def test_every_cell_of_the_zoo_computes_each_value_once() -> None:
     for cell in zoo().values():
         plan = kernel(cell)
-        computed = [k for stage in plan.stages for k in (*stage.pointwise, *(s.node for s in stage.sums))]
+        computed = [k for stage in plan.stages for k in own_values(stage)]
         assert len(computed) == len(set(computed)), cell.name
         read = {a for k in computed for a in plan.graph.nodes[k].args}
         assert {k for k in plan.graph.outputs if plan.graph.nodes[k].args} <= set(computed), cell.name

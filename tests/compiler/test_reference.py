@@ -16,8 +16,9 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
+from cello.cells.sizes import size
 from cello.compiler.backends import TABLE
-from cello.compiler.inputs import Inputs, with_fixed
+from cello.compiler.inputs import Inputs, hidden_size, with_fixed
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from random_cells import random_cell
@@ -53,14 +54,19 @@ class Case(NamedTuple):
 
 
 def case(cell: Cell, sizes: tuple[int, int, int, int], seed: int = 0) -> Case:
-    """For B, T, D, H."""
+    """For B, T, D, H, or the next larger D and H that the cell's parts and heads divide."""
     batch, steps, inputs, hidden = sizes
+    hidden += -hidden % cell.multiple
+    while cell.parts and sum(size(text, inputs, hidden) for _, text in cell.parts) != inputs:
+        inputs += 1
     draw = torch.Generator().manual_seed(seed)
 
     def leaf(*shape: int, scale: float = 1.0) -> Tensor:
         return (torch.randn(shape, generator=draw, dtype=torch.float64) * scale).requires_grad_()
 
-    state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
+    state = tuple(
+        (leaf(batch, *each).detach().abs() + 0.1).requires_grad_() for each in cell.state_sizes(inputs, hidden)
+    )
     x = leaf(batch, steps, inputs)
     weights = {name: leaf(*shape, scale=hidden**-0.5) for name, shape in cell.parameters(inputs, hidden).items()}
     for one in cell.declared:
@@ -78,14 +84,14 @@ def meaning(
     masks: Mapping[str, Tensor] | None = None,
 ) -> Result:
     ends = None if lengths is None else torch.tensor(lengths)
-    whole = with_fixed(cell, one.x, one.state[0].shape[1], one.weights)
+    whole = with_fixed(cell, one.x, hidden_size(cell, one.weights), one.weights)
     return reference(Inputs(cell, one.x, whole, one.state, masks or {}, ends, reverse))
 
 
 def by_definition(cell: Cell, one: Case) -> Result:
     """The decorated function itself, one clip and one frame at a time, on tensors."""
     groups: dict[str, Any] = {}
-    for name, value in with_fixed(cell, one.x, one.state[0].shape[1], one.weights).items():
+    for name, value in with_fixed(cell, one.x, hidden_size(cell, one.weights), one.weights).items():
         group, _, member = name.partition(".")
         if member:
             setattr(groups.setdefault(group, SimpleNamespace()), member, value)

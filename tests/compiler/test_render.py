@@ -6,11 +6,13 @@ import re
 
 import pytest
 
+from cello.cells.annotations import Heads, Parts, Size
 from cello.cells.definition import cell
 from cello.cells.fold import fold
-from cello.cells.functions import maximum, softplus, where
+from cello.cells.functions import maximum, outer, rows, softmax, softplus, where
 from cello.cells.graph import POINTWISE, RESHAPING
 from cello.cells.load import load_cell, zoo
+from cello.cells.signature import Learned
 from cello.cells.values import VALUE_OPERATIONS
 from cello.compiler import latex, operations, text
 from cello.compiler.render import TARGETS, render
@@ -122,3 +124,46 @@ def test_a_kernels_lines_stand_under_their_equations_with_their_names() -> None:
     assert "real *weight_W_i;    /* (H, D) */" in lines
     through = lines.index("// through o = sigmoid(W.o @ x[t] + b.o + U.o @ h[t-1])")
     assert lines[through + 1].startswith("const vec d_o_sum = ")
+
+
+def test_sums_heads_parts_and_sizes_are_shown_as_they_are_written() -> None:
+    @cell
+    def own(  # type: ignore[no-untyped-def]
+        x: Parts("value", gap=1),  # type: ignore[valid-type]
+        h,
+        m: Size("H/2"),  # type: ignore[valid-type]
+        S: Learned(0.5, size=Heads(2)),  # type: ignore[valid-type]
+        W,
+        R,
+    ):
+        v = W.v @ x.value
+        g = v / v.max() - v.mean() * x.gap
+        S = rows(g) * S + outer(v, h)
+        m = R @ (S.T @ h) + m
+        return softmax(S @ g) + W.m @ m, m, S
+
+    assert render(own, "equations") == "\n".join(
+        [
+            "v       = W.v @ x.value[t]",
+            "g       = v / v.max() - v.sum() / H * x.gap[t]",
+            "S[t]    = rows(g) * S[t-1] + outer(v, h[t-1])",
+            "m[t]    = R @ (S[t].T @ h[t-1]) + m[t-1]",
+            "s       = S[t] @ g",
+            "s_2     = exp(s - stop(s.max()))",
+            "h[t]    = s_2 / s_2.sum() + W.m @ m[t]",
+            "S[0]    := 0.5",
+            "x.value : D-1",
+            "x.gap   : 1",
+            "m       : H/2",
+            "S       : H×H/2",
+            "R       : H/2×H",
+        ]
+    )
+    for line in (
+        r"S_{t} &= (g_{t} \mathbf{1}^{\top}) \odot S_{t-1} + v_{t} h_{t-1}^{\top} \\",
+        r"m_{t} &= R (S_{t}^{\top} h_{t-1}) + m_{t-1} \\",
+        r"x_{\mathrm{value},t} &\in \mathbf{R}^{D-1} \\",
+        r"S_{t} &\in \mathbf{R}^{H \times \lfloor H/2 \rfloor} \\",
+    ):
+        assert line in render(own, "latex")
+    assert own.parameters(3, 4)["S.first"] == (4, 2)

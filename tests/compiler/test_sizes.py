@@ -218,7 +218,8 @@ def repeating() -> Cell:
     gate = b("tanh", b("add", gate, b("product", b.learned("W", "H,D"), x)))
     rest = b("mul", b("sigmoid", b.to("rows", gate, "H,H/3")), S)
     h = b("add", b.to("spread", b("tanh", b.to("spread", number, "1")), "H"), b("row_sum", rest))
-    return b.cell("repeating", {"h": h, "m": b("total", gate), "S": b.to("columns", gate, "H,H/3")}, "W U")
+    states = {"h": h, "m": b("total", gate), "S": b.to("columns", gate, "H,H/3"), "before": x}
+    return b.cell("repeating", states, "W U")
 
 
 @quickly

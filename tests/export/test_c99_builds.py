@@ -163,13 +163,13 @@ def test_a_plain_build_asks_the_processor_for_eight_floats_at_once(folder: Path)
 
 RARE = """
 from cello import Fixed, Learned, cell
-from cello.cells.functions import cos, erf, floor, mod, round, sign, sin, sqrt
+from cello.cells.functions import atan, cos, erf, floor, mod, round, sign, sin, sqrt
 @cell
 def own(x, h: Learned(0.3), v: Fixed(-0.7), W, U, b):
     'Functions that few cells use, and states that do not begin at zero.'
     a = W @ x + U @ h + b
     v = mod(a + v, 1.3) + 0.1 * (round(3 * a) + floor(2 * a) - sign(a))
-    return 0.3 * sin(5 * a) + 0.2 * cos(a - v) + 0.3 * erf(a) + 0.1 * sqrt(1 + v * v), v
+    return 0.3 * sin(5 * a) + 0.2 * cos(a - v) + 0.3 * erf(a) + 0.2 * atan(3 * a) + 0.1 * sqrt(1 + v * v), v
 """
 
 
@@ -179,7 +179,16 @@ def test_functions_that_few_cells_use_and_first_states_are_the_same_for_eight_fl
     text = write_c99(parts, SMALL, LABELS, "model")
     asked = text.source[text.source.index("AVX2 static void layer_0_8(") :].partition("#endif")[0]
     called = set(re.findall(r"\b([a-z_]\w*)\(", asked)) - {"layer_0_8", "for", "sizeof", "memcpy", "add_product_avx2"}
-    assert {"sine_8", "cosine_8", "error_function_8", "round_even_8", "round_down_8", "modulo_8", "root_8"} < called
+    assert {
+        "sine_8",
+        "cosine_8",
+        "arctangent_8",
+        "error_function_8",
+        "round_even_8",
+        "round_down_8",
+        "modulo_8",
+        "root_8",
+    } < called
     assert all(name.endswith("_8") for name in called)
     found = []
     for number, flags in enumerate((["-O1"], ["-O1", "-DPLAIN"], ["-O1", "-DLANES=1"])):

@@ -47,7 +47,7 @@ OTHER: dict[str, Any] = {
     "optimiser.schedule": "constant", "optimiser.warmup": 0.0, "optimiser.clip_norm": 1.0,
     "optimiser.label_smoothing": 0.1, "optimiser.ema": 0.99, "optimiser.epochs": 7, "optimiser.batch": 32,
     "optimiser.choose": "best", "data.clips_per_label": 20, "data.test_snr_db": (10.0, 0.0),
-    "data.test_shift_ms": (-100.0,), "data.fold": "2",
+    "data.test_shift_ms": (-100.0,), "data.fold": "2", "data.lost_frames": 0.25,
 }  # fmt: skip
 """For each setting a value that the base has not."""
 

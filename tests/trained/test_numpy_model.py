@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cello.cells.graph import MATRIX, POINTWISE, Graph, Node
+from cello.cells.graph import APPLY, MATRIX, POINTWISE, Graph, Node
 from cello.cells.load import load_cell, zoo
 from cello.errors import CellError
 from cello.models.classifier import Classifier
@@ -52,7 +52,7 @@ def test_directions_stacking_pooling_and_zoneout_are_as_torch_has_them(pooling: 
 
 
 def test_every_operation_of_cells_is_there() -> None:
-    assert NUMPY.keys() == POINTWISE.keys() | MATRIX.keys() | {"product"}
+    assert NUMPY.keys() == POINTWISE.keys() | MATRIX.keys() | {"product", APPLY}
 
 
 def test_an_operation_that_is_not_there_is_named() -> None:

@@ -13,8 +13,7 @@ import torch
 from cello.audio.corpus import Corpus
 from cello.cells.definition import Cell
 from cello.cells.load import naming
-from cello.errors import ConfigError, ExportError, ModelError
-from cello.export.package import check_frames
+from cello.errors import ConfigError, ModelError
 from cello.features.config import FeatureConfig
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
@@ -119,12 +118,6 @@ def test_a_share_of_lost_frames_that_cannot_be_is_refused_and_none_is_no_part_of
     with pytest.raises(ConfigError, match=r"data.lost_frames=1.0 is invalid: it must be from 0 \(none\) to below 1"):
         DataConfig(lost_frames=1.0)
     assert config("gru").id == config("gru", data=DataConfig(lost_frames=0.0)).id != config("gru", data=LOSING).id
-
-
-def test_a_model_that_is_told_of_lost_frames_is_refused_by_exports(tone_corpus: Corpus, tmp_path: Path) -> None:
-    trained(config(SIZED["gaps"]), tone_corpus, tmp_path / "run")
-    with pytest.raises(ExportError, match="cell 'gaps' takes frames of value, mask, gap, which no exported form"):
-        check_frames(load_model(tmp_path / "run").trained.parts)
 
 
 def test_cells_are_planned_and_matched_at_sizes_that_they_can_have() -> None:

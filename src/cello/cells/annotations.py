@@ -5,7 +5,7 @@ from __future__ import annotations
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS, is_size
 
-EXAMPLE = 'a number of elements, or D, H or a share of them, such as Size(16) or Size("H/2")'
+EXAMPLE = 'a number of elements, or D, H, a share or a multiple of them, as in Size(16), Size("H/2") or Size("2*H")'
 LARGEST, MOST_HEADS = 999_999, 9999
 
 
@@ -16,8 +16,8 @@ class Size:
     >>> h = Size("H/2")  # a state of half as many elements as there are units
 
     Args:
-        size: a number; or "H", "D" or a share of them, as "H/2" (rounded down, at least 1); or, of a frame with
-            :class:`Parts`, a part such as "x.value", whose size it is.
+        size: a number; or "H", "D", a share or a multiple of them, as "H/2" (rounded down, at least 1), "4*H" or
+            "8*H/3"; or, of a frame with :class:`Parts`, a part such as "x.value", whose size it is.
     """
 
     def __init__(self, size: int | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Collection
@@ -9,6 +10,7 @@ from typing import Any
 
 from cello.cells.functions import FUNCTIONS
 from cello.cells.graph import Graph, uses
+from cello.cells.methods import METHODS
 from cello.cells.resolve import Traced
 from cello.cells.symbol import Symbol
 from cello.cells.trace import Tracer, file_name, said
@@ -46,18 +48,32 @@ def fault_in_function(tracer: Tracer, error: BaseException) -> CellError:
         return tracer.error(
             "the function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
         )
+    if isinstance(error, TypeError) and (wanted := _call(text)):
+        return tracer.error(f"a function is called with other arguments than it has: {text}", wanted, line)
     return tracer.error(f"the function raised {type(error).__name__}" + (f": {text}" if text else ""), LANGUAGE, line)
+
+
+def _call(text: str) -> str | None:
+    """How a function of the language is called, if a TypeError tells that it was called otherwise."""
+    match = re.match(r"(\w+)\(\) (takes|missing|got)\b", text)
+    function = FUNCTIONS.get(match[1]) if match else None
+    if function is None:
+        return None
+    written = f"Write {function.__name__}({', '.join(inspect.signature(function).parameters)})"
+    return f"{written}, which is over all elements" if function.__name__ == "softmax" else written
 
 
 def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> CellError:
     quoted = re.search("'([^']+)'", text)
     name = error.name or (quoted[1] if quoted else text)
-    remedy = f"States and parameters are arguments of the function. {LANGUAGE}"
+    wanted = f"States and parameters are arguments of the function. {LANGUAGE}"
     if name in FUNCTIONS:
-        remedy = f"Import it: from cello.cells.functions import {name}"
+        wanted = f"Import it: from cello.cells.functions import {name}"
+    elif name in METHODS:
+        wanted = METHODS[name].format(v="v")
     elif name == tracer.code.co_name:
-        remedy = "A cell does not call itself: its past is in its states, and what calls it again is the scan"
-    return tracer.error(f"unknown name {name!r}", remedy, line)
+        wanted = "A cell does not call itself: its past is in its states, and what calls it again is the scan"
+    return tracer.error(f"unknown name {name!r}", wanted, line)
 
 
 def warn_of_chains(graph: Graph, said: Collection[str], tracer: Tracer) -> None:

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, RESHAPING, GraphBuilder, Node
+from cello.cells.graph import APPLY, LEAVES, RESHAPING, GraphBuilder, Node
 
 
 @lru_cache(maxsize=256)
 def fold(cell: Cell) -> tuple[Cell, tuple[tuple[str, int], ...]]:
     """The cell whose matrices are all parameters, and the new ones: name, and position in the graph of the cell given.
 
-    ``(U - U.T) @ h`` becomes ``A @ h``, where A is called as in the equations, or M where it has no name there.
+    So are products of a matrix and a vector that are the same at every step. ``(U - U.T) @ h`` becomes ``A @ h``, where
+    A is called as in the equations, or M where it has no name there.
     """
     nodes = cell.graph.nodes
-    computed = sorted({node.args[0] for node in nodes if node.op == "product" and nodes[node.args[0]].args})
+    matrices = {node.args[0] for node in nodes if node.op == "product" and nodes[node.args[0]].args}
+    computed = sorted(matrices | {k for k, node in enumerate(nodes) if node.op == APPLY})
     if not computed:
         return cell, ()
     taken = {*cell.arguments, *(str(node.name) for node in nodes if node.op in LEAVES)}
@@ -44,7 +46,8 @@ def fold(cell: Cell) -> tuple[Cell, tuple[tuple[str, int], ...]]:
     states = cell.arguments[: 1 + len(cell.states)]
     rest = [name for name in (*cell.arguments[len(states) :], *names.values()) if name in left]
     found = replace(cell, graph=graph, arguments=(*states, *rest), function=None)
-    return found, tuple((name, k) for k, name in names.items())
+    kept = {node.name for node in graph.parameters()}  # what another one of them is made of is not
+    return found, tuple((name, k) for k, name in names.items() if name in kept)
 
 
 def folded_weights(cell: Cell, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

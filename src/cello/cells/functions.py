@@ -13,6 +13,7 @@ from operator import methodcaller
 from typing import Any
 
 from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
+from cello.cells.trace import RUNNING
 from cello.errors import CellError
 
 _NUMBER: dict[str, Callable[..., float]] = {
@@ -25,6 +26,7 @@ _NUMBER: dict[str, Callable[..., float]] = {
     "sqrt": math.sqrt,
     "sin": math.sin,
     "cos": math.cos,
+    "atan": math.atan,
     "erf": math.erf,
     "floor": math.floor,
     "round": builtins.round,
@@ -42,7 +44,7 @@ def _greater(a: Any, b: Any) -> Any:
 
 _TENSOR: dict[str, Callable[..., Any]] = {
     **{name: methodcaller(name) for name in ("sigmoid", "tanh", "relu", "exp", "log", "sqrt")},
-    **{name: methodcaller(name) for name in ("sin", "cos", "erf", "floor", "round", "sign")},
+    **{name: methodcaller(name) for name in ("sin", "cos", "atan", "erf", "floor", "round", "sign")},
     "stop": methodcaller("detach"),
     "mod": lambda a, b: a - b * (a / b).floor(),
     "softplus": lambda v: v.relu() + v.abs().neg().exp().log1p(),
@@ -105,6 +107,11 @@ def sin(v: Any) -> Any:
 def cos(v: Any) -> Any:
     """The cosine of an angle in radians."""
     return _apply("cos", v)
+
+
+def atan(v: Any) -> Any:
+    """The angle in radians whose tangent is v; its derivative is 1 / (1 + v²)."""
+    return _apply("atan", v)
 
 
 def erf(v: Any) -> Any:
@@ -207,13 +214,18 @@ def outer(v: Any, k: Any) -> Any:
 
 
 def _repeated(op: str, v: Any) -> Any:
+    tracer = RUNNING.get()
+    if not isinstance(v, Symbol) and tracer is not None:
+        raise tracer.error(
+            f"{op}() is called on {v!r}, which is no value of the equations", f"Write {op}(v) of a vector"
+        )
     if not isinstance(v, Symbol):
         raise CellError(f"{op}() is called outside a cell, on {v!r}. Write it in a cell's equations, of a value.")
     return pointwise(op, v)
 
 
 _ALL = (
-    *(sigmoid, tanh, relu, softplus, exp, log, sqrt, sin, cos, erf, floor, round, sign, stop),
+    *(sigmoid, tanh, relu, softplus, exp, log, sqrt, sin, cos, atan, erf, floor, round, sign, stop),
     *(mod, minimum, maximum, where, inverse, expm, softmax, outer, rows, columns),
 )
 FUNCTIONS: dict[str, Callable[..., Any]] = {function.__name__: function for function in _ALL}

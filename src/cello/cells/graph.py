@@ -9,6 +9,8 @@ Its legal form, which :func:`check` holds it to:
   ``parameter``, ``constant`` and ``size`` (numbers, ()), ``mask`` (of its state's shape, given for each frame and not
   learned: equations have none, :mod:`cello.cells.noise` adds them);
 - ``product``: a matrix (L, M) that is the same at every step times a vector (M,) that changes, which gives (L,);
+- ``apply``: a matrix (L, M) times a vector (M,), both made of parameters and numbers by pointwise operations, ``apply``
+  and :data:`MATRIX`: the same at every step, and computed before the first one;
 - pointwise: one of :data:`POINTWISE` with its number of arguments, each a number or of the result's shape.
   ``where(a, b, u, v)`` is u where a > b, v elsewhere;
 - :data:`RESHAPING`: what leads from one shape to another. ``spread`` gives each of L elements the one number of
@@ -51,6 +53,7 @@ POINTWISE: dict[str, int] = {
     "abs": 1,
     "sin": 1,
     "cos": 1,
+    "atan": 1,
     "erf": 1,
     "floor": 1,
     "round": 1,
@@ -65,6 +68,9 @@ POINTWISE: dict[str, int] = {
 
 MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
 """Every operation on square matrices as a whole, of which nothing depends on the frame or on a state."""
+
+APPLY = "apply"
+"""The product of a matrix and a vector that are both the same at every step."""
 
 RESHAPING: dict[str, int] = {
     "spread": 1,
@@ -166,7 +172,7 @@ def same_value(node: Node) -> tuple[object, ...]:
 
 def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
     """The shape of a value from those of its arguments; ``spread``, ``rows`` and ``columns`` must be given theirs."""
-    if op == "product":
+    if op in ("product", APPLY):
         return shapes[0][:1]
     if op in ("total", "largest"):
         return (ONE,)
@@ -234,10 +240,10 @@ def check(graph: Graph) -> None:
             raise CellError(
                 f"illegal graph: node {position}, {node.op} {node.args}: an argument is not an earlier node"
             )
-    needs = dependencies(graph.nodes)
+    needs, elementary = dependencies(graph.nodes), _elementary(graph.nodes)
     seen: set[tuple[object, ...]] = set()
     for position, node in enumerate(graph.nodes):
-        fault = _fault(graph.nodes, position, needs)
+        fault = _fault(graph.nodes, position, needs, elementary)
         key = same_value(node)
         if fault is None and key in seen:
             fault = "computes the same as an earlier node"
@@ -262,7 +268,16 @@ def check(graph: Graph) -> None:
         )
 
 
-def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]]) -> str | None:
+def _elementary(nodes: tuple[Node, ...]) -> list[bool]:
+    """For each node, whether it is made of parameters and numbers alone, and no operation knows sizes or reshapes."""
+    found: list[bool] = []
+    for node in nodes:
+        known = node.op in ("parameter", "constant") if node.op in LEAVES else node.op not in ("product", *RESHAPING)
+        found.append(known and all(found[arg] for arg in node.args))
+    return found
+
+
+def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], elementary: list[bool]) -> str | None:
     node = nodes[position]
     shapes = [nodes[arg].shape for arg in node.args]
     if not all(map(is_size, node.shape)):
@@ -275,6 +290,9 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]]) 
         matrix, vector = node.args
         legal = not needs[matrix] and bool(needs[vector]) and shapes[0] == (*node.shape, *shapes[1])
         return None if legal and len(node.shape) == 1 else f"a product of {shapes}"
+    if node.op == APPLY:
+        fits = len(shapes) == 2 and len(node.shape) == len(shapes[1]) == 1 and shapes[0] == (*node.shape, *shapes[1])
+        return None if fits and elementary[position] else f"a product of {shapes}"
     if node.op in MATRIX:
         square = len(node.shape) == 2 and node.shape[0] == node.shape[1]
         legal = not needs[position] and shapes == [node.shape] and square

@@ -22,6 +22,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "transpose": lambda matrix: matrix.T,
     "product": operator.matmul,
+    "apply": operator.matmul,
     "where": lambda a, b, u, v: where(a > b, u, v),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from cello.cells.graph import MATRIX, POINTWISE, Node, Shape
+from cello.cells.graph import MATRIX, POINTWISE, Node, Shape, reached
 from cello.cells.methods import METHODS
 from cello.cells.trace import Tracer
 from cello.errors import CellError
@@ -33,15 +33,22 @@ class Kinds:
     """What each record is; a parameter is what its uses need, or what its annotation says."""
 
     def __init__(
-        self, tracer: Tracer, states: tuple[str, ...], scalars: frozenset[str], sizes: Mapping[str, Shape]
+        self,
+        tracer: Tracer,
+        states: tuple[str, ...],
+        scalars: frozenset[str],
+        sizes: Mapping[str, Shape],
+        declared: frozenset[str] = frozenset(),
     ) -> None:
         self.tracer, self.states, self.scalars, self.sizes = tracer, states, scalars, sizes
+        self.declared = declared  # parameters and groups of which annotations say anything
         self.records = tracer.records
         self.ops = [self._op(record) for record in self.records]
         self.moving: list[bool] = []
         for op, record in zip(self.ops, self.records, strict=True):
             self.moving.append(op in ("input", "state") or any(self.moving[arg] for arg in record.args))
         self.first_use: dict[int, int] = {}
+        self.applied: set[int] = set()  # products of a matrix and a vector that are both the same at every step
         self.found: list[Kind] = []
         self.matrices = self._matrices()
         for position, record in enumerate(self.records):
@@ -96,19 +103,40 @@ class Kinds:
         For each its kind, and the line and the columns of its first product.
         """
         found: dict[int, tuple[Kind, int, str]] = {}
-        for record in self.records:
-            if record.op != "product" or self.moving[record.args[0]] or not self.moving[record.args[1]]:
-                continue
-            inside, todo = list[int](), [record.args[0]]
-            while todo:
-                at = todo.pop()
-                if at not in inside:
-                    inside.append(at)
-                    todo += self.records[at].args if self.ops[at] in (*POINTWISE, *MATRIX) else ()
+        products = [k for k, one in enumerate(self.records) if one.op == "product" and not self.moving[one.args[0]]]
+        for position in sorted(products, key=lambda k: not self.moving[k]):
+            record = self.records[position]
+            if not self.moving[record.args[1]]:
+                if position in found or not self._is_declared_vector(position):
+                    continue
+                self.applied.add(position)
+            inside = self._inside(record.args[0])
             kind = Kind.HEADS if any(map(self._has_heads, inside)) else Kind.MATRIX
             for at in inside:
                 found.setdefault(at, (kind, record.line, "D" if self.ops[record.args[1]] == "input" else "H"))
         return found
+
+    def _inside(self, position: int) -> list[int]:
+        """What a matrix is made of."""
+        inside, todo = list[int](), [position]
+        while todo:
+            at = todo.pop()
+            if at not in inside:
+                inside.append(at)
+                todo += self.records[at].args if self.ops[at] in (*POINTWISE, *MATRIX) else ()
+        return inside
+
+    def _is_declared_vector(self, product: int) -> bool:
+        """Whether a product of parameters is meant as one of a matrix and a vector: an annotation speaks of either.
+
+        Without one, the vector is more likely a state that the function forgot to return.
+        """
+        live = reached(self.records, [product])
+        names = {str(self.records[k].name) for k in live if self.ops[k] == "parameter"}
+        known = (*POINTWISE, *MATRIX, "product", "parameter", "constant")
+        return all(self.ops[k] in known for k in live) and bool(
+            self.declared & (names | {name.split(".", maxsplit=1)[0] for name in names})
+        )
 
     def _kind(self, record: Node, position: int) -> Kind:
         op = self.ops[position]
@@ -146,9 +174,7 @@ class Kinds:
             raise self.error(position, f"{fact}, but it has heads", f"Use a matrix without Heads, or {name} itself")
         if self.moving[arg]:
             raise self.error(
-                position,
-                f"{fact}, but {name} changes from step to step: it is a vector",
-                f"Write u * v for a product unit by unit, W @ {name} with a parameter W",
+                position, f"{fact}, but {name} changes from step to step: it is a vector", self._of_transpose(position)
             )
         if position not in self.matrices:
             raise self.error(
@@ -158,10 +184,27 @@ class Kinds:
             )
         return Kind.MATRIX
 
+    def _of_transpose(self, position: int) -> str:
+        """What to write instead of the transpose of a vector, by what it is multiplied with."""
+        (arg,) = self.records[position].args
+        name = self.say(arg)
+        for record in self.records:
+            if record.op == "product" and self.moving[record.args[0]] and self.moving[record.args[1]]:
+                left, right = record.args
+                if right == position:
+                    beside = "" if self._any_heads() else ", beside a state S: Heads(4)"
+                    return f"Write outer({self.say(left)}, {name}) for the matrices of heads{beside}"
+                if left == position:
+                    return f"Write ({name} * {self.say(right)}).sum() for the product of two vectors"
+        return f"Write u * v for a product unit by unit, W @ {name} with a parameter W"
+
+    def _any_heads(self) -> bool:
+        return any(len(shape) == 2 for shape in self.sizes.values())
+
     def _product(self, record: Node, position: int) -> Kind:
         left, right = record.args
         a, b = self.say(left), self.say(right)
-        if self[left] is not Kind.HEADS:
+        if self[left] is not Kind.HEADS and position not in self.applied:
             self._check_factors(record, position)
         for one in (right, left):
             if self[one] is Kind.NUMBER:
@@ -185,25 +228,32 @@ class Kinds:
         if self.moving[left]:
             if self.ops[right] == "parameter":
                 raise self.error(position, f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}")
+            if self[right] is Kind.HEADS:
+                raise self.error(
+                    position, f"{a} @ {b}: the vector is to the left of the matrices of heads", f"Write {b}.T @ {a}"
+                )
             raise self.error(
                 position,
                 f"{a} @ {b}: neither factor is a parameter",
                 f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
             )
-        if not self.moving[right]:
-            if self.records[right].op == "argument":
-                raise self.error(
-                    position,
-                    f"{a} @ {b}: {b} counts as a parameter, because it is not returned",
-                    f"Return {', '.join([*self.states, b])} if {b} is a state; for a product of matrices write "
-                    f"{a} @ ({b} @ v)",
-                )
-            raise self.error(
-                position,
-                f"{a} @ {b}: neither depends on the frame or on a state",
-                "Multiply a parameter with a vector that changes from step to step; for a product of matrices write "
-                "W @ (U @ v)",
-            )
+        if not self.moving[right] and self[right] is not Kind.NUMBER:
+            self._refuse_parameters(position, a, b)
+
+    def _refuse_parameters(self, position: int, a: str, b: str) -> None:
+        """A product of parameters that is no matrix times a vector which annotations speak of."""
+        right = self.records[position].args[1]
+        forgotten = self.records[right].op == "argument"
+        fact = f"{a} @ {b}: neither depends on the frame or on a state"
+        remedy = "Multiply a parameter with a vector that changes from step to step, or write b: Size(8) for a vector b"
+        if forgotten:
+            fact = f"{a} @ {b}: {b} counts as a parameter, because it is not returned"
+            remedy = f"Return {', '.join([*self.states, b])} if {b} is a state, or write {b}: Size(8) for a vector"
+        if position in self.matrices or self[right] is not Kind.VECTOR:
+            remedy = f"For a product of matrices write {a} @ ({b} @ v)"
+        elif any(self.ops[k] in VECTORS for k in reached(self.records, [right])):
+            remedy = f"Take sums, means and maxima of values that change from step to step, not of parameters as in {b}"
+        raise self.error(position, fact, remedy)
 
     def _pointwise(self, record: Node, position: int) -> Kind:
         kinds = {self[arg] for arg in record.args}

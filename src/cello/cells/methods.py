@@ -1,43 +1,127 @@
-"""Know a tensor's methods: those that values of a cell have too, and what to write instead of the others."""
+"""Know methods and functions of tensors: those that values of a cell have too, and what to write instead of others."""
 
 from __future__ import annotations
 
 REDUCTIONS = {"sum": "total", "mean": "mean", "max": "largest"}
 """The methods that take all elements of a value, and the operations that they are."""
 
+EXPRESSIONS: dict[str, str] = {
+    "amax": "{v}.max()",
+    **dict.fromkeys(("min", "amin"), "-(-{v}).max()"),
+    **dict.fromkeys(("norm", "vector_norm"), "sqrt(({v} * {v}).sum())"),
+    "normalize": "{v} / sqrt(({v} * {v}).sum())",
+    "rms_norm": "{v} / sqrt(({v} * {v}).mean() + 1e-7)",
+    "logsumexp": "log(exp({v}).sum())",
+    "log_softmax": "log(softmax({v}))",
+    "softmin": "softmax(-{v})",
+    "clamp_min": "maximum({v}, low)",
+    "clamp_max": "minimum({v}, high)",
+    **dict.fromkeys(("clamp", "clip", "clamp_"), "minimum(maximum({v}, low), high)"),
+    "square": "{v} * {v}",
+    "rsqrt": "1 / sqrt({v})",
+    "reciprocal": "1 / {v}",
+    "log1p": "log(1 + {v})",
+    "expm1": "exp({v}) - 1",
+    "log2": "log({v}) / log(2)",
+    "log10": "log({v}) / log(10)",
+    "exp2": "exp({v} * log(2))",
+    "tan": "sin({v}) / cos({v})",
+    "sinh": "(exp({v}) - exp(-{v})) / 2",
+    "cosh": "(exp({v}) + exp(-{v})) / 2",
+    "ceil": "-floor(-{v})",
+    **dict.fromkeys(("trunc", "fix"), "sign({v}) * floor(abs({v}))"),
+    "frac": "{v} - sign({v}) * floor(abs({v}))",
+    **dict.fromkeys(("fmod", "remainder"), "mod({v}, b)"),
+    "heaviside": "where({v} > 0, 1, 0)",
+    "arctan": "atan({v})",
+    "expit": "sigmoid({v})",
+    **dict.fromkeys(("absolute", "fabs"), "abs({v})"),
+    "negative": "-{v}",
+    "fmin": "minimum({v}, b)",
+    "fmax": "maximum({v}, b)",
+    "relu6": "minimum(relu({v}), 6)",
+    "hardtanh": "minimum(maximum({v}, -1), 1)",
+    "hardsigmoid": "minimum(maximum({v} / 6 + 0.5, 0), 1)",
+    "hardswish": "{v} * minimum(maximum({v} / 6 + 0.5, 0), 1)",
+    "leaky_relu": "maximum({v}, 0.01 * {v})",
+    "prelu": "where({v} > 0, {v}, a * {v})",
+    **dict.fromkeys(("elu", "celu"), "where({v} > 0, {v}, exp(minimum({v}, 0)) - 1)"),
+    "selu": "1.0507 * where({v} > 0, {v}, 1.67326 * (exp(minimum({v}, 0)) - 1))",
+    "gelu": "0.5 * {v} * (1 + erf({v} / sqrt(2)))",
+    **dict.fromkeys(("silu", "swish"), "{v} * sigmoid({v})"),
+    "mish": "{v} * tanh(softplus({v}))",
+    "softsign": "{v} / (1 + abs({v}))",
+    "tanhshrink": "{v} - tanh({v})",
+    **dict.fromkeys(("logsigmoid", "log_sigmoid"), "-softplus(-{v})"),
+    "glu": "a * sigmoid(b)",
+    "lerp": "a + w * (b - a)",
+    **dict.fromkeys(("dot", "inner", "vdot"), "(u * v).sum()"),
+}
+"""What is written in the language where tensors have a function or a method of this name; {v} is the value."""
+
 _UNITS = "the language works unit by unit"
 METHODS: dict[str, str] = {
-    "softmax": "Write softmax({v})",
-    **dict.fromkeys(("min", "amin"), "Write -(-{v}).max()"),
-    "amax": "Write {v}.max()",
-    "norm": "Write sqrt(({v} * {v}).sum())",
+    **{name: f"Write {expression}" for name, expression in EXPRESSIONS.items()},
+    "softmax": "Write softmax({v}), which is over all elements",
     **dict.fromkeys(("var", "std"), "Write d = {v} - {v}.mean(), and (d * d).mean() for the variance"),
-    **dict.fromkeys(("detach", "data"), "Write stop({v}): the value without its derivative"),
+    **dict.fromkeys(("layer_norm", "instance_norm"), "Write d = {v} - {v}.mean(), and d / sqrt((d * d).mean() + 1e-5)"),
+    **dict.fromkeys(("detach", "detach_", "data"), "Write stop({v}): the value without its derivative"),
     **dict.fromkeys(
-        ("argmax", "cumsum", "sort", "topk"),
+        ("argmax", "argmin", "cumsum", "cumprod", "sort", "topk", "prod", "median", "flip", "roll"),
         "Of functions over units there are sum(), mean(), max(), softmax({v}), and C @ {v} with a fixed matrix C",
     ),
-    **dict.fromkeys(("clamp", "clip"), "Write minimum(maximum({v}, low), high)"),
-    **dict.fromkeys(("square", "pow"), "Write {v} * {v}, or {v} ** 2"),
+    **dict.fromkeys(("pow", "power", "float_power"), "Write {v} * {v}, or {v} ** 2"),
+    "matrix_exp": "Write expm(A), of a matrix of parameters",
+    "inv": "Write inverse(A), of a matrix of parameters",
+    **dict.fromkeys(("ger", "kron", "tensordot"), "Write outer(v, k), of two vectors, beside a state S: Heads(4)"),
+    **dict.fromkeys(
+        ("matmul", "mm", "mv", "bmm", "addmm", "einsum", "linear"),
+        "Write W @ v, the product of a parameter and a vector",
+    ),
+    **dict.fromkeys(
+        ("cat", "concat", "concatenate", "hstack", "stack", "vstack"),
+        "Write W.x @ x + W.h @ h, a matrix for each value, in place of W @ cat(x, h)",
+    ),
+    **dict.fromkeys(
+        ("dropout", "dropout_", "alpha_dropout", "feature_dropout"),
+        "Leave it away: dropout, recurrent_dropout and zoneout are settings of the model, not equations",
+    ),
+    **dict.fromkeys(("zeros_like", "ones_like", "full_like"), "Write the number itself: it meets every unit"),
+    **dict.fromkeys(
+        ("rand_like", "randn_like", "bernoulli"),
+        "Leave it away: equations are the same at each call, without random numbers",
+    ),
     **dict.fromkeys(
         (
-            "view",
-            "reshape",
-            "unsqueeze",
-            "squeeze",
-            "expand",
-            "flatten",
-            "chunk",
-            "split",
-            "size",
-            "shape",
-            "transpose",
+            *("view", "reshape", "unsqueeze", "squeeze", "expand", "flatten", "chunk", "split", "size", "shape"),
+            *("transpose", "permute", "narrow", "index_select", "gather", "repeat", "broadcast_to", "expand_dims"),
         ),
         f"Leave it away: a cell is one example and one step, and {_UNITS}",
     ),
     **dict.fromkeys(
-        ("to", "float", "double", "half", "cuda", "cpu", "clone", "contiguous"),
+        ("to", "float", "double", "half", "cuda", "cpu", "clone", "contiguous", "astype", "copy", "numpy", "item"),
         "Leave it away: types and devices are the tensors' that the cell is given",
     ),
 }
-"""What to write instead of a tensor's method; {v} is the value."""
+"""What a message says to write instead of a method or a function of torch or numpy."""
+
+OPERATORS = {
+    **dict.fromkeys(("add", "subtract", "sub", "multiply", "mul", "divide", "div", "true_divide"), "+, -, * and /"),
+    **dict.fromkeys(("greater", "gt", "less", "lt", "ge", "le", "greater_equal", "less_equal"), "> inside where()"),
+}
+"""Functions that are operators of Python."""
+
+
+def remedy(name: str, value: str, functions: str) -> str | None:
+    """What to write instead of the function ``name(value)`` of torch or numpy, if that is known.
+
+    ``functions`` are those of the language, in a list for messages.
+    """
+    name = name.removeprefix("special_").removeprefix("linalg_")
+    if name in functions.split(", "):
+        return f"Use cello's own: {name}"
+    if name in REDUCTIONS:
+        return f"Write {value}.{name}(), over all elements"
+    if name in OPERATORS:
+        return f"Write the operators {OPERATORS[name]}"
+    return METHODS[name].format(v=value) if name in METHODS else None

@@ -64,7 +64,8 @@ def resolve(traced: Traced) -> Graph:
     outputs = tuple(_returned(traced, states, k) for k in range(len(states)))
     _check_groups(traced, states, outputs)
     _check_sized(traced, states)
-    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes)
+    declared = frozenset({*traced.signature.annotations, *traced.signature.sizes})
+    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes, declared)
     parts = {f"{traced.arguments[0]}.{part}": size for part, size in traced.signature.parts}
     for state, output in zip(states, outputs, strict=True):
         _check_kind(kinds, state, output)
@@ -284,10 +285,13 @@ def _check_kind(kinds: Kinds, state: str, output: int) -> None:
             line,
         )
     if found is not wanted:
-        remedy = f"Write {state}: Heads(4)" if found is Kind.HEADS else f"Return outer(v, k) or {state} itself"
-        raise kinds.tracer.error(
-            f"the new {state} is {found.value}, but {state} is {wanted.value}", f"{remedy}, or remove Heads", line
-        )
+        fact, remedy = f"the new {state} is {found.value}, but {state} is {wanted.value}", f"Write {state}: Heads(4)"
+        if wanted is Kind.HEADS:
+            remedy = f"Return outer(v, k) or {state} itself, or remove Heads"
+        elif state == kinds.states[0]:
+            fact = f"the new {state} is {found.value}, but {state} is the output, which is a vector"
+            remedy = "Return a vector first, such as what is read of the matrices of a state S: Heads(4), S @ q"
+        raise kinds.tracer.error(fact, remedy, line)
 
 
 def _check_output(kinds: Kinds, state: str, output: int, shape: Shape) -> None:
@@ -327,9 +331,24 @@ def _check_used(traced: Traced, states: tuple[str, ...], nodes: list[Node], outp
                 f"Use {name} in the equations, or remove it from the arguments",
                 traced.tracer.code.co_firstlineno,
             )
+    _check_parts(traced, {str(name) for name in used})
     if not used & set(states):
         raise traced.tracer.error(
             f"no returned value depends on {states[0]}, so the cell has no memory",
             f"Use {states[0]} in the equations, such as U @ {states[0]}",
             traced.tracer.code.co_firstlineno,
         )
+
+
+def _check_parts(traced: Traced, used: set[str]) -> None:
+    """Every part of the frame is used, but those whose names begin with _: elements that a corpus has besides."""
+    frame = traced.arguments[0]
+    if frame in used:
+        return
+    for part, _ in traced.signature.parts:
+        if f"{frame}.{part}" not in used and not part.startswith("_"):
+            raise traced.tracer.error(
+                f"the part {frame}.{part} does not reach a returned value",
+                f"Use {frame}.{part} in the equations, or call it _{part} if frames have it and the cell ignores it",
+                traced.tracer.code.co_firstlineno,
+            )

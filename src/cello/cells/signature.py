@@ -12,6 +12,7 @@ from typing import Any
 
 from cello.cells.annotations import Heads, Parts, Size, size_or_heads
 from cello.cells.graph import Graph, Node, Shape, moved, reached
+from cello.cells.hints import evaluated
 from cello.cells.symbol import Symbol
 from cello.cells.trace import RUNNING, Tracer
 from cello.cells.values import FIRST, FIXED, LEARNED, STATE, Declared, faults_of
@@ -143,7 +144,7 @@ def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
     found: dict[str, Annotation | Size | Heads] = {}
     scalars, parts = set[str](), tuple[tuple[str, str], ...]()
     for number, parameter in enumerate(parameters):
-        annotation = _evaluated(function, parameter.name, parameter.annotation, tracer)
+        annotation = evaluated(function, parameter.name, parameter.annotation, tracer)
         kind = getattr(annotation, "__name__", str(annotation)).rsplit(".")[-1]
         if kind in ("float", "int"):
             raise tracer.error(
@@ -195,27 +196,6 @@ def _sizes(
 def _fact_and_remedy(place: str, fault: str) -> tuple[str, str]:
     fact, _, remedy = fault.partition("; ")
     return f"{place} {fact}", remedy[0].upper() + remedy[1:]
-
-
-def _evaluated(function: Callable[..., Any], name: str, annotation: Any, tracer: Tracer) -> Any:
-    """An annotation that is text, because of ``from __future__ import annotations``, as what it says."""
-    if not isinstance(annotation, str):
-        return annotation
-    own_words = ("Learned(", "Fixed(", "Scalar(", "Members(", "Size(", "Heads(", "Parts(")
-    own = inspect.unwrap(function)
-    closure = inspect.getclosurevars(own).nonlocals if inspect.isfunction(own) else {}
-    try:
-        known = getattr(own, "__globals__", {})
-        return eval(annotation, {**known, **closure} if closure else known)
-    except CellError as error:
-        raise tracer.error(f"the annotation of {name}, {annotation}: {error}", "Correct it") from error
-    except Exception as error:
-        if not any(word in annotation for word in own_words):
-            return annotation  # a type, for other readers
-        raise tracer.error(
-            f"the annotation of {name}, {annotation}, raised {type(error).__name__}: {error}",
-            "Import or define at the top of the file what it uses",
-        ) from error
 
 
 EXAMPLES = {"Members": "Members(f=Learned(1.0))", "Size": "Size(16)", "Heads": "Heads(4)", "Parts": 'Parts("value")'}

@@ -1,22 +1,22 @@
-"""Define the sizes that values of a cell may have: D, H, numbers, and shares of them."""
+"""Define the sizes that values of a cell may have: D, H, numbers, shares and multiples of them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from math import lcm
+from math import gcd, lcm
 
 from cello.errors import CellError
 
 INPUTS, UNITS, ONE = "D", "H", "1"
 """The features of a frame, the hidden units, and what is one number for a whole step of a clip."""
 
-_SIZE = re.compile(r"(?P<number>[1-9]\d{0,5})|(?P<whole>[DH])(/(?P<share>[1-9]\d{0,3}))?|\(?D-(?P<less>[1-9]\d{0,5})\)?"
-                   r"(/(?P<parts>[1-9]\d{0,3}))?")  # fmt: skip
+_SIZE = re.compile(r"(?P<number>[1-9]\d{0,5})|((?P<times>[1-9]\d{0,3})\*)?(?P<whole>[DH])(/(?P<share>[1-9]\d{0,3}))?|"
+                   r"\(?D-(?P<less>[1-9]\d{0,5})\)?(/(?P<parts>[1-9]\d{0,3}))?")  # fmt: skip
 
 
 def is_size(text: str) -> bool:
-    """Whether a text is a size: "D", "H", "16", "H/2", "D-1" or "(D-1)/2"."""
+    """Whether a text is a size: "D", "H", "16", "H/2", "2*H", "8*H/3", "D-1" or "(D-1)/2"."""
     match = _SIZE.fullmatch(text)
     return match is not None and text == _canonical(match)
 
@@ -25,29 +25,37 @@ def _canonical(match: re.Match[str]) -> str:
     number, whole, share, less, parts = (match[key] for key in ("number", "whole", "share", "less", "parts"))
     if less is not None:
         return f"D-{less}" if parts in (None, "1") else f"(D-{less})/{parts}"
-    return str(number) if whole is None else whole if share in (None, "1") else f"{whole}/{share}"
+    if whole is None:
+        return str(number)
+    times, parts = int(match["times"] or 1), share or "1"
+    common = gcd(times, int(parts))
+    factor = "" if times == common else f"{times // common}*"
+    return factor + (whole if int(parts) == common else f"{whole}/{int(parts) // common}")
 
 
 def size(text: str, inputs: int, hidden: int) -> int:
     """The number of elements for D = ``inputs`` and H = ``hidden``; a share is rounded down, and at least 1.
 
-    >>> size("H", 39, 64), size("H/3", 39, 64), size("16", 39, 64), size("(D-1)/2", 39, 64)
-    (64, 21, 16, 19)
+    >>> size("H", 39, 64), size("H/3", 39, 64), size("2*H", 39, 64), size("8*H/3", 39, 64)
+    (64, 21, 128, 170)
+    >>> size("16", 39, 64), size("(D-1)/2", 39, 64)
+    (16, 19)
     """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise CellError(f"{text!r} is no size: write a number of elements, or D, H or a share of them, such as H/2")
+        raise CellError(f"{text!r} is no size: write a number, D, H, or a share or a multiple of them, as H/2 or 2*H")
     if match["number"] is not None:
         return int(match["number"])
     if match["less"] is not None:
         return max(1, (inputs - int(match["less"])) // int(match["parts"] or 1))
-    return max(1, (inputs if match["whole"] == INPUTS else hidden) // int(match["share"] or 1))
+    whole = inputs if match["whole"] == INPUTS else hidden
+    return max(1, int(match["times"] or 1) * whole // int(match["share"] or 1))
 
 
 def share(text: str) -> int:
-    """How many such parts H has: 4 for "H/4", 1 for "H"; 0 for what is no share of H."""
+    """How many such parts H has: 4 for "H/4", 1 for "H"; 0 for what is no share of H, as "2*H"."""
     match = _SIZE.fullmatch(text)
-    return int(match["share"] or 1) if match is not None and match["whole"] == UNITS else 0
+    return int(match["share"] or 1) if match is not None and match["whole"] == UNITS and not match["times"] else 0
 
 
 def multiple(shapes: Iterable[tuple[str, ...]]) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
+from cello.cells.graph import APPLY, LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
 from cello.cells.sizes import INPUTS, UNITS, size
 from cello.errors import CellError
 
@@ -98,7 +98,7 @@ def _marked(nodes: Sequence[Node], known: Mapping[str, Array]) -> set[int]:
     """What is the same at every step and changes a shape, is a matrix or knows a size, and what follows from it."""
     changing, found = _changing(nodes, known), set[int]()
     for k, node in enumerate(nodes):
-        own = node.op in ("size", "input") or node.op in RESHAPING or (bool(node.args) and len(node.shape) == 2)
+        own = node.op in ("size", "input", APPLY, *RESHAPING) or (bool(node.args) and len(node.shape) == 2)
         if not changing[k] and (own or any(arg in found for arg in node.args)):
             found.add(k)
     return found

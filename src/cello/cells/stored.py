@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from cello.cells.definition import Cell
-from cello.cells.graph import LEAVES, MATRIX, POINTWISE, RESHAPING, Graph, Node, Shape, check
+from cello.cells.graph import APPLY, LEAVES, MATRIX, POINTWISE, RESHAPING, Graph, Node, Shape, check
 from cello.cells.paper import Paper
 from cello.cells.sizes import is_size
 from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
@@ -209,7 +209,7 @@ def _legal_value(node: Node) -> bool:
 def _arity(node: Node) -> int | None:
     if node.op in LEAVES:
         return None if node.op == "mask" else 0  # only noise has masks
-    return 2 if node.op == "product" else {**POINTWISE, **MATRIX, **RESHAPING}.get(node.op)
+    return 2 if node.op in ("product", APPLY) else {**POINTWISE, **MATRIX, **RESHAPING}.get(node.op)
 
 
 def _legal_input(cell: StoredCell, node: Node) -> bool:

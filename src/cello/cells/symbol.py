@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from cello.cells.graph import Node
-from cello.cells.methods import METHODS, REDUCTIONS
+from cello.cells.methods import METHODS, REDUCTIONS, remedy
 from cello.cells.trace import FUNCTION_NAMES, RUNNING, Value, said
 from cello.errors import CellError
 
@@ -125,13 +125,14 @@ def _list(self: Symbol, *_: Any) -> NoReturn:
     raise refusal(
         self,
         f"{self!r} is read like a list, but equations act on whole vectors",
-        "Compute with the vector itself, in loops over fixed numbers; select with where(a > b, u, v)",
+        f"Compute with the vector itself, in loops over fixed numbers: {self!r}.sum(), {self!r}.max(), "
+        f"where(a > b, u, v)",
     )
 
 
 def _foreign(value: Value, library: str, function: Any) -> CellError:
     name = getattr(function, "__name__", str(function))
-    own = f"Use cello's own: {name if name in FUNCTION_NAMES.split(', ') else FUNCTION_NAMES}"
+    own = remedy(name, repr(value), FUNCTION_NAMES) or f"Use cello's own: {FUNCTION_NAMES}"
     fact = f"{library}'s {name}() is called on {value!r}, which only the functions of the cell language can take"
     return refusal(value, fact, own)
 
@@ -256,8 +257,8 @@ class Symbol(Value):
         if (record.op == "parameter" and member in REDUCTIONS) or record.op in REDUCTIONS.values():
             return _reduction_of_argument(self, group, member, arguments or named)
         if record.op == "parameter" and (member in METHODS or member in FUNCTION_NAMES.split(", ")):
-            remedy = METHODS.get(member, f"Write {member}({{v}}) for the function").format(v=group)
-            raise refusal(self, f"{self!r} is called, but {group} is an argument, which has no methods", remedy)
+            wanted = METHODS.get(member, f"Write {member}({{v}}) for the function").format(v=group)
+            raise refusal(self, f"{self!r} is called, but {group} is an argument, which has no methods", wanted)
         raise refusal(self, f"{self!r} is called like a function", f"Write {self!r} * (...) for a multiplication")
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
@@ -277,8 +278,8 @@ class Symbol(Value):
         if name in REDUCTIONS:
             return Method(self, name)
         if name in METHODS:
-            remedy = METHODS[name].format(v=repr(self))
-            raise refusal(self, f"{self!r}.{name} is asked for, but {self!r} is a value of the equations", remedy)
+            wanted = METHODS[name].format(v=repr(self))
+            raise refusal(self, f"{self!r}.{name} is asked for, but {self!r} is a value of the equations", wanted)
         own = f"Write {name}({self!r}) for the function" if name in FUNCTION_NAMES.split(", ") else "Write equations"
         raise refusal(
             self,
@@ -328,15 +329,22 @@ def _part(frame: Symbol, name: str) -> Any:
         shown = ", ".join(f"{frame!r}.{part}" for part in parts)
         raise refusal(frame, f"{frame!r} has no part {name}; it has {shown}", "Name it in the annotation Parts(...)")
     if name in METHODS or name in FUNCTION_NAMES.split(", ") or name == "T":
-        remedy = METHODS.get(name, f"Write {name}({{v}}) for the function" if name != "T" else "Write W @ {v}")
+        wanted = METHODS.get(name, f"Write {name}({{v}}) for the function" if name != "T" else "Write W @ {v}")
         raise refusal(
-            frame, f"{frame!r}.{name} is asked for, but {frame!r} is a value of the equations", remedy.format(v=frame)
+            frame, f"{frame!r}.{name} is asked for, but {frame!r} is a value of the equations", wanted.format(v=frame)
         )
     raise refusal(
         frame,
         f"{frame!r}.{name} does not exist, because {frame!r}, the frame, has no parts",
-        f'Annotate them in the order in which the frame holds them: {frame!r}: Parts("value", {name}=1)',
+        f"Name all of them in the order in which the frame holds them, such as {frame!r}: {_parts_with(name)}",
     )
+
+
+def _parts_with(name: str) -> str:
+    """An annotation of a frame that has a part of this name; those of one element are known by theirs."""
+    if name in ("gap", "dt", "delta", "time", "interval"):
+        return f'Parts("value", {name}=1)'
+    return f'Parts("{name}")' if name != "mask" else 'Parts("value", "mask")'
 
 
 class Method:
@@ -353,7 +361,7 @@ class Method:
     def __call__(self, *arguments: Any, **named: Any) -> Symbol:
         value, tracer = self._cello_value, self._cello_value._cello_tracer
         if arguments or named:
-            raise _no_dimensions(value, self._cello_name)
+            raise _no_dimensions(value, self._cello_name, repr(value))
         return Symbol(tracer, tracer.write(REDUCTIONS[self._cello_name], (position(value),)))
 
 
@@ -362,16 +370,20 @@ def _reduction_of_argument(symbol: Symbol, group: str, member: str, given: Any) 
     tracer, at = symbol._cello_tracer, position(symbol)
     record = tracer.records[at]
     if given:
-        raise _no_dimensions(symbol, member or record.op)
+        name = member or next(name for name, op in REDUCTIONS.items() if op == record.op)
+        shown = group if record.op == "parameter" else tracer.say(record.args[0])
+        raise _no_dimensions(symbol, name, shown)
     if record.op == "parameter":
         arg = next(k for k, one in enumerate(tracer.records) if one.op == "argument" and one.name == group)
         tracer.records[at] = Node(REDUCTIONS[member], (arg,), (), None, None, record.line)
     return symbol
 
 
-def _no_dimensions(value: Symbol, name: str) -> CellError:
+def _no_dimensions(value: Symbol, name: str, shown: str) -> CellError:
     return refusal(
-        value, f"{name}() is given arguments, but a value has one dimension", f"Write v.{name}() without arguments"
+        value,
+        f"{name}() is given arguments, but a value has one dimension",
+        f"Write {shown}.{name}(), over all elements",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cello.cells.graph import GraphBuilder, Node, Shape
+from cello.cells.graph import APPLY, GraphBuilder, Node, Shape
 from cello.cells.kinds import Kind, Kinds
 from cello.cells.sizes import ONE
 
@@ -37,7 +37,9 @@ class _Writer:
         if op == "transpose" and self.kinds[position] is Kind.HEADS:
             return self.place[record.args[0]]  # what multiplies by it reads the transpose from the record
         args = [self.place[arg] for arg in record.args]
-        if op not in ("product", "total", "largest", "rows", "columns", "transpose"):
+        if op == "product" and not self.kinds.moving[position]:
+            op = APPLY
+        if op not in (APPLY, "product", "total", "largest", "rows", "columns", "transpose"):
             args = [self._fitted(arg, self.shapes[position], record.line) for arg in record.args]
         return self.builder.add(Node(op, tuple(args), self.shapes[position], record.name, record.value, record.line))
 

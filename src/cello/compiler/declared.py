@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cello.cells.definition import Cell
+from cello.cells.graph import Shape
 from cello.cells.values import FIRST, FIXED, STATE, VALUE_LEAVES, Declared
 from cello.compiler.expression import Style, inline
 
@@ -35,6 +36,21 @@ def declared_lines(cell: Cell, style: DeclaredStyle) -> list[Line]:
     place = {name: k for k, name in enumerate(cell.arguments)}
     ordered = sorted(cell.declared, key=lambda one: place[one.name.split(".")[0]])
     return [line for one in ordered for line in _lines(one, style)]
+
+
+def sizes(cell: Cell) -> list[tuple[str, str, Shape]]:
+    """Parts of the frame, and states and parameters of other sizes than H: "input", ..., their names and shapes.
+
+    A matrix of H rows is left out: its columns follow from what it multiplies.
+    """
+    frame = cell.arguments[0]
+    found: list[tuple[str, str, Shape]] = [("input", f"{frame}.{part}", (text,)) for part, text in cell.parts]
+    found += [("state", name, shape) for name, shape in zip(cell.states, cell.state_shapes, strict=True)]
+    found += [("parameter", str(node.name), node.shape) for node in cell.graph.parameters()]
+    nodes = cell.graph.nodes
+    matrices = {nodes[node.args[0]].name for node in nodes if node.op == "product"}
+    plain = {name for _, name, shape in found if shape[:1] in ((), ("H",)) and (len(shape) < 2 or name in matrices)}
+    return [each for each in found if each[0] == "input" or each[1] not in plain]
 
 
 def _lines(one: Declared, style: DeclaredStyle) -> list[Line]:

@@ -11,7 +11,7 @@ ATOM = 9
 """The precedence of what never needs parentheses."""
 
 
-FURTHER = frozenset(["sin", "cos", "erf", "floor", "round", "sign", "mod"])
+FURTHER = frozenset(["sin", "cos", "atan", "erf", "floor", "round", "sign", "mod"])
 """The operations that functions.h has; runtimes in C have the others."""
 
 

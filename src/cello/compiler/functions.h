@@ -1,4 +1,4 @@
-/* Functions of the cell language that few cells use, on vecs: whole numbers, sines, the error function. They stand behind
+/* Functions of the cell language that few cells use, on vecs: whole numbers, sines, the arctangent, the error function. They stand behind
    a runtime that has real, vec, broadcast, absolute, exponential and CHOOSE(condition, then, otherwise). */
 
 /* Half to even, as torch: adding and subtracting 2^23 (2^52) leaves a whole number. Larger ones are whole already. */
@@ -20,6 +20,7 @@ LOCAL vec sign_of(vec v) {
 #if DOUBLE
 LANE_BY_LANE(sine, sin)
 LANE_BY_LANE(cosine, cos)
+LANE_BY_LANE(arctangent, atan)
 LANE_BY_LANE(error_function, erf)
 #else
 /* sin(v + turns * pi / 2): v = n * pi / 2 + r with |r| <= pi / 4, pi / 2 in three parts of which n times the first two is
@@ -50,6 +51,21 @@ LOCAL vec cosine(vec v) {
     vec found = quarter_turned(v, 1);
     FAR(found, v, cosf)
     return found;
+}
+
+/* Brought within tan(pi / 8) by atan(v) = pi / 2 + atan(-1 / v) = pi / 4 + atan((v - 1) / (v + 1)), then the polynomial of
+   atanf in Moshier's Cephes. Within 3e-7. */
+LOCAL vec arctangent(vec v) {
+    const vec one = broadcast(1), size = absolute(v);
+    const vec near = CHOOSE(size > broadcast((real)0.41421356), (size - one) / (size + one), size);
+    const vec turn = CHOOSE(size > broadcast((real)0.41421356), broadcast((real)0.785398163), broadcast(0));
+    const vec r = CHOOSE(size > broadcast((real)2.41421356), -one / size, near), z = r * r;
+    const vec base = CHOOSE(size > broadcast((real)2.41421356), broadcast((real)1.57079633), turn);
+    vec p = z * (real)8.05374449538e-2 - (real)1.38776856032e-1;
+    p = p * z + (real)1.99777106478e-1;
+    p = p * z - (real)3.33329491539e-1;
+    p = base + (p * z * r + r);
+    return CHOOSE(v < broadcast(0), -p, p);
 }
 
 /* Near 0 a polynomial in v^2, farther out 1 - exp(-t q(t)); both are least-squares fits, within 2e-7. */

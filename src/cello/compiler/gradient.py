@@ -99,6 +99,7 @@ GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
     "abs": lambda g, y, a: (a.over(0.0, g, (-a).over(0.0, -g, 0.0)),),
     "sin": lambda g, y, a: (g * a.cos(),),
     "cos": lambda g, y, a: (-(g * a.sin()),),
+    "atan": lambda g, y, a: (g / (a * a + 1.0),),
     "erf": lambda g, y, a: (g * ((-(a * a)).exp() * (2.0 / math.sqrt(math.pi))),),
     "floor": lambda g, y, a: (None,),
     "round": lambda g, y, a: (None,),

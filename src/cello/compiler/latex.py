@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cello.cells.definition import Cell
-from cello.compiler.declared import DeclaredStyle, declared_lines
+from cello.compiler.declared import DeclaredStyle, declared_lines, sizes
 from cello.compiler.expression import ATOM, Row, Style, equations, function
 
 ROWS: dict[str, Row] = {
@@ -23,6 +23,7 @@ ROWS: dict[str, Row] = {
     "abs": function(r"\lvert {} \rvert"),
     "sin": function(r"\sin({})"),
     "cos": function(r"\cos({})"),
+    "atan": function(r"\arctan({})"),
     "erf": function(r"\operatorname{{erf}}({})"),
     "floor": function(r"\lfloor {} \rfloor"),
     "round": function(r"\operatorname{{round}}({})"),
@@ -31,6 +32,7 @@ ROWS: dict[str, Row] = {
     "mod": function(r"\operatorname{{mod}}({}, {})", 2),
     "minimum": function(r"\min({}, {})", 2),
     "maximum": function(r"\max({}, {})", 2),
+    "apply": Row("{} {}", 2, (9, 9)),
     "transpose": Row(r"{}^{{\top}}", ATOM, (ATOM,)),
     "inverse": Row("{}^{{-1}}", ATOM, (ATOM,)),
     "total": function(r"\operatorname{{sum}}({})"),
@@ -70,7 +72,7 @@ def _letters(word: str) -> str:
 
 def _leaf(kind: str, name: str) -> str:
     if kind == "size":
-        return rf"\lfloor {name} \rfloor" if "/" in name else name
+        return _size(name)
     if kind == "input" and "." in name:
         frame, _, part = name.partition(".")
         return symbol(frame, *part.split("_"), "t")
@@ -78,6 +80,11 @@ def _leaf(kind: str, name: str) -> str:
         group, _, member = name.partition(".")
         return symbol(group, *member.split("_"))
     return symbol(name, "t" if kind == "input" else "t-1")
+
+
+def _size(text: str) -> str:
+    """A size; a share is rounded down."""
+    return rf"\lfloor {text} \rfloor" if "/" in text else text
 
 
 def _constant(value: float) -> str:
@@ -114,7 +121,8 @@ def latex(cell: Cell) -> str:
     r"""An ``aligned`` block with one line an equation, for use in any display environment.
 
     After the equations stand fixed tensors by their elements, states before the first frame, parameters within bounds
-    by the unbounded r that they are computed from, and, with an arrow, the values at which learning begins.
+    by the unbounded r that they are computed from, and, with an arrow, the values at which learning begins; at the end
+    the spaces of values of other sizes than H.
 
     >>> from cello.cells.load import load_cell
     >>> print(latex(load_cell("rnn")))
@@ -125,5 +133,9 @@ def latex(cell: Cell) -> str:
     lines = [f"{left} &= {right}" for left, right in equations(cell.graph, STYLE)]
     for left, right, begins in declared_lines(cell, DECLARED):
         lines.append(rf"{left} &\leftarrow {right}" if begins else f"{left} &= {right}")
+    for kind, name, shape in sizes(cell):
+        left = symbol(name, "t") if kind == "state" else _leaf(kind, name)
+        space = r" \times ".join(map(_size, shape))
+        lines.append(rf"{left} &\in \mathbf{{R}}^{{{space}}}")
     whole = " \\\\\n".join(lines)
     return f"\\begin{{aligned}}\n{whole}\n\\end{{aligned}}"

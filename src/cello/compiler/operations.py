@@ -56,6 +56,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "abs": torch.abs,
     "sin": torch.sin,
     "cos": torch.cos,
+    "atan": torch.atan,
     "erf": torch.erf,
     "floor": torch.floor,
     "round": torch.round,
@@ -66,11 +67,12 @@ TORCH: dict[str, Callable[..., Any]] = {
     "maximum": _maximum,
     "where": _where,
     "product": lambda matrix, v: v @ matrix.t(),
+    "apply": torch.mv,
     "transpose": torch.t,
     "inverse": torch.linalg.inv,
     "expm": torch.matrix_exp,
 }
-"""Every operation of the language on vectors (…, H), numbers and, for ``product``, a matrix and vectors."""
+"""Every operation of the language on vectors (…, H), numbers and, for products, a matrix and vectors."""
 
 
 def _columns(v: Tensor, sizes: tuple[int, ...]) -> Tensor:

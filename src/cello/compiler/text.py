@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, Shape
-from cello.compiler.declared import DeclaredStyle, declared_lines
+from cello.compiler.declared import DeclaredStyle, declared_lines, sizes
 from cello.compiler.expression import ATOM, Row, Style, equations, function
 
 ROWS: dict[str, Row] = {
@@ -24,6 +24,7 @@ ROWS: dict[str, Row] = {
     "abs": function("abs({})"),
     "sin": function("sin({})"),
     "cos": function("cos({})"),
+    "atan": function("atan({})"),
     "erf": function("erf({})"),
     "floor": function("floor({})"),
     "round": function("round({})"),
@@ -33,6 +34,7 @@ ROWS: dict[str, Row] = {
     "minimum": function("minimum({}, {})", 2),
     "maximum": function("maximum({}, {})", 2),
     "where": function("where({} > {}, {}, {})", 4),
+    "apply": Row("{} @ {}", 2, (9, 9)),
     "transpose": Row("{}.T", ATOM, (ATOM,)),
     "inverse": function("inverse({})"),
     "total": Row("{}.sum()", ATOM, (ATOM,)),
@@ -77,6 +79,7 @@ def equations_text(cell: Cell) -> str:
 
     After them what the cell declares: fixed tensors by their elements, A[i, j] = ...; states before the first frame,
     m[0] = ...; values at which learning begins, tau := ...; and those kept within bounds, as of an unbounded r[tau].
+    Last the sizes that are not H, h : H/2.
 
     >>> from cello.cells.load import load_cell
     >>> print(equations_text(load_cell("rnn")))
@@ -84,6 +87,7 @@ def equations_text(cell: Cell) -> str:
     """
     lines = [(left, "=", right) for left, right in equations(cell.graph, STYLE)]
     lines += [(left, ":=" if begins else "=", right) for left, right, begins in declared_lines(cell, DECLARED)]
+    lines += [(name, ":", shape_text(shape)) for _, name, shape in sizes(cell)]
     width = max(len(left) for left, _, _ in lines)
     return "\n".join(f"{left:{width}s} {sign} {right}" for left, sign, right in lines)
 

@@ -82,8 +82,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         test_snr_db: evaluate again with made noise added at each of these signal-to-noise ratios, in dB
         test_shift_ms: evaluate again with every test clip moved by each of these times in ms, later where positive
         fold: the fold that tests, of a corpus with --folds; a study's own folds are run one after another
-        lost_frames: share of frames lost on their way to the model, anew in each epoch of training and the same ones in
-            every evaluation, 0 to below 1; cells with value, mask and gap are told of it, others get the last one seen
+        lost_frames: share of frames lost on their way to the model, 0 to below 1; cells with value, mask and gap are
+            told, others see the last frame again
 
     Raises:
         ConfigError: an invalid value, with the field, the value and what would be legal.

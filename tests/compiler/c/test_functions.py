@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import cell
-from cello.cells.functions import cos, erf, floor, round, sigmoid, sign, sin, stop, where
+from cello.cells.functions import atan, cos, erf, floor, round, sigmoid, sign, sin, stop, where
 from cello.compiler.scan import scan
 from random_cells import rare
 
@@ -18,6 +18,7 @@ wants_cc = pytest.mark.wants("cc")
 FUNCTIONS = {
     "sin": torch.sin,
     "cos": torch.cos,
+    "atan": torch.atan,
     "erf": torch.erf,
     "floor": torch.floor,
     "round": torch.round,
@@ -28,11 +29,11 @@ POINTS = [0.0, 0.5, 1.5, -0.5, -2.5, 1e-6, -3.0, 0.999, 1.001, -1.7, 4.2, 838860
 
 
 @cell
-def each(x, one, two, three, four, five, six, W):  # type: ignore[no-untyped-def]
+def each(x, one, two, three, four, five, six, seven, W):  # type: ignore[no-untyped-def]
     """A state for each function."""
     v = W @ x
-    first = sin(v) + 0 * one, cos(v) + 0 * two, erf(v) + 0 * three
-    return *first, floor(v) + 0 * four, round(v) + 0 * five, sign(v) + 0 * six
+    first = sin(v) + 0 * one, cos(v) + 0 * two, atan(v) + 0 * three, erf(v) + 0 * four
+    return *first, floor(v) + 0 * five, round(v) + 0 * six, sign(v) + 0 * seven
 
 
 @wants_cc
@@ -54,7 +55,7 @@ def eager(x: Tensor, weights: dict[str, Tensor], lengths: list[int]) -> tuple[Te
     for t in range(x.shape[1]):
         h, v = states
         a = x[:, t] @ weights["W.a"].T + h @ weights["U.a"].T + weights["b.a"]
-        wave = torch.sin(3 * a) + torch.cos(a - v) + torch.erf(a)
+        wave = torch.sin(3 * a) + torch.cos(a - v) + torch.erf(a) + torch.atan(2 * a)
         steps = torch.floor(2.1 * a) + torch.round(1.3 * v) - torch.sign(a + weights["b.sign"])
         soft = torch.sigmoid(4 * (v - 0.3))
         spike = soft + ((v > 0.3).to(x.dtype) - soft).detach()

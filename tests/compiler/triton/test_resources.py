@@ -43,7 +43,7 @@ def test_values_of_several_sizes_spill_next_to_nothing(name: str, hidden: int, w
 def test_matrices_of_heads_are_shared_out_to_more_programs_of_fewer_clips() -> None:
     found = {hidden: tiling_of(SIZED["heads"], hidden, "tf32") for hidden in (16, 64, 128, 512)}
     kept = {hidden: (each.rows, each.split) for hidden, each in found.items() if each}
-    assert kept == {16: (16, 1), 64: (4, 2), 128: (1, 2)}
+    assert kept == {16: (16, 1), 64: (2, 2), 128: (1, 2)}
 
 
 def tiling_of(cell: Cell, hidden: int, precision: str, memory: int = MEMORY[90]) -> Tiling | None:
@@ -56,4 +56,4 @@ def test_more_programs_share_the_units_where_one_has_too_little_memory() -> None
     assert splits == {64: 1, 128: 2, 256: 8}
     assert tiling_of(lstm, 128, "tf32", MEMORY[86]).split > 2  # type: ignore[union-attr]
     assert tiling_of(lstm, 4096, "tf32") is None
-    assert all(tiling_of(cell, 100, "bf16") for cell in zoo().values())
+    assert all(tiling_of(cell, 100 if cell.multiple == 1 else 64, "bf16") for cell in zoo().values())

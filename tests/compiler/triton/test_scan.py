@@ -116,7 +116,8 @@ def numbers() -> Cell:
 
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
 def test_every_cell_with_ragged_clips_and_every_gradient(cell: Cell) -> None:
-    check(cell, (4, 3, 3, 6), lengths=[2, 0, 3, 1], reverse=len(cell.name) % 2 == 0)
+    hidden = 6 if cell.multiple == 1 else 2 * cell.multiple
+    check(cell, (4, 3, 3, hidden), lengths=[2, 0, 3, 1], reverse=len(cell.name) % 2 == 0)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 3, 2, 63), (17, 2, 5, 16), (33, 2, 40, 20)], ids=str)
@@ -139,6 +140,11 @@ def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) ->
     check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2))
     check(cell, (2, 2, 19, 32), lengths=[1, 2])
+
+
+def test_products_of_fewer_rows_than_tensor_cores_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 4))
+    check(SIZED["projected"], (5, 2, 7, 20), lengths=[2, 0, 1, 2, 2])
 
 
 def test_several_sizes_beside_products_of_bfloat16() -> None:

@@ -24,6 +24,7 @@ ROWS: dict[str, Row] = {
     "abs": function("absolute({})"),
     "sin": function("sine({})"),
     "cos": function("cosine({})"),
+    "atan": function("arctangent({})"),
     "erf": function("error_function({})"),
     "floor": function("round_down({})"),
     "round": function("round_even({})"),

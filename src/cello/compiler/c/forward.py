@@ -43,7 +43,7 @@ class _Forward:
     def read(self) -> set[int]:
         """What loops read of the frame."""
         steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
-        return {a for k in steps for a in self.nodes[k].args} & {*self.names.inputs}
+        return {*self.graph.outputs, *(a for k in steps for a in self.nodes[k].args)} & {*self.names.inputs}
 
     @cached_property
     def carried(self) -> list[int]:

@@ -16,8 +16,10 @@ PADDED = {UNITS: "P", INPUTS: "E", ONE: "V"}
 
 
 def elements(text: str) -> str:
-    """The number of elements of a size, "H/2" or "(D-1)/2", as C has it: H_over2, D_less1_over2."""
-    return text.strip("(").replace(")", "").replace("-", "_less").replace("/", "_over")
+    """The number of elements of a size, "H/2", "2*H" or "(D-1)/2", as C has it: H_over2, H_times2, D_less1_over2."""
+    factor, _, rest = text.rpartition("*")
+    name = rest.strip("(").replace(")", "").replace("-", "_less").replace("/", "_over")
+    return f"{name}_times{factor}" if factor else name
 
 
 def padded(text: str) -> str:
@@ -46,7 +48,7 @@ def definitions(texts: Iterable[str]) -> str:
     """Definitions of the numbers of elements and of their padded numbers, beside H, D and those known at once."""
     found = []
     for text in dict.fromkeys(texts):
-        whole, _, parts = text.strip("(").replace(")", "").partition("/")
+        whole, _, parts = text.strip("(").replace(")", "").replace("*", " * ").partition("/")
         name = elements(text)
         if text not in (UNITS, INPUTS) and not text.isdigit():
             found.append(

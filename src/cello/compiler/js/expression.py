@@ -26,6 +26,7 @@ ROWS: dict[str, Row] = {
     "abs": function("Math.abs({})"),
     "sin": function("Math.sin({})"),
     "cos": function("Math.cos({})"),
+    "atan": function("Math.atan({})"),
     "erf": function("errorFunction({})"),
     "floor": function("Math.floor({})"),
     "round": function("roundEven({})"),

@@ -21,19 +21,21 @@ REDUCED = {
 def elements(text: str) -> str:
     """A size as it stands in the function: a number, D, H, or the name of a constant.
 
-    >>> elements("16"), elements("H"), elements("(D-1)/2")
-    ('16', 'H', 'D_less_1_2')
+    >>> elements("16"), elements("H"), elements("(D-1)/2"), elements("2*H")
+    ('16', 'H', 'D_less_1_2', 'H_times_2')
     """
-    return text.replace("-", "_less_").replace("/", "_").strip("(").replace(")", "")
+    factor, _, rest = text.rpartition("*")
+    name = rest.replace("-", "_less_").replace("/", "_").strip("(").replace(")", "")
+    return f"{name}_times_{factor}" if factor else name
 
 
 def computed(text: str) -> str:
     """A size as an expression of D and H.
 
-    >>> computed("H/4"), computed("(D-1)/2")
-    ('Math.max(1, Math.floor(H / 4))', 'Math.max(1, Math.floor((D - 1) / 2))')
+    >>> computed("H/4"), computed("(D-1)/2"), computed("2*H")
+    ('Math.max(1, Math.floor(H / 4))', 'Math.max(1, Math.floor((D - 1) / 2))', 'Math.max(1, 2 * H)')
     """
-    spaced = text.replace("-", " - ").replace("/", " / ")
+    spaced = text.replace("-", " - ").replace("/", " / ").replace("*", " * ")
     return f"Math.max(1, {f'Math.floor({spaced})' if '/' in text else spaced})"
 
 

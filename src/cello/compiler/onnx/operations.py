@@ -43,6 +43,7 @@ ROWS: dict[str, Row] = {
     "abs": _single("Abs"),
     "sin": _single("Sin"),
     "cos": _single("Cos"),
+    "atan": _single("Atan"),
     "erf": _single("Erf"),
     "floor": _single("Floor"),
     "round": _single("Round"),

@@ -23,6 +23,7 @@ ROWS: dict[str, Row] = {
     "abs": function("tl.abs({})"),
     "sin": function("tl.sin({})"),
     "cos": function("tl.cos({})"),
+    "atan": function("arctangent({})"),
     "erf": function("tl.erf({})"),
     "floor": function("tl.floor({})"),
     "round": function("round_even({})"),

@@ -52,11 +52,6 @@ class Names(StepNames):
         """The shapes of matrices of heads."""
         return tuple(shape for shape in self.spaces if len(shape) == 2)
 
-    @property
-    def multiplies(self) -> bool:
-        """Whether a step has products of matrices with vectors, which tensor cores take for 16 clips at once."""
-        return not all(any(side.once for side in self.sides(m)) for m in self.inner)
-
     def space(self, k: int) -> Space:
         return self.spaces[self.shape(k)]
 
@@ -78,9 +73,10 @@ class Names(StepNames):
 
     @cached_property
     def frames(self) -> tuple[int, ...]:
-        """The frame, or parts of it, that are used element by element."""
+        """The frame, or parts of it, that are used element by element, or are a new state."""
         steps = [k for stage in self.plan.stages for k in (*stage.pointwise, *stage.reductions)]
-        return tuple(dict.fromkeys(a for k in steps for a in self.nodes[k].args if self.is_frame(a)))
+        read = [*(a for k in steps for a in self.nodes[k].args), *self.plan.graph.outputs]
+        return tuple(dict.fromkeys(filter(self.is_frame, read)))
 
     @cached_property
     def derived_frames(self) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
 
 
-TILE = 4096
-"""Elements of a tile of matrices, of which a program has about ten; threads have 16 of them each."""
+TILE = 2048
+"""Elements of a tile of matrices, of which a program has ten and more; twice as many where a head alone has them."""
 
 
 @lru_cache(maxsize=1024)
@@ -25,15 +25,15 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
-    found = _tiling(names, units, 1, rows, head)
+    found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(2 * TILE, least * head))
     while (
         (units >= 256 and found.own > max(32, head))
-        or (head > 1 and found.rows * found.own * head > TILE)
+        or (head > 1 and found.rows * found.own * head > largest)
         or bytes_of(names, sizes, found, precision) > memory
     ):
         if found.own > least:
             found = _tiling(names, units, 2 * found.split, found.rows, head)
-        elif head > 1 and found.rows > 1 and not names.multiplies:
+        elif head > 1 and found.rows > 1:
             found = _tiling(names, units, found.split, found.rows // 2, head)
         else:
             return None
@@ -43,7 +43,7 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
 def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tiling:
     own = units // split
     if head > 1:
-        return Tiling(rows, units, min(16, max(4, rows * own * head // 512)), split, 2)
+        return Tiling(rows, units, min(8, max(4, rows * own * head // 256)), split, 2)
     few = own < 32 or (own < 64 and len(names.inner) <= 4)
     return Tiling(rows, units, 4 if few else 8 if own < 128 else 16, split, 3 if own <= 64 else 2)
 
