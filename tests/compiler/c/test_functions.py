@@ -29,7 +29,7 @@ POINTS = [0.0, 0.5, 1.5, -0.5, -2.5, 1e-6, -3.0, 0.999, 1.001, -1.7, 4.2, 838860
 
 
 @cell
-def each(x, one, two, three, four, five, six, seven, W):  # type: ignore[no-untyped-def]
+def each(x, one, two, three, four, five, six, seven, W):  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     """A state for each function."""
     v = W @ x
     first = sin(v) + 0 * one, cos(v) + 0 * two, atan(v) + 0 * three, erf(v) + 0 * four
