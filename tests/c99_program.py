@@ -38,9 +38,11 @@ def compiler(*names: str) -> str:
     return found
 
 
-def model_of(config: ModelConfig, features: FeatureConfig = SMALL) -> tuple[Classifier, ModelParts]:
+def model_of(
+    config: ModelConfig, features: FeatureConfig = SMALL, backend: str = "plain"
+) -> tuple[Classifier, ModelParts]:
     """A model with weights that no initialisation would give, and its parts."""
-    model = Classifier(config, features.dimensions, len(LABELS), seed=4).eval()
+    model = Classifier(config, features.dimensions, len(LABELS), seed=4, backend=backend).eval()
     size = features.dimensions
     with torch.no_grad():
         for weight in model.parameters():

@@ -87,6 +87,18 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def compiled_quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels without optimisation, in a third of the time, where it is the text in C that is tested."""
+    from cello.compiler.c.launch import compiled
+    from cello.native import build
+
+    compiled.cache_clear()  # before and after, as no other test expects them
+    monkeypatch.setattr(build, "FLAGS", tuple(flag.replace("-O2", "-O0") for flag in build.FLAGS))
+    yield
+    compiled.cache_clear()
+
+
+@pytest.fixture
 def tone_folder(tmp_path: Path) -> Path:
     """A folder of class folders, 3 words × 20 speakers × 1 clip, named as Speech Commands names them."""
     root = tmp_path / "tones"

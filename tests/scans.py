@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -27,3 +28,17 @@ def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[
     for (name, value), grad in zip(leaves.items(), grads, strict=True):
         found[f"d {name}"] = torch.zeros_like(value) if grad is None else grad
     return found
+
+
+def covering(cells: Iterable[Cell]) -> frozenset[str]:
+    """The names of those that together have every operation and number of states, the longest graphs first.
+
+    A test of all cells compiles these as users do, and the others with ``compiled_quickly``.
+    """
+    names, known = set(), set[str | int]()
+    for cell in sorted(cells, key=lambda cell: len(cell.graph.nodes), reverse=True):
+        own = {*(node.op for node in cell.graph.nodes), len(cell.states)}
+        if not own <= known:
+            names.add(cell.name)
+            known |= own
+    return frozenset(names)

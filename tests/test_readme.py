@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cello.cli.main import main
+
 ROOT = Path(__file__).parents[1]
 PYTHON = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 
@@ -21,12 +23,16 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_the_cell_of_the_readme_is_shown_and_trained(tmp_path: Path, tone_folder: Path) -> None:
-    (tmp_path / "mine.py").write_text(PYTHON[0])
-    cello = (sys.executable, "-m", "cello.cli")
-    assert r"\tanh" in run(tmp_path, *cello, "cell", "show", "mine.py:my_gru", "--target", "latex")
+def test_the_cell_of_the_readme_is_shown_and_trained(
+    tmp_path: Path, tone_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(PYTHON[0])
+    assert main(["cell", "show", "mine.py:my_gru", "--target", "latex"]) == 0
+    assert r"\tanh" in capsys.readouterr().out
     options = ("--corpus", f"folder:{tone_folder}", "--model.cell", "mine.py:my_gru", "--optimiser.epochs", "1")
-    assert "test" in run(tmp_path, *cello, "train", *options)
+    assert main(["train", *options]) == 0
+    assert "test" in capsys.readouterr().out
 
 
 def test_the_ten_lines_of_python_run_and_resume(

@@ -288,6 +288,7 @@ def everything(result: tuple[Tensor, States], leaves: list[Tensor]) -> list[Tens
     return [outputs, *states, *own]
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("backend", ["plain", pytest.param("c", marks=pytest.mark.wants("cc"))])
 @pytest.mark.parametrize("name", EAGER)
 def test_outputs_states_and_all_gradients_are_those_of_an_eager_loop(name: str, backend: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from cello.compiler.inputs import Inputs, hidden_size, with_fixed
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from random_cells import random_cell
+from scans import covering
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
@@ -29,6 +30,8 @@ BACKENDS = [
     pytest.param(name, marks=[pytest.mark.wants("cc")] if name == "c" else []) for name in TABLE if name != "triton"
 ]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
+OPTIMISED = covering(zoo().values()) | {"lstm", "lstm-peephole-full", "gru-original", "sru"}
+"""Of the zoo, what is compiled as users have it: some for every operation, and those that other tests compile too."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -148,14 +151,22 @@ def test_the_reference_turns_clips_and_ends_them_where_they_end() -> None:
     ids=["ragged", "reverse"],
 )
 def test_every_back_end_is_the_reference(
-    cell: Cell, backend: str, sizes: tuple[int, int, int, int], lengths: list[int] | None, reverse: bool
+    cell: Cell,
+    backend: str,
+    sizes: tuple[int, int, int, int],
+    lengths: list[int] | None,
+    reverse: bool,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if backend == "c" and cell.name not in OPTIMISED:
+        request.getfixturevalue("compiled_quickly")
     one = case(cell, sizes)
     result = scan(cell, one.x, one.weights, state=one.state, lengths=lengths, reverse=reverse, backend=backend)
     assert result.backend == backend
     assert_same((result.outputs, result.state), meaning(cell, one, lengths, reverse), one.leaves)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @each_backend
 @pytest.mark.parametrize("name", ["lstm", "gru-original", "lstm-peephole-full", "sru"])
 def test_every_back_end_applies_the_same_noise(name: str, backend: str) -> None:
@@ -182,7 +193,10 @@ def test_random_cells_are_their_functions_and_plain_evaluation_is_too(seed: int,
 
 
 @pytest.mark.wants("cc")
-@settings(max_examples=6, deadline=None)  # each is compiled
+@pytest.mark.usefixtures("compiled_quickly")
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # each is compiled
 @given(seed=st.integers(0, 10**6), size=st.integers(3, 14))
 def test_random_cells_in_c_are_the_reference(seed: int, size: int) -> None:
     cell = random_cell(seed, size)

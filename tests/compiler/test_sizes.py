@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from cello.compiler.kernel import kernel
 from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from cello.errors import ModelError
-from cello.native import build as native_build
 from scans import Case, everything
 from sized_cells import SIZED, Building, at_random
 
@@ -31,18 +29,6 @@ def buffers_begin_with_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
     yield
     torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def compiled_quickly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels without optimisation; those in single precision are compiled as users have them."""
-    monkeypatch.setattr(native_build, "FLAGS", tuple(flag.replace("-O2", "-O0") for flag in native_build.FLAGS))
-    monkeypatch.setenv("CELLO_CACHE", str(folder))
 
 
 def sized_case(

@@ -27,16 +27,17 @@ EVERY = [*sorted(zoo()), "torch:rnn", "torch:gru", "torch:lstm"]
 CLIP = sound(700)
 
 
-def compare(folder: Path, config: ModelConfig, features: FeatureConfig = SMALL, clip: Any = CLIP) -> None:
-    model, parts = model_of(config, features)
+def compare(folder: Path, config: ModelConfig, features: FeatureConfig = SMALL, backend: str = "plain") -> None:
+    model, parts = model_of(config, features, backend)
     program = Program(write_c99(parts, features, LABELS, "model"), "model", folder)
-    np.testing.assert_allclose(program.stream([clip])[-1], by_torch(model, clip, features), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(program.stream([CLIP])[-1], by_torch(model, CLIP, features), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("cell", EVERY)
-def test_every_cell_scores_as_the_trained_model(cell: str, layers: int, tmp_path: Path) -> None:
-    compare(tmp_path, ModelConfig(cell=cell, hidden=6, layers=layers))
+def test_every_cell_scores_as_the_trained_model(cell: str, tmp_path: Path) -> None:
+    """With two layers, of which the first reads frames and the second the first; most other models here have one."""
+    grows = cell == "exprnn"  # so far that a sum in another order is another score: its kernel adds as C99 does
+    compare(tmp_path, ModelConfig(cell=cell, hidden=6, layers=2), backend="c" if grows else "plain")
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])

@@ -217,8 +217,9 @@ def test_a_study_of_every_cell_cites_every_one(gates: StudyResults, reconfigured
         (run,) = reconfigured(msgspec.structs.replace(gates, runs=(first,)), "model", cell=cell).runs
         runs.append(msgspec.structs.replace(run, row=cell))
     study = msgspec.structs.replace(gates, rows=tuple(zoo()), runs=tuple(runs))
+    text = paper.paragraph(study)
     for cell in zoo():
-        assert re.search(rf"(: |, | and ){re.escape(cell)} \([^()]* \d{{4}}\)", paper.paragraph(study)), cell
+        assert re.search(rf"(: |, | and ){re.escape(cell)} \([^()]* \d{{4}}\)", text), cell
     assert not any("papers" in text for text in paper.unrecorded(study))
 
 

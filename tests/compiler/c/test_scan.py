@@ -22,7 +22,7 @@ from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inpu
 from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
-from scans import Case, everything
+from scans import Case, covering, everything
 
 pytestmark = pytest.mark.wants("cc")
 
@@ -41,9 +41,16 @@ def kinds() -> list[Cell]:
 
 JUMPS = {"lif", "lsnn", "exprnn", "phased-lstm"}
 """Cells with a step somewhere: near it rounding decides, and a surrogate's derivative is no finite difference."""
-each_kind = pytest.mark.parametrize(
-    "cell", [cell for cell in kinds() if cell.name not in JUMPS], ids=lambda cell: cell.name
-)
+KINDS = [cell for cell in kinds() if cell.name not in JUMPS]
+OPTIMISED = covering(KINDS)
+each_kind = pytest.mark.parametrize("cell", KINDS, ids=lambda cell: cell.name)
+
+
+@pytest.fixture
+def optimised_for_each_operation(cell: Cell, request: pytest.FixtureRequest) -> None:
+    """Some cells as users have them, the others without optimisation."""
+    if cell.name not in OPTIMISED:
+        request.getfixturevalue("compiled_quickly")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -102,6 +109,7 @@ def test_a_clip_alone_is_the_clip_among_others_to_the_bit(cell: Cell, inputs: in
                     assert torch.equal(last, expected[:count]), (steps, count)
 
 
+@pytest.mark.usefixtures("optimised_for_each_operation")
 @each_kind
 def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
     exact = case(cell, (35, 9, 39, 64))
@@ -151,6 +159,7 @@ def test_ragged_clips(name: str, lengths: list[int], padding: int, reverse: bool
     assert_same(c, plain, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.usefixtures("optimised_for_each_operation")
 @each_kind
 def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
     x, state, weights = case(cell, (2, 3, 2, 3))
