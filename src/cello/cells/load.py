@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cello.cells.definition import Cell
+from cello.cells.graph import RESHAPING
 from cello.cells.neighbours import run_file
 from cello.cells.zoo import dynamics, gaps, gru, lstm, memories, normalised, odyssey, rnn, sized, spiking
 from cello.errors import CellError, unknown
@@ -23,18 +24,27 @@ _KNOWN: dict[tuple[str, str], Cell] = {}
 
 @cache
 def every_cell() -> dict[str, Cell]:
-    """All cells that come with Cello, by name, those for frames with parts too."""
+    """All cells that come with Cello, by name, those of several sizes and for frames with parts too."""
     return {value.name: value for shelf in SHELVES for value in vars(shelf).values() if isinstance(value, Cell)}
 
 
 @cache
 def zoo() -> dict[str, Cell]:
-    """The cells that come with Cello and take any features as frames, by name.
+    """The cells that come with Cello whose values are all vectors of H units, by name; studies of all cells take them.
 
     >>> zoo()["lstm"].states
     ('h', 'c')
     """
-    return {name: value for name, value in every_cell().items() if not value.parts}
+    return {name: value for name, value in every_cell().items() if _has_one_size(value)}
+
+
+def _has_one_size(cell: Cell) -> bool:
+    return all(
+        node.op not in (*RESHAPING, "size")
+        and {*node.shape} <= {"D", "H"}
+        and (node.shape != ("D",) or node.op == "input")
+        for node in cell.graph.nodes
+    )
 
 
 def load_cell(name: str) -> Cell:
