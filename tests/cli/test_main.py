@@ -284,7 +284,7 @@ def test_every_exception_is_a_sentence_and_the_traceback_shows_on_demand(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("cello.cells.load.zoo", fail)
+    monkeypatch.setattr("cello.cells.load.every_cell", fail)
     for arguments in (["cell", "list"], ["--traceback", "cell", "list"], ["cell", "list", "--traceback"]):
         found, out, err = run(capsys, *arguments)
         assert (found, out) == (status, "")
