@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.sizes import ONE, UNITS, is_size, share
+from cello.cells.sizes import INPUTS, ONE, UNITS, is_size, share
 from cello.errors import CellError
 
 Shape = tuple[str, ...]
@@ -179,6 +179,19 @@ def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
     if op in ("row_sum", "column_sum"):
         return shapes[0][:1]
     return max(shapes, key=len, default=())
+
+
+def one_size(graph: Graph) -> bool:
+    """Whether every value of a step is a vector of H units, and the frame is only multiplied by matrices (H, D)."""
+    needs = dependencies(graph.nodes)
+    read = {arg for node in graph.nodes if node.op != "product" for arg in node.args} | {*graph.outputs}
+    return not any(
+        node.op in (APPLY, "size", *RESHAPING)
+        or not {*node.shape} <= {INPUTS, UNITS}
+        or (node.shape == (INPUTS,) and (node.op != "input" or k in read))
+        or (len(node.shape) == 2 and (node.shape[0] != UNITS or bool(needs[k])))
+        for k, node in enumerate(graph.nodes)
+    )
 
 
 class GraphBuilder:

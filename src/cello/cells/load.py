@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cello.cells.definition import Cell
-from cello.cells.graph import RESHAPING
+from cello.cells.graph import one_size
 from cello.cells.neighbours import run_file
 from cello.cells.zoo import dynamics, gaps, gru, lstm, memories, normalised, odyssey, rnn, sized, spiking
 from cello.errors import CellError, unknown
@@ -35,16 +35,7 @@ def zoo() -> dict[str, Cell]:
     >>> zoo()["lstm"].states
     ('h', 'c')
     """
-    return {name: value for name, value in every_cell().items() if _has_one_size(value)}
-
-
-def _has_one_size(cell: Cell) -> bool:
-    return all(
-        node.op not in (*RESHAPING, "size")
-        and {*node.shape} <= {"D", "H"}
-        and (node.shape != ("D",) or node.op == "input")
-        for node in cell.graph.nodes
-    )
+    return {name: value for name, value in every_cell().items() if one_size(value.graph)}
 
 
 def load_cell(name: str) -> Cell:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
 from cello.cells.definition import Cell
-from cello.cells.graph import APPLY, LEAVES, RESHAPING, Graph, GraphBuilder, Node, dependencies
-from cello.cells.sizes import INPUTS, UNITS, size
+from cello.cells.graph import APPLY, LEAVES, RESHAPING, GraphBuilder, Node, dependencies
+from cello.cells.sizes import INPUTS, size
 from cello.errors import CellError
 
 Array = NDArray[np.float32]
@@ -140,21 +140,3 @@ def _free(wanted: str, taken: set[str]) -> str:
         name = f"{wanted}_{number}"
     taken.add(name)
     return name
-
-
-def one_size(graph: Graph) -> bool:
-    """Whether every value of a step is a vector of H units, and the frame is only multiplied by matrices (H, D)."""
-    nodes = graph.nodes
-    multiplied = {arg for node in nodes if node.op == "product" for arg in node.args}
-    read = {arg for node in nodes if node.op != "product" for arg in node.args} | {*graph.outputs}
-    for k, node in enumerate(nodes):
-        if node.op == "size" or node.op in RESHAPING:
-            return False
-        if node.op == "input":
-            if node.shape != (INPUTS,) or k in read:
-                return False
-        elif node.shape not in ((), (UNITS,)):
-            matrix = k in multiplied and k not in read and node.shape in ((UNITS, UNITS), (UNITS, INPUTS))
-            if not matrix:
-                return False
-    return True

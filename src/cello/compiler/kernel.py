@@ -17,7 +17,6 @@ from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower
-from cello.compiler.tracing import constant_result
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -53,25 +52,6 @@ class Kernel:
         return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "input")
 
     @property
-    def plain_shapes(self) -> bool:
-        """Whether every value of a step is a vector of H units, beside the frame that matrices (H, D) multiply."""
-        matrices = {*self.matrices}
-        legal = {("H",), ()}
-        inside = all(
-            node.shape in legal and node.op not in (*RESHAPING, "size")
-            for k, node in enumerate(self.graph.nodes)
-            if node.op != "input" and k not in matrices and len(node.shape) < 2
-        )
-        products = all(self.graph.nodes[m].shape in (("H", "H"), ("H", "D")) for m in matrices)
-        frames = all(self.graph.nodes[k].shape == ("D",) for k in self.inputs)
-        read = {arg for stage in self.stages for k in stage.pointwise for arg in self.graph.nodes[k].args}
-        return inside and products and frames and not read & {*self.inputs} and self._no_matrix_states()
-
-    def _no_matrix_states(self) -> bool:
-        moving = {k for stage in self.stages for k in stage.pointwise} | {*self.graph.outputs}
-        return all(len(self.graph.nodes[k].shape) < 2 for k in moving)
-
-    @property
     def masks(self) -> tuple[int, ...]:
         return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "mask")
 
@@ -105,12 +85,6 @@ def kernel(cell: Cell) -> Kernel:
         constant=constant,
         parts=cell.parts,
     )
-
-
-@constant_result
-def has_plain_shapes(cell: Cell) -> bool:
-    """Whether every value of a step is a vector of H units."""
-    return kernel(cell).plain_shapes
 
 
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:

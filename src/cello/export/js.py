@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.definition import Cell
-from cello.cells.specialise import multiplying, one_size
+from cello.cells.graph import one_size
+from cello.cells.specialise import multiplying
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
 from cello.export.received import without_losses

@@ -19,7 +19,6 @@ from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.cells.signature import Scalar
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
-from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 from scans import Case, covering, everything
@@ -33,8 +32,7 @@ def kinds() -> list[Cell]:
     Every cell's kernel in double precision is compared with the reference, gradients too, in ``test_reference``.
     """
     found: dict[tuple[frozenset[str], int], Cell] = {}
-    plain = [cell for cell in zoo().values() if has_plain_shapes(cell)]
-    for cell in sorted(plain, key=lambda cell: len(cell.graph.nodes)):
+    for cell in sorted(zoo().values(), key=lambda cell: len(cell.graph.nodes)):
         found[frozenset(node.op for node in cell.graph.nodes), len(cell.states)] = cell
     return [*found.values()]
 

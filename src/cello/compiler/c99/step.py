@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cello.cells.definition import Cell
-from cello.cells.specialise import one_size
+from cello.cells.graph import one_size
 from cello.compiler.c99.sized import SizedStep
 from cello.compiler.c99.units import StepText, UnitStep
 from cello.compiler.deep import deep

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
-from cello.cells.specialise import one_size
+from cello.cells.graph import one_size
 from cello.compiler.deep import deep
 from cello.compiler.js.names import fresh
 from cello.compiler.js.sized import SizedStep

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.cells.graph import Graph
+from cello.cells.graph import Graph, one_size
 from cello.compiler.inputs import hidden_size
-from cello.compiler.kernel import has_plain_shapes
 from cello.compiler.operations import TORCH
 from cello.compiler.plain.nodes import steps_of
 from cello.compiler.plain.program import Instruction, Program, program
+from cello.compiler.tracing import constant_result
 
 STEP: dict[str, Callable[..., Any]] = {
     **TORCH,
@@ -77,7 +77,7 @@ def _steps(
     cell: Cell, packed: PackedInputs, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> Callable[[int, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     """A step, as a function of its number and the old states."""
-    if not has_plain_shapes(cell):
+    if not _has_one_size(cell):
         return steps_of(cell, packed.frames, packed.masks, sizes, weights)
     plan = program(cell)
     slots, per_frame = _before_the_loop(plan, packed, sizes, weights)
@@ -85,6 +85,16 @@ def _steps(
     invariant = [slots[k] for k in reads]
     hidden = hidden_size(cell, weights)
     return lambda t, state: step(hidden, *state, *[values[t] for _, values in per_frame], *invariant)
+
+
+@constant_result
+def _has_one_size(cell: Cell) -> bool:
+    return _known_one_size(cell)
+
+
+@lru_cache(maxsize=1024)
+def _known_one_size(cell: Cell) -> bool:
+    return one_size(cell.graph)
 
 
 def _invariant_values(graph: Graph, static: Sequence[int], weights: Mapping[str, Tensor]) -> dict[int, Any]:
