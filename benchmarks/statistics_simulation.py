@@ -50,7 +50,7 @@ TARGETS = (0.5, 0.8)
 class World(NamedTuple):
     """One kind of study. ``seed_points`` are the two models' deviations between seeds that more clips would not take
     away, in percentage points; with the clips' share of 0.35 the runs of the first world vary by 0.4 points, as ours.
-    ``taste`` is the share of variance by which a model is better for some speakers than for others, ``spread`` the
+    ``taste`` is the share of variance by which a model is better for some speakers than for others, ``broadcast`` the
     deviation of the logarithm of their numbers of clips; 0.686 is that of the real ones, (Σ n)² / Σ n² = 0.63 S."""
 
     name: str

@@ -83,17 +83,17 @@ def normalised() -> Cell:
     u = b("add", b("product", b.learned("W.u", "H,D"), x), b("product", b.learned("U.u", "H,H"), h))
     units = b.leaf("size", "H", "")
     mean = b("div", b("total", u), units)
-    d = b("sub", u, b.to("spread", mean, "H"))
+    d = b("sub", u, b.to("broadcast", mean, "H"))
     scale = b("sqrt", b("add", b("div", b("total", b("mul", d, d)), units), b.number(1e-5)))
     zeta = b.learned("zeta", "")
-    v = b("add", b("mul", b("div", d, b.to("spread", scale, "H")), b.learned("g", "H")), b.learned("b", "H"))
-    e = b("exp", b("sub", v, b.to("spread", b("largest", v), "H")))
-    share = b("div", e, b.to("spread", b("total", e), "H"))
+    v = b("add", b("mul", b("div", d, b.to("broadcast", scale, "H")), b.learned("g", "H")), b.learned("b", "H"))
+    e = b("exp", b("sub", v, b.to("broadcast", b("largest", v), "H")))
+    share = b("div", e, b.to("broadcast", b("total", e), "H"))
     gate = b(
         "sigmoid", b("add", b("mul", zeta, b("product", b.learned("W.g", "1,D"), x)), b("mul", zeta, b("total", h)))
     )
     new = b("add", b("mul", zeta, share), b("tanh", v))
-    spread = b.to("spread", gate, "H")
+    spread = b.to("broadcast", gate, "H")
     h = b("add", b("mul", spread, h), b("mul", b("sub", b.number(1.0), spread), new))
     return b.cell("normalised", {"h": h}, "W U g b zeta")
 
@@ -120,12 +120,13 @@ def gaps() -> Cell:
     value, mask, gap = b.x(K, "value"), b.x(K, "mask"), b.x("1", "gap")
     h, last = b.state("h"), b.state("last", K)
     w = b(
-        "exp", b("neg", b("relu", b("add", b("mul", b.to("spread", gap, K), b.learned("w.x", K)), b.learned("b.x", K))))
+        "exp",
+        b("neg", b("relu", b("add", b("mul", b.to("broadcast", gap, K), b.learned("w.x", K)), b.learned("b.x", K)))),
     )
     rest = b("sub", b.number(1.0), mask)
     seen = b("add", b("mul", mask, value), b("mul", rest, b("mul", w, last)))
     last = b("add", b("mul", mask, value), b("mul", rest, last))
-    fade = b("exp", b("neg", b("relu", b("mul", b.to("spread", gap, "H"), b.learned("w.h", "H")))))
+    fade = b("exp", b("neg", b("relu", b("mul", b.to("broadcast", gap, "H"), b.learned("w.h", "H")))))
     old = b("mul", fade, h)
     z, n = (b.affine(g, ("W", f"H,{K}", seen), ("U", "H,H", old), ("V", f"H,{K}", mask)) for g in "zn")
     z = b("sigmoid", z)
@@ -141,7 +142,7 @@ def expanded() -> Cell:
     gate = b("sigmoid", b.affine("gate", ("W", "8*H/3,D", x)))
     mean = b("div", b("total", gate), b.leaf("size", "8*H/3", ""))
     scale = b("apply", b.learned("E", "H,4"), b("exp", b("apply", b.learned("F", "4,4"), b.learned("a", "4"))))
-    h = b("mul", b("add", b("product", b.learned("V", "H,2*H"), wide), h), b.to("spread", mean, "H"))
+    h = b("mul", b("add", b("product", b.learned("V", "H,2*H"), wide), h), b.to("broadcast", mean, "H"))
     h = b("mul", h, b("sigmoid", scale))
     return b.cell("expanded", {"h": h}, "W U b V E F a")
 
@@ -175,15 +176,15 @@ class _Random:
         shape, one = self.shape(k), self.draw.choice
         kinds = ["unary", "binary", "binary", "scalar", "size", "learned"]
         kinds += ["row_sum", "column_sum"] if "," in shape else ["product", "product", "total", "largest"]
-        kinds += {"1": ["spread"], "H": ["rows", "columns"]}.get(shape, [])
+        kinds += {"1": ["broadcast"], "H": ["rows", "columns"]}.get(shape, [])
         kind = one(kinds)
         if kind == "product":
             new = one(VECTORS)
             p = b("product", self.learned("W", f"{new},{shape}"), k)
             q = b("product", self.learned("U", f"{new},{shape}"), self.like(k))
             return b("add", b("add", p, self.learned("b", new)), q)
-        if kind in ("spread", "rows", "columns"):
-            return b.to(kind, k, one(VECTORS if kind == "spread" else MATRICES))
+        if kind in ("broadcast", "rows", "columns"):
+            return b.to(kind, k, one(VECTORS if kind == "broadcast" else MATRICES))
         if kind in ("total", "largest", "row_sum", "column_sum"):
             return b("tanh", b.to(kind, k, "1" if kind in ("total", "largest") else "H"))
         if kind == "size":

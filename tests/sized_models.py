@@ -20,16 +20,16 @@ def computed() -> Cell:
     b = Building()
     x, h, S = b.x(), b.state("h"), b.state("S", "H,H/2")
     e = b("exp", b.learned("a", "H"))
-    share = b("div", e, b.to("spread", b("total", e), "H"))
+    share = b("div", e, b.to("broadcast", b("total", e), "H"))
     rate = b("div", b.learned("s", ""), b.leaf("size", "H/2", ""))
     norm = b("sqrt", b("total", b("row_sum", b("mul", b.learned("U", "H,H/2"), b.learned("U", "H,H/2")))))
-    u = b("add", b("product", b.learned("W", "H,D"), x), b("mul", b.to("spread", norm, "H"), b("mul", share, h)))
+    u = b("add", b("product", b.learned("W", "H,D"), x), b("mul", b.to("broadcast", norm, "H"), b("mul", share, h)))
     decay = b("sigmoid", b("mul", b.to("rows", b.learned("a", "H"), "H,H/2"), b.learned("U", "H,H/2")))
     new = b("add", b("mul", decay, S), b("mul", rate, b.to("rows", b("tanh", u), "H,H/2")))
     same = b.to("rows", b("mul", rate, u), "H,H/2")  # as many equal elements in a row as a head has
-    flat = b.to("spread", b("largest", b("abs", x)), "H")
+    flat = b.to("broadcast", b("largest", b("abs", x)), "H")
     read = b("add", b("row_sum", b("mul", new, b.to("columns", h, "H,H/2"))), b("column_sum", same))
-    h = b("tanh", b("add", b("add", read, b("row_sum", same)), b.to("spread", b("total", flat), "H")))
+    h = b("tanh", b("add", b("add", read, b("row_sum", same)), b.to("broadcast", b("total", flat), "H")))
     return b.cell("computed", {"h": h, "S": new}, "a s U W")
 
 

@@ -159,7 +159,7 @@ PARTS = "(D-1)/2"
             sized_node("input", shape=["D"]),
             r"'x\.(gap|mask|value)' is not a name that it may have",
         ),
-        (sized_node("spread", shape=["H", "H"]), "illegal graph: node"),
+        (sized_node("broadcast", shape=["H", "H"]), "illegal graph: node"),
         (sized_node("size", "normalised", name="2 * H"), r"'2 \* H' is not a name that it may have"),
         (sized_node("size", "normalised", name=None), "'None' is not a name that it may have"),
         (sized_node("total", "normalised", shape=["H"]), "illegal graph: node"),

@@ -21,7 +21,7 @@ from cello.errors import CellError
 
 def test_every_operation_has_a_row_in_every_table() -> None:
     needed = {**VALUE_OPERATIONS, **RESHAPING, "outer": 2, "turned_product": 2, "apply": 2}
-    del needed["spread"]  # written as what is spread
+    del needed["broadcast"]  # written as what is spread
     assert needed.keys() == text.ROWS.keys() == latex.ROWS.keys()
     assert {*POINTWISE, "product"} <= operations.TORCH.keys()
     for table in (text.ROWS, latex.ROWS):

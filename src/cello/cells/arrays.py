@@ -79,7 +79,7 @@ def _column_sum(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
 
 
 NUMPY_RESHAPING: dict[str, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]]] = {
-    "spread": lambda v, sizes: np.broadcast_to(v, (*v.shape[:-1], *sizes)),
+    "broadcast": lambda v, sizes: np.broadcast_to(v, (*v.shape[:-1], *sizes)),
     "total": lambda v, _: v.sum(axis=-1, keepdims=True),
     "largest": lambda v, _: v.max(axis=-1, keepdims=True),
     "rows": lambda v, sizes: np.broadcast_to(v[..., None], (*v.shape, sizes[1])),

@@ -13,7 +13,7 @@ Its legal form, which :func:`check` holds it to:
   and :data:`MATRIX`: the same at every step, and computed before the first one;
 - pointwise: one of :data:`POINTWISE` with its number of arguments, each a number or of the result's shape.
   ``where(a, b, u, v)`` is u where a > b, v elsewhere;
-- :data:`RESHAPING`: what leads from one shape to another. ``spread`` gives each of L elements the one number of
+- :data:`RESHAPING`: what leads from one shape to another. ``broadcast`` gives each of L elements the one number of
   ("1",); ``total`` and ``largest`` are the sum and the maximum of L elements, ("1",). With n heads of d = H/n units,
   matrices (H, H/n) are n blocks of d × d, one under the other: row u belongs to unit u, column j to the unit j of the
   same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
@@ -73,7 +73,7 @@ APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
 
 RESHAPING: dict[str, int] = {
-    "spread": 1,
+    "broadcast": 1,
     "total": 1,
     "largest": 1,
     "rows": 1,
@@ -171,7 +171,7 @@ def same_value(node: Node) -> tuple[object, ...]:
 
 
 def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
-    """The shape of a value from those of its arguments; ``spread``, ``rows`` and ``columns`` must be given theirs."""
+    """The shape of a value from those of its arguments; that of broadcast values, rows and columns must be given."""
     if op in ("product", APPLY):
         return shapes[0][:1]
     if op in ("total", "largest"):
@@ -330,7 +330,7 @@ def _is_heads(shape: Shape) -> bool:
 
 
 def _reshapes(op: str, before: Shape, after: Shape) -> bool:
-    if op == "spread":
+    if op == "broadcast":
         return before == (ONE,) and len(after) == 1
     if op in ("total", "largest"):
         return len(before) == 1 and after == (ONE,)

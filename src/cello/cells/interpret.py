@@ -89,7 +89,7 @@ def _reshaped(node: Node, value: Any, graph: Graph, values: list[Any]) -> Any:
     """The value of a node that changes a shape; of a number, for cells of one unit, the number itself."""
     if isinstance(value, Real):
         return value
-    if node.op == "spread":
+    if node.op == "broadcast":
         return value[[0] * int(_size(node.shape[0], graph, values))]
     shape = node.shape if len(node.shape) == 2 else graph.nodes[node.args[0]].shape
     return RESHAPED[node.op](value, share(shape[-1]) or 1)

@@ -1,7 +1,7 @@
 """Infer the sizes of all values of a trace: what annotations say, what operations need, and H where nothing else does.
 
 Every dimension is a variable. Products, outputs and operations of one value make variables equal. Where several values
-meet in one operation they have one size, except that one number a step, ("1",), meets every size: so such meetings are
+are combined in one operation they have one size, except that one number a step, ("1",), fits every size: so these are
 solved when it is known which values are single numbers.
 """
 
@@ -16,7 +16,7 @@ from cello.cells.sizes import INPUTS, ONE, UNITS
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Elementwise:
     """A pointwise operation of several vectors: its record, and the variables of its result and of its vectors."""
 
     position: int
@@ -33,9 +33,9 @@ class Unifier:
         self.size: list[str | None] = []
         self.fixed: dict[str, int] = {}
         self.variables: list[tuple[int, ...]] = []
-        self.meetings: list[Meeting] = []
+        self.operations: list[Elementwise] = []
         self.first: dict[int, int] = {}  # the record that told a parameter's size first
-        self.unclear: list[Meeting] = []
+        self.unclear: list[Elementwise] = []
         for position in range(len(kinds.records)):
             self.variables.append(self._variables(position))
         for state, output in zip(kinds.states, outputs, strict=True):
@@ -177,7 +177,7 @@ class Unifier:
         if len({self._root(variable) for _, variable in vectors}) == 1:
             return (vectors[0][1],)
         result = self._new()
-        self.meetings.append(Meeting(position, result, vectors))
+        self.operations.append(Elementwise(position, result, vectors))
         return (result,)
 
     def _matrices_error(self, position: int, one: int, other: int) -> Exception:
@@ -203,112 +203,112 @@ class Unifier:
 
     def _solve(self) -> None:
         self._sweep(certain=True)
-        self.unclear = [meeting for meeting in self.meetings if self._unclear(meeting) is not None]
+        self.unclear = [operation for operation in self.operations if self._unclear(operation) is not None]
         self._sweep(certain=False)
         while self._join_unknown():
             self._sweep(certain=False)
-        for meeting in self.meetings:
-            self._check_unknown(meeting)
-            for one in (meeting.result, *(variable for _, variable in meeting.args)):
+        for operation in self.operations:
+            self._check_unknown(operation)
+            for one in (operation.result, *(variable for _, variable in operation.args)):
                 if self._of(one) is None:
                     self._equal(one, self._new(UNITS))
         self._sweep(certain=True)
         self._check_heads()
 
     def _sweep(self, *, certain: bool) -> None:
-        """Solve meetings, forwards and backwards in turn, until nothing more is known."""
-        order = self.meetings
+        """Solve pointwise operations, forwards and backwards in turn, until nothing more is known."""
+        order = self.operations
         changed = quiet = 0
         while quiet < 2:
-            changed = sum([self._step(meeting, certain=certain) for meeting in order])
+            changed = sum([self._step(operation, certain=certain) for operation in order])
             quiet = 0 if changed else quiet + 1
             order = order[::-1]
 
-    def _step(self, meeting: Meeting, *, certain: bool) -> bool:
-        """Whether a meeting told something new; ``certain``: of what no other solution is possible."""
-        sizes = [self._of(variable) for _, variable in meeting.args]
-        result = self._of(meeting.result)
+    def _step(self, operation: Elementwise, *, certain: bool) -> bool:
+        """Whether an operation told something new; ``certain``: of what no other solution is possible."""
+        sizes = [self._of(variable) for _, variable in operation.args]
+        result = self._of(operation.result)
         if result == ONE:
-            return self._bind(meeting, ONE)
+            return self._bind(operation, ONE)
         known = next((size for size in sizes if size not in (None, ONE)), None)
         if known is None and all(size == ONE for size in sizes):
-            return self._bind_result(meeting, ONE)
+            return self._bind_result(operation, ONE)
         if known is not None:
-            told = self._bind_result(meeting, known)
-            return (not certain and self._bind(meeting, known)) or told
+            told = self._bind_result(operation, known)
+            return (not certain and self._bind(operation, known)) or told
         if result is not None and not certain:
-            return self._bind(meeting, result)
+            return self._bind(operation, result)
         return False
 
-    def _bind_result(self, meeting: Meeting, size: str) -> bool:
-        had = self._of(meeting.result)
-        if not self._equal(meeting.result, self._new(size)) and had != size:
-            raise self._conflict(meeting)
-        self._check_sizes(meeting, size)
+    def _bind_result(self, operation: Elementwise, size: str) -> bool:
+        had = self._of(operation.result)
+        if not self._equal(operation.result, self._new(size)) and had != size:
+            raise self._conflict(operation)
+        self._check_sizes(operation, size)
         return had is None
 
-    def _bind(self, meeting: Meeting, size: str) -> bool:
+    def _bind(self, operation: Elementwise, size: str) -> bool:
         """Give what is not known of the arguments a size."""
-        self._check_sizes(meeting, size)
+        self._check_sizes(operation, size)
         told = False
-        for arg, variable in meeting.args:
+        for arg, variable in operation.args:
             if self._of(variable) is None and not self._blocked(variable):
                 self._equal(variable, self._new(size))
-                self.first.setdefault(arg, meeting.position)
+                self.first.setdefault(arg, operation.position)
                 told = True
         return told
 
     def _blocked(self, variable: int) -> bool:
-        """Whether a variable is the result of a meeting of which nothing tells whether it is one number a step."""
+        """Whether a variable is the result of an operation of which nothing tells whether it is one number a step."""
         root = self._root(variable)
         return any(self._root(each.result) == root and self._unclear(each) is not None for each in self.unclear)
 
-    def _unclear(self, meeting: Meeting) -> int | None:
+    def _unclear(self, operation: Elementwise) -> int | None:
         """The argument whose size is not told, where it meets a single number of which it may be the like."""
-        sizes = {self._of(variable) for _, variable in meeting.args}
-        if self._of(meeting.result) is not None or ONE not in sizes or sizes - {None, ONE}:
+        sizes = {self._of(variable) for _, variable in operation.args}
+        if self._of(operation.result) is not None or ONE not in sizes or sizes - {None, ONE}:
             return None
         ops = self.kinds.ops
-        free = [arg for arg, variable in meeting.args if self._of(variable) is None]
-        given = [arg for arg, variable in meeting.args if self._of(variable) is not None]
-        like = ops[meeting.position] in ("add", "sub") and any(ops[arg] == "product" for arg in given)
+        free = [arg for arg, variable in operation.args if self._of(variable) is None]
+        given = [arg for arg, variable in operation.args if self._of(variable) is not None]
+        like = ops[operation.position] in ("add", "sub") and any(ops[arg] == "product" for arg in given)
         return next((arg for arg in free if ops[arg] == "parameter" or (like and ops[arg] == "product")), None)
 
-    def _check_unknown(self, meeting: Meeting) -> None:
-        arg = self._unclear(meeting)
+    def _check_unknown(self, operation: Elementwise) -> None:
+        arg = self._unclear(operation)
         if arg is None:
             return
         kinds = self.kinds
-        single = next(one for one, variable in meeting.args if self._of(variable) == ONE)
+        single = next(one for one, variable in operation.args if self._of(variable) == ONE)
         record = kinds.records[arg]
         owner = kinds.say(arg if kinds.ops[arg] == "parameter" else self._parameters(record.args[0])[0])
         group, _, member = owner.partition(".")
         written = [f"Members({member}={text})" if member else text for text in ("Size(1)", 'Size("H")')]
         raise kinds.error(
-            meeting.position,
+            operation.position,
             f"{kinds.say(single)} is one number a step, and nothing tells whether {kinds.say(arg)} has 1 or H elements",
             f"Write {group}: {written[0]} or {group}: {written[1]}",
         )
 
-    def _check_sizes(self, meeting: Meeting, size: str) -> None:
-        for _, variable in meeting.args:
+    def _check_sizes(self, operation: Elementwise, size: str) -> None:
+        for _, variable in operation.args:
             if self._of(variable) not in (None, ONE, size):
-                raise self._conflict(meeting)
+                raise self._conflict(operation)
             if size == ONE and self._of(variable) not in (None, ONE):
-                raise self._conflict(meeting)
+                raise self._conflict(operation)
 
-    def _conflict(self, meeting: Meeting) -> Exception:
+    def _conflict(self, operation: Elementwise) -> Exception:
         """Two sizes meet: in the arguments, or in an argument and what the result is used as."""
         kinds = self.kinds
-        known = [(arg, self._of(variable)) for arg, variable in meeting.args]
+        known = [(arg, self._of(variable)) for arg, variable in operation.args]
         known = [(arg, size) for arg, size in known if size not in (None, ONE)]
         sizes = dict.fromkeys(size for _, size in known)
         if len(sizes) < 2:
-            known = [*known[:1], (meeting.position, self._of(meeting.result))]
+            known = [*known[:1], (operation.position, self._of(operation.result))]
         (one, one_size), other = known[0], next(each for each in known if each[1] != known[0][1])
         if kinds.ops[other[0]] == "parameter" or (other[1] == INPUTS and one_size != INPUTS):
             (one, one_size), other = other, (one, one_size)
-        return kinds.error(meeting.position, *self._two_sizes(one, str(one_size), other[0], str(other[1])))
+        return kinds.error(operation.position, *self._two_sizes(one, str(one_size), other[0], str(other[1])))
 
     def _two_sizes(self, one: int, size: str, other: int, wanted: str) -> tuple[str, str]:
         kinds = self.kinds
@@ -333,10 +333,10 @@ class Unifier:
         return fact, remedy
 
     def _join_unknown(self) -> bool:
-        """Give the values of meetings of which nothing is known one size each; whether there were any."""
+        """Give the values of pointwise operations of which nothing is known one size each; whether there were any."""
         found = False
-        for meeting in self.meetings:
-            every = [meeting.result, *(variable for _, variable in meeting.args)]
+        for operation in self.operations:
+            every = [operation.result, *(variable for _, variable in operation.args)]
             roots = {self._root(variable) for variable in every}
             if len(roots) > 1 and all(self.size[one] is None for one in roots) and not any(map(self._blocked, every)):
                 found = all(self._equal(every[0], one) for one in every[1:])

@@ -12,7 +12,7 @@ from cello.cells.sizes import ONE
 def write_nodes(builder: GraphBuilder, kinds: Kinds, shapes: Sequence[Shape]) -> list[int]:
     """Write all records; the position of each record's value.
 
-    What is one number a step is spread where it meets a vector, products with heads become sums of rows or columns,
+    What is one number a step is broadcast where it meets a vector, products with heads become sums of rows or columns,
     and a mean a sum and a division.
     """
     writer = _Writer(builder, kinds, shapes)
@@ -51,7 +51,7 @@ class _Writer:
         at, own = self.place[arg], self.shapes[arg]
         if own != (ONE,) or shape == (ONE,):
             return at
-        vector = self._node("spread", (at,), shape[:1], line)
+        vector = self._node("broadcast", (at,), shape[:1], line)
         return vector if len(shape) == 1 else self._node("rows", (vector,), shape, line)
 
     def _mean(self, position: int) -> int:

@@ -60,12 +60,12 @@ def inline(nodes: Sequence[Node], style: Style) -> str:
 def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
     """What is written as one operation of others: ``S @ q``, ``S.T @ k``, ``outer(v, k)``; and what is not written.
 
-    The operation of a spread is empty: it is written as what is spread.
+    Broadcasting is not written: a value that is broadcast is written as it is.
     """
     nodes, found = graph.nodes, dict[int, tuple[str, tuple[int, ...]]]()
     for k, node in enumerate(nodes):
         ops = [nodes[arg].op for arg in node.args]
-        if node.op == "spread":
+        if node.op == "broadcast":
             found[k] = ("", node.args)
         elif node.op == "mul" and ops == ["rows", "columns"]:
             found[k] = ("outer", tuple(nodes[arg].args[0] for arg in node.args))
@@ -97,7 +97,7 @@ def value_names(graph: Graph) -> dict[int, str]:
     taken = {*leaves, *(name.split(".")[0] for name in leaves), *graph.states}
     names: dict[int, str] = {}
     for k, node in enumerate(graph.nodes):
-        if node.op in (*LEAVES, "spread") or k in graph.outputs or (node.name is None and count[k] < 2):
+        if node.op in (*LEAVES, "broadcast") or k in graph.outputs or (node.name is None and count[k] < 2):
             continue
         wanted = node.name or "s"
         tries = [wanted, *(f"{wanted}_{n}" for n in range(2, len(graph.nodes) + 2))]

@@ -61,7 +61,7 @@ class Term:
         return self._write("floor", self)
 
     def reshaped(self, op: str, shape: Shape) -> Term:
-        """A reduction, ``spread``, ``rows`` or ``columns`` of this, of the shape given."""
+        """A reduction, ``broadcast``, ``rows`` or ``columns`` of this, of the shape given."""
         return Term(self.builder, self.builder.write(op, self.at, shape=shape))
 
     @property
@@ -115,12 +115,12 @@ GRADIENT: dict[str, Callable[..., tuple[Term | None, ...]]] = {
 
 def _largest(g: Term, y: Term, a: Term) -> Term:
     """What the maximum adds to each element: g wherever it is reached, and nothing elsewhere."""
-    return y.reshaped("spread", a.shape).over(a, 0.0, g.reshaped("spread", a.shape))
+    return y.reshaped("broadcast", a.shape).over(a, 0.0, g.reshaped("broadcast", a.shape))
 
 
 RESHAPING_GRADIENT: dict[str, Callable[[Term, Term, Term], Term]] = {
-    "spread": lambda g, y, a: g.reshaped("total", a.shape),
-    "total": lambda g, y, a: g.reshaped("spread", a.shape),
+    "broadcast": lambda g, y, a: g.reshaped("total", a.shape),
+    "total": lambda g, y, a: g.reshaped("broadcast", a.shape),
     "largest": _largest,
     "rows": lambda g, y, a: g.reshaped("row_sum", a.shape),
     "columns": lambda g, y, a: g.reshaped("column_sum", a.shape),

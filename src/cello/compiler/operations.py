@@ -94,7 +94,7 @@ def _column_sum(v: Tensor, sizes: tuple[int, ...]) -> Tensor:
 
 
 TORCH_RESHAPING: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
-    "spread": lambda v, sizes: v.expand(*v.shape[:-1], *sizes),
+    "broadcast": lambda v, sizes: v.expand(*v.shape[:-1], *sizes),
     "total": lambda v, _: v.sum(-1, keepdim=True),
     "largest": _largest,
     "rows": lambda v, sizes: v.unsqueeze(-1).expand(*v.shape, sizes[1]),

@@ -1,6 +1,6 @@
 """Reorder the sums of a step, so that what can be computed before the loop comes first, and compute nothing twice.
 
-``v / spread(n)`` becomes ``v * spread(1 / n)``, one division a step instead of one for each element, and
+``v / broadcast(n)`` becomes ``v * broadcast(1 / n)``, one division a step instead of one for each element, and
 ``sigmoid(rows(v))`` becomes ``rows(sigmoid(v))``: what repeats elements does so as late as it can.
 ``W @ x + U @ h + b`` becomes ``((W @ x + b) + U @ h)``: what knows only the frame, then parameters, then each product
 added to the running sum. The result is again a legal graph.
@@ -43,13 +43,13 @@ class _Reorder:
 
     def graph(self) -> Graph:
         for position, node in enumerate(self.old.nodes):
-            if node.op == "spread" and node.shape == self.old.nodes[node.args[0]].shape:
+            if node.op == "broadcast" and node.shape == self.old.nodes[node.args[0]].shape:
                 self.place[position] = self.place[node.args[0]]
             elif (repeats := self._repeats(node)) is not None:
                 self.place[position] = self._repeated(node, repeats)
             elif self._is_sum(position):
                 self.place[position] = self._sum(position)
-            elif node.op == "div" and self.old.nodes[node.args[1]].op == "spread":
+            elif node.op == "div" and self.old.nodes[node.args[1]].op == "broadcast":
                 self.place[position] = self._times_reciprocal(node)
             else:
                 self.place[position] = self.builder.add(moved(node, self.place))
@@ -74,7 +74,7 @@ class _Reorder:
         vector, divisor = node.args
         number = self.place[self.old.nodes[divisor].args[0]]
         one = self.builder.write("constant", value=1.0)
-        factor = self.builder.write("spread", self.builder.write("div", one, number), shape=node.shape)
+        factor = self.builder.write("broadcast", self.builder.write("div", one, number), shape=node.shape)
         return self.builder.add(Node("mul", (self.place[vector], factor), node.shape, node.name, line=node.line))
 
     def _is_sum(self, position: int) -> bool:

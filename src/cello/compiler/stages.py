@@ -31,7 +31,7 @@ class Sum:
 class Stage:
     """Sums and reductions of earlier stages' values, then what can be computed element by element, in order.
 
-    ``pointwise`` also holds ``spread``, ``rows`` and ``columns``. A back end takes it in one loop for each shape, in
+    ``pointwise`` also holds ``broadcast``, ``rows`` and ``columns``. A back end takes it in one loop for each shape, in
     the order of :meth:`loops`, so that what these read is complete; a derivative takes the loops in the opposite order.
     """
 

@@ -15,7 +15,7 @@ from cello.compiler.stages import Sum
 from cello.compiler.text import STYLE
 
 RESHAPING_ROWS = {
-    "spread": Row("{}", ATOM, (ATOM,)),
+    "broadcast": Row("{}", ATOM, (ATOM,)),
     "total": function("sum({})"),
     "largest": function("max({})"),
     "rows": function("rows({})"),

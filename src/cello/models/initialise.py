@@ -82,7 +82,7 @@ def multiplying(cell: Cell) -> frozenset[str]:
     """
     nodes = cell.graph.nodes
     factors = [nodes[arg] for node in nodes if node.op in ("mul", "div") for arg in node.args]
-    factors = [nodes[node.args[0]] if node.op in ("spread", "rows", "columns") else node for node in factors]
+    factors = [nodes[node.args[0]] if node.op in ("broadcast", "rows", "columns") else node for node in factors]
     return frozenset(str(node.name) for node in factors if node.op == "parameter") - of_heads(cell)
 
 

@@ -192,7 +192,7 @@ def power(found: Uncertain, difference: float, seeds: int | None = None, confide
     """The share of studies like this one that would call a true ``difference`` one, with so many seeds a model.
 
     E[Φ(λ − t w) + Φ(−λ − t w)], the noncentral t distribution's tails: w² is χ²(df) / df, t = t(1 − α/2, df),
-    λ = |difference| / √V; V and df from its ``spread`` with that number of seeds (the present one unless said).
+    λ = |difference| / √V; V and df from its ``broadcast`` with that number of seeds (the present one unless said).
 
     >>> from cello.statistics.random_effects import Components
     >>> parts = Components(0.0, (1.6e-5, 1.6e-5), (1.2e-5, 1.2e-5), (5, 5), 4.8e-6, 150.0)

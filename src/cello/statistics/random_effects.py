@@ -211,7 +211,7 @@ def p_value(found: Uncertain) -> float:
 
 
 def interval_estimate(found: Uncertain, confidence: float = CONFIDENCE) -> Estimate:
-    """value ± t(1 − α/2, df) · √V, V and df as its ``spread`` says: it holds for new seeds and new speakers.
+    """value ± t(1 − α/2, df) · √V, V and df as its ``broadcast`` says: it holds for new seeds and new speakers.
 
     >>> estimate = interval_estimate(Components(0.01, (1e-5, 1e-5), (0.0, 0.0), (5, 5), 0.0, 150.0))
     >>> round(estimate.df), round(estimate.low, 4), round(estimate.high, 4)

@@ -22,12 +22,12 @@ from cello.training.single import begin, resumed, threads, train_one
 from cello.training.start import InitialWeights
 from cello.training.trainer import Together, Trainer
 
-Asked = tuple[RunConfig, Path]
+ConfiguredRun = tuple[RunConfig, Path]
 """A run and its folder."""
 
 
-class Given(NamedTuple):
-    """What several runs are given alike."""
+class SharedSettings(NamedTuple):
+    """What several runs have in common."""
 
     corpus: Corpus
     cache: Path | None
@@ -70,7 +70,7 @@ def train_seeds(
 
 
 def train_together(
-    runs: Sequence[Asked],
+    runs: Sequence[ConfiguredRun],
     corpus: Corpus,
     *,
     cache: Path | None = None,
@@ -83,72 +83,74 @@ def train_together(
     Raises:
         ConfigError: the device asked for cannot be used.
     """
-    given = Given(corpus, cache, execution, start, on_epoch)
+    shared = SharedSettings(corpus, cache, execution, start, on_epoch)
     most = execution.most_replicates
     together = choose(execution).resident and runs[0][0].model.cell not in TORCH_LAYERS
     if most == 1 or not together:
-        return [_alone(run, given) for run in runs]
+        return [_alone(run, shared) for run in runs]
     found: list[RunResult | TrainingError] = []
     for first in range(0, len(runs), most):
-        found += _group(runs[first : first + most], given)
+        found += _group(runs[first : first + most], shared)
     return found
 
 
-def _alone(run: Asked, given: Given) -> RunResult | TrainingError:
-    (config, folder), told = run, given.on_epoch
+def _alone(run: ConfiguredRun, shared: SharedSettings) -> RunResult | TrainingError:
+    (config, folder), told = run, shared.on_epoch
     try:
         return train_one(
-            config, given.corpus, folder, cache=given.cache, execution=given.execution, start=given.start,
+            config, shared.corpus, folder, cache=shared.cache, execution=shared.execution, start=shared.start,
             on_epoch=None if told is None else (lambda epoch: told(config, epoch)),
         )  # fmt: skip
     except TrainingError as error:
         return error
 
 
-def _group(runs: Sequence[Asked], given: Given) -> list[RunResult | TrainingError]:
+def _group(runs: Sequence[ConfiguredRun], shared: SharedSettings) -> list[RunResult | TrainingError]:
     """Runs at a time; where they do not fit into the memory of the GPU, half of them after the other half."""
     if len(runs) == 1:
-        return [_alone(runs[0], given)]
+        return [_alone(runs[0], shared)]
     try:
-        return _Group(runs, given).train()
+        return _Group(runs, shared).train()
     except RuntimeError as error:
         if "vmap" in str(error):
-            return _one_by_one(runs, given, error)
+            return _one_by_one(runs, shared, error)
         if not out_of_memory(error):
             raise
     # out of the except block, whose traceback holds all that is on the GPU
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    half, device = (len(runs) + 1) // 2, choose(given.execution).torch
+    half, device = (len(runs) + 1) // 2, choose(shared.execution).torch
     warnings.warn(
         f"{len(runs)} seeds of {runs[0][0].model.cell} do not fit into the memory of {device} "
         f"together, so {half} at a time are trained; execution.replicates={half} asks for that",
         stacklevel=2,
     )
-    return [found for part in (runs[:half], runs[half:]) for found in _group(part, given)]
+    return [found for part in (runs[:half], runs[half:]) for found in _group(part, shared)]
 
 
-def _one_by_one(runs: Sequence[Asked], given: Given, error: Exception) -> list[RunResult | TrainingError]:
+def _one_by_one(
+    runs: Sequence[ConfiguredRun], shared: SharedSettings, error: Exception
+) -> list[RunResult | TrainingError]:
     """Runs of a model with an operation that torch cannot compute for several at once."""
     warnings.warn(
         f"the seeds of {runs[0][0].model.cell} cannot be trained together ({str(error).splitlines()[0].rstrip('.')}), "
         "so each is trained alone; execution.replicates=1 asks for that",
         stacklevel=3,
     )
-    return [_alone(run, given) for run in runs]
+    return [_alone(run, shared) for run in runs]
 
 
 class _Group:
     """Trains some runs at once, those that are behind first; each is kept, resumed and finished as one alone is."""
 
-    def __init__(self, runs: Sequence[Asked], given: Given) -> None:
-        self.runs, self.given, self.device = runs, given, choose(given.execution)
-        self.outcomes: dict[int, RunResult | TrainingError] = {}
+    def __init__(self, runs: Sequence[ConfiguredRun], shared: SharedSettings) -> None:
+        self.runs, self.shared, self.device = runs, shared, choose(shared.execution)
+        self.results: dict[int, RunResult | TrainingError] = {}
         self.together: Together | None = None
 
     def train(self) -> list[RunResult | TrainingError]:
-        execution = self.given.execution
+        execution = self.shared.execution
         with threads(execution.threads), computing(self.device, execution.precision):
             trainers = {row: trainer for row in range(len(self.runs)) if (trainer := self._begun(row)) is not None}
             while trainers:
@@ -156,21 +158,21 @@ class _Group:
                 if behind == self.runs[0][0].optimiser.epochs:
                     break
                 self._train_epoch({row: one for row, one in trainers.items() if one.epoch == behind})
-                trainers = {row: one for row, one in trainers.items() if row not in self.outcomes}
+                trainers = {row: one for row, one in trainers.items() if row not in self.results}
             for row, trainer in trainers.items():
                 self._finish(row, trainer)
-        return [self.outcomes[row] for row in range(len(self.runs))]
+        return [self.results[row] for row in range(len(self.runs))]
 
     def _begun(self, row: int) -> Trainer | None:
         """A run at its last whole epoch's end; none where it is finished, or cannot begin."""
-        (asked, folder), (corpus, cache, execution, start, _) = self.runs[row], self.given
+        (asked, folder), (corpus, cache, execution, start, _) = self.runs[row], self.shared
         try:
             config, finished = begin(asked, corpus, folder, start, test=True)
             if finished is None:
                 return resumed(config, corpus, folder, cache, SPLITS, execution, start)
-            self.outcomes[row] = finished
+            self.results[row] = finished
         except TrainingError as error:
-            self.outcomes[row] = error
+            self.results[row] = error
         return None
 
     def _train_epoch(self, trainers: dict[int, Trainer]) -> None:
@@ -183,15 +185,15 @@ class _Group:
                 if isinstance(record, TrainingError):
                     raise record
                 trainer.keep()
-                if self.given.on_epoch is not None:
-                    self.given.on_epoch(self.runs[row][0], record)
+                if self.shared.on_epoch is not None:
+                    self.shared.on_epoch(self.runs[row][0], record)
             except TrainingError as error:
-                self.outcomes[row] = error
+                self.results[row] = error
 
     def _finish(self, row: int, trainer: Trainer) -> None:
         try:
-            self.outcomes[row] = trainer.finish()
+            self.results[row] = trainer.finish()
         except TrainingError as error:
-            self.outcomes[row] = error
+            self.results[row] = error
         else:
             (self.runs[row][1] / "checkpoint.pt").unlink(missing_ok=True)

@@ -109,7 +109,7 @@ def numbers() -> Cell:
     gate = b("sigmoid", b("add", b("product", b.learned("U.g", "1,H"), h), b("product", b.learned("V.g", "1,1"), mean)))
     new = b("tanh", b("add", b.affine("n", ("W", "H,D", x)), b("product", b.learned("V.n", "H,1"), mean)))
     most = b("largest", b("mul", new, new))
-    h = b("add", b("mul", b.to("spread", gate, "H"), h), b("mul", b.to("spread", most, "H"), new))
+    h = b("add", b("mul", b.to("broadcast", gate, "H"), h), b("mul", b.to("broadcast", most, "H"), new))
     last = b("add", gate, b("product", b.learned("V.s", "1,1"), most))
     return b.cell("numbers", {"h": h, "s": last}, "W U V b")
 

@@ -56,8 +56,8 @@ class Loop:
             self.last.append(f"{'total' if node.op == 'total' else 'largest'}_of_lanes(n, {place});")
 
     def loads(self, node: Node, name: str, place: str) -> str | None:
-        """How an argument's tile at ``place`` is read by ``spread`` or ``columns``."""
-        if node.op == "spread":
+        """How an argument's tile at ``place`` is read by ``broadcast`` or ``columns``."""
+        if node.op == "broadcast":
             return f"broadcast(({place})[r * V])" if " " in place else f"broadcast({place}[r * V])"
         if node.op == "columns":
             self.workspace.add(f"{name}_lines", "size")
@@ -131,7 +131,7 @@ def body_of(
         node, invariant = nodes[k], k in names.plan.invariant
         if not invariant and (found := loads(k)) is not None:
             return found
-        if node.op in ("spread", "columns") and not invariant:
+        if node.op in ("broadcast", "columns") and not invariant:
             arg = node.args[0]
             return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
         if invariant and len(node.shape) == 2:

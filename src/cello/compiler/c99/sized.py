@@ -197,12 +197,12 @@ class SizedStep(UnitStep):
             node = self.nodes[k]
             if node.op == "parameter" and not node.shape:
                 return f"broadcast({self.weights[str(node.name)]}[0])"
-            if node.op in ("spread", "rows", "columns") and k in here:
+            if node.op in ("broadcast", "rows", "columns") and k in here:
                 array = self._read_from(node.args[0])
                 if node.op == "columns":
                     width = self._sizes(node.shape)[1]
                     return f"load({array} + u / {width} * {width} + j)"
-                return f"broadcast({array}[0])" if node.op == "spread" else f"{self.of[k]}_of_row"
+                return f"broadcast({array}[0])" if node.op == "broadcast" else f"{self.of[k]}_of_row"
             if node.op != "parameter" and (k in here or k not in self.arrays):
                 return None
             place = f"u * {self._sizes(node.shape)[1]} + j" if len(node.shape) == 2 else "j"

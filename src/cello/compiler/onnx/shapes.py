@@ -1,7 +1,7 @@
 """Give values of several sizes their shapes in an ONNX graph, and write what leads from one shape to another.
 
-Matrices of n heads of d = H/n units are (…, n, d, d). What repeats along an axis, ``spread``, ``rows`` and ``columns``,
-is 1 there, and the runtime's operators broadcast it; it is expanded only where somebody needs it whole.
+Matrices of n heads of d = H/n units are (…, n, d, d). What repeats along an axis (``broadcast``, ``rows``, ``columns``)
+is 1 there, and the runtime's operators broadcast it; it is expanded only where it is needed whole.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Shapes:
             return frozenset([ROWS])
         if node.op == "columns":
             return frozenset([COLUMNS])
-        if node.op == "spread" and self.sizes[k] != (1,):
+        if node.op == "broadcast" and self.sizes[k] != (1,):
             return frozenset()
         if not node.args or node.op in (*RESHAPING, "product"):
             return self._every(k)
@@ -118,7 +118,7 @@ def _column_sum(writer: Writer, value: str, shape: tuple[int, ...]) -> str:
 
 
 RESHAPED: dict[str, Callable[[Writer, str, tuple[int, ...]], str]] = {
-    "spread": lambda _, value, __: value,
+    "broadcast": lambda _, value, __: value,
     "total": lambda writer, value, _: writer.write("ReduceSum", value, writer.integers(-1), keepdims=1),
     "largest": lambda writer, value, _: writer.write("ReduceMax", value, writer.integers(-1), keepdims=1),
     "rows": _rows,

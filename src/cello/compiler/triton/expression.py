@@ -37,7 +37,7 @@ ROWS: dict[str, Row] = {
 """How each pointwise operation is written on tiles (rows, units)."""
 
 RESHAPING_ROWS: dict[str, str] = {
-    "spread": "tl.broadcast_to({value}, (ROWS, {own}))",
+    "broadcast": "tl.broadcast_to({value}, (ROWS, {own}))",
     "total": "total_of({value})",
     "largest": "largest_of({value}, {elements})",
     "rows": "rows_of({value}, {own})",
