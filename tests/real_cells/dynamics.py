@@ -12,7 +12,6 @@ from torch.nn.functional import linear
 import cello
 from cello import Fixed, Learned, cell, where
 from cello.cells.load import zoo
-from real_cells.lstms import lstm
 from real_cells.real import real
 
 ZOO = zoo()
@@ -215,70 +214,3 @@ def lin_oss(x, state, p):
     new_y = p.t * p.s * z + p.s * y + p.t**2 * p.s * force
     y, z = new_y, new_z
     return linear(y.real, p.Cre) - linear(y.imag, p.Cim) + through, y.real, y.imag, z.real, z.imag
-
-
-@real(
-    "T-LSTM",
-    "illidanlab/T-LSTM; Baytas et al. 2017",
-    waiting="a second input: the gap in time beside the frame",
-    shapes=lambda D, H: {
-        **{"Wx": (4 * H, D - 1), "Wh": (4 * H, H), "b": (4 * H,)},
-        **{"Wd": (H, H), "bd": (H,)},
-    },
-    begins=(0.0, 0.0),
-)
-def t_lstm(x, s, p):
-    x, gap = x[:, :-1], x[:, -1:]
-    h, c = s
-    short = tanh(linear(c, p.Wd, p.bd))
-    c = c - short + short / torch.log(math.e + gap.abs())
-    return lstm(linear(x, p.Wx, p.b) + linear(h, p.Wh), c)
-
-
-def parts(x):
-    """Values, masks and gaps of a frame, and what is left."""
-    third = x.shape[1] // 3
-    value, mask, gap = x[:, :third], x[:, third : 2 * third], x[:, 2 * third : 3 * third]
-    return value, (mask > 0).to(x.dtype), gap.abs()
-
-
-@real(
-    "GRU-D, decay of the state",
-    "Han-JD/GRU-D; Che et al. 2018",
-    waiting="a second input: gaps in time beside the frame",
-    shapes=lambda D, H: {
-        **{"Wx": (3 * H, D // 3), "Wg": (2 * H, H), "Wn": (H, H), "b": (3 * H,)},
-        **{"Wd": (H, D // 3), "bd": (H,)},
-    },
-    begins=(0.0,),
-)
-def gru_decayed(x, s, p):
-    value, _, gap = parts(x)
-    h = torch.exp(-relu(linear(gap, p.Wd, p.bd))) * s[0]
-    H = h.shape[1]
-    gates, content = linear(value, p.Wx, p.b).split([2 * H, H], 1)
-    r, z = sigmoid(gates + linear(h, p.Wg)).chunk(2, 1)
-    return ((1 - z) * h + z * tanh(content + linear(r * h, p.Wn)),)
-
-
-@real(
-    "GRU-D",
-    "Han-JD/GRU-D; Che et al. 2018",
-    waiting="parts of a frame, and values and a state of D elements",
-    shapes=lambda D, H: {
-        **{"Wx": (3 * H, 2 * (D // 3)), "Wg": (2 * H, H), "Wn": (H, H), "b": (3 * H,)},
-        **{"Wd": (H, D // 3), "bd": (H,), "wi": (D // 3,), "bi": (D // 3,)},
-    },
-    begin=lambda B, H: (torch.zeros(B, H), torch.zeros(B, 1)),
-)
-def gru_d(x, s, p):
-    value, mask, gap = parts(x)
-    h, last = s
-    last = mask * value + (1 - mask) * last
-    decay = torch.exp(-relu(p.wi * gap + p.bi))
-    value = mask * value + (1 - mask) * (decay * last)
-    h = torch.exp(-relu(linear(gap, p.Wd, p.bd))) * h
-    H = h.shape[1]
-    gates, content = linear(cat([value, mask], 1), p.Wx, p.b).split([2 * H, H], 1)
-    r, z = sigmoid(gates + linear(h, p.Wg)).chunk(2, 1)
-    return (1 - z) * h + z * tanh(content + linear(r * h, p.Wn)), last

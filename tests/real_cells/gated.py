@@ -252,23 +252,6 @@ def fastgrnn(x, s, p):
     return (z * h + (sigmoid(p.zeta) * (1.0 - z) + sigmoid(p.nu)) * c,)
 
 
-@real(
-    "FastGRNN, low rank",
-    EDGE_ML,
-    waiting="other sizes: a rank R between two matrices",
-    shapes=lambda D, H: {
-        **{"W1": (H // 4, D), "W2": (H, H // 4), "U1": (H // 4, H), "U2": (H, H // 4)},
-        **{"bz": (H,), "bn": (H,), "zeta": (), "nu": ()},
-    },
-    begins=(0.0,),
-)
-def fastgrnn_low_rank(x, s, p):
-    (h,) = s
-    pre = linear(linear(x, p.W1), p.W2) + linear(linear(h, p.U1), p.U2)
-    z, c = sigmoid(pre + p.bz), tanh(pre + p.bn)
-    return (z * h + (sigmoid(p.zeta) * (1.0 - z) + sigmoid(p.nu)) * c,)
-
-
 @real("IndRNN", "StefOe/indrnn-pytorch; Li et al. 2018", ZOO["indrnn"], stacked="W u b")
 def indrnn(x, s, p):
     (h,) = s
@@ -306,23 +289,6 @@ def gru_layer_norm(x, s, p):
     r, z = sigmoid(given + layer_norm(fed, (2 * H,), p.sh)).chunk(2, 1)
     n = tanh(content + r * (layer_norm(past, (H,), p.su) + p.bu))
     return (n + z * (h - n),)
-
-
-@real(
-    "multi-head GRU, 4 heads",
-    "block-diagonal recurrent matrices, as NX-AI/xlstm's; Beck et al. 2024",
-    waiting="block-diagonal products",
-    shapes=lambda D, H: {"Wx": (3 * H, D), "bx": (3 * H,), "Wh": (4, H // 4, 3 * H // 4), "bh": (3 * H,)},
-    begins=(0.0,),
-)
-def multi_head_gru(x, s, p):
-    (h,) = s
-    B, H = h.shape
-    heads = torch.bmm(h.view(B, 4, H // 4).transpose(0, 1), p.Wh)
-    fed = heads.view(4, B, 3, H // 4).permute(1, 2, 0, 3).reshape(B, 3 * H) + p.bh
-    (wr, wz, wn), (ur, uz, un) = linear(x, p.Wx, p.bx).chunk(3, 1), fed.chunk(3, 1)
-    n = tanh(wn + sigmoid(wr + ur) * un)
-    return (n + sigmoid(wz + uz) * (h - n),)
 
 
 @real(

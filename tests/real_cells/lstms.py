@@ -335,35 +335,3 @@ def phased_lstm(x, s, p):
     k = torch.where(phase < 0.5 * p.r, opening, torch.where(phase < p.r, closing, 0.001 * phase))
     new_h, new_c = lstm(linear(x, p.Wx, p.b) + linear(h, p.Wh), c)
     return k * new_h + (1 - k) * h, k * new_c + (1 - k) * c, t + 1
-
-
-@real(
-    "LSTM with a projection",
-    "PyTorch, nn.LSTM(proj_size=H / 2); Sak et al. 2014",
-    waiting="other sizes: a state h of P units beside a memory of H",
-    shapes=lambda D, H: {"Wx": (4 * H, D), "Wh": (4 * H, H // 2), "b": (4 * H,), "Wp": (H // 2, H)},
-    begin=lambda B, H: (torch.zeros(B, H // 2), torch.zeros(B, H)),
-)
-def projected_lstm(x, s, p):
-    h, c = lstm(linear(x, p.Wx, p.b) + linear(s[0], p.Wh), s[1])
-    return linear(h, p.Wp), c
-
-
-@real(
-    "Mogrifier LSTM, 5 rounds",
-    "fawazsammani/mogrifier-lstm-pytorch; Melis et al. 2020",
-    waiting="other sizes: (D, H) matrices and values of D elements",
-    shapes=lambda D, H: {
-        **{"Wx": (4 * H, D), "Wh": (4 * H, H), "b": (4 * H,)},
-        **{"Q1": (D, H), "R2": (H, D), "Q3": (D, H), "R4": (H, D), "Q5": (D, H)},
-    },
-    begins=(0.0, 0.0),
-)
-def mogrifier(x, s, p):
-    h, c = s
-    x = 2 * sigmoid(linear(h, p.Q1)) * x
-    h = 2 * sigmoid(linear(x, p.R2)) * h
-    x = 2 * sigmoid(linear(h, p.Q3)) * x
-    h = 2 * sigmoid(linear(x, p.R4)) * h
-    x = 2 * sigmoid(linear(h, p.Q5)) * x
-    return lstm(linear(x, p.Wx, p.b) + linear(h, p.Wh), c)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.signal import cont2discrete
 from torch import cat, relu, sigmoid, tanh
-from torch.nn.functional import linear, logsigmoid, normalize, silu, softplus
+from torch.nn.functional import linear, silu, softplus
 
 import cello
 from cello import Fixed, Learned, cell, where
@@ -149,109 +149,6 @@ def cayley(p):
 @real("scoRNN", "SpartinStuff/scoRNN; Helfrich et al. 2018", sco_rnn_cell, stacked="W A b", once=cayley)
 def sco_rnn(x, s, p):
     return (modrelu(linear(x, p.W) + linear(s[0], p.Q), p.b),)
-
-
-MATRIX = "a state of one matrix a head"
-HEADS = 4
-
-
-def heads(v, count=HEADS):
-    return v.view(len(v), count, -1)
-
-
-def no_memory(B, H):
-    return torch.zeros(B, H), torch.zeros(B, HEADS, H // HEADS, H // HEADS)
-
-
-def read(S, q):
-    """Every head's matrix (value, key) times its query, side by side."""
-    return (S @ q.unsqueeze(-1)).flatten(1)
-
-
-@real(
-    "mLSTM, 4 heads",
-    "NX-AI/xlstm, mlstm recurrent; Beck et al. 2024",
-    waiting=MATRIX,
-    shapes=lambda D, H: {"W": (4 * H, D), "b": (4 * H,), "Wg": (2 * HEADS, D), "bg": (2 * HEADS,)},
-    begin=lambda B, H: (*no_memory(B, H), torch.zeros(B, HEADS, H // HEADS), torch.zeros(B, HEADS)),
-)
-def mlstm(x, s, p):
-    _, C, n, m = s
-    q, k, v, o = (heads(part) for part in linear(x, p.W, p.b).chunk(4, 1))
-    k = k * k.shape[-1] ** -0.5
-    i, f = linear(x, p.Wg, p.bg).chunk(2, 1)
-    kept = logsigmoid(f) + m
-    m = torch.maximum(kept, i)
-    f, i = torch.exp(kept - m).unsqueeze(-1), torch.exp(i - m).unsqueeze(-1)
-    C = f.unsqueeze(-1) * C + i.unsqueeze(-1) * (v.unsqueeze(-1) * k.unsqueeze(-2))
-    n = f * n + i * k
-    size = torch.maximum((n * q).sum(-1).abs(), torch.exp(-m)).unsqueeze(-1)
-    h = sigmoid(o) * (C @ q.unsqueeze(-1)).squeeze(-1) / size
-    return h.flatten(1), C, n, m
-
-
-@real(
-    "RetNet, 4 heads",
-    "fla-org/flash-linear-attention, retention recurrent; Sun et al. 2023",
-    waiting=MATRIX,
-    shapes=lambda D, H: {"W": (3 * H, D)},
-    begin=no_memory,
-)
-def retention(x, s, p):
-    q, k, v = (heads(part) for part in linear(x, p.W).chunk(3, 1))
-    decay = 1 - 2.0 ** (-5 - torch.arange(HEADS, dtype=x.dtype))
-    S = decay.view(-1, 1, 1) * s[1] + v.unsqueeze(-1) * k.unsqueeze(-2)
-    return read(S, q * q.shape[-1] ** -0.5), S
-
-
-@real(
-    "GLA, 4 heads",
-    "fla-org/flash-linear-attention, gla recurrent; Yang et al. 2024",
-    waiting=MATRIX,
-    shapes=lambda D, H: {"W": (5 * H, D), "b": (H,)},
-    begin=no_memory,
-)
-def gated_linear_attention(x, s, p):
-    q, k, v, a, gate = (heads(part) for part in linear(x, p.W).chunk(5, 1))
-    decay = torch.exp(logsigmoid(a + heads(p.b.unsqueeze(0))) / 16)
-    S = s[1] * decay.unsqueeze(-2) + v.unsqueeze(-1) * k.unsqueeze(-2)
-    return read(S, q * q.shape[-1] ** -0.5) * silu(gate).flatten(1), S
-
-
-@real(
-    "DeltaNet, 4 heads",
-    "fla-org/flash-linear-attention, delta_rule recurrent; Yang et al. 2024",
-    waiting=MATRIX,
-    shapes=lambda D, H: {"W": (3 * H, D), "Wb": (HEADS, D)},
-    begin=no_memory,
-)
-def delta_net(x, s, p):
-    q, k, v = (heads(silu(part)) for part in linear(x, p.W).chunk(3, 1))
-    q, k = normalize(q, dim=-1), normalize(k, dim=-1)
-    beta = sigmoid(linear(x, p.Wb)).unsqueeze(-1)
-    new = beta * (v - (s[1] @ k.unsqueeze(-1)).squeeze(-1))
-    S = s[1] + new.unsqueeze(-1) * k.unsqueeze(-2)
-    return read(S, q * q.shape[-1] ** -0.5), S
-
-
-@real(
-    "RWKV-7, 4 heads, time mixing",
-    "BlinkDL/RWKV-LM, RWKV-v7; Peng et al. 2025",
-    waiting=MATRIX,
-    shapes=lambda D, H: {"W": (5 * H, D), "w": (H,), "a": (H,), "kk": (H,), "ka": (H,)},
-    begin=no_memory,
-)
-def rwkv7(x, s, p):
-    r, w, k, v, a = linear(x, p.W).chunk(5, 1)
-    decay = heads(torch.exp(-0.606531 * sigmoid(p.w + w)))
-    a = sigmoid(p.a + a)
-    removed = normalize(heads(k * p.kk), dim=-1)
-    k, v, r = heads(k * (1 + (a - 1) * p.ka)), heads(v), heads(r)
-    S = s[1]
-    old = (S @ removed.unsqueeze(-1)).squeeze(-1)
-    S = S * decay.unsqueeze(-2) - old.unsqueeze(-1) * (removed * heads(a)).unsqueeze(-2)
-    S = S + v.unsqueeze(-1) * k.unsqueeze(-2)
-    return read(S, r), S
 
 
 @real(
