@@ -14,11 +14,12 @@ the same round. Before, everything is compared in float64:
 ``differences`` are the largest ones from the eager loop, relative to the largest element.
 
 A cell's floor is how long its products take at the rate of torch.mm on square matrices of 1024, and its bytes at that
-of copying 64 MB, both measured just before. Products: 2·B·T·H·(D or H) operations each forward, as many for the
-gradient of its matrix where it is learned, as many for that of its vector where that is not the frame; sums over units
-count nothing. Bytes, of four each: the frames read twice; the outputs written, and their gradient read; every other
-state and every sum of products written and read again, for backward needs them; the weights read twice and their
-gradients written. Functions unit by unit count nothing.
+of copying 64 MB, both measured just before. Products: 2·B·T operations each forward for an element of its matrix, as
+many for the gradient of its matrix where it is learned, as many for that of its vector where that is not the frame;
+products with the matrices of heads count with both gradients, sums over units count nothing. Bytes, of four each: the
+frames read twice; the outputs written, and their gradient read; every other state and every sum of products written and
+read again, for backward needs them; the weights read twice and their gradients written. Functions unit by unit count
+nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -47,6 +49,7 @@ from cello.bench.record import can_save, save  # noqa: E402
 from cello.bench.settings import Size, parse_size  # noqa: E402
 from cello.cells.definition import Cell  # noqa: E402
 from cello.cells.graph import reached  # noqa: E402
+from cello.cells.sizes import size as elements_of  # noqa: E402
 from cello.compiler.kernel import kernel  # noqa: E402
 from cello.compiler.memory import keep_freed_memory  # noqa: E402
 from cello.compiler.scan import scan  # noqa: E402
@@ -85,19 +88,25 @@ def rates() -> tuple[float, float]:
 def counted(cell: Cell, size: Size) -> tuple[int, int]:
     """Operations of the products and bytes of one pass."""
     plan, fixed = kernel(cell), cell.fixed()
-    nodes, frames, operations, sums = plan.graph.nodes, size.batch * size.frames, 0, 0
+    nodes, frames, operations = plan.graph.nodes, size.batch * size.frames, 0
+
+    def elements(k: int) -> int:
+        return prod(elements_of(each, size.inputs, size.hidden) for each in nodes[k].shape)
+
+    output, *others = [prod(sizes) for sizes in cell.state_sizes(size.inputs, size.hidden)]
+    kept = sum(others)
     for each in plan.sums:
         products = [(matrix, vector) for matrix, vector in each.products if matrix not in plan.constant]
-        sums += bool(products)
+        kept += elements(each.node) if products else 0
         for matrix, vector in products:
             learned = any(nodes[k].op == "parameter" and nodes[k].name not in fixed for k in reached(nodes, [matrix]))
             frame = nodes[vector].op == "input"
-            operations += (
-                (1 + learned + (not frame)) * 2 * frames * size.hidden * (size.inputs if frame else size.hidden)
-            )
-    weighed = sum(torch.Size(shape).numel() for shape in cell.parameters(size.inputs, size.hidden).values())
-    kept = 2 * (len(cell.states) - 1 + sums)
-    return operations, 4 * (frames * (2 * size.inputs + (2 + kept) * size.hidden) + 3 * weighed)
+            operations += (1 + learned + (not frame)) * 2 * frames * elements(matrix)
+    for stage in plan.stages:
+        heads = [nodes[k].args[0] for k in stage.reductions if nodes[k].op in ("row_sum", "column_sum")]
+        operations += 3 * 2 * frames * sum(map(elements, heads))
+    weighed = sum(prod(shape) for shape in cell.parameters(size.inputs, size.hidden).values())
+    return operations, 4 * (frames * (2 * size.inputs + 2 * output + 2 * kept) + 3 * weighed)
 
 
 def passes(one: RealCell, size: Size) -> dict[str, Callable[[], Any]]:
@@ -105,7 +114,8 @@ def passes(one: RealCell, size: Size) -> dict[str, Callable[[], Any]]:
     assert one.cell is not None
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(size.batch, size.frames, size.inputs, generator=draw)
-    upstream = torch.randn(size.batch, size.frames, size.hidden, generator=draw)
+    output = one.cell.output_size(size.inputs, size.hidden)
+    upstream = torch.randn(size.batch, size.frames, output, generator=draw)
     own = weights(one, size.inputs, size.hidden, torch.float32)
     parts = as_parameters(one, own, size.inputs, size.hidden)
     parameters = {name: part.detach().clone().requires_grad_() for name, part in parts.items()}
