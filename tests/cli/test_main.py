@@ -534,6 +534,7 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "cell", "list")
     assert status == 0
     assert "lstm-coupled" in out
+    assert "gru-d (value, mask, gap); t-lstm (value, gap); cfc-gaps (value, gap). They are in no study" in out
     status, out, _ = run(capsys, "cell", "show", "lstm", "--target", "latex")
     assert status == 0
     assert r"\sigma" in out

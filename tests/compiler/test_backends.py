@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cello.cells.arrays import NUMPY
+from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
+from cello.cells.sizes import size
 from cello.compiler import backends
 from cello.compiler.backends import Backend
 from cello.compiler.inputs import Inputs, first_state, with_fixed
@@ -24,6 +25,7 @@ from cello.compiler.scan import scan
 from cello.errors import BackendError
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
+from units import units
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compiler.md"
 
@@ -38,7 +40,7 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     leaves = {name: value.numpy() for name, value in inputs.weights.items()}
     masks = {name: value.numpy() for name, value in inputs.masks.items()}
     states = [part.numpy().copy() for part in inputs.state]
-    outputs = np.zeros((batch, steps, inputs.hidden), frames.dtype)
+    outputs = np.zeros((batch, steps, *states[0].shape[1:]), frames.dtype)
     for t in range(steps):
         clips = np.flatnonzero(ends > t)
         at = ends[clips] - 1 - t if inputs.reverse else np.full(len(clips), t)
@@ -50,6 +52,11 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
                 values.append(states[inputs.cell.states.index(str(node.name))][clips])
             elif node.op == "mask":
                 values.append(masks[str(node.name)][clips, at])
+            elif node.op == "size":
+                values.append(float(size(str(node.name), frames.shape[2], inputs.hidden)))
+            elif node.op in NUMPY_RESHAPING:
+                sizes = tuple(size(text, frames.shape[2], inputs.hidden) for text in node.shape)
+                values.append(NUMPY_RESHAPING[node.op](values[node.args[0]], sizes))
             elif node.args:
                 values.append(NUMPY[node.op](*[values[arg] for arg in node.args]))
             else:
@@ -88,21 +95,21 @@ def numpy(table: dict[str, Backend]) -> None:
     backends.register(Backend("numpy", run, unsupported), before=next(iter(table)))
 
 
-def weights_of(cell: Cell) -> dict[str, Tensor]:
+def weights_of(cell: Cell, hidden: int = 5) -> dict[str, Tensor]:
     draw = torch.Generator().manual_seed(0)
-    return {
-        name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in cell.parameters(3, 5).items()
-    }
+    shapes = cell.parameters(3, hidden)
+    return {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in shapes.items()}
 
 
 @pytest.mark.usefixtures("numpy")
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
 def test_a_new_back_end_is_the_reference_without_a_line_elsewhere(cell: Cell) -> None:
-    x, weights = torch.randn(4, 5, 3, dtype=torch.float64), weights_of(cell)
+    hidden = units(cell, 5)
+    x, weights = torch.randn(4, 5, 3, dtype=torch.float64), weights_of(cell, hidden)
     with np.errstate(all="ignore"):
         found = scan(cell, x, weights, lengths=[5, 0, 3, 1], reverse=True)
     assert found.backend == "numpy"
-    state, whole = first_state(cell, x, 5, None, weights), with_fixed(cell, x, 5, weights)
+    state, whole = first_state(cell, x, hidden, None, weights), with_fixed(cell, x, hidden, weights)
     expected = reference(Inputs(cell, x, whole, state, {}, torch.tensor([5, 0, 3, 1]), True))
     torch.testing.assert_close((found.outputs, found.state), expected, equal_nan=True)
 

@@ -23,6 +23,7 @@ from cello.compiler.reference import reference
 from cello.compiler.scan import scan
 from random_cells import random_cell
 from scans import covering
+from units import units
 
 Result = tuple[Tensor, tuple[Tensor, ...]]
 each_cell = pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
@@ -56,7 +57,7 @@ class Case(NamedTuple):
 def case(cell: Cell, sizes: tuple[int, int, int, int], seed: int = 0) -> Case:
     """For B, T, D, H, or the next larger D and H that the cell's parts and heads divide."""
     batch, steps, inputs, hidden = sizes
-    hidden += -hidden % cell.multiple
+    hidden = units(cell, hidden)
     while cell.parts and sum(size(text, inputs, hidden) for _, text in cell.parts) != inputs:
         inputs += 1
     draw = torch.Generator().manual_seed(seed)

@@ -36,11 +36,12 @@ def frames(batch: int, steps: int, seed: int = 1, inputs: int = D) -> Tensor:
     return torch.randn(batch, steps, inputs, generator=draw, dtype=torch.float64).requires_grad_()
 
 
-def states_of(cell: Cell, batch: int, seed: int = 2) -> tuple[Tensor, ...]:
+def states_of(cell: Cell, batch: int, seed: int = 2, hidden: int = H) -> tuple[Tensor, ...]:
     """First states that every cell can take: positive, as the normaliser of slstm has to be."""
     draw = torch.Generator().manual_seed(seed)
     return tuple(
-        (torch.rand(batch, H, generator=draw, dtype=torch.float64) + 0.1).requires_grad_() for _ in cell.states
+        (torch.rand(batch, *sizes, generator=draw, dtype=torch.float64) + 0.1).requires_grad_()
+        for sizes in cell.state_sizes(D, hidden)
     )
 
 
@@ -60,7 +61,8 @@ def gradients(result: tuple[Tensor, tuple[Tensor, ...]], leaves: list[Tensor]) -
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if "stop" not in ops(cell)], ids=lambda cell: cell.name)
 def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
-    x, weights, state = frames(2, 2), weights_of(cell), states_of(cell, 2)
+    hidden = max(H, 2 * cell.multiple)  # heads of more than one unit
+    x, weights, state = frames(2, 2), weights_of(cell, hidden=hidden), states_of(cell, 2, hidden=hidden)
     names = list(weights)
 
     def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:

@@ -25,6 +25,7 @@ from cello.features.mfcc import extract
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
 from made_models import LABELS, made, noise, torch_scores
+from units import units
 
 FEATURES = FeatureConfig(rate_hz=8000, n_mels=20)
 CELLS = [*enumerate([*sorted(zoo()), "torch:rnn", "torch:gru", "torch:lstm"])]
@@ -57,7 +58,8 @@ def check(folder: Path, config: ModelConfig, features: FeatureConfig, samples: i
 @pytest.mark.parametrize(("number", "cell"), CELLS)
 def test_a_stream_of_one_clip_ends_with_the_clip_s_scores(tmp_path: Path, number: int, cell: str) -> None:
     pooling: Any = ("mean", "last", "attention")[number % 3]
-    check(tmp_path, ModelConfig(cell=cell, hidden=5, layers=1 + number % 2, pooling=pooling), FEATURES, 3333)
+    config = ModelConfig(cell=cell, hidden=units(cell, 5), layers=1 + number % 2, pooling=pooling)
+    check(tmp_path, config, FEATURES, 3333)
 
 
 OPTIONS: list[dict[str, Any]] = [

@@ -23,6 +23,7 @@ from cello.features.mfcc import extract
 from cello.models.classifier import Classifier, stack_frames
 from cello.models.config import ModelConfig
 from cello.models.parts import parts_of
+from units import units
 
 Sound = NDArray[np.float32]
 LABELS = ("yes", "no", "silence")
@@ -128,7 +129,9 @@ CLIPS = (sound(RATE_HZ), sound(RATE_HZ // 3, 1), sound(161, 2))
 
 def test_every_cell_with_one_and_two_layers_scores_clips_as_in_python(tmp_path: Path) -> None:
     names = [*zoo(), "torch:rnn", "torch:gru", "torch:lstm"]
-    configs = [(ModelConfig(cell=name, hidden=6, layers=layers), SMALL) for name in names for layers in (1, 2)]
+    configs = [
+        (ModelConfig(cell=name, hidden=units(name, 6), layers=layers), SMALL) for name in names for layers in (1, 2)
+    ]
     compare(configs, CLIPS, tmp_path)
 
 

@@ -18,6 +18,7 @@ from cello.export.onnx import clip_model, step_model
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from made_models import LABELS, made, noise, torch_scores
+from units import units
 
 FEATURES = FeatureConfig(rate_hz=8000, n_mels=20)
 CELLS = [*enumerate([*sorted(zoo()), "torch:rnn", "torch:gru", "torch:lstm"])]
@@ -46,8 +47,9 @@ def check(config: ModelConfig, features: FeatureConfig = FEATURES) -> None:
 @pytest.mark.parametrize(("number", "cell"), CELLS)
 def test_every_cell_scores_ragged_clips_as_torch_does(number: int, cell: str) -> None:
     pooling: Any = POOLINGS[number % 3]
-    check(ModelConfig(cell=cell, hidden=5, pooling=pooling))
-    check(ModelConfig(cell=cell, hidden=5, layers=2, bidirectional=True, pooling=POOLINGS[(number + 1) % 3]))  # type: ignore[arg-type]
+    hidden = units(cell, 5)
+    check(ModelConfig(cell=cell, hidden=hidden, pooling=pooling))
+    check(ModelConfig(cell=cell, hidden=hidden, layers=2, bidirectional=True, pooling=POOLINGS[(number + 1) % 3]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

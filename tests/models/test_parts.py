@@ -13,15 +13,15 @@ from cello.errors import ModelError
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
 from cello.models.parts import Direction, ModelParts, parts_of
+from units import units
 
 EVERY = [*sorted(zoo()), "torch:rnn", "torch:gru", "torch:lstm"]
 
 
-def run(direction: Direction, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def run(direction: Direction, frames: torch.Tensor, hidden: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs of one direction over the frames (T, D) of a clip, and its last output."""
     leaves = {name: torch.from_numpy(weight) for name, weight in direction.weights.items()}
-    hidden = max(len(weight) for weight in direction.weights.values() if weight.ndim)
-    states = [torch.zeros(hidden) for _ in direction.cell.states]
+    states = [torch.from_numpy(state) for state in direction.first_states(frames.shape[1], hidden)]
     outputs = [torch.empty(0)] * len(frames)
     for t in reversed(range(len(frames))) if direction.reverse else range(len(frames)):
         states = step(direction.cell, frames[t], {**leaves, **dict(zip(direction.cell.states, states, strict=True))})
@@ -35,7 +35,7 @@ def scores(parts: ModelParts, frames: NDArray[np.float32]) -> torch.Tensor:
     short = -len(x) % parts.frame_stacking
     x = torch.cat([x, torch.zeros(short, x.shape[1])]).reshape(-1, x.shape[1] * parts.frame_stacking)
     for layer in parts.layers:
-        found = [run(direction, x) for direction in layer]
+        found = [run(direction, x, parts.hidden) for direction in layer]
         x = torch.cat([outputs for outputs, _ in found], 1)
     pooled = torch.cat([last for _, last in found])
     if parts.pooling == "mean":
@@ -55,7 +55,7 @@ def compare(config: ModelConfig, backend: str = "auto") -> None:
         model.mean.copy_(torch.linspace(-1, 1, 5))
         model.deviation.copy_(torch.linspace(0.5, 2, 5))
     parts = parts_of(config, {name: value.detach().numpy() for name, value in model.state_dict().items()})
-    assert parts.hidden == 6
+    assert parts.hidden == config.hidden
     frames = torch.randn(1, 9, 5, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(model.standardise(frames, [9]), [9])[0]
@@ -64,7 +64,7 @@ def compare(config: ModelConfig, backend: str = "auto") -> None:
 
 @pytest.mark.parametrize("cell", EVERY)
 def test_the_parts_of_every_cell_compute_its_scores(cell: str) -> None:
-    compare(ModelConfig(cell=cell, hidden=6), "plain")  # nothing to compile
+    compare(ModelConfig(cell=cell, hidden=units(cell, 6)), "plain")  # nothing to compile
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])

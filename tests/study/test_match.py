@@ -12,7 +12,7 @@ from cello.errors import StudyError
 from cello.models.config import TORCH_CELLS, ModelConfig
 from cello.models.size import ModelSize
 from cello.study.config import StudyConfig
-from cello.study.match import Match, closest, counter, matched
+from cello.study.match import Match, closest, counter, matched, unit_of
 from cello.study.overrides import override
 from cello.study.plan import plan
 from cello.study.study_file import load_study, parse_study
@@ -61,8 +61,9 @@ def test_every_row_is_as_near_to_the_reference_as_it_can_be(
     assert found["0"] == configs["0"]
     target = counter(match, found["0"], labels)(hidden)
     for row, config in found.items():
-        count, own = counter(match, config, labels), config.model.hidden
-        distances = [abs(count(size) - target) for size in (own - 1, own, own + 1) if size]
+        count, own, unit = counter(match, config, labels), config.model.hidden, unit_of(config)
+        assert own % unit == 0 or row == "0"
+        distances = [abs(count(size) - target) for size in (own - unit, own, own + unit) if size > 0]
         assert abs(count(own) - target) == min(distances)
         assert msgspec.structs.replace(config.model, hidden=hidden) == configs[row].model
 

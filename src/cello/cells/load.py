@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 from cello.cells.definition import Cell
-from cello.cells.graph import one_size
 from cello.cells.neighbours import run_file
 from cello.cells.zoo import dynamics, gaps, gru, lstm, memories, normalised, odyssey, rnn, sized, spiking
 from cello.errors import CellError, unknown
@@ -24,18 +23,23 @@ _KNOWN: dict[tuple[str, str], Cell] = {}
 
 @cache
 def every_cell() -> dict[str, Cell]:
-    """All cells that come with Cello, by name, those of several sizes and for frames with parts too."""
+    """All cells that come with Cello, by name, those for frames with parts too."""
     return {value.name: value for shelf in SHELVES for value in vars(shelf).values() if isinstance(value, Cell)}
 
 
 @cache
 def zoo() -> dict[str, Cell]:
-    """The cells that come with Cello whose values are all vectors of H units, by name; studies of all cells take them.
+    """The cells that come with Cello and take any features as frames, by name; studies of the whole zoo have them.
+
+    Cells whose frames have parts are apart: beside the features they read which frames were lost (x.mask) and for how
+    long (x.gap), so they belong to studies with ``data.lost_frames``. ``load_cell`` loads them by name as any other.
 
     >>> zoo()["lstm"].states
     ('h', 'c')
+    >>> [name for name in every_cell() if name not in zoo()]
+    ['gru-d', 't-lstm', 'cfc-gaps']
     """
-    return {name: value for name, value in every_cell().items() if one_size(value.graph)}
+    return {name: value for name, value in every_cell().items() if not value.parts}
 
 
 def load_cell(name: str) -> Cell:

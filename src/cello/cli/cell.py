@@ -14,15 +14,24 @@ Target = Literal["equations", "latex", "graph", "c", "triton", "js"]
 
 @dataclass(frozen=True, kw_only=True)
 class CellList:
-    """List the zoo: every cell, its states, its parameters at D = 39 and H = 64, its paper."""
+    """List the zoo: every cell, its states, its parameters for 39 features at H = 64, its paper."""
 
     def run(self, console: Console) -> None:
-        from cello.cells.load import every_cell
+        from cello.cells.load import every_cell, zoo
+        from cello.models.frames import frame_size
 
-        table = Table("cell", "states", "parameters", "paper", title="parameters at D = 39, H = 64")
+        table = Table("cell", "states", "parameters", "paper", title="parameters for 39 features at H = 64")
+        apart = []
         for name, cell in every_cell().items():
-            table.add_row(name, " ".join(cell.states), f"{cell.parameter_count(39, 64):,}", cell.reference)
+            count = cell.parameter_count(frame_size(cell, 39), 64)
+            table.add_row(name, " ".join(cell.states), f"{count:,}", cell.reference)
+            if name not in zoo():
+                apart.append(f"{name} ({', '.join(part for part, _ in cell.parts)})")
         console.print(table)
+        console.print(
+            f"Frames of these have parts: {'; '.join(apart)}. They are in no study of the whole zoo; name them in a "
+            f"study with data.lost_frames."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

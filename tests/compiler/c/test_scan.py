@@ -15,6 +15,7 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, log, maximum, minimum, relu, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.graph import one_size
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.cells.signature import Scalar
@@ -22,19 +23,25 @@ from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inpu
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
 from scans import Case, covering, everything
+from units import units
 
 pytestmark = pytest.mark.wants("cc")
 
 
 def kinds() -> list[Cell]:
-    """Of cells of one size with the same operations and as many states, the one with the longest graph.
+    """Of cells of one size with the same operations and as many states, the one with the longest graph; some others.
 
     Every cell's kernel in double precision is compared with the reference, gradients too, in ``test_reference``.
     """
     found: dict[tuple[frozenset[str], int], Cell] = {}
-    for cell in sorted(zoo().values(), key=lambda cell: len(cell.graph.nodes)):
+    plain = [cell for cell in zoo().values() if one_size(cell.graph)]
+    for cell in sorted(plain, key=lambda cell: len(cell.graph.nodes)):
         found[frozenset(node.op for node in cell.graph.nodes), len(cell.states)] = cell
-    return [*found.values()]
+    return [*found.values(), *(zoo()[name] for name in SIZED)]
+
+
+SIZED = ("lstm-projected", "rnn-window-attention", "mlstm-heads", "rwkv-6")
+"""Of cells of several sizes: a projection, sums over units, matrices of heads multiplied by rows and by columns."""
 
 
 JUMPS = {"lif", "lsnn", "exprnn", "phased-lstm"}
@@ -59,14 +66,15 @@ def buffers_begin_with_nan() -> Iterator[None]:
 
 
 def case(cell: Cell, sizes: tuple[int, int, int, int], dtype: torch.dtype = torch.float64) -> Case:
-    """Frames, first states and weights for B, T, D, H."""
-    batch, steps, inputs, hidden = sizes
+    """Frames, first states and weights for B, T, D, H, or the next larger H that the cell's heads divide."""
+    batch, steps, inputs, hidden = *sizes[:3], units(cell, sizes[3])
     draw = torch.Generator().manual_seed(0)
 
     def leaf(*shape: int, scale: float = 1.0) -> Tensor:
         return (torch.randn(shape, generator=draw, dtype=torch.float64) * scale).to(dtype).requires_grad_()
 
-    state = tuple((leaf(batch, hidden).detach().abs() + 0.1).requires_grad_() for _ in cell.states)
+    states = cell.state_sizes(inputs, hidden)
+    state = tuple((leaf(batch, *each).detach().abs() + 0.1).requires_grad_() for each in states)
     shapes = cell.parameters(inputs, hidden).items()
     x, weights = leaf(batch, steps, inputs), {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
     for one in (one for one in cell.declared if one.bounded):

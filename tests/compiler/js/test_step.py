@@ -21,12 +21,14 @@ from cello.cells.fold import fold
 from cello.cells.functions import exp, relu, sigmoid, softplus, tanh, where
 from cello.cells.load import load_cell, zoo
 from cello.cells.signature import Scalar
+from cello.cells.sizes import size
 from cello.compiler.js import expression
 from cello.compiler.js.names import comment, identifiers, string
 from cello.compiler.js.step import runtime, step_text
 from cello.compiler.reference import step
 from cello.errors import CellError
 from random_cells import rare
+from units import units
 
 D, H, T = 5, 6, 4
 FUZZ = runpy.run_path(str(Path(__file__).parents[2] / "cells" / "test_fuzz.py"))
@@ -37,23 +39,26 @@ node = pytest.mark.wants("node")
 
 def drawn(one: Cell, number: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
     """Random weights as the equations see them, and frames."""
-    rng, sizes = np.random.default_rng(number), {"D": D, "H": H}
+    rng, hidden = np.random.default_rng(number), units(one, H)
     weights = {}
     for node in one.graph.parameters():
-        value = rng.normal(0, 0.5, [sizes[letter] for letter in node.shape]).astype(np.float32)
+        value = rng.normal(0, 0.5, [size(text, D, hidden) for text in node.shape]).astype(np.float32)
         declared = one.declaration(str(node.name))
         weights[str(node.name)] = np.asarray(declared.bounded_value(value), np.float32) if declared else value
-    weights |= {name: value.astype(np.float32) for name, value in one.fixed_values(D, H).items() if name in weights}
+    weights |= {
+        name: value.astype(np.float32) for name, value in one.fixed_values(D, hidden).items() if name in weights
+    }
     return weights, rng.normal(size=(T, D)).astype(np.float32)
 
 
 def in_python(one: Cell, weights: dict[str, NDArray[np.float32]], frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """All states after each frame, (T, S, H)."""
-    states, found = [torch.zeros(H) for _ in one.states], []
+    """All states after each frame, one after the other, (T, the elements of all)."""
+    sizes = one.state_sizes(D, units(one, H))
+    states, found = [torch.zeros(shape) for shape in sizes], []
     leaves = {name: torch.from_numpy(weight) for name, weight in weights.items()}
     for frame in frames:
         states = step(one, torch.from_numpy(frame), {**leaves, **dict(zip(one.states, states, strict=True))})
-        found.append(torch.stack([state.expand(H) for state in states]).numpy())
+        found.append(torch.cat([new.expand(shape).flatten() for new, shape in zip(states, sizes, strict=True)]).numpy())
     return np.stack(found)
 
 
@@ -62,24 +67,25 @@ def in_node(cells: Sequence[Cell], folder: Path) -> list[Any]:
     data, texts = [], []
     for number, one in enumerate(cells):
         weights, frames = drawn(one, number)
-        data.append({"weights": {k: v.reshape(-1).tolist() for k, v in weights.items()}, "frames": frames.tolist()})
+        flat = {name: weight.reshape(-1).tolist() for name, weight in weights.items()}
+        data.append({"weights": flat, "frames": frames.tolist(), "hidden": units(one, H)})
         texts.append(step_text(one, f"cell_{number}"))
     (folder / "data.json").write_text(json.dumps(data))
     names = ", ".join(f"cell_{number}" for number in range(len(cells)))
     main = f"""
 import {{ readFileSync }} from "node:fs";
-const found = JSON.parse(readFileSync("data.json")).map(({{ weights, frames }}, number) => {{
+const found = JSON.parse(readFileSync("data.json")).map(({{ weights, frames, hidden }}, number) => {{
   const given = Object.fromEntries(Object.entries(weights).map(([name, own]) => [name, Float32Array.from(own)]));
-  const cell = [{names}][number](given, {H});
+  const cell = [{names}][number](given, hidden, {D});
   return frames.map((frame) => {{
     const output = cell.step(Float32Array.from(frame));
     if (output !== cell.states[0]) throw new Error("the output is not the first state");
-    return cell.states.map((state) => [...state]);
+    return cell.states.flatMap((state) => [...state]);
   }});
 }});
 console.log(JSON.stringify(found));
 """
-    (folder / "main.mjs").write_text("\n".join([runtime(), *texts, main]), encoding="utf-8")
+    (folder / "main.mjs").write_text("\n".join([runtime(cells), *texts, main]), encoding="utf-8")
     done = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:2000]
     return json.loads(done.stdout)  # type: ignore[no-any-return]

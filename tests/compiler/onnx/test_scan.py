@@ -30,12 +30,12 @@ BATCH, TIME, INPUTS, HIDDEN = len(LENGTHS), max(LENGTHS), 3, 4
 
 
 def directions(of: Cell, count: int) -> list[LayerDirection]:
-    rng = np.random.default_rng(1)
-    shapes, found = of.parameters(INPUTS, HIDDEN), []
+    rng, hidden = np.random.default_rng(1), max(HIDDEN, 2 * of.multiple)  # heads of more than one unit
+    shapes, found = of.parameters(INPUTS, hidden), []
     for n in range(count):
         weights = {k: rng.normal(0, 0.5, shape).astype(np.float32) for k, shape in shapes.items()}
-        whole = {**weights, **of.fixed_values(INPUTS, HIDDEN)}
-        found.append(LayerDirection(fold(of)[0], folded_weights(of, whole), bool(n), HIDDEN, INPUTS))
+        whole = {**weights, **of.fixed_values(INPUTS, hidden)}
+        found.append(LayerDirection(fold(of)[0], folded_weights(of, whole), bool(n), hidden, INPUTS))
     return found
 
 
@@ -45,7 +45,8 @@ def frames() -> torch.Tensor:
 
 def meaning(direction: LayerDirection, x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     weights = {name: torch.from_numpy(weight) for name, weight in direction.weights.items()}
-    state = tuple(torch.zeros(len(x), HIDDEN) for _ in direction.cell.states)
+    sizes = direction.cell.state_sizes(INPUTS, direction.hidden)
+    state = tuple(torch.zeros(len(x), *each) for each in sizes)
     lengths = torch.tensor(LENGTHS)
     return reference(Inputs(direction.cell, x, weights, state, {}, lengths, direction.reverse))
 
@@ -56,7 +57,7 @@ def layer_model(layer: list[LayerDirection]) -> bytes:
     writer.write("Identity", y, to="y")
     writer.write("Identity", last, to="last")
     inputs = {"x": ("float", ("T", "B", INPUTS)), "counts": ("int64", ("B",)), "inside": ("bool", ("T", "B", 1))}
-    width = HIDDEN * len(layer)
+    width = layer[0].cell.output_size(INPUTS, layer[0].hidden) * len(layer)
     return writer.model(inputs, {"y": ("float", ("T", "B", width)), "last": ("float", ("B", width))}, "g", "", {})
 
 
@@ -78,19 +79,19 @@ def check_layer(of: Cell, count: int) -> None:
 
 def check_steps(of: Cell) -> None:
     (direction,), x = directions(of, 1), frames()
-    writer, shape = Writer(), (*direction.lead, HIDDEN)
+    writer, shapes = Writer(), {name: (*direction.lead, *own) for name, own in direction.state_shapes.items()}
     new = write_step(writer, direction, "x", [f"old_{state}" for state in of.states])
     for state, name in zip(of.states, new, strict=True):
         writer.write("Identity", name, to=f"new_{state}")
-    inputs = {"x": ("float", (*shape[:-1], INPUTS))} | {f"old_{state}": ("float", shape) for state in of.states}
-    model = writer.model(inputs, {f"new_{state}": ("float", shape) for state in of.states}, "g", "", {})
+    inputs = {"x": ("float", (*direction.lead, INPUTS))} | {f"old_{k}": ("float", own) for k, own in shapes.items()}
+    model = writer.model(inputs, {f"new_{k}": ("float", own) for k, own in shapes.items()}, "g", "", {})
     session = onnxruntime.InferenceSession(model)
-    states = [np.zeros(shape, np.float32) for _ in of.states]
+    states = [np.zeros(own, np.float32) for own in shapes.values()]
     for frame in x[0].numpy():
         feed = {f"old_{name}": state for name, state in zip(of.states, states, strict=True)}
-        states = session.run(None, feed | {"x": frame.reshape(*shape[:-1], INPUTS)})
+        states = session.run(None, feed | {"x": frame.reshape(*direction.lead, INPUTS)})
     for state, expected in zip(states, meaning(direction, x)[1], strict=True):
-        np.testing.assert_allclose(state.reshape(-1), expected[0], atol=1e-5)
+        np.testing.assert_allclose(state.reshape(expected[0].shape), expected[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(zoo()))
