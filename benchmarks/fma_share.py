@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from functools import cache, partial
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +39,7 @@ from cello.bench.settings import Size, parse_size
 from cello.bench.table import about
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell
+from cello.cells.sizes import size as elements_of
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of, run_backward, run_forward
 from cello.compiler.c.text import with_runtime
 from cello.compiler.kernel import kernel
@@ -98,7 +100,7 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
     nodes, frames = plan.graph.nodes, size.batch * size.frames
     for each in plan.sums:
         for matrix, vector in each.products:
-            count = size.hidden * (size.hidden if nodes[matrix].shape == ("H", "H") else size.inputs)
+            count = prod(elements_of(text, size.inputs, size.hidden) for text in nodes[matrix].shape)
             forward += count
             onward += count * (nodes[vector].op != "input")
     return frames * forward, frames * (forward + onward)
@@ -108,9 +110,9 @@ def passes(cell: Cell, size: Size, threads: int) -> dict[str, Callable[[], Any]]
     """The two passes of the kernel alone, on the same tensors every time, without what is done around them."""
     torch.set_num_threads(threads)
     x = torch.randn(size.batch, size.frames, size.inputs)
-    shapes = cell.parameters(size.inputs, size.hidden).items()
+    shapes, states = cell.parameters(size.inputs, size.hidden).items(), cell.state_sizes(size.inputs, size.hidden)
     weights = {name: torch.randn(shape) * size.hidden**-0.5 for name, shape in shapes}
-    given = inputs_of(cell, weights, {}, tuple(x.new_zeros(size.batch, size.hidden) for _ in cell.states))
+    given = inputs_of(cell, weights, {}, tuple(x.new_zeros(size.batch, *each) for each in states))
     code, layout = compiled(cell, torch.float32), BatchLayout(*by_length(x, None), size.hidden, reverse=False)
     calls: dict[str, Call] = {}
 

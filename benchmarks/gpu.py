@@ -183,7 +183,8 @@ def cells(plan: Plan) -> Iterator[Row]:
 def right(plan: Plan) -> Iterator[Row]:
     names = plan.cells or (("rnn",) if plan.dry else tuple(zoo()))
     sizes = [(5, "highest")] if plan.dry else [(33, "highest"), (64, "high"), (256, "medium")]
-    yield from compared([(name, hidden, precision) for name in names for hidden, precision in sizes])
+    fitting = {name: load_cell(name).multiple for name in names}  # heads divide the units
+    yield from compared([(n, h + -h % fitting[n], precision) for n in names for h, precision in sizes])
 
 
 def loop(plan: Plan) -> Iterator[Row]:

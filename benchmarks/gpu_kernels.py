@@ -136,7 +136,8 @@ def inputs_for(cell: Cell, batch: int, steps: int, hidden: int, *, ragged: bool 
         value.requires_grad_(grad)
     lengths = torch.randint(steps // 2, steps + 1, (batch,)) if ragged else None
     x = torch.randn(batch, steps, FEATURES, device=Where.device)
-    state = tuple(torch.zeros(batch, hidden, device=Where.device) for _ in cell.states)
+    sizes = cell.state_sizes(FEATURES, hidden)
+    state = tuple(torch.zeros(batch, *each, device=Where.device) for each in sizes)
     return Inputs(cell, x, weights, state, {}, lengths, False)
 
 
@@ -213,7 +214,7 @@ def error_of(cell: Cell, hidden: int, batch: int = 37, steps: int = 20) -> float
     lengths = [(7 * clip) % (steps + 1) for clip in range(batch)]
     torch.manual_seed(1)
     x = torch.randn(batch, steps, FEATURES)
-    firsts = [torch.randn(batch, hidden) * 0.3 for _ in cell.states]
+    firsts = [torch.randn(batch, *each) * 0.3 for each in cell.state_sizes(FEATURES, hidden)]
     results = []
     for device, dtype, backend in (("cpu", torch.float64, "plain"), (Where.device, torch.float32, "triton")):
         weights = weights_of(cell, hidden, device=device, dtype=dtype)

@@ -30,3 +30,9 @@ def test_a_changed_moved_or_missing_file_is_another_source(tmp_path: Path, monke
     assert _source(other, monkeypatch) == own
     (other / "errors.py").rename(other / "faults.py")
     assert _source(other, monkeypatch) != own
+
+
+def test_memory_is_told_in_bytes_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (found := machine.memory()) is None or found > 1 << 28
+    monkeypatch.delattr("os.sysconf", raising=False)
+    assert machine.memory() is None

@@ -37,6 +37,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> int | None:
+    """Bytes of this machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def versions() -> dict[str, str]:
     """The versions that a run's figures may depend on."""
     return {"cello": cello.__version__, "torch": metadata.version("torch"), "python": platform.python_version()}

@@ -11,7 +11,7 @@ from cello.bench.peers import PEERS
 from cello.bench.record import Record
 from cello.bench.settings import BenchConfig, Size
 from cello.cells.load import zoo
-from cello.errors import CellError
+from cello.errors import CellError, ConfigError
 
 ABOUT = {"processor": "any"}
 TINY = Size(2, 3, 4, 5)
@@ -35,6 +35,20 @@ def test_a_cell_that_does_not_exist_stops_before_measuring(monkeypatch: pytest.M
     monkeypatch.setattr(measure, "measure", lambda *_: pytest.fail("measured"))
     with pytest.raises(CellError, match="unknown cell 'gur'; did you mean "):
         run(BenchConfig(cells=("lstm", "gur")), ABOUT)
+
+
+def test_matrices_that_the_machine_cannot_hold_are_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hurts: a machine that swaps, or kills its largest process, for a size that an LSTM has room for."""
+    large, cell = Size(128, 99, 39, 256), zoo()["rwkv-6"]
+    assert measure.matrices_kept(zoo()["lstm"], large) == 0
+    assert measure.matrices_kept(cell, large) == 12 * 128 * 99 * 256 * 64
+    monkeypatch.setattr(measure, "memory", lambda: 8e9)
+    said = r"'rwkv-6' at size 128×99×39×256 keeps matrices of 10 GB in plain evaluation, more than the 8 GB of this"
+    with pytest.raises(ConfigError, match=said):
+        cases(BenchConfig(cells=("lstm", "rwkv-6"), sizes=(large,)))
+    for there in (16e9, None):
+        monkeypatch.setattr(measure, "memory", lambda there=there: there)
+        assert len(cases(BenchConfig(cells=("lstm", "rwkv-6"), sizes=(large,)))) == 2
 
 
 def test_what_is_named_twice_is_measured_once() -> None:

@@ -121,7 +121,8 @@ def compare(configs: Sequence[tuple[ModelConfig, FeatureConfig]], clips: Sequenc
     for (model, features), (classifier, _), own in zip(configs, pairs, found, strict=True):
         for clip, scores in zip(clips, own["scores"], strict=True):
             expected = in_python(classifier, features, clip)
-            np.testing.assert_allclose(scores, expected, atol=1e-4, rtol=0, err_msg=f"{model} {features}")
+            bound = 1e-4 * max(1.0, float(np.abs(expected).max()) / 10)  # some cells' outputs have no bound
+            np.testing.assert_allclose(scores, expected, atol=bound, rtol=0, err_msg=f"{model} {features}")
 
 
 CLIPS = (sound(RATE_HZ), sound(RATE_HZ // 3, 1), sound(161, 2))

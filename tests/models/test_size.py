@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cello.cells.load import zoo
 from cello.compiler.scan import scan
-from cello.errors import CellError
+from cello.errors import CellError, ModelError
 from cello.models.classifier import Classifier
 from cello.models.config import TORCH_CELLS, ModelConfig
-from cello.models.size import TORCH_GATES, ModelSize
+from cello.models.size import TORCH_GATES, ModelSize, check_cell
 
 Kind = Literal["last", "mean", "attention"]
 
@@ -72,6 +72,21 @@ def test_every_layer_and_direction_is_counted() -> None:
     assert ModelSize.of(ModelConfig(cell="rnn", hidden=4, bidirectional=True), 4).flops() == 2 * one
     # the second layer sees both directions of the first
     assert ModelSize.of(ModelConfig(cell="rnn", hidden=4, layers=2, bidirectional=True), 4).flops() == 5 * one
+
+
+def test_matrices_among_the_states_of_every_layer_are_counted_and_bounded() -> None:
+    two = ModelConfig(cell="mlstm-heads", hidden=64, layers=2, bidirectional=True)
+    assert ModelSize.of(two, 39).matrix_elements() == 4 * 64 * 16
+    assert ModelSize.of(two, 39).matrix_elements(128) == 4 * 128 * 32
+    assert {ModelSize.of(ModelConfig(cell=cell), 39).matrix_elements() for cell in ("lstm", "torch:gru", "gru-d")} == {
+        0
+    }
+    check_cell(ModelConfig(cell="retention", hidden=9_400), 39, steps=49)
+    said = (
+        r"hidden=20000 makes states of cell 'retention' matrices of 4,900,000,000 elements in a second of sound, 39 GB"
+    )
+    with pytest.raises(ModelError, match=said):
+        check_cell(ModelConfig(cell="retention", hidden=20_000), 39, steps=49)
 
 
 def test_all_of_torchs_layers_are_known_and_no_other_cell_passes() -> None:

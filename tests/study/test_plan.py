@@ -221,6 +221,10 @@ def test_every_value_at_every_place_is_a_plan_or_a_short_sentence(place: str) ->
             "[base.model]\nhidden = 1000000",
             r"row 'A': model\.hidden=1000000, .* elements, 16,001 GB of memory to train",
         ),
+        (
+            "[base.model]\ncell = 'retention'\nhidden = 20000\n[base.features]\nwindow_ms = 40",
+            r"row 'A': model\.hidden=20000 makes states of cell 'retention' matrices of [\d,]+ elements in a second",
+        ),
         ("[base.features]\nhop_ms = 1e300", r"features\.hop_ms = 1e\+300 is invalid: it must be at most 3600000"),
         ("[base.augment]\ntime_masks = 10000000", r"time_masks = 10000000 is invalid: it must be at most"),
         ("[base.data]\ntest_snr_db = [inf]", r"data\.test_snr_db = \[inf\] is invalid: it must be finite"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from cello.audio.corpus import Clip, Corpus, Manifest
 from cello.errors import CorpusError
 from cello.features.config import FeatureConfig
 from cello.features.front_end import ClipFrames
+from cello.models.config import ModelConfig
 from cello.training import data
 from cello.training.config import CorpusRef, DataConfig, RunConfig
 from cello.training.data import RunData, some_of_each
@@ -96,15 +99,26 @@ def test_one_long_clip_among_short_ones_does_not_pad_them_all(monkeypatch: pytes
     assert batch.shape[1] == int(counts.max()) == 24
 
 
-def test_a_batch_too_large_for_memory_goes_through_in_parts_of_alike_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_too_large_for_memory_goes_through_in_parts_of_alike_lengths() -> None:
     corpus = ragged([8000, 40_000, 8000, 8000, 40_000, 8000, 8000, 8000])
     config = RunConfig(corpus=CorpusRef(name="ragged", checksum="1" * 64))
     clips = RunData(config, corpus, None).clean("train")
     everything = torch.arange(6)
-    assert [part.tolist() for part in clips.parts(everything)] == [[0, 1, 2, 3, 4, 5]]
-    monkeypatch.setattr(data, "FRAMES_AT_ONCE", 130)
-    parts = [part.tolist() for part in clips.parts(everything)]
+    assert [part.tolist() for part in clips.parts(everything, data.FRAMES_AT_ONCE)] == [[0, 1, 2, 3, 4, 5]]
+    parts = [part.tolist() for part in clips.parts(everything, 130)]
     assert parts == [[0, 2, 3, 5], [1], [4]]
+
+
+def test_a_model_whose_states_are_matrices_takes_fewer_frames_at_once() -> None:
+    def at_once(cell: str, **more: Any) -> int:
+        return data.frames_at_once(
+            RunConfig(corpus=CorpusRef(name="", checksum=""), model=ModelConfig(cell=cell, **more))
+        )
+
+    assert at_once("lstm", hidden=512) == at_once("retention", hidden=16) == data.FRAMES_AT_ONCE
+    assert at_once("retention", hidden=64) == (1 << 26) // (64 * 16)
+    assert at_once("retention", hidden=256, layers=2, bidirectional=True) == (1 << 26) // (4 * 256 * 64)
+    assert at_once("retention", hidden=65_536) == 1  # one clip alone, whatever it takes
 
 
 def test_the_frames_of_a_clip_are_the_same_in_any_batch(tone_corpus: Corpus) -> None:

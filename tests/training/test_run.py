@@ -233,12 +233,15 @@ def test_a_cell_without_a_gradient_is_refused_and_not_trained_in_vain(tone_corpu
         train(plain(tmp_path, "no_gradient"), tone_corpus, tmp_path / "run", cache=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("cell", "limit", "most"), [("gru", "FRAMES_AT_ONCE", 200), ("retention", "MATRIX_ELEMENTS_AT_ONCE", 200 * 16)]
+)
 def test_a_batch_in_parts_trains_like_a_whole_one(
-    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, limit: str, most: int
 ) -> None:
-    asked = plain(tmp_path, "gru", features=FeatureConfig(window_ms=40))
+    asked = plain(tmp_path, cell, features=FeatureConfig(window_ms=40))
     whole = train(asked, tone_corpus, tmp_path / "whole", cache=tmp_path)
-    monkeypatch.setattr(data, "FRAMES_AT_ONCE", 200)
+    monkeypatch.setattr(data, limit, most)
     parts = train(asked, tone_corpus, tmp_path / "parts", cache=tmp_path)
     for one, other in zip(whole.history, parts.history, strict=True):
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import prod
 from statistics import median
 
 import torch
@@ -21,10 +22,11 @@ from cello.bench.record import FORMAT, Record, Row, summarise
 from cello.bench.settings import BenchConfig, Size
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell, zoo
+from cello.cells.sizes import size as elements
 from cello.compiler.backends import names as backend_names
 from cello.compiler.scan import scan
-from cello.errors import BackendError
-from cello.machine import hardware, versions
+from cello.errors import BackendError, ConfigError
+from cello.machine import hardware, memory, versions
 
 WARM_UP = 2
 GEMM, GEMM_ROUNDS = 1024, 5
@@ -64,6 +66,7 @@ def run(
 
     Raises:
         CellError: a cell that does not exist, before anything is measured.
+        ConfigError: a size that needs more memory than this machine has, before anything is measured.
         BackendError: a cell that cannot be compiled.
     """
     found = cases(settings)
@@ -92,8 +95,15 @@ def run(
 
 
 def cases(settings: BenchConfig) -> list[Case]:
-    """Every combination once, cells loaded."""
+    """Every combination once, cells loaded.
+
+    Raises:
+        ConfigError: one that needs more memory than this machine has.
+    """
     cells = {name: load_cell(name) for name in settings.cells}
+    for name, cell in cells.items():
+        for size in settings.sizes:
+            _check_memory(name, cell, size, 8 if settings.dtype == "float64" else 4)
     return [
         Case(name, cell, size, threads, x_gradient)
         for threads in dict.fromkeys(settings.threads)
@@ -101,6 +111,21 @@ def cases(settings: BenchConfig) -> list[Case]:
         for name, cell in cells.items()
         for size in dict.fromkeys(settings.sizes)
     ]
+
+
+def matrices_kept(cell: Cell, size: Size) -> int:
+    """Elements of the matrices that plain evaluation keeps for its backward pass: nearly all of them, at every step."""
+    shapes = [node.shape for node in cell.graph.nodes if len(node.shape) == 2 and node.op != "parameter"]
+    return size.batch * size.frames * sum(prod(elements(each, size.inputs, size.hidden) for each in s) for s in shapes)
+
+
+def _check_memory(name: str, cell: Cell, size: Size, item_bytes: int) -> None:
+    needed, there = matrices_kept(cell, size) * item_bytes, memory()
+    if there is not None and needed > there:
+        raise ConfigError(
+            f"cell {name!r} at size {size} keeps matrices of {needed / 1e9:,.0f} GB in plain evaluation, more than the "
+            f"{there / 1e9:,.0f} GB of this machine; give a smaller size"
+        )
 
 
 def backends(dtype: torch.dtype) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -64,6 +64,7 @@ class Train(Sound):
         from cello.compiler.memory import keep_freed_memory
         from cello.models.size import check_cell, check_size
         from cello.study.corpus_file import CorpusSummary, write_corpus
+        from cello.study.plan import steps_of_a_second
         from cello.study.settings import SECTIONS, brief, check_section
         from cello.study.space import LAST
         from cello.training.config import CorpusRef, RunConfig
@@ -86,7 +87,7 @@ class Train(Sound):
         for section in SECTIONS:
             check_section(msgspec.to_builtins(getattr(self, section)), section, "cello train", section)
         check_size(model, features.dimensions)
-        check_cell(model, features.dimensions)
+        check_cell(model, features.dimensions, steps_of_a_second(features, model))
         device = choose(self.execution)
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest

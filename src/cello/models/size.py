@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from cello.cells.definition import Cell
 from cello.cells.sizes import size
@@ -13,6 +14,8 @@ from cello.models.frames import check_fit, frame_size
 
 MOST_ELEMENTS = 2**31
 """Elements that a model's matrices may have: with gradients and an optimiser's two moments they take 34 GB."""
+MOST_OF_ONE_SECOND = 2**32
+"""Elements that the matrices among a model's states may have over one second of sound: 34 GB with their gradients."""
 TORCH_GATES = {"torch:rnn": 1, "torch:gru": 3, "torch:lstm": 4}
 
 
@@ -60,6 +63,20 @@ class ModelSize:
         hidden = hidden or self.config.hidden
         flops = sum(times * self._layer_flops(inputs, hidden) for inputs, times in self._inputs(hidden))
         return flops // self.config.frame_stacking
+
+    def matrix_elements(self, hidden: int | None = None) -> int:
+        """Elements of the states that are matrices, of all layers: training keeps as many for each frame of each clip.
+
+        >>> ModelSize.of(ModelConfig(cell="retention", hidden=64), dimensions=39).matrix_elements()
+        1024
+        """
+        hidden = hidden or self.config.hidden
+        if self.cell is None:
+            return 0
+        return sum(
+            times * sum(prod(sizes) for sizes in self.cell.state_sizes(inputs, hidden) if len(sizes) == 2)
+            for inputs, times in self._inputs(hidden)
+        )
 
     def width(self, hidden: int | None = None) -> int:
         """W, the elements of what is pooled: both directions' outputs."""
@@ -109,8 +126,10 @@ def check_size(config: ModelConfig, dimensions: int) -> None:
     _check_elements(config, elements)
 
 
-def check_cell(config: ModelConfig, dimensions: int) -> None:
+def check_cell(config: ModelConfig, dimensions: int, steps: int = 1) -> None:
     """Refuse a model whose sizes its cell cannot have, or whose cell makes it too large.
+
+    ``steps`` are those of one second of sound, at each of which training keeps the matrices among the states.
 
     Raises:
         ModelError: as ``check_fit`` and ``check_size``.
@@ -119,6 +138,12 @@ def check_cell(config: ModelConfig, dimensions: int) -> None:
     size = ModelSize.of(config, dimensions)
     check_fit(config, size.cell, dimensions)
     _check_elements(config, size.parameters(1))
+    elements = steps * size.matrix_elements()
+    if elements > MOST_OF_ONE_SECOND:
+        raise ModelError(
+            f"model.hidden={config.hidden} makes states of cell {config.cell!r} matrices of {elements:,} elements in a "
+            f"second of sound, {8 * elements / 1e9:,.0f} GB of memory to train on it; use a smaller one"
+        )
 
 
 def _check_elements(config: ModelConfig, elements: int) -> None:

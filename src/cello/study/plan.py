@@ -10,6 +10,7 @@ import msgspec
 from cello.audio.folds import NONE
 from cello.cells.load import is_own, known
 from cello.errors import CellError, ConfigError, ModelError, StudyError
+from cello.features.config import FeatureConfig
 from cello.features.frames import frame_count
 from cello.models.config import ModelConfig, resolve
 from cello.models.size import check_cell, check_size
@@ -159,14 +160,19 @@ def sample_rate(study: StudyConfig) -> int:
 def cost(config: RunConfig) -> float:
     """How long a run takes, up to a factor: multiplications for one second of sound, times clips and epochs."""
     features, model = config.features, config.model
-    frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
-    steps = math.ceil(frames / model.frame_stacking)
     directions = 2 if model.bidirectional else 1
     upper = (model.layers - 1) * model.hidden * (directions + 1)
     layers = directions * model.hidden * (features.dimensions * model.frame_stacking + model.hidden + upper)
     gates = {"torch:rnn": 1, "torch:gru": 3}.get(model.cell, 4)  # most cells of the zoo are near the LSTM's four
     clips = config.data.clips_per_label or MANY_CLIPS
-    return float(config.optimiser.epochs * clips * max(steps, 1) * max(layers, 1) * gates)
+    steps = steps_of_a_second(features, model)
+    return float(config.optimiser.epochs * clips * steps * max(layers, 1) * gates)
+
+
+def steps_of_a_second(features: FeatureConfig, model: ModelConfig) -> int:
+    """The steps that a model makes in one second of sound, at least 1."""
+    frames = frame_count(features.rate_hz, features.window_samples, features.hop_samples)
+    return max(1, math.ceil(frames / model.frame_stacking))
 
 
 def _where(study: StudyConfig, column: Column, row: str = "") -> str:
@@ -180,7 +186,7 @@ def _check_cell(config: RunConfig, where: str) -> None:
     if is_own(model.cell) and known(model.cell, model.equations) is None:
         return
     try:
-        check_cell(model, config.features.dimensions)
+        check_cell(model, config.features.dimensions, steps_of_a_second(config.features, model))
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from error
 

@@ -20,7 +20,7 @@ from cello.statistics.one_run import Bin, Share, reliability, share_over
 from cello.study.correctness import BINS, calibration_error
 from cello.trained.mapping import targets_of
 from cello.trained.model import Model
-from cello.training.data import Frames
+from cello.training.data import Frames, frames_at_once
 from cello.training.lost import lost_frames
 from cello.training.metrics import confusion, measure
 
@@ -116,7 +116,7 @@ def _scores(model: Model, corpus: Corpus, chosen: NDArray[np.int64], cache: Path
     out = torch.empty(len(chosen), len(model.labels))
     with torch.inference_mode():
         for some in torch.split(torch.arange(len(clips)), BATCH):
-            for rows in clips.parts(some):
+            for rows in clips.parts(some, frames_at_once(model.run.config)):
                 frames, counts, _ = clips.batch(rows)
                 lost = lost_frames(model.run.config.data, clips.numbers[rows], frames.shape[1])
                 out[rows] = model.module(model.module.standardise(frames, counts), counts, lost)

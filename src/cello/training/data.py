@@ -21,10 +21,20 @@ from cello.features.cache import FeatureSet, load_features
 from cello.features.front_end import Augmentation, ClipFrames
 from cello.features.resident import features_on
 from cello.features.warp import draw_warps
+from cello.models.size import ModelSize
 from cello.training.config import RunConfig
 
 FRAMES_AT_ONCE = 1 << 17
 """Padded frames of one forward and backward pass; a larger batch goes through in parts, its gradients added up."""
+MATRIX_ELEMENTS_AT_ONCE = 1 << 26
+"""Elements that states which are matrices may have over these frames: 0.3 GB, and as much again for each other matrix
+that a back end keeps."""
+
+
+def frames_at_once(config: RunConfig) -> int:
+    """Padded frames of one pass: fewer of a model whose states are matrices, all of which a pass keeps."""
+    matrices = ModelSize.of(config.model, config.features.dimensions).matrix_elements()
+    return max(1, min(FRAMES_AT_ONCE, MATRIX_ELEMENTS_AT_ONCE // matrices)) if matrices else FRAMES_AT_ONCE
 
 
 def derived_seed(seed: int, *purpose: object) -> int:
@@ -78,14 +88,14 @@ class Frames:
         computed = FeatureSet(self.features.flat(clips), self.features.counts[clips])
         return Frames(computed, torch.arange(len(rows)), targets)
 
-    def parts(self, rows: Tensor) -> list[Tensor]:
-        """These clips in one part where they fit into memory once padded, else in several, of alike lengths."""
+    def parts(self, rows: Tensor, at_once: int) -> list[Tensor]:
+        """These clips in one part of ``at_once`` frames once padded, else in several, of alike lengths."""
         counts = self.features.counts[self.clips[rows]]
-        if len(rows) * int(counts.max()) <= FRAMES_AT_ONCE:
+        if len(rows) * int(counts.max()) <= at_once:
             return [rows]
         rows = rows[counts.argsort(stable=True)]
         counts = self.features.counts[self.clips[rows]]
-        return [rows[first:last] for first, last in bounded(counts.tolist(), FRAMES_AT_ONCE)]
+        return [rows[first:last] for first, last in bounded(counts.tolist(), at_once)]
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Some clips as (B, T, D) frames, padded to the longest of them, their counts and targets."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from cello.training.data import Frames
+from cello.training.data import FRAMES_AT_ONCE, Frames
 
 
 def clip_not_finite(clips: Frames) -> int | None:
     """The first clip whose frames hold NaN or infinity: one is enough to spoil the mean of all."""
-    for part in clips.parts(torch.arange(len(clips))):
+    for part in clips.parts(torch.arange(len(clips)), FRAMES_AT_ONCE):
         frames = clips.batch(part)[0]
         wrong = (~frames.isfinite().flatten(1).all(dim=1)).cpu()
         if wrong.any():

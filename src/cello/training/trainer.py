@@ -29,7 +29,7 @@ from cello.models.loss import Loss, Mixed, cross_entropy
 from cello.training.ahead import made_ahead
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from cello.training.config import RunConfig
-from cello.training.data import Frames, RunData, batch_count, batches, derived_seed
+from cello.training.data import Frames, RunData, batch_count, batches, derived_seed, frames_at_once
 from cello.training.device import choose
 from cello.training.diagnosis import clip_not_finite, has_gradient
 from cello.training.draws import beta
@@ -85,6 +85,7 @@ class Trainer:
         self.history: list[Epoch] = []
         self.started = self.kept = time.perf_counter()
         self.spent_before = 0.0
+        self.frames_at_once = frames_at_once(config)
         self.data_threads = execution.beside(1).data_threads or 0
         self.steps = config.optimiser.epochs * batch_count(len(self.clean["train"]), config.optimiser.batch)
 
@@ -192,7 +193,7 @@ class Trainer:
         self.model.train()
         total, right, learns = 0.0, 0.0, self.epoch > 0
         order = batches(len(clips), self.config.optimiser.batch, generator)
-        parts = [clips.parts(rows) for rows in order]
+        parts = [clips.parts(rows, self.frames_at_once) for rows in order]
         threads = self.data_threads if self.data.changes_sound else 0
         with made_ahead(clips.ready, list(chain.from_iterable(parts)), threads) as ready:
             for number, (rows, some) in enumerate(zip(order, parts, strict=True)):
@@ -313,7 +314,7 @@ class Trainer:
         at_once = len(clips) if self.device.resident else EVALUATION_BATCH
         with torch.inference_mode():
             for some in torch.split(torch.arange(len(clips)), at_once):
-                for rows in clips.parts(some):
+                for rows in clips.parts(some, self.frames_at_once):
                     frames, counts = self._batch(clips.ready(rows))
                     whole = self.device.resident and int(counts.min()) == frames.shape[1]
                     lost = lost_frames(self.config.data, clips.numbers[rows].to(frames.device), frames.shape[1])
