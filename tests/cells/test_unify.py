@@ -11,7 +11,7 @@ from cello.cells.definition import Cell
 from cello.compiler.scan import scan
 from cello.errors import CellError
 
-HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, outer, rows, softmax\n@cell\ndef own("
+HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, inverse, outer, rows, softmax\n@cell\ndef own("
 Load = Callable[[str], Cell]
 Refusal = Callable[[str], str]
 
@@ -80,7 +80,19 @@ REFUSED = [
     ("x, h, U: Heads(2), W: Members(a=Size(4))):\n    return W.b @ x + U @ (W.a @ x)  # here",
      "(U @ (W.a @ x)): (W.a @ x) has 4 elements, but heads have H. Bring it to H elements by a matrix, such as"),
     ("x, h, S: Heads(2), W):\n    return W @ x + S.sum() * h, S  # here",
-     "S.sum() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
+     "S.sum() is taken, but S is a matrix of heads. Write (S @ v).sum(); with v: Fixed(1.0), a vector of ones, it is "
+     "the sum of all its elements."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + S.mean() * h, S  # here",
+     "S.mean() is taken, but S is a matrix of heads. Write (S @ v).mean(); with v: Fixed(1.0), a vector of ones, it is "
+     "the mean of the sums of its rows."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + S.max() * h, S  # here",
+     "S.max() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
+    ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here",
+     "the transpose of P is taken, so it is square, (16, 16), but P @ h needs H columns. Use another parameter in "
+     "place of P.T, such as Q @ v."),
+    ("x, h, W, U):\n    return tanh(W @ x + U @ (W.T @ h))  # here", "the transpose of W is taken, so it is square, (D, "),
+    ("x, h, W, U):\n    return inverse(U) @ h + U @ x  # here",
+     "the inverse of U is taken, so it is square, (H, H), but U @ x needs D columns. Use a square matrix."),
     ("x, h, S: Heads(2), W):\n    return W @ x + h * S, S  # here",
      "the new h is a matrix of heads, but h is the output, which is a vector. Return a vector first, such as what is "
      "read of the matrices of a state S: Heads(4), S @ q."),

@@ -15,7 +15,7 @@ from cello.study.config import StudyConfig
 from cello.study.estimate import look_ahead
 from cello.study.overrides import override
 from cello.study.plan import plan
-from cello.study.store import Store
+from cello.study.store import CorpusSource, Store
 from cello.study.study_file import load_study, parse_study
 from cello.training.config import CorpusRef
 
@@ -135,3 +135,20 @@ def test_committed_stores_resume_as_complete() -> None:
 
 def closed() -> Manifest:
     pytest.fail("a store that is there needs no corpus")
+
+
+def test_a_study_of_a_former_zoo_opens_as_it_was_begun_and_grows_by_the_cells_that_came_since(tmp_path: Path) -> None:
+    whole = msgspec.structs.replace(load_study("zoo"), seeds=(0,))
+    former = msgspec.structs.replace(whole, rows=whole.rows[:CELLS_BEFORE])
+    manifest = Manifest(
+        corpus="tones", rate_hz=16_000, labels=("a", "b"), clips=(), bad=(), checksum="0" * 64, source="x"
+    )
+    source = CorpusSource(spec="made up")
+    begun = Store.create_or_open(tmp_path / "zoo", former, manifest, source).runs
+    again = Store.open(tmp_path / "zoo")
+    assert (again.study.rows, again.runs) == (former.rows, begun)
+    ahead = look_ahead(again.study, source, again.folder, 1, closed)  # from its study.json, or by its own file
+    assert (ahead.done, ahead.runs) == (0, CELLS_BEFORE)
+    grown = Store.create_or_open(again.folder, whole, manifest, source).runs
+    assert {run.id for run in begun} < {run.id for run in grown}
+    assert {run.row for run in grown} == {row.name for row in whole.rows}

@@ -160,7 +160,7 @@ class Kinds:
         if self[arg] is not Kind.VECTOR:
             shown, name = self.say(position), self.say(arg)
             matrix = self[arg] is not Kind.NUMBER
-            remedy = f"Multiply a vector with it first: {name} @ v" if matrix else f"Write {name} itself"
+            remedy = _first_a_vector(record.op, name) if matrix else f"Write {name} itself"
             raise self.error(position, f"{shown} is taken, but {name} is {self[arg].value}", remedy)
         return Kind.HEADS if record.op in ("rows", "columns") else Kind.VECTOR
 
@@ -309,6 +309,15 @@ class Kinds:
             if inside & {*record.args} and record.op == "product" and record.args[0] in inside:
                 return position
         return parameter
+
+
+def _first_a_vector(op: str, name: str) -> str:
+    """What to write where a sum or the like is taken of a whole matrix, which only a vector has."""
+    if op in ("total", "mean"):
+        method = "sum" if op == "total" else op
+        rest = "the sum of all its elements" if op == "total" else "the mean of the sums of its rows"
+        return f"Write ({name} @ v).{method}(); with v: Fixed(1.0), a vector of ones, it is {rest}"
+    return f"Multiply a vector with it first: {name} @ v"
 
 
 def beside_heads(vector: str, heads: str) -> tuple[str, str]:

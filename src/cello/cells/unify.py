@@ -126,6 +126,12 @@ class Unifier:
         kinds, (left, right) = self.kinds, self.kinds.records[position].args
         known = next((one for one in self._parameters(left) if one in self.first), None)
         has = self._of(self.variables[left][1]) or UNITS
+        whole = self._whole(left)
+        if whole is not None:
+            name = kinds.say(kinds.records[whole].args[0])
+            needed = f"{kinds.say(left)} @ {kinds.say(right)} needs {size} columns"
+            fact = f"the {kinds.ops[whole]} of {name} is taken, so it is square, ({has}, {has}), but {needed}"
+            return kinds.error(position, fact, self._instead(whole))
         if known is None:
             return kinds.error(
                 position,
@@ -142,6 +148,18 @@ class Unifier:
             f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
         )
 
+    def _whole(self, matrix: int) -> int | None:
+        """What is taken of a whole matrix, as its transpose, by which a parameter of this one has to be square."""
+        own = {matrix, *self._parameters(matrix)}
+        ops, records = self.kinds.ops, self.kinds.records
+        return next((k for k, op in enumerate(ops) if op in MATRIX and (k in own or own & {*records[k].args})), None)
+
+    def _instead(self, position: int) -> str:
+        """What to write instead of a transpose, an inverse or an exponential of what is not square."""
+        if self.kinds.ops[position] == "transpose":
+            return f"Use another parameter in place of {self.kinds.say(position)}, such as Q @ v"
+        return "Use a square matrix"
+
     def _square(self, position: int) -> None:
         record = self.kinds.records[position]
         rows, columns = self.variables[record.args[0]]
@@ -150,7 +168,7 @@ class Unifier:
             raise self.kinds.error(
                 position,
                 f"the {record.op} of {name} is taken, which is ({self._of(rows)}, {self._of(columns)}), not square",
-                "Multiply a vector with it, as in V.T @ h, with a square matrix V",
+                self._instead(position),
             )
 
     def _expect_units(self, position: int, arg: int) -> None:
