@@ -11,7 +11,8 @@ from cello.cells.definition import Cell
 from cello.compiler.scan import scan
 from cello.errors import CellError
 
-HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, inverse, outer, rows, softmax\n@cell\ndef own("
+HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, inverse, outer, rows, softmax\n"
+HEAD += "@cell\ndef own("
 Load = Callable[[str], Cell]
 Refusal = Callable[[str], str]
 
@@ -90,7 +91,8 @@ REFUSED = [
     ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here",
      "the transpose of P is taken, so it is square, (16, 16), but P @ h needs H columns. Use another parameter in "
      "place of P.T, such as Q @ v."),
-    ("x, h, W, U):\n    return tanh(W @ x + U @ (W.T @ h))  # here", "the transpose of W is taken, so it is square, (D, "),
+    ("x, h, W, U):\n    return tanh(W @ x + U @ (W.T @ h))  # here",
+     "the transpose of W is taken, so it is square, (D, D), but W.T @ h needs H columns."),
     ("x, h, W, U):\n    return inverse(U) @ h + U @ x  # here",
      "the inverse of U is taken, so it is square, (H, H), but U @ x needs D columns. Use a square matrix."),
     ("x, h, S: Heads(2), W):\n    return W @ x + h * S, S  # here",

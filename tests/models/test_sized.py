@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from cello.cells.load import zoo
+from cello.cells.load import load_cell, zoo
 from cello.compiler.scan import scan
 from cello.errors import ModelError
 from cello.models.classifier import Classifier
@@ -139,6 +139,21 @@ def test_held_values_masks_and_gaps_of_frames_lost() -> None:
     model = Classifier(ModelConfig(cell=SIZED["gaps"], hidden=4), 2, 3)
     assert not torch.equal(model(features), model(features, lost=lost))
     assert zoo()["lstm"].parts == part_sizes(zoo()["lstm"], 2) == ()
+
+
+def test_a_gap_of_1_at_the_beginning_is_one_of_0_to_gru_d_where_the_first_frame_was_seen() -> None:
+    """Its paper begins at 0, where exported models have 1 everywhere."""
+    cell, lost = load_cell("gru-d"), torch.tensor([[False, True, True, False, False]]).expand(3, 5)
+    x = received(frames(3), lost, part_sizes(cell, 3))
+    begins_at_0 = x.clone()
+    begins_at_0[:, 0, 6:] = 0
+    draw = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(shape, generator=draw) for name, shape in cell.parameters(9, 4).items()}
+    found, expected = (scan(cell, each, weights, backend="plain").outputs for each in (x, begins_at_0))
+    assert torch.equal(found, expected)
+    later = x.clone()
+    later[:, 1, 6:] = 0
+    assert not torch.equal(scan(cell, later, weights, backend="plain").outputs, expected)
 
 
 def test_parts_that_frames_of_sound_do_not_have_are_refused() -> None:

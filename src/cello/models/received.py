@@ -17,6 +17,10 @@ def received(frames: Tensor, lost: Tensor | None, parts: Sequence[tuple[str, int
     elements) a frame is made of these: ``value`` as said, ``mask`` 1 where it was seen and 0 where it was lost, ``gap``
     how many frames before it the last one was seen: 1 after a seen frame and at the beginning.
 
+    In GRU-D's paper (Che et al. 2018) the gap begins at 0, and is smaller by one as long as nothing was seen. Here
+    sound without losses has the gap 1 everywhere, which exported models hold as a constant. To GRU-D both are the same
+    where the first frame was seen: before it there is nothing to decay.
+
     >>> features, lost = torch.tensor([[[5.0], [6.0], [7.0]]]), torch.tensor([[False, True, False]])
     >>> received(features, lost, (("value", 1), ("mask", 1), ("gap", 1))).tolist()
     [[[5.0, 1.0, 1.0], [5.0, 0.0, 1.0], [7.0, 1.0, 2.0]]]

@@ -1,5 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="valid-type"
-"""The zoo's networks for frames with parts: values, what was missing, and the time since the last frame."""
+"""The zoo's networks for frames with parts: values, what was missing, and the time since the last frame.
+
+Studies of the whole zoo leave them out: they are for sound of which some is lost (``data.lost_frames``).
+"""
 
 from __future__ import annotations
 
