@@ -335,11 +335,12 @@ def recompared() -> Callable[[StudyResults], StudyResults]:
 
 @pytest.fixture(scope="session")
 def noisy(small: StudyResults) -> StudyResults:
-    """The small study with its test clips heard under noise, in which accuracy falls, and moved."""
+    """The small study with its test clips heard under noise, in which accuracy falls, moved, and with frames lost."""
 
     def heard(run: Run) -> Run:
         changes: tuple[tuple[ConditionKind, float, float], ...]
         changes = (("snr_db", 20.0, 0.01), ("snr_db", -5.0, 0.3), ("shift_ms", -100.0, 0.1), ("shift_ms", 100.0, 0.05))
+        changes += (("lost_frames", 0.1, 0.02), ("lost_frames", 0.5, 0.2))
         test = run.result.test
         conditions = tuple(
             ConditionMetrics(kind=kind, value=value, test=msgspec.structs.replace(test, accuracy=test.accuracy - loss))

@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {
     "optimiser.label_smoothing": 0.1, "optimiser.ema": 0.99, "optimiser.epochs": 7, "optimiser.batch": 32,
     "optimiser.choose": "best", "data.clips_per_label": 20, "data.test_snr_db": (10.0, 0.0),
     "data.test_shift_ms": (-100.0,), "data.fold": "2", "data.lost_frames": 0.25,
+    "data.test_lost_frames": (0.1, 0.5),
 }  # fmt: skip
 """For each setting a value that the base has not."""
 
@@ -137,6 +138,8 @@ def test_the_conditions_are_told_with_their_units(noisy: StudyResults, reconfigu
         "evaluated again with synthetic noise at signal-to-noise ratios of 20 and −5 dB and moved by −100 and 100 ms, "
         "later where positive" in told(heard)
     )
+    lossy = reconfigured(heard, "data", test_lost_frames=(0.1, 0.5))
+    assert "100 ms, later where positive and with 10 and 50 % of their frames lost, the same" in told(lossy)
 
 
 def test_the_momentum_that_is_told_is_the_one_that_trains() -> None:

@@ -16,12 +16,26 @@ from cello.report.tables import ABSENT
 
 Page = Callable[[StudyResults], str]
 
-NOISE, SHIFT = robustness.KINDS
+NOISE, SHIFT, LOST = robustness.KINDS
 
 
 def test_noise_is_listed_from_quiet_to_loud_and_shifts_from_early_to_late(noisy: StudyResults) -> None:
     assert robustness.values(noisy, NOISE) == (20.0, -5.0)
     assert robustness.values(noisy, SHIFT) == (-100.0, 100.0)
+    assert robustness.values(noisy, LOST) == (0.1, 0.5)
+
+
+def test_clips_as_they_are_lose_no_frame_on_the_axis_only_where_that_is_so(
+    noisy: StudyResults, reconfigured: Callable[..., StudyResults]
+) -> None:
+    def first(study: StudyResults) -> float:
+        (panel, *_) = [panel for panel in diagrams.conditions(study) if panel.title.startswith(LOST.title)]
+        ax = Figure(figsize=panel.size).add_subplot()
+        panel.draw(ax)
+        return min(float(x) for line in ax.lines for x in line.get_xdata())
+
+    assert first(noisy) == pytest.approx(0.0, abs=0.01)
+    assert first(reconfigured(noisy, "data", lost_frames=0.3)) == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_table_holds_means_over_seeds_beside_the_clips_as_they_are(noisy: StudyResults) -> None:
@@ -82,8 +96,21 @@ def test_pictures_of_one_kind_share_their_scale_and_order(noisy: StudyResults) -
     assert line.get_ydata()[0] == pytest.approx(line.get_ydata()[2] + 30)
 
 
+def test_lost_frames_are_named_only_where_a_run_has_them(noisy: StudyResults) -> None:
+    def sound_alone(run: Run) -> Run:
+        kept = tuple(each for each in run.result.conditions if each.kind != LOST.key)
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, conditions=kept))
+
+    before = msgspec.structs.replace(noisy, runs=tuple(map(sound_alone, noisy.runs)))
+    assert robustness.heading(noisy) == "Robustness to noise, time shifts and lost frames"
+    assert robustness.heading(before) == "Robustness to noise and time shifts"
+    assert "noise, shifted in time or without some of their frames: the same" in robustness.explanation(noisy)
+    assert "noise or shifted in time: the same" in robustness.explanation(before)
+
+
 def test_every_format_carries_the_conditions(noisy: StudyResults) -> None:
     for text in (markdown.report(noisy), html_format.report(noisy), latex.report(noisy)):
+        assert LOST.title in text
         assert NOISE.title in text
         assert SHIFT.title in text
     assert "robustness.tables(results)[1]" in str(notebook.cells(noisy, "."))

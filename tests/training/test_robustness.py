@@ -13,6 +13,9 @@ from torch import Tensor
 from cello.audio.augment import made_noise
 from cello.audio.corpus import Corpus
 from cello.models.config import ModelConfig
+from cello.study.corpus_file import CorpusSummary, write_corpus
+from cello.trained.evaluate import evaluate
+from cello.trained.model import load_model
 from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.data import Frames, RunData
 from cello.training.result import ConditionKind
@@ -20,7 +23,7 @@ from cello.training.robustness import NOISE_SEED, evaluation_conditions, frames_
 from cello.training.run import train
 
 
-def config(seed: int = 0, epochs: int = 2, **data: tuple[float, ...]) -> RunConfig:
+def config(seed: int = 0, epochs: int = 2, **data: object) -> RunConfig:
     return RunConfig(
         corpus=CorpusRef(name="tones", checksum="0" * 64),
         model=ModelConfig(cell="gru", hidden=8),
@@ -55,6 +58,25 @@ def test_conditions_are_measured_after_training_and_change_nothing_else(tone_cor
     assert late.loss > quiet.loss
     text = (tmp_path / "tried" / "result.json").read_bytes()
     assert msgspec.json.decode(text, type=type(tried)) == tried
+
+
+def test_other_shares_of_lost_frames_are_the_ones_that_another_run_would_lose(
+    tone_corpus: Corpus, tmp_path: Path
+) -> None:
+    asked = config(test_lost_frames=(0.0, 0.6), lost_frames=0.3)
+    found = train(asked, tone_corpus, tmp_path / "asked", cache=tmp_path)
+    assert [(c.kind, c.value) for c in found.conditions] == [("lost_frames", 0), ("lost_frames", 0.6)]
+    write_corpus(tmp_path / "asked", CorpusSummary.of(tone_corpus.manifest))
+    model, losses = load_model(tmp_path / "asked"), {}
+    for share in (0.0, 0.3, 0.6):
+        losing = msgspec.structs.replace(model.run.config, data=DataConfig(lost_frames=share))
+        model.run = msgspec.structs.replace(model.run, config=losing)
+        losses[share] = evaluate(model, tone_corpus, cache=tmp_path).loss
+    measured = {0.3: found.test.loss, **{c.value: c.test.loss for c in found.conditions}}
+    assert measured == pytest.approx(losses, rel=1e-4)
+    assert len({*losses.values()}) == 3
+    without = train(config(lost_frames=0.3), tone_corpus, tmp_path / "without", cache=tmp_path)
+    assert (without.test, without.run != found.run) == (found.test, True)
 
 
 @pytest.mark.parametrize(("kind", "value"), [("snr_db", 3.0), ("shift_ms", 120.0)])

@@ -58,6 +58,10 @@ def test_ids_of_many_seeds_are_those_of_each() -> None:
             r"data\.clips_per_label=0 is invalid: it must be at least 1, or leave it out",
         ),
         ({"test_snr_db": (5.0, float("inf"))}, r"data\.test_snr_db=\[5\.0, inf\] must be finite numbers, each once"),
+        (
+            {"test_lost_frames": (0.5, 1.0)},
+            r"data\.test_lost_frames=\[0\.5, 1\.0\] must be shares from 0 \(none\) to below 1, each once",
+        ),
         ({"test_shift_ms": (5.0, 5.0)}, r"data\.test_shift_ms=\[5\.0, 5\.0\] must be finite numbers, each once"),
     ],
 )

@@ -138,9 +138,12 @@ def conditions(results: StudyResults) -> list[Panel]:
 def _conditions(ax: Axes, results: StudyResults, kind: robustness.Kind, column: str) -> None:
     values = robustness.values(results, kind)
     noise = kind.key == "snr_db"
-    # noise: clean clips stand one step before the quietest; a shift of 0 is no shift
+    # noise: clean clips stand one step before the quietest; a shift of 0 is no shift, a share of 0 loses no frame
     clean = values[0] + max((values[0] - values[-1]) / max(len(values), 2), 1.0) if noise else 0.0
-    at: dict[float, float | None] = {clean: None, **{value: value for value in values}}
+    at: dict[float, float | None] = {value: value for value in values}
+    lossy = any(run.config.data.lost_frames for runs in results.cells().values() for run in runs)
+    if kind.key != "lost_frames" or not lossy:  # else clips as they are have no place on this axis
+        at = {clean: None, **at}
     order = sorted(at, reverse=noise)
     width = abs(order[-1] - order[0]) or 1.0
     shown: list[Interval] = []

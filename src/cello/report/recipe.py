@@ -40,7 +40,7 @@ TOLD = {
     "model": "cell equations hidden layers frame_stacking bidirectional dropout zoneout recurrent_dropout pooling "
     "initialisation forget_bias backend",
     "optimiser": "name learning_rate weight_decay schedule warmup clip_norm label_smoothing ema epochs batch choose",
-    "data": "clips_per_label test_snr_db test_shift_ms fold lost_frames",
+    "data": "clips_per_label test_snr_db test_shift_ms test_lost_frames fold lost_frames",
 }
 """The settings that the sentences are made for; any other is told as it is written."""
 
@@ -239,9 +239,9 @@ def _robustness(found: StudySettings) -> str:
     shifts = found.told(lambda run: _list(run.data.test_shift_ms, "ms"))
     parts = [f"with synthetic noise at signal-to-noise ratios of {noise}"] if noise != "none" else []
     parts += [f"moved by {shifts}, later where positive"] if shifts != "none" else []
-    return (
-        f"The test clips were evaluated again {' and '.join(parts)}, the same audio for every model." if parts else ""
-    )
+    lost = found.told(lambda run: _list(tuple(100 * share for share in run.data.test_lost_frames), "%"))
+    parts += [f"with {lost} of their frames lost"] if lost != "none" else []
+    return f"The test clips were evaluated again {listed(parts)}, the same audio for every model." if parts else ""
 
 
 def _list(values: tuple[float, ...], unit: str) -> str:

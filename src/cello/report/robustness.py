@@ -1,4 +1,4 @@
-"""Show robustness: test accuracy under added noise and time shifts."""
+"""Show robustness: test accuracy under added noise, time shifts and lost frames."""
 
 from __future__ import annotations
 
@@ -26,17 +26,30 @@ class Kind(NamedTuple):
 KINDS = (
     Kind("snr_db", "Test accuracy under added noise", "Signal-to-noise ratio, dB", "dB"),
     Kind("shift_ms", "Test accuracy under time shifts", "Shift, ms (later where positive)", "ms"),
-)
-EXPLANATION = (
-    "The test clips were evaluated again, with synthetic noise or shifted in time: the same audio for every model and "
-    "seed. "
-    "“As they are” is the test accuracy of the tables above. None of it took part in choosing weights."
+    Kind("lost_frames", "Test accuracy with lost frames", "Share of frames lost", ""),
 )
 
 
 def present(results: StudyResults) -> tuple[Kind, ...]:
     """The kinds of which at least one run has a condition."""
     return tuple(kind for kind in KINDS if values(results, kind))
+
+
+def heading(results: StudyResults) -> str:
+    """What the section is called: lost frames are named where a run has them."""
+    lossy = any(kind.key == "lost_frames" for kind in present(results))
+    return f"Robustness to noise{', time shifts and lost frames' if lossy else ' and time shifts'}"
+
+
+def explanation(results: StudyResults) -> str:
+    """What was done to the test clips, and that it changed nothing else."""
+    lossy = any(kind.key == "lost_frames" for kind in present(results))
+    changed = "with synthetic noise, " if lossy else "with synthetic noise or "
+    changed += f"shifted in time{' or without some of their frames' if lossy else ''}"
+    return (
+        f"The test clips were evaluated again, {changed}: the same audio for every model and seed. “As they are” is "
+        "the test accuracy of the tables above. None of it took part in choosing weights."
+    )
 
 
 def values(results: StudyResults, kind: Kind) -> tuple[float, ...]:

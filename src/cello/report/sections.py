@@ -81,8 +81,8 @@ def report_sections(results: StudyResults) -> tuple[Section, ...]:
         ),
         Section(
             "conditions",
-            "Robustness to noise and time shifts",
-            paragraphs=(robustness.EXPLANATION,) if robustness.present(results) else (),
+            robustness.heading(results),
+            paragraphs=(robustness.explanation(results),) if robustness.present(results) else (),
             tables=robustness.tables(results),
             picture="conditions" if robustness.present(results) else "",
         ),

@@ -74,13 +74,14 @@ class CorpusRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which clips are trained on, and under which conditions the test clips are evaluated once more.
 
-    Noise and shifts of the test clips change nothing in training. The clips chosen are the same for every seed, and
-    more of them hold fewer.
+    Noise, shifts and other lost frames of the test clips change nothing in training. The clips chosen are the same for
+    every seed, and more of them hold fewer.
 
     Attributes:
         clips_per_label: training clips of each label; all unless given
         test_snr_db: evaluate again with made noise added at each of these signal-to-noise ratios, in dB
         test_shift_ms: evaluate again with every test clip moved by each of these times in ms, later where positive
+        test_lost_frames: evaluate again with each of these shares of frames lost, the same for every model and seed
         fold: the fold that tests, of a corpus with --folds; a study's own folds are run one after another
         lost_frames: share of frames lost on their way to the model, 0 to below 1; cells with value, mask and gap are
             told, others see the last frame again
@@ -92,6 +93,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clips_per_label: int | None = None
     test_snr_db: tuple[float, ...] = ()
     test_shift_ms: tuple[float, ...] = ()
+    test_lost_frames: tuple[float, ...] = ()
     fold: str = ""
     lost_frames: float = 0.0
 
@@ -106,12 +108,21 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ConfigError(f"data.{field}={list(values)} must be finite numbers, each once; change the list")
         if not 0 <= self.lost_frames < 1:
             raise ConfigError(f"data.lost_frames={self.lost_frames} is invalid: it must be from 0 (none) to below 1")
+        shares = self.test_lost_frames
+        if not all(0 <= share < 1 for share in shares) or len(set(shares)) < len(shares):
+            raise ConfigError(
+                f"data.test_lost_frames={list(shares)} must be shares from 0 (none) to below 1, each once; change the "
+                f"list"
+            )
 
 
 NEUTRAL: dict[str, dict[str, object]] = {
     "augment": {"warp": 0.0},
     "model": {"stack": 1, "zoneout": 0.0, "recurrent_dropout": 0.0},
-    "data": {"clips_per_label": None, "test_snr_db": (), "test_shift_ms": (), "fold": "", "lost_frames": 0.0},
+    "data": {
+        **{"clips_per_label": None, "fold": "", "lost_frames": 0.0},
+        **{"test_snr_db": (), "test_shift_ms": (), "test_lost_frames": ()},
+    },
 }
 """Settings that came after runs had been stored, with the value at which nothing changes.
 

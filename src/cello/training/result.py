@@ -14,7 +14,7 @@ from cello.training.config import RunConfig
 RESULT_FORMAT = 1
 FINISHED = ("config.json", "model.safetensors", "predictions.npz", "result.json")
 """The files of a finished run."""
-ConditionKind = Literal["snr_db", "shift_ms"]
+ConditionKind = Literal["snr_db", "shift_ms", "lost_frames"]
 
 
 class SplitMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,8 @@ NOT_EVALUATED = SplitMetrics(clips=0, loss=0.0, accuracy=0.0, word_mean=0.0)
 
 
 class ConditionMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """The test clips once more, with noise at ``value`` dB below them or moved by ``value`` ms, later if positive."""
+    """The test clips once more: with noise at ``value`` dB below them, moved by ``value`` ms, later if positive, or
+    with this share of their frames lost."""
 
     kind: ConditionKind
     value: float

@@ -1,4 +1,4 @@
-"""Evaluate test clips under added noise and time shifts: the same audio for every model and seed."""
+"""Evaluate test clips under added noise, time shifts and lost frames: the same for every model and seed."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ Draw = Callable[[NDArray[np.int64]], Changes]
 
 
 def evaluation_conditions(config: RunConfig) -> list[tuple[ConditionKind, float]]:
-    """Signal-to-noise ratios in dB, then time shifts in ms, each in the order of the config."""
+    """Signal-to-noise ratios in dB, time shifts in ms, shares of lost frames, each in the order of the config."""
     data = config.data
-    return [("snr_db", value) for value in data.test_snr_db] + [("shift_ms", value) for value in data.test_shift_ms]
+    found: list[tuple[ConditionKind, float]] = [("snr_db", value) for value in data.test_snr_db]
+    found += [("shift_ms", value) for value in data.test_shift_ms]
+    return found + [("lost_frames", value) for value in data.test_lost_frames]
 
 
 def frames_under(
     config: RunConfig, corpus: Corpus, indices: NDArray[np.int64], kind: ConditionKind, value: float
 ) -> Frames:
-    """The clips as frames under one condition.
+    """The clips as frames under a condition of their sound.
 
     Noise is white, pink or brown, drawn for each clip with its excerpt; another ratio makes the same excerpt louder.
     """

@@ -307,8 +307,10 @@ class Trainer:
         frames = self.model.standardise(frames.to(self.device.torch), counts)
         return frames if masks is None else masks.hide(frames, counts), counts
 
-    def scores(self, clips: Frames) -> Tensor:
-        """(B, C) scores of all clips, in eval mode."""
+    def scores(self, clips: Frames, lost_share: float | None = None) -> Tensor:
+        """(B, C) scores of all clips, in eval mode; the share of lost frames is the config's unless given."""
+        data = self.config.data
+        data = data if lost_share is None else msgspec.structs.replace(data, lost_frames=lost_share)
         self.model.eval()
         out = torch.empty(len(clips), self.model.head.out_features)
         at_once = len(clips) if self.device.resident else EVALUATION_BATCH
@@ -317,7 +319,7 @@ class Trainer:
                 for rows in clips.parts(some, self.frames_at_once):
                     frames, counts = self._batch(clips.ready(rows))
                     whole = self.device.resident and int(counts.min()) == frames.shape[1]
-                    lost = lost_frames(self.config.data, clips.numbers[rows].to(frames.device), frames.shape[1])
+                    lost = lost_frames(data, clips.numbers[rows].to(frames.device), frames.shape[1])
                     out[rows] = self.model(frames, None if whole else counts, lost).cpu()
         return out
 
@@ -380,6 +382,9 @@ class Trainer:
         return tuple(self._condition(*condition) for condition in asked)
 
     def _condition(self, kind: ConditionKind, value: float) -> ConditionMetrics:
+        if kind == "lost_frames":
+            clips = self.clean["test"]
+            return ConditionMetrics(kind=kind, value=value, test=measure(clips.targets, self.scores(clips, value)))
         clips = frames_under(self.config, self.corpus, self.data.indices["test"], kind, value)
         return ConditionMetrics(kind=kind, value=value, test=measure(clips.targets, self.scores(clips)))
 

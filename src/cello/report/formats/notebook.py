@@ -211,7 +211,7 @@ def _conditions(results: StudyResults) -> list[tuple[str, str]]:
     if not kinds:
         return []
     return [
-        ("markdown", f"## Robustness to noise and time shifts\n\n{robustness.EXPLANATION}"),
+        ("markdown", f"## {robustness.heading(results)}\n\n{robustness.explanation(results)}"),
         *(("code", f"Markdown(markdown.table(robustness.tables(results)[{k}]))") for k in range(kinds)),
         ("code", "show(diagrams.conditions(results), across=2)"),
     ]
