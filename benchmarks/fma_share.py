@@ -42,6 +42,7 @@ from cello.cells.load import load_cell
 from cello.cells.sizes import size as elements_of
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of, run_backward, run_forward
 from cello.compiler.c.text import with_runtime
+from cello.compiler.inputs import with_fixed
 from cello.compiler.kernel import kernel
 from cello.compiler.memory import keep_freed_memory
 from cello.native.build import load
@@ -112,7 +113,8 @@ def passes(cell: Cell, size: Size, threads: int) -> dict[str, Callable[[], Any]]
     x = torch.randn(size.batch, size.frames, size.inputs)
     shapes, states = cell.parameters(size.inputs, size.hidden).items(), cell.state_sizes(size.inputs, size.hidden)
     weights = {name: torch.randn(shape) * size.hidden**-0.5 for name, shape in shapes}
-    given = inputs_of(cell, weights, {}, tuple(x.new_zeros(size.batch, *each) for each in states))
+    whole = with_fixed(cell, x, size.hidden, weights)
+    given = inputs_of(cell, whole, {}, tuple(x.new_zeros(size.batch, *each) for each in states))
     code, layout = compiled(cell, torch.float32), BatchLayout(*by_length(x, None), size.hidden, reverse=False)
     calls: dict[str, Call] = {}
 
