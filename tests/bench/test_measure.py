@@ -39,16 +39,16 @@ def test_a_cell_that_does_not_exist_stops_before_measuring(monkeypatch: pytest.M
 
 def test_matrices_that_the_machine_cannot_hold_are_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hurts: a machine that swaps, or kills its largest process, for a size that an LSTM has room for."""
-    large, cell = Size(128, 99, 39, 256), zoo()["rwkv-6"]
+    large, cell = Size(128, 99, 39, 256), zoo()["delta-rule"]
     assert measure.matrices_kept(zoo()["lstm"], large) == 0
-    assert measure.matrices_kept(cell, large) == 12 * 128 * 99 * 256 * 64
+    assert measure.matrices_kept(cell, large) == 14 * 128 * 99 * 256 * 64
     monkeypatch.setattr(measure, "memory", lambda: 8e9)
-    said = r"'rwkv-6' at size 128×99×39×256 keeps matrices of 10 GB in plain evaluation, more than the 8 GB of this"
+    said = r"'delta-rule' at size 128×99×39×256 keeps matrices of 12 GB in plain evaluation, more than the 8 GB of this"
     with pytest.raises(ConfigError, match=said):
-        cases(BenchConfig(cells=("lstm", "rwkv-6"), sizes=(large,)))
+        cases(BenchConfig(cells=("lstm", "delta-rule"), sizes=(large,)))
     for there in (16e9, None):
         monkeypatch.setattr(measure, "memory", lambda there=there: there)
-        assert len(cases(BenchConfig(cells=("lstm", "rwkv-6"), sizes=(large,)))) == 2
+        assert len(cases(BenchConfig(cells=("lstm", "delta-rule"), sizes=(large,)))) == 2
 
 
 def test_what_is_named_twice_is_measured_once() -> None:
