@@ -1,6 +1,6 @@
 """Hold every form of trained models to the model itself, on the test clips of their corpus.
 
-    cello study benchmarks/exits.toml --corpus CORPUS --out STUDY
+    cello study benchmarks/exits.toml --corpus CORPUS --out STUDY    (exits-parts.toml: cells of frames with parts)
     python benchmarks/exits.py STUDY CORPUS [--clips 0] [--int8] [--out FILE.json]
 
 For each finished run of a study: the largest difference of a score from torch's, and the clips that are decided

@@ -76,7 +76,7 @@ class Client:
 
     async def run(self) -> None:
         """Send in real time, and read."""
-        async with connect(self.url, compression=None, max_queue=None) as socket:
+        async with connect(self.url, compression=None, max_queue=None, ping_interval=None) as socket:
             reading = asyncio.create_task(self._read(socket))
             await asyncio.sleep(max(0.0, self.begin_s - time.perf_counter()))
             for number, piece in enumerate(self.pieces):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import elu, linear, logsigmoid
+from torch.nn.functional import elu, group_norm, linear, logsigmoid
 
 from cello.cells.definition import Cell
 from cello.cells.load import every_cell, load_cell, zoo
@@ -132,7 +132,8 @@ def linear_attention(x: Tensor, s: States, w: W) -> States:
 def retention(x: Tensor, s: States, w: W) -> States:
     gamma = (1 - 2.0 ** (-5.0 - torch.arange(HEADS, dtype=x.dtype)))[:, None, None]
     new = gamma * memory(s[1]) + held(linear(x, w["W.v"]), linear(x, w["W.k"]))
-    return read(new, linear(x, w["W.q"])), new.flatten(1, 2)
+    y = heads(read(new, linear(x, w["W.q"])))
+    return (y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt()).flatten(1), new.flatten(1, 2)
 
 
 def delta_rule(x: Tensor, s: States, w: W) -> States:
@@ -146,7 +147,8 @@ def rwkv_6(x: Tensor, s: States, w: W) -> States:
     r, k, v = (linear(x, w[f"W.{gate}"]) for gate in "rkv")
     decay = (-(w["d"] + linear(torch.tanh(linear(x, w["W.down"])), w["W.up"])).exp()).exp()
     S = memory(s[1])
-    return read(S + held(v, w["u"] * k), r), (S * heads(decay)[:, :, None] + held(v, k)).flatten(1, 2)
+    h = group_norm(read(S + held(v, w["u"] * k), r), HEADS, eps=64e-5)
+    return h, (S * heads(decay)[:, :, None] + held(v, k)).flatten(1, 2)
 
 
 def gru_d(x: Tensor, s: States, w: W) -> States:
@@ -233,6 +235,15 @@ def test_outputs_states_and_all_gradients_are_those_of_an_eager_loop(name: str) 
     expected = everything(loop(cell, x, w, LENGTHS), leaves)
     assert all(bool(value.detach().abs().sum() > 0) for value in expected)
     torch.testing.assert_close(everything((found.outputs, found.state), leaves), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["mlstm-heads", "retention", "rwkv-6"])
+def test_a_second_layer_is_given_values_that_do_not_grow_with_the_frames(name: str) -> None:
+    cell, draw = every_cell()[name], torch.Generator().manual_seed(3)
+    shapes = cell.parameters(D, H).items()
+    w = {name: torch.randn(shape, generator=draw, dtype=torch.float64) for name, shape in shapes}
+    outputs = scan(cell, 100 * frames(cell), w, backend="plain").outputs
+    assert heads(outputs).square().mean(-1).max() < 1.001
 
 
 def test_every_cell_of_the_shelves_has_its_loop() -> None:

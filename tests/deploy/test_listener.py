@@ -17,7 +17,7 @@ import uvicorn
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from cello.deploy import upload
+from cello.deploy import listener, upload
 from cello.deploy.listener import TimedProtocol, config_of, is_local, listen
 from cello.errors import DeployError
 from made_server import server, wav
@@ -44,6 +44,7 @@ class Running:
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(TimedProtocol, "request_s", 0.1)
     monkeypatch.setattr(upload, "DISCARD_S", 0.1)
+    monkeypatch.setattr(listener, "PING_S", 0.1)
     one = Running(streams=2)
     one.thread.start()
     _until(lambda: one.uvicorn.started)
@@ -103,6 +104,19 @@ def test_a_message_too_large_is_closed_by_the_protocol_before_it_is_whole(runnin
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1009
     _until(lambda: running.held == 0)
+
+
+def test_a_stream_whose_answer_to_a_ping_waits_behind_its_sound_is_not_dropped(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cello.deploy.socket_stream.BURST_S", 0.0)
+    with connect(f"ws://{running.address}/stream", compression=None, ping_interval=None) as stream:
+        for _ in range(12):  # 2.4 s of sound in 0.6 s at four times its speed, six times as long as between two pings
+            stream.send(bytes(6400))
+        stream.send('{"end": true}')
+        told = [json.loads(text) for text in stream]
+    assert [one["type"] for one in told[-2:]] == ["decision", "end"]
+    assert told[-1]["decisions"] == len(told) - 2 == 39
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET"])

@@ -235,7 +235,7 @@ def test_a_client_that_sends_nothing_is_dropped() -> None:
 
 
 def test_a_client_that_does_not_read_or_has_left_leaves_no_stream_and_no_task() -> None:
-    async def left(blocked: bool) -> int:
+    async def left(how: str) -> int:
         one = server(idle_s=0.05)
         messages = iter([{"type": "websocket.connect"}, *[{"type": "websocket.receive", "bytes": bytes(4000)}] * 3])
 
@@ -243,8 +243,10 @@ def test_a_client_that_does_not_read_or_has_left_leaves_no_stream_and_no_task() 
             return next(messages, {"type": "websocket.disconnect", "code": 1006})
 
         async def send(message: Any) -> None:
-            if blocked and message["type"] != "websocket.accept":
+            if how == "does not read" and message["type"] != "websocket.accept":
                 await asyncio.sleep(60)
+            if how == "closed by the protocol" and "decision" in message.get("text", ""):
+                raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
 
         scope = {
             "type": "websocket", "path": "/stream", "raw_path": b"/stream", "query_string": b"", "headers": [],
@@ -254,8 +256,8 @@ def test_a_client_that_does_not_read_or_has_left_leaves_no_stream_and_no_task() 
         assert len(asyncio.all_tasks()) == 1
         return one.streams
 
-    assert asyncio.run(left(blocked=False)) == 0
-    assert asyncio.run(left(blocked=True)) == 0
+    for how in ("left", "does not read", "closed by the protocol"):
+        assert asyncio.run(left(how)) == 0
 
 
 def test_a_client_faster_than_real_time_waits_so_that_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:

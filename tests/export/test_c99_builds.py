@@ -118,6 +118,12 @@ def test_it_takes_no_memory_and_needs_no_library(folder: Path) -> None:
     }  # the last is the compiler's own
 
 
+def test_sums_over_units_in_whole_blocks_are_built_without_a_warning(tmp_path: Path) -> None:
+    _, parts = model_of(ModelConfig(cell="rnn-window-attention", hidden=64))
+    source = written(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path)
+    run([compiler("gcc"), *STRICT, "-O2", "-c", source, "-o", tmp_path / "model.o"])
+
+
 def test_it_can_be_included_from_cpp(folder: Path) -> None:
     (folder / "main.cpp").write_text('#include "model.h"\nint main() { model_stream s; model_start(&s); return 0; }\n')
     run([compiler("gcc"), "-c", folder / "model.c", "-o", folder / "plain.o"])

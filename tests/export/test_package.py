@@ -237,6 +237,14 @@ def test_labels_cannot_write_the_cards_markdown(trained: TrainedRun, tmp_path: P
     assert r"| a\|b | 100.00 % |" in card
 
 
+def test_the_card_says_that_its_accuracy_is_of_clips_with_lost_frames(trained: TrainedRun, tmp_path: Path) -> None:
+    data = msgspec.structs.replace(trained.result.config.data, lost_frames=0.3)
+    config = msgspec.structs.replace(trained.result.config, data=data)
+    result = msgspec.structs.replace(trained.result, config=config)
+    write_package(Package(trained=replace(trained, result=result), forms=("c99",)), tmp_path / "one")
+    assert "These clips missed 30 % of their frames, as in training" in (tmp_path / "one" / "README.md").read_text()
+
+
 def test_a_page_shows_models_side_by_side_the_exported_one_first(
     trained: TrainedRun, tmp_path: Path, tone_corpus: Corpus
 ) -> None:

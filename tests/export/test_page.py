@@ -256,6 +256,22 @@ def test_a_page_names_what_its_microphone_is_played(runs: list[TrainedRun], clip
 
 
 @browser
+def test_a_page_scores_and_decides_at_every_step_as_python_does_of_the_same_samples(
+    study: Path, runs: list[TrainedRun], clips: list[Path], tmp_path: Path
+) -> None:
+    decide = DecisionConfig(threshold=0.34, refractory_s=0.1)
+    write_page(runs, tmp_path / "page.html", stream=StreamSettings(decide=decide))
+    run = next(run for run in runs if not run.result.config.model.bidirectional)
+    sounds = [driver.sound_of(clip, 16_000) for clip in clips]
+    differs, page, by_rule, _ = driver.strung(
+        tmp_path / "page.html", run.folder, sounds, 0.4, runs.index(run), played=False
+    )
+    assert 0 < differs < 1e-4
+    assert page == by_rule
+    assert set(page) - {"nothing"}
+
+
+@browser
 @pytest.mark.parametrize(
     ("flags", "text"),
     [

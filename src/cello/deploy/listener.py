@@ -17,7 +17,8 @@ from cello.errors import DeployError
 REQUEST_S = 10.0
 """Time that a connection may take to send the head of a request."""
 PING_S = 10.0
-"""Time between pings, and the time that a client has to answer one."""
+"""Time between pings, which keep a quiet connection open on its way. Nobody has to answer one in time: an answer waits
+behind the sound that came before it, and who sends nothing at all is dropped after ``Limits.idle_s``."""
 SPARE_CONNECTIONS = 64
 """Connections beside streams and uploads: for the page, labels, health, and refusals."""
 
@@ -101,7 +102,7 @@ def config_of(server: Server, limits: Limits) -> uvicorn.Config:
         server_header=False,
         ws_max_size=limits.message_bytes,
         ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
+        ws_ping_timeout=None,
         ws_per_message_deflate=False,
         limit_concurrency=limits.streams + limits.files + SPARE_CONNECTIONS,
         timeout_graceful_shutdown=3,

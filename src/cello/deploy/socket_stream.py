@@ -153,9 +153,16 @@ class SocketStream:
             await self.send({"type": "decision", **decision._asdict()})
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Send a message to the client."""
+        """Send a message to the client.
+
+        Raises:
+            WebSocketDisconnect: it has left, or the protocol has closed the connection.
+        """
         self._sending = True
-        await self.socket.send_text(json.dumps(message))
+        try:
+            await self.socket.send_text(json.dumps(message))
+        except RuntimeError as error:  # the close is in the queue behind the sound that is being computed
+            raise WebSocketDisconnect(1006) from error
         self._sending = False
 
     def _ahead_s(self) -> float:

@@ -11,7 +11,7 @@ from cello.trained.run import TrainedRun
 
 def card(manifest: Manifest, trained: TrainedRun) -> str:
     """The card in Markdown."""
-    sections = (_head(manifest, trained), _training(manifest, trained), _accuracy(manifest), _stream(manifest))
+    sections = (_head(manifest, trained), _training(manifest, trained), _accuracy(manifest, trained), _stream(manifest))
     rest = (_limits(manifest), _usage(manifest), _licences(manifest))
     return "\n\n".join("\n".join(lines) for lines in (*sections, *rest) if lines) + "\n"
 
@@ -74,7 +74,7 @@ def _training(manifest: Manifest, trained: TrainedRun) -> list[str]:
     return lines
 
 
-def _accuracy(manifest: Manifest) -> list[str]:
+def _accuracy(manifest: Manifest, trained: TrainedRun) -> list[str]:
     lines = ["## How good it is", ""]
     own, study = manifest.test_accuracy, manifest.study_accuracy
     if own is None:
@@ -83,6 +83,8 @@ def _accuracy(manifest: Manifest) -> list[str]:
     if study is not None:
         lines.append(f"Mean over the study's seeds: {_with_interval(study)}.")
     lines.append("Only test clips count that it was neither trained nor chosen on.")
+    if lost := trained.result.config.data.lost_frames:
+        lines.append(f"These clips missed {100 * lost:g} % of their frames, as in training; here none is lost.")
     if (int8 := manifest.int8) is not None:
         cost = "not measured" if int8.points_lost is None else f"{int8.points_lost:.2f} points of validation accuracy"
         lines.append(f"Weights have 8 bits; accuracy lost by it: {cost}.")

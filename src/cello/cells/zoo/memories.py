@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="valid-type"
-"""The zoo's networks with matrix memories: four heads each, mostly without the norms and gates of their papers."""
+"""The zoo's networks with matrix memories: four heads each, without most gates of their papers."""
 
 from __future__ import annotations
 
@@ -59,10 +59,23 @@ def linear_attention(x, h, S: Heads(4), z, W, J: Fixed(1.0, size=Heads(4))):
 
 
 @cell(paper=SUN_2023)
-def retention(x, h, S: Heads(4), W, gamma: Fixed(lambda i, H: 1 - exp(-math.log(2) * (5 + floor(4 * i / H))))):
-    """RetNet's retention without positions: each head forgets at its own rate, 1 - 2⁻⁵ to 1 - 2⁻⁸; h is output only."""
+def retention(
+    x,
+    h,
+    S: Heads(4),
+    W,
+    gamma: Fixed(lambda i, H: 1 - exp(-math.log(2) * (5 + floor(4 * i / H)))),
+    J: Fixed(1.0, size=Heads(4)),
+    s: Fixed(lambda H: sqrt(4 / H)),
+):
+    """RetNet's retention without positions and gate: each head forgets at its own rate, 1 - 2⁻⁵ to 1 - 2⁻⁸.
+
+    Outputs are normalised by head, as in its code; without that they grow with the third power of the frame, and of two
+    layers with the ninth. h is output only.
+    """
     S = rows(gamma) * S + outer(W.v @ x, W.k @ x)
-    h = S @ (W.q @ x)
+    y = S @ (W.q @ x)
+    h = y / sqrt(s * s * (J @ (y * y)) + 1e-6)
     return h, S
 
 
@@ -77,10 +90,24 @@ def delta_rule(x, h, S: Heads(4), w: Size(1), W, J: Fixed(1.0, size=Heads(4))):
 
 
 @cell(paper=PENG_2024)
-def rwkv_6(x, h, S: Heads(4), W: Members(down=Size(16)), u, d: Learned(lambda i, H: -6 + 5 * i / H)):
-    """RWKV-6's time mixing without token shift, norm and gate: the decay of each key depends on the frame."""
+def rwkv_6(
+    x,
+    h,
+    S: Heads(4),
+    W: Members(down=Size(16)),
+    u,
+    d: Learned(lambda i, H: -6 + 5 * i / H),
+    J: Fixed(1.0, size=Heads(4)),
+    s: Fixed(lambda H: sqrt(4 / H)),
+):
+    """RWKV-6's time mixing without token shift and gate: the decay of each key depends on the frame.
+
+    Outputs are normalised by head, without a scale and a bias of their own; h is output only.
+    """
     r, k, v = W.r @ x, W.k @ x, W.v @ x
     w = exp(-exp(d + W.up @ tanh(W.down @ x)))
-    h = (S + outer(v, u * k)) @ r
+    y = (S + outer(v, u * k)) @ r
+    y = y - s * s * (J @ y)
+    h = y / sqrt(s * s * (J @ (y * y)) + 64e-5)
     S = columns(w) * S + outer(v, k)
     return h, S
