@@ -240,8 +240,8 @@ def bf16_accuracy() -> str:
             *lines,
             "",
             f"Test accuracy; intervals treat seeds and speakers as random effects. Smallest p, corrected for "
-            f"{len(found['rows'])} cells: {least:.2f}. Over the {overall['pairs']} pairs of runs of one seed, accuracies "
-            f"differ by {overall['mean']:+.2f} ± {overall['half_width_95']:.2f} points.",
+            f"{len(found['rows'])} cells: {least:.2f}. Over the {overall['pairs']} pairs of runs of one seed, "
+            f"accuracies differ by {overall['mean']:+.2f} ± {overall['half_width_95']:.2f} points.",
         ]
     )
 
