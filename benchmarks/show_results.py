@@ -233,7 +233,8 @@ def bf16_accuracy() -> str:
     for row in found["rows"]:
         low, high = row["interval_95"]
         one, other = (f"{value:.2f}" for value in row["accuracy"])
-        lines.append(f"| {row['model']} | {one} | {other} | {row['difference']:+.2f} | {low:+.2f} to {high:+.2f} |")
+        difference = round(row["difference"], 2) + 0.0  # no -0.00
+        lines.append(f"| {row['model']} | {one} | {other} | {difference:+.2f} | {low:+.2f} to {high:+.2f} |")
     overall, least = found["difference"], min(row["p_holm"] for row in found["rows"])
     return "\n".join(
         [
