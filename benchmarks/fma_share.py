@@ -1,6 +1,6 @@
 """Measure kernels in shares of what this machine's fused multiply-adds can do, in the same run.
 
-    python benchmarks/fma_share.py [--cells NAME ...] [--sizes BxTxDxH ...] [--rounds 21] [--out FILE]
+    python benchmarks/fma_share.py [--precision bf16] [--cells NAME ...] [--sizes BxTxDxH ...] [--rounds 21]
 
 The peak is that of a loop of 16 independent sums, one thread, run before every round. What is counted are the multiply-
 adds of the cell's products: forward G·H·(D + H) for each frame of each clip, backward as many for the matrices' and as
@@ -8,7 +8,10 @@ many again, but for the frame's, for what goes on to the states before; padding 
 is timed by its own processor time, as other programs run beside; two threads by the clock, beside what they gain for
 the loop itself, which is 2 on an idle machine and says what there was to gain.
 
-Writes benchmarks/results/DATE-fma-share.json.
+With ``--precision bf16`` kernels in float32 and in bfloat16 run in turns instead, one thread, each in shares of the
+loop in its own precision.
+
+Writes benchmarks/results/DATE-fma-share.json, or DATE-bf16.json; --out FILE another one.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from cello.bench.table import about
 from cello.cells.definition import Cell
 from cello.cells.load import load_cell
 from cello.cells.sizes import size as elements_of
+from cello.compiler.backends import PRECISIONS
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of, run_backward, run_forward
 from cello.compiler.c.text import with_runtime
 from cello.compiler.inputs import with_fixed
@@ -47,7 +51,7 @@ from cello.compiler.kernel import kernel
 from cello.compiler.memory import keep_freed_memory
 from cello.native.build import load
 
-OUT = Path(__file__).parent / "results" / f"{date.today()}-fma-share.json"
+RESULTS = Path(__file__).parent / "results"
 CELLS = ("lstm", "gru", "rnn", "lstm-peephole-full")
 SIZES = tuple(map(parse_size, ("64x49x39x64", "64x49x39x128", "64x49x39x256", "128x49x39x128")))
 LOOPS = 200_000
@@ -68,22 +72,26 @@ double fused_multiply_adds(long rounds, real *result) {
 """
 
 
+IN_PAIRS = PEAK.replace("sum[k] * a + b", "add_products_of_pairs(sum[k], a[0], b)").replace("16.0 * V", "32.0 * V")
+
+
 @cache
-def library() -> ctypes.CDLL:
-    found = load(with_runtime("float", PEAK), "peak")
+def library(precision: str = "float32") -> ctypes.CDLL:
+    bf16 = precision == "bf16"
+    found = load(with_runtime("float", IN_PAIRS if bf16 else PEAK, bf16=bf16), "peak")
     found.fused_multiply_adds.restype = ctypes.c_double
     return found
 
 
-def loop(rounds: int) -> float:
+def loop(rounds: int, precision: str = "float32") -> float:
     """Run the loop; how many multiply-adds that were."""
-    return float(library().fused_multiply_adds(ctypes.c_long(rounds), (ctypes.c_float * 256)()))
+    return float(library(precision).fused_multiply_adds(ctypes.c_long(rounds), (ctypes.c_float * 256)()))
 
 
-def peak() -> float:
+def peak(precision: str = "float32") -> float:
     """Multiply-adds a second of one thread."""
     start = time.thread_time()
-    count = loop(LOOPS)
+    count = loop(LOOPS, precision)
     return count / (time.thread_time() - start)
 
 
@@ -107,7 +115,7 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
     return frames * forward, frames * (forward + onward)
 
 
-def passes(cell: Cell, size: Size, threads: int) -> dict[str, Callable[[], Any]]:
+def passes(cell: Cell, size: Size, threads: int, precision: str = "float32") -> dict[str, Callable[[], Any]]:
     """The two passes of the kernel alone, on the same tensors every time, without what is done around them."""
     torch.set_num_threads(threads)
     x = torch.randn(size.batch, size.frames, size.inputs)
@@ -115,7 +123,8 @@ def passes(cell: Cell, size: Size, threads: int) -> dict[str, Callable[[], Any]]
     weights = {name: torch.randn(shape) * size.hidden**-0.5 for name, shape in shapes}
     whole = with_fixed(cell, x, size.hidden, weights)
     given = inputs_of(cell, whole, {}, tuple(x.new_zeros(size.batch, *each) for each in states))
-    code, layout = compiled(cell, torch.float32), BatchLayout(*by_length(x, None), size.hidden, reverse=False)
+    code = compiled(cell, torch.float32, precision)
+    layout = BatchLayout(*by_length(x, None), size.hidden, reverse=False)
     calls: dict[str, Call] = {}
 
     def known(call: Call, kind: str) -> None:
@@ -165,18 +174,74 @@ def measure(name: str, size: Size, rounds: int) -> dict[str, Any]:
     return found
 
 
+def measure_precisions(name: str, size: Size, rounds: int) -> dict[str, Any]:
+    """One row of the record with both precisions in turns."""
+    cell = load_cell(name)
+    runs = {precision: passes(cell, size, 1, precision) for precision in PRECISIONS}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    peaks: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    for _ in range(rounds):
+        for precision in PRECISIONS:
+            peaks[precision].append(peak(precision))
+        for kind in ("forward", "backward"):
+            for precision in PRECISIONS:
+                run = runs[precision][kind]
+                seconds.setdefault((precision, kind), []).append(timed(run, time.thread_time))
+    count = dict(zip(("forward", "backward"), counted(cell, size), strict=True))
+    found: dict[str, Any] = {"cell": name, "size": size}
+    for precision in PRECISIONS:
+        rate = median(peaks[precision])
+        times = {kind: median(seconds[precision, kind]) for kind in count}
+        shares = {kind: count[kind] / times[kind] / rate for kind in count}
+        found[precision] = {"peak_gfma_s": rate / 1e9, "seconds": times, "share": shares}
+    whole, half = (found[precision]["seconds"] for precision in PRECISIONS)
+    found["faster"] = {kind: whole[kind] / half[kind] for kind in count}
+    found["faster"]["both"] = sum(whole.values()) / sum(half.values())
+    return found
+
+
+def compare(options: argparse.Namespace, result: dict[str, Any], out: Path) -> Table:
+    """The table of both precisions, written row by row."""
+    table = Table("cell", "B×T×D×H", box=box.SIMPLE_HEAD)
+    for column in ("float32, ms: forward", "backward", "bf16, ms: forward", "backward", "faster: forward", "backward"):
+        table.add_column(column, justify="right")
+    table.add_column("both", justify="right")
+    for name in options.cells:
+        for size in options.sizes:
+            row = measure_precisions(name, size, options.rounds)
+            result["rows"].append(row)
+            times = [f"{1e3 * s:.2f}" for precision in PRECISIONS for s in row[precision]["seconds"].values()]
+            table.add_row(name, str(size), *times, *(f"{gain:.2f}×" for gain in row["faster"].values()))
+            save(result, out)
+    return table
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", nargs="+", default=CELLS)
     parser.add_argument("--sizes", nargs="+", type=parse_size, default=SIZES)
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    bf16 = options.precision == "bf16"
+    out = options.out or RESULTS / f"{date.today()}-{'bf16' if bf16 else 'fma-share'}.json"
     library()
-    can_save(options.out)
+    can_save(out)
     console = Console()
     result: dict[str, Any] = {"machine": machine(keeps_memory=keep_freed_memory()), "rows": []}
+    table = compare(options, result, out) if bf16 else shares_of_peak(options, result, out)
+    result["load_after"] = os.getloadavg()[0]
+    save(result, out)
+    for line in about(result["machine"]):
+        console.print(line, highlight=False)
+    console.print(table)
+    console.print(out, soft_wrap=True)
+
+
+def shares_of_peak(options: argparse.Namespace, result: dict[str, Any], out: Path) -> Table:
+    """The table of shares, written row by row."""
     table = Table("cell", "B×T×D×H", box=box.SIMPLE_HEAD)
     for column in ("peak, G/s", "forward", "backward", "2 threads: loop", "forward", "backward"):
         table.add_column(column, justify="right")
@@ -188,13 +253,8 @@ def main() -> None:
             shares, gains = [f"{each['share']:.1%}" for each in both], [f"{each['two_threads']:.2f}×" for each in both]
             gains = [f"{row['loop_two_threads']:.2f}×", *gains]
             table.add_row(name, str(size), f"{row['peak_gfma_s']:.1f}", *shares, *gains)
-            save(result, options.out)
-    result["load_after"] = os.getloadavg()[0]
-    save(result, options.out)
-    for line in about(result["machine"]):
-        console.print(line, highlight=False)
-    console.print(table)
-    console.print(options.out, soft_wrap=True)
+            save(result, out)
+    return table
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -191,6 +192,61 @@ def gates_speed() -> str:
     return "\n".join(lines)
 
 
+def newest(kind: str) -> dict[str, Any]:
+    """The newest record of this kind."""
+    found: dict[str, Any] = json.loads(sorted(BENCHMARKS.glob(f"*-{kind}.json"))[-1].read_bytes())
+    return found
+
+
+def bf16() -> str:
+    """Kernels with products in bfloat16 beside those in float32, milliseconds of one thread."""
+    found, lines = (
+        newest("bf16"),
+        ["| Cell | B×T×D×H | float32, ms | bf16, ms | Faster |", "| :-- | :-- | --: | --: | --: |"],
+    )
+    for row in found["rows"]:
+        size = "×".join(str(row["size"][key]) for key in ("batch", "frames", "inputs", "hidden"))
+        times = [
+            " + ".join(f"{1e3 * row[precision]['seconds'][kind]:.2f}" for kind in ("forward", "backward"))
+            for precision in ("float32", "bf16")
+        ]
+        gains = " / ".join(f"{row['faster'][kind]:.2f}" for kind in ("forward", "backward", "both"))
+        lines.append(f"| {row['cell']} | {size} | {' | '.join(times)} | {gains} |")
+    about = found["machine"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Forward + backward, then how many times faster forward / backward / both. {about['processor']}, one "
+            f"thread by its processor time, {about['date'][:10]}; medians in turn.",
+        ]
+    )
+
+
+def bf16_accuracy() -> str:
+    """The gates study in both precisions."""
+    found = newest("precision-accuracy")
+    lines = [
+        "| Cell | float32, % | bf16, % | Difference, points | 95 % interval |",
+        "| :-- | --: | --: | --: | --: |",
+    ]
+    for row in found["rows"]:
+        low, high = row["interval_95"]
+        one, other = (f"{value:.2f}" for value in row["accuracy"])
+        difference = round(row["difference"], 2) + 0.0  # no -0.00
+        lines.append(f"| {row['model']} | {one} | {other} | {difference:+.2f} | {low:+.2f} to {high:+.2f} |")
+    overall, least = found["difference"], min(row["p_holm"] for row in found["rows"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Test accuracy; intervals treat seeds and speakers as random effects. Smallest p, corrected for "
+            f"{len(found['rows'])} cells: {least:.2f}. Over the {overall['pairs']} pairs of runs of one seed, "
+            f"accuracies differ by {overall['mean']:+.2f} ± {overall['half_width_95']:.2f} points.",
+        ]
+    )
+
+
 def put(text: str, name: str, shown: str) -> str:
     """The text with what stands between a pair of markers exchanged."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
@@ -248,7 +304,12 @@ def main() -> None:
             "parameters": results_of_tuned("gates-fair-tuned-parameters", RESULTS),
         },
         README: {"gates in short": in_short(load_results(STORES / "gates-fair-tuned"))},
-        SPEED: {"kernels": kernels(), "gates speed": gates_speed()},
+        SPEED: {
+            "kernels": kernels(),
+            "gates speed": gates_speed(),
+            "bf16": bf16(),
+            "bf16 accuracy": bf16_accuracy(),
+        },
     }
     for page, shown in pages.items():
         text = page.read_text("utf-8")

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         *("audio", "cells", "compiler", "deploy", "features", "models", "native", "report", "statistics", "study"),
         *("trained", "training"),
     },
-    "training": {"audio", "features", "models", "cells", "machine"},
+    "training": {"audio", "features", "models", "cells", "machine", "native"},
     "statistics": set(),
     "study": {"cells", "compiler", "audio", "features", "models", "training", "terminal", "machine"},
     "execution": {"audio", "cells", "compiler", "machine", "models", "study", "terminal", "training"},
@@ -272,7 +272,10 @@ def test_files_and_functions_can_be_read_in_one_go(path: Path) -> None:
             arguments = len(node.args.args) + len(node.args.kwonlyargs)
             equations = any(ast.unparse(d).split("(")[0] == "cell" for d in node.decorator_list)
             as_torch = where(path) == "models/layer.py" and node.name == "__init__"  # called as torch.nn.LSTM is
-            assert equations or as_torch or arguments <= MAX_ARGUMENTS, (
+            entry = (
+                where(path) == "compiler/scan.py" and node.name == "scan"
+            )  # the one entry, with names for all options
+            assert equations or as_torch or entry or arguments <= MAX_ARGUMENTS, (
                 f"{where(path)}:{node.name} takes {arguments} arguments"
             )
 

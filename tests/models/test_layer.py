@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from cello.cells.definition import cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell
-from cello.errors import CelloError, ModelError
+from cello.errors import BackendError, CelloError, ModelError
+from cello.models.direction import CellLayer
 from cello.models.layer import Layer
 
 LENGTHS = torch.tensor([4, 7, 1, 7])
@@ -148,6 +149,15 @@ def test_dtype_moves_with_the_module_and_autocast_is_taken() -> None:
     assert Layer("gru", 3, 5, dtype=torch.float64)(frames())[0].dtype == torch.float64
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.isfinite(layer.float()(frames(torch.float32))[0]).all()
+
+
+def test_a_precision_is_that_of_every_direction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cello.compiler.c.scan.missing_bf16", lambda: "which this CPU (Example 7) does not have")
+    layer = Layer("rnn", 3, 5, num_layers=2, bidirectional=True, precision="bf16")
+    assert [one.precision for one in layer.modules() if isinstance(one, CellLayer)] == ["bf16"] * 4
+    assert CellLayer(load_cell("rnn"), 3, 5).precision == "float32"
+    with pytest.raises(BackendError, match=r'^precision="bf16" needs backend="c", which needs AVX512-BF16'):
+        layer(frames(torch.float32))
 
 
 def test_first_weights_are_drawn_as_torch_draws_them() -> None:

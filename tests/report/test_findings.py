@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from cello.report import findings
+from cello.report import findings, paper
 from cello.report.results import Failure, Run, StudyResults
 from cello.study.space import Dimension, Tuned
 
@@ -47,6 +47,21 @@ def test_different_machines_are_named_beside_their_times(windows: StudyResults) 
     assert "do not compare" in findings.machines(mixed)
     assert "cpu Another (1 run)" in findings.machines(mixed)
     assert "do not compare" not in findings.machines(windows)
+
+
+def test_a_precision_other_than_float32_is_named(windows: StudyResults) -> None:
+    def with_precision(run: Run, precision: str) -> Run:
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, precision=precision))
+
+    rounded = [with_precision(run, "bf16") for run in windows.runs]
+    alike = msgspec.structs.replace(windows, runs=tuple(rounded))
+    mixed = msgspec.structs.replace(windows, runs=(windows.runs[0], *rounded[1:]))
+    assert findings.machines(alike).endswith(" Matrix products: bf16.")
+    assert f" differs between runs: float32 (1 run); bf16 ({len(rounded) - 1} runs)." in findings.machines(mixed)
+    assert "precision" not in findings.machines(windows)
+    assert "products" not in findings.machines(windows)
+    assert " with products in bfloat16. The wall times" in paper.paragraph(alike)
+    assert "products in" not in paper.paragraph(windows)
 
 
 def test_methods_follow_the_configs(windows: StudyResults) -> None:

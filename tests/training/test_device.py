@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cello.errors import ConfigError, TrainingError
-from cello.training import device
+from cello.training import device, execution
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.device import Device, choose, computing, driver, memory_errors
 from cello.training.execution import ExecutionConfig
@@ -71,10 +71,17 @@ def test_without_cuda_auto_is_the_cpu_and_says_why(monkeypatch: Patch) -> None:
         "install torch, see pytorch.org), or write execution.device=cpu"
     )
     with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(precision="tf32"))
+    assert str(error.value) == (
+        "execution.precision=tf32 needs a GPU, and the CPU computes in float32 or bf16 only; no GPU is used because "
+        "torch 9+cpu is built for the CPU only. Leave it out, or use a GPU"
+    )
+    monkeypatch.setattr(execution, "missing_bf16", lambda: "which this CPU (Example 7) does not have")
+    with pytest.raises(ConfigError) as error:
         choose(ExecutionConfig(precision="bf16"))
     assert str(error.value) == (
-        "execution.precision=bf16 needs a GPU, and the CPU computes in float32 only; no GPU is used because torch "
-        "9+cpu is built for the CPU only. Leave it out, or use a GPU"
+        "execution.precision=bf16 needs AVX512-BF16 on the CPU, which this CPU (Example 7) does not have; no GPU is "
+        "used because torch 9+cpu is built for the CPU only. Leave it out, or use a GPU"
     )
 
 
@@ -136,9 +143,25 @@ def test_a_device_that_does_not_exist_is_refused(asked: str) -> None:
         ExecutionConfig(device=asked)
 
 
-def test_the_cpu_has_one_precision() -> None:
-    with pytest.raises(ConfigError, match=r"^execution\.precision=tf32 needs a GPU, and the CPU computes in float32"):
+def test_the_cpu_has_the_precisions_that_its_processor_has(monkeypatch: Patch) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^execution\.precision=tf32 needs a GPU, and the CPU computes in float32 or"
+    ):
         ExecutionConfig(device="cpu", precision="tf32")
+    with pytest.raises(ConfigError) as error:
+        ExecutionConfig(device="cpu", precision="bf16", backend="plain")
+    assert str(error.value) == (
+        "execution.precision=bf16 needs compiled kernels on the CPU, and execution.backend=plain computes in float32. "
+        "Leave one of them out"
+    )
+    asked = ExecutionConfig(device="cpu", precision="bf16")  # a worker's CPU may have what this one has not
+    monkeypatch.setattr(execution, "missing_bf16", lambda: "which this CPU (Example 7) does not have")
+    with pytest.raises(ConfigError, match=r"^execution\.precision=bf16 needs AVX512-BF16 on the CPU, which this CPU "):
+        choose(asked)
+    monkeypatch.setattr(execution, "missing_bf16", lambda: None)
+    assert choose(asked).precision_of_cells(asked) == "bf16"
+    assert choose(ExecutionConfig(device="cpu")).precision_of_cells(ExecutionConfig(device="cpu")) == "float32"
+    assert Device(torch.device("cuda:0"), "").precision_of_cells(asked) == "float32"
     with pytest.raises(ConfigError, match=r"precision='half' is invalid: it must be float32, tf32 or bf16"):
         ExecutionConfig(precision="half")  # type: ignore[arg-type]
 

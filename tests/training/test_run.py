@@ -18,11 +18,12 @@ from cello.audio.corpus import Corpus
 from cello.cells.definition import cell
 from cello.cells.functions import tanh
 from cello.cells.load import load_cell
-from cello.errors import BackendError, CellError, ConfigError, CorpusError, DivergenceError, TrainingError
+from cello.errors import BackendError, CellError, ConfigError, CorpusError, DivergenceError, ModelError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.files import seal, unseal
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig, resolve
+from cello.native.bf16 import missing_bf16
 from cello.native.build import compiler
 from cello.training import data
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
@@ -400,6 +401,23 @@ def test_how_a_run_is_computed_is_recorded_and_no_part_of_its_id(tone_corpus: Co
         train(asked, tone_corpus, tmp_path / "rust", cache=tmp_path, execution=ExecutionConfig(backend="rust"))
     with pytest.raises(ConfigError, match=r"execution\.threads=0 is invalid: it must be at least 1"):
         ExecutionConfig(threads=0)
+
+
+@pytest.mark.wants("cc")
+def test_a_run_in_bf16_says_so_and_is_not_the_one_in_float32(tone_corpus: Corpus, tmp_path: Path) -> None:
+    if (reason := missing_bf16()) is not None:
+        pytest.skip(f"AVX512-BF16, {reason}")
+    asked, execution = config(optimiser=OptimiserConfig(epochs=1, batch=16)), ExecutionConfig(precision="bf16")
+    whole = train(asked, tone_corpus, tmp_path / "float32", cache=tmp_path)
+    rounded = train(asked, tone_corpus, tmp_path / "bf16", cache=tmp_path, execution=execution)
+    assert (whole.precision, rounded.precision, rounded.backend) == ("float32", "bf16", "c")
+    assert whole.run == rounded.run
+    assert 0 < abs(whole.validation.loss - rounded.validation.loss) < 1e-2
+    layer = config(model=ModelConfig(cell="torch:gru", hidden=8))
+    with pytest.raises(
+        ModelError, match=r"^model\.cell=torch:gru has no products in bf16: PyTorch computes it in float3"
+    ):
+        train(layer, tone_corpus, tmp_path / "torch", cache=tmp_path, execution=execution)
 
 
 def test_a_back_end_that_an_older_study_states_is_obeyed_unless_execution_says_otherwise() -> None:

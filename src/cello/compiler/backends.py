@@ -26,6 +26,8 @@ from cello.compiler.triton.scan import unsupported as triton_unsupported
 from cello.errors import BackendError, unknown
 
 AUTO = "auto"
+PRECISIONS = ("float32", "bf16")
+"""What a scan may ask for: products as precise as the tensors, or of operands rounded to bfloat16."""
 
 
 def _runs_everything(_: Inputs) -> str | None:
@@ -44,18 +46,26 @@ class Backend:
     cannot run a scan, by its device, dtype, cell, or whether derivatives are wanted, in words that follow its name:
     "runs on the CPU, not on cuda; move the tensors"; None: it can. It is asked at every call. ``unavailable`` says, in
     whole sentences, why it cannot run a cell in a dtype on this machine; it is asked once for each, by "auto" alone.
+    ``precisions`` are those of products that a scan may ask for by name.
     """
 
     name: str
     run: Callable[[Inputs], tuple[Tensor, tuple[Tensor, ...]]]
     unsupported: Callable[[Inputs], str | None] = _runs_everything
     unavailable: Callable[[Cell, torch.dtype], str | None] = _is_here
+    precisions: tuple[str, ...] = ("float32",)
+
+    def refuses(self, inputs: Inputs) -> str | None:
+        """Why it cannot run this scan in the precision asked for, in words that follow its name; None: it can."""
+        if inputs.precision not in self.precisions:
+            return f"has no products in {inputs.precision}; leave precision out"
+        return self.unsupported(inputs)
 
 
 TABLE: dict[str, Backend] = {
     each.name: each
     for each in (
-        Backend("c", run_c, unsupported, unavailable),
+        Backend("c", run_c, unsupported, unavailable, PRECISIONS),
         Backend("triton", run_triton, triton_unsupported, triton_unavailable),
         Backend("plain", run_plain),
     )
@@ -96,6 +106,16 @@ def check_name(backend: str) -> None:
         raise BackendError(unknown("back end", backend, names(), 'Write backend="auto" for the best one here.'))
 
 
+def check_precision(precision: str) -> None:
+    """Refuse a precision that does not exist.
+
+    Raises:
+        BackendError: there is none of this name.
+    """
+    if precision not in PRECISIONS:
+        raise BackendError(unknown("precision", precision, PRECISIONS))
+
+
 def fallback() -> Backend:
     """The one that runs every scan."""
     return next(reversed(TABLE.values()))
@@ -108,14 +128,27 @@ def choose(asked: str, inputs: Inputs) -> Backend:
         BackendError: the one asked for cannot run this scan; why, and what to do.
     """
     if asked != AUTO:
-        reason = TABLE[asked].unsupported(inputs)
+        reason = TABLE[asked].refuses(inputs)
         if reason is not None:
-            raise BackendError(f'backend="{asked}" {reason}, or use backend="auto"')
+            other = ', or use backend="auto"' if inputs.precision == "float32" else ""
+            raise BackendError(f'backend="{asked}" {reason}{other}')
         return TABLE[asked]
+    if inputs.precision != "float32":
+        return _with_precision(inputs)
     for each in TABLE.values():
         if each.unsupported(inputs) is None and _is_available(each.name, inputs.cell, inputs.frames.dtype):
             return each
     return fallback()
+
+
+def _with_precision(inputs: Inputs) -> Backend:
+    """The first that takes products in the precision asked for; nothing else may take its place."""
+    able = [each for each in TABLE.values() if inputs.precision in each.precisions]
+    for each in able:
+        if each.unsupported(inputs) is None:
+            return each
+    reason = able[0].unsupported(inputs)
+    raise BackendError(f'precision="{inputs.precision}" needs backend="{able[0].name}", which {reason}')
 
 
 @constant_result

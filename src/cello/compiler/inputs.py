@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
     Frames (B, T, D), a weight for each name of ``cell.parameters(D, H)``, S states (B, H), or of the sizes that the
     cell gives them (``cell.state_sizes(D, H)``), masks (B, T, H), or like their states, by name;
     lengths (B,) on the CPU (on the GPU while a CUDA graph is captured), None where all clips have T frames; whether
-    clips run from their last frame to their first.
+    clips run from their last frame to their first; the precision of products, "float32" being that of the tensors.
     """
 
     cell: Cell
@@ -40,6 +40,7 @@ class Inputs(NamedTuple):
     masks: Mapping[str, Tensor]
     lengths: Tensor | None
     reverse: bool
+    precision: str = "float32"
 
     @property
     def hidden(self) -> int:

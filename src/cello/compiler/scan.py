@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.compiler.backends import check_name, choose, fallback
+from cello.compiler.backends import check_name, check_precision, choose, fallback
 from cello.compiler.inputs import (
     Inputs,
     Lengths,
@@ -35,7 +35,7 @@ class ScanResult:
     backend: str
 
 
-def scan(
+def scan(  # noqa: PLR0913 - all but three are named and may be left out
     cell: Cell,
     x: Tensor,
     weights: Mapping[str, Tensor],
@@ -45,6 +45,7 @@ def scan(
     reverse: bool = False,
     masks: Mapping[str, Tensor] | None = None,
     backend: str = "auto",
+    precision: str = "float32",
 ) -> ScanResult:
     """Run a cell over the frames of a batch of clips; differentiable in x, the weights and the first state.
 
@@ -62,6 +63,9 @@ def scan(
         backend: what computes it, one of the names in :data:`cello.compiler.backends.TABLE`, or "auto": the first of
             them that can run this scan on this machine. Where one that could run it elsewhere cannot be had here, a
             warning says why, once.
+        precision: of the cell's products with matrices: "float32", which is that of the tensors, or "bf16": on a CPU
+            with AVX512-BF16, operands of products are rounded to bfloat16, sums and all else stay float32. On a GPU
+            it is ``torch.set_float32_matmul_precision`` that says it.
 
     Inside ``torch.autocast`` a scan runs in the precision of its weights.
 
@@ -76,16 +80,18 @@ def scan(
     torch.Size([5, 7, 2])
     """
     check_name(backend)
+    check_precision(precision)
     check_frames(cell, x, 3, "(B, T, D)")
     masks = masks or {}
     if _autocast(x):
         with torch.autocast(x.device.type, enabled=False):
             x, weights, state, masks = _in_precision_of_weights(x, weights, state, masks)
-            return scan(cell, x, weights, state=state, lengths=lengths, reverse=reverse, masks=masks, backend=backend)
+            more = {"lengths": lengths, "reverse": reverse, "masks": masks, "backend": backend, "precision": precision}
+            return scan(cell, x, weights, state=state, **more)  # type: ignore[arg-type]
     hidden = check_weights(cell, x, learned_of(cell, weights))
     first, whole = first_state(cell, x, hidden, state, weights), expanded_masks(cell, x, hidden, masks)
     ends = None if lengths is None else frames_of_clips(lengths, x)
-    inputs = Inputs(cell, x, with_fixed(cell, x, hidden, weights), first, whole, ends, reverse)
+    inputs = Inputs(cell, x, with_fixed(cell, x, hidden, weights), first, whole, ends, reverse, precision)
     used = choose(backend, inputs)
     outputs, last = used.run(inputs)
     return ScanResult(outputs, last, used.name)

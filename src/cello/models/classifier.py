@@ -39,7 +39,8 @@ class Classifier(nn.Module):
 
     ``mean`` and ``deviation`` (D,) come from the training clips and travel with the weights: ``standardise`` applies
     them to raw frames and keeps padding at zero. The lengths may also be a list, and lie on any device; without them
-    all clips have T frames. ``backend`` is what computes the cell, "auto" for the best one.
+    all clips have T frames. ``backend`` is what computes the cell, "auto" for the best one, ``precision`` that of
+    its products on the CPU (:func:`~cello.scan`).
 
     Frames are D features, of which some may have been lost (B, T): a cell that names the parts of its frames gets their
     value, mask and gap, any other the last frame seen (:mod:`cello.models.received`).
@@ -49,14 +50,21 @@ class Classifier(nn.Module):
     deviation: Tensor
 
     def __init__(
-        self, config: ModelConfig, dimensions: int, classes: int, seed: int = 0, *, backend: str = "auto"
+        self,
+        config: ModelConfig,
+        dimensions: int,
+        classes: int,
+        seed: int = 0,
+        *,
+        backend: str = "auto",
+        precision: str = "float32",
     ) -> None:
         super().__init__()
         cell = cell_of(config)
         check_fit(config, cell, dimensions)
         self.parts = part_sizes(cell, dimensions)
         self.frame_stacking = config.frame_stacking
-        self.encoder = Encoder(config, frame_size(cell, dimensions) * config.frame_stacking, cell, backend)
+        self.encoder = Encoder(config, frame_size(cell, dimensions) * config.frame_stacking, cell, backend, precision)
         self.pooling = Pooling(config, self.encoder.width, backend)
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(self.encoder.width, classes)

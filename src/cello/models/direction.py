@@ -49,8 +49,11 @@ class CellLayer(nn.Module):
     buffers that no state dict holds: they are computed from the cell, anew after every change of dtype or device.
     ``zoneout`` z keeps each unit of every state with probability z at a step, as its expectation once trained;
     ``recurrent_dropout`` hides units of the output from the recurrent matrices, throughout a clip, while training.
-    ``backend`` is the one asked for, ``used`` the one that computed the last call.
+    ``backend`` is the one asked for, ``used`` the one that computed the last call; ``precision``, which may be
+    set, is that of products (:func:`~cello.scan`).
     """
+
+    precision = "float32"
 
     def __init__(
         self,
@@ -124,9 +127,8 @@ class CellLayer(nn.Module):
         if self.bounded:
             weights |= {name: within_bounds(one, weights[name]) for name, one in self.bounded.items()}
         cell, masks = self._noise(x)
-        result = scan(
-            cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, backend=self.backend
-        )
+        how = {"backend": self.backend, "precision": self.precision}
+        result = scan(cell, x, weights, state=state, lengths=lengths, reverse=self.reverse, masks=masks, **how)
         if self.used != result.backend:  # as modules take their time to be set
             self.used = result.backend
         return result.outputs, result.state
@@ -178,11 +180,21 @@ class TorchLayer(nn.Module):
 
 
 def make_direction(
-    config: ModelConfig, cell: Cell | None, inputs: int, *, reverse: bool, backend: str = "auto"
+    config: ModelConfig,
+    cell: Cell | None,
+    inputs: int,
+    *,
+    reverse: bool,
+    backend: str = "auto",
+    precision: str = "float32",
 ) -> CellLayer | TorchLayer:
-    """Make one direction of one layer; of PyTorch's layers if no cell is given."""
+    """Make one direction of one layer; of PyTorch's layers if no cell is given.
+
+    Raises:
+        ModelError: one of PyTorch's layers in another precision than float32, which it computes in.
+    """
     if cell is not None:
-        return CellLayer(
+        layer = CellLayer(
             cell,
             inputs,
             config.hidden,
@@ -190,6 +202,13 @@ def make_direction(
             zoneout=config.zoneout,
             recurrent_dropout=config.recurrent_dropout,
             backend=config.backend if backend == "auto" else backend,
+        )
+        layer.precision = precision
+        return layer
+    if precision != "float32":
+        raise ModelError(
+            f"model.cell={config.cell} has no products in {precision}: PyTorch computes it in float32 on the CPU. "
+            "Leave execution.precision out, or choose a cell"
         )
     return TorchLayer(config.cell, inputs, config.hidden, reverse=reverse)
 

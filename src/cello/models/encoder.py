@@ -23,7 +23,9 @@ class Encoder(nn.Module):
     zero. W is H or 2H; of a cell whose output has another size than H, that size or twice it.
     """
 
-    def __init__(self, config: ModelConfig, inputs: int, cell: Cell | None, backend: str = "auto") -> None:
+    def __init__(
+        self, config: ModelConfig, inputs: int, cell: Cell | None, backend: str = "auto", precision: str = "float32"
+    ) -> None:
         super().__init__()
         self.directions = 2 if config.bidirectional else 1
         self.dropout = Dropout(config.dropout)
@@ -31,7 +33,7 @@ class Encoder(nn.Module):
         for _ in range(config.layers):
             layers.append(
                 nn.ModuleList(
-                    make_direction(config, cell, inputs, reverse=reverse, backend=backend)
+                    make_direction(config, cell, inputs, reverse=reverse, backend=backend, precision=precision)
                     for reverse in (False, True)[: self.directions]
                 )
             )

@@ -118,7 +118,7 @@ def seeds(results: StudyResults) -> str:
 
 
 def machines(results: StudyResults) -> str:
-    """The hardware and versions the runs were made with."""
+    """The hardware and versions the runs were made with, and the precision of products where it was not float32."""
     kinds = Counter(_described(r.result.hardware) for r in results.runs)
     versions = Counter(_described(r.result.versions) for r in results.runs)
     if len(kinds) == 1:
@@ -126,7 +126,17 @@ def machines(results: StudyResults) -> str:
     else:
         listed = "; ".join(f"{kind} ({count(n, 'run')})" for kind, n in kinds.items())
         text = f"Hardware differs between runs, so their times do not compare: {listed}."
-    return f"{text} Software: {'; '.join(versions)}."
+    return f"{text} Software: {'; '.join(versions)}.{_precisions(results)}"
+
+
+def _precisions(results: StudyResults) -> str:
+    kinds = Counter(r.result.precision for r in results.runs)
+    if not kinds.keys() - {"float32"}:
+        return ""
+    if len(kinds) == 1:
+        return f" Matrix products: {next(iter(kinds))}."
+    listed = "; ".join(f"{kind} ({count(n, 'run')})" for kind, n in kinds.items())
+    return f" The precision of matrix products differs between runs: {listed}."
 
 
 def corpus(results: StudyResults) -> str:

@@ -21,6 +21,7 @@ BACKENDS = {
     "torch": "PyTorch’s own layers",
     "triton": "kernels compiled for the GPU",
 }
+PRECISIONS = {"tf32": " with products in TensorFloat-32", "bf16": " with products in bfloat16"}
 FACTS = {
     **{"cello": "Cello ", "torch": "PyTorch ", "python": "Python ", "system": "", "processor": ""},
     **{"gpu": "", "driver": "driver ", "cuda": "CUDA "},
@@ -229,7 +230,9 @@ def _tests(results: StudyResults) -> str:
 def _machines(results: StudyResults) -> str:
     once = {run.result.run: run.result for run in results.runs}.values()
     took = _time(sum(result.total_seconds for result in once))
-    backends = Counter(BACKENDS.get(result.backend, result.backend) for result in once)
+    backends = Counter(
+        BACKENDS.get(result.backend, result.backend) + PRECISIONS.get(result.precision, "") for result in once
+    )
     machines = Counter(_facts(result.hardware) for result in once)
     versions = Counter(_facts(result.versions) for result in once)
     return (

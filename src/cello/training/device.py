@@ -40,6 +40,10 @@ class Device:
     facts: dict[str, str] = field(default_factory=dict)
     resident: bool = False
 
+    def precision_of_cells(self, execution: ExecutionConfig) -> str:
+        """What scans are to be asked for; on a GPU they follow torch's setting (:func:`computing`)."""
+        return execution.precision if self.torch.type == "cpu" else "float32"
+
     def __str__(self) -> str:
         """In a line, as ``device: cpu (no GPU can be used: …)``."""
         named = f"{self.torch}, {self.facts['gpu']}" if "gpu" in self.facts else str(self.torch)
@@ -53,6 +57,7 @@ def choose(execution: ExecutionConfig) -> Device:
         ConfigError: the device asked for cannot be used, or has not the precision asked for; why, and what to do.
     """
     if execution.device == "cpu":
+        execution.check_this_cpu()
         return Device(torch.device("cpu"), "asked for")
     index = int(execution.device.partition(":")[2] or 0)
     fault = _fault(index, needs_triton=execution.backend in TRITON_BACK_ENDS)
@@ -62,7 +67,7 @@ def choose(execution: ExecutionConfig) -> Device:
         reason = "a GPU can be used" if execution.device == "auto" else "asked for"
         return Device(torch.device("cuda", index), reason, facts(index), resident=True)
     if execution.device == "auto":
-        execution.check_on_cpu(fault.fact)
+        execution.check_this_cpu(fault.fact)
         return Device(torch.device("cpu"), f"no GPU is used: {fault.fact}")
     raise ConfigError(f"execution.device={execution.device} cannot be used: {fault.fact}. {fault.remedy}")
 

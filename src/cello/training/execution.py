@@ -9,6 +9,7 @@ import msgspec
 
 from cello.errors import LONGEST, ConfigError
 from cello.machine import usable_cores
+from cello.native.bf16 import INSTRUCTION, missing_bf16
 
 AUTO_REPLICATES, MOST_REPLICATES = 16, 256
 
@@ -19,7 +20,8 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     Attributes:
         device: auto (a GPU where one can be used, else the CPU), cpu, cuda, or cuda:N for one of several GPUs
         backend: what computes the cell: auto, or a back end by its name, as plain (torch operations) or c (kernels)
-        precision: of matrix products on a GPU: float32 (IEEE), tf32 or bf16; weights, states and sums are float32
+        precision: of matrix products: float32 (IEEE), tf32 (on a GPU) or bf16 (on a GPU, or on a CPU with AVX512-BF16,
+            there of cells alone); weights, states and sums are float32
         threads: of one run; a study runs as many runs at once as there are cores, so 1 is best there
         data_threads: 1 makes the next batches in a thread of their own while one is trained on, 0 does not; the result
             is the same; unless given, 1 where a core is left for it
@@ -64,16 +66,34 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return AUTO_REPLICATES if self.replicates == "auto" else self.replicates
 
     def check_on_cpu(self, why: str = "") -> None:
-        """Refuse a precision that only a GPU has; ``why`` is the reason that the CPU is used.
+        """Refuse a precision that no CPU has, or no back end asked for; ``why`` is the reason that the CPU is used.
 
         Raises:
-            ConfigError: it is not float32.
+            ConfigError: it is tf32, or bf16 without compiled kernels.
         """
-        if self.precision != "float32":
+        found = f"; no GPU is used because {why}" if why else ""
+        if self.precision == "tf32":
+            raise ConfigError(
+                f"execution.precision=tf32 needs a GPU, and the CPU computes in float32 or bf16 only{found}. "
+                "Leave it out, or use a GPU"
+            )
+        if self.precision == "bf16" and self.backend not in ("auto", "c"):
+            raise ConfigError(
+                f"execution.precision=bf16 needs compiled kernels on the CPU, and execution.backend={self.backend} "
+                f"computes in float32{found}. Leave one of them out"
+            )
+
+    def check_this_cpu(self, why: str = "") -> None:
+        """Refuse a precision that this machine's CPU does not have; ``why`` is the reason that it is used.
+
+        Raises:
+            ConfigError: it is not float32, and this CPU has no instruction for it.
+        """
+        self.check_on_cpu(why)
+        if self.precision == "bf16" and (reason := missing_bf16()) is not None:
             found = f"; no GPU is used because {why}" if why else ""
             raise ConfigError(
-                f"execution.precision={self.precision} needs a GPU, and the CPU computes in float32 only{found}. "
-                "Leave it out, or use a GPU"
+                f"execution.precision=bf16 needs {INSTRUCTION} on the CPU, {reason}{found}. Leave it out, or use a GPU"
             )
 
     def beside(self, runs: int) -> ExecutionConfig:

@@ -70,7 +70,8 @@ class Trainer:
         self.clean = {split: self.data.clean(split) for split in splits}
         labels = len(corpus.manifest.labels)
         seed = derived_seed(config.seed, "weights")
-        self.model = Classifier(config.model, config.features.dimensions, labels, seed, backend=execution.backend)
+        how = {"backend": execution.backend, "precision": self.device.precision_of_cells(execution)}
+        self.model = Classifier(config.model, config.features.dimensions, labels, seed, **how)
         if config.features.normalisation == "corpus":
             mean, deviation = corpus_statistics(self.data.features, self.data.indices["train"])
             self.model.mean.copy_(mean)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from cello.cells.graph import REDUCTIONS, Node
@@ -32,6 +33,7 @@ class _Backward:
         self.begun: set[str] = set()
         self.filled: set[int] = set()
         self.frames: set[int] = set()
+        self.paired: set[int] = set()
         self.workspace = Workspace()
 
     def lines(self) -> list[str]:
@@ -285,12 +287,8 @@ class _Backward:
         readers = [
             (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
         ]
-        terms = [
-            f"{{d_{of[each.node]}_tile, a->packed_back + {self.names.place(m, back=True)}, "
-            f"{elements(nodes[each.node].shape[0])}}}"
-            for each, m in readers
-            if m not in self.plan.constant
-        ]
+        learned = [(each.node, m) for each, m in readers if m not in self.plan.constant]
+        terms = [self._term(k, m) for k, m in learned]
         means = [(each, m) for each, m in readers if m in self.plan.constant]
         if not readers:
             return []
@@ -299,6 +297,7 @@ class _Backward:
             start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
             units = padded(nodes[vector].shape[0])
             self.begun.add(tile)
+            lines += self._pairs(dict.fromkeys(k for k, _ in learned))
             lines += [
                 f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
                 f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
@@ -309,6 +308,24 @@ class _Backward:
             self.begun.add(tile)
             given = f"d_{of[each.node]}_tile, a->weight_{of[m]}[0], {start}, 0, {tile}"
             lines.append(f"    add_row_sums(n, rows, H, P, {given});")
+        return lines
+
+    def _term(self, k: int, matrix: int) -> str:
+        """The derivative of a sum times one of its matrices."""
+        tile, units = f"d_{self.names.of[k]}_tile", elements(self.graph.nodes[k].shape[0])
+        if self.names.bf16:
+            tile, units = f"{tile}_pairs", f"pairs_of({units})"
+        return f"{{{tile}, a->packed_back + {self.names.place(matrix, back=True)}, {units}}}"
+
+    def _pairs(self, sums: Iterable[int]) -> list[str]:
+        """Where products are in bfloat16: the derivatives of sums as pairs, the first time that products need them."""
+        lines = []
+        for k in sums if self.names.bf16 else ():
+            if k not in self.paired:
+                self.paired.add(k)
+                tile, units = f"d_{self.names.of[k]}_tile", elements(self.graph.nodes[k].shape[0])
+                self.workspace.add(f"{tile}_pairs", f"rows * round_up(pairs_of({units}), V)")
+                lines.append(f"    pair_columns(n, rows, {units}, {tile}, {tile}_pairs);")
         return lines
 
     def _through_matrices(self) -> list[str]:
@@ -329,18 +346,44 @@ class _Backward:
     def _outer(self) -> list[str]:
         """The derivatives of the matrices from the last steps."""
         of, lines = self.names.of, []
-        for each in self.plan.sums:
-            if each.node not in self.sums:
-                continue
-            for matrix, vector in each.products:
-                if matrix in self.plan.constant:
-                    continue
-                high, low = self.graph.nodes[each.node].shape[0], self.graph.nodes[vector].shape[0]
-                lines.append(
-                    f"    if (a->d_weight_{of[matrix]}) outer(slot, counts, rows, {elements(low)}, {padded(high)}, "
-                    f"(struct steps){self._steps(vector)}, (struct steps){{d_{of[each.node]}_slots, "
-                    f"{self._size(each.node)}}}, d_packed + {self.names.place(matrix)});    // d_{of[matrix]}"
-                )
+        for k, matrix, vector in self._learned():
+            high, low = self.graph.nodes[k].shape[0], self.graph.nodes[vector].shape[0]
+            count, a, b = "slot, counts, rows", self._steps(vector), f"{{d_{of[k]}_slots, {self._size(k)}}}"
+            if self.names.bf16:
+                count, a, b = "1, &pairs, pairs", f"{{v{vector}_row_pairs, 0}}", f"{{d_{of[k]}_row_pairs, 0}}"
+            lines.append(
+                f"    if (a->d_weight_{of[matrix]}) outer({count}, {elements(low)}, {padded(high)}, "
+                f"(struct steps){a}, (struct steps){b}, d_packed + {self.names.place(matrix)});    // d_{of[matrix]}"
+            )
+        return [*self._row_pairs(), *lines]
+
+    def _learned(self) -> list[tuple[int, int, int]]:
+        """The products, as sum, matrix and vector, whose matrices have a derivative."""
+        return [
+            (each.node, matrix, vector)
+            for each in self.plan.sums
+            if each.node in self.sums
+            for matrix, vector in each.products
+            if matrix not in self.plan.constant
+        ]
+
+    def _row_pairs(self) -> list[str]:
+        """Where products are in bfloat16: what the derivatives of matrices are products of, as pairs of rows."""
+        if not self.names.bf16:
+            return []
+        of, found = self.names.of, dict[str, tuple[int, str, list[str]]]()
+        for k, matrix, vector in self._learned():
+            slots = f"{{d_{of[k]}_slots, {self._size(k)}}}"
+            for name, node, steps in ((f"v{vector}", vector, self._steps(vector)), (f"d_{of[k]}", k, slots)):
+                found.setdefault(name, (node, steps, []))[2].append(f"a->d_weight_{of[matrix]}")
+        lines = ["    const long pairs = row_pairs(slot, counts);"]
+        for name, (node, steps, wanted) in found.items():
+            units, place = self.graph.nodes[node].shape[0], f"{name}_row_pairs"
+            self.workspace.add(place, f"pairs_of(chunk * rows) * {padded(units)}")
+            lines.append(
+                f"    if ({' || '.join(wanted)}) pair_rows(slot, counts, rows, {elements(units)}, "
+                f"(struct steps){steps}, {place});"
+            )
         return lines
 
     def _steps(self, vector: int) -> str:

@@ -7,7 +7,7 @@ from string import Template
 from cello.compiler.c.sizes import elements, padded
 from cello.compiler.c.source import Names
 
-TILES = """\
+TILES = Template("""\
 static struct clips clips_of(const struct arguments *a, long tile, long backward) {
     const long begin = tile * TILE, count = a->B - begin < TILE ? a->B - begin : TILE;
     return tile_of(a->place + begin, a->length + begin, count, a->reverse != 0, backward);
@@ -24,7 +24,7 @@ static struct offset beyond(const struct arguments *a, struct offset before, lon
     return before;
 }
 /* Whether every matrix is used just once, by the products of one step of one tile: none is packed beforehand then. */
-static int once(const struct arguments *a) { return a->T == 1 && tiles_of(a) == 1; }
+static int once(const struct arguments *a) { return $once; }
 /* Tiles are shared out in groups, the same for any number of threads. */
 static long groups_of(const struct arguments *a) { return tiles_of(a) < GROUPS ? tiles_of(a) : GROUPS; }
 static long first_tile(const struct arguments *a, long group) { return group * tiles_of(a) / groups_of(a); }
@@ -32,7 +32,7 @@ static struct offset offset_of(const struct arguments *a, long tile) {
     const struct offset none = {0, 0};
     return beyond(a, none, 0, tile);
 }
-"""
+""")
 
 CALLS = Template("""\
 /* How often d_packed holds the derivatives: once for all and, where there are groups, once for each thread. */
@@ -95,9 +95,14 @@ $unpack
 """)
 
 
+def tiles(names: Names) -> str:
+    """How clips are shared out in tiles; pairs of bfloat16 numbers are always packed beforehand."""
+    return TILES.substitute(once="0" if names.bf16 else "a->T == 1 && tiles_of(a) == 1")
+
+
 def calls(names: Names) -> str:
     """``workspace_sizes``, ``forward`` and ``backward``."""
-    plan, of = names.plan, names.of
+    plan, of, put = names.plan, names.of, names.packing()
     pack, pack_back, unpack = [], [], []
     frame = {m for each in plan.sums for m, v in each.products if v in names.inputs}
     other = {m for each in plan.sums for m, v in each.products if v not in names.inputs}
@@ -105,8 +110,8 @@ def calls(names: Names) -> str:
         high, low = map(elements, names.nodes[k].shape)
         place, back = names.place(k), names.place(k, back=True)
         when = "if (a->d_x) " if k in frame - other else ""
-        pack.append(f"        pack(a->weight_{of[k]}, {low}, {high}, 1, {low}, a->packed + {place});")
-        pack_back.append(f"    {when}pack(a->weight_{of[k]}, {high}, {low}, {low}, 1, a->packed_back + {back});")
+        pack.append(f"        {put}(a->weight_{of[k]}, {low}, {high}, 1, {low}, a->packed + {place});")
+        pack_back.append(f"    {when}{put}(a->weight_{of[k]}, {high}, {low}, {low}, 1, a->packed_back + {back});")
         unpack.append(
             f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
         )

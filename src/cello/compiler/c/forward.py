@@ -31,6 +31,7 @@ class _Forward:
         self.whole = [each.node for each in self.plan.sums]
         self.whole += [k for stage in self.plan.stages for k in stage.reductions]
         self.workspace = Workspace()
+        self.paired: set[int] = set()
         self.tiles = self._tiles()
         self.ahead = self._ahead()
 
@@ -170,7 +171,7 @@ class _Forward:
             *(f"    (void)old_{n};" for n in states),
             *(f"    real *{self.tiles[k]} = kept + {names.before_kept(k)};" for k in self.carried),
         ]
-        lines += [f"    if (!ahead) {self._load_frame(k, f'{names.inputs[k]}_tile')}" for k in self.multiplied]
+        lines += [f"    if (!ahead) {line}" for k in self.multiplied for line in self._take_frame(k)]
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
         lines.append("    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels};")
         if self.ahead:
@@ -186,6 +187,20 @@ class _Forward:
 
     def _load_frame(self, k: int, place: str) -> str:
         return f"load_tile(&c, {self.names.view(k)}, t, 0, n, {elements(self.nodes[k].shape[0])}, {place});"
+
+    def _take_frame(self, k: int) -> list[str]:
+        """Load what matrices multiply of a step's frame."""
+        place = self.tiles[k]
+        return [self._load_frame(k, place), *self._pairs(k, "n", "rows", "(ahead ? ahead : 1) * rows")]
+
+    def _pairs(self, k: int, n: str = "n", rows: str = "rows", most: str = "rows") -> list[str]:
+        """Where products are in bfloat16: n rows of a vector as pairs, in a tile of so many rows, at most ``most``."""
+        if not self.names.bf16:
+            return []
+        self.paired.add(k)
+        units, place = elements(self.nodes[k].shape[0]), self.tiles[k]
+        self.workspace.add(f"{place}_pairs", f"{most} * round_up(pairs_of({units}), V)")
+        return [f"pair_columns({n}, {rows}, {units}, {place}, {place}_pairs);"]
 
     def _sum(self, each: Sum) -> list[str]:
         """A sum of products, from its biases or from the products of the frame that were taken ahead."""
@@ -203,17 +218,22 @@ class _Forward:
         name, k, frames = self.names.of[each.node], each.node, self.ahead.get(each.node, 0)
         taken, units = f"{name}_ahead" if frames else f"{name}_start", elements(self.nodes[k].shape[0])
         origins = f"{name}_start, {taken}, {name}_tile"
+        unpaired = dict.fromkeys(v for _, v in products if v not in self.paired)
         return [
+            *(f"    {line}" for v in unpaired for line in self._pairs(v)),
             f"    const struct term terms_{k}[] = {{{self._terms(products)}}};",
             f"    add_products(&way, {units}, terms_{k}, {len(products)}, {frames}, {origins});",
         ]
 
     def _terms(self, products: Sequence[tuple[int, int]]) -> str:
-        of = self.names.of
-        return ", ".join(
-            f"{{{self.tiles[v]}, packed_{of[m]}, {elements(self.nodes[v].shape[0])}, a->weight_{of[m]}}}"
-            for m, v in products
-        )
+        of, terms = self.names.of, list[str]()
+        for m, v in products:
+            units = elements(self.nodes[v].shape[0])
+            if self.names.bf16:
+                terms.append(f"{{{self.tiles[v]}_pairs, packed_{of[m]}, pairs_of({units})}}")
+            else:
+                terms.append(f"{{{self.tiles[v]}, packed_{of[m]}, {units}, a->weight_{of[m]}}}")
+        return ", ".join(terms)
 
     def _take_ahead(self) -> list[str]:
         """The products of the next steps' frames."""
@@ -222,6 +242,8 @@ class _Forward:
             for k in self.multiplied
         ]
         lines.append("const long taken = (c.steps - t < ahead ? c.steps - t : ahead) * rows;")
+        most = "(ahead ? ahead : 1) * rows"
+        lines += [line for k in self.multiplied for line in self._pairs(k, "taken", "ahead * rows", most)]
         for each in self.plan.sums:
             if frames := self.ahead.get(each.node):
                 name, terms = self.names.of[each.node], f"frame_{each.node}"

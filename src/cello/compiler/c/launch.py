@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,7 +21,8 @@ from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, kernel
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.errors import BackendError
-from cello.native.build import load
+from cello.native.bf16 import INSTRUCTION
+from cello.native.build import compiler, load
 
 TYPES = {torch.float32: "float", torch.float64: "double"}
 """The dtypes there are kernels for, and their names in C."""
@@ -102,14 +104,21 @@ class Saved:
 
 
 @lru_cache(maxsize=256)
-def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
-    """The kernel of a cell for float32 or float64.
+def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Compiled:
+    """The kernel of a cell for float32 or float64; for float32, with products in precision "bf16" too.
 
     Raises:
         BackendError: it cannot be compiled here.
     """
-    library = load(source(cell, TYPES[dtype]), f"{cell.name}-{TYPES[dtype]}")
-    names = names_of(cell)
+    bf16 = precision == "bf16"
+    name = f"{cell.name}-{precision if bf16 else TYPES[dtype]}"
+    library = load(source(cell, TYPES[dtype], bf16=bf16), name)
+    if bf16 and not library.has_bf16():
+        raise BackendError(
+            f"{shlex.join(compiler() or ('the C compiler',))} does not compile {INSTRUCTION} for this CPU. Use GCC 10, "
+            f"Clang 9 or a newer one (CC names it), or leave precision out."
+        )
+    names = names_of(cell, bf16=bf16)
     pieces = tuple(tuple(names.pieces(k)) for k in names.plan.invariant)
     return Compiled(kernel(cell), library, fields(names), pieces)
 

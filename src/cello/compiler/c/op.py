@@ -32,15 +32,17 @@ from cello.compiler.inputs import frames_of_clips, hidden_memory
 from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 
-CELLS: dict[str, Cell] = {}
-"""The cells that have been traced in this process, by the keys that stand in graphs."""
+CELLS: dict[str, tuple[Cell, str]] = {}
+"""The cells that have been traced in this process, with the precision of their products, by the keys that stand in
+graphs.
+"""
 
 
 @constant_result
-def traced(cell: Cell) -> str:
-    """The key under which a graph names a cell."""
-    key = f"{cell.name}:{cell.graph.fingerprint()}"
-    CELLS.setdefault(key, cell)
+def traced(cell: Cell, precision: str = "float32") -> str:
+    """The key under which a graph names a cell with products of this precision."""
+    key = f"{cell.name}:{cell.graph.fingerprint()}" + ("" if precision == "float32" else f":{precision}")
+    CELLS.setdefault(key, (cell, precision))
     return key
 
 
@@ -59,7 +61,8 @@ def _code(key: str, x: Tensor) -> Compiled:
             f"the graph runs the cell {key!r}, which this process has not seen; "
             f"import the cell and call scan with it once before running the graph"
         )
-    return compiled(CELLS[key], x.dtype)
+    cell, precision = CELLS[key]
+    return compiled(cell, x.dtype, precision)
 
 
 def _prepared(
@@ -79,7 +82,7 @@ def _prepared(
         raise BackendError(
             f"the graph gives cell {key!r} {alien[0].dtype} on {alien[0].device}; it needs {x.dtype} on the CPU"
         )
-    check_sizes(CELLS[key], inputs, hidden)
+    check_sizes(CELLS[key][0], inputs, hidden)
     if lengths is not None:
         lengths = frames_of_clips(lengths, x)
     layout = BatchLayout(*by_length(x, lengths), hidden, reverse)

@@ -26,6 +26,7 @@ from cello.compiler.c.launch import (
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
 from cello.errors import BackendError
+from cello.native.bf16 import INSTRUCTION, missing_bf16
 from cello.native.build import missing_compiler
 
 
@@ -38,6 +39,11 @@ def unsupported(inputs: Inputs) -> str | None:
     x = inputs.frames
     if not x.is_cpu or x.dtype not in TYPES:
         return f"runs float32 and float64 on the CPU, not {x.dtype} on {x.device.type}; convert the tensors"
+    if inputs.precision == "bf16":
+        if x.dtype is not torch.float32:
+            return f"takes products in bf16 of float32 tensors, not of {x.dtype}; convert the tensors"
+        if (reason := missing_bf16()) is not None:
+            return f"needs {INSTRUCTION} for products in bf16, {reason}; leave precision out"
     if torch._C._are_functorch_transforms_active():
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():
@@ -78,11 +84,13 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     x = inputs.frames
     given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state, int(x.shape[2]), inputs.hidden)
     if not known or not x.shape[0] or not x.shape[1]:
-        outputs, *last, _, _ = scan_op(x, given, inputs.lengths, traced(cell), inputs.hidden, inputs.reverse)
+        outputs, *last, _, _ = scan_op(
+            x, given, inputs.lengths, traced(cell, inputs.precision), inputs.hidden, inputs.reverse
+        )
         return outputs, tuple(last)
     keeping = torch.is_grad_enabled() and any(value.requires_grad for value in (x, *given))
     layout = BatchLayout(*by_length(x, inputs.lengths), inputs.hidden, inputs.reverse)
-    code, x = compiled(cell, x.dtype), by_rows(x)
+    code, x = compiled(cell, x.dtype, inputs.precision), by_rows(x)
     if keeping:
         outputs, *last = ScanFunction.apply(code, layout, x, *given)  # type: ignore[no-untyped-call]
     else:

@@ -52,6 +52,8 @@ class Names(StepNames):
 
     reserved: ClassVar[frozenset[str]] = KERNEL
     marker: ClassVar[str] = "//"
+    bf16: bool = False
+    """Whether products are taken of operands in bfloat16."""
 
     @cached_property
     def inputs(self) -> dict[int, str]:
@@ -178,6 +180,10 @@ class Names(StepNames):
             f"    const struct clips c = clips_of(a, tile, {int(backward)});",
             "    const long rows = c.rows, size = rows * P;",
         ]
+
+    def packing(self) -> str:
+        """The function that packs a matrix."""
+        return "pack_pairs" if self.bf16 else "pack"
 
     def row_lines(self) -> list[str]:
         """Take loop-invariant values into rows of whole vecs."""

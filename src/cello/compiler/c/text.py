@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
 from cello.compiler.c.backward import backward
-from cello.compiler.c.calls import TILES, calls
+from cello.compiler.c.calls import calls, tiles
 from cello.compiler.c.forward import forward
 from cello.compiler.c.source import Names, fields
 from cello.compiler.deep import deep
@@ -17,19 +18,22 @@ from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.step_names import COMMENTS
 
+MULTIPLY_ADD = re.compile(r"(sum\S*(?: \* wide \+ w\])?) \+= (\w\[[^]]*\]) \* (.+);$", re.MULTILINE)
+"""A product of a row's number and a vec that is added to a sum, in products.h."""
 POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
 
 @lru_cache(maxsize=256)
-def names_of(cell: Cell) -> Names:
-    """The names a cell's kernel uses."""
-    return Names(kernel(cell))
+def names_of(cell: Cell, *, bf16: bool = False) -> Names:
+    """The names a cell's kernel uses; ``bf16`` says that its products are taken in bfloat16."""
+    return Names(kernel(cell), bf16)
 
 
 @lru_cache(maxsize=256)
-def source(cell: Cell, dtype: str) -> str:
-    """The C of a cell for "float" or "double", complete."""
-    return with_runtime(dtype, "\n".join([*_further_functions(cell), *own_lines(cell)]), _title(cell))
+def source(cell: Cell, dtype: str, *, bf16: bool = False) -> str:
+    """The C of a cell for "float" or "double", complete; ``bf16``: of "float" with products in bfloat16."""
+    text = "\n".join([*_further_functions(cell), *own_lines(cell, bf16=bf16)])
+    return with_runtime(dtype, text, _title(cell), bf16=bf16)
 
 
 def _further_functions(cell: Cell) -> list[str]:
@@ -53,10 +57,12 @@ def _further_functions(cell: Cell) -> list[str]:
     return lines + [folder.joinpath(name).read_text(encoding="utf-8") for name, uses in used.items() if uses]
 
 
-def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
+def with_runtime(dtype: str, text: str, title: Sequence[str] = (), *, bf16: bool = False) -> str:
     """C for "float" or "double" that stands on the runtime, complete."""
     folder = resources.files("cello.compiler.c")
-    shared = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("runtime.h", "products.h")]
+    names = ("runtime.h", "bf16.h", "products.h", "pairs.h") if bf16 else ("runtime.h", "products.h")
+    shared = [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
+    shared = [_of_pairs(each) for each in shared] if bf16 else shared
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
         *title,
@@ -69,6 +75,11 @@ def with_runtime(dtype: str, text: str, title: Sequence[str] = ()) -> str:
         text,
     ]
     return "\n".join(parts)
+
+
+def _of_pairs(text: str) -> str:
+    """Products of numbers as products of pairs, the rest of the text as it is."""
+    return MULTIPLY_ADD.sub(r"\1 = add_products_of_pairs(\1, \2, \3);", text)
 
 
 def own_text(cell: Cell) -> str:
@@ -86,15 +97,15 @@ def _title(cell: Cell) -> list[str]:
 
 
 @deep()
-def own_lines(cell: Cell) -> list[str]:
+def own_lines(cell: Cell, *, bf16: bool = False) -> list[str]:
     """The lines that differ from cell to cell."""
-    names = names_of(cell)
+    names = names_of(cell, bf16=bf16)
     return [
         "struct arguments {",
         *(f"    {POINTERS[field.kind]}{field.name};    /* {field.what} */" for field in fields(names)),
         "};",
         "",
-        TILES,
+        tiles(names),
         *forward(names),
         "",
         *backward(names),
