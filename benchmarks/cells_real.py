@@ -50,6 +50,7 @@ from cello.bench.settings import Size, parse_size  # noqa: E402
 from cello.cells.definition import Cell  # noqa: E402
 from cello.cells.graph import reached  # noqa: E402
 from cello.cells.sizes import size as elements_of  # noqa: E402
+from cello.cells.summed import summed  # noqa: E402
 from cello.compiler.kernel import kernel  # noqa: E402
 from cello.compiler.memory import keep_freed_memory  # noqa: E402
 from cello.compiler.scan import scan  # noqa: E402
@@ -87,7 +88,7 @@ def rates() -> tuple[float, float]:
 
 def counted(cell: Cell, size: Size) -> tuple[int, int]:
     """Operations of the products and bytes of one pass."""
-    plan, fixed = kernel(cell), cell.fixed()
+    plan, fixed = kernel(summed(cell)), cell.fixed()
     nodes, frames, operations = plan.graph.nodes, size.batch * size.frames, 0
 
     def elements(k: int) -> int:
@@ -96,9 +97,8 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
     output, *others = [prod(sizes) for sizes in cell.state_sizes(size.inputs, size.hidden)]
     kept = sum(others)
     for each in plan.sums:
-        products = [(matrix, vector) for matrix, vector in each.products if matrix not in plan.constant]
-        kept += elements(each.node) if products else 0
-        for matrix, vector in products:
+        kept += elements(each.node)
+        for matrix, vector in each.products:
             learned = any(nodes[k].op == "parameter" and nodes[k].name not in fixed for k in reached(nodes, [matrix]))
             frame = nodes[vector].op == "input"
             operations += (1 + learned + (not frame)) * 2 * frames * elements(matrix)

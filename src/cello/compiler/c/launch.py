@@ -16,11 +16,13 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.graph import Shape
 from cello.cells.sizes import size
+from cello.cells.summed import summed
 from cello.compiler.c.source import Field, fields
 from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
-from cello.compiler.kernel import Kernel, kernel
-from cello.compiler.loop_invariant import loop_invariant, parameters_alone, recipe
+from cello.compiler.kernel import Kernel
+from cello.compiler.loop_invariant import Recipe, loop_invariant, parameters_alone, recipe
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.build import load
 
@@ -107,7 +109,7 @@ def compiled(cell: Cell, dtype: torch.dtype) -> Compiled:
         getattr(library, name).argtypes = [ctypes.c_void_p] * (1 + (name == "workspace_sizes"))
     names = names_of(cell)
     pieces, members = tuple(tuple(names.pieces(k)) for k in names.plan.invariant), fields(names)
-    return Compiled(kernel(cell), library, members, pieces, {each.name: n for n, each in enumerate(members)})
+    return Compiled(names.plan, library, members, pieces, {each.name: n for n, each in enumerate(members)})
 
 
 def inputs_of(
@@ -119,21 +121,31 @@ def inputs_of(
     hidden: int = 0,
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
-    names = parameters_alone(cell)
+    names = _parameters_alone(cell)
     if names:
         found = [weights[name] for name in names]
     else:
-        values, wanted, _ = recipe(cell)
+        values, wanted, _ = _recipe(cell)
         computed = loop_invariant(values, weights, inputs, hidden)
         found = [computed[k] for k in wanted]
     if masks:
-        ordered = [masks[name] for name in recipe(cell)[2]]
+        ordered = [masks[name] for name in _recipe(cell)[2]]
         return [
             *[value.contiguous() for value in found],
             *[by_rows(mask) if mask.dim() < 4 else mask.contiguous() for mask in ordered],
             *[part.contiguous() for part in state],
         ]
     return [value.contiguous() for value in (*found, *state)]
+
+
+@constant_result
+def _parameters_alone(cell: Cell) -> tuple[str, ...]:
+    return parameters_alone(summed(cell))
+
+
+@constant_result
+def _recipe(cell: Cell) -> Recipe:
+    return recipe(summed(cell))
 
 
 def by_rows(x: Tensor) -> Tensor:

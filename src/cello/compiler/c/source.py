@@ -19,11 +19,16 @@ KERNEL = frozenset("acjnrtxBDEHIPTV")
 
 @dataclass(frozen=True)
 class Field:
-    """A member of the kernel's arguments: "long", "longs" or "reals" (pointers), and what it holds."""
+    """A member of the kernel's arguments: "long", "longs" or "reals" (pointers), and what it holds.
+
+    ``each`` is "weight", "invariant", "mask", "mask_stride", "first" or "last", or one of these after "d_", where there
+    is such a member for every matrix, loop-invariant value, mask (two: clip and frame stride) or state.
+    """
 
     name: str
     kind: str
     what: str
+    each: str = ""
 
 
 def _listed(shape: Shape, *before: str) -> str:
@@ -255,8 +260,8 @@ def _numbers(names: Names) -> Iterable[Field]:
         Field("x_frame_stride", "long", "and from one frame to the next"),
     )
     for k in names.plan.masks:
-        yield Field(f"mask_{names.of[k]}_clip_stride", "long", "elements from one clip to the next")
-        yield Field(f"mask_{names.of[k]}_frame_stride", "long", "and to the next frame")
+        yield Field(f"mask_{names.of[k]}_clip_stride", "long", "elements from one clip to the next", "mask_stride")
+        yield Field(f"mask_{names.of[k]}_frame_stride", "long", "and to the next frame", "mask_stride")
     yield Field("keeping", "long", "whether backward will follow")
 
 
@@ -264,11 +269,11 @@ def _given(names: Names) -> Iterable[Field]:
     plan, of, nodes = names.plan, names.of, names.nodes
     yield Field("x", "reals", "(B, T, D)")
     for k in plan.matrices:
-        yield Field(f"weight_{of[k]}", "reals", _listed(nodes[k].shape))
+        yield Field(f"weight_{of[k]}", "reals", _listed(nodes[k].shape), "weight")
     for k in plan.invariant:
-        yield Field(f"invariant_{of[k]}", "reals", _listed(nodes[k].shape))
+        yield Field(f"invariant_{of[k]}", "reals", _listed(nodes[k].shape), "invariant")
     for k in plan.masks:
-        yield Field(f"mask_{of[k]}", "reals", f"{_listed(nodes[k].shape, 'B', 'T')}, or the same at each frame")
+        yield Field(f"mask_{of[k]}", "reals", f"{_listed(nodes[k].shape, 'B', 'T')}, or the same at each frame", "mask")
     yield from _of_states(names, "first")
 
 
@@ -284,7 +289,9 @@ def _found(names: Names) -> Iterable[Field]:
 
 def _of_states(names: Names, kind: str, more: str = "") -> list[Field]:
     every = zip(names.states, names.plan.graph.states, names.state_shapes, strict=True)
-    return [Field(f"{kind}_{n}", "reals", f"{_listed(shape, 'B')}, {comment(name)}{more}") for n, name, shape in every]
+    return [
+        Field(f"{kind}_{n}", "reals", f"{_listed(shape, 'B')}, {comment(name)}{more}", kind) for n, name, shape in every
+    ]
 
 
 def _derivatives(names: Names) -> Iterable[Field]:
@@ -293,9 +300,10 @@ def _derivatives(names: Names) -> Iterable[Field]:
     yield from _of_states(names, "d_last", ", or NULL")
     yield Field("d_x", "reals", "(B, T, D), or NULL")
     for k in plan.matrices:
-        yield Field(f"d_weight_{of[k]}", "reals", f"{_listed(nodes[k].shape)}, or NULL")
+        yield Field(f"d_weight_{of[k]}", "reals", f"{_listed(nodes[k].shape)}, or NULL", "d_weight")
     for k in plan.invariant:
-        yield Field(f"d_invariant_{of[k]}", "reals", f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL")
+        what = f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL"
+        yield Field(f"d_invariant_{of[k]}", "reals", what, "d_invariant")
     yield from _of_states(names, "d_first")
     yield from (
         Field("packed_back", "reals", "all matrices as backward's products read them"),
