@@ -4,7 +4,7 @@ LOCAL float total(const float *v, int n) {
     int k = 0;
     for (; k + 8 <= n; k += 8)
         for (int l = 0; l < 8; l++) sums[l] += v[k + l];
-    for (int l = 0; k < n; k++, l++) sums[l] += v[k];
+    for (int l = 0; l < 8 && k < n; k++, l++) sums[l] += v[k];
     for (int l = 0; l < 4; l++) sums[l] += sums[l + 4];
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
