@@ -19,7 +19,8 @@ many for the gradient of its matrix where it is learned, as many for that of its
 products with the matrices of heads count with both gradients, sums over units count nothing. Bytes, of four each: the
 frames read twice; the outputs written, and their gradient read; every other state and every sum of products written and
 read again, for backward needs them; the weights read twice and their gradients written. Functions unit by unit count
-nothing.
+nothing. Exponentials and inverses of matrices are torch's, once a pass on both sides: their time with their gradients,
+measured just before, is part of the floor and of every side.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ from cello.bench.settings import Size, parse_size  # noqa: E402
 from cello.cells.definition import Cell  # noqa: E402
 from cello.cells.graph import reached  # noqa: E402
 from cello.cells.sizes import size as elements_of  # noqa: E402
+from cello.cells.summed import summed  # noqa: E402
+from cello.compiler.inputs import fixed_tensors  # noqa: E402
 from cello.compiler.kernel import kernel  # noqa: E402
+from cello.compiler.loop_invariant import loop_invariant, recipe  # noqa: E402
 from cello.compiler.memory import keep_freed_memory  # noqa: E402
 from cello.compiler.scan import scan  # noqa: E402
 from cello.files import write_whole  # noqa: E402
@@ -87,7 +91,7 @@ def rates() -> tuple[float, float]:
 
 def counted(cell: Cell, size: Size) -> tuple[int, int]:
     """Operations of the products and bytes of one pass."""
-    plan, fixed = kernel(cell), cell.fixed()
+    plan, fixed = kernel(summed(cell)), cell.fixed()
     nodes, frames, operations = plan.graph.nodes, size.batch * size.frames, 0
 
     def elements(k: int) -> int:
@@ -96,9 +100,8 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
     output, *others = [prod(sizes) for sizes in cell.state_sizes(size.inputs, size.hidden)]
     kept = sum(others)
     for each in plan.sums:
-        products = [(matrix, vector) for matrix, vector in each.products if matrix not in plan.constant]
-        kept += elements(each.node) if products else 0
-        for matrix, vector in products:
+        kept += elements(each.node)
+        for matrix, vector in each.products:
             learned = any(nodes[k].op == "parameter" and nodes[k].name not in fixed for k in reached(nodes, [matrix]))
             frame = nodes[vector].op == "input"
             operations += (1 + learned + (not frame)) * 2 * frames * elements(matrix)
@@ -107,6 +110,24 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
         operations += 3 * 2 * frames * sum(map(elements, heads))
     weighed = sum(prod(shape) for shape in cell.parameters(size.inputs, size.hidden).values())
     return operations, 4 * (frames * (2 * size.inputs + 2 * output + 2 * kept) + 3 * weighed)
+
+
+def matrix_functions(cell: Cell, size: Size) -> float:
+    """Milliseconds of a pass for matrices that torch computes of parameters by exponentials or inverses; 0 for none."""
+    values, wanted, _ = recipe(summed(cell))
+    if not any(op in ("expm", "inverse") for _, op, *_ in values):
+        return 0.0
+    shapes = cell.parameters(size.inputs, size.hidden).items()
+    weights = {name: (torch.randn(shape) * size.hidden**-0.5).requires_grad_() for name, shape in shapes}
+    fixed = {name: value.float() for name, value in fixed_tensors(cell, size.inputs, size.hidden).items()}
+    computed = [k for k, op, *_ in values if k in wanted and op != "parameter"]
+
+    def run() -> None:
+        found = loop_invariant(values, {**weights, **fixed}, size.inputs, size.hidden)
+        made = [found[k] for k in computed]
+        torch.autograd.grad(made, [*weights.values()], [*map(torch.ones_like, made)], allow_unused=True)
+
+    return 1e3 * seconds_of(run)
 
 
 def passes(one: RealCell, size: Size) -> dict[str, Callable[[], Any]]:
@@ -137,7 +158,8 @@ def measure(one: RealCell, size: Size, rounds: int) -> Row:
     assert one.cell is not None
     operations, size_bytes = counted(one.cell, size)
     gemm, copying = rates()
-    floor = operations / gemm / 1e6 + size_bytes / copying / 1e6
+    functions = matrix_functions(one.cell, size)
+    floor = operations / gemm / 1e6 + size_bytes / copying / 1e6 + functions
     times = alternate(passes(one, size), rounds, clock=time.process_time)
     pairs = {side: [own / c for own, c in zip(times[side], times["c"], strict=True)] for side in ("eager", "plain")}
     return {
@@ -147,6 +169,7 @@ def measure(one: RealCell, size: Size, rounds: int) -> Row:
         "all_milliseconds": times,
         "ratio": {side: median(found) for side, found in pairs.items()},
         "floor_milliseconds": floor,
+        "matrix_functions_milliseconds": functions,
         "above_floor": median(times["c"]) / floor,
         "gemm_gflops": gemm,
         "copy_gbytes": copying,

@@ -48,6 +48,11 @@ def test_the_floor_counts_products_and_traffic(script: ModuleType) -> None:
     assert traffic == 4 * (2 * 10 + (2 + 2) * 100 + 3 * (100 * 10 + 100 * 100 + 100))
 
 
+def test_matrices_that_torch_computes_are_part_of_the_floor(script: ModuleType) -> None:
+    assert script.matrix_functions(zoo()["exprnn"], ONE) > 0
+    assert script.matrix_functions(zoo()["antisymmetric-rnn"], ONE) == 0  # U - U.T takes no time to speak of
+
+
 def test_sums_over_units_are_no_products_of_the_floor(script: ModuleType) -> None:
     normalised, plain = (script.counted(zoo()[name], ONE)[0] for name in ("lstm-layer-norm", "lstm"))
     assert normalised == plain

@@ -37,6 +37,19 @@ def _recipe(cell: Cell) -> Recipe:
     return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
 
 
+@constant_result
+def parameters_alone(cell: Cell) -> tuple[str, ...]:
+    """The names of what a kernel is given of a cell's weights, where nothing is computed; else none."""
+    return _parameters_alone(cell)
+
+
+@lru_cache(maxsize=256)
+def _parameters_alone(cell: Cell) -> tuple[str, ...]:
+    plan = kernel(cell)
+    nodes = [plan.graph.nodes[k] for k in (*plan.matrices, *plan.invariant)]
+    return tuple(str(node.name) for node in nodes) if all(node.op == "parameter" for node in nodes) else ()
+
+
 def loop_invariant(
     values: tuple[Value, ...], weights: Mapping[str, Tensor], inputs: int = 0, hidden: int = 0
 ) -> dict[int, Any]:

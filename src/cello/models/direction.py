@@ -135,6 +135,8 @@ class CellLayer(nn.Module):
 
     def _noise(self, x: Tensor) -> tuple[Cell, dict[str, Tensor]]:
         """The cell with the noise of this call, and its masks, drawn as ``randomness`` says."""
+        if not self.zoneout and not (self.recurrent_dropout and self.training):
+            return self.noisy[False, False], {}
         batch, steps, _ = x.shape
         zoned = self.cell.states if self.zoneout else ()
         dropped = (self.cell.output,) if self.recurrent_dropout and self.training else ()

@@ -14,6 +14,7 @@ from cello.cells.fold import fold, folded_weights
 from cello.cells.graph import GraphBuilder
 from cello.cells.load import load_cell
 from cello.cells.noise import with_noise
+from cello.cells.summed import summed
 from cello.cells.values import FIRST
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
@@ -207,6 +208,7 @@ def _computed(cell: Cell, own: Mapping[str, Array], inputs: int, hidden: int, re
             first[state] = weights.pop(state + FIRST)
         elif begins is not None:
             first[state] = begins.astype(np.float32)
+    cell = summed(cell)
     return Direction(replace(fold(cell)[0], declared=()), folded_weights(cell, weights), reverse, first)
 
 

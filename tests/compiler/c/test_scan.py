@@ -394,7 +394,7 @@ def test_the_memory_of_gradients_does_not_grow_with_the_batch() -> None:
             x, state, weights = case(cell, (batch, 1, 2, 70), torch.float32)
             layout = BatchLayout(*by_length(x, None), 70, reverse=False)
             call = Call(code, layout, x, inputs_of(cell, weights, {}, state))
-            sizes[batch] = call.sizes[4]
+            sizes[batch] = call.known.d_packed
     finally:
         torch.set_num_threads(before)
     assert sizes[800] == sizes[64] == 2 * sizes[32]  # one group at work, and all that are done

@@ -20,6 +20,7 @@ from cello.cells.signature import Scalar
 from cello.compiler.inputs import Inputs
 from cello.compiler.onnx.native import OPERATORS, operator_of
 from cello.compiler.onnx.scan import Clips, LayerDirection, write_layer, write_step
+from cello.compiler.onnx.step import StepWriter
 from cello.compiler.onnx.writer import Writer
 from cello.compiler.reference import reference
 from random_cells import random_cell, rare
@@ -152,6 +153,17 @@ def sized_directions(name: str) -> list[LayerDirection]:
 
 
 SIZED_INPUTS, SIZED_HIDDEN = 7, 6
+
+
+def test_the_mean_of_all_units_is_one_operator() -> None:
+    direction = sized_directions("normalised")[0]
+    writer = Writer()
+    step = StepWriter(writer, direction.cell, direction.weights, SIZED_INPUTS, SIZED_HIDDEN)
+    states = [f"old_{name}" for name in direction.cell.states]
+    step.step(writer, step.frames("x"), states)
+    ops = [node.op_type for node in writer.nodes]
+    assert ops.count("ReduceMean") == 2
+    assert ops.count("ReduceSum") == 2  # those of e and of h, which are no means
 
 
 def test_blocks_of_many_units_are_multiplied_apart_and_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

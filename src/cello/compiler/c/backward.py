@@ -27,8 +27,7 @@ class _Backward:
         self.inside = {k for stage in self.plan.stages for k in own_values(stage)}
         self.later = sorted({int(node.value or 0) for node in self.nodes if node.op == "later"})
         self.sums = [k for stage in self.gradient.stages for k, _ in stage.sums]
-        learned = {v for each in self.plan.sums for m, v in each.products if m not in self.plan.constant}
-        self.computed = [k for k in self.plan.vectors if k in self.inside - {*self.graph.outputs} and k in learned]
+        self.computed = [k for k in self.plan.vectors if k in self.inside - {*self.graph.outputs}]
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
@@ -287,28 +286,19 @@ class _Backward:
         readers = [
             (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
         ]
-        learned = [(each.node, m) for each, m in readers if m not in self.plan.constant]
-        terms = [self._term(k, m) for k, m in learned]
-        means = [(each, m) for each, m in readers if m in self.plan.constant]
+        learned = [(each.node, m) for each, m in readers]
         if not readers:
             return []
-        tile, lines = self._tile(vector), list[str]()
-        if terms:
-            start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
-            units = padded(nodes[vector].shape[0])
-            self.begun.add(tile)
-            lines += self._pairs(dict.fromkeys(k for k, _ in learned))
-            lines += [
-                f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-                f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
-                f"            {tile});",
-            ]
-        for each, m in means:
-            start = "NULL" if tile in self.begun else "none"
-            self.begun.add(tile)
-            given = f"d_{of[each.node]}_tile, a->weight_{of[m]}[0], {start}, 0, {tile}"
-            lines.append(f"    add_row_sums(n, rows, H, P, {given});")
-        return lines
+        tile, units = self._tile(vector), padded(nodes[vector].shape[0])
+        start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
+        self.begun.add(tile)
+        terms = [self._term(k, m) for k, m in learned]
+        return [
+            *self._pairs(dict.fromkeys(k for k, _ in learned)),
+            f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
+            f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
+            f"            {tile});",
+        ]
 
     def _term(self, k: int, matrix: int) -> str:
         """The derivative of a sum times one of its matrices."""
@@ -364,7 +354,6 @@ class _Backward:
             for each in self.plan.sums
             if each.node in self.sums
             for matrix, vector in each.products
-            if matrix not in self.plan.constant
         ]
 
     def _row_pairs(self) -> list[str]:

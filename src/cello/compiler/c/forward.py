@@ -205,24 +205,15 @@ class _Forward:
     def _sum(self, each: Sum) -> list[str]:
         """A sum of products, from its biases or from the products of the frame that were taken ahead."""
         name = self.names.of[each.node]
-        products = [(m, v) for m, v in each.products if m not in self.plan.constant]
-        means = [(m, v) for m, v in each.products if m in self.plan.constant]
-        lines = [f"    {self.names.comment(each)}", *(self._products(each, products) if products else [])]
-        for n, (m, v) in enumerate(means):
-            begins = f"{name}_start, V" if n == 0 and not products else "NULL, 0"
-            factor = f"a->weight_{self.names.of[m]}[0]"
-            lines.append(f"    add_row_sums(n, rows, H, P, {self.tiles[v]}, {factor}, {begins}, {name}_tile);")
-        return lines
-
-    def _products(self, each: Sum, products: Sequence[tuple[int, int]]) -> list[str]:
-        name, k, frames = self.names.of[each.node], each.node, self.ahead.get(each.node, 0)
+        k, frames = each.node, self.ahead.get(each.node, 0)
         taken, units = f"{name}_ahead" if frames else f"{name}_start", elements(self.nodes[k].shape[0])
         origins = f"{name}_start, {taken}, {name}_tile"
-        unpaired = dict.fromkeys(v for _, v in products if v not in self.paired)
+        unpaired = dict.fromkeys(v for _, v in each.products if v not in self.paired)
         return [
+            f"    {self.names.comment(each)}",
             *(f"    {line}" for v in unpaired for line in self._pairs(v)),
-            f"    const struct term terms_{k}[] = {{{self._terms(products)}}};",
-            f"    add_products(&way, {units}, terms_{k}, {len(products)}, {frames}, {origins});",
+            f"    const struct term terms_{k}[] = {{{self._terms(each.products)}}};",
+            f"    add_products(&way, {units}, terms_{k}, {len(each.products)}, {frames}, {origins});",
         ]
 
     def _terms(self, products: Sequence[tuple[int, int]]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import shlex
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +17,13 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.graph import Shape
 from cello.cells.sizes import size
-from cello.compiler.c.source import EACH, Field, fields
+from cello.cells.summed import summed
+from cello.compiler.c.source import Field, fields
 from cello.compiler.c.text import names_of, source
 from cello.compiler.inputs import dispatched, hidden_memory
-from cello.compiler.kernel import Kernel, kernel
-from cello.compiler.loop_invariant import loop_invariant, recipe
+from cello.compiler.kernel import Kernel
+from cello.compiler.loop_invariant import Recipe, loop_invariant, parameters_alone, recipe
+from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
 from cello.native.bf16 import INSTRUCTION
 from cello.native.build import compiler, load
@@ -36,34 +40,22 @@ NO_SECOND_DERIVATIVES = 'backend="c" has no second derivatives (create_graph=Tru
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A cell's kernel for one dtype, and its arguments; ``pieces`` are the shapes in which it gives the derivative of
-    each loop-invariant value.
+    """A cell's kernel for one dtype, and its arguments, each of which is 8 bytes long.
+
+    ``pieces`` are the shapes in which it gives the derivative of each loop-invariant value, ``place`` the positions of
+    the arguments by their names.
     """
 
     plan: Kernel
     library: ctypes.CDLL
     fields: tuple[Field, ...]
     pieces: tuple[tuple[Shape, ...], ...]
-
-    @cached_property
-    def place(self) -> dict[str, int]:
-        """The position of each field, each of which is 8 bytes long."""
-        return {field.name: position for position, field in enumerate(self.fields)}
-
-    @cached_property
-    def kinds(self) -> dict[str, list[int]]:
-        """The positions of the fields that there is one of for each matrix, loop-invariant value, mask or state."""
-        return {each: [n for n, field in enumerate(self.fields) if field.each == each] for each in EACH}
+    place: Mapping[str, int]
 
     @cached_property
     def counts(self) -> tuple[int, int, int]:
         """How many matrices, loop-invariant values and masks are given, in this order, before the first states."""
         return len(self.plan.matrices), len(self.plan.invariant), len(self.plan.masks)
-
-    @cached_property
-    def array(self) -> type[ctypes.Array[ctypes.c_int64]]:
-        """The arguments as the library takes them."""
-        return ctypes.c_int64 * len(self.fields)
 
     def largest_saved(self, batch: int, steps: int, inputs: int, hidden: int) -> tuple[int, int]:
         """The elements of history and kept if every clip has all frames."""
@@ -87,12 +79,16 @@ def state_sizes(plan: Kernel, inputs: int, hidden: int) -> list[tuple[int, ...]]
 
 @dataclass(frozen=True, eq=False)
 class BatchLayout:
-    """What a call is told besides tensors; ``place`` and ``length`` (B,) are clips by falling length."""
+    """What a call is told besides tensors; ``place`` and ``length`` (B,) are clips by falling length.
+
+    ``remembered`` says that later calls of the same sizes are given the same layout.
+    """
 
     place: Tensor
     length: Tensor
     hidden: int
     reverse: bool
+    remembered: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +114,11 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Comp
             f"{shlex.join(compiler() or ('the C compiler',))} does not compile {INSTRUCTION} for this CPU. Use GCC 10, "
             f"Clang 9 or a newer one (CC names it), or leave precision out."
         )
+    for name in ("workspace_sizes", "forward", "backward"):
+        getattr(library, name).argtypes = [ctypes.c_void_p] * (1 + (name == "workspace_sizes"))
     names = names_of(cell, bf16=bf16)
-    pieces = tuple(tuple(names.pieces(k)) for k in names.plan.invariant)
-    return Compiled(kernel(cell), library, fields(names), pieces)
+    pieces, members = tuple(tuple(names.pieces(k)) for k in names.plan.invariant), fields(names)
+    return Compiled(names.plan, library, members, pieces, {each.name: n for n, each in enumerate(members)})
 
 
 def inputs_of(
@@ -132,13 +130,31 @@ def inputs_of(
     hidden: int = 0,
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
-    values, wanted, names = recipe(cell)
-    found = loop_invariant(values, weights, inputs, hidden)
-    return [
-        *[found[k].contiguous() for k in wanted],
-        *[by_rows(masks[name]) if masks[name].dim() < 4 else masks[name].contiguous() for name in names],
-        *[part.contiguous() for part in state],
-    ]
+    names = _parameters_alone(cell)
+    if names:
+        found = [weights[name] for name in names]
+    else:
+        values, wanted, _ = _recipe(cell)
+        computed = loop_invariant(values, weights, inputs, hidden)
+        found = [computed[k] for k in wanted]
+    if masks:
+        ordered = [masks[name] for name in _recipe(cell)[2]]
+        return [
+            *[value.contiguous() for value in found],
+            *[by_rows(mask) if mask.dim() < 4 else mask.contiguous() for mask in ordered],
+            *[part.contiguous() for part in state],
+        ]
+    return [value.contiguous() for value in (*found, *state)]
+
+
+@constant_result
+def _parameters_alone(cell: Cell) -> tuple[str, ...]:
+    return parameters_alone(summed(cell))
+
+
+@constant_result
+def _recipe(cell: Cell) -> Recipe:
+    return recipe(summed(cell))
 
 
 def by_rows(x: Tensor) -> Tensor:
@@ -146,11 +162,22 @@ def by_rows(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] <= 1 else x.contiguous()
 
 
+def layout_of(x: Tensor, lengths: Tensor | None, hidden: int, reverse: bool) -> BatchLayout:
+    """The layout of a batch; the same for the same sizes, where all clips of not too many have T frames."""
+    if lengths is None and len(x) <= MOST_KNOWN:
+        return _remembered(*x.shape[:2], hidden, reverse)
+    return BatchLayout(*by_length(x, lengths), hidden, reverse)
+
+
+@lru_cache(maxsize=64)
+def _remembered(batch: int, steps: int, hidden: int, reverse: bool) -> BatchLayout:
+    return BatchLayout(*_whole(batch, steps), hidden, reverse, remembered=True)
+
+
 def by_length(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where the clips stand in the batch, longest first, and their lengths."""
     if lengths is None:
-        batch, steps, _ = x.shape
-        return _known_whole(batch, steps) if batch <= MOST_KNOWN else _whole(batch, steps)
+        return _whole(len(x), x.shape[1])
     place = torch.argsort(lengths, descending=True, stable=True)
     return place, lengths[place].to(torch.int64)
 
@@ -160,9 +187,6 @@ def _whole(batch: int, steps: int) -> tuple[Tensor, Tensor]:
     return torch.arange(batch, device="cpu"), torch.full((batch,), steps, device="cpu")
 
 
-_known_whole = lru_cache(maxsize=64)(_whole)
-
-
 def run_forward(
     code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor], sizes: tuple[int, int] | None
 ) -> tuple[Tensor, list[Tensor], Saved]:
@@ -170,15 +194,15 @@ def run_forward(
 
     ``sizes`` are the elements of history and kept; None: exactly what the lengths need; (0, 0): no backward follows.
     """
-    call = Call(code, layout, x, given)
-    batch, steps, inputs = x.shape
-    states = state_sizes(code.plan, inputs, layout.hidden)
-    outputs = call.new(batch, steps, *states[0])
-    last = [call.new(batch, *each) for each in states]
-    keeping = int(sizes != (0, 0))
-    history, kept = map(call.new, sizes or call.sizes[2:4]) if keeping else (NOTHING, NOTHING)
-    call.set(keeping=keeping, outputs=outputs, packed=call.new(call.sizes[0]), history=history, kept=kept)
-    call.set_each("last", last)
+    call, new = Call(code, layout, x, given), x.new_empty
+    known = call.known
+    outputs, last = new(known.outputs), [new(shape) for shape in known.states]
+    if keeping := sizes != (0, 0):
+        history, kept = map(new, sizes or known.saved)
+    else:
+        history, kept = NOTHING, NOTHING
+    call.set("outputs", [outputs, *last, new(known.packed), history, kept])
+    call.values[code.place["keeping"]] = keeping
     call.run("forward")
     return outputs, last, Saved(history, kept)
 
@@ -197,28 +221,24 @@ def run_backward(
     ``wanted`` says for each of them whether it is; of frames, matrices and loop-invariant values that are not, none is
     computed.
     """
-    call, (matrices, invariant, masks) = Call(code, layout, x, given), code.counts
-    d_x = call.new(*x.shape) if wanted[0] else None
-    mine = wanted[1 : 1 + matrices + invariant]
-    d_matrices = [torch.empty_like(m) if wants else None for m, wants in zip(given, mine[:matrices], strict=False)]
-    values = given[matrices : matrices + invariant]
-    d_invariant = [
-        call.new_pieces(pieces) if wants else None for pieces, wants in zip(code.pieces, mine[matrices:], strict=True)
+    call, (matrices, invariant, masks), new = Call(code, layout, x, given), code.counts, x.new_empty
+    known, values = call.known, given[matrices : matrices + invariant]
+    d_x = new(x.shape) if wanted[0] else None
+    d_matrices = [torch.empty_like(m) if want else None for m, want in zip(given[:matrices], wanted[1:], strict=False)]
+    d_invariant = [  # of a number in several pieces, which are added up
+        (torch.empty_like(value) if value.dim() else new(elements)) if want else None
+        for value, elements, want in zip(values, known.pieces, wanted[1 + matrices :], strict=False)
     ]
-    d_first = [call.new(len(x), *each) for each in state_sizes(code.plan, x.shape[2], layout.hidden)]
-    d_outputs, *d_last = [None if gradient is None else _dense(gradient) for gradient in upstream]
-    call.set(history=saved.history, kept=saved.kept, d_outputs=d_outputs, d_x=d_x)
-    call.set(packed_back=call.new(call.sizes[1]), d_packed=call.new(call.sizes[4]))
-    call.set_each("d_weight", d_matrices)
-    call.set_each("d_invariant", d_invariant)
-    call.set_each("d_last", d_last)
-    call.set_each("d_first", d_first)
+    d_first = [new(shape) for shape in known.states]
+    towards = [None if gradient is None else _dense(gradient) for gradient in upstream]
+    scratch = [new(known.packed_back), new(known.d_packed)]
+    found = [d_x, *d_matrices, *d_invariant, *d_first]
+    call.set("history", [saved.history, saved.kept, *towards, *found, *scratch])
     call.run("backward")
-    rows = [
-        row if row is None else row.view_as(value) if value.dim() else row.sum()
-        for row, value in zip(d_invariant, values, strict=True)
-    ]
-    return [d_x, *d_matrices, *rows, *[None] * masks, *d_first]
+    if any(not value.dim() for value in values):
+        of_values = zip(d_invariant, values, strict=True)
+        d_invariant = [row if row is None or value.dim() else row.sum() for row, value in of_values]
+    return [d_x, *d_matrices, *d_invariant, *[None] * masks, *d_first]
 
 
 def _batched(gradient: Tensor) -> bool:
@@ -243,62 +263,77 @@ SIZES = ctypes.c_int64 * 5
 """What workspace_sizes fills in."""
 
 
+class Arguments(NamedTuple):
+    """What calls of the same sizes have in common: arguments, of which tensors are missing, and shapes of results.
+
+    ``packed``, ``packed_back`` and ``d_packed`` are elements of workspaces, ``saved`` those of history and kept,
+    ``pieces`` those in which the derivatives of the loop-invariant values are given.
+    """
+
+    values: array[int]
+    outputs: tuple[int, ...]
+    states: list[tuple[int, ...]]
+    packed: int
+    packed_back: int
+    saved: tuple[int, int]
+    d_packed: int
+    pieces: list[int]
+
+
+def _arguments(
+    code: Compiled, layout: BatchLayout, shape: tuple[int, ...], strides: tuple[int, ...], threads: int
+) -> Arguments:
+    values, (batch, steps, inputs), hidden = array("q", [0] * len(code.fields)), shape, layout.hidden
+    numbers = (batch, steps, inputs, hidden, layout.reverse, threads, layout.place.data_ptr(), layout.length.data_ptr())
+    for name, value in zip(NUMBERS, (*numbers, *strides[:2]), strict=True):
+        values[code.place[name]] = value
+    found = SIZES()
+    code.library.workspace_sizes(values.buffer_info()[0], ctypes.addressof(found))
+    packed, packed_back, history, kept, d_packed = found
+    states = state_sizes(code.plan, inputs, hidden)
+    pieces = [sum(prod(size(each, inputs, hidden) for each in one) for one in some) for some in code.pieces]
+    last = [(batch, *each) for each in states]
+    return Arguments(values, (batch, steps, *states[0]), last, packed, packed_back, (history, kept), d_packed, pieces)
+
+
+NUMBERS = ("B", "T", "D", "H", "reverse", "threads", "place", "length", "x_clip_stride", "x_frame_stride")
+_known_arguments = lru_cache(maxsize=256)(_arguments)
+
+
 class Call:
     """The arguments of one call of a kernel, by the order of its fields; holds on to every tensor it points into."""
 
     def __init__(self, code: Compiled, layout: BatchLayout, x: Tensor, given: Sequence[Tensor]) -> None:
-        self.code, self.like = code, x
-        self.held: list[Tensor] = []
-        self.values = [0] * len(code.fields)
-        (batch, steps, inputs), (clip_stride, frame_stride, _) = x.shape, x.stride()
-        self.set(B=batch, T=steps, D=inputs, H=layout.hidden, reverse=int(layout.reverse))
-        self.set(threads=torch.get_num_threads(), place=layout.place, length=layout.length)
-        self.set(x=x, x_clip_stride=clip_stride, x_frame_stride=frame_stride)
-        groups, start = [], 0
-        for count in (*code.counts, len(code.plan.graph.states)):
-            groups.append(given[start : start + count])
-            start += count
-        self.set_each("weight", groups[0])
-        self.set_each("invariant", groups[1])
-        self.set_each("mask", groups[2])
-        self.set_each("mask_stride", [stride for mask in groups[2] for stride in mask.stride()[:2]])
-        self.set_each("first", groups[3])
-        found = SIZES()
-        code.library.workspace_sizes(code.array(*self.values), found)
-        self.sizes: list[int] = found[:]
+        arguments = _known_arguments if layout.remembered else _arguments
+        self.known = arguments(code, layout, x.shape, x.stride(), torch.get_num_threads())
+        self.code, self.layout = code, layout
+        self.values = self.known.values[:]
+        self.held: list[Sequence[Tensor | None]] = []
+        self.set("x", [x, *given])
+        matrices, invariant, masks = code.counts
+        if masks:
+            begin, first = code.place["x_frame_stride"] + 1, matrices + invariant
+            strides = [stride for mask in given[first : first + masks] for stride in mask.stride()[:2]]
+            self.values[begin : begin + 2 * masks] = array("q", strides)
 
-    def new(self, *shape: int) -> Tensor:
-        return self.like.new_empty(shape)
+    def set(self, first: str, values: Sequence[Tensor | None]) -> None:
+        """Set the fields from the one of this name on; None is a null pointer."""
+        begin = self.code.place[first]
+        pointers = [0 if value is None else value.data_ptr() for value in values]
+        if 0 in pointers:
+            self._check_memory(begin, values)
+        self.values[begin : begin + len(pointers)] = array("q", pointers)
+        self.held.append(values)
 
-    def new_pieces(self, pieces: tuple[Shape, ...]) -> Tensor:
-        """Values of these shapes, one after another."""
-        inputs, hidden = (self.values[self.code.place[letter]] for letter in "DH")
-        return self.new(sum(prod(size(each, inputs, hidden) for each in shape) for shape in pieces))
-
-    def set(self, **values: Tensor | int | None) -> None:
-        """Set the fields of these names."""
-        place = self.code.place
-        for name, value in values.items():
-            self._put(place[name], value)
-
-    def set_each(self, kind: str, values: Sequence[Tensor | int | None]) -> None:
-        """Set the fields of this kind, in order."""
-        for place, value in zip(self.code.kinds[kind], values, strict=True):
-            self._put(place, value)
-
-    def _put(self, place: int, value: Tensor | int | None) -> None:
-        if value is None or isinstance(value, int):
-            self.values[place] = value or 0
-            return
-        self.values[place] = pointer = value.data_ptr()
-        self.held.append(value)
-        if not pointer and value.numel():
-            raise BackendError(
-                f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
-                f'use backend="auto"'
-            )
+    def _check_memory(self, begin: int, values: Sequence[Tensor | None]) -> None:
+        for place, value in enumerate(values, start=begin):
+            if value is not None and not value.data_ptr() and value.numel():
+                raise BackendError(
+                    f'backend="c" found no memory behind {self.code.fields[place].name} on {value.device}; '
+                    f'use backend="auto"'
+                )
 
     def run(self, name: str) -> None:
         """Run the kernel, "forward" or "backward", on what has been set."""
-        if getattr(self.code.library, name)(self.code.array(*self.values)):
-            raise MemoryError(f"no memory for a tile of rows of {self.values[self.code.place['H']]} elements")
+        if getattr(self.code.library, name)(self.values.buffer_info()[0]):
+            raise MemoryError(f"no memory for a tile of rows of {self.layout.hidden} elements")

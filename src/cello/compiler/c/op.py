@@ -21,8 +21,8 @@ from cello.compiler.c.launch import (
     BatchLayout,
     Compiled,
     Saved,
-    by_length,
     compiled,
+    layout_of,
     run_backward,
     run_forward,
     sizes,
@@ -85,7 +85,7 @@ def _prepared(
     check_sizes(CELLS[key][0], inputs, hidden)
     if lengths is not None:
         lengths = frames_of_clips(lengths, x)
-    layout = BatchLayout(*by_length(x, lengths), hidden, reverse)
+    layout = layout_of(x, lengths, hidden, reverse)
     return code, layout, _in_order(x), [_in_order(value) for value in given]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from cello.compiler.c.launch import (
     BatchLayout,
     Compiled,
     Saved,
-    by_length,
     by_rows,
     compiled,
     inputs_of,
+    layout_of,
     run_backward,
     run_forward,
 )
@@ -28,6 +29,8 @@ from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
 from cello.errors import BackendError
 from cello.native.bf16 import INSTRUCTION, missing_bf16
 from cello.native.build import missing_compiler
+
+REQUIRES_GRAD = attrgetter("requires_grad")
 
 
 def _has_tangent(value: Tensor) -> bool:
@@ -81,15 +84,13 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         if any(map(freed, values)):
             raise inputs.fault_in_memory()
         inputs = inputs.in_memory()
-    x = inputs.frames
-    given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state, int(x.shape[2]), inputs.hidden)
+    x, hidden, lengths = inputs.frames, inputs.hidden, inputs.lengths
+    given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state, int(x.shape[2]), hidden)
     if not known or not x.shape[0] or not x.shape[1]:
-        outputs, *last, _, _ = scan_op(
-            x, given, inputs.lengths, traced(cell, inputs.precision), inputs.hidden, inputs.reverse
-        )
+        outputs, *last, _, _ = scan_op(x, given, lengths, traced(cell, inputs.precision), hidden, inputs.reverse)
         return outputs, tuple(last)
-    keeping = torch.is_grad_enabled() and any(value.requires_grad for value in (x, *given))
-    layout = BatchLayout(*by_length(x, inputs.lengths), inputs.hidden, inputs.reverse)
+    keeping = torch.is_grad_enabled() and True in map(REQUIRES_GRAD, (x, *given))
+    layout = layout_of(x, lengths, hidden, inputs.reverse)
     code, x = compiled(cell, x.dtype, inputs.precision), by_rows(x)
     if keeping:
         outputs, *last = ScanFunction.apply(code, layout, x, *given)  # type: ignore[no-untyped-call]

@@ -16,18 +16,13 @@ from cello.compiler.step_names import StepNames
 KERNEL = frozenset("acjnrtxBDEHIPTV")
 """Single letters that mean something else in the kernel."""
 
-EACH = (
-    *("weight", "invariant", "mask", "mask_stride", "first", "last"),
-    *("d_weight", "d_invariant", "d_last", "d_first"),
-)
-"""What there is one of for every matrix, loop-invariant value, mask (two: clip and frame stride) or state."""
-
 
 @dataclass(frozen=True)
 class Field:
     """A member of the kernel's arguments: "long", "longs" or "reals" (pointers), and what it holds.
 
-    ``each`` is one of ``EACH`` where there is such a member for every matrix, loop-invariant value, mask or state.
+    ``each`` is "weight", "invariant", "mask", "mask_stride", "first" or "last", or one of these after "d_", where there
+    is such a member for every matrix, loop-invariant value, mask (two: clip and frame stride) or state.
     """
 
     name: str
@@ -249,41 +244,53 @@ class Workspace:
 
 
 def fields(names: Names) -> tuple[Field, ...]:
-    """The kernel's arguments; the C struct and its caller read this."""
-    return (*_of_call(names), *_of_values(names), *_of_backward(names))
+    """The kernel's arguments; the C struct and its caller read this.
+
+    Tensors that a caller has side by side stand side by side: x and what a kernel is given; results and what forward
+    saves; upstream gradients and derivatives.
+    """
+    return (*_numbers(names), *_given(names), *_found(names), *_derivatives(names))
 
 
-def _of_call(names: Names) -> Iterable[Field]:
-    return (
+def _numbers(names: Names) -> Iterable[Field]:
+    yield from (
         Field("B", "long", "clips"),
         Field("T", "long", "frames"),
         Field("D", "long", "elements of a frame"),
         Field("H", "long", "units"),
-        Field("keeping", "long", "whether backward will follow"),
         Field("reverse", "long", "whether clips run from their last frame to their first"),
         Field("threads", "long", "at most"),
         Field("place", "longs", "(B,) clips by falling length: where they stand in the batch"),
         Field("length", "longs", "(B,) and their lengths"),
-        Field("x", "reals", "(B, T, D)"),
         Field("x_clip_stride", "long", "elements from one clip of x to the next"),
         Field("x_frame_stride", "long", "and from one frame to the next"),
-        Field("outputs", "reals", f"(B, T, {names.output}), {comment(names.plan.graph.states[0])} after every frame"),
+    )
+    for k in names.plan.masks:
+        yield Field(f"mask_{names.of[k]}_clip_stride", "long", "elements from one clip to the next", "mask_stride")
+        yield Field(f"mask_{names.of[k]}_frame_stride", "long", "and to the next frame", "mask_stride")
+    yield Field("keeping", "long", "whether backward will follow")
+
+
+def _given(names: Names) -> Iterable[Field]:
+    plan, of, nodes = names.plan, names.of, names.nodes
+    yield Field("x", "reals", "(B, T, D)")
+    for k in plan.matrices:
+        yield Field(f"weight_{of[k]}", "reals", _listed(nodes[k].shape), "weight")
+    for k in plan.invariant:
+        yield Field(f"invariant_{of[k]}", "reals", _listed(nodes[k].shape), "invariant")
+    for k in plan.masks:
+        yield Field(f"mask_{of[k]}", "reals", f"{_listed(nodes[k].shape, 'B', 'T')}, or the same at each frame", "mask")
+    yield from _of_states(names, "first")
+
+
+def _found(names: Names) -> Iterable[Field]:
+    yield Field("outputs", "reals", f"(B, T, {names.output}), {comment(names.plan.graph.states[0])} after every frame")
+    yield from _of_states(names, "last")
+    yield from (
         Field("packed", "reals", "all matrices as products read them"),
         Field("history", "reals", "the states before and after every step"),
         Field("kept", "reals", "what else backward reads"),
     )
-
-
-def _of_values(names: Names) -> Iterable[Field]:
-    plan, of, nodes = names.plan, names.of, names.nodes
-    found = [Field(f"weight_{of[k]}", "reals", _listed(nodes[k].shape), "weight") for k in plan.matrices]
-    found += [Field(f"invariant_{of[k]}", "reals", _listed(nodes[k].shape), "invariant") for k in plan.invariant]
-    for k in plan.masks:
-        what = f"{_listed(nodes[k].shape, 'B', 'T')}, or the same at each frame"
-        found.append(Field(f"mask_{of[k]}", "reals", what, "mask"))
-        found.append(Field(f"mask_{of[k]}_clip_stride", "long", "elements from one clip to the next", "mask_stride"))
-        found.append(Field(f"mask_{of[k]}_frame_stride", "long", "and to the next frame", "mask_stride"))
-    return found + [each for kind in ("first", "last") for each in _of_states(names, kind)]
 
 
 def _of_states(names: Names, kind: str, more: str = "") -> list[Field]:
@@ -293,26 +300,18 @@ def _of_states(names: Names, kind: str, more: str = "") -> list[Field]:
     ]
 
 
-def _of_backward(names: Names) -> Iterable[Field]:
+def _derivatives(names: Names) -> Iterable[Field]:
     plan, of, nodes = names.plan, names.of, names.nodes
-    return (
-        Field("d_outputs", "reals", f"(B, T, {names.output}), or NULL"),
-        Field("d_x", "reals", "(B, T, D), or NULL"),
+    yield Field("d_outputs", "reals", f"(B, T, {names.output}), or NULL")
+    yield from _of_states(names, "d_last", ", or NULL")
+    yield Field("d_x", "reals", "(B, T, D), or NULL")
+    for k in plan.matrices:
+        yield Field(f"d_weight_{of[k]}", "reals", f"{_listed(nodes[k].shape)}, or NULL", "d_weight")
+    for k in plan.invariant:
+        what = f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL"
+        yield Field(f"d_invariant_{of[k]}", "reals", what, "d_invariant")
+    yield from _of_states(names, "d_first")
+    yield from (
         Field("packed_back", "reals", "all matrices as backward's products read them"),
         Field("d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"),
-        *(
-            Field(f"d_weight_{of[k]}", "reals", f"{_listed(nodes[k].shape)}, or NULL", "d_weight")
-            for k in plan.matrices
-        ),
-        *(
-            Field(
-                f"d_invariant_{of[k]}",
-                "reals",
-                f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL",
-                "d_invariant",
-            )
-            for k in plan.invariant
-        ),
-        *_of_states(names, "d_last", ", or NULL"),
-        *_of_states(names, "d_first"),
     )

@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
+from cello.cells.summed import summed
 from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import calls, tiles
 from cello.compiler.c.forward import forward
@@ -26,7 +27,7 @@ POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 @lru_cache(maxsize=256)
 def names_of(cell: Cell, *, bf16: bool = False) -> Names:
     """The names a cell's kernel uses; ``bf16`` says that its products are taken in bfloat16."""
-    return Names(kernel(cell), bf16)
+    return Names(kernel(summed(cell)), bf16)
 
 
 @lru_cache(maxsize=256)
@@ -38,7 +39,7 @@ def source(cell: Cell, dtype: str, *, bf16: bool = False) -> str:
 
 def _further_functions(cell: Cell) -> list[str]:
     """The functions that few cells use, where this one does, in its step or in its derivative."""
-    lines, plan = [], kernel(cell)
+    lines, plan = [], names_of(cell).plan
     if not FURTHER.isdisjoint(node.op for node in plan.gradient.nodes):
         text = resources.files("cello.compiler").joinpath("functions.h").read_text(encoding="utf-8")
         lines += [
@@ -49,7 +50,6 @@ def _further_functions(cell: Cell) -> list[str]:
     ops = {node.op for node in plan.gradient.nodes}
     heads = any(len(node.shape) == 2 for k, node in enumerate(plan.gradient.nodes) if k not in plan.matrices)
     used = {
-        "row_sums.h": bool(plan.constant),
         "reductions.h": not ops.isdisjoint(("total", "largest")),
         "heads.h": heads,
     }

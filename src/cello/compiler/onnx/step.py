@@ -44,8 +44,9 @@ class StepWriter:
         self.needs, self.frame_only = dependencies(self.nodes), frame_only(self.nodes)
         self.shapes = Shapes(self.nodes, inputs, hidden)
         self.sums = {each.node: each for stage in self.plan.stages for each in stage.sums}
-        self.products = self._products()
+        self.products, self.means = self._products(), self._means()
         inside = {arg for k in self.products for arg in self.nodes[k].args}
+        inside |= {self.nodes[k].args[0] for k in self.means}
         self.stages = [
             (
                 self._groups(stage.sums),
@@ -66,6 +67,21 @@ class StepWriter:
                 if self.nodes[other].op == repeated and self.nodes[matrix].shape:
                     found[k] = (matrix, self.nodes[other].args[0])
         return found
+
+    def _means(self) -> dict[int, int]:
+        """What is a sum over all units by their number, and what it is the mean of: one operator instead of two."""
+        found = {}
+        for k, node in enumerate(self.nodes):
+            total, number = [self.nodes[arg] for arg in node.args] if node.op == "div" else (node, node)
+            if total.op != "total" or number.op != "constant" or self.plan.uses[node.args[0]] > 1:
+                continue
+            if number.value == self.shapes.elements(total.args[0]):
+                found[k] = total.args[0]
+        return found
+
+    def arguments(self, k: int) -> tuple[int, ...]:
+        """What a value is written from."""
+        return (self.means[k],) if k in self.means else self.products.get(k, self.nodes[k].args)
 
     def frames(self, x: str) -> dict[int, str]:
         """What steps need of the frames ``x`` (…, D), each (…, H) or of a group (…, n·H), by position."""
@@ -95,6 +111,9 @@ class StepWriter:
                 blocks = self.weights[str(self.nodes[at].name)]
                 return self.shapes.block_diagonal((self.writer, writer), k, blocks, vector)
             return self.shapes.multiplied(writer, k, self.whole(writer, at, values), vector)
+        if k in self.means:
+            mean_of = self.whole(writer, self.means[k], values)
+            return writer.write("ReduceMean", mean_of, writer.integers(-1), keepdims=1)
         if node.op in RESHAPING:
             return self.shapes.write(writer, k, self.whole(writer, node.args[0], values))
         return row(node.op)(writer, *(values[arg] if self.needs[arg] else self.invariant(arg) for arg in node.args))
@@ -112,7 +131,7 @@ class StepWriter:
         wanted: list[int] = []
         for _, inside in self.stages:
             for k in inside:
-                wanted += self.products.get(k, self.nodes[k].args)
+                wanted += self.arguments(k)
         return wanted
 
     def invariant(self, k: int) -> str:
@@ -201,7 +220,7 @@ class _Frames:
             if k in self.readers:
                 self.values[k] = self._sum(k)
             else:
-                for arg in self.cell.nodes[k].args:
+                for arg in self.cell.arguments(k):
                     (self._value if self.cell.needs[arg] else self.cell.invariant)(arg)
                 self.values[k] = self.cell.value(self.writer, k, self.values)
         return self.values[k]
