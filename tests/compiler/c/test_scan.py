@@ -125,10 +125,13 @@ def test_single_precision_is_double_within_rounding(cell: Cell) -> None:
         tuple(part.detach().float().requires_grad_() for part in state),
         {key: value.detach().float().requires_grad_() for key, value in weights.items()},
     )
-    expected = everything(cell, exact, "plain")
+    expected, torchs = everything(cell, exact, "plain"), dict[str, Tensor]()
     for key, value in everything(cell, single, "c").items():
         error, scale = (value.double() - expected[key]).abs().max(), expected[key].abs().max()
-        assert error <= 1e-5 * scale, f"{key}: {error / scale:.1e}"
+        if error > 1e-5 * scale:  # a difference of nearly equal values, which torch rounds as much
+            torchs = torchs or everything(cell, single, "plain")
+            theirs = (torchs[key].double() - expected[key]).abs().max()
+            assert error <= 2 * theirs, f"{key}: {error / scale:.1e}, in torch {theirs / scale:.1e}"
 
 
 @pytest.mark.parametrize(

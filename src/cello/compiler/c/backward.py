@@ -282,7 +282,7 @@ class _Backward:
 
     def _through(self, vector: int) -> list[str]:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
-        of, nodes = self.names.of, self.graph.nodes
+        nodes = self.graph.nodes
         readers = [
             (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
         ]
