@@ -1,4 +1,4 @@
-/* Numbers in bfloat16, which has 8 bits of mantissa, two in the place of one `real`: a pair, its first number in the lower
+/* Numbers in bfloat16, which has 7 bits of mantissa, two in the place of one `real`: a pair, its first number in the lower
    half. They are rounded to nearest even; sums of their products are float32. */
 
 #if defined(__AVX512BF16__) && !defined(CELLO_EMULATED_BF16)
