@@ -6,6 +6,9 @@ from functools import partial
 
 from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.places import place as marked
+from cello.compiler.c.places import unmarked
+from cello.compiler.c.repeated import Block, Places, found, words
 from cello.compiler.c.sizes import elements, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.gradient import StageGradient
@@ -35,16 +38,30 @@ class _Backward:
         self.workspace = Workspace()
 
     def lines(self) -> list[str]:
-        names, output = self.names, elements(self.names.output)
-        step = self._step(self._stages())
+        stages = found(self._stages())  # before the workspace, to which it adds
+        through, outer = self._through_matrices(), found(self._outer())
         self._fill_workspace()
+        places = Places(self.workspace, self._others())
+        places.group([*stages, *outer])
+        steps = self._all_steps(self._step([*places.write(stages), *through], places.write(outer)))
         return [
             "/* The derivatives of all steps of one tile; 1 if there is no memory. */",
             "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
             "                         real *d_rows) {",
-            *names.head(backward=True),
+            *self.names.head(backward=True),
             "    const long chunk = chunk_of(&c, H);",
-            *self.workspace.lines(),
+            *self.workspace.lines(words(steps)),
+            *steps,
+            "    if (a->d_x) zero_padding(&c, d_x, a->T, D);",
+            "    free(workspace);",
+            "    return 0;",
+            "}",
+        ]
+
+    def _all_steps(self, step: list[str]) -> list[str]:
+        """What the tile's memory is filled with, then all steps."""
+        names, output = self.names, elements(self.names.output)
+        return [
             "    memset(none, 0, V * sizeof(real));",
             *names.row_lines(),
             *(f"    real *{self._row(k, shape)} = d_rows + {at};" for (k, shape), at in names.derived.items()),
@@ -60,10 +77,6 @@ class _Backward:
             *indented(step),
             "    }",
             *self._end(),
-            "    if (a->d_x) zero_padding(&c, d_x, a->T, D);",
-            "    free(workspace);",
-            "    return 0;",
-            "}",
         ]
 
     def _row(self, k: int, shape: tuple[str, ...]) -> str:
@@ -96,9 +109,16 @@ class _Backward:
     def _size(self, k: int) -> str:
         return tile(self.nodes[k].shape)
 
-    def _step(self, stages: list[str]) -> list[str]:
-        names, of = self.names, self.names.of
-        through = self._through_matrices()
+    def _others(self) -> dict[str, str]:
+        """Where this step's values lie of those that stand in the slots of several steps."""
+        names = [f"d_{self.names.of[k]}" for k in self.sums] + [self.names.of[k] for k in self.computed]
+        return {
+            f"{name}_tile": f"{name}_slots + slot * {self._size(k)}"
+            for name, k in zip(names, [*self.sums, *self.computed], strict=True)
+        }
+
+    def _step(self, stages: list[str], outer: list[str]) -> list[str]:
+        names, used = self.names, words(stages)
         lines = [
             "    const long later = n;",
             "    while (n < c.count && c.length[n] > t) n++;",
@@ -109,8 +129,8 @@ class _Backward:
             state = f"(t * rows * ({names.history})) + {names.before_state(number)}"
             load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
             lines += [
-                f"    const real *old_{name} = history + {state};",
-                f"    const real *new_{name} = old_{name} + rows * ({names.history});",
+                f"    real *old_{name} = history + {state};",
+                f"    real *new_{name} = old_{name} + rows * ({names.history});",
                 f"    (void)old_{name}; (void)new_{name};",
                 f"    {load}",
             ]
@@ -118,12 +138,9 @@ class _Backward:
         lines.append(f"    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, {units}, d_out);")
         for k, name in names.inputs.items():
             lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
-        for k in self.sums:
-            lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * {self._size(k)};")
-        for k in self.computed:
-            lines.append(f"    real *{of[k]}_tile = {of[k]}_slots + slot * {self._size(k)};")
-        lines += [*names.mask_lines("    "), *stages, *through]
-        lines += ["    if (++slot == chunk || t == 0) {", *indented(self._outer()), "        slot = 0;", "    }"]
+        lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
+        lines += [*names.mask_lines("    "), *stages]
+        lines += ["    if (++slot == chunk || t == 0) {", *indented(outer), "        slot = 0;", "    }"]
         for name in names.states:
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
@@ -175,17 +192,18 @@ class _Backward:
         node, place = self.nodes[k], self._place(k)
         if place is None:
             return None
-        text = f"load({place} + at)"
+        text = f"load({marked(place)} + at)"
         return f"(load(d_out + at) + {text})" if node.op == "new" and node.value == 0 else text
 
-    def _stages(self) -> list[str]:
-        lines: list[str] = []
+    def _stages(self) -> list[Block]:
+        lines: list[list[str]] = []
+        vectors = {*self.plan.vectors}
         for stage, given in zip(self.plan.stages[::-1], self.gradient.stages[::-1], strict=True):
-            lines += [line for k in own_values(stage) if k in self.plan.vectors for line in self._through(k)]
+            lines += [self._through(k) for k in own_values(stage) if k in vectors]
             lines += self._loops(stage, given)
-        return lines
+        return [*map(Block, map(tuple, filter(None, lines)))]
 
-    def _loops(self, stage: Stage, given: StageGradient) -> list[str]:
+    def _loops(self, stage: Stage, given: StageGradient) -> list[list[str]]:
         loops = self._stores(stage, given)
         for k in self._reductions([k for loop in loops.of.values() for _, k in loop.stores]):
             node = self.nodes[k]
@@ -206,7 +224,7 @@ class _Backward:
         lines = []
         for loop in loops.in_order(back=True):
             body = body_of(self.names, self.nodes, labels, loop, partial(loads, loop=loop), place, comments)
-            lines += loop.lines(body)
+            lines.append(loop.lines(body))
         return lines
 
     def _stores(self, stage: Stage, given: StageGradient) -> Loops:
@@ -219,22 +237,22 @@ class _Backward:
             elif k in self.names.old or k in self.later or k in self.names.inputs:
                 loops.store(shape, self._add_to(self._tile(k)), at)
         for k, at in given.sums:
-            loops.store(self.nodes[k].shape, f"store(d_{of[k]}_tile + at, {{}});", at)
+            loops.store(self.nodes[k].shape, f"store({marked(f'd_{of[k]}_tile')} + at, {{}});", at)
         for k, at in given.reductions:
             self.begun.add(self._tile(k))
-            loops.store(self.nodes[k].shape, f"store({self._tile(k)} + at, {{}});", at)
+            loops.store(self.nodes[k].shape, f"store({marked(self._tile(k))} + at, {{}});", at)
         for k in self._vectors_of(stage):
-            loops.store(self.nodes[k].shape, f"store({of[k]}_tile + at, {{}});", k)
+            loops.store(self.nodes[k].shape, f"store({marked(f'{of[k]}_tile')} + at, {{}});", k)
         return loops
 
     def _add_up(self, loop: Loop, k: int, at: int) -> None:
         """Add what a loop computes to the derivative of a loop-invariant value."""
         if len(self.nodes[k].shape) == 2:
-            row = f"{self._row(k, self.nodes[k].shape)} + j * {elements(self.nodes[k].shape[1])} + column * V"
+            row = f"{marked(self._row(k, self.nodes[k].shape))} + j * {elements(self.nodes[k].shape[1])} + column * V"
             loop.stores.append((f"accumulate({row}, {{}});", at))
             return
         name = f"d_{self.names.of[k]}"
-        loop.sums[name] = f"{self._row(k, loop.shape[:1])} + j"
+        loop.sums[name] = f"{marked(self._row(k, loop.shape[:1]))} + j"
         loop.stores.append((f"{name} += {{}};", at))
 
     def _reductions(self, wanted: list[int]) -> list[int]:
@@ -277,7 +295,7 @@ class _Backward:
     def _add_to(self, tile: str) -> str:
         verb = "accumulate" if tile in self.begun else "store"
         self.begun.add(tile)
-        return f"{verb}({tile} + at, {{}});"
+        return f"{verb}({marked(tile)} + at, {{}});"
 
     def _through(self, vector: int) -> list[str]:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
@@ -286,7 +304,7 @@ class _Backward:
             (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
         ]
         terms = [
-            f"{{d_{of[each.node]}_tile, a->packed_back + {self.names.place(m, back=True)}, "
+            f"{{{marked(f'd_{of[each.node]}_tile')}, {marked(f'a->packed_back + {self.names.place(m, back=True)}')}, "
             f"{elements(nodes[each.node].shape[0])}}}"
             for each, m in readers
             if m not in self.plan.constant
@@ -295,19 +313,20 @@ class _Backward:
         if not readers:
             return []
         tile, lines = self._tile(vector), list[str]()
+        there = marked(tile)
         if terms:
-            start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
+            start = f"{there}, V, rows * V" if tile in self.begun else "none, 0, 0"
             units = padded(nodes[vector].shape[0])
             self.begun.add(tile)
             lines += [
                 f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
                 f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
-                f"            {tile});",
+                f"            {there});",
             ]
         for each, m in means:
             start = "NULL" if tile in self.begun else "none"
             self.begun.add(tile)
-            given = f"d_{of[each.node]}_tile, a->weight_{of[m]}[0], {start}, 0, {tile}"
+            given = f"{marked(f'd_{of[each.node]}_tile')}, {marked(f'a->weight_{of[m]}')}[0], {start}, 0, {there}"
             lines.append(f"    add_row_sums(n, rows, H, P, {given});")
         return lines
 
@@ -324,11 +343,11 @@ class _Backward:
         for k, name in found:
             rows = f"{self.names.view(k, 'd_x')}, t, 0, n, {elements(self.nodes[k].shape[0])}, d_{name}_tile"
             inside.append(f"    {'store' if whole else 'add'}_tile(&c, {rows});")
-        return [*lines, "    if (a->d_x) {", *indented(inside), "    }"]
+        return unmarked([*lines, "    if (a->d_x) {", *indented(inside), "    }"])
 
-    def _outer(self) -> list[str]:
+    def _outer(self) -> list[Block]:
         """The derivatives of the matrices from the last steps."""
-        of, lines = self.names.of, []
+        of, blocks = self.names.of, []
         for each in self.plan.sums:
             if each.node not in self.sums:
                 continue
@@ -336,23 +355,27 @@ class _Backward:
                 if matrix in self.plan.constant:
                     continue
                 high, low = self.graph.nodes[each.node].shape[0], self.graph.nodes[vector].shape[0]
-                lines.append(
-                    f"    if (a->d_weight_{of[matrix]}) outer(slot, counts, rows, {elements(low)}, {padded(high)}, "
-                    f"(struct steps){self._steps(vector)}, (struct steps){{d_{of[each.node]}_slots, "
-                    f"{self._size(each.node)}}}, d_packed + {self.names.place(matrix)});    // d_{of[matrix]}"
+                slots, into = marked(f"d_{of[each.node]}_slots"), marked(f"d_packed + {self.names.place(matrix)}")
+                line = (
+                    f"    if ({marked(f'a->d_weight_{of[matrix]}')}) "
+                    f"outer(slot, counts, rows, {elements(low)}, {padded(high)}, "
+                    f"(struct steps){self._slots_of(vector)}, (struct steps){{{slots}, {self._size(each.node)}}}, "
+                    f"{into});    // d_{of[matrix]}"
                 )
-        return lines
+                blocks.append(Block((line,)))
+        return blocks
 
-    def _steps(self, vector: int) -> str:
+    def _slots_of(self, vector: int) -> str:
         """The tiles of a vector of products at the last steps."""
         if vector in self.names.inputs:
-            return f"{{{self.names.inputs[vector]}_slots, {self._size(vector)}}}"
+            return f"{{{marked(f'{self.names.inputs[vector]}_slots')}, {self._size(vector)}}}"
         if vector in self.computed:
-            return f"{{{self.names.of[vector]}_slots, {self._size(vector)}}}"
+            return f"{{{marked(f'{self.names.of[vector]}_slots')}, {self._size(vector)}}}"
         old = vector in self.names.old
         number = self.names.old[vector] if old else self.graph.outputs.index(vector)
         step, states = "t + slot - 1" if old else "t + slot", f"rows * ({self.names.history})"
-        return f"{{history + ({step}) * {states} + {self.names.before_state(number)}, -{states}}}"
+        begin = marked(f"history + ({step}) * {states} + {self.names.before_state(number)}")
+        return f"{{{begin}, -{states}}}"
 
 
 def own_values(stage: Stage) -> tuple[int, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS
+from cello.compiler.c.places import place
 from cello.compiler.c.sizes import definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
 from cello.compiler.step_names import StepNames
@@ -192,7 +193,9 @@ class Names(StepNames):
 
     def row(self, k: int) -> str:
         """How a loop-invariant number or vector is read."""
-        return f"load({self.of[k]}_row + j)" if self.nodes[k].shape else f"broadcast(a->invariant_{self.of[k]}[0])"
+        if self.nodes[k].shape:
+            return f"load({place(f'{self.of[k]}_row')} + j)"
+        return f"broadcast({place(f'a->invariant_{self.of[k]}')}[0])"
 
     def rows(self, shape: Shape) -> dict[int, str]:
         """How values that are the same for all rows are read in a loop over this shape."""
@@ -221,25 +224,37 @@ class Names(StepNames):
 
 
 class Workspace:
-    """Memory of a function's own, taken at once: names and their sizes, one after the other."""
+    """Memory of a function's own, taken at once: names and their sizes, one after the other.
+
+    ``groups`` are names of one size that lie side by side, in this order.
+    """
 
     def __init__(self) -> None:
         self.sizes: dict[str, str] = {}
+        self.groups: list[list[str]] = []
 
     def add(self, name: str, size: str) -> None:
         self.sizes.setdefault(name, size)
 
-    def lines(self) -> list[str]:
-        total = " + ".join(self.sizes.values()) or "0"
-        lines = [
-            f"    real *const workspace = alloc_workspace({total});",
-            "    if (!workspace) return 1;",
-        ]
-        place = "workspace"
+    def lines(self, used: Container[str]) -> list[str]:
+        """Take the memory and name its places; of groups only the first and those ``used``."""
+        group_of = {name: group for group in self.groups for name in group}
+        pointers, total, begin = list[str](), list[str](), "workspace"
         for name, size in self.sizes.items():
-            lines.append(f"    real *{name} = {place};")
-            place = f"{name} + {size}"
-        return lines
+            first, *others = group_of.get(name, [name])
+            if name != first:
+                continue
+            total.append(f"{len(others) + 1} * ({size})" if others else size)
+            pointers.append(f"    real *{name} = {begin};")
+            pointers += [
+                f"    real *{other} = {name} + {n} * ({size});" for n, other in enumerate(others, 1) if other in used
+            ]
+            begin = f"{name} + {total[-1]}"
+        return [
+            f"    real *const workspace = alloc_workspace({' + '.join(total) or '0'});",
+            "    if (!workspace) return 1;",
+            *pointers,
+        ]
 
 
 def fields(names: Names) -> tuple[Field, ...]:
