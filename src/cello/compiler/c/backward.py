@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 
 from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
@@ -12,7 +12,7 @@ from cello.compiler.c.repeated import Block, Places, found, words
 from cello.compiler.c.sizes import elements, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.gradient import StageGradient
-from cello.compiler.stages import Stage
+from cello.compiler.stages import Stage, Sum
 from cello.compiler.step_names import indented
 
 
@@ -27,10 +27,11 @@ class _Backward:
         self.graph, self.gradient = self.plan.graph, self.plan.gradient
         self.nodes: tuple[Node, ...] = self.gradient.nodes
         self.inside = {k for stage in self.plan.stages for k in own_values(stage)}
-        self.later = sorted({int(node.value or 0) for node in self.nodes if node.op == "later"})
-        self.sums = [k for stage in self.gradient.stages for k, _ in stage.sums]
+        self.later = dict.fromkeys(sorted({int(node.value or 0) for node in self.nodes if node.op == "later"}))
+        self.sums = dict.fromkeys(k for stage in self.gradient.stages for k, _ in stage.sums)
         learned = {v for each in self.plan.sums for m, v in each.products if m not in self.plan.constant}
-        self.computed = [k for k in self.plan.vectors if k in self.inside - {*self.graph.outputs} and k in learned]
+        learned &= self.inside - {*self.graph.outputs}
+        self.computed = dict.fromkeys(k for k in self.plan.vectors if k in learned)
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
@@ -181,8 +182,8 @@ class _Backward:
         if k in self.names.inputs:
             self.frames.add(k)
             return f"{self.names.inputs[k]}_tile"
-        if k in self.plan.kept:
-            return f"kept + {self.names.before_kept(k)}"
+        if k in self.names.before_kept:
+            return f"kept + {self.names.before_kept[k]}"
         if k in self.graph.outputs:
             return f"new_{states[self.graph.outputs.index(k)]}"
         return None
@@ -297,12 +298,18 @@ class _Backward:
         self.begun.add(tile)
         return f"{verb}({marked(tile)} + at, {{}});"
 
+    @cached_property
+    def products_of(self) -> dict[int, list[tuple[Sum, int]]]:
+        """The products of each vector that have a derivative: their sums and matrices."""
+        found: dict[int, list[tuple[Sum, int]]] = {}
+        for each in self.plan.sums:
+            for m, v in each.products if each.node in self.sums else ():
+                found.setdefault(v, []).append((each, m))
+        return found
+
     def _through(self, vector: int) -> list[str]:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
-        of, nodes = self.names.of, self.graph.nodes
-        readers = [
-            (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
-        ]
+        of, nodes, readers = self.names.of, self.graph.nodes, self.products_of.get(vector, [])
         terms = [
             f"{{{marked(f'd_{of[each.node]}_tile')}, {marked(f'a->packed_back + {self.names.place(m, back=True)}')}, "
             f"{elements(nodes[each.node].shape[0])}}}"

@@ -49,9 +49,9 @@ class _Forward:
         return {*self.graph.outputs, *(a for k in steps for a in self.nodes[k].args)} & {*self.names.inputs}
 
     @cached_property
-    def carried(self) -> list[int]:
+    def carried(self) -> dict[int, None]:
         """What later loops read where it is kept for backward."""
-        return [k for k, place in self.tiles.items() if place == f"{self.names.of[k]}_kept"]
+        return dict.fromkeys(k for k, place in self.tiles.items() if place == f"{self.names.of[k]}_kept")
 
     @cached_property
     def reductions_of(self) -> dict[int, list[int]]:
@@ -110,7 +110,7 @@ class _Forward:
         later -= {k for k in later if nodes[k].op in REPEATING}  # read from what they repeat
         for k in sorted(later | repeated | {*self.plan.vectors}):
             if k in self.stage_of and k not in found:
-                kept = f"{of[k]}_kept" if k in self.plan.kept else f"{of[k]}_tile"
+                kept = f"{of[k]}_kept" if k in self.names.before_kept else f"{of[k]}_tile"
                 found[k] = new.get(k, kept)
         return found
 
@@ -208,7 +208,7 @@ class _Forward:
 
     def _others(self) -> dict[str, str]:
         """Where the values lie that are kept for backward."""
-        return {self.tiles[k]: f"kept + {self.names.before_kept(k)}" for k in self.carried}
+        return {self.tiles[k]: f"kept + {self.names.before_kept[k]}" for k in self.carried}
 
     def _step(self, blocks: Sequence[str]) -> list[str]:
         names, states, used = self.names, self.names.states, words(blocks)
@@ -305,10 +305,10 @@ class _Forward:
 
     def _stores(self, number: int, stage: Stage, loops: Loops) -> None:
         """What a stage's loops write: values read later, what backward needs, new states."""
-        plan, last, nodes = self.plan, len(self.plan.stages) - 1, self.nodes
+        kept, last, nodes = self.names.before_kept, len(self.plan.stages) - 1, self.nodes
         mine = {*stage.pointwise, *stage.reductions, *(each.node for each in stage.sums)}
         for k in stage.pointwise:
-            if k in self.tiles and k not in self.graph.outputs and k not in plan.kept:
+            if k in self.tiles and k not in self.graph.outputs and k not in kept:
                 loops.store(nodes[k].shape, f"store({marked(self.tiles[k])} + at, {{}});", k)
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):
@@ -316,7 +316,6 @@ class _Forward:
                 if name == self.names.states[0]:
                     units = elements(self.names.output)
                     loops.store(nodes[k].shape, f"store_part(row_of(&c, &outputs, r, t), j, {units}, {{}});", k)
-        for k in plan.kept:
-            if k in mine:
-                place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {self.names.before_kept(k)}"
-                loops.store(nodes[k].shape, f"store({marked(place)} + at, {{}});", k)
+        for k in sorted(mine & kept.keys()):
+            place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {kept[k]}"
+            loops.store(nodes[k].shape, f"store({marked(place)} + at, {{}});", k)

@@ -10,7 +10,7 @@ from typing import ClassVar
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS
 from cello.compiler.c.places import place
-from cello.compiler.c.sizes import definitions, elements, padded, tile, widths
+from cello.compiler.c.sizes import begins, definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
 from cello.compiler.step_names import StepNames
 
@@ -41,10 +41,11 @@ def _listed(shape: Shape, *before: str) -> str:
     return f"({', '.join([*before, *shape])})"
 
 
-def _before(shapes: Sequence[Shape], number: int) -> str:
-    """The elements of a tile's values of these shapes that come before this one."""
-    alike = len({*shapes}) == 1 or not number
-    return f"{number} * {tile(shapes[0])}" if alike else f"rows * ({widths(shapes[:number])})"
+def _before(shapes: Sequence[Shape]) -> list[str]:
+    """For each of a tile's values of these shapes, the elements of those before it."""
+    if len({*shapes}) == 1:
+        return [f"{number} * {tile(shapes[0])}" for number in range(len(shapes))]
+    return [f"rows * ({before})" if n else f"0 * {tile(shapes[0])}" for n, before in enumerate(begins(shapes))]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Names(StepNames):
 
     def before_state(self, number: int) -> str:
         """The elements of a step's states in history that come before this one."""
-        return _before(self.state_shapes, number)
+        return _before(self.state_shapes)[number]
 
     @cached_property
     def history(self) -> str:
@@ -94,9 +95,11 @@ class Names(StepNames):
         """The elements that are kept at each step of one clip."""
         return widths(self.nodes[k].shape for k in self.plan.kept)
 
-    def before_kept(self, k: int) -> str:
-        """The elements of a step's kept values that come before this one."""
-        return _before([self.nodes[each].shape for each in self.plan.kept], self.plan.kept.index(k))
+    @cached_property
+    def before_kept(self) -> dict[int, str]:
+        """For each of a step's kept values the elements of those before it."""
+        kept = self.plan.kept
+        return dict(zip(kept, _before([self.nodes[k].shape for k in kept]), strict=True))
 
     @cached_property
     def packed(self) -> dict[Shape, tuple[str, str, list[int]]]:
@@ -135,13 +138,8 @@ class Names(StepNames):
 
         Those of a number have a row for each size of what is added to it.
         """
-        found: dict[tuple[int, Shape], str] = {}
-        shapes: list[Shape] = []
-        for k in self.plan.invariant:
-            for shape in self.pieces(k):
-                found[k, shape] = widths(shapes)
-                shapes.append(shape)
-        return found
+        found = [(k, shape) for k in self.plan.invariant for shape in self.pieces(k)]
+        return dict(zip(found, begins([shape for _, shape in found]), strict=True))
 
     @cached_property
     def all_derived(self) -> str:
