@@ -21,8 +21,8 @@ from cello.compiler.stages import Stage, Sum, lower
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
 
-MOST_STAGES = 4
-"""Through so many stages backward computes a value again; where one would need more, a step keeps what stages share.
+MOST_STAGES, FEW_STAGES = 4, 2
+"""Backward computes values again through four other stages at most; if it needed more, those of over two are kept.
 
 Otherwise the work, and the text, of n steps of a differential equation would grow with n * n.
 """
@@ -112,11 +112,8 @@ def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vecto
         if arg in stage_of
     }
     read |= complete | {k for k in vectors if k in stage_of}
-    found, through = _stored(graph, stage_of, whole, read, complete)
-    if through > MOST_STAGES:
-        shared = {a for k, n in stage_of.items() for a in graph.nodes[k].args if stage_of.get(a, n) < n}
-        found, _ = _stored(graph, stage_of, whole, read, complete | shared)
-    return found
+    found, through = _stored(graph, stage_of, whole, read, complete, len(stages))
+    return found if through <= MOST_STAGES else _stored(graph, stage_of, whole, read, complete, FEW_STAGES)[0]
 
 
 def _computed(stage: Stage) -> tuple[int, ...]:
@@ -124,24 +121,25 @@ def _computed(stage: Stage) -> tuple[int, ...]:
 
 
 def _stored(
-    graph: Graph, stage_of: Mapping[int, int], whole: set[int], read: set[int], always: set[int]
+    graph: Graph, stage_of: Mapping[int, int], whole: set[int], read: set[int], complete: set[int], most: int
 ) -> tuple[tuple[int, ...], int]:
-    """What of the values ``read`` is kept, and through how many stages the longest of the others is computed again."""
+    """What of the values ``read`` is kept, and through how many stages, at most ``most``, others are computed again."""
     kept: list[int] = []
     there: list[bool] = []
     free: list[bool] = []  # whether backward has each value, or can compute it unit by unit
-    through: list[int] = []
+    through: list[int] = []  # how many other stages that goes back
     for k, node in enumerate(graph.nodes):
         stored = k in graph.outputs or k not in stage_of
         base = there if node.op in RESHAPING else free
         follows = k not in whole and node.op not in DEAR and all(base[a] for a in node.args)
-        if not stored and k in read and (k in always or not follows):
+        inside = [a for a in node.args if follows and not stored and not there[a]]
+        back = max((through[a] + (stage_of[a] != stage_of[k]) for a in inside), default=0)
+        if not stored and k in read and (k in complete or not follows or back > most):
             kept.append(k)
             stored = True
         there.append(stored)
         free.append(stored or follows)
-        inside = [a for a in node.args if follows and not stored and not there[a]]
-        through.append(max((through[a] + (stage_of[a] != stage_of[k]) for a in inside), default=0))
+        through.append(0 if stored else back)
     return tuple(kept), max((through[k] for k in read), default=0)
 
 

@@ -49,7 +49,7 @@ def runge_kutta(steps: int) -> Cell:
 
 @make_cell
 def nested(x, h, W, U, V, b):  # type: ignore[no-untyped-def]
-    for _ in range(4):
+    for _ in range(6):
         for _ in range(5):
             h = h + 0.1 * tanh(U @ h + W @ x + b)
         h = h * sigmoid(V @ h)
@@ -59,7 +59,7 @@ def nested(x, h, W, U, V, b):  # type: ignore[no-untyped-def]
 @make_cell
 def own_parameters(x, h, W, U, b):  # type: ignore[no-untyped-def]
     """Each turn has matrices and biases of its own."""
-    for k in range(8):
+    for k in range(16):
         h = h + 0.1 * tanh(getattr(U, f"u{k}") @ h + getattr(b, f"b{k}")) * sigmoid(getattr(W, f"w{k}") @ x)
     return h
 
@@ -67,7 +67,7 @@ def own_parameters(x, h, W, U, b):  # type: ignore[no-untyped-def]
 @make_cell
 def one_other_parameter(x, h, W, U, V, b):  # type: ignore[no-untyped-def]
     """Of equal turns the fifth multiplies by another matrix, the seventh adds another bias and the ninth a number."""
-    for k in range(12):
+    for k in range(18):
         bias = b.other if k == 6 else b.all + 0.5 if k == 8 else b.all
         h = h + 0.1 * tanh((V if k == 4 else U) @ h + W @ x + bias)
     return h
@@ -77,7 +77,7 @@ def one_other_parameter(x, h, W, U, V, b):  # type: ignore[no-untyped-def]
 def from_outside(x, h, c, W, U, b):  # type: ignore[no-untyped-def]
     """A gate and a state from before the loop, read at every turn."""
     z = sigmoid(W @ x + U.z @ h)
-    for _ in range(9):
+    for _ in range(16):
         h = h + z * tanh(U.h @ h + b + c)
     return h, z * c + h
 
@@ -94,7 +94,7 @@ def two_at_once(x, h, m, W, U, b):  # type: ignore[no-untyped-def]
 @make_cell
 def normalised(x, h, W, U, b):  # type: ignore[no-untyped-def]
     """Turns with sums over units, whose values stand once for each clip."""
-    for _ in range(8):
+    for _ in range(15):
         a = U @ h + W @ x + b
         a = a - a.mean()
         h = 0.5 * h + tanh(a / (a * a).sum() + a)
@@ -132,7 +132,7 @@ def everything(cell: Cell, backend: str, lengths: Tensor) -> list[Tensor]:
 @pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def test_repeated_steps_compute_what_plain_evaluation_does(cell: Cell) -> None:
-    assert own_text(cell).count("turn++") >= 2  # forward and backward
+    assert "turn++" in own_text(cell)
     for lengths in (torch.tensor([6, 0, 3, 5, 1]), torch.tensor([6])):
         both = [everything(cell, backend, lengths) for backend in ("c", "plain")]
         for c, plain in zip(*both, strict=True):
@@ -141,7 +141,7 @@ def test_repeated_steps_compute_what_plain_evaluation_does(cell: Cell) -> None:
 
 @pytest.mark.parametrize("cell", [liquid, runge_kutta], ids=["LTC", "RK4"])
 def test_a_kernels_text_hardly_grows_with_the_repetitions(cell: Callable[[int], Cell]) -> None:
-    assert len(own_text(cell(64))) < 1.1 * len(own_text(cell(8)))
+    assert len(own_text(cell(80))) < 1.1 * len(own_text(cell(16)))
 
 
 def test_a_step_of_few_equal_parts_stays_as_it_is_written() -> None:
@@ -151,7 +151,7 @@ def test_a_step_of_few_equal_parts_stays_as_it_is_written() -> None:
 def test_backward_computes_no_value_again_through_many_stages() -> None:
     """Otherwise 32 unfolds would take 32 * 32 / 2 of them."""
     kept = {count: len(kernel(liquid(count)).kept) for count in (4, 6, 32)}
-    assert kept == {4: 4, 6: 6, 32: 63}
+    assert kept == {4: 4, 6: 6, 32: 32 + 7}  # each f, and of the long one every fourth h
 
 
 def series(*texts: str) -> list[int]:
