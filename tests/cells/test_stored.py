@@ -73,7 +73,7 @@ def chain(length: int) -> dict[str, Any]:
         (node("parameter", name="W.a.b"), "is not a name that it may have"),
         (node("state", name="c"), "'c' is not a name that it may have"),
         (node("tanh", name="*/ int"), r"'\*/ int' is not a name that it may have"),
-        (chain(500), "more than 400 operations follow on one another"),
+        (chain(5000), "more than 3,000 operations follow on one another"),
         (chain(10_001), "operations, not 1 to 10,000"),
         (node("tanh", shape=["D"]), "illegal graph: node"),
         (changed(graph={**changed()["graph"], "outputs": []}), "illegal graph: outputs"),

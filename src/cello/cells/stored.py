@@ -151,7 +151,7 @@ def _faults_of_nodes(cell: StoredCell) -> Iterator[str]:
             return
         depths.append(1 + max(depths[arg] for arg in node.args) if node.args else 0)
         if depths[-1] > LONGEST_CHAIN:
-            yield f"{where}: more than {LONGEST_CHAIN} operations follow on one another"
+            yield f"{where}: more than {LONGEST_CHAIN:,} operations follow on one another"
         if (node.op == "constant") != (node.value is not None):
             yield f"{where}: only a constant has a value, and each has one"
         if node.value is not None and not abs(node.value) < float("inf"):

@@ -20,8 +20,8 @@ FUNCTION_NAMES = ", ".join(op for op in POINTWISE if op not in BINARY and op != 
 MOST_OPERATIONS = 10_000
 """More operations than any step can need: a loop in the function that does not end is refused, not waited for."""
 
-LONGEST_CHAIN = 400
-"""Operations that may follow on one another: 32 unfolded steps of a differential equation, or 10 Runge-Kutta ones."""
+LONGEST_CHAIN = 3000
+"""Operations that may follow on one another: 300 unfolded steps of a differential equation, or 90 Runge-Kutta ones."""
 
 
 class Value:
@@ -123,7 +123,7 @@ class Tracer:
         depth = 1 + max(self._depths[arg] for arg in args) if args else 0
         if depth > LONGEST_CHAIN:
             raise self.error(
-                f"more than {LONGEST_CHAIN} operations follow on one another",
+                f"more than {LONGEST_CHAIN:,} operations follow on one another",
                 "See whether a loop in the function ends, or compute in fewer steps",
                 line,
             )

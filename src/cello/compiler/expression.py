@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from cello.cells.graph import LEAVES, Graph, Node, dependencies
 
 ATOM = 9
 """The precedence of what never needs parentheses."""
+DEEPEST = 100
+"""Operations inside one another in one expression of C: Clang takes 256 brackets."""
 
 
 FURTHER = frozenset(["sin", "cos", "atan", "erf", "floor", "round", "sign", "mod"])
@@ -90,18 +93,24 @@ def _read_count(graph: Graph, patterns: dict[int, tuple[str, tuple[int, ...]]]) 
     return count
 
 
+def _tries(wanted: str) -> Iterator[str]:
+    """The name, or else the name with a number behind it."""
+    yield wanted
+    yield from (f"{wanted}_{n}" for n in count(2))
+
+
 def value_names(graph: Graph) -> dict[int, str]:
     """A name of its own for each value that gets an equation and is no new state: the function's where it has one."""
-    count = _read_count(graph, _patterns(graph))
+    reads = _read_count(graph, _patterns(graph))
     leaves = [str(node.name) for node in graph.nodes if node.op in LEAVES]
     taken = {*leaves, *(name.split(".")[0] for name in leaves), *graph.states}
     names: dict[int, str] = {}
+    tries: dict[str, Iterator[str]] = {}
     for k, node in enumerate(graph.nodes):
-        if node.op in (*LEAVES, "broadcast") or k in graph.outputs or (node.name is None and count[k] < 2):
+        if node.op in (*LEAVES, "broadcast") or k in graph.outputs or (node.name is None and reads[k] < 2):
             continue
         wanted = node.name or "s"
-        tries = [wanted, *(f"{wanted}_{n}" for n in range(2, len(graph.nodes) + 2))]
-        names[k] = next(name for name in tries if name not in taken)
+        names[k] = next(name for name in tries.setdefault(wanted, _tries(wanted)) if name not in taken)
         taken.add(names[k])
     return names
 

@@ -8,9 +8,9 @@ What backward needs is kept only where it does not follow, unit by unit, from wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
@@ -20,6 +20,12 @@ from cello.compiler.stages import Stage, Sum, lower
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
+
+MOST_STAGES, FEW_STAGES = 4, 2
+"""Backward computes values again through four other stages at most; if it needed more, those of over two are kept.
+
+Otherwise the work, and the text, of n steps of a differential equation would grow with n * n.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,15 +49,15 @@ class Kernel:
     constant: frozenset[int] = frozenset()
     parts: tuple[tuple[str, str], ...] = ()
 
-    @property
+    @cached_property
     def sums(self) -> tuple[Sum, ...]:
         return tuple(each for stage in self.stages for each in stage.sums)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[int, ...]:
         return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "input")
 
-    @property
+    @cached_property
     def masks(self) -> tuple[int, ...]:
         return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "mask")
 
@@ -95,30 +101,46 @@ def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
 
 def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vectors: tuple[int, ...]) -> tuple[int, ...]:
     """The step's values that forward stores, because backward reads them and cannot compute them unit by unit."""
+    stage_of = {k: n for n, stage in enumerate(stages) for k in _computed(stage)}
     whole = {k for stage in stages for k in (*stage.reductions, *(s.node for s in stage.sums))}
-    inside = whole | {k for stage in stages for k in stage.pointwise}
     read = {*_read(graph, gradient)}
     complete = {  # what is read in another place than its own
         arg
         for k, node in enumerate(gradient.nodes)
         if node.op in REPEATING and (k in read or k >= len(graph.nodes))
         for arg in node.args
-        if arg in inside
+        if arg in stage_of
     }
-    read |= complete | {k for k in vectors if k in inside}
+    read |= complete | {k for k in vectors if k in stage_of}
+    found, through = _stored(graph, stage_of, whole, read, complete, len(stages))
+    return found if through <= MOST_STAGES else _stored(graph, stage_of, whole, read, complete, FEW_STAGES)[0]
+
+
+def _computed(stage: Stage) -> tuple[int, ...]:
+    return (*stage.pointwise, *stage.reductions, *(each.node for each in stage.sums))
+
+
+def _stored(
+    graph: Graph, stage_of: Mapping[int, int], whole: set[int], read: set[int], complete: set[int], most: int
+) -> tuple[tuple[int, ...], int]:
+    """What of the values ``read`` is kept, and through how many stages, at most ``most``, others are computed again."""
     kept: list[int] = []
     there: list[bool] = []
     free: list[bool] = []  # whether backward has each value, or can compute it unit by unit
+    through: list[int] = []  # how many other stages that goes back
     for k, node in enumerate(graph.nodes):
-        stored = k in graph.outputs or k not in inside
+        stored = k in graph.outputs or k not in stage_of
         base = there if node.op in RESHAPING else free
         follows = k not in whole and node.op not in DEAR and all(base[a] for a in node.args)
-        if not stored and k in read and (k in complete or not follows):
+        inside = [a for a in node.args if follows and not stored and not there[a]]
+        back = max((through[a] + (stage_of[a] != stage_of[k]) for a in inside), default=0)
+        if not stored and k in read and (k in complete or not follows or back > most):
             kept.append(k)
             stored = True
         there.append(stored)
         free.append(stored or follows)
-    return tuple(kept)
+        through.append(0 if stored else back)
+    return tuple(kept), max((through[k] for k in read), default=0)
 
 
 def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:

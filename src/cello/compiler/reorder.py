@@ -12,6 +12,8 @@ from cello.cells.graph import POINTWISE, REDUCTIONS, RESHAPING, Graph, GraphBuil
 
 REPEATING = frozenset(RESHAPING) - REDUCTIONS
 """Operations that read a value in another place than that of their result."""
+MOST_TERMS = 64
+"""Terms of a sum inside another that is taken by itself too: taking all would be quadratic in a chain of additions."""
 Signed = tuple[int, int]
 """A part of a sum: its sign, +1 or −1, and its node's position."""
 
@@ -38,6 +40,7 @@ class _Reorder:
         self.needs = dependencies(graph.nodes)
         self.levels = _levels(graph.nodes, self.needs)
         self.uses = uses(graph)
+        self.inside = self._inside()
         self.builder = GraphBuilder()
         self.place: dict[int, int] = {}
 
@@ -48,7 +51,8 @@ class _Reorder:
             elif (repeats := self._repeats(node)) is not None:
                 self.place[position] = self._repeated(node, repeats)
             elif self._is_sum(position):
-                self.place[position] = self._sum(position)
+                if position not in self.inside:
+                    self.place[position] = self._sum(position)
             elif node.op == "div" and self.old.nodes[node.args[1]].op == "broadcast":
                 self.place[position] = self._times_reciprocal(node)
             else:
@@ -57,7 +61,9 @@ class _Reorder:
 
     def _repeats(self, node: Node) -> str | None:
         """The operation that repeats all that a pointwise one is of, if it is one."""
-        args = [self.builder.nodes[self.place[arg]] for arg in node.args] if node.op in POINTWISE else []
+        if node.op not in POINTWISE or not self.inside.isdisjoint(node.args):
+            return None
+        args = [self.builder.nodes[self.place[arg]] for arg in node.args]
         found = {arg.op for arg in args if arg.shape}
         return found.pop() if len(found) == 1 and found <= REPEATING else None
 
@@ -77,17 +83,32 @@ class _Reorder:
         factor = self.builder.write("broadcast", self.builder.write("div", one, number), shape=node.shape)
         return self.builder.add(Node("mul", (self.place[vector], factor), node.shape, node.name, line=node.line))
 
+    def _inside(self) -> set[int]:
+        """The long sums that are terms of another sum only: they are not taken by themselves, only as parts of that."""
+        nodes, found, count = self.old.nodes, set[int](), dict[int, int]()
+        for k in filter(self._is_sum, range(len(nodes))):
+            own = [arg for arg in nodes[k].args if arg in count and self.uses[arg] == 1]
+            count[k] = len(nodes[k].args) + sum(count[arg] - 1 for arg in own)
+            found |= {arg for arg in own if count[arg] > MOST_TERMS}
+        return found
+
     def _is_sum(self, position: int) -> bool:
         node = self.old.nodes[position]
         return node.op in ("add", "sub") and len(node.shape) == 1 and "state" in self.needs[position]
 
-    def _terms(self, position: int, sign: int, root: bool) -> list[Signed]:
-        node = self.old.nodes[position]
-        inside = node.op in ("add", "sub") and len(node.shape) == 1 and (root or self.uses[position] == 1)
-        if not inside:
-            return [(sign, position)]
-        left, right = node.args
-        return self._terms(left, sign, False) + self._terms(right, -sign if node.op == "sub" else sign, False)
+    def _terms(self, position: int) -> list[Signed]:
+        """The terms of a sum and of the sums inside it, from left to right."""
+        found, todo = list[Signed](), [(1, position)]
+        while todo:
+            sign, k = todo.pop()
+            node = self.old.nodes[k]
+            inside = node.op in ("add", "sub") and len(node.shape) == 1 and (k == position or self.uses[k] == 1)
+            if inside:
+                left, right = node.args
+                todo += [(-sign if node.op == "sub" else sign, right), (sign, left)]
+            else:
+                found.append((sign, k))
+        return found
 
     def _rank(self, term: Signed) -> tuple[int, int, int]:
         """Where a term stands in its sum; −1 among signs keeps subtracted products after the added ones."""
@@ -101,7 +122,7 @@ class _Reorder:
 
     def _sum(self, position: int) -> int:
         root = self.old.nodes[position]
-        terms = sorted(self._terms(position, 1, True), key=self._rank)
+        terms = sorted(self._terms(position), key=self._rank)
         products = [t for t in terms if self._rank(t)[0] == 2]
         rest = [t for t in terms if self._rank(t)[0] > 2]
         before = [t for t in terms if self._rank(t)[0] < 2]

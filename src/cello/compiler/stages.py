@@ -95,13 +95,17 @@ def stages(graph: Graph) -> tuple[Stage, ...]:
             reads = [(arg, at - 1) for arg in graph.nodes[k].args]
         for arg, bound in reads or [(arg, at) for arg in graph.nodes[k].args]:
             latest[arg] = min(latest.get(arg, bound), bound)
+    count = max(stage.values(), default=-1) + 1
+    members: list[list[int]] = [[] for _ in range(count)]
+    for k in sorted(stage):
+        members[stage[k]].append(k)
     return tuple(
         Stage(
-            tuple(sums[k] for k in sorted(stage) if stage[k] == number and k in sums),
-            tuple(k for k in sorted(stage) if stage[k] == number and k not in sums and k not in reductions),
-            tuple(k for k in sorted(stage) if stage[k] == number and k in reductions),
+            tuple(sums[k] for k in mine if k in sums),
+            tuple(k for k in mine if k not in sums and k not in reductions),
+            tuple(k for k in mine if k in reductions),
         )
-        for number in range(max(stage.values(), default=-1) + 1)
+        for mine in members
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cached_property, partial
 
 from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.places import place as marked
+from cello.compiler.c.places import unmarked
+from cello.compiler.c.repeated import Block, Places, found, words
 from cello.compiler.c.sizes import elements, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.gradient import StageGradient
-from cello.compiler.stages import Stage
+from cello.compiler.stages import Stage, Sum
 from cello.compiler.step_names import indented
 
 
@@ -25,9 +28,10 @@ class _Backward:
         self.graph, self.gradient = self.plan.graph, self.plan.gradient
         self.nodes: tuple[Node, ...] = self.gradient.nodes
         self.inside = {k for stage in self.plan.stages for k in own_values(stage)}
-        self.later = sorted({int(node.value or 0) for node in self.nodes if node.op == "later"})
-        self.sums = [k for stage in self.gradient.stages for k, _ in stage.sums]
-        self.computed = [k for k in self.plan.vectors if k in self.inside - {*self.graph.outputs}]
+        self.later = dict.fromkeys(sorted({int(node.value or 0) for node in self.nodes if node.op == "later"}))
+        self.sums = dict.fromkeys(k for stage in self.gradient.stages for k, _ in stage.sums)
+        inside = self.inside - {*self.graph.outputs}
+        self.computed = dict.fromkeys(k for k in self.plan.vectors if k in inside)
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
@@ -36,16 +40,30 @@ class _Backward:
         self.workspace = Workspace()
 
     def lines(self) -> list[str]:
-        names, output = self.names, elements(self.names.output)
-        step = self._step(self._stages())
+        stages = found(self._stages())  # before the workspace, to which it adds
+        through, outer = self._through_matrices(), found(self._outer())
         self._fill_workspace()
+        places = Places(self.workspace, self._others())
+        places.group([*stages, *outer])
+        steps = self._all_steps(self._step([*places.write(stages), *through], places.write(outer)))
         return [
             "/* The derivatives of all steps of one tile; 1 if there is no memory. */",
             "static int backward_tile(const struct arguments *a, long tile, struct offset offset, real *d_packed,",
             "                         real *d_rows) {",
-            *names.head(backward=True),
+            *self.names.head(backward=True),
             "    const long chunk = chunk_of(&c, H);",
-            *self.workspace.lines(),
+            *self.workspace.lines(words(steps)),
+            *steps,
+            "    if (a->d_x) zero_padding(&c, d_x, a->T, D);",
+            "    free(workspace);",
+            "    return 0;",
+            "}",
+        ]
+
+    def _all_steps(self, step: list[str]) -> list[str]:
+        """What the tile's memory is filled with, then all steps."""
+        names, output = self.names, elements(self.names.output)
+        return [
             "    memset(none, 0, V * sizeof(real));",
             *names.row_lines(),
             *(f"    real *{self._row(k, shape)} = d_rows + {at};" for (k, shape), at in names.derived.items()),
@@ -61,10 +79,6 @@ class _Backward:
             *indented(step),
             "    }",
             *self._end(),
-            "    if (a->d_x) zero_padding(&c, d_x, a->T, D);",
-            "    free(workspace);",
-            "    return 0;",
-            "}",
         ]
 
     def _row(self, k: int, shape: tuple[str, ...]) -> str:
@@ -97,9 +111,16 @@ class _Backward:
     def _size(self, k: int) -> str:
         return tile(self.nodes[k].shape)
 
-    def _step(self, stages: list[str]) -> list[str]:
-        names, of = self.names, self.names.of
-        through = self._through_matrices()
+    def _others(self) -> dict[str, str]:
+        """Where this step's values lie of those that stand in the slots of several steps."""
+        names = [f"d_{self.names.of[k]}" for k in self.sums] + [self.names.of[k] for k in self.computed]
+        return {
+            f"{name}_tile": f"{name}_slots + slot * {self._size(k)}"
+            for name, k in zip(names, [*self.sums, *self.computed], strict=True)
+        }
+
+    def _step(self, stages: list[str], outer: list[str]) -> list[str]:
+        names, used = self.names, words(stages)
         lines = [
             "    const long later = n;",
             "    while (n < c.count && c.length[n] > t) n++;",
@@ -110,8 +131,8 @@ class _Backward:
             state = f"(t * rows * ({names.history})) + {names.before_state(number)}"
             load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
             lines += [
-                f"    const real *old_{name} = history + {state};",
-                f"    const real *new_{name} = old_{name} + rows * ({names.history});",
+                f"    real *old_{name} = history + {state};",
+                f"    real *new_{name} = old_{name} + rows * ({names.history});",
                 f"    (void)old_{name}; (void)new_{name};",
                 f"    {load}",
             ]
@@ -119,12 +140,9 @@ class _Backward:
         lines.append(f"    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, {units}, d_out);")
         for k, name in names.inputs.items():
             lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
-        for k in self.sums:
-            lines.append(f"    real *d_{of[k]}_tile = d_{of[k]}_slots + slot * {self._size(k)};")
-        for k in self.computed:
-            lines.append(f"    real *{of[k]}_tile = {of[k]}_slots + slot * {self._size(k)};")
-        lines += [*names.mask_lines("    "), *stages, *through]
-        lines += ["    if (++slot == chunk || t == 0) {", *indented(self._outer()), "        slot = 0;", "    }"]
+        lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
+        lines += [*names.mask_lines("    "), *stages]
+        lines += ["    if (++slot == chunk || t == 0) {", *indented(outer), "        slot = 0;", "    }"]
         for name in names.states:
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
@@ -165,8 +183,8 @@ class _Backward:
         if k in self.names.inputs:
             self.frames.add(k)
             return f"{self.names.inputs[k]}_tile"
-        if k in self.plan.kept:
-            return f"kept + {self.names.before_kept(k)}"
+        if k in self.names.before_kept:
+            return f"kept + {self.names.before_kept[k]}"
         if k in self.graph.outputs:
             return f"new_{states[self.graph.outputs.index(k)]}"
         return None
@@ -176,17 +194,18 @@ class _Backward:
         node, place = self.nodes[k], self._place(k)
         if place is None:
             return None
-        text = f"load({place} + at)"
+        text = f"load({marked(place)} + at)"
         return f"(load(d_out + at) + {text})" if node.op == "new" and node.value == 0 else text
 
-    def _stages(self) -> list[str]:
-        lines: list[str] = []
+    def _stages(self) -> list[Block]:
+        lines: list[list[str]] = []
+        vectors = {*self.plan.vectors}
         for stage, given in zip(self.plan.stages[::-1], self.gradient.stages[::-1], strict=True):
-            lines += [line for k in own_values(stage) if k in self.plan.vectors for line in self._through(k)]
+            lines += [self._through(k) for k in own_values(stage) if k in vectors]
             lines += self._loops(stage, given)
-        return lines
+        return [*map(Block, map(tuple, filter(None, lines)))]
 
-    def _loops(self, stage: Stage, given: StageGradient) -> list[str]:
+    def _loops(self, stage: Stage, given: StageGradient) -> list[list[str]]:
         loops = self._stores(stage, given)
         for k in self._reductions([k for loop in loops.of.values() for _, k in loop.stores]):
             node = self.nodes[k]
@@ -207,7 +226,7 @@ class _Backward:
         lines = []
         for loop in loops.in_order(back=True):
             body = body_of(self.names, self.nodes, labels, loop, partial(loads, loop=loop), place, comments)
-            lines += loop.lines(body)
+            lines.append(loop.lines(body))
         return lines
 
     def _stores(self, stage: Stage, given: StageGradient) -> Loops:
@@ -220,22 +239,22 @@ class _Backward:
             elif k in self.names.old or k in self.later or k in self.names.inputs:
                 loops.store(shape, self._add_to(self._tile(k)), at)
         for k, at in given.sums:
-            loops.store(self.nodes[k].shape, f"store(d_{of[k]}_tile + at, {{}});", at)
+            loops.store(self.nodes[k].shape, f"store({marked(f'd_{of[k]}_tile')} + at, {{}});", at)
         for k, at in given.reductions:
             self.begun.add(self._tile(k))
-            loops.store(self.nodes[k].shape, f"store({self._tile(k)} + at, {{}});", at)
+            loops.store(self.nodes[k].shape, f"store({marked(self._tile(k))} + at, {{}});", at)
         for k in self._vectors_of(stage):
-            loops.store(self.nodes[k].shape, f"store({of[k]}_tile + at, {{}});", k)
+            loops.store(self.nodes[k].shape, f"store({marked(f'{of[k]}_tile')} + at, {{}});", k)
         return loops
 
     def _add_up(self, loop: Loop, k: int, at: int) -> None:
         """Add what a loop computes to the derivative of a loop-invariant value."""
         if len(self.nodes[k].shape) == 2:
-            row = f"{self._row(k, self.nodes[k].shape)} + j * {elements(self.nodes[k].shape[1])} + column * V"
+            row = f"{marked(self._row(k, self.nodes[k].shape))} + j * {elements(self.nodes[k].shape[1])} + column * V"
             loop.stores.append((f"accumulate({row}, {{}});", at))
             return
         name = f"d_{self.names.of[k]}"
-        loop.sums[name] = f"{self._row(k, loop.shape[:1])} + j"
+        loop.sums[name] = f"{marked(self._row(k, loop.shape[:1]))} + j"
         loop.stores.append((f"{name} += {{}};", at))
 
     def _reductions(self, wanted: list[int]) -> list[int]:
@@ -278,26 +297,32 @@ class _Backward:
     def _add_to(self, tile: str) -> str:
         verb = "accumulate" if tile in self.begun else "store"
         self.begun.add(tile)
-        return f"{verb}({tile} + at, {{}});"
+        return f"{verb}({marked(tile)} + at, {{}});"
+
+    @cached_property
+    def products_of(self) -> dict[int, list[tuple[Sum, int]]]:
+        """The products of each vector that have a derivative: their sums and matrices."""
+        found: dict[int, list[tuple[Sum, int]]] = {}
+        for each in self.plan.sums:
+            for m, v in each.products if each.node in self.sums else ():
+                found.setdefault(v, []).append((each, m))
+        return found
 
     def _through(self, vector: int) -> list[str]:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
-        nodes = self.graph.nodes
-        readers = [
-            (each, m) for each in self.plan.sums if each.node in self.sums for m, v in each.products if v == vector
-        ]
-        learned = [(each.node, m) for each, m in readers]
+        nodes, readers = self.graph.nodes, self.products_of.get(vector, [])
         if not readers:
             return []
         tile, units = self._tile(vector), padded(nodes[vector].shape[0])
-        start = f"{tile}, V, rows * V" if tile in self.begun else "none, 0, 0"
+        there = marked(tile)
+        start = f"{there}, V, rows * V" if tile in self.begun else "none, 0, 0"
         self.begun.add(tile)
-        terms = [self._term(k, m) for k, m in learned]
+        terms = [self._term(each.node, m) for each, m in readers]
         return [
-            *self._pairs(dict.fromkeys(k for k, _ in learned)),
+            *self._pairs(dict.fromkeys(each.node for each, _ in readers)),
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
             f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
-            f"            {tile});",
+            f"            {there});",
         ]
 
     def _term(self, k: int, matrix: int) -> str:
@@ -305,7 +330,7 @@ class _Backward:
         tile, units = f"d_{self.names.of[k]}_tile", elements(self.graph.nodes[k].shape[0])
         if self.names.bf16:
             tile, units = f"{tile}_pairs", f"pairs_of({units})"
-        return f"{{{tile}, a->packed_back + {self.names.place(matrix, back=True)}, {units}}}"
+        return f"{{{marked(tile)}, {marked(f'a->packed_back + {self.names.place(matrix, back=True)}')}, {units}}}"
 
     def _pairs(self, sums: Iterable[int]) -> list[str]:
         """Where products are in bfloat16: the derivatives of sums as pairs, the first time that products need them."""
@@ -315,7 +340,7 @@ class _Backward:
                 self.paired.add(k)
                 tile, units = f"d_{self.names.of[k]}_tile", elements(self.graph.nodes[k].shape[0])
                 self.workspace.add(f"{tile}_pairs", f"rows * round_up(pairs_of({units}), V)")
-                lines.append(f"    pair_columns(n, rows, {units}, {tile}, {tile}_pairs);")
+                lines.append(f"    pair_columns(n, rows, {units}, {marked(tile)}, {marked(f'{tile}_pairs')});")
         return lines
 
     def _through_matrices(self) -> list[str]:
@@ -331,60 +356,61 @@ class _Backward:
         for k, name in found:
             rows = f"{self.names.view(k, 'd_x')}, t, 0, n, {elements(self.nodes[k].shape[0])}, d_{name}_tile"
             inside.append(f"    {'store' if whole else 'add'}_tile(&c, {rows});")
-        return [*lines, "    if (a->d_x) {", *indented(inside), "    }"]
+        return unmarked([*lines, "    if (a->d_x) {", *indented(inside), "    }"])
 
-    def _outer(self) -> list[str]:
+    def _outer(self) -> list[Block]:
         """The derivatives of the matrices from the last steps."""
-        of, lines = self.names.of, []
+        of, blocks = self.names.of, self._row_pairs()
         for k, matrix, vector in self._learned():
             high, low = self.graph.nodes[k].shape[0], self.graph.nodes[vector].shape[0]
-            count, a, b = "slot, counts, rows", self._steps(vector), f"{{d_{of[k]}_slots, {self._size(k)}}}"
+            slots, into = marked(f"d_{of[k]}_slots"), marked(f"d_packed + {self.names.place(matrix)}")
+            count, a, b = "slot, counts, rows", self._slots_of(vector), f"{{{slots}, {self._size(k)}}}"
             if self.names.bf16:
-                count, a, b = "1, &pairs, pairs", f"{{v{vector}_row_pairs, 0}}", f"{{d_{of[k]}_row_pairs, 0}}"
-            lines.append(
-                f"    if (a->d_weight_{of[matrix]}) outer({count}, {elements(low)}, {padded(high)}, "
-                f"(struct steps){a}, (struct steps){b}, d_packed + {self.names.place(matrix)});    // d_{of[matrix]}"
+                count = "1, &pairs, pairs"
+                a, b = f"{{{marked(f'v{vector}_row_pairs')}, 0}}", f"{{{marked(f'd_{of[k]}_row_pairs')}, 0}}"
+            line = (
+                f"    if ({marked(f'a->d_weight_{of[matrix]}')}) outer({count}, {elements(low)}, {padded(high)}, "
+                f"(struct steps){a}, (struct steps){b}, {into});    // d_{of[matrix]}"
             )
-        return [*self._row_pairs(), *lines]
+            blocks.append(Block((line,)))
+        return blocks
 
     def _learned(self) -> list[tuple[int, int, int]]:
         """The products, as sum, matrix and vector, whose matrices have a derivative."""
-        return [
-            (each.node, matrix, vector)
-            for each in self.plan.sums
-            if each.node in self.sums
-            for matrix, vector in each.products
-        ]
+        sums = [each for each in self.plan.sums if each.node in self.sums]
+        return [(each.node, matrix, vector) for each in sums for matrix, vector in each.products]
 
-    def _row_pairs(self) -> list[str]:
+    def _row_pairs(self) -> list[Block]:
         """Where products are in bfloat16: what the derivatives of matrices are products of, as pairs of rows."""
         if not self.names.bf16:
             return []
         of, found = self.names.of, dict[str, tuple[int, str, list[str]]]()
         for k, matrix, vector in self._learned():
-            slots = f"{{d_{of[k]}_slots, {self._size(k)}}}"
-            for name, node, steps in ((f"v{vector}", vector, self._steps(vector)), (f"d_{of[k]}", k, slots)):
-                found.setdefault(name, (node, steps, []))[2].append(f"a->d_weight_{of[matrix]}")
-        lines = ["    const long pairs = row_pairs(slot, counts);"]
+            slots = f"{{{marked(f'd_{of[k]}_slots')}, {self._size(k)}}}"
+            for name, node, steps in ((f"v{vector}", vector, self._slots_of(vector)), (f"d_{of[k]}", k, slots)):
+                found.setdefault(name, (node, steps, []))[2].append(marked(f"a->d_weight_{of[matrix]}"))
+        blocks = [Block(("    const long pairs = row_pairs(slot, counts);",))]
         for name, (node, steps, wanted) in found.items():
             units, place = self.graph.nodes[node].shape[0], f"{name}_row_pairs"
             self.workspace.add(place, f"pairs_of(chunk * rows) * {padded(units)}")
-            lines.append(
+            line = (
                 f"    if ({' || '.join(wanted)}) pair_rows(slot, counts, rows, {elements(units)}, "
-                f"(struct steps){steps}, {place});"
+                f"(struct steps){steps}, {marked(place)});"
             )
-        return lines
+            blocks.append(Block((line,)))
+        return blocks
 
-    def _steps(self, vector: int) -> str:
+    def _slots_of(self, vector: int) -> str:
         """The tiles of a vector of products at the last steps."""
         if vector in self.names.inputs:
-            return f"{{{self.names.inputs[vector]}_slots, {self._size(vector)}}}"
+            return f"{{{marked(f'{self.names.inputs[vector]}_slots')}, {self._size(vector)}}}"
         if vector in self.computed:
-            return f"{{{self.names.of[vector]}_slots, {self._size(vector)}}}"
+            return f"{{{marked(f'{self.names.of[vector]}_slots')}, {self._size(vector)}}}"
         old = vector in self.names.old
         number = self.names.old[vector] if old else self.graph.outputs.index(vector)
         step, states = "t + slot - 1" if old else "t + slot", f"rows * ({self.names.history})"
-        return f"{{history + ({step}) * {states} + {self.names.before_state(number)}, -{states}}}"
+        begin = marked(f"history + ({step}) * {states} + {self.names.before_state(number)}")
+        return f"{{{begin}, -{states}}}"
 
 
 def own_values(stage: Stage) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cello.cells.graph import Node
 from cello.compiler.c.sizes import number
-from cello.compiler.expression import ATOM, Row, function
+from cello.compiler.expression import ATOM, DEEPEST, Row, function
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -63,6 +63,7 @@ class Body:
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
         self.count: dict[int, int] = {}
+        self.depth: dict[int, int] = {}
 
     def write(self, stores: Iterable[tuple[str, int]]) -> list[str]:
         """The lines for stores, each a statement with a place for its value and the value's node."""
@@ -105,8 +106,10 @@ class Body:
             text, precedence = row.template.format(*parts), row.precedence
         else:
             text, precedence = loaded, ATOM
-        if self.count[k] == 1 and (node.name is None or loaded is not None):
+        self.depth[k] = 1 + max((self.depth.get(a, 0) for a in node.args), default=0) if loaded is None else 0
+        if self.count[k] == 1 and (node.name is None or loaded is not None) and self.depth[k] < DEEPEST:
             return text if precedence >= needs else f"({text})"
+        self.depth[k] = 0
         self.known[k] = self.names.get(k, f"_{k}")
         if loaded is None and k in self.comments:
             self.lines.append(self.comments[k])

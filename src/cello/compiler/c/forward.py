@@ -7,6 +7,9 @@ from functools import cached_property
 
 from cello.compiler.c.expression import Body
 from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.places import place as marked
+from cello.compiler.c.places import unmarked
+from cello.compiler.c.repeated import Block, Places, found, words
 from cello.compiler.c.sizes import elements, number, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.reorder import REPEATING
@@ -47,9 +50,37 @@ class _Forward:
         return {*self.graph.outputs, *(a for k in steps for a in self.nodes[k].args)} & {*self.names.inputs}
 
     @cached_property
-    def carried(self) -> list[int]:
+    def carried(self) -> dict[int, None]:
         """What later loops read where it is kept for backward."""
-        return [k for k, place in self.tiles.items() if place == f"{self.names.of[k]}_kept"]
+        return dict.fromkeys(k for k, place in self.tiles.items() if place == f"{self.names.of[k]}_kept")
+
+    @cached_property
+    def reductions_of(self) -> dict[int, list[int]]:
+        """The reductions that each stage's loops add up."""
+        found: dict[int, list[int]] = {}
+        for stage in self.plan.stages:
+            for k in stage.reductions:
+                found.setdefault(self.stage_of.get(self.nodes[k].args[0], 0), []).append(k)
+        return found
+
+    @cached_property
+    def starts(self) -> dict[Sum, str]:
+        """The row that each sum begins with; sums of the same biases share one."""
+        alike: dict[tuple[str, tuple[int, ...]], str] = {}
+        return {
+            each: alike.setdefault(
+                (self.nodes[each.node].shape[0], each.invariant), f"{self.names.of[each.node]}_start"
+            )
+            for each in self.plan.sums
+        }
+
+    @cached_property
+    def own_starts(self) -> list[Sum]:
+        """The first sum of each row in ``starts``."""
+        first: dict[str, Sum] = {}
+        for each, name in self.starts.items():
+            first.setdefault(name, each)
+        return [*first.values()]
 
     def _ahead(self) -> dict[int, int]:
         """Of sums with products of the frame, how many those are: they may be taken some steps ahead.
@@ -80,23 +111,35 @@ class _Forward:
         later -= {k for k in later if nodes[k].op in REPEATING}  # read from what they repeat
         for k in sorted(later | repeated | {*self.plan.vectors}):
             if k in self.stage_of and k not in found:
-                kept = f"{of[k]}_kept" if k in self.plan.kept else f"{of[k]}_tile"
+                kept = f"{of[k]}_kept" if k in self.names.before_kept else f"{of[k]}_tile"
                 found[k] = new.get(k, kept)
         return found
 
     def lines(self) -> list[str]:
-        step = self._step()  # before the workspace, to which it adds
+        parts = found(self._blocks())  # before the workspace, to which it adds
         self._fill_workspace()
+        places = Places(self.workspace, self._others())
+        places.group(parts)
+        steps = self._all_steps(self._step(places.write(parts)))
         return [
             "/* All steps of one tile of clips; 1 if there is no memory. */",
             "static int forward_tile(const struct arguments *a, long tile, struct offset offset) {",
             *self.names.head(backward=False),
             f"    const long ahead = {'steps_ahead(&c)' if self.ahead else '0'};",
             "    real *panels = once(a) ? a->packed : NULL;",
-            *self.workspace.lines(),
+            *self.workspace.lines(words(steps)),
+            *steps,
+            "    free(workspace);",
+            "    return 0;",
+            "}",
+        ]
+
+    def _all_steps(self, step: list[str]) -> list[str]:
+        """What the tile's memory is filled with, then all steps."""
+        return [
             *self._packed(),
             *self.names.row_lines(),
-            *(line for each in self.plan.sums for line in self._start(each)),
+            *(line for each in self.own_starts for line in self._start(each)),
             f"    real *history = a->keeping ? a->history + offset.history * ({self.names.history}) : scratch_states;",
             f"    real *kept = a->keeping ? a->kept + offset.kept * ({self.names.kept}) : scratch_kept;",
             f"    const struct view outputs = {{a->outputs, a->T * {elements(self.names.output)}, "
@@ -108,13 +151,10 @@ class _Forward:
             *indented(step),
             "    }",
             f"    zero_padding(&c, outputs, a->T, {elements(self.names.output)});",
-            "    free(workspace);",
-            "    return 0;",
-            "}",
         ]
 
     def _fill_workspace(self) -> None:
-        add, of = self.workspace.add, self.names.of
+        add, of, begin = self.workspace.add, self.names.of, {each.node for each in self.own_starts}
         for k, name in self.names.inputs.items():
             if k in self.multiplied:
                 add(f"{name}_tile", f"(ahead ? ahead : 1) * {tile(self.nodes[k].shape)}")
@@ -124,7 +164,7 @@ class _Forward:
         add("scratch_kept", f"rows * ({self.names.kept})")
         for k, place in self.tiles.items():
             shape = self.nodes[k].shape
-            if k in {each.node for each in self.plan.sums}:
+            if k in begin:
                 add(f"{of[k]}_start", padded(shape[0]))
             if k in self.ahead:
                 add(f"{of[k]}_ahead", f"ahead * {tile(shape)}")
@@ -136,7 +176,7 @@ class _Forward:
 
     def _packed(self) -> list[str]:
         return [
-            f"    const real *packed_{self.names.of[m]} = panels ? NULL : a->packed + {self.names.place(m)};"
+            f"    real *packed_{self.names.of[m]} = panels ? NULL : a->packed + {self.names.place(m)};"
             for m in self.plan.matrices
         ]
 
@@ -144,10 +184,12 @@ class _Forward:
         """The row a sum begins with: its biases."""
         numbers = {k: number(self.nodes[k]) for k in each.invariant}
         terms = [f"broadcast({numbers[k]})" if numbers[k] else self.names.row(k) for k in each.invariant]
-        return [
-            f"    for (long j = 0; j < {padded(self.nodes[each.node].shape[0])}; j += V)",
-            f"        store({self.names.of[each.node]}_start + j, {' + '.join(terms) or 'broadcast(0)'});",
-        ]
+        return unmarked(
+            [
+                f"    for (long j = 0; j < {padded(self.nodes[each.node].shape[0])}; j += V)",
+                f"        store({self.starts[each]} + j, {' + '.join(terms) or 'broadcast(0)'});",
+            ]
+        )
 
     def _begin(self) -> list[str]:
         """The first states; of clips without frames they are the last too."""
@@ -158,8 +200,19 @@ class _Forward:
             lines.append(f"    {move('store', k, self.names.per_clip('last', n), '0, n, c.count', place)}")
         return lines
 
-    def _step(self) -> list[str]:
-        names, states = self.names, self.names.states
+    def _blocks(self) -> list[Block]:
+        """The step's sums and loops."""
+        lines = []
+        for n, stage in enumerate(self.plan.stages):
+            lines += [*map(self._sum, stage.sums), *self._loops(n, stage)]
+        return [*map(Block, map(tuple, lines))]
+
+    def _others(self) -> dict[str, str]:
+        """Where the values lie that are kept for backward."""
+        return {self.tiles[k]: f"kept + {self.names.before_kept[k]}" for k in self.carried}
+
+    def _step(self, blocks: Sequence[str]) -> list[str]:
+        names, states, used = self.names, self.names.states, words(blocks)
         at = [names.before_state(n) for n in range(len(states))]
         lines = [
             f"    real *before = history + (a->keeping ? t : t & 1) * rows * ({names.history});",
@@ -169,17 +222,14 @@ class _Forward:
                 for n, name in enumerate(states)
             ),
             *(f"    (void)old_{n};" for n in states),
-            *(f"    real *{self.tiles[k]} = kept + {names.before_kept(k)};" for k in self.carried),
+            *(f"    real *{name} = {at};" for name, at in self._others().items() if name in used),
         ]
         lines += [f"    if (!ahead) {line}" for k in self.multiplied for line in self._take_frame(k)]
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
         lines.append("    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels};")
         if self.ahead:
             lines += self._take_ahead()
-        lines += names.mask_lines("    ")
-        for n, stage in enumerate(self.plan.stages):
-            lines += [line for each in stage.sums for line in self._sum(each)]
-            lines += self._loops(n, stage)
+        lines += [*names.mask_lines("    "), *blocks]
         lines.append("    const long next = running(&c, t + 1, n);")
         for n, k in enumerate(self.graph.outputs):
             lines.append(f"    {names.move('store', k, names.per_clip('last', n), 't, next, n', f'new_{states[n]}')}")
@@ -200,14 +250,14 @@ class _Forward:
         self.paired.add(k)
         units, place = elements(self.nodes[k].shape[0]), self.tiles[k]
         self.workspace.add(f"{place}_pairs", f"{most} * round_up(pairs_of({units}), V)")
-        return [f"pair_columns({n}, {rows}, {units}, {place}, {place}_pairs);"]
+        return [f"pair_columns({n}, {rows}, {units}, {marked(place)}, {marked(f'{place}_pairs')});"]
 
     def _sum(self, each: Sum) -> list[str]:
         """A sum of products, from its biases or from the products of the frame that were taken ahead."""
         name = self.names.of[each.node]
-        k, frames = each.node, self.ahead.get(each.node, 0)
-        taken, units = f"{name}_ahead" if frames else f"{name}_start", elements(self.nodes[k].shape[0])
-        origins = f"{name}_start, {taken}, {name}_tile"
+        k, frames, start = each.node, self.ahead.get(each.node, 0), self.starts[each]
+        units = elements(self.nodes[k].shape[0])
+        origins = ", ".join(map(marked, [start, f"{name}_ahead" if frames else start, f"{name}_tile"]))
         unpaired = dict.fromkeys(v for _, v in each.products if v not in self.paired)
         return [
             f"    {self.names.comment(each)}",
@@ -219,11 +269,11 @@ class _Forward:
     def _terms(self, products: Sequence[tuple[int, int]]) -> str:
         of, terms = self.names.of, list[str]()
         for m, v in products:
-            units = elements(self.nodes[v].shape[0])
+            units, packed = elements(self.nodes[v].shape[0]), marked(f"packed_{of[m]}")
             if self.names.bf16:
-                terms.append(f"{{{self.tiles[v]}_pairs, packed_{of[m]}, pairs_of({units})}}")
+                terms.append(f"{{{marked(f'{self.tiles[v]}_pairs')}, {packed}, pairs_of({units})}}")
             else:
-                terms.append(f"{{{self.tiles[v]}, packed_{of[m]}, {units}, a->weight_{of[m]}}}")
+                terms.append(f"{{{marked(self.tiles[v])}, {packed}, {units}, {marked(f'a->weight_{of[m]}')}}}")
         return ", ".join(terms)
 
     def _take_ahead(self) -> list[str]:
@@ -241,19 +291,18 @@ class _Forward:
                 units = elements(self.nodes[each.node].shape[0])
                 lines += [
                     f"const struct term {terms}[] = {{{self._terms(each.products[:frames])}}};",
-                    f"add_ahead(&way, {units}, taken, {terms}, {frames}, {name}_start, {name}_ahead);",
+                    f"add_ahead(&way, {units}, taken, {terms}, {frames}, {self.starts[each]}, {name}_ahead);",
                 ]
-        return ["    if (ahead && !way.slot) {", *(f"        {line}" for line in lines), "    }"]
+        return ["    if (ahead && !way.slot) {", *(f"        {line}" for line in unmarked(lines)), "    }"]
 
-    def _loops(self, number: int, stage: Stage) -> list[str]:
+    def _loops(self, number: int, stage: Stage) -> list[list[str]]:
         """A stage's loops; what later stages need of whole vectors is added up in the loop that computes these."""
         loops = Loops(self.names, self.workspace)
         self._stores(number, stage, loops)
-        for k in [k for later in self.plan.stages for k in later.reductions]:
-            arg = self.nodes[k].args[0]
-            if self.stage_of.get(arg, 0) == number:
-                loops.over(self.nodes[arg].shape).reduce(self.nodes[k], self.names.of[k], self.tiles[k])
-        return [line for loop in loops.in_order() for line in loop.lines(self._body(stage, loop))]
+        for k in self.reductions_of.get(number, ()):
+            shape = self.nodes[self.nodes[k].args[0]].shape
+            loops.over(shape).reduce(self.nodes[k], self.names.of[k], self.tiles[k])
+        return [loop.lines(self._body(stage, loop)) for loop in loops.in_order()]
 
     def _body(self, stage: Stage, loop: Loop) -> Body:
         mine = {k for k in stage.pointwise if self.nodes[k].shape == loop.shape}
@@ -262,24 +311,23 @@ class _Forward:
             return f"{self.names.inputs[k]}_frame" if k in self.names.inputs else self.tiles[k]
 
         def loads(k: int) -> str | None:
-            return None if k in mine or k not in self.tiles else f"load({place(k)} + at)"
+            return None if k in mine or k not in self.tiles else f"load({marked(place(k))} + at)"
 
         return body_of(self.names, self.nodes, self.names.of, loop, loads, place, self.names.equations)
 
     def _stores(self, number: int, stage: Stage, loops: Loops) -> None:
         """What a stage's loops write: values read later, what backward needs, new states."""
-        plan, last, nodes = self.plan, len(self.plan.stages) - 1, self.nodes
+        kept, last, nodes = self.names.before_kept, len(self.plan.stages) - 1, self.nodes
         mine = {*stage.pointwise, *stage.reductions, *(each.node for each in stage.sums)}
         for k in stage.pointwise:
-            if k in self.tiles and k not in self.graph.outputs and k not in plan.kept:
-                loops.store(nodes[k].shape, f"store({self.tiles[k]} + at, {{}});", k)
+            if k in self.tiles and k not in self.graph.outputs and k not in kept:
+                loops.store(nodes[k].shape, f"store({marked(self.tiles[k])} + at, {{}});", k)
         for name, k in zip(self.names.states, self.graph.outputs, strict=True):
             if k in mine or (number == last and k not in self.stage_of):
-                loops.store(nodes[k].shape, f"store(new_{name} + at, {{}});", k)
+                loops.store(nodes[k].shape, f"store({marked(f'new_{name}')} + at, {{}});", k)
                 if name == self.names.states[0]:
                     units = elements(self.names.output)
                     loops.store(nodes[k].shape, f"store_part(row_of(&c, &outputs, r, t), j, {units}, {{}});", k)
-        for k in plan.kept:
-            if k in mine:
-                place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {self.names.before_kept(k)}"
-                loops.store(nodes[k].shape, f"store({place} + at, {{}});", k)
+        for k in sorted(mine & kept.keys()):
+            place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {kept[k]}"
+            loops.store(nodes[k].shape, f"store({marked(place)} + at, {{}});", k)

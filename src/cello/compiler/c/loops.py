@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from cello.cells.graph import Node, Shape
 from cello.compiler.c.expression import Body
+from cello.compiler.c.places import place as marked
 from cello.compiler.c.sizes import elements, padded
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.step_names import indented
@@ -34,7 +35,7 @@ class Loop:
 
     def reduce(self, node: Node, name: str, place: str) -> None:
         """Add up the node's argument, which this loop computes, into a tile at ``place``."""
-        arg = node.args[0]
+        arg, place = node.args[0], marked(place)
         if node.op == "row_sum":
             self.row_first.append(f"vec {name}_total = broadcast(0);")
             self.stores.append((f"{name}_total += {{}};", arg))
@@ -43,10 +44,11 @@ class Loop:
             columns = elements(self.shape[1])
             self.workspace.add(f"{name}_columns", f"round_up({columns}, V) * V")
             self.workspace.add(f"{name}_lines", "size")
-            self.first[f"zero_lines(n, H, {name}_lines);"] = None
-            self.stores.append((f"store({name}_columns + column * V, {{}});", arg))
-            self.row_last.append(f"add_columns({name}_columns, {columns}, from, one, H - j, {name}_lines + r * P);")
-            self.last.append(f"from_lines(n, rows, H, {name}_lines, {place});")
+            each, lines = marked(f"{name}_columns"), marked(f"{name}_lines")
+            self.first[f"zero_lines(n, H, {lines});"] = None
+            self.stores.append((f"store({each} + column * V, {{}});", arg))
+            self.row_last.append(f"add_columns({each}, {columns}, from, one, H - j, {lines} + r * P);")
+            self.last.append(f"from_lines(n, rows, H, {lines}, {place});")
         else:
             self.inside = True
             begin, step = ("0", "accumulate({}, {})") if node.op == "total" else ("-INFINITY", "enlarge({}, {})")
@@ -58,11 +60,12 @@ class Loop:
     def loads(self, node: Node, name: str, place: str) -> str | None:
         """How an argument's tile at ``place`` is read by ``broadcast`` or ``columns``."""
         if node.op == "broadcast":
-            return f"broadcast(({place})[r * V])" if " " in place else f"broadcast({place}[r * V])"
+            return f"broadcast(({marked(place)})[r * V])" if " " in place else f"broadcast({marked(place)}[r * V])"
         if node.op == "columns":
             self.workspace.add(f"{name}_lines", "size")
-            self.first[f"to_lines(n, rows, H, {place}, {name}_lines);"] = None
-            return f"column_of({name}_lines + r * P + column, from, one)"
+            lines = marked(f"{name}_lines")
+            self.first[f"to_lines(n, rows, H, {marked(place)}, {lines});"] = None
+            return f"column_of({lines} + r * P + column, from, one)"
         return None
 
     def lines(self, body: Body) -> list[str]:
@@ -135,13 +138,13 @@ def body_of(
             arg = node.args[0]
             return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
         if invariant and len(node.shape) == 2:
-            return f"load({names.of[k]}_row + j * {elements(node.shape[1])} + column * V)"
+            return f"load({marked(f'{names.of[k]}_row')} + j * {elements(node.shape[1])} + column * V)"
         return None
 
     def once(k: int) -> str | None:
         node = nodes[k]
         if node.op == "rows" and k not in names.plan.invariant and loads(k) is None:
-            return f"load({place(node.args[0])} + line)"
+            return f"load({marked(place(node.args[0]))} + line)"
         return None
 
     return Body(nodes, labels, reads, names.rows(loop.shape), comments, once)

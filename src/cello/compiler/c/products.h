@@ -69,13 +69,13 @@ static void pack_panel(const real *matrix, long n, long wide, long down, long ri
                 for (long k = first; k < first + high; k++) panel[k * PANEL + i] = matrix[k * down + i * right];
     }
 }
-static void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
+CALLED void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
     for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL)
         pack_panel(matrix + j * right, n, m - j < PANEL ? m - j : PANEL, down, right, packed);
 }
 
 /* A packed matrix as a plain one: its transpose (m, n). */
-static void unpack(const real *packed, long n, long m, real *matrix) {
+CALLED void unpack(const real *packed, long n, long m, real *matrix) {
     for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
         const long wide = m - j < PANEL ? m - j : PANEL;
         for (long first = 0; first < n; first += V) {
@@ -182,7 +182,7 @@ static void product_once(const struct way *way, long N, const struct term *terms
     }
 }
 /* A sum of N elements: the row start + its terms, of which the first `frames` are the frame's. */
-static void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
+CALLED void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
                          const real *start, const real *taken, real *out) {
     const struct origin row = {start, 0, V}, slot = {taken + way->slot * way->rows * V, V, way->ahead * way->rows * V};
     if (way->panels) product_once(way, N, terms, count, row, out);
@@ -223,7 +223,7 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
 }
 
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
-static void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
+CALLED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
                   real *out) {
     const long high = round_up(K, V);
     for (long j = 0; j < N; j += PANEL)

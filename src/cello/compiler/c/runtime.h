@@ -26,6 +26,9 @@ typedef real vec __attribute__((vector_size(BYTES)));
 typedef integer mask __attribute__((vector_size(BYTES)));
 typedef real anywhere __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
 
+/* Not copied to where they are called: a step calls them often, and each copy takes the compiler its time. */
+#define CALLED static __attribute__((noinline))
+
 static inline vec load(const real *p) { return *(const anywhere *)p; }
 static inline void store(real *p, vec v) { *(anywhere *)p = v; }
 static inline void accumulate(real *p, vec v) { store(p, load(p) + v); }
@@ -166,7 +169,7 @@ static real *row_of(const struct clips *c, const struct view *tensor, long r, lo
     for (long at = 0; at < (N); at += 64 / (long)sizeof(real)) __builtin_prefetch((row) + (stride) + at, writing)
 /* Rows begin ... end of step t, N elements each, into a tile; what fills up the last vec is 0, and so is all if there
    is no tensor. */
-static void load_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N, real *tile) {
+CALLED void load_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N, real *tile) {
     const long soon = c->reverse == c->backward ? tensor.frame_stride : -tensor.frame_stride;
     for (long r = begin; r < end; r++) {
         real *to = tile + r * V;
@@ -182,7 +185,7 @@ static void load_tile(const struct clips *c, struct view tensor, long t, long be
     }
 }
 /* And back. */
-static void store_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N,
+CALLED void store_tile(const struct clips *c, struct view tensor, long t, long begin, long end, long N,
                        const real *tile) {
     const long soon = c->reverse == c->backward ? tensor.frame_stride : -tensor.frame_stride;
     for (long r = begin; r < end; r++) {
@@ -248,7 +251,7 @@ static void zero_padding(const struct clips *c, struct view tensor, long T, long
 }
 
 /* A row of N elements, filled up with zeros to whole vecs. */
-static void fill(real *row, const real *from, long N) {
+CALLED void fill(real *row, const real *from, long N) {
     for (long j = 0; j < round_up(N, V); j++) row[j] = j < N ? from[j] : 0;
 }
 

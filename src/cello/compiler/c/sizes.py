@@ -7,7 +7,7 @@ paddedH_over2. No name of a cell's becomes such an identifier.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from cello.cells.graph import Node, Shape
 from cello.cells.sizes import INPUTS, ONE, UNITS
@@ -40,7 +40,19 @@ def tile(shape: Shape) -> str:
 
 def widths(shapes: Iterable[Shape]) -> str:
     """The elements that values of these shapes take together, of one clip."""
-    counts = Counter(map(width, shapes))
+    return _together(Counter(map(width, shapes)))
+
+
+def begins(shapes: Sequence[Shape]) -> list[str]:
+    """For each of these values the elements that those before it take, of one clip."""
+    found, counts = list[str](), Counter[str]()
+    for shape in shapes:
+        found.append(_together(counts))
+        counts[width(shape)] += 1
+    return found
+
+
+def _together(counts: Mapping[str, int]) -> str:
     return " + ".join(one if count == 1 else f"{count} * {one}" for one, count in counts.items()) or "0"
 
 

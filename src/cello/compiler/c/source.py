@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS
-from cello.compiler.c.sizes import definitions, elements, padded, tile, widths
+from cello.compiler.c.places import place
+from cello.compiler.c.sizes import begins, definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
 from cello.compiler.step_names import StepNames
 
@@ -35,10 +36,11 @@ def _listed(shape: Shape, *before: str) -> str:
     return f"({', '.join([*before, *shape])})"
 
 
-def _before(shapes: Sequence[Shape], number: int) -> str:
-    """The elements of a tile's values of these shapes that come before this one."""
-    alike = len({*shapes}) == 1 or not number
-    return f"{number} * {tile(shapes[0])}" if alike else f"rows * ({widths(shapes[:number])})"
+def _before(shapes: Sequence[Shape]) -> list[str]:
+    """For each of a tile's values of these shapes, the elements of those before it."""
+    if len({*shapes}) == 1:
+        return [f"{number} * {tile(shapes[0])}" for number in range(len(shapes))]
+    return [f"rows * ({before})" if n else f"0 * {tile(shapes[0])}" for n, before in enumerate(begins(shapes))]
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Names(StepNames):
 
     def before_state(self, number: int) -> str:
         """The elements of a step's states in history that come before this one."""
-        return _before(self.state_shapes, number)
+        return _before(self.state_shapes)[number]
 
     @cached_property
     def history(self) -> str:
@@ -90,9 +92,11 @@ class Names(StepNames):
         """The elements that are kept at each step of one clip."""
         return widths(self.nodes[k].shape for k in self.plan.kept)
 
-    def before_kept(self, k: int) -> str:
-        """The elements of a step's kept values that come before this one."""
-        return _before([self.nodes[each].shape for each in self.plan.kept], self.plan.kept.index(k))
+    @cached_property
+    def before_kept(self) -> dict[int, str]:
+        """For each of a step's kept values the elements of those before it."""
+        kept = self.plan.kept
+        return dict(zip(kept, _before([self.nodes[k].shape for k in kept]), strict=True))
 
     @cached_property
     def packed(self) -> dict[Shape, tuple[str, str, list[int]]]:
@@ -131,13 +135,8 @@ class Names(StepNames):
 
         Those of a number have a row for each size of what is added to it.
         """
-        found: dict[tuple[int, Shape], str] = {}
-        shapes: list[Shape] = []
-        for k in self.plan.invariant:
-            for shape in self.pieces(k):
-                found[k, shape] = widths(shapes)
-                shapes.append(shape)
-        return found
+        found = [(k, shape) for k in self.plan.invariant for shape in self.pieces(k)]
+        return dict(zip(found, begins([shape for _, shape in found]), strict=True))
 
     @cached_property
     def all_derived(self) -> str:
@@ -193,7 +192,9 @@ class Names(StepNames):
 
     def row(self, k: int) -> str:
         """How a loop-invariant number or vector is read."""
-        return f"load({self.of[k]}_row + j)" if self.nodes[k].shape else f"broadcast(a->invariant_{self.of[k]}[0])"
+        if self.nodes[k].shape:
+            return f"load({place(f'{self.of[k]}_row')} + j)"
+        return f"broadcast({place(f'a->invariant_{self.of[k]}')}[0])"
 
     def rows(self, shape: Shape) -> dict[int, str]:
         """How values that are the same for all rows are read in a loop over this shape."""
@@ -222,25 +223,37 @@ class Names(StepNames):
 
 
 class Workspace:
-    """Memory of a function's own, taken at once: names and their sizes, one after the other."""
+    """Memory of a function's own, taken at once: names and their sizes, one after the other.
+
+    ``groups`` are names of one size that lie side by side, in this order.
+    """
 
     def __init__(self) -> None:
         self.sizes: dict[str, str] = {}
+        self.groups: list[list[str]] = []
 
     def add(self, name: str, size: str) -> None:
         self.sizes.setdefault(name, size)
 
-    def lines(self) -> list[str]:
-        total = " + ".join(self.sizes.values()) or "0"
-        lines = [
-            f"    real *const workspace = alloc_workspace({total});",
-            "    if (!workspace) return 1;",
-        ]
-        place = "workspace"
+    def lines(self, used: Container[str]) -> list[str]:
+        """Take the memory and name its places; of groups only the first and those ``used``."""
+        group_of = {name: group for group in self.groups for name in group}
+        pointers, total, begin = list[str](), list[str](), "workspace"
         for name, size in self.sizes.items():
-            lines.append(f"    real *{name} = {place};")
-            place = f"{name} + {size}"
-        return lines
+            first, *others = group_of.get(name, [name])
+            if name != first:
+                continue
+            total.append(f"{len(others) + 1} * ({size})" if others else size)
+            pointers.append(f"    real *{name} = {begin};")
+            pointers += [
+                f"    real *{other} = {name} + {n} * ({size});" for n, other in enumerate(others, 1) if other in used
+            ]
+            begin = f"{name} + {total[-1]}"
+        return [
+            f"    real *const workspace = alloc_workspace({' + '.join(total) or '0'});",
+            "    if (!workspace) return 1;",
+            *pointers,
+        ]
 
 
 def fields(names: Names) -> tuple[Field, ...]:

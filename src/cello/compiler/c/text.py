@@ -21,6 +21,8 @@ from cello.compiler.step_names import COMMENTS
 
 MULTIPLY_ADD = re.compile(r"(sum\S*(?: \* wide \+ w\])?) \+= (\w\[[^]]*\]) \* (.+);$", re.MULTILINE)
 """A product of a row's number and a vec that is added to a sum, in products.h."""
+MOST_EQUATIONS = 60
+"""Equations in a kernel's title."""
 POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
 
@@ -89,6 +91,9 @@ def own_text(cell: Cell) -> str:
 
 def _title(cell: Cell) -> list[str]:
     step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, COMMENTS)]
+    if len(step) > MOST_EQUATIONS:  # whoever unfolds many steps need not read them all
+        half = MOST_EQUATIONS // 2
+        step[half:-half] = [f"   ... {len(step) - 2 * half} more equations ..."]
     about = [
         "   A tile is some clips of the batch; at step t its first n rows run. A row of H units is padded to P.",
         "   Written by Cello. */",

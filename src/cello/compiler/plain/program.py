@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 from cello.cells.definition import Cell
@@ -120,7 +120,7 @@ class _Lowering:
             for output in self.plan.graph.outputs:
                 self._need(output)
         columns, front = self._columns()
-        inside = {part for column in columns for part in self._parts(column.node)}
+        inside = {part for column in columns for part in self.affine[column.node][2]}
         return Program(
             step=self.plan,
             columns=tuple(columns),
@@ -289,26 +289,24 @@ class _Lowering:
                     return True
         return False
 
-    def _affine(self, k: int) -> tuple[int, tuple[int, ...], tuple[int, ...]] | None:
-        """Matrix, biases and the nodes inside, if k is ``matrix @ x + Σ biases`` and nothing else uses its parts."""
-        node = self.nodes[k]
-        if node.op == "product" and k in self.outside[1] and self.nodes[node.args[1]].op == "input":
-            return node.args[0], (), (k,)
-        if node.op != "add" or k not in self.outside[1]:
-            return None
-        for part, bias in (node.args, node.args[::-1]):
-            inner = self._affine(part) if self.plan.uses[part] == 1 else None
-            if inner is not None and self._is_vector_outside(bias) and bias not in self.outside[1]:
-                return inner[0], (*inner[1], bias), (*inner[2], k)
-        return None
-
-    def _parts(self, k: int) -> tuple[int, ...]:
-        affine = self._affine(k)
-        return affine[2] if affine else ()
+    @cached_property
+    def affine(self) -> dict[int, tuple[int, tuple[int, ...], tuple[int, ...]]]:
+        """Of each ``matrix @ x + Σ biases`` whose parts nothing else uses: matrix, biases and the nodes inside."""
+        found: dict[int, tuple[int, tuple[int, ...], tuple[int, ...]]] = {}
+        for k in self.plan.hoisted:
+            node = self.nodes[k]
+            if node.op == "product" and self.nodes[node.args[1]].op == "input":
+                found[k] = node.args[0], (), (k,)
+            for part, bias in (node.args, node.args[::-1]) if node.op == "add" else ():
+                inner = found.get(part) if self.plan.uses[part] == 1 else None
+                if inner is not None and self._is_vector_outside(bias) and bias not in self.outside[1]:
+                    found[k] = inner[0], (*inner[1], bias), (*inner[2], k)
+                    break
+        return found
 
     def _columns(self) -> tuple[list[Column], list[Pack]]:
         """The largest affine maps of the frame, and the packs that lie side by side at the front of their product."""
-        found = {k: affine for k in self.plan.hoisted if (affine := self._affine(k))}
+        found = self.affine
         inside = {part for k, affine in found.items() for part in affine[2] if part != k}
         left = {k for k in found if k not in inside}
         front: list[Pack] = []

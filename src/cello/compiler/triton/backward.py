@@ -83,9 +83,9 @@ class _Backward:
         names = self.names
         if names.is_frame(vector):
             return []
-        rest = [(k, m) for k, m in names.products_of(vector) if any(k in pack for pack in names.sums)]
+        rest = [(k, m) for k, m in names.products_of(vector) if k in names.pack_of]
         found = []
-        for pack in names.sums:
+        for pack in [names.sums[n] for n in sorted({names.pack_of[k] for k, _ in rest})]:
             mine = [(k, m) for k, m in rest if k in pack]
             matrices = tuple(m for _, m in mine)
             first = names.inner.index(matrices[0]) if matrices else 0

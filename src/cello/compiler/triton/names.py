@@ -162,7 +162,20 @@ class Names(StepNames):
 
     def products_of(self, vector: int) -> list[tuple[int, int]]:
         """The sums with a product of a vector, and its matrices."""
-        return [(each.node, m) for each in self.plan.sums for m, v in each.products if v == vector]
+        return self._products.get(vector, [])
+
+    @cached_property
+    def _products(self) -> dict[int, list[tuple[int, int]]]:
+        found: dict[int, list[tuple[int, int]]] = {}
+        for each in self.plan.sums:
+            for m, v in each.products:
+                found.setdefault(v, []).append((each.node, m))
+        return found
+
+    @cached_property
+    def pack_of(self) -> dict[int, int]:
+        """The number of the pack that each sum is in."""
+        return {k: n for n, pack in enumerate(self.sums) for k in pack}
 
     def frame_matrices(self, node: int) -> list[tuple[int, int]]:
         """The matrices that multiply the frame, or parts of it, in a sum; and these."""
