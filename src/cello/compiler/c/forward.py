@@ -224,7 +224,7 @@ class _Forward:
             *(f"    (void)old_{n};" for n in states),
             *(f"    real *{name} = {at};" for name, at in self._others().items() if name in used),
         ]
-        lines += [f"    if (!ahead) {line}" for k in self.multiplied for line in self._take_frame(k)]
+        lines += [f"    if (!ahead) {line}" for k in self.multiplied for line in unmarked(self._take_frame(k))]
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
         lines.append("    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels};")
         if self.ahead:
