@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cello.audio.augment import AugmentConfig
-from cello.compiler.c.launch import _Call
+from cello.compiler.c.launch import Call
 from cello.features.cache import FeatureSet
 from cello.features.config import FeatureConfig
 from cello.features.masks import draw_masks
@@ -148,14 +148,14 @@ class Clock:
 
 def count_kernels() -> list[float]:
     """A number that grows by the CPU seconds of every kernel."""
-    spent, run = [0.0], _Call.run
+    spent, run = [0.0], Call.run
 
-    def timed(self: _Call, name: str) -> None:
+    def timed(self: Call, name: str) -> None:
         began = time.thread_time()
         run(self, name)
         spent[0] += time.thread_time() - began
 
-    _Call.run = timed  # type: ignore[method-assign]
+    Call.run = timed  # type: ignore[method-assign]
     return spent
 
 

@@ -36,7 +36,7 @@ def one(fixed: Any) -> Cell:
         (Fixed(1.0), ["total"]),
         (Fixed(lambda D, H: 3 * D / (2 + H)), ["total", "constant", "mul", "size", "mul", "constant", "size"]),
     ],
-    ids=str,
+    ids=["share", "quarter", "one", "of the sizes"],
 )
 @pytest.mark.wants("cc")
 def test_a_product_with_one_number_is_its_sum_times_the_number(fixed: Any, operations: list[str]) -> None:

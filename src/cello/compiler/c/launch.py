@@ -114,8 +114,8 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Comp
             f"{shlex.join(compiler() or ('the C compiler',))} does not compile {INSTRUCTION} for this CPU. Use GCC 10, "
             f"Clang 9 or a newer one (CC names it), or leave precision out."
         )
-    for name in ("workspace_sizes", "forward", "backward"):
-        getattr(library, name).argtypes = [ctypes.c_void_p] * (1 + (name == "workspace_sizes"))
+    for called in ("workspace_sizes", "forward", "backward"):
+        getattr(library, called).argtypes = [ctypes.c_void_p] * (1 + (called == "workspace_sizes"))
     names = names_of(cell, bf16=bf16)
     pieces, members = tuple(tuple(names.pieces(k)) for k in names.plan.invariant), fields(names)
     return Compiled(names.plan, library, members, pieces, {each.name: n for n, each in enumerate(members)})
