@@ -168,7 +168,7 @@ def test_ragged_clips(name: str, lengths: list[int], padding: int, reverse: bool
     assert_same(c, plain, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.usefixtures("optimised_for_each_operation")
+@pytest.mark.usefixtures("compiled_quickly")  # test_reference compares kernels in double as users have them
 @each_kind
 def test_gradients_are_those_of_finite_differences(cell: Cell) -> None:
     x, state, weights = case(cell, (2, 3, 2, 3))

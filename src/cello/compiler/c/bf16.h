@@ -2,6 +2,8 @@
    half. They are rounded to nearest even; sums of their products are float32. */
 
 #if defined(__AVX512BF16__) && !defined(CELLO_EMULATED_BF16)
+#include <immintrin.h>
+
 int has_bf16(void) { return 1; }
 
 /* sum + the two products of a pair, which all lanes share, and each lane's pair */

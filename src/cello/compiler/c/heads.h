@@ -2,6 +2,10 @@
    tile every vec of units has its d columns one after another: element (u, k) of row r stands at
    ((u / V * rows + r) * d + k) * V + u % V. */
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 /* The first unit of the head of each unit from j on; units beyond the last one are of its head. */
 static inline mask heads_of(long j, long H, long d) {
     mask first;

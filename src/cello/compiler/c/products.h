@@ -20,10 +20,11 @@ static long packed_size(long n, long m) { return round_up(n, V) * round_up(m, PA
 #if defined(__AVX512F__)
 static inline vec pick(vec a, mask from, vec b) {
 #if DOUBLE
-    return (vec)_mm512_permutex2var_pd((__m512d)a, (__m512i)from, (__m512d)b);
+    __asm__("vpermt2pd %2, %1, %0" : "+v"(a) : "v"(from), "v"(b));
 #else
-    return (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)from, (__m512)b);
+    __asm__("vpermt2ps %2, %1, %0" : "+v"(a) : "v"(from), "v"(b));
 #endif
+    return a;
 }
 /* A square of V rows, as its transpose of V rows of which the first n elements are stored: squares of half its size change
    places, then those of half of that, ... */
