@@ -18,7 +18,7 @@ study: $(STAMP)
 	$(BIN)/cello study gates --corpus spoken --protocol quick --out results/spoken/gates
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal    # one more: many tests wait
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
