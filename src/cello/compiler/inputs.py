@@ -132,7 +132,7 @@ SHAPE, DTYPE, LAYOUT, IS_CPU = map(attrgetter, ("shape", "dtype", "layout", "is_
 
 
 def _fitting(cell: Cell, x: Tensor, weights: Mapping[str, Tensor]) -> int:
-    """H where all weights are seen to fit at a glance, for small calls take no longer than a look at each; else 0."""
+    """H if all weights fit, else 0; checked all at once, as checks one by one would slow small calls down."""
     (name, axis), dtype = sized(cell), x.dtype
     if type(x) not in ORDINARY:
         return 0

@@ -37,14 +37,9 @@ def _recipe(cell: Cell) -> Recipe:
     return values, wanted, tuple(str(nodes[k].name) for k in plan.masks)
 
 
-@constant_result
-def parameters_alone(cell: Cell) -> tuple[str, ...]:
-    """The names of what a kernel is given of a cell's weights, where nothing is computed; else none."""
-    return _parameters_alone(cell)
-
-
 @lru_cache(maxsize=256)
-def _parameters_alone(cell: Cell) -> tuple[str, ...]:
+def parameters_alone(cell: Cell) -> tuple[str, ...]:
+    """The names of the parameters that a kernel is given, if nothing is computed of the weights; else none."""
     plan = kernel(cell)
     nodes = [plan.graph.nodes[k] for k in (*plan.matrices, *plan.invariant)]
     return tuple(str(node.name) for node in nodes) if all(node.op == "parameter" for node in nodes) else ()

@@ -15,15 +15,7 @@ from cello.compiler.scan import scan
 from random_cells import rare
 
 wants_cc = pytest.mark.wants("cc")
-FUNCTIONS = {
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "atan": torch.atan,
-    "erf": torch.erf,
-    "floor": torch.floor,
-    "round": torch.round,
-    "sign": torch.sign,
-}
+FUNCTIONS = {name: getattr(torch, name) for name in ("sin", "cos", "atan", "erf", "floor", "round", "sign")}
 """In the order of the states of ``each``."""
 POINTS = [0.0, 0.5, 1.5, -0.5, -2.5, 1e-6, -3.0, 0.999, 1.001, -1.7, 4.2, 8388609.0, -1e10, 8191.0, 1e5, -77.7]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, sigmoid, tanh
-from cello.compiler.c.places import place
+from cello.compiler.c.places import marked
 from cello.compiler.c.repeated import Block, Series, found
 from cello.compiler.c.text import own_text
 from cello.compiler.kernel import kernel
@@ -156,7 +156,7 @@ def test_backward_computes_no_value_again_through_many_stages() -> None:
 
 def series(*texts: str) -> list[int]:
     """How often each part of these blocks stands there."""
-    blocks = [Block((f"store({place(text[1:])}, {text[0]});",) * 20) for text in texts]
+    blocks = [Block((f"store({marked(text[1:])}, {text[0]});",) * 20) for text in texts]
     return [len(part.turns) if isinstance(part, Series) else 1 for part in found(blocks)]
 
 

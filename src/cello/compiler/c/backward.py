@@ -7,8 +7,7 @@ from functools import cached_property, partial
 
 from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
-from cello.compiler.c.places import place as marked
-from cello.compiler.c.places import unmarked
+from cello.compiler.c.places import marked, unmarked
 from cello.compiler.c.repeated import Block, Places, found, words
 from cello.compiler.c.sizes import elements, padded, tile, width
 from cello.compiler.c.source import Names, Workspace

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cello.cells.graph import Node, Shape
 from cello.compiler.c.expression import Body
-from cello.compiler.c.places import place as marked
+from cello.compiler.c.places import marked
 from cello.compiler.c.sizes import elements, padded
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.step_names import indented

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 OPEN, CLOSE = "\x01", "\x02"
 
 
-def place(text: str) -> str:
+def marked(text: str) -> str:
     """A pointer that may be another one the next time, marked."""
     return f"{OPEN}{text}{CLOSE}"
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS
-from cello.compiler.c.places import place
+from cello.compiler.c.places import marked
 from cello.compiler.c.sizes import begins, definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
 from cello.compiler.step_names import StepNames
@@ -193,8 +193,8 @@ class Names(StepNames):
     def row(self, k: int) -> str:
         """How a loop-invariant number or vector is read."""
         if self.nodes[k].shape:
-            return f"load({place(f'{self.of[k]}_row')} + j)"
-        return f"broadcast({place(f'a->invariant_{self.of[k]}')}[0])"
+            return f"load({marked(f'{self.of[k]}_row')} + j)"
+        return f"broadcast({marked(f'a->invariant_{self.of[k]}')}[0])"
 
     def rows(self, shape: Shape) -> dict[int, str]:
         """How values that are the same for all rows are read in a loop over this shape."""
