@@ -72,7 +72,7 @@ double fused_multiply_adds(long rounds, real *result) {
 """
 
 
-IN_PAIRS = PEAK.replace("sum[k] * a + b", "add_products_of_pairs(sum[k], a[0], b)").replace("16.0 * V", "32.0 * V")
+IN_PAIRS = PEAK.replace("sum[k] * a + b", "add_product(sum[k], a[0], b)").replace("16.0 * V", "32.0 * V")
 
 
 @cache

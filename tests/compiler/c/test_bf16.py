@@ -195,7 +195,7 @@ def test_kernels_in_float32_have_nothing_of_it() -> None:
         text = source(zoo()[name], "float")
         assert "pair" not in text
         assert "bf16" not in text
-    assert len(re.findall(r"= add_products_of_pairs\(", source(zoo()["lstm"], "float", bf16=True))) == 2
+    assert len(re.findall(r"= add_product\(", source(zoo()["lstm"], "float", bf16=True))) == 2
 
 
 def test_without_the_instruction_a_scan_says_what_the_processor_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

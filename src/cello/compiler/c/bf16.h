@@ -7,7 +7,7 @@
 int has_bf16(void) { return 1; }
 
 /* sum + the two products of a pair, which all lanes share, and each lane's pair */
-static inline vec add_products_of_pairs(vec sum, real pair, vec pairs) {
+static inline vec add_product(vec sum, real pair, vec pairs) {
     const __m512 all = _mm512_set1_ps(pair);
     return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)all, (__m512bh)pairs);
 }
@@ -37,7 +37,7 @@ static inline mask rounded_to_bf16(vec v) {
 }
 static inline vec lower(vec pairs) { return (vec)((mask)pairs << 16); }
 static inline vec upper(vec pairs) { return (vec)((mask)pairs & (int32_t)0xffff0000); }
-static inline vec add_products_of_pairs(vec sum, real pair, vec pairs) {
+static inline vec add_product(vec sum, real pair, vec pairs) {
     int32_t bits;
     memcpy(&bits, &pair, sizeof bits);
     const vec all = (vec)((mask){0} + bits);

@@ -14,6 +14,11 @@
 #define KEEP_LOADED(v) (void)(v)
 #endif
 
+#if !BF16
+/* sum + a b, where all lanes share a */
+static inline vec add_product(vec sum, real a, vec b) { return sum + a * b; }
+#endif
+
 /* Elements of a packed matrix of n rows and m columns: panels of PANEL columns, each with n rows padded to whole vecs. */
 static long packed_size(long n, long m) { return round_up(n, V) * round_up(m, PANEL); }
 
@@ -123,7 +128,7 @@ static inline __attribute__((always_inline)) void block(const int high, const in
 #pragma GCC unroll 8
                 for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-                    for (int w = 0; w < wide; w++) sum[i * wide + w] += v[i * V + k] * right[w];
+                    for (int w = 0; w < wide; w++) sum[i * wide + w] = add_product(sum[i * wide + w], v[i * V + k], right[w]);
             }
     }
     out += column * rows + row * V;
@@ -215,7 +220,7 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
-                for (int w = 0; w < wide; w++) sum[i][w] += p[i] * load(q + w * rows * V);
+                for (int w = 0; w < wide; w++) sum[i][w] = add_product(sum[i][w], p[i], load(q + w * rows * V));
     }
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
@@ -19,8 +18,6 @@ from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.step_names import COMMENTS
 
-MULTIPLY_ADD = re.compile(r"(sum\S*(?: \* wide \+ w\])?) \+= (\w\[[^]]*\]) \* (.+);$", re.MULTILINE)
-"""A product of a row's number and a vec that is added to a sum, in products.h."""
 MOST_EQUATIONS = 60
 """Equations in a kernel's title."""
 POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
@@ -64,7 +61,6 @@ def with_runtime(dtype: str, text: str, title: Sequence[str] = (), *, bf16: bool
     folder = resources.files("cello.compiler.c")
     names = ("runtime.h", "bf16.h", "products.h", "pairs.h") if bf16 else ("runtime.h", "products.h")
     shared = [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
-    shared = [_of_pairs(each) for each in shared] if bf16 else shared
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
         *title,
@@ -72,16 +68,12 @@ def with_runtime(dtype: str, text: str, title: Sequence[str] = (), *, bf16: bool
         f"typedef {dtype} real;",
         f"typedef {wide} integer;",
         f"#define DOUBLE {int(dtype == 'double')}",
+        f"#define BF16 {int(bf16)}",
         "",
         *shared,
         text,
     ]
     return "\n".join(parts)
-
-
-def _of_pairs(text: str) -> str:
-    """Products of numbers as products of pairs, the rest of the text as it is."""
-    return MULTIPLY_ADD.sub(r"\1 = add_products_of_pairs(\1, \2, \3);", text)
 
 
 def own_text(cell: Cell) -> str:
