@@ -91,15 +91,16 @@ def test_everything_is_listed_with_its_size_the_longest_unused_first(cache: Path
 
 def test_kernels_and_digests_are_listed_and_removed_too(tmp_path: Path) -> None:
     kernel, corpus = "kernels/lstm-float-" + "a" * 24 + ".so", "speech-commands-" + "c" * 32
-    write(tmp_path / kernel.replace(".so", "-" + "d" * 16 + ".so"), 9)
+    for suffix in (".so", ".o"):
+        write(tmp_path / kernel.replace(".so", "-" + "d" * 16 + suffix), 9)
     for name in (kernel, "kernels/.building-x1/kernel.c", "digests/" + "b" * 32, f"{corpus}/a.wav", f"made/{corpus}"):
         write(tmp_path / name, 9)
     for name in ("kernels/mine.so", "digests/mine.txt"):
         write(tmp_path / name, 9)
     assert sorted(thing.what for thing in held(tmp_path)) == [
-        *("digests", "downloaded corpus", "kernels", "kernels", "notes", "unfinished"),
+        *("digests", "downloaded corpus", *["kernels"] * 3, "notes", "unfinished"),
     ]
-    assert len(clean(tmp_path)) == 6
+    assert len(clean(tmp_path)) == 7
     assert files(tmp_path) == {"kernels/mine.so", "digests/mine.txt"}
 
 

@@ -31,11 +31,38 @@ TEXT = "int seven(void) { return 7; }"
 def test_a_text_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert c_build.load(TEXT, "seven", tmp_path).seven() == 7
     there = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(c_build, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(c_build, "_run", lambda *_: pytest.fail("compiled again"))
     c_build._working.cache_clear()
     assert c_build.load(TEXT, "seven", tmp_path).seven() == 7
     assert [path.name.split("-")[0] for path in there] == ["seven", "trial"]
     assert sorted(tmp_path.iterdir()) == there
+
+
+CALLER, SHARED = (
+    "int shared(void); int seven(void) { return shared() + N; }",
+    ("both", "int shared(void) { return 3; }"),
+)
+
+
+@needs_compiler
+def test_what_texts_share_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    c_build.load(TEXT, "seven", tmp_path)
+    asked, run = list[list[str]](), c_build._run
+    monkeypatch.setattr(c_build, "_run", lambda command, *rest: asked.append(command) or run(command, *rest))
+    for number in (4, 5):
+        text = CALLER.replace("N", str(number))
+        assert c_build.load(text, "caller", tmp_path, shared=SHARED).seven() == 3 + number
+    assert ["-c" in command for command in asked] == [True, False, False]
+
+
+@needs_compiler
+def test_a_text_is_linked_with_the_functions_it_was_given(tmp_path: Path) -> None:
+    other = (SHARED[0], SHARED[1].replace("3", "30"))
+    assert c_build.load(CALLER.replace("N", "4"), "caller", tmp_path, shared=SHARED).seven() == 7
+    (kept,) = tmp_path.glob("both-*.o")
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert c_build.load(CALLER.replace("N", "5"), "caller", tmp_path, shared=SHARED).seven() == 8
+    assert c_build.load(CALLER.replace("N", "4"), "caller", tmp_path, shared=other).seven() == 34
 
 
 @needs_compiler
@@ -178,7 +205,7 @@ def test_cc_is_asked_first_with_its_arguments(untried: Path, monkeypatch: pytest
     monkeypatch.setenv("CC", f"'{wrapper}' --first")
     assert backend_and_warnings("c") == ("c", [])
     calls = (untried / "calls").read_text().splitlines()
-    assert [call.split()[0] for call in calls] == ["--first"] * 2
+    assert [call.split()[0] for call in calls] == ["--first"] * 3  # a trial, what kernels share, the kernel
 
 
 @pytest.mark.parametrize("asked", ["no-such-cc -O2", "cc 'open"], ids=["missing", "no command"])

@@ -20,7 +20,7 @@ needs_compiler = pytest.mark.wants("cc")
 
 def written(folder: Path, content: bytes, stem: str = "gru-1234") -> Path:
     make_private(folder)
-    library = folder / "written"
+    library = folder / "written.so"
     library.write_bytes(content)
     return keep(folder, stem, library)
 
@@ -48,8 +48,8 @@ def mutations(content: bytes, count: int, seed: int) -> list[bytes]:
 
 def test_what_is_kept_is_found_again_under_its_own_name_only(tmp_path: Path) -> None:
     path = written(tmp_path, b"library")
-    assert kept(tmp_path, "gru-1234") == path
-    assert kept(tmp_path, "gru-123") is None
+    assert kept(tmp_path, "gru-1234", ".so") == path
+    assert kept(tmp_path, "gru-123", ".so") is None
     assert [*tmp_path.iterdir()] == [path]
 
 
@@ -58,10 +58,10 @@ def test_no_damaged_library_is_taken(tmp_path: Path) -> None:
     content = path.read_bytes()
     for changed in mutations(content, 100, seed=1):
         path.write_bytes(changed)
-        assert kept(tmp_path, "gru-1234") is None
+        assert kept(tmp_path, "gru-1234", ".so") is None
         assert not path.exists()
         assert written(tmp_path, content) == path
-    assert kept(tmp_path, "gru-1234") == path
+    assert kept(tmp_path, "gru-1234", ".so") == path
 
 
 @needs_compiler
@@ -78,24 +78,24 @@ def test_a_library_that_lost_its_end_is_compiled_anew(tmp_path: Path) -> None:
 def test_another_kernels_library_is_not_taken(tmp_path: Path) -> None:
     one, other = written(tmp_path, b"one", "gru-1234"), written(tmp_path, b"other", "lstm-5678")
     other.replace(one)
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
 
 
 def test_a_library_that_others_can_write_is_not_taken(tmp_path: Path) -> None:
     path = written(tmp_path, b"library")
     path.chmod(0o622)
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
 
 
 def test_a_link_a_pipe_and_a_folder_are_not_taken(tmp_path: Path) -> None:
     path = written(tmp_path, b"library")
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
     os.mkfifo(path)
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
     path.mkdir()
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
 
 
 def test_the_folder_is_its_users_alone(tmp_path: Path) -> None:
@@ -115,14 +115,14 @@ def test_another_users_folder_and_library_are_not_taken(tmp_path: Path, monkeypa
         pytest.skip("what root wrote is trusted")
     with pytest.raises(PermissionError, match="the folder belongs to another user"):
         make_private(tmp_path)
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_that_was_given_to_another_user_is_not_taken(tmp_path: Path) -> None:
     path = written(tmp_path, b"library")
     os.chown(path, 65534, 65534)
-    assert kept(tmp_path, "gru-1234") is None
+    assert kept(tmp_path, "gru-1234", ".so") is None
     os.chown(tmp_path, 65534, 65534)
     with pytest.raises(PermissionError, match=r"the folder belongs to another user \(number 65534\)"):
         make_private(tmp_path)

@@ -47,7 +47,11 @@ _KINDS: dict[str, tuple[str, ...]] = {
         f"speech-commands-{_HEX * 32}",
     ),
     "digests": (f"{DIGESTS}/{_HEX * 32}",),
-    "kernels": (f"kernels/*-{_HEX * 24}.so", f"kernels/*-{_HEX * 24}-{_HEX * 16}.so"),
+    "kernels": (
+        f"kernels/*-{_HEX * 24}.so",
+        f"kernels/*-{_HEX * 24}-{_HEX * 16}.so",
+        f"kernels/*-{_HEX * 24}-{_HEX * 16}.o",
+    ),
     "unfinished": (
         *(f"{place}/.{_HEX * 32}.partial-*" for place in (AUDIO, "packs")),
         f"{MANIFESTS}/.{_HEX * 32}.json.*.part",
@@ -65,6 +69,7 @@ _KINDS: dict[str, tuple[str, ...]] = {
         *(f".{name}.altered" for name in _CORPORA),
         "kernels/.building-*",
         "kernels/.*.so.*.part",
+        "kernels/.*.o.*.part",
         *(f"{name}.tar.gz.{end}" for name in (_RELEASE, _TEST_SET) for end in ("part", "rejected")),
     ),
 }

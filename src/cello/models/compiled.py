@@ -1,4 +1,4 @@
-"""Compile the C of this folder, which stands on the runtime of the cells' kernels."""
+"""Compile the C of this folder, which stands on the vectors of the cells' kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cello.compiler.c.launch import TYPES
-from cello.compiler.c.text import with_runtime
+from cello.compiler.c.text import with_headers
 from cello.compiler.inputs import ORDINARY, hidden_memory
 from cello.errors import BackendError
 from cello.native.build import load
@@ -30,7 +30,7 @@ def library(name: str, dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
     text = resources.files("cello.models").joinpath(f"{name}.c").read_text(encoding="utf-8")
     try:
-        found = load(with_runtime(TYPES[dtype], text), f"{name}-{TYPES[dtype]}")
+        found = load(with_headers(TYPES[dtype], text), f"{name}-{TYPES[dtype]}")
     except BackendError:
         return None
     for function, kinds in FUNCTIONS[name].items():

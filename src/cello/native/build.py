@@ -1,4 +1,7 @@
-"""Compile generated C with the system's compiler, once for each text, compiler and processor."""
+"""Compile generated C with the system's compiler, once for each text, compiler and processor.
+
+Functions that many texts call are a text of their own, compiled once and linked with each.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,16 @@ import signal
 import subprocess
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from cello.errors import BackendError
 from cello.native.cache import keep, kept, kernel_folder, make_private
 
+LIBRARY, OBJECT = ".so", ".o"
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O2", "-shared", "-fPIC", "-pthread", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-w")
+FLAGS = ("-O2", "-fPIC", "-pthread", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-w")
 INSTALL = "Debian and Ubuntu: apt install gcc; Fedora: dnf install gcc; macOS: xcode-select --install"
 OTHER = "Name another compiler with CC"
 PLAIN = "or set --execution.backend plain"
@@ -75,9 +80,10 @@ def missing_compiler() -> str | None:
     return None
 
 
-def load(text: str, name: str, cache: Path | None = None) -> ctypes.CDLL:
+def load(text: str, name: str, cache: Path | None = None, *, shared: tuple[str, str] | None = None) -> ctypes.CDLL:
     """The library of a C text, compiled unless it lies in the cache already.
 
+    ``shared`` is the name and the C of functions that this text calls and others too: compiled once for all of them.
     Any number of processes may ask at once: each compiles to a file of its own and renames it. A damaged file in the
     cache is compiled anew.
 
@@ -85,7 +91,8 @@ def load(text: str, name: str, cache: Path | None = None) -> ctypes.CDLL:
         BackendError: there is no compiler, it fails, or the cache cannot be used.
     """
     folder = kernel_folder() if cache is None else cache
-    return _load(_working(folder, os.environ.get("CC"), os.environ.get("PATH")), text, name, folder, LONGEST_S)
+    builder = _Builder(_working(folder, os.environ.get("CC"), os.environ.get("PATH")), folder, LONGEST_S)
+    return builder.load(name, text, shared)
 
 
 @lru_cache(maxsize=8)
@@ -98,7 +105,7 @@ def _working(folder: Path, asked: str | None, path: str | None) -> tuple[str, ..
     fault: BackendError | None = None
     for command in compilers():
         try:
-            if _load(command, TRIAL, "trial", folder, LONGEST_TRIAL_S).trial(7) == 67:
+            if _Builder(command, folder, LONGEST_TRIAL_S).load("trial", TRIAL).trial(7) == 67:
                 return command
             raise AttributeError("it gives a wrong result")
         except AttributeError as error:
@@ -113,45 +120,68 @@ def _working(folder: Path, asked: str | None, path: str | None) -> tuple[str, ..
     )
 
 
-def _load(command: tuple[str, ...], text: str, name: str, folder: Path, longest_s: float) -> ctypes.CDLL:
-    flags = (*FLAGS, *_native())
-    key = "\0".join([text, *_version(command), *flags, processor()])
-    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '-', name)[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-    try:
-        make_private(folder)
-        path = kept(folder, stem)
-        if path is not None:
-            try:
-                return ctypes.CDLL(str(path))
-            except OSError:
-                path.unlink(missing_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as scratch:
-            library, fault = Path(scratch) / "kernel.so", _compile((*command, *flags), text, Path(scratch), longest_s)
+@dataclass(frozen=True)
+class _Builder:
+    """A compiler, the folder where what it makes is kept, and the seconds that it may take for each text."""
+
+    command: tuple[str, ...]
+    folder: Path
+    longest_s: float
+
+    def load(self, name: str, text: str, shared: tuple[str, str] | None = None) -> ctypes.CDLL:
+        """The library of a text and of those functions of ``shared`` that it calls.
+
+        Raises:
+            BackendError: it cannot be compiled, kept or run.
+        """
+        try:
+            make_private(self.folder)
+            stem = self._stem(name, text, *(shared or ()))
+            path = kept(self.folder, stem, LIBRARY)
+            if path is not None:
+                try:
+                    return ctypes.CDLL(str(path))
+                except OSError:
+                    path.unlink(missing_ok=True)
+            objects = [] if shared is None else [str(self._object(*shared))]
+            path = self._compiled(name, text, stem, LIBRARY, *objects, "-lm")
+        except OSError as error:
+            raise BackendError(
+                f"the kernel {name} cannot be compiled into {self.folder}: {error}. Make room there, {CHOICES}."
+            ) from error
+        try:
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            raise BackendError(
+                f"the kernel {name} cannot be run from {self.folder}: {reason}. "
+                f"Where a disk forbids programs (noexec), {CHOICES}."
+            ) from error
+
+    def _object(self, name: str, text: str) -> Path:
+        """The functions of a text, for texts that call them."""
+        stem = self._stem(name, text)
+        return kept(self.folder, stem, OBJECT) or self._compiled(name, text, stem, OBJECT)
+
+    def _stem(self, name: str, *texts: str) -> str:
+        """A name in the cache that tells what is made of these texts here from everything else."""
+        key = "\0".join([*texts, *_version(self.command), *FLAGS, *_native(), processor()])
+        return f"{re.sub(r'[^A-Za-z0-9_]+', '-', name)[:60]}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+
+    def _compiled(self, name: str, text: str, stem: str, kind: str, *linked: str) -> Path:
+        """Where a text is kept, compiled to a library with what is ``linked``, or to an object."""
+        command = [*self.command, *FLAGS, *_native(), "-c" if kind == OBJECT else "-shared"]
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-") as scratch:
+            source, made = Path(scratch) / "kernel.c", Path(scratch) / f"kernel{kind}"
+            source.write_text(text, encoding="utf-8")
+            fault = _run([*command, str(source), "-o", str(made), *linked], Path(scratch), self.longest_s)
+            if fault is None and not made.is_file():
+                fault = "it writes no library"
             if fault is not None:
                 raise BackendError(
-                    f"{command[0]} cannot compile the kernel {name} in {folder}: {fault}. {OTHER}, {CHOICES}."
+                    f"{self.command[0]} cannot compile the kernel {name} in {self.folder}: {fault}. {OTHER}, {CHOICES}."
                 )
-            path = keep(folder, stem, library)
-    except OSError as error:
-        raise BackendError(
-            f"the kernel {name} cannot be compiled into {folder}: {error}. Make room there, {CHOICES}."
-        ) from error
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise BackendError(
-            f"the kernel {name} cannot be run from {folder}: {reason}. "
-            f"Where a disk forbids programs (noexec), {CHOICES}."
-        ) from error
-
-
-def _compile(command: tuple[str, ...], text: str, scratch: Path, longest_s: float) -> str | None:
-    """Compile a text to ``kernel.so`` in a folder where all the compiler's files go; why it failed, if it did."""
-    source, library = scratch / "kernel.c", scratch / "kernel.so"
-    source.write_text(text, encoding="utf-8")
-    fault = _run([*command, str(source), "-o", str(library), "-lm"], scratch, longest_s)
-    return "it writes no library" if fault is None and not library.is_file() else fault
+            return keep(self.folder, stem, made)
 
 
 def _run(command: list[str], scratch: Path, longest_s: float) -> str | None:

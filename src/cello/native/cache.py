@@ -52,9 +52,9 @@ def make_private(folder: Path) -> None:
             raise PermissionError("the folder lets other users write, and its disk knows no permissions")
 
 
-def kept(folder: Path, stem: str) -> Path | None:
-    """The library kept under this name, if it is as it was written; a damaged one is deleted."""
-    for path in sorted(folder.glob(f"{stem}-*.so")):
+def kept(folder: Path, stem: str, suffix: str) -> Path | None:
+    """The file kept under this name, if it is as it was written; a damaged one is deleted."""
+    for path in sorted(folder.glob(f"{stem}-*{suffix}")):
         if _whole(path):
             return path
         with suppress(OSError):
@@ -62,16 +62,16 @@ def kept(folder: Path, stem: str) -> Path | None:
     return None
 
 
-def keep(folder: Path, stem: str, library: Path) -> Path:
-    """Move a library that was written on the same disk into the folder, all of it on the disk before it is there.
+def keep(folder: Path, stem: str, made: Path) -> Path:
+    """Move a file that was written on the same disk into the folder, all of it on the disk before it is there.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    path = folder / f"{stem}-{_digest(library.read_bytes())}.so"
+    path = folder / f"{stem}-{_digest(made.read_bytes())}{made.suffix}"
     with whole(path) as temporary:
-        library.chmod(0o600)
-        library.replace(temporary)
+        made.chmod(0o600)
+        made.replace(temporary)
     return path
 
 

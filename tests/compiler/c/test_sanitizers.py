@@ -13,7 +13,7 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.c.source import fields
-from cello.compiler.c.text import names_of, source
+from cello.compiler.c.text import names_of, runtime, source
 from cello.native.build import compiler
 from sized_cells import SIZED
 
@@ -107,10 +107,12 @@ def sanitizes(folder: Path) -> bool:
 
 
 def built(folder: Path, text: str, *flags: str) -> Path:
-    source, program = folder / "kernel.c", folder / "kernel"
-    source.write_text(text)
-    subprocess.run([*(compiler() or ()), *FLAGS, *flags, str(source), "-o", str(program), "-lm"], check=True)
-    return program
+    texts = {"kernel.c": text, "runtime.c": runtime("float", bf16="#define BF16 1" in text)}
+    for name, each in texts.items():
+        (folder / name).write_text(each)
+    sources, made = [str(folder / name) for name in texts], folder / "kernel"
+    subprocess.run([*(compiler() or ()), *FLAGS, *flags, *sources, "-o", str(made), "-lm"], check=True)
+    return made
 
 
 def run(program: Path, *sizes: int) -> str:

@@ -19,7 +19,7 @@ from cello.cells.graph import Shape
 from cello.cells.sizes import size
 from cello.cells.summed import summed
 from cello.compiler.c.source import Field, fields
-from cello.compiler.c.text import names_of, source
+from cello.compiler.c.text import names_of, runtime, source
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel
 from cello.compiler.loop_invariant import Recipe, loop_invariant, parameters_alone, recipe
@@ -107,8 +107,9 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Comp
         BackendError: it cannot be compiled here.
     """
     bf16 = precision == "bf16"
-    name = f"{cell.name}-{precision if bf16 else TYPES[dtype]}"
-    library = load(source(cell, TYPES[dtype], bf16=bf16), name)
+    numbers = precision if bf16 else TYPES[dtype]
+    shared = (f"runtime-{numbers}", runtime(TYPES[dtype], bf16=bf16))
+    library = load(source(cell, TYPES[dtype], bf16=bf16), f"{cell.name}-{numbers}", shared=shared)
     if bf16 and not library.has_bf16():
         raise BackendError(
             f"{shlex.join(compiler() or ('the C compiler',))} does not compile {INSTRUCTION} for this CPU. Use GCC 10, "

@@ -7,32 +7,6 @@ static const integer LANES[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 static inline mask lanes_below(long n) { return ALL_LANES < (integer)(n < V ? n : V); }
 static inline void enlarge(real *p, vec v) { store(p, maximum(load(p), v)); }
 
-static void begin_lanes(long n, real value, real *lanes) {
-    for (long r = 0; r < n; r++) store(lanes + r * V, broadcast(value));
-}
-/* Each lane and the one that stands `half` lanes from it, in the other half, change places. */
-static inline vec across(vec v, long half) {
-#if defined(__AVX512F__)
-    return pick(v, ALL_LANES ^ (integer)half, v);
-#else
-    vec found;
-    for (long k = 0; k < V; k++) found[k] = v[k ^ half];
-    return found;
-#endif
-}
-static void total_of_lanes(long n, real *lanes) {
-    for (long r = 0; r < n; r++) {
-        vec v = load(lanes + r * V);
-#pragma GCC unroll 4
-        for (long half = V / 2; half; half /= 2) v += across(v, half);
-        store(lanes + r * V, v);
-    }
-}
-static void largest_of_lanes(long n, real *lanes) {
-    for (long r = 0; r < n; r++) {
-        vec v = load(lanes + r * V);
-#pragma GCC unroll 4
-        for (long half = V / 2; half; half /= 2) v = maximum(v, across(v, half));
-        store(lanes + r * V, v);
-    }
-}
+SHARED void begin_lanes(long n, real value, real *lanes);
+SHARED void total_of_lanes(long n, real *lanes);
+SHARED void largest_of_lanes(long n, real *lanes);

@@ -31,36 +31,43 @@ def names_of(cell: Cell, *, bf16: bool = False) -> Names:
 
 @lru_cache(maxsize=256)
 def source(cell: Cell, dtype: str, *, bf16: bool = False) -> str:
-    """The C of a cell for "float" or "double", complete; ``bf16``: of "float" with products in bfloat16."""
+    """The C of a cell for "float" or "double"; ``bf16``: of "float" with products in bfloat16.
+
+    It calls functions of ``runtime``.
+    """
     text = "\n".join([*_further_functions(cell), *own_lines(cell, bf16=bf16)])
-    return with_runtime(dtype, text, _title(cell), bf16=bf16)
+    return with_headers(dtype, text, _title(cell), bf16=bf16)
 
 
 def _further_functions(cell: Cell) -> list[str]:
     """The functions that few cells use, where this one does, in its step or in its derivative."""
     lines, plan = [], names_of(cell).plan
-    if not FURTHER.isdisjoint(node.op for node in plan.gradient.nodes):
+    ops = {node.op for node in plan.gradient.nodes}
+    if not FURTHER.isdisjoint(ops):
         text = resources.files("cello.compiler").joinpath("functions.h").read_text(encoding="utf-8")
         lines += [
             "#define LOCAL static inline",
             "#define CHOOSE(c, then, otherwise) select_vec(c, then, otherwise)",
             text,
         ]
-    ops = {node.op for node in plan.gradient.nodes}
-    heads = any(len(node.shape) == 2 for k, node in enumerate(plan.gradient.nodes) if k not in plan.matrices)
-    used = {
-        "reductions.h": not ops.isdisjoint(("total", "largest")),
-        "heads.h": heads,
-    }
-    folder = resources.files("cello.compiler.c")
-    return lines + [folder.joinpath(name).read_text(encoding="utf-8") for name, uses in used.items() if uses]
+    if not ops.isdisjoint(("total", "largest")):
+        lines += _texts("reductions.h")
+    if any(len(node.shape) == 2 for k, node in enumerate(plan.gradient.nodes) if k not in plan.matrices):
+        lines += _texts("heads.h")
+    return lines
 
 
-def with_runtime(dtype: str, text: str, title: Sequence[str] = (), *, bf16: bool = False) -> str:
-    """C for "float" or "double" that stands on the runtime, complete."""
-    folder = resources.files("cello.compiler.c")
-    names = ("runtime.h", "bf16.h", "products.h", "pairs.h") if bf16 else ("runtime.h", "products.h")
-    shared = [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
+@lru_cache(maxsize=4)
+def runtime(dtype: str, *, bf16: bool = False) -> str:
+    """The C that all kernels of a precision share, which is compiled once for all of them."""
+    names = ["products.c", "tiles.c", "threads.c", "reductions.h", "reductions.c", "heads.h", "heads.c"]
+    if bf16:
+        names = ["bf16.h", *names, "pairs.c"]
+    return with_headers(dtype, "\n".join(_texts(*names)), bf16=bf16)
+
+
+def with_headers(dtype: str, text: str, title: Sequence[str] = (), *, bf16: bool = False) -> str:
+    """C for "float" or "double" that may call functions of ``runtime``."""
     wide = "int64_t" if dtype == "double" else "int32_t"
     parts = [
         *title,
@@ -70,10 +77,14 @@ def with_runtime(dtype: str, text: str, title: Sequence[str] = (), *, bf16: bool
         f"#define DOUBLE {int(dtype == 'double')}",
         f"#define BF16 {int(bf16)}",
         "",
-        *shared,
+        *_texts("vectors.h", "tiles.h", "products.h", *(["pairs.h"] if bf16 else [])),
         text,
     ]
     return "\n".join(parts)
+
+
+def _texts(*names: str) -> list[str]:
+    return [resources.files("cello.compiler.c").joinpath(name).read_text(encoding="utf-8") for name in names]
 
 
 def own_text(cell: Cell) -> str:

@@ -1,0 +1,215 @@
+/* How products are taken.
+
+   A sum is added up in the order of its terms and of their rows, in one accumulator, whatever the number of clips: a
+   clip alone and the same clip among others agree to the bit. */
+
+/* A vec that several rows are multiplied by is loaded once: compilers would load it for each of them again. */
+#if defined(__AVX512F__)
+#define KEEP_LOADED(v) __asm__("" : "+v"(v))
+#elif defined(__x86_64__)
+#define KEEP_LOADED(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__)
+#define KEEP_LOADED(v) __asm__("" : "+w"(v))
+#else
+#define KEEP_LOADED(v) (void)(v)
+#endif
+
+#if !BF16
+/* sum + a b, where all lanes share a */
+static inline vec add_product(vec sum, real a, vec b) { return sum + a * b; }
+#endif
+
+#if defined(__AVX512F__)
+/* Squares of half its size change places, then those of half of that, ... */
+SHARED void transpose(const real *from, long stride, real *to, long to_stride, long n) {
+    static const integer lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const mask lane = (mask)load((const real *)lanes);
+    vec square[V];
+#pragma GCC unroll 16
+    for (int k = 0; k < V; k++) square[k] = load(from + k * stride);
+#pragma GCC unroll 4
+    for (int half = V / 2; half > 0; half /= 2) {
+        const mask odd = (lane & half) != 0, upper = lane + (odd & (V - half)), lower = upper + half;
+#pragma GCC unroll 16
+        for (int k = 0; k < V; k++)
+            if (!(k & half)) {
+                const vec a = square[k], b = square[k + half];
+                square[k] = pick(a, upper, b);
+                square[k + half] = pick(a, lower, b);
+            }
+    }
+#pragma GCC unroll 16
+    for (int k = 0; k < V; k++)
+        if (n == V) store(to + k * to_stride, square[k]);
+        else store_some(to + k * to_stride, square[k], n);
+}
+#endif
+
+/* Columns begin ... begin + wide of a matrix of n rows, whose element (k, j) is at k * down + j * right, as a panel. */
+static void pack_panel(const real *matrix, long n, long wide, long down, long right, real *panel) {
+    if (wide < PANEL) memset(panel, 0, n * PANEL * sizeof(real));
+    for (long first = 0; first < n; first += V) {    /* few rows at a time, as one of the two strides is long */
+        const long high = n - first < V ? n - first : V;
+        long i = 0;
+#if defined(__AVX512F__)
+        for (; down == 1 && high == V && i + V <= wide; i += V)
+            transpose(matrix + first + i * right, right, panel + first * PANEL + i, PANEL, V);
+#endif
+        if (right == 1)
+            for (long k = first; k < first + high; k++)
+                memcpy(panel + k * PANEL, matrix + k * down, wide * sizeof(real));
+        else
+            for (; i < wide; i++)
+                for (long k = first; k < first + high; k++) panel[k * PANEL + i] = matrix[k * down + i * right];
+    }
+}
+SHARED void pack(const real *matrix, long n, long m, long down, long right, real *packed) {
+    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL)
+        pack_panel(matrix + j * right, n, m - j < PANEL ? m - j : PANEL, down, right, packed);
+}
+
+SHARED void unpack(const real *packed, long n, long m, real *matrix) {
+    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
+        const long wide = m - j < PANEL ? m - j : PANEL;
+        for (long first = 0; first < n; first += V) {
+            const long high = n - first < V ? n - first : V;
+            const real *from = packed + first * PANEL;
+            real *to = matrix + j * n + first;
+            long i = 0;
+#if defined(__AVX512F__)
+            for (; i + V <= wide; i += V) transpose(from + i, PANEL, to + i * n, n, high);
+#endif
+            for (; i < wide; i++)
+                for (long k = 0; k < high; k++) to[i * n + k] = from[k * PANEL + i];
+        }
+    }
+}
+
+/* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. */
+static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
+                                                        int count, long row, long rows, long column,
+                                                        struct origin start, real *out) {
+    vec sum[ROWS > 4 ? ROWS * WIDE : 4 * WIDE];
+    const real *from = start.data + column / V * start.next + row * start.row;
+#pragma GCC unroll 8
+    for (int i = 0; i < high; i++)
+#pragma GCC unroll 16
+        for (int w = 0; w < wide; w++) sum[i * wide + w] = load(from + w * start.next + i * start.row);
+    for (int m = 0; m < count; m++) {
+        const long panel_size = PANEL * round_up(terms[m].K, V);
+        const real *v = terms[m].tile + row * V, *panel = terms[m].packed + column / PANEL * panel_size + column % PANEL;
+        for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
+            for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL) {
+                vec right[4 * WIDE];
+#pragma GCC unroll 16
+                for (int w = 0; w < wide; w++) {
+                    right[w] = load(panel + w / WIDE * panel_size + w % WIDE * V);
+                    KEEP_LOADED(right[w]);
+                }
+#pragma GCC unroll 8
+                for (int i = 0; i < high; i++)
+#pragma GCC unroll 16
+                    for (int w = 0; w < wide; w++) sum[i * wide + w] = add_product(sum[i * wide + w], v[i * V + k], right[w]);
+            }
+    }
+    out += column * rows + row * V;
+#pragma GCC unroll 8
+    for (int i = 0; i < high; i++)
+#pragma GCC unroll 16
+        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i * wide + w]);
+}
+
+/* Rows from ... to, which are a multiple of `high`, of a product. */
+static inline __attribute__((always_inline)) void strip(const int high, const int wide, long from, long to, long rows,
+                                                        long N, const struct term *terms, int count,
+                                                        struct origin start, real *out) {
+    long j = 0;
+#pragma GCC unroll 5
+    for (int least = wide; least > 0; least = high == 1 ? least / 2 : least > 1)
+        for (; N - j >= least * V; j += least * V)
+            for (long r = from; r < to; r += high) block(high, least, terms, count, r, rows, j, start, out);
+}
+
+/* Few rows take more columns at a time, so that there are sums enough under way to hide how long each addition takes. */
+SHARED void product(long n, long rows, long N, const struct term *terms, int count, struct origin start, real *out) {
+    long r = n / ROWS * ROWS;
+    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out);
+    if (ROWS > 4 && n - r >= 4) {
+        strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out);
+        r += 4;
+    }
+    if (ROWS > 2 && n - r >= 2) {
+        strip(2, 2 * WIDE, r, r + 2, rows, N, terms, count, start, out);
+        r += 2;
+    }
+    if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out);
+}
+
+static void product_once(const struct way *way, long N, const struct term *terms, int count, struct origin start,
+                         real *out) {
+    struct term packed[count];
+    for (long j = 0; j < N; j += PANEL) {
+        const long wide = N - j < PANEL ? N - j : PANEL;
+        real *panel = way->panels;
+        for (int m = 0; m < count; m++) {
+            const long K = terms[m].K;
+            pack_panel(terms[m].matrix + j * K, K, wide, 1, K, panel);
+            packed[m] = terms[m];
+            packed[m].packed = panel;
+            panel += PANEL * round_up(K, V);
+        }
+        const struct origin here = {start.data + j / V * start.next, start.row, start.next};
+        product(way->n, way->rows, round_up(wide, V), packed, count, here, out + j * way->rows);
+    }
+}
+SHARED void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
+                         const real *start, const real *taken, real *out) {
+    const struct origin row = {start, 0, V}, slot = {taken + way->slot * way->rows * V, V, way->ahead * way->rows * V};
+    if (way->panels) product_once(way, N, terms, count, row, out);
+    else if (way->ahead && frames)
+        product(way->n, way->rows, round_up(N, V), terms + frames, count - frames, slot, out);
+    else product(way->n, way->rows, round_up(N, V), terms, count, row, out);
+}
+SHARED void add_ahead(const struct way *way, long N, long n, const struct term *terms, int frames, const real *start,
+                      real *taken) {
+    product(n, way->ahead * way->rows, round_up(N, V), terms, frames, (struct origin){start, 0, V}, taken);
+}
+
+/* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
+static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
+                                                              const real *a, long a_stride, const real *b,
+                                                              long b_stride, real *out) {
+    vec sum[ROWS][WIDE];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+        for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * PANEL + w * V);
+    for (long s = 0; s < count; s++) {
+        const real *p = a + s * a_stride, *q = b + s * b_stride;
+        for (long r = 0; r < counts[s]; r++, p += V, q += V)
+#pragma GCC unroll 8
+            for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+                for (int w = 0; w < wide; w++) sum[i][w] = add_product(sum[i][w], p[i], load(q + w * rows * V));
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+        for (int w = 0; w < wide; w++) store(out + i * PANEL + w * V, sum[i][w]);
+}
+
+SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
+                  real *out) {
+    const long high = round_up(K, V);
+    for (long j = 0; j < N; j += PANEL)
+        for (long k = 0; k < K; k += ROWS) {
+            const real *p = a.tiles + k / V * V * rows + k % V, *q = b.tiles + j * rows;
+            real *place = out + j * high + k * PANEL;
+            if (N - j >= PANEL)
+                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place);
+            else
+                for (long w = 0; w < N - j; w += V)
+                    outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w);
+        }
+}
+
