@@ -14,6 +14,7 @@ from cello.bench.settings import Size
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.sizes import size
+from cello.cells.summed import summed
 from cello.compiler.scan import scan
 
 SIZE = Size(batch=3, frames=4, inputs=5, hidden=8)
@@ -25,6 +26,7 @@ def test_they_are_those_that_torch_counts_in_plain_evaluation(cell: Cell, x_grad
     def leaf(*shape: int) -> Tensor:
         return torch.full(shape, 0.1, requires_grad=True)
 
+    cell = summed(cell)  # as kernels compute it: plain evaluation multiplies by the matrix of one number
     sizes = cell.state_sizes(SIZE.inputs, SIZE.hidden)
     state = tuple(leaf(SIZE.batch, *own) for own in sizes)  # so that the first step has its gradients too
     weights = {name: leaf(*shape) for name, shape in cell.parameters(SIZE.inputs, SIZE.hidden).items()}
@@ -38,3 +40,8 @@ def test_they_are_those_that_torch_counts_in_plain_evaluation(cell: Cell, x_grad
     if any(cell.graph.nodes[output].op == "input" for output in cell.graph.outputs) and not x_gradient:
         return  # what is kept of the frames has a gradient in the first steps alone, and torch counts only these
     assert counter.get_total_flops() + apart == flops(cell, SIZE, x_gradient=x_gradient)
+
+
+def test_a_norm_over_units_multiplies_nothing() -> None:
+    lstm, norm = (flops(zoo()[name], SIZE, x_gradient=False) for name in ("lstm", "lstm-layer-norm"))
+    assert norm == lstm

@@ -8,6 +8,7 @@ from cello.bench.settings import Size
 from cello.cells.definition import Cell
 from cello.cells.graph import reached
 from cello.cells.sizes import size as elements_of
+from cello.cells.summed import summed
 
 
 def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
@@ -16,12 +17,13 @@ def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
     A product costs 2·B·T for each element of its matrix forward. Backward, its matrix's gradient costs the same again,
     and so does its vector's; the frame's is counted only with ``x_gradient``, that of a matrix which is not learned
     never. Sums over rows or columns of matrices of heads are such products, each with two gradients. Pointwise
-    operations are not counted, nor is anything a kernel computes twice.
+    operations are not counted, nor sums over units as in layer norm, nor anything a kernel computes twice.
 
     >>> from cello.cells.load import load_cell
     >>> flops(load_cell("rnn"), Size(batch=1, frames=1, inputs=10, hidden=100), x_gradient=False)
     64000
     """
+    cell = summed(cell)
     nodes, found, fixed = cell.graph.nodes, 0, cell.fixed()
 
     def elements(k: int) -> int:

@@ -8,6 +8,7 @@ from math import prod
 
 from cello.cells.definition import Cell
 from cello.cells.sizes import size
+from cello.cells.summed import summed
 from cello.errors import ModelError
 from cello.models.config import ModelConfig, cell_of
 from cello.models.frames import check_fit, frame_size
@@ -54,8 +55,8 @@ class ModelSize:
     def flops(self, hidden: int | None = None) -> int:
         """FLOPs of the recurrent layers for one frame: 2 for each matrix element; pointwise operations are not counted.
 
-        Sums over the rows or columns of matrices of heads are products with them, and count as such. With
-        ``frame_stacking`` frames a step, a frame's share of a step.
+        Sums over the rows or columns of matrices of heads are products with them, and count as such; sums over units,
+        as in layer norm, do not. With ``frame_stacking`` frames a step, a frame's share of a step.
 
         >>> ModelSize.of(ModelConfig(cell="rnn", hidden=100), dimensions=10).flops()
         22000
@@ -109,9 +110,10 @@ class ModelSize:
     def _layer_flops(self, inputs: int, hidden: int) -> int:
         if self.cell is None:
             return 2 * TORCH_GATES[self.config.cell] * hidden * (inputs + hidden)
-        nodes = self.cell.graph.nodes
+        cell = summed(self.cell)
+        nodes = cell.graph.nodes
         sums = [nodes[node.args[0]].shape for node in nodes if node.op in ("row_sum", "column_sum")]
-        return 2 * sum(size(a, inputs, hidden) * size(b, inputs, hidden) for a, b in (*self.cell.products, *sums))
+        return 2 * sum(size(a, inputs, hidden) * size(b, inputs, hidden) for a, b in (*cell.products, *sums))
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:
