@@ -8,9 +8,10 @@ Clips go in as opened files, which takes no real time. With ``--stream`` they go
 samples that the page's models were given are taken from the page, and Python's stream is given the same ones, with the
 same threshold: the largest difference of a score at any step, and how many decisions are not made by both at the same
 time. Clip by clip, the surest decision while it sounds is the page's beside Python's. Two more figures say how much
-rests on what else differs: Python's stream of what the microphone gave, resampled by Python, and Python's decision for
-the whole clip alone. The exit status is 1 where fewer than ``--least`` of the clips agree, or a score differs by more
-than 1e-4. Of a page of several models, ``--model`` says which one the run is, from 0.
+rests on what else differs: Python's stream of what the microphone gave, resampled by Python, and what the same
+threshold makes of Python's scores of the whole clip alone. The exit status is 1 where fewer than ``--least`` of the
+clips agree, or a score differs by more than 1e-4. Of a page of several models, ``--model`` says which one the run is,
+from 0.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from numpy.typing import NDArray
 from websockets.sync.client import ClientConnection, connect
 
 from cello.audio.decode import decode
+from cello.deploy.decisions import softmax
 from cello.features.front_end import extract
 from cello.models.classifier import Classifier
 from cello.trained.model import load_model
@@ -233,6 +235,7 @@ class Compared(NamedTuple):
     page: list[str]
     python: list[str]
     resampled: list[str]
+    settings: dict[str, Any]
 
 
 def strung(
@@ -257,7 +260,7 @@ def strung(
     own = [one._asdict() for one in stream.push(heard.sound, heard.rate_hz) + stream.finish()]
     each = {(one["time_s"], one["label"]) for one in python}, {(one["time_s"], one["label"]) for one in heard.decisions}
     found = (surest(one, starts, clips, rate_hz) for one in (heard.decisions, python, own))
-    return Compared(float(np.abs(mine - heard.scores).max()), len(python), len(each[0] ^ each[1]), *found)
+    return Compared(float(np.abs(mine - heard.scores).max()), len(python), len(each[0] ^ each[1]), *found, settings)
 
 
 def surest(
@@ -270,6 +273,12 @@ def surest(
         own = [each for each in decisions if start - GAP_S / 4 <= each["time_s"] < end]
         found.append(max(own, key=lambda each: float(each["score"]), default={"label": "nothing"})["label"])
     return found
+
+
+def alone(scores: Sound, labels: Sequence[str], settings: dict[str, Any]) -> str:
+    """What a stream's threshold and background make of the scores of a whole clip."""
+    best, probability = labels[int(scores.argmax())], float(softmax(scores).max())
+    return "nothing" if best in settings["background"] or probability < settings["threshold"] else best
 
 
 def python_scores(run: TrainedRun, clips: Sequence[Sound]) -> list[Sound]:
@@ -312,7 +321,6 @@ def main() -> int:
     largest = max(float(np.abs(e - f["scores"]).max()) for e, f in zip(expected, found, strict=True))
     print(f"opened: {sum(same)} of {len(same)} decisions agree, scores within {largest:.2g}")  # noqa: T201
     shares = [sum(same) / len(same)]
-    wanted = [run.labels[int(scores.argmax())] for scores in expected]
     for way, clips in (("one file", len(sounds) * options.stream), ("microphone", options.microphone)):
         if not clips:
             continue
@@ -320,6 +328,7 @@ def main() -> int:
             options.page, options.run, sounds[:clips], options.threshold, options.model, played=way == "microphone"
         )
         page, python, resampled = one.page, one.python, one.resampled
+        wanted = [alone(scores, run.labels, one.settings) for scores in expected[:clips]]
         for clip, said in zip(options.clips, zip(page, python, resampled, wanted, strict=False), strict=False):
             if len(set(said)) > 1:
                 print(f"{clip.name}: the page {said[0]}, Python {said[1]}, resampled {said[2]}, the clip {said[3]}")  # noqa: T201
@@ -329,8 +338,8 @@ def main() -> int:
         print(  # noqa: T201
             f"{way}: Python makes {one.decisions} decisions of the same samples, {one.differ} differ; scores at every "
             f"step within {one.largest:.2g}. Of {len(page)} clips the page says of {counts[0]} what Python's stream "
-            f"says, of {counts[1]} what it says where Python resamples, of {counts[2]} what Python says of the whole "
-            f"clip (as Python's stream does of {of_stream})"
+            f"says, of {counts[1]} what it says where Python resamples, of {counts[2]} what the threshold makes "
+            f"of Python's scores of the whole clip (as Python's stream does of {of_stream})"
         )
     return int(min(shares) < options.least)
 

@@ -49,7 +49,7 @@ class Card {
     this.begin();
   }
 
-  // The bars, in two columns where there are many labels and none is long; very many scroll.
+  // The bars, in two columns where there are many labels, none is long and there is room; very many scroll.
   list() {
     const { labels } = this.model, longest = Math.max(...labels.map((label) => label.length));
     const list = element("ul", "", labels.length > 9 && labels.length <= MOST_SHOWN && longest <= 9 ? "bars many" : "bars");
@@ -67,10 +67,12 @@ class Card {
   }
 
   bar(label) {
-    const row = element("li"), track = element("span", "", "track"), fill = element("i"), share = element("span", percent(0), "share");
+    const row = element("li"), track = element("span", "", "track"), fill = element("i"), share = element("span", "–", "share");
     track.append(fill);
     row.append(element("span", label), track, share);
-    row.firstChild.title = label;
+    const background = this.model.stream.background.includes(label);
+    row.firstChild.title = background ? `${label}: background, never decided for` : label;
+    row.classList.toggle("background", background);
     return { row, fill, share };
   }
 
@@ -79,9 +81,15 @@ class Card {
     this.decisions = new Decisions(this.model, threshold === null ? {} : { threshold }, this.stream.stepSamples);
     this.found = [];
     this.probabilities = null;
+    this.showThreshold();
     this.say("–", "");
     this.history.replaceChildren(element("li", "No decision yet.", "none"));
     delete this.root.dataset.label;
+  }
+
+  // A line across the bars: what an average must reach.
+  showThreshold() {
+    this.root.style.setProperty("--threshold", String(this.decisions.threshold));
   }
 
   // Scores of new sound; returns the new decisions.
@@ -339,7 +347,10 @@ function wireThreshold() {
 
 function decideFrom(value) {
   threshold = value;
-  cards.forEach(({ decisions }) => Object.assign(decisions, { threshold }));
+  for (const card of cards) {
+    card.decisions.threshold = threshold;
+    card.showThreshold();
+  }
 }
 
 function wire() {
