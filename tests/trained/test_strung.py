@@ -35,6 +35,17 @@ def test_decisions_are_those_that_the_stream_makes(make_run: Any, tone_corpus: C
         assert [(d.time_s, d.label) for d in expected] == found != []
 
 
+def test_what_was_chosen_before_is_no_default_of_the_next_measurement(make_run: Any, tone_corpus: Corpus) -> None:
+    folder = make_run()
+    first = evaluate_stream(cello.load_model(folder), tone_corpus, CONFIG, DecisionConfig(refractory_s=0.6), 0.4)
+    (folder / "stream.json").write_bytes(msgspec.json.encode(first))
+    assert cello.load_model(folder).stream().window_s == 0.4
+    again = evaluate_stream(cello.load_model(folder), tone_corpus, CONFIG, DecisionConfig())
+    assert again.window_s == pytest.approx(15_000 / 16_000)
+    (folder / "stream.json").unlink()
+    assert again == evaluate_stream(cello.load_model(folder), tone_corpus, CONFIG, DecisionConfig())
+
+
 def test_clips_are_strung_once_each_with_noise_between(tone_corpus: Corpus) -> None:
     pieces = list(strung(tone_corpus, tone_corpus.indices("test"), CONFIG))
     assert sorted(clip for _, clip in pieces if clip >= 0) == tone_corpus.indices("test").tolist()
