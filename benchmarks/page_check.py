@@ -5,12 +5,12 @@
 
 Clips go in as opened files, which takes no real time. With ``--stream`` they go in once more as one long file, and with
 ``--microphone N`` the first N through Chromium's fake microphone, in real time, with near silence between them. The
-samples that the page's models were given are taken from the page, and Python's stream scores the same ones: the largest
-difference at any step, and the page's surest decision while a clip sounds beside the one that Python makes of those
-scores by the page's rule (in silence none, and a word that stays in sight once). Two more figures say how much rests on
-what else differs: Python's own stream of what the microphone gave, resampled by Python and with its own rule, and
-Python's decision for the whole clip alone. The exit status is 1 where fewer than ``--least`` of the clips agree by the
-same rule, or a score differs by more than 1e-4. Of a page of several models, ``--model`` says which one the run is,
+samples that the page's models were given are taken from the page, and Python's stream is given the same ones, with the
+same threshold: the largest difference of a score at any step, and how many decisions are not made by both at the same
+time. Clip by clip, the surest decision while it sounds is the page's beside Python's. Two more figures say how much
+rests on what else differs: Python's stream of what the microphone gave, resampled by Python, and what the same
+threshold makes of Python's scores of the whole clip alone. The exit status is 1 where fewer than ``--least`` of the
+clips agree, or a score differs by more than 1e-4. Of a page of several models, ``--model`` says which one the run is,
 from 0.
 """
 
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -27,7 +26,6 @@ import sys
 import tempfile
 import time
 import wave
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +41,7 @@ from cello.audio.decode import decode
 from cello.deploy.decisions import softmax
 from cello.features.front_end import extract
 from cello.models.classifier import Classifier
-from cello.trained.model import Model, load_model
+from cello.trained.model import load_model
 from cello.trained.run import TrainedRun, read_run
 
 Sound = NDArray[np.float32]
@@ -190,73 +188,6 @@ def write_strung(path: Path, sounds: Sequence[Sound], rate_hz: int) -> list[floa
     return [float(start) / rate_hz for start in starts]
 
 
-class Gate:
-    """The page's own, in Python: whether there is sound, louder in the last while than the background."""
-
-    ABOVE_DB, LEAST_DB, HOLD_S, RISE_DB_A_S = 12, -60, 0.6, 3
-
-    def __init__(self, rate_hz: int) -> None:
-        self.rate_hz, self.held_s = rate_hz, 0.0
-        self.background_db: float | None = None
-
-    def push(self, samples: Sound) -> None:
-        """Hear a piece."""
-        if not len(samples):
-            return
-        seconds = len(samples) / self.rate_hz
-        level_db = 10 * math.log10(np.square(samples, dtype=np.float64).mean() + 1e-12)
-        before = level_db if self.background_db is None else self.background_db
-        self.background_db = min(max(level_db, -90), before + self.RISE_DB_A_S * seconds)
-        loud = level_db > max(self.background_db + self.ABOVE_DB, self.LEAST_DB)
-        self.held_s = self.HOLD_S if loud else self.held_s - seconds
-
-    @property
-    def open(self) -> bool:
-        """Whether something sounds, or did just now."""
-        return self.held_s > 0
-
-
-class PageRule:
-    """Decide as the page does, from Python's scores: in silence nothing, a word that stays in sight once."""
-
-    def __init__(self, model: Model, settings: dict[str, Any]) -> None:
-        self.stream = model.stream(settings["window_s"]).scores
-        self.labels, self.settings, self.gate = model.labels, settings, Gate(model.features.rate_hz)
-        hop_s = model.features.hop_samples * self.stream.model.parts.frame_stacking / model.features.rate_hz
-        self.recent: deque[NDArray[np.float64]] = deque(maxlen=max(1, round(settings["smooth_s"] / hop_s)))
-        self.said, self.last_s = "", -math.inf
-
-    def decided(self, pieces: Sequence[Sound], *, ends: bool) -> tuple[list[dict[str, Any]], Sound]:
-        """The decisions of sound in such pieces, and the scores (steps, C)."""
-        found: list[dict[str, Any]] = []
-        scores: list[Sound] = []
-        for piece in pieces:
-            self.gate.push(piece)
-            found += self._steps(scores, *self.stream.push(piece))
-        return found + (self._steps(scores, *self.stream.finish()) if ends else []), np.array(scores)
-
-    def _steps(self, scores: list[Sound], times_s: list[float], new: Sound) -> list[dict[str, Any]]:
-        scores += list(new)
-        heard = bool(self.settings["background"]) or self.gate.open
-        found = [self._decision(time_s, each, heard) for time_s, each in zip(times_s, softmax(new), strict=True)]
-        return [each for each in found if each]
-
-    def _decision(self, time_s: float, probabilities: NDArray[np.float64], heard: bool) -> dict[str, Any] | None:
-        self.recent.append(probabilities)
-        smoothed = np.mean(self.recent, axis=0)
-        label, score = self.labels[int(smoothed.argmax())], float(smoothed.max())
-        if not heard and time_s - self.last_s > self.settings["window_s"]:
-            self.said = ""
-        if score < self.settings["threshold"] or label in self.settings["background"] or not heard:
-            return None
-        if self.said and smoothed[self.labels.index(self.said)] < self.settings["threshold"]:
-            self.said = ""
-        if label == self.said or time_s - self.last_s < self.settings["refractory_s"] - 1e-9:
-            return None
-        self.said, self.last_s = label, time_s
-        return {"time_s": time_s, "label": label, "score": score}
-
-
 class Heard(NamedTuple):
     """What a page was given, and what it made of it."""
 
@@ -272,8 +203,7 @@ def heard_by(page: Path, wav: Path, threshold: float | None, number: int, second
     """Let a page hear a file, through its microphone for so many seconds, or opened where they are None."""
     with opened(page, *(() if seconds is None else microphone(wav))) as shown:
         if threshold is not None:
-            slider = "document.getElementById('threshold')"
-            shown.value(f"{slider}.value = {100 * threshold}; {slider}.dispatchEvent(new Event('input'))")
+            shown.value(f"cello.decideFrom({threshold})")
         shown.value(f"const model = cello.models[{number}];{RECORDER}")
         if seconds is None:
             shown.open_files([wav])
@@ -288,33 +218,49 @@ def heard_by(page: Path, wav: Path, threshold: float | None, number: int, second
         decisions = shown.value(f"cello.decisions()[{number}].decisions")
         rate_hz = shown.value("model.features.rate_hz" if seconds is None else "heard.rate")
         sound = np.concatenate(pieces) if seconds is None else shown.recorded("heard")
-        settings = shown.value("({ ...model.stream, threshold: document.getElementById('threshold').value / 100 })")
+        settings = shown.value("model.stream") | ({} if threshold is None else {"threshold": threshold})
     return Heard(sound, rate_hz, pieces, scores, decisions, settings)
+
+
+class Compared(NamedTuple):
+    """A page beside Python: the largest difference of a score; decisions, and how many are not in both lists.
+
+    Clip by clip the surest decision of the page, of Python's stream of the same samples, and of Python's stream of what
+    the microphone gave, which resamples by itself.
+    """
+
+    largest: float
+    decisions: int
+    differ: int
+    page: list[str]
+    python: list[str]
+    resampled: list[str]
+    settings: dict[str, Any]
 
 
 def strung(
     page: Path, run: Path, clips: Sequence[Sound], threshold: float | None, number: int, *, played: bool
-) -> tuple[float, list[str], list[str], list[str]]:
-    """Let a page hear clips, played or as one file, and compute the same in Python.
-
-    The largest difference of a score, and clip by clip what the page decides, what Python does by the page's rule for
-    the same samples, and what Python's own stream does.
-    """
+) -> Compared:
+    """Let a page hear clips, played or as one file, and compute the same in Python."""
     model = load_model(run)
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "clips.wav"
         starts = write_strung(wav, clips, model.features.rate_hz)
         heard = heard_by(page, wav, threshold, number, starts[-1] + 1.0 if played else None)
-    config = {name: value for name, value in heard.settings.items() if name != "background"}
-    decided, scores = PageRule(model, heard.settings).decided(heard.pieces, ends=not played)
-    stream = model.stream(**config)
-    own = [each._asdict() for each in stream.push(heard.sound, heard.rate_hz) + stream.finish()]
-    if len(scores) != len(heard.scores):
-        raise SystemExit(f"the page scored {len(heard.scores)} steps, and Python {len(scores)} of the same samples")
-    largest = float(np.abs(scores - heard.scores).max())
-    rate_hz = model.features.rate_hz
-    page_found, by_rule, by_stream = (surest(each, starts, clips, rate_hz) for each in (heard.decisions, decided, own))
-    return largest, page_found, by_rule, by_stream
+    settings, rate_hz = heard.settings, model.features.rate_hz
+    scores = model.stream(settings["window_s"]).scores
+    steps = [scores.push(piece)[1] for piece in heard.pieces] + ([] if played else [scores.finish()[1]])
+    mine = np.concatenate(steps)
+    if len(mine) != len(heard.scores):
+        raise SystemExit(f"the page scored {len(heard.scores)} steps, and Python {len(mine)} of the same samples")
+    stream = model.stream(**settings)
+    python = [one._asdict() for piece in heard.pieces for one in stream.push(piece)]
+    python += [] if played else [one._asdict() for one in stream.finish()]
+    stream = model.stream(**settings)
+    own = [one._asdict() for one in stream.push(heard.sound, heard.rate_hz) + stream.finish()]
+    each = {(one["time_s"], one["label"]) for one in python}, {(one["time_s"], one["label"]) for one in heard.decisions}
+    found = (surest(one, starts, clips, rate_hz) for one in (heard.decisions, python, own))
+    return Compared(float(np.abs(mine - heard.scores).max()), len(python), len(each[0] ^ each[1]), *found, settings)
 
 
 def surest(
@@ -327,6 +273,12 @@ def surest(
         own = [each for each in decisions if start - GAP_S / 4 <= each["time_s"] < end]
         found.append(max(own, key=lambda each: float(each["score"]), default={"label": "nothing"})["label"])
     return found
+
+
+def alone(scores: Sound, labels: Sequence[str], settings: dict[str, Any]) -> str:
+    """What a stream's threshold and background make of the scores of a whole clip."""
+    best, probability = labels[int(scores.argmax())], float(softmax(scores).max())
+    return "nothing" if best in settings["background"] or probability < settings["threshold"] else best
 
 
 def python_scores(run: TrainedRun, clips: Sequence[Sound]) -> list[Sound]:
@@ -369,23 +321,25 @@ def main() -> int:
     largest = max(float(np.abs(e - f["scores"]).max()) for e, f in zip(expected, found, strict=True))
     print(f"opened: {sum(same)} of {len(same)} decisions agree, scores within {largest:.2g}")  # noqa: T201
     shares = [sum(same) / len(same)]
-    wanted = [run.labels[int(scores.argmax())] for scores in expected]
     for way, clips in (("one file", len(sounds) * options.stream), ("microphone", options.microphone)):
         if not clips:
             continue
-        differs, page, same_rule, stream = strung(
+        one = strung(
             options.page, options.run, sounds[:clips], options.threshold, options.model, played=way == "microphone"
         )
-        for clip, said in zip(options.clips, zip(page, same_rule, stream, wanted, strict=False), strict=False):
+        page, python, resampled = one.page, one.python, one.resampled
+        wanted = [alone(scores, run.labels, one.settings) for scores in expected[:clips]]
+        for clip, said in zip(options.clips, zip(page, python, resampled, wanted, strict=False), strict=False):
             if len(set(said)) > 1:
-                print(f"{clip.name}: the page {said[0]}, Python {said[1]}, its stream {said[2]}, the clip {said[3]}")  # noqa: T201
-        counts = [sum(map(str.__eq__, page, others)) for others in (same_rule, stream, wanted)]
-        shares.append(counts[0] / len(page) if differs <= LARGEST_DIFFERENCE else 0.0)
-        of_stream = sum(map(str.__eq__, stream, wanted))
+                print(f"{clip.name}: the page {said[0]}, Python {said[1]}, resampled {said[2]}, the clip {said[3]}")  # noqa: T201
+        counts = [sum(map(str.__eq__, page, others)) for others in (python, resampled, wanted)]
+        shares.append(counts[0] / len(page) if one.largest <= LARGEST_DIFFERENCE else 0.0)
+        of_stream = sum(map(str.__eq__, python, wanted))
         print(  # noqa: T201
-            f"{way}: {counts[0]} of {len(page)} decisions are Python's of the same samples by the same rule, scores at "
-            f"every step within {differs:.2g}; {counts[1]} are those of Python's own stream, {counts[2]} those of "
-            f"whole clips (of which Python's own stream keeps {of_stream})"
+            f"{way}: Python makes {one.decisions} decisions of the same samples, {one.differ} differ; scores at every "
+            f"step within {one.largest:.2g}. Of {len(page)} clips the page says of {counts[0]} what Python's stream "
+            f"says, of {counts[1]} what it says where Python resamples, of {counts[2]} what the threshold makes "
+            f"of Python's scores of the whole clip (as Python's stream does of {of_stream})"
         )
     return int(min(shares) < options.least)
 

@@ -107,6 +107,7 @@ TORCH_FREE_FILES = {
     "models/config.py",
     "models/parts.py",
     "models/size.py",
+    "trained/chosen.py",
     "trained/files.py",
     "trained/model.py",
     "trained/numpy_model.py",

@@ -17,9 +17,13 @@ def steps(*labels: int, sure: float = 9.0) -> np.ndarray:
     return np.float32(sure) * np.eye(3, dtype=np.float32)[list(labels)]
 
 
+def decider(config: DecisionConfig) -> Decider:
+    return Decider(LABELS, config, rate_hz=16_000, step_samples=1600)
+
+
 def decide(config: DecisionConfig, *labels: int, sure: float = 9.0) -> list[tuple[float, str]]:
     times = [round(0.1 * (k + 1), 6) for k in range(len(labels))]
-    found = Decider(LABELS, 0.1, config).push(times, steps(*labels, sure=sure))
+    found = decider(config).push(times, steps(*labels, sure=sure))
     return [(time, label) for time, label, _ in found]
 
 
@@ -54,10 +58,24 @@ def test_pieces_decide_as_the_whole() -> None:
     config = DecisionConfig(threshold=0.4, smooth_s=0.35, refractory_s=0.25)
     scores = np.random.default_rng(0).normal(0, 2, (60, 3)).astype(np.float32)
     times = [0.1 * k for k in range(60)]
-    whole = Decider(LABELS, 0.1, config).push(times, scores)
-    decider = Decider(LABELS, 0.1, config)
-    parts = [one for k in range(0, 60, 7) for one in decider.push(times[k : k + 7], scores[k : k + 7])]
+    whole, chopped = decider(config).push(times, scores), decider(config)
+    parts = [one for k in range(0, 60, 7) for one in chopped.push(times[k : k + 7], scores[k : k + 7])]
     assert parts == whole != []
+
+
+def test_smoothing_and_refractory_time_are_whole_steps_and_samples() -> None:
+    smooth = [DecisionConfig(smooth_s=s).smoothed_steps(16_000, 320) for s in (0, 0.009, 0.03, 0.05, 0.2)]
+    assert smooth == [1, 1, 2, 2, 10]
+    assert [DecisionConfig(refractory_s=s).refractory_samples(16_000) for s in (0, 0.02001, 0.1 + 0.2)] == [
+        0,
+        320,
+        4800,
+    ]
+    exact, longer = (
+        decide(DecisionConfig(threshold=0.5, smooth_s=0, refractory_s=s), 1, 1, 1) for s in (0.10001, 0.1001)
+    )
+    assert [time_s for time_s, _ in exact] == [0.1, 0.2, 0.3]
+    assert [time_s for time_s, _ in longer] == [0.1, 0.3]
 
 
 def test_softmax_of_large_scores_is_finite() -> None:

@@ -25,8 +25,8 @@ pytest.importorskip("onnx")
 
 @pytest.fixture
 def folder(exported: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
-    return shutil.copytree(exported, tmp_path / "model")
+    """A copy that a test may change, beside its run."""
+    return shutil.copytree(exported.parent, tmp_path / "both") / "model"
 
 
 def test_predictions_are_the_trained_models(exported: Path, tone_corpus: Corpus) -> None:
@@ -44,6 +44,19 @@ def test_other_rates_and_channels_are_brought_to_the_models(exported: Path, tone
     np.testing.assert_allclose(package.scores(two, 8000), model.predict(two, 8000).scores, atol=1e-4)
     whole = np.rint(32767 * two[:, 0]).astype(np.int16)
     np.testing.assert_allclose(package.scores(whole), model.predict(whole, 16_000).scores, atol=1e-4)
+
+
+def test_a_folder_whose_manifest_says_of_its_stream_only_what_the_first_ones_did_streams_alike(
+    folder: Path, tone_corpus: Corpus
+) -> None:
+    told = json.loads((folder / MANIFEST).read_bytes())["stream"]
+    first = ("window_s", "threshold", "smooth_s", "refractory_s", "background")
+    made_packages.rewrite(folder, stream={field: told[field] for field in first})
+    (folder / "index.html").unlink()
+    model, sound = load_model(folder.parent / "run"), tone_corpus.audio(np.array([0]))[0][0]
+    stream, expected = deploy.load(folder).stream(threshold=0.3), model.stream(threshold=0.3)
+    found = stream.push(sound) + stream.finish()
+    assert [one[:2] for one in found] == [one[:2] for one in expected.push(sound) + expected.finish()] != []
 
 
 def test_streams_decide_as_the_trained_model_and_do_not_touch_each_other(exported: Path, tone_corpus: Corpus) -> None:

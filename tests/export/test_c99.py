@@ -21,6 +21,7 @@ from cello.export.c99 import write_c99
 from cello.export.quantise import dequantised
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
+from cello.features.frames import frame_count
 from cello.models.config import ModelConfig
 from units import units
 
@@ -143,43 +144,20 @@ def test_int8_scores_are_those_of_the_rounded_weights(hidden: int, tmp_path: Pat
     np.testing.assert_allclose(rounded[-1], by_torch(model, CLIP), atol=0.05)
 
 
-class Decision(ctypes.Structure):
-    """``model_decision`` of the header."""
-
-    _fields_ = [("time_s", ctypes.c_double), ("label", ctypes.c_int), ("score", ctypes.c_float)]
-
-
-def expected_decisions(scores: np.ndarray, options: DecisionConfig) -> list[tuple[float, int, float]]:
-    """The decision layer, written down once more."""
-    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    step_s, window_s = SMALL.hop_samples / SMALL.rate_hz, SMALL.window_samples / SMALL.rate_hz
-    smoothed, found, last = max(1, round(options.smooth_s / step_s)), [], -np.inf
-    for t in range(len(scores)):
-        mean = shares[max(0, t - smoothed + 1) : t + 1].mean(0)
-        label, time_s = int(mean.argmax()), t * step_s + window_s
-        refractory = time_s - last < options.refractory_s - 1e-9
-        if mean[label] >= options.threshold and LABELS[label] not in options.background and not refractory:
-            found.append((time_s, label, float(mean[label])))
-            last = time_s
-    return found
-
-
-def test_decisions_are_smoothed_above_the_threshold_and_apart(tmp_path: Path) -> None:
-    _, parts = model_of(ModelConfig(cell="rnn", hidden=4))
-    options = DecisionConfig(threshold=0.55, smooth_s=0.03, refractory_s=0.05)
-    text = write_c99(parts, SMALL, LABELS, "model", settings=StreamSettings(decide=options))
-    program = Program(text, "model", tmp_path)
-    scores = np.random.default_rng(0).normal(0, 2, (300, len(LABELS))).astype(np.float32)
-    decider, decision = ctypes.create_string_buffer(4096), Decision()
-    program.call("decider_start")(decider)
-    found = [
-        (decision.time_s, decision.label, decision.score)
-        for row in scores
-        if program.call("decide")(decider, row.ctypes.data_as(ctypes.c_void_p), ctypes.byref(decision))
-    ]
-    expected = expected_decisions(scores, options)
-    assert 20 < len(expected) < 70
-    np.testing.assert_allclose(np.array(found), np.array(expected), atol=1e-5)
+@pytest.mark.parametrize("stacking", [1, 3])
+def test_the_end_of_a_step_is_that_of_its_last_frame_the_last_one_of_fewer_frames(
+    stacking: int, tmp_path: Path
+) -> None:
+    _, parts = model_of(ModelConfig(cell="rnn", hidden=4, frame_stacking=stacking))
+    program = Program(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path)
+    end = program.call("end")
+    end.restype = ctypes.c_int64
+    assert end(program.memory) == 0
+    program.push(CLIP)
+    program.finish()
+    frames = frame_count(len(CLIP), SMALL.window_samples, SMALL.hop_samples)
+    assert frames % 3 == 1
+    assert end(program.memory) == (frames - 1) * SMALL.hop_samples + SMALL.window_samples
 
 
 def test_labels_of_any_script_are_there_as_utf_8(tmp_path: Path) -> None:

@@ -20,16 +20,18 @@ MAIN = """
 #include "model.h"
 #include <stdio.h>
 #include <stdlib.h>
+static model_stream *stream;
+static model_decider decider;
 static void write_scores(void *file, int64_t step, const float *scores) {
+    model_decision decision;
     (void)step;
     fwrite(scores, sizeof(float), MODEL_CLASSES, (FILE *)file);
+    model_decide(&decider, scores, model_end(stream), &decision);
 }
 int main(void) {
-    model_stream *stream = malloc(sizeof *stream);    /* of exact size, for the sanitizers */
-    model_decider decider;
-    model_decision decision;
     float buffer[900];
     const int n = (int)fread(buffer, sizeof(float), 900, stdin);
+    stream = malloc(sizeof *stream);    /* of exact size, for the sanitizers */
     model_start(stream);
     model_listen(stream, write_scores, stdout);
     model_decider_start(&decider);
@@ -37,7 +39,7 @@ int main(void) {
         float *const part = malloc(sizeof(float) * 101);
         if (some > n - at) some = n - at;
         for (int k = 0; k < some; k++) part[101 - some + k] = buffer[at + k];
-        if (model_push(stream, part + 101 - some, some)) model_decide(&decider, model_scores(stream), &decision);
+        model_push(stream, part + 101 - some, some);
         free(part);
     }
     model_finish(stream);

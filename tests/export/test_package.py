@@ -160,7 +160,7 @@ def test_settings_of_the_stream_are_in_every_form(trained: TrainedRun, tmp_path:
     page = (tmp_path / "one" / "index.html").read_text()
     for text in ('"window_s":0.5', '"threshold":0.66', '"background":["rough"]'):
         assert text in page
-    assert "#define GRU_THRESHOLD 0.66f" in (tmp_path / "one" / "gru.h").read_text()
+    assert "#define GRU_THRESHOLD 0.66\n" in (tmp_path / "one" / "gru.h").read_text()
     assert all(check.passed is not False for check in check_folder(tmp_path / "one"))
     with pytest.raises(ExportError, match="--background 'none' is no label of the model, which has high, low, rough"):
         write_package(Package(trained=trained, stream=StreamOptions(background=("none",))), tmp_path / "two")

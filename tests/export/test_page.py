@@ -124,6 +124,14 @@ def test_texts_of_the_study_are_shown_and_never_markup(runs: list[TrainedRun], t
     assert "<title>{script}&lt;/script&gt;</title>" in (tmp_path / "page.html").read_text("utf-8")
 
 
+def test_background_is_none_of_the_words_to_say(runs: list[TrainedRun], tmp_path: Path) -> None:
+    """What hurts: a page that asks the user to say "_silence_"."""
+    write_page(runs, tmp_path / "page.html", stream=StreamSettings(decide=DecisionConfig(background=("low",))))
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert '<ul class="words" aria-label="Words"><li>high</li><li>rough</li></ul>' in text
+    assert text.count('"background":["low"]') == len(runs)
+
+
 def test_figures_are_the_studys_mean_over_seeds_with_its_interval(study: Path, runs: list[TrainedRun]) -> None:
     models, title = page_models(runs, StreamSettings())
     assert title == "Three tones & <two> cells"
@@ -263,12 +271,34 @@ def test_a_page_scores_and_decides_at_every_step_as_python_does_of_the_same_samp
     write_page(runs, tmp_path / "page.html", stream=StreamSettings(decide=decide))
     run = next(run for run in runs if not run.result.config.model.bidirectional)
     sounds = [driver.sound_of(clip, 16_000) for clip in clips]
-    differs, page, by_rule, _ = driver.strung(
-        tmp_path / "page.html", run.folder, sounds, 0.4, runs.index(run), played=False
-    )
-    assert 0 < differs < 1e-4
-    assert page == by_rule
-    assert set(page) - {"nothing"}
+    found = driver.strung(tmp_path / "page.html", run.folder, sounds, 0.4, runs.index(run), played=False)
+    assert 0 < found.largest < 1e-4
+    assert found.decisions > 2
+    assert found.differ == 0
+    assert found.page == found.python
+    assert set(found.page) - {"nothing"}
+
+
+@browser
+def test_the_threshold_can_be_any_that_was_measured_and_stands_beside_the_bars(
+    runs: list[TrainedRun], tmp_path: Path
+) -> None:
+    """What hurts: a threshold of 0.9995 that the page shows as 100 % and cannot be set to."""
+    decide = DecisionConfig(threshold=0.9973, smooth_s=0.25, refractory_s=1.2, background=("low",))
+    write_page(runs[:1], tmp_path / "page.html", stream=StreamSettings(decide=decide))
+    with driver.opened(tmp_path / "page.html") as shown:
+        text = "document.getElementById('threshold-text').textContent"
+        line = "document.querySelector('.model').style.getPropertyValue('--threshold')"
+        assert (shown.value(text), shown.value(line)) == ("0.9973", "0.9973")
+        rule = shown.value("document.getElementById('rule').textContent").replace("\N{NO-BREAK SPACE}", " ")
+        assert rule == "A decision needs this probability on average over 0.25 s, and 1.2 s since the last one."
+        slider = "document.getElementById('threshold')"
+        shown.value(f"{slider}.value = {slider}.max; {slider}.dispatchEvent(new Event('input'))")
+        assert (shown.value(text), shown.value(line)) == ("0.99999", "0.99999")
+        assert shown.value(f"{slider}.getAttribute('aria-valuetext')") == "0.99999"
+        assert shown.value("document.querySelector('.bars .background span').title") == (
+            "low: background, never decided for"
+        )
 
 
 @browser

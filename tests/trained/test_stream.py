@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,16 +14,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cello
+import cello.deploy
 from cello.deploy.decisions import Decision, DecisionConfig
-from cello.errors import ClipError, ConfigError, FeatureError, ModelError
+from cello.errors import ClipError, ConfigError, FeatureError, ModelError, StoreError
+from cello.export.package import Package, write_package
 from cello.features.clip import frames_of_clip
 from cello.features.config import FeatureConfig
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
 from cello.models.parts import parts_of
+from cello.statistics.detection import Rates
 from cello.study.corpus_file import read_corpus, write_corpus
 from cello.trained.numpy_model import NumpyModel
+from cello.trained.run import read_run
 from cello.trained.stream import BLOCK, ScoreStream, steps_in
+from cello.trained.strung import StreamConfig, StreamEvaluation
 
 
 def noise(samples: int) -> Any:
@@ -144,6 +151,61 @@ def test_what_needs_the_future_is_refused_with_what_to_train(make_run: Any) -> N
 def test_invalid_settings_are_refused(make_run: Any, wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))} is invalid: it must be"):
         cello.load_model(make_run()).stream(**wrong)
+
+
+def measured(folder: Path, **changes: Any) -> StreamEvaluation:
+    """What evaluation leaves in a run's folder."""
+    rates = Rates(
+        threshold=0.94, miss_rate=0.1, miss_interval=(0.05, 0.2), false_alarms=2, in_noise=2, in_other_words=0,
+        false_alarms_an_hour=0.8, false_alarms_interval=(0.1, 2.9), confusion_rate=0.0, repeat_rate=0.0, latency_s=0.2,
+        latency_95_s=0.3,
+    )  # fmt: skip
+    settings = {
+        "run": cello.load_model(folder).run.run, "window_s": 0.5, "threshold": 0.94, "smooth_s": 0.1,
+        "refractory_s": 0.7, "background": ("low",),
+    } | changes  # fmt: skip
+    found = StreamEvaluation(
+        corpus="tones", delay_s=0.02, config=StreamConfig(), hours=2.6, hours_without_words=2.5, words=60,
+        other_words=0, speakers=4, validation=None, test=rates, curve=(), **settings,
+    )  # fmt: skip
+    (folder / "stream.json").write_bytes(msgspec.json.encode(found))
+    return found
+
+
+def test_a_stream_decides_as_was_chosen_for_the_run_unless_it_is_told_otherwise(make_run: Any) -> None:
+    """What hurts: a run that listens with 0.8 while its export listens with the threshold that was measured."""
+    folder = make_run()
+    measured(folder)
+    stream = cello.load_model(folder).stream()
+    chosen = DecisionConfig(threshold=0.94, smooth_s=0.1, refractory_s=0.7, background=("low",))
+    assert (stream.window_s, stream.config) == (0.5, chosen)
+    stream = cello.load_model(folder).stream(0.3, threshold=0.5)
+    assert (stream.window_s, stream.config) == (0.3, replace(chosen, threshold=0.5))
+    for other in ({"run": "0" * 16}, {"threshold": None}):
+        measured(folder, **other)
+        assert cello.load_model(folder).stream().config == DecisionConfig(refractory_s=1.4375)
+
+
+def test_a_run_and_its_export_are_measured_and_decide_alike(make_run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    folder = make_run(pooling="mean")
+    measured(folder)
+    write_package(Package(trained=read_run(folder), forms=("onnx",)), tmp_path / "model")
+    run, export = cello.load_model(folder).stream(), cello.deploy.load(tmp_path / "model").stream()
+    assert run.config == export.config
+    sound = noise(32_000)
+    found = [stream.push(sound) + stream.finish() for stream in (run, export)]
+    assert [one[:2] for one in found[0]] == [one[:2] for one in found[1]]
+
+
+def test_what_was_chosen_and_is_damaged_is_said_where_it_is_needed(make_run: Any) -> None:
+    folder = make_run()
+    (folder / "stream.json").write_text("{")
+    model = cello.load_model(folder)
+    assert model.predict(noise(16_000), 16_000).label in model.labels
+    with pytest.raises(StoreError, match=r"stream\.json.* is damaged: .*; measure again with cello evaluate --stream"):
+        model.stream()
 
 
 def test_a_run_that_does_not_record_its_clips_asks_for_the_window(make_run: Any) -> None:

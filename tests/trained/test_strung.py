@@ -26,12 +26,24 @@ CONFIG = StreamConfig(gap_s=0.3, most_false_alarms=1e5)
 def test_decisions_are_those_that_the_stream_makes(make_run: Any, tone_corpus: Corpus) -> None:
     model, decide = cello.load_model(make_run()), DecisionConfig(threshold=0.4, refractory_s=0.5)
     trace = _trace(model, tone_corpus, "test", CONFIG, decide, None, targets_of(model.labels, tone_corpus, {}))
-    stream = model.stream(threshold=0.4, refractory_s=0.5)
-    expected = [
-        d for piece, _ in strung(tone_corpus, tone_corpus.indices("test"), CONFIG) for d in stream.push(piece)
-    ] + stream.finish()
-    found = decisions_at(trace, 0.4, model.labels, 0.5)
-    assert [(d.time_s, d.label) for d in expected] == found != []
+    pieces = [piece for piece, _ in strung(tone_corpus, tone_corpus.indices("test"), CONFIG)]
+    top = np.quantile(trace.top, 0.7)
+    for threshold, refractory_s in ((0.4, 0.5), (0.0, 0.0), (top, 0.02001), (top, 0.3)):
+        stream = model.stream(threshold=threshold, refractory_s=refractory_s)
+        expected = [d for piece in pieces for d in stream.push(piece)] + stream.finish()
+        found = decisions_at(trace, threshold, model.labels, DecisionConfig(refractory_s=refractory_s))
+        assert [(d.time_s, d.label) for d in expected] == found != []
+
+
+def test_what_was_chosen_before_is_no_default_of_the_next_measurement(make_run: Any, tone_corpus: Corpus) -> None:
+    folder = make_run()
+    first = evaluate_stream(cello.load_model(folder), tone_corpus, CONFIG, DecisionConfig(refractory_s=0.6), 0.4)
+    (folder / "stream.json").write_bytes(msgspec.json.encode(first))
+    assert cello.load_model(folder).stream().window_s == 0.4
+    again = evaluate_stream(cello.load_model(folder), tone_corpus, CONFIG, DecisionConfig())
+    assert again.window_s == pytest.approx(15_000 / 16_000)
+    (folder / "stream.json").unlink()
+    assert again == evaluate_stream(cello.load_model(folder), tone_corpus, CONFIG, DecisionConfig())
 
 
 def test_clips_are_strung_once_each_with_noise_between(tone_corpus: Corpus) -> None:

@@ -109,12 +109,14 @@ class Evaluate(Sound):
         import msgspec
 
         from cello.files import write_whole
+        from cello.trained.model import Model
         from cello.trained.strung import StreamConfig, evaluate_stream
 
         if self.background != BACKGROUND and (strange := set(self.background) - set(model.labels)):
             raise ConfigError(unknown("label", min(strange), model.labels, "--background takes labels of the model."))
         stated: dict[str, float] = {} if self.refractory_s is None else {"refractory_s": self.refractory_s}
-        stream = model.stream(self.window_s, smooth_s=self.smooth_s, background=self.background, **stated)
+        unmeasured = Model(model.trained)  # what an earlier measurement chose is no default of the next one
+        stream = unmeasured.stream(self.window_s, smooth_s=self.smooth_s, background=self.background, **stated)
         # so long a word is in sight
         config = StreamConfig(gap_s=self.gap_s, tolerance_s=stream.window_s, most_false_alarms=self.false_alarms)
         found = evaluate_stream(model, corpus, config, stream.config, self.window_s, mapping)

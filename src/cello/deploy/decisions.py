@@ -1,4 +1,8 @@
-"""Turn the scores of a stream into decisions: smoothed, above a threshold, not twice at once. Needs numpy alone."""
+"""Turn the scores of a stream into decisions: smoothed, above a threshold, not twice at once. Needs numpy alone.
+
+docs/export.md states the rule in words. C99 (``export/c``) and the page (``export/browser``) have it in their own
+language, and a test holds them to this one.
+"""
 
 from __future__ import annotations
 
@@ -53,22 +57,32 @@ class DecisionConfig:
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{field}={value} is invalid: it must be finite and at least 0 s")
 
+    def smoothed_steps(self, rate_hz: int, step_samples: int) -> int:
+        """The steps of so many samples that probabilities are averaged over: the nearest whole number, at least one."""
+        return max(1, round(self.smooth_s * rate_hz / step_samples))
+
+    def refractory_samples(self, rate_hz: int) -> int:
+        """The refractory time in whole samples, so that no sum of times in s decides whether it has passed."""
+        return round(self.refractory_s * rate_hz)
+
 
 class Decider:
-    """Decides step by step from scores (C,) before softmax; a step is ``step_s`` of sound.
+    """Decides step by step from scores (C,) before softmax; a step is ``step_samples`` of sound at ``rate_hz``.
 
-    >>> decider = Decider(("no", "yes"), 0.02, DecisionConfig(threshold=0.9, smooth_s=0.04))
+    >>> config = DecisionConfig(threshold=0.9, smooth_s=0.04)
+    >>> decider = Decider(("no", "yes"), config, rate_hz=16_000, step_samples=320)
     >>> decider.push([1.0, 1.02, 1.04], np.array([[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]]))
     [Decision(time_s=1.0, label='no', score=0.999...)]
     >>> decider.push([2.6], np.array([[0.0, 9.0]]))
     [Decision(time_s=2.6, label='yes', score=0.999...)]
     """
 
-    def __init__(self, labels: Sequence[str], step_s: float, config: DecisionConfig) -> None:
-        self.labels, self.config = tuple(labels), config
-        self.smooth_steps = max(1, round(config.smooth_s / step_s))
-        self._recent: deque[NDArray[np.float64]] = deque(maxlen=self.smooth_steps)
-        self._last_s = -math.inf
+    def __init__(self, labels: Sequence[str], config: DecisionConfig, *, rate_hz: int, step_samples: int) -> None:
+        self.labels, self.config, self.rate_hz = tuple(labels), config, rate_hz
+        self.smoothed_steps = config.smoothed_steps(rate_hz, step_samples)
+        self._refractory = config.refractory_samples(rate_hz)
+        self._recent: deque[NDArray[np.float64]] = deque(maxlen=self.smoothed_steps)
+        self._last: int | None = None  # the sample at which the sound of the last decision's step ended
 
     def push(self, times_s: Sequence[float], scores: NDArray[np.floating]) -> list[Decision]:
         """The decisions of some more steps, whose sound ended at these times: scores (n, C)."""
@@ -77,25 +91,40 @@ class Decider:
             self._recent.append(probabilities)
             decision = self._decided(time_s, np.add.reduce(list(self._recent)) / len(self._recent))
             if decision is not None:
-                self._last_s = time_s
                 found.append(decision)
         return found
 
     def _decided(self, time_s: float, smoothed: NDArray[np.float64]) -> Decision | None:
         best = int(smoothed.argmax())
         label, score = self.labels[best], float(smoothed[best])
-        if score < self.config.threshold or label in self.config.background:
+        if not score >= self.config.threshold or label in self.config.background:  # NaN reaches no threshold
             return None
-        # half a microsecond: times are sums of steps, and 0.3 s may be 0.1 + 0.2
-        return Decision(time_s, label, score) if time_s - self._last_s >= self.config.refractory_s - 5e-7 else None
+        end = round(time_s * self.rate_hz)
+        if self._last is not None and end - self._last < self._refractory:
+            return None
+        self._last = end
+        return Decision(time_s, label, score)
+
+
+def smoothed(probabilities: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """(T, C) → the mean over the last ``steps`` rows of each, to the bit as a ``Decider`` takes it.
+
+    >>> smoothed(np.array([[1.0], [0.0], [0.5]]), 2).tolist()
+    [[1.0], [0.5], [0.25]]
+    """
+    sums = np.zeros_like(probabilities)
+    for back in reversed(range(min(steps, len(sums)))):  # the oldest first: a running sum would drift over hours
+        sums[back:] += probabilities[: len(sums) - back]
+    return np.asarray(sums / np.minimum(np.arange(1, len(sums) + 1), steps)[:, None])
 
 
 def softmax(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probabilities (…, C) of scores, in double precision.
+    """Probabilities (…, C) of scores, in double precision; NaN where scores are NaN or infinite.
 
     >>> softmax(np.zeros((1, 4))).tolist()
     [[0.25, 0.25, 0.25, 0.25]]
     """
     wide = np.asarray(scores, dtype=np.float64)  # methods, as a step of a stream is so small that np.max costs more
-    away = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        away = np.exp(wide - wide.max(axis=-1, keepdims=True))
     return np.asarray(away / away.sum(axis=-1, keepdims=True))

@@ -133,8 +133,8 @@ class PackageStream:
         self.labels, self.config, self.delay_s = labels, config, model.delay_s
         self.last_scores: NDArray[np.float32] | None = None
         self._model = model
-        step_s = model.hop_samples * model.frame_stacking / model.rate_hz
-        self._decider = Decider(labels, step_s, config)
+        step_samples = model.hop_samples * model.frame_stacking
+        self._decider = Decider(labels, config, rate_hz=model.rate_hz, step_samples=step_samples)
         self._resampler = Resampler(model.rate_hz)
 
     def push(self, samples: ArrayLike, rate_hz: int | None = None) -> list[Decision]:

@@ -176,9 +176,6 @@ class _Writer:
     def _delay(self) -> int:
         return self.features.delta_frames // 2 if self.features.deltas else 0
 
-    def _steps_in(self, seconds: float) -> int:
-        return max(1, round(seconds * self.features.rate_hz / (self.features.hop_samples * self.parts.frame_stacking)))
-
     def _pooled(self) -> int:
         features = self.features
         samples = samples_of(1000 * self.settings.window_s, features.rate_hz)
@@ -186,12 +183,12 @@ class _Writer:
         return max(1, -(-frames // self.parts.frame_stacking))
 
     def _decision(self) -> list[str]:
-        decide = self.settings.decide
-        samples = samples_of(1000 * decide.refractory_s, self.features.rate_hz)
+        decide, rate_hz = self.settings.decide, self.features.rate_hz
+        step_samples = self.features.hop_samples * self.parts.frame_stacking
         values: list[tuple[str, object]] = [
-            ("THRESHOLD", f"{np.float32(decide.threshold)!s}f"),
-            ("SMOOTHED_STEPS", self._steps_in(decide.smooth_s)),
-            ("REFRACTORY_SAMPLES", samples),
+            ("THRESHOLD", float(decide.threshold)),  # all digits of it: near 1 those of a float are too few
+            ("SMOOTHED_STEPS", decide.smoothed_steps(rate_hz, step_samples)),
+            ("REFRACTORY_SAMPLES", decide.refractory_samples(rate_hz)),
         ]
         lines = []
         for name, value in values:

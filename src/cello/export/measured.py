@@ -21,11 +21,10 @@ from cello.statistics.one_run import share_over
 from cello.study.pools import StoredRun, pooled
 from cello.study.single import open_store
 from cello.study.store import Store
+from cello.trained.chosen import REMEDY, STREAM_FILE
 from cello.trained.run import TrainedRun
 from cello.trained.strung import StreamEvaluation
 from cello.training.result import NOT_EVALUATED
-
-STREAM_FILE = "stream.json"
 
 
 def run_accuracy(trained: TrainedRun, store: Store) -> Interval | None:
@@ -86,7 +85,7 @@ def stream_evaluation(trained: TrainedRun) -> StreamEvaluation | None:
         ExportError: the file is damaged.
     """
     path = trained.folder / STREAM_FILE
-    with naming_damage(path, ExportError, "measure again with cello evaluate --stream --out, or delete it"):
+    with naming_damage(path, ExportError, REMEDY):
         try:
             found = decode_json(read_stored(path), StreamEvaluation)
         except FileNotFoundError:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -135,7 +136,8 @@ def _lead(models: Sequence[JsModel]) -> str:
 
 
 def _words(models: Sequence[JsModel]) -> list[str]:
-    words = list(dict.fromkeys(visible(label) for model in models for label in model.labels))
+    background = models[0].stream.decide.background
+    words = list(dict.fromkeys(label for model in models for label in model.labels if label not in background))
     more = len(words) - MOST_WORDS
     return words if more <= 0 else [*words[:MOST_WORDS], f"and {more} more"]
 
@@ -160,7 +162,9 @@ def _model(run: TrainedRun, store: Store, finished: Sequence[StoredRun], stream:
         "equations": visible_lines(equations_text(cell)),
     }
     labels = tuple(visible(label) for label in run.labels)
-    return JsModel(visible(name), run.parts, config.features, labels, stream, facts)
+    background = tuple(visible(label) for label in stream.decide.background)
+    settings = StreamSettings(stream.window_s, replace(stream.decide, background=background))
+    return JsModel(visible(name), run.parts, config.features, labels, settings, facts)
 
 
 def _accuracy(run: RunResult, seeds: Sequence[RunResult]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from cello.deploy.sound import clip_of
 from cello.errors import ClipError, ConfigError, ModelError
 from cello.features.clip import frames_of_clip
 from cello.features.config import FeatureConfig
+from cello.trained.chosen import ChosenStream, chosen_stream
 from cello.trained.numpy_model import NumpyModel
 from cello.trained.run import TrainedRun, read_run
 from cello.trained.stream import ModelStream, ScoreStream, steps_in
@@ -61,7 +62,7 @@ class Prediction:
 
 
 class Model:
-    """A trained model; :func:`load_model` makes it.
+    """A trained model; :func:`load_model` makes it, and its streams decide as was ``measured``.
 
     Attributes:
         labels: the C labels, in the order of scores
@@ -70,8 +71,8 @@ class Model:
         folder: where the run lies
     """
 
-    def __init__(self, trained: TrainedRun) -> None:
-        self.trained = trained
+    def __init__(self, trained: TrainedRun, *, measured: bool = False) -> None:
+        self.trained, self._measured = trained, measured
         self.labels = trained.labels
         self.features: FeatureConfig = trained.result.config.features
         self.run: RunResult = trained.result
@@ -123,21 +124,30 @@ class Model:
     def stream(self, window_s: float | None = None, **settings: Any) -> ModelStream:
         """A stream of endless sound, whose ``push`` takes samples and gives decisions.
 
+        What is not given is what ``cello evaluate --stream --out`` chose, where it left that in the run's folder.
+
         Args:
             window_s: the sound in s that scores are pooled over; the median length of the training clips unless given.
             settings: those of :class:`~cello.deploy.decisions.DecisionConfig`. ``refractory_s`` is half a second more
                 than the window unless given: so long a word is in sight, and would be decided for once more.
 
         Raises:
+            StoreError: what was chosen is damaged.
             ModelError: a model that needs the end of the clip, or no window given where the run does not record one.
             FeatureError: features that need the end of the clip.
             ConfigError: an invalid setting.
         """
+        if (chosen := self._chosen) is not None:
+            window_s, settings = chosen.window_s if window_s is None else window_s, chosen.settings | settings
         window_s = self._window_s(window_s)
         steps = steps_in(window_s, self.features, self.trained.parts.frame_stacking)
         scores = ScoreStream(self._numpy, self.features, steps)
         settings.setdefault("refractory_s", window_s + AFTER_WINDOW_S)
         return ModelStream(scores, self.labels, window_s, DecisionConfig(**settings))
+
+    @cached_property
+    def _chosen(self) -> ChosenStream | None:
+        return chosen_stream(self.trained) if self._measured else None
 
     def _window_s(self, given: float | None) -> float:
         known = self.trained.corpus.train_clip_s
@@ -167,4 +177,4 @@ def load_model(run_or_folder: Path | str, row: str | None = None, column: str | 
         StoreError: no finished run is there, no such row or column, or its files are damaged.
         ModelError: its weights are not those of its config.
     """
-    return Model(read_run(run_or_folder, row, column))
+    return Model(read_run(run_or_folder, row, column), measured=True)

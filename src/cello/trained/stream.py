@@ -128,8 +128,9 @@ class ModelStream:
         self.scores, self.labels, self.window_s, self.config = scores, labels, window_s, config
         self.last_scores: Floats | None = None
         self.delay_s = scores.frames.delay_frames * hop_s
-        self._decider = Decider(labels, hop_s * scores.model.parts.frame_stacking, config)
-        self.smooth_steps = self._decider.smooth_steps
+        step_samples = features.hop_samples * scores.model.parts.frame_stacking
+        self._decider = Decider(labels, config, rate_hz=features.rate_hz, step_samples=step_samples)
+        self.smoothed_steps = self._decider.smoothed_steps
         self._resampler = Resampler(features.rate_hz)
 
     def push(self, samples: ArrayLike, rate_hz: int | None = None) -> list[Decision]:

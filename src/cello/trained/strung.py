@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus, Split
 from cello.audio.folds import indices_of
-from cello.deploy.decisions import DecisionConfig, softmax
+from cello.deploy.decisions import DecisionConfig, smoothed, softmax
 from cello.errors import ConfigError, CorpusError
 from cello.statistics.detection import Event, Rates, chosen, counted, rates
 from cello.trained.mapping import targets_of
@@ -82,17 +82,19 @@ class StreamEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trace(NamedTuple):
-    """A scored stream: for each step its time, the best label and its smoothed probability, −1 of background; clips.
+    """A scored stream: for each step the sample at which its sound ends, the best label and its smoothed probability.
 
+    That probability is −1 where the best label is background. ``events`` are the clips, at ``rate_hz``.
     ``groups`` are the words' speakers, each word one of its own where nobody knows who speaks.
     """
 
-    times_s: NDArray[np.float64]
+    ends: NDArray[np.int64]
     best: NDArray[np.int64]
     top: NDArray[np.float64]
     events: list[Event]
     hours: float
     groups: list[str]
+    rate_hz: int
 
     @property
     def words(self) -> list[Event]:
@@ -127,6 +129,7 @@ def evaluate_stream(
         ConfigError: a mapping from or to a label that is not there.
         ModelError, FeatureError: a model that cannot be streamed.
     """
+    model = Model(model.trained)  # as if nothing had been measured before
     stream = model.stream(window_s, smooth_s=decide.smooth_s, refractory_s=decide.refractory_s)
     targets = targets_of(model.labels, corpus, mapping or {})
     validation, test = (
@@ -221,29 +224,23 @@ def _trace(
     if not words:
         raise CorpusError(f"corpus {manifest.corpus!r} has no {split} clips of words; add some to that split")
     more, scores = stream.scores.finish()
-    smoothed = _averaged(softmax(np.concatenate([*found, scores])), stream.smooth_steps)
-    best = smoothed.argmax(axis=1)
-    top = np.where(np.isin(model.labels, decide.background)[best], -1.0, smoothed.max(axis=1))
+    means = smoothed(softmax(np.concatenate([*found, scores])), stream.smoothed_steps)
+    best = means.argmax(axis=1)
+    top = np.where(np.isin(model.labels, decide.background)[best], -1.0, means.max(axis=1))
     groups = [event.speaker if manifest.speakers_known else str(k) for k, event in enumerate(words)]
-    return Trace(np.array([*times, *more]), best, top, events, at / rate / 3600, groups)
-
-
-def _averaged(probabilities: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    """(T, C) → the mean over the last ``steps`` of each; of the first ones over as many as there are."""
-    sums = np.cumsum(probabilities, axis=0)
-    sums[steps:] -= sums[:-steps].copy()
-    return sums / np.minimum(np.arange(1, len(sums) + 1), steps)[:, None]
+    ends = np.rint(np.array([*times, *more]) * rate).astype(np.int64)
+    return Trace(ends, best, top, events, at / rate / 3600, groups, rate)
 
 
 def decisions_at(
-    trace: Trace, threshold: float, labels: tuple[str, ...], refractory_s: float
+    trace: Trace, threshold: float, labels: tuple[str, ...], decide: DecisionConfig
 ) -> list[tuple[float, str]]:
     """The decisions of a whole stream, (time in s, label), as ``Decider`` makes them one by one."""
     steps = np.flatnonzero(trace.top >= threshold)
-    times, found, k = trace.times_s[steps], [], 0
+    ends, refractory, found, k = trace.ends[steps], decide.refractory_samples(trace.rate_hz), [], 0
     while k < len(steps):
-        found.append((float(times[k]), labels[trace.best[steps[k]]]))
-        k = max(k + 1, int(np.searchsorted(times, times[k] + refractory_s - 5e-7)))
+        found.append((int(ends[k]) / trace.rate_hz, labels[trace.best[steps[k]]]))
+        k = max(k + 1, int(np.searchsorted(ends, ends[k] + refractory)))
     return found
 
 
@@ -252,5 +249,5 @@ def _curve(
 ) -> Iterator[Rates]:
     hours = trace.hours_without_words(config.tolerance_s)
     for threshold in THRESHOLDS:
-        decided = decisions_at(trace, threshold, labels, decide.refractory_s)
+        decided = decisions_at(trace, threshold, labels, decide)
         yield rates(threshold, counted(trace.events, decided, config.tolerance_s), trace.groups, hours, delay_s)

@@ -144,7 +144,7 @@ class Stacker {
 class Stream {
   constructor(model, windowS = model.stream.window_s) {
     if (model.needsTheFuture) throw new TypeError(model.needsTheFuture);
-    const { window, hop, rate_hz } = model.features, samples = Math.round(windowS * rate_hz);
+    const { window, hop, rate_hz } = model.features, samples = nearest((1000 * windowS * rate_hz) / 1000);
     const frames = samples < window ? 1 : 1 + Math.floor((samples - window) / hop);
     this.model = model;
     this.frames = new FrameStream(model.frontEnd);
@@ -187,31 +187,72 @@ class Stream {
   }
 }
 
-// Scores at every step → smoothed probabilities, and a decision where one is certain enough and not background.
-class Decisions {
-  constructor(model, settings = {}) {
-    const { hop, rate_hz } = model.features;
-    Object.assign(this, { labels: model.labels }, model.stream, settings);
-    this.steps = Math.max(1, Math.round((this.smooth_s * rate_hz) / (hop * model.frame_stacking)));
-    this.recent = [];
-    this.last_s = -Infinity;
+// In the place of a stream, for models that need whole clips: the last seconds scored anew a few times a second.
+class LastSeconds {
+  static EVERY_S = 0.2;
+
+  constructor(model) {
+    const { rate_hz, window } = model.features;
+    this.model = model;
+    this.length = Math.max(window, nearest(model.stream.window_s * rate_hz));
+    this.stepSamples = nearest(LastSeconds.EVERY_S * rate_hz);
+    this.recent = new Float32Array(0);
+    this.seen = 0;
+    this.next = Math.max(window, nearest(this.length / 2));
   }
 
-  // `probabilities` (C,) over the last `smooth_s`, and a decision {time_s, label, score} or null. Whoever shows them may
-  // allow fewer: `allowed(label, probabilities)`.
-  push({ time_s, scores }, allowed = () => true) {
+  push(samples) {
+    const found = [];
+    for (let at = 0; at < samples.length; ) {
+      const piece = samples.subarray(at, at + this.next - this.seen);
+      this.recent = joined([this.recent, piece]).slice(-this.length);
+      this.seen += piece.length;
+      at += piece.length;
+      if (this.seen === this.next) {
+        found.push({ time_s: this.seen / this.model.features.rate_hz, scores: this.model.predict(this.recent) });
+        this.next += this.stepSamples;
+      }
+    }
+    return found;
+  }
+
+  finish() {
+    return [];
+  }
+}
+
+// The nearest whole number, of two equally near the even one, as Python rounds.
+function nearest(x) {
+  const below = Math.floor(x), rest = x - below;
+  return rest === 0.5 ? below + (below % 2) : below + (rest > 0.5);
+}
+
+// Scores at every step → decisions, by the rule of Python's streams: cello/deploy/decisions.py and docs/export.md have it.
+class Decisions {
+  constructor(model, settings = {}, stepSamples = model.features.hop * model.frame_stacking) {
+    const { rate_hz } = model.features;
+    Object.assign(this, { labels: model.labels, rate_hz }, model.stream, settings);
+    this.steps = Math.max(1, nearest((this.smooth_s * rate_hz) / stepSamples));
+    this.refractory = nearest(this.refractory_s * rate_hz);
+    this.recent = [];
+    this.last = null; // the sample at which the sound of the last decision's step ended
+  }
+
+  // `probabilities` (C,) averaged over the last `smooth_s`, and a decision {time_s, label, score} or null.
+  push({ time_s, scores }) {
     this.recent.push(softmax(scores));
     if (this.recent.length > this.steps) this.recent.shift();
     const sums = this.recent.reduce((sum, each) => sum.map((v, k) => v + each[k]), new Float64Array(scores.length));
-    const probabilities = sums.map((sum) => sum / this.recent.length), best = largest(probabilities);
-    const label = this.labels[best], score = probabilities[best];
-    const decided = score >= this.threshold && !this.background.includes(label) && allowed(label, probabilities)
-      && time_s - this.last_s >= this.refractory_s - 1e-9;
-    return { probabilities, decision: decided ? this.decided({ time_s, label, score }) : null };
+    const probabilities = sums.map((sum) => sum / this.recent.length);
+    return { probabilities, decision: this.decided(time_s, probabilities) };
   }
 
-  decided(decision) {
-    this.last_s = decision.time_s;
-    return decision;
+  decided(time_s, probabilities) {
+    const best = largest(probabilities), label = this.labels[best], score = probabilities[best];
+    if (!(score >= this.threshold) || this.background.includes(label)) return null;
+    const end = Math.round(time_s * this.rate_hz);
+    if (this.last !== null && end - this.last < this.refractory) return null;
+    this.last = end;
+    return { time_s, label, score };
   }
 }

@@ -1,45 +1,25 @@
 // The page: models side by side on one sound, live or from files.
 
 const CLIP_WINDOWS = 2; // files of more windows than this are streams, and not scored as a whole
-const WHOLE_EVERY_S = 0.2; // how often a model that needs whole clips gets the last seconds
 const KEPT = 3; // decisions listed under a model
 const MOST_KEPT = 1000; // decisions that the page remembers of a model
 const MOST_SHOWN = 40; // labels that a card shows all at once
 const CALM_MS = 200; // between two pictures, for those who want little motion
+const THRESHOLDS = [0, 0.1, ...range(10, 45, 50), ...range(180, 198, 200), ...range(990, 1000, 1000), 0.9995, 0.9999, 0.99995, 0.99999];
 
 const at = (id) => document.getElementById(id);
+const seconds = (s) => `${+s.toFixed(2)}\u00a0s`;
 const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+
+function range(from, to, parts) {
+  return Array.from({ length: to - from }, (_, k) => (from + k) / parts);
+}
 
 function element(name, text = "", kind = "") {
   const made = document.createElement(name);
   made.textContent = text;
   if (kind) made.className = kind;
   return made;
-}
-
-// In the place of a stream, for models that need whole clips: the last seconds scored anew a few times a second.
-class LastSeconds {
-  constructor(model) {
-    const { rate_hz, window } = model.features;
-    this.model = model;
-    this.length = Math.max(window, Math.round(model.stream.window_s * rate_hz));
-    this.every = Math.round(WHOLE_EVERY_S * rate_hz);
-    this.recent = new Float32Array(0);
-    this.seen = 0;
-    this.next = Math.max(window, this.length / 2);
-  }
-
-  push(samples) {
-    this.recent = joined([this.recent, samples]).slice(-this.length);
-    this.seen += samples.length;
-    if (this.seen < this.next) return [];
-    this.next = this.seen + this.every;
-    return [{ time_s: this.seen / this.model.features.rate_hz, scores: this.model.predict(this.recent) }];
-  }
-
-  finish() {
-    return [];
-  }
 }
 
 // One model of the study on the page: its facts, the bars of its labels, what it decided.
@@ -57,7 +37,7 @@ class Card {
     this.bars = model.labels.map((label) => this.bar(label));
     const bars = this.list();
     this.history = element("ol", "", "history");
-    const lines = [["title", facts.title], ["", facts.size], ["accuracy", facts.accuracy], ["", facts.seeds], ["", this.whole()]];
+    const lines = [["title", facts.title], ["", facts.size], ["accuracy", facts.accuracy], ["", facts.seeds], ["", this.limits()]];
     this.root.append(element("h2", model.name), ...lines.filter(([, text]) => text).map(([kind, text]) => element("p", text, kind)));
     this.root.append(this.heard, bars, this.history);
     if (facts.equations) {
@@ -69,7 +49,7 @@ class Card {
     this.begin();
   }
 
-  // The bars, in two columns where there are many labels and none is long; very many scroll.
+  // The bars, in two columns where there are many labels, none is long and there is room; very many scroll.
   list() {
     const { labels } = this.model, longest = Math.max(...labels.map((label) => label.length));
     const list = element("ul", "", labels.length > 9 && labels.length <= MOST_SHOWN && longest <= 9 ? "bars many" : "bars");
@@ -79,36 +59,44 @@ class Card {
     return list;
   }
 
-  whole() {
-    return this.model.needsTheFuture ? `Reads whole clips: live, the last ${this.model.stream.window_s} s again and again.` : "";
+  limits() {
+    const { needsTheFuture, stream } = this.model, found = [];
+    if (needsTheFuture) found.push(`Reads whole clips: live, the last ${seconds(stream.window_s)} again and again.`);
+    if (!stream.background.length) found.push("No label is background, so it may take silence for a word.");
+    return found.join(" ");
   }
 
   bar(label) {
-    const row = element("li"), track = element("span", "", "track"), fill = element("i"), share = element("span", percent(0), "share");
+    const row = element("li"), track = element("span", "", "track"), fill = element("i"), share = element("span", "–", "share");
     track.append(fill);
     row.append(element("span", label), track, share);
-    row.firstChild.title = label;
+    const background = this.model.stream.background.includes(label);
+    row.firstChild.title = background ? `${label}: background, never decided for` : label;
+    row.classList.toggle("background", background);
     return { row, fill, share };
   }
 
   begin() {
     this.stream = this.model.needsTheFuture ? new LastSeconds(this.model) : new Stream(this.model);
-    this.decisions = new Decisions(this.model, threshold === null ? {} : { threshold });
+    this.decisions = new Decisions(this.model, threshold === null ? {} : { threshold }, this.stream.stepSamples);
     this.found = [];
-    this.said = null;
     this.probabilities = null;
+    this.showThreshold();
     this.say("–", "");
     this.history.replaceChildren(element("li", "No decision yet.", "none"));
     delete this.root.dataset.label;
   }
 
+  // A line across the bars: what an average must reach.
+  showThreshold() {
+    this.root.style.setProperty("--threshold", String(this.decisions.threshold));
+  }
+
   // Scores of new sound; returns the new decisions.
-  push(scored, open) {
+  push(scored) {
     const made = [];
     for (const each of scored) {
-      // in silence a word counts anew once it has left the window that scores are taken over
-      if (!open && each.time_s - this.decisions.last_s > this.model.stream.window_s) this.said = null;
-      const { probabilities, decision } = this.decisions.push(each, (label, shares) => open && !this.lasts(label, shares));
+      const { probabilities, decision } = this.decisions.push(each);
       this.probabilities = probabilities;
       if (decision) made.push(decision);
     }
@@ -116,15 +104,7 @@ class Card {
     return made;
   }
 
-  // Whether a label that was decided on has been certain ever since: one word in the window counts once.
-  lasts(label, probabilities) {
-    const { labels, threshold } = this.decisions;
-    if (this.said !== null && probabilities[labels.indexOf(this.said)] < threshold) this.said = null;
-    return label === this.said;
-  }
-
   decided(decision) {
-    this.said = decision.label;
     this.found.push(decision);
     if (this.found.length > MOST_KEPT) this.found.shift();
     this.say(decision.label, percent(decision.score));
@@ -144,10 +124,9 @@ class Card {
     this.root.dataset.label = word;
   }
 
-  show(quiet) {
+  show() {
     if (!this.probabilities) return;
     const best = largest(this.probabilities);
-    this.root.classList.toggle("quiet", quiet);
     this.bars.forEach(({ row, fill, share }, k) => {
       fill.style.transform = `scaleX(${this.probabilities[k].toFixed(3)})`;
       share.textContent = percent(this.probabilities[k]);
@@ -163,7 +142,7 @@ class Session {
     timeline.clear(span, hop / rate_hz, n_mels, scrolls);
     cards.forEach((card) => card.begin());
     this.paths = [...new Set(models.map(({ features }) => features.rate_hz))].map((rate) => ({
-      rate, gate: new Gate(rate), resampler: null, own: cards.filter(({ model }) => model.features.rate_hz === rate),
+      rate, resampler: null, own: cards.filter(({ model }) => model.features.rate_hz === rate),
     }));
     this.hopS = hop / rate_hz;
     this.drawn = new Float32Array(0);
@@ -180,24 +159,18 @@ class Session {
 
   feed(path, samples) {
     globalThis.cello.onSound?.(samples, path.rate); // for whoever checks the page: exactly what its models are given
-    path.gate.push(samples);
     if (path === this.paths[0]) {
       this.drawn = joined([this.drawn, samples]);
       const hop = models[0].features.hop;
       for (; this.drawn.length >= hop; this.drawn = this.drawn.subarray(hop)) timeline.wave(this.drawn.subarray(0, hop));
       this.picture?.push(samples);
     }
-    for (const card of path.own) this.told(card, card.push(card.stream.push(samples), this.allowed(card, path)));
-  }
-
-  // A model that knows silence decides for itself; for another one, what is no louder than the background is none of its words.
-  allowed(card, path) {
-    return card.model.stream.background.length > 0 || path.gate.open;
+    for (const card of path.own) this.told(card, card.push(card.stream.push(samples)));
   }
 
   finish() {
     for (const path of this.paths) {
-      for (const card of path.own) this.told(card, card.push(card.stream.finish(), this.allowed(card, path)));
+      for (const card of path.own) this.told(card, card.push(card.stream.finish()));
     }
   }
 
@@ -208,8 +181,8 @@ class Session {
     }
   }
 
-  show(quiet = null) {
-    for (const path of this.paths) path.own.forEach((card) => card.show(quiet ?? !this.allowed(card, path)));
+  show() {
+    cards.forEach((card) => card.show());
     timeline.draw();
   }
 }
@@ -268,7 +241,7 @@ async function startListening() {
     state("ready");
   };
   listening(true);
-  status(`Listening. Say one of the words; each model scores the last ${models[0].stream.window_s} s of sound.`);
+  status(`Listening. Say one of the words; each model scores the last ${seconds(models[0].stream.window_s)} of sound.`);
   state("listening");
 }
 
@@ -311,7 +284,7 @@ async function openFile(file) {
   await streamed(session, sounds);
   const found = cards.map((card) => wholeClip(card, sounds.get(card.model.features.rate_hz), seconds));
   const whole = found.every(({ scores }) => scores);
-  session.show(whole ? false : null);
+  session.show();
   status(`${file.name}, ${seconds.toFixed(2)} s.${whole ? " The bars show the probabilities of the whole clip." : ""}`);
   return { name: file.name, seconds, models: found };
 }
@@ -355,19 +328,33 @@ function listed({ name, fault, models: found }) {
   at("results").querySelector("tbody").append(row);
 }
 
-function showThreshold() {
-  const own = [...new Set(models.map(({ stream }) => percent(stream.threshold)))];
-  at("threshold-text").textContent = threshold === null && own.length > 1 ? "each model’s own threshold" : percent(at("threshold").value / 100);
+// The slider goes through the thresholds that cello evaluate --stream tries, and the models' own.
+function wireThreshold() {
+  const own = [...new Set(models.map(({ stream }) => stream.threshold))], { smooth_s, refractory_s } = models[0].stream;
+  const stops = [...new Set([...THRESHOLDS, ...own])].sort((a, b) => a - b), slider = at("threshold");
+  const show = (text) => {
+    at("threshold-text").textContent = text;
+    slider.setAttribute("aria-valuetext", text);
+  };
+  Object.assign(slider, { max: stops.length - 1, value: stops.indexOf(own[0]) });
+  show(own.length > 1 ? "each model’s own" : String(own[0]));
+  at("rule").textContent = `A decision needs this probability on average over ${seconds(smooth_s)}, and ${seconds(refractory_s)} since the last one.`;
+  slider.addEventListener("input", () => {
+    decideFrom(stops[slider.value]);
+    show(String(threshold));
+  });
+}
+
+function decideFrom(value) {
+  threshold = value;
+  for (const card of cards) {
+    card.decisions.threshold = threshold;
+    card.showThreshold();
+  }
 }
 
 function wire() {
-  at("threshold").value = String(Math.round(100 * models[0].stream.threshold));
-  showThreshold();
-  at("threshold").addEventListener("input", () => {
-    threshold = at("threshold").value / 100;
-    cards.forEach(({ decisions }) => Object.assign(decisions, { threshold }));
-    showThreshold();
-  });
+  wireThreshold();
   at("listen").addEventListener("click", toggleListening);
   at("files").addEventListener("change", async () => {
     await openFiles([...at("files").files]);
@@ -400,5 +387,5 @@ timeline.draw();
 const missing = lacking();
 at("listen").disabled = missing !== null;
 status(missing ?? "Press Listen and speak, or drop a sound file anywhere.", false);
-globalThis.cello = { models, results, decisions: () => cards.map(({ model, found }) => ({ name: model.name, decisions: found })) };
+globalThis.cello = { models, results, decideFrom, decisions: () => cards.map(({ model, found }) => ({ name: model.name, decisions: found })) };
 state("ready");

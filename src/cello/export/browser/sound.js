@@ -51,34 +51,6 @@ class Resampler {
   }
 }
 
-// Whether there is sound: louder in the last while than a background that is followed slowly upwards.
-class Gate {
-  static ABOVE_DB = 12;
-  static LEAST_DB = -60;
-  static HOLD_S = 0.6;
-  static RISE_DB_A_S = 3;
-
-  constructor(rate) {
-    this.rate = rate;
-    this.background = null;
-    this.held = 0;
-  }
-
-  push(samples) {
-    if (!samples.length) return this.open;
-    const seconds = samples.length / this.rate;
-    const power = samples.reduce((sum, v) => sum + v * v, 0) / samples.length, level = 10 * Math.log10(power + 1e-12);
-    this.background = Math.min(Math.max(level, -90), (this.background ?? level) + Gate.RISE_DB_A_S * seconds);
-    const loud = level > Math.max(this.background + Gate.ABOVE_DB, Gate.LEAST_DB);
-    this.held = loud ? Gate.HOLD_S : this.held - seconds;
-    return this.open;
-  }
-
-  get open() {
-    return this.held > 0;
-  }
-}
-
 // Runs in the audio thread: all channels as one, in pieces of about 20 ms.
 const COLLECTOR = `registerProcessor("collector", class extends AudioWorkletProcessor {
   constructor() { super(); this.piece = new Float32Array(128 * Math.max(1, Math.round(sampleRate / 6400))); this.at = 0; }

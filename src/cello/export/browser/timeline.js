@@ -162,17 +162,26 @@ class Timeline {
       context.fillRect(left, this.lane(lane) + LANE / 2 - 1, width, 1);
     });
     context.textAlign = "left";
+    const ends = this.names.map(() => -Infinity); // of the lane's mark before
     for (const { lane, time_s, label } of this.marks) {
       if (time_s < from - 1 || time_s > from + this.span + 1) continue;
-      const y = this.lane(lane), text = fitting(context, label, 96), wide = context.measureText(text).width + 12;
-      const at = from > 0 ? x(time_s) - wide : Math.max(x(time_s) - wide, left);
-      context.fillStyle = colour(`series-${1 + (lane % 7)}`);
-      context.beginPath();
-      context.roundRect(at, y - 9, wide, 18, 4);
-      context.fill();
-      context.fillStyle = colour("paper");
-      context.fillText(text, at + 6, y + 0.5);
+      const end = x(time_s), room = end - Math.max(ends[lane] + 3, from > 0 ? -Infinity : left);
+      this.drawMark(context, colour, { lane, end, label, room });
+      ends[lane] = end;
     }
+  }
+
+  // A label that ends at its decision's time; where the mark before leaves no room for it, a bar alone.
+  drawMark(context, colour, { lane, end, label, room }) {
+    const y = this.lane(lane), inset = room < 60 ? 4 : 6, text = fitting(context, label, Math.min(96, room - 2 * inset));
+    const wide = context.measureText(text).width + 2 * inset, fits = wide <= room && (text === label || text.length > 3);
+    const width = fits ? wide : 4;
+    context.fillStyle = colour(`series-${1 + (lane % 7)}`);
+    context.beginPath();
+    context.roundRect(end - width, y - 9, width, 18, Math.min(4, width / 2));
+    context.fill();
+    context.fillStyle = colour("paper");
+    if (fits) context.fillText(text, end - width + inset, y + 0.5);
   }
 }
 

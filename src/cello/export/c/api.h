@@ -17,7 +17,7 @@ typedef void (*model_listener)(void *context, int64_t step, const float *scores)
 typedef struct {
     model_listener listener;
     void *context;
-    int64_t steps;
+    int64_t steps, end;
 //FIELDS
 } model_stream;
 
@@ -43,22 +43,27 @@ int model_finish(model_stream *stream);
 /* The newest step's MODEL_CLASSES scores, before any softmax; NULL if there has been no step. */
 const float *model_scores(const model_stream *stream);
 
+/* Of how many samples the newest step has seen the last, from the beginning of the stream; 0 if there has been no step.
+   Known in `listener` too. */
+int64_t model_end(const model_stream *stream);
+
 /* Decisions from scores: probabilities are averaged over the last MODEL_SMOOTHED_STEPS steps; the highest average is a
-   decision if it is at least MODEL_THRESHOLD, its label is no background, and the last decision is at least
-   MODEL_REFRACTORY_SAMPLES samples ago. */
+   decision if it is at least MODEL_THRESHOLD, its label is no background, and the step ends at least
+   MODEL_REFRACTORY_SAMPLES samples after that of the last decision. */
 typedef struct {
     double time_s;    /* the end of the step's last window */
     int label;
     float score;
 } model_decision;
 typedef struct {
-    int64_t step, last;
+    int64_t last;
     int kept, slot;
     float probabilities[MODEL_SMOOTHED_STEPS][MODEL_CLASSES];
 } model_decider;
 void model_decider_start(model_decider *decider);
-/* Take the scores of the next step: 1 and the decision, if there is one, otherwise 0. */
-int model_decide(model_decider *decider, const float *scores, model_decision *decision);
+/* Take the scores of the next step, and where it ends: 1 and the decision, if there is one, otherwise 0. Every step
+   counts, so call it from `listener`: model_decide(decider, scores, model_end(stream), &decision). */
+int model_decide(model_decider *decider, const float *scores, int64_t end, model_decision *decision);
 
 #ifdef __cplusplus
 }

@@ -36,6 +36,8 @@ static const float *pooled(model_stream *s, const float *output) {
 /* One step of the model on the frames in s->input. */
 static void step(model_stream *s) {
     const float *output = s->input;
+    s->end = (s->steps * MODEL_STACKED_FRAMES + s->stacked - 1) * MODEL_HOP + MODEL_WINDOW;
+    s->stacked = 0;
 //LAYERS
 #if POOLED
     output = pooled(s, output);
@@ -59,7 +61,6 @@ static int add_frame(model_stream *s, const float *features, const float *deltas
     for (int k = 0; k < MODEL_FEATURES; k++) input[k] = (input[k] - feature_mean[k]) / feature_deviation[k];
 #endif
     if (++s->stacked < MODEL_STACKED_FRAMES) return 0;
-    s->stacked = 0;
     step(s);
     return 1;
 }
@@ -212,15 +213,24 @@ const float *model_scores(const model_stream *stream) {
     return stream->steps ? stream->scores : NULL;
 }
 
+int64_t model_end(const model_stream *stream) {
+    return stream->end;
+}
+
 void model_decider_start(model_decider *decider) {
     memset(decider, 0, sizeof *decider);
     decider->last = -1;
 }
 
-int model_decide(model_decider *decider, const float *scores, model_decision *decision) {
-    const int64_t period = (int64_t)MODEL_HOP * MODEL_STACKED_FRAMES, step = decider->step++;
+/* Whether a probability reaches MODEL_THRESHOLD, given the sum of the others: near 1 a float has no digits left, and
+   the others have all of theirs. A double, as elsewhere, is 1 where half of its last digit is missing. */
+static int reached(float others) {
+    return others <= (float)(1.0 - (double)MODEL_THRESHOLD + 1.1e-16);
+}
+
+int model_decide(model_decider *decider, const float *scores, int64_t end, model_decision *decision) {
     float *const now = decider->probabilities[decider->slot];
-    float highest = scores[0], total = 0.0f, best = -1.0f;
+    float means[MODEL_CLASSES], highest = scores[0], total = 0.0f, best = -1.0f, others = 0.0f;
     int label = 0;
     for (int k = 1; k < MODEL_CLASSES; k++) highest = scores[k] > highest ? scores[k] : highest;
     for (int k = 0; k < MODEL_CLASSES; k++) {
@@ -234,13 +244,14 @@ int model_decide(model_decider *decider, const float *scores, model_decision *de
     for (int k = 0; k < MODEL_CLASSES; k++) {
         float sum = 0.0f;
         for (int t = 0; t < decider->kept; t++) sum += decider->probabilities[t][k];
-        sum /= (float)decider->kept;
-        if (sum > best) best = sum, label = k;
+        means[k] = sum / (float)decider->kept;
+        if (means[k] > best) best = means[k], label = k;
     }
-    if (!(best >= MODEL_THRESHOLD) || background[label]) return 0;
-    if (decider->last >= 0 && (step - decider->last) * period < MODEL_REFRACTORY_SAMPLES) return 0;
-    decider->last = step;
-    decision->time_s = (double)(step * period + (MODEL_STACKED_FRAMES - 1) * MODEL_HOP + MODEL_WINDOW) / MODEL_RATE_HZ;
+    for (int k = 0; k < MODEL_CLASSES; k++) others += k == label ? 0.0f : means[k];
+    if (!(best >= 0.0f) || !reached(others) || background[label]) return 0;
+    if (decider->last >= 0 && end - decider->last < MODEL_REFRACTORY_SAMPLES) return 0;
+    decider->last = end;
+    decision->time_s = (double)end / MODEL_RATE_HZ;
     decision->label = label;
     decision->score = best;
     return 1;
