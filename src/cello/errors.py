@@ -95,10 +95,14 @@ class DeployError(CelloError):
 
 LONGEST = 100
 """Letters of a name or value that a message repeats."""
+MOST_NAMES = 30
+"""Of more names than this, a message that suggests the nearest lists no others."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> str:
     """The sentence for a name that does not exist: what was asked, the nearest name, all names, the remedy.
+
+    Where one is near, the others of a very long list are left out.
 
     >>> unknown("cell", "lsmt", ["gru", "lstm"])
     "unknown cell 'lsmt'; did you mean 'lstm'? Known: gru, lstm."
@@ -106,5 +110,5 @@ def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> str
     names, name = sorted(known), name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    listed = f" Known: {', '.join(names)}." if names else ""
+    listed = f" Known: {', '.join(names)}." if names and not (near and len(names) > MOST_NAMES) else ""
     return f"unknown {kind} {name!r}{hint}{listed}" + (f" {remedy}" if remedy else "")

@@ -72,6 +72,9 @@ def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
     empty.write_text("")
     with pytest.raises(CellError, match=r"The file defines no cell: write @cell over a function in empty\.py\."):
         load_cell(f"{empty}:echo")
+    (tmp_path / "two.py").write_text(OWN)
+    with pytest.raises(CellError, match=r"two\.py' names a file, not a cell in it; write .*two\.py:echo$"):
+        load_cell(f"{tmp_path / 'two.py'}")
     broken = tmp_path / "broken.py"
     broken.write_text("import nothing_of_the_kind")
     with pytest.raises(
@@ -90,6 +93,6 @@ def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
 
 def test_an_unknown_name_meets_the_nearest() -> None:
     with pytest.raises(
-        CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'\? .* A cell of your own is FILE\.py:NAME"
+        CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'\? A cell of your own is FILE\.py:NAME"
     ):
         load_cell("lsmt")

@@ -148,6 +148,7 @@ INSTEAD = [
     ("torch.nn.functional.gelu(n)", "Write 0.5 * n * (1 + erf(n / sqrt(2)))."),
     ("n.gelu()", "Write 0.5 * n * (1 + erf(n / sqrt(2)))."),
     ("h.gelu()", "Write 0.5 * h * (1 + erf(h / sqrt(2)))."),
+    ("mean(n)", "unknown name 'mean'. Write v.mean(), the mean of the elements of a vector v."),
     ("gelu(n)", "unknown name 'gelu'. Write 0.5 * v * (1 + erf(v / sqrt(2)))."),
     ("torch.special.expit(n)", "Write sigmoid(n)."),
     ("torch.add(n, h)", "Write the operators +, -, * and /."),

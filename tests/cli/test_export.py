@@ -66,3 +66,15 @@ def test_wrong_use_is_told_with_the_remedy(trained: Path, tmp_path: Path, capsys
         assert run_cello("export", *arguments) != 0
         assert fault in errors(capsys)
         assert not (tmp_path / "x").exists()
+
+
+def test_int8_is_measured_on_the_labels_that_the_run_chose(
+    trained: Path, tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = shutil.copytree(tone_folder, tmp_path / "clips")
+    shutil.copytree(clips / "low", clips / "other")
+    export = ("export", trained, "--out", tmp_path / "model", "--to", "onnx", "--int8", "--corpus", f"folder:{clips}")
+    assert run_cello(*export) == 1
+    assert "give the corpus that it was trained on, with the same --labels, --unknown and --silence" in errors(capsys)
+    assert run_cello(*export, "--labels", "high,low,rough") == 0
+    assert "accuracy lost on validation clips is " in " ".join(capsys.readouterr().out.split())

@@ -132,7 +132,7 @@ CHANGES = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("cell", "study 'tiny', row 'GRU': unknown cell 'gruu'; did you mean 'gru'? Known: "),
+        ("cell", "study 'tiny', row 'GRU': unknown cell 'gruu'; did you mean 'gru'? A cell of your own is "),
         ("key", "tiny.toml: unknown key base.model.hiden; did you mean 'hidden'? Known: "),
         ("section", "tiny.toml: unknown key base.optimizer; did you mean 'optimiser'? Known: "),
         (
@@ -174,7 +174,7 @@ def test_a_mistake_in_a_studys_file_is_one_sentence_before_anything_runs(
     ("arguments", "message"),
     [
         (["study", "gates", "--workers", "0"], "workers=0 is invalid: it must be at least 1"),
-        (["train", "--model.cell", "gruu"], "unknown cell 'gruu'; did you mean 'gru'? Known: "),
+        (["train", "--model.cell", "gruu"], "unknown cell 'gruu'; did you mean 'gru'? A cell of your own is "),
         (["train", "--seed", "-1"], "--seed -1 is invalid: it must be 0 to 9223372036854775807"),
         (["train", "--seed", str(10**30)], f"--seed {10**30} is invalid: it must be 0 to 9223372036854775807"),
         (

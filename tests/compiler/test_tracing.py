@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import torch
 
-from cello.compiler.tracing import constant_result
+from cello.compiler.tracing import cached, constant_result
 
 
 def test_the_mark_is_the_one_that_torch_sets() -> None:
@@ -39,3 +40,21 @@ def test_a_process_that_trains_does_not_load_torchs_compiler_nor_anything_in_its
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False []\n"
+
+
+def test_torch_compile_records_what_is_cached_without_a_warning() -> None:
+    called = []
+
+    @cached(maxsize=4)
+    def doubled(value: int) -> int:
+        called.append(value)
+        return 2 * value
+
+    assert (doubled(2), doubled(2), called) == (4, 4, [2])
+
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        return x * doubled(int(x.shape[0]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.compile(scaled, backend="eager")(torch.ones(3)).tolist() == [6, 6, 6]

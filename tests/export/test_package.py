@@ -193,7 +193,7 @@ def test_int8_is_not_measured_on_labels_that_the_model_has_not(trained: TrainedR
     clips = tuple(msgspec.structs.replace(clip, label="new") for clip in tone_corpus.manifest.clips)
     manifest = msgspec.structs.replace(tone_corpus.manifest, clips=clips, labels=("new",), checksum="1" * 64)
     corpus = Corpus(manifest, tone_corpus.sound)
-    with pytest.raises(CorpusError, match="the model has no label 'new' of 'tones'"):
+    with pytest.raises(CorpusError, match=r"the model has no label 'new' of 'tones'; .* the same --labels"):
         int8_cost(trained, corpus)
 
 
@@ -260,3 +260,12 @@ def test_a_page_shows_models_side_by_side_the_exported_one_first(
     assert [model["layers"][0][0]["cell"] for model in models] == ["cell_gru", "cell_lstm", "cell_gru"]
     assert [len(model["layers"][0]) for model in models] == [2, 1, 1]
     assert {model["stream"]["threshold"] for model in models} == {0.61}
+
+
+def test_the_card_says_which_epoch_and_how_it_was_chosen(trained: TrainedRun, tmp_path: Path) -> None:
+    for choose, how in (("last", "the last, fixed beforehand"), ("best", "chosen on the validation clips")):
+        optimiser = msgspec.structs.replace(trained.result.config.optimiser, choose=choose)
+        config = msgspec.structs.replace(trained.result.config, optimiser=optimiser)
+        one = replace(trained, result=msgspec.structs.replace(trained.result, config=config))
+        write_package(Package(trained=one, forms=("onnx",)), tmp_path / choose)
+        assert f" epochs, {how}; seed " in (tmp_path / choose / "README.md").read_text("utf-8")

@@ -199,3 +199,22 @@ def test_it_prints_and_answers_as_torchs() -> None:
     layer.flatten_parameters()
     assert (layer.input_size, layer.hidden_size, layer.num_layers, layer.batch_first) == (3, 5, 2, True)
     assert repr(layer).startswith("Layer(\n  lstm, 3, 5, num_layers=2")
+
+
+def test_a_function_that_is_no_cell_is_named() -> None:
+    def forgetful(x: Any, h: Any) -> Any:
+        return h
+
+    with pytest.raises(ModelError, match=r"forgetful is a function, not a cell; write @cello\.cell above its function"):
+        Layer(forgetful, 5, 8)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_exports_it_to_onnx_in_operations_that_onnx_has() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    layer, x, out = Layer("gru", 3, 4), torch.randn(2, 5, 3), io.BytesIO()
+    torch.onnx.export(layer, (x,), out, dynamo=False)
+    session = runtime.InferenceSession(out.getvalue())
+    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), layer(x)[0].detach())

@@ -28,7 +28,7 @@ def written(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
 def test_each_format_becomes_its_files_and_nothing_is_left_lying_about(written: list[Path]) -> None:
     assert [p.name for p in written] == [
         "report.md", "report.html", "runs.csv", "clips.csv", "groups.csv", "tables.tex", "methods.tex",
-        "references.bib", "report.json",
+        "references.bib", "accuracy.pdf", "comparisons.pdf", "cost.pdf", "curves.pdf", "confusions.pdf", "report.json",
     ]  # fmt: skip
     assert sorted(p.name for p in written[0].parent.iterdir()) == sorted(p.name for p in written)
 
@@ -100,5 +100,5 @@ def test_a_large_study_gets_json_and_a_notebook_only_by_name(
         "clips.csv", "groups.csv", "methods.tex", "references.bib", "report.html", "report.md", "runs.csv",
         "tables.tex",
     ]  # fmt: skip
-    assert "report.json and the notebook are left out" in " ".join(capsys.readouterr().out.split())
+    assert "report.json, the notebook and the PDF plots are left out" in " ".join(capsys.readouterr().out.split())
     assert [p.name for p in write_report(stored, formats=("json",), out=tmp_path)] == ["report.json"]

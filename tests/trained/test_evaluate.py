@@ -66,7 +66,11 @@ def test_labels_are_matched_by_name_and_by_mapping(make_run: Any, tone_corpus: C
     assert (fewer.clips, fewer.left_out) == (6, 3)
     assert fewer.confusion[:2] == whole.confusion[:2]
     assert sum(fewer.confusion[2]) == 0
-    with pytest.raises(CorpusError, match="the model has no label 'noise', 'upper' of 'tones'; map each to"):
+    told = (
+        r"the model has no label 'noise', 'upper' of 'tones'; give the --labels, --unknown and --silence of its "
+        r"training, or map each to one of high, low, rough \(--map noise=rough; --map noise= leaves its clips out\)"
+    )
+    with pytest.raises(CorpusError, match=told):
         evaluate(model, other, cache=tmp_path)
     with pytest.raises(ConfigError, match="'nois' is mapped, but is no label of 'tones', which has low, noise, upper"):
         evaluate(model, other, mapping={"nois": "rough"}, cache=tmp_path)

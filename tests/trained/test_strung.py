@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 import cello
 import made_runs
 from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
 from cello.cli.main import main
+from cello.cli.stream_table import print_stream
 from cello.deploy.decisions import DecisionConfig
 from cello.errors import ConfigError, CorpusError
 from cello.trained.mapping import targets_of
@@ -84,7 +87,7 @@ def test_what_cannot_be_measured_is_refused(make_run: Any, tone_corpus: Corpus) 
         evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig(background=("high", "low", "rough")))
     clips = tuple(msgspec.structs.replace(clip, label="x") for clip in tone_corpus.manifest.clips)
     other = Corpus(msgspec.structs.replace(tone_corpus.manifest, labels=("x",), clips=clips), tone_corpus.sound)
-    with pytest.raises(CorpusError, match="the model has no label 'x' of 'tones'; map each to one of "):
+    with pytest.raises(CorpusError, match="the model has no label 'x' of 'tones'; give the --labels, "):
         evaluate_stream(model, other, CONFIG, DecisionConfig())
 
 
@@ -102,7 +105,7 @@ def test_the_command_prints_the_rates_and_writes_them(
     assert "without those words" in out
     assert "it has no label for noise and other words" in out
     assert "% of words missed" in out
-    assert "after the end of the word" in out or "no word is found" in out
+    assert " the end of the word" in out or "no word is found" in out
     assert "false alarms an hour" in out
     told = json.loads((tmp_path / "out" / "stream.json").read_text())
     assert len(told["curve"]) > 40
@@ -140,3 +143,39 @@ def test_a_word_ends_where_its_energy_has_passed() -> None:
     assert abs(word_end(noise, 16_000) - 9600) <= 320
     assert word_end(np.zeros(1000, np.float32), 16_000) == 1000
     assert word_end(np.zeros(0, np.float32), 16_000) == 0
+
+
+def test_a_rate_that_so_short_a_stream_cannot_show_is_said(
+    make_run: Any, tone_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    model = cello.load_model(make_run())
+    found = evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig())
+    assert found.validation is not None
+    assert found.test is not None
+    none = replace(found.validation, false_alarms=0, false_alarms_interval=(0.0, 369.0))
+    early = replace(found.test, latency_s=-0.08, latency_95_s=0.5)
+    for most, told, said in (
+        (1, "at most 1 false alarm an hour", True),
+        (99, "at most 99 false alarms an hour", True),
+        (101, "at most 101 false alarms an hour", False),
+    ):
+        config = msgspec.structs.replace(found.config, most_false_alarms=most)
+        console = Console(record=True, width=400)
+        print_stream(console, msgspec.structs.replace(found, config=config, validation=none, test=early))
+        out = console.export_text()
+        assert told in out
+        assert ("without any false alarm there it may still be 369 an hour (95 % interval)" in out) is said
+        assert "decisions come 80 ms before the end of the word (median; 95 % within 500 ms after it)" in out
+
+
+def test_the_table_ends_where_nothing_is_decided(make_run: Any, tone_corpus: Corpus) -> None:
+    model = cello.load_model(make_run())
+    found = evaluate_stream(model, tone_corpus, CONFIG, DecisionConfig())
+    first = replace(found.curve[0], threshold=0.5, miss_rate=1.0, false_alarms=0)
+    curve = (first, *(replace(first, threshold=each) for each in (0.6, 0.7)))
+    console = Console(record=True, width=200)
+    print_stream(console, msgspec.structs.replace(found, curve=curve))
+    table = console.export_text().partition("Test clips at other thresholds")[2]
+    assert "0.5" in table
+    assert "0.6" not in table

@@ -69,6 +69,8 @@ def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> Cel
     wanted = f"States and parameters are arguments of the function. {LANGUAGE}"
     if name in FUNCTIONS:
         wanted = f"Import it: from cello.cells.functions import {name}"
+    elif name == "mean":
+        wanted = "Write v.mean(), the mean of the elements of a vector v"
     elif name in METHODS:
         wanted = METHODS[name].format(v="v")
     elif name == tracer.code.co_name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -58,7 +59,17 @@ def load_cell(name: str) -> Cell:
     cells = every_cell()
     if name in cells:
         return cells[name]
-    raise CellError(unknown("cell", name, cells, "A cell of your own is FILE.py:NAME."))
+    raise CellError(_unknown(name, cells))
+
+
+def _unknown(name: str, cells: Mapping[str, Cell]) -> str:
+    """The sentence for a cell that does not exist; of a file without a name, the cells that it defines."""
+    if name.endswith(".py"):
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 - as in _from_file
+        own = [key for key, value in vars(_imported(path)).items() if isinstance(value, Cell)]
+        if own:
+            return f"{name!r} names a file, not a cell in it; write {' or '.join(f'{name}:{one}' for one in own[:5])}"
+    return unknown("cell", name, cells, "A cell of your own is FILE.py:NAME; cello cell list shows the others.")
 
 
 def is_own(name: str) -> bool:

@@ -25,7 +25,7 @@ TABLES = ("parquet", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(Sound):
     """Write a trained model as one folder that needs no workbench: ONNX, C99, a page, what was measured, a model card.
 
     Every form is then run on made sound and compared with the trained model.
@@ -50,10 +50,7 @@ class Export:
         float | None,
         arg(help="points of validation accuracy that int8 may cost; needs --corpus", metavar="POINTS"),
     ] = None
-    corpus: Annotated[str | None, arg(help=f"with --int8, the clips that its cost is measured on: {CORPUS_HELP}")] = (
-        None
-    )
-    cache: Annotated[Path | None, arg(help="where decoded clips are kept; a user folder by default")] = None
+    corpus: Annotated[str, arg(help=f"with --int8, the clips that its cost is measured on: {CORPUS_HELP}")] = ""
     window_s: Annotated[
         float | None, arg(help="seconds that a stream's scores are pooled over; the median training clip by default")
     ] = None
@@ -90,7 +87,7 @@ class Export:
         from cello.export.package import Package, StreamOptions, check_free, write_package
         from cello.trained.run import read_run
 
-        if (self.most_int8_loss is not None or self.corpus is not None) and not self.int8:
+        if (self.most_int8_loss is not None or self.spec) and not self.int8:
             raise ConfigError("--most-int8-loss and --corpus measure what int8 costs; give --int8 too")
         forms: tuple[Form, ...] = tuple(target for target in self.to if target not in TABLES)  # type: ignore[misc]
         trained = read_run(self.folder, self.row, self.column)
@@ -121,10 +118,7 @@ class Export:
         if not self.int8:
             return None
         rate_hz = trained.result.config.features.rate_hz
-        corpus = None
-        if self.corpus is not None:
-            corpus = open_sound(Sound(corpus=self.corpus, cache=self.cache), console, rate_hz)
-        cost = int8_cost(trained, corpus)
+        cost = int8_cost(trained, open_sound(self, console, rate_hz) if self.spec else None)
         check_int8(cost, self.most_int8_loss)
         lost = "is not measured without --corpus" if cost.points_lost is None else f"is {cost.points_lost:.2f} points"
         say(console, f"int8: the accuracy lost on validation clips {lost}")

@@ -13,7 +13,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from cello.errors import ConfigError
 from cello.terminal import counted, say
 
-Format = Literal["md", "html", "csv", "latex", "json", "notebook", "parquet", "tensorboard"]
+Format = Literal["md", "html", "csv", "latex", "pdf", "json", "notebook", "parquet", "tensorboard"]
 TABLES = ("parquet", "tensorboard")
 """The formats for other programs, which are written by name only."""
 
@@ -26,8 +26,8 @@ class Report:
     format: Annotated[
         UseAppendAction[tuple[Format, ...]],
         arg(
-            help="repeat for several; by default all but parquet and tensorboard, of more than 1,000 runs without json "
-            "and notebook"
+            help="repeat for several; by default all but parquet and tensorboard, of more than 1,000 runs without pdf, "
+            "json and notebook"
         ),
     ] = ()
     out: Annotated[Path | None, arg(help="where to write; DIR/report by default")] = None

@@ -70,7 +70,7 @@ class Sound:
     @property
     def spec(self) -> str:
         """The corpus; with a table alone, the folder that it lies in."""
-        if self.table is not None and self.corpus == "spoken":
+        if self.table is not None and self.corpus in ("", "spoken"):
             return f"folder:{self.table.expanduser().absolute().parent}"
         return self.corpus
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHOWN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
 """The thresholds that the table shows; stream.json and the plot have all."""
+NO_EVENT = 3.69
+"""The upper end of the exact 95 % Poisson interval of no event: 3.69 an hour where none came in one hour."""
 
 
 def print_stream(console: Console, found: StreamEvaluation) -> None:
@@ -37,13 +39,16 @@ def print_stream(console: Console, found: StreamEvaluation) -> None:
             "it has no label for noise and other words, so it takes any sound for a word: train with --silence and "
             "--unknown",
         )
-    most = f"at most {found.config.most_false_alarms:g} false alarms an hour on the validation clips"
+    asked = found.config.most_false_alarms
+    most = f"at most {asked:g} false alarm{'s' * (asked != 1)} an hour on the validation clips"
     if found.test is None:
         say(console, f"no threshold brings {most}")
     else:
         say(console, f"threshold {found.test.threshold:g}, {most}, brings on the test clips:")
         say(console, _sentence(found))
         say(console, _late(found))
+        if short := _too_short(found):
+            say(console, short)
     table = Table(
         "threshold", "false alarms an hour", "missed", "confused", "repeated", title="Test clips at other thresholds"
     )
@@ -51,7 +56,21 @@ def print_stream(console: Console, found: StreamEvaluation) -> None:
         if rate.threshold in SHOWN:
             shares = (f"{100 * share:.1f} %" for share in (rate.miss_rate, rate.confusion_rate, rate.repeat_rate))
             table.add_row(f"{rate.threshold:g}", f"{rate.false_alarms_an_hour:.2f}", *shares)
+            if rate.miss_rate == 1 and not rate.false_alarms:
+                break  # higher thresholds decide nothing either
     console.print(table)
+
+
+def _too_short(found: StreamEvaluation) -> str:
+    """What to say where a single false alarm on the validation clips would have been too many, so none tells little."""
+    assert found.validation is not None
+    often, most = found.validation.false_alarms_interval[1], found.config.most_false_alarms
+    if found.validation.false_alarms or often <= NO_EVENT * most or not most:
+        return ""
+    return (
+        f"the validation clips are too short a stream to show so low a rate: without any false alarm there it may "
+        f"still be {often:.0f} an hour (95 % interval). Add validation clips, or ask for more with --false-alarms"
+    )
 
 
 def _sentence(found: StreamEvaluation) -> str:
@@ -76,9 +95,10 @@ def _late(found: StreamEvaluation) -> str:
     if rate is None or rate.latency_s is None or rate.latency_95_s is None:
         return "no word is found, so there is no latency"
     delay = f", {1000 * found.delay_s:.0f} ms of it the delay of deltas" if found.delay_s else ""
+    side = "before" if rate.latency_s < 0 else "after"
     return (
-        f"decisions come {1000 * rate.latency_s:.0f} ms after the end of the word (median; 95 % within "
-        f"{1000 * rate.latency_95_s:.0f} ms){delay}; where a word ends is estimated from its energy"
+        f"decisions come {1000 * abs(rate.latency_s):.0f} ms {side} the end of the word (median; 95 % within "
+        f"{1000 * rate.latency_95_s:.0f} ms after it){delay}; where a word ends is estimated from its energy"
     )
 
 

@@ -131,3 +131,4 @@ class Study(StudyOptions):
         say(console, f"{counted(len(store.results()), 'run')} in {out}")
         for path in write_report(out, formats=("html", "md", "csv", "latex", "json")):
             say(console, f"  {path}")
+        say(console, f"the plots as PDF files: cello report {out} --format pdf")

@@ -16,7 +16,7 @@ from cello.cells.definition import Cell
 from cello.cells.fit import check_sizes
 from cello.cells.sizes import UNITS
 from cello.cells.values import FIRST
-from cello.compiler.tracing import constant_result
+from cello.compiler.tracing import cached, constant_result
 from cello.errors import ModelError
 
 Lengths = Tensor | Sequence[int]
@@ -93,12 +93,12 @@ def check_frames(cell: Cell, x: Tensor, dimensions: int, letters: str) -> None:
         raise ModelError(f"cell {cell.name!r} got frames of {x.dtype}; convert them with {remedy}")
 
 
-@lru_cache(maxsize=1024)
+@cached(maxsize=1024)
 def _shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
     return cell.parameters(inputs, hidden)
 
 
-@lru_cache(maxsize=1024)
+@cached(maxsize=1024)
 def _state_sizes(cell: Cell, inputs: int, hidden: int) -> tuple[tuple[int, ...], ...]:
     return cell.state_sizes(inputs, hidden)
 
@@ -321,7 +321,7 @@ def learned_of(cell: Cell, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor
     return {name: value for name, value in weights.items() if name not in names} if names else weights
 
 
-@lru_cache(maxsize=1024)
+@cached(maxsize=1024)
 def _fixed_names(cell: Cell) -> tuple[str, ...]:
     return tuple(cell.fixed())
 
@@ -337,7 +337,7 @@ def fixed_tensors(cell: Cell, inputs: int, hidden: int) -> dict[str, Tensor]:
     return {name: torch.from_numpy(value) for name, value in cell.fixed_values(inputs, hidden).items()}
 
 
-@lru_cache(maxsize=1024)
+@cached(maxsize=1024)
 def _mask_names(cell: Cell) -> list[str]:
     return [str(node.name) for node in cell.graph.nodes if node.op == "mask"]
 
@@ -478,7 +478,7 @@ def hidden_size(cell: Cell, weights: Mapping[str, Tensor]) -> int:
     return int(weights[name].shape[axis])
 
 
-@lru_cache(maxsize=256)
+@cached(maxsize=256)
 def sized(cell: Cell) -> tuple[str, int]:
     """The name of a learned parameter that has H elements along an axis, and the axis: a matrix where there is one."""
     nodes = [node for node in cell.parameter_nodes() if UNITS in node.shape]

@@ -1,10 +1,16 @@
-"""Mark functions for torch.compile without loading it."""
+"""Mark functions for torch.compile and torch.onnx without loading them."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
+import torch
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -15,3 +21,24 @@ def constant_result(function: Function) -> Function:
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
+
+
+def cached(maxsize: int) -> Callable[[Callable[Given, Answer]], Callable[Given, Answer]]:
+    """What ``functools.lru_cache`` does, of which torch.compile would warn; it records the function itself."""
+
+    def decorate(function: Callable[Given, Answer]) -> Callable[Given, Answer]:
+        known: Callable[Given, Answer] = lru_cache(maxsize)(function)  # type: ignore[assignment]
+
+        @wraps(function)
+        def call(*given: Given.args, **named: Given.kwargs) -> Answer:
+            return function(*given, **named) if torch.compiler.is_compiling() else known(*given, **named)
+
+        return call
+
+    return decorate
+
+
+def exporting_to_onnx() -> bool:
+    """Whether ``torch.onnx.export`` records this call; its modules are only asked where somebody loaded them."""
+    recorder = sys.modules.get("torch.onnx")
+    return recorder is not None and bool(recorder.is_in_onnx_export())

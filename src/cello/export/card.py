@@ -58,10 +58,8 @@ def _training(manifest: Manifest, trained: TrainedRun) -> list[str]:
     clips = ", ".join(f"{count:,} {name}" for name, count in corpus.clips.items())
     lines = ["## How it was trained", ""]
     of = f" Row {_told(manifest.row)} of the study {_told(manifest.study)}." if manifest.study else ""
-    lines.append(
-        f"{trained.result.chosen_epoch} of {config.optimiser.epochs} epochs, chosen on the validation clips; seed "
-        f"{config.seed}.{of}"
-    )
+    how = "the last, fixed beforehand" if config.optimiser.choose == "last" else "chosen on the validation clips"
+    lines.append(f"{trained.result.chosen_epoch} of {config.optimiser.epochs} epochs, {how}; seed {config.seed}.{of}")
     lines.append(f"Corpus {_told(corpus.name)}: {_told(corpus.origin or 'origin not recorded')}. Clips: {clips}.")
     if corpus.speakers:
         speakers = ", ".join(f"{count:,} {name}" for name, count in corpus.speakers.items())

@@ -158,7 +158,7 @@ def _validation_accuracy(trained: TrainedRun, parts: ModelParts, corpus: Corpus)
         if strange:
             raise CorpusError(
                 f"the model has no label {strange[0]!r} of {corpus.manifest.corpus!r}; give the corpus that it was "
-                "trained on"
+                "trained on, with the same --labels, --unknown and --silence"
             )
     features = trained.result.config.features
     fold = trained.result.config.data.fold if corpus.manifest.folds else ""

@@ -77,7 +77,7 @@ class Layer(nn.Module):
         super().__init__()
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_probabilities(dropout=dropout, zoneout=zoneout, recurrent_dropout=recurrent_dropout)
-        self.cell = load_cell(cell) if isinstance(cell, str) else cell
+        self.cell = _cell_of(cell)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bidirectional, self.batch_first, self.dropout = bidirectional, batch_first, dropout
         check_units(self.cell, hidden_size, "hidden_size")
@@ -257,6 +257,15 @@ def _inputs_of_layers(cell: Cell, inputs: int, hidden: int, layers: int, directi
             f"their frames have. Use a Layer for each of them"
         )
     return sizes
+
+
+def _cell_of(cell: Cell | str) -> Cell:
+    if isinstance(cell, str):
+        return load_cell(cell)
+    if not isinstance(cell, Cell):
+        name = getattr(cell, "__name__", type(cell).__name__)
+        raise ModelError(f"{name} is a {type(cell).__name__}, not a cell; write @cello.cell above its function")
+    return cell
 
 
 _NO_DROPOUT = nn.Identity()

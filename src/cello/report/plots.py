@@ -1,4 +1,4 @@
-"""Make a study's pictures: panels with their words, as SVG for a page and PNG for a notebook.
+"""Make a study's pictures: panels with their words, as SVG for a page, PDF for a paper and PNG for a notebook.
 
 Without pyplot, so that a notebook's own figures are left alone; ``fonts``, this and the other ``plot`` files alone
 import matplotlib. A ``Panel`` is one picture; ``svg`` dresses it for a page, ``png`` lays several out side by side.
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -166,6 +167,22 @@ def svg_file(panel: Panel) -> bytes:
         figure = _figure([panel], 1)
         dress(figure)
         figure.savefig(out, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def pdf(panels: Sequence[Panel]) -> bytes:
+    """Panels as one PDF file, a page each, with letters that a reader can search; the same bytes each time."""
+    out = io.BytesIO()
+    nothing = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    with (
+        style.context([STYLE, {"pdf.fonttype": 42}], after_reset=True),
+        _quiet(),
+        PdfPages(out, metadata=nothing) as pages,
+    ):
+        for panel in panels:
+            figure = _figure([panel], 1)
+            dress(figure)
+            pages.savefig(figure)
     return out.getvalue()
 
 

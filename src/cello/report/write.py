@@ -13,7 +13,7 @@ from cello.report.results import StudyResults, load_results
 from cello.study.folder import below
 from cello.study.made import is_made
 
-FORMATS = ("md", "html", "csv", "latex", "json", "notebook")
+FORMATS = ("md", "html", "csv", "latex", "pdf", "json", "notebook")
 TEXTS = {
     "md": (("report.md", "formats.markdown", "report"),),
     "html": (("report.html", "formats.html", "report"),),
@@ -34,13 +34,13 @@ One without text, of a study that has nothing for it, is not written.
 
 Each is imported when it is asked for: pictures and notebooks bring libraries that take a second.
 """
-CURVES = ("html", "json")
-"""The formats that tell every epoch of every run."""
-LARGE, SLOW = 1000, ("json", "notebook")
-"""Of a study with more finished runs than this, these formats, which tell each run again, are made only by name."""
+CURVES = ("html", "json", "pdf")
+"""The formats that show every epoch of every run."""
+LARGE, SLOW = 1000, ("pdf", "json", "notebook")
+"""Of a study with more finished runs than this, these formats, which take long, are made only by name."""
 LEFT_OUT = (
-    f"report.json and the notebook are left out, for of more than {LARGE:,} finished runs they take long; "
-    "--format json or --format notebook makes them"
+    f"report.json, the notebook and the PDF plots are left out, for of more than {LARGE:,} finished runs they take "
+    "long; --format json, --format notebook or --format pdf makes them"
 )
 NOT_EXECUTED = (
     "the notebook is not executed, for this study was not made by you here; cello report … --execute does it, or open "
@@ -53,8 +53,8 @@ def write_report(
 ) -> list[Path]:
     """Write the reports of the study in ``folder`` into ``folder/report`` or ``out``; the files written, in order.
 
-    Without ``formats`` all are written, of more than 1,000 finished runs all but the JSON and the notebook. The
-    notebook is executed if ``execute`` says so or, where it says nothing, if this user's Cello made the study.
+    Without ``formats`` all are written, of more than 1,000 finished runs all but the JSON, the PDFs and the
+    notebook. That is executed if ``execute`` says so or, where it says nothing, if this user's Cello made the study.
     Every file is written whole or not at all; a file of an earlier report is replaced.
 
     Raises:
@@ -89,6 +89,8 @@ def _write(name: str, results: StudyResults, study: Path, target: Path, execute:
     if name == "notebook":
         notebook = import_module("cello.report.formats.notebook")
         contents = {results.notebook: notebook.report(results, study, target, execute)}
+    elif name == "pdf":
+        contents = import_module("cello.report.formats.pdf").files(results)
     else:
         made = {file: _content(results, module, function) for file, module, function in TEXTS[name]}
         contents = {file: content for file, content in made.items() if content}

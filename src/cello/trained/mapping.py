@@ -29,7 +29,8 @@ def targets_of(known: Sequence[str], corpus: Corpus, mapping: Mapping[str, str])
     strange = [label for label, other in meant.items() if other and other not in place]
     if strange:
         raise CorpusError(
-            f"the model has no label {', '.join(map(repr, strange[:5]))}{', …' * (len(strange) > 5)} of {name!r}; map "
-            f"each to one of {', '.join(known)}, or to nothing to leave its clips out, with --map"
+            f"the model has no label {', '.join(map(repr, strange[:5]))}{', …' * (len(strange) > 5)} of {name!r}; give "
+            f"the --labels, --unknown and --silence of its training, or map each to one of {', '.join(known)} "
+            f"(--map {strange[0]}={known[-1]}; --map {strange[0]}= leaves its clips out)"
         )
     return np.array([place.get(meant[clip.label], -1) for clip in corpus.manifest.clips], dtype=np.int64)

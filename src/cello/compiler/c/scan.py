@@ -26,6 +26,7 @@ from cello.compiler.c.launch import (
 )
 from cello.compiler.c.op import recorded, scan_op, traced
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed
+from cello.compiler.tracing import exporting_to_onnx
 from cello.errors import BackendError
 from cello.native.bf16 import INSTRUCTION, missing_bf16
 from cello.native.build import missing_compiler
@@ -51,6 +52,8 @@ def unsupported(inputs: Inputs) -> str | None:
         return "cannot run inside the transforms of torch.func (vmap, grad, jvp, ...)"
     if torch.compiler.is_compiling():
         return None  # types and memory are the recorder's own
+    if exporting_to_onnx():
+        return "is no ONNX operator"
     values = inputs.values()
     if not ORDINARY.issuperset(map(type, values)):
         for value in values:

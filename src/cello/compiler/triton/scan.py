@@ -17,6 +17,7 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
 from cello.compiler.loop_invariant import loop_invariant, recipe
+from cello.compiler.tracing import exporting_to_onnx
 from cello.compiler.triton.build import kernels, missing
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
@@ -47,6 +48,8 @@ def unsupported(inputs: Inputs) -> str | None:
         return f"needs compute capability {least}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU"
     if torch.compiler.is_compiling():
         return "cannot be recorded by torch.compile or torch.export"
+    if exporting_to_onnx():
+        return "is no ONNX operator"
     if torch._C._are_functorch_transforms_active() and not _only_vmap():
         return "runs inside torch.vmap, but not inside the other transforms of torch.func (grad, jvp, ...)"
     for value in inputs.values():
