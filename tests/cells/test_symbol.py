@@ -27,7 +27,8 @@ def own(x, h, W, U):
 
 BRANCH = "cannot be compiled on"
 LIST = "is read like a list, but equations act on whole vectors. Compute with the vector itself"
-ELEMENT = "an element of n is read or set, but equations act on whole vectors and values never change. Give a new"
+ELEMENT = "an element of n is set, but equations act on whole vectors and values never change. Give a new"
+PARTS = "with a matrix of its own: W.a @ x and W.b @ x, in place of parts of W @ x."
 NUMBER = "n is used as a Python number, but it has no value yet. Call cello's functions"
 COMPARED = "the comparison n > 0 is used as a value, but only where() takes one. Write where(n > 0, 1, 0) for a number"
 REFUSED = [
@@ -47,7 +48,47 @@ REFUSED = [
     ("n = sigmoid(*n)", f"n {LIST}"),
     ("n = torch.tensor(n)", f"n {LIST}"),
     ("n = n * len(h)", f"h {LIST}"),
-    ("n = n * n[0]", ELEMENT),
+    (
+        "n = n * n[0]",
+        "n[0] is read, but equations act on whole vectors. Compute each such number by itself; w.a @ v",
+    ),
+    ("n = n[:4]", f"n[:4] is read, but equations act on whole vectors. Compute each part by itself, {PARTS}"),
+    ("n = n[::2]", "n[::2] is read, but"),
+    ("n = n[..., -1]", "n[..., -1] is read, but"),
+    (
+        "i, f = n.chunk(2)",
+        f"n.chunk is asked for, but n is a value of the equations. Compute each part by itself, {PARTS}",
+    ),
+    ("i, f = torch.split(n, 2)", f"Compute each part by itself, {PARTS}"),
+    ("n = n[:, None] * h[None]", "n[:, None] is read, but equations act on whole vectors. Write outer(v, k) for"),
+    (
+        "n = n * x[-1]",
+        'x[-1] is read, but equations act on whole vectors. Name the parts of the frame, as in x: Parts("va',
+    ),
+    ("n = U['k'] @ n", "U['k'] is read, but members of a group are attributes. Write U.k, or getattr(U, \"k\")."),
+    ("n = n['k']", "n['k'] is read, but equations act on whole vectors. Only arguments after the states have members"),
+    (
+        "for k in range(2): n = U[k] @ n",
+        "U[0] is read, but equations act on whole vectors. Compute each such number by itself; one of several "
+        'parameters is U.a, in a loop getattr(U, f"n{k}"); w.a @ v is one number a step with w: Size(1).',
+    ),
+    ("a, b = h", "where(a > b, u, v); several states are several arguments, as in def f(x, h, c, W)."),
+    (
+        "n = n.view(4, -1)",
+        "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side.",
+    ),
+    (
+        "n = torch.outer(n, h)",
+        "torch's outer() is called on n, which only the functions of the cell language can take. "
+        "Write outer(v, k), of two vectors",
+    ),
+    ("n = hard_sigmoid(n)", "unknown name 'hard_sigmoid'. Write minimum(maximum(v / 6 + 0.5, 0), 1)."),
+    ("n = conv1d(n)", "unknown name 'conv1d'. Write W.a @ x + W.b @ x1, with old frames as states"),
+    (
+        "n = (n @ h) * n",
+        "n @ h: neither factor is a parameter. Write n * h for the product unit by unit, (n * h).sum() "
+        "for the sum of it, or W @ h with a parameter W.",
+    ),
     ("n[0] = 1.0", ELEMENT),
     ("del n[0]", ELEMENT),
     ("W.i += h", "W.i is set, but values never change. Give a new variable a new value."),
@@ -134,8 +175,8 @@ INSTEAD = [
     ("n.mean(-1)", "mean() is given arguments, but a value has one dimension. Write n.mean(), over all elements."),
     ("h.sum(dim=-1)", "sum() is given arguments, but a value has one dimension. Write h.sum(), over all elements."),
     ("(h.sum() + h.sum(0))", "sum() is given arguments, but a value has one dimension. Write h.sum(), over all"),
-    ("max(n)", f"n {LIST}, in loops over fixed numbers: n.sum(), n.max(), where(a > b, u, v)."),
-    ("sum(n)", f"n {LIST}, in loops over fixed numbers: n.sum(), n.max(), where(a > b, u, v)."),
+    ("max(n)", f"n {LIST}: n.sum(), n.max(), where(a > b, u, v); several states are several"),
+    ("sum(n)", f"n {LIST}: n.sum(), n.max(), where(a > b, u, v); several states are several"),
     ("torch.clamp(n, 0, 1)", "Write minimum(maximum(n, low), high)."),
     ("n.clamp(0, 1)", "Write minimum(maximum(n, low), high)."),
     ("np.clip(n, 0, 1)", "Write minimum(maximum(n, low), high)."),

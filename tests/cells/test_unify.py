@@ -140,6 +140,7 @@ SIGNATURES = [
     ("x, h, W, z: Scalar(1.0, size=3))", "z is annotated Scalar, with a size. Write z: Scalar, or a Size(3)."),
     ("x, h, W: Members(z=Size(3)))", "the annotation of W names W.z, which the equations do not use; they use none."),
     ("x, h: Members(z=Size(3)), W)", "h is a state, but its annotation has the member z. Write h: Size(\"H/2\") or"),
+    ("x, h: Size(8, 16), W)", "the annotation of h, Size(8, 16), has several sizes. Write one, of a matrix its"),
     ("x, h, W: Members(z=3))", "the annotation of W has z=3. Give each member a Learned, a Fixed, a Size or Heads"),
 ]  # fmt: skip
 
@@ -150,10 +151,17 @@ def test_annotations_that_cannot_be_are_refused(refusal: Refusal, arguments: str
     assert refusal(f"{head}{arguments.removesuffix(')')}):\n    return tanh(W @ x + h)").startswith(message)
 
 
+def test_a_vector_of_one_or_of_h_elements_that_an_annotation_speaks_of_gets_its_size_there(refusal: Refusal) -> None:
+    body = "w: Size(1), W, s: Fixed(lambda i: 1 / (1 + i))):\n    return h + W @ x + (w @ x) * s"
+    text = f"from cello import Fixed\n{HEAD}x, h, {body}  # here"
+    assert refusal(text).endswith('whether s has 1 or H elements. Give the annotation of s size=1 or size="H".')
+
+
 def test_a_cell_without_a_parameter_of_h_elements_is_refused(refusal: Refusal) -> None:
     head = HEAD.replace("@cell", "@cell  # here")
     assert refusal(f"{head}x, h):\n    return tanh(h + x.mean())") == (
-        "no parameter has H elements, so nothing tells the number of units. Use a parameter of H rows, such as U @ h."
+        "no parameter has H elements, so nothing tells the number of units. Use a parameter of H rows, such as U @ h; "
+        "or make the output of H elements of smaller states, as in h = O.a @ a + O.b @ b."
     )
 
 

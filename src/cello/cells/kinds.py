@@ -235,7 +235,8 @@ class Kinds:
             raise self.error(
                 position,
                 f"{a} @ {b}: neither factor is a parameter",
-                f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
+                f"Write {a} * {b} for the product unit by unit, ({a} * {b}).sum() for the sum of it, or W @ {b} with a "
+                f"parameter W",
             )
         if not self.moving[right] and self[right] is not Kind.NUMBER:
             self._refuse_parameters(position, a, b)

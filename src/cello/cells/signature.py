@@ -240,7 +240,10 @@ def declared_by(signature: Signature, graph: Graph, tracer: Tracer) -> tuple[Dec
         raise tracer.error(
             f"{'every matrix and vector is fixed' if fixed else 'no parameter has H elements'}, so nothing tells the "
             f"number of units",
-            "Learn one of them, such as a bias b" if fixed else "Use a parameter of H rows, such as U @ h",
+            "Learn one of them, such as a bias b"
+            if fixed
+            else "Use a parameter of H rows, such as U @ h; or make the "
+            "output of H elements of smaller states, as in h = O.a @ a + O.b @ b",
         )
     return tuple(sorted(found, key=lambda one: one.name))
 

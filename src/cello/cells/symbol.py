@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from cello.cells.graph import Node
+from cello.cells.items import instead_of_item
 from cello.cells.methods import METHODS, REDUCTIONS, remedy
 from cello.cells.trace import FUNCTION_NAMES, RUNNING, Value, said
 from cello.errors import CellError
@@ -113,20 +114,24 @@ def _number(self: Symbol, *_: Any) -> NoReturn:
     )
 
 
-def _element(self: Symbol, *_: Any) -> NoReturn:
+def _changed_element(self: Symbol, *_: Any) -> NoReturn:
     raise refusal(
         self,
-        f"an element of {self!r} is read or set, but equations act on whole vectors and values never change",
+        f"an element of {self!r} is set, but equations act on whole vectors and values never change",
         "Give a new variable a new value, and select with where(a > b, u, v)",
     )
+
+
+def _element(self: Symbol, key: Any) -> NoReturn:
+    raise refusal(self, *instead_of_item(repr(self), self._cello_tracer.records[self._cello_position].op, key))
 
 
 def _list(self: Symbol, *_: Any) -> NoReturn:
     raise refusal(
         self,
         f"{self!r} is read like a list, but equations act on whole vectors",
-        f"Compute with the vector itself, in loops over fixed numbers: {self!r}.sum(), {self!r}.max(), "
-        f"where(a > b, u, v)",
+        f"Compute with the vector itself: {self!r}.sum(), {self!r}.max(), where(a > b, u, v); several states are "
+        f"several arguments, as in def f(x, h, c, W)",
     )
 
 
@@ -248,7 +253,8 @@ class Symbol(Value):
         )
 
     __float__ = __int__ = __index__ = __complex__ = __floor__ = __ceil__ = __trunc__ = _number
-    __getitem__ = __setitem__ = __delitem__ = _element
+    __getitem__ = _element
+    __setitem__ = __delitem__ = _changed_element
     __iter__ = __len__ = __contains__ = __reversed__ = _list
 
     def __call__(self, *arguments: Any, **named: Any) -> Symbol:

@@ -302,10 +302,13 @@ class Unifier:
         owner = kinds.say(arg if kinds.ops[arg] == "parameter" else self._parameters(record.args[0])[0])
         group, _, member = owner.partition(".")
         written = [f"Members({member}={text})" if member else text for text in ("Size(1)", 'Size("H")')]
+        said = {owner, group} & kinds.declared
         raise kinds.error(
             operation.position,
             f"{kinds.say(single)} is one number a step, and nothing tells whether {kinds.say(arg)} has 1 or H elements",
-            f"Write {group}: {written[0]} or {group}: {written[1]}",
+            f'Give the annotation of {owner} size=1 or size="H"'
+            if said
+            else f"Write {group}: {written[0]} or {group}: {written[1]}",
         )
 
     def _check_sizes(self, operation: Elementwise, size: str) -> None:
