@@ -88,11 +88,6 @@ REFUSED = [
      "the mean of the sums of its rows."),
     ("x, h, S: Heads(2), W):\n    return W @ x + S.max() * h, S  # here",
      "S.max() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
-    ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here",
-     "the transpose of P is taken, so it is square, (16, 16), but P @ h needs H columns. Use another parameter in "
-     "place of P.T, such as Q @ v."),
-    ("x, h, W, U):\n    return tanh(W @ x + U @ (W.T @ h))  # here",
-     "the transpose of W is taken, so it is square, (D, D), but W.T @ h needs H columns."),
     ("x, h, W, U):\n    return inverse(U) @ h + U @ x  # here",
      "the inverse of U is taken, so it is square, (H, H), but U @ x needs D columns. Use a square matrix."),
     ("x, h, S: Heads(2), W):\n    return W @ x + h * S, S  # here",

@@ -94,6 +94,8 @@ class Unifier:
         if op in ("rows", "columns"):
             self._expect_units(position, record.args[0])
             return (self._new(UNITS), self._new())
+        if op == "transpose" and kind is Kind.MATRIX:
+            return self.variables[record.args[0]][::-1]
         if op in MATRIX and kind is Kind.MATRIX:
             self._square(position)
             return self.variables[record.args[0]]
@@ -131,7 +133,7 @@ class Unifier:
             name = kinds.say(kinds.records[whole].args[0])
             needed = f"{kinds.say(left)} @ {kinds.say(right)} needs {size} columns"
             fact = f"the {kinds.ops[whole]} of {name} is taken, so it is square, ({has}, {has}), but {needed}"
-            return kinds.error(position, fact, self._instead(whole))
+            return kinds.error(position, fact, "Use a square matrix")
         if known is None:
             return kinds.error(
                 position,
@@ -149,16 +151,11 @@ class Unifier:
         )
 
     def _whole(self, matrix: int) -> int | None:
-        """What is taken of a whole matrix, as its transpose, by which a parameter of this one has to be square."""
+        """What is taken of a whole matrix, as its inverse, by which a parameter of this one has to be square."""
         own = {matrix, *self._parameters(matrix)}
         ops, records = self.kinds.ops, self.kinds.records
-        return next((k for k, op in enumerate(ops) if op in MATRIX and (k in own or own & {*records[k].args})), None)
-
-    def _instead(self, position: int) -> str:
-        """What to write instead of a transpose, an inverse or an exponential of what is not square."""
-        if self.kinds.ops[position] == "transpose":
-            return f"Use another parameter in place of {self.kinds.say(position)}, such as Q @ v"
-        return "Use a square matrix"
+        square = {*MATRIX} - {"transpose"}
+        return next((k for k, op in enumerate(ops) if op in square and (k in own or own & {*records[k].args})), None)
 
     def _square(self, position: int) -> None:
         record = self.kinds.records[position]
@@ -168,7 +165,7 @@ class Unifier:
             raise self.kinds.error(
                 position,
                 f"the {record.op} of {name} is taken, which is ({self._of(rows)}, {self._of(columns)}), not square",
-                self._instead(position),
+                "Use a square matrix",
             )
 
     def _expect_units(self, position: int, arg: int) -> None:
