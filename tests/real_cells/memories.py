@@ -9,10 +9,13 @@ from torch.nn.functional import layer_norm, linear, normalize, silu, softplus
 
 import cello
 from cello import Fixed, Heads, Learned, Members, Scalar, Size, cell, softmax, where
-from cello.cells.functions import mod, outer, rows
-from real_cells.more_lstms import lstm
+from cello.cells.functions import mod, outer
+from cello.cells.load import zoo
+from real_cells.lstms import lstm
 from real_cells.real import real
-from real_cells.sized import HEADS, heads, no_memory, of_head, root
+from real_cells.sized import HEADS, heads, no_memory, of_head
+
+ZOO = zoo()
 
 
 def one_matrix(B, H):
@@ -83,41 +86,14 @@ def plastic(x, st, p):
     return new, (1 - p.rate) * S + p.rate * dyad(new, h).unsqueeze(1)
 
 
-def swish(v):
-    return v * cello.sigmoid(v)
-
-
-@cell
-def gated_delta_cell(  # noqa: PLR0913, PLR0917
-    x,
-    h,
-    S: Heads(4),
-    W: Members(a=Size(4), b=Size(4)),
-    A: Size(4),
-    t: Size(4),
-    n: Learned(1.0),
-    E: Fixed(of_head),
-    P: Fixed(1.0, size=Heads(4)),
-    s: Fixed(root),
-):
-    """Gated DeltaNet: the memory decays by a gate a head, then one value is replaced; the output is normalised."""
-    q, k, v = swish(W.q @ x), swish(W.k @ x), swish(W.v @ x)
-    q, k = q / cello.sqrt(P @ (q * q) + 1e-6), k / cello.sqrt(P @ (k * k) + 1e-6)
-    S = rows(E @ cello.exp(-cello.exp(A) * cello.softplus(W.a @ x + t))) * S
-    S = S + outer((E @ cello.sigmoid(W.b @ x)) * (v - S @ k), k)
-    y = S @ (s * q)
-    y = n * y / cello.sqrt(s * s * (P @ (y * y)) + 1e-5)
-    return y * swish(W.g @ x), S
-
-
 @real(
     "Gated DeltaNet, 4 heads",
     "NVlabs/GatedDeltaNet; Yang et al. 2025",
-    gated_delta_cell,
+    ZOO["gated-delta-net"],
     stacked="""
-    W: W.q W.k W.v W.g
+    W: W.q W.k W.v W.z
     Wg: W.a W.b
-    A t n
+    A d n
     """,
     begin=no_memory,
 )
@@ -126,7 +102,7 @@ def gated_delta(x, st, p):
     q, k, v = heads(silu(q)), heads(silu(k)), heads(silu(v))
     q, k = (u / (u.square().sum(-1, True) + 1e-6).sqrt() for u in (q, k))
     a, beta = linear(x, p.Wg).chunk(2, 1)
-    S = st[1] * torch.exp(-torch.exp(p.A) * softplus(a + p.t)).view(-1, HEADS, 1, 1)
+    S = st[1] * torch.exp(-torch.exp(p.A) * softplus(a + p.d)).view(-1, HEADS, 1, 1)
     S = S + dyad(sigmoid(beta).unsqueeze(-1) * (v - times(S, k)), k)
     y = times(S, q * q.shape[-1] ** -0.5)
     y = y * (y.square().mean(-1, True) + 1e-5).rsqrt()

@@ -10,44 +10,24 @@ from torch.nn.functional import linear
 import cello
 from cello import Learned, Size, cell, maximum, minimum, where
 from cello.cells.functions import stop
+from cello.cells.load import zoo
 from real_cells.lstms import lstm
 from real_cells.real import real
-
-SMALL = Size("H/4")
-
-
-@cell
-def hyper_lstm_cell(  # noqa: PLR0913, PLR0917
-    x, h, c, s: SMALL, d: SMALL, A: SMALL, B, C, a, Z: Size(8), zb: Size(8), P, W, U, b
-):
-    """HyperLSTM: a small LSTM (s, d) scales the pre-activations of the large one, through a vector of 8 elements."""
-    i = cello.sigmoid(A.i @ x + B.i @ h + C.i @ s + a.i)
-    f = cello.sigmoid(A.f @ x + B.f @ h + C.f @ s + a.f)
-    d = f * d + i * cello.tanh(A.g @ x + B.g @ h + C.g @ s + a.g)
-    s = cello.sigmoid(A.o @ x + B.o @ h + C.o @ s + a.o) * cello.tanh(d)
-    z = Z @ s + zb
-
-    def gate(k):
-        x_scale, h_scale, bias = (getattr(P, of + k) @ z for of in "xhb")
-        return x_scale * (getattr(W, k) @ x) + h_scale * (getattr(U, k) @ h) + bias + getattr(b, k)
-
-    i, f, o = (cello.sigmoid(gate(k)) for k in "ifo")
-    c = f * c + i * cello.tanh(gate("g"))
-    return o * cello.tanh(c), c, s, d
 
 
 @real(
     "HyperLSTM, H / 4 small units",
     "hardmaru/supercell, without layer normalisation; Ha et al. 2016",
-    hyper_lstm_cell,
+    zoo()["hyper-lstm"],
     stacked="""
     A: A.i A.f A.g A.o | B.i B.f B.g B.o | C.i C.f C.g C.o
     a: a.i a.f a.g a.o
     Z
-    zb
     P: P.xi P.xf P.xg P.xo P.hi P.hf P.hg P.ho P.bi P.bf P.bg P.bo
     W: W.i W.f W.g W.o
     U: U.i U.f U.g U.o
+    d: d.xi d.xf d.xg d.xo
+    e: d.hi d.hf d.hg d.ho
     b: b.i b.f b.g b.o
     """,
     begin=lambda B, H: (*[torch.zeros(B, H)] * 2, *[torch.zeros(B, H // 4)] * 2),
@@ -55,8 +35,8 @@ def hyper_lstm_cell(  # noqa: PLR0913, PLR0917
 def hyper_lstm(x, st, p):
     h, c, s, d = st
     s, d = lstm(linear(cat([x, h, s], 1), p.A, p.a), d)
-    x_scale, h_scale, bias = linear(linear(s, p.Z, p.zb), p.P).chunk(3, 1)
-    h, c = lstm(x_scale * linear(x, p.W) + h_scale * linear(h, p.U) + bias + p.b, c)
+    x_scale, h_scale, bias = linear(linear(s, p.Z), p.P).chunk(3, 1)
+    h, c = lstm((x_scale + p.d) * linear(x, p.W) + (h_scale + p.e) * linear(h, p.U) + bias + p.b, c)
     return h, c, s, d
 
 

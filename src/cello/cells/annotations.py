@@ -20,20 +20,15 @@ class Size:
             "8*H/3"; or, of a frame with :class:`Parts`, a part such as "x.value", whose size it is.
     """
 
-    def __init__(self, size: int | str, *more: int | str) -> None:
-        self.given, self.more = size, more
+    def __init__(self, size: int | str) -> None:
+        self.given = size
         self.text = str(size).replace(" ", "") if not isinstance(size, bool) else ""
 
     def __repr__(self) -> str:
-        return f"Size({', '.join(map(repr, (self.given, *self.more)))})"
+        return f"Size({self.given!r})"
 
     def fault(self, parts: dict[str, str]) -> str:
         """What is wrong with it, if anything; ``parts`` are the frame's parts and their sizes."""
-        if self.more:
-            return (
-                "has several sizes; write one, of a matrix its rows, Heads(4) for a state of matrices, and N states "
-                "for one of (H, N) elements"
-            )
         if self.text in parts or is_size(self.text):
             return ""
         return f"is no size; write {EXAMPLE}"
