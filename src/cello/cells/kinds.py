@@ -141,7 +141,7 @@ class Kinds:
     def _kind(self, record: Node, position: int) -> Kind:
         op = self.ops[position]
         if op == "parameter":
-            if str(record.name).split(".")[0] in self.scalars:
+            if {str(record.name), str(record.name).split(".")[0]} & self.scalars:
                 return Kind.NUMBER
             if position in self.matrices:
                 return self.matrices[position][0]
