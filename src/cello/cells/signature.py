@@ -10,7 +10,7 @@ from numbers import Real
 from types import CodeType
 from typing import Any
 
-from cello.cells.annotations import Heads, Parts, Size, size_or_heads
+from cello.cells.annotations import Heads, Parts, Size, Sized, size_or_heads
 from cello.cells.graph import Graph, Node, Shape, moved, reached
 from cello.cells.hints import evaluated
 from cello.cells.symbol import Symbol
@@ -39,7 +39,7 @@ class Learned:
         positive: keep the parameter positive, as softplus(r) of a parameter r.
         bounds: keep it within (low, high), of which one may be None: low + softplus(r), high - softplus(r), or
             low + (high - low) sigmoid(r).
-        size: as :class:`~cello.cells.annotations.Size` has it, or ``Heads(n)``.
+        size: as :class:`~cello.cells.annotations.Size` has it, two as ``("H", 8)``, or ``Heads(n)``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Learned:
         log: bool = False,
         positive: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
-        size: int | str | Size | Heads | None = None,
+        size: Sized | None = None,
     ) -> None:
         low, high = (0.0, None) if positive else bounds or (None, None)
         self.low, self.high = (None if end is None else float(end) for end in (low, high))
@@ -88,11 +88,11 @@ class Fixed:
     Args:
         value: a number, or a function of some of the row ``i``, the column ``j`` and the sizes ``D`` and ``H``; its
             shape, a matrix or a vector, follows from its use, as a parameter's does.
-        size: as :class:`~cello.cells.annotations.Size` has it, or ``Heads(n)``.
+        size: as :class:`~cello.cells.annotations.Size` has it, two as ``("H", 8)``, or ``Heads(n)``.
         seed: of ``uniform`` and ``normal`` in the function, which then give the same numbers on every machine.
     """
 
-    def __init__(self, value: Value, *, size: int | str | Size | Heads | None = None, seed: int | None = None) -> None:
+    def __init__(self, value: Value, *, size: Sized | None = None, seed: int | None = None) -> None:
         self.values, self.size, self.seed = (value,), size_or_heads(size), seed
 
 
