@@ -11,6 +11,7 @@ import torch
 from cello.cells.definition import Cell
 from cello.cells.functions import FUNCTIONS
 from cello.cells.methods import EXPRESSIONS
+from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
 
 
@@ -155,9 +156,9 @@ REFUSED = [
         "the operator % is used on n. Write mod(n, b).",
     ),
     ("n = 2 // n", "the operator // is used on n."),
-    ("n = n ** h", "n ** h is not in the language. Write exp(h * log(n)); the powers 2, 3 and 4 are multiplications."),
-    ("n = n ** -1", "n ** -1 is not in the language. Write 1 / n."),
-    ("n = 2 ** n", "2 ** n is not in the language. Write exp(n * log(2))."),
+    ("n = n ** 0", "n ** 0 is 1. Write the number 1."),
+    ("n = (-2) ** n", "-2 ** n is not in the language. Raise a positive number to a power."),
+    ("n = pow(n, 2, 5)", "pow(n, ...) takes a third argument. Write mod(v ** n, b)."),
     ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Of functions over units there"),
     ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
     ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),
@@ -307,3 +308,31 @@ def own(x, h, W):
     return kept[0]  # here
 """)
     assert message.startswith("the new h is a value of another call, of cell 'other'. Take every value from the arg")
+
+
+def test_powers_and_their_gradients_are_torchs_also_where_a_relu_is_zero(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell("""
+from cello import Learned, Members
+@cell
+def own(x, h, W, n: Learned(1.7), s: Members(a=Scalar(0.5), b=Scalar)):
+    u = W @ x
+    v = 1 + u * u
+    return h + s.a * relu(u) ** n + s.b * relu(u) ** 2.5 + v ** -1.5 + 2 ** u + v ** 0.5 + u ** 5 + v ** -2
+""")
+    assert [own.parameters(2, 3)[name] for name in ("s.a", "s.b", "n")] == [(), (), (3,)]
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 5, 2, generator=draw, dtype=torch.float64)
+    given = {
+        name: torch.rand(shape, generator=draw, dtype=torch.float64).add(0.5).requires_grad_()
+        for name, shape in own.parameters(2, 3).items()
+    }
+    u, n = x @ given["W"].T, given["n"]
+    v = 1 + u * u
+    steps = given["s.a"] * u.relu() ** n + given["s.b"] * u.relu() ** 2.5 + v**-1.5 + 2**u + v**0.5 + u**5 + v**-2
+    expected = steps.cumsum(1)
+    found = scan(own, x, given, backend="plain").outputs
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(each.sum(), [*given.values()]) for each in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)

@@ -135,7 +135,7 @@ SIGNATURES = [
     ("x, h, W, z: Scalar(1.0, size=3))", "z is annotated Scalar, with a size. Write z: Scalar, or a Size(3)."),
     ("x, h, W: Members(z=Size(3)))", "the annotation of W names W.z, which the equations do not use; they use none."),
     ("x, h: Members(z=Size(3)), W)", "h is a state, but its annotation has the member z. Write h: Size(\"H/2\") or"),
-    ("x, h, W: Members(z=3))", "the annotation of W has z=3. Give each member a Learned, a Fixed, a Size or Heads"),
+    ("x, h, W: Members(z=3))", "the annotation of W has z=3. Give each member a Learned, a Scalar, a Fixed, a Size"),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from enum import Enum
 
 from cello.cells.graph import MATRIX, POINTWISE, Node, Shape, reached
 from cello.cells.methods import METHODS
+from cello.cells.sizes import share
 from cello.cells.trace import Tracer
 from cello.errors import CellError
 
@@ -97,6 +98,12 @@ class Kinds:
         shape = self.annotated(position) if self.ops[position] in ("state", "parameter") else None
         return shape is not None and len(shape) == 2
 
+    def _of_heads(self, position: int) -> bool:
+        """Whether products with it go head by head; those with a parameter (H, N) are as with any matrix."""
+        return self._has_heads(position) and (
+            self.ops[position] == "state" or share((self.annotated(position) or ("", ""))[1]) > 0
+        )
+
     def _matrices(self) -> dict[int, tuple[Kind, int, str]]:
         """The values that products take as matrices, down to the parameters they are made of.
 
@@ -111,7 +118,7 @@ class Kinds:
                     continue
                 self.applied.add(position)
             inside = self._inside(record.args[0])
-            kind = Kind.HEADS if any(map(self._has_heads, inside)) else Kind.MATRIX
+            kind = Kind.HEADS if any(map(self._of_heads, inside)) else Kind.MATRIX
             for at in inside:
                 found.setdefault(at, (kind, record.line, "D" if self.ops[record.args[1]] == "input" else "H"))
         return found
@@ -141,7 +148,7 @@ class Kinds:
     def _kind(self, record: Node, position: int) -> Kind:
         op = self.ops[position]
         if op == "parameter":
-            if str(record.name).split(".")[0] in self.scalars:
+            if {str(record.name), str(record.name).split(".")[0]} & self.scalars:
                 return Kind.NUMBER
             if position in self.matrices:
                 return self.matrices[position][0]

@@ -73,7 +73,7 @@ METHODS: dict[str, str] = {
         ("argmax", "argmin", "cumsum", "cumprod", "sort", "topk", "prod", "median", "flip", "roll"),
         "Of functions over units there are sum(), mean(), max(), softmax({v}), and C @ {v} with a fixed matrix C",
     ),
-    **dict.fromkeys(("pow", "power", "float_power"), "Write {v} * {v}, or {v} ** 2"),
+    **dict.fromkeys(("pow", "power", "float_power"), "Write {v} ** n"),
     "matrix_exp": "Write expm(A), of a matrix of parameters",
     "inv": "Write inverse(A), of a matrix of parameters",
     **dict.fromkeys(
@@ -140,6 +140,22 @@ OPERATORS = {
     **dict.fromkeys(("greater", "gt", "less", "lt", "ge", "le", "greater_equal", "less_equal"), "> inside where()"),
 }
 """Functions that are operators of Python."""
+
+NUMPY_OPERATORS = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "power": "__rpow__",
+    "matmul": "__rmatmul__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+}
+"""What a number of numpy's on the left side of an operator calls, and the method that takes it as Python's would."""
 
 
 def remedy(name: str, value: str, functions: str) -> str | None:

@@ -78,4 +78,4 @@ class _Writer:
         along, over = ("rows", "column_sum") if turned else ("columns", "row_sum")
         repeated = self._node(along, (self.place[right],), shape, record.line)
         each = self._node("mul", (self.place[left], repeated), shape, record.line)
-        return self._node(over, (each,), shape[:1], record.line, record.name)
+        return self._node(over, (each,), self.shapes[position], record.line, record.name)
