@@ -313,7 +313,7 @@ def test_products_that_are_none_are_refused() -> None:
     assert "h @ c: neither factor is a parameter. Write h * c for the product unit by unit" in refused(states)
     assert refused(still) == (
         "U @ tanh(b): neither depends on the frame or on a state. Multiply a parameter with a vector that changes from "
-        "step to step, or write b: Size(8) for a vector b."
+        'step to step, or write b: Size(8), or with Size("H"), for a vector b.'
     )
     assert "a product of h with a ndarray. Write W @ v, a parameter and a vector." in refused(array)
     assert "W.o @ a: a is a single number. Write W.o * a." in refused(narrow)

@@ -253,10 +253,17 @@ class Kinds:
         right = self.records[position].args[1]
         forgotten = self.records[right].op == "argument"
         fact = f"{a} @ {b}: neither depends on the frame or on a state"
-        remedy = "Multiply a parameter with a vector that changes from step to step, or write b: Size(8) for a vector b"
+        inside = [k for k in reached(self.records, [right]) if self.ops[k] == "parameter"]
+        name = self.say(min(inside)) if inside else b
+        group, _, member = name.partition(".")
+        size = f"Members({member}=Size(8))" if member else "Size(8)"
+        remedy = (
+            f"Multiply a parameter with a vector that changes from step to step, or write {group}: {size}, or with "
+            f'Size("H"), for a vector {name}'
+        )
         if forgotten:
             fact = f"{a} @ {b}: {b} counts as a parameter, because it is not returned"
-            remedy = f"Return {', '.join([*self.states, b])} if {b} is a state, or write {b}: Size(8) for a vector"
+            remedy = f"Return {', '.join([*self.states, b])} if {b} is a state, or write {group}: {size} for a vector"
         if position in self.matrices or self[right] is not Kind.VECTOR:
             remedy = f"For a product of matrices write {a} @ ({b} @ v)"
         elif any(self.ops[k] in VECTORS for k in reached(self.records, [right])):
