@@ -69,7 +69,7 @@ POINTWISE: dict[str, int] = {
 """Every pointwise operation and the number of its arguments; each target has one row for each of them."""
 
 MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
-"""Every operation on square matrices as a whole, of which nothing depends on the frame or on a state."""
+"""Every operation on whole matrices, square but for the transpose; nothing of them depends on frame or state."""
 
 APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
@@ -180,6 +180,8 @@ def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
         return (ONE,)
     if op in ("row_sum", "column_sum"):
         return shapes[0][:1] if op == "row_sum" else (repeated(shapes[0][1]),)
+    if op == "transpose":
+        return shapes[0][::-1]
     return max(shapes, key=len, default=())
 
 
@@ -309,8 +311,9 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
         fits = len(shapes) == 2 and len(node.shape) == len(shapes[1]) == 1 and shapes[0] == (*node.shape, *shapes[1])
         return None if fits and elementary[position] else f"a product of {shapes}"
     if node.op in MATRIX:
-        square = len(node.shape) == 2 and node.shape[0] == node.shape[1]
-        legal = not needs[position] and shapes == [node.shape] and square
+        square = len(node.shape) == 2 and (node.shape[0] == node.shape[1] or node.op == "transpose")
+        wanted = node.shape[::-1] if node.op == "transpose" else node.shape
+        legal = not needs[position] and shapes == [wanted] and square
         return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
     if node.op in RESHAPING:
         legal = len(shapes) == 1 and _reshapes(node.op, shapes[0], node.shape)

@@ -94,6 +94,8 @@ class Unifier:
             return (self._new(ONE),)
         if op in ("rows", "columns"):
             return (self._new(UNITS), self._repeated(position))
+        if op == "transpose" and kind is Kind.MATRIX:
+            return self.variables[record.args[0]][::-1]
         if op in MATRIX and kind is Kind.MATRIX:
             self._square(position)
             return self.variables[record.args[0]]
@@ -324,10 +326,13 @@ class Unifier:
         owner = kinds.say(arg if kinds.ops[arg] == "parameter" else self._parameters(record.args[0])[0])
         group, _, member = owner.partition(".")
         written = [f"Members({member}={text})" if member else text for text in ("Size(1)", 'Size("H")')]
+        remedy = f"Write {group}: {written[0]} or {group}: {written[1]}"
+        if {owner, group} & kinds.declared:
+            remedy = f'Add size=1 or size="H" to what the annotation says of {owner}'
         raise kinds.error(
             operation.position,
             f"{kinds.say(single)} is one number a step, and nothing tells whether {kinds.say(arg)} has 1 or H elements",
-            f"Write {group}: {written[0]} or {group}: {written[1]}",
+            remedy,
         )
 
     def _check_sizes(self, operation: Elementwise, size: str) -> None:
