@@ -204,7 +204,7 @@ FAULTS = [
     ),
     (
         "b: Learned(0.0, size=(8, 'H'))",
-        "the annotation of b, Size(8, 'H'), is no size. Write Size(\"H\", 8) for a matrix that changes, Size(16) for the",
+        "the annotation of b, Size(8, 'H'), is no size. Write Size(\"H\", 8) for a matrix that changes, Size(16) for",
     ),
     ("b: Learned", "b is annotated Learned without a value. Write b: Learned(1.0)"),
     ("b: Members(f=Learned(1.0))", "the annotation of b names b.f, which the equations do not use; they use b"),

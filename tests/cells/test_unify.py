@@ -83,7 +83,7 @@ REFUSED = [
     ("x, h, S: Heads(2), U: Heads(2), W):\n    return W @ x + S @ h + U.sum() * h, S  # here",
      "U.sum() is taken, but U is a matrix of heads. Write (U @ v).sum(); with v: Fixed(1.0), a vector of ones, it is "
      "the sum of all its elements."),
-    ("x, h, S: Heads(2), W):\n    S = 0.9 * S + outer(h, h)\n    return W @ x + (S.sum() + abs(S).mean()) * h, S", None),
+    ("x, h, S: Heads(2), W):\n    S = S + outer(h, h)\n    return W @ x + (S.sum() + abs(S).mean()) * h, S", None),
     ("x, h, S: Size('H', 8), W):\n    S = S + outer(W.v @ x, W.k @ x)\n    return S @ (W.q @ x) + S.sum(), S", None),
     ("x, h, S: Size('H', 8), W, U):\n    return W @ x + U @ (S.T @ h), S + outer(h, S.T @ h)", None),
     ("x, h, S: Size('H', 8), A: Size('H', 8), W):\n    return W @ x + (A * S) @ (W.q @ x), S + rows(h)", None),
@@ -95,8 +95,8 @@ REFUSED = [
     ("x, h, S: Size('H', 8), W):\n    return W @ x + S @ h, S + outer(h, h)  # here",
      "(S @ h): h has H elements, but the matrix has 8 columns."),
     ("x, h, w: Size(1), b: Learned(lambda i: i), W):\n    g = b * (w @ x)  # here\n    return g * h + W @ x",
-     '(w @ x) is one number a step, and nothing tells whether b has 1 or H elements. Add size=1 or size="H" to what the '
-     "annotation says of b."),
+     '(w @ x) is one number a step, and nothing tells whether b has 1 or H elements. Add size=1 or size="H" to what '
+     "the annotation says of b."),
     ("x, h, S: Heads(2), W):\n    return W @ x + S.max() * h, S  # here",
      "S.max() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
     ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here", None),

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from real_cells import diagonal, dynamics, gated, lstms, matrices, more_gated, more_lstms, sized, spiking
+from real_cells import (
+    diagonal,
+    dynamics,
+    filters,
+    gated,
+    lstms,
+    matrices,
+    more_gated,
+    more_lstms,
+    more_spiking,
+    sized,
+    spiking,
+)
 from real_cells.real import RealCell
 
 
@@ -13,6 +25,8 @@ def cells_of(*modules: ModuleType) -> tuple[RealCell, ...]:
     return tuple(one for module in modules for one in vars(module).values() if isinstance(one, RealCell))
 
 
-REAL_CELLS = cells_of(gated, more_gated, lstms, more_lstms, dynamics, diagonal, matrices, sized, spiking)
+REAL_CELLS = cells_of(
+    gated, more_gated, lstms, more_lstms, dynamics, diagonal, matrices, sized, spiking, more_spiking, filters
+)
 WRITTEN = tuple(one for one in REAL_CELLS if one.cell is not None)
 WAITING = tuple(one for one in REAL_CELLS if one.cell is None)
