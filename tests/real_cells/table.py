@@ -7,12 +7,14 @@ from types import ModuleType
 from real_cells import (
     diagonal,
     dynamics,
+    filters,
     gated,
     lstms,
     matrices,
     memories,
     more_gated,
     more_lstms,
+    more_spiking,
     nested,
     sized,
     spiking,
@@ -26,7 +28,19 @@ def cells_of(*modules: ModuleType) -> tuple[RealCell, ...]:
 
 
 REAL_CELLS = cells_of(
-    gated, more_gated, lstms, more_lstms, nested, dynamics, diagonal, matrices, sized, memories, spiking
+    gated,
+    more_gated,
+    lstms,
+    more_lstms,
+    nested,
+    dynamics,
+    diagonal,
+    matrices,
+    sized,
+    memories,
+    spiking,
+    more_spiking,
+    filters,
 )
 WRITTEN = tuple(one for one in REAL_CELLS if one.cell is not None)
 WAITING = tuple(one for one in REAL_CELLS if one.cell is None)

@@ -20,7 +20,7 @@ Its legal form, which :func:`check` holds it to:
   same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
   head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,). A matrix (H, N) of other columns is one
   block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one;
-- a matrix of products is a parameter, or what pointwise operations make of matrices of one shape, :data:`MATRIX`,
+- a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
   numbers and scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each of the state's shape;
 - no two nodes compute the same thing.
@@ -69,8 +69,7 @@ POINTWISE: dict[str, int] = {
 """Every pointwise operation and the number of its arguments; each target has one row for each of them."""
 
 MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
-"""Every operation on matrices as a whole, none of which depends on the frame or on a state; but for the transpose they
-are square."""
+"""Every operation on whole matrices, square but for the transpose; nothing of them depends on frame or state."""
 
 APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
@@ -181,6 +180,8 @@ def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
         return (ONE,)
     if op in ("row_sum", "column_sum"):
         return shapes[0][:1] if op == "row_sum" else (repeated(shapes[0][1]),)
+    if op == "transpose":
+        return shapes[0][::-1]
     return max(shapes, key=len, default=())
 
 
@@ -310,8 +311,9 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
         fits = len(shapes) == 2 and len(node.shape) == len(shapes[1]) == 1 and shapes[0] == (*node.shape, *shapes[1])
         return None if fits and elementary[position] else f"a product of {shapes}"
     if node.op in MATRIX:
-        fits = node.op == "transpose" or node.shape[:1] == node.shape[1:]
-        legal = not needs[position] and len(node.shape) == 2 and fits and shapes == [node.shape[::-1]]
+        square = len(node.shape) == 2 and (node.shape[0] == node.shape[1] or node.op == "transpose")
+        wanted = node.shape[::-1] if node.op == "transpose" else node.shape
+        legal = not needs[position] and shapes == [wanted] and square
         return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
     if node.op in RESHAPING:
         legal = len(shapes) == 1 and _reshapes(node.op, shapes[0], node.shape)

@@ -164,6 +164,8 @@ class Kinds:
 
     def _of_vector(self, record: Node, position: int) -> Kind:
         (arg,) = record.args
+        if self[arg] is Kind.HEADS and self.moving[arg] and record.op in ("total", "mean"):
+            return Kind.VECTOR
         if self[arg] is not Kind.VECTOR:
             shown, name = self.say(position), self.say(arg)
             matrix = self[arg] is not Kind.NUMBER

@@ -132,7 +132,7 @@ class Unifier:
             name = kinds.say(kinds.records[whole].args[0])
             needed = f"{kinds.say(left)} @ {kinds.say(right)} needs {size} columns"
             fact = f"the {kinds.ops[whole]} of {name} is taken, so it is square, ({has}, {has}), but {needed}"
-            return kinds.error(position, fact, "Use a square matrix")
+            return kinds.error(position, fact, self._instead(whole))
         if known is None:
             return kinds.error(
                 position,
@@ -150,11 +150,16 @@ class Unifier:
         )
 
     def _whole(self, matrix: int) -> int | None:
-        """What is taken of a whole matrix, as its inverse, by which a parameter of this one has to be square."""
+        """What is taken of a whole matrix, as its transpose, by which a parameter of this one has to be square."""
         own = {matrix, *self._parameters(matrix)}
         ops, records = self.kinds.ops, self.kinds.records
-        square = {*MATRIX} - {"transpose"}
-        return next((k for k, op in enumerate(ops) if op in square and (k in own or own & {*records[k].args})), None)
+        return next((k for k, op in enumerate(ops) if op in MATRIX and (k in own or own & {*records[k].args})), None)
+
+    def _instead(self, position: int) -> str:
+        """What to write instead of a transpose, an inverse or an exponential of what is not square."""
+        if self.kinds.ops[position] == "transpose":
+            return f"Use another parameter in place of {self.kinds.say(position)}, such as Q @ v"
+        return "Use a square matrix"
 
     def _square(self, position: int) -> None:
         record = self.kinds.records[position]
@@ -164,7 +169,7 @@ class Unifier:
             raise self.kinds.error(
                 position,
                 f"the {record.op} of {name} is taken, which is ({self._of(rows)}, {self._of(columns)}), not square",
-                "Use a square matrix",
+                self._instead(position),
             )
 
     def _repeated(self, position: int) -> int:
@@ -321,13 +326,13 @@ class Unifier:
         owner = kinds.say(arg if kinds.ops[arg] == "parameter" else self._parameters(record.args[0])[0])
         group, _, member = owner.partition(".")
         written = [f"Members({member}={text})" if member else text for text in ("Size(1)", 'Size("H")')]
-        said = {owner, group} & kinds.declared
+        remedy = f"Write {group}: {written[0]} or {group}: {written[1]}"
+        if {owner, group} & kinds.declared:
+            remedy = f'Add size=1 or size="H" to what the annotation says of {owner}'
         raise kinds.error(
             operation.position,
             f"{kinds.say(single)} is one number a step, and nothing tells whether {kinds.say(arg)} has 1 or H elements",
-            f'Give the annotation of {owner} size=1 or size="H"'
-            if said
-            else f"Write {group}: {written[0]} or {group}: {written[1]}",
+            remedy,
         )
 
     def _check_sizes(self, operation: Elementwise, size: str) -> None:
