@@ -101,6 +101,10 @@ REFUSED = [
      "S.max() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
     ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here", None),
     ("x, h, W, U):\n    return tanh(U @ h + W @ (x - W.T @ h))  # here", None),
+    ("x, h, W, U):\n    return tanh(W @ x + (U / sqrt((U * U).sum())) @ h)  # here",
+     "parameter U is used here as a matrix for the hidden vector, (H, H), but line 9 uses it as a vector, (H,). For "
+     "sums over its elements write U @ J, with J: Fixed(1.0): those of each row."),
+    ("x, h, W, U, J: Fixed(1.0)):\n    return tanh(W @ x + (U @ h) / sqrt(((U * U) @ J).sum()))", None),
     ("x, h, W, P: Size(16)):\n    return tanh(W @ x + (P - P.T) @ h)  # here",
      "the transpose of P is taken, so it is square, (16, 16), but (P - P.T) @ h needs H columns. Use another parameter "
      "in place of P.T, such as Q @ v."),

@@ -303,11 +303,17 @@ class Kinds:
         earlier = self.first_use.get(arg)
         if earlier is None:  # the vector comes first
             here, before, at, position = before, here, record.line, self._product_of(arg)
+        remedy = f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b"
+        if self._is_summed(arg):
+            remedy = f"For sums over its elements write {name} @ J, with J: Fixed(1.0): those of each row"
         raise self.error(
-            position,
-            f"parameter {name} is used here as {here}, but line {at} uses it as {before}",
-            f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
+            position, f"parameter {name} is used here as {here}, but line {at} uses it as {before}", remedy
         )
+
+    def _is_summed(self, parameter: int) -> bool:
+        """Whether a sum or a mean is taken of what is the same at every step and holds a parameter."""
+        sums = [one.args[0] for one in self.records if one.op in ("total", "mean")]
+        return any(not self.moving[of] and parameter in reached(self.records, [of]) for of in sums)
 
     def _product_of(self, parameter: int) -> int:
         """The first record that uses a parameter as a matrix."""
