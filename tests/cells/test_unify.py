@@ -94,7 +94,10 @@ REFUSED = [
      "(S.T @ h) has 8 elements, but h has H. "),
     ("x, h, S: Size('H', 8), W):\n    return W @ x + S @ h, S + outer(h, h)  # here",
      "(S @ h): h has H elements, but the matrix has 8 columns."),
-    ("x, h, w: Size(1), b: Learned(lambda i: i), W):\n    g = b * (w @ x)  # here\n    return g * h + W @ x",
+    ("x, h, w: Size(1), b: Fixed(lambda i: i), W):\n    g = b * (w @ x)\n    return g * h + W @ x", None),
+    ("x, h, m: Size(5), w: Size(1), B: Fixed(lambda i: i), A: Fixed(lambda i, j: i - j), W):\n"
+     "    m = A @ m + B * (w @ x)\n    return W @ m + h, m", None),
+    ("x, h, w: Size(1), b: Learned(1.0), W):\n    g = b * (w @ x)  # here\n    return g * h + W @ x",
      '(w @ x) is one number a step, and nothing tells whether b has 1 or H elements. Add size=1 or size="H" to what '
      "the annotation says of b."),
     ("x, h, S: Heads(2), W):\n    return W @ x + S.max() * h, S  # here",

@@ -40,9 +40,11 @@ class Kinds:
         scalars: frozenset[str],
         sizes: Mapping[str, Shape],
         declared: frozenset[str] = frozenset(),
+        by_row: frozenset[str] = frozenset(),
     ) -> None:
         self.tracer, self.states, self.scalars, self.sizes = tracer, states, scalars, sizes
         self.declared = declared  # parameters and groups of which annotations say anything
+        self.by_row = by_row  # those with a value of its own for each row, of which there are several
         self.records = tracer.records
         self.ops = [self._op(record) for record in self.records]
         self.moving: list[bool] = []
@@ -64,6 +66,11 @@ class Kinds:
         """The shape that an annotation gives a state or a parameter."""
         name = str(self.records[position].name)
         return self.sizes.get(name, self.sizes.get(name.split(".", maxsplit=1)[0]))
+
+    def is_single(self, position: int) -> bool:
+        """Whether a parameter may be a single number."""
+        name = str(self.records[position].name)
+        return not {name, name.split(".", maxsplit=1)[0]} & self.by_row
 
     def error(self, position: int, fact: str, remedy: str) -> CellError:
         """An error on the line of a record."""
