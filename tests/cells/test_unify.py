@@ -94,13 +94,20 @@ REFUSED = [
      "(S.T @ h) has 8 elements, but h has H. "),
     ("x, h, S: Size('H', 8), W):\n    return W @ x + S @ h, S + outer(h, h)  # here",
      "(S @ h): h has H elements, but the matrix has 8 columns."),
-    ("x, h, w: Size(1), b: Learned(lambda i: i), W):\n    g = b * (w @ x)  # here\n    return g * h + W @ x",
+    ("x, h, w: Size(1), b: Fixed(lambda i: i), W):\n    g = b * (w @ x)\n    return g * h + W @ x", None),
+    ("x, h, m: Size(5), w: Size(1), B: Fixed(lambda i: i), A: Fixed(lambda i, j: i - j), W):\n"
+     "    m = A @ m + B * (w @ x)\n    return W @ m + h, m", None),
+    ("x, h, w: Size(1), b: Learned(1.0), W):\n    g = b * (w @ x)  # here\n    return g * h + W @ x",
      '(w @ x) is one number a step, and nothing tells whether b has 1 or H elements. Add size=1 or size="H" to what '
      "the annotation says of b."),
     ("x, h, S: Heads(2), W):\n    return W @ x + S.max() * h, S  # here",
      "S.max() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
     ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here", None),
     ("x, h, W, U):\n    return tanh(U @ h + W @ (x - W.T @ h))  # here", None),
+    ("x, h, W, U):\n    return tanh(W @ x + (U / sqrt((U * U).sum())) @ h)  # here",
+     "parameter U is used here as a matrix for the hidden vector, (H, H), but line 9 uses it as a vector, (H,). For "
+     "sums over its elements write U @ J, with J: Fixed(1.0): those of each row."),
+    ("x, h, W, U, J: Fixed(1.0)):\n    return tanh(W @ x + (U @ h) / sqrt(((U * U) @ J).sum()))", None),
     ("x, h, W, P: Size(16)):\n    return tanh(W @ x + (P - P.T) @ h)  # here",
      "the transpose of P is taken, so it is square, (16, 16), but (P - P.T) @ h needs H columns. Use another parameter "
      "in place of P.T, such as Q @ v."),

@@ -303,3 +303,53 @@ def rits(x, s, p):
     i, f, g, o = linear(cat([c_c, m, h], 1), p.Wi, p.bi).chunk(4, 1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
+
+
+def scaled(i, j):
+    """HiPPO-LegS' matrix."""
+    return where(j > i, 0, where(i > j, sqrt((2 * i + 1) * (2 * j + 1)), i + 1))
+
+
+@cell
+def leg_s_cell(  # noqa: PLR0913, PLR0917
+    x,
+    h,
+    c: Size(12),
+    t: Size(1),
+    w: Members(h=Size(1), x=Size(1)),
+    W,
+    V,
+    U,
+    b,
+    A: Fixed(scaled),
+    B: Fixed(lambda i: sqrt(2 * i + 1)),
+):
+    """A gated RNN with the whole past of one number as twelve Legendre coefficients; its matrix is divided by time."""
+    t = t + 1
+    c = c - A @ c / t + B * (w.h @ h + w.x @ x) / t
+    z = cello.sigmoid(W.z @ x + V.z @ c + U.z @ h + b.z)
+    return (1 - z) * h + z * cello.tanh(W.n @ x + V.n @ c + U.n @ h + b.n), c, t
+
+
+def legendre_scaled(p):
+    root = np.sqrt(2 * np.arange(12) + 1)
+    A = np.tril(np.outer(root, root), -1) + np.diag(np.arange(12) + 1.0)
+    p.A, p.B = (torch.from_numpy(each).to(p.b.dtype) for each in (A, root))
+
+
+@real(
+    "HiPPO-LegS, order 12",
+    "HazyResearch/hippo-code, model/memory.py; Gu et al. 2020",
+    leg_s_cell,
+    stacked="w: w.h | w.x\nW: W.z W.n | V.z V.n | U.z U.n\nb: b.z b.n",
+    begin=lambda B, H: (torch.zeros(B, H), torch.zeros(B, 12), torch.zeros(B, 1)),
+    once=legendre_scaled,
+)
+def leg_s(x, s, p):
+    h, c, t = s
+    t = t + 1
+    f = linear(cat([h, x], 1), p.w)
+    c = c + (f * p.B - linear(c, p.A)) / t
+    z, n = linear(cat([x, c, h], 1), p.W, p.b).chunk(2, 1)
+    z = sigmoid(z)
+    return (1 - z) * h + z * tanh(n), c, t

@@ -40,9 +40,11 @@ class Kinds:
         scalars: frozenset[str],
         sizes: Mapping[str, Shape],
         declared: frozenset[str] = frozenset(),
+        by_row: frozenset[str] = frozenset(),
     ) -> None:
         self.tracer, self.states, self.scalars, self.sizes = tracer, states, scalars, sizes
         self.declared = declared  # parameters and groups of which annotations say anything
+        self.by_row = by_row  # those with a value of its own for each row, of which there are several
         self.records = tracer.records
         self.ops = [self._op(record) for record in self.records]
         self.moving: list[bool] = []
@@ -64,6 +66,11 @@ class Kinds:
         """The shape that an annotation gives a state or a parameter."""
         name = str(self.records[position].name)
         return self.sizes.get(name, self.sizes.get(name.split(".", maxsplit=1)[0]))
+
+    def is_single(self, position: int) -> bool:
+        """Whether a parameter may be a single number."""
+        name = str(self.records[position].name)
+        return not {name, name.split(".", maxsplit=1)[0]} & self.by_row
 
     def error(self, position: int, fact: str, remedy: str) -> CellError:
         """An error on the line of a record."""
@@ -311,11 +318,17 @@ class Kinds:
         earlier = self.first_use.get(arg)
         if earlier is None:  # the vector comes first
             here, before, at, position = before, here, record.line, self._product_of(arg)
+        remedy = f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b"
+        if self._is_summed(arg):
+            remedy = f"For sums over its elements write {name} @ J, with J: Fixed(1.0): those of each row"
         raise self.error(
-            position,
-            f"parameter {name} is used here as {here}, but line {at} uses it as {before}",
-            f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
+            position, f"parameter {name} is used here as {here}, but line {at} uses it as {before}", remedy
         )
+
+    def _is_summed(self, parameter: int) -> bool:
+        """Whether a sum or a mean is taken of what is the same at every step and holds a parameter."""
+        sums = [one.args[0] for one in self.records if one.op in ("total", "mean")]
+        return any(not self.moving[of] and parameter in reached(self.records, [of]) for of in sums)
 
     def _product_of(self, parameter: int) -> int:
         """The first record that uses a parameter as a matrix."""

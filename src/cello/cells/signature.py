@@ -123,6 +123,13 @@ class Signature:
     sizes: Mapping[str, Shape]
     parts: tuple[tuple[str, str], ...]
 
+    def by_row(self) -> frozenset[str]:
+        """What has a value of its own for each row, so that it is no single number."""
+        given = [(name, value) for name, own in self.annotations.items() for value in own.values]
+        return frozenset(
+            name for name, value in given if callable(value) and "i" in inspect.signature(value).parameters
+        )
+
 
 def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
     """The arguments of a cell function.

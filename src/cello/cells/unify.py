@@ -312,6 +312,8 @@ class Unifier:
             return None
         ops = self.kinds.ops
         free = [arg for arg, variable in operation.args if self._of(variable) is None]
+        if any(ops[arg] == "parameter" and not self.kinds.is_single(arg) for arg in free):
+            return None
         given = [arg for arg, variable in operation.args if self._of(variable) is not None]
         like = ops[operation.position] in ("add", "sub") and any(ops[arg] == "product" for arg in given)
         return next((arg for arg in free if ops[arg] == "parameter" or (like and ops[arg] == "product")), None)
