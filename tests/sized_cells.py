@@ -113,6 +113,22 @@ def heads() -> Cell:
     return b.cell("heads", {"h": h, "S": new}, "W b U")
 
 
+def columns() -> Cell:
+    """A memory of five elements a unit, written by one key for all units, and read both ways (as Mamba's)."""
+    b = Building()
+    x, h, S = b.x(), b.state("h"), b.state("S", "H,5")
+    k, q = (b.affine(gate, ("W", "5,D", x)) for gate in "kq")
+    t, v = (b("product", b.learned(f"W.{gate}", "H,D"), x) for gate in "tv")
+    rate = b("sigmoid", b.to("rows", t, "H,5"))
+    decay = b("exp", b("mul", b("neg", rate), b("exp", b.learned("A", "H,5"))))
+    outer = b("mul", b.to("rows", b("tanh", v), "H,5"), b.to("columns", b("sigmoid", k), "H,5"))
+    new = b("add", b("mul", decay, S), outer)
+    read = b("row_sum", b("mul", new, b.to("columns", q, "H,5")))
+    back = b("column_sum", b("mul", S, b.to("rows", h, "H,5")))
+    h = b("tanh", b("add", read, b("product", b.learned("U", "H,5"), back)))
+    return b.cell("columns", {"h": h, "S": new}, "W b A U")
+
+
 def gaps() -> Cell:
     """A GRU-D-like cell: the frame is values, a mask and a time gap; the last values seen are a state."""
     b = Building()
@@ -147,7 +163,7 @@ def expanded() -> Cell:
     return b.cell("expanded", {"h": h}, "W U b V E F a")
 
 
-SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), gaps(), expanded())}
+SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), columns(), gaps(), expanded())}
 """By name; D odd and H a multiple of 2 suits all of them."""
 
 

@@ -200,13 +200,17 @@ FAULTS = [
     ("b: Learned(lambda i: log(i - 1))", "the declared value of b is nan, for D = 5 and H = 7"),
     (
         "b: Fixed(lambda: uniform(0, 1))",
-        "the declared value of b is random, but must be the same wherever the cell goes",
+        "the declared value of b is random, but must be the same wherever the cell goes. Give it a seed",
+    ),
+    (
+        "b: Learned(0.0, size=(8, 'H'))",
+        "the annotation of b, Size(8, 'H'), is no size. Write Size(\"H\", 8) for a matrix that changes, Size(16) for",
     ),
     ("b: Learned", "b is annotated Learned without a value. Write b: Learned(1.0)"),
     ("b: Members(f=Learned(1.0))", "the annotation of b names b.f, which the equations do not use; they use b"),
     (
         "b: Members(f=1.0)",
-        "the annotation of b has f=1.0. Give each member a Learned, a Fixed, a Size or Heads, as in Mem",
+        "the annotation of b has f=1.0. Give each member a Learned, a Scalar, a Fixed, a Size or Heads, as",
     ),
     (
         "b: Fixed(lambda i: missing(i))",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import elu, group_norm, linear, logsigmoid
+from torch.nn.functional import elu, group_norm, linear, logsigmoid, silu, softplus
 
 from cello.cells.definition import Cell
 from cello.cells.load import every_cell, load_cell, zoo
@@ -151,6 +151,31 @@ def rwkv_6(x: Tensor, s: States, w: W) -> States:
     return h, (S * heads(decay)[:, :, None] + held(v, k)).flatten(1, 2)
 
 
+def gated_delta_net(x: Tensor, s: States, w: W) -> States:
+    q, k, v, z = (silu(linear(x, w[f"W.{gate}"])) for gate in "qkvz")
+    q, k = (heads(each) / (heads(each).square().sum(-1, True) + 1e-6).sqrt() for each in (q, k))
+    decay = (-w["A"].exp() * softplus(linear(x, w["W.a"], w["d"]))).exp()[..., None, None]
+    S, rate = decay * memory(s[1]), torch.sigmoid(linear(x, w["W.b"]))[..., None]
+    new = S + held((rate * (heads(v) - heads(read(S, k.flatten(1))))).flatten(1), k.flatten(1))
+    y = heads(read(new, q.flatten(1))) / (H // HEADS) ** 0.5
+    y = y / (y.square().mean(-1, True) + 1e-5).sqrt()
+    return w["n"] * y.flatten(1) * z, new.flatten(1, 2)
+
+
+def hyper_lstm(x: Tensor, s: States, w: W) -> States:
+    h, c, small, m = s
+    pre = {k: sum(linear(v, w[f"{of}.{k}"]) for of, v in zip("ABC", (x, h, small), strict=True)) for k in "ifgo"}
+    i, f, g, o = (pre[k] + w[f"a.{k}"] for k in "ifgo")
+    m = f.sigmoid() * m + i.sigmoid() * g.tanh()
+    small = o.sigmoid() * m.tanh()
+    scale = {to: linear(linear(small, w["Z"]), w[f"P.{to}"]) for to in (a + b for a in "xhb" for b in "ifgo")}
+    to_x = {k: (scale[f"x{k}"] + w[f"d.x{k}"]) * linear(x, w[f"W.{k}"]) for k in "ifgo"}
+    to_h = {k: (scale[f"h{k}"] + w[f"d.h{k}"]) * linear(h, w[f"U.{k}"]) for k in "ifgo"}
+    i, f, g, o = (to_x[k] + to_h[k] + scale[f"b{k}"] + w[f"b.{k}"] for k in "ifgo")
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c, small, m
+
+
 def gru_d(x: Tensor, s: States, w: W) -> States:
     h, last = s
     value, mask, gap = x.chunk(3, 1)
@@ -182,10 +207,12 @@ EAGER: dict[str, Callable[[Tensor, States, W], States]] = {
     "gru-heads": gru_heads,
     "qrnn-3": qrnn_3,
     "rnn-window-attention": rnn_window_attention,
+    "hyper-lstm": hyper_lstm,
     "mlstm-heads": mlstm_heads,
     "linear-attention": linear_attention,
     "retention": retention,
     "delta-rule": delta_rule,
+    "gated-delta-net": gated_delta_net,
     "rwkv-6": rwkv_6,
     "gru-d": gru_d,
     "t-lstm": t_lstm,

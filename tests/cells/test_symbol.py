@@ -11,6 +11,7 @@ import torch
 from cello.cells.definition import Cell
 from cello.cells.functions import FUNCTIONS
 from cello.cells.methods import EXPRESSIONS
+from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
 
 
@@ -27,7 +28,8 @@ def own(x, h, W, U):
 
 BRANCH = "cannot be compiled on"
 LIST = "is read like a list, but equations act on whole vectors. Compute with the vector itself"
-ELEMENT = "an element of n is read or set, but equations act on whole vectors and values never change. Give a new"
+ELEMENT = "an element of n is set, but equations act on whole vectors and values never change. Give a new"
+PARTS = "with a matrix of its own: W.a @ x and W.b @ x, in place of parts of W @ x."
 NUMBER = "n is used as a Python number, but it has no value yet. Call cello's functions"
 COMPARED = "the comparison n > 0 is used as a value, but only where() takes one. Write where(n > 0, 1, 0) for a number"
 REFUSED = [
@@ -47,7 +49,47 @@ REFUSED = [
     ("n = sigmoid(*n)", f"n {LIST}"),
     ("n = torch.tensor(n)", f"n {LIST}"),
     ("n = n * len(h)", f"h {LIST}"),
-    ("n = n * n[0]", ELEMENT),
+    (
+        "n = n * n[0]",
+        "n[0] is read, but equations act on whole vectors. Compute each such number by itself; w.a @ v",
+    ),
+    ("n = n[:4]", f"n[:4] is read, but equations act on whole vectors. Compute each part by itself, {PARTS}"),
+    ("n = n[::2]", "n[::2] is read, but"),
+    ("n = n[..., -1]", "n[..., -1] is read, but"),
+    (
+        "i, f = n.chunk(2)",
+        f"n.chunk is asked for, but n is a value of the equations. Compute each part by itself, {PARTS}",
+    ),
+    ("i, f = torch.split(n, 2)", f"Compute each part by itself, {PARTS}"),
+    ("n = n[:, None] * h[None]", "n[:, None] is read, but equations act on whole vectors. Write outer(v, k) for"),
+    (
+        "n = n * x[-1]",
+        'x[-1] is read, but equations act on whole vectors. Name the parts of the frame, as in x: Parts("va',
+    ),
+    ("n = U['k'] @ n", "U['k'] is read, but members of a group are attributes. Write U.k, or getattr(U, \"k\")."),
+    ("n = n['k']", "n['k'] is read, but equations act on whole vectors. Only arguments after the states have members"),
+    (
+        "for k in range(2): n = U[k] @ n",
+        "U[0] is read, but equations act on whole vectors. Compute each such number by itself; one of several "
+        'parameters is U.a, in a loop getattr(U, f"n{k}"); w.a @ v is one number a step with w: Size(1).',
+    ),
+    ("a, b = h", "where(a > b, u, v); several states are several arguments, as in def f(x, h, c, W)."),
+    (
+        "n = n.view(4, -1)",
+        "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side.",
+    ),
+    (
+        "n = torch.outer(n, h)",
+        "torch's outer() is called on n, which only the functions of the cell language can take. "
+        "Write outer(v, k), of two vectors",
+    ),
+    ("n = hard_sigmoid(n)", "unknown name 'hard_sigmoid'. Write minimum(maximum(v / 6 + 0.5, 0), 1)."),
+    ("n = conv1d(n)", "unknown name 'conv1d'. Write W.a @ x + W.b @ x1, with old frames as states"),
+    (
+        "n = (n @ h) * n",
+        "n @ h: neither factor is a parameter. Write n * h for the product unit by unit, (n * h).sum() "
+        "for the sum of it, or W @ h with a parameter W.",
+    ),
     ("n[0] = 1.0", ELEMENT),
     ("del n[0]", ELEMENT),
     ("W.i += h", "W.i is set, but values never change. Give a new variable a new value."),
@@ -114,9 +156,9 @@ REFUSED = [
         "the operator % is used on n. Write mod(n, b).",
     ),
     ("n = 2 // n", "the operator // is used on n."),
-    ("n = n ** h", "n ** h is not in the language. Write exp(h * log(n)); the powers 2, 3 and 4 are multiplications."),
-    ("n = n ** -1", "n ** -1 is not in the language. Write 1 / n."),
-    ("n = 2 ** n", "2 ** n is not in the language. Write exp(n * log(2))."),
+    ("n = n ** 0", "n ** 0 is 1. Write the number 1."),
+    ("n = (-2) ** n", "-2 ** n is not in the language. Raise a positive number to a power."),
+    ("n = pow(n, 2, 5)", "pow(n, ...) takes a third argument. Write mod(v ** n, b)."),
     ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Of functions over units there"),
     ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
     ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),
@@ -134,8 +176,8 @@ INSTEAD = [
     ("n.mean(-1)", "mean() is given arguments, but a value has one dimension. Write n.mean(), over all elements."),
     ("h.sum(dim=-1)", "sum() is given arguments, but a value has one dimension. Write h.sum(), over all elements."),
     ("(h.sum() + h.sum(0))", "sum() is given arguments, but a value has one dimension. Write h.sum(), over all"),
-    ("max(n)", f"n {LIST}, in loops over fixed numbers: n.sum(), n.max(), where(a > b, u, v)."),
-    ("sum(n)", f"n {LIST}, in loops over fixed numbers: n.sum(), n.max(), where(a > b, u, v)."),
+    ("max(n)", f"n {LIST}: n.sum(), n.max(), where(a > b, u, v); several states are several"),
+    ("sum(n)", f"n {LIST}: n.sum(), n.max(), where(a > b, u, v); several states are several"),
     ("torch.clamp(n, 0, 1)", "Write minimum(maximum(n, low), high)."),
     ("n.clamp(0, 1)", "Write minimum(maximum(n, low), high)."),
     ("np.clip(n, 0, 1)", "Write minimum(maximum(n, low), high)."),
@@ -267,3 +309,31 @@ def own(x, h, W):
     return kept[0]  # here
 """)
     assert message.startswith("the new h is a value of another call, of cell 'other'. Take every value from the arg")
+
+
+def test_powers_and_their_gradients_are_torchs_also_where_a_relu_is_zero(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell("""
+from cello import Learned, Members
+@cell
+def own(x, h, W, n: Learned(1.7), s: Members(a=Scalar(0.5), b=Scalar)):
+    u = W @ x
+    v = 1 + u * u
+    return h + s.a * relu(u) ** n + s.b * relu(u) ** 2.5 + v ** -1.5 + 2 ** u + v ** 0.5 + u ** 5 + v ** -2
+""")
+    assert [own.parameters(2, 3)[name] for name in ("s.a", "s.b", "n")] == [(), (), (3,)]
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 5, 2, generator=draw, dtype=torch.float64)
+    given = {
+        name: torch.rand(shape, generator=draw, dtype=torch.float64).add(0.5).requires_grad_()
+        for name, shape in own.parameters(2, 3).items()
+    }
+    u, n = x @ given["W"].T, given["n"]
+    v = 1 + u * u
+    steps = given["s.a"] * u.relu() ** n + given["s.b"] * u.relu() ** 2.5 + v**-1.5 + 2**u + v**0.5 + u**5 + v**-2
+    expected = steps.cumsum(1)
+    found = scan(own, x, given, backend="plain").outputs
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(
+        *(torch.autograd.grad(each.sum(), [*given.values()]) for each in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)

@@ -80,19 +80,40 @@ REFUSED = [
     ("x, h, U: Heads(2), W):\n    return W.h @ x + U @ (W.y @ x.max())  # here", None),
     ("x, h, U: Heads(2), W: Members(a=Size(4))):\n    return W.b @ x + U @ (W.a @ x)  # here",
      "(U @ (W.a @ x)): (W.a @ x) has 4 elements, but heads have H. Bring it to H elements by a matrix, such as"),
-    ("x, h, S: Heads(2), W):\n    return W @ x + S.sum() * h, S  # here",
-     "S.sum() is taken, but S is a matrix of heads. Write (S @ v).sum(); with v: Fixed(1.0), a vector of ones, it is "
+    ("x, h, S: Heads(2), U: Heads(2), W):\n    return W @ x + S @ h + U.sum() * h, S  # here",
+     "U.sum() is taken, but U is a matrix of heads. Write (U @ v).sum(); with v: Fixed(1.0), a vector of ones, it is "
      "the sum of all its elements."),
-    ("x, h, S: Heads(2), W):\n    return W @ x + S.mean() * h, S  # here",
-     "S.mean() is taken, but S is a matrix of heads. Write (S @ v).mean(); with v: Fixed(1.0), a vector of ones, it is "
-     "the mean of the sums of its rows."),
+    ("x, h, S: Heads(2), W):\n    S = S + outer(h, h)\n    return W @ x + (S.sum() + abs(S).mean()) * h, S", None),
+    ("x, h, S: Size('H', 8), W):\n    S = S + outer(W.v @ x, W.k @ x)\n    return S @ (W.q @ x) + S.sum(), S", None),
+    ("x, h, S: Size('H', 8), W, U):\n    return W @ x + U @ (S.T @ h), S + outer(h, S.T @ h)", None),
+    ("x, h, S: Size('H', 8), A: Size('H', 8), W):\n    return W @ x + (A * S) @ (W.q @ x), S + rows(h)", None),
+    ("x, h, W: Size('H', 'D'), U: Size('H', 'H')):\n    return tanh(W @ x + U @ h)", None),
+    ("x, h, S: Size('H', 8), k: Size(4), W):\n    return W @ x + S @ (k @ x), S  # here",
+     "(S @ (k @ x)): (k @ x) has 4 elements, but the matrix has 8 columns. Bring it to 8 elements by a matrix, such"),
+    ("x, h, S: Size('H', 8), W):\n    return W @ x + S.T @ h, S  # here",
+     "(S.T @ h) has 8 elements, but h has H. "),
+    ("x, h, S: Size('H', 8), W):\n    return W @ x + S @ h, S + outer(h, h)  # here",
+     "(S @ h): h has H elements, but the matrix has 8 columns."),
+    ("x, h, w: Size(1), b: Fixed(lambda i: i), W):\n    g = b * (w @ x)\n    return g * h + W @ x", None),
+    ("x, h, m: Size(5), w: Size(1), B: Fixed(lambda i: i), A: Fixed(lambda i, j: i - j), W):\n"
+     "    m = A @ m + B * (w @ x)\n    return W @ m + h, m", None),
+    ("x, h, w: Size(1), b: Learned(1.0), W):\n    g = b * (w @ x)  # here\n    return g * h + W @ x",
+     '(w @ x) is one number a step, and nothing tells whether b has 1 or H elements. Add size=1 or size="H" to what '
+     "the annotation says of b."),
     ("x, h, S: Heads(2), W):\n    return W @ x + S.max() * h, S  # here",
      "S.max() is taken, but S is a matrix of heads. Multiply a vector with it first: S @ v."),
-    ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here",
-     "the transpose of P is taken, so it is square, (16, 16), but P @ h needs H columns. Use another parameter in "
-     "place of P.T, such as Q @ v."),
-    ("x, h, W, U):\n    return tanh(W @ x + U @ (W.T @ h))  # here",
-     "the transpose of W is taken, so it is square, (D, D), but W.T @ h needs H columns."),
+    ("x, h, W, P: Size(16)):\n    return tanh(W @ x + P.T @ (P @ h))  # here", None),
+    ("x, h, W, U):\n    return tanh(U @ h + W @ (x - W.T @ h))  # here", None),
+    ("x, h, W, U):\n    return tanh(W @ x + (U / sqrt((U * U).sum())) @ h)  # here",
+     "parameter U is used here as a matrix for the hidden vector, (H, H), but line 9 uses it as a vector, (H,). For "
+     "sums over its elements write U @ J, with J: Fixed(1.0): those of each row."),
+    ("x, h, W, U, J: Fixed(1.0)):\n    return tanh(W @ x + (U @ h) / sqrt(((U * U) @ J).sum()))", None),
+    ("x, h, W, P: Size(16)):\n    return tanh(W @ x + (P - P.T) @ h)  # here",
+     "the transpose of P is taken, so it is square, (16, 16), but (P - P.T) @ h needs H columns. Use another parameter "
+     "in place of P.T, such as Q @ v."),
+    ("x, h, W, U, k):\n    return W @ x + h * (h * k.a).sum() + U @ k.a  # here",
+     "U @ k.a: neither depends on the frame or on a state. Multiply a parameter with a vector that changes from step "
+     'to step, or write k: Members(a=Size(8)), or with Size("H"), for a vector k.a.'),
     ("x, h, W, U):\n    return inverse(U) @ h + U @ x  # here",
      "the inverse of U is taken, so it is square, (H, H), but U @ x needs D columns. Use a square matrix."),
     ("x, h, S: Heads(2), W):\n    return W @ x + h * S, S  # here",
@@ -140,7 +161,7 @@ SIGNATURES = [
     ("x, h, W, z: Scalar(1.0, size=3))", "z is annotated Scalar, with a size. Write z: Scalar, or a Size(3)."),
     ("x, h, W: Members(z=Size(3)))", "the annotation of W names W.z, which the equations do not use; they use none."),
     ("x, h: Members(z=Size(3)), W)", "h is a state, but its annotation has the member z. Write h: Size(\"H/2\") or"),
-    ("x, h, W: Members(z=3))", "the annotation of W has z=3. Give each member a Learned, a Fixed, a Size or Heads"),
+    ("x, h, W: Members(z=3))", "the annotation of W has z=3. Give each member a Learned, a Scalar, a Fixed, a Size"),
 ]  # fmt: skip
 
 
@@ -153,7 +174,8 @@ def test_annotations_that_cannot_be_are_refused(refusal: Refusal, arguments: str
 def test_a_cell_without_a_parameter_of_h_elements_is_refused(refusal: Refusal) -> None:
     head = HEAD.replace("@cell", "@cell  # here")
     assert refusal(f"{head}x, h):\n    return tanh(h + x.mean())") == (
-        "no parameter has H elements, so nothing tells the number of units. Use a parameter of H rows, such as U @ h."
+        "no parameter has H elements, so nothing tells the number of units. Use a parameter of H rows, such as U @ h; "
+        "or make the output of H elements of smaller states, as in h = O.a @ a + O.b @ b."
     )
 
 
@@ -200,7 +222,7 @@ def own(x: Parts("a", "b", gap=1), h, m: Size("H/2"), k: Size(5), S: Heads(2), W
 """
 ILLEGAL = (
     "g = g + m", "g = m * k", "k = k + x", "k = k - x.a", "g = g * x", "m = m * x.b", "g = outer(g, m) @ h",
-    "S = S + g", "S = S * m", "S = where(S > g, S, 0)", "g = S.mean() * g", "g = softmax(S)", "g = rows(k) @ h",
+    "S = S + g", "S = S * m", "S = where(S > g, S, 0)", "g = S.max() * g", "g = softmax(S)", "g = rows(k) @ h",
     "S = rows(S)", "g = expm(U.z) @ h", "g = inverse(S) @ h", "g = (S @ k) * g", "g = (U.z @ m) * g", "m = U.z @ g",
     "g = S.T * g", "g = g.T @ g", "g = (S @ S) @ g", "g = x.c * g", "g = x.gap.gap * g", "k = W.k @ g",
     "S = S + columns(g) @ rows(g)", "g = g.mean(0) * g", "g = g.sum", "g = rows(2.0) @ g", "g = g + V", "m = g.mean()",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.signal import cont2discrete
 from torch import cat, relu, sigmoid, tanh
-from torch.nn.functional import linear, silu, softplus
+from torch.nn.functional import linear
 
 import cello
 from cello import Fixed, Learned, cell, where
@@ -149,18 +149,3 @@ def cayley(p):
 @real("scoRNN", "SpartinStuff/scoRNN; Helfrich et al. 2018", sco_rnn_cell, stacked="W A b", once=cayley)
 def sco_rnn(x, s, p):
     return (modrelu(linear(x, p.W) + linear(s[0], p.Q), p.b),)
-
-
-@real(
-    "Mamba, 8 states a unit",
-    "state-spaces/mamba, selective_scan_ref; Gu & Dao 2023",
-    waiting="a state of (H, N) elements; products over N",
-    shapes=lambda D, H: {"W": (H, D), "Wn": (16, H), "W1": (4, H), "W2": (H, 4), "b": (H,), "A": (H, 8), "D": (H,)},
-    begin=lambda B, H: (torch.zeros(B, H), torch.zeros(B, H, 8)),
-)
-def mamba(x, s, p):
-    u = silu(linear(x, p.W))
-    B, C = linear(u, p.Wn).chunk(2, 1)
-    dt = softplus(linear(linear(u, p.W1), p.W2, p.b)).unsqueeze(-1)
-    state = torch.exp(dt * -torch.exp(p.A)) * s[1] + dt * B.unsqueeze(1) * u.unsqueeze(-1)
-    return (state @ C.unsqueeze(-1)).squeeze(-1) + p.D * u, state

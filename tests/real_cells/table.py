@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from real_cells import diagonal, dynamics, gated, lstms, matrices, more_gated, more_lstms, sized, spiking
+from real_cells import (
+    diagonal,
+    dynamics,
+    filters,
+    gated,
+    lstms,
+    matrices,
+    memories,
+    more_gated,
+    more_lstms,
+    more_spiking,
+    nested,
+    sized,
+    spiking,
+)
 from real_cells.real import RealCell
 
 
@@ -13,6 +27,20 @@ def cells_of(*modules: ModuleType) -> tuple[RealCell, ...]:
     return tuple(one for module in modules for one in vars(module).values() if isinstance(one, RealCell))
 
 
-REAL_CELLS = cells_of(gated, more_gated, lstms, more_lstms, dynamics, diagonal, matrices, sized, spiking)
+REAL_CELLS = cells_of(
+    gated,
+    more_gated,
+    lstms,
+    more_lstms,
+    nested,
+    dynamics,
+    diagonal,
+    matrices,
+    sized,
+    memories,
+    spiking,
+    more_spiking,
+    filters,
+)
 WRITTEN = tuple(one for one in REAL_CELLS if one.cell is not None)
 WAITING = tuple(one for one in REAL_CELLS if one.cell is None)

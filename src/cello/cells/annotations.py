@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cello.cells.graph import Shape
-from cello.cells.sizes import INPUTS, UNITS, is_size
+from cello.cells.sizes import INPUTS, ONE, UNITS, is_size
 
 EXAMPLE = 'a number of elements, or D, H, a share or a multiple of them, as in Size(16), Size("H/2") or Size("2*H")'
 LARGEST, MOST_HEADS = 999_999, 9999
@@ -14,28 +14,30 @@ class Size:
 
     >>> W = Size(16)  # W @ x has 16 elements, whatever the size of x
     >>> h = Size("H/2")  # a state of half as many elements as there are units
+    >>> S = Size("H", 8)  # a state of 8 elements for each unit
 
     Args:
         size: a number; or "H", "D", a share or a multiple of them, as "H/2" (rounded down, at least 1), "4*H" or
             "8*H/3"; or, of a frame with :class:`Parts`, a part such as "x.value", whose size it is.
+        columns: of a state or a parameter that is a matrix of "H" rows, and changes from step to step or meets one.
     """
 
-    def __init__(self, size: int | str) -> None:
-        self.given = size
-        self.text = str(size).replace(" ", "") if not isinstance(size, bool) else ""
+    def __init__(self, size: int | str, columns: int | str | None = None) -> None:
+        self.given = (size,) if columns is None else (size, columns)
+        self.texts = tuple("" if isinstance(one, bool) else str(one).replace(" ", "") for one in self.given)
 
     def __repr__(self) -> str:
-        return f"Size({self.given!r})"
+        return f"Size({', '.join(map(repr, self.given))})"
 
     def fault(self, parts: dict[str, str]) -> str:
         """What is wrong with it, if anything; ``parts`` are the frame's parts and their sizes."""
-        if self.text in parts or is_size(self.text):
-            return ""
-        return f"is no size; write {EXAMPLE}"
+        if len(self.texts) == 2 and (self.texts[0] != UNITS or self.texts[1] == ONE):
+            return 'is no size; write Size("H", 8) for a matrix that changes, Size(16) for the rows of another'
+        return "" if all(text in parts or is_size(text) for text in self.texts) else f"is no size; write {EXAMPLE}"
 
     def shape(self, parts: dict[str, str]) -> Shape:
         """The shape of a state of this size."""
-        return (parts.get(self.text, self.text),)
+        return tuple(parts.get(text, text) for text in self.texts)
 
 
 class Heads:
@@ -94,6 +96,12 @@ class Parts:
         return (*((name, rest) for name in self.names), *((name, str(size)) for name, size in self.sized.items()))
 
 
-def size_or_heads(size: int | str | Size | Heads | None) -> Size | Heads | None:
+Sized = int | str | tuple[int | str, int | str] | Size | Heads
+"""What ``size=`` of a ``Learned`` or a ``Fixed`` may be."""
+
+
+def size_or_heads(size: Sized | None) -> Size | Heads | None:
     """What ``size=`` of a ``Learned`` or a ``Fixed`` says."""
-    return size if size is None or isinstance(size, Size | Heads) else Size(size)
+    if size is None or isinstance(size, Size | Heads):
+        return size
+    return Size(*size) if isinstance(size, tuple) and len(size) == 2 else Size(size)

@@ -67,14 +67,16 @@ NUMPY: dict[str, Callable[..., Any]] = {
 
 def _columns(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
     units, width = sizes
-    heads = v.reshape(*v.shape[:-1], units // width, 1, width)
-    spread = np.broadcast_to(heads, (*heads.shape[:-2], width, width))
+    count = v.shape[-1] // width
+    heads = v.reshape(*v.shape[:-1], count, 1, width)
+    spread = np.broadcast_to(heads, (*heads.shape[:-2], units // count, width))
     return np.asarray(spread.reshape(*v.shape[:-1], units, width))
 
 
 def _column_sum(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
-    width = v.shape[-1]
-    heads = v.reshape(*v.shape[:-2], sizes[0] // width, width, width)
+    units, width = v.shape[-2:]
+    count = sizes[0] // width
+    heads = v.reshape(*v.shape[:-2], count, units // count, width)
     return np.asarray(heads.sum(axis=-2).reshape(*v.shape[:-2], *sizes))
 
 

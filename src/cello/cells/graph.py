@@ -5,7 +5,8 @@ Its legal form, which :func:`check` holds it to:
 
 - a shape is () for a number, (L,) for a vector and (L, M) for a matrix, of sizes as :mod:`cello.cells.sizes` has them:
   D features of a frame, H units, "16", "H/2"; ("1",) is one number a step;
-- leaves: ``input`` (the frame x (D,), or one of its parts x.gap), ``state`` ((L,), or the matrices of heads (H, H/n)),
+- leaves: ``input`` (the frame x (D,), or one of its parts x.gap), ``state`` ((L,), the matrices of heads (H, H/n), or a
+  matrix (H, N)),
   ``parameter``, ``constant`` and ``size`` (numbers, ()), ``mask`` (of its state's shape, given for each frame and not
   learned: equations have none, :mod:`cello.cells.noise` adds them);
 - ``product``: a matrix (L, M) that is the same at every step times a vector (M,) that changes, which gives (L,);
@@ -17,7 +18,8 @@ Its legal form, which :func:`check` holds it to:
   ("1",); ``total`` and ``largest`` are the sum and the maximum of L elements, ("1",). With n heads of d = H/n units,
   matrices (H, H/n) are n blocks of d × d, one under the other: row u belongs to unit u, column j to the unit j of the
   same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
-  head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,);
+  head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,). A matrix (H, N) of other columns is one
+  block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one;
 - a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
   numbers and scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each of the state's shape;
@@ -31,7 +33,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.sizes import INPUTS, ONE, UNITS, is_size, share
+from cello.cells.sizes import INPUTS, ONE, UNITS, is_size, repeated
 from cello.errors import CellError
 
 Shape = tuple[str, ...]
@@ -67,7 +69,7 @@ POINTWISE: dict[str, int] = {
 """Every pointwise operation and the number of its arguments; each target has one row for each of them."""
 
 MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
-"""Every operation on square matrices as a whole, of which nothing depends on the frame or on a state."""
+"""Every operation on whole matrices, square but for the transpose; nothing of them depends on frame or state."""
 
 APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
@@ -177,7 +179,9 @@ def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
     if op in ("total", "largest"):
         return (ONE,)
     if op in ("row_sum", "column_sum"):
-        return shapes[0][:1]
+        return shapes[0][:1] if op == "row_sum" else (repeated(shapes[0][1]),)
+    if op == "transpose":
+        return shapes[0][::-1]
     return max(shapes, key=len, default=())
 
 
@@ -307,8 +311,9 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
         fits = len(shapes) == 2 and len(node.shape) == len(shapes[1]) == 1 and shapes[0] == (*node.shape, *shapes[1])
         return None if fits and elementary[position] else f"a product of {shapes}"
     if node.op in MATRIX:
-        square = len(node.shape) == 2 and node.shape[0] == node.shape[1]
-        legal = not needs[position] and shapes == [node.shape] and square
+        square = len(node.shape) == 2 and (node.shape[0] == node.shape[1] or node.op == "transpose")
+        wanted = node.shape[::-1] if node.op == "transpose" else node.shape
+        legal = not needs[position] and shapes == [wanted] and square
         return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
     if node.op in RESHAPING:
         legal = len(shapes) == 1 and _reshapes(node.op, shapes[0], node.shape)
@@ -325,8 +330,8 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
 
 
 def _is_heads(shape: Shape) -> bool:
-    """Whether a matrix changes from step to step legally: (H, H/n)."""
-    return len(shape) == 2 and shape[0] == UNITS and share(shape[1]) > 0
+    """Whether a matrix changes from step to step legally: (H, H/n) or (H, N)."""
+    return len(shape) == 2 and shape[0] == UNITS and shape[1] != ONE
 
 
 def _reshapes(op: str, before: Shape, after: Shape) -> bool:
@@ -335,5 +340,5 @@ def _reshapes(op: str, before: Shape, after: Shape) -> bool:
     if op in ("total", "largest"):
         return len(before) == 1 and after == (ONE,)
     if op in ("rows", "columns"):
-        return before == (UNITS,) and _is_heads(after)
-    return _is_heads(before) and after == (UNITS,)
+        return _is_heads(after) and before == (UNITS if op == "rows" else repeated(after[1]),)
+    return _is_heads(before) and after == (UNITS if op == "row_sum" else repeated(before[1]),)

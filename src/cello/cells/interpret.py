@@ -27,25 +27,26 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _columns(k: Any, heads: int) -> Any:
-    width = len(k) // heads
-    return k.reshape(heads, width)[[unit // width for unit in range(len(k))]]
+def _columns(k: Any, heads: int, units: int) -> Any:
+    return k.reshape(heads, -1)[[unit * heads // units for unit in range(units)]]
 
 
 def _column_sum(matrix: Any, heads: int) -> Any:
-    width = matrix.shape[1]
-    return matrix.reshape(heads, width, width).sum(1).reshape(-1)
+    return matrix.reshape(heads, -1, matrix.shape[1]).sum(1).reshape(-1)
 
 
-RESHAPED: dict[str, Callable[[Any, int], Any]] = {
-    "total": lambda v, _: v.sum().reshape(1),
-    "largest": lambda v, _: v.max().reshape(1),
-    "rows": lambda v, heads: v.reshape(-1, 1)[:, [0] * (len(v) // heads)],
-    "columns": _columns,
-    "row_sum": lambda matrix, _: matrix.sum(1),
-    "column_sum": _column_sum,
+RESHAPED: dict[str, Callable[[Any, int, tuple[int, ...]], Any]] = {
+    "total": lambda v, *_: v.sum().reshape(1),
+    "largest": lambda v, *_: v.max().reshape(1),
+    "rows": lambda v, _, sizes: v.reshape(-1, 1)[:, [0] * sizes[1]],
+    "columns": lambda k, heads, sizes: _columns(k, heads, sizes[0]),
+    "row_sum": lambda matrix, *_: matrix.sum(1),
+    "column_sum": lambda matrix, heads, _: _column_sum(matrix, heads),
 }
-"""What an operation that changes a shape means on tensors and arrays (L,) and (L, M), given the number of heads."""
+"""What an operation that changes a shape means on tensors and arrays (L,) and (L, M), given the number of heads.
+
+The last argument is the size of a matrix that it gives.
+"""
 
 
 def interpret(graph: Graph, arguments: Mapping[str, Any], parts: Mapping[str, tuple[int, int]] | None = None) -> Any:
@@ -92,7 +93,8 @@ def _reshaped(node: Node, value: Any, graph: Graph, values: list[Any]) -> Any:
     if node.op == "broadcast":
         return value[[0] * int(_size(node.shape[0], graph, values))]
     shape = node.shape if len(node.shape) == 2 else graph.nodes[node.args[0]].shape
-    return RESHAPED[node.op](value, share(shape[-1]) or 1)
+    sizes = tuple(int(_size(text, graph, values)) for text in node.shape) if len(node.shape) == 2 else ()
+    return RESHAPED[node.op](value, share(shape[-1]) or 1, sizes)
 
 
 def _size(name: str, graph: Graph, values: list[Any]) -> float:

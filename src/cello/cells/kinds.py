@@ -7,6 +7,7 @@ from enum import Enum
 
 from cello.cells.graph import MATRIX, POINTWISE, Node, Shape, reached
 from cello.cells.methods import METHODS
+from cello.cells.sizes import share
 from cello.cells.trace import Tracer
 from cello.errors import CellError
 
@@ -39,9 +40,11 @@ class Kinds:
         scalars: frozenset[str],
         sizes: Mapping[str, Shape],
         declared: frozenset[str] = frozenset(),
+        by_row: frozenset[str] = frozenset(),
     ) -> None:
         self.tracer, self.states, self.scalars, self.sizes = tracer, states, scalars, sizes
         self.declared = declared  # parameters and groups of which annotations say anything
+        self.by_row = by_row  # those with a value of its own for each row, of which there are several
         self.records = tracer.records
         self.ops = [self._op(record) for record in self.records]
         self.moving: list[bool] = []
@@ -63,6 +66,11 @@ class Kinds:
         """The shape that an annotation gives a state or a parameter."""
         name = str(self.records[position].name)
         return self.sizes.get(name, self.sizes.get(name.split(".", maxsplit=1)[0]))
+
+    def is_single(self, position: int) -> bool:
+        """Whether a parameter may be a single number."""
+        name = str(self.records[position].name)
+        return not {name, name.split(".", maxsplit=1)[0]} & self.by_row
 
     def error(self, position: int, fact: str, remedy: str) -> CellError:
         """An error on the line of a record."""
@@ -97,6 +105,12 @@ class Kinds:
         shape = self.annotated(position) if self.ops[position] in ("state", "parameter") else None
         return shape is not None and len(shape) == 2
 
+    def _of_heads(self, position: int) -> bool:
+        """Whether products with it go head by head; those with a parameter (H, N) are as with any matrix."""
+        return self._has_heads(position) and (
+            self.ops[position] == "state" or share((self.annotated(position) or ("", ""))[1]) > 0
+        )
+
     def _matrices(self) -> dict[int, tuple[Kind, int, str]]:
         """The values that products take as matrices, down to the parameters they are made of.
 
@@ -111,7 +125,7 @@ class Kinds:
                     continue
                 self.applied.add(position)
             inside = self._inside(record.args[0])
-            kind = Kind.HEADS if any(map(self._has_heads, inside)) else Kind.MATRIX
+            kind = Kind.HEADS if any(map(self._of_heads, inside)) else Kind.MATRIX
             for at in inside:
                 found.setdefault(at, (kind, record.line, "D" if self.ops[record.args[1]] == "input" else "H"))
         return found
@@ -141,7 +155,7 @@ class Kinds:
     def _kind(self, record: Node, position: int) -> Kind:
         op = self.ops[position]
         if op == "parameter":
-            if str(record.name).split(".")[0] in self.scalars:
+            if {str(record.name), str(record.name).split(".")[0]} & self.scalars:
                 return Kind.NUMBER
             if position in self.matrices:
                 return self.matrices[position][0]
@@ -157,6 +171,8 @@ class Kinds:
 
     def _of_vector(self, record: Node, position: int) -> Kind:
         (arg,) = record.args
+        if self[arg] is Kind.HEADS and self.moving[arg] and record.op in ("total", "mean"):
+            return Kind.VECTOR
         if self[arg] is not Kind.VECTOR:
             shown, name = self.say(position), self.say(arg)
             matrix = self[arg] is not Kind.NUMBER
@@ -235,7 +251,8 @@ class Kinds:
             raise self.error(
                 position,
                 f"{a} @ {b}: neither factor is a parameter",
-                f"Write {a} * {b} for the product unit by unit, or W @ {b} with a parameter W",
+                f"Write {a} * {b} for the product unit by unit, ({a} * {b}).sum() for the sum of it, or W @ {b} with a "
+                f"parameter W",
             )
         if not self.moving[right] and self[right] is not Kind.NUMBER:
             self._refuse_parameters(position, a, b)
@@ -245,10 +262,17 @@ class Kinds:
         right = self.records[position].args[1]
         forgotten = self.records[right].op == "argument"
         fact = f"{a} @ {b}: neither depends on the frame or on a state"
-        remedy = "Multiply a parameter with a vector that changes from step to step, or write b: Size(8) for a vector b"
+        inside = [k for k in reached(self.records, [right]) if self.ops[k] == "parameter"]
+        name = self.say(min(inside)) if inside else b
+        group, _, member = name.partition(".")
+        size = f"Members({member}=Size(8))" if member else "Size(8)"
+        remedy = (
+            f"Multiply a parameter with a vector that changes from step to step, or write {group}: {size}, or with "
+            f'Size("H"), for a vector {name}'
+        )
         if forgotten:
             fact = f"{a} @ {b}: {b} counts as a parameter, because it is not returned"
-            remedy = f"Return {', '.join([*self.states, b])} if {b} is a state, or write {b}: Size(8) for a vector"
+            remedy = f"Return {', '.join([*self.states, b])} if {b} is a state, or write {group}: {size} for a vector"
         if position in self.matrices or self[right] is not Kind.VECTOR:
             remedy = f"For a product of matrices write {a} @ ({b} @ v)"
         elif any(self.ops[k] in VECTORS for k in reached(self.records, [right])):
@@ -294,11 +318,17 @@ class Kinds:
         earlier = self.first_use.get(arg)
         if earlier is None:  # the vector comes first
             here, before, at, position = before, here, record.line, self._product_of(arg)
+        remedy = f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b"
+        if self._is_summed(arg):
+            remedy = f"For sums over its elements write {name} @ J, with J: Fixed(1.0): those of each row"
         raise self.error(
-            position,
-            f"parameter {name} is used here as {here}, but line {at} uses it as {before}",
-            f"Use two parameters, such as {name.split('.')[0]}.a and {name.split('.')[0]}.b",
+            position, f"parameter {name} is used here as {here}, but line {at} uses it as {before}", remedy
         )
+
+    def _is_summed(self, parameter: int) -> bool:
+        """Whether a sum or a mean is taken of what is the same at every step and holds a parameter."""
+        sums = [one.args[0] for one in self.records if one.op in ("total", "mean")]
+        return any(not self.moving[of] and parameter in reached(self.records, [of]) for of in sums)
 
     def _product_of(self, parameter: int) -> int:
         """The first record that uses a parameter as a matrix."""

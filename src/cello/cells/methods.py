@@ -9,8 +9,8 @@ EXPRESSIONS: dict[str, str] = {
     "amax": "{v}.max()",
     **dict.fromkeys(("min", "amin"), "-(-{v}).max()"),
     **dict.fromkeys(("norm", "vector_norm"), "sqrt(({v} * {v}).sum())"),
-    "normalize": "{v} / sqrt(({v} * {v}).sum())",
-    "rms_norm": "{v} / sqrt(({v} * {v}).mean() + 1e-7)",
+    **dict.fromkeys(("normalize", "l2norm", "l2_norm", "l2_normalize"), "{v} / sqrt(({v} * {v}).sum())"),
+    **dict.fromkeys(("rms_norm", "rmsnorm", "RMSNorm"), "{v} / sqrt(({v} * {v}).mean() + 1e-7)"),
     "logsumexp": "log(exp({v}).sum())",
     "log_softmax": "log(softmax({v}))",
     "softmin": "softmax(-{v})",
@@ -40,9 +40,9 @@ EXPRESSIONS: dict[str, str] = {
     "fmin": "minimum({v}, b)",
     "fmax": "maximum({v}, b)",
     "relu6": "minimum(relu({v}), 6)",
-    "hardtanh": "minimum(maximum({v}, -1), 1)",
-    "hardsigmoid": "minimum(maximum({v} / 6 + 0.5, 0), 1)",
-    "hardswish": "{v} * minimum(maximum({v} / 6 + 0.5, 0), 1)",
+    **dict.fromkeys(("hardtanh", "hard_tanh"), "minimum(maximum({v}, -1), 1)"),
+    **dict.fromkeys(("hardsigmoid", "hard_sigmoid"), "minimum(maximum({v} / 6 + 0.5, 0), 1)"),
+    **dict.fromkeys(("hardswish", "hard_swish", "hard_silu"), "{v} * minimum(maximum({v} / 6 + 0.5, 0), 1)"),
     "leaky_relu": "maximum({v}, 0.01 * {v})",
     "prelu": "where({v} > 0, {v}, a * {v})",
     **dict.fromkeys(("elu", "celu"), "where({v} > 0, {v}, exp(minimum({v}, 0)) - 1)"),
@@ -64,16 +64,21 @@ METHODS: dict[str, str] = {
     **{name: f"Write {expression}" for name, expression in EXPRESSIONS.items()},
     "softmax": "Write softmax({v}), which is over all elements",
     **dict.fromkeys(("var", "std"), "Write d = {v} - {v}.mean(), and (d * d).mean() for the variance"),
-    **dict.fromkeys(("layer_norm", "instance_norm"), "Write d = {v} - {v}.mean(), and d / sqrt((d * d).mean() + 1e-5)"),
+    **dict.fromkeys(
+        ("layer_norm", "instance_norm", "layernorm", "LayerNorm", "group_norm"),
+        "Write d = {v} - {v}.mean(), and d / sqrt((d * d).mean() + 1e-5)",
+    ),
     **dict.fromkeys(("detach", "detach_", "data"), "Write stop({v}): the value without its derivative"),
     **dict.fromkeys(
         ("argmax", "argmin", "cumsum", "cumprod", "sort", "topk", "prod", "median", "flip", "roll"),
         "Of functions over units there are sum(), mean(), max(), softmax({v}), and C @ {v} with a fixed matrix C",
     ),
-    **dict.fromkeys(("pow", "power", "float_power"), "Write {v} * {v}, or {v} ** 2"),
+    **dict.fromkeys(("pow", "power", "float_power"), "Write {v} ** n"),
     "matrix_exp": "Write expm(A), of a matrix of parameters",
     "inv": "Write inverse(A), of a matrix of parameters",
-    **dict.fromkeys(("ger", "kron", "tensordot"), "Write outer(v, k), of two vectors, beside a state S: Heads(4)"),
+    **dict.fromkeys(
+        ("outer", "ger", "kron", "tensordot"), "Write outer(v, k), of two vectors, beside a state S: Heads(4)"
+    ),
     **dict.fromkeys(
         ("matmul", "mm", "mv", "bmm", "addmm", "einsum", "linear"),
         "Write W @ v, the product of a parameter and a vector",
@@ -93,10 +98,35 @@ METHODS: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            *("view", "reshape", "unsqueeze", "squeeze", "expand", "flatten", "chunk", "split", "size", "shape"),
-            *("transpose", "permute", "narrow", "index_select", "gather", "repeat", "broadcast_to", "expand_dims"),
+            *("unsqueeze", "squeeze", "expand", "flatten", "size", "shape", "transpose", "permute", "repeat"),
+            *("broadcast_to", "expand_dims"),
         ),
         f"Leave it away: a cell is one example and one step, and {_UNITS}",
+    ),
+    **dict.fromkeys(
+        ("chunk", "split", "tensor_split", "unbind", "hsplit", "narrow", "index_select", "gather", "take", "unpack"),
+        "Compute each part by itself, with a matrix of its own: W.a @ x and W.b @ x, in place of parts of W @ x",
+    ),
+    **dict.fromkeys(
+        ("view", "reshape", "rearrange", "unflatten"),
+        "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side",
+    ),
+    **dict.fromkeys(
+        ("conv1d", "Conv1d", "causal_conv1d", "conv"),
+        "Write W.a @ x + W.b @ x1, with old frames as states: return h, x where x1 is the second state",
+    ),
+    **dict.fromkeys(
+        ("weight_norm", "spectral_norm"),
+        "Write g / sqrt((U * U) @ one) * (U @ h), with one: Fixed(1.0), for rows of a norm g",
+    ),
+    "batch_norm": "Write s * {v} + b: the statistics of a trained one are part of s and b",
+    **dict.fromkeys(
+        ("zeros", "ones", "full", "eye", "arange", "linspace"),
+        "Write the number itself, or declare A: Fixed(lambda i, j: ...) in the signature",
+    ),
+    **dict.fromkeys(
+        ("gumbel_softmax", "hard_gumbel"),
+        "Write softmax({v}): equations are the same at each call, without random numbers",
     ),
     **dict.fromkeys(
         ("to", "float", "double", "half", "cuda", "cpu", "clone", "contiguous", "astype", "copy", "numpy", "item"),
@@ -110,6 +140,22 @@ OPERATORS = {
     **dict.fromkeys(("greater", "gt", "less", "lt", "ge", "le", "greater_equal", "less_equal"), "> inside where()"),
 }
 """Functions that are operators of Python."""
+
+NUMPY_OPERATORS = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "power": "__rpow__",
+    "matmul": "__rmatmul__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+}
+"""What a number of numpy's on the left side of an operator calls, and the method that takes it as Python's would."""
 
 
 def remedy(name: str, value: str, functions: str) -> str | None:

@@ -65,7 +65,7 @@ def resolve(traced: Traced) -> Graph:
     _check_groups(traced, states, outputs)
     _check_sized(traced, states)
     declared = frozenset({*traced.signature.annotations, *traced.signature.sizes})
-    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes, declared)
+    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes, declared, traced.signature.by_row())
     parts = {f"{traced.arguments[0]}.{part}": size for part, size in traced.signature.parts}
     for state, output in zip(states, outputs, strict=True):
         _check_kind(kinds, state, output)

@@ -10,12 +10,12 @@ from numbers import Real
 from types import CodeType
 from typing import Any
 
-from cello.cells.annotations import Heads, Parts, Size, size_or_heads
+from cello.cells.annotations import Heads, Parts, Size, Sized, size_or_heads
 from cello.cells.graph import Graph, Node, Shape, moved, reached
 from cello.cells.hints import evaluated
 from cello.cells.symbol import Symbol
 from cello.cells.trace import RUNNING, Tracer
-from cello.cells.values import FIRST, FIXED, LEARNED, STATE, Declared, faults_of
+from cello.cells.values import FIRST, FIXED, LARGEST_SEED, LEARNED, STATE, Declared, faults_of
 from cello.errors import CellError
 
 SIZES, INDICES = ("D", "H"), ("i", "j")
@@ -39,7 +39,7 @@ class Learned:
         positive: keep the parameter positive, as softplus(r) of a parameter r.
         bounds: keep it within (low, high), of which one may be None: low + softplus(r), high - softplus(r), or
             low + (high - low) sigmoid(r).
-        size: as :class:`~cello.cells.annotations.Size` has it, or ``Heads(n)``.
+        size: as :class:`~cello.cells.annotations.Size` has it, two as ``("H", 8)``, or ``Heads(n)``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Learned:
         log: bool = False,
         positive: bool = False,
         bounds: tuple[float | None, float | None] | None = None,
-        size: int | str | Size | Heads | None = None,
+        size: Sized | None = None,
     ) -> None:
         low, high = (0.0, None) if positive else bounds or (None, None)
         self.low, self.high = (None if end is None else float(end) for end in (low, high))
@@ -88,11 +88,12 @@ class Fixed:
     Args:
         value: a number, or a function of some of the row ``i``, the column ``j`` and the sizes ``D`` and ``H``; its
             shape, a matrix or a vector, follows from its use, as a parameter's does.
-        size: as :class:`~cello.cells.annotations.Size` has it, or ``Heads(n)``.
+        size: as :class:`~cello.cells.annotations.Size` has it, two as ``("H", 8)``, or ``Heads(n)``.
+        seed: of ``uniform`` and ``normal`` in the function, which then give the same numbers on every machine.
     """
 
-    def __init__(self, value: Value, *, size: int | str | Size | Heads | None = None) -> None:
-        self.values, self.size = (value,), size_or_heads(size)
+    def __init__(self, value: Value, *, size: Sized | None = None, seed: int | None = None) -> None:
+        self.values, self.size, self.seed = (value,), size_or_heads(size), seed
 
 
 class Members:
@@ -101,7 +102,7 @@ class Members:
     Members that are not named are as without an annotation.
     """
 
-    def __init__(self, **members: Learned | Fixed | Size | Heads) -> None:
+    def __init__(self, **members: Learned | Fixed | Size | Heads | type[Scalar]) -> None:
         self.members = members
 
 
@@ -121,6 +122,13 @@ class Signature:
     annotations: Mapping[str, Annotation]
     sizes: Mapping[str, Shape]
     parts: tuple[tuple[str, str], ...]
+
+    def by_row(self) -> frozenset[str]:
+        """What has a value of its own for each row, so that it is no single number."""
+        given = [(name, value) for name, own in self.annotations.items() for value in own.values]
+        return frozenset(
+            name for name, value in given if callable(value) and "i" in inspect.signature(value).parameters
+        )
 
 
 def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
@@ -154,6 +162,9 @@ def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
             )
         if kind == "Scalar" or isinstance(annotation, Scalar):
             scalars.add(parameter.name)
+        if isinstance(annotation, Members):
+            own = annotation.members.items()
+            scalars |= {f"{parameter.name}.{name}" for name, one in own if one is Scalar or isinstance(one, Scalar)}
         if isinstance(annotation, Parts):
             parts = _parts(parameter.name, annotation, tracer, is_frame=number == 0)
         found |= _annotations(parameter.name, annotation, tracer)
@@ -208,12 +219,12 @@ def _annotations(name: str, annotation: Any, tracer: Tracer) -> dict[str, Annota
         raise tracer.error(f"{name} is annotated {kind} without a value", f"Write {name}: {example}")
     found = {name: annotation}
     if isinstance(annotation, Members):
-        found = {f"{name}.{member}": own for member, own in annotation.members.items()}
-        for member, own in annotation.members.items():
-            if not isinstance(own, Learned | Fixed | Size | Heads) or isinstance(own, Scalar):
+        found = {f"{name}.{member}": own for member, own in annotation.members.items() if own is not Scalar}
+        for target, own in found.items():
+            if not isinstance(own, Learned | Fixed | Size | Heads):
                 raise tracer.error(
-                    f"the annotation of {name} has {member}={own!r}",
-                    "Give each member a Learned, a Fixed, a Size or Heads, as in Members(f=Learned(1.0))",
+                    f"the annotation of {name} has {target.removeprefix(f'{name}.')}={own!r}",
+                    "Give each member a Learned, a Scalar, a Fixed, a Size or Heads, as in Members(f=Learned(1.0))",
                 )
     for target, own in found.items():
         if isinstance(own, Learned) and own.fault:
@@ -240,7 +251,10 @@ def declared_by(signature: Signature, graph: Graph, tracer: Tracer) -> tuple[Dec
         raise tracer.error(
             f"{'every matrix and vector is fixed' if fixed else 'no parameter has H elements'}, so nothing tells the "
             f"number of units",
-            "Learn one of them, such as a bias b" if fixed else "Use a parameter of H rows, such as U @ h",
+            "Learn one of them, such as a bias b"
+            if fixed
+            else "Use a parameter of H rows, such as U @ h; or make the "
+            "output of H elements of smaller states, as in h = O.a @ a + O.b @ b",
         )
     return tuple(sorted(found, key=lambda one: one.name))
 
@@ -291,10 +305,21 @@ def _declared(name: str, kind: str, shape: Shape, annotation: Annotation, tracer
     nodes = _nodes(name, annotation, tracer.cell, tracer.code)
     if not nodes and kind == LEARNED and name.endswith(FIRST):
         nodes = (Node("constant", (), (), value=0.0),)
-    found = Declared(name, kind, shape, nodes, low, high)
+    found = Declared(name, kind, shape, nodes, low, high, _seed(name, annotation, tracer))
     for fault in faults_of(found):
-        raise tracer.error(f"the declared value of {name.removesuffix(FIRST)} {fault}", "Correct its annotation")
+        fact, _, remedy = fault.partition("; ")
+        raise tracer.error(
+            f"the declared value of {name.removesuffix(FIRST)} {fact}",
+            f"{remedy[0].upper()}{remedy[1:]}" if remedy else "Correct its annotation",
+        )
     return found
+
+
+def _seed(name: str, annotation: Annotation, tracer: Tracer) -> int | None:
+    seed = annotation.seed if isinstance(annotation, Fixed) else None
+    if seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= LARGEST_SEED):
+        return seed
+    raise tracer.error(f"the annotation of {name} has seed={seed!r}", "Give a whole number from 0, as in seed=1")
 
 
 def _nodes(name: str, annotation: Annotation, cell: str, code: CodeType) -> tuple[Node, ...]:

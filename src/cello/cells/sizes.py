@@ -58,6 +58,17 @@ def share(text: str) -> int:
     return int(match["share"] or 1) if match is not None and match["whole"] == UNITS and not match["times"] else 0
 
 
+def repeated(columns: str) -> str:
+    """The elements of a vector that repeats along the rows of a matrix (H, ``columns``).
+
+    Of n heads, (H, H/n), each has a part of H elements; in a matrix of other columns, (H, 8), all rows share one of 8.
+
+    >>> repeated("H/4"), repeated("8")
+    ('H', '8')
+    """
+    return UNITS if share(columns) else columns
+
+
 def multiple(shapes: Iterable[tuple[str, ...]]) -> int:
     """What H must be a multiple of, so that matrices (H, H/n) have n heads of equal size."""
     return lcm(*(share(shape[1]) for shape in shapes if len(shape) == 2 and shape[0] == UNITS and share(shape[1]) > 1))

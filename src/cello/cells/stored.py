@@ -16,6 +16,7 @@ from cello.cells.trace import LONGEST_CHAIN, MOST_OPERATIONS
 from cello.cells.values import (
     FIRST,
     FIXED,
+    LARGEST_SEED,
     LEARNED,
     STATE,
     VALUE_LEAVES,
@@ -173,6 +174,9 @@ def _faults_of_declared(cell: StoredCell) -> Iterator[str]:
         where = f"the declared {one.name[:40]!r}"
         if one.shape != _declared_shape(cell, one, shapes):
             yield f"{where}: it is no {one.kind[:40]} value of these equations"
+            return
+        if one.seed is not None and (one.kind == LEARNED or not 0 <= one.seed <= LARGEST_SEED):
+            yield f"{where}: its seed is {one.seed}"
             return
         if len(one.nodes) > MOST_OPERATIONS or (not one.nodes and not one.bounded):
             yield f"{where}: it has {len(one.nodes):,} operations"

@@ -8,27 +8,15 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from cello.cells.graph import Node
-from cello.cells.methods import METHODS, REDUCTIONS, remedy
+from cello.cells.items import instead_of_item
+from cello.cells.methods import METHODS, NUMPY_OPERATORS, REDUCTIONS, remedy
 from cello.cells.trace import FUNCTION_NAMES, RUNNING, Value, said
 from cello.errors import CellError
 
-NO_BRANCH = "`if`, `while`, `and`, `or`, `not`, a < b < c, min() and max() cannot be compiled on"
+WHOLE_POWERS = (-4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8)
+"""Powers that are multiplications."""
 
-NUMPY_OPERATORS = {
-    "add": "__radd__",
-    "subtract": "__rsub__",
-    "multiply": "__rmul__",
-    "divide": "__rtruediv__",
-    "power": "__rpow__",
-    "matmul": "__rmatmul__",
-    "greater": "__lt__",
-    "greater_equal": "__le__",
-    "less": "__gt__",
-    "less_equal": "__ge__",
-    "equal": "__eq__",
-    "not_equal": "__ne__",
-}
-"""What a number of numpy's on the left side of an operator calls, and the method that takes it as Python's would."""
+NO_BRANCH = "`if`, `while`, `and`, `or`, `not`, a < b < c, min() and max() cannot be compiled on"
 
 
 def refusal(symbol: Value, fact: str, remedy: str) -> CellError:
@@ -99,7 +87,7 @@ def _no_operator(sign: str) -> Callable[..., NoReturn]:
             f"the operator {sign} is used on {self!r}",
             f"Write mod({self!r}, b)"
             if sign == "%"
-            else f"The operators are + - * / @ and ** 2, the functions {FUNCTION_NAMES}",
+            else f"The operators are + - * / @ and **, the functions {FUNCTION_NAMES}",
         )
 
     return refuse
@@ -113,20 +101,24 @@ def _number(self: Symbol, *_: Any) -> NoReturn:
     )
 
 
-def _element(self: Symbol, *_: Any) -> NoReturn:
+def _changed_element(self: Symbol, *_: Any) -> NoReturn:
     raise refusal(
         self,
-        f"an element of {self!r} is read or set, but equations act on whole vectors and values never change",
+        f"an element of {self!r} is set, but equations act on whole vectors and values never change",
         "Give a new variable a new value, and select with where(a > b, u, v)",
     )
+
+
+def _element(self: Symbol, key: Any) -> NoReturn:
+    raise refusal(self, *instead_of_item(repr(self), self._cello_tracer.records[self._cello_position].op, key))
 
 
 def _list(self: Symbol, *_: Any) -> NoReturn:
     raise refusal(
         self,
         f"{self!r} is read like a list, but equations act on whole vectors",
-        f"Compute with the vector itself, in loops over fixed numbers: {self!r}.sum(), {self!r}.max(), "
-        f"where(a > b, u, v)",
+        f"Compute with the vector itself: {self!r}.sum(), {self!r}.max(), where(a > b, u, v); several states are "
+        f"several arguments, as in def f(x, h, c, W)",
     )
 
 
@@ -191,15 +183,16 @@ class Symbol(Value):
         return pointwise("round", self) if digits is None else _number(self)
 
     def __pow__(self, power: Any, modulo: Any = None) -> Symbol:
-        if not isinstance(power, Real) or isinstance(power, bool) or power not in (2, 3, 4) or modulo is not None:
-            raise refusal(self, f"{self!r} ** {power!r} is not in the language", _power_remedy(self, power))
-        result = self
-        for _ in range(int(float(power)) - 1):
-            result = result * self
-        return result
+        if modulo is not None:
+            raise refusal(self, f"pow({self!r}, ...) takes a third argument", "Write mod(v ** n, b)")
+        if isinstance(power, Real) and not isinstance(power, bool) and power in (0.5, *WHOLE_POWERS):
+            return pointwise("sqrt", self) if power == 0.5 else _whole_power(self, int(float(power)))
+        return _any_power(self, power)
 
-    def __rpow__(self, base: Any) -> NoReturn:
-        raise refusal(self, f"{base!r} ** {self!r} is not in the language", f"Write exp({self!r} * log({base!r}))")
+    def __rpow__(self, base: Any) -> Symbol:
+        if isinstance(base, Real) and not isinstance(base, bool) and float(base) > 0:
+            return pointwise("exp", self * math.log(float(base)))
+        raise refusal(self, f"{base!r} ** {self!r} is not in the language", "Raise a positive number to a power")
 
     def __matmul__(self, other: Any) -> Symbol:
         if not isinstance(other, Symbol):
@@ -248,7 +241,8 @@ class Symbol(Value):
         )
 
     __float__ = __int__ = __index__ = __complex__ = __floor__ = __ceil__ = __trunc__ = _number
-    __getitem__ = __setitem__ = __delitem__ = _element
+    __getitem__ = _element
+    __setitem__ = __delitem__ = _changed_element
     __iter__ = __len__ = __contains__ = __reversed__ = _list
 
     def __call__(self, *arguments: Any, **named: Any) -> Symbol:
@@ -387,10 +381,22 @@ def _no_dimensions(value: Symbol, name: str, shown: str) -> CellError:
     )
 
 
-def _power_remedy(value: Symbol, power: Any) -> str:
-    if isinstance(power, Real) and power in (0.5, -1):
-        return f"Write sqrt({value!r})" if power == 0.5 else f"Write 1 / {value!r}"
-    return f"Write exp({power!r} * log({value!r})); the powers 2, 3 and 4 are multiplications"
+def _whole_power(value: Symbol, power: int) -> Symbol:
+    """v ** 3 as v * v * v, v ** -2 as 1 / (v * v)."""
+    result = value
+    for _ in range(abs(power) - 1):
+        result = result * value
+    return result if power > 0 else 1 / result
+
+
+def _any_power(base: Symbol, power: Any) -> Symbol:
+    """v ** n as exp(n log v): NaN of a negative v, and without a derivative where v is 0."""
+    if isinstance(power, Real) and power == 0:
+        raise refusal(base, f"{base!r} ** 0 is 1", "Write the number 1")
+    inside = Comparison(base, 0, strict=True)
+    above = pointwise("exp", power * pointwise("log", inside.select(base, 1)))
+    edge = pointwise("exp", power * pointwise("log", base))
+    return inside.select(above, pointwise("stop", edge))
 
 
 class Argument(Symbol):

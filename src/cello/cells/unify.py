@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cello.cells.graph import MATRIX, Shape, reached
 from cello.cells.kinds import Kind, Kinds, beside_heads, matrix_text
-from cello.cells.sizes import INPUTS, ONE, UNITS
+from cello.cells.sizes import INPUTS, ONE, UNITS, repeated
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Unifier:
         self.operations: list[Elementwise] = []
         self.first: dict[int, int] = {}  # the record that told a parameter's size first
         self.unclear: list[Elementwise] = []
+        self.spread: list[tuple[int, int, int]] = []  # columns(k) of unknown sizes: records, k, and their columns
         for position in range(len(kinds.records)):
             self.variables.append(self._variables(position))
         for state, output in zip(kinds.states, outputs, strict=True):
@@ -85,15 +86,16 @@ class Unifier:
         if op in ("state", "parameter"):
             shape = self.kinds.annotated(position) or ((UNITS,) if op == "state" else ())
             if kind is Kind.MATRIX:
-                return (self._new(shape[0] if shape else None), self._new())
+                return (self._new(shape[0] if shape else None), self._new(shape[1] if len(shape) == 2 else None))
             return tuple(map(self._new, shape)) or (self._new(),)
         if op == "product":
             return self._product(position)
         if op in ("total", "mean", "largest"):
             return (self._new(ONE),)
         if op in ("rows", "columns"):
-            self._expect_units(position, record.args[0])
-            return (self._new(UNITS), self._new())
+            return (self._new(UNITS), self._repeated(position))
+        if op == "transpose" and kind is Kind.MATRIX:
+            return self.variables[record.args[0]][::-1]
         if op in MATRIX and kind is Kind.MATRIX:
             self._square(position)
             return self.variables[record.args[0]]
@@ -102,8 +104,7 @@ class Unifier:
     def _product(self, position: int) -> tuple[int, ...]:
         left, right = self.kinds.records[position].args
         if self.kinds[left] is Kind.HEADS:
-            self._expect_units(position, right)
-            return (self._new(UNITS),)
+            return self._heads_product(position, left, right)
         rows, columns = self.variables[left]
         (vector,) = self.variables[right]
         if not self._equal(columns, vector):
@@ -171,15 +172,36 @@ class Unifier:
                 self._instead(position),
             )
 
-    def _expect_units(self, position: int, arg: int) -> None:
-        """Heads are of hidden units: what they multiply, and what is repeated along them, has H elements."""
+    def _repeated(self, position: int) -> int:
+        """The columns of rows(v) or columns(k): of heads, whose k has H elements, or as many as k has."""
+        (arg,) = self.kinds.records[position].args
+        columns, (variable,) = self._new(), self.variables[arg]
+        if self.kinds.ops[position] == "rows":
+            self._expect(position, arg, UNITS)
+        elif self._of(variable) not in (None, UNITS, ONE):
+            self._equal(columns, variable)
+        else:
+            self.spread.append((position, arg, columns))
+        return columns
+
+    def _heads_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
+        """S @ q has H elements, S.T @ v as many as a vector that S @ q takes."""
+        turned = self.kinds.ops[left] == "transpose"
+        columns = self._of(self.variables[left][1])
+        over = UNITS if columns is None else repeated(columns)
+        self._expect(position, right, UNITS if turned else over)
+        return (self._new(over if turned else UNITS),)
+
+    def _expect(self, position: int, arg: int, size: str) -> None:
+        """What matrices of heads or (H, N) multiply, and what is repeated along them, has their rows or columns."""
         (variable,) = self.variables[arg]
-        if not self._equal(variable, self._new(UNITS)):
+        if not self._equal(variable, self._new(size)):
             name, has = self.kinds.say(arg), self._of(variable)
+            what = "heads have H" if size == UNITS else f"the matrix has {size} columns"
             raise self.kinds.error(
                 position,
-                f"{self.kinds.say(position)}: {name} has {has} element{'s' * (has != ONE)}, but heads have H",
-                f"Bring it to H elements by a matrix, such as P @ {name}",
+                f"{self.kinds.say(position)}: {name} has {has} element{'s' * (has != ONE)}, but {what}",
+                f"Bring it to {size} elements by a matrix, such as P @ {name}",
             )
 
     def _pointwise(self, position: int) -> tuple[int, ...]:
@@ -220,6 +242,8 @@ class Unifier:
             self._equal(variable, self._new(size))
 
     def _solve(self) -> None:
+        for position, arg, columns in self.spread:
+            self._expect(position, arg, repeated(self._of(columns) or UNITS))
         self._sweep(certain=True)
         self.unclear = [operation for operation in self.operations if self._unclear(operation) is not None]
         self._sweep(certain=False)
@@ -288,6 +312,8 @@ class Unifier:
             return None
         ops = self.kinds.ops
         free = [arg for arg, variable in operation.args if self._of(variable) is None]
+        if any(ops[arg] == "parameter" and not self.kinds.is_single(arg) for arg in free):
+            return None
         given = [arg for arg, variable in operation.args if self._of(variable) is not None]
         like = ops[operation.position] in ("add", "sub") and any(ops[arg] == "product" for arg in given)
         return next((arg for arg in free if ops[arg] == "parameter" or (like and ops[arg] == "product")), None)
@@ -302,10 +328,13 @@ class Unifier:
         owner = kinds.say(arg if kinds.ops[arg] == "parameter" else self._parameters(record.args[0])[0])
         group, _, member = owner.partition(".")
         written = [f"Members({member}={text})" if member else text for text in ("Size(1)", 'Size("H")')]
+        remedy = f"Write {group}: {written[0]} or {group}: {written[1]}"
+        if {owner, group} & kinds.declared:
+            remedy = f'Add size=1 or size="H" to what the annotation says of {owner}'
         raise kinds.error(
             operation.position,
             f"{kinds.say(single)} is one number a step, and nothing tells whether {kinds.say(arg)} has 1 or H elements",
-            f"Write {group}: {written[0]} or {group}: {written[1]}",
+            remedy,
         )
 
     def _check_sizes(self, operation: Elementwise, size: str) -> None:

@@ -8,6 +8,7 @@ again wherever the cell goes.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,20 @@ from cello.cells.graph import MATRIX, POINTWISE, Graph, Node, Shape
 from cello.cells.sizes import size
 from cello.cells.symbol import Symbol
 from cello.cells.trace import RUNNING
+from cello.errors import CellError
 
 Floats = NDArray[np.float64]
 Draw = Callable[[str, tuple[int, ...]], Floats]
 """Gives "uniform" numbers from 0 to 1, or "normal" ones of mean 0 and deviation 1, of a shape."""
 
 VALUE_LEAVES = ("size", "index", "constant")
-VALUE_OPERATIONS: dict[str, int] = {**POINTWISE, **MATRIX, "product": 2, "uniform": 2, "normal": 2}
+VALUE_OPERATIONS: dict[str, int] = {**POINTWISE, **MATRIX, "product": 2, "uniform": 2, "normal": 2, "radius": 1}
 """Every operation of a declared value and the number of its arguments."""
+
+OF_MATRICES = ("product", "radius", *MATRIX)
+"""Those that take a whole matrix."""
+
+LARGEST_SEED = 2**63 - 1
 
 LEARNED, FIXED, STATE = "learned", "fixed", "state"
 FIRST = ".first"
@@ -42,6 +49,7 @@ class Declared:
     ``kind`` is "learned": first values of a parameter, "fixed": a tensor without derivative, "state": a first state.
     The last of ``nodes`` is the value; there are none where only bounds are declared. A learned value within bounds is
     computed from an unbounded parameter r: low + softplus(r), high - softplus(r), or low + (high - low) sigmoid(r).
+    Random numbers of what is not learned come from ``seed``.
     """
 
     name: str
@@ -50,6 +58,7 @@ class Declared:
     nodes: tuple[Node, ...] = ()
     low: float | None = None
     high: float | None = None
+    seed: int | None = None
 
     @property
     def bounded(self) -> bool:
@@ -64,10 +73,13 @@ class Declared:
     def key(self) -> tuple[object, ...]:
         """What of it a fingerprint depends on."""
         nodes = [(n.op, n.args, n.value, n.name if n.op in VALUE_LEAVES else None) for n in self.nodes]
-        return (self.name, self.kind, self.shape, nodes, self.low, self.high)
+        own = (self.name, self.kind, self.shape, nodes, self.low, self.high)
+        return own if self.seed is None else (*own, self.seed)
 
     def array(self, inputs: int, hidden: int, draw: Draw | None = None) -> Floats:
         """The value for D = ``inputs`` and H = ``hidden``, in double precision."""
+        if draw is None and self.seed is not None:
+            draw = seeded(self.seed, self.name)
         sizes = {"D": inputs, "H": hidden}
         shape = tuple(size(each, inputs, hidden) for each in self.shape)
         with np.errstate(all="ignore"):
@@ -120,13 +132,15 @@ class _Grid:
                 return np.arange(self.rows, dtype=np.float64)[:, None]
             return np.arange(self.columns, dtype=np.float64)[None, :]
         if node.op in ("uniform", "normal"):
-            assert self.draw is not None  # fixed tensors and first states draw nothing
+            assert self.draw is not None  # without a seed, fixed tensors and first states draw nothing
             low, high = args
             spread = high - low if node.op == "uniform" else high
             return low + spread * self.draw(node.op, self.drawn)
         square = (self.rows, self.rows)
         if node.op == "product":
             return np.broadcast_to(args[0], square) @ np.broadcast_to(args[1], (self.rows, args[1].shape[1]))
+        if node.op == "radius":
+            return np.abs(np.linalg.eigvals(np.broadcast_to(args[0], square))).max()
         if node.op in MATRIX:
             return NUMPY[node.op](np.broadcast_to(args[0], square))
         return NUMPY[node.op](*args)
@@ -155,19 +169,58 @@ def normal(mean: Any = 0.0, deviation: Any = 1.0) -> Any:
     return _random("normal", mean, deviation)
 
 
+def spectral_radius(matrix: Any) -> Any:
+    """The largest modulus of a square matrix's eigenvalues, inside a function of ``Fixed`` or ``Learned``.
+
+    >>> from cello import Fixed
+    >>> def reservoir(i, j):
+    ...     A = normal(0, 1)
+    ...     return 0.9 * A / spectral_radius(A)
+    >>> R = Fixed(reservoir, seed=1)
+    """
+    tracer = RUNNING.get()
+    if tracer is None or not isinstance(matrix, Symbol):
+        raise CellError(
+            "spectral_radius() takes a random or computed matrix, in a function that Fixed or Learned is given."
+        )
+    return Symbol(tracer, tracer.write("radius", (matrix._cello_position,)))
+
+
+def seeded(seed: int, name: str) -> Draw:
+    """Draws that are the same on every machine: of numpy's PCG64, whose stream of 64-bit words does not change.
+
+    Each call draws from a stream of its own, of ``seed``, the name's CRC-32 and the number of the call. A word's upper
+    53 bits are a uniform number; two of them are a normal one, by Box and Muller's transform.
+    """
+    calls = iter(range(LARGEST_SEED))
+
+    def words(count: int) -> Floats:
+        sequence = np.random.SeedSequence([seed, zlib.crc32(name.encode()), next(calls)])
+        return np.asarray((np.random.PCG64(sequence).random_raw(count) >> np.uint64(11)) * 2.0**-53, np.float64)
+
+    def draw(kind: str, shape: tuple[int, ...]) -> Floats:
+        count = int(np.prod(shape))
+        if kind == "uniform":
+            return words(count).reshape(shape)
+        radius, angle = words(2 * count).reshape(2, count)
+        return np.asarray(np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)).reshape(shape)
+
+    return draw
+
+
 def faults_of(declared: Declared) -> Iterator[str]:
     """Why a declared value cannot be used, by computing it for D = 5 and H = 7."""
     if not declared.nodes:
         return
-    if declared.kind != LEARNED and declared.random:
-        yield "is random, but must be the same wherever the cell goes"
+    if declared.kind != LEARNED and declared.random and declared.seed is None:
+        yield "is random, but must be the same wherever the cell goes; give it a seed, as in Fixed(..., seed=1)"
         return
-    matrices = [node.op for node in declared.nodes if node.op in ("product", *MATRIX)]
+    matrices = [node.op for node in declared.nodes if node.op in OF_MATRICES]
     if matrices and (not declared.shape or declared.shape[0] != declared.shape[-1]):
         yield "takes a matrix as a whole, which needs a square matrix or a vector"
         return
-    if declared.random and any(node.op in ("product", *MATRIX) for node in declared.nodes):
-        yield "draws random numbers and takes them as a matrix; draw each element by itself"
+    if declared.random and matrices and len(declared.shape) < 2:
+        yield "draws random numbers and takes them as a matrix, but is a vector; draw each element by itself"
         return
     indices = {str(node.name) for node in declared.nodes if node.op == "index"}
     if not matrices and (extra := sorted(indices - {"i", "j"} if len(declared.shape) == 2 else indices - {"i"})):
@@ -177,7 +230,7 @@ def faults_of(declared: Declared) -> Iterator[str]:
         yield "depends on the row i, but it is a single number"
         return
     try:
-        value = declared.array(5, 7, lambda kind, shape: np.full(shape, 0.5 if kind == "uniform" else 0.0))
+        value = declared.array(5, 7, seeded(declared.seed or 0, declared.name))
     except (ValueError, np.linalg.LinAlgError):
         yield "is no value of this shape, for D = 5 and H = 7"
         return

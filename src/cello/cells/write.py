@@ -30,6 +30,8 @@ class _Writer:
         op, record = self.kinds.ops[position], self.kinds.records[position]
         if op == "mean":
             return self._mean(position)
+        if op == "total" and self.kinds[record.args[0]] is Kind.HEADS:
+            return self._total(position, record.name)
         if op == "product" and self.kinds[record.args[0]] is Kind.HEADS:
             return self._heads(position)
         if op == "total" and self.shapes[record.args[0]] == (ONE,):
@@ -57,15 +59,27 @@ class _Writer:
     def _mean(self, position: int) -> int:
         record = self.kinds.records[position]
         (arg,) = record.args
-        (size,) = self.shapes[arg]
-        if size == ONE:
+        first, *others = self.shapes[arg]
+        if first == ONE:
             return self.place[arg]
-        total = self._node("total", (self.place[arg],), (ONE,), record.line)
+        number = self._size(first)
+        for each in others:
+            number = self._node("mul", (number, self._size(each)), (), record.line)
+        return self._node("div", (self._total(position), number), (ONE,), record.line, record.name)
+
+    def _size(self, size: str) -> int:
         if size.isdigit():
-            number = self.builder.write("constant", value=float(size))
-        else:
-            number = self.builder.add(Node("size", (), (), size))
-        return self._node("div", (total, number), (ONE,), record.line, record.name)
+            return self.builder.write("constant", value=float(size))
+        return self.builder.add(Node("size", (), (), size))
+
+    def _total(self, position: int, name: str | None = None) -> int:
+        """The sum of all elements, of a matrix by its rows first."""
+        record = self.kinds.records[position]
+        (arg,) = record.args
+        at, shape = self.place[arg], self.shapes[arg]
+        if len(shape) == 2:
+            at = self._node("row_sum", (at,), shape[:1], record.line)
+        return self._node("total", (at,), (ONE,), record.line, name)
 
     def _heads(self, position: int) -> int:
         """A product with the matrices of heads, S @ q or S.T @ k: the sums of rows or of columns."""
@@ -78,4 +92,4 @@ class _Writer:
         along, over = ("rows", "column_sum") if turned else ("columns", "row_sum")
         repeated = self._node(along, (self.place[right],), shape, record.line)
         each = self._node("mul", (self.place[left], repeated), shape, record.line)
-        return self._node(over, (each,), shape[:1], record.line, record.name)
+        return self._node(over, (each,), self.shapes[position], record.line, record.name)

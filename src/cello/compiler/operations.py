@@ -77,8 +77,9 @@ TORCH: dict[str, Callable[..., Any]] = {
 
 def _columns(v: Tensor, sizes: tuple[int, ...]) -> Tensor:
     units, width = sizes
-    heads = v.reshape(*v.shape[:-1], units // width, 1, width)
-    return heads.expand(*v.shape[:-1], units // width, width, width).reshape(*v.shape[:-1], units, width)
+    count = v.shape[-1] // width
+    heads = v.reshape(*v.shape[:-1], count, 1, width)
+    return heads.expand(*v.shape[:-1], count, units // count, width).reshape(*v.shape[:-1], units, width)
 
 
 def _largest(v: Tensor, _: tuple[int, ...]) -> Tensor:
@@ -88,8 +89,9 @@ def _largest(v: Tensor, _: tuple[int, ...]) -> Tensor:
 
 
 def _column_sum(v: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    width = v.shape[-1]
-    heads = v.reshape(*v.shape[:-2], sizes[0] // width, width, width)
+    units, width = v.shape[-2:]
+    count = sizes[0] // width
+    heads = v.reshape(*v.shape[:-2], count, units // count, width)
     return heads.sum(-2).reshape(*v.shape[:-2], *sizes)
 
 

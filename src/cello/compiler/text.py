@@ -46,6 +46,7 @@ ROWS: dict[str, Row] = {
     "column_sum": function("column_sum({})"),
     "turned_product": Row("{}.T @ {}", 2, (ATOM, 9)),
     "expm": function("expm({})"),
+    "radius": function("spectral_radius({})"),
     "uniform": function("uniform({}, {})", 2),
     "normal": function("normal({}, {})", 2),
 }

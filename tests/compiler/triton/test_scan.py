@@ -135,7 +135,9 @@ def test_programs_that_share_the_units_of_the_same_clips(
     check(zoo()[name], (3, 3, 3, 40), lengths=[1, 3, 2])
 
 
-@pytest.mark.parametrize("cell", [*SIZED.values(), numbers()], ids=lambda cell: cell.name)
+@pytest.mark.parametrize(
+    "cell", [*(own for own in SIZED.values() if own.name != "columns"), numbers()], ids=lambda cell: cell.name
+)
 def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2))
@@ -247,6 +249,13 @@ def test_heads_that_no_program_has_room_for_are_refused() -> None:
         x, state, weights = case(SIZED["heads"], (1, 1, 1, hidden))
         with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
             scan(SIZED["heads"], x, weights, state=state, backend="triton")
+
+
+def test_states_of_several_elements_a_unit_are_refused_and_evaluated_plainly() -> None:
+    x, state, weights = case(SIZED["columns"], (1, 2, 3, 8))
+    with pytest.raises(BackendError, match=r"'columns' with a matrix \(H, 5\) that changes; take a matrix of heads"):
+        scan(SIZED["columns"], x, weights, state=state, backend="triton")
+    assert scan(SIZED["columns"], x, weights, state=state).backend != "triton"
 
 
 def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ import math
 
 from cello.cells.annotations import Heads, Size
 from cello.cells.definition import cell
-from cello.cells.functions import columns, exp, floor, maximum, outer, rows, sigmoid, softplus, sqrt, tanh, where
+from cello.cells.functions import columns, exp, floor, log, maximum, outer, rows, sigmoid, softplus, sqrt, tanh, where
 from cello.cells.signature import Fixed, Learned, Members
-from cello.cells.zoo.papers import BECK_2024, KATHAROPOULOS_2020, PENG_2024, SCHLAG_2021, SUN_2023
+from cello.cells.values import uniform
+from cello.cells.zoo.papers import BECK_2024, KATHAROPOULOS_2020, PENG_2024, SCHLAG_2021, SUN_2023, YANG_2025
 
 
 def of_head(i, j, H):
@@ -86,6 +87,34 @@ def delta_rule(x, h, S: Heads(4), w: Size(1), W, J: Fixed(1.0, size=Heads(4))):
     k, q = k / (J @ k), q / (J @ q)
     S = S + sigmoid(w @ x) * outer(W.v @ x - S @ k, k)
     h = S @ q
+    return h, S
+
+
+@cell(paper=YANG_2025)
+def gated_delta_net(  # noqa: PLR0913, PLR0917 (three fixed tensors)
+    x,
+    h,
+    S: Heads(4),
+    W: Members(a=Size(4), b=Size(4)),
+    A: Learned(lambda: log(uniform(1, 16)), size=4),
+    d: Learned(lambda: log(exp(exp(uniform(math.log(0.001), math.log(0.1)))) - 1), size=4),
+    n: Learned(1.0),
+    E: Fixed(of_head),
+    J: Fixed(1.0, size=Heads(4)),
+    s: Fixed(lambda H: sqrt(4 / H)),
+):
+    """Gated DeltaNet without short convolutions: a head forgets at a rate of the frame, then one value is replaced.
+
+    Keys and queries have norm 1; outputs are normalised by head and gated. E tells heads to units; h is output only.
+    """
+    k, v, q = W.k @ x, W.v @ x, W.q @ x
+    k, v, q = k * sigmoid(k), v * sigmoid(v), q * sigmoid(q)
+    k, q = k / sqrt(J @ (k * k) + 1e-6), q / sqrt(J @ (q * q) + 1e-6)
+    S = rows(E @ exp(-exp(A) * softplus(W.a @ x + d))) * S
+    S = S + outer((E @ sigmoid(W.b @ x)) * (v - S @ k), k)
+    y = s * (S @ q)
+    z = W.z @ x
+    h = n * y / sqrt(s * s * (J @ (y * y)) + 1e-5) * z * sigmoid(z)
     return h, S
 
 

@@ -406,3 +406,17 @@ PENG_2024 = Paper(
     title="Eagle and Finch: RWKV with matrix-valued states and dynamic recurrence",
     arxiv="2404.05892",
 )
+YANG_2025 = Paper(
+    authors=("S. Yang", "J. Kautz", "A. Hatamizadeh"),
+    year=2025,
+    title="Gated delta networks: improving Mamba2 with delta rule",
+    meeting="ICLR",
+    arxiv="2412.06464",
+)
+HA_2017 = Paper(
+    authors=("D. Ha", "A. Dai", "Q. V. Le"),
+    year=2017,
+    title="HyperNetworks",
+    meeting="ICLR",
+    arxiv="1609.09106",
+)

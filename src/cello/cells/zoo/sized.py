@@ -6,8 +6,8 @@ from __future__ import annotations
 from cello.cells.annotations import Heads, Size
 from cello.cells.definition import cell
 from cello.cells.functions import exp, maximum, sigmoid, stop, tanh
-from cello.cells.signature import Members, Scalar
-from cello.cells.zoo.papers import BRADBURY_2017, CHENG_2016, GAO_2018, KUSUPATI_2018, MELIS_2020, SAK_2014
+from cello.cells.signature import Learned, Members, Scalar
+from cello.cells.zoo.papers import BRADBURY_2017, CHENG_2016, GAO_2018, HA_2017, KUSUPATI_2018, MELIS_2020, SAK_2014
 
 
 @cell(paper=SAK_2014)
@@ -77,3 +77,44 @@ def rnn_window_attention(x, h, h1, h2, W, U, b):
     e, e1, e2 = (exp(score - most) for score in scores)
     context = (e * h + e1 * h1 + e2 * h2) / (e + e1 + e2)
     return tanh(W.h @ x + U @ context + b), h, h1
+
+
+@cell(paper=HA_2017)
+def hyper_lstm(  # noqa: PLR0913, PLR0917 (the parameters of two LSTMs)
+    x,
+    h,
+    c,
+    s: Size("H/4"),
+    m: Size("H/4"),
+    A: Size("H/4"),
+    B,
+    C,
+    a,
+    Z: Size(8),
+    P,
+    d: Learned(1.0),
+    W,
+    U,
+    b,
+):
+    """HyperLSTM without layer normalisation: an LSTM of H / 4 units, (s, m), scales the gates of a larger one.
+
+    It sees the frame and both outputs; its own reaches the gates through a vector of 8 elements.
+    """
+    i = sigmoid(A.i @ x + B.i @ h + C.i @ s + a.i)
+    f = sigmoid(A.f @ x + B.f @ h + C.f @ s + a.f)
+    g = tanh(A.g @ x + B.g @ h + C.g @ s + a.g)
+    o = sigmoid(A.o @ x + B.o @ h + C.o @ s + a.o)
+    m = f * m + i * g
+    s = o * tanh(m)
+    z = Z @ s
+
+    def gate(k):
+        to_x, to_h, to_b = (getattr(P, to + k) @ z for to in "xhb")
+        to_x, to_h = to_x + getattr(d, f"x{k}"), to_h + getattr(d, f"h{k}")
+        return to_x * (getattr(W, k) @ x) + to_h * (getattr(U, k) @ h) + to_b + getattr(b, k)
+
+    i, f, o = sigmoid(gate("i")), sigmoid(gate("f")), sigmoid(gate("o"))
+    c = f * c + i * tanh(gate("g"))
+    h = o * tanh(c)
+    return h, c, s, m

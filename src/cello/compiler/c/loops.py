@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cello.cells.graph import Node, Shape
+from cello.cells.sizes import repeated, share
 from cello.compiler.c.expression import Body
 from cello.compiler.c.places import marked
-from cello.compiler.c.sizes import elements, padded
+from cello.compiler.c.sizes import elements, padded, tile
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.step_names import indented
 
@@ -41,14 +42,14 @@ class Loop:
             self.stores.append((f"{name}_total += {{}};", arg))
             self.row_last.append(f"store({place} + line, {name}_total);")
         elif node.op == "column_sum":
-            columns = elements(self.shape[1])
+            columns, own = elements(self.shape[1]), repeated(self.shape[1])
             self.workspace.add(f"{name}_columns", f"round_up({columns}, V) * V")
-            self.workspace.add(f"{name}_lines", "size")
+            self.workspace.add(f"{name}_lines", tile((own,)))
             each, lines = marked(f"{name}_columns"), marked(f"{name}_lines")
-            self.first[f"zero_lines(n, H, {lines});"] = None
+            self.first[f"zero_lines(n, {elements(own)}, {lines});"] = None
             self.stores.append((f"store({each} + column * V, {{}});", arg))
-            self.row_last.append(f"add_columns({each}, {columns}, from, one, H - j, {lines} + r * P);")
-            self.last.append(f"from_lines(n, rows, H, {lines}, {place});")
+            self.row_last.append(f"add_columns({each}, {columns}, from, one, H - j, {lines} + r * {padded(own)});")
+            self.last.append(f"from_lines(n, rows, {elements(own)}, {lines}, {place});")
         else:
             self.inside = True
             begin, step = ("0", "accumulate({}, {})") if node.op == "total" else ("-INFINITY", "enlarge({}, {})")
@@ -62,10 +63,11 @@ class Loop:
         if node.op == "broadcast":
             return f"broadcast(({marked(place)})[r * V])" if " " in place else f"broadcast({marked(place)}[r * V])"
         if node.op == "columns":
-            self.workspace.add(f"{name}_lines", "size")
+            own = repeated(node.shape[1])
+            self.workspace.add(f"{name}_lines", tile((own,)))
             lines = marked(f"{name}_lines")
-            self.first[f"to_lines(n, rows, H, {marked(place)}, {lines});"] = None
-            return f"column_of({lines} + r * P + column, from, one)"
+            self.first[f"to_lines(n, rows, {elements(own)}, {marked(place)}, {lines});"] = None
+            return f"column_of({lines} + r * {padded(own)} + column, from, one)"
         return None
 
     def lines(self, body: Body) -> list[str]:
@@ -78,8 +80,9 @@ class Loop:
         inner = ["const long at = j * rows + r * V;", *lines]
         if len(self.shape) == 2:
             columns = elements(self.shape[1])
-            before.insert(0, f"const mask from = heads_of(j, H, {columns});")
-            before.insert(1, f"const long one = one_head(j, H, {columns});")
+            head = columns if share(self.shape[1]) else "H"
+            before.insert(0, f"const mask from = heads_of(j, H, {head});")
+            before.insert(1, f"const long one = one_head(j, H, {head});")
             inner = [
                 "const long line = j * rows + r * V;",
                 *body.middle,

@@ -12,7 +12,7 @@ from math import prod
 
 from cello.cells.definition import Cell
 from cello.cells.graph import REDUCTIONS, RESHAPING, Shape
-from cello.cells.sizes import size
+from cello.cells.sizes import share, size
 from cello.cells.specialise import multiplying
 from cello.compiler.c99.expression import Body
 from cello.compiler.c99.units import RESERVED, Memory, StepText, UnitStep
@@ -184,13 +184,18 @@ class SizedStep(UnitStep):
                 after.append(f"{self.arrays[k]}[u] = total({row}, {width});")
             else:
                 before.append(f"    memset({self.arrays[k]}, 0, {units} * sizeof(float));")
-                after.append(f"add_row({self.arrays[k]} + u / {width} * {width}, {row}, {width});")
+                after.append(f"add_row({self.arrays[k]} + {self._head(shape)}0, {row}, {width});")
         return [
             *before,
             f"    for (int u = 0; u < {units}; u++) {{",
             *(f"        {line}" for line in (*inner, *after)),
             "    }",
         ]
+
+    def _head(self, shape: Shape) -> str:
+        """Where the head of row u begins in what repeats along rows, if there are heads."""
+        width = self._sizes(shape)[1]
+        return f"u / {width} * {width} + " if share(shape[1]) else ""
 
     def _body(self, here: set[int]) -> Body:
         def loads(k: int) -> str | None:
@@ -200,8 +205,7 @@ class SizedStep(UnitStep):
             if node.op in ("broadcast", "rows", "columns") and k in here:
                 array = self._read_from(node.args[0])
                 if node.op == "columns":
-                    width = self._sizes(node.shape)[1]
-                    return f"load({array} + u / {width} * {width} + j)"
+                    return f"load({array} + {self._head(node.shape)}j)"
                 return f"broadcast({array}[0])" if node.op == "broadcast" else f"{self.of[k]}_of_row"
             if node.op != "parameter" and (k in here or k not in self.arrays):
                 return None

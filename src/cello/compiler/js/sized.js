@@ -1,5 +1,5 @@
 // What the steps of cells with values of several sizes are written with; matrices are rows of d elements, one after the
-// other, and heads d rows each.
+// other, and heads as many rows each as there are rows to a sum.
 
 function total(v) {
   let sum = 0;
@@ -22,11 +22,11 @@ function rowSum(matrix, sums) {
   }
 }
 
-function columnSum(matrix, sums) {
-  const d = matrix.length / sums.length;
+function columnSum(matrix, sums, d) {
+  const rows = matrix.length / sums.length;
   for (let unit = 0; unit < sums.length; unit++) {
     let sum = 0;
-    for (let at = unit - (unit % d), row = 0; row < d; row++) sum += matrix[(at + row) * d + (unit % d)];
+    for (let at = ((unit - (unit % d)) / d) * rows, row = 0; row < rows; row++) sum += matrix[(at + row) * d + (unit % d)];
     sums[unit] = sum;
   }
 }

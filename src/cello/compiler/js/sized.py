@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cello.cells.graph import REDUCTIONS, RESHAPING, Shape, dependencies
+from cello.cells.sizes import share
 from cello.compiler.expression import ATOM
 from cello.compiler.js.expression import Writer
 from cello.compiler.js.names import RESERVED, SIZED, string
@@ -13,7 +14,7 @@ REDUCED = {
     "total": "{to}[0] = total({of});",
     "largest": "{to}[0] = greatest({of});",
     "row_sum": "rowSum({of}, {to});",
-    "column_sum": "columnSum({of}, {to});",
+    "column_sum": "columnSum({of}, {to}, {columns});",
 }
 """How each operation that needs a whole vector or matrix is written."""
 
@@ -55,6 +56,8 @@ class _Elements(Writer):
         if node.op not in RESHAPING:
             return super().formula(k)
         name = self.names[node.args[0]]
+        if node.op == "columns" and not share(node.shape[1]):
+            return f"{name}[col]", ATOM
         if node.op == "columns":
             return f"{name}[row - (row % {elements(node.shape[1])}) + col]", ATOM
         return f"{name}[{'row' if node.op == 'rows' else '0'}]", ATOM
@@ -126,7 +129,9 @@ class SizedStep(UnitStep):
         """All elements of one value."""
         node, name = self.nodes[k], self.names[k]
         if node.op in REDUCTIONS:
-            return [REDUCED[node.op].format(to=name, of=self.names[node.args[0]])]
+            arg = node.args[0]
+            columns = elements(self.nodes[arg].shape[-1])
+            return [REDUCED[node.op].format(to=name, of=self.names[arg], columns=columns)]
         return self._looped(node.shape, [f"{self.writer.element(k)} = {self.writer.text(k)};"])
 
     def _looped(self, shape: Shape, lines: list[str]) -> list[str]:

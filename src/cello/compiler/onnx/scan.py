@@ -10,6 +10,7 @@ import numpy as np
 from cello.cells.definition import Cell
 from cello.compiler.deep import deep
 from cello.compiler.onnx.native import Given, Operator, operator_of, write_operator
+from cello.compiler.onnx.shapes import blocks_of
 from cello.compiler.onnx.step import StepWriter
 from cello.compiler.onnx.writer import Array, Writer
 
@@ -42,8 +43,9 @@ class LayerDirection:
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each state in a graph, without batch: matrices (H, d) are (n, d, d), a head after the other."""
-        sizes = zip(self.cell.states, self.cell.state_sizes(self.inputs, self.hidden), strict=True)
-        return {name: each if len(each) < 2 else (each[0] // each[1], each[1], each[1]) for name, each in sizes}
+        sizes = self.cell.state_sizes(self.inputs, self.hidden)
+        states = zip(self.cell.states, self.cell.state_shapes, sizes, strict=True)
+        return {name: own if len(own) < 2 else blocks_of(shape, own) for name, shape, own in states}
 
     def writer(self, graph: Writer) -> StepWriter:
         """Writes steps of it into a graph."""

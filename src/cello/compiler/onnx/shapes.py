@@ -1,7 +1,8 @@
 """Give values of several sizes their shapes in an ONNX graph, and write what leads from one shape to another.
 
-Matrices of n heads of d = H/n units are (…, n, d, d). What repeats along an axis (``broadcast``, ``rows``, ``columns``)
-is 1 there, and the runtime's operators broadcast it; it is expanded only where it is needed whole.
+Matrices of n heads of d = H/n units are (…, n, d, d), those of N elements a unit (…, 1, H, N). What repeats along an
+axis (``broadcast``, ``rows``, ``columns``) is 1 there, and the runtime's operators broadcast it; it is expanded only
+where it is needed whole.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cello.cells.graph import RESHAPING, Node
-from cello.cells.sizes import size
+from cello.cells.graph import RESHAPING, Node, Shape
+from cello.cells.sizes import share, size
 from cello.compiler.onnx.writer import Array, Writer
 
 ROWS, COLUMNS, UNITS = "rows", "columns", "units"
@@ -19,6 +20,13 @@ ROWS, COLUMNS, UNITS = "rows", "columns", "units"
 
 LARGEST_DENSE = 128
 """Units up to which a block-diagonal matrix is multiplied as a whole, zeros included."""
+
+
+def blocks_of(shape: Shape, sizes: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape in a graph of a matrix of heads, or of one (H, N): how many blocks, their rows and their columns."""
+    units, width = sizes
+    count = units // width if share(shape[1]) else 1
+    return count, units // count, width
 
 
 class Shapes:
@@ -58,8 +66,7 @@ class Shapes:
         """A value's shape in the graph, before which stand time and batch."""
         if len(self.sizes[k]) < 2:
             return self.sizes[k]
-        units, width = self.sizes[k]
-        return units // width, width, width
+        return blocks_of(self.nodes[k].shape, self.sizes[k])
 
     def constant(self, k: int, value: Array) -> Array:
         """A value that is the same at every step, in its shape in the graph."""
@@ -76,9 +83,9 @@ class Shapes:
     def multiplied(self, writer: Writer, k: int, matrix: str, vector: str) -> str:
         """The sum over rows or columns of a matrix times a vector that repeats: a product for each head."""
         units, op = self.elements(k), self.nodes[k].op
-        heads, width, _ = self.heads(self.nodes[k].args[0])
+        heads, high, width = self.heads(self.nodes[k].args[0])
         column = op == "row_sum"
-        given = writer.reshape(vector, 0, heads, *((width, 1) if column else (1, width)))
+        given = writer.reshape(vector, 0, heads, *((width, 1) if column else (1, high)))
         product = writer.write("MatMul", *((matrix, given) if column else (given, matrix)))
         return writer.reshape(product, 0, units)
 
@@ -89,8 +96,10 @@ class Shapes:
         """
         around, writer = writers
         units, width = blocks.shape
-        heads = blocks.reshape(-1, width, width)
+        heads = blocks.reshape(self.heads(self.nodes[k].args[0]))
         turned = heads.transpose(0, 2, 1) if self.nodes[k].op == "row_sum" else heads
+        if len(heads) == 1:
+            return writer.write("MatMul", vector, around.sparse(np.ascontiguousarray(turned[0])))
         if units <= LARGEST_DENSE:
             whole = np.zeros((units, units), np.float32)
             for first, block in zip(range(0, units, width), turned, strict=True):

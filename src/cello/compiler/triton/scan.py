@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
+from cello.cells.sizes import share
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
@@ -62,6 +63,8 @@ def _no_tiling(inputs: Inputs) -> str | None:
     """Why no program has room for the cell's step, if none has."""
     names, sizes = names_of(inputs.cell), sizes_of(inputs)
     what = f"has no kernel of cell {inputs.cell.name!r}"
+    if shape := next((shape for shape in names.heads if not share(shape[1])), None):
+        return f"{what} with a matrix ({', '.join(shape)}) that changes; take a matrix of heads, (H, H/n)"
     heads = {sizes.sizes(shape)[1] for shape in names.heads}
     if odd := [units for units in heads if units & (units - 1)]:
         return f"{what} for heads of {odd[0]} units; make them 2, 4, 8, 16, ... units"
