@@ -11,6 +11,7 @@ import torch
 from cello.cells.definition import Cell
 from cello.cells.functions import FUNCTIONS
 from cello.cells.methods import EXPRESSIONS
+from cello.compiler.render import render
 from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
 
@@ -321,6 +322,8 @@ def own(x, h, W, n: Learned(1.7), s: Members(a=Scalar(0.5), b=Scalar)):
     return h + s.a * relu(u) ** n + s.b * relu(u) ** 2.5 + v ** -1.5 + 2 ** u + v ** 0.5 + u ** 5 + v ** -2
 """)
     assert [own.parameters(2, 3)[name] for name in ("s.a", "s.b", "n")] == [(), (), (3,)]
+    assert "** 2.5 + v ** (-1.5) + " in equations_text(own)
+    assert "^{n} + " in render(own, "latex")
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(4, 5, 2, generator=draw, dtype=torch.float64)
     given = {

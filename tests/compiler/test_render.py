@@ -20,7 +20,7 @@ from cello.errors import CellError
 
 
 def test_every_operation_has_a_row_in_every_table() -> None:
-    needed = {**VALUE_OPERATIONS, **RESHAPING, "outer": 2, "turned_product": 2, "apply": 2}
+    needed = {**VALUE_OPERATIONS, **RESHAPING, "outer": 2, "turned_product": 2, "apply": 2, "power": 2}
     del needed["broadcast"]  # written as what is spread
     assert needed.keys() == text.ROWS.keys() == latex.ROWS.keys()
     assert {*POINTWISE, "product"} <= operations.TORCH.keys()

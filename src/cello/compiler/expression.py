@@ -61,7 +61,7 @@ def inline(nodes: Sequence[Node], style: Style) -> str:
 
 
 def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
-    """What is written as one operation of others: ``S @ q``, ``S.T @ k``, ``outer(v, k)``; and what is not written.
+    """What is written as one operation of others: ``S @ q``, ``outer(v, k)``, ``v ** n``; and what is not written.
 
     Broadcasting is not written: a value that is broadcast is written as it is.
     """
@@ -70,6 +70,8 @@ def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
         ops = [nodes[arg].op for arg in node.args]
         if node.op == "broadcast":
             found[k] = ("", node.args)
+        elif node.op == "where" and (power := _power(nodes, node)):
+            found[k] = ("power", power)
         elif node.op == "mul" and ops == ["rows", "columns"]:
             found[k] = ("outer", tuple(nodes[arg].args[0] for arg in node.args))
         elif node.op in ("row_sum", "column_sum") and ops == ["mul"]:
@@ -79,6 +81,19 @@ def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
                 op = "product" if node.op == "row_sum" else "turned_product"
                 found[k] = (op, (matrix, nodes[repeated].args[0]))
     return found
+
+
+def _power(nodes: Sequence[Node], node: Node) -> tuple[int, int] | None:
+    """The base and the exponent, where a value is what ``v ** n`` is traced as."""
+    base, zero, above, edge = node.args
+    if nodes[above].op != "exp" or nodes[edge].op != "stop":
+        return None
+    product, outside = nodes[nodes[above].args[0]], nodes[nodes[edge].args[0]]
+    if product.op != "mul" or outside.op != "exp":
+        return None
+    power, logarithm = product.args
+    safe = nodes[logarithm].args[0] if nodes[logarithm].op == "log" else power
+    return (base, power) if nodes[safe].args[:3] == (base, zero, base) and nodes[safe].op == "where" else None
 
 
 def _read_count(graph: Graph, patterns: dict[int, tuple[str, tuple[int, ...]]]) -> list[int]:

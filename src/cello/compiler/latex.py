@@ -44,6 +44,7 @@ ROWS: dict[str, Row] = {
     "column_sum": function(r"\operatorname{{colsum}}({})"),
     "turned_product": Row(r"{}^{{\top}} {}", 2, (ATOM, 9)),
     "expm": function(r"\operatorname{{expm}}({})"),
+    "power": Row(r"{}^{{{}}}", 4, (ATOM, 0)),
     "radius": function(r"\operatorname{{radius}}({})"),
     "uniform": function(r"\mathcal{{U}}({}, {})", 2),
     "normal": function(r"\mathcal{{N}}({}, {}^2)", 2),

@@ -34,6 +34,7 @@ ROWS: dict[str, Row] = {
     "minimum": function("minimum({}, {})", 2),
     "maximum": function("maximum({}, {})", 2),
     "where": function("where({} > {}, {}, {})", 4),
+    "power": Row("{} ** {}", 4, (ATOM, ATOM)),
     "apply": Row("{} @ {}", 2, (9, 9)),
     "transpose": Row("{}.T", ATOM, (ATOM,)),
     "inverse": function("inverse({})"),
