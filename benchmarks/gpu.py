@@ -104,8 +104,8 @@ def check(plan: Plan) -> Iterator[Row]:
     sizes = {"clips": 24, "samples": 3000, "epochs": 2} if plan.dry else {}
     for precision in ("float32",) if plan.dry else ("float32", "tf32"):
         how = plan.fast if plan.dry else ExecutionConfig(device="cuda", precision=precision)
-        yield {"precision": precision, **gpu_epoch.check(**sizes, execution=how)}
-        yield {"precision": precision, **gpu_epoch.together(**sizes, execution=how)}
+        for call in (gpu_epoch.check, gpu_epoch.together):
+            yield {"precision": precision} | attempted(lambda c=call, e=how: c(**sizes, execution=e))  # type: ignore[misc]
 
 
 def compared(jobs: list[tuple[str, int, str]]) -> Iterator[Row]:
@@ -142,10 +142,12 @@ def replicates(plan: Plan) -> Iterator[Row]:
             call, *tensors = prepared(inputs_for(load_cell("lstm"), batch, steps, hidden))
             for count in (1, plan.size(16, 2)):
                 many = [part.detach().repeat(count, *[1] * (part.dim() - 1)) for part in tensors]
-                yield {"kernels": count, "precision": precision, **times_of(call, many)}
+                row = attempted(lambda c=call, m=many: times_of(c, m))  # type: ignore[misc]
+                yield {"kernels": count, "precision": precision} | row
     for count in (1, plan.size(5, 2), plan.size(16, 3)):
         sizes = {"clips": 24, "samples": 3000, "hidden": 4} if plan.dry else {"clips": 1500, "samples": 16_000}
-        yield {"seeds": count, **gpu_epoch.seconds_of_seeds(count, execution=plan.fast, **sizes)}
+        row = attempted(lambda n=count, s=sizes: gpu_epoch.seconds_of_seeds(n, execution=plan.fast, **s))  # type: ignore[misc]
+        yield {"seeds": count} | row
 
 
 def epoch(plan: Plan) -> Iterator[Row]:
@@ -173,11 +175,18 @@ def cells(plan: Plan) -> Iterator[Row]:
         (name, batch, steps, h, "bf16", None, False) for h in sizes for name in (names[1:2] if plan.dry else names)
     ]
     compile_all([] if plan.dry else jobs)
+    of_lstm: dict[int, float] = {}
     for job in jobs:
         row = described(job) | attempted(lambda job=job: run_job(job))  # type: ignore[misc]
         size = Size(batch=batch, frames=steps, inputs=FEATURES, hidden=job[3])
         row["flops"] = flops(load_cell(job[0]), size, x_gradient=False)
-        yield row | ({"ns_per_Mflop": row["both_us"] * 1e9 / row["flops"]} if "both_us" in row else {})
+        if "both_us" in row:
+            row["ns_per_Mflop"] = row["both_us"] * 1e9 / row["flops"]
+            if job[0] == "lstm":
+                of_lstm[job[3]] = row["ns_per_Mflop"]
+            if job[3] in of_lstm:
+                row["times_of_lstm"] = row["ns_per_Mflop"] / of_lstm[job[3]]
+        yield row
 
 
 def right(plan: Plan) -> Iterator[Row]:

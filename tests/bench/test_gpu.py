@@ -73,3 +73,26 @@ def test_figures_are_in_the_file_at_once_and_a_section_that_fails_or_lasts_loses
 def test_without_a_gpu_it_says_so() -> None:
     with pytest.raises(SystemExit, match=r"needs a GPU: .* or with --dry"):
         gpu.main([])
+
+
+def test_a_check_that_fails_leaves_the_other_rows_of_its_section(monkeypatch: Patch) -> None:
+    def out_of_memory(**_: Any) -> dict[str, Any]:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(gpu, "compared", lambda jobs: iter(()))
+    monkeypatch.setattr(gpu_epoch, "check", out_of_memory)
+    monkeypatch.setattr(gpu_epoch, "together", lambda **_: {"largest": 0.0})
+    plan = gpu.Plan(dry=True, corpus="", seeds=1, cells=())
+    assert list(gpu.check(plan)) == [
+        {"precision": "float32", "error": "RuntimeError('out of memory')"},
+        {"precision": "float32", "largest": 0.0},
+    ]
+
+
+def test_cells_are_told_as_a_multiple_of_the_lstm_per_operation(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(gpu, "run_job", lambda job: {"both_us": 10.0 if job[0] == "lstm" else 30.0})
+    monkeypatch.setattr(gpu, "compile_all", lambda jobs: None)
+    rows = list(gpu.cells(gpu.Plan(dry=False, corpus="", seeds=1, cells=("lstm", "gru"))))
+    work = {row["cell"]: row["flops"] for row in rows if row["hidden"] == 64}
+    told = [row["times_of_lstm"] for row in rows if row["hidden"] == 64]
+    assert told == pytest.approx([1.0, 3.0 * work["lstm"] / work["gru"]])

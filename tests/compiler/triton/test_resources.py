@@ -32,6 +32,31 @@ def test_no_register_spills_and_shared_memory_suffices(
     assert found.shared <= bytes_of(names_of(zoo()[cell]), sizes, found.tiling, precision)
 
 
+@pytest.mark.parametrize(
+    ("cell", "precision", "way"),
+    [("lstm-peephole-full", "tf32", "backward"), ("ltc", "bf16", "backward"), ("lmu", "bf16", "forward")],
+)
+def test_cells_of_many_values_spill_nothing_either(cell: str, precision: str, way: str) -> None:
+    """They spilled 144, 412 and 8 bytes: operands of several products at once, and 512 threads of 128 registers."""
+    found = resources(zoo()[cell], way, 128, precision)
+    assert found.spilled == 0
+    assert found.shared <= bytes_of(names_of(zoo()[cell]), Sizes(zoo()[cell], 39, 128), found.tiling, precision)
+
+
+def test_the_estimate_of_registers_chooses_warps_programs_and_reading_ahead() -> None:
+    def chosen(name: str, hidden: int, precision: str) -> tuple[int, int, int, bool]:
+        found = tiling_of(zoo()[name], hidden, precision)
+        assert found is not None
+        return found.warps, found.split, found.stages, found.all_registers
+
+    assert chosen("rnn", 128, "bf16") == (16, 1, 2, False)  # few values: many warps
+    assert chosen("minimalrnn", 128, "tf32") == (8, 1, 2, True)  # 128 registers are too few: half the warps
+    assert chosen("rwkv", 128, "tf32") == (8, 2, 2, True)  # still too few: two programs
+    assert chosen("ltc", 128, "bf16") == (8, 2, 1, True)  # seven stages: nothing is read ahead
+    assert chosen("fgr", 128, "bf16")[3] is False  # many products: the assembler does better by itself
+    assert chosen("nested-lstm", 128, "tf32")[1:3] == (4, 1)  # 32 units without reading ahead, rather than 16
+
+
 @pytest.mark.parametrize(("name", "hidden", "way"), [("normalised", 64, "forward"), ("heads", 64, "backward")])
 def test_values_of_several_sizes_spill_next_to_nothing(name: str, hidden: int, way: str) -> None:
     cell = SIZED[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cello.compiler.gradient import StageGradient
 from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
@@ -105,19 +107,24 @@ class _Backward:
             "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             "row = replicate * rows + begin + time",
         ]
-        width = names.extent([*names.saved_shapes.values()])
-        for n, (first, count, here) in enumerate(names.places(names.saved, names.saved_shapes.__getitem__)):
-            lines.append(f"saved_{n} = {load_tile(f'saved + (row * {width} + {first})', 'running', here, count)}")
-            lines.append(deinterleave(names.saved[n], f"saved_{n}"))
         state, here = names.states[0], names.spaces[names.state_shapes[0]]
         d_output = f"d_outputs + ((replicate * B + at) * T + time) * {here.elements}"
         return [
             *lines,
-            *step_reads(names),
             f"d_new_{state}_all = d_new_{state}",
             "if GIVEN:",
             f"    d_new_{state}_all += {load_tile(d_output, 'running', here)}",
         ]
+
+    def _loads(self) -> dict[str, list[str]]:
+        """The lines by which a variable is read right before its first use, those of a pack by the first of them."""
+        names, width = self.names, self.names.extent([*self.names.saved_shapes.values()])
+        found = step_reads(names)
+        for n, (first, count, here) in enumerate(names.places(names.saved, names.saved_shapes.__getitem__)):
+            load = f"saved_{n} = {load_tile(f'saved + (row * {width} + {first})', 'running', here, count)}"
+            lines = [load, deinterleave(names.saved[n], f"saved_{n}")]
+            found |= dict.fromkeys(names.saved[n], lines)
+        return found
 
     def _loop(self) -> list[str]:
         return ["for back in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
@@ -125,14 +132,16 @@ class _Backward:
     def _step(self) -> list[str]:
         names, states = self.names, self.names.states
         lines = self._reads()
-        body = Body(self.gradient.nodes, self.labels, self._read, names.equations, self.reshaping)
+        body = Body(self.gradient.nodes, self.labels, self._read, names.equations, self.reshaping, self._loads())
         for number in reversed(range(len(self.plan.stages))):
             self._stage(body, number)
-        for k in names.old:
-            if k in self.plan.vectors:
-                self._through(body, k)
-        body.assign([(f"{self.of[v]}_vector", v) for v in names.computed])
-        lines += [*body.lines, *self._store()]
+            self._store(body, number)
+        self._through(body, [k for k in names.old if k in self.plan.vectors])
+        derived = names.derived_frames
+        body.lines += [self._side_by_side("d_x_rows", derived, k, self._part(k)) for k in derived]
+        for name in states:
+            body.take(f"old_{name}")
+        lines += body.lines
         for name in states:
             value = f"d_old_{name}" if f"d_old_{name}" in self.begun else "0.0"
             lines.append(f"d_new_{name} = tl.where(running[:, None], {value}, d_new_{name})")
@@ -162,9 +171,8 @@ class _Backward:
 
     def _stage(self, body: Body, number: int) -> None:
         stage, given = self.plan.stages[number], self.gradient.stages[number]
-        for k in (*(each.node for each in stage.sums), *stage.pointwise, *stage.reductions):
-            if k in self.plan.vectors:
-                self._through(body, k)
+        values = (*(each.node for each in stage.sums), *stage.pointwise, *stage.reductions)
+        self._through(body, [k for k in values if k in self.plan.vectors])
         self._comment(body, given)
         wanted = [(f"d_{self.of[k]}", at) for k, at in given.sums]
         adds: list[tuple[str, str]] = []
@@ -203,28 +211,37 @@ class _Backward:
             body.lines.append(f"{total} = {total} + {value}" if total in self.begun else f"{total} = {value}")
             self.begun.add(total)
 
-    def _through(self, body: Body, vector: int) -> None:
-        """What products hand on to a vector: the derivatives of their sums times their matrices."""
-        total, groups = self._part(vector), self._groups(vector)
-        if groups and total not in self.begun:
-            body.lines.append(f"{total} = {self.names.space(vector).zero}")
-            self.begun.add(total)
-        wanted = {self._whole(nodes): nodes for nodes, matrices in groups if self._gathered(nodes, matrices)}
-        if wanted:
-            values = {}
-            for name, nodes in wanted.items():
-                value = interleave([f"d_{self.of[k]}" for k in nodes])
-                values[name] = value, len(nodes), self.names.space(nodes[0])
-            slots = [sum(map(len, list(wanted.values())[:n])) for n in range(len(wanted))]
-            body.lines += all_gather(self.names, values, slots)
-            self.reshaping.whole.update(wanted)
-        for nodes, matrices in groups:
-            body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
+    def _through(self, body: Body, vectors: Sequence[int]) -> None:
+        """What products hand on to vectors: the derivatives of their sums times their matrices.
 
-    def _gathered(self, nodes: tuple[int, ...], matrices: tuple[int, ...]) -> bool:
+        All products of the same derivatives follow each other, so that registers hold those of few at a time.
+        """
+        products: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
+        for vector in vectors:
+            groups, total = self._groups(vector), self._part(vector)
+            if groups and total not in self.begun:
+                body.lines.append(f"{total} = {self.names.space(vector).zero}")
+                self.begun.add(total)
+            for nodes, matrices in groups:
+                products.setdefault(nodes, []).append((vector, matrices))
+        wanted = [nodes for nodes, uses in products.items() if self._gathered(nodes, [m for _, m in uses])]
+        values = {
+            self._whole(nodes): (interleave([f"d_{self.of[k]}" for k in nodes]), len(nodes), self.names.space(nodes[0]))
+            for nodes in wanted
+        }
+        gathered = all_gather(self.names, values, [sum(map(len, wanted[:n])) for n in range(len(wanted))])
+        body.lines += gathered.left
+        self.reshaping.whole.update(values)
+        for nodes, uses in products.items():
+            body.lines += filter(None, [gathered.taken.get(self._whole(nodes))])
+            for vector, matrices in uses:
+                total = self._part(vector)
+                body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
+
+    def _gathered(self, nodes: tuple[int, ...], uses: Sequence[tuple[int, ...]]) -> bool:
         """Whether the derivatives of some sums are asked for as a whole for the first time."""
-        rows, _ = self.names.sides(matrices[0])
-        return not rows.once and self._whole(nodes) not in self.reshaping.whole
+        several = any(not self.names.sides(matrices[0])[0].once for matrices in uses)
+        return several and self._whole(nodes) not in self.reshaping.whole
 
     def _product(self, total: str, nodes: tuple[int, ...], matrices: tuple[int, ...]) -> str:
         """A vector's derivative and what the derivatives of these sums add to it."""
@@ -239,24 +256,25 @@ class _Backward:
         """The variable that holds the derivatives of some sums, of all units."""
         return "_".join(f"d_{self.of[k]}" for k in nodes) + "_whole"
 
-    def _store(self) -> list[str]:
-        names, computed = self.names, self.names.computed
-        width = names.extent([names.shape(k) for pack in names.sums for k in pack])
-        lines = [
-            store_tile(f"d_sums + (row * {width} + {first})", "running", here, [f"d_{self.of[k]}" for k in pack])
-            for (first, _, here), pack in zip(names.places(names.sums, names.shape), names.sums, strict=True)
-        ]
-        lines += self._side_by_side("vectors", {v: f"{self.of[v]}_vector" for v in computed})
-        return [*lines, *self._side_by_side("d_x_rows", {k: self._part(k) for k in names.derived_frames})]
+    def _store(self, body: Body, number: int) -> None:
+        """Write the derivatives of a stage's sums and the vectors it computes, so that registers need not hold them."""
+        names, stage = self.names, self.plan.stages[number]
+        sums = {each.node for each in stage.sums}
+        width = names.extent([names.shape(k) for k in names.sums_in_order])
+        for (first, _, here), pack in zip(names.places(names.sums, names.shape), names.sums, strict=True):
+            if pack[0] in sums:
+                values = [f"d_{self.of[k]}" for k in pack]
+                body.lines.append(store_tile(f"d_sums + (row * {width} + {first})", "running", here, values))
+        for k in names.computed:
+            if k in sums or k in stage.pointwise or k in stage.reductions:
+                body.assign([(f"{self.of[k]}_vector", k)])
+                body.lines.append(self._side_by_side("vectors", names.computed, k, f"{self.of[k]}_vector"))
 
-    def _side_by_side(self, array: str, values: dict[int, str]) -> list[str]:
-        """Lines that write values of a row, each for itself."""
-        names, shapes = self.names, [self.names.shape(k) for k in values]
-        width = names.extent(shapes)
-        return [
-            store_tile(f"{array} + (row * {width} + {names.extent(shapes[:n])})", "running", names.space(k), [value])
-            for n, (k, value) in enumerate(values.items())
-        ]
+    def _side_by_side(self, array: str, all_of_a_row: tuple[int, ...], k: int, value: str) -> str:
+        """The line that writes one of the values that a row has, each for itself."""
+        names, shapes = self.names, [self.names.shape(each) for each in all_of_a_row]
+        place = f"{array} + (row * {names.extent(shapes)} + {names.extent(shapes[: all_of_a_row.index(k)])})"
+        return store_tile(place, "running", names.space(k), [value])
 
     def _end(self) -> list[str]:
         names = self.names

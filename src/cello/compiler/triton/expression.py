@@ -55,7 +55,8 @@ class Body:
     """Statements in order: values that are asked for, and before them what they are computed from.
 
     ``reads(k)`` is how node k is read where it is not computed here; ``names`` are the variables of nodes. Values that
-    are used twice, or that an equation names, get a variable, under their comment if they have one.
+    are used twice, or that an equation names, get a variable, under their comment if they have one. ``before`` are the
+    lines that a variable which is read needs before its first use, such as its load.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class Body:
         reads: Callable[[int], str | None],
         comments: Mapping[int, str],
         reshaped: Callable[[int, str], tuple[list[str], str]],
+        before: Mapping[str, Sequence[str]],
     ) -> None:
         self.nodes, self.names, self.reads, self.comments = nodes, names, reads, comments
-        self.reshaped = reshaped
+        self.reshaped, self.before = reshaped, dict(before)
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
 
@@ -81,6 +83,13 @@ class Body:
             if text != name:
                 self.lines.append(f"{name} = {text}")
 
+    def take(self, name: str) -> None:
+        """Write the lines that a variable needs, which others may need too, once."""
+        if name in self.before:
+            lines = self.before[name]
+            self.lines += lines
+            self.before = {other: needed for other, needed in self.before.items() if needed is not lines}
+
     def _count(self, k: int, count: dict[int, int]) -> None:
         count[k] = count.get(k, 0) + 1
         if count[k] == 1 and k not in self.known and self.reads(k) is None:
@@ -92,6 +101,7 @@ class Body:
             return self.known[k]
         node, read = self.nodes[k], self.reads(k)
         if read is not None:
+            self.take(read)
             return read
         if node.op == "constant":
             value = float(node.value or 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import indented
@@ -45,6 +45,8 @@ class _Forward:
         self.names, self.plan, self.of = names, names.plan, names.of
         self.sums = {each.node for each in self.plan.sums}
         self.done: set[int] = set()
+        self.stored: set[tuple[str, ...]] = set()
+        self.olds = {f"old_{name}" for name in names.states}
         self.reshaping = Reshaping(names, self.plan.graph.nodes, self.of)
 
     def lines(self) -> list[str]:
@@ -71,18 +73,11 @@ class _Forward:
         sizes = f"1, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
         return f"{self.of[m]}_tile = load_matrix({place}, part, 1, {columns.elements}, {sizes}, PRECISION)"
 
-    def _reads(self) -> list[str]:
-        """What a step reads."""
-        names = self.names
-        lines = [
-            "running = step < frames",
-            "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
-            "row = begin + time",
-        ]
-        for n, (first, count, here) in enumerate(names.places(names.projected, names.shape)):
-            base = f"projected + replicate * projected_replicate + row * projected_row + {first}"
-            lines.append(f"projected_{n} = {load_tile(base, 'running', here, count)}")
-        return [*lines, *step_reads(names)]
+    def _loads(self) -> list[str]:
+        """How the products of the frame are read, pack by pack."""
+        names, base = self.names, "projected + replicate * projected_replicate + row * projected_row + "
+        places = names.places(names.projected, names.shape)
+        return [load_tile(base + first, "running", here, count) for first, count, here in places]
 
     def _loop(self) -> list[str]:
         return ["for step in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
@@ -90,17 +85,24 @@ class _Forward:
     def _step(self) -> list[str]:
         names, of = self.names, self.of
         output = names.spaces[names.state_shapes[0]]
-        lines = [*self._reads(), "frame = (replicate * B + at) * T + time"]
-        body = Body(self.plan.graph.nodes, of, self._read, names.equations, self.reshaping)
+        lines = [
+            "running = step < frames",
+            "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
+            "row = begin + time",
+            "frame = (replicate * B + at) * T + time",
+        ]
+        body = Body(self.plan.graph.nodes, of, self._read, names.equations, self.reshaping, step_reads(names))
+        loads, there = self._loads(), set[int]()
         for stage in self.plan.stages:
             self._products(body, stage.sums)
             for each in stage.sums:
-                self._finish(body, each)
+                self._finish(body, each, loads)
+            there |= {each.node for each in stage.sums}
+            self._keep(body, there)
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
-        body.assign([(f"kept_{n}", k) for n, k in enumerate(self.plan.kept)])
+        self._keep(body, None)
         lines += body.lines
         lines.append(store_tile(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
-        lines += ["if KEEP:", *indented(self._keep())]
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
 
@@ -124,13 +126,15 @@ class _Forward:
         body.assign([(f"{of[v]}_vector", v) for v in vectors if v not in names.old])
         new = {f"{of[v]}_whole": (self._vector(v), 1, names.space(v)) for v in vectors}
         new = {name: value for name, value in new.items() if name not in self.reshaping.whole}
-        if new:
-            body.lines += all_gather(names, new, range(len(new)))
-            self.reshaping.whole.update(new)
+        gathered = all_gather(names, new, range(len(new)))
+        body.lines += gathered.left
+        self.reshaping.whole.update(new)
         for each in sums:
-            name = of[each.node]
-            body.lines += [names.comment(each), f"{name} = {names.space(each.node).zero}"]
-            body.lines += [f"{name} = {self._product(name, m, v)}" for m, v in inner[each.node]]
+            body.lines += [names.comment(each), f"{of[each.node]} = {names.space(each.node).zero}"]
+        for vector in vectors:
+            body.lines += filter(None, [gathered.taken.get(f"{of[vector]}_whole")])
+            for node, products in inner.items():
+                body.lines += [f"{of[node]} = {self._product(of[node], m, v)}" for m, v in products if v == vector]
 
     def _product(self, name: str, m: int, v: int) -> str:
         """A sum and what a product adds to it."""
@@ -143,26 +147,34 @@ class _Forward:
         names = self.names
         return f"old_{names.states[names.old[v]]}" if v in names.old else f"{self.of[v]}_vector"
 
-    def _finish(self, body: Body, each: Sum) -> None:
+    def _finish(self, body: Body, each: Sum, loads: Sequence[str]) -> None:
         """Add the products of the frame, of a whole pack at once, and what is the same at every step."""
         of, nodes, name = self.of, self.plan.graph.nodes, self.of[each.node]
         for n, pack in enumerate(self.names.projected):
             if each.node in pack and n not in self.done:
                 variables = [of[k] for k in pack]
+                body.lines.append(f"projected_{n} = {loads[n]}")
                 body.lines.append(deinterleave(variables, f"{interleave(variables)} + projected_{n}"))
                 self.done.add(n)
         terms = [repr(nodes[k].value) if nodes[k].op == "constant" else f"{of[k]}_row" for k in each.invariant]
         if terms:
             body.lines.append(f"{name} = {' + '.join([name, *terms])}")
 
-    def _keep(self) -> list[str]:
+    def _keep(self, body: Body, there: Container[int] | None) -> None:
+        """Store what backward reads as soon as it is there, that registers need not hold it: the packs whose values are
+        among these sums or have been computed; None: the rest."""
         names = self.names
-        shape = names.saved_shapes.__getitem__
         row = f"(replicate * rows + row) * {names.extent([*names.saved_shapes.values()])}"
-        return [
-            store_tile(f"saved + {row} + {first}", "running", here, pack)
-            for (first, _, here), pack in zip(names.places(names.saved, shape), names.saved, strict=True)
-        ]
+        for (first, _, here), pack in zip(
+            names.places(names.saved, names.saved_shapes.__getitem__), names.saved, strict=True
+        ):
+            values = [(name, self.plan.kept[int(name.removeprefix("kept_"))]) for name in pack if name not in self.olds]
+            ready = there is None or all(k in there or k in body.known for _, k in values)
+            if ready and pack not in self.stored:
+                self.stored.add(pack)
+                body.assign(values)
+                store = store_tile(f"saved + {row} + {first}", "running", here, pack)
+                body.lines += ["if KEEP:", *indented([store])]
 
     def _end(self) -> list[str]:
         names = self.names

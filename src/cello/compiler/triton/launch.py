@@ -16,12 +16,17 @@ from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
 from cello.compiler.triton.weight_gradients import RowsOfBackward, derivatives
 
+REGISTERS = 1 << 16
+"""Those that all threads of a program have together."""
+
 
 @dataclass(frozen=True)
 class Tiling:
     """How the work is divided: clips of a program, units rounded up to a power of two, warps.
 
     ``split`` programs share the units of the same clips; what a step reads is asked for ``stages`` - 1 steps before.
+    ``all_registers`` says that a thread may have all it can: by itself, the assembler keeps values in memory if half as
+    many registers then nearly do, so that twice as many programs could run at once.
     """
 
     rows: int
@@ -29,6 +34,7 @@ class Tiling:
     warps: int
     split: int = 1
     stages: int = 3
+    all_registers: bool = False
 
     @property
     def own(self) -> int:
@@ -135,7 +141,8 @@ def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
 
 def options(tiling: Tiling) -> dict[str, Any]:
     """How Triton is to compile them."""
-    return {"num_warps": tiling.warps, "enable_fp_fusion": True}
+    found = {"num_warps": tiling.warps, "enable_fp_fusion": True}
+    return found | ({"maxnreg": min(255, REGISTERS // (32 * tiling.warps))} if tiling.all_registers else {})
 
 
 def _of_masks(masks: Sequence[Tensor]) -> list[Any]:

@@ -258,16 +258,17 @@ def _rows(names: Names) -> list[str]:
     return lines
 
 
-def step_reads(names: Names) -> list[str]:
-    """What both passes read in a step: masks, and the frame where it is used element by element."""
-    lines = []
+def step_reads(names: Names) -> dict[str, list[str]]:
+    """The lines by which both passes read what they do in a step: masks, and the frame where it is used element by
+    element; by the variable that they set."""
+    lines = dict[str, list[str]]()
     for k in names.plan.masks:
         name = f"mask_{names.of[k]}"
         base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-        lines.append(f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}")
+        lines[f"{names.of[k]}_now"] = [f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}"]
     for k in names.frames:
         base = f"x_rows + (replicate * rows + begin + time) * FRAME + {names.begins[k]}"
-        lines.append(f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}")
+        lines[f"{names.of[k]}_now"] = [f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}"]
     return lines
 
 
@@ -278,21 +279,34 @@ def inner_place(names: Names, matrix: int) -> str:
     return f"weights + replicate * {extent(pairs)} + {extent(pairs[:first])}"
 
 
-def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slots: Sequence[int]) -> list[str]:
-    """Lines after which every program of some clips has all elements of these vectors, each a value and its tiles."""
-    lines = [f"{name} = {value}" for name, (value, _, here) in vectors.items() if here.once and value != name]
-    several = [(slot, name, *rest) for slot, (name, rest) in zip(slots, vectors.items(), strict=True)]
-    several = [each for each in several if not each[-1].once]
-    if not several:
-        return lines
-    alone, left, taken = list[str](), list[str](), list[str]()
-    for slot, name, value, count, here in several:
-        base = f"workspace + ((group * 2 + barriers % 2) * {names.slots} + {slot}) * ROWS * WIDEST"
-        alone.append(f"{name} = masked({value}, {count}, {here.elements})")
-        left.append(f"store_part({base}, {value}, part, {count}, {here.elements}, {here.units}, {here.own}, ROWS)")
-        taken.append(f"{name} = load_whole({base}, {count}, {here.units}, ROWS)")
-    apart = [*left, "group_barrier(counters + group, (barriers + 1) * SPLIT)", *taken, "barriers += 1"]
-    return [*lines, "if SPLIT > 1:", *indented(apart), "else:", *indented(alone)]
+@dataclass(frozen=True)
+class Gathered:
+    """How every program of some clips comes to all elements of vectors: lines after which each has left its part to the
+    others, and for each vector the line that takes it, best right before its products, so that registers hold one."""
+
+    left: list[str]
+    taken: dict[str, str]
+
+    @property
+    def lines(self) -> list[str]:
+        return [*self.left, *self.taken.values()]
+
+
+def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slots: Sequence[int]) -> Gathered:
+    """Gather vectors, each a value, its tiles and their space, in slots of the memory that programs share."""
+    left, taken = list[str](), dict[str, str]()
+    for slot, (name, (value, count, here)) in zip(slots, vectors.items(), strict=True):
+        if here.once:
+            taken[name] = f"{name} = {value}"
+            continue
+        place = f"others + {slot} * ROWS * WIDEST"
+        left.append(f"store_part({place}, {value}, part, {count}, {here.elements}, {here.units}, {here.own}, ROWS)")
+        taken[name] = f"{name} = whole({place}, {value}, {count}, {here.elements}, {here.units}, ROWS, SPLIT)"
+    if not left:
+        return Gathered(left, taken)
+    apart = [*left, "group_barrier(counters + group, (barriers + 1) * SPLIT)", "barriers += 1"]
+    others = f"others = workspace + (group * 2 + barriers % 2) * {names.slots} * ROWS * WIDEST"
+    return Gathered([others, "if SPLIT > 1:", *indented(apart)], taken)
 
 
 def _tile_of(here: Space) -> str:

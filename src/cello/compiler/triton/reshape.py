@@ -35,4 +35,4 @@ class Reshaping:
         if name in self.whole:
             return [], name
         self.whole.add(name)
-        return all_gather(self.names, {name: (value, 1, self.names.spaces[self.nodes[arg].shape])}, [0]), name
+        return all_gather(self.names, {name: (value, 1, self.names.spaces[self.nodes[arg].shape])}, [0]).lines, name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from cello.compiler.triton.launch import Tiling, widest
 from cello.compiler.triton.names import Names
+from cello.compiler.triton.pressure import tiles_at_once
 from cello.compiler.triton.spaces import LEAST, Sizes
 
 MEMORY = 227 * 1024
@@ -14,6 +16,11 @@ MEMORY = 227 * 1024
 
 TILE = 2048
 """Elements of a tile of matrices, of which a program has ten and more; twice as many where a head alone has them."""
+CROWDED, FULL = 80, 140
+"""Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
+FEW_PRODUCTS, MOST_STAGES = 5, 4
+"""Matrices up to which the assembler need not be kept from using registers, and stages above which a step is so long
+that nothing is gained by reading what it needs some steps before."""
 
 
 @lru_cache(maxsize=1024)
@@ -31,13 +38,44 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
         or (head > 1 and found.rows * found.own * head > largest)
         or bytes_of(names, sizes, found, precision) > memory
     ):
-        if found.own > least:
+        wide = replace(found, stages=1)
+        if (
+            head == 1
+            and found.own == 2 * LEAST
+            and bytes_of(names, sizes, wide, precision) <= memory < bytes_of(names, sizes, found, precision)
+        ):
+            found = wide  # of narrower tiles every warp would compute all
+        elif found.own > least:
             found = _tiling(names, units, 2 * found.split, found.rows, head)
         elif head > 1 and found.rows > 1:
             found = _tiling(names, units, found.split, found.rows // 2, head)
         else:
             return None
-    return found
+    return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
+
+
+def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> Tiling:
+    """The same with as many warps, or programs, as give each thread the registers it needs."""
+    if len(names.plan.stages) > MOST_STAGES:
+        found = replace(found, stages=1)
+    if found.warps == 16 and registers(names, found, precision) > CROWDED:  # which leaves a thread 128
+        eight = replace(found, warps=8)
+        if registers(names, eight, precision) > FULL:
+            eight = replace(_tiling(names, found.units, 2 * found.split, found.rows, 1), stages=found.stages)
+        found = eight
+    alone = 2 * bytes_of(names, sizes, found, precision) > memory or registers(names, found, precision) > CROWDED
+    return replace(found, all_registers=alone and len(names.inner) <= FEW_PRODUCTS)
+
+
+def registers(names: Names, tiling: Tiling, precision: str) -> float:
+    """An estimate of what a thread holds at most: its part of the tiles of a step, and of one operand of a product.
+
+    A product gives a warp 8 columns of 16 rows at least, which are 4 registers a thread; of tiles of 16 columns it
+    gives each warp all. An operand is 16 rows of all units, which every warp reads.
+    """
+    least = 8 if tiling.own <= LEAST else 4
+    of_tile = max(least, tiling.rows * tiling.own / (32 * tiling.warps))
+    return max(tiles_at_once(names)) * of_tile + tiling.units / (4 if precision == "bf16" else 2)
 
 
 def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tiling:
@@ -59,4 +97,4 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     saved = sum(padded(*shape) for shape in names.saved_shapes.values()) // tiling.split
     read = (saved + 2 * tiling.own) * tiling.rows * 4
     vectors = 4 * tiling.rows * widest(names, tiling, sizes) * 4
-    return matrices + max(2 * read, vectors)
+    return matrices + max((2 if tiling.stages > 1 else 0) * read, vectors)
