@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cello.compiler.gradient import StageGradient
 from cello.compiler.step_names import indented
@@ -118,10 +118,11 @@ class _Backward:
 
     def _loads(self) -> dict[str, list[str]]:
         """The lines by which a variable is read right before its first use, those of a pack by the first of them."""
-        names, width = self.names, self.names.extent([*self.names.saved_shapes.values()])
+        names = self.names
         found = step_reads(names)
-        for n, (first, count, here) in enumerate(names.places(names.saved, names.saved_shapes.__getitem__)):
-            load = f"saved_{n} = {load_tile(f'saved + (row * {width} + {first})', 'running', here, count)}"
+        for n, (first, count, here) in enumerate(names.saved_places):
+            place = f"saved + (row * {names.saved_width} + {first})"
+            load = f"saved_{n} = {load_tile(place, 'running', here, count)}"
             lines = [load, deinterleave(names.saved[n], f"saved_{n}")]
             found |= dict.fromkeys(names.saved[n], lines)
         return found
@@ -138,7 +139,8 @@ class _Backward:
             self._store(body, number)
         self._through(body, [k for k in names.old if k in self.plan.vectors])
         derived = names.derived_frames
-        body.lines += [self._side_by_side("d_x_rows", derived, k, self._part(k)) for k in derived]
+        places = names.in_a_row(derived)
+        body.lines += [self._side_by_side("d_x_rows", places, k, self._part(k)) for k in derived]
         for name in states:
             body.take(f"old_{name}")
         lines += body.lines
@@ -260,21 +262,17 @@ class _Backward:
         """Write the derivatives of a stage's sums and the vectors it computes, so that registers need not hold them."""
         names, stage = self.names, self.plan.stages[number]
         sums = {each.node for each in stage.sums}
-        width = names.extent([names.shape(k) for k in names.sums_in_order])
-        for (first, _, here), pack in zip(names.places(names.sums, names.shape), names.sums, strict=True):
-            if pack[0] in sums:
-                values = [f"d_{self.of[k]}" for k in pack]
-                body.lines.append(store_tile(f"d_sums + (row * {width} + {first})", "running", here, values))
+        for first, here, pack in (place for k, place in names.sum_places.items() if k in sums):
+            values = [f"d_{self.of[k]}" for k in pack]
+            body.lines.append(store_tile(f"d_sums + (row * {names.sum_width} + {first})", "running", here, values))
         for k in names.computed:
             if k in sums or k in stage.pointwise or k in stage.reductions:
                 body.assign([(f"{self.of[k]}_vector", k)])
-                body.lines.append(self._side_by_side("vectors", names.computed, k, f"{self.of[k]}_vector"))
+                body.lines.append(self._side_by_side("vectors", names.vector_places, k, f"{self.of[k]}_vector"))
 
-    def _side_by_side(self, array: str, all_of_a_row: tuple[int, ...], k: int, value: str) -> str:
+    def _side_by_side(self, array: str, places: Mapping[int, str], k: int, value: str) -> str:
         """The line that writes one of the values that a row has, each for itself."""
-        names, shapes = self.names, [self.names.shape(each) for each in all_of_a_row]
-        place = f"{array} + (row * {names.extent(shapes)} + {names.extent(shapes[: all_of_a_row.index(k)])})"
-        return store_tile(place, "running", names.space(k), [value])
+        return store_tile(f"{array} + ({places[k]})", "running", self.names.space(k), [value])
 
     def _end(self) -> list[str]:
         names = self.names

@@ -164,13 +164,13 @@ class _Forward:
         """Store what backward reads as soon as it is there, that registers need not hold it: the packs whose values are
         among these sums or have been computed; None: the rest."""
         names = self.names
-        row = f"(replicate * rows + row) * {names.extent([*names.saved_shapes.values()])}"
-        for (first, _, here), pack in zip(
-            names.places(names.saved, names.saved_shapes.__getitem__), names.saved, strict=True
-        ):
+        row = f"(replicate * rows + row) * {names.saved_width}"
+        for (first, _, here), pack in zip(names.saved_places, names.saved, strict=True):
+            if pack in self.stored:
+                continue
             values = [(name, self.plan.kept[int(name.removeprefix("kept_"))]) for name in pack if name not in self.olds]
             ready = there is None or all(k in there or k in body.known for _, k in values)
-            if ready and pack not in self.stored:
+            if ready:
                 self.stored.add(pack)
                 body.assign(values)
                 store = store_tile(f"saved + {row} + {first}", "running", here, pack)

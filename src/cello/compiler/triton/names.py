@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -194,16 +195,48 @@ class Names(StepNames):
 
     def extent(self, shapes: Sequence[Shape]) -> str:
         """The elements of values side by side, as a factor."""
-        return extent([self.spaces[shape].elements if shape else "1" for shape in shapes])
+        return extent(Counter(map(self._elements, shapes)))
+
+    def _elements(self, shape: Shape) -> str:
+        return self.spaces[shape].elements if shape else "1"
 
     def places(
         self, groups: Sequence[Sequence[Key]], shape: Callable[[Key], Shape]
     ) -> Iterator[tuple[str, int, Space]]:
         """Of each pack where it begins among all elements, how many tiles it has, and their space."""
-        before: list[Shape] = []
+        before = Counter[str]()
         for group in groups:
-            yield self.extent(before), len(group), self.spaces[shape(group[0])]
-            before += map(shape, group)
+            yield extent(before), len(group), self.spaces[shape(group[0])]
+            before.update(self._elements(shape(each)) for each in group)
+
+    @cached_property
+    def saved_places(self) -> list[tuple[str, int, Space]]:
+        """Those of the packs that backward reads."""
+        return [*self.places(self.saved, self.saved_shapes.__getitem__)]
+
+    @cached_property
+    def saved_width(self) -> str:
+        return self.extent([*self.saved_shapes.values()])
+
+    @cached_property
+    def sum_places(self) -> dict[int, tuple[str, Space, tuple[int, ...]]]:
+        """For each pack's first sum where the pack begins among the derivatives of sums, its space, and all of it."""
+        places = zip(self.places(self.sums, self.shape), self.sums, strict=True)
+        return {pack[0]: (first, here, pack) for (first, _, here), pack in places}
+
+    @cached_property
+    def sum_width(self) -> str:
+        return self.extent([self.shape(k) for k in self.sums_in_order])
+
+    def in_a_row(self, values: Sequence[int]) -> dict[int, str]:
+        """Where each of these values, of which a row has one after another, is in the row of a number ``row``."""
+        width, places = self.extent([self.shape(k) for k in values]), self.places([(k,) for k in values], self.shape)
+        return {k: f"row * {width} + {first}" for k, (first, _, _) in zip(values, places, strict=True)}
+
+    @cached_property
+    def vector_places(self) -> dict[int, str]:
+        """Those of the vectors that backward writes."""
+        return self.in_a_row(self.computed)
 
     def state_place(self, number: int) -> str:
         """Where a state of each clip lies among first states, last states and their derivatives."""
@@ -276,7 +309,7 @@ def inner_place(names: Names, matrix: int) -> str:
     """Where a matrix that multiplies in the loop begins."""
     pairs = [" * ".join(side.elements for side in names.sides(m)) for m in names.inner]
     first = names.inner.index(matrix)
-    return f"weights + replicate * {extent(pairs)} + {extent(pairs[:first])}"
+    return f"weights + replicate * {extent(Counter(pairs))} + {extent(Counter(pairs[:first]))}"
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ def space(shape: Shape, number: int) -> Space:
     )
 
 
-def extent(elements: Sequence[str]) -> str:
-    """How many elements values have side by side, as the kernel writes it where it is a factor."""
+def extent(elements: Counter[str]) -> str:
+    """How many elements values have side by side, those of each counted, as a factor in the kernel."""
     if set(elements) <= {"1"}:
-        return str(len(elements))
-    terms = [text if count == 1 else f"{count} * {text}" for text, count in Counter(elements).items()]
+        return str(elements.total())
+    terms = [text if count == 1 else f"{count} * {text}" for text, count in elements.items()]
     return terms[0] if terms[0].isidentifier() and not terms[1:] else f"({' + '.join(terms)})"
 
 
