@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cello.compiler.triton.spaces import ONCE, VECTOR, Sizes, extent, groups_of, space
 from sized_cells import SIZED
 
@@ -14,7 +16,7 @@ def test_elements_are_rounded_up_so_that_programs_share_them() -> None:
 
 
 def test_places_are_written_with_the_kernels_constants() -> None:
-    assert [extent(elements) for elements in ([], ["1", "1"], ["H"], ["H", "L2", "H"])] == [
+    assert [extent(Counter(elements)) for elements in ([], ["1", "1"], ["H"], ["H", "L2", "H"])] == [
         "0",
         "2",
         "H",
