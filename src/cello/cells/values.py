@@ -187,7 +187,8 @@ def spectral_radius(matrix: Any) -> Any:
 
 
 def seeded(seed: int, name: str) -> Draw:
-    """Draws that are the same on every machine: of numpy's PCG64, whose stream of 64-bit words does not change.
+    """Draws that are the same on every machine, normal ones but for the last bit of log and cos: of numpy's PCG64,
+    whose stream of 64-bit words does not change.
 
     Each call draws from a stream of its own, of ``seed``, the name's CRC-32 and the number of the call. A word's upper
     53 bits are a uniform number; two of them are a normal one, by Box and Muller's transform.

@@ -14,14 +14,13 @@ from cello.errors import CorpusError, ExportError, StoreError
 from cello.export.page import store_of
 from cello.export.quantise import dequantised
 from cello.export.reference import clip_scores
-from cello.files import decode_json, naming_damage, read_stored
 from cello.models.parts import ModelParts
 from cello.report.metrics import BY_KEY
 from cello.statistics.one_run import share_over
 from cello.study.pools import StoredRun, pooled
 from cello.study.single import open_store
 from cello.study.store import Store
-from cello.trained.chosen import REMEDY, STREAM_FILE
+from cello.trained.chosen import measured_stream
 from cello.trained.run import TrainedRun
 from cello.trained.strung import StreamEvaluation
 from cello.training.result import NOT_EVALUATED
@@ -84,13 +83,7 @@ def stream_evaluation(trained: TrainedRun) -> StreamEvaluation | None:
     Raises:
         ExportError: the file is damaged.
     """
-    path = trained.folder / STREAM_FILE
-    with naming_damage(path, ExportError, REMEDY):
-        try:
-            found = decode_json(read_stored(path), StreamEvaluation)
-        except FileNotFoundError:
-            return None
-    return found if found.run == trained.result.run and found.threshold is not None else None
+    return measured_stream(trained, StreamEvaluation, ExportError)
 
 
 def stream_measured(found: StreamEvaluation | None, config: DecisionConfig, window_s: float) -> StreamMeasured | None:

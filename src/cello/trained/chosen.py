@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from cello.errors import StoreError
+from cello.errors import CelloError, StoreError
 from cello.files import decode_json, naming_damage, read_stored
 from cello.trained.run import TrainedRun
 
@@ -31,16 +31,34 @@ class ChosenStream(msgspec.Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in ("threshold", "smooth_s", "refractory_s", "background")}
 
 
+class _Measurement(Protocol):
+    @property
+    def run(self) -> str: ...
+    @property
+    def threshold(self) -> float | None: ...
+
+
+Measurement = TypeVar("Measurement", bound=_Measurement)
+
+
 def chosen_stream(trained: TrainedRun) -> ChosenStream | None:
     """What was chosen for a run; None where nothing was, or for another run.
 
     Raises:
         StoreError: the file is damaged.
     """
+    return measured_stream(trained, ChosenStream, StoreError)
+
+
+def measured_stream(trained: TrainedRun, kind: type[Measurement], error: type[CelloError]) -> Measurement | None:
+    """What ``cello evaluate RUN --stream --out RUN`` left in the run's folder; None where nothing, or of another run.
+
+    ``kind`` says which fields are read. A damaged file is an ``error``.
+    """
     path = trained.folder / STREAM_FILE
-    with naming_damage(path, StoreError, REMEDY):
+    with naming_damage(path, error, REMEDY):
         try:
-            found = decode_json(read_stored(path), ChosenStream)
+            found = decode_json(read_stored(path), kind)
         except FileNotFoundError:
             return None
     return found if found.run == trained.result.run and found.threshold is not None else None
