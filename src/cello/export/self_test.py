@@ -183,7 +183,7 @@ def tolerance_of(vectors: Vectors, name: str) -> float:
     if f"{name}_rounding" not in vectors:
         return TOLERANCE
     rounding = vectors[f"{name}_rounding"]
-    if rounding.shape != () or rounding.dtype != np.float64 or not rounding >= 0:
+    if rounding.shape != () or rounding.dtype != np.float64 or not float(rounding) >= 0:
         raise DeployError(f"{name}_rounding in reference.npz is no number of at least 0; {REMEDY}")
     largest = float(np.abs(vectors[name].astype(np.float64)).max(initial=0.0))
     allowed = min(TIMES_ROUNDING * float(rounding), LARGEST_SHARE * largest)
