@@ -145,6 +145,12 @@ def tones() -> Callable[[], Corpus]:
 
 
 @pytest.fixture(scope="session")
+def tone_manifest() -> Manifest:
+    """What the corpus of tones says of itself, for fixtures that many tests share."""
+    return make_tone_corpus().manifest
+
+
+@pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder exported in every form; tests that change it copy it first."""
     import made_packages  # which imports torch

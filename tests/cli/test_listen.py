@@ -112,6 +112,7 @@ def test_what_is_missing_is_said(
             "needs sounddevice, which is not installed; give: pip install 'cello-rnn[listen]', or listen",
         ),
         (("--file", clip, "--device", "1"), "--file and --device cannot be combined; listen to one of them"),
+        (("a.wav",), "takes one folder, but 'a.wav' follows it; give --file for an audio file"),
         (("--fast",), "--fast is for files; give --file, or leave it out"),
         (("--file", tmp_path / "none.wav"), "none.wav': cannot be opened"),
     ):

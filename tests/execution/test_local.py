@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,3 +155,40 @@ def test_a_worker_that_dies_again_while_its_first_death_is_looked_into_is_replac
             time.sleep(0.05)
     assert looks
     assert min(looks) > 10 * session.LOCAL_SECONDS
+
+
+def test_ctrl_c_while_workers_start_closes_what_has_started_and_stays_quiet_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The signal reaches a thread that is older than the block, and so Python's main thread in the midst of it."""
+    told: list[str] = []
+
+    @contextmanager
+    def noted(name: str) -> Iterator[str]:
+        told.append(f"{name} begins")
+        try:
+            yield name
+        finally:
+            told.append(f"{name} ends")
+
+    def started(count: int) -> AbstractContextManager[str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # where it would be answered
+        return noted("cluster")
+
+    over = threading.Event()
+    older = threading.Thread(target=over.wait)
+    older.start()
+    monkeypatch.setattr(local, "start_forkserver", lambda module: None)
+    monkeypatch.setattr(local, "quiet", lambda: noted("quiet"))
+    monkeypatch.setattr(local, "_cluster", started)
+    monkeypatch.setattr(local, "Client", lambda cluster, **settings: noted("client"))
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt), local_cluster(1, "cello"):
+            told.append("never")
+    finally:
+        over.set()
+        older.join()
+    assert told == ["quiet begins", "cluster begins", "client begins", "client ends", "cluster ends", "quiet ends"]
+    assert signal.getsignal(signal.SIGINT) is before

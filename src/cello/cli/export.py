@@ -137,7 +137,8 @@ def _checked(console: Console, folder: Path) -> None:
     found = check_folder(folder)
     table = Table("form", "what", "largest difference", "", title=f"Scores of made sound, {TOLERANCE:g} allowed")
     for one in found:
-        table.add_row(one.form, one.what, "" if one.largest is None else f"{one.largest:.2g}", _verdict(one))
+        other = f" ({one.tolerance:.2g} allowed)" if one.tolerance != TOLERANCE else ""
+        table.add_row(one.form, one.what, "" if one.largest is None else f"{one.largest:.2g}{other}", _verdict(one))
     console.print(table)
     if failed := [one for one in found if one.passed is False]:
         raise ExportError(

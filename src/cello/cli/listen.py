@@ -15,7 +15,7 @@ from rich.live import Live
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from cello.errors import ClipError, ConfigError
-from cello.terminal import counted, say
+from cello.terminal import counted, one_line, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,10 @@ class Listen:
     """Listen to a microphone, or to a file, and show what the model decides. Ctrl-C ends it."""
 
     folder: Annotated[Positional[Path], arg(help="an exported folder, or that of a run or study", metavar="DIR")]
+    after: Annotated[
+        Positional[tuple[str, ...]],
+        arg(help="nothing follows: a file is given as --file", help_behavior_hint="", metavar=""),
+    ] = ()
     file: Annotated[Path | None, arg(help="an audio file that is listened to in real time, not a microphone")] = None
     fast: Annotated[bool, arg(help="with --file, as fast as it can"), FlagCreatePairsOff] = False
     device: Annotated[str | None, arg(help="the microphone, by its number or a part of its name")] = None
@@ -47,6 +51,9 @@ class Listen:
     def run(self, console: Console) -> None:
         from cello.cli.live import LiveView, line
 
+        if self.after:
+            given = one_line(self.after[0])
+            raise ConfigError(f"cello listen takes one folder, but {given!r} follows it; give --file for an audio file")
         if self.file is not None and self.device is not None:
             raise ConfigError("--file and --device cannot be combined; listen to one of them")
         if self.fast and self.file is None:

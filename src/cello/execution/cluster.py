@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,17 +35,17 @@ def connected(address: str) -> Iterator[Client]:
     Raises:
         StudyError: no scheduler answers at the address.
     """
-    with quiet(), environment(SAFE_PATH):
+    with quiet(), environment(SAFE_PATH), ExitStack() as stack:
         try:
             with interrupts_blocked():
                 client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+                stack.enter_context(client)
         except (OSError, ValueError) as error:
             raise StudyError(
                 f"no Dask scheduler answers at {address}: {error}; check the address, and that dask scheduler runs "
                 f"there and can be reached from this machine"
             ) from error
-        with client:
-            yield client
+        yield client
 
 
 def call(client: Client, worker: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -9,9 +9,11 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
+from types import FrameType
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Elsewhere than on Linux, system libraries do not bear a fork."""
@@ -56,10 +58,32 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Threads and processes started within never see Ctrl-C, which a terminal sends to every process of a command."""
+    """Threads and processes started within never see Ctrl-C, which a terminal sends to every process of a command.
+
+    It is answered when the block ends. A thread that is older may take the signal though it is blocked here, and then
+    Python answers it in the main thread: what is half started would be left to itself.
+    """
     resource_tracker.ensure_running()  # its start would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _interrupts_deferred():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Answer Ctrl-C when the block ends, as it would have been answered within."""
+    answer = signal.getsignal(signal.SIGINT)
+    if not callable(answer) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, answer)
+        if came:
+            answer(*came[0])

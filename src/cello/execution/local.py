@@ -51,11 +51,11 @@ def local_cluster(count: int, module: str) -> Iterator[Client]:
                 stack.enter_context(block)
             with interrupts_blocked():
                 start_forkserver(module)
-                client = Client(stack.enter_context(_cluster(count)), set_as_default=False)  # type: ignore[no-untyped-call]
+                cluster = stack.enter_context(_cluster(count))
+                client = stack.enter_context(Client(cluster, set_as_default=False))  # type: ignore[no-untyped-call]
         except (OSError, RuntimeError) as error:
             raise _not_started(count, error) from error
-        with client:
-            yield client
+        yield client
 
 
 def _cluster(count: int) -> LocalCluster:

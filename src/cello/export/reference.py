@@ -18,6 +18,9 @@ Floats = NDArray[np.float32]
 Vectors = dict[str, NDArray[np.generic]]
 SOUNDS = ("tones", "noise", "chirp")
 LARGEST_REFERENCE = 1 << 26
+DRAWS = 4
+ROUNDING = 2.0**-21
+"""Of a clip's largest feature: what rounding moves features by that float32 sums of dozens of logarithms give."""
 
 
 def made_sounds(features: FeatureConfig) -> dict[str, NDArray[np.int16]]:
@@ -39,14 +42,46 @@ def made_sounds(features: FeatureConfig) -> dict[str, NDArray[np.int16]]:
 
 
 def reference_vectors(parts: ModelParts, features: FeatureConfig, window_s: float | None) -> Vectors:
-    """``NAME_samples`` (N,) int16, ``NAME_scores`` (C,) of the clip and, with a window, ``NAME_stream`` (T, C)."""
+    """``NAME_samples`` (N,) int16, ``NAME_scores`` (C,) of the clip and, with a window, ``NAME_stream`` (T, C).
+
+    ``NAME_scores_rounding`` and ``NAME_stream_rounding`` () are how far rounding alone moves the most delicate of them.
+    """
     found: dict[str, NDArray[np.generic]] = {}
     for name, samples in made_sounds(features).items():
+        sound = as_floats(samples)
+        frames = frames_of_clip(sound, features)
+        moved = rounded_otherwise(frames, features)
         found[f"{name}_samples"] = samples
-        found[f"{name}_scores"] = clip_scores(parts, features, as_floats(samples))
+        found[f"{name}_scores"] = clip_scores(parts, features, sound)
+        found[f"{name}_scores_rounding"] = _spread([NumpyModel(parts).scores(each) for each in (frames, *moved)])
         if window_s is not None:
-            found[f"{name}_stream"] = stream_scores(parts, features, as_floats(samples), window_s)
+            found[f"{name}_stream"] = stream_scores(parts, features, sound, window_s)
+            streams = [_stream(parts, features, window_s) for _ in (frames, *moved)]
+            scores = [
+                stream.score_frames(each, last=True) for stream, each in zip(streams, (frames, *moved), strict=True)
+            ]
+            found[f"{name}_stream_rounding"] = _spread(scores)
     return found
+
+
+def rounded_otherwise(frames: Floats, features: FeatureConfig) -> list[Floats]:
+    """The frames (T, D) as other orders of summation may give them: each feature moved alike in all frames.
+
+    Errors of rounding repeat from frame to frame in steady sound, so a state adds them up; deltas do not see them.
+    """
+    rng = np.random.default_rng(2)
+    signs = np.zeros((DRAWS, frames.shape[1]))
+    signs[:, : features.static_dimensions] = rng.choice((-1.0, 1.0), (DRAWS, features.static_dimensions))
+    step = ROUNDING * np.abs(frames).max(initial=0.0)
+    return [(frames + step * sign).astype(np.float32) for sign in signs]
+
+
+def _spread(scores: list[Floats]) -> NDArray[np.float64]:
+    """() how far the others are from the first, at most; infinite where one of them is no number."""
+    first, *others = (each.astype(np.float64) for each in scores)
+    with np.errstate(invalid="ignore"):
+        largest = max(np.abs(other - first).max(initial=0.0) for other in others)
+    return np.asarray(np.nan_to_num(largest, nan=np.inf))
 
 
 def as_floats(samples: NDArray[np.generic]) -> Floats:
@@ -61,8 +96,12 @@ def clip_scores(parts: ModelParts, features: FeatureConfig, samples: Floats) -> 
 
 def stream_scores(parts: ModelParts, features: FeatureConfig, samples: Floats, window_s: float) -> Floats:
     """The scores (T, C) of every step of a stream, by numpy."""
-    stream = ScoreStream(NumpyModel(parts), features, steps_in(window_s, features, parts.frame_stacking))
+    stream = _stream(parts, features, window_s)
     return np.concatenate([stream.push(samples)[1], stream.finish()[1]])
+
+
+def _stream(parts: ModelParts, features: FeatureConfig, window_s: float) -> ScoreStream:
+    return ScoreStream(NumpyModel(parts), features, steps_in(window_s, features, parts.frame_stacking))
 
 
 def packed(vectors: dict[str, NDArray[np.generic]]) -> bytes:

@@ -65,17 +65,23 @@ class ScoreStream:
         return self._scored(self.frames.finish(), last=True)
 
     def _scored(self, frames: Floats, *, last: bool = False) -> tuple[list[float], Floats]:
+        count, before = self.model.parts.frame_stacking, self.steps
+        scores = self.score_frames(frames, last=last)
+        ends = [min((before + k + 1) * count, self.frames.frames) for k in range(len(scores))]
+        return [self._end_s(frame) for frame in ends], scores
+
+    def score_frames(self, frames: Floats, *, last: bool = False) -> Floats:
+        """The scores (n, C) of the steps that raw frames (T, D) complete; a stack cut short too with ``last``."""
         count = self.model.parts.frame_stacking
         waiting = np.concatenate([self._waiting, self.model.standardised(frames)])
         whole = len(waiting) if last else len(waiting) // count * count
         self._waiting = waiting[whole:]
         steps = self.model.stacked(waiting[:whole])
         if not len(steps):
-            return [], np.empty((0, len(self.model.parts.head[1])), dtype=np.float32)
-        ends = [min((self.steps + k + 1) * count, self.frames.frames) for k in range(len(steps))]
+            return np.empty((0, len(self.model.parts.head[1])), dtype=np.float32)
         self.steps += len(steps)
         outputs, self._states = self.model.encode(steps, self._states)
-        return [self._end_s(frame) for frame in ends], self.model.head(self._pooled(outputs))
+        return self.model.head(self._pooled(outputs))
 
     def _end_s(self, frames: int) -> float:
         """Where the last of so many frames ends."""
