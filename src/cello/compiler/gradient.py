@@ -7,7 +7,7 @@ language's own operations, so a derivative is again a graph: every target render
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from cello.cells.graph import Graph, GraphBuilder, Node, Shape
@@ -163,14 +163,14 @@ class StepGradient:
     stages: tuple[StageGradient, ...]
 
 
-def step_gradient(graph: Graph, stages: Sequence[Stage]) -> StepGradient:
-    """The derivative of one step."""
-    return _Walk(graph, stages).walk()
+def step_gradient(graph: Graph, stages: Sequence[Stage], active: Container[int] | None = None) -> StepGradient:
+    """The derivative of one step, led to the ``active`` nodes alone; None: to all."""
+    return _Walk(graph, stages, active).walk()
 
 
 class _Walk:
-    def __init__(self, graph: Graph, stages: Sequence[Stage]) -> None:
-        self.graph, self.stages = graph, stages
+    def __init__(self, graph: Graph, stages: Sequence[Stage], active: Container[int] | None) -> None:
+        self.graph, self.stages, self.active = graph, stages, active
         self.builder = GraphBuilder(graph.nodes)
         self.stage_of = {
             k: n
@@ -219,8 +219,11 @@ class _Walk:
             if add is not None:
                 self._add(found, arg, add)
 
+    def _leads_to(self, k: int) -> bool:
+        return self.active is None or k in self.active
+
     def _add(self, found: Found, arg: int, add: Term) -> None:
-        if self.graph.nodes[arg].op not in ("constant", "size", "mask"):
+        if self.graph.nodes[arg].op not in ("constant", "size", "mask") and self._leads_to(arg):
             key = (arg, add.shape)
             found[key] = found[key] + add if key in found else add
 
@@ -229,10 +232,10 @@ class _Walk:
         found: Found = {}
         last, nodes = len(self.stages) - 1, self.graph.nodes
         for state, k in enumerate(self.graph.outputs):
-            if self.stage_of.get(k, last) == number:
+            if self.stage_of.get(k, last) == number and self._leads_to(k):
                 self._add(found, k, self._leaf("new", state, k))
         for k in sorted(self.waiting):
-            if self.stage_of[k] == number:
+            if self.stage_of[k] == number and self._leads_to(k):
                 self._add(found, k, self._leaf("later", k, k))
         for k in sorted(self.reduced):
             arg = nodes[k].args[0]

@@ -8,12 +8,13 @@ What backward needs is kept only where it does not follow, unit by unit, from wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
+from cello.compiler.activity import Active, active
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower
@@ -36,7 +37,8 @@ class Kernel:
     given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     ``parts`` are the names and sizes into which the frame is divided. ``constant`` are those of the matrices (H, H)
-    that are not learned and have one number in all places: a product with one is a sum over units.
+    that are not learned and have one number in all places: a product with one is a sum over units. ``active`` is what
+    has a derivative; None: everything.
     """
 
     graph: Graph
@@ -48,6 +50,7 @@ class Kernel:
     kept: tuple[int, ...]
     constant: frozenset[int] = frozenset()
     parts: tuple[tuple[str, str], ...] = ()
+    active: Active | None = None
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
@@ -61,6 +64,14 @@ class Kernel:
     def masks(self) -> tuple[int, ...]:
         return tuple(k for k, node in enumerate(self.graph.nodes) if node.op == "mask")
 
+    def learns(self, k: int) -> bool:
+        """Whether a node has a derivative."""
+        return self.active is None or k in self.active.nodes
+
+    def carries(self, number: int) -> bool:
+        """Whether a state has one, which each step hands to the one before."""
+        return self.active is None or number in self.active.states
+
     def old(self, number: int) -> int | None:
         """The node of an old state, if the equations read it."""
         name = self.graph.states[number]
@@ -68,18 +79,19 @@ class Kernel:
 
 
 @lru_cache(maxsize=256)
-def kernel(cell: Cell) -> Kernel:
-    """The kernel of a cell."""
+def kernel(cell: Cell, active: Active | None = None) -> Kernel:
+    """The kernel of a cell, which differentiates what is ``active``; None: everything."""
     plan = lower(cell)
     graph, found = plan.graph, plan.stages
     needs, nodes = dependencies(graph.nodes), graph.nodes
-    gradient, sums = step_gradient(graph, found), [each for stage in found for each in stage.sums]
+    gradient = step_gradient(graph, found, None if active is None else active.nodes)
+    sums = [each for stage in found for each in stage.sums]
     steps = [k for stage in found for k in (*stage.pointwise, *stage.reductions)]
     read = {a for k in steps for a in nodes[k].args} | {k for each in sums for k in each.invariant}
     products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
     constant = _constant(cell, graph)
-    learned = tuple(vector for matrix, vector in products if matrix not in constant)
+    learned = {m for m, _ in products if m not in constant and (active is None or m in active.nodes)}
     return Kernel(
         graph=graph,
         stages=found,
@@ -87,10 +99,25 @@ def kernel(cell: Cell) -> Kernel:
         invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op not in ("constant", "size"))),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
-        kept=_kept(graph, found, gradient, learned),
+        kept=_kept(graph, found, gradient, tuple(v for m, v in products if m in learned)),
         constant=constant,
         parts=cell.parts,
+        active=active,
     )
+
+
+def activity(plan: Kernel, wanted: Sequence[bool]) -> Active | None:
+    """What is active if only the ``wanted`` ones of the frame and of all that a kernel is given are asked for.
+
+    None if that is every value of the step that can be: then ``plan``, which differentiates everything, will do.
+    """
+    given = [*plan.matrices, *plan.invariant, *plan.masks]
+    leaves = {k for k, want in zip(given, wanted[1:], strict=False) if want} - {*plan.masks}
+    first = {n for n, want in enumerate(wanted[1 + len(given) :]) if want}
+    found = active(plan.graph, leaves | ({*plan.inputs} if wanted[0] else set()), first)
+    most = active(plan.graph, {*plan.matrices, *plan.invariant, *plan.inputs}, range(len(plan.graph.states)))
+    computed = {k for stage in plan.stages for k in _computed(stage)}
+    return None if found.states == most.states and found.nodes & computed == most.nodes & computed else found
 
 
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:

@@ -30,7 +30,8 @@ class _Backward:
         self.later = dict.fromkeys(sorted({int(node.value or 0) for node in self.nodes if node.op == "later"}))
         self.sums = dict.fromkeys(k for stage in self.gradient.stages for k, _ in stage.sums)
         inside = self.inside - {*self.graph.outputs}
-        self.computed = dict.fromkeys(k for k in self.plan.vectors if k in inside)
+        multiplied = {v for each in self.plan.sums for m, v in each.products if self.plan.learns(m)}
+        self.computed = dict.fromkeys(k for k in self.plan.vectors if k in inside & multiplied)
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.filled: set[int] = set()
@@ -92,7 +93,7 @@ class _Backward:
             add(f"d_{name}_tile", self._size(k))
         add("d_out", self._size(self.graph.outputs[0]))
         add("none", "V")
-        for name, k in zip(self.names.states, self.graph.outputs, strict=True):
+        for name, k in self.carried.values():
             add(f"d_new_{name}", self._size(k))
             add(f"d_old_{name}", self._size(k))
         for k in self.sums:
@@ -128,13 +129,14 @@ class _Backward:
         ]
         for number, (name, k) in enumerate(zip(names.states, self.graph.outputs, strict=True)):
             state = f"(t * rows * ({names.history})) + {names.before_state(number)}"
-            load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
             lines += [
                 f"    real *old_{name} = history + {state};",
                 f"    real *new_{name} = old_{name} + rows * ({names.history});",
                 f"    (void)old_{name}; (void)new_{name};",
-                f"    {load}",
             ]
+            if number in self.carried:
+                load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
+                lines.append(f"    {load}")
         units = elements(names.output)
         lines.append(f"    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, {units}, d_out);")
         for k, name in names.inputs.items():
@@ -142,7 +144,7 @@ class _Backward:
         lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
         lines += [*names.mask_lines("    "), *stages]
         lines += ["    if (++slot == chunk || t == 0) {", *indented(outer), "        slot = 0;", "    }"]
-        for name in names.states:
+        for name, _ in self.carried.values():
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
             )
@@ -151,6 +153,8 @@ class _Backward:
     def _load_frame(self, k: int, name: str) -> list[str]:
         """Take the frame, if something reads it."""
         wanted = [f"a->d_weight_{self.names.of[m]}" for each in self.plan.sums for m, v in each.products if v == k]
+        if not self.plan.learns(k):
+            wanted = [f"a->d_weight_{self.names.of[m]}" for _, m, v in self._learned() if v == k]
         load = f"load_tile(&c, {self.names.view(k)}, t, 0, n, {elements(self.nodes[k].shape[0])}, {name}_tile);"
         if k in self.frames:
             return [f"    {load}"]
@@ -159,7 +163,7 @@ class _Backward:
     def _end(self) -> list[str]:
         """The derivatives of the first states; clips without frames hand on those of their last."""
         lines, move = [], self.names.move
-        for n, (name, k) in enumerate(zip(self.names.states, self.graph.outputs, strict=True)):
+        for n, (name, k) in self.carried.items():
             lines += [
                 f"    {move('load', k, self.names.per_clip('d_last', n), '0, n, c.count', f'd_new_{name}')}",
                 f"    {move('store', k, self.names.per_clip('d_first', n), '0, 0, c.count', f'd_new_{name}')}",
@@ -299,6 +303,12 @@ class _Backward:
         return f"{verb}({marked(tile)} + at, {{}});"
 
     @cached_property
+    def carried(self) -> dict[int, tuple[str, int]]:
+        """The states whose derivatives go from step to step: their names and new values, by their numbers."""
+        every = enumerate(zip(self.names.states, self.graph.outputs, strict=True))
+        return {n: each for n, each in every if self.plan.carries(n)}
+
+    @cached_property
     def products_of(self) -> dict[int, list[tuple[Sum, int]]]:
         """The products of each vector that have a derivative: their sums and matrices."""
         found: dict[int, list[tuple[Sum, int]]] = {}
@@ -310,7 +320,7 @@ class _Backward:
     def _through(self, vector: int) -> list[str]:
         """What products hand on to a vector: the derivatives of their sums times their matrices."""
         nodes, readers = self.graph.nodes, self.products_of.get(vector, [])
-        if not readers:
+        if not readers or not self.plan.learns(vector):
             return []
         tile, units = self._tile(vector), padded(nodes[vector].shape[0])
         there = marked(tile)
@@ -345,9 +355,11 @@ class _Backward:
     def _through_matrices(self) -> list[str]:
         """The derivatives of the frame and of the old states, complete."""
         lines = [line for k in self.names.old if k in self.plan.vectors for line in self._through(k)]
-        for name, k in zip(self.names.states, self.graph.outputs, strict=True):
+        for name, k in self.carried.values():
             if f"d_old_{name}" not in self.begun:
                 lines.append(f"    memset(d_old_{name}, 0, {self._size(k)} * sizeof(real));")
+        if not any(map(self.plan.learns, self.names.inputs)):
+            return unmarked(lines)
         inside = [line for k in self.names.inputs for line in self._through(k)]
         found = [(k, name) for k, name in self.names.inputs.items() if f"d_{name}_tile" in self.begun]
         whole = [name for _, name in found] == ["x"]
@@ -377,7 +389,7 @@ class _Backward:
     def _learned(self) -> list[tuple[int, int, int]]:
         """The products, as sum, matrix and vector, whose matrices have a derivative."""
         sums = [each for each in self.plan.sums if each.node in self.sums]
-        return [(each.node, matrix, vector) for each in sums for matrix, vector in each.products]
+        return [(each.node, m, v) for each in sums for m, v in each.products if self.plan.learns(m)]
 
     def _row_pairs(self) -> list[Block]:
         """Where products are in bfloat16: what the derivatives of matrices are products of, as pairs of rows."""

@@ -106,16 +106,19 @@ def calls(names: Names) -> str:
     pack, pack_back, unpack = [], [], []
     frame = {m for each in plan.sums for m, v in each.products if v in names.inputs}
     other = {m for each in plan.sums for m, v in each.products if v not in names.inputs}
+    back_through = {m for each in plan.sums for m, v in each.products if plan.learns(v)}
     for k in plan.matrices:
         high, low = map(elements, names.nodes[k].shape)
         place, back = names.place(k), names.place(k, back=True)
         when = "if (a->d_x) " if k in frame - other else ""
         pack.append(f"        {put}(a->weight_{of[k]}, {low}, {high}, 1, {low}, a->packed + {place});")
-        pack_back.append(f"    {when}{put}(a->weight_{of[k]}, {high}, {low}, {low}, 1, a->packed_back + {back});")
-        unpack.append(
-            f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
-        )
-    for k in plan.invariant:
+        if k in back_through:
+            pack_back.append(f"    {when}{put}(a->weight_{of[k]}, {high}, {low}, {low}, 1, a->packed_back + {back});")
+        if plan.learns(k):
+            unpack.append(
+                f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
+            )
+    for k in filter(plan.learns, plan.invariant):
         unpack += _unpack_rows(names, k)
     return CALLS.substitute(
         sizes="\n".join(names.definitions()),

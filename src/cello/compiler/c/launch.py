@@ -18,10 +18,11 @@ from cello.cells.definition import Cell
 from cello.cells.graph import Shape
 from cello.cells.sizes import size
 from cello.cells.summed import summed
+from cello.compiler.activity import Active
 from cello.compiler.c.source import Field, fields
 from cello.compiler.c.text import names_of, runtime, source
 from cello.compiler.inputs import dispatched, hidden_memory
-from cello.compiler.kernel import Kernel
+from cello.compiler.kernel import Kernel, activity
 from cello.compiler.loop_invariant import Recipe, loop_invariant, parameters_alone, recipe
 from cello.compiler.tracing import constant_result
 from cello.errors import BackendError
@@ -100,8 +101,10 @@ class Saved:
 
 
 @lru_cache(maxsize=256)
-def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Compiled:
+def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32", active: Active | None = None) -> Compiled:
     """The kernel of a cell for float32 or float64; for float32, with products in precision "bf16" too.
+
+    ``active`` is what it differentiates; None: everything.
 
     Raises:
         BackendError: it cannot be compiled here.
@@ -109,7 +112,7 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Comp
     bf16 = precision == "bf16"
     numbers = precision if bf16 else TYPES[dtype]
     shared = (f"runtime-{numbers}", runtime(TYPES[dtype], bf16=bf16))
-    library = load(source(cell, TYPES[dtype], bf16=bf16), f"{cell.name}-{numbers}", shared=shared)
+    library = load(source(cell, TYPES[dtype], bf16=bf16, active=active), f"{cell.name}-{numbers}", shared=shared)
     if bf16 and not library.has_bf16():
         raise BackendError(
             f"{shlex.join(compiler() or ('the C compiler',))} does not compile {INSTRUCTION} for this CPU. Use GCC 10, "
@@ -117,9 +120,15 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32") -> Comp
         )
     for called in ("workspace_sizes", "forward", "backward"):
         getattr(library, called).argtypes = [ctypes.c_void_p] * (1 + (called == "workspace_sizes"))
-    names = names_of(cell, bf16=bf16)
+    names = names_of(cell, bf16=bf16, active=active)
     pieces, members = tuple(tuple(names.pieces(k)) for k in names.plan.invariant), fields(names)
     return Compiled(names.plan, library, members, pieces, {each.name: n for n, each in enumerate(members)})
+
+
+@lru_cache(maxsize=256)
+def activity_of(cell: Cell, wanted: tuple[bool, ...]) -> Active | None:
+    """What a kernel differentiates for these derivatives; None: everything. See ``run_backward`` of ``wanted``."""
+    return activity(names_of(cell).plan, wanted)
 
 
 def inputs_of(
@@ -230,7 +239,7 @@ def run_backward(
         (torch.empty_like(value) if value.dim() else new(elements)) if want else None
         for value, elements, want in zip(values, known.pieces, wanted[1 + matrices :], strict=False)
     ]
-    d_first = [new(shape) for shape in known.states]
+    d_first = [new(shape) if code.plan.carries(n) else None for n, shape in enumerate(known.states)]
     towards = [None if gradient is None else _dense(gradient) for gradient in upstream]
     scratch = [new(known.packed_back), new(known.d_packed)]
     found = [d_x, *d_matrices, *d_invariant, *d_first]

@@ -17,6 +17,7 @@ from cello.compiler.c.launch import (
     BatchLayout,
     Compiled,
     Saved,
+    activity_of,
     by_rows,
     compiled,
     inputs_of,
@@ -92,9 +93,10 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     if not known or not x.shape[0] or not x.shape[1]:
         outputs, *last, _, _ = scan_op(x, given, lengths, traced(cell, inputs.precision), hidden, inputs.reverse)
         return outputs, tuple(last)
-    keeping = torch.is_grad_enabled() and True in map(REQUIRES_GRAD, (x, *given))
+    wanted = tuple(map(REQUIRES_GRAD, (x, *given)))
+    keeping = torch.is_grad_enabled() and True in wanted
     layout = layout_of(x, lengths, hidden, inputs.reverse)
-    code, x = compiled(cell, x.dtype, inputs.precision), by_rows(x)
+    code, x = compiled(cell, x.dtype, inputs.precision, activity_of(cell, wanted) if keeping else None), by_rows(x)
     if keeping:
         outputs, *last = ScanFunction.apply(code, layout, x, *given)  # type: ignore[no-untyped-call]
     else:

@@ -135,7 +135,7 @@ class Names(StepNames):
 
         Those of a number have a row for each size of what is added to it.
         """
-        found = [(k, shape) for k in self.plan.invariant for shape in self.pieces(k)]
+        found = [(k, shape) for k in self.plan.invariant if self.plan.learns(k) for shape in self.pieces(k)]
         return dict(zip(found, begins([shape for _, shape in found]), strict=True))
 
     @cached_property

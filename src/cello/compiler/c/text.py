@@ -8,6 +8,7 @@ from importlib import resources
 
 from cello.cells.definition import Cell
 from cello.cells.summed import summed
+from cello.compiler.activity import Active
 from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import calls, tiles
 from cello.compiler.c.forward import forward
@@ -24,18 +25,21 @@ POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
 
 @lru_cache(maxsize=256)
-def names_of(cell: Cell, *, bf16: bool = False) -> Names:
-    """The names a cell's kernel uses; ``bf16`` says that its products are taken in bfloat16."""
-    return Names(kernel(summed(cell)), bf16)
+def names_of(cell: Cell, *, bf16: bool = False, active: Active | None = None) -> Names:
+    """The names a cell's kernel uses; ``bf16`` says that its products are taken in bfloat16.
+
+    ``active`` is what it differentiates; None: everything.
+    """
+    return Names(kernel(summed(cell), active), bf16)
 
 
 @lru_cache(maxsize=256)
-def source(cell: Cell, dtype: str, *, bf16: bool = False) -> str:
+def source(cell: Cell, dtype: str, *, bf16: bool = False, active: Active | None = None) -> str:
     """The C of a cell for "float" or "double"; ``bf16``: of "float" with products in bfloat16.
 
     It calls functions of ``runtime``.
     """
-    text = "\n".join([*_further_functions(cell), *own_lines(cell, bf16=bf16)])
+    text = "\n".join([*_further_functions(cell), *own_lines(cell, bf16=bf16, active=active)])
     return with_headers(dtype, text, _title(cell), bf16=bf16)
 
 
@@ -105,9 +109,9 @@ def _title(cell: Cell) -> list[str]:
 
 
 @deep()
-def own_lines(cell: Cell, *, bf16: bool = False) -> list[str]:
+def own_lines(cell: Cell, *, bf16: bool = False, active: Active | None = None) -> list[str]:
     """The lines that differ from cell to cell."""
-    names = names_of(cell, bf16=bf16)
+    names = names_of(cell, bf16=bf16, active=active)
     return [
         "struct arguments {",
         *(f"    {POINTERS[field.kind]}{field.name};    /* {field.what} */" for field in fields(names)),
