@@ -109,15 +109,17 @@ def kernel(cell: Cell, active: Active | None = None) -> Kernel:
 def activity(plan: Kernel, wanted: Sequence[bool]) -> Active | None:
     """What is active if only the ``wanted`` ones of the frame and of all that a kernel is given are asked for.
 
-    None if that is every value of the step that can be: then ``plan``, which differentiates everything, will do.
+    None where no product falls out by it, but for the frame's: then ``plan``, which differentiates everything, will do,
+    for a kernel is worth compiling for a product, but not for a few values of a unit.
     """
     given = [*plan.matrices, *plan.invariant, *plan.masks]
     leaves = {k for k, want in zip(given, wanted[1:], strict=False) if want} - {*plan.masks}
     first = {n for n, want in enumerate(wanted[1 + len(given) :]) if want}
     found = active(plan.graph, leaves | ({*plan.inputs} if wanted[0] else set()), first)
     most = active(plan.graph, {*plan.matrices, *plan.invariant, *plan.inputs}, range(len(plan.graph.states)))
-    computed = {k for stage in plan.stages for k in _computed(stage)}
-    return None if found.states == most.states and found.nodes & computed == most.nodes & computed else found
+    sums = [each for stage in plan.stages for each in stage.sums]
+    in_products = {each.node for each in sums} | {vector for each in sums for _, vector in each.products}
+    return None if found.nodes >= (in_products & most.nodes) - {*plan.inputs} else found
 
 
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
