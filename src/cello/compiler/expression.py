@@ -12,6 +12,8 @@ ATOM = 9
 """The precedence of what never needs parentheses."""
 DEEPEST = 100
 """Operations inside one another in one expression of C: Clang takes 256 brackets."""
+MOST_EQUATIONS, FEW_EQUATIONS = 60, 16
+"""Equations in a step's title, and in the title of a step whose text is a loop."""
 
 
 FURTHER = frozenset(["sin", "cos", "atan", "erf", "floor", "round", "sign", "mod"])
@@ -51,6 +53,14 @@ class Style:
 def equations(graph: Graph, style: Style) -> list[tuple[str, str]]:
     """Left and right sides of a step's equations, in order: of named values, of values used twice, of new states."""
     return _Writer(graph, style).equations()
+
+
+def shortened(lines: list[str], left_out: str, most: int = MOST_EQUATIONS) -> list[str]:
+    """The equations of a title; of more than ``most`` the first and the last, as whoever unfolds need not read all."""
+    if len(lines) <= most:
+        return lines
+    half = most // 2
+    return [*lines[:half], left_out.format(len(lines) - 2 * half), *lines[-half:]]
 
 
 def inline(nodes: Sequence[Node], style: Style) -> str:

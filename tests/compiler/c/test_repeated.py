@@ -11,10 +11,10 @@ from torch import Tensor
 from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
 from cello.cells.functions import exp, sigmoid, tanh
-from cello.compiler.c.places import marked
-from cello.compiler.c.repeated import Block, Series, found
 from cello.compiler.c.text import own_text
 from cello.compiler.kernel import kernel
+from cello.compiler.places import marked
+from cello.compiler.repeated import Block, Series, found
 from cello.compiler.scan import scan
 
 
