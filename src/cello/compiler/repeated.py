@@ -29,6 +29,8 @@ OWN = re.compile(rf"\b(?:{TYPE}|const(?! (?:{TYPE})\b)) (\w+)")
 COMMENT = re.compile(r"/\*.*?\*/| *//.*$", flags=re.MULTILINE)
 LEAST_TURNS, LEAST_LINES, MANY_TURNS = 3, 40, 16
 """A series is a loop from three turns on if that saves many lines, and from sixteen on in any case."""
+LEAST_CHAINED = 20
+"""Lines that are many where turns follow from one another and nothing else is made a loop."""
 LONGEST_SERIES = 400
 """Blocks of one turn, at most."""
 EDGES = ((0, 0), (1, 0), (0, 1), (1, 1))
@@ -96,7 +98,7 @@ def found(blocks: Sequence[Block], *, chained: bool = False) -> list[Part]:
     lines = [len(block.lines) for block in blocks]
     parts, at = list[Part](), 0
     while at < len(blocks):
-        period, turns = _longest(keys, at, lines)
+        period, turns = _longest(keys, at, lines, LEAST_CHAINED if chained else LEAST_LINES)
         ends = range(at, at + period * turns, period)
         series = Series(tuple(tuple(blocks[k : k + period]) for k in ends))
         if turns and (series.chained or not chained):
@@ -108,8 +110,11 @@ def found(blocks: Sequence[Block], *, chained: bool = False) -> list[Part]:
     return parts
 
 
-def _longest(keys: Sequence[int], at: int, lines: Sequence[int]) -> tuple[int, int]:
-    """The blocks of one turn, and the turns, of the series from here that saves the most lines; no turns: none does."""
+def _longest(keys: Sequence[int], at: int, lines: Sequence[int], least: int) -> tuple[int, int]:
+    """The blocks of one turn, and the turns, of the series from here that saves the most lines; no turns: none does.
+
+    Series of few turns save ``least`` lines.
+    """
     best, saved = (1, 0), 0
     for period in range(1, min((len(keys) - at) // LEAST_TURNS, LONGEST_SERIES) + 1):
         end = at
@@ -117,7 +122,7 @@ def _longest(keys: Sequence[int], at: int, lines: Sequence[int]) -> tuple[int, i
             end += 1
         turns = (end - at) // period + 1
         saves = (turns - 1) * sum(lines[at : at + period])
-        if saves > saved and (turns >= MANY_TURNS or (turns >= LEAST_TURNS and saves >= LEAST_LINES)):
+        if saves > saved and (turns >= MANY_TURNS or (turns >= LEAST_TURNS and saves >= least)):
             best, saved = (period, turns), saves
     return best
 
@@ -125,6 +130,12 @@ def _longest(keys: Sequence[int], at: int, lines: Sequence[int]) -> tuple[int, i
 def has_series(parts: Sequence[Part]) -> bool:
     """Whether something repeats."""
     return any(isinstance(part, Series) for part in parts)
+
+
+def lines_of(parts: Sequence[Part]) -> int:
+    """The lines of blocks, and of one turn of each series."""
+    every = [block for part in parts for block in (part.turns[0] if isinstance(part, Series) else (part,))]
+    return sum(len(block.lines) for block in every)
 
 
 class LoopWriter(ABC):
@@ -176,6 +187,7 @@ class LoopWriter(ABC):
             end = len(texts) - back
             core = self.by_number(texts[front:end], front)
             if core is not None:
+                core = f"({core})" if " ? " in core and front + back else core
                 core = f"turn < {end} ? {core} : {texts[-1]}" if back else core
                 core = f"turn ? {core} : {texts[0]}" if front else core
                 return [], self.declared(name, texts, core)
@@ -208,7 +220,7 @@ class Alternating(LoopWriter):
             return texts[0]
         if len(texts) < LEAST_TURNS or any(text != texts[number % 2] for number, text in enumerate(texts)):
             return None
-        return f"(turn % 2 ? {texts[1 - front]} : {texts[front]})"
+        return f"turn % 2 ? {texts[1 - front]} : {texts[front]}"
 
 
 def share_memory(parts: Sequence[Part], sizes: Mapping[str, object]) -> tuple[list[Part], dict[str, str]]:

@@ -15,7 +15,7 @@ from cello.compiler.c99.repeated import Pointers
 from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts
 from cello.compiler.places import marked, unmarked
-from cello.compiler.repeated import Block, Part, found, has_series, share_memory
+from cello.compiler.repeated import Block, Part, found, has_series, lines_of, share_memory
 from cello.compiler.stages import Stage, Step, Sum, lower
 from cello.compiler.text import STYLE
 
@@ -139,7 +139,7 @@ class UnitStep:
             replace(stage, sums=tuple(sorted(stage.sums, key=lambda each: "state" in self.needs[each.node])))
             for stage in self.step.stages
         ]
-        return min(parts, found(self._blocks(frame_first), chained=True), key=len)
+        return min(parts, found(self._blocks(frame_first), chained=True), key=lines_of)
 
     def _blocks(self, stages: Sequence[Stage]) -> list[Block]:
         every = [lines for number, stage in enumerate(stages) for lines in self._stage(number, stage)]
