@@ -156,7 +156,7 @@ class LoopWriter(ABC):
     def _series(self, series: Series) -> list[str]:
         turns, first = len(series.turns), series.turns[0]
         changing = [texts for texts in series.places if len({*texts}) > 1]
-        called = dict(zip(changing, self.names(), strict=False))
+        called = dict(zip(changing, self.names("p"), strict=False))
         tables, lines = list[str](), list[str]()
         for texts, name in called.items():
             table, line = self._pointer(name, texts)
@@ -174,9 +174,9 @@ class LoopWriter(ABC):
             self.end,
         ]
 
-    def names(self) -> Iterator[str]:
-        """Names for the pointers of a loop."""
-        return (f"p{n}" for n in count(1))
+    def names(self, letter: str) -> Iterator[str]:
+        """Names that begin with this letter and that no value has."""
+        return (f"{letter}{n}" for n in count(1))
 
     def _pointer(self, name: str, texts: Sequence[str]) -> tuple[list[str], str]:
         """The line for a place that changes: found by the number of the turn, if it can be, or in a table.

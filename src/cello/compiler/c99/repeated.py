@@ -8,13 +8,14 @@ from cello.compiler.repeated import Alternating
 
 
 class Pointers(Alternating):
-    """The pointers of a step: to floats in ``scratch`` and to others that are only read, ``int8`` ones among them."""
+    """The pointers of a step: to floats in ``scratch``, to ``weights`` (some ``int8``) and to what it is given."""
 
     remark, loop, end = "    /* {} */", "    for (int turn = 0; turn < {}; turn++) {{", "    }"
     indent = "    "
 
-    def __init__(self, scratch: Container[str], int8: Container[str]) -> None:
-        self.scratch, self.int8 = scratch, int8
+    def __init__(self, scratch: Container[str], weights: Container[str], int8: Container[str]) -> None:
+        self.scratch, self.weights, self.int8 = scratch, weights, int8
+        self.tables = self.names("t")
 
     def _type(self, texts: Sequence[str]) -> str:
         if all(text in self.int8 for text in texts):
@@ -25,5 +26,6 @@ class Pointers(Alternating):
         return f"    {self._type(texts)} {name} = {value};"
 
     def in_table(self, name: str, texts: Sequence[str]) -> tuple[list[str], str]:
-        table = f"    {self._type(texts)} {name}_of[] = {{{', '.join(texts)}}};"
-        return [table], self.declared(name, texts, f"{name}_of[turn]")
+        table, static = next(self.tables), "static " if all(text in self.weights for text in texts) else ""
+        line = f"    {static}{self._type(texts)} {table}[] = {{{', '.join(texts)}}};"
+        return [line], self.declared(name, texts, f"{table}[turn]")

@@ -212,7 +212,7 @@ class SizedStep(UnitStep):
             place = f"u * {self._sizes(node.shape)[1]} + j" if len(node.shape) == 2 else "j"
             return f"load({self._read_from(k)} + {place})"
 
-        return Body(self.nodes, self.of, loads, self._comments())
+        return Body(self.nodes, self.of, loads, self._comments)
 
     def _unchanged(self) -> list[str]:
         lines = []

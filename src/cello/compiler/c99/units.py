@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
@@ -119,8 +120,10 @@ class UnitStep:
         own = {unmarked([name])[0]: k for k, name in self.arrays.items() if k in self.stage_of}
         parts, gone = share_memory(self._parts(), {name: self._floats(k) for name, k in own.items()})
         new = [f"new_{name}" for name in self.states]
-        int8 = [self.weights[str(self.nodes[m].name)] for each in self._every_sum() for m, _ in each.products]
-        pointers = Pointers({*own, *new}, {*int8} if self.int8 else set())
+        matrices = {self.weights[str(self.nodes[m].name)] for each in self._every_sum() for m, _ in each.products}
+        int8 = matrices if self.int8 else set[str]()
+        weights = {*self.weights.values(), *(f"{name}_scale" for name in int8)}
+        pointers = Pointers({*own, *new}, weights, int8)
         self.repeats = has_series(parts)
         return pointers.write(parts), {name: k for name, k in own.items() if name not in gone}
 
@@ -169,7 +172,7 @@ class UnitStep:
                 if self.stage_of.get(k) == number
             ),
         ]
-        return [*map(self._sum, stage.sums), self._loop(stores, set(stage.pointwise), self._comments())]
+        return [*map(self._sum, stage.sums), self._loop(stores, set(stage.pointwise), self._comments)]
 
     def _unchanged(self) -> list[str]:
         """New states that are old ones: no stage computes them."""
@@ -240,6 +243,7 @@ class UnitStep:
         terms = [f"({text})" for text in stores]
         return [*before, f"        store({array} + j, {' + '.join(terms)});", lines[-1]]
 
+    @cached_property
     def _comments(self) -> dict[int, str]:
         """The equations of named values and of new states, by their nodes."""
         left = {name: k for k, name in value_names(self.graph).items()}

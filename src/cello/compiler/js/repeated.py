@@ -15,12 +15,14 @@ class Turns(Alternating):
 
     def __init__(self, taken: Container[str]) -> None:
         self.taken = taken
+        self.tables = self.names("t")
 
-    def names(self) -> Iterator[str]:
-        return (name for name in super().names() if name not in self.taken and f"{name}_of" not in self.taken)
+    def names(self, letter: str) -> Iterator[str]:
+        return (name for name in super().names(letter) if name not in self.taken)
 
     def declared(self, name: str, texts: Sequence[str], value: str) -> str:
         return f"const {name} = {value};"
 
     def in_table(self, name: str, texts: Sequence[str]) -> tuple[list[str], str]:
-        return [f"const {name}_of = [{', '.join(texts)}];"], self.declared(name, texts, f"{name}_of[turn]")
+        table = next(self.tables)
+        return [f"const {table} = [{', '.join(texts)}];"], self.declared(name, texts, f"{table}[turn]")
