@@ -93,6 +93,16 @@ def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
     return found
 
 
+def _scaled(nodes: Sequence[Node]) -> dict[int, tuple[str, tuple[int, ...]]]:
+    """What is a number times a value: its number first, wherever it stands in the function."""
+    found = dict[int, tuple[str, tuple[int, ...]]]()
+    for k, node in enumerate(nodes):
+        numbers = [nodes[arg].op == "constant" for arg in node.args]
+        if node.op == "mul" and any(numbers) and not all(numbers):
+            found[k] = ("scaled", node.args if numbers[0] else node.args[::-1])
+    return found
+
+
 def _power(nodes: Sequence[Node], node: Node) -> tuple[int, int] | None:
     """The base and the exponent, where a value is what ``v ** n`` is traced as."""
     base, zero, above, edge = node.args
@@ -145,6 +155,7 @@ class _Writer:
         self.graph, self.style = graph, style
         self.formulas: dict[int, tuple[str, int]] = {}
         self.patterns = _patterns(graph) if "turned_product" in style.rows else {}
+        self.patterns |= _scaled(graph.nodes) if "scaled" in style.rows else {}
         needs = dependencies(graph.nodes)
         self.known = {
             k: style.value(name) if needs[k] else style.leaf("parameter", name)
