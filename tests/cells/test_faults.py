@@ -237,3 +237,43 @@ def test_two_matrices_in_a_row_are_no_low_rank_in_silence(own_cell: Callable[[st
 def test_other_products_of_products_are_quiet(own_cell: Callable[[str], Cell]) -> None:
     own_cell("@cell\ndef own(x, h, W, V):\n    n = W @ x\n    return tanh(V @ n + n + V @ tanh(n)) * h")
     assert load_cell("minimalrnn").name == "minimalrnn"
+
+
+def test_a_variable_that_reaches_nothing_is_named_with_its_line(own_cell: Callable[[str], Cell]) -> None:
+    lines = ["i = sigmoid(W @ x + U @ h)", "f = 1 - i", "return h + i * x.mean()"]
+    with pytest.warns(UserWarning, match="reaches no returned value") as caught:
+        own_cell("@cell\ndef own(x, h, W, U):\n    " + "\n    ".join(lines))
+    assert [str(one.message) for one in caught] == [
+        "cell 'own' (mine.py, line 9): f is computed, but reaches no returned value. "
+        "Use f in the equations, or remove it."
+    ]
+    assert (Path(caught[0].filename).name, caught[0].lineno) == ("mine.py", 9)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["f = 1 - sigmoid(U @ h)", "f = W @ x + f", "return tanh(f)"],
+        [
+            "for _ in range(3):",
+            "    k = U @ h",
+            "    h = tanh(W @ x + k)",
+            "    g = 0.5 * h",
+            "    h = h + g",
+            "return h",
+        ],
+        [
+            "for _ in range(3):",
+            "    h = tanh(W @ x + U @ h)",
+            "    half = 0.5 * h",
+            "    h = h + half",
+            "return h - half",
+        ],
+        ["i = tanh(W @ x + U @ h)", "_unused = 1 - i", "return i"],
+        ["for k in range(3):", "    h, g = tanh(W @ x + U @ h), 0.5 * h", "return h"],
+    ],
+    ids=["named twice", "in a loop", "after a loop", "said to be unused", "beside what is used"],
+)
+def test_variables_of_which_something_is_used_are_quiet(own_cell: Callable[[str], Cell], lines: list[str]) -> None:
+    own_cell("@cell\ndef own(x, h, W, U):\n    " + "\n    ".join(lines))

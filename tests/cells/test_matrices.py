@@ -91,7 +91,7 @@ def test_a_cell_without_such_matrices_is_itself_and_forms_show_them() -> None:
 
     assert fold(own) == (own, ())
     assert "A       = V - V.T - 0.1 * g" in render(made, "equations")
-    assert r"A &= V - V^{\top} - 0.1 \odot g" in render(made, "latex")
+    assert r"A &= V - V^{\top} - 0.1\,g" in render(made, "latex")
     assert "dot(A, h, j)" in render(made, "js")
 
 

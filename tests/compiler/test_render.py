@@ -22,10 +22,11 @@ from cello.errors import CellError
 def test_every_operation_has_a_row_in_every_table() -> None:
     needed = {**VALUE_OPERATIONS, **RESHAPING, "outer": 2, "turned_product": 2, "apply": 2, "power": 2}
     del needed["broadcast"]  # written as what is spread
-    assert needed.keys() == text.ROWS.keys() == latex.ROWS.keys()
+    juxtaposed = {"scaled": 2}  # a number times a value: in LaTeX without a sign
+    assert needed.keys() == text.ROWS.keys() == latex.ROWS.keys() - juxtaposed.keys()
     assert {*POINTWISE, "product"} <= operations.TORCH.keys()
-    for table in (text.ROWS, latex.ROWS):
-        assert {op: len(row.needs) for op, row in table.items()} == needed
+    for table, more in ((text.ROWS, {}), (latex.ROWS, juxtaposed)):
+        assert {op: len(row.needs) for op, row in table.items()} == needed | more
 
 
 def test_equations_of_the_peephole_lstm() -> None:
@@ -70,8 +71,18 @@ def test_parentheses_keep_the_meaning() -> None:
     assert render(grouped, "equations") == (
         "h[t] = h[t-1] - (W @ x[t] - a * h[t-1]) / (a / (h[t-1] * 2)) * (-(h[t-1] + 1e-07))"
     )
-    assert r"\frac{W x_{t} - a \odot h_{t-1}}{\frac{a}{h_{t-1} \odot 2}}" in render(grouped, "latex")
+    assert r"\frac{W x_{t} - a \odot h_{t-1}}{\frac{a}{2\,h_{t-1}}}" in render(grouped, "latex")
     assert r"1 \cdot 10^{-7}" in render(grouped, "latex")
+
+
+def test_a_number_is_juxtaposed_with_what_it_multiplies_and_vectors_have_a_sign_between_them() -> None:
+    @cell
+    def leaky(x, h, m, W, a):  # type: ignore[no-untyped-def]
+        m = 0.75 * m + (h * -2) * (0.5 * (W @ x)) - 3 * (m + a)
+        return a * m, m
+
+    assert r"m_{t} &= 0.75\,m_{t-1} + (-2)\,h_{t-1} \odot (0.5\,(W x_{t})) - 3\,(m_{t-1} + a)" in render(leaky, "latex")
+    assert r"h_{t} &= a \odot m_{t}" in render(leaky, "latex")
 
 
 def test_a_name_given_twice_is_told_apart_and_a_kept_state_gets_its_line() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, overload
 
-from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains
+from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains, warn_of_unused
 from cello.cells.graph import RESHAPING, Graph, Node, Shape
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
@@ -224,6 +224,7 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     declared = declared_by(traced.signature, graph, traced.tracer)
     said = {*traced.signature.sizes} | {one.name for one in declared if one.kind == FIXED}
     warn_of_chains(graph, said, traced.tracer)
+    warn_of_unused(traced)
     return Cell(
         name=name,
         doc=doc,

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from cello.cells.functions import FUNCTIONS
-from cello.cells.graph import Graph, uses
+from cello.cells.graph import Graph, reached, uses
 from cello.cells.methods import METHODS
 from cello.cells.resolve import Traced
 from cello.cells.symbol import Symbol
@@ -105,6 +105,28 @@ def warn_of_chains(graph: Graph, said: Collection[str], tracer: Tracer) -> None:
             file,
             node.line,
         )
+
+
+def warn_of_unused(traced: Traced) -> None:
+    """Warn of a variable whose value reaches nothing that is returned, such as a gate that the update leaves out.
+
+    Not of one that a loop leaves over, which some turn uses, nor of one whose name begins with _.
+    """
+    records, tracer = traced.tracer.records, traced.tracer
+    live = reached(tuple(records), [at for at in _positions(traced) if at is not None])
+    lines = {records[k].line for k in live}
+    read = {arg for record in records for arg in record.args}
+    file = tracer.code.co_filename
+    for k, record in enumerate(records):
+        name = record.name or "_"
+        if k not in live | read and record.args and record.line not in lines and not name.startswith("_"):
+            warnings.warn_explicit(
+                f"cell {tracer.cell!r} ({file_name(file)}, line {record.line}): {name} is computed, but reaches no "
+                f"returned value. Use {name} in the equations, or remove it.",
+                UserWarning,
+                file,
+                record.line,
+            )
 
 
 def changed(first: Traced, second: Traced) -> CellError | None:

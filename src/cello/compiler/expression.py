@@ -12,6 +12,8 @@ ATOM = 9
 """The precedence of what never needs parentheses."""
 DEEPEST = 100
 """Operations inside one another in one expression of C: Clang takes 256 brackets."""
+MOST_EQUATIONS, FEW_EQUATIONS = 60, 16
+"""Equations in a step's title, and in the title of a step whose text is a loop."""
 
 
 FURTHER = frozenset(["sin", "cos", "atan", "erf", "floor", "round", "sign", "mod"])
@@ -53,6 +55,14 @@ def equations(graph: Graph, style: Style) -> list[tuple[str, str]]:
     return _Writer(graph, style).equations()
 
 
+def shortened(lines: list[str], left_out: str, most: int = MOST_EQUATIONS) -> list[str]:
+    """The equations of a title; of more than ``most`` the first and the last, as whoever unfolds need not read all."""
+    if len(lines) <= most:
+        return lines
+    half = most // 2
+    return [*lines[:half], left_out.format(len(lines) - 2 * half), *lines[-half:]]
+
+
 def inline(nodes: Sequence[Node], style: Style) -> str:
     """The last of these nodes as one formula."""
     writer = _Writer(Graph(tuple(nodes), ("value",), (len(nodes) - 1,)), style)
@@ -80,6 +90,16 @@ def _patterns(graph: Graph) -> dict[int, tuple[str, tuple[int, ...]]]:
             if nodes[repeated].op == along and node.args[0] not in graph.outputs:
                 op = "product" if node.op == "row_sum" else "turned_product"
                 found[k] = (op, (matrix, nodes[repeated].args[0]))
+    return found
+
+
+def _scaled(nodes: Sequence[Node]) -> dict[int, tuple[str, tuple[int, ...]]]:
+    """What is a number times a value: its number first, wherever it stands in the function."""
+    found = dict[int, tuple[str, tuple[int, ...]]]()
+    for k, node in enumerate(nodes):
+        numbers = [nodes[arg].op == "constant" for arg in node.args]
+        if node.op == "mul" and any(numbers) and not all(numbers):
+            found[k] = ("scaled", node.args if numbers[0] else node.args[::-1])
     return found
 
 
@@ -135,6 +155,7 @@ class _Writer:
         self.graph, self.style = graph, style
         self.formulas: dict[int, tuple[str, int]] = {}
         self.patterns = _patterns(graph) if "turned_product" in style.rows else {}
+        self.patterns |= _scaled(graph.nodes) if "scaled" in style.rows else {}
         needs = dependencies(graph.nodes)
         self.known = {
             k: style.value(name) if needs[k] else style.leaf("parameter", name)

@@ -11,6 +11,7 @@ ROWS: dict[str, Row] = {
     "sub": Row("{} - {}", 1, (1, 2)),
     "product": Row("{} {}", 2, (9, 9)),
     "mul": Row(r"{} \odot {}", 3, (3, 4)),
+    "scaled": Row(r"{}\,{}", 3, (3, 4)),
     "div": function(r"\frac{{{}}}{{{}}}", 2),
     "neg": Row("-{}", 1, (4,)),
     "sigmoid": function(r"\sigma({})"),

@@ -9,108 +9,12 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.cells.definition import cell as make_cell
-from cello.cells.functions import exp, sigmoid, tanh
-from cello.compiler.c.places import marked
-from cello.compiler.c.repeated import Block, Series, found
 from cello.compiler.c.text import own_text
 from cello.compiler.kernel import kernel
+from cello.compiler.places import marked
+from cello.compiler.repeated import Block, Series, found
 from cello.compiler.scan import scan
-
-
-def liquid(unfolds: int) -> Cell:
-    """Liquid time constants."""
-
-    def own(x, h, W, U, b, tau, A):  # type: ignore[no-untyped-def]
-        for _ in range(unfolds):
-            f = sigmoid(W @ x + U @ h + b)
-            h = (h + f * A / unfolds) / (1 + (exp(tau) + f) / unfolds)
-        return h
-
-    return make_cell(own)
-
-
-def runge_kutta(steps: int) -> Cell:
-    """A continuous-time network, h' = tanh(W x + U h + b) - h."""
-
-    def own(x, h, W, U, b):  # type: ignore[no-untyped-def]
-        def slope(h):  # type: ignore[no-untyped-def]
-            return tanh(W @ x + U @ h + b) - h
-
-        for _ in range(steps):
-            first = slope(h)
-            second = slope(h + first / (2 * steps))
-            third = slope(h + second / (2 * steps))
-            h = h + (first + 2 * second + 2 * third + slope(h + third / steps)) / (6 * steps)
-        return h
-
-    return make_cell(own)
-
-
-@make_cell
-def nested(x, h, W, U, V, b):  # type: ignore[no-untyped-def]
-    for _ in range(6):
-        for _ in range(5):
-            h = h + 0.1 * tanh(U @ h + W @ x + b)
-        h = h * sigmoid(V @ h)
-    return h
-
-
-@make_cell
-def own_parameters(x, h, W, U, b):  # type: ignore[no-untyped-def]
-    """Each turn has matrices and biases of its own."""
-    for k in range(16):
-        h = h + 0.1 * tanh(getattr(U, f"u{k}") @ h + getattr(b, f"b{k}")) * sigmoid(getattr(W, f"w{k}") @ x)
-    return h
-
-
-@make_cell
-def one_other_parameter(x, h, W, U, V, b):  # type: ignore[no-untyped-def]
-    """Of equal turns the fifth multiplies by another matrix, the seventh adds another bias and the ninth a number."""
-    for k in range(18):
-        bias = b.other if k == 6 else b.all + 0.5 if k == 8 else b.all
-        h = h + 0.1 * tanh((V if k == 4 else U) @ h + W @ x + bias)
-    return h
-
-
-@make_cell
-def from_outside(x, h, c, W, U, b):  # type: ignore[no-untyped-def]
-    """A gate and a state from before the loop, read at every turn."""
-    z = sigmoid(W @ x + U.z @ h)
-    for _ in range(16):
-        h = h + z * tanh(U.h @ h + b + c)
-    return h, z * c + h
-
-
-@make_cell
-def two_at_once(x, h, m, W, U, b):  # type: ignore[no-untyped-def]
-    """Each turn reads what the two turns before it computed."""
-    p, q = h, m
-    for _ in range(12):
-        p, q = tanh(U.a @ q + W @ x) - 0.1 * q, p + 0.1 * sigmoid(U.b @ p + b)
-    return p, q
-
-
-@make_cell
-def normalised(x, h, W, U, b):  # type: ignore[no-untyped-def]
-    """Turns with sums over units, whose values stand once for each clip."""
-    for _ in range(15):
-        a = U @ h + W @ x + b
-        a = a - a.mean()
-        h = 0.5 * h + tanh(a / (a * a).sum() + a)
-    return h
-
-
-CELLS = {
-    "LTC, 32 unfolds": liquid(32),
-    "RK4, 10 steps": runge_kutta(10),
-    "a loop in a loop": nested,
-    "own parameters": own_parameters,
-    "one other parameter": one_other_parameter,
-    "a value from outside": from_outside,
-    "two values at once": two_at_once,
-    "sums over units": normalised,
-}
+from unfolded_cells import CELLS, liquid, runge_kutta
 
 
 def everything(cell: Cell, backend: str, lengths: Tensor) -> list[Tensor]:

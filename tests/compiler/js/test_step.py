@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,14 @@ from cello.cells.functions import exp, relu, sigmoid, softplus, tanh, where
 from cello.cells.load import load_cell, zoo
 from cello.cells.signature import Scalar
 from cello.cells.sizes import size
+from cello.compiler import repeated
 from cello.compiler.js import expression
 from cello.compiler.js.names import comment, identifiers, string
 from cello.compiler.js.step import runtime, step_text
 from cello.compiler.reference import step
 from cello.errors import CellError
-from random_cells import rare
+from random_cells import random_cell, random_sized_cell, rare
+from unfolded_cells import CELLS, liquid, names_of_loops, runge_kutta, unfolded
 from units import units
 
 D, H, T = 5, 6, 4
@@ -131,6 +133,41 @@ def test_names_that_javascript_means_otherwise_and_states_that_move_are_kept_apa
 @given(sources=st.lists(FUZZ["sources"](), min_size=40, max_size=40))
 def test_random_cells_compute_what_they_do_in_python(sources: list[Any], tmp_path_factory: Any) -> None:
     compare([fold(FUZZ["run"](source.text(), cell=cell))[0] for source in sources], tmp_path_factory.mktemp("random"))
+
+
+UNFOLDED = [
+    *CELLS.values(),
+    names_of_loops,
+    *(unfolded(random_cell(number, 8), 6) for number in range(4)),
+    *(unfolded(random_sized_cell(number, 5), 6) for number in (1, 2, 4)),
+]
+
+
+@node
+def test_what_is_done_several_times_is_a_loop_that_gives_the_bits_of_its_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [fold(one)[0] for one in UNFOLDED]
+    assert ["turn++" in step_text(one) for one in cells] == [True] * len(cells)
+    compare(cells, tmp_path)
+    found = in_node(cells, tmp_path)
+    monkeypatch.setattr(repeated, "LEAST_TURNS", 10**9)
+    monkeypatch.setitem(globals(), "step_text", step_text.__wrapped__)
+    assert not any("turn++" in step_text(one) for one in cells)
+    assert in_node(cells, tmp_path) == found
+
+
+@pytest.mark.parametrize("many", [liquid, runge_kutta], ids=["LTC", "RK4"])
+def test_the_text_does_not_grow_with_the_turns(many: Callable[[int], Cell]) -> None:
+    assert len(step_text(many(80))) < 1.02 * len(step_text(many(16)))
+
+
+def test_turns_write_by_turns_into_two_arrays_and_the_last_into_the_new_state() -> None:
+    lines = [line.strip() for line in step_text(liquid(32)).splitlines()]
+    at = lines.index("for (let turn = 0; turn < 32; turn++) {")
+    assert lines[at + 1] == "const p1 = turn ? (turn % 2 ? h_2 : h_3) : h;"
+    assert lines[at + 2] == "const p2 = turn < 31 ? (turn % 2 ? h_3 : h_2) : h_next;"
+    assert [name for name, one in zoo().items() if "turn++" in step_text(fold(one)[0])] == ["ltc"]
 
 
 def test_each_line_stands_under_its_equation_with_the_equations_names() -> None:

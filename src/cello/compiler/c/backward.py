@@ -7,11 +7,12 @@ from functools import cached_property, partial
 
 from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
-from cello.compiler.c.places import marked, unmarked
-from cello.compiler.c.repeated import Block, Places, found, words
+from cello.compiler.c.repeated import Places, words
 from cello.compiler.c.sizes import elements, padded, tile, width
 from cello.compiler.c.source import Names, Workspace
 from cello.compiler.gradient import StageGradient
+from cello.compiler.places import marked, unmarked
+from cello.compiler.repeated import Block, found
 from cello.compiler.stages import Stage, Sum
 from cello.compiler.step_names import indented
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from cello.cells.graph import Node, Shape
 from cello.cells.sizes import repeated, share
 from cello.compiler.c.expression import Body
-from cello.compiler.c.places import marked
 from cello.compiler.c.sizes import elements, padded, tile
 from cello.compiler.c.source import Names, Workspace
+from cello.compiler.places import marked
 from cello.compiler.step_names import indented
 
 

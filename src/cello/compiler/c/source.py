@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS
-from cello.compiler.c.places import marked
 from cello.compiler.c.sizes import begins, definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
+from cello.compiler.places import marked
 from cello.compiler.step_names import StepNames
 
 KERNEL = frozenset("acjnrtxBDEHIPTV")

@@ -14,13 +14,11 @@ from cello.compiler.c.calls import calls, tiles
 from cello.compiler.c.forward import forward
 from cello.compiler.c.source import Names, fields
 from cello.compiler.deep import deep
-from cello.compiler.expression import FURTHER, equations
+from cello.compiler.expression import FURTHER, equations, shortened
 from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.step_names import COMMENTS
 
-MOST_EQUATIONS = 60
-"""Equations in a kernel's title."""
 POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
 
@@ -98,9 +96,7 @@ def own_text(cell: Cell) -> str:
 
 def _title(cell: Cell) -> list[str]:
     step = [f"   {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, COMMENTS)]
-    if len(step) > MOST_EQUATIONS:  # whoever unfolds many steps need not read them all
-        half = MOST_EQUATIONS // 2
-        step[half:-half] = [f"   ... {len(step) - 2 * half} more equations ..."]
+    step = shortened(step, "   ... {} more equations ...")
     about = [
         "   A tile is some clips of the batch; at step t its first n rows run. A row of H units is padded to P.",
         "   Written by Cello. */",

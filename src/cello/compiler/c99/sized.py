@@ -16,6 +16,7 @@ from cello.cells.sizes import share, size
 from cello.cells.specialise import multiplying
 from cello.compiler.c99.expression import Body
 from cello.compiler.c99.units import RESERVED, Memory, StepText, UnitStep
+from cello.compiler.places import marked, unmarked
 from cello.compiler.stages import Stage, Sum
 from cello.errors import CellError
 
@@ -51,8 +52,8 @@ class SizedStep(UnitStep):
         for k, node in enumerate(self.nodes):
             if node.op == "input" and "." in str(node.name):
                 begin, _ = self.cell.part(str(node.name), self.inputs)
-                found[k] = f"(x + {begin})" if begin else "x"
-        own = {k: f"{self.of[k]}_array" for k in self.stage_of}
+                found[k] = marked(f"(x + {begin})" if begin else "x")
+        own = {k: marked(f"{self.of[k]}_array") for k in self.stage_of}
         for k, node in enumerate(self.nodes):
             if node.op in REDUCTIONS:
                 found[k] = own[k]
@@ -73,12 +74,11 @@ class SizedStep(UnitStep):
             places.append(at)
             at += self._floats(k)
         states, own = at, []
-        for k, name in self.arrays.items():
-            if k in self.stage_of:
-                own.append((name, at))
-                at += self._floats(k)
+        body, arrays = self._body_and_arrays()
+        for name, k in arrays.items():
+            own.append((name, at))
+            at += self._floats(k)
         read = {name for name, state in zip(self.states, self.graph.states, strict=True) if self._reads(state)}
-        body = [line for number, stage in enumerate(self.step.stages) for line in self._stage(number, stage)]
         named = list(zip(self.states, places, strict=True))
         lines = [
             *self._title(),
@@ -87,7 +87,7 @@ class SizedStep(UnitStep):
             *(f"    float *const new_{name} = scratch{_place(n)};" for name, n in named),
             *(f"    float *const {name} = scratch{_place(n)};" for name, n in own),
             *body,
-            *self._unchanged(),
+            *unmarked(self._unchanged()),
             f"    memcpy(states, scratch, {states} * sizeof(float));",
             *([] if any(node.op == "input" for node in self.nodes) else ["    (void)x;"]),
             "}",
@@ -95,17 +95,15 @@ class SizedStep(UnitStep):
         memory = Memory(tuple(places), states + self.rows, at + self.rows)
         return StepText(lines, self.weights, 0, memory)
 
-    def _stage(self, number: int, stage: Stage) -> list[str]:
-        lines = [line for each in stage.sums for line in self._sum(each)]
+    def _stage(self, number: int, stage: Stage) -> list[list[str]]:
+        blocks = [*map(self._sum, stage.sums)]
         for k in stage.reductions:
             if self.nodes[k].op not in OVER_HEADS:
-                lines.append(self._reduced(k))
+                blocks.append([self._reduced(k)])
             elif self.nodes[self.nodes[k].args[0]].op == "state":
                 array = self.arrays[self.nodes[k].args[0]]
-                lines += self._over_rows(self.nodes[self.nodes[k].args[0]].shape, [], [(k, array)])
-        for shape, values in self._shaped(number, stage):
-            lines += self._shape(number, shape, values)
-        return lines
+                blocks.append(self._over_rows(self.nodes[self.nodes[k].args[0]].shape, [], [(k, array)]))
+        return blocks + [self._shape(number, shape, values) for shape, values in self._shaped(number, stage)]
 
     def _shaped(self, number: int, stage: Stage) -> list[tuple[Shape, list[int]]]:
         """The values of a stage by shape; sums that are new states are stored as such, and so are among them."""
@@ -124,14 +122,16 @@ class SizedStep(UnitStep):
     def _read_from(self, k: int) -> str:
         """The array of a leaf or of a value that is kept."""
         node = self.nodes[k]
-        return self.weights[str(node.name)] if node.op == "parameter" else self.arrays[k]
+        return self._weight(k) if node.op == "parameter" else self.arrays[k]
 
     def _shape(self, number: int, shape: Shape, values: list[int]) -> list[str]:
         """The loop over the elements of one shape."""
         stores = [(self.arrays[k], k) for k in values if k in self.arrays and k not in self.sums]
         stores = [(array, k) for array, k in stores if self.nodes[k].op not in REDUCTIONS]
         outputs = enumerate(self.graph.outputs)
-        stores += [(f"new_{self.states[n]}", k) for n, k in outputs if k in values and self.stage_of.get(k) == number]
+        stores += [
+            (marked(f"new_{self.states[n]}"), k) for n, k in outputs if k in values and self.stage_of.get(k) == number
+        ]
         here = {*values} - self.sums - {k for k in values if self.nodes[k].op in REDUCTIONS}
         if len(shape) == 2:
             rows = [k for k in values if self._passing(k)]
@@ -201,7 +201,7 @@ class SizedStep(UnitStep):
         def loads(k: int) -> str | None:
             node = self.nodes[k]
             if node.op == "parameter" and not node.shape:
-                return f"broadcast({self.weights[str(node.name)]}[0])"
+                return f"broadcast({self._weight(k)}[0])"
             if node.op in ("broadcast", "rows", "columns") and k in here:
                 array = self._read_from(node.args[0])
                 if node.op == "columns":
@@ -212,7 +212,7 @@ class SizedStep(UnitStep):
             place = f"u * {self._sizes(node.shape)[1]} + j" if len(node.shape) == 2 else "j"
             return f"load({self._read_from(k)} + {place})"
 
-        return Body(self.nodes, self.of, loads, self._comments())
+        return Body(self.nodes, self.of, loads, self._comments)
 
     def _unchanged(self) -> list[str]:
         lines = []

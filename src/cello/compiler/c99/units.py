@@ -5,14 +5,18 @@ It is sums of products, then what follows from them unit by unit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
 from cello.compiler.c99.expression import Body
-from cello.compiler.expression import equations, value_names
+from cello.compiler.c99.repeated import Pointers
+from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts
+from cello.compiler.places import marked, unmarked
+from cello.compiler.repeated import Block, Part, found, has_series, lines_of, share_memory
 from cello.compiler.stages import Stage, Step, Sum, lower
 from cello.compiler.text import STYLE
 
@@ -70,17 +74,17 @@ class UnitStep:
         self.arrays = self._find_arrays()
 
     def _find_arrays(self) -> dict[int, str]:
-        """The arrays of the values that are read again after their loop, and of the old states."""
-        found = {k: f"{self.of[k]}_array" for k in sorted(self.sums)}
+        """The arrays of the values that are read again after their loop, and of the old states; as marked places."""
+        found = {k: marked(f"{self.of[k]}_array") for k in sorted(self.sums)}
         read = {arg for k, stage in self.stage_of.items() for arg in self.nodes[k].args if self._before(arg, stage)}
         vectors = {v for stage in self.step.stages for each in stage.sums for _, v in each.products}
         for k in sorted((read | vectors) & set(self.stage_of)):
-            found.setdefault(k, f"{self.of[k]}_array")
+            found.setdefault(k, marked(f"{self.of[k]}_array"))
         for k, node in enumerate(self.nodes):
             if node.op == "state":
-                found[k] = f"old_{self.states[self.graph.states.index(str(node.name))]}"
+                found[k] = marked(f"old_{self.states[self.graph.states.index(str(node.name))]}")
             elif node.op == "input":
-                found[k] = "x"
+                found[k] = marked("x")
         return found
 
     def _before(self, k: int, stage: int) -> bool:
@@ -90,10 +94,9 @@ class UnitStep:
         return any(node.op == "state" and node.name == state for node in self.nodes)
 
     def text(self) -> StepText:
-        own = [name for k, name in self.arrays.items() if k in self.stage_of]
         count = len(self.graph.states)
+        body, own = self._body_and_arrays()
         read = {name for name, state in zip(self.states, self.graph.states, strict=True) if self._reads(state)}
-        body = [line for number, stage in enumerate(self.step.stages) for line in self._stage(number, stage)]
         lines = [
             *self._title(),
             f"static void {self.name}(const float *x, float *states, float *scratch) {{",
@@ -105,15 +108,53 @@ class UnitStep:
             *(f"    float *const new_{name} = scratch{_place(n)};" for n, name in enumerate(self.states)),
             *(f"    float *const {name} = scratch{_place(count + n)};" for n, name in enumerate(own)),
             *body,
-            *self._unchanged(),
+            *unmarked(self._unchanged()),
             f"    memcpy(states, scratch, {count} * P * sizeof(float));",
             *([] if any(node.op == "input" for node in self.nodes) else ["    (void)x;"]),
             "}",
         ]
         return StepText(lines, self.weights, count + len(own))
 
+    def _body_and_arrays(self) -> tuple[list[str], dict[str, int]]:
+        """The stages' lines, what they do several times as loops, and their arrays with the node that is kept there."""
+        own = {unmarked([name])[0]: k for k, name in self.arrays.items() if k in self.stage_of}
+        parts, gone = share_memory(self._parts(), {name: self._floats(k) for name, k in own.items()})
+        new = [f"new_{name}" for name in self.states]
+        matrices = {self.weights[str(self.nodes[m].name)] for each in self._every_sum() for m, _ in each.products}
+        int8 = matrices if self.int8 else set[str]()
+        weights = {*self.weights.values(), *(f"{name}_scale" for name in int8)}
+        pointers = Pointers({*own, *new}, weights, int8)
+        self.repeats = has_series(parts)
+        return pointers.write(parts), {name: k for name, k in own.items() if name not in gone}
+
+    def _every_sum(self) -> list[Sum]:
+        return [each for stage in self.step.stages for each in stage.sums]
+
+    def _parts(self) -> list[Part]:
+        """The stages' blocks, with those that repeat as series.
+
+        A first turn often begins with what all have of the frame: it is as the others where that comes before it.
+        """
+        parts = found(self._blocks(self.step.stages), chained=True)
+        if not has_series(parts):
+            return parts
+        frame_first = [
+            replace(stage, sums=tuple(sorted(stage.sums, key=lambda each: "state" in self.needs[each.node])))
+            for stage in self.step.stages
+        ]
+        return min(parts, found(self._blocks(frame_first), chained=True), key=lines_of)
+
+    def _blocks(self, stages: Sequence[Stage]) -> list[Block]:
+        every = [lines for number, stage in enumerate(stages) for lines in self._stage(number, stage)]
+        return [Block(tuple(lines)) for lines in every if lines]
+
+    def _floats(self, k: int) -> int:
+        """The floats in which a value stands, as a multiple of P."""
+        return 1
+
     def _title(self) -> list[str]:
         written = [f"   {comment(f'{left} = {right}')}" for left, right in equations(self.graph, STYLE)]
+        written = shortened(written, "   ... {} more equations ...", FEW_EQUATIONS if self.repeats else MOST_EQUATIONS)
         order = ", ".join(self.graph.states)
         return [
             f"/* {comment(f'{self.cell.name}: {self.cell.title}')}",
@@ -121,17 +162,17 @@ class UnitStep:
             f"   {comment(f'states: {order}')}; the new ones are computed in scratch. */",
         ]
 
-    def _stage(self, number: int, stage: Stage) -> list[str]:
-        lines = [line for each in stage.sums for line in self._sum(each)]
+    def _stage(self, number: int, stage: Stage) -> list[list[str]]:
+        """A stage's blocks: its sums and its loop."""
         stores = [
             *((f"{self.arrays[k]} + j", k) for k in stage.pointwise if k in self.arrays),
             *(
-                (f"new_{self.states[n]} + j", k)
+                (f"{marked(f'new_{self.states[n]}')} + j", k)
                 for n, k in enumerate(self.graph.outputs)
                 if self.stage_of.get(k) == number
             ),
         ]
-        return lines + self._loop(stores, set(stage.pointwise), self._comments())
+        return [*map(self._sum, stage.sums), self._loop(stores, set(stage.pointwise), self._comments)]
 
     def _unchanged(self) -> list[str]:
         """New states that are old ones: no stage computes them."""
@@ -151,7 +192,7 @@ class UnitStep:
         def loads(k: int) -> str | None:
             node = self.nodes[k]
             if node.op == "parameter":
-                array = self.weights[str(node.name)]
+                array = self._weight(k)
                 return f"load({array} + j)" if node.shape else f"broadcast({array}[0])"
             return None if k in here or k not in self.arrays else f"load({self.arrays[k]} + j)"
 
@@ -166,11 +207,17 @@ class UnitStep:
         lines = [f"    /* {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))} */"]
         lines += self._start(each, array, each.invariant)
         for matrix, vector in each.products:
-            weight, (blocks, columns) = self.weights[str(self.nodes[matrix].name)], self._dimensions(each, matrix)
-            with_scale = f"{weight}, {weight}_scale" if self.int8 else f"{weight}, {columns} * ROWS, ROWS"
+            weight, (blocks, columns) = self._weight(matrix), self._dimensions(each, matrix)
+            with_scale = (
+                f"{weight}, {self._weight(matrix, '_scale')}" if self.int8 else f"{weight}, {columns} * ROWS, ROWS"
+            )
             function = "add_product_int8" if self.int8 else "add_product"
             lines.append(f"    {function}({blocks}, {columns}, {with_scale}, {self.arrays[vector]}, {array});")
         return lines
+
+    def _weight(self, k: int, of: str = "") -> str:
+        """The array of a parameter, or one of its own that is called after it; a marked place."""
+        return marked(self.weights[str(self.nodes[k].name)] + of)
 
     def _told(self, k: int) -> str:
         node = self.nodes[k]
@@ -189,15 +236,14 @@ class UnitStep:
         if not invariant:
             return [f"    memset({array}, 0, {floats} * sizeof(float));"]
         if len(invariant) == 1 and self.nodes[invariant[0]].op == "parameter" and self.nodes[invariant[0]].shape:
-            return [
-                f"    memcpy({array}, {self.weights[str(self.nodes[invariant[0]].name)]}, {floats} * sizeof(float));"
-            ]
+            return [f"    memcpy({array}, {self._weight(invariant[0])}, {floats} * sizeof(float));"]
         lines = self._loop([("START", k) for k in invariant], set(), floats=floats)
         stores = [line.strip().removeprefix("store(START, ").removesuffix(");") for line in lines if "START" in line]
         before = [line for line in lines[:-1] if "START" not in line]
         terms = [f"({text})" for text in stores]
         return [*before, f"        store({array} + j, {' + '.join(terms)});", lines[-1]]
 
+    @cached_property
     def _comments(self) -> dict[int, str]:
         """The equations of named values and of new states, by their nodes."""
         left = {name: k for k, name in value_names(self.graph).items()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cello.cells.graph import LEAVES, Graph
 from cello.compiler.expression import ATOM, Row, function
+from cello.compiler.places import marked
 from cello.errors import CellError, unknown
 
 ROWS: dict[str, Row] = {
@@ -63,15 +64,22 @@ def number(value: float) -> str:
 
 
 class Writer:
-    """Writes nodes as text; what ``known`` holds is read by that text and computed elsewhere."""
+    """Writes nodes as text; what ``known`` holds is read by that text and computed elsewhere.
+
+    What is stored is a marked place.
+    """
 
     def __init__(self, graph: Graph, names: Mapping[int, str]) -> None:
         self.nodes, self.names = graph.nodes, names
         self.known: dict[int, str] = {}
 
+    def place(self, k: int) -> str:
+        """Where a value is stored."""
+        return marked(self.names[k])
+
     def element(self, k: int) -> str:
         """How unit j of a stored vector, or a single number that is stored, is read."""
-        name, shape = self.names[k], self.nodes[k].shape
+        name, shape = self.place(k), self.nodes[k].shape
         return f"{name}[j]" if shape == ("H",) else f"{name}[0]" if self.nodes[k].op == "parameter" else name
 
     def text(self, k: int, needs: int = 0) -> str:
@@ -91,6 +99,6 @@ class Writer:
             return self.element(k), ATOM
         own = row(node.op)
         if node.op == "product":
-            return own.template.format(*(self.names[arg] for arg in node.args)), own.precedence
+            return own.template.format(*map(self.place, node.args)), own.precedence
         parts = [self.text(arg, needs) for arg, needs in zip(node.args, own.needs, strict=True)]
         return own.template.format(*parts), own.precedence

@@ -21,7 +21,7 @@ false finally for function get if implements import in instanceof interface let 
 public return set static super switch this throw true try typeof undefined var void while with yield"""
 _STEP = """
 Array Float32Array Infinity Math NaN Object D H dot errorFunction j modulo roundEven sigmoid signOf softplus states step
-weights"""
+turn weights"""
 RESERVED = frozenset((*_LANGUAGE.split(), *_STEP.split()))
 """What a name cannot be: the language's words, and those that the step is written with."""
 

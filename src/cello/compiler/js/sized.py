@@ -8,6 +8,7 @@ from cello.compiler.expression import ATOM
 from cello.compiler.js.expression import Writer
 from cello.compiler.js.names import RESERVED, SIZED, string
 from cello.compiler.js.units import UnitStep, constants, values_of
+from cello.compiler.places import unmarked
 from cello.compiler.stages import Stage
 
 REDUCED = {
@@ -44,7 +45,7 @@ class _Elements(Writer):
     """Reads element j of a vector; of a matrix the element ``at``, which stands in ``row`` and ``col``."""
 
     def element(self, k: int) -> str:
-        node, name = self.nodes[k], self.names[k]
+        node, name = self.nodes[k], self.place(k)
         if node.op == "size":
             return elements(str(node.name))
         if not node.shape:
@@ -55,7 +56,7 @@ class _Elements(Writer):
         node = self.nodes[k]
         if node.op not in RESHAPING:
             return super().formula(k)
-        name = self.names[node.args[0]]
+        name = self.place(node.args[0])
         if node.op == "columns" and not share(node.shape[1]):
             return f"{name}[col]", ATOM
         if node.op == "columns":
@@ -106,7 +107,7 @@ class SizedStep(UnitStep):
         ]
         sizes = [f"{elements(text)} = {computed(text)}" for text in self._sizes()]
         shapes = dict(zip(self._states(), (self.nodes[k].shape for k in self.graph.outputs), strict=True))
-        shapes |= {self.names[k]: self.nodes[k].shape for k in sorted(self.arrays)}
+        shapes |= {self.names[k]: self.nodes[k].shape for k in self._held()}
         shapes |= {name: self.nodes[k].shape for k, name in self._moved().items()}
         held = [f"{name} = new Float32Array({self._length(shape)})" for name, shape in shapes.items()]
         return [*constants(weights), *constants(sizes), *constants(held)]
@@ -118,20 +119,20 @@ class SizedStep(UnitStep):
             node, name = self.nodes[k], self.names[k]
             lines += [f"  {self.comments[k]}"] if k in self.comments else []
             if not node.shape:
-                lines.append(f"  const {name} = {self.writer.text(k)};")
+                lines += unmarked([f"  const {name} = {self.writer.text(k)};"])
             else:
                 lines.append(f"  const {name} = new Float32Array({self._length(node.shape)});")
-                lines += [f"  {line}" for line in self._whole(k)]
+                lines += [f"  {line}" for line in unmarked(self._whole(k))]
             self.writer.known[k] = self.writer.element(k)
         return lines
 
     def _whole(self, k: int) -> list[str]:
         """All elements of one value."""
-        node, name = self.nodes[k], self.names[k]
+        node = self.nodes[k]
         if node.op in REDUCTIONS:
             arg = node.args[0]
             columns = elements(self.nodes[arg].shape[-1])
-            return [REDUCED[node.op].format(to=name, of=self.names[arg], columns=columns)]
+            return [REDUCED[node.op].format(to=self.writer.place(k), of=self.writer.place(arg), columns=columns)]
         return self._looped(node.shape, [f"{self.writer.element(k)} = {self.writer.text(k)};"])
 
     def _looped(self, shape: Shape, lines: list[str]) -> list[str]:
@@ -159,16 +160,19 @@ class SizedStep(UnitStep):
                 begin.append(elements(text))
         return lines
 
-    def _step_lines(self) -> list[str]:
-        lines = self._parts()
+    def _blocks(self) -> list[list[str]]:
+        blocks = [[line] for line in self._parts()]
         for stage in self.stages:
             for k in stage.reductions:
-                lines += [*([self.comments[k]] if k in self.comments else []), *self._whole(k)]
+                blocks.append([*([self.comments[k]] if k in self.comments else []), *self._whole(k)])
                 self.writer.known[k] = self.writer.element(k)
             for shape, inside in self._shaped(stage):
                 if body := self._values(inside):
-                    lines += self._looped(shape, body)
-        return [*lines, *self._ending()]
+                    blocks.append(self._looped(shape, body))
+        return blocks
+
+    def _floats(self, k: int) -> str:
+        return self._length(self.nodes[k].shape)
 
     def _shaped(self, stage: Stage) -> list[tuple[Shape, list[int]]]:
         """The values of a stage in loops: one number a step, vectors, matrices."""

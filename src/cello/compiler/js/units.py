@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, dependencies, uses
-from cello.compiler.expression import equations, value_names
+from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
 from cello.compiler.js.expression import Writer
 from cello.compiler.js.names import RESERVED, comment, fresh, identifiers, string
+from cello.compiler.js.repeated import Turns
+from cello.compiler.places import unmarked
+from cello.compiler.repeated import Block, Part, found, has_series, lines_of, share_memory
 from cello.compiler.stages import Stage, stages
 from cello.compiler.text import STYLE
 
@@ -54,9 +59,11 @@ class UnitStep:
 
     def lines(self, name: str) -> list[str]:
         title = comment(f"{self.cell.name}: {self.cell.title}")
-        step = [comment(f"  {left} = {right}") for left, right in self.equations]
         fixed = self._fixed_lines()  # first, for the step reads them
-        inner = [f"    {line}" for line in ["step(x) {", *(f"  {line}" for line in self._step_lines()), "},"]]
+        body = [*self._step_lines(), *self._ending()]
+        inner = [f"    {line}" for line in ["step(x) {", *(f"  {line}" for line in body), "},"]]
+        step = [comment(f"  {left} = {right}") for left, right in self.equations]
+        step = shortened(step, "//   ... {} more equations ...", FEW_EQUATIONS if self.repeats else MOST_EQUATIONS)
         states = ", ".join(self._states())
         return [
             *(title, *step, f"function {name}({self.arguments}) {{"),
@@ -77,14 +84,14 @@ class UnitStep:
             for k, node in enumerate(self.nodes)
             if node.op == "parameter"
         ]
-        held = [*self._states(), *(self.names[k] for k in sorted(self.arrays)), *self._moved().values()]
+        held = [*self._states(), *(self.names[k] for k in self._held()), *self._moved().values()]
         return [*constants(weights), *constants([f"{name} = new Float32Array(H)" for name in held])]
 
     def _fixed_lines(self) -> list[str]:
         """What is the same at every step, computed once."""
         lines = []
         for k in self.fixed:
-            text, vector = self.writer.text(k), self.nodes[k].shape == ("H",)
+            (text,), vector = unmarked([self.writer.text(k)]), self.nodes[k].shape == ("H",)
             name = self.names[k]
             lines += [f"  {self.comments[k]}"] if k in self.comments else []
             if vector:
@@ -96,11 +103,50 @@ class UnitStep:
         return lines
 
     def _step_lines(self) -> list[str]:
-        lines = []
+        """The stages' lines; what they do several times is a loop."""
+        own = {self.names[k]: self._floats(k) for k in self.arrays - {*self.graph.outputs}}
+        parts, self.gone = share_memory(self._step_parts(), own)
+        self.repeats = has_series(parts)
+        return Turns(frozenset(self.names.values())).write(parts)
+
+    def _step_parts(self) -> list[Part]:
+        """The step's blocks, with those that repeat as series.
+
+        A first turn often begins with what all have of the frame: it is as the others where that is a block before it.
+        """
+        known = dict(self.writer.known)
+        parts = self._found()
+        if not has_series(parts):
+            return parts
+        self.writer.known, self.stages = known, self._frame_first()
+        return min(parts, self._found(), key=lines_of)
+
+    def _found(self) -> list[Part]:
+        return found([Block(tuple(lines)) for lines in self._blocks()], chained=True)
+
+    def _frame_first(self) -> tuple[Stage, ...]:
+        """The stages, before each a stage of what it computes from the frame alone, where all of it is kept."""
+        stages, needs = list[Stage](), dependencies(self.nodes)
         for stage in self.stages:
-            if body := self._values(values_of(stage)):
-                lines += ["for (let j = 0; j < H; j++) {", *(f"  {line}" for line in body), "}"]
-        return [*lines, *self._ending()]
+            early = {k for k in values_of(stage) if "state" not in needs[k]}
+            later = {arg for k in values_of(stage) if k not in early for arg in self.nodes[k].args}
+            stages += (
+                [_only(stage, early), _only(stage, early, without=True)] if early & later <= self.arrays else [stage]
+            )
+        return tuple(stages)
+
+    def _blocks(self) -> list[list[str]]:
+        """The lines of each stage's loops."""
+        bodies = [self._values(values_of(stage)) for stage in self.stages]
+        return [["for (let j = 0; j < H; j++) {", *(f"  {line}" for line in body), "}"] for body in bodies if body]
+
+    def _floats(self, k: int) -> str:
+        """The length of a value's array."""
+        return "H"
+
+    def _held(self) -> list[int]:
+        """The values that have an array of their own."""
+        return [k for k in sorted(self.arrays) if self.names[k] not in self.gone]
 
     def _ending(self) -> list[str]:
         """The new states take the place of the old ones."""
@@ -135,6 +181,15 @@ class UnitStep:
 def values_of(stage: Stage) -> list[int]:
     """The values of a stage in an order in which they can be computed."""
     return sorted([*(each.node for each in stage.sums), *stage.pointwise])
+
+
+def _only(stage: Stage, values: Container[int], *, without: bool = False) -> Stage:
+    """The part of a stage that is these values, or that is all others; reductions read a stage before it."""
+    return Stage(
+        tuple(each for each in stage.sums if (each.node in values) != without),
+        tuple(k for k in stage.pointwise if (k in values) != without),
+        tuple(k for k in stage.reductions if (k in values) != without),
+    )
 
 
 def constants(parts: list[str]) -> list[str]:
