@@ -15,7 +15,8 @@ MEMORY = 227 * 1024
 
 
 TILE = 1024
-"""Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has them."""
+"""Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has
+them."""
 CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 FEW_PRODUCTS, MOST_STAGES = 5, 4
