@@ -228,7 +228,6 @@ def test_the_reference_shares_nothing_with_the_back_ends_but_the_meaning_of_an_o
 def test_only_one_file_calls_a_compiler() -> None:
     rooms = [path for path in MODULES if package(path) in ("cells", "compiler", "features", "native")]
     assert [where(p) for p in rooms if "subprocess" in {n for n, _ in imports(p)}] == [
-        "compiler/triton/resources.py",  # the assembler that Triton brings
         "native/build.py",
     ]
 

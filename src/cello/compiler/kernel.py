@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.compiler.activity import Active, active
+from cello.cells.sizes import share
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower
@@ -37,8 +38,9 @@ class Kernel:
     given: parameters, and what follows from them.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     ``parts`` are the names and sizes into which the frame is divided. ``constant`` are those of the matrices (H, H)
-    that are not learned and have one number in all places: a product with one is a sum over units. ``active`` is what
-    has a derivative; None: everything.
+    that are not learned and have one number in all places: a product with one is a sum over units. ``ones`` are
+    those of heads (H, H/n) whose every number is 1: a product with one is a sum over the units of a head. ``active`` is
+    what has a derivative; None: everything.
     """
 
     graph: Graph
@@ -51,6 +53,7 @@ class Kernel:
     constant: frozenset[int] = frozenset()
     parts: tuple[tuple[str, str], ...] = ()
     active: Active | None = None
+    ones: frozenset[int] = frozenset()
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
@@ -103,6 +106,7 @@ def kernel(cell: Cell, active: Active | None = None) -> Kernel:
         constant=constant,
         parts=cell.parts,
         active=active,
+        ones=_ones(cell, graph),
     )
 
 
@@ -125,6 +129,12 @@ def activity(plan: Kernel, wanted: Sequence[bool]) -> Active | None:
 def _constant(cell: Cell, graph: Graph) -> frozenset[int]:
     fixed = cell.fixed().items()
     same = {n for n, one in fixed if one.shape == ("H", "H") and not any(node.op == "index" for node in one.nodes)}
+    return frozenset(k for k, node in enumerate(graph.nodes) if node.op == "parameter" and node.name in same)
+
+
+def _ones(cell: Cell, graph: Graph) -> frozenset[int]:
+    heads = {name: one.nodes for name, one in cell.fixed().items() if len(one.shape) == 2 and share(one.shape[1])}
+    same = {n for n, nodes in heads.items() if len(nodes) == 1 and nodes[0].op == "constant" and nodes[0].value == 1}
     return frozenset(k for k, node in enumerate(graph.nodes) if node.op == "parameter" and node.name in same)
 
 

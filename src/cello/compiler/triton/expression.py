@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from cello.cells.graph import REDUCTIONS, RESHAPING, Node
 from cello.compiler.expression import ATOM, Row, function
@@ -51,6 +52,19 @@ WHOLE = frozenset({"total", "largest"})
 """Those that need the elements of all programs that share some clips."""
 
 
+class Reshaped(Protocol):
+    """Writes what changes the shape of a value."""
+
+    def __call__(self, k: int, value: str) -> tuple[list[str], str]:
+        """The lines before node k, and how it is written."""
+
+    def summed_heads(self, k: int) -> int | None:
+        """The vector of which node k is the sum over the units of each head, if it is one."""
+
+    def own(self, k: int) -> str:
+        """A program's elements of a value."""
+
+
 class Body:
     """Statements in order: values that are asked for, and before them what they are computed from.
 
@@ -65,7 +79,7 @@ class Body:
         names: Mapping[int, str],
         reads: Callable[[int], str | None],
         comments: Mapping[int, str],
-        reshaped: Callable[[int, str], tuple[list[str], str]],
+        reshaped: Reshaped,
         before: Mapping[str, Sequence[str]],
     ) -> None:
         self.nodes, self.names, self.reads, self.comments = nodes, names, reads, comments
@@ -118,6 +132,9 @@ class Body:
     def _operation(self, k: int, count: Mapping[int, int]) -> tuple[str, int]:
         """How a value is computed, and the precedence of that."""
         node = self.nodes[k]
+        if (vector := self.reshaped.summed_heads(k)) is not None:
+            own = self.reshaped.own(node.args[0])
+            return f"head_sum({self._text(vector, 0, count)}, {own})", ATOM
         if node.op in RESHAPING:
             lines, text = self.reshaped(k, self._text(node.args[0], 0, count))
             self.lines += lines

@@ -138,7 +138,8 @@ class Names(StepNames):
         in which something is added to it."""
         nodes = self.plan.gradient.nodes
         places = [(k, nodes[at].shape) for stage in self.plan.gradient.stages for k, at in stage.others]
-        found = {place for place in places if place[0] in self.plan.invariant and place[0] not in self.biases}
+        derived = {*self.plan.invariant} - self.biases.keys() - self.plan.ones  # ones are never learned
+        found = {place for place in places if place[0] in derived}
         return tuple(sorted(found))
 
     def rows_of(self, k: int, shape: Shape) -> str:

@@ -30,6 +30,24 @@ class Reshaping:
             lines, value = self._gathered(arg, value)
         return lines, RESHAPING_ROWS[node.op].format(value=value, own=after.own, elements=before.elements)
 
+    def summed_heads(self, k: int) -> int | None:
+        """The vector of which node k is the sum over the units of each head, if it is one.
+
+        That is a product with a matrix of ones. As a sum of matrices, for which no matrix must be in memory, Triton
+        gives each thread a whole head of them, which no thread has the registers for.
+        """
+        node, along = self.nodes[k], {"row_sum": "columns", "column_sum": "rows"}
+        if node.op not in along or self.nodes[node.args[0]].op != "mul":
+            return None
+        for ones, other in (pair := self.nodes[node.args[0]].args, pair[::-1]):
+            if ones in self.names.plan.ones and self.nodes[other].op == along[node.op]:
+                return self.nodes[other].args[0]
+        return None
+
+    def own(self, k: int) -> str:
+        """A program's elements of a value."""
+        return self.names.spaces[self.nodes[k].shape].own
+
     def _gathered(self, arg: int, value: str) -> tuple[list[str], str]:
         name = f"{self.labels.get(arg, f'_{arg}')}_whole"
         if name in self.whole:

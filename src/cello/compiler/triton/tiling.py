@@ -14,8 +14,9 @@ MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
 
 
-TILE = 2048
-"""Elements of a tile of matrices, of which a program has ten and more; twice as many where a head alone has them."""
+TILE = 1024
+"""Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has
+them."""
 CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 FEW_PRODUCTS, MOST_STAGES = 5, 4
@@ -32,7 +33,7 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
-    found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(2 * TILE, least * head))
+    found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(4 * TILE, least * head))
     while (
         (units >= 256 and found.own > max(32, head))
         or (head > 1 and found.rows * found.own * head > largest)
