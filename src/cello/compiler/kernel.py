@@ -14,8 +14,8 @@ from functools import cached_property, lru_cache
 
 from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
-from cello.compiler.activity import Active, active
 from cello.cells.sizes import share
+from cello.compiler.activity import Active, active
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower

@@ -11,6 +11,7 @@ from cello.compiler.triton.resources import MEMORY, resources
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
 from cello.compiler.triton.tiling import bytes_of, tiling
+from real_cells.filters import s4d_cell
 from sized_cells import SIZED
 
 pytest.importorskip("triton")
@@ -63,6 +64,13 @@ def test_values_of_several_sizes_spill_next_to_nothing(name: str, hidden: int, w
     found = resources(cell, way, hidden, "tf32")
     assert found.spilled <= 64
     assert found.shared <= bytes_of(names_of(cell), Sizes(cell, 39, hidden), found.tiling, "tf32") <= MEMORY[90]
+
+
+@pytest.mark.parametrize(("precision", "way"), [("tf32", "backward"), ("bf16", "forward")])
+def test_states_of_several_elements_a_unit_spill_nothing(precision: str, way: str) -> None:
+    found = resources(s4d_cell, way, 64, precision)
+    assert (found.spilled, found.tiling.rows, found.tiling.split) == (0, 8, 1)
+    assert found.shared <= MEMORY[90]
 
 
 def test_matrices_of_heads_are_shared_out_to_more_programs_of_fewer_clips() -> None:

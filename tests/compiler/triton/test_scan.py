@@ -135,9 +135,7 @@ def test_programs_that_share_the_units_of_the_same_clips(
     check(zoo()[name], (3, 3, 3, 40), lengths=[1, 3, 2])
 
 
-@pytest.mark.parametrize(
-    "cell", [*(own for own in SIZED.values() if own.name != "columns"), numbers()], ids=lambda cell: cell.name
-)
+@pytest.mark.parametrize("cell", [*SIZED.values(), numbers()], ids=lambda cell: cell.name)
 def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2))
@@ -251,11 +249,51 @@ def test_heads_that_no_program_has_room_for_are_refused() -> None:
             scan(SIZED["heads"], x, weights, state=state, backend="triton")
 
 
-def test_states_of_several_elements_a_unit_are_refused_and_evaluated_plainly() -> None:
-    x, state, weights = case(SIZED["columns"], (1, 2, 3, 8))
-    with pytest.raises(BackendError, match=r"'columns' with a matrix \(H, 5\) that changes; take a matrix of heads"):
-        scan(SIZED["columns"], x, weights, state=state, backend="triton")
-    assert scan(SIZED["columns"], x, weights, state=state).backend != "triton"
+def selective(elements: int) -> Cell:
+    """Mamba's selective state space, with so many elements a unit, and a vector of as many as a state of its own."""
+    b, N = Building(), str(elements)
+    x, y, S, c = b.x(), b.state("y"), b.state("S", f"H,{N}"), b.state("c", N)
+    u, t = b("product", b.learned("W.u", "H,D"), x), b("softplus", b.affine("t", ("W", "H,D", x), ("U", "H,H", y)))
+    write, read = b("exp", b.affine("B", ("W", f"{N},D", x))), b("add", b.affine("C", ("W", f"{N},D", x)), c)
+    decay = b("exp", b("neg", b("mul", b.to("rows", t, f"H,{N}"), b("exp", b.learned("A", f"H,{N}")))))
+    new = b("mul", b.to("rows", b("mul", t, u), f"H,{N}"), b.to("columns", write, f"H,{N}"))
+    new = b("add", b("mul", decay, S), new)
+    y = b("add", b("mul", b.learned("d", "H"), u), b("row_sum", b("mul", new, b.to("columns", read, f"H,{N}"))))
+    back = b("column_sum", b("mul", new, b.to("rows", b("tanh", y), f"H,{N}")))
+    share = b("div", b("total", write), b("add", b.number(1.0), b("largest", read)))
+    c = b("tanh", b("add", b("mul", c, b.to("broadcast", share, N)), back))
+    return b.cell(f"selective-{N}", {"y": y, "S": new, "c": c}, "W U b A d")
+
+
+@pytest.mark.parametrize("elements", [3, 8, 16, 20])
+def test_states_of_several_elements_a_unit(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = selective(elements)
+    check(cell, (4, 3, 3, 6), share=2e-5, lengths=[2, 0, 3, 1], reverse=elements == 8)
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(2, 32, 4, 2))
+    check(cell, (3, 2, 3, 23), share=2e-5, lengths=[1, 2, 2])
+
+
+def test_states_of_several_elements_a_unit_beside_products_of_bfloat16_and_in_replicates() -> None:
+    cell = selective(5)
+    x, _, weights = case(cell, (2, 3, 3, 6))
+    outputs = torch.vmap(lambda x: scan(cell, x, weights, backend="triton").outputs)(torch.stack([x, -x]))
+    torch.testing.assert_close(outputs[1], scan(cell, -x, weights, backend="triton").outputs, rtol=0, atol=0)
+    torch.set_float32_matmul_precision("medium")
+    check(SIZED["columns"], (3, 3, 3, 8), share=0.08, lengths=[3, 2, 3])  # a derivative where tanh is all but flat
+
+
+def test_masks_of_states_of_several_elements_a_unit() -> None:
+    cell = with_noise(SIZED["columns"], zoneout=("S",))
+    masks = {"zoneout_S": torch.randint(0, 2, (3, 4, 8, 5), generator=torch.Generator().manual_seed(0)).double()}
+    check(cell, (3, 4, 3, 8), masks=masks, lengths=[4, 1, 3])
+
+
+def test_states_of_more_elements_a_unit_than_a_program_holds_are_refused() -> None:
+    cell = selective(500)
+    x, state, weights = case(cell, (1, 2, 3, 8))
+    with pytest.raises(BackendError, match=r"for H=8 units with 500 elements each; take fewer of either"):
+        scan(cell, x, weights, state=state, backend="triton")
+    assert scan(cell, x, weights, state=state).backend != "triton"
 
 
 def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

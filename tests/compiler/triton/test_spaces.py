@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cello.compiler.triton.spaces import ONCE, VECTOR, Sizes, extent, groups_of, space
+from cello.compiler.triton.text import names_of
 from sized_cells import SIZED
 
 
@@ -24,6 +25,14 @@ def test_places_are_written_with_the_kernels_constants() -> None:
     ]
     assert space(("5",), 3).constants() == ("L3", "L3_UNITS", "L3_OWN", "L3_WHOLE")
     assert space(ONCE, 3).constants() == ()
+
+
+def test_rows_of_matrices_are_rounded_up_and_each_program_has_their_vectors() -> None:
+    names, sizes = names_of(SIZED["columns"]), Sizes(SIZED["columns"], 7, 24)
+    matrix, vector = names.spaces[("H", "5")], names.spaces[("5",)]
+    assert (sizes.of(("H", "5")), sizes.padded(("H", "5"), units=32, split=2)) == (120, 256)
+    assert matrix.in_rows == f", {matrix.columns}, {matrix.padded}" != ""
+    assert (matrix.common, vector.common, vector.in_rows) == (False, True, "")
 
 
 def test_tiles_of_one_shape_are_packed() -> None:

@@ -78,7 +78,7 @@ class _Backward:
         if columns.once:
             return f"load_row({place}, 0, {rows.elements}, {rows.units})"
         sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.units}, {columns.own}"
-        return f"load_matrix({place}, part, {columns.elements}, 1, {sizes}, PRECISION)"
+        return f"load_matrix({place}, {columns.part}, {columns.elements}, 1, {sizes}, PRECISION)"
 
     def _groups(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """A vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""

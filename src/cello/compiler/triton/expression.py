@@ -48,6 +48,13 @@ RESHAPING_ROWS: dict[str, str] = {
 }
 """How each operation that changes a shape is written: ``own`` are a program's elements of the result, ``elements``
 those of the argument. ``total`` and ``largest`` take all elements of it."""
+SIZED_ROWS: dict[str, str] = {
+    "rows": RESHAPING_ROWS["rows"],
+    "columns": "columns_alike({value}, {own}, OWN, {products})",
+    "row_sum": "sized_row_sum({value}, {columns}, {padded})",
+    "column_sum": "column_total({value}, {own}, {padded})",
+}
+"""The same for a matrix (H, N), whose rows have N ``columns``, ``padded`` in its tile, and its vectors (N,)."""
 WHOLE = frozenset({"total", "largest"})
 """Those that need the elements of all programs that share some clips."""
 

@@ -71,7 +71,7 @@ class _Forward:
         if columns.once:
             return f"{self.of[m]}_tile = load_row({place}, {rows.part}, {rows.elements}, {rows.own})"
         sizes = f"1, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
-        return f"{self.of[m]}_tile = load_matrix({place}, part, 1, {columns.elements}, {sizes}, PRECISION)"
+        return f"{self.of[m]}_tile = load_matrix({place}, {rows.part}, 1, {columns.elements}, {sizes}, PRECISION)"
 
     def _loads(self) -> list[str]:
         """How the products of the frame are read, pack by pack."""

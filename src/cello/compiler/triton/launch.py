@@ -12,7 +12,7 @@ from torch import Tensor
 from cello.cells.graph import Shape
 from cello.compiler.triton.build import Kernels
 from cello.compiler.triton.names import Names
-from cello.compiler.triton.spaces import Sizes
+from cello.compiler.triton.spaces import Sizes, is_sized
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
 from cello.compiler.triton.weight_gradients import RowsOfBackward, derivatives
 
@@ -127,16 +127,18 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
     }
     for shape, space in names.spaces.items():
         elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, tiling.split)
-        values = elements, units, units // tiling.split, elements == units
-        found |= dict(zip(space.constants(), values, strict=False))
+        own = units if space.common else units // tiling.split
+        in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
+        found |= dict(zip(space.constants(), (elements, units, own, elements == units, *in_rows), strict=False))
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
 
 
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
-    """The elements, rounded up, of the largest vector."""
-    return max(sizes.padded(shape, tiling.units, tiling.split) for shape in names.spaces if len(shape) == 1)
+    """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
+    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in names.spaces if len(shape) == 1]
+    return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
 
 
 def options(tiling: Tiling) -> dict[str, Any]:

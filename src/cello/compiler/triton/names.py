@@ -11,7 +11,7 @@ from typing import ClassVar
 from cello.cells.graph import Shape
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
-from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, space
+from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, is_sized, space
 
 RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
@@ -46,11 +46,17 @@ class Names(StepNames):
         values = [*self.old, *(each.node for each in plan.sums), *vectors, *steps, *plan.graph.outputs]
         values += [*plan.invariant, *plan.masks, *self.frames]
         shapes = dict.fromkeys([VECTOR, ONCE, *map(self.shape, values), *sizes])
-        return {shape: space(shape, n - 1) for n, shape in enumerate(shapes) if shape}
+        common = {shape[1:] for shape in shapes if is_sized(shape)}
+        return {shape: space(shape, n - 1, common=shape in common) for n, shape in enumerate(shapes) if shape}
 
     @property
     def heads(self) -> tuple[Shape, ...]:
         """The shapes of matrices of heads."""
+        return tuple(shape for shape in self.matrices if not is_sized(shape))
+
+    @property
+    def matrices(self) -> tuple[Shape, ...]:
+        """The shapes of all matrices that change: of heads, and of several elements a unit."""
         return tuple(shape for shape in self.spaces if len(shape) == 2)
 
     def space(self, k: int) -> Space:
@@ -109,8 +115,8 @@ class Names(StepNames):
 
     @property
     def packed(self) -> tuple[int, ...]:
-        """How many tiles are packed together; one where there are matrices of heads, whose layouts are many already."""
-        return (1,) if self.heads else (4, 2, 1)
+        """How many tiles are packed together; one where there are matrices, whose layouts are many already."""
+        return (1,) if self.matrices else (4, 2, 1)
 
     @cached_property
     def saved_shapes(self) -> dict[str, Shape]:
@@ -330,8 +336,8 @@ def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slot
     """Gather vectors, each a value, its tiles and their space, in slots of the memory that programs share."""
     left, taken = list[str](), dict[str, str]()
     for slot, (name, (value, count, here)) in zip(slots, vectors.items(), strict=True):
-        if here.once:
-            taken[name] = f"{name} = {value}"
+        if here.common:
+            taken[name] = f"{name} = {value if here.once else f'masked({value}, {count}, {here.elements})'}"
             continue
         place = f"others + {slot} * ROWS * WIDEST"
         left.append(f"store_part({place}, {value}, part, {count}, {here.elements}, {here.units}, {here.own}, ROWS)")
@@ -344,17 +350,17 @@ def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slot
 
 
 def _tile_of(here: Space) -> str:
-    return f"{here.part}, {here.elements}, {here.own}"
+    return f"{here.part}, {here.elements}, {here.own}{here.in_rows}"
 
 
 def load_tile(base: str, inside: str, here: Space, count: int = 1) -> str:
     """Packed tiles of which each row lies in one piece."""
-    return f"load_tile({base}, {inside}, {here.part}, {count}, {here.elements}, {here.own}, {here.whole})"
+    return f"load_tile({base}, {inside}, {here.part}, {count}, {here.elements}, {here.own}, {here.whole}{here.in_rows})"
 
 
 def store_tile(base: str, inside: str, here: Space, values: Sequence[str]) -> str:
     """The line that writes packed tiles, each row in one piece."""
-    sizes = f"{len(values)}, {here.elements}, {here.own}, {here.whole}"
+    sizes = f"{len(values)}, {here.elements}, {here.own}, {here.whole}{here.in_rows}"
     return f"store_tile({base}, {inside}, {interleave(values)}, {here.part}, {sizes})"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cello.cells.graph import Node
-from cello.compiler.triton.expression import RESHAPING_ROWS, WHOLE
+from cello.compiler.triton.expression import RESHAPING_ROWS, SIZED_ROWS, WHOLE
 from cello.compiler.triton.names import Names, all_gather
+from cello.compiler.triton.spaces import Space, is_sized
 
 
 class Reshaping:
@@ -28,6 +29,8 @@ class Reshaping:
             if before.once:
                 return [], value
             lines, value = self._gathered(arg, value)
+        for matrix in filter(lambda here: is_sized(here.shape), (before, after)):
+            return self._sized(k, value, matrix)
         return lines, RESHAPING_ROWS[node.op].format(value=value, own=after.own, elements=before.elements)
 
     def summed_heads(self, k: int) -> int | None:
@@ -47,6 +50,21 @@ class Reshaping:
     def own(self, k: int) -> str:
         """A program's elements of a value."""
         return self.names.spaces[self.nodes[k].shape].own
+
+    def _sized(self, k: int, value: str, matrix: Space) -> tuple[list[str], str]:
+        """Between a matrix (H, N) and vectors: programs add up columns of their units, then of all."""
+        node, after = self.nodes[k], self.names.spaces[self.nodes[k].shape]
+        lines: list[str] = []
+        if node.op == "columns":
+            (arg,) = node.args
+            lines, value = self._gathered(arg, value)
+        if node.op == "column_sum":
+            part, sums, padded = f"_{k}_sum", f"_{k}_sums", matrix.padded
+            lines = [f"{part} = column_part({value}, part, H, OWN, WHOLE)"]
+            here = Space(matrix.shape[1:], f"{padded} * SPLIT", f"({padded} * SPLIT)", padded, "True")
+            lines, value = [*lines, *all_gather(self.names, {sums: (part, 1, here)}, [0]).lines], sums
+        sizes = {"own": after.own, "columns": matrix.columns, "padded": matrix.padded}
+        return lines, SIZED_ROWS[node.op].format(value=value, **sizes, products=bool(self.names.inner))
 
     def _gathered(self, arg: int, value: str) -> tuple[list[str], str]:
         name = f"{self.labels.get(arg, f'_{arg}')}_whole"

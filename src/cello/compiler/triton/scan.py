@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import Cell
-from cello.cells.sizes import share
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
@@ -63,13 +62,14 @@ def _no_tiling(inputs: Inputs) -> str | None:
     """Why no program has room for the cell's step, if none has."""
     names, sizes = names_of(inputs.cell), sizes_of(inputs)
     what = f"has no kernel of cell {inputs.cell.name!r}"
-    if shape := next((shape for shape in names.heads if not share(shape[1])), None):
-        return f"{what} with a matrix ({', '.join(shape)}) that changes; take a matrix of heads, (H, H/n)"
     heads = {sizes.sizes(shape)[1] for shape in names.heads}
     if odd := [units for units in heads if units & (units - 1)]:
         return f"{what} for heads of {odd[0]} units; make them 2, 4, 8, 16, ... units"
     if tiling_of(inputs) is None and heads:
         return f"{what} for heads of {max(heads)} units, whose matrices do not fit; take more heads or fewer units"
+    if tiling_of(inputs) is None and names.matrices:
+        most = max(names.matrices, key=sizes.of)
+        return f"{what} for H={sizes.hidden} units with {sizes.of(most[1:])} elements each; take fewer of either"
     return f"{what} for H={sizes.hidden} units; take fewer units" if tiling_of(inputs) is None else None
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from cello.cells.definition import Cell
 from cello.cells.graph import Node, Shape
-from cello.cells.sizes import ONE, UNITS, size
+from cello.cells.sizes import ONE, UNITS, share, size
 
 ONCE: Shape = (ONE,)
 """The shape of what is one number a step."""
@@ -25,8 +25,10 @@ class Space:
     """A shape of values, and what the kernel calls its elements, their number rounded up to a power of two, those of
     one program, and whether nothing was rounded up.
 
-    A value of several elements is a tile of rows by elements; matrices of heads lie in it row by row. Programs that
-    share the units of some clips share the elements of every such value; what is one number a step each of them has.
+    A value of several elements is a tile of rows by elements; matrices lie in it row by row. Programs that share the
+    units of some clips share the elements of every such value, but each has all of what is ``common``: one number a
+    step, and vectors along the rows of matrices (H, N). ``columns`` are the N of such a matrix, and ``padded`` those of
+    its tile, rounded up to a power of two.
     """
 
     shape: Shape
@@ -35,6 +37,18 @@ class Space:
     own: str
     whole: str
     part: str = "part"
+    columns: str = ""
+    padded: str = ""
+
+    @property
+    def common(self) -> bool:
+        """Whether each program has all elements."""
+        return self.part == "0"
+
+    @property
+    def in_rows(self) -> str:
+        """Further arguments of what reads or writes a tile whose rows are longer than those in memory."""
+        return f", {self.columns}, {self.padded}" if self.columns else ""
 
     @property
     def once(self) -> bool:
@@ -47,19 +61,25 @@ class Space:
 
     def constants(self) -> tuple[str, ...]:
         """The constants that the kernel is compiled for."""
-        return () if self.once else (self.elements, self.units, self.own, self.whole)
+        of_rows = (self.columns, self.padded) if self.columns else ()
+        return () if self.once else (self.elements, self.units, self.own, self.whole, *of_rows)
 
 
-def space(shape: Shape, number: int) -> Space:
+def is_sized(shape: Shape) -> bool:
+    """Whether it is a matrix (H, N), of N elements a unit, and none of heads, (H, H/n)."""
+    return len(shape) == 2 and not share(shape[1])
+
+
+def space(shape: Shape, number: int, *, common: bool = False) -> Space:
     """The space of a shape, in a kernel where it is that number; a vector of H units has the short names."""
     if shape == ONCE:
         return Space(shape, "1", "1", "1", "True", "0")
     name = f"L{number}_"
-    return (
-        Space(shape, "H", "UNITS", "OWN", "WHOLE")
-        if shape == VECTOR
-        else Space(shape, name[:-1], f"{name}UNITS", f"{name}OWN", f"{name}WHOLE")
-    )
+    if shape == VECTOR:
+        return Space(shape, "H", "UNITS", "OWN", "WHOLE")
+    of_rows = (f"{name}COLUMNS", f"{name}PADDED") if is_sized(shape) else ("", "")
+    part = "0" if common else "part"
+    return Space(shape, name[:-1], f"{name}UNITS", f"{name}OWN", f"{name}WHOLE", part, *of_rows)
 
 
 def extent(elements: Counter[str]) -> str:
@@ -108,6 +128,10 @@ class Sizes:
         """The elements of values side by side."""
         return sum(map(self.of, shapes))
 
+    def a_unit(self, shape: Shape) -> int:
+        """The elements that a matrix has of each unit, rounded up to a power of two."""
+        return int(1 << (self.of(shape[1:]) - 1).bit_length())
+
     def spans(self, shapes: Sequence[Shape]) -> list[slice]:
         """Where each of some values lies, side by side."""
         found, begin = [], 0
@@ -123,5 +147,5 @@ class Sizes:
         if shape == VECTOR:
             return units
         if len(shape) == 2:
-            return units * self.of(shape[1:])
+            return units * self.a_unit(shape)
         return max(LEAST * split, 1 << (self.of(shape) - 1).bit_length())

@@ -33,6 +33,8 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
+    if not names.heads and names.matrices:
+        return _of_sized(names, sizes, units, precision, memory)
     found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(4 * TILE, least * head))
     while (
         (units >= 256 and found.own > max(32, head))
@@ -53,6 +55,19 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
         else:
             return None
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
+
+
+def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: int) -> Tiling | None:
+    """That of a cell with matrices (H, N): fewer clips a program first, which then wait for no other program."""
+    a_unit = max(map(sizes.a_unit, names.matrices))
+    for split in (1 << n for n in range(units // LEAST) if LEAST << n <= units):
+        rows = LEAST
+        while rows > 1 and rows * (units // split) * a_unit > 2 * TILE:
+            rows //= 2
+        found = replace(_tiling(names, units, split, rows, a_unit), all_registers=True)
+        if rows * found.own * a_unit <= 4 * TILE and bytes_of(names, sizes, found, precision) <= memory:
+            return found
+    return None
 
 
 def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> Tiling:
@@ -93,9 +108,13 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     def padded(*shape: str) -> int:
         return sizes.padded(shape, tiling.units, tiling.split)
 
-    forward = sum(padded(columns) * padded(rows) for rows, columns in map(names.shape, names.inner))
-    matrices = forward // tiling.split * (2 if precision == "bf16" else 4)
-    saved = sum(padded(*shape) for shape in names.saved_shapes.values()) // tiling.split
+    def own(*shape: str) -> int:
+        return padded(*shape) // (1 if names.spaces[shape].common else tiling.split)
+
+    shapes = [*map(names.shape, names.inner)]
+    sides = [(padded(columns) * own(rows), padded(rows) * own(columns)) for rows, columns in shapes]
+    matrices = max(map(sum, zip(*sides, strict=True)), default=0) * (2 if precision == "bf16" else 4)
+    saved = sum(own(*shape) for shape in names.saved_shapes.values())
     read = (saved + 2 * tiling.own) * tiling.rows * 4
     vectors = 4 * tiling.rows * widest(names, tiling, sizes) * 4
     return matrices + max((2 if tiling.stages > 1 else 0) * read, vectors)
