@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CORPUS = CorpusRef(name="x", checksum="0" * 64)
 COMPILED_ONLY = {"cluster.md"}  # its block needs dask-jobqueue and a machine with Slurm
-ELSEWHERE = {"use-a-model.md", "your-own-corpus.md"}  # tests of their own make the clips of these and run all of it
+ELSEWHERE = {"use-a-model.md", "your-own-corpus.md", "export.md"}  # tests of their own run all of these
 
 
 def blocks(page: str, language: str) -> list[str]:
