@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cello.cells.load import load_cell
+from cello.cli.main import main
 from cello.study.plan import plan
 from cello.study.study_file import parse_study
 from cello.training.config import CorpusRef
@@ -67,6 +68,12 @@ def test_python_that_needs_another_machine_is_legal(page: str) -> None:
 def test_the_cell_of_the_page_is_the_zoos(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(blocks("cells.md", "python")[0])
     assert load_cell(f"{tmp_path}/mine.py:lstm").graph.fingerprint() == load_cell("lstm").graph.fingerprint()
+
+
+def test_the_cell_is_shown_as_the_page_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    (command,), (printed,) = blocks("cells.md", "sh"), blocks("cells.md", "text")
+    assert main(command.split()[1:]) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_the_study_files_of_the_page_are_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

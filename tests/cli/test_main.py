@@ -540,6 +540,46 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"\sigma" in out
 
 
+MISTYPED = """from cello import cell, tanh
+
+@cell
+def mine(x, h, W, U, b):
+    return tanh(W @ x + U * h + b)
+"""
+
+
+def test_a_cell_is_shown_with_its_shapes_where_a_mistyped_product_is_seen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(MISTYPED)
+    _, out, _ = run(capsys, "cell", "show", f"{tmp_path}/mine.py:mine")
+    assert "states h (H,) parameters W (H, D) · U (H,) · b (H,) 2,624 parameters for D = 39, H = 64" in out
+    (tmp_path / "mine.py").write_text(MISTYPED.replace("U * h", "U @ h"))
+    _, out, _ = run(capsys, "cell", "show", f"{tmp_path}/mine.py:mine", "--target", "graph")
+    assert "parameters W (H, D) · U (H, H) · b (H,) 6,656 parameters for D = 39, H = 64" in out
+    for target in ("latex", "c", "triton", "js"):  # text that goes into a paper or a compiler
+        assert "parameters for" not in run(capsys, "cell", "show", "rnn", "--target", target)[1]
+
+
+FRAMES_OF_ONES_OWN = """from cello import Parts, cell, tanh
+
+@cell
+def mine(x: Parts("rest", tag=3), h, W, U, b):
+    return tanh(W.tag @ x.tag + W.rest @ x.rest + U @ h + b)
+"""
+
+
+def test_shapes_of_frames_that_are_not_of_sound_are_shown_without_a_count(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(FRAMES_OF_ONES_OWN)
+    status, out, _ = run(capsys, "cell", "show", f"{tmp_path}/mine.py:mine")
+    assert status == 0
+    assert out.endswith(
+        "parts x.rest (D-3,) · x.tag (3,) states h (H,) parameters W.tag (H, 3) · W.rest (H, D-3) · U (H, H) · b (H,)"
+    )
+
+
 def test_cells_are_measured_with_all_that_was_asked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
