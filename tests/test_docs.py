@@ -12,9 +12,10 @@ import pytest
 
 from cello.cells.load import load_cell
 from cello.cli.main import main
+from cello.models.config import ModelConfig
 from cello.study.plan import plan
 from cello.study.study_file import parse_study
-from cello.training.config import CorpusRef
+from cello.training.config import CorpusRef, OptimiserConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -74,6 +75,12 @@ def test_the_cell_is_shown_as_the_page_prints_it(capsys: pytest.CaptureFixture[s
     (command,), (printed,) = blocks("cells.md", "sh"), blocks("cells.md", "text")
     assert main(command.split()[1:]) == 0
     assert capsys.readouterr().out == printed
+
+
+def test_the_page_of_models_names_what_cello_train_takes_unless_told() -> None:
+    text, model = (DOCS / "use-a-model.md").read_text("utf-8"), ModelConfig()
+    assert f"it is a `{model.cell}`, with {model.hidden} units" in text
+    assert f"training takes {OptimiserConfig().epochs} epochs" in text
 
 
 def test_the_study_files_of_the_page_are_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
