@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -20,7 +21,7 @@ import cello
 from cello.audio import staging
 from cello.audio.corpus import Manifest
 from cello.bench.record import Compiling
-from cello.cli.main import main
+from cello.cli.main import Commands, main
 from cello.cli.sound import corpus_slug, file_name
 from cello.errors import StudyError
 from cello.study.config import StudyConfig
@@ -308,6 +309,21 @@ def test_the_help_tells_of_tracebacks_and_exit_statuses(capsys: pytest.CaptureFi
     _, out, _ = run(capsys, "--help")
     assert "With --traceback, anywhere on the line, an error is shown with its traceback." in out
     assert "Exit status: 0 done, 1 an error that you can fix, 2 wrong usage, 70 a bug in Cello, 130 Ctrl-C, 141" in out
+
+
+def test_the_help_lists_all_commands_on_one_screen_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 45
+    named = re.findall(r"• (\w+)", out)
+    assert named == [one.__metadata__[0].name for one in get_args(Commands)]
+    assert "For example" not in out
+    assert "cello COMMAND --help shows the options of a command, with examples." in out
+    for command in named:
+        told = run(capsys, command, "--help")[1]
+        assert "workbench" not in told
+        assert "exits " not in told
 
 
 def test_the_cache_holds_also_what_the_command_compiles(

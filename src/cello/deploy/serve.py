@@ -42,7 +42,7 @@ THREADS = 2
 
 
 class Served(Protocol):
-    """A model that can be served: an exported folder, or a run of the workbench."""
+    """A model that can be served: an exported folder, or a run."""
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -110,8 +110,8 @@ def _stream(manifest: Manifest) -> list[str]:
     rates = f" ({alarms.low:.2f} to {alarms.high:.2f})" if alarms.low is not None and alarms.high is not None else ""
     missed = f"; missed: {_with_interval(measured.miss_rate)}" if measured.miss_rate is not None else ""
     lines.append(
-        f"Measured on {measured.hours:.2f} hours with {measured.words:,} words of {_told(measured.corpus)}: "
-        f"{alarms.value:.2f} false alarms an hour{rates}{missed}."
+        f"Measured on {measured.hours:.2f} hours of {_told(measured.corpus)} with {measured.words:,} clips of its "
+        f"labels: {alarms.value:.2f} false alarms an hour{rates}{missed}."
     )
     return lines
 
