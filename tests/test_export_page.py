@@ -48,6 +48,17 @@ def test_the_loop_of_the_page_gives_the_steps_of_the_stream(
         np.testing.assert_array_equal(np.array([scores for _, scores in found]).reshape(expected.shape), expected)
 
 
+def test_a_stream_without_drain_has_fewer_steps_and_other_scores_as_the_page_says(tmp_path: Path) -> None:
+    features, path = FeatureConfig(**SMALL), tmp_path / "step.onnx"
+    path.write_bytes(step_model(made(ModelConfig(cell="gru", hidden=5), features)[1], features, LABELS, window_s=0.5))
+    undrained: dict[str, Any] = {}
+    exec(CODE.replace("[None] * waiting", "[]").replace("[None] * (2 * waiting + stacking - 1)", "[]"), undrained)
+    good, bad = (code["steps_of"](str(path), noise(9000)) for code in (PAGE, undrained))
+    assert len(bad) == len(good) - 8
+    np.testing.assert_allclose(bad[0][1], good[0][1], atol=1e-6)
+    assert all(np.abs(one[1] - other[1]).max() > 1e-3 for one, other in zip(bad[1:], good[1:], strict=False))
+
+
 def test_what_the_page_says_of_lengths_that_the_graph_does_not_check(tmp_path: Path) -> None:
     features = FeatureConfig(**SMALL)
     parts = made(ModelConfig(cell="gru", hidden=5), features)[1]
