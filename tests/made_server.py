@@ -68,5 +68,6 @@ def client(one: Server) -> TestClient:
 
 def wav(seconds: float = 0.5, rate_hz: int = RATE_HZ, kind: str = "WAV") -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, np.sin(np.arange(int(seconds * rate_hz)) / 7) / 3, rate_hz, format=kind)
+    form = {"format": "OGG", "subtype": "OPUS"} if kind == "Opus" else {"format": kind}
+    soundfile.write(file, np.sin(np.arange(int(seconds * rate_hz)) / 7) / 3, rate_hz, **form)
     return file.getvalue()

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from cello.cells.load import load_cell
+from cello.cli.main import main
+from cello.models.config import ModelConfig
 from cello.study.plan import plan
 from cello.study.study_file import parse_study
-from cello.training.config import CorpusRef
+from cello.training.config import CorpusRef, OptimiserConfig
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CORPUS = CorpusRef(name="x", checksum="0" * 64)
 COMPILED_ONLY = {"cluster.md"}  # its block needs dask-jobqueue and a machine with Slurm
-ELSEWHERE = {"use-a-model.md", "your-own-corpus.md"}  # tests of their own make the clips of these and run all of it
+ELSEWHERE = {"use-a-model.md", "your-own-corpus.md", "export.md"}  # tests of their own run all of these
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -67,6 +69,18 @@ def test_python_that_needs_another_machine_is_legal(page: str) -> None:
 def test_the_cell_of_the_page_is_the_zoos(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(blocks("cells.md", "python")[0])
     assert load_cell(f"{tmp_path}/mine.py:lstm").graph.fingerprint() == load_cell("lstm").graph.fingerprint()
+
+
+def test_the_cell_is_shown_as_the_page_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    (command,), (printed,) = blocks("cells.md", "sh"), blocks("cells.md", "text")
+    assert main(command.split()[1:]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_the_page_of_models_names_what_cello_train_takes_unless_told() -> None:
+    text, model = (DOCS / "use-a-model.md").read_text("utf-8"), ModelConfig()
+    assert f"it is a `{model.cell}`, with {model.hidden} units" in text
+    assert f"training takes {OptimiserConfig().epochs} epochs" in text
 
 
 def test_the_study_files_of_the_page_are_legal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,8 @@ def test_the_cell_of_the_readme_is_shown_and_trained(
     Path("mine.py").write_text(PYTHON[0])
     assert main(["cell", "show", "mine.py:my_gru", "--target", "latex"]) == 0
     assert r"\tanh" in capsys.readouterr().out
+    assert main(["cell", "show", "mine.py:my_gru"]) == 0
+    assert "W.f W.n (H, D) · U.f U.n (H, H) · b.f b.n (H,)" in capsys.readouterr().out
     options = ("--corpus", f"folder:{tone_folder}", "--model.cell", "mine.py:my_gru", "--optimiser.epochs", "1")
     assert main(["train", *options]) == 0
     assert "test" in capsys.readouterr().out

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -20,7 +21,7 @@ import cello
 from cello.audio import staging
 from cello.audio.corpus import Manifest
 from cello.bench.record import Compiling
-from cello.cli.main import main
+from cello.cli.main import Commands, main
 from cello.cli.sound import corpus_slug, file_name
 from cello.errors import StudyError
 from cello.study.config import StudyConfig
@@ -310,6 +311,21 @@ def test_the_help_tells_of_tracebacks_and_exit_statuses(capsys: pytest.CaptureFi
     assert "Exit status: 0 done, 1 an error that you can fix, 2 wrong usage, 70 a bug in Cello, 130 Ctrl-C, 141" in out
 
 
+def test_the_help_lists_all_commands_on_one_screen_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 45
+    named = re.findall(r"• (\w+)", out)
+    assert named == [one.__metadata__[0].name for one in get_args(Commands)]
+    assert "For example" not in out
+    assert "cello COMMAND --help shows the options of a command, with examples." in out
+    for command in named:
+        told = run(capsys, command, "--help")[1]
+        assert "workbench" not in told
+        assert "exits " not in told
+
+
 def test_the_cache_holds_also_what_the_command_compiles(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -538,6 +554,46 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "cell", "show", "lstm", "--target", "latex")
     assert status == 0
     assert r"\sigma" in out
+
+
+MISTYPED = """from cello import cell, tanh
+
+@cell
+def mine(x, h, W, U, b):
+    return tanh(W @ x + U * h + b)
+"""
+
+
+def test_a_cell_is_shown_with_its_shapes_where_a_mistyped_product_is_seen(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(MISTYPED)
+    _, out, _ = run(capsys, "cell", "show", f"{tmp_path}/mine.py:mine")
+    assert "states h (H,) parameters W (H, D) · U (H,) · b (H,) 2,624 parameters for D = 39, H = 64" in out
+    (tmp_path / "mine.py").write_text(MISTYPED.replace("U * h", "U @ h"))
+    _, out, _ = run(capsys, "cell", "show", f"{tmp_path}/mine.py:mine", "--target", "graph")
+    assert "parameters W (H, D) · U (H, H) · b (H,) 6,656 parameters for D = 39, H = 64" in out
+    for target in ("latex", "c", "triton", "js"):  # text that goes into a paper or a compiler
+        assert "parameters for" not in run(capsys, "cell", "show", "rnn", "--target", target)[1]
+
+
+FRAMES_OF_ONES_OWN = """from cello import Parts, cell, tanh
+
+@cell
+def mine(x: Parts("rest", tag=3), h, W, U, b):
+    return tanh(W.tag @ x.tag + W.rest @ x.rest + U @ h + b)
+"""
+
+
+def test_shapes_of_frames_that_are_not_of_sound_are_shown_without_a_count(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(FRAMES_OF_ONES_OWN)
+    status, out, _ = run(capsys, "cell", "show", f"{tmp_path}/mine.py:mine")
+    assert status == 0
+    assert out.endswith(
+        "parts x.rest (D-3,) · x.tag (3,) states h (H,) parameters W.tag (H, 3) · W.rest (H, D-3) · U (H, H) · b (H,)"
+    )
 
 
 def test_cells_are_measured_with_all_that_was_asked_for(

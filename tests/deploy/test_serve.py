@@ -7,6 +7,7 @@ import json
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,17 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import made_server
+from cello.deploy.limits import FORMATS
 from cello.deploy.serve import make_app
 from made_server import MadeModel, MadeStream, client, server, wav
 
+SERVE_PAGE = Path(__file__).parents[2] / "docs" / "serve.md"
+MP4 = b"\0\0\0\x20ftypM4A \0\0\0\0"
 
-@pytest.mark.parametrize(("kind", "rate_hz"), [("WAV", 16_000), ("FLAC", 44_100), ("OGG", 8_000)])
+
+@pytest.mark.parametrize(
+    ("kind", "rate_hz"), [("WAV", 16_000), ("FLAC", 44_100), ("OGG", 8_000), ("Opus", 48_000), ("MP3", 16_000)]
+)
 def test_a_file_is_predicted_as_a_body_and_as_a_form(kind: str, rate_hz: int) -> None:
     content = wav(0.5, rate_hz, kind)
     with client(server()) as http:
@@ -65,6 +72,26 @@ def test_what_cannot_be_used_is_answered_with_a_fact_and_a_remedy(
     assert answer.json()["error"]["fact"].startswith(fact)
     assert answer.json()["error"]["remedy"]
     assert one.files == 0
+
+
+def test_a_refusal_names_the_forms_that_the_page_and_the_tests_name() -> None:
+    assert f"{FORMATS.replace(' or ', ' and ')} are decoded" in SERVE_PAGE.read_text("utf-8")
+    with client(server()) as http:
+        answers = [http.post("/predict", content=each).json()["error"] for each in (b"hello, world " * 9, MP4)]
+    assert answers[0]["remedy"] == "send a whole sound file: WAV, FLAC, OGG, Opus or MP3"
+    assert (answers[1]["fact"], answers[1]["remedy"]) == ("MP4", "convert it to WAV or FLAC")
+
+
+@pytest.mark.parametrize("value", ["0", "1001", "many", ""])
+def test_an_invalid_number_of_labels_is_refused_with_the_numbers_that_are_legal(value: str) -> None:
+    with client(server()) as http:
+        answer = http.post("/predict", params={"top": value}, content=wav())
+    assert answer.status_code == 422
+    assert answer.json()["error"] == {
+        "fact": f"top={value} is invalid: it must be a whole number from 1 to 1000",
+        "value": value,
+        "remedy": "say how many labels you want, or leave it out for 3",
+    }
 
 
 def test_a_large_body_of_no_declared_length_is_stopped_as_it_comes() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -126,7 +129,8 @@ def test_the_measured_threshold_is_the_streams_with_its_rates(trained: TrainedRu
     assert manifest.stream.threshold == 0.94
     assert manifest.stream.measured is not None
     assert manifest.stream.measured.false_alarms_an_hour.high == 2.9
-    assert "0.80 false alarms an hour (0.10 to 2.90)" in (tmp_path / "one" / "README.md").read_text()
+    card = (tmp_path / "one" / "README.md").read_text("utf-8")
+    assert " of tones with 60 clips of its labels: 0.80 false alarms an hour (0.10 to 2.90)" in card
     assert load(tmp_path / "one").stream().config.threshold == 0.94
 
 
@@ -269,3 +273,40 @@ def test_the_card_says_which_epoch_and_how_it_was_chosen(trained: TrainedRun, tm
         one = replace(trained, result=msgspec.structs.replace(trained.result, config=config))
         write_package(Package(trained=one, forms=("onnx",)), tmp_path / choose)
         assert f" epochs, {how}; seed " in (tmp_path / choose / "README.md").read_text("utf-8")
+
+
+def test_the_python_of_the_card_runs_with_one_stream_for_all_pieces(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(exported)
+    names: dict[str, Any] = {"samples": np.zeros(16_000, np.float32), "rate_hz": 16_000}
+    exec(program, names)
+    assert names["label"] in ("high", "low", "rough")
+    assert names["stream"].last_scores.shape == (3,)
+
+
+@pytest.mark.wants("cc")
+def test_the_c_of_the_card_makes_decisions_and_compiles(exported: Path, tmp_path: Path) -> None:
+    (program,) = re.findall(r"```c\n(.*?)```", (exported / "README.md").read_text("utf-8"), re.DOTALL)
+    assert "gru_decide(&decider, scores, gru_end(&stream), &found)" in program
+    (tmp_path / "program.c").write_text(program)
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", str(exported)]
+    done = subprocess.run(["cc", *flags, "program.c"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.wants("cc")
+def test_two_models_of_one_cell_link_once_one_has_the_name_that_the_page_gives_it(
+    exported: Path, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text("utf-8")
+    commands = re.findall(r"^sed .*$", page, re.MULTILINE)
+    assert len(commands) == 2
+    shutil.copytree(exported, tmp_path / "model")
+    build = "cc -std=c99 -O0 -Werror -shared -fPIC -I model model/gru.c"
+    commands.append(f"{build} door.c -o both.so && ! {build} model/gru.c -o clash.so")
+    for command in commands:
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "gru" not in (tmp_path / "door.h").read_text().split("#ifndef")[1]

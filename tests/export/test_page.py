@@ -128,7 +128,7 @@ def test_background_is_none_of_the_words_to_say(runs: list[TrainedRun], tmp_path
     """What hurts: a page that asks the user to say "_silence_"."""
     write_page(runs, tmp_path / "page.html", stream=StreamSettings(decide=DecisionConfig(background=("low",))))
     text = (tmp_path / "page.html").read_text("utf-8")
-    assert '<ul class="words" aria-label="Words"><li>high</li><li>rough</li></ul>' in text
+    assert '<ul class="words" aria-label="Labels"><li>high</li><li>rough</li></ul>' in text
     assert text.count('"background":["low"]') == len(runs)
 
 

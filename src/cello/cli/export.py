@@ -1,4 +1,4 @@
-"""Write a trained model as a folder that needs no workbench, and check one: `cello export`."""
+"""Write a trained model as a folder to take elsewhere, and check one: `cello export`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TABLES = ("parquet", "tensorboard")
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Sound):
-    """Write a trained model as one folder that needs no workbench: ONNX, C99, a page, what was measured, a model card.
+    """Write a trained model as one folder to use without torch: ONNX, C99, a web page, a model card, what was measured.
 
     Every form is then run on made sound and compared with the trained model.
     """

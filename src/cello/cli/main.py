@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Protocol, get_args, get_type_hints
+from typing import Annotated, Any, Protocol, Union, get_args, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -182,16 +182,27 @@ def _parsed(arguments: list[str]) -> Command:
     """The command that the arguments say; wrong usage and ``--help`` leave, having said what is to be said."""
     foreign = any(one_line(argument) != argument for argument in arguments)
     with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
-        command: Command = tyro.cli(Commands, args=arguments, prog="cello", description=_description())
+        commands: Any = _briefly(Commands) if arguments[:1] in (["-h"], ["--help"]) else Commands
+        command: Command = tyro.cli(commands, args=arguments, prog="cello", description=_description())
     if isinstance(command, Train):
         return replace(command, stated=stated(arguments))
     return getattr(command, "action", command)
 
 
+def _briefly(commands: Any) -> Any:
+    """The same commands, each with the first line of its help: what one looks through for the right one."""
+    brief = []
+    for one in get_args(commands):
+        (told,) = one.__metadata__
+        brief.append(Annotated[one.__origin__, replace(told, description=told.description.partition("\n")[0])])
+    return Union[tuple(brief)]  # noqa: UP007, as their number is not known to a type checker
+
+
 def _description() -> str:
     first = (cello.__doc__ or "").splitlines()[0]
     return (
-        f"{first}\n\nWith --traceback, anywhere on the line, an error is shown with its traceback.\n"
+        f"{first}\n\ncello COMMAND --help shows the options of a command, with examples.\n\n"
+        f"With --traceback, anywhere on the line, an error is shown with its traceback.\n"
         f"Exit status: 0 done, {FAILED} an error that you can fix, {USAGE} wrong usage, {FAULT} a bug in Cello, "
         f"{INTERRUPTED} Ctrl-C, {PIPE} the output was closed."
     )

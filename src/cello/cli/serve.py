@@ -98,7 +98,7 @@ PAGE = "index.html"
 
 
 class ServedRun:
-    """A run of the workbench, served as an exported folder is."""
+    """A run, served as an exported folder is."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.labels, self.rate_hz = model, model.labels, model.features.rate_hz

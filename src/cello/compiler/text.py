@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, Shape
 from cello.compiler.declared import DeclaredStyle, declared_lines, sizes
@@ -110,6 +113,34 @@ def _operation(op: str, args: tuple[int, ...], value: float | None) -> str:
     if op in LEAVES:
         return op if value is None else f"{op} {value:g}"
     return f"{op}({', '.join(map(str, args))})"
+
+
+def shapes_text(cell: Cell) -> str:
+    """The shapes of states, parameters and fixed tensors, one line each: (H, D) for a matrix, () for a single number.
+
+    >>> from cello.cells.load import load_cell
+    >>> print(shapes_text(load_cell("rnn")))
+    states     h (H,)
+    parameters W (H, D) · U (H, H) · b (H,)
+    """
+    fixed = cell.fixed()
+    groups = (
+        ("parts", [(f"{cell.arguments[0]}.{part}", (text,)) for part, text in cell.parts]),
+        ("states", list(zip(cell.states, cell.state_shapes, strict=True))),
+        ("parameters", [(str(node.name), node.shape) for node in cell.parameter_nodes()]),
+        ("fixed", [(str(node.name), node.shape) for node in cell.graph.parameters() if node.name in fixed]),
+    )
+    return "\n".join(f"{title:10s} {_named(named)}" for title, named in groups if named)
+
+
+def _named(named: Sequence[tuple[str, Shape]]) -> str:
+    """Names and shapes; neighbours of one shape and one group are told together."""
+    together = groupby(named, key=lambda each: (each[0].partition(".")[0], each[1]))
+    return " · ".join(f"{' '.join(name for name, _ in same)} {_tuple(shape)}" for (_, shape), same in together)
+
+
+def _tuple(shape: Shape) -> str:
+    return f"({shape[0]},)" if len(shape) == 1 else f"({', '.join(shape)})"
 
 
 def shape_text(shape: Shape) -> str:

@@ -1,4 +1,4 @@
-"""Use an exported model without the workbench: load, predict, stream, serve.
+"""Use an exported model without torch: load, predict, stream, serve.
 
 >>> package = cello.deploy.load("yes-or-no")  # doctest: +SKIP
 >>> package.predict(samples, rate_hz=16_000)  # doctest: +SKIP
@@ -21,7 +21,7 @@ __all__ = ["Decision", "DecisionConfig", "Package", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # onnxruntime takes a while to import, and the workbench uses the decisions alone
+    # onnxruntime takes a while to import, and training and reports use the decisions alone
     if name not in _HOME:
         raise AttributeError(f"module 'cello.deploy' has no attribute {name!r}")
     return getattr(import_module(f"cello.deploy.{_HOME[name]}"), name)

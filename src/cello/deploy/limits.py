@@ -13,6 +13,8 @@ from cello.errors import CelloError, ConfigError
 
 SLOWEST_HZ, FASTEST_HZ = 1_000, 192_000
 """Sampling rates that a stream may have."""
+FORMATS = "WAV, FLAC, OGG, Opus or MP3"
+"""Forms of sound that clients are told to send; others that a corpus may have are taken too."""
 MOST_CLIENTS = 4096
 """Addresses whose requests are counted; the one that has been quiet longest is forgotten."""
 
@@ -71,9 +73,16 @@ def refusal_of(error: CelloError, status: int, value: Any = None) -> RefusedErro
 
     >>> refusal_of(CelloError("too short: 3 samples; give a longer clip"), 422).body
     {'fact': 'too short: 3 samples', 'value': None, 'remedy': 'give a longer clip'}
+    >>> refusal_of(CelloError("MP4: convert it to WAV or FLAC"), 422).body
+    {'fact': 'MP4', 'value': None, 'remedy': 'convert it to WAV or FLAC'}
     """
-    fact, _, remedy = str(error).rpartition("; ")
-    return RefusedError(status, fact or remedy, value, remedy if fact else "give sound as WAV or FLAC")
+    fact, remedy = str(error), f"send a whole sound file: {FORMATS}"
+    if "; " in fact:
+        fact, _, remedy = fact.rpartition("; ")
+    elif ": convert it " in fact:
+        fact, _, how = fact.rpartition(": convert it ")
+        remedy = f"convert it {how}"
+    return RefusedError(status, fact, value, remedy)
 
 
 class RateLimit:

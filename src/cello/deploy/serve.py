@@ -34,12 +34,15 @@ from cello.deploy.upload import uploaded
 from cello.errors import CelloError, ClipError, LongClipError
 
 _BUG = "report it with the server's log"
+TOP, MOST_TOP = 3, 1000
+_QUERY = {"top": (f"a whole number from 1 to {MOST_TOP}", f"say how many labels you want, or leave it out for {TOP}")}
+"""What each value of a request must be, and what to do where it is not."""
 THREADS = 2
 """Files that are computed at once."""
 
 
 class Served(Protocol):
-    """A model that can be served: an exported folder, or a run of the workbench."""
+    """A model that can be served: an exported folder, or a run."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -131,7 +134,7 @@ class Server:
             most_files=self.limits.files,
         )
 
-    async def predict(self, request: Request, top: Annotated[int, Query(ge=1, le=1000)] = 3) -> Prediction:
+    async def predict(self, request: Request, top: Annotated[int, Query(ge=1, le=MOST_TOP)] = TOP) -> Prediction:
         """Say what an audio file is: WAV, FLAC, OGG, Opus or MP3 of any rate, as the body or as a form's `file`."""
         _check_origin(request)
         client = request.client.host if request.client else ""
@@ -289,8 +292,9 @@ async def _http_error(_: Request, error: Any) -> JSONResponse:
 
 async def _invalid(_: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
-    name, value = ".".join(map(str, first["loc"])), str(first.get("input"))[:40]
-    return _answer(RefusedError(422, f"{name} is invalid", value, first["msg"]))
+    name, value = str(first["loc"][-1]), str(first.get("input"))[:40]
+    legal, remedy = _QUERY.get(name, ("as /openapi.json says", "see /openapi.json"))
+    return _answer(RefusedError(422, f"{name}={value} is invalid: it must be {legal}", value, remedy))
 
 
 async def _bug(_: Request, error: Exception) -> JSONResponse:

@@ -1,1 +1,1 @@
-"""Write trained models in forms that need no workbench."""
+"""Write trained models in forms that need neither Cello nor torch."""

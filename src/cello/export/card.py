@@ -110,8 +110,8 @@ def _stream(manifest: Manifest) -> list[str]:
     rates = f" ({alarms.low:.2f} to {alarms.high:.2f})" if alarms.low is not None and alarms.high is not None else ""
     missed = f"; missed: {_with_interval(measured.miss_rate)}" if measured.miss_rate is not None else ""
     lines.append(
-        f"Measured on {measured.hours:.2f} hours with {measured.words:,} words of {_told(measured.corpus)}: "
-        f"{alarms.value:.2f} false alarms an hour{rates}{missed}."
+        f"Measured on {measured.hours:.2f} hours of {_told(measured.corpus)} with {measured.words:,} clips of its "
+        f"labels: {alarms.value:.2f} false alarms an hour{rates}{missed}."
     )
     return lines
 
@@ -133,15 +133,7 @@ def _usage(manifest: Manifest) -> list[str]:
         lines += _code("Python, with numpy and onnxruntime", "python", _python(manifest))
         lines += _code("A microphone", "sh", ["pip install 'cello-rnn[listen]'", "cello listen ."])
     if "c99" in manifest.exits:
-        header, source = manifest.exits["c99"]
-        name = header.removesuffix(".h")
-        upper = name.upper()
-        program = [
-            f'#include "{header}"    /* build: cc -std=c99 -O2 -c {source} */',
-            f"static {name}_stream stream; {name}_start(&stream);",
-            f"if ({name}_push(&stream, samples, n) > 0) use({name}_scores(&stream));    /* {upper}_CLASSES floats */",
-        ]
-        lines += _code("C99, no library", "c", program)
+        lines += _code("C99, no library", "c", _c99(*manifest.exits["c99"]))
     if "page" in manifest.exits:
         lines += [
             "",
@@ -151,8 +143,36 @@ def _usage(manifest: Manifest) -> list[str]:
 
 
 def _python(manifest: Manifest) -> list[str]:
-    lines = ["import cello.deploy", 'package = cello.deploy.load(".")', "package.predict(samples, rate_hz)[0]"]
-    return lines + ["package.stream().push(samples, rate_hz)"] * (manifest.stream is not None)
+    lines = ["import cello.deploy", 'package = cello.deploy.load(".")']
+    lines += ["label, probability = package.predict(samples, rate_hz)[0]    # a clip"]
+    if manifest.stream is None:
+        return lines
+    lines += ["stream = package.stream()    # endless sound: one stream, pieces of any size"]
+    return [*lines, "decisions = stream.push(samples, rate_hz)    # time in s, label, average probability"]
+
+
+def _c99(header: str, source: str) -> list[str]:
+    name = header.removesuffix(".h")
+    return [
+        "#include <stdio.h>",
+        f'#include "{header}"    /* build: cc -std=c99 -O2 -c {source} */',
+        "",
+        f"static {name}_stream stream;",
+        f"static {name}_decider decider;",
+        "",
+        f"/* called with the {name.upper()}_CLASSES scores of every step */",
+        "static void on_step(void *context, int64_t step, const float *scores) {",
+        f"    {name}_decision found;",
+        "    (void)context, (void)step;",
+        f"    if ({name}_decide(&decider, scores, {name}_end(&stream), &found))",
+        f'        printf("%.2f s %s\\n", found.time_s, {name}_labels[found.label]);',
+        "}",
+        "",
+        f"void begin(void) {{ {name}_start(&stream); {name}_listen(&stream, on_step, NULL); "
+        f"{name}_decider_start(&decider); }}",
+        f"void hear(const int16_t *samples, int n) {{ {name}_push_int16(&stream, samples, n); }}    /* any n */",
+        f"void end(void) {{ {name}_finish(&stream); }}",
+    ]
 
 
 def _code(title: str, language: str, lines: Iterable[str]) -> list[str]:

@@ -68,8 +68,9 @@ def step_model(
     )
     if made.drains:
         doc += (
-            f" drain: (1,) int64, 0 with a hop of sound; with 1 samples do not count, and a frame that waits for later "
-            f"ones is taken as if the sound ended. After hop number {first + 2 * waiting} call with drain = 1 "
+            f" drain: (1,) int64, 0 with a hop of sound; with 1 samples do not count, and one waiting frame is read. "
+            f"A call reads one frame, but deltas look ahead, so that several may become known at once. "
+            f"After hop number {first + 2 * waiting} call with drain = 1 "
             f"{waiting} times, and at the end of the sound {2 * waiting + flushed} times; more change nothing."
         )
     facts = {"first_hops": first, "waiting_frames": waiting, "window_steps": steps, "frame_stacking": flushed + 1}

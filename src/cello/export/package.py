@@ -1,4 +1,4 @@
-"""Write a trained model as one folder that leaves the workbench: every form, what was measured, how to use it."""
+"""Write a trained model as one folder to take elsewhere: every form, what was measured, how to use it."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Card {
   limits() {
     const { needsTheFuture, stream } = this.model, found = [];
     if (needsTheFuture) found.push(`Reads whole clips: live, the last ${seconds(stream.window_s)} again and again.`);
-    if (!stream.background.length) found.push("No label is background, so it may take silence for a word.");
+    if (!stream.background.length) found.push("No label is background, so it may take silence for one.");
     return found.join(" ");
   }
 
@@ -241,7 +241,7 @@ async function startListening() {
     state("ready");
   };
   listening(true);
-  status(`Listening. Say one of the words; each model scores the last ${seconds(models[0].stream.window_s)} of sound.`);
+  status(`Listening for the labels above; each model scores the last ${seconds(models[0].stream.window_s)} of sound.`);
   state("listening");
 }
 
