@@ -5,7 +5,9 @@ from collections.abc import Callable
 import msgspec
 
 from cello.report import findings, paper
+from cello.report.formats import markdown
 from cello.report.results import Failure, Run, StudyResults
+from cello.study.config import StudyConfig
 from cello.study.space import Dimension, Tuned
 
 Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
@@ -105,3 +107,10 @@ def test_the_best_model_has_seconds_of_training_and_of_the_whole_epoch(many_labe
     )
     assert findings.best(unknown).endswith("trains at 1.50 s/epoch.")
     assert "features, training steps and evaluation on the validation clips" in findings.methods(many_labels)[-1]
+
+
+def test_a_protocol_is_shown_only_where_one_is_stated(gates: StudyResults) -> None:
+    assert ", protocol “fair”: all 30 runs" in findings.progress(gates)
+    unstated = msgspec.structs.replace(gates, protocol=StudyConfig(name="mine").protocol)
+    assert findings.progress(unstated) == "6 models × 1 window × 5 seeds: all 30 runs are finished."
+    assert "protocol" not in markdown.report(unstated)

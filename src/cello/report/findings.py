@@ -46,7 +46,7 @@ def progress(results: StudyResults) -> str:
     sizes += [count(each, "fold")] if results.corpus.folds else []
     if results.columns != ("",):
         sizes.insert(1, count(len(results.columns), results.column_title.lower()))
-    plan = f"{' × '.join(sizes)}, protocol “{results.protocol}”"
+    plan = " × ".join(sizes) + (f", protocol “{results.protocol}”" if results.protocol else "")
     if done == planned:
         return f"{plan}: all {planned} runs are finished."
     whole = ", counted where all folds are" if results.corpus.folds else ""
