@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from cello.report import reference_figures, tables
+from cello.report import findings, reference_figures, tables
+from cello.report.formats import html, latex, markdown
 from cello.report.metrics import BY_KEY
 from cello.report.results import Run, StudyResults
 
@@ -44,6 +45,36 @@ def test_the_best_cell_is_chosen_on_validation_not_on_test(windows: StudyResults
 
     tempting = msgspec.structs.replace(windows, runs=tuple(map(swap, windows.runs)))
     assert tables.best_cell(tempting) == tables.best_cell(windows) != ("rnn", "120 ms")
+
+
+def test_the_chosen_cell_is_marked_by_a_sign_that_no_figure_beside_it_outshines(
+    windows: StudyResults, page: Callable[[StudyResults], str]
+) -> None:
+    row, column = tables.best_cell(windows)
+    table = tables.overview(windows, BY_KEY["test_accuracy"])
+    marked = [(line[0], table.headings[k].title) for line in table.rows for k, cell in enumerate(line) if "*" in cell]
+    assert marked == [(row, column)]
+    assert table.strong == frozenset()
+    assert table.note.endswith("* marks the model that has the highest mean validation accuracy.")
+    shown = BY_KEY["test_accuracy"].text(windows.cell(row, column))
+    assert f"{shown} \\* |" in markdown.report(windows)
+    assert f"{html.escape(shown)} *</td>" in page(windows)
+    assert f"{latex.escape(shown)} {{*}}" in latex.report(windows)
+
+
+def test_runs_that_happen_to_agree_claim_no_certainty(gates: StudyResults, without: Without) -> None:
+    def agree(run: Run) -> Run:
+        test = msgspec.structs.replace(run.result.test, accuracy=0.9984)
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, test=test))
+
+    three = without(gates, lambda run: run.seed > 2)
+    same = msgspec.structs.replace(three, runs=tuple(map(agree, three.runs)))
+    assert "accuracy 99.84 % (the same in all 3 runs), per-word mean" in findings.best(same)
+    table = tables.details(same, [BY_KEY["test_accuracy"]])
+    assert {row[-1] for row in table.rows} == {"99.84 ‡"}
+    assert "‡ marks a figure that is the same in all its runs" in table.note
+    assert "± 0.00" not in markdown.report(same)
+    assert "‡" not in tables.details(gates, [BY_KEY["test_accuracy"]]).note
 
 
 def test_partial_cells_say_how_many_seeds_stand_behind_them(windows: StudyResults, without: Without) -> None:
@@ -111,5 +142,8 @@ def test_training_and_the_whole_epoch_stand_side_by_side(gates: StudyResults) ->
     assert [heading.group for heading in found.headings[4:]] == ["Training"] * 2 + ["Whole epoch"] * 3
     (first, *_) = found.rows
     assert first[:2] == ("40 ms", "lstm")
-    assert first[4:] == ("1.50 ± 0.00", "4,040 ± 0", "1.95 ± 0.00", "3,108 ± 0", "–")  # of which nobody knows CPU time
+    assert first[4:] == ("1.50 ‡", "4,040 ‡", "1.95 ‡", "3,108 ‡", "–")  # of which nobody knows CPU time
+    assert found.note.endswith(
+        "‡ marks a figure that is the same in all its runs, from which no interval can be estimated."
+    )
     assert not {"Whole epoch"} & {heading.group for heading in tables.details(gates).headings}

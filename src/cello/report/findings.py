@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from cello.audio.corpus import SPLITS
-from cello.report import folds, speakers
-from cello.report.metrics import BY_KEY, UNRECORDED
+from cello.report import folds, robustness, speakers, tables
+from cello.report.metrics import BY_KEY, CUT_OFF, UNRECORDED
 from cello.report.results import StudyResults, place_name
-from cello.report.tables import best_cell, count, cut_note, parameters
+from cello.report.tables import best_cell, count, parameters
 from cello.report.vocabulary import word
 from cello.statistics.means import FEW_SEEDS
 from cello.training.remark import LEARNED, learned
 from cello.training.result import RunResult
 
 LISTED = 12
+UNITS = {"seconds_per_epoch": "s/epoch", "epoch_seconds": "s"}  # what is not in per cent
 WHOLE_EPOCH = (
     "The whole epoch is the median over the same epochs of the wall time of augmentation, features, training steps and "
     "evaluation on the validation clips."
@@ -57,7 +58,7 @@ def best(results: StudyResults) -> str:
     """The model that validation clips choose, and how it does on the test clips."""
     row, column = best_cell(results)
     runs = results.cell(row, column)
-    figure = {key: metric.text(runs) for key, metric in BY_KEY.items()}
+    figure = {key: metric.told(runs, UNITS.get(key, "%")) for key, metric in BY_KEY.items()}
     where = f"On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
     if results.corpus.folds:
         where = (
@@ -65,16 +66,17 @@ def best(results: StudyResults) -> str:
             "validated on it, so the best of many models looks a little better than it is): "
         )
     chosen = (
-        f"Validation accuracy {figure['validation_accuracy']} %. On the {runs[0].test.clips:,} test clips: "
+        f"Validation accuracy {figure['validation_accuracy']}. On the {runs[0].test.clips:,} test clips: "
         if results.single
-        else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
+        else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']}, "
         f"{count(len(runs), 'seed')}). {where}"
     )
-    whole = f" ({figure['epoch_seconds']} s for the whole epoch)" * (figure["epoch_seconds"] != UNRECORDED)
+    timed = BY_KEY["epoch_seconds"].text(runs) != UNRECORDED
+    whole = f" ({figure['epoch_seconds']} for the whole epoch)" * timed
     return (
         f"{chosen}"
-        f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
-        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']} s/epoch{whole}."
+        f"accuracy {figure['test_accuracy']}, per-{word(results)} mean {figure['test_word_mean']}. "
+        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']}{whole}."
     )
 
 
@@ -114,7 +116,12 @@ def seeds(results: StudyResults) -> str:
     meaning = f"Figures are means over {'' if whole else 'up to '}{n} seeds; ± is half the 95 % t-interval over seeds."
     few = f" With fewer than {FEW_SEEDS} seeds these intervals are indicative only." if n < FEW_SEEDS else ""
     few += " It says nothing of other training sets; the ranking’s intervals do." if results.corpus.folds else ""
-    return meaning + cut_note(results) + few
+    return meaning + cut_off(results) + few
+
+
+def cut_off(results: StudyResults) -> str:
+    """How accuracies are shown whose interval would leave 0 to 100 %, once for all tables; empty where none does."""
+    return CUT_OFF if tables.cut(results) or robustness.cut(results) else ""
 
 
 def machines(results: StudyResults) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from cello.audio.corpus import SPLITS
 from cello.report import speakers
-from cello.report.metrics import ACCURACY, BY_KEY, COST, CUT_OFF, LOSS, UNRECORDED, WHOLE, Metric
+from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS, SAME, SAME_NOTE, UNRECORDED, WHOLE, Metric
 from cello.report.results import StudyResults
 from cello.report.vocabulary import title as title_of
 from cello.statistics.means import FEW_SEEDS
@@ -23,6 +23,7 @@ ABSENT = UNRECORDED
 TITLE = "All results"
 ON_GPU = ", of runs on a GPU the wall time with features and augmentation"
 FEW = "†"
+CHOSEN = "*"
 LISTED = 1_000  # clips that were left out, in a table
 
 
@@ -66,7 +67,7 @@ def interval_note(results: StudyResults) -> str:
     counts = {len(runs) for runs in results.cells().values()}
     parts = []
     if max(counts) > 1:
-        parts.append(f"± is half the 95 % t-interval over seeds.{cut_note(results)}")
+        parts.append("± is half the 95 % t-interval over seeds.")
     if any(1 < n < FEW_SEEDS for n in counts):
         parts.append(f"{FEW} marks fewer than {FEW_SEEDS} seeds: the interval is indicative only.")
     if 1 in counts:
@@ -74,9 +75,14 @@ def interval_note(results: StudyResults) -> str:
     return " ".join(parts)
 
 
-def cut_note(results: StudyResults) -> str:
-    """A word on accuracies whose interval would leave 0 to 100 %; empty where none does."""
-    return CUT_OFF if any(metric.cut(runs) for runs in results.cells().values() for metric in ACCURACY) else ""
+def same_note(rows: Sequence[Sequence[str]]) -> str:
+    """What the mark of runs that agree means; empty where a table's rows have none."""
+    return SAME_NOTE if any(SAME in cell for row in rows for cell in row) else ""
+
+
+def cut(results: StudyResults) -> bool:
+    """Whether an accuracy's interval would leave 0 to 100 %."""
+    return any(metric.cut(runs) for runs in results.cells().values() for metric in ACCURACY)
 
 
 def seeds_text(results: StudyResults, row: str, column: str) -> str:
@@ -87,7 +93,7 @@ def seeds_text(results: StudyResults, row: str, column: str) -> str:
 
 def overview(results: StudyResults, metric: Metric) -> Table:
     """Models × windows, one figure in each cell."""
-    cells, best = results.cells(), best_cell(results)
+    cells, best, stressed = results.cells(), best_cell(results), metric.key == "test_accuracy"
     rows = []
     for row in results.rows:
         shown = [row]
@@ -95,12 +101,11 @@ def overview(results: StudyResults, metric: Metric) -> Table:
             runs = cells.get((row, column), ())
             planned = results.planned_seeds(row, column)
             short = f" ({len(runs)} of {planned})" if 0 < len(runs) < planned else ""
-            shown.append(metric.text(runs) + short if runs else ABSENT)
+            chosen = f" {CHOSEN}" if stressed and (row, column) == best else ""
+            shown.append(metric.text(runs) + short + chosen if runs else ABSENT)
         rows.append(tuple(shown))
     seeds = f"{len(results.seeds)} seeds" if len(results.seeds) != 1 else "1 seed"
-    stressed = metric.key == "test_accuracy"
-    bold = " Bold: the cell with the highest mean validation accuracy." if stressed else ""
-    place = (results.rows.index(best[0]), 1 + results.columns.index(best[1]))
+    chosen_by = f" {CHOSEN} marks the model that has the highest mean validation accuracy." if stressed else ""
     indicative = f" With fewer than {FEW_SEEDS} seeds the intervals are indicative only." * (
         1 < len(results.seeds) < FEW_SEEDS
     )
@@ -108,10 +113,9 @@ def overview(results: StudyResults, metric: Metric) -> Table:
     return Table(
         key=f"overview_{metric.key}",
         title=f"{metric.name.capitalize()}, by model and {results.column_title.lower()}",
-        note=f"Mean over {seeds}{spread}.{cut_note(results)}{indicative}{bold}",
+        note=f"Mean over {seeds}{spread}.{same_note(rows)}{indicative}{chosen_by}",
         headings=(Heading("Model"), *(Heading(c, results.column_title) for c in results.columns)),
         rows=tuple(rows),
-        strong=frozenset({place} if stressed else ()),
     )
 
 
@@ -169,7 +173,7 @@ def _every_cell(results: StudyResults, key: str, title: str, note: str, metrics:
             rows.append((column, row, count, seeds_text(results, row, column), *figures))
     first = (Heading("Model"), Heading("Parameters"), Heading("Seeds"))
     headings = (*first, *(Heading(title_of(m, results), m.group) for m in metrics))
-    return by_column(results, key=key, title=title, note=note, headings=headings, rows=rows)
+    return by_column(results, key=key, title=title, note=note + same_note(rows), headings=headings, rows=rows)
 
 
 def parameters(runs: Sequence[RunResult]) -> str:
