@@ -97,7 +97,12 @@ def test_notes_call_few_seeds_indicative_and_never_claim_more(windows: StudyResu
 
 def test_settings_show_every_value_a_setting_takes(windows: StudyResults) -> None:
     rows = dict(tables.settings(windows).rows)
-    assert rows["features.window_ms"] == "20.0, 40.0, 80.0, 120.0"
+    assert rows["features.window_ms"] == "20.0 (20 ms); 40.0 (40 ms); 80.0 (80 ms); 120.0 (120 ms)"
+    assert rows["model.bidirectional"] == ("no (rnn, gru, lstm); yes (rnn, both ways; gru, both ways; lstm, both ways)")
+    assert rows["model.cell"].startswith("rnn (rnn; rnn, both ways); gru (")
+    assert rows["data.test_snr_db"] == rows["features.hop_ms"] == "none"
+    assert not {"()", "None", "[]"} & set(rows.values())
+    assert "between rows or columns" in tables.settings(windows).note
     assert rows["optimiser.epochs"] == "6"
     assert "seed" not in rows
 
@@ -125,7 +130,7 @@ def test_a_setting_that_some_runs_leave_empty_is_none_there(windows: StudyResult
 
     first, *others = windows.runs
     mixed = msgspec.structs.replace(windows, runs=(own(first), *others))
-    assert dict(tables.settings(mixed).rows)["model.equations"] == "a219a96aacfd4e54, none"
+    assert dict(tables.settings(mixed).rows)["model.equations"] == "a219a96aacfd4e54, none (by model and window)"
 
 
 def test_very_many_bad_clips_are_counted_and_the_first_named(windows: StudyResults) -> None:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from cello.audio.corpus import SPLITS
-from cello.report import speakers
+from cello.report import settings_differences, speakers
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS, SAME, SAME_NOTE, UNRECORDED, WHOLE, Metric
 from cello.report.results import StudyResults
+from cello.report.settings_differences import names_of
 from cello.report.vocabulary import title as title_of
 from cello.statistics.means import FEW_SEEDS
 from cello.study.corpus_file import SplitSummary
@@ -224,21 +225,41 @@ def bad_clips(results: StudyResults) -> Table | None:
 
 
 def settings(results: StudyResults) -> Table:
-    """Every setting of the runs: its one value, or all the values it takes. Corpus and seed stand elsewhere."""
-    values: dict[str, dict[str, None]] = {}
-    seedless = (msgspec.structs.replace(run.result.config, seed=0) for run in results.runs)
-    for config in dict.fromkeys(seedless):
-        for name, value in flatten(msgspec.to_builtins(config)).items():
-            if not name.startswith("corpus.") and name != "seed":
-                values.setdefault(name, {})[str(value)] = None
+    """Every setting of the runs: its one value, or each with who has it. Corpus and seed stand elsewhere."""
+    found = settings_differences.settings(results)
+    flat = {kind.config: flatten(msgspec.to_builtins(kind.config)) for kind in found.kinds}
+    names = dict.fromkeys(name for own in flat.values() for name in own)
+    shown = [name for name in names if not name.startswith("corpus.") and name != "seed"]
+
+    def told(name: str) -> str:
+        groups = found.groups(lambda config: _in_words(flat[config].get(name)))
+        if len(groups) > 1 and not groups[0].names:
+            return f"{', '.join(group.text for group in groups)} (by {groups[0].decides})"
+        most = max(groups, key=lambda group: len(group.names))
+        named = [f"{group.text} ({names_of(group, group is most)})" for group in groups]
+        return "; ".join(named) if len(groups) > 1 else groups[0].text
+
     return Table(
         key="settings",
         title="Settings of the runs",
-        note="A setting that differs between cells of the table shows all its values.",
+        note="A setting that differs between rows or columns shows each value with the rows or columns that have it.",
         headings=(Heading("Setting"), Heading("Value")),
-        rows=tuple((shown_name(name), ", ".join(value or "none" for value in seen)) for name, seen in values.items()),
+        rows=tuple((shown_name(name), told(name)) for name in shown),
         words=2,
     )
+
+
+def _in_words(value: object) -> str:
+    """A setting's value as the table has it.
+
+    >>> _in_words(None), _in_words(()), _in_words([10, -5.0]), _in_words(True)
+    ('none', 'none', '10, -5.0', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value) or "none"
 
 
 def flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
