@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from cello.audio.corpus import SPLITS
-from cello.report import folds, robustness, speakers, tables
+from cello.report import folds, ranking, robustness, speakers, tables
 from cello.report.metrics import BY_KEY, CUT_OFF, UNRECORDED
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, parameters
 from cello.report.vocabulary import word
+from cello.statistics.comparisons import Comparison, in_points
 from cello.statistics.means import FEW_SEEDS
 from cello.training.remark import LEARNED, learned
 from cello.training.result import RunResult
@@ -28,8 +29,11 @@ def summary(results: StudyResults) -> list[str]:
     """The study on top of the report, one sentence or two a paragraph."""
     how = [text for text in (speakers.meaning(results), folds.cautions(results)) if text]
     divided = folds.summary(results)
+    chosen = [best(results), *against_others(results)]
+    about = [progress(results), *([divided] if divided else [])]
     return [
-        *(progress(results), *([divided] if divided else []), best(results), *low_training(results), seeds(results)),
+        *([*about, *chosen] if results.single else [*chosen, *about]),
+        *(*low_training(results), seeds(results)),
         *how,
         *(machines(results), corpus(results)),
     ]
@@ -78,6 +82,46 @@ def best(results: StudyResults) -> str:
         f"accuracy {figure['test_accuracy']}, per-{word(results)} mean {figure['test_word_mean']}. "
         f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']}{whole}."
     )
+
+
+def against_others(results: StudyResults) -> list[str]:
+    """Whether the chosen model is significantly better than the runner-up and than the first of its column.
+
+    Empty where it is the only model of its column.
+    """
+    row, column = best_cell(results)
+    validation = BY_KEY["validation_accuracy"]
+    others = [other for other in results.rows if other != row and results.cell(other, column)]
+    if not others:
+        return []
+    second = max(others, key=lambda other: validation.over(results.cell(other, column)).mean)
+    at = f" at {column}" if len(results.columns) > 1 else ""
+    named = {second: f"the runner-up by validation accuracy{at}, {second}"}
+    if results.rows[0] in others and results.rows[0] != second:
+        named[results.rows[0]] = f"the first model of the table, {results.rows[0]}"
+    found = [own.comparisons for own in results.comparisons if own.column == column]
+    pairs = {frozenset((pair.first, pair.second)): pair for own in found for pair in own}
+    told = [_against(row, name, pairs.get(frozenset((row, other)))) for other, name in named.items()]
+    few = any(pair.indicative for pair in pairs.values())
+    return [" ".join(told) + f" Indicative only, with fewer than {FEW_SEEDS} seeds." * few]
+
+
+def _against(row: str, other: str, pair: Comparison | None) -> str:
+    """How the chosen model compares with another on the test clips."""
+    if pair is None:
+        return f"Whether it is better than {other}, could not be tested."
+    found, sign = pair.difference, 1 if pair.first == row else -1
+    value, ends = sign * found.value, sorted(sign * min(max(end, -1.0), 1.0) for end in (found.low, found.high))
+    size, limits = in_points(abs(value)), " to ".join(map(in_points, ends if value >= 0 else (-ends[1], -ends[0])))
+    p = ranking.p_text(pair.p_holm)
+    test = f"95 % interval {limits}; p {p if p.startswith('<') else f'= {p}'} with Holm’s correction"
+    if found.error == 0 and value:
+        return f"It is {'better' if value > 0 else 'worse'} than {other}, by {size} points, which cannot be tested."
+    if pair.differs:
+        return f"It is significantly {'better' if value > 0 else 'worse'} than {other}, by {size} points ({test})."
+    lead = "higher" if value > 0 else "lower"
+    how = f"{size} points {lead}" if float(size) else f"{size} points apart"
+    return f"It is not significantly better than {other}: {how} on the test clips ({test})."
 
 
 def low_training(results: StudyResults) -> list[str]:
