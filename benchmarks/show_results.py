@@ -15,7 +15,7 @@ import msgspec
 
 from cello.bench.record import Record
 from cello.files import write_whole
-from cello.report import plots, ranking, tables
+from cello.report import findings, plots, ranking, tables
 from cello.report.formats import markdown
 from cello.report.metrics import BY_KEY
 from cello.report.results import StudyResults, load_results
@@ -30,14 +30,19 @@ BENCHMARKS = Path("benchmarks/results")
 SHOWN = ("train_accuracy", "validation_accuracy", "test_accuracy", "seconds_per_epoch")
 
 
+def alone(table: Table, results: StudyResults) -> str:
+    """A table that stands without its report's summary, which says what intervals in brackets are."""
+    return markdown.table(table._replace(note=table.note + findings.cut_off(results)))
+
+
 def windows(results: StudyResults) -> str:
     """Test accuracy, models × windows."""
-    return markdown.table(tables.overview(results, BY_KEY["test_accuracy"]))
+    return alone(tables.overview(results, BY_KEY["test_accuracy"]), results)
 
 
 def gates(results: StudyResults) -> str:
     """Train, validation and test accuracy of each cell, beside what the published study wrote."""
-    return markdown.table(tables.details(results, [BY_KEY[key] for key in SHOWN]))
+    return alone(tables.details(results, [BY_KEY[key] for key in SHOWN]), results)
 
 
 def state(results: StudyResults) -> str:
@@ -108,7 +113,7 @@ def in_short(results: StudyResults) -> str:
 def recipes(results: StudyResults, folder: Path) -> str:
     """A recipe, and what each of its ingredients gives where the rows after the first leave one out each."""
     shown = ablation(results) if len(results.rows) > 1 else tables.details(results, [BY_KEY[key] for key in SHOWN])
-    return "\n\n".join([state(results), markdown.table(shown), f"For the rest see {the_report(folder, RESULTS)}."])
+    return "\n\n".join([state(results), alone(shown, results), f"For the rest see {the_report(folder, RESULTS)}."])
 
 
 def ablation(results: StudyResults) -> Table:
@@ -134,7 +139,7 @@ def ablation(results: StudyResults) -> Table:
         title="What each ingredient gives",
         note="± is half the 95 % t-interval over seeds, about these clips alone. Lost: points of test accuracy that "
         "the first row has more; the interval holds for new seeds and new speakers. Significant: after Holm’s "
-        "correction for all pairs.",
+        f"correction for all pairs.{tables.same_note(rows)}",
         headings=(
             *(Heading(name) for name in ("Model", "Parameters", "Seeds")),
             *(Heading(metric.title, metric.group) for metric in accuracies),

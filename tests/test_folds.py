@@ -93,7 +93,7 @@ def test_from_the_table_of_esc50_through_five_folds_to_a_report_that_counts_each
     _holds_each_clip_once(store, ("1", "2", "3", "4", "5"))
     report = (here / "out" / "report" / "report.md").read_text("utf-8")
     for sentence in (
-        "2 models × 1 seed × 5 folds, protocol “fair”: all 10 runs are finished.",
+        "2 models × 1 seed × 5 folds: all 10 runs are finished.",
         "Cross-validation: 5 folds as the corpus gives them. Each fold tests in turn while the one before it validates",
         "each of the 15 clips is tested exactly once",
         "| Model | Fold: 1 | Fold: 2 | Fold: 3 | Fold: 4 | Fold: 5 | pooled |",

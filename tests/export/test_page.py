@@ -21,7 +21,7 @@ from cello.audio.corpus import Corpus
 from cello.deploy.decisions import DecisionConfig
 from cello.errors import ReportError, StoreError
 from cello.export import page as page_module
-from cello.export.page import page_models, page_runs, write_page
+from cello.export.page import _accuracy, page_models, page_runs, write_page
 from cello.export.stream import StreamSettings
 from cello.report.metrics import BY_KEY
 from cello.study.store import CorpusSource, Store
@@ -132,17 +132,26 @@ def test_background_is_none_of_the_words_to_say(runs: list[TrainedRun], tmp_path
     assert text.count('"background":["low"]') == len(runs)
 
 
+def test_seeds_that_agree_are_shown_without_an_interval(study: Path) -> None:
+    """What hurts: "94.00 ± 0.00 %", which claims that another seed could give nothing else."""
+    result = next(Store.open(study).each_result()).result
+    figure, seeds = (text.replace("\N{NO-BREAK SPACE}", " ") for text in _accuracy(result, [result, result]))
+    assert figure.endswith(" % (the same in all 2 runs)")
+    assert seeds == f"2 seeds, no interval; this is seed {result.config.seed}"
+
+
 def test_figures_are_the_studys_mean_over_seeds_with_its_interval(study: Path, runs: list[TrainedRun]) -> None:
     models, title = page_models(runs, StreamSettings())
     assert title == "Three tones & <two> cells"
     assert [model.name for model in models] == ["GRU", "Both ways"]
     for run, model in zip(runs, models, strict=True):
         results = [each.result for each in Store.open(study).each_result() if each.row == model.name]
-        figure = BY_KEY["test_accuracy"].text(results)
+        figure = BY_KEY["test_accuracy"].told(results, "%")
         assert model.facts is not None
-        assert model.facts["accuracy"].replace("\N{NO-BREAK SPACE}", " ") == f"Test accuracy {figure} %"
+        assert model.facts["accuracy"].replace("\N{NO-BREAK SPACE}", " ") == f"Test accuracy {figure}"
         seeds = model.facts["seeds"].replace("\N{NO-BREAK SPACE}", " ")
-        assert seeds == f"95 % interval over 2 seeds; this is seed {run.result.config.seed}"
+        over = "2 seeds, no interval" if "the same in all" in figure else "95 % interval over 2 seeds"
+        assert seeds == f"{over}; this is seed {run.result.config.seed}"
         assert f"{run.result.parameters:,} parameters" in model.facts["size"]
     assert models[1].facts is not None
     assert models[1].facts["size"].startswith("1 layer of 8 units in both directions, ")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cello.report import single
-from cello.report.clips import PerClipCorrectness
+from cello.report.clips import Group, PerClipCorrectness
 from cello.report.formats import csv as csv_format
 from cello.report.formats import latex, markdown
 from cello.report.results import StudyResults, load_results
@@ -94,6 +94,22 @@ def test_long_tables_are_cut_and_the_csv_has_all(foreign: StudyResults, clips: P
     rows = list(csv.DictReader(io.StringIO(csv_format.clips(foreign))))
     assert len(rows) == len(clips.clips)
     assert {row["column.ward"] for row in rows} == {"ward 0", "ward 1"}
+
+
+def test_speakers_of_few_clips_are_in_no_table_and_that_is_said(
+    foreign: StudyResults, clips: PerClipCorrectness
+) -> None:
+    def of(*sizes: int) -> StudyResults:
+        groups = tuple(
+            Group(by="speaker", value=f"who {k}", clips=n, best=0.0, every=0.1 * k) for k, n in enumerate(sizes)
+        )
+        return msgspec.structs.replace(foreign, clips=msgspec.structs.replace(clips, groups=groups))
+
+    speakers, wrong = single.tables(of(1, 2, 4, 5, 40))
+    assert [row[0] for row in speakers.rows] == ["who 3", "who 4"]
+    assert speakers.note.endswith(" Left out: 3 with fewer than 5 test clips. All stand in groups.csv and report.json.")
+    assert single.tables(of(1, 2, 4)) == (wrong,)
+    assert "Left out" not in single.tables(of(5, 6))[0].note
 
 
 def test_a_store_of_before_reports_without_single_clips(tmp_path: Path, small: StudyResults, fill: Fill) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cello.report import cost
+from cello.report import cost, plots
 from cello.report.cost import Point
 from cello.report.results import StudyResults
 
@@ -25,6 +25,31 @@ def test_the_front_is_what_no_cell_beats(values: list[tuple[float, float]]) -> N
     assert [point.cost for point in front] == sorted(point.cost for point in front)
 
 
+def test_what_lies_within_its_own_spread_makes_no_cell_better() -> None:
+    cheap, right = Point("cheap", "", 0.0553, 95.0, 0.01), Point("right", "", 0.0555, 97.0, 0.01)
+    assert cost.front([cheap, right]) == [right]
+    alike = Point("alike", "", 0.0600, 96.5, 0.01, 0.6)
+    assert cost.front([cheap, right, alike]) == [right, alike]
+    clearly = cheap._replace(cost=0.03)
+    assert cost.front([clearly, right]) == [clearly, right]
+
+
+@given(st.lists(st.tuples(small_numbers, small_numbers, small_numbers, small_numbers), min_size=1, max_size=12))
+def test_no_spreads_leave_the_front_empty(values: list[tuple[float, float, float, float]]) -> None:
+    assert cost.front([Point(f"{k}", "", *value) for k, value in enumerate(values)])
+
+
+def test_what_models_were_matched_by_is_no_axis(gates: StudyResults) -> None:
+    matched = msgspec.structs.replace(gates, match="parameters", match_to="lstm")
+    seconds, _, said, _ = cost.sentences(matched)
+    assert seconds.startswith("Pareto front of test accuracy against seconds per epoch")
+    assert (
+        said == "Parameters are no axis here: the models were matched by them, and what still differs is a remainder."
+    )
+    assert [panel.title for panel in plots.cost(matched)] == ["Test accuracy by seconds per epoch"]
+    assert len(plots.cost(gates)) == 2
+
+
 def test_a_diverged_cell_is_on_no_front() -> None:
     assert cost.front([Point("a", "", 1.0, float("nan")), Point("b", "", 2.0, 50.0)]) == [Point("b", "", 2.0, 50.0)]
 
@@ -34,7 +59,7 @@ def test_the_front_is_named_with_its_figures(gates: StudyResults, windows: Study
     assert "against parameters, cheapest first: lstm-coupled (61,452 parameters" in parameters
     assert "lstm-no-input" not in parameters
     assert seconds.startswith("Pareto front of test accuracy against seconds per epoch")
-    assert "may not differ significantly" in caution
+    assert "count as none; other differences may still not be significant." in caution
     assert "rnn, 120 ms (" in cost.sentences(windows)[0]
 
 

@@ -32,6 +32,21 @@ def test_forest_draws_each_pair_where_it_lies_and_fills_what_is_told_apart(gates
     assert labels == [f"{pair.first} − {pair.second}" for pair in pairs]
 
 
+def test_forest_says_that_marks_are_corrected_and_intervals_are_not(gates: StudyResults) -> None:
+    pairs = gates.comparisons[0].comparisons
+    found = pairs[0].difference._replace(value=0.02, low=0.001, high=0.04)
+    alone = pairs[0]._replace(difference=found, p=0.04, p_holm=0.2)  # its interval leaves out 0, its mark is hollow
+    column = msgspec.structs.replace(gates.comparisons[0], comparisons=(alone, *pairs[1:]))
+    (panel,) = diagrams.forest(msgspec.structs.replace(gates, comparisons=(column,)))
+    ax = drawn(panel)
+    legend = ax.get_legend()
+    assert legend is not None
+    told = {text.get_text() for text in legend.get_texts()}
+    assert told == {"not significant with Holm’s correction", "significant with Holm’s correction"}
+    assert ax.get_xlabel().endswith("(95 % intervals of single pairs, uncorrected)")
+    assert "not corrected for the number of pairs" in panel.description
+
+
 def test_forest_gives_long_names_more_room(gates: StudyResults) -> None:
     (column,) = gates.comparisons
     long = tuple(pair._replace(first="a very long name " * 4) for pair in column.comparisons)

@@ -3,9 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
 from cello.report import findings, paper
+from cello.report.formats import markdown
+from cello.report.metrics import BY_KEY
 from cello.report.results import Failure, Run, StudyResults
+from cello.report.tables import best_cell
+from cello.statistics.random_effects import Estimate
+from cello.study.config import StudyConfig
 from cello.study.space import Dimension, Tuned
 
 Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
@@ -88,10 +94,59 @@ def test_a_tuned_study_says_what_was_tried_and_how_often(windows: StudyResults) 
     )
 
 
-def test_no_text_claims_significance(windows: StudyResults, gates: StudyResults) -> None:
+def test_no_text_but_a_tested_difference_claims_significance(windows: StudyResults, gates: StudyResults) -> None:
     for study in (windows, gates):
-        text = " ".join(findings.summary(study) + findings.methods(study)).lower()
-        assert "signific" not in text
+        tested = findings.against_others(study)
+        text = " ".join([one for one in findings.summary(study) if one not in tested] + findings.methods(study))
+        assert "signific" not in text.lower()
+
+
+def test_the_summary_begins_with_the_chosen_model_and_whether_it_is_better(
+    gates: StudyResults, windows: StudyResults
+) -> None:
+    row, column = best_cell(gates)
+    chosen, answer, *_ = findings.summary(gates)
+    assert chosen.startswith(f"Best by validation accuracy: {row}, {column} (")
+    accuracies = {other: BY_KEY["validation_accuracy"].over(gates.cell(other, column)).mean for other in gates.rows}
+    second = sorted(accuracies, key=lambda name: -accuracies[name])[1]
+    assert f"the runner-up by validation accuracy, {second}" in answer
+    assert "the first model of the table, lstm" in answer or second == "lstm"
+    assert "(95 % interval " in answer
+    assert "Indicative only" not in answer
+    assert f"by validation accuracy at {best_cell(windows)[1]}, " in findings.against_others(windows)[0]
+    assert findings.against_others(windows)[0].endswith("Indicative only, with fewer than 5 seeds.")
+
+
+@pytest.mark.parametrize(
+    ("value", "p", "said"),
+    [
+        (0.02, 0.01, "It is significantly better than B, by 2.00 points (95 % interval 1.00 to 3.00; p = 0.010 "),
+        (-0.02, 0.01, "It is significantly worse than B, by 2.00 points (95 % interval 1.00 to 3.00; p = 0.010 "),
+        (0.02, 0.3, "It is not significantly better than B: 2.00 points higher on the test clips (95 % interval 1.00 "),
+        (
+            -0.002,
+            0.3,
+            "It is not significantly better than B: 0.20 points lower on the test clips (95 % interval −0.80",
+        ),
+    ],
+)
+def test_a_difference_is_told_from_the_chosen_models_side(
+    gates: StudyResults, value: float, p: float, said: str
+) -> None:
+    found = Estimate(value, value - 0.01, value + 0.01, 0.005, 9.0)
+    pair = gates.comparisons[0].comparisons[0]._replace(first="A", second="B", difference=found, p_holm=p)
+    assert findings._against("A", "B", pair).startswith(said)
+    other = pair._replace(first="B", second="A", difference=Estimate(-value, -value - 0.01, -value + 0.01, 0.005, 9.0))
+    assert findings._against("A", "B", other) == findings._against("A", "B", pair)
+
+
+def test_what_could_not_be_tested_is_said_and_one_model_alone_has_no_rival(
+    gates: StudyResults, without: Without
+) -> None:
+    (text,) = findings.against_others(msgspec.structs.replace(gates, comparisons=()))
+    assert text.startswith("Whether it is better than the runner-up by validation accuracy, ")
+    assert "could not be tested." in text
+    assert findings.against_others(without(gates, lambda run: run.row != "lstm")) == []
 
 
 def test_the_best_model_has_seconds_of_training_and_of_the_whole_epoch(many_labels: StudyResults) -> None:
@@ -105,3 +160,10 @@ def test_the_best_model_has_seconds_of_training_and_of_the_whole_epoch(many_labe
     )
     assert findings.best(unknown).endswith("trains at 1.50 s/epoch.")
     assert "features, training steps and evaluation on the validation clips" in findings.methods(many_labels)[-1]
+
+
+def test_a_protocol_is_shown_only_where_one_is_stated(gates: StudyResults) -> None:
+    assert ", protocol “fair”: all 30 runs" in findings.progress(gates)
+    unstated = msgspec.structs.replace(gates, protocol=StudyConfig(name="mine").protocol)
+    assert findings.progress(unstated) == "6 models × 1 window × 5 seeds: all 30 runs are finished."
+    assert "protocol" not in markdown.report(unstated)

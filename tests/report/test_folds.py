@@ -139,6 +139,6 @@ def test_few_speakers_are_said_in_summary_and_methods_wherever_models_are_compar
     corpus = msgspec.structs.replace(gates.corpus, splits=gates.corpus.splits | {"test": test})
     few = recompared(msgspec.structs.replace(gates, corpus=corpus))
     for said in (" ".join(findings.summary(few)), paper.paragraph(few), markdown.report(few)):
-        assert "With 3 test speakers and 5 seeds the test called equal models different in 1.4 to 3.6 %" in said
-        assert "it missed the truth in 9.8 to 18.8 % of simulated studies, not in 5 %" in said
+        assert "with 3 test speakers and 5 seeds the test called equal models different in 1.4 to 3.6 %" in said
+        assert "accuracy missed the truth in 9.8 to 18.8 %, not in 5 %: it is too narrow." in said
     assert folds.cautions(msgspec.structs.replace(few, comparisons=())) == ""

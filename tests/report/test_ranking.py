@@ -13,7 +13,8 @@ from cello.report.comparisons import NO_SPEAKERS, ColumnComparisons, compare_mod
 from cello.report.formats import html as html_format
 from cello.report.formats import markdown
 from cello.report.results import Run, StudyResults
-from cello.report.tables import best_cell
+from cello.report.tables import ABSENT, best_cell
+from cello.statistics.random_effects import Estimate
 
 Page = Callable[[StudyResults], str]
 Without = Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
@@ -53,18 +54,33 @@ def test_a_reason_of_one_column_names_it(windows: StudyResults) -> None:
     assert ranking.notes(study) == ["120 ms: Gone."]
 
 
-def test_only_the_best_models_sentences_stand_open_and_the_others_are_folded(gates: StudyResults, page: Page) -> None:
-    texts, folded = ranking.verdicts(gates), ranking.other_verdicts(gates)
+def test_the_verdict_of_every_pair_stands_in_every_column(
+    gates: StudyResults, windows: StudyResults, page: Page
+) -> None:
     best, pairs = best_cell(gates)[0], gates.comparisons[0].comparisons
-    own = [pair.verdict for pair in pairs if best in (pair.first, pair.second)]
+    texts, own = ranking.verdicts(gates), [pair.verdict for pair in pairs if best in (pair.first, pair.second)]
     assert texts[: 1 + 5] == [texts[0], *own]
     assert texts[0].startswith("Of 15 pairs, ")
-    assert sorted([*own, *folded]) == sorted(pair.verdict for pair in pairs)
-    page_text, text = page(gates), markdown.report(gates)
-    assert "<details><summary>The other 10</summary>" in page_text
-    for sentence in folded:
-        assert html_format.escape(sentence) in page_text
-        assert markdown.escape(sentence) not in text
+    for study in (gates, windows):
+        text, page_text = markdown.report(study), page(study)
+        assert ranking.other_verdicts(study) == []
+        for column in study.comparisons:
+            for pair in column.comparisons:
+                assert markdown.escape(pair.verdict) in text
+                assert html_format.escape(pair.verdict) in page_text
+
+
+def test_a_difference_that_is_none_has_no_sign(gates: StudyResults) -> None:
+    pairs = gates.comparisons[0].comparisons
+    for tiny in (0.0, -0.0, 0.00002, -0.00002):
+        found = Estimate(tiny, -0.00003, 0.00003, 1e-5, 9.0)
+        pair = pairs[0]._replace(difference=found, p_holm=1.0)
+        column = msgspec.structs.replace(gates.comparisons[0], comparisons=(pair,))
+        table = ranking.matrix(msgspec.structs.replace(gates, comparisons=(column,)))
+        assert table is not None
+        assert {cell for row in table.rows for cell in row[2:]} == {"", ABSENT, "0.00"}
+        assert ranking.interval_text(found, -1.0) == "0.00 to 0.00"
+        assert "0.00 points (95 % 0.00 to 0.00)" in pair.verdict
 
 
 def test_the_matrix_holds_every_pair_with_its_sign_and_marks_what_is_told_from_chance(gates: StudyResults) -> None:

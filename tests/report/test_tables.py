@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from cello.report import reference_figures, tables
+from cello.report import findings, reference_figures, tables
+from cello.report.formats import html, latex, markdown
 from cello.report.metrics import BY_KEY
 from cello.report.results import Run, StudyResults
 
@@ -46,6 +47,36 @@ def test_the_best_cell_is_chosen_on_validation_not_on_test(windows: StudyResults
     assert tables.best_cell(tempting) == tables.best_cell(windows) != ("rnn", "120 ms")
 
 
+def test_the_chosen_cell_is_marked_by_a_sign_that_no_figure_beside_it_outshines(
+    windows: StudyResults, page: Callable[[StudyResults], str]
+) -> None:
+    row, column = tables.best_cell(windows)
+    table = tables.overview(windows, BY_KEY["test_accuracy"])
+    marked = [(line[0], table.headings[k].title) for line in table.rows for k, cell in enumerate(line) if "*" in cell]
+    assert marked == [(row, column)]
+    assert table.strong == frozenset()
+    assert table.note.endswith("* marks the model that has the highest mean validation accuracy.")
+    shown = BY_KEY["test_accuracy"].text(windows.cell(row, column))
+    assert f"{shown} \\* |" in markdown.report(windows)
+    assert f"{html.escape(shown)} *</td>" in page(windows)
+    assert f"{latex.escape(shown)} {{*}}" in latex.report(windows)
+
+
+def test_runs_that_happen_to_agree_claim_no_certainty(gates: StudyResults, without: Without) -> None:
+    def agree(run: Run) -> Run:
+        test = msgspec.structs.replace(run.result.test, accuracy=0.9984)
+        return msgspec.structs.replace(run, result=msgspec.structs.replace(run.result, test=test))
+
+    three = without(gates, lambda run: run.seed > 2)
+    same = msgspec.structs.replace(three, runs=tuple(map(agree, three.runs)))
+    assert "accuracy 99.84 % (the same in all 3 runs), per-word mean" in findings.best(same)
+    table = tables.details(same, [BY_KEY["test_accuracy"]])
+    assert {row[-1] for row in table.rows} == {"99.84 ‡"}
+    assert "‡ marks a figure that is the same in all its runs" in table.note
+    assert "± 0.00" not in markdown.report(same)
+    assert "‡" not in tables.details(gates, [BY_KEY["test_accuracy"]]).note
+
+
 def test_partial_cells_say_how_many_seeds_stand_behind_them(windows: StudyResults, without: Without) -> None:
     partial = without(windows, lambda r: r.row == "gru" and (r.seed == 1 or r.column == "80 ms"))
     overview = next(r for r in tables.overview(partial, BY_KEY["test_accuracy"]).rows if r[0] == "gru")
@@ -66,7 +97,12 @@ def test_notes_call_few_seeds_indicative_and_never_claim_more(windows: StudyResu
 
 def test_settings_show_every_value_a_setting_takes(windows: StudyResults) -> None:
     rows = dict(tables.settings(windows).rows)
-    assert rows["features.window_ms"] == "20.0, 40.0, 80.0, 120.0"
+    assert rows["features.window_ms"] == "20.0 (20 ms); 40.0 (40 ms); 80.0 (80 ms); 120.0 (120 ms)"
+    assert rows["model.bidirectional"] == ("no (rnn, gru, lstm); yes (rnn, both ways; gru, both ways; lstm, both ways)")
+    assert rows["model.cell"].startswith("rnn (rnn; rnn, both ways); gru (")
+    assert rows["data.test_snr_db"] == rows["features.hop_ms"] == "none"
+    assert not {"()", "None", "[]"} & set(rows.values())
+    assert "between rows or columns" in tables.settings(windows).note
     assert rows["optimiser.epochs"] == "6"
     assert "seed" not in rows
 
@@ -94,7 +130,7 @@ def test_a_setting_that_some_runs_leave_empty_is_none_there(windows: StudyResult
 
     first, *others = windows.runs
     mixed = msgspec.structs.replace(windows, runs=(own(first), *others))
-    assert dict(tables.settings(mixed).rows)["model.equations"] == "a219a96aacfd4e54, none"
+    assert dict(tables.settings(mixed).rows)["model.equations"] == "a219a96aacfd4e54, none (by model and window)"
 
 
 def test_very_many_bad_clips_are_counted_and_the_first_named(windows: StudyResults) -> None:
@@ -111,5 +147,8 @@ def test_training_and_the_whole_epoch_stand_side_by_side(gates: StudyResults) ->
     assert [heading.group for heading in found.headings[4:]] == ["Training"] * 2 + ["Whole epoch"] * 3
     (first, *_) = found.rows
     assert first[:2] == ("40 ms", "lstm")
-    assert first[4:] == ("1.50 ± 0.00", "4,040 ± 0", "1.95 ± 0.00", "3,108 ± 0", "–")  # of which nobody knows CPU time
+    assert first[4:] == ("1.50 ‡", "4,040 ‡", "1.95 ‡", "3,108 ‡", "–")  # of which nobody knows CPU time
+    assert found.note.endswith(
+        "‡ marks a figure that is the same in all its runs, from which no interval can be estimated."
+    )
     assert not {"Whole epoch"} & {heading.group for heading in tables.details(gates).headings}

@@ -122,7 +122,7 @@ def test_a_difference_is_said_with_the_better_model_first() -> None:
 def test_no_evidence_is_said_with_what_it_would_take() -> None:
     small = compared(difference=Estimate(-0.003, -0.011, 0.005, 0.003, 8.0), p_holm=1.0, seeds_needed=40)
     assert small.verdict == (
-        "No significant difference between LSTM and GRU: 0.30 points (95 % -0.50 to 1.10); "
+        "No significant difference between LSTM and GRU: 0.30 points (95 % −0.50 to 1.10); "
         "you would need about 40 seeds."
     )
 

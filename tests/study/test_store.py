@@ -174,6 +174,16 @@ def test_another_study_is_refused_with_the_difference(
     assert (store.folder / "study.json").read_bytes() == before
 
 
+def test_a_store_from_before_a_protocol_could_be_unstated_is_the_same_study(
+    tmp_path: Path, small: StudyConfig, source: CorpusSource
+) -> None:
+    assert small.protocol == ""
+    older = msgspec.structs.replace(small, protocol="fair")  # what such stores say of a file that states none
+    before = Store.create_or_open(tmp_path / "older", older, manifest(), source)
+    again = Store.create_or_open(before.folder, override(small, seeds=[0, 1, 2]), manifest(), source)
+    assert set(before.runs) < set(again.runs)
+
+
 def test_a_forgotten_speaker_pattern_is_named(store: Store, small: StudyConfig, source: CorpusSource) -> None:
     asked = msgspec.structs.replace(source, options={**source.options, "speaker_pattern": "(..)"})
     message = (

@@ -88,6 +88,9 @@ def test_unknown_studies_protocols_and_files(tmp_path: Path) -> None:
         load_study(file)
     file.write_text(HEAD + ROWS)
     assert load_study(file, "fair") == load_study(str(file))
+    with pytest.raises(StudyError, match=r"states no protocol, but 'published' was asked for"):
+        load_study(file, "published")
+    file.write_text('protocol = "fair"\n' + HEAD + ROWS)
     with pytest.raises(StudyError, match=r"states protocol = 'fair', but 'published' was asked for"):
         load_study(file, "published")
 

@@ -111,7 +111,7 @@ class Study(StudyOptions):
         study = override(plain, None if self.seeds is None else range(self.seeds), settings, self.match, self.folds)
         other: list[str] = [study.match] if study.match != plain.match else []
         other += [f"folds-{study.fold_rule}"] if study.fold_rule != plain.fold_rule else []
-        out = self.out or self.default_folder(study.name, study.protocol, *other)
+        out = self.out or self.default_folder(study.name, study.label, *other)
         rate = sample_rate(study)  # mistakes show before the corpus is made
         workers = self.workers_asked()
         source = CorpusSource(spec=self.spec, options=self.options(rate, study.fold_rule))

@@ -50,7 +50,7 @@ class Tune(StudyOptions):
         rate = sample_rate(study)
         workers = self.workers_asked()
         match = [self.match] if self.match else []
-        out = self.out or self.default_folder(study.name, study.protocol, *match, "tuning")
+        out = self.out or self.default_folder(study.name, study.label, *match, "tuning")
 
         if self.cluster is None:
             start_forkserver()

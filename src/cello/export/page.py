@@ -19,7 +19,7 @@ from cello.errors import ReportError, StoreError
 from cello.export.js import JsModel, Quantise, browser_file, library_text, models_text
 from cello.export.stream import StreamSettings
 from cello.files import write_whole
-from cello.report.metrics import BY_KEY
+from cello.report.metrics import BY_KEY, SAME
 from cello.report.tables import count, parameters
 from cello.report.visible import visible
 from cello.study.pools import StoredRun, pooled
@@ -172,10 +172,11 @@ def _accuracy(run: RunResult, seeds: Sequence[RunResult]) -> tuple[str, str]:
     tested = [result for result in seeds or [run] if result.test != NOT_EVALUATED]
     if not tested:
         return "Not evaluated on test clips", ""
-    figure = f"{BY_KEY['test_accuracy'].text(tested)} %".replace(" ", "\N{NO-BREAK SPACE}")
-    interval = (
-        f"95\N{NO-BREAK SPACE}% interval over {len(tested)} seeds" if len(tested) > 1 else "one seed, no interval"
-    )
+    metric = BY_KEY["test_accuracy"]
+    figure = metric.told(tested, "%").replace(" ", "\N{NO-BREAK SPACE}")
+    shown = len(tested) > 1 and SAME not in metric.text(tested)
+    over = f"{len(tested)} seeds" if len(tested) > 1 else "one seed"
+    interval = f"95\N{NO-BREAK SPACE}% interval over {over}" if shown else f"{over}, no interval"
     return f"Test accuracy {figure}", f"{interval}; this is seed {run.config.seed}"
 
 

@@ -7,11 +7,19 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from cello.report.metrics import BY_KEY
+import numpy as np
+
+from cello.report.metrics import BY_KEY, interval
 from cello.report.results import StudyResults, place_name
 from cello.training.result import RunResult
 
-FRONT = "No other cell of the table is at least as good as one on the front in both."
+FRONT = (
+    "No other cell of the table is better in one and not worse in the other than a cell on the front. Differences no "
+    "larger than the ± of either cell, which is over seeds, count as none; other differences may still not be "
+    "significant."
+)
+LISTED = 12
+MATCHED = "Parameters are no axis here: the models were matched by them, and what still differs is a remainder."
 
 
 class Cost(NamedTuple):
@@ -21,44 +29,63 @@ class Cost(NamedTuple):
     value: Callable[[RunResult], float]
 
 
-COSTS = (
-    Cost("seconds per epoch", lambda run: run.seconds_per_epoch),
-    Cost("parameters", lambda run: float(run.parameters)),
-)
+SECONDS = Cost("seconds per epoch", lambda run: run.seconds_per_epoch)
+PARAMETERS = Cost("parameters", lambda run: float(run.parameters))
 
 
 class Point(NamedTuple):
-    """One cell of the table: mean cost and mean test accuracy (%) over its seeds."""
+    """One cell of the table: mean cost and mean test accuracy (%) over its seeds, and half of each one's interval."""
 
     row: str
     column: str
     cost: float
     accuracy: float
+    cost_half: float = 0.0
+    accuracy_half: float = 0.0
+
+
+def costs(results: StudyResults) -> tuple[Cost, ...]:
+    """The costs that models are compared by; what they were matched by is none."""
+    return (SECONDS,) if results.match == "parameters" else (SECONDS, PARAMETERS)
 
 
 def points(results: StudyResults, cost: Cost) -> list[Point]:
     """Every cell with a finished run, in the table's order."""
-    accuracy = BY_KEY["test_accuracy"]
-    return [
-        Point(row, column, sum(map(cost.value, runs)) / len(runs), accuracy.over(runs).mean)
-        for (row, column), runs in results.cells().items()
-    ]
+    found = []
+    for (row, column), runs in results.cells().items():
+        both = interval(map(cost.value, runs)), BY_KEY["test_accuracy"].over(runs)
+        found.append(Point(row, column, *(one.mean for one in both), *(one.half or 0.0 for one in both)))
+    return found
 
 
 def front(found: Sequence[Point]) -> list[Point]:
-    """The Pareto front, cheapest first: the points that no other equals in both and beats in one.
+    """The Pareto front, cheapest first: the points that no other beats in one axis and equals or beats in the other.
+
+    Two points are equal in an axis if they differ by no more than the larger of their halves. Should, of points with
+    very unequal halves, each be beaten by another, the front is that of the means.
 
     >>> found = [Point("a", "", 1.0, 90.0), Point("b", "", 2.0, 89.0), Point("c", "", 3.0, 95.0)]
     >>> [point.row for point in front(found)]
     ['a', 'c']
+    >>> [point.row for point in front([Point("a", "", 1.0, 90.0, 0.1), Point("b", "", 1.05, 92.0, 0.1)])]
+    ['b']
     """
-    kept: list[Point] = []
-    for point in sorted(found, key=lambda p: (p.cost, -p.accuracy)):
-        if not math.isfinite(point.cost) or not math.isfinite(point.accuracy):
-            continue
-        if not kept or point.accuracy > kept[-1].accuracy or point[2:] == kept[-1][2:]:
-            kept.append(point)
-    return kept
+    finite = [point for point in found if math.isfinite(point.cost) and math.isfinite(point.accuracy)]
+    if not finite:
+        return []
+    costs, accuracies, cost_halves, accuracy_halves = np.array([point[2:] for point in finite]).T
+    halves = ((costs, np.nan_to_num(cost_halves), -1), (accuracies, np.nan_to_num(accuracy_halves), 1))
+
+    def unbeaten(k: int, exact: bool) -> bool:
+        better, worse = np.zeros(len(finite), dtype=bool), np.zeros(len(finite), dtype=bool)
+        for values, spread, sign in halves:
+            gain, within = sign * (values - values[k]), 0.0 if exact else np.maximum(spread, spread[k])
+            better, worse = better | (gain > within), worse | (-gain > within)
+        return not np.any(better & ~worse)
+
+    kept = [point for k, point in enumerate(finite) if unbeaten(k, exact=False)]
+    kept = kept or [point for k, point in enumerate(finite) if unbeaten(k, exact=True)]
+    return sorted(kept, key=lambda point: (point.cost, -point.accuracy))
 
 
 def sentences(results: StudyResults) -> list[str]:
@@ -67,13 +94,15 @@ def sentences(results: StudyResults) -> list[str]:
         return []
     texts = []
     wide = len(results.columns) > 1
-    for cost in COSTS:
-        named = (
+    for cost in costs(results):
+        named = [
             f"{place_name(p.row, p.column if wide else '')} ({_figure(p.cost)} {cost.axis}, {p.accuracy:.2f} %)"
             for p in front(points(results, cost))
-        )
-        texts.append(f"Pareto front of test accuracy against {cost.axis}, cheapest first: {'; '.join(named)}.")
-    texts.append(f"{FRONT} These are means over seeds: neighbours on it may not differ significantly.")
+        ]
+        more = f"; and {len(named) - LISTED} more" if len(named) > LISTED else ""
+        first = "; ".join(named[:LISTED])
+        texts.append(f"Pareto front of test accuracy against {cost.axis}, cheapest first: {first}{more}.")
+    texts += [FRONT] if PARAMETERS in costs(results) else [FRONT, MATCHED]
     return [*texts, *whole_epochs(results)]
 
 

@@ -18,6 +18,8 @@ from cello.statistics.ranks import Ranking
 LINE_INCHES, ROW_INCHES = 0.15, 0.12
 PAIR_LETTERS = 26
 MOST_TICKS = 12
+# an interval may leave out 0 where Holm's correction finds no difference: the picture has to say which is which
+UNCORRECTED, SIGNIFICANT = "not corrected for the number of pairs", "significant with Holm’s correction"
 
 
 def forest(results: StudyResults) -> list[Panel]:
@@ -29,13 +31,13 @@ def forest(results: StudyResults) -> list[Panel]:
         part = f" (the first {MOST_ROWS} of {len(shown):,})" if len(pairs) < len(shown) else ""
         called = names((name for pair in pairs for name in (pair.first, pair.second)), lambda name: elided(name, TITLE))
         labels = [_pair_label(called[pair.first], called[pair.second]) for pair in pairs]
-        height = 1.1 + sum(ROW_INCHES + LINE_INCHES * (label.count("\n") + 1) for label in labels)
+        height = 1.55 + sum(ROW_INCHES + LINE_INCHES * (label.count("\n") + 1) for label in labels)
 
         def draw(ax: Axes, pairs: Sequence[Comparison] = pairs, labels: Sequence[str] = labels) -> None:
             _forest(ax, pairs, labels)
 
         title = f"Differences in test accuracy{f', {column.column}' if column.column else ''}{part}"
-        described = f"{title}, one row a pair with its 95 % interval; filled where the difference is significant."
+        described = f"{title}, one row a pair with its 95 % interval, {UNCORRECTED}; filled where {SIGNIFICANT}."
         panels.append(Panel(title, described, (4.9, height), draw))
     return panels
 
@@ -51,7 +53,7 @@ def _pair_label(first: str, second: str) -> str:
 def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> None:
     heights = [ROW_INCHES + LINE_INCHES * (label.count("\n") + 1) for label in labels]
     at = [sum(heights[:k]) + height / 2 for k, height in enumerate(heights)]
-    looks = {True: ("significant difference", SERIES[0], SERIES[0]), False: ("no significant difference", FAINT, PAPER)}
+    looks = {True: (SIGNIFICANT, SERIES[0], SERIES[0]), False: (f"not {SIGNIFICANT}", FAINT, PAPER)}
     named = set()
     ax.axvline(0, color=INK, linewidth=0.8)
     for y, pair in zip(at, pairs, strict=True):
@@ -67,8 +69,8 @@ def _forest(ax: Axes, pairs: Sequence[Comparison], labels: Sequence[str]) -> Non
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")
     ax.spines["left"].set_visible(False)
-    ax.set_xlabel("Points of test accuracy, first minus second")
-    legend(ax, columns=2)
+    ax.set_xlabel("Points of test accuracy, first minus second\n(95 % intervals of single pairs, uncorrected)")
+    legend(ax, 0.56)
 
 
 def order(results: StudyResults) -> list[Panel]:

@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from cello.audio.corpus import SPLITS
-from cello.report import folds, speakers
-from cello.report.metrics import BY_KEY, UNRECORDED
+from cello.report import folds, ranking, robustness, speakers, tables
+from cello.report.metrics import BY_KEY, CUT_OFF, UNRECORDED
 from cello.report.results import StudyResults, place_name
-from cello.report.tables import best_cell, count, cut_note, parameters
+from cello.report.tables import best_cell, count, parameters
 from cello.report.vocabulary import word
+from cello.statistics.comparisons import Comparison, in_points
 from cello.statistics.means import FEW_SEEDS
 from cello.training.remark import LEARNED, learned
 from cello.training.result import RunResult
 
 LISTED = 12
+UNITS = {"seconds_per_epoch": "s/epoch", "epoch_seconds": "s"}  # what is not in per cent
 WHOLE_EPOCH = (
     "The whole epoch is the median over the same epochs of the wall time of augmentation, features, training steps and "
     "evaluation on the validation clips."
@@ -27,8 +29,11 @@ def summary(results: StudyResults) -> list[str]:
     """The study on top of the report, one sentence or two a paragraph."""
     how = [text for text in (speakers.meaning(results), folds.cautions(results)) if text]
     divided = folds.summary(results)
+    chosen = [best(results), *against_others(results)]
+    about = [progress(results), *([divided] if divided else [])]
     return [
-        *(progress(results), *([divided] if divided else []), best(results), *low_training(results), seeds(results)),
+        *([*about, *chosen] if results.single else [*chosen, *about]),
+        *(*low_training(results), seeds(results)),
         *how,
         *(machines(results), corpus(results)),
     ]
@@ -46,7 +51,7 @@ def progress(results: StudyResults) -> str:
     sizes += [count(each, "fold")] if results.corpus.folds else []
     if results.columns != ("",):
         sizes.insert(1, count(len(results.columns), results.column_title.lower()))
-    plan = f"{' × '.join(sizes)}, protocol “{results.protocol}”"
+    plan = " × ".join(sizes) + (f", protocol “{results.protocol}”" if results.protocol else "")
     if done == planned:
         return f"{plan}: all {planned} runs are finished."
     whole = ", counted where all folds are" if results.corpus.folds else ""
@@ -57,7 +62,7 @@ def best(results: StudyResults) -> str:
     """The model that validation clips choose, and how it does on the test clips."""
     row, column = best_cell(results)
     runs = results.cell(row, column)
-    figure = {key: metric.text(runs) for key, metric in BY_KEY.items()}
+    figure = {key: metric.told(runs, UNITS.get(key, "%")) for key, metric in BY_KEY.items()}
     where = f"On the {runs[0].test.clips:,} test clips, which took no part in that choice: "
     if results.corpus.folds:
         where = (
@@ -65,17 +70,58 @@ def best(results: StudyResults) -> str:
             "validated on it, so the best of many models looks a little better than it is): "
         )
     chosen = (
-        f"Validation accuracy {figure['validation_accuracy']} %. On the {runs[0].test.clips:,} test clips: "
+        f"Validation accuracy {figure['validation_accuracy']}. On the {runs[0].test.clips:,} test clips: "
         if results.single
-        else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']} %, "
+        else f"Best by validation accuracy: {place_name(row, column)} (validation {figure['validation_accuracy']}, "
         f"{count(len(runs), 'seed')}). {where}"
     )
-    whole = f" ({figure['epoch_seconds']} s for the whole epoch)" * (figure["epoch_seconds"] != UNRECORDED)
+    timed = BY_KEY["epoch_seconds"].text(runs) != UNRECORDED
+    whole = f" ({figure['epoch_seconds']} for the whole epoch)" * timed
     return (
         f"{chosen}"
-        f"accuracy {figure['test_accuracy']} %, per-{word(results)} mean {figure['test_word_mean']} %. "
-        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']} s/epoch{whole}."
+        f"accuracy {figure['test_accuracy']}, per-{word(results)} mean {figure['test_word_mean']}. "
+        f"It has {parameters(runs)} parameters and trains at {figure['seconds_per_epoch']}{whole}."
     )
+
+
+def against_others(results: StudyResults) -> list[str]:
+    """Whether the chosen model is significantly better than the runner-up and than the first of its column.
+
+    Empty where it is the only model of its column.
+    """
+    row, column = best_cell(results)
+    validation = BY_KEY["validation_accuracy"]
+    others = [other for other in results.rows if other != row and results.cell(other, column)]
+    if not others:
+        return []
+    second = max(others, key=lambda other: validation.over(results.cell(other, column)).mean)
+    at = f" at {column}" if len(results.columns) > 1 else ""
+    named = {second: f"the runner-up by validation accuracy{at}, {second}"}
+    if results.rows[0] in others and results.rows[0] != second:
+        named[results.rows[0]] = f"the first model of the table, {results.rows[0]}"
+    found = [own.comparisons for own in results.comparisons if own.column == column]
+    pairs = {frozenset((pair.first, pair.second)): pair for own in found for pair in own}
+    told = [_against(row, name, pairs.get(frozenset((row, other)))) for other, name in named.items()]
+    few = any(pair.indicative for pair in pairs.values())
+    return [" ".join(told) + f" Indicative only, with fewer than {FEW_SEEDS} seeds." * few]
+
+
+def _against(row: str, other: str, pair: Comparison | None) -> str:
+    """How the chosen model compares with another on the test clips."""
+    if pair is None:
+        return f"Whether it is better than {other}, could not be tested."
+    found, sign = pair.difference, 1 if pair.first == row else -1
+    value, ends = sign * found.value, sorted(sign * min(max(end, -1.0), 1.0) for end in (found.low, found.high))
+    size, limits = in_points(abs(value)), " to ".join(map(in_points, ends if value >= 0 else (-ends[1], -ends[0])))
+    p = ranking.p_text(pair.p_holm)
+    test = f"95 % interval {limits}; p {p if p.startswith('<') else f'= {p}'} with Holm’s correction"
+    if found.error == 0 and value:
+        return f"It is {'better' if value > 0 else 'worse'} than {other}, by {size} points, which cannot be tested."
+    if pair.differs:
+        return f"It is significantly {'better' if value > 0 else 'worse'} than {other}, by {size} points ({test})."
+    lead = "higher" if value > 0 else "lower"
+    how = f"{size} points {lead}" if float(size) else f"{size} points apart"
+    return f"It is not significantly better than {other}: {how} on the test clips ({test})."
 
 
 def low_training(results: StudyResults) -> list[str]:
@@ -114,7 +160,12 @@ def seeds(results: StudyResults) -> str:
     meaning = f"Figures are means over {'' if whole else 'up to '}{n} seeds; ± is half the 95 % t-interval over seeds."
     few = f" With fewer than {FEW_SEEDS} seeds these intervals are indicative only." if n < FEW_SEEDS else ""
     few += " It says nothing of other training sets; the ranking’s intervals do." if results.corpus.folds else ""
-    return meaning + cut_note(results) + few
+    return meaning + cut_off(results) + few
+
+
+def cut_off(results: StudyResults) -> str:
+    """How accuracies are shown whose interval would leave 0 to 100 %, once for all tables; empty where none does."""
+    return CUT_OFF if tables.cut(results) or robustness.cut(results) else ""
 
 
 def machines(results: StudyResults) -> str:

@@ -12,8 +12,11 @@ from cello.training.result import RunResult
 PERCENT = "Accuracy, %"
 WHOLE_EPOCH = "Whole epoch"
 UNRECORDED = "–"
+EQUAL = 1e-12  # a spread of this share of the mean is of its rounding
 LARGE = 1e9  # figures from here on have a power of ten
-CUT_OFF = " Where that would reach beyond 0 or 100 %, the interval itself stands in brackets, cut off there."
+SAME = "‡"
+SAME_NOTE = f" {SAME} marks a figure that is the same in all its runs, from which no interval can be estimated."
+CUT_OFF = " Where ± would reach beyond 0 or 100 %, the interval itself stands in brackets, cut off there."
 
 
 class Interval(NamedTuple):
@@ -68,6 +71,13 @@ class Metric(NamedTuple):
             return UNRECORDED
         return text(found, self.decimals, self.group == PERCENT)
 
+    def told(self, runs: Iterable[RunResult], unit: str) -> str:
+        """The figure in a sentence, with its unit."""
+        found = self.text(runs := tuple(runs))
+        if found.endswith(SAME):
+            return f"{found.removesuffix(SAME).strip()} {unit} (the same in all {len(runs)} runs)"
+        return f"{found} {unit}"
+
     def cut(self, runs: Iterable[RunResult]) -> bool:
         """Whether the interval would leave 0 to 100 %."""
         return self.group == PERCENT and leaves(self.over(runs), self.decimals)
@@ -76,8 +86,12 @@ class Metric(NamedTuple):
 def text(value: Interval, decimals: int, share: bool = False) -> str:
     """A mean with its interval as people read it; that of a ``share`` in per cent ends at 0 and 100.
 
+    Runs that happen to agree do not show that there is no uncertainty: their mean has a mark and no interval.
+
     >>> text(Interval(95.0, 2.4841, 3), 2), text(Interval(98.0, 2.4841, 3), 2, share=True)
     ('95.00 ± 2.48', '98.00 (95.52 to 100.00)')
+    >>> text(Interval(95.0, 0.0, 3), 2), text(Interval(1.5, 0.003, 3), 2)
+    ('95.00 ‡', '1.50 ± <0.01')
     """
     if not math.isfinite(value.mean):
         return "not finite"
@@ -86,6 +100,10 @@ def text(value: Interval, decimals: int, share: bool = False) -> str:
         return mean
     if not math.isfinite(value.half):
         return f"{mean}, its interval not finite"
+    if value.half <= EQUAL * max(abs(value.mean), 1.0):
+        return f"{mean} {SAME}"
+    if value.half < 0.5 * 10**-decimals:
+        return f"{mean} ± <{10**-decimals:.{decimals}f}"
     if share and leaves(value, decimals):
         low, high = max(value.mean - value.half, 0.0), min(value.mean + value.half, 100.0)
         return f"{mean} ({low:.{decimals}f} to {high:.{decimals}f})"

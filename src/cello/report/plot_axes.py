@@ -116,9 +116,12 @@ def scatter(ax: Axes, results: StudyResults, cost: Cost) -> None:
         ends.append((at[last], tests[last], called[row], colour))
     best = front(found)
     ax.step(
-        [p.cost for p in best], [p.accuracy for p in best], where="post", color=INK, linewidth=0.9,
-        linestyle=(0, (3, 2)), marker="o", markersize=9.5, markerfacecolor="none", markeredgewidth=0.8, zorder=1.5,
-        label="Pareto front",
+        [p.cost for p in best], np.maximum.accumulate([p.accuracy for p in best]), where="post", color=INK,
+        linewidth=0.9, linestyle=(0, (3, 2)), zorder=1.5,
+    )  # fmt: skip
+    ax.plot(
+        [p.cost for p in best], [p.accuracy for p in best], "o", color=INK, markersize=9.5, markerfacecolor="none",
+        markeredgewidth=0.8, zorder=1.5, label="Pareto front",
     )  # fmt: skip
     _cost_axis(ax, min(xs), max(xs))
     ax.set_ylim(*limits(shown))

@@ -59,13 +59,13 @@ def end_labels(ax: Axes, ends: Sequence[tuple[float, float, str, str]], x: float
         )
 
 
-def legend(ax: Axes, columns: int = 1) -> None:
-    """A legend under the axis label, at the right; each panel of a picture has its own."""
+def legend(ax: Axes, inches: float = 0.42) -> None:
+    """A legend under the axis label, so far below the axis, at the right; each panel of a picture has its own."""
     if not ax.get_legend_handles_labels()[0]:
         return
-    below = ax.transAxes + ScaledTranslation(0, -0.42, ax.figure.dpi_scale_trans)
+    below = ax.transAxes + ScaledTranslation(0, -inches, ax.figure.dpi_scale_trans)
     ax.legend(
-        loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=below, borderaxespad=0, ncols=columns, frameon=False,
+        loc="upper right", bbox_to_anchor=(1, 0), bbox_transform=below, borderaxespad=0, frameon=False,
         fontsize=8, handletextpad=0.4,
     )  # fmt: skip
 

@@ -22,7 +22,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from cello.report.cost import COSTS, Cost
+from cello.report.cost import Cost, costs
 from cello.report.fonts import dress
 from cello.report.parallel import on_all_cores
 from cello.report.picture_limits import MOST_PIXELS, TITLE, drawn, tall, wide
@@ -67,7 +67,7 @@ def cost(results: StudyResults) -> list[Panel]:
     """Test accuracy against seconds per epoch and against parameters, one point a cell, the Pareto front marked."""
     panels = []
     results, part = drawn(results)
-    for axis in COSTS:
+    for axis in costs(results):
         title = f"Test accuracy by {axis.axis}{part}"
 
         def draw(ax: Axes, axis: Cost = axis) -> None:

@@ -12,7 +12,7 @@ from cello.report.speakers import random_effect, validity
 from cello.report.surprise import Surprise
 from cello.report.tables import ABSENT, FEW, Heading, Table, best_cell, by_column
 from cello.report.visible import elided, names
-from cello.statistics.comparisons import Comparison
+from cello.statistics.comparisons import Comparison, in_points
 from cello.statistics.means import CONFIDENCE, FEW_SEEDS
 from cello.statistics.random_effects import Estimate
 from cello.statistics.ranks import Ranking, friedman
@@ -103,7 +103,7 @@ def differences(results: StudyResults) -> Table | None:
         (
             column.column,
             f"{pair.first} − {pair.second}",
-            f"{100 * pair.difference.value:.2f}",
+            in_points(pair.difference.value),
             interval_text(pair.difference, -1.0),
             p_text(pair.p_holm),
             f"{pair.superiority:.2f}",
@@ -163,16 +163,16 @@ def _difference(pairs: Mapping[tuple[str, str], Comparison], row: str, other: st
         pair, sign = pairs.get((other, row)), -1
     if pair is None:
         return "" if row == other else ABSENT
-    return f"{100 * sign * pair.difference.value:+.2f}".replace("-", "−") + (f" {TOLD}" if pair.differs else "")
+    return in_points(sign * pair.difference.value, signed=True) + (f" {TOLD}" if pair.differs else "")
 
 
 def verdicts(results: StudyResults) -> list[str]:
-    """How many pairs differ significantly, the best model against the others, and what surprises."""
+    """How many pairs differ significantly, the verdict of each, and what surprises; of many pairs those that matter."""
     texts = []
     for column in compared(results):
         prefix = _prefix(results, column)
         texts.append(prefix + counted(column.comparisons))
-        texts += [prefix + pair.verdict for pair in _that_matter(results, column)[:MOST_SENTENCES]]
+        texts += [prefix + pair.verdict for pair in _told(results, column)]
         if column.surprise is not None:
             texts.append(prefix + surprise_text(column.surprise, results))
     return texts
@@ -182,9 +182,17 @@ def other_verdicts(results: StudyResults) -> list[str]:
     """The verdicts of all other pairs, up to as many as a page can hold."""
     texts = []
     for column in compared(results):
-        said = _that_matter(results, column)[:MOST_SENTENCES]
+        said = _told(results, column)
         texts += [_prefix(results, column) + pair.verdict for pair in column.comparisons if pair not in said]
     return texts[:MOST_FOLDED]
+
+
+def _told(results: StudyResults, column: ColumnComparisons) -> list[Comparison]:
+    """The pairs whose verdicts stand open: those that matter, then, unless there are too many, all others."""
+    first = _that_matter(results, column)
+    if len(column.comparisons) > MOST_PAIRS:
+        return first[:MOST_SENTENCES]
+    return [*first, *(pair for pair in column.comparisons if pair not in first)]
 
 
 def _prefix(results: StudyResults, column: ColumnComparisons) -> str:
@@ -192,18 +200,18 @@ def _prefix(results: StudyResults, column: ColumnComparisons) -> str:
 
 
 def _that_matter(results: StudyResults, column: ColumnComparisons) -> list[Comparison]:
-    """The pairs of the model that validation chose, in the column it was chosen in, and those nothing can be said of.
+    """The pairs of the model that validation chose, and those nothing can be said of.
 
-    The latter differ in every run and for every speaker alike.
+    The latter differ in every run and for every speaker alike. Where that model was not compared, the first stands for
+    it.
     """
-    row, best = best_cell(results)
+    row, _ = best_cell(results)
     if not any(row in (pair.first, pair.second) for pair in column.comparisons):
         row = column.comparisons[0].first
     return [
         pair
         for pair in column.comparisons
-        if (column.column == best and row in (pair.first, pair.second))
-        or (pair.difference.error == 0 and pair.difference.value)
+        if row in (pair.first, pair.second) or (pair.difference.error == 0 and pair.difference.value)
     ]
 
 
@@ -285,8 +293,8 @@ def interval_text(found: Estimate, least: float = 0.0) -> str:
     >>> interval_text(Estimate(0.98, 0.93, 1.03, 0.02, 4.0))
     '93.00 to 100.00'
     """
-    low, high = (100 * min(max(value, least), 1.0) for value in (found.low, found.high))
-    return f"{low:.2f} to {high:.2f}".replace("-", "−")
+    low, high = (in_points(min(max(value, least), 1.0)) for value in (found.low, found.high))
+    return f"{low} to {high}"
 
 
 def p_text(p: float) -> str:

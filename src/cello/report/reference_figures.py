@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cello.report.metrics import ACCURACY
 from cello.report.results import StudyResults, place_name
-from cello.report.tables import ABSENT, Heading, Table, interval_note, seeds_text
+from cello.report.tables import ABSENT, Heading, Table, interval_note, same_note, seeds_text
 from cello.report.vocabulary import BY_LISTS_ALONE, by_lists_alone, has_spoken_words
 from cello.study.reference_figures import Figure, ReferenceFigures, ReferenceModel
 
@@ -37,7 +37,8 @@ def table(results: StudyResults) -> Table | None:
     found = shown(results)
     if found is None or not found.models:
         return None
-    note = f"{_filled(found.caption, results)}{_by_lists(found, results)} {interval_note(results)}"
+    rows = tuple(row for model in found.models for row in _rows(results, found.figures, model))
+    note = f"{_filled(found.caption, results)}{_by_lists(found, results)} {interval_note(results)}{same_note(rows)}"
     return Table(
         key="published",
         title=found.title,
@@ -49,7 +50,7 @@ def table(results: StudyResults) -> Table | None:
             Heading("seeds", "This study"),
             *(Heading(f"{metric.title}, %", "This study") for metric in OWN_METRICS),
         ),
-        rows=tuple(row for model in found.models for row in _rows(results, found.figures, model)),
+        rows=rows,
     )
 
 

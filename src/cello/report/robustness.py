@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from cello.report.metrics import CUT_OFF, Interval, interval, leaves, text
+from cello.report.metrics import Interval, interval, leaves, text
 from cello.report.results import StudyResults
-from cello.report.tables import ABSENT, Heading, Table
+from cello.report.tables import ABSENT, Heading, Table, same_note
 from cello.statistics.means import FEW_SEEDS
 from cello.training.result import ConditionKind, RunResult
 
@@ -52,6 +51,17 @@ def explanation(results: StudyResults) -> str:
     )
 
 
+def cut(results: StudyResults) -> bool:
+    """Whether an interval of these tables would leave 0 to 100 %."""
+    found = [
+        accuracy(runs, kind, v)
+        for kind in present(results)
+        for v in values(results, kind)
+        for runs in results.cells().values()
+    ]
+    return any(leaves(figure, 2) for figure in found if figure is not None)
+
+
 def values(results: StudyResults, kind: Kind) -> tuple[float, ...]:
     """Every value of a kind that a run was tested under, the quietest noise or the earliest shift first."""
     found = {c.value for run in results.runs for c in run.result.conditions if c.kind == kind.key}
@@ -71,17 +81,16 @@ def table(results: StudyResults, kind: Kind) -> Table:
     """Models × values of one kind, grouped by column; the clips as they are come first."""
     named = results.columns != ("",)
     shown = (None, *values(results, kind))
-    rows, told = [], list[Interval]()
+    rows = []
     for (row, column), runs in results.cells().items():
         found = [accuracy(runs, kind, value) for value in shown]
         if any(found[1:]):
-            told += [figure for figure in found if figure is not None]
             figures = [ABSENT if figure is None else text(figure, 2, share=True) for figure in found]
             rows.append((*((column,) if named else ()), row, *figures))
     return Table(
         key=f"conditions_{kind.key}",
         title=f"{kind.title}, %",
-        note=f"The same audio for every model and seed.{_spread(results, told)}",
+        note=f"The same audio for every model and seed.{_spread(results)}{same_note(rows)}",
         headings=(
             *((Heading(results.column_title),) if named else ()),
             Heading("Model"),
@@ -93,11 +102,10 @@ def table(results: StudyResults, kind: Kind) -> Table:
     )
 
 
-def _spread(results: StudyResults, shown: Sequence[Interval]) -> str:
+def _spread(results: StudyResults) -> str:
     counts = {len(runs) for runs in results.cells().values()} - {1}
     few = f" With fewer than {FEW_SEEDS} seeds it is indicative only." if counts and min(counts) < FEW_SEEDS else ""
-    cut = CUT_OFF if any(leaves(figure, 2) for figure in shown) else ""
-    return f" ± is half the 95 % t-interval over seeds.{cut}{few}" if counts else ""
+    return f" ± is half the 95 % t-interval over seeds.{few}" if counts else ""
 
 
 def tables(results: StudyResults) -> tuple[Table, ...]:

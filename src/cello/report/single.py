@@ -8,6 +8,8 @@ from cello.report.tables import Heading, Table
 
 MOST_ROWS = 30
 MOST_TABLES = 12
+LEAST_CLIPS = 5
+"""A speaker of fewer test clips is in no table: one clip right or wrong would decide its place."""
 ALL = " All stand in groups.csv and report.json."
 
 
@@ -19,20 +21,25 @@ def tables(results: StudyResults) -> tuple[Table, ...]:
     by = list(dict.fromkeys(group.by for group in found.groups))
     wrong = _wrong(found)
     grouped = [_grouped(results, found, number, name) for number, name in enumerate(by[:MOST_TABLES])]
-    return (*grouped, *([wrong] if wrong else []))
+    return tuple(table for table in (*grouped, wrong) if table)
 
 
-def _grouped(results: StudyResults, found: PerClipCorrectness, number: int, by: str) -> Table:
-    groups = found.by(by)
+def _grouped(results: StudyResults, found: PerClipCorrectness, number: int, by: str) -> Table | None:
+    every = found.by(by)
+    groups = [group for group in every if group.clips >= LEAST_CLIPS]
+    if not groups:
+        return None
+    fewer = len(every) - len(groups)
+    left = f" Left out: {fewer:,} with fewer than {LEAST_CLIPS} test clips.{ALL}" if fewer else ""
     some = len(groups) > MOST_ROWS
-    first = f" The {MOST_ROWS} least accurate of {len(groups):,} stand here.{ALL}" if some else ""
+    first = f" The {MOST_ROWS} least accurate of {len(groups):,} stand here.{ALL * (not left)}" if some else ""
     runs = found.clips[0].runs
     return Table(
         key=f"by_{number}",
         title=f"Accuracy by {by}",
         note=f"Share of the test clips that were right, the least accurate first: mean over the seeds of "
         f"{place_name(*found.best)}, the best by validation, and over all {runs:,} runs. Of few clips, one more or "
-        f"less right changes much.{first}",
+        f"less right changes much.{first}{left}",
         headings=(
             Heading(by.capitalize() if by == SPEAKER else by),
             Heading("test clips"),

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from cello.audio.corpus import SPLITS
-from cello.report import speakers
-from cello.report.metrics import ACCURACY, BY_KEY, COST, CUT_OFF, LOSS, UNRECORDED, WHOLE, Metric
+from cello.report import settings_differences, speakers
+from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS, SAME, SAME_NOTE, UNRECORDED, WHOLE, Metric
 from cello.report.results import StudyResults
+from cello.report.settings_differences import names_of
 from cello.report.vocabulary import title as title_of
 from cello.statistics.means import FEW_SEEDS
 from cello.study.corpus_file import SplitSummary
@@ -23,6 +24,7 @@ ABSENT = UNRECORDED
 TITLE = "All results"
 ON_GPU = ", of runs on a GPU the wall time with features and augmentation"
 FEW = "†"
+CHOSEN = "*"
 LISTED = 1_000  # clips that were left out, in a table
 
 
@@ -66,7 +68,7 @@ def interval_note(results: StudyResults) -> str:
     counts = {len(runs) for runs in results.cells().values()}
     parts = []
     if max(counts) > 1:
-        parts.append(f"± is half the 95 % t-interval over seeds.{cut_note(results)}")
+        parts.append("± is half the 95 % t-interval over seeds.")
     if any(1 < n < FEW_SEEDS for n in counts):
         parts.append(f"{FEW} marks fewer than {FEW_SEEDS} seeds: the interval is indicative only.")
     if 1 in counts:
@@ -74,9 +76,14 @@ def interval_note(results: StudyResults) -> str:
     return " ".join(parts)
 
 
-def cut_note(results: StudyResults) -> str:
-    """A word on accuracies whose interval would leave 0 to 100 %; empty where none does."""
-    return CUT_OFF if any(metric.cut(runs) for runs in results.cells().values() for metric in ACCURACY) else ""
+def same_note(rows: Sequence[Sequence[str]]) -> str:
+    """What the mark of runs that agree means; empty where a table's rows have none."""
+    return SAME_NOTE if any(SAME in cell for row in rows for cell in row) else ""
+
+
+def cut(results: StudyResults) -> bool:
+    """Whether an accuracy's interval would leave 0 to 100 %."""
+    return any(metric.cut(runs) for runs in results.cells().values() for metric in ACCURACY)
 
 
 def seeds_text(results: StudyResults, row: str, column: str) -> str:
@@ -87,7 +94,7 @@ def seeds_text(results: StudyResults, row: str, column: str) -> str:
 
 def overview(results: StudyResults, metric: Metric) -> Table:
     """Models × windows, one figure in each cell."""
-    cells, best = results.cells(), best_cell(results)
+    cells, best, stressed = results.cells(), best_cell(results), metric.key == "test_accuracy"
     rows = []
     for row in results.rows:
         shown = [row]
@@ -95,12 +102,11 @@ def overview(results: StudyResults, metric: Metric) -> Table:
             runs = cells.get((row, column), ())
             planned = results.planned_seeds(row, column)
             short = f" ({len(runs)} of {planned})" if 0 < len(runs) < planned else ""
-            shown.append(metric.text(runs) + short if runs else ABSENT)
+            chosen = f" {CHOSEN}" if stressed and (row, column) == best else ""
+            shown.append(metric.text(runs) + short + chosen if runs else ABSENT)
         rows.append(tuple(shown))
     seeds = f"{len(results.seeds)} seeds" if len(results.seeds) != 1 else "1 seed"
-    stressed = metric.key == "test_accuracy"
-    bold = " Bold: the cell with the highest mean validation accuracy." if stressed else ""
-    place = (results.rows.index(best[0]), 1 + results.columns.index(best[1]))
+    chosen_by = f" {CHOSEN} marks the model that has the highest mean validation accuracy." if stressed else ""
     indicative = f" With fewer than {FEW_SEEDS} seeds the intervals are indicative only." * (
         1 < len(results.seeds) < FEW_SEEDS
     )
@@ -108,10 +114,9 @@ def overview(results: StudyResults, metric: Metric) -> Table:
     return Table(
         key=f"overview_{metric.key}",
         title=f"{metric.name.capitalize()}, by model and {results.column_title.lower()}",
-        note=f"Mean over {seeds}{spread}.{cut_note(results)}{indicative}{bold}",
+        note=f"Mean over {seeds}{spread}.{same_note(rows)}{indicative}{chosen_by}",
         headings=(Heading("Model"), *(Heading(c, results.column_title) for c in results.columns)),
         rows=tuple(rows),
-        strong=frozenset({place} if stressed else ()),
     )
 
 
@@ -169,7 +174,7 @@ def _every_cell(results: StudyResults, key: str, title: str, note: str, metrics:
             rows.append((column, row, count, seeds_text(results, row, column), *figures))
     first = (Heading("Model"), Heading("Parameters"), Heading("Seeds"))
     headings = (*first, *(Heading(title_of(m, results), m.group) for m in metrics))
-    return by_column(results, key=key, title=title, note=note, headings=headings, rows=rows)
+    return by_column(results, key=key, title=title, note=note + same_note(rows), headings=headings, rows=rows)
 
 
 def parameters(runs: Sequence[RunResult]) -> str:
@@ -220,21 +225,41 @@ def bad_clips(results: StudyResults) -> Table | None:
 
 
 def settings(results: StudyResults) -> Table:
-    """Every setting of the runs: its one value, or all the values it takes. Corpus and seed stand elsewhere."""
-    values: dict[str, dict[str, None]] = {}
-    seedless = (msgspec.structs.replace(run.result.config, seed=0) for run in results.runs)
-    for config in dict.fromkeys(seedless):
-        for name, value in flatten(msgspec.to_builtins(config)).items():
-            if not name.startswith("corpus.") and name != "seed":
-                values.setdefault(name, {})[str(value)] = None
+    """Every setting of the runs: its one value, or each with who has it. Corpus and seed stand elsewhere."""
+    found = settings_differences.settings(results)
+    flat = {kind.config: flatten(msgspec.to_builtins(kind.config)) for kind in found.kinds}
+    names = dict.fromkeys(name for own in flat.values() for name in own)
+    shown = [name for name in names if not name.startswith("corpus.") and name != "seed"]
+
+    def told(name: str) -> str:
+        groups = found.groups(lambda config: _in_words(flat[config].get(name)))
+        if len(groups) > 1 and not groups[0].names:
+            return f"{', '.join(group.text for group in groups)} (by {groups[0].decides})"
+        most = max(groups, key=lambda group: len(group.names))
+        named = [f"{group.text} ({names_of(group, group is most)})" for group in groups]
+        return "; ".join(named) if len(groups) > 1 else groups[0].text
+
     return Table(
         key="settings",
         title="Settings of the runs",
-        note="A setting that differs between cells of the table shows all its values.",
+        note="A setting that differs between rows or columns shows each value with the rows or columns that have it.",
         headings=(Heading("Setting"), Heading("Value")),
-        rows=tuple((shown_name(name), ", ".join(value or "none" for value in seen)) for name, seen in values.items()),
+        rows=tuple((shown_name(name), told(name)) for name in shown),
         words=2,
     )
+
+
+def _in_words(value: object) -> str:
+    """A setting's value as the table has it.
+
+    >>> _in_words(None), _in_words(()), _in_words([10, -5.0]), _in_words(True)
+    ('none', 'none', '10, -5.0', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value) or "none"
 
 
 def flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:

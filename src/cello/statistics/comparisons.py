@@ -58,17 +58,17 @@ class Comparison(NamedTuple):
     def verdict(self) -> str:
         """The comparison in one plain sentence; points are percentage points of accuracy."""
         # no two accuracies differ by more than 100 points, which t-intervals from few seeds do not know
-        low, high = (100 * min(max(value, -1.0), 1.0) for value in (self.difference.low, self.difference.high))
+        low, high = (min(max(value, -1.0), 1.0) for value in (self.difference.low, self.difference.high))
         better, worse = self.first, self.second
         if self.difference.value < 0:
             better, worse, low, high = worse, better, -high, -low
-        size = f"{100 * abs(self.difference.value):.2f} points ({100 * self.confidence:g} % {low:.2f} to {high:.2f})"
+        points, limits = in_points(abs(self.difference.value)), f"{in_points(low)} to {in_points(high)}"
+        size = f"{points} points ({100 * self.confidence:g} % {limits})"
         caveat = f"; indicative only, from {min(self.seeds)} seeds" if self.indicative else ""
         if self.difference.error == 0 and self.difference.value:
-            points = f"{100 * abs(self.difference.value):.2f} points"
             alike = "in every fold" if self.folds else "in every run and for every speaker"
             return (
-                f"{better} is better than {worse} by {points} {alike} alike, so its "
+                f"{better} is better than {worse} by {points} points {alike} alike, so its "
                 f"variability cannot be estimated; test on more clips{caveat}."
             )
         if self.differs:
@@ -155,6 +155,16 @@ def _differences(
     singles, sizes = models(list(correct.values()), speakers)
     own = dict(zip(correct, singles, strict=True))
     return [combined([own[a], own[b]], sizes) for a, b in pairs]
+
+
+def in_points(share: float, signed: bool = False) -> str:
+    """A difference of accuracies in percentage points; 0 and what rounds to it carry no sign.
+
+    >>> in_points(-0.0123), in_points(0.0123, signed=True), in_points(-0.00001, signed=True)
+    ('−1.23', '+1.23', '0.00')
+    """
+    text = f"{100 * share:{'+' if signed else ''}.2f}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 
 PROMISED, WITHIN = 5.0, 1.0  # per cent: a level of 0.05, and how far from it needs no word
 TOO_NARROW = 2.5  # the intervals of many speakers' accuracies miss up to 7 %, as docs/statistics.md says
@@ -29,54 +29,74 @@ def caution(speakers: int, seeds: int, folds: int | None = None, unit: str = "sp
     """What to know of the test at this number of test speakers and of seeds a model, or of folds; else empty.
 
     Where clips are taken for speakers, ``speakers`` is their number and ``unit`` "clips". Numbers between two simulated
-    ones get the range of both. No estimate of a variance over overlapping training sets is unbiased (Bengio &
-    Grandvalet 2004, JMLR 5:1089), so with folds there is always something to say.
+    ones get the range of both, and the text says which were simulated. No estimate of a variance over overlapping
+    training sets is unbiased (Bengio & Grandvalet 2004, JMLR 5:1089), so with folds there is always something to say.
 
     >>> caution(243, 5)
     ''
     """
     if folds is not None:
-        alone = speakers <= folds <= max(ONE_SPEAKER_A_FOLD)
-        low, high = _between(ONE_SPEAKER_A_FOLD if alone else BY_FOLDS, folds)
-        outside = ONE_SPEAKER_OUTSIDE[folds] if alone and folds in ONE_SPEAKER_OUTSIDE else (0.0, 0.0)
-        text = (
-            f"Training sets of {folds} folds overlap: the corrected test (Nadeau & Bengio) called equal models "
-            f"different in {low:.1f} % of simulated studies where training sets hardly matter and in {high:.1f} % "
-            f"where they bring 0.5 points each, {PROMISED:g} % being allowed; nothing in one study tells which it is."
-        )
-        return " ".join(filter(None, (text, _of_intervals(outside))))
-    simulated = min(BY_SPEAKERS, key=lambda n: (abs(n - seeds), n))
-    alarms, outside = _between(BY_SPEAKERS[simulated], speakers), _between(OUTSIDE[simulated], speakers)
-    return " ".join(filter(None, (_of_alarms(f"{speakers:,} test {unit}", seeds, alarms), _of_intervals(outside))))
+        return _of_folds(speakers, folds)
+    simulated, people = _beside(BY_SPEAKERS, seeds), _beside(BY_SPEAKERS[min(BY_SPEAKERS)], speakers)
+    alarms, outside = (_whole([table[n][k] for n in simulated for k in people]) for table in (BY_SPEAKERS, OUTSIDE))
+    told = [text for text in (_of_alarms(alarms), _of_intervals(outside)) if text]
+    if not told:
+        return ""
+    own = f"{speakers:,}" if unit == "speakers" else f"{speakers:,} {unit}, each taken for a speaker,"
+    here = f" (this one has {own} and {seeds})" * (own != f"{people[0]}" or [seeds] != simulated)
+    studies = f"In simulated studies with {_counted(people, 'and')} test speakers and {_counted(simulated, 'or')} seeds"
+    return f"{studies}{here} {' '.join([told[0], *(text[0].upper() + text[1:] for text in told[1:])])}"
 
 
-def _of_alarms(units: str, seeds: int, share: Range) -> str:
+def _of_folds(speakers: int, folds: int) -> str:
+    alone = speakers <= folds <= max(ONE_SPEAKER_A_FOLD)
+    table = ONE_SPEAKER_A_FOLD if alone else BY_FOLDS
+    simulated = _beside(table, folds)
+    low, high = _whole([table[n] for n in simulated])
+    outside = ONE_SPEAKER_OUTSIDE[folds] if alone and folds in ONE_SPEAKER_OUTSIDE else (0.0, 0.0)
+    here = f" (this one has {folds})" * (simulated != [folds])
+    text = (
+        f"Training sets of {folds} folds overlap. In simulated studies with {_counted(simulated, 'and')} "
+        f"folds{' of one speaker each' * alone}{here} the corrected test (Nadeau & Bengio) called equal models "
+        f"different in {low:.1f} % where training sets hardly matter and in {high:.1f} % where they bring 0.5 points "
+        f"each, {PROMISED:g} % being allowed; nothing in one study tells which it is."
+    )
+    interval = _of_intervals(outside)
+    return f"{text} There {interval}" if interval else text
+
+
+def _of_alarms(share: Range) -> str:
     if share[0] >= PROMISED - WITHIN and share[1] <= PROMISED + WITHIN:
         return ""
-    effect = "it misses more real differences than it could"
+    effect = "below that, it misses more real differences than a test at that level would"
     if share[1] > PROMISED + WITHIN:
-        effect = "take its word with care"
-    return (
-        f"With {units} and {seeds} seeds the test called equal models different in {_range(share)} "
-        f"of simulated studies, {PROMISED:g} % being allowed: {effect}."
-    )
+        effect = "a significant difference may be none more often than the level says"
+    return f"the test called equal models different in {_range(share)}, {PROMISED:g} % being allowed: {effect}."
 
 
 def _of_intervals(share: Range) -> str:
     if share[1] <= PROMISED + TOO_NARROW:
         return ""
     return (
-        f"The interval of one model's accuracy is too narrow: it missed the truth in {_range(share)} of simulated "
-        f"studies, not in {PROMISED:g} %."
+        f"the interval of one model's accuracy missed the truth in {_range(share)}, not in {PROMISED:g} %: it is too "
+        "narrow."
     )
+
+
+def _counted(numbers: Sequence[int], last: str) -> str:
+    return f" {last} ".join(map(str, numbers))
 
 
 def _range(share: Range) -> str:
     return f"{share[0]:.1f} to {share[1]:.1f} %"
 
 
-def _between(known: Mapping[int, Range], number: int) -> Range:
-    below = [n for n in known if n <= number]
-    above = [n for n in known if n >= number]
-    near = [known[n] for n in {max(below, default=min(known)), min(above, default=max(known))}]
-    return min(low for low, _ in near), max(high for _, high in near)
+def _beside(known: Iterable[int], number: int) -> list[int]:
+    """The simulated numbers next to one: itself, or the one below and the one above where they are."""
+    numbers = sorted(known)
+    below, above = [n for n in numbers if n <= number][-1:], [n for n in numbers if n >= number][:1]
+    return sorted({*below, *above})
+
+
+def _whole(ranges: Sequence[Range]) -> Range:
+    return min(low for low, _ in ranges), max(high for _, high in ranges)

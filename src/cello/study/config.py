@@ -53,8 +53,9 @@ class Column(Base, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
 class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One question asked of many runs: every row in every column with every seed.
 
-    ``protocol`` is a label for people, ``notebook`` the file name of the report's notebook, ``reference_figures`` what
-    stands beside the study's own; ``stage`` is how older studies name the last two, and is read only.
+    ``protocol`` is a label for people, empty where none is stated, ``notebook`` the file name of the report's notebook,
+    ``reference_figures`` what stands beside the study's own; ``stage`` is how older studies name the last two, and is
+    read only.
     Without columns there is one, whose name is empty.
 
     ``match``: rows are compared at the hidden sizes that they state ("width"), or at those that bring their models
@@ -69,7 +70,7 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     notebook: str | None = None
     reference_figures: ReferenceFigures | None = None
     stage: Stage = msgspec.UNSET
-    protocol: str = "fair"
+    protocol: str = ""
     match: Match = "width"
     match_to: str | None = None
     seeds: tuple[int, ...] = (0,)
@@ -82,6 +83,11 @@ class StudyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         for name, value in presented(self.stage, self.notebook, self.reference_figures).items():
             msgspec.structs.force_setattr(self, name, value)
+
+    @property
+    def label(self) -> str:
+        """The protocol as folders and stores know it: older ones wrote "fair" where none was stated."""
+        return self.protocol or "fair"
 
     @property
     def fold_rule(self) -> str:

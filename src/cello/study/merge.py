@@ -100,7 +100,7 @@ def _check_alike(first: Store, other: Store) -> None:
     one, two = first.study, other.study
     for what, own, its in (
         ("study", one.name, two.name),
-        ("protocol", one.protocol, two.protocol),
+        ("protocol", one.label, two.label),
         ("match", one.match, two.match),
         ("match_to", one.reference, two.reference),
         ("division into folds", one.fold_rule, two.fold_rule),

@@ -184,7 +184,7 @@ class Store:
         old, folder, labels = self.header, self.folder, len(self.corpus.labels)
         for what, before, after in (
             ("study", old.study.name, study.name),
-            ("protocol", old.study.protocol, study.protocol),
+            ("protocol", old.study.label, study.label),
             ("match", old.study.match, study.match),
             ("match_to", old.study.reference, study.reference),
             ("division into folds", old.study.fold_rule, study.fold_rule),

@@ -61,9 +61,10 @@ def load_both(name_or_path: str | Path, protocol: str | None = None) -> tuple[St
     if path.suffix != ".toml":
         raise StudyError(unknown("study", str(name_or_path), BUILTIN, "Or give the path of a .toml file."))
     study, tune = _parse(_text(path), str(path))
-    if protocol is not None and protocol != study.protocol:
+    stated = f"protocol = {study.protocol!r}" if study.protocol else "no protocol"
+    if protocol is not None and protocol != study.label:
         raise StudyError(
-            f"{path}: the file states protocol = {study.protocol!r}, but {protocol!r} was asked for; "
+            f"{path}: the file states {stated}, but {protocol!r} was asked for; "
             f"leave the option out, or change the file"
         )
     return study, tune

@@ -56,7 +56,7 @@ def tuned_study(tuning: Tuning) -> StudyConfig:
             settings.setdefault(section, {})[field] = value
         rows.append(msgspec.structs.replace(row, **merge(row.settings, settings)))
     # another protocol, so that it goes to another folder than the study that was not tuned
-    protocol = f"{study.protocol}-tuned"
+    protocol = f"{study.label}-tuned"
     tuned = Tuned(
         trials=tune.trials,
         epochs=first.config.optimiser.epochs,

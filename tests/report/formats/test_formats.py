@@ -304,7 +304,7 @@ def test_the_page_gives_every_picture_a_description(gates: StudyResults, page: P
 
 def test_the_page_folds_all_but_each_models_best_column(small: StudyResults, page: Page) -> None:
     text = page(small)
-    assert text.count("<details>") == 3  # verdicts, curves and confusions
+    assert text.count("<details>") == 2  # curves and confusions
     assert "The other 2" in text
     assert len(text.encode()) < 400_000
 
@@ -314,6 +314,6 @@ def test_more_pictures_than_a_page_should_hold_are_named_and_not_drawn(
 ) -> None:
     monkeypatch.setattr(html_format, "MOST_PICTURES", 1)
     text = html_format.report(small)
-    assert text.count("<details>") == 1  # verdicts
+    assert text.count("<details>") == 0
     assert text.count("The other 3 are not drawn here, for a page of so many pictures opens slowly; their figures") == 2
     assert text.count("<svg") == 5  # accuracy, forests, costs, curves and confusions

@@ -7,7 +7,7 @@ import textwrap
 import unicodedata
 from itertools import groupby
 
-from cello.report import paper, ranking, reference_figures, robustness, single, tables
+from cello.report import findings, paper, ranking, reference_figures, robustness, single, tables
 from cello.report.metrics import ACCURACY, BY_KEY, COST, LOSS
 from cello.report.results import StudyResults
 from cello.report.tables import Table
@@ -105,6 +105,7 @@ def report(results: StudyResults) -> str:
     compared = (ranking.table(results), ranking.matrix(results), ranking.differences(results))
     parts += [part for part in (*compared, compare) if part]
     parts += single.tables(results)
+    parts[0] = parts[0]._replace(note=parts[0].note + findings.cut_off(results))  # once, not under each table
     equations = "".join(_equations(cell) for cell in results.own_cells)
     stem = "".join(c if c.isascii() and c.isalnum() else "-" for c in results.name)
     labels = [f"{stem}-{number}" for number in range(1, len(parts) + 1)]
