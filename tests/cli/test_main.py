@@ -634,6 +634,9 @@ def test_one_run_is_trained_and_its_splits_stand_apart(
     for split in ("train", "validation", "test"):
         assert split in out
     assert (tmp_path / "run" / "result.json").exists()
+    status, out, err = run(capsys, "evaluate", str(tmp_path / "run"), *options[:2])
+    assert (status, err) == (0, "")
+    assert "on tones, test: " in out
 
 
 def test_training_says_its_device_and_refuses_one_that_is_missing(

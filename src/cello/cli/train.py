@@ -66,7 +66,9 @@ class Train(Sound):
         from cello.study.corpus_file import CorpusSummary, write_corpus
         from cello.study.plan import steps_of_a_second
         from cello.study.settings import SECTIONS, brief, check_section
+        from cello.study.single import write_source
         from cello.study.space import LAST
+        from cello.study.store import CorpusSource
         from cello.training.config import CorpusRef, RunConfig
         from cello.training.device import choose
         from cello.training.folder import writing
@@ -109,6 +111,7 @@ class Train(Sound):
             result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution, start=start)
         with writing(out):
             write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
+            write_source(out, CorpusSource(spec=self.spec, options=self.options(features.rate_hz, self.folds)))
         console.print(_table(result, cell))
         say(console, f"{result.parameters:,} parameters, {times(result)}, {out}")
         if sentence := remark(result, manifest):

@@ -14,7 +14,7 @@ from cello.models.parts import Array, ModelParts, parts_of
 from cello.study.corpus_file import CorpusSummary
 from cello.study.pools import StoredRun
 from cello.study.single import open_store
-from cello.study.store import Store
+from cello.study.store import CorpusSource, Store
 from cello.training.folder import bring_cell
 from cello.training.result import RunResult
 
@@ -24,12 +24,16 @@ LARGEST_MODEL = 1 << 32
 
 @dataclass(frozen=True, eq=False)
 class TrainedRun:
-    """A finished run: where it lies, what was measured of it, the corpus it learned from, its model as arrays."""
+    """A finished run: where it lies, what was measured of it, the corpus it learned from, its model as arrays.
+
+    ``source`` is how that corpus was opened.
+    """
 
     folder: Path
     result: RunResult
     corpus: CorpusSummary
     parts: ModelParts
+    source: CorpusSource
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,7 +55,7 @@ def read_run(folder: Path | str, row: str | None = None, column: str | None = No
     place = store.run_folder(run)
     config = run.result.config.model
     bring_cell(place, config)
-    return TrainedRun(place, run.result, store.corpus, parts_of(config, read_weights(place)))
+    return TrainedRun(place, run.result, store.corpus, parts_of(config, read_weights(place)), store.header.source)
 
 
 def read_weights(folder: Path) -> dict[str, Array]:
