@@ -85,6 +85,16 @@ def test_known_speakers_are_compared(tone_folder: Path) -> None:
     assert "speakers of the test clips" in manifest(tone_folder, "/([0-9a-f]+)-").warnings[0]
 
 
+def test_texts_beside_clips_are_counted_in_one_line(tone_folder: Path) -> None:
+    whole = manifest(tone_folder)
+    for name in ("high/notes.txt", "low/README", "low/list.csv"):
+        (tone_folder / name).write_text("not sound")
+    found = manifest(tone_folder)
+    told = "3 files beside the clips cannot be audio by name, so passed over: "
+    assert found.warnings == (f"{told}'high/notes.txt', 'low/README', 'low/list.csv'",)
+    assert (found.checksum, found.bad) == (whole.checksum, ())
+
+
 def test_an_empty_class_folder_is_named(tone_folder: Path) -> None:
     (tone_folder / "maybe").mkdir()
     assert manifest(tone_folder).warnings == ("class folders without clips are ignored: 'maybe'",)

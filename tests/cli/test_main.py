@@ -371,7 +371,7 @@ def test_a_model_that_no_machine_can_train_is_refused_before_the_corpus_is_made(
 def one_class(folder: Path) -> str:
     shutil.rmtree(folder / "low")
     shutil.rmtree(folder / "rough")
-    return "has only one class ('high'); a classifier needs at least two: give the folder above, or add a class folder"
+    return "has only one class ('high'); a classifier needs at least two: add a class folder, or give the folder that"
 
 
 def empty_split(folder: Path) -> str:

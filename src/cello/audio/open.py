@@ -108,7 +108,8 @@ def open_corpus(
             check(corpus.manifest)
         except CorpusError as error:
             _refuse(str(error), strict, refused)
-    found = (*doubts(corpus.manifest, guesses=guesses, empty=folder.empty), *fold_doubts(corpus.manifest))
+    said = doubts(corpus.manifest, guesses=guesses, empty=folder.empty, texts=folder.texts)
+    found = (*said, *fold_doubts(corpus.manifest))
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
     manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
