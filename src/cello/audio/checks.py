@@ -88,9 +88,10 @@ def _first(bad: Sequence[BadClip]) -> str:
 
 
 def doubts(
-    manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence[str] = (), texts: Sequence[str] = ()
+    manifest: Manifest, *, guesses: Sequence[Guess] | None = (), empty: Sequence[str] = (), texts: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Warnings about a corpus; ``empty`` are class folders without files, ``guesses`` possible speakers.
+    """Warnings about a corpus; ``empty`` are class folders without files, ``guesses`` possible speakers; None where it
+    was said already that the names may tell them.
 
     ``texts`` are files that were passed over since their names say that they are no sound.
     """
@@ -104,7 +105,7 @@ def doubts(
         yield from _shared_speakers(manifest)
     elif guesses:
         yield _shared_guess(manifest, guesses[0])
-    else:
+    elif guesses is not None:
         yield (
             "the speakers of the clips are not known, so one speaker may be in several splits; "
             "if the file names contain the speaker, give --speaker-pattern"

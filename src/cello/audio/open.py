@@ -91,7 +91,8 @@ def open_corpus(
     refused: list[str] = []
     known = speakers_known(folder, reading)
     guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
-    if guesses and not splits_given(folder) and not reading.unknown_speakers:
+    unasked = bool(guesses) and not splits_given(folder) and not reading.unknown_speakers
+    if unasked:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
     dataset = open_dataset(folder, options, cache, progress, place.name)
@@ -108,7 +109,7 @@ def open_corpus(
             check(corpus.manifest)
         except CorpusError as error:
             _refuse(str(error), strict, refused)
-    said = doubts(corpus.manifest, guesses=guesses, empty=folder.empty, texts=folder.texts)
+    said = doubts(corpus.manifest, guesses=None if unasked else guesses, empty=folder.empty, texts=folder.texts)
     found = (*said, *fold_doubts(corpus.manifest))
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
     manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))

@@ -16,14 +16,16 @@ from tyro.conf import Suppress, arg
 from cello.audio.augment import AugmentConfig
 from cello.audio.folds import NONE, of_fold
 from cello.cli.sound import Sound, open_sound
+from cello.deploy.decisions import BACKGROUND
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, resolve
-from cello.terminal import bars, one_line, say
+from cello.terminal import bars, counted, one_line, say
 from cello.training.config import DataConfig, OptimiserConfig
 from cello.training.execution import ExecutionConfig
 
 if TYPE_CHECKING:
+    from cello.audio.corpus import Corpus
     from cello.training.result import Epoch, RunResult
 
 
@@ -92,6 +94,8 @@ class Train(Sound):
         check_cell(model, features.dimensions, steps_of_a_second(features, model))
         device = choose(self.execution)
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
+        if sentence := _unused_noise(corpus):
+            say(console, sentence)
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
         config = RunConfig(
@@ -116,6 +120,16 @@ class Train(Sound):
         say(console, f"{result.parameters:,} parameters, {times(result)}, {out}")
         if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
+
+
+def _unused_noise(corpus: Corpus) -> str:
+    """What to say where a corpus has recordings of noise, and none of its labels is for noise or other words."""
+    if not corpus.noise or set(BACKGROUND) & set(corpus.manifest.labels):
+        return ""
+    return (
+        f"{counted(len(corpus.noise), 'recording')} of background noise and no label for it: endless sound needs "
+        f"--silence 10, and for words that are none of --labels --unknown 10"
+    )
 
 
 @contextmanager
