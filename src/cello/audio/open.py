@@ -28,7 +28,7 @@ from cello.audio.splits import check_official
 from cello.audio.staging import used, using
 from cello.audio.twelve import ABOUT, test_clips, twelve
 from cello.cache import cache_root
-from cello.errors import CorpusError, unknown
+from cello.errors import CorpusError, reason, unknown
 
 NEWEST, TASK = "v0.02", "12"
 _TASKS = tuple(f"{version}:{TASK}" for version in speech_commands.TEST_SETS)
@@ -165,8 +165,8 @@ def _located(spec: str, cache: Path, progress: Progress | None) -> _Place:
         return _locate(spec, cache, progress)
     except OSError as error:
         raise CorpusError(
-            f"corpus {spec!r} cannot be written to the cache {str(cache)!r}: {error}; free space there or choose "
-            f"another cache folder"
+            f"corpus {spec!r} cannot be written to the cache {str(cache)!r}: {reason(error)}; free space there or "
+            f"choose another cache folder"
         ) from error
 
 

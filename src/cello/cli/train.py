@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,9 +118,10 @@ class Train(Sound):
             write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
             write_source(out, CorpusSource(spec=self.spec, options=self.options(features.rate_hz, self.folds)))
         console.print(_table(result, cell))
-        say(console, f"{result.parameters:,} parameters, {times(result)}, {out}")
+        say(console, f"{result.parameters:,} parameters, {times(result)}")
         if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
+        say(console, f"{out}: cello evaluate {shlex.quote(str(out))}")
 
 
 def _unused_noise(corpus: Corpus) -> str:
