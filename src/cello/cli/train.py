@@ -78,11 +78,8 @@ class Train(Sound):
         from cello.training.remark import remark
         from cello.training.run import train
 
-        model, features, start = (
-            resolve(self.model),
-            self.features,
-            None,
-        )  # a wrong cell shows before the corpus is made
+        # a wrong cell shows before the corpus is made
+        model, features, start = resolve(self.model), self.features, None
         if self.from_run is not None:
             from cello.trained.start import start_from
 
