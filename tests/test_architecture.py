@@ -78,7 +78,7 @@ FENCES: dict[str, set[str]] = {
         f"cli/{command}.py"
         for command in (
             *("bench", "cell", "corpus", "evaluate", "export", "listen", "main", "merge", "predict", "report", "serve"),
-            *("sound", "study", "study_options", "train", "tune"),
+            *("repeated", "sound", "study", "study_options", "train", "tune"),
         )
     },
 }

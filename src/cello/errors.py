@@ -22,6 +22,7 @@ Every message names the fact, the value, the context and the remedy.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -112,3 +113,13 @@ def unknown(kind: str, name: str, known: Iterable[str], remedy: str = "") -> str
     hint = f"; did you mean {near[0]!r}?" if near else "."
     listed = f" Known: {', '.join(names)}." if names and not (near and len(names) > MOST_NAMES) else ""
     return f"unknown {kind} {name!r}{hint}{listed}" + (f" {remedy}" if remedy else "")
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in words: without the number of its error.
+
+    >>> reason(FileNotFoundError(2, "No such file or directory", "/proc/x"))
+    "no such file or directory ('/proc/x')"
+    """
+    named = f" ({os.fsdecode(error.filename)!r})" if isinstance(error.filename, str | bytes) else ""
+    return f"{error.strerror[:1].lower()}{error.strerror[1:]}{named}" if error.strerror else str(error)

@@ -9,6 +9,7 @@ import pytest
 
 from cello.audio.corpus import Manifest
 from cello.audio.open import open_corpus
+from cello.audio.reading import Reading
 from cello.errors import CorpusError
 
 
@@ -83,6 +84,46 @@ def test_known_speakers_are_compared(tone_folder: Path) -> None:
     names = sorted(path.relative_to(tone_folder).as_posix() for path in tone_folder.rglob("*.wav"))
     write_lists(tone_folder, names[::7], names[1::7])
     assert "speakers of the test clips" in manifest(tone_folder, "/([0-9a-f]+)-").warnings[0]
+
+
+def test_texts_beside_clips_are_counted_in_one_line(tone_folder: Path) -> None:
+    whole = manifest(tone_folder)
+    for name in ("high/notes.txt", "low/README", "low/list.csv"):
+        (tone_folder / name).write_text("not sound")
+    found = manifest(tone_folder)
+    told = "3 files beside the clips cannot be audio by name, so passed over: "
+    assert found.warnings == (f"{told}'high/notes.txt', 'low/README', 'low/list.csv'",)
+    assert (found.checksum, found.bad) == (whole.checksum, ())
+
+
+def test_who_may_speak_is_doubted_once(tone_folder: Path) -> None:
+    for path in tone_folder.rglob("*.wav"):
+        path.rename(path.with_name(path.name.replace("_nohash_", "-")))
+    cache = tone_folder.parent / "cache"
+    found = open_corpus(f"folder:{tone_folder}", cache=cache, strict=False).manifest
+    assert ["seem to contain" in warning for warning in found.warnings] == [True]
+
+
+def test_files_of_one_name_are_said_to_be_one_group(tone_folder: Path, tmp_path: Path) -> None:
+    """What hurts: 60 files that are said to be 60 speakers while 20 are what was split."""
+    for folder in sorted(tone_folder.iterdir()):
+        for number, path in enumerate(sorted(folder.iterdir())):
+            path.rename(path.with_name(f"{number}.wav"))
+    said = {"reading": Reading(unknown_speakers=True), "cache": tmp_path / "cache"}
+    found = open_corpus(f"folder:{tone_folder}", **said).manifest
+    assert found.grouping == "files of the same name stay together, whatever their folders: 20 groups"
+    assert len({(clip.speaker, clip.split) for clip in found.clips}) == 20
+    for path in tone_folder.rglob("*.wav"):
+        path.rename(path.with_name(f"{path.parent.name} {path.name}"))
+    assert open_corpus(f"folder:{tone_folder}", **said).manifest.grouping == "each file counts as a speaker"
+    for path in tone_folder.rglob("*.wav"):
+        path.unlink() if int(path.stem.split()[1]) > 1 else path.rename(path.with_name(f"rec {path.stem[-1]}.wav"))
+    with pytest.raises(CorpusError) as raised:
+        open_corpus(f"folder:{tone_folder}", **said)
+    assert str(raised.value) == (
+        "2 different file names (rec 0, rec 1) are too few for training, validation and test, for files of the same "
+        "name stay together; rename files, or write validation_list.txt and testing_list.txt"
+    )
 
 
 def test_an_empty_class_folder_is_named(tone_folder: Path) -> None:

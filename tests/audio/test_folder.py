@@ -37,6 +37,19 @@ def test_classes_are_the_visible_folders_sorted(tmp_path: Path) -> None:
     assert [file.name for file in folder.noise] == ["_background_noise_/hum.wav"]
 
 
+def test_what_is_no_sound_by_its_name_is_no_clip_and_is_remembered(tmp_path: Path) -> None:
+    """What hurts: one notes.txt among three clips that stops a training."""
+    texts = ("notes.txt", "README", "list.csv", "meta.JSON", "paper.pdf", "words.docx", "1.TextGrid")
+    touch(tmp_path, "yes/1.wav", "no/1.wav", "no/2.xyz", "papers/a.pdf", *(f"yes/deep/{name}" for name in texts))
+    folder = scan(tmp_path)
+    assert [clip.name for clip in folder.clips] == ["no/1.wav", "no/2.xyz", "yes/1.wav"]
+    assert set(folder.texts) == {"papers/a.pdf", *(f"yes/deep/{name}" for name in texts)}
+    assert (folder.labels, folder.empty) == (("no", "yes"), ("papers",))
+    split = touch(tmp_path / "split", *(f"{part}/{word}/1.wav" for part in ("train", "test") for word in "ab"))
+    touch(split, "train/about.txt")
+    assert scan(split).labels == ("a", "b")
+
+
 def test_every_visible_file_is_a_clip_whatever_its_name(tmp_path: Path) -> None:
     folder = scan(touch(tmp_path, "yes/1.WAV", "yes/2.m4a", "yes/notes", "no/1.wav"))
     assert [clip.name for clip in folder.clips] == ["no/1.wav", "yes/1.WAV", "yes/2.m4a", "yes/notes"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cello.audio.folder import scan
+from cello.audio.reading import Reading
 from cello.errors import CorpusError
 
 
@@ -73,10 +74,19 @@ def test_class_folders_one_level_below_are_pointed_at(tmp_path: Path) -> None:
     assert said(deeper).endswith("Its class folders lie in 'ROOT/a/b': give that folder")
 
 
-def test_class_folders_above_are_pointed_at(tmp_path: Path) -> None:
+def test_class_folders_above_are_asked_for_where_this_one_has_none(tmp_path: Path) -> None:
+    """What hurts: a folder of clips whose labels are in their names is told, as a fact, to be a class itself."""
     root = touch(tmp_path / "clips", "yes/1.wav", "no/1.wav")
-    with pytest.raises(CorpusError, match=r"no class folders .*\. The class .* in the folder above: give '.*/clips'"):
+    with pytest.raises(CorpusError) as raised:
         scan(root / "yes")
+    pattern = "Do the names of its files tell the label? Then give --pattern, for example '^(?P<label>[^_]+)_'"
+    above = f" Is 'yes' one of them? Then give the folder above, {str(root.resolve())!r}. {pattern}"
+    assert str(raised.value).endswith(f"a corpus has one folder of clips for each class.{above}")
+    flat = said(touch(tmp_path / "alone" / "flat", "yes_1.wav", "no_1.wav"))
+    assert flat.endswith(f"for each class. {pattern}")
+    assert scan(tmp_path / "alone" / "flat", Reading(pattern="^(?P<label>[^_]+)_")).labels == ("no", "yes")
     touch(root, "no/ann/1.wav")
-    with pytest.raises(CorpusError, match=r"only one class \('ann'\).* lie in the folder above: give '.*/clips'"):
-        scan(root / "no")
+    one = said(root / "no")
+    assert one.endswith(
+        "('ann'); a classifier needs at least two: add a class folder, or give the folder that holds all of them"
+    )

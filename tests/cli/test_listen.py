@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from rich.console import Console
 from cello.cli.listen import Listen
 from cello.cli.live import KEPT, LiveView
 from cello.deploy.decisions import Decision
+from cello.trained.model import load_model
 from conftest import tone, write_wav
 from made_packages import run_cello
 
@@ -42,6 +45,27 @@ def test_a_file_brings_the_same_decisions_from_an_export_and_from_its_run(
     assert len(lines) >= 2
     assert lines[-1] == f"{len(lines) - 1} decision{'s' * (len(lines) > 2)} in 2.0 s of sound"
     assert lines[0].split()[1:3][0] == "s"
+
+
+def test_nothing_decided_names_the_threshold_its_origin_and_the_highest_score(
+    exported: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, chosen = exported.parent / "run", tmp_path / "run"
+    shutil.copytree(run, chosen)
+    model = load_model(run)
+    facts = {"run": model.run.run, "window_s": 0.9, "threshold": 0.9999, "smooth_s": 0.2, "refractory_s": 1.4}
+    (chosen / "stream.json").write_bytes(msgspec.json.encode(facts | {"background": []}))
+    for folder, arguments, origin in (
+        (exported, ("--threshold", "1"), "1, of --threshold"),
+        (chosen, (), "0.9999, which cello evaluate --stream chose (stream.json of the run)"),
+        (run, (), "0.8, Cello's own, since none was chosen for the run"),
+        (exported, (), "0.8, of the exported folder's manifest.json"),
+    ):
+        assert run_cello("listen", folder, "--file", clip, "--fast", *arguments) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert told.startswith(f"0 decisions in 2.0 s of sound the threshold is {origin}; the highest was ")
+        assert " % for '" in told
+        assert told.endswith(" s; a lower --threshold decides more")
 
 
 class FakeDevice(ModuleType):
@@ -83,14 +107,16 @@ def test_a_microphone_is_heard_until_ctrl_c(
 
     def stopping(self: Listen) -> tuple[Any, int]:
         stream, rate_hz = real(self)
+        heard = stream.push
 
         def push(samples: NDArray[np.float32], from_hz: int) -> list[Decision]:
             pushed.append((len(samples), from_hz))
             if len(pushed) == 4:
                 raise KeyboardInterrupt
-            return stream.push(samples, from_hz)
+            return heard(samples, from_hz)
 
-        return SimpleNamespace(push=push, finish=stream.finish, labels=stream.labels, last_scores=None), rate_hz
+        monkeypatch.setattr(stream, "push", push)
+        return stream, rate_hz
 
     monkeypatch.setattr(Listen, "_stream", stopping)
     assert run_cello("listen", exported) == 0

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_a_broken_file_has_a_row_with_its_reason_and_the_status_says_so(
     assert rows[1]["label"] == load_model(trained).predict_file(good).label
     assert status == 1
     assert "1 of 2 files cannot be used; the reasons are in their rows" in err
+
+
+@pytest.mark.skipif(find_spec("onnx") is None, reason="exports need onnx")
+def test_an_exported_folder_is_called_so_with_what_takes_it(
+    exported: Path, tone_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in (["predict", str(exported), str(tone_folder)], ["evaluate", str(exported)]):
+        assert main(arguments) == 1
+        err = " ".join(capsys.readouterr().err.split())
+        assert "is an exported model, not a run: cello listen, cello serve and cello.deploy.load take it." in err
 
 
 def test_nothing_to_predict_is_an_error(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

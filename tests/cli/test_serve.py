@@ -53,6 +53,7 @@ def test_it_says_where_it_listens_and_warns_where_others_can_reach_it(
     assert status == 130
     assert (ran[0].streams, ran[0].bytes) == (3, 1000)
     assert f"is served at http://{host}:" in printed.out
+    assert "streams decide at threshold 0.8, Cello's own, since none was chosen for the run" in printed.out
     assert ("every machine that can reach this one" in printed.out) is warned
     assert printed.err.strip() == "the server has stopped"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.study.corpus_file import CorpusSummary, write_corpus
 from cello.trained.evaluate import evaluate
+from cello.trained.mapping import targets_of
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.run import train
 
@@ -68,7 +70,7 @@ def test_labels_are_matched_by_name_and_by_mapping(make_run: Any, tone_corpus: C
     assert sum(fewer.confusion[2]) == 0
     told = (
         r"the model has no label 'noise', 'upper' of 'tones'; give the --labels, --unknown and --silence of its "
-        r"training, or map each to one of high, low, rough \(--map noise=rough; --map noise= leaves its clips out\)"
+        r"training, or map each to one of high, low, rough \(--map noise= leaves its clips out\)"
     )
     with pytest.raises(CorpusError, match=told):
         evaluate(model, other, cache=tmp_path)
@@ -78,6 +80,24 @@ def test_labels_are_matched_by_name_and_by_mapping(make_run: Any, tone_corpus: C
         evaluate(model, tone_corpus, mapping={"low": "lo"}, cache=tmp_path)
     with pytest.raises(CorpusError, match="has 0 test clips with a label of the model"):
         evaluate(model, tone_corpus, mapping=dict.fromkeys(("high", "low", "rough"), ""), cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("label", "known", "example"),
+    [
+        ("down", "no yes _unknown_ _silence_", "--map down=_unknown_; --map down= leaves"),
+        ("down", "no yes _silence_", "--map down= leaves"),
+        ("_silence_", "no yes _unknown_ silence", "--map _silence_=silence; --map"),
+        ("background_noise", "no yes _unknown_", "--map background_noise= leaves"),
+        ("Down", "down up", "--map Down=down; "),
+        ("sheila", "no unknown yes", "--map sheila=unknown; "),
+    ],
+)
+def test_a_label_that_the_model_has_not_is_never_said_to_be_another_kind_of_sound(
+    make_run: Any, tone_corpus: Corpus, label: str, known: str, example: str
+) -> None:
+    with pytest.raises(CorpusError, match=re.escape(f"({example}")):
+        targets_of([*known.split(), "high", "rough"], relabelled(tone_corpus, low=label), {})
 
 
 def test_clips_that_were_trained_on_are_counted(make_run: Any, tone_corpus: Corpus, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from cello.cli.main import main
 from cello.cli.stream_table import print_stream
 from cello.deploy.decisions import DecisionConfig
 from cello.errors import ConfigError, CorpusError
+from cello.statistics.detection import rate_interval
 from cello.trained.mapping import targets_of
-from cello.trained.strung import StreamConfig, _trace, decisions_at, evaluate_stream, strung, word_end
+from cello.trained.strung import StreamConfig, StreamEvaluation, _trace, decisions_at, evaluate_stream, strung, word_end
 
 CONFIG = StreamConfig(gap_s=0.3, most_false_alarms=1e5)
 
@@ -157,16 +158,54 @@ def test_a_rate_that_so_short_a_stream_cannot_show_is_said(
     early = replace(found.test, latency_s=-0.08, latency_95_s=0.5)
     for most, told, said in (
         (1, "at most 1 false alarm an hour", True),
-        (99, "at most 99 false alarms an hour", True),
-        (101, "at most 101 false alarms an hour", False),
+        (368, "at most 368 false alarms an hour", True),
+        (369, "at most 369 false alarms an hour", False),
     ):
         config = msgspec.structs.replace(found.config, most_false_alarms=most)
         console = Console(record=True, width=400)
-        print_stream(console, msgspec.structs.replace(found, config=config, validation=none, test=early))
+        changes = {"validation": none, "test": early, "validation_hours_without_words": 0.01}
+        print_stream(console, msgspec.structs.replace(found, config=config, **changes))
         out = console.export_text()
         assert told in out
-        assert ("without any false alarm there it may still be 369 an hour (95 % interval)" in out) is said
+        assert "on the validation clips it brings 0 false alarms in 0.6 minutes: " in out
+        assert ("too short a stream to show so low a rate: it may still be 369 an hour. Add" in out) is said
         assert "decisions come 80 ms before the end of the word (median; 95 % within 500 ms after it)" in out
+
+
+def printed(found: StreamEvaluation) -> str:
+    console = Console(record=True, width=400)
+    print_stream(console, found)
+    return console.export_text()
+
+
+def test_one_false_alarm_in_two_minutes_is_no_proof_of_sixty_an_hour(make_run: Any, tone_corpus: Corpus) -> None:
+    found = evaluate_stream(cello.load_model(make_run()), tone_corpus, CONFIG, DecisionConfig())
+    assert found.validation is not None
+    one = replace(
+        found.validation, false_alarms=1, false_alarms_an_hour=27.0, false_alarms_interval=rate_interval(1, 1 / 27)
+    )
+    config = msgspec.structs.replace(found.config, most_false_alarms=60.0)
+    short = msgspec.structs.replace(found, config=config, validation=one, validation_hours_without_words=1 / 27)
+    out = printed(short)
+    assert "it brings 1 false alarm in 2.22 minutes: 27.00 an hour (95 % interval 0.68 to 150.43)" in out
+    assert "it may still be 150 an hour" in out
+    told = printed(msgspec.structs.replace(short, validation_hours_without_words=None))
+    assert "it brings 1 false alarm: 27.00 an hour" in told
+
+
+def test_a_threshold_that_misses_most_words_says_what_another_brings(make_run: Any, tone_corpus: Corpus) -> None:
+    found = evaluate_stream(cello.load_model(make_run()), tone_corpus, CONFIG, DecisionConfig())
+    assert found.test is not None
+    rates = [
+        replace(found.test, threshold=threshold, miss_rate=missed, false_alarms_an_hour=often)
+        for threshold, missed, often in ((0.5, 0.2, 90.0), (0.7, 0.4, 30.0), (0.9, 0.8, 2.0))
+    ]
+    for curve, told in (
+        (rates, "at threshold 0.7 it would miss 40.0 %, with 30.00 false alarms an hour; training with more clips"),
+        (rates[2:], "it misses most words, and so does every other threshold; training with more clips"),
+    ):
+        assert told in printed(msgspec.structs.replace(found, test=rates[2], curve=tuple(curve)))
+    assert "misses most words" not in printed(msgspec.structs.replace(found, test=rates[1], curve=tuple(rates)))
 
 
 def test_the_table_ends_where_nothing_is_decided(make_run: Any, tone_corpus: Corpus) -> None:

@@ -261,7 +261,7 @@ def test_a_folder_of_another_run_is_neither_overwritten_nor_taken_for_this_one(
     train(config(seed=1, optimiser=short), tone_corpus, tmp_path / "finished", cache=tmp_path)
     for folder in (tmp_path / "begun", tmp_path / "finished"):
         before = {path: path.read_bytes() for path in folder.iterdir()}
-        message = r"holds run [0-9a-f]{16} \(gru, seed 1\), not run [0-9a-f]{16} \(gru, seed 2\); choose another folder"
+        message = r"holds run [0-9a-f]{16}, in which .*\bseed was 1, is 2; choose another folder"
         with pytest.raises(TrainingError, match=message):
             train(config(seed=2, optimiser=short), tone_corpus, folder, cache=tmp_path)
         assert before == {path: path.read_bytes() for path in folder.iterdir()}

@@ -87,8 +87,17 @@ def _first(bad: Sequence[BadClip]) -> str:
     return f"{bad[0].name}: {bad[0].reason}"
 
 
-def doubts(manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence[str] = ()) -> Iterator[str]:
-    """Warnings about a corpus; ``empty`` are class folders without files, ``guesses`` possible speakers."""
+def doubts(
+    manifest: Manifest, *, guesses: Sequence[Guess] | None = (), empty: Sequence[str] = (), texts: Sequence[str] = ()
+) -> Iterator[str]:
+    """Warnings about a corpus; ``empty`` are class folders without files, ``guesses`` possible speakers; None where it
+    was said already that the names may tell them.
+
+    ``texts`` are files that were passed over since their names say that they are no sound.
+    """
+    if texts:
+        count = f"{len(texts):,} file{'s' * (len(texts) > 1)}"
+        yield f"{count} beside the clips cannot be audio by name, so passed over: {listed(texts)}"
     if empty:
         yield f"class folders without clips are ignored: {listed(empty)}"
     yield from _alike(manifest.labels)
@@ -96,7 +105,7 @@ def doubts(manifest: Manifest, *, guesses: Sequence[Guess] = (), empty: Sequence
         yield from _shared_speakers(manifest)
     elif guesses:
         yield _shared_guess(manifest, guesses[0])
-    else:
+    elif guesses is not None:
         yield (
             "the speakers of the clips are not known, so one speaker may be in several splits; "
             "if the file names contain the speaker, give --speaker-pattern"

@@ -47,7 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``checksum`` is SHA-256 over names, labels, splits, speakers and samples; ``origin`` says where the clips lie and by
     which rule they were split, ``source`` the same as a sentence; ``warnings`` what may not be meant so. Unless
-    ``speakers_known``, each file counts as a speaker of its own. ``folds`` says in words which folds were asked for,
+    ``speakers_known``, files of one name count as one speaker. ``folds`` says in words which folds were asked for,
     each clip's being its ``fold``.
     """
 
@@ -66,6 +66,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.source and self.origin == Origin():
             msgspec.structs.force_setattr(self, "origin", origin_of(self.source))
+
+    @property
+    def grouping(self) -> str:
+        """What is kept in one split where nobody knows who speaks; empty where the speakers are known."""
+        groups = len({clip.speaker for clip in self.clips})
+        if self.speakers_known:
+            return ""
+        if groups == len(self.clips):
+            return "each file counts as a speaker"
+        return f"files of the same name stay together, whatever their folders: {groups:,} groups"
 
     def from_origin(self, origin: Origin) -> Manifest:
         """The same corpus from elsewhere, or split otherwise."""

@@ -54,7 +54,8 @@ class File:
 class Folder:
     """What lies in a corpus folder: labels and clips sorted by name, noise, split lists; ``empty`` class folders.
 
-    ``rule`` says in words where splits that the clips have of their own come from.
+    ``rule`` says in words where splits that the clips have of their own come from. ``texts`` are files beside the clips
+    that are none by their names.
     """
 
     root: Path
@@ -64,14 +65,15 @@ class Folder:
     lists: tuple[File, ...]
     empty: tuple[str, ...] = ()
     rule: str = ""
+    texts: tuple[str, ...] = ()
 
 
 def scan(root: Path, reading: Reading = PLAIN) -> Folder:
     """List the clips of a folder with their labels: by a table, a pattern, or the folders that they lie in.
 
-    Every visible file at any depth below is a clip, whatever its name ends in: one that is not sound is reported when
-    it is decoded, not passed over here. Hidden files and folders are not looked at, nor what operating systems leave
-    (``Thumbs.db``, ``__MACOSX``). Folders of splits or folds that hold class folders are read as such.
+    Every visible file at any depth below is a clip unless its name says that it is something else (``notes.txt``): one
+    that is not sound is reported when it is decoded. Hidden files and folders are not looked at, nor what operating
+    systems leave (``Thumbs.db``, ``__MACOSX``). Folders of splits or folds that hold class folders are read as such.
 
     Raises:
         CorpusError: the folder does not exist, cannot be listed, has fewer than two labels, folders of speakers on top,
@@ -91,17 +93,19 @@ def scan(root: Path, reading: Reading = PLAIN) -> Folder:
     found.sort(key=lambda file: file.name)
     noise = _noise(found)
     clips = [file for file in found if file.name.split("/", 1)[0] not in NOISE_FOLDERS]
+    texts = tuple(clip.name for clip in clips if "/" in clip.name and not is_sound(clip.name))
     _check_names(root, (*clips, *noise))
     rule = ""
     if reading.pattern is not None:
         clips, rule = [_named(clip, reading.pattern) for clip in clips if is_sound(clip.name)], "the pattern"
-    elif layout := recognised(root, [clip.name for clip in clips]):
-        clips = [_named(clip, layout.pattern) for clip in clips]
+    elif layout := recognised(root, [clip.name for clip in clips if is_sound(clip.name)]):
+        clips = [_named(clip, layout.pattern) for clip in clips if is_sound(clip.name)]
         rule = f"folders, since {layout.sentence}"
     else:
         check_labels(root, [clip.name for clip in clips])
+        clips = [clip for clip in clips if is_sound(clip.name)]
     lists = tuple(File(name, root / name) for name in LISTS if (root / name).exists() or (root / name).is_symlink())
-    folder = Folder(root, _labels(root, clips), tuple(clips), noise, () if rule else lists, rule=rule)
+    folder = Folder(root, _labels(root, clips), tuple(clips), noise, () if rule else lists, rule=rule, texts=texts)
     if rule:
         return folder
     names = {unicodedata.normalize("NFC", top.name) for top in tops}

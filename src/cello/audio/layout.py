@@ -30,8 +30,11 @@ _NO_SOUND = frozenset(
         *_TABLES,
         *(".bib", ".doc", ".docx", ".htm", ".html", ".ini", ".ipynb", ".jpeg", ".jpg", ".json", ".log", ".md", ".pdf"),
         *(".png", ".py", ".rst", ".sh", ".svg", ".tex", ".toml", ".txt", ".xml", ".yaml", ".yml"),
+        *(".gif", ".lab", ".odt", ".rtf", ".srt", ".textgrid", ".vtt"),
     }
 )
+_TEXTS = frozenset({"authors", "changelog", "copying", "license", "licence", "makefile", "readme"})
+"""Names without an ending that are texts."""
 _LOOKED_AT = 100
 _DEEP = 3
 _SHOWN = 5
@@ -47,8 +50,13 @@ def is_junk(name: str) -> bool:
 
 
 def is_sound(name: str) -> bool:
-    """Whether a file may be audio, by its name."""
-    return os.path.splitext(name)[1].lower() not in _NO_SOUND  # noqa: PTH122 - a hundred thousand names a time
+    """Whether a file may be audio, by its name.
+
+    >>> [name for name in ("yes/1.wav", "yes/2", "yes/notes.txt", "README") if is_sound(name)]
+    ['yes/1.wav', 'yes/2']
+    """
+    ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a hundred thousand names a time
+    return ending not in _NO_SOUND if ending else name.rpartition("/")[2].lower() not in _TEXTS
 
 
 def check_labels(root: Path, names: Sequence[str]) -> None:
@@ -75,7 +83,7 @@ def check_labels(root: Path, names: Sequence[str]) -> None:
         beside = f"; no audio in {listed(others)}" if others and sounding else ""
         raise CorpusError(
             f"{str(root)!r} has only one class ({only!r}){beside}; a classifier needs at least two"
-            f"{_elsewhere(root, only) or ': give the folder above, or add a class folder'}"
+            f"{_elsewhere(root, only) or ': add a class folder, or give the folder that holds all of them'}"
         )
     _check_splits(root, labels, names)
     if all(_FOLD.fullmatch(label) for label in labels):
@@ -141,10 +149,19 @@ def _elsewhere(root: Path, label: str = "") -> str:
         if len(found) != 1:
             break
         below = found[0]
+    return "" if label else _flat(root)
+
+
+def _flat(root: Path) -> str:
+    """What a folder of sound files may be: a class itself, or clips whose names tell the label; empty without any."""
+    if not any(Path(entry.name).suffix.lower() in SUFFIXES for entry in _entries(root)):
+        return ""
     above = root.resolve().parent
-    if _sounds(root / label if label else root) and _has_classes(above):
-        return f". The class folders lie in the folder above: give {str(above)!r}"
-    return ""
+    one = f"Is {root.resolve().name!r} one of them? Then give the folder above, {str(above)!r}. "
+    return (
+        f". {one if _has_classes(above) else ''}Do the names of its files tell the label? Then give --pattern, for "
+        f"example '^(?P<label>[^_]+)_'"
+    )
 
 
 def _has_classes(folder: Path) -> bool:

@@ -28,7 +28,7 @@ from cello.audio.splits import check_official
 from cello.audio.staging import used, using
 from cello.audio.twelve import ABOUT, test_clips, twelve
 from cello.cache import cache_root
-from cello.errors import CorpusError, unknown
+from cello.errors import CorpusError, reason, unknown
 
 NEWEST, TASK = "v0.02", "12"
 _TASKS = tuple(f"{version}:{TASK}" for version in speech_commands.TEST_SETS)
@@ -91,7 +91,8 @@ def open_corpus(
     refused: list[str] = []
     known = speakers_known(folder, reading)
     guesses = () if known else guess_speakers({clip.name: clip.label for clip in folder.clips})
-    if guesses and not splits_given(folder) and not reading.unknown_speakers:
+    unasked = bool(guesses) and not splits_given(folder) and not reading.unknown_speakers
+    if unasked:
         _refuse(unconfirmed(place.name, guesses), strict, refused)
     options = Options(rate_hz, msgspec.structs.replace(reading, folds=NONE))
     dataset = open_dataset(folder, options, cache, progress, place.name)
@@ -108,7 +109,8 @@ def open_corpus(
             check(corpus.manifest)
         except CorpusError as error:
             _refuse(str(error), strict, refused)
-    found = (*doubts(corpus.manifest, guesses=guesses, empty=folder.empty), *fold_doubts(corpus.manifest))
+    said = doubts(corpus.manifest, guesses=None if unasked else guesses, empty=folder.empty, texts=folder.texts)
+    found = (*said, *fold_doubts(corpus.manifest))
     resampled = rate_doubts(rates([clip.path for clip in folder.clips]), rate_hz)
     manifest = msgspec.structs.replace(corpus.manifest, warnings=(*refused, *found, *resampled))
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
@@ -163,8 +165,8 @@ def _located(spec: str, cache: Path, progress: Progress | None) -> _Place:
         return _locate(spec, cache, progress)
     except OSError as error:
         raise CorpusError(
-            f"corpus {spec!r} cannot be written to the cache {str(cache)!r}: {error}; free space there or choose "
-            f"another cache folder"
+            f"corpus {spec!r} cannot be written to the cache {str(cache)!r}: {reason(error)}; free space there or "
+            f"choose another cache folder"
         ) from error
 
 

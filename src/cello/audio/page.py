@@ -109,7 +109,7 @@ def _chunks(corpus: Corpus, sections: Sequence[Section]) -> Iterator[str]:
 
 
 def _about(manifest: Manifest) -> str:
-    speakers = "" if manifest.speakers_known else "; each file counts as a speaker"
+    speakers = f"; {manifest.grouping}" if manifest.grouping else ""
     return (
         f"{len(manifest.clips):,} clips of {len(manifest.labels):,} labels at {manifest.rate_hz:,} Hz, from "
         f"{manifest.source}{speakers}. Checksum {manifest.checksum[:16]}."

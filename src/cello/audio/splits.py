@@ -93,6 +93,12 @@ def split_speakers(speakers: Iterable[str], known: bool = True) -> tuple[dict[st
     splits = {speaker: official_split(speaker) for speaker in order}
     if set(splits.values()) == set(SPLITS):
         return splits, "SHA-1 of the speaker" if known else "SHA-1 of the file name (speakers not known)"
+    if len(order) < 3 and not known:
+        raise CorpusError(
+            f"{len(order)} different file name{'s' * (len(order) > 1)} ({', '.join(order)}) are too few for training, "
+            f"validation and test, for files of the same name stay together; rename files, or write "
+            f"validation_list.txt and testing_list.txt"
+        )
     if len(order) < 3:
         raise CorpusError(
             f"{len(order)} speaker{'s' * (len(order) > 1)} ({', '.join(order)}) are too few for training, "

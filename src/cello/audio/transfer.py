@@ -20,7 +20,7 @@ from cello.audio.dataset_cache import CachedDataset, find_dataset
 from cello.audio.decode import as_float
 from cello.audio.decoded import NOISE, SOUND, load_array
 from cello.audio.staging import locked, used, using
-from cello.errors import CorpusError
+from cello.errors import CorpusError, reason
 from cello.files import DamagedFileError, read_stored, seal_json, unseal_json
 
 MANIFEST = "manifest.json"
@@ -111,7 +111,8 @@ def receive(cache: Path, checksum: str, transfer: str, chunk: Chunk) -> None:
             out.write(chunk.content)
     except OSError as error:
         raise CorpusError(
-            f"the corpus cannot be written to the cache {str(cache)!r}: {error}; free space there or make it writable"
+            f"the corpus cannot be written to the cache {str(cache)!r}: {reason(error)}; free space there or make it "
+            f"writable"
         ) from error
 
 

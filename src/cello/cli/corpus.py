@@ -69,10 +69,7 @@ class CorpusInspect(Sound):
         corpus = open_sound(self, console, strict=False)
         manifest = corpus.manifest
         console.print(_counts(manifest))
-        say(
-            console,
-            one_line(f"{manifest.source}{'' if manifest.speakers_known else '; each file counts as a speaker'}"),
-        )
+        say(console, one_line(f"{manifest.source}{manifest.grouping and '; '}{manifest.grouping}"))
         sections = facts(corpus, corpus_files(self.spec, cache=self.cache, reading=self.reading))
         console.print(_facts(sections))
         say(console, counted(len(manifest.bad), "unusable clip") + (":" if manifest.bad else ""))
@@ -92,7 +89,8 @@ def _counts(manifest: Manifest) -> Table:
         table.add_row(one_line(label), *(f"{counts[label, split]:,}" for split in SPLITS))
     table.add_section()
     table.add_row("all", *(f"{sum(c.split == split for c in manifest.clips):,}" for split in SPLITS))
-    table.add_row("speakers", *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
+    who = "speakers" if manifest.speakers_known else "groups"
+    table.add_row(who, *(f"{len({c.speaker for c in manifest.clips if c.split == s}):,}" for s in SPLITS))
     return table
 
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from cello.cli.sound import Sound, open_sound
+from cello.cli.own_corpus import open_own
+from cello.cli.sound import CORPUS_HELP, Sound
 from cello.cli.stream_table import pictures, print_stream
 from cello.deploy.decisions import BACKGROUND
 from cello.errors import ConfigError, unknown
@@ -30,6 +31,7 @@ class Evaluate(Sound):
     """Evaluate a trained model on the clips of a corpus whose labels match; of a study its best run by validation."""
 
     run_folder: Annotated[Positional[Path], arg(help="the folder of a run, or of a study", metavar="RUN")]
+    corpus: Annotated[str, arg(help=f"the run's own, as it was read for training, unless given: {CORPUS_HELP}")] = ""
     split: Annotated[Literal["test", "validation", "train", "all"], arg(help="the clips that count")] = "test"
     mapping: Annotated[
         tuple[str, ...],
@@ -83,7 +85,7 @@ class Evaluate(Sound):
             )
         model = load_model(self.run_folder, self.row, self.column)
         mapping = dict(map(_pair, self.mapping))
-        corpus = open_sound(self, console, model.features.rate_hz)
+        corpus = open_own(self, model.trained, console)
         if self.stream:
             self._stream(console, model, corpus, mapping)
             return

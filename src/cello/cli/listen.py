@@ -49,7 +49,7 @@ class Listen:
     column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
 
     def run(self, console: Console) -> None:
-        from cello.cli.live import LiveView, line
+        from cello.cli.live import LiveView, line, nothing_decided
 
         if self.after:
             given = one_line(self.after[0])
@@ -79,6 +79,8 @@ class Listen:
         for one in () if lively else rest:
             say(console, line(one))
         say(console, f"{counted(decided + len(rest), 'decision')} in {view.seconds:.1f} s of sound")
+        if not decided + len(rest):
+            say(console, nothing_decided(stream))
 
     def _stream(self) -> tuple[ModelStream | PackageStream, int]:
         """The model's stream, and the rate that it takes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cello.deploy.decisions import Decision, softmax
+
+if TYPE_CHECKING:
+    from cello.deploy.package import PackageStream
+    from cello.trained.stream import ModelStream
 
 TOP, KEPT, BAR = 5, 6, 30
 QUIET_DB = -60.0
@@ -71,6 +76,29 @@ def level_db(samples: NDArray[np.float32]) -> float:
     """
     mean_square = float(np.mean(np.square(samples, dtype=np.float64)))
     return max(QUIET_DB, 10 * float(np.log10(max(mean_square, 1e-12))))
+
+
+def threshold_of(stream: ModelStream | PackageStream) -> str:
+    """The threshold of a stream, and where it comes from."""
+    told = {
+        "given": "of --threshold",
+        "default": "Cello's own, since none was chosen for the run",
+        "stream.json": "which cello evaluate --stream chose (stream.json of the run)",
+        "manifest.json": "of the exported folder's manifest.json",
+    }
+    return f"{stream.config.threshold:g}, {told[stream.threshold_from]}"
+
+
+def nothing_decided(stream: ModelStream | PackageStream) -> str:
+    """Why a stream ended without a decision: its threshold, and what came nearest to it."""
+    highest = stream.highest
+    heard = (
+        f"the highest was {100 * highest.score:.0f} % for {highest.label!r} at {highest.time_s:.2f} s"
+        if highest is not None
+        else "no step was of a label that is decided for"
+    )
+    lower = "" if highest is None or highest.score >= stream.config.threshold else "; a lower --threshold decides more"
+    return f"the threshold is {threshold_of(stream)}; {heard}{lower}"
 
 
 def line(decision: Decision) -> str:

@@ -35,6 +35,7 @@ from cello.cli.export import Export
 from cello.cli.listen import Listen
 from cello.cli.merge import Merge
 from cello.cli.predict import Predict
+from cello.cli.repeated import gathered, options_of
 from cello.cli.report import Report
 from cello.cli.serve import Serve
 from cello.cli.sound import described
@@ -180,6 +181,8 @@ def _run(arguments: list[str], whole: bool) -> int:
 
 def _parsed(arguments: list[str]) -> Command:
     """The command that the arguments say; wrong usage and ``--help`` leave, having said what is to be said."""
+    if command_type := _asked(arguments, Commands):
+        arguments = gathered(arguments, options_of(command_type))
     foreign = any(one_line(argument) != argument for argument in arguments)
     with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
         commands: Any = _briefly(Commands) if arguments[:1] in (["-h"], ["--help"]) else Commands
@@ -215,6 +218,16 @@ def _names(commands: object) -> Names:
         below = get_type_hints(one.__origin__, include_extras=True).get("action")
         found[one.__metadata__[0].name] = _names(get_args(below)[0]) if below else {}
     return found
+
+
+def _asked(arguments: Sequence[str], commands: object) -> type | None:
+    """The class of the command that the arguments begin with; None where they name none."""
+    for one in get_args(commands):
+        if arguments and one.__metadata__[0].name == arguments[0]:
+            below = get_type_hints(one.__origin__, include_extras=True).get("action")
+            found: type = one.__origin__
+            return found if below is None else _asked(arguments[1:], get_args(below)[0])
+    return None
 
 
 def _failed(error: Exception, what: str, whole: bool) -> int:

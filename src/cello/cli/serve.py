@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.console import Console
 from tyro.conf import Positional, arg
 
-from cello.errors import DeployError
+from cello.errors import CelloError, DeployError
 from cello.terminal import say
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Serve:
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             say(console, f"{self.folder} is served at http://{shown}:{port}/ until Ctrl-C")
+            if threshold := _threshold(server.served):
+                say(console, f"streams decide at threshold {threshold}")
             if not listener.is_local(listening):
                 say(console, "every machine that can reach this one can use it, without encryption or password")
             try:
@@ -78,6 +81,16 @@ def _missing(error: ImportError) -> Exception:
     if name not in EXTRA:
         return error
     return DeployError(f"cello serve needs {name}, which is not installed; give: pip install 'cello-rnn[serve]'")
+
+
+def _threshold(served: Served) -> str:
+    """The threshold of streams, and where it comes from; empty of a model that has none."""
+    from cello.cli.live import threshold_of
+
+    with suppress(CelloError):
+        stream: Any = served.stream()
+        return threshold_of(stream)
+    return ""
 
 
 def served_of(folder: Path) -> tuple[Served, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,7 +130,14 @@ def open_sound(
     strict: bool = True,
     folds: str = NONE,
 ) -> Corpus:
-    """The corpus, with a progress bar while it is fetched, rendered or decoded; its doubts are printed.
+    """The corpus that the flags name; see :func:`open_shown`."""
+    return open_shown(sound.spec, sound.options(rate_hz, folds), console, sound.cache, strict)
+
+
+def open_shown(
+    spec: str, options: Mapping[str, Any], console: Console, cache: Path | None = None, strict: bool = True
+) -> Corpus:
+    """A corpus, with a progress bar while it is fetched, rendered or decoded; its doubts are printed.
 
     Unless ``strict``, what would be refused is among them.
     """
@@ -148,9 +156,7 @@ def open_sound(
             )
             progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-        corpus = open_corpus(
-            sound.spec, cache=sound.cache, strict=strict, progress=show, **sound.options(rate_hz, folds)
-        )
+        corpus = open_corpus(spec, cache=cache, strict=strict, progress=show, **options)
     for sentence in corpus.manifest.warnings:
         warnings.warn(sentence, stacklevel=2)
     return corpus

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 SHOWN = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 0.9999)
 """The thresholds that the table shows; stream.json and the plot have all."""
-NO_EVENT = 3.69
-"""The upper end of the exact 95 % Poisson interval of no event: 3.69 an hour where none came in one hour."""
+MOST = 0.5
+"""The share of words above which most are missed."""
 
 
 def print_stream(console: Console, found: StreamEvaluation) -> None:
@@ -45,10 +45,9 @@ def print_stream(console: Console, found: StreamEvaluation) -> None:
         say(console, f"no threshold brings {most}")
     else:
         say(console, f"threshold {found.test.threshold:g}, {most}, brings on the test clips:")
-        say(console, _sentence(found))
-        say(console, _late(found))
-        if short := _too_short(found):
-            say(console, short)
+        for sentence in (_sentence, _late, _on_validation, _too_short, _advice):
+            if text := sentence(found):
+                say(console, text)
     table = Table(
         "threshold", "false alarms an hour", "missed", "confused", "repeated", title="Test clips at other thresholds"
     )
@@ -61,15 +60,43 @@ def print_stream(console: Console, found: StreamEvaluation) -> None:
     console.print(table)
 
 
+def _on_validation(found: StreamEvaluation) -> str:
+    """What the threshold was chosen by."""
+    rate = found.validation
+    assert rate is not None
+    rare, often = rate.false_alarms_interval
+    hours = found.validation_hours_without_words
+    sound = "" if hours is None else f" in {hours:.2f} hours" if hours >= 1 else f" in {60 * hours:.3g} minutes"
+    return (
+        f"on the validation clips it brings {counted(rate.false_alarms, 'false alarm')}{sound}: "
+        f"{rate.false_alarms_an_hour:.2f} an hour (95 % interval {rare:.2f} to {often:.2f})"
+    )
+
+
 def _too_short(found: StreamEvaluation) -> str:
-    """What to say where a single false alarm on the validation clips would have been too many, so none tells little."""
+    """What to say where the validation clips cannot show that so few false alarms come as were asked for."""
     assert found.validation is not None
     often, most = found.validation.false_alarms_interval[1], found.config.most_false_alarms
-    if found.validation.false_alarms or often <= NO_EVENT * most or not most:
+    if often <= most:
         return ""
     return (
-        f"the validation clips are too short a stream to show so low a rate: without any false alarm there it may "
-        f"still be {often:.0f} an hour (95 % interval). Add validation clips, or ask for more with --false-alarms"
+        f"the validation clips are too short a stream to show so low a rate: it may still be {often:.0f} an hour. "
+        f"Add validation clips, or ask for more with --false-alarms"
+    )
+
+
+def _advice(found: StreamEvaluation) -> str:
+    """What else there is where most words are missed: the highest threshold that finds half of them, and training."""
+    if found.test is None or found.test.miss_rate <= MOST:
+        return ""
+    more = "; training with more clips of other words and of noise (--unknown, --silence) brings fewer false alarms"
+    better = [rate for rate in found.curve if rate.miss_rate <= MOST]
+    if not better:
+        return f"it misses most words, and so does every other threshold{more}"
+    rate = better[-1]
+    return (
+        f"it misses most words: at threshold {rate.threshold:g} it would miss {100 * rate.miss_rate:.1f} %, with "
+        f"{rate.false_alarms_an_hour:.2f} false alarms an hour{more}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +17,16 @@ from tyro.conf import Suppress, arg
 from cello.audio.augment import AugmentConfig
 from cello.audio.folds import NONE, of_fold
 from cello.cli.sound import Sound, open_sound
+from cello.deploy.decisions import BACKGROUND
 from cello.errors import ConfigError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig, resolve
-from cello.terminal import bars, one_line, say
+from cello.terminal import bars, counted, one_line, say
 from cello.training.config import DataConfig, OptimiserConfig
 from cello.training.execution import ExecutionConfig
 
 if TYPE_CHECKING:
+    from cello.audio.corpus import Corpus
     from cello.training.result import Epoch, RunResult
 
 
@@ -66,18 +69,17 @@ class Train(Sound):
         from cello.study.corpus_file import CorpusSummary, write_corpus
         from cello.study.plan import steps_of_a_second
         from cello.study.settings import SECTIONS, brief, check_section
+        from cello.study.single import write_source
         from cello.study.space import LAST
+        from cello.study.store import CorpusSource
         from cello.training.config import CorpusRef, RunConfig
         from cello.training.device import choose
         from cello.training.folder import writing
         from cello.training.remark import remark
         from cello.training.run import train
 
-        model, features, start = (
-            resolve(self.model),
-            self.features,
-            None,
-        )  # a wrong cell shows before the corpus is made
+        # a wrong cell shows before the corpus is made
+        model, features, start = resolve(self.model), self.features, None
         if self.from_run is not None:
             from cello.trained.start import start_from
 
@@ -90,6 +92,8 @@ class Train(Sound):
         check_cell(model, features.dimensions, steps_of_a_second(features, model))
         device = choose(self.execution)
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
+        if sentence := _unused_noise(corpus):
+            say(console, sentence)
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
         config = RunConfig(
@@ -109,10 +113,22 @@ class Train(Sound):
             result = train(config, corpus, out, cache=self.cache, on_epoch=show, execution=self.execution, start=start)
         with writing(out):
             write_corpus(out, CorpusSummary.of(manifest))  # what cello report says of the clips
+            write_source(out, CorpusSource(spec=self.spec, options=self.options(features.rate_hz, self.folds)))
         console.print(_table(result, cell))
-        say(console, f"{result.parameters:,} parameters, {times(result)}, {out}")
+        say(console, f"{result.parameters:,} parameters, {times(result)}")
         if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
+        say(console, f"{out}: cello evaluate {shlex.quote(str(out))}")
+
+
+def _unused_noise(corpus: Corpus) -> str:
+    """What to say where a corpus has recordings of noise, and none of its labels is for noise or other words."""
+    if not corpus.noise or set(BACKGROUND) & set(corpus.manifest.labels):
+        return ""
+    return (
+        f"{counted(len(corpus.noise), 'recording')} of background noise and no label for it: endless sound needs "
+        f"--silence 10, and for words that are none of --labels --unknown 10"
+    )
 
 
 @contextmanager

@@ -82,6 +82,8 @@ class Decider:
         self.smoothed_steps = config.smoothed_steps(rate_hz, step_samples)
         self._refractory = config.refractory_samples(rate_hz)
         self._recent: deque[NDArray[np.float64]] = deque(maxlen=self.smoothed_steps)
+        self.highest: Decision | None = None
+        """The step with the highest smoothed probability of a label that may be decided for, whether it was or not."""
         self._last: int | None = None  # the sample at which the sound of the last decision's step ended
 
     def push(self, times_s: Sequence[float], scores: NDArray[np.floating]) -> list[Decision]:
@@ -97,7 +99,11 @@ class Decider:
     def _decided(self, time_s: float, smoothed: NDArray[np.float64]) -> Decision | None:
         best = int(smoothed.argmax())
         label, score = self.labels[best], float(smoothed[best])
-        if not score >= self.config.threshold or label in self.config.background:  # NaN reaches no threshold
+        if label in self.config.background:
+            return None
+        if self.highest is None or score > self.highest.score:
+            self.highest = Decision(time_s, label, score)
+        if not score >= self.config.threshold:  # NaN reaches none
             return None
         end = round(time_s * self.rate_hz)
         if self._last is not None and end - self._last < self._refractory:

@@ -100,7 +100,8 @@ class Package:
             raise DeployError(f"{str(self.folder)!r} cannot stream: {why}")
         fields = ("threshold", "smooth_s", "refractory_s", "background")
         config = DecisionConfig(**{field: getattr(facts, field) for field in fields} | settings)
-        return PackageStream(self._steps.another(), self.labels, config)
+        where = "given" if "threshold" in settings else MANIFEST
+        return PackageStream(self._steps.another(), self.labels, config, where)
 
     @cached_property
     def _clips(self) -> ClipModel:
@@ -127,10 +128,14 @@ class PackageStream:
         config: when it decides
         delay_s: how much later than its own sound a step is known, because of deltas
         last_scores: (C,) scores of the newest step, None before the first
+        threshold_from: the file that the threshold is of, or "given"
     """
 
-    def __init__(self, model: StreamModel, labels: tuple[str, ...], config: DecisionConfig) -> None:
+    def __init__(
+        self, model: StreamModel, labels: tuple[str, ...], config: DecisionConfig, threshold_from: str = MANIFEST
+    ) -> None:
         self.labels, self.config, self.delay_s = labels, config, model.delay_s
+        self.threshold_from = threshold_from
         self.last_scores: NDArray[np.float32] | None = None
         self._model = model
         step_samples = model.hop_samples * model.frame_stacking
@@ -147,6 +152,11 @@ class PackageStream:
             DeployError: the stream is finished.
         """
         return self._decided(self._model.push(self._resampler.push(mono(samples), rate_hz)))
+
+    @property
+    def highest(self) -> Decision | None:
+        """The step that came nearest to a decision, or was one; None before the first of a label that may be."""
+        return self._decider.highest
 
     def finish(self) -> list[Decision]:
         """End the stream: the decisions of what waited for more sound."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from cello.errors import ReportError, unknown
+from cello.errors import ReportError, reason, unknown
 from cello.files import write_whole
 from cello.report import parallel
 from cello.report.results import StudyResults, load_results
@@ -76,7 +76,7 @@ def write_report(
         return [path for paths in written for path in paths]
     except OSError as error:
         raise ReportError(
-            f"{str(target)!r}: the report cannot be written there: {error}; choose a folder you may write to"
+            f"{str(target)!r}: the report cannot be written there: {reason(error)}; choose a folder you may write to"
         ) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cello.errors import StoreError
+from cello.errors import StoreError, reason
 from cello.files import DamagedFileError, check_regular
 from cello.locks import UNSUPPORTED, acquire, open_lock
 
@@ -46,7 +46,7 @@ def _fact(folder: Path, error: OSError) -> str:
         return f"{str(file)!r} is a file, not a folder; choose another --out"
     if isinstance(error, FileNotFoundError) and error.filename and Path(error.filename).is_relative_to(folder):
         return f"no study at {str(folder)!r}: {error.filename!r} does not exist; check the path"
-    return f"{str(folder)!r} cannot be used: {error}; choose a folder you may write with --out"
+    return f"{str(folder)!r} cannot be used: {reason(error)}; choose a folder you may write with --out"
 
 
 def _free_mb(folder: Path) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 
+import msgspec
+
 from cello.errors import StoreError
-from cello.files import decode_json, naming_damage, read_stored
+from cello.files import decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.config import Row, StudyConfig
 from cello.study.corpus_file import CorpusSummary, read_corpus
 from cello.study.folder import RESTORE, naming
@@ -13,6 +15,9 @@ from cello.study.journal import Event
 from cello.study.plan import PlannedRun
 from cello.study.store import CorpusSource, Header, Store
 from cello.training.result import RESULT_FORMAT, RunResult, check_possible
+
+SOURCE_FILE = "source.json"
+"""How the corpus of a single run was opened; a study has that in its study.json."""
 
 
 class SingleRun(Store):
@@ -59,8 +64,26 @@ def open_store(folder: Path | str) -> Store:
         rows=(Row(name=name),),
     )
     run = PlannedRun(id=result.run, row=name, column="", seed=result.config.seed, config=result.config)
-    source = CorpusSource(spec=corpus.source)
+    source = _source(folder) or CorpusSource(spec=corpus.origin.spec)
     return SingleRun(folder, Header(study=study, corpus=result.config.corpus, source=source, runs=(run,)), corpus)
+
+
+def write_source(folder: Path, source: CorpusSource) -> None:
+    """Write beside a single run how its corpus was opened.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    write_whole(folder / SOURCE_FILE, seal_json(msgspec.json.encode(source)))
+
+
+def _source(folder: Path) -> CorpusSource | None:
+    """How the corpus was opened; None of a run made before Cello kept it."""
+    with naming_damage(folder / SOURCE_FILE, StoreError, RESTORE):
+        try:
+            return decode_json(read_stored(folder / SOURCE_FILE), CorpusSource)
+        except FileNotFoundError:
+            return None
 
 
 def _name(result: RunResult) -> str:

@@ -18,7 +18,7 @@ from cello.deploy.sound import clip_of
 from cello.errors import ClipError, ConfigError, ModelError
 from cello.features.clip import frames_of_clip
 from cello.features.config import FeatureConfig
-from cello.trained.chosen import ChosenStream, chosen_stream
+from cello.trained.chosen import STREAM_FILE, ChosenStream, chosen_stream
 from cello.trained.numpy_model import NumpyModel
 from cello.trained.run import TrainedRun, read_run
 from cello.trained.stream import ModelStream, ScoreStream, steps_in
@@ -137,13 +137,15 @@ class Model:
             FeatureError: features that need the end of the clip.
             ConfigError: an invalid setting.
         """
+        where = "given" if "threshold" in settings else "default"
         if (chosen := self._chosen) is not None:
+            where = where if where == "given" else STREAM_FILE
             window_s, settings = chosen.window_s if window_s is None else window_s, chosen.settings | settings
         window_s = self._window_s(window_s)
         steps = steps_in(window_s, self.features, self.trained.parts.frame_stacking)
         scores = ScoreStream(self._numpy, self.features, steps)
         settings.setdefault("refractory_s", window_s + AFTER_WINDOW_S)
-        return ModelStream(scores, self.labels, window_s, DecisionConfig(**settings))
+        return ModelStream(scores, self.labels, window_s, DecisionConfig(**settings), where)
 
     @cached_property
     def _chosen(self) -> ChosenStream | None:

@@ -126,10 +126,19 @@ class ModelStream:
         config: when it decides
         delay_s: how much later than its own sound a step is known, because of deltas
         last_scores: (C,) scores of the newest step, None before the first
+        threshold_from: the file that the threshold is of, "given", or "default"
     """
 
-    def __init__(self, scores: ScoreStream, labels: tuple[str, ...], window_s: float, config: DecisionConfig) -> None:
+    def __init__(
+        self,
+        scores: ScoreStream,
+        labels: tuple[str, ...],
+        window_s: float,
+        config: DecisionConfig,
+        threshold_from: str = "default",
+    ) -> None:
         features = scores.features
+        self.threshold_from = threshold_from
         hop_s = features.hop_samples / features.rate_hz
         self.scores, self.labels, self.window_s, self.config = scores, labels, window_s, config
         self.last_scores: Floats | None = None
@@ -148,6 +157,11 @@ class ModelStream:
             ClipError: samples that are none, or another rate than before.
         """
         return self._decided(*self.scores.push(self._resampler.push(mono(samples), rate_hz)))
+
+    @property
+    def highest(self) -> Decision | None:
+        """The step that came nearest to a decision, or was one; None before the first of a label that may be."""
+        return self._decider.highest
 
     def finish(self) -> list[Decision]:
         """End the stream: the decisions of what waited for more sound."""

@@ -60,6 +60,7 @@ class StreamEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     false alarms are counted an hour of: noise, other words. ``test`` is what the threshold brings, ``curve`` what
     others do on the same clips: the DET curve. Latencies have the delay of deltas, ``delay_s``, in them. ``threshold``
     is None, and so are ``validation`` and ``test``, where none brings few enough false alarms on the validation clips.
+    ``validation_hours_without_words`` is None in files of a Cello that did not keep it.
     """
 
     run: str
@@ -79,6 +80,7 @@ class StreamEvaluation(msgspec.Struct, frozen=True, kw_only=True):
     validation: Rates | None
     test: Rates | None
     curve: tuple[Rates, ...]
+    validation_hours_without_words: float | None = None
 
 
 class Trace(NamedTuple):
@@ -132,10 +134,8 @@ def evaluate_stream(
     model = Model(model.trained)  # as if nothing had been measured before
     stream = model.stream(window_s, smooth_s=decide.smooth_s, refractory_s=decide.refractory_s)
     targets = targets_of(model.labels, corpus, mapping or {})
-    validation, test = (
-        _trace(model, corpus, split, config, decide, window_s, targets) for split in ("validation", "test")
-    )
-    tried, curve = ([*_curve(trace, model.labels, config, decide, stream.delay_s)] for trace in (validation, test))
+    held, test = (_trace(model, corpus, split, config, decide, window_s, targets) for split in ("validation", "test"))
+    tried, curve = ([*_curve(trace, model.labels, config, decide, stream.delay_s)] for trace in (held, test))
     best = chosen([rate.point for rate in tried], config.most_false_alarms)
     at = None if best is None else [rate.threshold for rate in tried].index(best.threshold)
     return StreamEvaluation(
@@ -156,6 +156,7 @@ def evaluate_stream(
         validation=None if at is None else tried[at],
         test=None if at is None else curve[at],
         curve=tuple(curve),
+        validation_hours_without_words=held.hours_without_words(config.tolerance_s),
     )
 
 

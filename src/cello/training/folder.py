@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from cello.cells.load import known, remember
 from cello.cells.stored import StoredCell
-from cello.errors import TrainingError
+from cello.errors import TrainingError, reason
 from cello.files import (
     DamagedFileError,
     OtherVersionError,
@@ -29,6 +29,8 @@ from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
 CELL_FILE = "cell.json"
 MOVE_AWAY = "move it away, or choose another folder for the run"
+CHECKSUMS = ("corpus.checksum", "initial_weights", "model.equations")
+SHOWN = 8
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 OWN_FILES = ("config.json", "checkpoint.pt", "model.safetensors", "predictions.npz", "result.json")
 
@@ -54,10 +56,27 @@ def check_own(folder: Path, config: RunConfig) -> RunResult | None:
         )
     if held.id != config.id:
         raise TrainingError(
-            f"{str(folder)!r} holds run {held.id} ({held.model.cell}, seed {held.seed}), not run {config.id} "
-            f"({config.model.cell}, seed {config.seed}); choose another folder, or that run's settings to resume it"
+            f"{str(folder)!r} holds run {held.id}, in which {_differences(held, config)}; choose another folder, or "
+            f"that run's settings to resume it"
         )
     return result
+
+
+def _differences(held: RunConfig, asked: RunConfig) -> str:
+    """Which settings of two runs differ, as ``optimiser.epochs was 60, is 50``."""
+    before, after = (dict(_settings(msgspec.to_builtins(config))) for config in (held, asked))
+    changed = [f"{key} was {before[key]!r}, is {after.get(key)!r}" for key in before if before[key] != after.get(key)]
+    more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return "; ".join(changed[:SHOWN]) + more
+
+
+def _settings(table: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting with its dotted name; of checksums the beginning."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{front}{key}.")
+        else:
+            yield f"{front}{key}", value[:12] if front + key in CHECKSUMS else value
 
 
 def keep_cell(folder: Path, model: ModelConfig) -> None:
@@ -113,6 +132,6 @@ def writing(folder: Path) -> Iterator[None]:
         raise TrainingError(f"run folder {str(folder)!r} is or lies in a file; choose another folder for it") from error
     except OSError as error:
         raise TrainingError(
-            f"run folder {str(folder)!r} cannot be used: {error}; choose one that you may write and whose disk has "
-            f"room, or fix that and start the run again: its whole epochs are kept"
+            f"run folder {str(folder)!r} cannot be used: {reason(error)}; choose one that you may write and whose "
+            f"disk has room, or fix that and start the run again: its whole epochs are kept"
         ) from error
