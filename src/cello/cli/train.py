@@ -92,7 +92,7 @@ class Train(Sound):
         check_cell(model, features.dimensions, steps_of_a_second(features, model))
         device = choose(self.execution)
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
-        if sentence := _unused_noise(corpus):
+        if self.spec.startswith("folder:") and (sentence := _unused_noise(corpus)):  # who put it there wants to use it
             say(console, sentence)
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
