@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import tempfile
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,34 +20,13 @@ from numpy.typing import NDArray
 from cello.audio.corpus import Clip, Corpus, Manifest, Split
 
 sys.path.insert(0, str(Path(__file__).parent))  # damage.py, for the tests of every file that is read back; wanted.py
+from tones import RATE_HZ, WORDS, tone, write_wav
 from wanted import check
 
 gc.disable()  # until all is collected: what is imported stays, and looking through it takes a third of that time
 settings.register_profile("cello", deadline=None)  # a busy machine is no bug
 settings.load_profile("cello")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and children too
-
-RATE_HZ = 16_000
-WORDS = ("high", "low", "rough")
-
-
-def tone(word: str, seed: int, samples: int = RATE_HZ) -> NDArray[np.int16]:
-    """A clip anybody can tell apart by ear: a high tone, a low tone, or noise; (N,) int16."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(samples) / RATE_HZ
-    hz = {"high": 2000.0, "low": 300.0, "rough": 0.0}[word] * rng.uniform(0.9, 1.1)
-    sound = 0.3 * np.sin(2 * np.pi * hz * t) + rng.normal(0, 0.2 if word == "rough" else 0.02, samples)
-    return (sound * 12_000).astype(np.int16)
-
-
-def write_wav(path: Path, sound: NDArray[np.int16], rate_hz: int = RATE_HZ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(sound.astype("<i2").tobytes())
-
 
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 

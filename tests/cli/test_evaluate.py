@@ -13,7 +13,7 @@ from cello.audio.open import open_corpus
 from cello.cli.main import main
 from cello.study.single import SOURCE_FILE, write_source
 from cello.study.store import CorpusSource
-from conftest import tone, write_wav
+from tones import tone, write_wav
 
 READING = {"choice": {"labels": ["high", "low"], "unknown": 100.0}}
 

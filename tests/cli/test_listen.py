@@ -19,8 +19,8 @@ from cello.cli.listen import Listen
 from cello.cli.live import KEPT, LiveView
 from cello.deploy.decisions import Decision
 from cello.trained.model import load_model
-from conftest import tone, write_wav
 from made_packages import run_cello
+from tones import tone, write_wav
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

@@ -10,7 +10,7 @@ import pytest
 from cello.audio.corpus import Corpus
 from cello.cli.main import main
 from cello.cli.train import _unused_noise
-from conftest import RATE_HZ, write_wav
+from tones import RATE_HZ, write_wav
 
 
 def test_the_run_and_the_next_command_are_the_last_line_and_other_settings_are_named(

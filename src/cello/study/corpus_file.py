@@ -55,8 +55,8 @@ class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
     Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
     (False where files of one name stay together) and ``shared_speakers``: how many speakers of test clips are in
-    training or validation too. ``shared_by_split`` says it split by split: how many of the test speakers are in training and in
-    validation too, and of the validation speakers in training; only what is shared is in it.
+    training or validation too. ``shared_by_split`` says it split by split: how many of the test speakers are in
+    training and in validation too, and of the validation speakers in training; only what is shared is in it.
 
     Of the test clips, in the same order, ``test_names`` holds the names and ``columns`` what a table says of them
     beside label, split and speaker; ``speaker_names`` holds the names of the speakers, in the order of their numbers,
