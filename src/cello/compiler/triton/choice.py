@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.build import kernels
 from cello.compiler.triton.launch import Tiling, constants
-from cello.compiler.triton.machine_code import Taken, taken
+from cello.compiler.triton.machine_code import Taken, if_any, taken
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of
 from cello.compiler.triton.tiling import tilings
+
+WORTH = 2
+"""How many times fewer bytes of a thread in memory make up for twice the programs, which wait for each other."""
 
 
 @lru_cache(maxsize=1024)
@@ -39,8 +41,9 @@ def chosen(
     for tiling in others:
         if least is None or least.spilled == 0:
             break
-        found = _if_any(partial(of, tiling))
-        if found is not None and found.shared <= memory and found.spilled < least.spilled:
+        found = if_any(partial(of, tiling))
+        worth = least.spilled // WORTH if tiling.split > best.split else least.spilled - 1
+        if found is not None and found.shared <= memory and found.spilled <= worth:
             best, least = tiling, found
     return best, least
 
@@ -49,13 +52,3 @@ def of_pass(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) 
     """What a pass is compiled for where backward follows, and outputs have derivatives."""
     own = {"KEEP" if way == "forward" else "GIVEN": True}
     return {**constants(names_of(cell), tiling, sizes, precision, large=False), **own}
-
-
-def _if_any(of: Callable[[], Taken | None]) -> Taken | None:
-    """What a kernel takes; None if the compiler cannot make it, as no more is lost then than a try."""
-    from triton.errors import TritonError
-
-    try:
-        return of()
-    except (RuntimeError, TritonError):
-        return None

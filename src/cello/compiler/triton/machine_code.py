@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,16 @@ def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tilin
     if not {FRAME, REGISTERS} <= told.keys():
         return None
     return Taken(told[REGISTERS], told[FRAME], found.metadata.shared)
+
+
+def if_any(of: Callable[[], Taken | None]) -> Taken | None:
+    """What a kernel takes; None if the compiler cannot make it, as no more is lost then than a try."""
+    from triton.errors import TritonError
+
+    try:
+        return of()
+    except (RuntimeError, TritonError):
+        return None
 
 
 def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
