@@ -90,7 +90,7 @@ def record(keys: Sequence[Key], path: Path, processes: int) -> dict[Key, Row]:
         Progress(console=Console(stderr=True)) as progress,
     ):
         shown = progress.add_task("kernels", total=len(keys))
-        waiting = [pool.submit(compiled, key, rows.get(key, {}).get("kernel", "")) for key in keys]
+        waiting = [pool.submit(compiled, key, rows.get(key, {})) for key in keys]
         for done in as_completed(waiting):
             progress.advance(shown)
             if (row := done.result()) is None:
@@ -108,7 +108,7 @@ def _begin(cache: str) -> None:
     os.environ["TRITON_CACHE_DIR"] = cache
 
 
-def compiled(key: Key, known: str) -> Row | None:
+def compiled(key: Key, known: Row) -> Row | None:
     """What a kernel takes; None if it is the one that is known."""
     import triton
 
@@ -118,14 +118,16 @@ def compiled(key: Key, known: str) -> Row | None:
         one = compilation(load_cell(name), way, hidden, precision, capability)
     except BackendError as error:
         return row | {"kernel": "", "refused": str(error)}
-    digest = f"{one.digest()}, Triton {triton.__version__}"
-    if digest == known:
+    whole, first = (f"{one.digest(tried)}, Triton {triton.__version__}" for tried in (None, 1))
+    if known.get("kernel") == whole or (known.get("kernel") == first and not known["spilled"]):
         return None
     began = monotonic()
     found = one.resources()
+    seconds = round(monotonic() - began, 1)
     of_tiling = {field: getattr(found.tiling, field) for field in ("rows", "split", "warps", "stages", "all_registers")}
     takes = {"registers": found.registers, "spilled": found.spilled, "shared": found.shared}
-    return row | of_tiling | takes | {"seconds": round(monotonic() - began, 1), "kernel": digest}
+    alone = found.tiling == one.tilings[0] and not found.spilled  # no other tiling was tried
+    return row | of_tiling | takes | {"seconds": seconds, "kernel": first if alone else whole}
 
 
 def source() -> str:

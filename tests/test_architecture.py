@@ -64,7 +64,7 @@ FENCES: dict[str, set[str]] = {
         "report/fonts.py",
         *(f"report/{f}.py" for f in ("plot_axes", "plot_detection", "plot_style", "plots")),
     },
-    "triton": {f"compiler/triton/{file}.py" for file in ("build", "interpreter", "resources")},
+    "triton": {f"compiler/triton/{file}.py" for file in ("build", "interpreter", "machine_code")},
     "distributed": {*(f"execution/{file}.py" for file in ("cluster", "local", "session", "worker"))},
     "optuna": {"tuning/trials.py"},
     "onnx": {"compiler/onnx/writer.py"},
@@ -142,7 +142,7 @@ TORCH_FREE_FILES = {
 # files that may import inside functions
 LAZY = {
     *FENCES["tyro"],
-    *("compiler/triton/build.py", "compiler/triton/resources.py"),
+    *("compiler/triton/build.py", "compiler/triton/machine_code.py"),
     *("__init__.py", "deploy/__init__.py", "__main__.py", "audio/table.py", "cli/stream_table.py"),
 }
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8

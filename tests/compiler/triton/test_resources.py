@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import torch
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
-from cello.compiler.triton.launch import Tiling
-from cello.compiler.triton.resources import MEMORY, resources
+from cello.compiler.triton import choice
+from cello.compiler.triton.build import kernels
+from cello.compiler.triton.choice import of_pass
+from cello.compiler.triton.launch import BatchLayout, Call, Tiling
+from cello.compiler.triton.machine_code import Taken, taken
+from cello.compiler.triton.resources import MEMORY, compilation, resources
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
 from cello.compiler.triton.tiling import bytes_of, tiling
@@ -42,6 +51,79 @@ def test_cells_of_many_values_spill_nothing_either(cell: str, precision: str, wa
     found = resources(zoo()[cell], way, 128, precision)
     assert found.spilled == 0
     assert found.shared <= bytes_of(names_of(zoo()[cell]), Sizes(zoo()[cell], 39, 128), found.tiling, precision)
+
+
+@pytest.mark.parametrize(
+    ("cell", "hidden", "precision", "way"),
+    [("on-lstm", 64, "bf16", "forward"), ("mut3", 128, "bf16", "backward")],
+)
+def test_what_spills_by_the_first_tiling_is_compiled_by_another(
+    cell: str, hidden: int, precision: str, way: str
+) -> None:
+    """They spilled 152 and 8 bytes: what is read ahead, and registers that the assembler was told to fill."""
+    made = compilation(zoo()[cell], way, hidden, precision)
+    assert made.resources().spilled == 0
+    assert made.resources().tiling != made.tilings[0]
+    assert made.digest() != made.digest(None)
+
+
+def test_the_machine_code_tells_what_the_assembler_said(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """And a kernel whose machine code tells nothing keeps the tiling it has."""
+    import triton
+
+    cell = zoo()["mut3"]
+    sizes = Sizes(cell, 39, 128)
+    first = tiling(names_of(cell), sizes, "bf16")
+    assert first is not None
+    function, constant = kernels(cell, interpreted=False).backward, of_pass(cell, "backward", first, sizes, "bf16")
+    with triton.knobs.cache.scope(), triton.knobs.nvidia.scope():
+        triton.knobs.cache.dir, triton.knobs.nvidia.dump_ptxas_log = str(tmp_path), True
+        found = taken(function, constant, "bf16", first, 90)
+    said = capfd.readouterr().out
+    assert found is not None
+    assert f"Used {found.registers} registers" in said
+    assert f"{found.spilled} bytes spill stores" in said
+    assert found.spilled > 0
+
+
+def of_bytes(monkeypatch: pytest.MonkeyPatch, spilled: Callable[[Tiling], int | Exception | None]) -> Tiling:
+    """The tiling chosen for an LSTM whose kernels spill so much by each."""
+
+    def told(function: object, constant: object, precision: str, each: Tiling, capability: int) -> Taken | None:
+        found = spilled(each)
+        if isinstance(found, Exception):
+            raise found
+        return None if found is None else Taken(255, found, 1024)
+
+    monkeypatch.setattr(choice, "taken", told)
+    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", Sizes(zoo()["lstm"], 39, 64), "tf32", 90, MEMORY[90])
+    assert found is not None
+    return found[0]
+
+
+def test_the_tiling_that_spills_least_is_taken_and_no_more_programs_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tiling_of(zoo()["lstm"], 64, "tf32")
+    assert first is not None
+    assert of_bytes(monkeypatch, lambda each: 0) == first
+    assert of_bytes(monkeypatch, lambda each: None) == first  # the machine code tells nothing
+    assert of_bytes(monkeypatch, lambda each: 8 * each.stages).stages == 1
+    assert of_bytes(monkeypatch, lambda each: 100 // each.split).split == 2
+    assert of_bytes(monkeypatch, lambda each: 100 - 20 * each.split).split == 1
+    failed = RuntimeError("the compiler failed")
+    assert of_bytes(monkeypatch, lambda each: 8 if each == first else failed) == first
+    with pytest.raises(RuntimeError, match="compiler failed"):
+        of_bytes(monkeypatch, lambda each: failed)
+
+
+def test_backward_has_a_tiling_of_its_own() -> None:
+    """Its rows and programs are none of forward's: by forward's it would be launched as it was not compiled."""
+    cell, (one, two) = zoo()["lstm"], (Tiling(16, 64, 8), Tiling(16, 64, 8, split=2))
+    rows = torch.zeros(1, 40)
+    layout = BatchLayout(rows, rows, rows, rows, 40, 1, whole=True, padding=False)
+    call = Call(names_of(cell), None, layout, one, "tf32", Sizes(cell, 39, 64), of_backward=two)  # type: ignore[arg-type]
+    assert call.backward().constants()["SPLIT"] == 2
+    assert call.constants()["SPLIT"] == 1
+    assert replace(call, of_backward=None).backward().tiling == one
 
 
 def test_the_estimate_of_registers_chooses_warps_programs_and_reading_ahead() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,6 +77,12 @@ class Call:
     precision: str
     sizes: Sizes
     keep: bool = True
+    of_backward: Tiling | None = None
+    """Backward's tiling, where it is another."""
+
+    def backward(self) -> Call:
+        """The same, as backward is launched."""
+        return replace(self, tiling=self.of_backward or self.tiling)
 
     @property
     def tiles(self) -> int:
@@ -194,6 +200,7 @@ def run_backward(
     through_frames: bool,
 ) -> Derivatives:
     """The derivatives of what was given from those of outputs (R, B, T, elements), or None, and of last states."""
+    call = call.backward()
     layout, names, sizes = call.layout, call.names, call.sizes
     replicates, batch = layout.place.shape
     d_outputs, d_last = upstream

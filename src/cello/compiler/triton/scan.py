@@ -19,6 +19,7 @@ from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_v
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
 from cello.compiler.triton.build import kernels, missing
+from cello.compiler.triton.choice import chosen
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs
@@ -97,11 +98,25 @@ def precision(x: Tensor) -> str:
 
 def tiling_of(inputs: Inputs) -> Tiling | None:
     """How the kernel's work is divided on the device of the frames; None if no shape fits there."""
-    x, memory = inputs.frames, MEMORY
-    if x.is_cuda:
-        properties = torch.cuda.get_device_properties(x.device)
-        memory = properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return tiling(names_of(inputs.cell), sizes_of(inputs), precision(x), memory)
+    return tiling(names_of(inputs.cell), sizes_of(inputs), precision(inputs.frames), _memory(inputs.frames))
+
+
+def _memory(x: Tensor) -> int:
+    """Bytes of shared memory that a program may have on the device of the frames."""
+    if not x.is_cuda:
+        return MEMORY
+    properties = torch.cuda.get_device_properties(x.device)
+    return int(properties.shared_memory_per_block_optin)  # type: ignore[attr-defined]
+
+
+def _of_pass(inputs: Inputs, way: str, found: Tiling) -> Tiling:
+    """The tiling of "forward" or "backward": on a GPU, one by which its kernel keeps as little in memory as it can."""
+    x = inputs.frames
+    if not x.is_cuda:
+        return found
+    major, minor = torch.cuda.get_device_capability(x.device)
+    best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x))
+    return best[0] if best else found
 
 
 def sizes_of(inputs: Inputs) -> Sizes:
@@ -144,7 +159,10 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     layout, frames = _layout(inputs)
     # inside vmap no tensor tells whether derivatives are wanted
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
-    call = Call(names, kernels(cell, interpreted=x.is_cpu), layout, found, precision(x), sizes_of(inputs), keep)
+    forward = _of_pass(inputs, "forward", found)
+    backward = _of_pass(inputs, "backward", found) if keep else None
+    made = kernels(cell, interpreted=x.is_cpu)
+    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]

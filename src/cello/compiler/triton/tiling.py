@@ -57,6 +57,34 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
 
 
+def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> tuple[Tiling, ...]:
+    """``tiling``, and what to try where its threads keep values in memory, least costly first; none if none fits.
+
+    More registers where the assembler held back, nothing read ahead, more warps or fewer of more registers, fewer
+    clips; then more programs, which wait for each other at every step.
+    """
+    found = tiling(names, sizes, precision, memory)
+    if found is None:
+        return ()
+    tried = [found, *_at_other_registers(found)]
+    head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
+    if found.rows < LEAST and found.rows > 1:
+        tried.append(replace(found, rows=found.rows // 2))
+    if found.own > max(LEAST, head):
+        more = replace(found, split=2 * found.split, warps=min(8, found.warps))
+        tried += [more, *_at_other_registers(more)]
+    return tuple(each for n, each in enumerate(tried) if n == 0 or bytes_of(names, sizes, each, precision) <= memory)
+
+
+def _at_other_registers(found: Tiling) -> list[Tiling]:
+    """The same work of a program by more or fewer registers of a thread."""
+    other = replace(found, all_registers=not found.all_registers)
+    tried = [other, replace(found, stages=1), replace(other, stages=1)] if found.stages > 1 else [other]
+    if found.warps != 8:
+        tried += [replace(found, warps=8, all_registers=True), replace(found, warps=8, stages=1, all_registers=True)]
+    return tried
+
+
 def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: int) -> Tiling | None:
     """That of a cell with matrices (H, N): fewer clips a program first, which then wait for no other program."""
     a_unit = max(map(sizes.a_unit, names.matrices))

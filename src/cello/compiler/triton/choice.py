@@ -1,0 +1,54 @@
+"""Choose a kernel's tiling by what the compiler makes of it: the first whose threads keep nothing in memory."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any
+
+from cello.cells.definition import Cell
+from cello.compiler.triton.build import kernels
+from cello.compiler.triton.launch import Tiling, constants
+from cello.compiler.triton.machine_code import Taken, if_any, taken
+from cello.compiler.triton.spaces import Sizes
+from cello.compiler.triton.text import names_of
+from cello.compiler.triton.tiling import tilings
+
+WORTH = 2
+"""How many times fewer bytes of a thread in memory make up for twice the programs, which wait for each other."""
+
+
+@lru_cache(maxsize=1024)
+def chosen(
+    cell: Cell, way: str, sizes: Sizes, precision: str, capability: int, memory: int
+) -> tuple[Tiling, Taken | None] | None:
+    """The tiling of "forward" or "backward" for a compute capability, and what its kernel takes; None if none fits.
+
+    The passes share no layout that a tiling decides, so each has its own. It follows from the cell, H and the GPU's
+    kind alone, no batch and no measured time, so that every run of a model adds in the same order.
+
+    Raises:
+        BackendError: Triton is not installed.
+    """
+    first, *others = tilings(names_of(cell), sizes, precision, memory) or (None,)
+    if first is None:
+        return None
+    function = getattr(kernels(cell, interpreted=False), way)
+
+    def of(tiling: Tiling) -> Taken | None:
+        return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
+
+    best, least = first, of(first)
+    for tiling in others:
+        if least is None or least.spilled == 0:
+            break
+        found = if_any(partial(of, tiling))
+        worth = least.spilled // WORTH if tiling.split > best.split else least.spilled - 1
+        if found is not None and found.shared <= memory and found.spilled <= worth:
+            best, least = tiling, found
+    return best, least
+
+
+def of_pass(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) -> dict[str, Any]:
+    """What a pass is compiled for where backward follows, and outputs have derivatives."""
+    own = {"KEEP" if way == "forward" else "GIVEN": True}
+    return {**constants(names_of(cell), tiling, sizes, precision, large=False), **own}

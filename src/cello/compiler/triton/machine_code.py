@@ -1,0 +1,92 @@
+"""Compile a pass of a kernel for a GPU that need not be there, and read from its machine code what a thread takes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cello.compiler.triton.launch import Tiling, options
+
+INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
+SIZES = ("TILES", "B", "T", "rows")
+FRAME, REGISTERS = 0x11, 0x2F
+"""Attributes of a kernel in the section .nv.info: bytes of a thread's frame in memory, and its registers."""
+OF_A_SYMBOL = 4
+"""The format of attributes of a length of their own: which symbol they are of, and a value."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Registers of a thread, bytes it keeps in memory since they do not fit there, and a program's shared memory."""
+
+    registers: int
+    spilled: int
+    shared: int
+
+
+def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:
+    """What a pass of a kernel takes; None where its machine code does not tell. Triton keeps the code on disk."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
+    found = triton.compile(source, target=target, options=options(tiling))
+    try:
+        told = dict(_attributes(found.asm["cubin"]))
+    except (struct.error, IndexError):
+        return None
+    if not {FRAME, REGISTERS} <= told.keys():
+        return None
+    return Taken(told[REGISTERS], told[FRAME], found.metadata.shared)
+
+
+def if_any(of: Callable[[], Taken | None]) -> Taken | None:
+    """What a kernel takes; None if the compiler cannot make it, as no more is lost then than a try."""
+    from triton.errors import TritonError
+
+    try:
+        return of()
+    except (RuntimeError, TritonError):
+        return None
+
+
+def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
+    """What Triton compiles: types of all arguments, of which sizes and places are multiples of 16."""
+    from triton.compiler import ASTSource
+
+    stored = "*bf16" if precision == "bf16" else "*fp32"
+    types, divisible = {}, {}
+    for place, name in enumerate(function.arg_names):
+        number = name in SIZES or name.endswith(("_row", "_replicate", "_clip", "_frame"))
+        if name in constant:
+            types[name] = "constexpr"
+        elif number:
+            types[name] = "i32"
+        else:
+            types[name] = INTEGERS.get(name) or (stored if name in ("saved", "d_sums", "vectors") else "*fp32")
+        if name not in constant and name not in SIZES:
+            divisible[(place,)] = [["tt.divisibility", 16]]
+    places = {(function.arg_names.index(name),): value for name, value in constant.items()}
+    return ASTSource(function, types, constexprs=places, attrs=divisible)
+
+
+def _attributes(code: bytes) -> Iterator[tuple[int, int]]:
+    """What the section .nv.info of a cubin, an ELF file of 64 bits, says of its one kernel."""
+    (begin,) = struct.unpack_from("<Q", code, 0x28)
+    size, count, names = struct.unpack_from("<HHH", code, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", code, begin + n * size) for n in range(count)]
+    text = sections[names][4]
+    for name, *_, place, length in sections:
+        if code.startswith(b".nv.info\0", text + name):
+            yield from _of_symbols(code[place : place + length])
+
+
+def _of_symbols(section: bytes) -> Iterator[tuple[int, int]]:
+    place = 0
+    while place < len(section):
+        kind, attribute, length = struct.unpack_from("<BBH", section, place)
+        if kind == OF_A_SYMBOL and attribute in (FRAME, REGISTERS):
+            yield attribute, struct.unpack_from("<II", section, place + 4)[1]
+        place += 4 + (length if kind == OF_A_SYMBOL else 0)
