@@ -102,3 +102,11 @@ def test_a_product_with_a_matrix_of_one_number_is_a_sum_over_units() -> None:
     assert [node.op for node in plan.graph.nodes].count("total") == 4
     assert "weight_J" not in text
     assert "d_weight_C" in text
+
+
+@pytest.mark.parametrize("name", ["lstm-layer-norm", "gru-layer-norm"])
+def test_a_vector_is_divided_by_no_number_of_a_step(name: str) -> None:
+    """Whether that is a sum's own or follows from one: a deviation is divided by once, not for each unit."""
+    nodes = names_of(zoo()[name]).plan.graph.nodes
+    assert any(node.op == "sqrt" for node in nodes)
+    assert {node.shape for node in nodes if node.op == "div"} == {("1",)}
