@@ -19,8 +19,8 @@ many for the gradient of its matrix where it is learned, as many for that of its
 products with the matrices of heads count with both gradients, sums over units count nothing. Bytes, of four each: the
 frames read twice; the outputs written, and their gradient read; every other state and every sum of products written and
 read again, for backward needs them; the weights read twice and their gradients written. Functions unit by unit count
-nothing. Exponentials and inverses of matrices are torch's, once a pass on both sides: their time with their gradients,
-measured just before, is part of the floor and of every side.
+nothing. Exponentials and inverses of matrices are taken once a pass, by torch in the loop: how long Cello's take with
+their gradients, measured just before, is part of the floor.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
 
 
 def matrix_functions(cell: Cell, size: Size) -> float:
-    """Milliseconds of a pass for matrices that torch computes of parameters by exponentials or inverses; 0 for none."""
+    """Milliseconds of a pass for matrices that are exponentials or inverses of parameters; 0 for none."""
     values, wanted, _ = recipe(summed(cell))
     if not any(op in ("expm", "inverse") for _, op, *_ in values):
         return 0.0

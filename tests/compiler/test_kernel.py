@@ -11,6 +11,7 @@ from cello.cells.definition import cell as make_cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import zoo
 from cello.compiler.c.backward import own_values
+from cello.compiler.c.source import Workspace
 from cello.compiler.c.text import names_of, own_text
 from cello.compiler.kernel import kernel
 
@@ -102,3 +103,29 @@ def test_a_product_with_a_matrix_of_one_number_is_a_sum_over_units() -> None:
     assert [node.op for node in plan.graph.nodes].count("total") == 4
     assert "weight_J" not in text
     assert "d_weight_C" in text
+
+
+@pytest.mark.parametrize("name", ["lstm-layer-norm", "gru-layer-norm"])
+def test_a_vector_is_divided_by_no_number_of_a_step(name: str) -> None:
+    """Whether that is a sum's own or follows from one: a deviation is divided by once, not for each unit."""
+    nodes = names_of(zoo()[name]).plan.graph.nodes
+    assert any(node.op == "sqrt" for node in nodes)
+    assert {node.shape for node in nodes if node.op == "div"} == {("1",)}
+
+
+def test_tiles_side_by_side_do_not_share_lines_of_the_cache() -> None:
+    """At the usual sizes a tile is a power of two long; a loop over twenty of them would wait for memory."""
+    workspace = Workspace(apart=True)
+    for name in ("first", "second", "third", "fourth"):
+        workspace.add(name, "size")
+    workspace.groups.append(["second", "third"])
+    take, _, *pointers = workspace.lines({"third"})
+    assert "alloc_workspace(size + V + 2 * (size) + V + size + V)" in take
+    assert pointers == [
+        "    real *first = workspace;",
+        "    real *second = first + size + V;",
+        "    real *third = second + 1 * (size);",
+        "    real *fourth = second + 2 * (size) + V;",
+    ]
+    assert names_of(zoo()["lstm-layer-norm"]).workspace().apart
+    assert not names_of(zoo()["lstm"]).workspace().apart

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cello.compiler.exponential import matrix_exponential
+
 
 def _in_range(number: float, like: Tensor) -> float:
     """A number as the tensor's dtype has it: too large a one is infinite, as it is beside every other operator."""
@@ -70,7 +72,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "apply": torch.mv,
     "transpose": torch.t,
     "inverse": torch.linalg.inv,
-    "expm": torch.matrix_exp,
+    "expm": matrix_exponential,
 }
 """Every operation of the language on vectors (…, H), numbers and, for products, a matrix and vectors."""
 

@@ -53,7 +53,7 @@ class _Reorder:
             elif self._is_sum(position):
                 if position not in self.inside:
                     self.place[position] = self._sum(position)
-            elif node.op == "div" and self.old.nodes[node.args[1]].op == "broadcast":
+            elif node.op == "div" and self.builder.nodes[self.place[node.args[1]]].op == "broadcast":
                 self.place[position] = self._times_reciprocal(node)
             else:
                 self.place[position] = self.builder.add(moved(node, self.place))
@@ -78,7 +78,7 @@ class _Reorder:
     def _times_reciprocal(self, node: Node) -> int:
         """A vector divided by one number a step: multiplied by 1 / that number."""
         vector, divisor = node.args
-        number = self.place[self.old.nodes[divisor].args[0]]
+        number = self.builder.nodes[self.place[divisor]].args[0]
         one = self.builder.write("constant", value=1.0)
         factor = self.builder.write("broadcast", self.builder.write("div", one, number), shape=node.shape)
         return self.builder.add(Node("mul", (self.place[vector], factor), node.shape, node.name, line=node.line))

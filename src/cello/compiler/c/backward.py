@@ -9,7 +9,7 @@ from cello.cells.graph import REDUCTIONS, Node
 from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.repeated import Places, words
 from cello.compiler.c.sizes import elements, padded, tile, width
-from cello.compiler.c.source import Names, Workspace
+from cello.compiler.c.source import Names
 from cello.compiler.gradient import StageGradient
 from cello.compiler.places import marked, unmarked
 from cello.compiler.repeated import Block, found
@@ -38,7 +38,7 @@ class _Backward:
         self.filled: set[int] = set()
         self.frames: set[int] = set()
         self.paired: set[int] = set()
-        self.workspace = Workspace()
+        self.workspace = names.workspace()
 
     def lines(self) -> list[str]:
         stages = found(self._stages())  # before the workspace, to which it adds

@@ -9,7 +9,7 @@ from cello.compiler.c.expression import Body
 from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.repeated import Places, words
 from cello.compiler.c.sizes import elements, number, padded, tile, width
-from cello.compiler.c.source import Names, Workspace
+from cello.compiler.c.source import Names
 from cello.compiler.places import marked, unmarked
 from cello.compiler.reorder import REPEATING
 from cello.compiler.repeated import Block, found
@@ -33,7 +33,7 @@ class _Forward:
         }
         self.whole = [each.node for each in self.plan.sums]
         self.whole += [k for stage in self.plan.stages for k in stage.reductions]
-        self.workspace = Workspace()
+        self.workspace = names.workspace()
         self.paired: set[int] = set()
         self.tiles = self._tiles()
         self.ahead = self._ahead()

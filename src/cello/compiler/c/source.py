@@ -98,6 +98,10 @@ class Names(StepNames):
         kept = self.plan.kept
         return dict(zip(kept, _before([self.nodes[k].shape for k in kept]), strict=True))
 
+    def workspace(self) -> Workspace:
+        """The memory of a function of the steps; sums over units have many values wait in tiles."""
+        return Workspace(apart=any(node.op in ("total", "largest") for node in self.nodes))
+
     @cached_property
     def packed(self) -> dict[Shape, tuple[str, str, list[int]]]:
         """For each shape of matrices how a packed one's size is called, forward and backward, and those matrices.
@@ -225,10 +229,12 @@ class Names(StepNames):
 class Workspace:
     """Memory of a function's own, taken at once: names and their sizes, one after the other.
 
-    ``groups`` are names of one size that lie side by side, in this order.
+    ``groups`` are names of one size that lie side by side, in this order. ``apart`` leaves a vec free after each, for
+    loops over many tiles at once: these are powers of two long as a rule, and would share few lines of the cache.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool = False) -> None:
+        self.apart = " + V" if apart else ""
         self.sizes: dict[str, str] = {}
         self.groups: list[list[str]] = []
 
@@ -243,7 +249,7 @@ class Workspace:
             first, *others = group_of.get(name, [name])
             if name != first:
                 continue
-            total.append(f"{len(others) + 1} * ({size})" if others else size)
+            total.append(f"{len(others) + 1} * ({size}){self.apart}" if others else f"{size}{self.apart}")
             pointers.append(f"    real *{name} = {begin};")
             pointers += [
                 f"    real *{other} = {name} + {n} * ({size});" for n, other in enumerate(others, 1) if other in used
