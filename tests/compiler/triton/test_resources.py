@@ -111,8 +111,7 @@ def test_the_tiling_that_spills_least_is_taken_and_no_more_programs_for_little(m
     assert of_bytes(monkeypatch, lambda each: 100 - 20 * each.split).split == 1
     failed = RuntimeError("the compiler failed")
     assert of_bytes(monkeypatch, lambda each: 8 if each == first else failed) == first
-    with pytest.raises(RuntimeError, match="compiler failed"):
-        of_bytes(monkeypatch, lambda each: failed)
+    assert of_bytes(monkeypatch, lambda each: failed) == first  # which the launch will say, or another Triton can
 
 
 def test_backward_has_a_tiling_of_its_own() -> None:

@@ -37,7 +37,7 @@ def chosen(
     def of(tiling: Tiling) -> Taken | None:
         return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
 
-    best, least = first, of(first)
+    best, least = first, if_any(partial(of, first))
     for tiling in others:
         if least is None or least.spilled == 0:
             break

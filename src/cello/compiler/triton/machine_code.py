@@ -43,12 +43,13 @@ def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tilin
 
 
 def if_any(of: Callable[[], Taken | None]) -> Taken | None:
-    """What a kernel takes; None if the compiler cannot make it, as no more is lost then than a try."""
-    from triton.errors import TritonError
+    """What a kernel takes; None if that cannot be told, by whatever error of the compiler or of another Triton.
 
+    No more is lost then than a try: the kernel runs by its first tiling, and what is wrong with that its launch says.
+    """
     try:
         return of()
-    except (RuntimeError, TritonError):
+    except Exception:
         return None
 
 
