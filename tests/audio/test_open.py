@@ -218,7 +218,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(spoken, "render_to", render_to)
     with pytest.raises(
-        CorpusError, match=r"'spoken' cannot be written to the cache .*No space left.* choose another cache"
+        CorpusError, match=r"'spoken' cannot be written to the cache .*: no space left.* choose another cache"
     ):
         open_corpus("spoken", cache=tmp_path)
 

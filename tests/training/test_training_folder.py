@@ -66,7 +66,9 @@ def test_a_folder_below_a_file_is_named(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_is_named_with_the_remedy(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        pytest.raises(TrainingError, match=r"No space left on device; choose one .* whole epochs are kept"),
+        pytest.raises(
+            TrainingError, match=r"cannot be used: no space left on device; choose one .* whole epochs are kept"
+        ),
         writing(tmp_path),
     ):
         raise full
