@@ -16,6 +16,7 @@ from cello.report.vocabulary import title as title_of
 from cello.statistics.means import FEW_SEEDS
 from cello.study.corpus_file import SplitSummary
 from cello.study.settings import shown_name
+from cello.training.config import flat
 from cello.training.result import RunResult
 
 MOST_FOLDS = 12
@@ -227,12 +228,12 @@ def bad_clips(results: StudyResults) -> Table | None:
 def settings(results: StudyResults) -> Table:
     """Every setting of the runs: its one value, or each with who has it. Corpus and seed stand elsewhere."""
     found = settings_differences.settings(results)
-    flat = {kind.config: flatten(msgspec.to_builtins(kind.config)) for kind in found.kinds}
-    names = dict.fromkeys(name for own in flat.values() for name in own)
+    by_config = {kind.config: dict(flat(msgspec.to_builtins(kind.config))) for kind in found.kinds}
+    names = dict.fromkeys(name for own in by_config.values() for name in own)
     shown = [name for name in names if not name.startswith("corpus.") and name != "seed"]
 
     def told(name: str) -> str:
-        groups = found.groups(lambda config: _in_words(flat[config].get(name)))
+        groups = found.groups(lambda config: _in_words(by_config[config].get(name)))
         if len(groups) > 1 and not groups[0].names:
             return f"{', '.join(group.text for group in groups)} (by {groups[0].decides})"
         most = max(groups, key=lambda group: len(group.names))
@@ -260,21 +261,6 @@ def _in_words(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value) or "none"
-
-
-def flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
-    """Nested settings as one level of dotted names.
-
-    >>> flatten({"model": {"cell": "gru", "hidden": 64}, "seed": 0})
-    {'model.cell': 'gru', 'model.hidden': 64, 'seed': 0}
-    """
-    flat: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def count(n: int, thing: str) -> str:

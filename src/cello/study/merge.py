@@ -28,8 +28,9 @@ from cello.study.journal import line
 from cello.study.own_cells import reordered, resolver_from
 from cello.study.plan import Place, PlannedRun, plan
 from cello.study.pools import StoredRun
-from cello.study.settings import changed_settings, flat, shown_name
+from cello.study.settings import changed_settings, shown_name
 from cello.study.store import Header, Store, encoded
+from cello.training.config import flat
 from cello.training.result import FINISHED
 
 TIMES = (

@@ -6,13 +6,13 @@ import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from cello.errors import LONGEST, ConfigError
-from cello.training.config import CorpusRef, RunConfig
+from cello.training.config import CorpusRef, RunConfig, flat
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     name: kind
@@ -131,15 +131,6 @@ def _changed_setting(key: str, before: Any, after: Any, new: RunConfig) -> str:
     if key == "model.equations" and before and after:
         return f"the equations of {new.model.cell!r} have changed (fingerprint {before}, now {after})"
     return f"{shown_name(key)} was {before!r}, is {after!r}"
-
-
-def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each setting of a nested table with its dotted name."""
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], file: str, path: str, *also: str) -> None:

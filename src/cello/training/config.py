@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -184,3 +184,16 @@ def ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:
         del settings["initial_weights"]
     texts = (msgspec.json.encode({**settings, "seed": seed}, order="sorted") for seed in seeds)
     return [hashlib.sha256(text).hexdigest()[:16] for text in texts]
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting of a nested table with its dotted name.
+
+    >>> dict(flat({"model": {"cell": "gru", "hidden": 64}, "seed": 0}))
+    {'model.cell': 'gru', 'model.hidden': 64, 'seed': 0}
+    """
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from cello.files import (
     write_whole,
 )
 from cello.models.config import ModelConfig
-from cello.training.config import RunConfig
+from cello.training.config import RunConfig, flat
 from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
 CELL_FILE = "cell.json"
@@ -64,19 +64,16 @@ def check_own(folder: Path, config: RunConfig) -> RunResult | None:
 
 def _differences(held: RunConfig, asked: RunConfig) -> str:
     """Which settings of two runs differ, as ``optimiser.epochs was 60, is 50``."""
-    before, after = (dict(_settings(msgspec.to_builtins(config))) for config in (held, asked))
+    before, after = _settings(held), _settings(asked)
     changed = [f"{key} was {before[key]!r}, is {after.get(key)!r}" for key in before if before[key] != after.get(key)]
     more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     return "; ".join(changed[:SHOWN]) + more
 
 
-def _settings(table: Mapping[str, Any], front: str = "") -> Iterator[tuple[str, Any]]:
-    """Each setting with its dotted name; of checksums the beginning."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _settings(value, f"{front}{key}.")
-        else:
-            yield f"{front}{key}", value[:12] if front + key in CHECKSUMS else value
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Each setting by its dotted name; of checksums the beginning."""
+    every = flat(msgspec.to_builtins(config))
+    return {key: value[:12] if key in CHECKSUMS else value for key, value in every}
 
 
 def keep_cell(folder: Path, model: ModelConfig) -> None:

@@ -29,7 +29,8 @@ class Reshaping:
             if before.once:
                 return [], value
             lines, value = self._gathered(arg, value)
-        for matrix in filter(lambda here: is_sized(here.shape), (before, after)):
+        matrix = next((here for here in (before, after) if is_sized(here.shape)), None)
+        if matrix is not None:
             return self._sized(k, value, matrix)
         return lines, RESHAPING_ROWS[node.op].format(value=value, own=after.own, elements=before.elements)
 

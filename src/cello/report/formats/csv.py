@@ -9,9 +9,8 @@ import msgspec
 from cello.audio.corpus import SPLITS
 from cello.report.results import Run, StudyResults
 from cello.report.spreadsheet import written
-from cello.report.tables import flatten
 from cello.study.config import StudyConfig
-from cello.training.config import RunConfig
+from cello.training.config import RunConfig, flat
 
 FIGURES = (
     "chosen_epoch",
@@ -44,7 +43,7 @@ def record(study: StudyResults | StudyConfig, run: Run) -> dict[str, object]:
 @lru_cache(maxsize=1024)
 def _settings(config: RunConfig) -> dict[str, object]:
     """Kept, for the runs of a table cell share all settings but the seed."""
-    return {f"config.{name}": value for name, value in flatten(msgspec.to_builtins(config)).items()}
+    return {f"config.{name}": value for name, value in flat(msgspec.to_builtins(config))}
 
 
 def report(results: StudyResults) -> str:
