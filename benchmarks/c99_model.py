@@ -45,7 +45,7 @@ int main(void) {
     }
     for (int k = 0; k < 2000; k++) {
         const double begin = now();
-        for (int n = 0; n < 10; n++) layer_0(stream.input, stream.layer_0, stream.scratch);
+        for (int n = 0; n < 10; n++) layer_0(stream.input, stream.layer_0, stream.scratch.layer);
         const double one = (now() - begin) / 10;
         if (one < layer) layer = one;
     }

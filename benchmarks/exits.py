@@ -1,7 +1,7 @@
 """Hold every form of trained models to the model itself, on the test clips of their corpus.
 
     cello study benchmarks/exits.toml --corpus CORPUS --out STUDY    (exits-parts.toml: cells of frames with parts)
-    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--int8] [--out FILE.json]
+    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--rows NAMES] [--int8] [--out FILE.json]
 
 For each finished run of a study: the largest difference of a score from torch's, and the clips that are decided
 differently, by numpy, ONNX (whole clips, and hop by hop), C99 and JavaScript (Node). ``--clips`` takes so many of the
@@ -214,12 +214,17 @@ def main() -> int:
     parser.add_argument("corpus")
     parser.add_argument("--clips", type=int, default=0)
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--rows", nargs="+", help="only these rows of the study")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     choice = parser.parse_args()
     torch.set_num_threads(1)
     corpus, store = open_corpus(choice.corpus), open_store(choice.study)
     indices = evenly(corpus.indices("test"), choice.clips)
-    finished = [(stored, read_run(store.run_folder(stored))) for stored in store.each_result(curves=False)]
+    finished = [
+        (stored, read_run(store.run_folder(stored)))
+        for stored in store.each_result(curves=False)
+        if choice.rows is None or stored.row in choice.rows
+    ]
     node: dict[str, Scores] = {}
     for group in together([run for _, run in finished]):
         node |= zip([run.result.run for run in group], by_node(group, clips_of(corpus, indices)), strict=True)

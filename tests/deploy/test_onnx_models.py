@@ -199,7 +199,7 @@ def test_other_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
     for name, value, message in (
         ("hop_samples", "many", "its hop_samples is 'many', no number; export the model again"),
         ("labels", "[", "its labels are no list; export the model again"),
-        ("format_version", "2", "has format version 2, and this Cello reads up to 1; update cello-rnn"),
+        ("format_version", "3", "has format version 3, and this Cello reads up to 2; update cello-rnn"),
         ("format", "other", "is an ONNX model that Cello did not write"),
     ):
         path.write_bytes(good)

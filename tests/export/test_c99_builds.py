@@ -98,6 +98,25 @@ def test_arm64_gives_the_same_bits(folder: Path, expected: bytes) -> None:
     assert scores(folder, [cross, "-O2", "-static"], (emulator,)) == expected
 
 
+def test_frames_in_floats_are_the_same_bits_for_all_vectors_and_near_those_in_doubles(
+    folder: Path, expected: bytes
+) -> None:
+    flags = ["-DMODEL_DOUBLE=0"]
+    one = scores(folder, [compiler("cc", "gcc", "clang"), "-O1", "-DLANES=1", *flags])
+    assert scores(folder, [compiler("gcc"), "-O2", *flags]) == one
+    assert scores(folder, [compiler("clang"), "-O1", *flags]) == one
+    assert one != expected
+    found, own = (np.frombuffer(each, np.float32) for each in (one, expected))
+    np.testing.assert_allclose(found, own, atol=1e-4)
+
+
+@pytest.mark.parametrize(("unit", "double"), [("fpv4-sp-d16", "0"), ("fpv5-d16", "1")])
+def test_a_processor_without_doubles_computes_frames_in_floats(folder: Path, unit: str, double: str) -> None:
+    target = ["-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", f"-mfpu={unit}"]
+    known = run([compiler("arm-none-eabi-gcc"), *target, "-dM", "-E", folder / "model.h"]).decode()
+    assert f"#define MODEL_DOUBLE {double}\n" in known
+
+
 def test_nothing_is_read_or_written_out_of_place(folder: Path, expected: bytes) -> None:
     flags = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     program = compiler("gcc", "clang")

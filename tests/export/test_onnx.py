@@ -105,7 +105,7 @@ def test_a_model_says_what_it_takes_and_what_its_scores_are() -> None:
     assert json.loads(facts.pop("labels")) == list(LABELS)
     assert facts == {
         "format": "cello-onnx",
-        "format_version": "1",
+        "format_version": "2",
         "kind": "clip",
         "rate_hz": "8000",
         "window_samples": "320",
@@ -128,7 +128,7 @@ def test_a_stream_s_model_tells_its_protocol_and_fixes_the_size_of_a_hop() -> No
         "frame_stacking": "2",
     }
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
     feed = {each.name: np.zeros(each.shape, kinds[each.type]) for each in session.get_inputs()}
     session.run(None, feed)
     with pytest.raises(Exception, match=r"(?s)samples.* Got: 159 Expected: 160"):

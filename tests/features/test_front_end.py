@@ -20,6 +20,7 @@ from cello.errors import BackendError, FeatureError
 from cello.features import front_end, mfcc
 from cello.features.c import launch, library
 from cello.features.c.plan import Plan
+from cello.features.clip import by_numpy
 from cello.features.config import FeatureConfig
 from cello.features.front_end import Augmentation, ClipFrames, compiled, extract
 from cello.features.warp import draw_warps
@@ -78,14 +79,14 @@ def test_frames_are_those_of_torch_at_every_rate_window_and_option(
     config: FeatureConfig, more: list[int], kind: type[np.generic]
 ) -> None:
     corpus = corpus_of([config.window_samples + n for n in more], kind, config.rate_hz)
-    torch.testing.assert_close(*both(corpus, config, None), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(*both(corpus, config, None), atol=1e-5, rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=10)
 @given(st.lists(st.integers(9000, 30_000), min_size=1, max_size=5), st.integers(0, 2))
 def test_a_clip_s_own_normalisation_is_that_of_torch(lengths: list[int], deltas: int) -> None:
     config = FeatureConfig(normalisation="clip", deltas=deltas)
-    torch.testing.assert_close(*both(corpus_of(lengths), config, None), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(*both(corpus_of(lengths), config, None), atol=1e-5, rtol=1e-6)
 
 
 @quick
@@ -154,7 +155,7 @@ def test_clips_lie_in_several_arrays_of_several_kinds() -> None:
     one, two = corpus_of([2000, 3000]), corpus_of([4000], np.float32, seed=3)
     clips = (*one.manifest.clips, msgspec.structs.replace(two.manifest.clips[0], start=len(one.sound) + 7))
     corpus = Corpus(msgspec.structs.replace(one.manifest, clips=clips), one.sound, more=[two.sound])
-    torch.testing.assert_close(*both(corpus, FeatureConfig(), None), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(*both(corpus, FeatureConfig(), None), atol=1e-5, rtol=1e-6)
     swapped = Corpus(corpus.manifest, one.sound.astype(">i2"), more=[two.sound])
     torch.testing.assert_close(*both(swapped, FeatureConfig(), None), atol=0, rtol=0)
 
@@ -170,10 +171,10 @@ def test_windows_of_few_samples_and_one_of_a_large_prime() -> None:
     for samples in (3, 4, 5):
         short = FeatureConfig(rate_hz=100, window_ms=10 * samples, n_mels=1, n_mfcc=1, low_hz=0)
         assert short.window_samples == samples
-        torch.testing.assert_close(*both(corpus_of([5, 6, 17], rate_hz=100), short, None), atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(*both(corpus_of([5, 6, 17], rate_hz=100), short, None), atol=1e-5, rtol=1e-6)
     prime = FeatureConfig(window_ms=251 * 2 / 16, n_mels=20)
     assert compiled(prime)
-    torch.testing.assert_close(*both(corpus_of([700, 2000]), prime, None), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(*both(corpus_of([700, 2000]), prime, None), atol=1e-5, rtol=1e-6)
     larger = FeatureConfig(window_ms=257 * 2 / 16, n_mels=20)
     assert not compiled(larger)
     assert "the prime factor 257, and it takes up to 251" in str(launch.unsupported(larger))
@@ -197,7 +198,7 @@ def test_sound_in_a_tensor_gives_the_frames_of_the_plain_path() -> None:
         expected, _ = mfcc.extract(given_, lengths, FeatureConfig(normalisation="clip"))
         assert counts.tolist() == [27, 1, 14, 27, 1]
         if given_ is audio:
-            torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-5)
+            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-6)
 
 
 def test_a_clip_shorter_than_a_window_is_refused_unless_it_was_made_so() -> None:
@@ -227,13 +228,26 @@ def test_no_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         def clips_to_frames(self, *_: Any) -> int:
             return 1
 
-    monkeypatch.setattr(library, "library", Full)
+    monkeypatch.setattr(library, "library", lambda double: Full())
     with pytest.raises(MemoryError, match="no memory for the samples of 1 clips, the longest of which has 1000"):
         ClipFrames(corpus_of([1000]), np.arange(1), FeatureConfig()).batch(torch.arange(1))
 
 
-def test_sizes_in_c_are_those_in_python() -> None:
-    code = launch.library()
+@pytest.mark.parametrize("backend", ["auto", "plain"])
+def test_bands_far_below_the_loudest_keep_their_digits(backend: str) -> None:
+    time = np.arange(16_000) / 16_000
+    hiss = np.random.default_rng(0).standard_normal(len(time))
+    sound = (0.9 * np.sin(2 * np.pi * 150 * time) + 3e-5 * hiss).astype(np.float32)
+    config = FeatureConfig(kind="log-mel", deltas=0)
+    frames, _ = extract(torch.from_numpy(sound)[None], torch.tensor([len(sound)]), config, backend=backend)
+    expected = by_numpy(sound, config)
+    assert np.ptp(expected) > np.log(10) * 7
+    np.testing.assert_allclose(frames[0].numpy(), expected, rtol=2e-7)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_sizes_in_c_are_those_in_python(double: bool) -> None:
+    code = launch.library(double)
     assert (code.plan_size(), code.clip_size()) == (ctypes.sizeof(Plan), launch.CLIP.itemsize)
 
 

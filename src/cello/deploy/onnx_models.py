@@ -20,7 +20,7 @@ try:
 except ImportError:
     onnxruntime = None
 
-NEWEST_FORMAT = 1
+NEWEST_FORMAT = 2
 LARGEST_MODEL = 1 << 32
 """Bytes of the largest model that is read."""
 
@@ -279,7 +279,7 @@ class StreamModel(_Model):
             raise DeployError("the stream is finished and takes no more sound; call reset() to begin another")
 
     def _states(self) -> dict[str, NDArray[Any]]:
-        kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+        kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
         inputs = [each for each in self.session.get_inputs() if each.name.startswith("state_")]
         return {each.name: np.zeros(each.shape, kinds[each.type]) for each in inputs}
 

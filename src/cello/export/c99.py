@@ -200,9 +200,9 @@ class _Writer:
         static, window = features.static_dimensions, self._delay() * 2 + 1
         fields = ["int held, skipped, frames, next, stacked, slot, kept, ended", "float previous"]
         fields.append(f"float samples[{features.window_samples}]")
-        fields.append(f"float analysed[{-(-static // self.rows) * self.rows}]")
+        fields.append(f"model_real analysed[{-(-static // _PADDING) * _PADDING}]")
         if features.deltas:
-            fields += [f"float features[{window * static}]", f"float deltas[{features.deltas * static}]"]
+            fields += [f"model_real features[{window * static}]", f"float deltas[{features.deltas * static}]"]
         fields.append(f"float input[{self.inputs + self.rows * self.sized}]")
         for k, (cell, _) in enumerate(self.layers):
             memory = self.steps[k].memory
@@ -211,15 +211,18 @@ class _Writer:
             fields.append(f"float outputs[{self._pooled() * self.padded}]")
         if parts.pooling == "attention":
             fields.append(f"float attention[{self._pooled() + _PADDING}]")
-        fields += [f"float scratch[{self._scratch()}]", f"float scores[{self.classes}]"]
+        analysis, layer = self._scratch()
+        fields.append(f"union {{ model_real analysis[{analysis}]; float layer[{layer}]; }} scratch")
+        fields.append(f"float scores[{self.classes}]")
         return fields
 
-    def _scratch(self) -> int:
+    def _scratch(self) -> tuple[int, int]:
+        """Numbers that the front end works with, and a layer or its pooling."""
         window = self.features.window_samples
         points = window if window % 2 else window // 2
         front_end = 4 * (points + _PADDING) + self.features.n_mels + _PADDING
         layers = max(step.memory.scratch if step.memory else step.scratch * self.padded for step in self.steps)
-        return max(front_end, layers, self.padded + self._pooled() + _PADDING)
+        return front_end, max(layers, self.padded + self._pooled() + _PADDING)
 
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
@@ -239,12 +242,12 @@ class _Writer:
             ("H", f"{self.outputs}    /* {self._counted()} */"),
             ("P", f"{self.padded}    /* {self._counted()}, padded to whole blocks */"),
             ("STATIC_FEATURES", features.static_dimensions),
-            ("PADDED_FEATURES", -(-features.static_dimensions // self.rows) * self.rows),
+            ("PADDED_FEATURES", -(-features.static_dimensions // _PADDING) * _PADDING),
         ]
         if features.deltas:
             local += [("DELTAS", features.deltas), ("DELTA_FRAMES", features.delta_frames)]
         if features.pre_emphasis:
-            local.append(("EMPHASIS", f"{np.float32(features.pre_emphasis)!s}f"))
+            local.append(("EMPHASIS", f"((model_real){features.pre_emphasis!r})"))
         return [
             f'#include "{self.name}.h"',
             "",
@@ -259,7 +262,7 @@ class _Writer:
             _text("compiler.c99", "products.h"),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
             *([_text("compiler.c99", "sized.h")] if self.sized else []),
-            *front_end_lines(features, self.rows),
+            *front_end_lines(features),
             "",
             *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, vectors)),
             *self._tables(),
@@ -330,7 +333,7 @@ class _Writer:
         layers = [
             line
             for k in range(len(self.steps))
-            for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
+            for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch.layer);", f"    output = s->layer_{k};")
         ]
         first = [
             f"    memcpy(stream->layer_{k} + {self._state(k, state)}, layer_{k}_first_{self._number(k, state)}, "

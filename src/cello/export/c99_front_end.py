@@ -6,15 +6,15 @@ from importlib import resources
 
 import numpy as np
 
-from cello.export.c_text import blocks, chosen, macros, padded, static_array
+from cello.export.c_text import chosen, macros, padded, static_array
 from cello.features import mel
 from cello.features.c.plan import circle, radices
 from cello.features.config import FeatureConfig
 from cello.features.transforms import dct, delta_weights, hann
 
 
-def front_end_lines(config: FeatureConfig, rows: int) -> list[str]:
-    """Macros, tables and functions from samples to features; matrices stand in blocks of ``rows`` rows."""
+def front_end_lines(config: FeatureConfig) -> list[str]:
+    """Macros, tables and functions from samples to features."""
     window = config.window_samples
     even = window % 2 == 0
     points = window // 2 if even else window
@@ -31,28 +31,29 @@ def front_end_lines(config: FeatureConfig, rows: int) -> list[str]:
         ("BINS", window // 2 + 1),
         ("MELS", config.n_mels),
         ("PADDED_MELS", -(-config.n_mels // 16) * 16),
-        ("LOG_FLOOR", f"{np.float32(config.log_floor)!s}f"),
+        ("LOG_FLOOR", f"((model_real){config.log_floor!r})"),
     ]
     text = resources.files("cello.export.c").joinpath("front_end.h").read_text(encoding="utf-8")
-    return [*macros(sizes), "", *_tables(config, points, factors, rows), "", chosen(text, flags)]
+    return [*macros(sizes), "", *_tables(config, points, factors), "", chosen(text, flags)]
 
 
-def _tables(config: FeatureConfig, points: int, factors: list[int], rows: int) -> list[str]:
+def _tables(config: FeatureConfig, points: int, factors: list[int]) -> list[str]:
     window = config.window_samples
     lines = static_array("int16_t", "radices", np.array(factors))
-    lines += static_array("float", "circle", circle(points), inner=2)
+    lines += static_array("model_real", "circle", circle(points), inner=2)
     if window % 2 == 0:
-        lines += static_array("float", "half_turn", circle(window)[: points // 2 + 1], inner=2)
-    lines += static_array("float", "shape", hann(window) * (1.0 if window % 2 else 0.5))
+        lines += static_array("model_real", "half_turn", circle(window)[: points // 2 + 1], inner=2)
+    lines += static_array("model_real", "shape", hann(window) * (1.0 if window % 2 else 0.5))
     bands = mel.filterbank(config.band_edges_hz, config.rate_hz, window).T
     touched = [np.flatnonzero(band) for band in bands]
     narrow = [padded(band[bins[0] : bins[-1] + 1], 4) for band, bins in zip(bands, touched, strict=True)]
     lines += static_array("int32_t", "mel_first", np.array([bins[0] for bins in touched]))
     lines += static_array("int32_t", "mel_length", np.array([len(band) for band in narrow]))
-    lines += static_array("float", "mel_weights", np.concatenate(narrow))
+    lines += static_array("model_real", "mel_weights", np.concatenate(narrow))
     if config.kind == "mfcc":
-        lines += static_array("float", "cosines", blocks(dct(config.n_mels, config.n_mfcc).T, rows))
+        cosines = dct(config.n_mels, config.n_mfcc)
+        lines += static_array("model_real", "cosines", np.pad(cosines, ((0, 0), (0, -config.n_mfcc % 16))))
     if config.deltas:
         weights = [delta_weights(config.delta_frames, order + 1) for order in range(config.deltas)]
-        lines += static_array("float", "delta_weights", np.concatenate(weights))
+        lines += static_array("model_real", "delta_weights", np.concatenate(weights))
     return lines

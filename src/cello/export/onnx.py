@@ -16,7 +16,7 @@ from cello.features import frames
 from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts
 
-FORMAT_VERSION = "1"
+FORMAT_VERSION = "2"
 
 
 def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], *, int8: bool = False) -> bytes:

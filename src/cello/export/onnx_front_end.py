@@ -3,7 +3,7 @@
 The spectrum has exactly ``window`` points, whatever its factors: two small matrix products with the twiddle factors
 between them, which is faster and more accurate than the runtime's own DFT where that is no power of two. With
 n = n₂·a + b and k = k₁ + n₁·k₂, X[k] = Σ_b w^(b·k₁) · (Σ_a x[n] e^(−2πi a·k₁/n₁)) · e^(−2πi b·k₂/n₂), and k₁ up to n₁/2
-is enough, as the spectrum of real samples is symmetric.
+is enough, as the spectrum of real samples is symmetric. It is in double precision, as is all that adds and subtracts.
 """
 
 from __future__ import annotations
@@ -37,24 +37,25 @@ def factors(window: int) -> tuple[int, int]:
 
 
 def write_static(writer: Writer, windows: str, config: FeatureConfig) -> str:
-    """Windows of samples (R, window) → log-mel or MFCC frames (R, S)."""
+    """Windows of samples (R, window) → log-mel or MFCC frames (R, S), in double precision."""
     n1, n2 = factors(config.window_samples)
-    value = writer.write("Mul", windows, hann_window(writer, config.window_samples))
+    value = writer.write("Mul", writer.cast(windows, "double"), hann_window(writer, config.window_samples))
     value = writer.write("MatMul", first_stage(writer, n1), writer.reshape(value, -1, n1, n2))
     value = writer.write("Mul", value, twiddles(writer, n1, n2))
     value = writer.write("MatMul", writer.reshape(value, -1, 4 * n2), second_stage(writer, n2))
     bins = (n1 // 2 + 1) * 2 * n2
-    power = writer.reshape(writer.write("Mul", value, value), -1, bins)
-    energy = writer.write("MatMul", power, mel_filters(writer, config, n1, n2))
-    value = writer.write("Log", writer.write("Max", energy, writer.constant(config.log_floor)))
-    if config.kind == "log-mel":
-        return value
-    return writer.write("MatMul", value, cosine_transform(writer, config))
+    power = writer.reshape(writer.cast(writer.write("Mul", value, value), "float"), -1, bins)
+    energy = writer.cast(writer.write("MatMul", power, mel_filters(writer, config, n1, n2)), "double")
+    value = writer.write("Log", writer.write("Max", energy, writer.constant(config.log_floor, "double")))
+    if config.kind == "mfcc":
+        value = writer.write("MatMul", value, cosine_transform(writer, config))
+    return value
 
 
 def write_emphasis(writer: Writer, samples: str, before: str, config: FeatureConfig) -> str:
     """Samples less their predecessors ``before``, times the filter's coefficient."""
-    return writer.write("Sub", samples, writer.write("Mul", before, writer.constant(config.pre_emphasis)))
+    share = writer.write("Mul", writer.cast(before, "double"), writer.constant(config.pre_emphasis, "double"))
+    return writer.cast(writer.write("Sub", writer.cast(samples, "double"), share), "float")
 
 
 def delta_table(config: FeatureConfig) -> Matrix:
@@ -80,7 +81,8 @@ def write_clip_frames(writer: Writer, samples: str, counts: str, time: str, conf
     batch = writer.write("Shape", samples, start=0, end=1)
     shape = writer.concat(batch, writer.integers(-1, config.static_dimensions), axis=0)
     static = writer.write("Reshape", static, shape)
-    return write_clip_deltas(writer, static, counts, steps, config) if config.deltas else static
+    frames = write_clip_deltas(writer, static, counts, steps, config) if config.deltas else static
+    return writer.cast(frames, "float")
 
 
 def write_clip_deltas(writer: Writer, static: str, counts: str, steps: str, config: FeatureConfig) -> str:
@@ -90,7 +92,7 @@ def write_clip_deltas(writer: Writer, static: str, counts: str, steps: str, conf
     count = writer.reshape(counts, -1, 1)
     half = writer.write("Div", writer.write("Sub", count, one), writer.integers(2))
     half = writer.write("Min", half, writer.integers(width // 2))
-    table = writer.constant(delta_table(config))
+    table = writer.constant(delta_table(config), "double")
     weights = writer.write("Gather", table, half, axis=0)  # (B, 1, orders, width)
     last = writer.write("Sub", writer.write("Sub", count, one), writer.write("Mul", half, writer.integers(2)))
     start = writer.write("Max", writer.write("Sub", steps, half), writer.integers(0))
@@ -104,14 +106,15 @@ def write_clip_deltas(writer: Writer, static: str, counts: str, steps: str, conf
 
 def write_clip_normalisation(writer: Writer, frames: str, counts: str, inside: str) -> str:
     """Frames (B, T, D), each clip's by its own mean and deviation; ``inside`` (B, T, 1) tells which are the clip's."""
-    n = writer.reshape(writer.cast(counts, "float"), -1, 1, 1)
-    axis, zero = writer.integers(1), writer.constant(0.0)
-    frames = writer.write("Where", inside, frames, zero)
+    n = writer.reshape(writer.cast(counts, "double"), -1, 1, 1)
+    axis, zero = writer.integers(1), writer.constant(0.0, "double")
+    frames = writer.write("Where", inside, writer.cast(frames, "double"), zero)
     mean = writer.write("Div", writer.write("ReduceSum", frames, axis, keepdims=1), n)
     centred = writer.write("Where", inside, writer.write("Sub", frames, mean), zero)
     squares = writer.write("ReduceSum", writer.write("Mul", centred, centred), axis, keepdims=1)
     deviation = writer.write("Sqrt", writer.write("Div", squares, n))
-    return writer.write("Div", centred, writer.write("Max", deviation, writer.constant(SMALLEST_DEVIATION)))
+    smallest = writer.constant(SMALLEST_DEVIATION, "double")
+    return writer.cast(writer.write("Div", centred, writer.write("Max", deviation, smallest)), "float")
 
 
 def _steps(writer: Writer, time: str) -> str:

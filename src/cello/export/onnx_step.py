@@ -66,7 +66,7 @@ class _Step:
         writer = self.writer
         entry = self._entry()
         static = write_static(writer, self._window(), self.features)
-        frame = self._with_deltas(static, entry) if self.features.deltas else static
+        frame = self._with_deltas(static, entry) if self.features.deltas else writer.cast(static, "float")
         read = self._state("frames", (1, 1), "int64")
         x, steps = self._stacked(write_standardised(writer, frame, self.parts), read)
         y = self._layers(layers, x, read)
@@ -120,12 +120,13 @@ class _Step:
     def _with_deltas(self, static: str, entry: str) -> str:
         """The next frame, in the shape that layers take, with its deltas."""
         writer, width, size = self.writer, self.features.delta_frames, self.features.static_dimensions
-        old = self._state("recent", (width, size))
+        old = self._state("recent", (width, size), "double")
         newest = self._part(writer.concat(old, static, axis=0), 1, 1 + width, axis=0)
         recent = self._keep("recent", old, newest)
         table = onnx_tables.recent_weights(writer, delta_table(self.features), self.phases.weights)
         weights = writer.write("Gather", table, entry)
-        return writer.reshape(writer.write("MatMul", weights, recent), *self.shape, -1)
+        frame = writer.cast(writer.write("MatMul", weights, recent), "float")
+        return writer.reshape(frame, *self.shape, -1)
 
     def _stacked(self, x: str, read: str) -> tuple[str, str]:
         """The next input of the layers and how many they have had with it; says in ``ready`` whether it is whole."""

@@ -24,23 +24,23 @@ Whole = NDArray[np.int64]
 def hann_window(writer: Writer, size: int) -> str:
     """The window function (size,)."""
     if not writer.int8:
-        return writer.constant(hann(size))
+        return writer.constant(hann(size), "double")
     half = writer.constant(0.5, "double")
     count = [writer.constant(number, "int64") for number in (0, size, 1)]
     angles = writer.write("Mul", writer.cast(writer.write("Range", *count), "double"), _turn(writer, size))
     turned = writer.write("Cos", angles)
-    return writer.cast(writer.write("Sub", half, writer.write("Mul", half, turned)), "float")
+    return writer.write("Sub", half, writer.write("Mul", half, turned))
 
 
 def cosine_transform(writer: Writer, config: FeatureConfig) -> str:
     """The DCT from bands to coefficients, (n_mels, n_mfcc)."""
     bands, count = config.n_mels, config.n_mfcc
     if not writer.int8:
-        return writer.constant(dct(bands, count))
+        return writer.constant(dct(bands, count), "double")
     odd = 2 * np.arange(bands)[:, None] + 1
     scale = np.full(count, math.sqrt(2 / bands)) / np.where(np.arange(count) == 0, math.sqrt(2), 1)
     value = _cosines(writer, odd, np.arange(count), 0, 4 * bands)
-    return writer.cast(writer.write("Mul", value, writer.constant(scale, "double")), "float")
+    return writer.write("Mul", value, writer.constant(scale, "double"))
 
 
 def first_stage(writer: Writer, n1: int) -> str:
@@ -103,28 +103,30 @@ def _twice(writer: Writer, weights: str, n2: int, bands: int) -> str:
 
 
 def recent_weights(writer: Writer, table: Matrix, weights: Matrix) -> str:
-    """The weights (n, 1 + orders, width) of recent frames.
+    """The weights (n, 1 + orders, width) of recent frames, in double precision.
 
     ``table`` (halves, orders, width) has the deltas of every width, each of which stands in ``weights`` turned around.
     """
     if not writer.int8:
-        return writer.constant(weights)
+        return writer.constant(weights, "double")
     orders, width = table.shape[1:]
     columns = np.concatenate([table.transpose(1, 0, 2).reshape(orders, -1), np.zeros((orders, 1))], axis=1)
     match = (weights[:, 1:, None, :] == columns[None, :, :, None]).all(axis=1)  # (n, columns, width)
     index = writer.cast(_small(writer, match.argmax(axis=1)), "int64")
-    deltas = writer.write("Transpose", writer.write("Gather", writer.constant(columns), index, axis=1), perm=[1, 0, 2])
+    deltas = writer.write(
+        "Transpose", writer.write("Gather", writer.constant(columns, "double"), index, axis=1), perm=[1, 0, 2]
+    )
     own = np.where(weights[:, 0].any(axis=1), weights[:, 0].argmax(axis=1), width)[:, None, None]
     static = writer.write("Equal", _small(writer, own), _small(writer, np.arange(width)))
-    return writer.concat(writer.cast(static, "float"), deltas, axis=1)
+    return writer.concat(writer.cast(static, "double"), deltas, axis=1)
 
 
 def _spectral(writer: Writer, rows: Whole, columns: Whole, quarters: Whole, period: int, shape: tuple[int, int]) -> str:
     """The cosine of 2π (row · column / period + quarter / 4) for all of them, broadcast, in this shape."""
     if not writer.int8:
         angles = rows * columns / period + quarters / 4
-        return writer.constant(np.cos(2 * np.pi * angles).reshape(shape))
-    return writer.reshape(writer.cast(_cosines(writer, rows, columns, quarters, period), "float"), *shape)
+        return writer.constant(np.cos(2 * np.pi * angles).reshape(shape), "double")
+    return writer.reshape(_cosines(writer, rows, columns, quarters, period), *shape)
 
 
 def _cosines(

@@ -29,7 +29,7 @@ from cello.features.normalise import blank_padding
 from cello.files import seal_of, write_whole
 
 #: Part of every key; raise it when the same config gives other values.
-ARITHMETIC = 2
+ARITHMETIC = 3
 
 #: Samples (padding included) read and framed at once: 16 MiB of sound.
 _SAMPLES_AT_ONCE = 1 << 22

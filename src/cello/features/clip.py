@@ -52,7 +52,8 @@ def by_numpy(samples: Floats, config: FeatureConfig) -> Floats:
     """The same by numpy, in double precision, of a clip that fills at least one window."""
     sound = samples.astype(np.float64)
     if config.pre_emphasis:
-        sound[1:] -= config.pre_emphasis * samples[:-1]
+        sound[1:] -= config.pre_emphasis * sound[:-1].copy()
+        sound = sound.astype(np.float32).astype(np.float64)
     window = config.window_samples
     views = np.lib.stride_tricks.sliding_window_view(sound, window)[:: config.hop_samples]
     power = np.abs(np.fft.rfft(views * hann(window))) ** 2
@@ -62,6 +63,7 @@ def by_numpy(samples: Floats, config: FeatureConfig) -> Floats:
         static = static @ dct(config.n_mels, config.n_mfcc)
     out = np.concatenate([static, *_deltas(static, config)], axis=1)
     if config.normalisation == "clip":
+        out = out.astype(np.float32).astype(np.float64)
         out = (out - out.mean(axis=0)) / np.maximum(out.std(axis=0), SMALLEST_DEVIATION)
     return out.astype(np.float32)
 

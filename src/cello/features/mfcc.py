@@ -17,8 +17,8 @@ from cello.features.deltas import append_deltas
 from cello.features.normalise import blank_padding, standardise_clips
 from cello.features.transforms import dct, hann
 
-#: Windowed samples worked on at once, 1 MiB of float32: they and their spectrum stay in a core's second-level cache.
-_SAMPLES_AT_ONCE = 1 << 18
+#: Windowed samples worked on at once, 1 MiB of float64: they and their spectrum stay in a core's second-level cache.
+_SAMPLES_AT_ONCE = 1 << 17
 #: Windowed samples of one clip worked on at once; only clips of minutes have more.
 _LONGEST_AT_ONCE = 1 << 24
 #: Bands of one matrix product: a mel band touches few bins, so a few narrow products beat one dense product.
@@ -50,6 +50,8 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     then, for MFCC, the first ``n_mfcc`` of the orthonormal DCT-II of M (Davis & Mermelstein 1980), then Δ and ΔΔ (see
     ``append_deltas``) and, with ``normalisation="clip"``, the clip's own standardisation. Pre-emphasis is
     y[n] = x[n] − a·x[n−1] with y[0] = x[0] (librosa extrapolates a sample before the first instead).
+    All is computed in double precision, for bands may be 70 dB below the loudest, where a float32 spectrum leaves three
+    digits; only emphasised samples, and the frames before the clip's standardisation, are rounded to float32.
     All is zero after each clip's end, and what ``audio`` holds there never matters. With a ``warp`` the filters are
     those of ``mel.warped_hz``, as in training with ``augment.warp``.
 
@@ -68,14 +70,14 @@ def extract(audio: Tensor, lengths: Tensor, config: FeatureConfig, warp: float =
     samples = int(lengths.max())
     time = frames.frame_count(samples, window, hop)
     plan = _plan(config, warp, audio.device)
-    static = audio.new_empty(len(audio), time, config.static_dimensions)
+    static = audio.new_empty(len(audio), time, config.static_dimensions, dtype=torch.float64)
     step = max(1, _SAMPLES_AT_ONCE // (time * window)) if audio.device.type == "cpu" else len(audio)
     for start in range(0, len(audio), step):
         part = slice(start, start + step)
         static[part] = _static(audio[part, :samples], plan, config)
-    out = append_deltas(static, counts, config.delta_frames, config.deltas)
+    out = append_deltas(static, counts, config.delta_frames, config.deltas).float()
     out = blank_padding(out, counts)
-    return (standardise_clips(out, counts) if config.normalisation == "clip" else out), counts
+    return (standardise_clips(out.double(), counts).float() if config.normalisation == "clip" else out), counts
 
 
 def check(audio: Tensor, lengths: Tensor, config: FeatureConfig) -> None:
@@ -118,9 +120,9 @@ def check_lengths(lengths: Tensor, config: FeatureConfig) -> None:
 def _static(audio: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
     """(B, N) sound → (B, T, S) log-mel or MFCC frames."""
     if config.pre_emphasis:
-        emphasised = audio.clone()
-        emphasised[:, 1:] -= config.pre_emphasis * audio[:, :-1]
-        audio = emphasised
+        emphasised = audio.double()
+        emphasised[:, 1:] -= config.pre_emphasis * audio[:, :-1].double()
+        audio = emphasised.float()
     views = audio.unfold(1, config.window_samples, config.hop_samples)
     parts = torch.split(views, max(1, _LONGEST_AT_ONCE // config.window_samples), dim=1)
     return torch.cat(
@@ -142,7 +144,7 @@ def _windows(windowed: Tensor, plan: _Plan, config: FeatureConfig) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _plan(config: FeatureConfig, warp: float, device: torch.device) -> _Plan:
-    """The window, the mel weights in narrow groups and the cosines, computed in float64 and kept as float32."""
+    """The window, the mel weights in narrow groups and the cosines, in float64."""
     size = config.window_samples
     window = hann(size)
     weights = mel.filterbank(config.warped_edges_hz(warp), config.rate_hz, size)
@@ -158,4 +160,4 @@ def _plan(config: FeatureConfig, warp: float, device: torch.device) -> _Plan:
 
 
 def _tensor(values: NDArray[np.float64], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device=device, dtype=torch.float32)
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device=device, dtype=torch.float64)

@@ -26,7 +26,7 @@ from cello.features.normalise import SMALLEST_DEVIATION
 from cello.features.transforms import dct, delta_weights, hann
 
 SAMPLES_AT_ONCE = 1 << 24
-"""Padded samples whose frames are computed at once; their spectrum takes 16 bytes each."""
+"""Padded samples whose frames are computed at once; their spectrum takes 16 bytes each, 32 in double precision."""
 COPIED_AT_ONCE = 1 << 25
 
 
@@ -149,17 +149,23 @@ class FixedFrontEnd:
     """The front end of a config on a device: (B, N) sound and (B,) counts → (B, T, D) frames, T by N alone.
 
     ``fewest`` is how many frames the shortest clip has that is ever given: deltas of clips that short are narrower.
-    ``most_warp`` is of the warped filters that clips may have.
+    ``most_warp`` is of the warped filters that clips may have. Without ``double`` all is computed in single precision,
+    as for clips that are changed, which nothing but training sees.
     """
 
-    def __init__(self, config: FeatureConfig, device: torch.device, fewest: int, most_warp: float = 0.0) -> None:
+    def __init__(
+        self, config: FeatureConfig, device: torch.device, fewest: int, most_warp: float = 0.0, *, double: bool = True
+    ) -> None:
         self.config, self._fewest = config, fewest
-        self._tensors = _tensors(config, device, most_warp)
+        self._real = torch.float64 if double else torch.float32
+        self._tensors = _tensors(config, device, most_warp, self._real)
         widest = config.delta_frames
         narrowest = min(widest, (fewest - 1) // 2 * 2 + 1)
         self._widths = range(max(3, narrowest), widest + 1, 2) if config.deltas else range(0)
         self._weights = {
-            width: _tensor(np.stack([delta_weights(width, order + 1) for order in range(config.deltas)], 1), device)
+            width: _tensor(
+                np.stack([delta_weights(width, order + 1) for order in range(config.deltas)], 1), device, self._real
+            )
             for width in self._widths
         }
 
@@ -169,9 +175,12 @@ class FixedFrontEnd:
         with ieee_products():
             static = self._static(audio, warps)
             frames = torch.cat([static, self._deltas(static, counts)], 2) if self.config.deltas else static
+        frames = frames.float()
         inside = (torch.arange(frames.shape[1], device=frames.device) < counts[:, None])[..., None]
         frames = torch.where(inside, frames, 0.0)
-        return _standardised(frames, inside, counts) if self.config.normalisation == "clip" else frames
+        if self.config.normalisation != "clip":
+            return frames
+        return _standardised(frames.to(self._real), inside, counts).float()
 
     def _static(self, audio: Tensor, warps: Tensor | None) -> Tensor:
         at_once = max(1, SAMPLES_AT_ONCE // audio.shape[1])
@@ -182,7 +191,8 @@ class FixedFrontEnd:
         """(B, N) → (B, T, S), log-mel or MFCC."""
         config = self.config
         if config.pre_emphasis:
-            audio = torch.cat([audio[:, :1], audio[:, 1:] - config.pre_emphasis * audio[:, :-1]], 1)
+            exact = audio.to(self._real)
+            audio = torch.cat([audio[:, :1], (exact[:, 1:] - config.pre_emphasis * exact[:, :-1]).float()], 1)
         windowed = audio.unfold(1, config.window_samples, config.hop_samples) * self._tensors["window"]
         power = torch.view_as_real(torch.fft.rfft(windowed)).square().sum(3)
         bands = self._tensors["bands"]
@@ -224,19 +234,21 @@ def _standardised(frames: Tensor, inside: Tensor, counts: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _tensors(config: FeatureConfig, device: torch.device, most_warp: float) -> dict[str, Tensor]:
-    """Window, mel filters of each warp (W, bins, mels), cosines; computed in float64, kept as float32."""
+def _tensors(config: FeatureConfig, device: torch.device, most_warp: float, real: torch.dtype) -> dict[str, Tensor]:
+    """Window, mel filters of each warp (W, bins, mels), cosines; computed in float64, kept as ``real``."""
     warps = mel.warps(most_warp) if most_warp else (1.0,)
     size = config.window_samples
     bands = np.stack([mel.filterbank(config.warped_edges_hz(warp), config.rate_hz, size) for warp in warps])
     found = {"window": hann(size), "bands": bands, "cosines": dct(config.n_mels, config.n_mfcc)}
     return {
-        name: _tensor(values, device) for name, values in found.items() if name != "cosines" or config.kind == "mfcc"
+        name: _tensor(values, device, real)
+        for name, values in found.items()
+        if name != "cosines" or config.kind == "mfcc"
     }
 
 
-def _tensor(values: NDArray[np.float64], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(device=device, dtype=torch.float32)
+def _tensor(values: NDArray[np.float64], device: torch.device, real: torch.dtype) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device=device, dtype=real)
 
 
 def frames_in(lengths: NDArray[np.int64], config: FeatureConfig) -> NDArray[np.int64]:

@@ -103,7 +103,7 @@ class ChangedClips:
         self.longest = int(frames_in(lengths, self.config).max())
         shortest = np.array([np.floor((lengths.min() - 1) / (1 + augment.speed))], dtype=np.int64)
         fewest = int(frames_in(shortest, self.config)[0])
-        self.front_end = FixedFrontEnd(self.config, device, fewest, augment.warp)
+        self.front_end = FixedFrontEnd(self.config, device, fewest, augment.warp, double=False)
 
     def draw(self, data: RunData, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
         """All that a run does to the clips' sound in an epoch, (n,) each, and their counts (n,); on the CPU."""

@@ -22,8 +22,8 @@ static void *buffer(size_t bytes) {
     static int count = 0;
     return all_buffers[count++] = malloc(bytes);
 }
-static const float *circle(long n) {
-    float *turn = buffer(2 * n * sizeof(float));
+static const real *circle(long n) {
+    real *turn = buffer(2 * n * sizeof(real));
     for (long k = 0; k < n; k++) turn[2 * k] = cos(2 * M_PI * k / n), turn[2 * k + 1] = -sin(2 * M_PI * k / n);
     return turn;
 }
@@ -33,8 +33,8 @@ int main(int count, const char **words) {
     const long widest = 5, deltas = atol(words[5]), steps = count - 6;
     int64_t *list = buffer(steps * sizeof(int64_t)), *first = buffer(mels * 8), *length = buffer(mels * 8);
     for (long k = 0; k < steps; k++) list[k] = atol(words[6 + k]);
-    float *shape = buffer(window * 4), *weights = buffer(mels * 3 * 4), *cosines = buffer(mels * size * 4);
-    float *slopes = buffer(2 * (widest / 2) * widest * 4);
+    real *shape = buffer(window * sizeof(real)), *weights = buffer(mels * 3 * sizeof(real));
+    real *cosines = buffer(mels * size * sizeof(real)), *slopes = buffer(2 * (widest / 2) * widest * sizeof(real));
     for (long k = 0; k < window; k++) shape[k] = 0.25 - 0.25 * cos(2 * M_PI * k / window);
     for (long m = 0; m < mels; m++) {
         first[m] = m % (bins - 1), length[m] = bins - first[m] < 3 ? bins - first[m] : 3;
@@ -88,9 +88,9 @@ int main(int count, const char **words) {
 CASES = [(640, 320, 40, 13, 2), (441, 220, 26, 0, 1), (1764, 441, 40, 20, 2), (14, 3, 5, 4, 0), (5, 2, 1, 1, 2)]
 
 
-def built(folder: Path, *flags: str) -> Path:
+def built(folder: Path, double: bool, *flags: str) -> Path:
     text, program = folder / "pass.c", folder / "pass"
-    text.write_text(source() + MAIN)
+    text.write_text(source(double) + MAIN)
     subprocess.run([*(compiler() or ()), *FLAGS, *flags, str(text), "-o", str(program), "-lm"], check=True)
     return program
 
@@ -109,19 +109,21 @@ def sanitizes(folder: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("double", [True, False], ids=["double", "float"])
 @pytest.mark.parametrize("flag", ["-march=native", "-DNARROW"])
-def test_the_pass_reads_and_writes_nothing_beyond_its_buffers(tmp_path: Path, flag: str) -> None:
+def test_the_pass_reads_and_writes_nothing_beyond_its_buffers(tmp_path: Path, flag: str, double: bool) -> None:
     if not sanitizes(tmp_path):
         pytest.skip("the C compiler has no sanitizers")
-    program = built(tmp_path, flag, SANITIZERS)
+    program = built(tmp_path, double, flag, SANITIZERS)
     for case in CASES:
         assert len(sums(program, case)) == 24
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86")
-def test_narrower_vectors_give_the_same_frames(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("double", "relative", "absolute"), [(True, 1e-6, 2e-3), (False, 1e-3, 2e-2)])
+def test_narrower_vectors_give_the_same_frames(tmp_path: Path, double: bool, relative: float, absolute: float) -> None:
     (tmp_path / "wide").mkdir()
-    wide, narrow = built(tmp_path / "wide", "-march=native"), built(tmp_path, "-msse2")
+    wide, narrow = built(tmp_path / "wide", double, "-march=native"), built(tmp_path, double, "-msse2")
     for case in CASES:
         for one, other in zip(sums(wide, case), sums(narrow, case), strict=True):
-            assert one == pytest.approx(other, rel=1e-3, abs=2e-2)
+            assert one == pytest.approx(other, rel=relative, abs=absolute)

@@ -147,7 +147,7 @@ class FrontEnd {
     this.logMel = new Float64Array(n_mels);
   }
 
-  // The features of the samples from `at` on, a new Float32Array; this.logMel is the frame's spectrogram.
+  // The features of the samples from `at` on, a new Float64Array; this.logMel is the frame's spectrogram.
   features(samples, at) {
     const { windowed, hann, logMel, bands } = this;
     for (let n = 0; n < windowed.length; n++) windowed[n] = samples[at + n] * hann[n];
@@ -157,8 +157,8 @@ class FrontEnd {
       for (let k = 0; k < weights.length; k++) energy += weights[k] * power[first + k];
       logMel[band] = Math.log(Math.max(energy, this.config.log_floor));
     });
-    if (this.config.kind !== "mfcc") return Float32Array.from(logMel);
-    return Float32Array.from(this.cosines, (cosines) => {
+    if (this.config.kind !== "mfcc") return Float64Array.from(logMel);
+    return Float64Array.from(this.cosines, (cosines) => {
       let sum = 0;
       for (let m = 0; m < cosines.length; m++) sum += cosines[m] * logMel[m];
       return sum;
@@ -230,7 +230,7 @@ class FrameStream {
 
   delta(frame, found) {
     if (!this.orders.length) {
-      found.push(frame);
+      found.push(Float32Array.from(frame));
       return;
     }
     const width = this.frontEnd.config.delta_width, half = width >> 1;
@@ -244,7 +244,7 @@ class FrameStream {
 
   // The deltas of the recent frames from `start` on.
   fitted(orders, start) {
-    const size = this.frontEnd.size, out = new Float32Array(size * orders.length);
+    const size = this.frontEnd.size, out = new Float64Array(size * orders.length);
     orders.forEach((weights, order) => {
       for (let d = 0; d < size; d++) {
         let sum = 0;

@@ -1,49 +1,105 @@
-/* From samples to frames: window, Fourier transform, power, mel bands, logarithm, cosines. */
+/* From samples to frames: window, Fourier transform, power, mel bands, logarithm, cosines. WIDE numbers are worked on at
+   once. */
 
-typedef struct { vec re, im; } pair;
+#if LANES > 1
+enum { WIDE = 4 * LANES / (int)sizeof(model_real) };
+typedef model_real wide __attribute__((vector_size(4 * LANES)));
+typedef model_real wide_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+LOCAL wide load_wide(const model_real *p) { return *(const wide_anywhere *)p; }
+LOCAL void store_wide(model_real *p, wide v) { *(wide_anywhere *)p = v; }
+LOCAL wide spread(model_real v) { return v - (wide){0}; }
+#else
+enum { WIDE = 1 };
+typedef model_real wide;
+
+LOCAL wide load_wide(const model_real *p) { return *p; }
+LOCAL void store_wide(model_real *p, wide v) { *p = v; }
+LOCAL wide spread(model_real v) { return v; }
+#endif
+
+#if MODEL_DOUBLE
+#if LANES > 1
+typedef uint64_t wide_bits __attribute__((vector_size(4 * LANES)));
+LOCAL wide_bits bits_of_wide(wide v) { return (wide_bits)v; }
+LOCAL wide wide_from_bits(wide_bits b) { return (wide)b; }
+#define CHOOSE_WIDE(condition, then, otherwise) \
+    wide_from_bits(((wide_bits)(condition) & bits_of_wide(then)) | (~(wide_bits)(condition) & bits_of_wide(otherwise)))
+#else
+typedef uint64_t wide_bits;
+LOCAL wide_bits bits_of_wide(wide v) { wide_bits b; memcpy(&b, &v, sizeof b); return b; }
+LOCAL wide wide_from_bits(wide_bits b) { wide v; memcpy(&v, &b, sizeof v); return v; }
+#define CHOOSE_WIDE(condition, then, otherwise) ((condition) ? (then) : (otherwise))
+#endif
+
+/* NaN where v is */
+LOCAL wide at_least(wide v, model_real floor) { return CHOOSE_WIDE(v < spread(floor), spread(floor), v); }
+
+/* ln v of positive normal numbers: v = 2^e m with m in [sqrt(1/2), sqrt(2)), and ln m = 2 (s + s^3 / 3 + ...) with
+   s = (m - 1) / (m + 1), up to s^15 (error 1e-14). The exponent becomes a double in the lowest bits of 1.5 * 2^52. */
+LOCAL wide natural_logarithm(wide v) {
+    const wide_bits from = bits_of_wide(v) - 0x3fe6a09e667f3bcdu;    /* of sqrt(1/2) */
+    const wide e = wide_from_bits(((from + ((uint64_t)1024 << 52)) >> 52) + 0x4338000000000000u) - 6755399441056768.0;
+    const wide m = wide_from_bits((from & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu);
+    const wide s = (m - 1.0) / (m + 1.0), square = s * s;
+    wide p = square * (1.0 / 15) + 1.0 / 13;
+    p = p * square + 1.0 / 11;
+    p = p * square + 1.0 / 9;
+    p = p * square + 1.0 / 7;
+    p = p * square + 1.0 / 5;
+    p = p * square + 1.0 / 3;
+    p = e * 0.693147180559945309 + 2.0 * (s + s * square * p);
+    return CHOOSE_WIDE(v - v == spread(0), p, v);    /* infinite, or NaN */
+}
+#else
+LOCAL wide at_least(wide v, model_real floor) { return maximum(v, broadcast(floor)); }
+LOCAL wide natural_logarithm(wide v) { return logarithm(v); }
+#endif
+
+typedef struct { wide re, im; } pair;
 LOCAL pair plus(pair a, pair b) { return (pair){a.re + b.re, a.im + b.im}; }
 LOCAL pair minus(pair a, pair b) { return (pair){a.re - b.re, a.im - b.im}; }
 /* a turned by the angle with this cosine and sine */
-LOCAL pair turned(pair a, vec cosine, vec sine) {
+LOCAL pair turned(pair a, wide cosine, wide sine) {
     return (pair){a.re * cosine - a.im * sine, a.re * sine + a.im * cosine};
 }
 
-/* Where the points of LANES butterflies of a step are: point k of lane l is read at in + k * step_in + l, output j is
+/* Where the points of WIDE butterflies of a step are: point k of lane l is read at in + k * step_in + l, output j is
    turned by j * (turn + l * turn_lane) / POINTS of a circle and written at out + j * step_out + l * step_lane. Imaginary
    parts lie PART behind the real ones. */
 struct place {
-    const float *in;
-    float *out;
+    const model_real *in;
+    model_real *out;
     int step_in, step_out, step_lane, lanes, turn, turn_lane;
 };
 
 LOCAL pair get(const struct place *at, int k) {
-    const float *p = at->in + k * at->step_in;
-    return (pair){load(p), load(p + PART)};
+    const model_real *p = at->in + k * at->step_in;
+    return (pair){load_wide(p), load_wide(p + PART)};
 }
 
-LOCAL void scatter(const struct place *at, float *p, vec v) {
-    float values[LANES];
-    store(values, v);
+LOCAL void scatter(const struct place *at, model_real *p, wide v) {
+    model_real values[WIDE];
+    store_wide(values, v);
     for (int l = 0; l < at->lanes; l++) p[l * at->step_lane] = values[l];
 }
 
 LOCAL void put(const struct place *at, int j, pair v) {
-    float *p = at->out + j * at->step_out;
+    model_real *p = at->out + j * at->step_out;
     if (at->turn_lane) {
-        float cosines[LANES], sines[LANES];
-        for (int l = 0; l < LANES; l++) {
-            const float *angle = circle[l < at->lanes ? j * (at->turn + l) : 0];
+        model_real cosines[WIDE], sines[WIDE];
+        for (int l = 0; l < WIDE; l++) {
+            const model_real *angle = circle[l < at->lanes ? j * (at->turn + l) : 0];
             cosines[l] = angle[0], sines[l] = angle[1];
         }
-        v = turned(v, load(cosines), load(sines));
+        v = turned(v, load_wide(cosines), load_wide(sines));
     } else if (at->turn) {
-        const float *angle = circle[j * at->turn];
-        v = turned(v, broadcast(angle[0]), broadcast(angle[1]));
+        const model_real *angle = circle[j * at->turn];
+        v = turned(v, spread(angle[0]), spread(angle[1]));
     }
-    if (at->step_lane == 1 && at->lanes == LANES) {
-        store(p, v.re);
-        store(p + PART, v.im);
+    if (at->step_lane == 1 && at->lanes == WIDE) {
+        store_wide(p, v.re);
+        store_wide(p + PART, v.im);
     } else {
         scatter(at, p, v.re);
         scatter(at, p + PART, v.im);
@@ -60,9 +116,9 @@ static void by_2(const struct place *at) {
 #if RADIX_3
 
 static void by_3(const struct place *at) {
-    const float sine = 0.866025403784438647f;
+    const model_real half = (model_real)0.5, sine = (model_real)0.866025403784438647;
     const pair a = get(at, 0), b = get(at, 1), c = get(at, 2), sum = plus(b, c), difference = minus(b, c);
-    const pair middle = {a.re - 0.5f * sum.re, a.im - 0.5f * sum.im};
+    const pair middle = {a.re - half * sum.re, a.im - half * sum.im};
     const pair side = {sine * difference.im, -sine * difference.re};
     put(at, 0, plus(a, sum));
     put(at, 1, plus(middle, side));
@@ -84,8 +140,8 @@ static void by_4(const struct place *at) {
 #if RADIX_5
 
 static void by_5(const struct place *at) {
-    const float cos1 = 0.309016994374947424f, cos2 = -0.809016994374947424f;
-    const float sin1 = 0.951056516295153572f, sin2 = 0.587785252292473129f;
+    const model_real cos1 = (model_real)0.309016994374947424, cos2 = (model_real)-0.809016994374947424;
+    const model_real sin1 = (model_real)0.951056516295153572, sin2 = (model_real)0.587785252292473129;
     const pair a = get(at, 0), b = get(at, 1), c = get(at, 2), d = get(at, 3), e = get(at, 4);
     const pair be = plus(b, e), cd = plus(c, d), b_e = minus(b, e), c_d = minus(c, d);
     const pair one = {a.re + cos1 * be.re + cos2 * cd.re, a.im + cos1 * be.im + cos2 * cd.im};
@@ -102,7 +158,7 @@ static void by_5(const struct place *at) {
 #if RADIX_8
 
 static void by_8(const struct place *at) {
-    const float half = 0.707106781186547524f;
+    const model_real half = (model_real)0.707106781186547524;
     const pair i0 = get(at, 0), i1 = get(at, 1), i2 = get(at, 2), i3 = get(at, 3);
     const pair i4 = get(at, 4), i5 = get(at, 5), i6 = get(at, 6), i7 = get(at, 7);
     const pair a = plus(i0, i4), b = plus(i1, i5), c = plus(i2, i6), d = plus(i3, i7);
@@ -131,8 +187,8 @@ static void by_any(const struct place *at, int radix) {
     for (int j = 0; j < radix; j++) {
         pair sum = get(at, 0);
         for (int k = 1, angle = j; k < radix; k++, angle = (angle + j) % radix) {
-            const float *turn = circle[angle * share];
-            sum = plus(sum, turned(get(at, k), broadcast(turn[0]), broadcast(turn[1])));
+            const model_real *turn = circle[angle * share];
+            sum = plus(sum, turned(get(at, k), spread(turn[0]), spread(turn[1])));
         }
         put(at, j, sum);
     }
@@ -165,16 +221,16 @@ static void butterflies(int radix, const struct place *at) {
 /* Stockham's transform of POINTS complex points in x, which lies in x or in other afterwards: that one is returned. At a
    step `done` transforms of radix * left points each are left: point k * left + p of transform q stands at
    q + done * (k * left + p), and output j goes to q + done * (radix * p + j). */
-static float *transform(float *x, float *other) {
+static model_real *transform(model_real *x, model_real *other) {
     int left = POINTS, done = 1;
     for (int step = 0; step < (int)(sizeof radices / sizeof *radices); step++) {
         const int radix = radices[step];
         left /= radix;
         for (int p = 0; p < (done == 1 ? 1 : left); p++) {
             const int count = done == 1 ? left : done;
-            for (int q = 0; q < count; q += LANES) {
+            for (int q = 0; q < count; q += WIDE) {
                 struct place at;
-                at.lanes = count - q < LANES ? count - q : LANES;
+                at.lanes = count - q < WIDE ? count - q : WIDE;
                 at.step_in = done * left, at.step_out = done;
                 at.in = x + done * p + q, at.out = other + (done * p * radix) + q;
                 at.step_lane = 1, at.turn = p * done, at.turn_lane = 0;
@@ -183,7 +239,7 @@ static float *transform(float *x, float *other) {
             }
         }
         done *= radix;
-        float *const from = other;
+        model_real *const from = other;
         other = x;
         x = from;
     }
@@ -192,17 +248,17 @@ static float *transform(float *x, float *other) {
 
 /* The power of each bin. The transform of an even window is that of half as many complex points, even samples the real
    and odd samples the imaginary part; the window function is halved for it. */
-static void powers(const float *re, float *power) {
-    const float *im = re + PART;
+static void powers(const model_real *re, model_real *power) {
+    const model_real *im = re + PART;
 #if EVEN
-    const float first = 2.0f * (re[0] + im[0]), last = 2.0f * (re[0] - im[0]);
+    const model_real first = 2 * (re[0] + im[0]), last = 2 * (re[0] - im[0]);
     power[0] = first * first;
     power[POINTS] = last * last;
     for (int k = 1; k <= POINTS / 2; k++) {
         const int m = POINTS - k;
-        const float even_re = re[k] + re[m], even_im = im[k] - im[m], odd_re = im[k] + im[m], odd_im = re[m] - re[k];
-        const float a = odd_re * half_turn[k][0] - odd_im * half_turn[k][1];
-        const float b = odd_re * half_turn[k][1] + odd_im * half_turn[k][0];
+        const model_real even_re = re[k] + re[m], even_im = im[k] - im[m], odd_re = im[k] + im[m], odd_im = re[m] - re[k];
+        const model_real a = odd_re * half_turn[k][0] - odd_im * half_turn[k][1];
+        const model_real b = odd_re * half_turn[k][1] + odd_im * half_turn[k][0];
         power[k] = (even_re + a) * (even_re + a) + (even_im + b) * (even_im + b);
         power[m] = (even_re - a) * (even_re - a) + (even_im - b) * (even_im - b);
     }
@@ -212,8 +268,8 @@ static void powers(const float *re, float *power) {
 }
 
 /* The features of a window of samples, without deltas; a band's weights are padded to a multiple of 4. */
-static void analyse(const float *samples, float *scratch, float *out) {
-    float *const x = scratch, *const other = x + 2 * PART, *const energy = other + 2 * PART;
+static void analyse(const float *samples, model_real *scratch, model_real *out) {
+    model_real *const x = scratch, *const other = x + 2 * PART, *const energy = other + 2 * PART;
 #if EVEN
     for (int k = 0; k < POINTS; k++) {
         x[k] = samples[2 * k] * shape[2 * k];
@@ -222,27 +278,31 @@ static void analyse(const float *samples, float *scratch, float *out) {
 #else
     for (int k = 0; k < POINTS; k++) {
         x[k] = samples[k] * shape[k];
-        x[PART + k] = 0.0f;
+        x[PART + k] = 0;
     }
 #endif
-    const float *const spectrum = transform(x, other), *weight = mel_weights;
-    float *const power = spectrum == x ? other : x;
+    const model_real *const spectrum = transform(x, other), *weight = mel_weights;
+    model_real *const power = spectrum == x ? other : x;
     powers(spectrum, power);
-    power[BINS] = power[BINS + 1] = power[BINS + 2] = 0.0f;
+    power[BINS] = power[BINS + 1] = power[BINS + 2] = 0;
     for (int band = 0; band < MELS; band++) {
-        const float *p = power + mel_first[band];
-        float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
+        const model_real *p = power + mel_first[band];
+        model_real a = 0, b = 0, c = 0, d = 0;
         for (int k = 0; k < mel_length[band]; k += 4, p += 4, weight += 4)
             a += p[0] * weight[0], b += p[1] * weight[1], c += p[2] * weight[2], d += p[3] * weight[3];
         energy[band] = (a + b) + (c + d);
     }
-    for (int band = MELS; band < PADDED_MELS; band++) energy[band] = 1.0f;
-    for (int band = 0; band < PADDED_MELS; band += LANES)
-        store(energy + band, logarithm(maximum(load(energy + band), broadcast(LOG_FLOOR))));
+    for (int band = MELS; band < PADDED_MELS; band++) energy[band] = 1;
+    for (int band = 0; band < PADDED_MELS; band += WIDE)
+        store_wide(energy + band, natural_logarithm(at_least(load_wide(energy + band), LOG_FLOOR)));
 #if CEPSTRA
-    memset(out, 0, PADDED_FEATURES * sizeof(float));
-    add_product(PADDED_FEATURES / ROWS, MELS, cosines, MELS * ROWS, ROWS, energy, out);
+    for (int k = 0; k < PADDED_FEATURES; k += WIDE) {
+        wide sum = spread(0);
+        for (int band = 0; band < MELS; band++)
+            sum = sum + spread(energy[band]) * load_wide(cosines + band * PADDED_FEATURES + k);
+        store_wide(out + k, sum);
+    }
 #else
-    memcpy(out, energy, STATIC_FEATURES * sizeof(float));
+    memcpy(out, energy, STATIC_FEATURES * sizeof(model_real));
 #endif
 }

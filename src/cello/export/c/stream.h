@@ -3,7 +3,7 @@
 #if MEAN
 /* The mean of the last outputs. */
 static const float *pooled(model_stream *s, const float *output) {
-    float *const mean = s->scratch, *const share = mean + P;
+    float *const mean = s->scratch.layer, *const share = mean + P;
     memcpy(s->outputs + s->slot * P, output, P * sizeof(float));
     s->slot = (s->slot + 1) % MODEL_POOLED_STEPS;
     s->kept += s->kept < MODEL_POOLED_STEPS;
@@ -16,7 +16,7 @@ static const float *pooled(model_stream *s, const float *output) {
 #if ATTENTION
 /* The last outputs, weighed by the softmax of their scores of attention. */
 static const float *pooled(model_stream *s, const float *output) {
-    float *const sum = s->scratch, *const share = sum + P;
+    float *const sum = s->scratch.layer, *const share = sum + P;
     float score = attention_bias, highest = 0.0f, total = 0.0f;
     for (int k = 0; k < H; k++) score += attention[k] * output[k];
     memcpy(s->outputs + s->slot * P, output, P * sizeof(float));
@@ -49,9 +49,9 @@ static void step(model_stream *s) {
 }
 
 /* Take a frame, and do a step if it is complete: how many steps. */
-static int add_frame(model_stream *s, const float *features, const float *deltas) {
+static int add_frame(model_stream *s, const model_real *features, const float *deltas) {
     float *const input = s->input + s->stacked * MODEL_FEATURES;
-    memcpy(input, features, STATIC_FEATURES * sizeof(float));
+    for (int k = 0; k < STATIC_FEATURES; k++) input[k] = (float)features[k];
 #if DELTAS
     memcpy(input + STATIC_FEATURES, deltas, DELTAS * STATIC_FEATURES * sizeof(float));
 #else
@@ -67,29 +67,30 @@ static int add_frame(model_stream *s, const float *features, const float *deltas
 #if DELTAS
 
 /* The features of frame k of the last s->frames ones. */
-static const float *frame(const model_stream *s, int k) {
+static const model_real *frame(const model_stream *s, int k) {
     return s->features + (s->frames < DELTA_FRAMES ? k : (s->next + k) % DELTA_FRAMES) * STATIC_FEATURES;
 }
 
 /* The deltas of the polynomials fitted to `width` of the last frames. */
-static void fit(model_stream *s, int first, int width, const float *weights) {
-    memset(s->deltas, 0, sizeof s->deltas);
-    for (int order = 0; order < DELTAS; order++)
+static void fit(model_stream *s, int first, int width, const model_real *weights) {
+    for (int order = 0; order < DELTAS; order++) {
+        model_real sums[STATIC_FEATURES] = {0};
         for (int tap = 0; tap < width; tap++) {
-            const float weight = weights[order * DELTA_FRAMES + tap], *const from = frame(s, first + tap);
-            float *const to = s->deltas + order * STATIC_FEATURES;
-            for (int k = 0; k < STATIC_FEATURES; k++) to[k] += weight * from[k];
+            const model_real weight = weights[order * DELTA_FRAMES + tap], *const from = frame(s, first + tap);
+            for (int k = 0; k < STATIC_FEATURES; k++) sums[k] += weight * from[k];
         }
+        for (int k = 0; k < STATIC_FEATURES; k++) s->deltas[order * STATIC_FEATURES + k] = (float)sums[k];
+    }
 }
 
 /* The weights of a narrower window: t / sum t^2, and 2 (t^2 - m) / sum (t^2 - m)^2 with m the mean of t^2. */
-static void narrower(int width, float *weights) {
-    float squares = 0.0f, sum = 0.0f;
-    for (int tap = 0, t = -(width / 2); tap < width; tap++, t++) squares += (float)(t * t);
+static void narrower(int width, model_real *weights) {
+    model_real squares = 0, sum = 0;
+    for (int tap = 0, t = -(width / 2); tap < width; tap++, t++) squares += (model_real)(t * t);
     for (int tap = 0, t = -(width / 2); tap < width; tap++, t++) {
-        const float bent = (float)(t * t) - squares / (float)width;
-        weights[tap] = (float)t / squares;
-        weights[(DELTAS - 1) * DELTA_FRAMES + tap] = DELTAS == 2 ? 2.0f * bent : weights[tap];
+        const model_real bent = (model_real)(t * t) - squares / (model_real)width;
+        weights[tap] = (model_real)t / squares;
+        weights[(DELTAS - 1) * DELTA_FRAMES + tap] = DELTAS == 2 ? 2 * bent : weights[tap];
         sum += bent * bent;
     }
     for (int tap = 0; DELTAS == 2 && tap < width; tap++) weights[DELTA_FRAMES + tap] /= sum;
@@ -102,8 +103,8 @@ static int add_window(model_stream *s) {
 #if DELTAS
     int steps = 0;
     const int whole = s->frames == DELTA_FRAMES;
-    analyse(s->samples, s->scratch, s->analysed);
-    memcpy(s->features + s->next * STATIC_FEATURES, s->analysed, STATIC_FEATURES * sizeof(float));
+    analyse(s->samples, s->scratch.analysis, s->analysed);
+    memcpy(s->features + s->next * STATIC_FEATURES, s->analysed, STATIC_FEATURES * sizeof(model_real));
     s->next = (s->next + 1) % DELTA_FRAMES;
     s->frames += !whole;
     if (s->frames < DELTA_FRAMES) return 0;
@@ -112,7 +113,7 @@ static int add_window(model_stream *s) {
         steps += add_frame(s, frame(s, k), s->deltas);
     return steps;
 #else
-    analyse(s->samples, s->scratch, s->analysed);
+    analyse(s->samples, s->scratch.analysis, s->analysed);
     return add_frame(s, s->analysed, NULL);
 #endif
 }
@@ -150,7 +151,7 @@ int model_push(model_stream *stream, const float *samples, int n) {
         for (int k = 0; k < some; k++) {
             const float value = sample(samples[k]);
 #if EMPHASIS
-            to[k] = value - EMPHASIS * stream->previous;
+            to[k] = (float)(value - EMPHASIS * stream->previous);
             stream->previous = value;
 #else
             to[k] = value;
@@ -189,7 +190,7 @@ int model_finish(model_stream *stream) {
     if (count == DELTA_FRAMES) {
         for (int k = MODEL_DELAY_FRAMES + 1; k < count; k++) steps += add_frame(stream, frame(stream, k), stream->deltas);
     } else if (count > 0) {    /* never a whole window: the widest that fits */
-        float weights[DELTAS * DELTA_FRAMES];
+        model_real weights[DELTAS * DELTA_FRAMES];
         const int width = count < 3 ? 0 : (count - 1) / 2 * 2 + 1, half = width / 2;
         if (width) narrower(width, weights);
         for (int k = 0; k < count; k++) {

@@ -1,9 +1,9 @@
-/* From samples to frames: windows, spectra, mel bands, logarithms, cosines; V frames at once. */
+/* From samples to frames: windows, spectra, mel bands, logarithms, cosines; W frames at once. */
 
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (wholes){__VA_ARGS__})
 #endif
 
 #define UNROLLED _Pragma("GCC unroll 8")
@@ -12,19 +12,19 @@
 struct plan {
     int64_t window, hop, bins, mels, static_size, deltas, delta_width, cepstra, standardise, largest_band;
     struct transform transform;
-    const float *shape;           /* (window,) the window function, halved where the window is even */
-    const float *turn;            /* (bins, 2) cosine and sine of -2 pi k / window */
+    const real *shape;          /* (window,) the window function, halved where the window is even */
+    const real *turn;           /* (bins, 2) cosine and sine of -2 pi k / window */
     const int64_t *first;         /* (warps, mels) the lowest bin of each band, and how many it has */
     const int64_t *length;
-    const float *weights;         /* (warps, mels, largest_band) */
-    const float *cosines;         /* (mels, static_size) */
-    const float *slopes;          /* (deltas, widths, delta_width) weights of each width 3, 5, ... delta_width */
+    const real *weights;        /* (warps, mels, largest_band) */
+    const real *cosines;        /* (mels, static_size) */
+    const real *slopes;         /* (deltas, widths, delta_width) weights of each width 3, 5, ... delta_width */
     double emphasis, floor, smallest_deviation;
 };
 
-/* Row k of V rows becomes lane k. */
+/* Row k of W rows becomes lane k. */
 static inline void transpose(vec *rows) {
-#if defined(__AVX__)
+#if defined(__AVX__) && !DOUBLE
     UNROLLED for (int k = 0; k < 8; k += 2) {
         const vec a = rows[k], b = rows[k + 1];
         rows[k] = SHUFFLE(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
@@ -41,7 +41,7 @@ static inline void transpose(vec *rows) {
         rows[k] = SHUFFLE(a, b, 0, 1, 2, 3, 8, 9, 10, 11);
         rows[k + 4] = SHUFFLE(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
     }
-#else
+#elif defined(__AVX__) || !DOUBLE
     for (int k = 0; k < 4; k += 2) {
         const vec a = rows[k], b = rows[k + 1];
         rows[k] = SHUFFLE(a, b, 0, 4, 2, 6);
@@ -52,21 +52,24 @@ static inline void transpose(vec *rows) {
         rows[k] = SHUFFLE(a, b, 0, 1, 4, 5);
         rows[k + 2] = SHUFFLE(a, b, 2, 3, 6, 7);
     }
+#else
+    const vec a = rows[0], b = rows[1];
+    rows[0] = SHUFFLE(a, b, 0, 2);
+    rows[1] = SHUFFLE(a, b, 1, 3);
 #endif
 }
 
 /* The windowed samples of the frames that start at from[0], from[1], ...: sample k of all of them in out[k]. */
 static void windowed(const struct plan *plan, const float *const *from, vec *out) {
     int64_t k = 0;
-    for (; k + V <= plan->window; k += V) {
-        const vec shape = load(plan->shape + k);
-        vec rows[V];
-        UNROLLED for (int lane = 0; lane < V; lane++) rows[lane] = load(from[lane] + k) * shape;
+    for (; k + W <= plan->window; k += W) {
+        vec rows[W];
+        UNROLLED for (int lane = 0; lane < W; lane++) rows[lane] = widened(from[lane] + k);
         transpose(rows);
-        UNROLLED for (int lane = 0; lane < V; lane++) out[k + lane] = rows[lane];
+        UNROLLED for (int lane = 0; lane < W; lane++) out[k + lane] = rows[lane] * plan->shape[k + lane];
     }
     for (; k < plan->window; k++)
-        for (int lane = 0; lane < V; lane++) out[k][lane] = from[lane][k] * plan->shape[k];
+        for (int lane = 0; lane < W; lane++) out[k][lane] = from[lane][k] * plan->shape[k];
 }
 
 static inline vec squared(pair a) { return a.re * a.re + a.im * a.im; }
@@ -91,12 +94,25 @@ static void powers(const struct plan *plan, const pair *z, vec *power) {
     }
 }
 
-/* ln v of positive normal numbers: v = 2^e m with m in [sqrt(1/2), sqrt(2)), and a polynomial in m - 1 (Moshier's logf of
-   Cephes, 1 unit in the last place) */
+/* ln v of positive normal numbers: v = 2^e m with m in [sqrt(1/2), sqrt(2)) */
 static inline vec logarithm(vec v) {
-    const mask bits = (mask)v - 0x3f3504f3;    /* of sqrt(1/2) */
-    const mask exponent = bits >> 23;
-    const vec m = (vec)((bits & 0x007fffff) + 0x3f3504f3) - 1.0f, square = m * m;
+#if DOUBLE    /* ln m = 2 (s + s^3 / 3 + ...) with s = (m - 1) / (m + 1), up to s^15: error 1e-14 */
+    const bits root = 0x3fe6a09e667f3bcdu;    /* of sqrt(1/2) */
+    const vec_bits from = (vec_bits)v - root;
+    const vec_bits exponent = ((from + (1024ull << 52)) >> 52) + 0x4338000000000000u;    /* a double, with 1.5 * 2^52 */
+    const vec e = (vec)exponent - (6755399441055744.0 + 1024);
+    const vec m = (vec)((from & 0x000fffffffffffffu) + root), s = (m - 1) / (m + 1), square = s * s;
+    vec p = square * (1.0 / 15) + 1.0 / 13;
+    p = p * square + 1.0 / 11;
+    p = p * square + 1.0 / 9;
+    p = p * square + 1.0 / 7;
+    p = p * square + 1.0 / 5;
+    p = p * square + 1.0 / 3;
+    return e * 0.693147180559945309 + 2 * (s + s * square * p);
+#else    /* a polynomial in m - 1 (Moshier's logf of Cephes, 1 unit in the last place) */
+    const wholes from = (wholes)v - 0x3f3504f3;    /* of sqrt(1/2) */
+    const wholes exponent = from >> 23;
+    const vec m = (vec)((from & 0x007fffff) + 0x3f3504f3) - 1.0f, square = m * m;
     vec p = broadcast(7.0376836292e-2f);
     p = p * m - 1.1514610310e-1f;
     p = p * m + 1.1676998740e-1f;
@@ -108,19 +124,21 @@ static inline vec logarithm(vec v) {
     p = p * m + 3.3333331174e-1f;
     const vec e = __builtin_convertvector(exponent, vec);
     return m + (p * m * square + (e * -2.12194440e-4f - 0.5f * square)) + e * 0.693359375f;
+#endif
 }
 
 /* max(v, floor), NaN where v is */
-static inline vec at_least(vec v, float floor) {
-    const mask below = v < broadcast(floor);
-    return (vec)((below & (mask)broadcast(floor)) | (~below & (mask)v));
+static inline vec at_least(vec v, real floor) {
+    const vec low = broadcast(floor);
+    const wholes below = v < low;
+    return (vec)((below & (wholes)low) | (~below & (wholes)v));
 }
 static inline vec unless_finite(vec v, vec then) {
-    const mask finite = (v - v) == (vec){0};
-    return (vec)((finite & (mask)then) | (~finite & (mask)(v - (vec){0})));
+    const wholes finite = (v - v) == (vec){0};
+    return (vec)((finite & (wholes)then) | (~finite & (wholes)v));
 }
 
-/* The frames that start at from[0], from[1], ...: (static_size,) vecs. `work` holds 2 * window + bins + mels vecs. */
+/* The frames that start at from[0], from[1], ...: (static_size,) vecs. `work` holds 4 * window + mels of them. */
 static void static_frames(const struct plan *plan, int64_t warp, const float *const *from, vec *work, vec *out) {
     vec *other = work + 2 * plan->window, *power = other, *energy;
     windowed(plan, from, work);
@@ -133,21 +151,21 @@ static void static_frames(const struct plan *plan, int64_t warp, const float *co
     energy = plan->cepstra ? other + 2 * plan->window : out;
     const int64_t *first = plan->first + warp * plan->mels, *length = plan->length + warp * plan->mels;
     for (int64_t band = 0; band < plan->mels; band++) {
-        const float *weight = plan->weights + (warp * plan->mels + band) * plan->largest_band;
+        const real *weight = plan->weights + (warp * plan->mels + band) * plan->largest_band;
         const vec *bin = power + first[band];
         vec sum = {0}, more = {0};
         int64_t k = 0;
         for (; k + 2 <= length[band]; k += 2) sum += bin[k] * weight[k], more += bin[k + 1] * weight[k + 1];
         if (k < length[band]) sum += bin[k] * weight[k];
         sum += more;
-        energy[band] = unless_finite(sum, logarithm(at_least(sum, (float)plan->floor)));
+        energy[band] = unless_finite(sum, logarithm(at_least(sum, (real)plan->floor)));
     }
     if (!plan->cepstra) return;
     int64_t c = 0;
     for (; c + 4 <= plan->static_size; c += 4) {
         vec a = {0}, b = {0}, d = {0}, e = {0};
         for (int64_t band = 0; band < plan->mels; band++) {
-            const float *cosine = plan->cosines + band * plan->static_size + c;
+            const real *cosine = plan->cosines + band * plan->static_size + c;
             a += energy[band] * cosine[0], b += energy[band] * cosine[1];
             d += energy[band] * cosine[2], e += energy[band] * cosine[3];
         }

@@ -86,7 +86,14 @@ def _change(clips: Clips, changes: Changes, recordings: tuple[NDArray[np.float32
 
 
 def run(
-    config: FeatureConfig, clips: Clips, out: Tensor, rows: NDArray[np.int64], most_warp: float, threads: int
+    config: FeatureConfig,
+    clips: Clips,
+    out: Tensor,
+    rows: NDArray[np.int64],
+    most_warp: float,
+    threads: int,
+    *,
+    double: bool = True,
 ) -> None:
     """Write the frames of clips into ``out`` (…, D), each from its row on; ``frames`` and ``out_frames`` are set.
 
@@ -94,7 +101,7 @@ def run(
         MemoryError: the longest of them does not fit into memory.
     """
     clips["out"] = out.data_ptr() + rows.astype(np.uint64) * (4 * config.dimensions)
-    frames_into(config, clips, most_warp, threads)
+    frames_into(config, clips, most_warp, threads, double=double)
 
 
 def changed(clips: Clips, samples: int) -> NDArray[np.float32]:

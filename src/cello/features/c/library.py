@@ -33,20 +33,20 @@ CLIP = np.dtype(
 Clips = NDArray[np.void]
 
 
-def source() -> str:
-    """The C text of the pass."""
+def source(double: bool = True) -> str:
+    """The C text of the pass, in double precision or in single."""
     here = resources.files("cello.features.c")
-    return "\n".join(here.joinpath(name).read_text(encoding="utf-8") for name in TEXTS)
+    return "\n".join([f"#define DOUBLE {int(double)}", *(here.joinpath(name).read_text("utf-8") for name in TEXTS)])
 
 
-@lru_cache(maxsize=1)
-def library() -> ctypes.CDLL:
-    """The compiled pass.
+@lru_cache(maxsize=2)
+def library(double: bool = True) -> ctypes.CDLL:
+    """The compiled pass, in double precision or in single.
 
     Raises:
         BackendError: it cannot be compiled here.
     """
-    return load(source(), "front-end")
+    return load(source(double), "front-end")
 
 
 @lru_cache(maxsize=64)
@@ -64,14 +64,19 @@ def unavailable() -> str | None:
     return missing_compiler()
 
 
-def frames_into(config: FeatureConfig, clips: Clips, most_warp: float = 0.0, threads: int = 1) -> None:
+def frames_into(
+    config: FeatureConfig, clips: Clips, most_warp: float = 0.0, threads: int = 1, *, double: bool = True
+) -> None:
     """Write the frames of clips to where they say; all of their fields are set.
+
+    Without ``double`` they are computed in single precision, in half of the time: a band 70 dB below the loudest is off
+    by up to 5e-5 then.
 
     Raises:
         MemoryError: the longest of them does not fit into memory.
     """
-    plan = front_end(config, most_warp).plan
-    done = library().clips_to_frames(
+    plan = front_end(config, most_warp, double).plan
+    done = library(double).clips_to_frames(
         ctypes.byref(plan), ctypes.c_void_p(clips.ctypes.data), ctypes.c_int64(len(clips)), ctypes.c_int64(threads)
     )
     if done:

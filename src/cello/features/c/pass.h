@@ -1,30 +1,28 @@
 /* The whole way of a clip, and of many in threads. */
 
-/* Derivatives of each order after the static part of every frame; `rows` holds frames * width vecs for padded static
-   frames. A window that does not fit whole uses the nearest one that does; a clip of few frames a narrower window. */
-static void append_slopes(const struct plan *plan, float *out, int64_t frames, float *rows) {
+/* The frames of a clip from their static parts `rows`, each (padded,) of W elements or a multiple, and after them the
+   derivatives of each order. A window that does not fit whole uses the nearest one that does; a clip of few frames a
+   narrower window. */
+static void append_slopes(const struct plan *plan, const vec *rows, float *out, int64_t frames) {
     const int64_t size = plan->static_size, dimensions = size * (1 + plan->deltas);
-    const int64_t padded = (size + V - 1) / V * V, fits = (frames - 1) / 2 * 2 + 1;
+    const int64_t vecs = (size + W - 1) / W, fits = (frames - 1) / 2 * 2 + 1;
     const int64_t width = fits < plan->delta_width ? fits : plan->delta_width, half = width / 2;
+    for (int64_t t = 0; t < frames; t++)
+        for (int64_t k = 0; k < size; k++) out[t * dimensions + k] = (float)((const real *)(rows + t * vecs))[k];
     if (frames < 3) {
         for (int64_t t = 0; t < frames; t++)
             memset(out + t * dimensions + size, 0, (dimensions - size) * sizeof(float));
         return;
     }
-    for (int64_t t = 0; t < frames; t++) {
-        memcpy(rows + t * padded, out + t * dimensions, size * sizeof(float));
-        memset(rows + t * padded + size, 0, (padded - size) * sizeof(float));
-    }
     for (int64_t order = 0; order < plan->deltas; order++) {
-        const float *slope = plan->slopes + (order * (plan->delta_width / 2) + half - 1) * plan->delta_width;
+        const real *slope = plan->slopes + (order * (plan->delta_width / 2) + half - 1) * plan->delta_width;
         for (int64_t centre = half; centre < frames - half; centre++) {
             float *to = out + centre * dimensions + size * (1 + order);
-            for (int64_t k = 0; k < padded; k += V) {
+            for (int64_t k = 0; k < vecs; k++) {
                 vec sum = {0};
-                for (int64_t tap = 0; tap < width; tap++)
-                    sum += load(rows + (centre - half + tap) * padded + k) * slope[tap];
-                if (k + V <= size) store(to + k, sum);
-                else memcpy(to + k, &sum, (size - k) * sizeof(float));
+                for (int64_t tap = 0; tap < width; tap++) sum += rows[(centre - half + tap) * vecs + k] * slope[tap];
+                const some found = __builtin_convertvector(sum, some);
+                memcpy(to + k * W, &found, (k * W + W <= size ? W : size - k * W) * sizeof(float));
             }
         }
     }
@@ -53,17 +51,20 @@ static void standardise(const struct plan *plan, float *out, int64_t frames) {
     }
 }
 
-/* The static part of the frames of `samples`, `stride` elements from row to row of `out`. */
-static void frames_of(const struct plan *plan, int64_t warp, const float *samples, int64_t frames, vec *work, float *out,
-                      int64_t stride) {
+/* The static part of the frames of `samples`, (frames, padded) in `rows`, zero after static_size elements. */
+static void frames_of(const struct plan *plan, int64_t warp, const float *samples, int64_t frames, vec *work, vec *rows) {
     vec *found = work + 4 * plan->window + plan->mels;
-    for (int64_t t = 0; t < frames; t += V) {
-        const float *from[V];
-        for (int64_t lane = 0; lane < V; lane++)
+    const int64_t vecs = (plan->static_size + W - 1) / W;
+    for (int64_t t = 0; t < frames; t += W) {
+        const float *from[W];
+        for (int64_t lane = 0; lane < W; lane++)
             from[lane] = samples + (t + lane < frames ? t + lane : frames - 1) * plan->hop;
         static_frames(plan, warp, from, work, found);
-        for (int64_t lane = 0; lane < V && t + lane < frames; lane++)
-            for (int64_t k = 0; k < plan->static_size; k++) out[(t + lane) * stride + k] = found[k][lane];
+        for (int64_t k = plan->static_size; k < vecs * W; k++) found[k] = (vec){0};
+        for (int64_t k = 0; k < vecs; k++) {
+            transpose(found + k * W);
+            for (int64_t lane = 0; lane < W && t + lane < frames; lane++) rows[(t + lane) * vecs + k] = found[k * W + lane];
+        }
     }
 }
 
@@ -84,20 +85,20 @@ static void *work_on(void *given) {
         if (samples > longest) longest = samples;
         if (work->clips[k].frames > most) most = work->clips[k].frames;
     }
-    const int64_t vecs = 4 * plan->window + plan->mels + plan->static_size;
-    const int64_t rows = most * ((plan->static_size + V - 1) / V * V);
+    const int64_t each = (plan->static_size + W - 1) / W, vecs = 4 * plan->window + plan->mels + each * W;
     void *memory = NULL;
-    if (posix_memalign(&memory, 64, vecs * sizeof(vec) + (longest + rows + 2 * V) * sizeof(float))) {
+    if (posix_memalign(&memory, 64, (vecs + most * each) * sizeof(vec) + (longest + V) * sizeof(float))) {
         work->failed = 1;
         return NULL;
     }
-    float *samples = (float *)((vec *)memory + vecs), *static_rows = samples + longest + V;
+    vec *rows = (vec *)memory + vecs;
+    float *samples = (float *)(rows + most * each);
     for (int64_t k = work->first; k < work->count; k += work->threads) {
         const struct clip *clip = work->clips + k;
         changed(clip, samples, padded_samples(plan, clip));
-        if (plan->emphasis != 0) emphasise(samples, padded_samples(plan, clip), (float)plan->emphasis);
-        frames_of(plan, clip->warp, samples, clip->frames, memory, clip->out, dimensions);
-        if (plan->deltas) append_slopes(plan, clip->out, clip->frames, static_rows);
+        if (plan->emphasis != 0) emphasise(samples, padded_samples(plan, clip), (real)plan->emphasis);
+        frames_of(plan, clip->warp, samples, clip->frames, memory, rows);
+        append_slopes(plan, rows, clip->out, clip->frames);
         if (plan->standardise) standardise(plan, clip->out, clip->frames);
         memset(clip->out + clip->frames * dimensions, 0,
                (clip->out_frames - clip->frames) * dimensions * sizeof(float));

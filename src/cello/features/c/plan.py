@@ -45,8 +45,11 @@ class FrontEnd:
 
 
 @lru_cache(maxsize=64)
-def front_end(config: FeatureConfig, most_warp: float) -> FrontEnd:
-    """The plan of a front end with the filters of all ``mel.warps(most_warp)``, of one where that is 0."""
+def front_end(config: FeatureConfig, most_warp: float, double: bool) -> FrontEnd:
+    """The plan of a front end with the filters of all ``mel.warps(most_warp)``, of one where that is 0.
+
+    Its tables are of the type that the pass computes with.
+    """
     window = config.window_samples
     points = window if window % 2 else window // 2
     warps = mel.warps(most_warp) if most_warp else (1.0,)
@@ -55,15 +58,19 @@ def front_end(config: FeatureConfig, most_warp: float) -> FrontEnd:
     found: dict[str, NDArray[Any]] = {
         "radices": np.array(radices(points), dtype=np.int64),
         "points": circle(points),
-        "shape": (hann(window) * (1.0 if window % 2 else 0.5)).astype(np.float32),
+        "shape": hann(window) * (1.0 if window % 2 else 0.5),
         "turn": circle(window),
         "first": first,
         "length": length,
         "weights": weights,
-        "cosines": dct(config.n_mels, config.n_mfcc).astype(np.float32),
+        "cosines": dct(config.n_mels, config.n_mfcc),
         "slopes": _slopes(config),
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in found.items()}
+    real = np.float64 if double else np.float32
+    arrays = {
+        name: np.ascontiguousarray(array, dtype=real if array.dtype == np.float64 else array.dtype)
+        for name, array in found.items()
+    }
     at = {name: array.ctypes.data for name, array in arrays.items()}
     plan = Plan(
         window=window, hop=config.hop_samples, bins=window // 2 + 1, mels=config.n_mels,
@@ -96,13 +103,13 @@ def radices(points: int) -> list[int]:
     return found
 
 
-def circle(points: int) -> NDArray[np.float32]:
-    """The cosine and sine of −2π k / points, (points, 2), taken in double precision."""
+def circle(points: int) -> NDArray[np.float64]:
+    """The cosine and sine of −2π k / points, (points, 2)."""
     angles = -2 * np.pi * np.arange(points) / points
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _narrow(bands: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def _narrow(bands: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """(warps, bins, mels) weights as the first bin and number of bins of each band, and the weights of these alone."""
     warps, _, mels = bands.shape
     first, length = np.zeros((warps, mels), dtype=np.int64), np.zeros((warps, mels), dtype=np.int64)
@@ -110,17 +117,17 @@ def _narrow(bands: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.i
         touched = np.flatnonzero(bands[warp, :, band])
         if len(touched):
             first[warp, band], length[warp, band] = touched[0], touched[-1] + 1 - touched[0]
-    weights = np.zeros((warps, mels, max(1, int(length.max()))), dtype=np.float32)
+    weights = np.zeros((warps, mels, max(1, int(length.max()))))
     for warp, band in np.ndindex(warps, mels):
         low, count = first[warp, band], length[warp, band]
         weights[warp, band, :count] = bands[warp, low : low + count, band]
     return first, length, weights
 
 
-def _slopes(config: FeatureConfig) -> NDArray[np.float32]:
+def _slopes(config: FeatureConfig) -> NDArray[np.float64]:
     """The weights of each order for the widths 3, 5, … delta_frames, (deltas, widths, delta_frames)."""
     widest = config.delta_frames
-    found = np.zeros((max(1, config.deltas), widest // 2, widest), dtype=np.float32)
+    found = np.zeros((max(1, config.deltas), widest // 2, widest))
     for order in range(config.deltas):
         for place, width in enumerate(range(3, widest + 1, 2)):
             found[order, place, :width] = delta_weights(width, order + 1)

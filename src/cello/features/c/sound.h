@@ -18,20 +18,20 @@ struct clip {
 };
 
 /* Neighbouring samples at V places below 16, the first ones in a, those after them in b; reads 32 samples. */
-static inline void pcm_neighbours(const int16_t *x, mask at, vec *a, vec *b) {
+static inline void pcm_neighbours(const int16_t *x, mask at, floats *a, floats *b) {
 #if defined(__AVX512BW__)
     const __m512i near = _mm512_loadu_si512(x), two = _mm512_castsi256_si512((__m256i)(at + ((at + 1) << 16)));
     const mask both = (mask)_mm512_castsi512_si256(_mm512_permutexvar_epi16(two, near));
-    *a = __builtin_convertvector(both << 16 >> 16, vec), *b = __builtin_convertvector(both >> 16, vec);
+    *a = __builtin_convertvector(both << 16 >> 16, floats), *b = __builtin_convertvector(both >> 16, floats);
 #else
     for (int lane = 0; lane < V; lane++) (*a)[lane] = x[at[lane]], (*b)[lane] = x[at[lane] + 1];
 #endif
 }
-static inline void float_neighbours(const float *x, mask at, vec *a, vec *b) {
+static inline void float_neighbours(const float *x, mask at, floats *a, floats *b) {
 #if defined(__AVX512VL__)
     const __m256i places = (__m256i)at;
-    *a = (vec)_mm256_permutex2var_ps((__m256)load(x), places, (__m256)load(x + 8));
-    *b = (vec)_mm256_permutex2var_ps((__m256)load(x + 1), places, (__m256)load(x + 9));
+    *a = (floats)_mm256_permutex2var_ps((__m256)load(x), places, (__m256)load(x + 8));
+    *b = (floats)_mm256_permutex2var_ps((__m256)load(x + 1), places, (__m256)load(x + 9));
 #else
     for (int lane = 0; lane < V; lane++) (*a)[lane] = x[at[lane]], (*b)[lane] = x[at[lane] + 1];
 #endif
@@ -51,9 +51,9 @@ static inline void float_neighbours(const float *x, mask at, vec *a, vec *b) {
             if (before + 32 > length) break; \
             const uint32_t part = (uint32_t)((at - (double)before) * (1 << 28)); \
             const umask place = (umask)steps + part; \
-            vec a, b; \
+            floats a, b; \
             neighbours(x + before, (mask)(place >> 28), &a, &b); \
-            const vec share = __builtin_convertvector((mask)(place & 0x0fffffff), vec) * (1.0f / (1 << 28)); \
+            const floats share = __builtin_convertvector((mask)(place & 0x0fffffff), floats) * (1.0f / (1 << 28)); \
             store(y + t, (a + share * (b - a)) * scale); \
         } \
         for (; t < n; t++) { \
@@ -72,7 +72,7 @@ static void pcm_as_floats(const int16_t *x, int64_t n, float *y) {
     for (; t + V <= n; t += V) {
         pcm near;
         memcpy(&near, x + t, sizeof near);
-        store(y + t, __builtin_convertvector(near, vec) * (1.0f / 32768));
+        store(y + t, __builtin_convertvector(near, floats) * (1.0f / 32768));
     }
     for (; t < n; t++) y[t] = x[t] * (1.0f / 32768);
 }
@@ -93,9 +93,9 @@ static double power_of(const float *x, int64_t n) {
     double power = 0;
     for (int64_t t = 0; t < n;) {
         const int64_t end = t + 512 < n ? t + 512 : n;
-        vec a = {0}, b = {0};
+        floats a = {0}, b = {0};
         for (; t + 2 * V <= end; t += 2 * V) {
-            const vec u = load(x + t), v = load(x + t + V);
+            const floats u = load(x + t), v = load(x + t + V);
             a += u * u, b += v * v;
         }
         for (; t < end; t++) power += (double)x[t] * x[t];
@@ -138,9 +138,7 @@ static void changed(const struct clip *clip, float *y, int64_t padded) {
     if (clip->noise != NULL) add_noise(clip, y);
 }
 
-/* y[t] = x[t] - a x[t - 1], the first as it is */
-static void emphasise(float *y, int64_t n, float a) {
-    int64_t t = n - 1;
-    for (; t >= V; t -= V) store(y + t - V + 1, load(y + t - V + 1) - a * load(y + t - V));
-    for (; t > 0; t--) y[t] -= a * y[t - 1];
+/* y[t] = x[t] - a x[t - 1], the first as it is; rounded once */
+static void emphasise(float *y, int64_t n, real a) {
+    for (int64_t t = n - 1; t > 0; t--) y[t] = (float)(y[t] - a * y[t - 1]);
 }
