@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, fdtrc
-from scipy.stats import rankdata, studentized_range
 
 from cello.statistics.means import CONFIDENCE
 
@@ -55,7 +54,7 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
     table = np.array([np.ravel(values) for values in scores.values()], dtype=np.float64).T
     if not np.isfinite(table).all():
         raise ValueError("ranks need finite scores; leave out the blocks in which a model has none")
-    ranked = rankdata(-table, axis=1)
+    ranked = _ranks(table)
     blocks, models = ranked.shape
     spread = float(((ranked - (models + 1) / 2) ** 2).sum())
     between = float(((ranked.sum(axis=0) - blocks * (models + 1) / 2) ** 2).sum())
@@ -79,6 +78,17 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
     )
 
 
+def _ranks(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ranks in each row, from 1 for the largest; equal values share the mean of theirs.
+
+    >>> _ranks(np.array([[3.0, 5.0, 3.0, 1.0]]))
+    array([[2.5, 1. , 2.5, 4. ]])
+    """
+    one, other = table[:, :, None], table[:, None, :]
+    ranks: NDArray[np.float64] = 1 + (other > one).sum(axis=2) + ((other == one).sum(axis=2) - 1) / 2
+    return ranks
+
+
 def _alike(ranked: NDArray[np.float64]) -> float:
     """The probability that all blocks have the same order, the most extreme one, if none is likelier: F knows none.
 
@@ -96,6 +106,8 @@ def critical_difference(models: int, blocks: int, confidence: float = CONFIDENCE
     >>> round(critical_difference(4, 14), 2)
     1.25
     """
+    from scipy.stats import studentized_range  # takes longer to import than most reports' statistics to compute
+
     quantile = float(studentized_range.ppf(confidence, models, np.inf)) / math.sqrt(2)
     return quantile * math.sqrt(models * (models + 1) / (6 * blocks))
 
