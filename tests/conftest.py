@@ -9,8 +9,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that fight over two cores cost ten times
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a hundred processes would each compile all of Cello
 
 import numpy as np
 import pytest
@@ -28,6 +30,18 @@ settings.register_profile("cello", deadline=None)  # a busy machine is no bug
 settings.load_profile("cello")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it, and children too
 
+
+class Uncompiled(ModuleType):
+    """In place of numba, by which librosa, once imported, compiles for 20 s what no test calls: it stays Python."""
+
+    @staticmethod
+    def __getattr__(name: str) -> Callable[..., object]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *given, **options: given[0] if given and callable(given[0]) else lambda function: function
+
+
+sys.modules.setdefault("numba", Uncompiled("numba"))
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,12 @@ WORDS = ("high", "low", "rough")
 
 def tone(word: str, seed: int, samples: int = RATE_HZ) -> NDArray[np.int16]:
     """A clip anybody can tell apart by ear: a high tone, a low tone, or noise; (N,) int16."""
+    return _tone(word, seed, samples).copy()
+
+
+@lru_cache(maxsize=512)
+def _tone(word: str, seed: int, samples: int) -> NDArray[np.int16]:
+    """The same few hundred clips are wanted by hundreds of tests."""
     rng = np.random.default_rng(seed)
     t = np.arange(samples) / RATE_HZ
     hz = {"high": 2000.0, "low": 300.0, "rough": 0.0}[word] * rng.uniform(0.9, 1.1)

@@ -605,6 +605,7 @@ def test_cells_are_measured_with_all_that_was_asked_for(
         return [Compiling(cell=name, backend=backend, new_seconds=None, cached_seconds=0.5) for name in names]
 
     monkeypatch.setattr("cello.bench.measure.compiling", compiling)
+    monkeypatch.setattr("cello.bench.measure.GEMM", 64)
     out = tmp_path / "new" / "figures.json"
     arguments = ["--cell", "rnn", "--cell", "indrnn", "mingru", "--sizes", "2x3x4x5", "3x3x4x5", "--rounds", "1"]
     status, printed, err = run(capsys, "bench", "cells", *arguments, "--dtype", "float64", "--out", str(out))

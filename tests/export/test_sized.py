@@ -108,7 +108,7 @@ def test_c99_scores_streams_to_the_same_bits_for_vectors_of_any_width(name: str,
 @pytest.mark.parametrize("name", CELLS)
 def test_c99_with_weights_of_8_bits_and_pooling(name: str, tmp_path: Path) -> None:
     parts = parts_of(name, "attention")
-    program = Program(write_c99(parts, SMALL, LABELS, "model", int8=True), "model", tmp_path, ["-O1"])
+    program = Program(write_c99(parts, SMALL, LABELS, "model", int8=True), "model", tmp_path)
     np.testing.assert_allclose(program.stream([CLIP])[-1], scores_meant(dequantised(parts), FRAMES), atol=1e-5)
 
 

@@ -319,6 +319,19 @@ def page() -> Callable[[StudyResults], str]:
 
 
 @pytest.fixture(scope="session")
+def words() -> Callable[[StudyResults], str]:
+    """The page of a study with the descriptions of its pictures in their places, for tests that read its text alone."""
+    from cello.report.formats import html
+
+    def of(study: StudyResults) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(html.plots, "svgs", lambda named: [html.escape(panel.description) for panel, _ in named])
+            return html.report(study)
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def without() -> Callable[[StudyResults, Callable[[Run], bool]], StudyResults]:
     """A copy of a study that lacks the runs a test names."""
 

@@ -72,13 +72,13 @@ def test_a_column_that_groups_nothing_has_no_table(tmp_path: Path, small: StudyR
 
 
 def test_the_clips_most_often_wrong_stand_by_name_in_every_format(
-    foreign: StudyResults, clips: PerClipCorrectness, page: Page
+    foreign: StudyResults, clips: PerClipCorrectness, words: Page
 ) -> None:
     worst = clips.wrong()[0]
     assert worst.wrong == max(clip.wrong for clip in clips.clips)
     assert worst.taken_for != worst.label
     assert worst.taken <= worst.wrong <= worst.runs == len(foreign.runs)
-    for text in (markdown.report(foreign), page(foreign), csv_format.clips(foreign)):
+    for text in (markdown.report(foreign), words(foreign), csv_format.clips(foreign)):
         assert worst.name in text
     table = single.tables(foreign)[-1]
     assert table.title == "Clips most often wrong"
@@ -124,8 +124,8 @@ def test_a_store_of_before_reports_without_single_clips(tmp_path: Path, small: S
     assert found.comparisons == small.comparisons
 
 
-def test_the_equations_of_own_cells_stand_in_the_report(foreign: StudyResults, page: Page) -> None:
-    for text in (markdown.report(foreign), page(foreign)):
+def test_the_equations_of_own_cells_stand_in_the_report(foreign: StudyResults, words: Page) -> None:
+    for text in (markdown.report(foreign), words(foreign)):
         assert "Cells of this study’s own" in text
         assert "h[t] = x[t] * b" in text
     assert "\\begin{equation*}\nh_{t} &= x_{t} b\n\\end{equation*}" in latex.report(foreign)

@@ -37,13 +37,13 @@ def test_few_seeds_are_plainly_marked_and_five_are_not(windows: StudyResults, ga
     assert not any("Indicative only" in text for text in ranking.explanation(gates))
 
 
-def test_a_reason_that_all_columns_share_is_said_once(small: StudyResults, page: Page) -> None:
+def test_a_reason_that_all_columns_share_is_said_once(small: StudyResults, words: Page) -> None:
     silent = tuple(ColumnComparisons(column=column, note=NO_SPEAKERS) for column in small.columns)
     assert len(silent) == 2
     study = msgspec.structs.replace(small, comparisons=silent)
     assert ranking.explanation(study) == [NO_SPEAKERS]
     assert ranking.table(study) is ranking.differences(study) is None
-    for text in (markdown.report(study), page(study)):
+    for text in (markdown.report(study), words(study)):
         assert text.count("nothing is trained again") == 1
 
 
@@ -55,14 +55,14 @@ def test_a_reason_of_one_column_names_it(windows: StudyResults) -> None:
 
 
 def test_the_verdict_of_every_pair_stands_in_every_column(
-    gates: StudyResults, windows: StudyResults, page: Page
+    gates: StudyResults, windows: StudyResults, words: Page
 ) -> None:
     best, pairs = best_cell(gates)[0], gates.comparisons[0].comparisons
     texts, own = ranking.verdicts(gates), [pair.verdict for pair in pairs if best in (pair.first, pair.second)]
     assert texts[: 1 + 5] == [texts[0], *own]
     assert texts[0].startswith("Of 15 pairs, ")
     for study in (gates, windows):
-        text, page_text = markdown.report(study), page(study)
+        text, page_text = markdown.report(study), words(study)
         assert ranking.other_verdicts(study) == []
         for column in study.comparisons:
             for pair in column.comparisons:
@@ -122,12 +122,12 @@ def test_verdicts_name_the_column_only_where_there_are_several(windows: StudyRes
 
 
 def test_the_report_carries_ranking_and_verdicts(
-    gates: StudyResults, recompared: Callable[..., StudyResults], page: Page
+    gates: StudyResults, recompared: Callable[..., StudyResults], words: Page
 ) -> None:
     runs = tuple(msgspec.structs.replace(run, column="") for run in gates.runs)
     unnamed = recompared(msgspec.structs.replace(gates, columns=("",), runs=runs))
     for study in (gates, unnamed):
-        for text in (markdown.report(study), page(study)):
+        for text in (markdown.report(study), words(study)):
             assert "Ranking by test accuracy" in text
             assert "significantly." in text
         for table in (ranking.table(study), ranking.differences(study)):

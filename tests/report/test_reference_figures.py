@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from cello.report import reference_figures
-from cello.report.formats import html, markdown, notebook
+from cello.report.formats import markdown, notebook
 from cello.report.results import Run, StudyResults, shown
 from cello.report.tables import ABSENT
 from cello.study.reference_figures import Figure, ReferenceFigures, ReferenceModel
@@ -71,7 +71,7 @@ def test_a_users_own_figures_stand_beside_any_corpus(foreign: StudyResults) -> N
     assert not any("Smith" in text for text in code)
 
 
-def test_a_strangers_figures_are_shown_as_text(foreign: StudyResults) -> None:
+def test_a_strangers_figures_are_shown_as_text(foreign: StudyResults, words: Callable[[StudyResults], str]) -> None:
     text = "<script>\u202ealert</script>\n"
     figures = (Figure(key="a", measured=text),)
     models = tuple(ReferenceModel(name=f"{text}{n}", cells=("lstm",)) for n in range(300))
@@ -80,7 +80,7 @@ def test_a_strangers_figures_are_shown_as_text(foreign: StudyResults) -> None:
         models=models, sentences=(text,),
     )  # fmt: skip
     study = shown(msgspec.structs.replace(foreign, reference_figures=hostile))
-    page = html.report(study)
+    page = words(study)
     assert "<script>alert" not in page.replace("\u202e", "")
     assert "\u202e" not in page
     table = reference_figures.table(study)

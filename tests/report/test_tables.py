@@ -48,7 +48,7 @@ def test_the_best_cell_is_chosen_on_validation_not_on_test(windows: StudyResults
 
 
 def test_the_chosen_cell_is_marked_by_a_sign_that_no_figure_beside_it_outshines(
-    windows: StudyResults, page: Callable[[StudyResults], str]
+    windows: StudyResults, words: Callable[[StudyResults], str]
 ) -> None:
     row, column = tables.best_cell(windows)
     table = tables.overview(windows, BY_KEY["test_accuracy"])
@@ -58,7 +58,7 @@ def test_the_chosen_cell_is_marked_by_a_sign_that_no_figure_beside_it_outshines(
     assert table.note.endswith("* marks the model that has the highest mean validation accuracy.")
     shown = BY_KEY["test_accuracy"].text(windows.cell(row, column))
     assert f"{shown} \\* |" in markdown.report(windows)
-    assert f"{html.escape(shown)} *</td>" in page(windows)
+    assert f"{html.escape(shown)} *</td>" in words(windows)
     assert f"{latex.escape(shown)} {{*}}" in latex.report(windows)
 
 

@@ -80,7 +80,7 @@ def test_the_number_of_seeds_is_the_fewest_that_reach_the_power(difference: floa
 
 def test_a_detectable_difference_is_detected_with_the_power_said() -> None:
     for confidence in (0.95, 0.99, 1 - 0.05 / 820):
-        assert power(FAIR, detectable(FAIR, confidence), None, confidence) == pytest.approx(0.8, abs=1e-3)
+        assert power(FAIR, detectable(FAIR, confidence), None, confidence) == pytest.approx(0.8, abs=1e-9)
 
 
 def test_two_seeds_and_many_pairs_have_a_finite_answer() -> None:

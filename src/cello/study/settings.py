@@ -20,6 +20,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind is not CorpusRef
 }
 
+TYPES = {name: get_type_hints(kind) for name, kind in SECTIONS.items()}
+"""The type of each setting of a section; Python compiles every annotation whenever it is asked for them."""
+
 Settings = dict[str, dict[str, Any]]
 _PAIRS = [
     (f"{section}.{own}", f"{section}.{stored}")
@@ -51,7 +54,7 @@ def known_settings() -> list[Setting]:
     """
     found = []
     for section, kind in SECTIONS.items():
-        hints, told, defaults = get_type_hints(kind), help_lines(kind), kind()
+        hints, told, defaults = TYPES[section], help_lines(kind), kind()
         for field in kind.__struct_fields__:
             default = toml_value(getattr(defaults, field))
             found.append(Setting(f"{section}.{field}", _type(hints[field]), default, told.get(field, "")))
@@ -156,7 +159,7 @@ def check_section(values: Mapping[str, Any], section: str, file: str, path: str)
     """
     kind = SECTIONS[section]
     check_keys(values, kind, file, path)
-    hints = get_type_hints(kind)
+    hints = TYPES[section]
     for key, value in values.items():
         own = shown_name(f"{section}.{key}").removeprefix(f"{section}.")
         said = f"{file}: {path}.{own} = {brief(value)}"

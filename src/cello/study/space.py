@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 
@@ -12,6 +12,7 @@ from cello.study.match import Match
 from cello.study.settings import (
     MOST,
     SECTIONS,
+    TYPES,
     brief,
     check_keys,
     check_number,
@@ -213,4 +214,4 @@ def _check_values(name: str, values: Dimension, file: str) -> None:
 
 def _hint(name: str) -> Any:
     section, _, field = shown_name(name).partition(".")
-    return get_type_hints(SECTIONS[section])[field]
+    return TYPES[section][field]

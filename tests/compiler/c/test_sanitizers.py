@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -99,19 +102,35 @@ def program(cell: Cell, *, bf16: bool = False) -> str:
     return source(cell, "float", bf16=bf16) + main.replace("$outputs", count(known["outputs"]))
 
 
-def sanitizes(folder: Path) -> bool:
+@cache
+def sanitizes() -> bool:
     """Whether this compiler has the sanitizers."""
+    folder = kept()
     (folder / "empty.c").write_text("int main(void) { return 0; }")
     command = [*(compiler() or ()), SANITIZERS, str(folder / "empty.c"), "-o", str(folder / "empty")]
     return compiler() is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def kept() -> Path:
+    """A new folder in the cache of this run of the tests, with which it is removed."""
+    return Path(tempfile.mkdtemp(dir=os.environ["XDG_CACHE_HOME"]))
+
+
+@cache
+def compiled_runtime(bf16: bool, flags: tuple[str, ...]) -> str:
+    """What all kernels are linked with, compiled once for each choice of flags: a third of the work of a test."""
+    folder = kept()
+    (folder / "runtime.c").write_text(runtime("float", bf16=bf16))
+    made = str(folder / "runtime.o")
+    subprocess.run([*(compiler() or ()), *FLAGS, *flags, "-c", str(folder / "runtime.c"), "-o", made], check=True)
+    return made
+
+
 def built(folder: Path, text: str, *flags: str) -> Path:
-    texts = {"kernel.c": text, "runtime.c": runtime("float", bf16="#define BF16 1" in text)}
-    for name, each in texts.items():
-        (folder / name).write_text(each)
-    sources, made = [str(folder / name) for name in texts], folder / "kernel"
-    subprocess.run([*(compiler() or ()), *FLAGS, *flags, *sources, "-o", str(made), "-lm"], check=True)
+    (folder / "kernel.c").write_text(text)
+    beside, made = compiled_runtime("#define BF16 1" in text, flags), folder / "kernel"
+    given = [str(folder / "kernel.c"), beside, "-o", str(made), "-lm"]
+    subprocess.run([*(compiler() or ()), *FLAGS, *flags, *given], check=True)
     return made
 
 
@@ -133,7 +152,7 @@ def cell_named(name: str) -> Cell:
     "name", ["lstm", "gru-original", "lstm-peephole-full", "fastgrnn", "lem", "gru-layer-norm", "noisy"]
 )
 def test_no_kernel_reads_or_writes_beyond_its_buffers(name: str, tmp_path: Path) -> None:
-    if not sanitizes(tmp_path):
+    if not sanitizes():
         pytest.skip("the C compiler has no sanitizers")
     kernel = built(tmp_path, program(cell_named(name)), "-march=native", SANITIZERS)
     for sizes in ((37, 5, 3, 17, 0), (1, 3, 1, 1, 1), (1, 1, 20, 33, 0), (3, 29, 5, 40, 0), (33, 2, 20, 32, 1)):
@@ -143,7 +162,7 @@ def test_no_kernel_reads_or_writes_beyond_its_buffers(name: str, tmp_path: Path)
 @pytest.mark.wants("cc")
 @pytest.mark.parametrize("flags", [("-march=native",), ("-DCELLO_EMULATED_BF16",)], ids=["native", "emulated"])
 def test_pairs_stay_in_their_buffers(flags: tuple[str, ...], tmp_path: Path) -> None:
-    if not sanitizes(tmp_path):
+    if not sanitizes():
         pytest.skip("the C compiler has no sanitizers")
     kernel = built(tmp_path, program(zoo()["lstm-peephole-full"], bf16=True), *flags, SANITIZERS)
     for sizes in ((37, 5, 3, 17, 0), (1, 3, 1, 1, 1), (1, 1, 20, 33, 0), (3, 29, 5, 40, 0), (33, 2, 20, 32, 1)):
@@ -153,7 +172,7 @@ def test_pairs_stay_in_their_buffers(flags: tuple[str, ...], tmp_path: Path) -> 
 @pytest.mark.wants("cc")
 @pytest.mark.parametrize("name", SIZED)
 def test_kernels_of_several_sizes_stay_in_their_buffers(name: str, tmp_path: Path) -> None:
-    if not sanitizes(tmp_path):
+    if not sanitizes():
         pytest.skip("the C compiler has no sanitizers")
     kernel = built(tmp_path, program(SIZED[name]), "-march=native", SANITIZERS)
     for sizes in ((37, 4, 3, 18, 0), (1, 3, 3, 2, 1), (1, 1, 21, 34, 0), (3, 19, 5, 64, 0)):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from cello.report.formats import pdf
-from cello.report.results import StudyResults
+from cello.report.results import Run, StudyResults
 
 
 def pages(content: bytes) -> int:
     return content.count(b"/Type /Page ")
 
 
-def test_each_kind_is_a_file_with_a_page_a_picture(windows: StudyResults, gates: StudyResults) -> None:
-    assert len(windows.columns) > 1
-    for results in (windows, gates):
+def test_each_kind_is_a_file_with_a_page_a_picture(
+    small: StudyResults, gates: StudyResults, without: Callable[[StudyResults, Callable[[Run], bool]], StudyResults]
+) -> None:
+    assert (len(small.rows), len(small.columns)) == (2, 2)
+    three = gates.rows[:3]
+    of_one_column = msgspec.structs.replace(without(gates, lambda run: run.row not in three), rows=three)
+    for results in (small, of_one_column):
         found = pdf.files(results)
         assert all(content.startswith(b"%PDF-") for content in found.values())
         assert {"accuracy.pdf", "cost.pdf", "curves.pdf", "confusions.pdf"} <= found.keys()
