@@ -143,6 +143,7 @@ TORCH_FREE_FILES = {
 LAZY = {
     *FENCES["tyro"],
     *("compiler/triton/build.py", "compiler/triton/machine_code.py"),
+    *("statistics/comparisons.py", "statistics/ranks.py"),
     *("__init__.py", "deploy/__init__.py", "__main__.py", "audio/table.py", "cli/stream_table.py"),
 }
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 500, 180, 60, 8

@@ -47,15 +47,6 @@ def test_nemenyis_quantiles_are_those_of_the_table(models: int, quantile: float)
     )
 
 
-@pytest.mark.parametrize("models", [2, 5, 60])
-def test_the_quantile_of_the_range_is_scipys(models: int) -> None:
-    for confidence in (0.1, 0.95, 0.9999):
-        theirs = stats.studentized_range.ppf(confidence, models, np.inf) / 2**0.5
-        assert critical_difference(models, 1, confidence) == pytest.approx(
-            theirs * (models * (models + 1) / 6) ** 0.5, rel=1e-8
-        )
-
-
 @given(tables)
 def test_the_statistic_is_scipys_ties_included(rows: list[list[int]]) -> None:
     if all(len(set(block)) == 1 for block in zip(*rows, strict=True)):

@@ -257,26 +257,11 @@ def detectable(found: Uncertain, confidence: float = CONFIDENCE, target: float =
     >>> round(detectable(parts), 4)
     0.0081
     """
+    from scipy.optimize import brentq  # takes a quarter of a second to import
+
     variance, df = found.spread()
     if variance == 0:
         return 0.0
     t = float(stdtrit(df, 0.5 + confidence / 2))
-    return math.sqrt(variance) * _shift(_reach(t, df), target, 4 * t + 10)
-
-
-def _shift(wide: NDArray[np.float64], target: float, high: float) -> float:
-    """Where ``_tails``, which grow with the shift, reach the target, by Newton's steps between 0 and ``high``.
-
-    Where one leads outside what is known to hold it, that is halved. (scipy.optimize takes longer to import than all
-    comparisons of a study to make.)
-    """
-    low, shift = 0.0, high / 4
-    while True:
-        above = _tails(shift, wide) - target
-        low, high = (low, shift) if above > 0 else (shift, high)
-        slope = float(_WEIGHTS @ (np.exp(-((shift - wide) ** 2) / 2) - np.exp(-((shift + wide) ** 2) / 2)))
-        step = math.sqrt(2 * math.pi) * above / slope if slope > 0 else math.inf
-        found = shift - step if low < shift - step < high else (low + high) / 2
-        if abs(found - shift) <= 1e-12 * high:
-            return found
-        shift = found
+    wide = _reach(t, df)
+    return math.sqrt(variance) * float(brentq(lambda shift: _tails(shift, wide) - target, 0.0, 4 * t + 10))

@@ -9,14 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, fdtrc, ndtr
+from scipy.special import chdtrc, fdtrc
 
 from cello.statistics.means import CONFIDENCE
-
-_NODES, _SUMS = np.polynomial.legendre.leggauss(256)
-_PLACES = 10 * _NODES
-_WEIGHTS = 10 * _SUMS * np.exp(-(_PLACES**2) / 2) / math.sqrt(2 * math.pi)
-"""Where a standard normal number can be, and how likely it is there."""
 
 
 class Ranking(NamedTuple):
@@ -53,13 +48,15 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
     >>> found.ranks, round(found.critical_difference, 2), found.letters
     ({'gru': 1.0, 'lstm': 2.0, 'rnn': 3.0}, 1.91, {'gru': 'a', 'lstm': 'ab', 'rnn': 'b'})
     """
+    from scipy.stats import rankdata  # takes half a second to import
+
     lengths = {name: np.size(values) for name, values in scores.items()}
     if len(scores) < 2 or len(set(lengths.values())) != 1 or min(lengths.values()) < 2:
         raise ValueError(f"ranks need at least two models with the same two blocks or more, not {lengths}")
     table = np.array([np.ravel(values) for values in scores.values()], dtype=np.float64).T
     if not np.isfinite(table).all():
         raise ValueError("ranks need finite scores; leave out the blocks in which a model has none")
-    ranked = _ranks(table)
+    ranked = rankdata(-table, axis=1)
     blocks, models = ranked.shape
     spread = float(((ranked - (models + 1) / 2) ** 2).sum())
     between = float(((ranked.sum(axis=0) - blocks * (models + 1) / 2) ** 2).sum())
@@ -83,17 +80,6 @@ def friedman(scores: Mapping[str, ArrayLike], confidence: float = CONFIDENCE) ->
     )
 
 
-def _ranks(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ranks in each row, from 1 for the largest; equal values share the mean of theirs.
-
-    >>> _ranks(np.array([[3.0, 5.0, 3.0, 1.0]]))
-    array([[2.5, 1. , 2.5, 4. ]])
-    """
-    one, other = table[:, :, None], table[:, None, :]
-    ranks: NDArray[np.float64] = 1 + (other > one).sum(axis=2) + ((other == one).sum(axis=2) - 1) / 2
-    return ranks
-
-
 def _alike(ranked: NDArray[np.float64]) -> float:
     """The probability that all blocks have the same order, the most extreme one, if none is likelier: F knows none.
 
@@ -111,22 +97,10 @@ def critical_difference(models: int, blocks: int, confidence: float = CONFIDENCE
     >>> round(critical_difference(4, 14), 2)
     1.25
     """
-    return _studentised_range(confidence, models) / math.sqrt(2) * math.sqrt(models * (models + 1) / (6 * blocks))
+    from scipy.stats import studentized_range
 
-
-def _studentised_range(confidence: float, models: int) -> float:
-    """The quantile q of the range of k standard normal numbers: P = k ∫ φ(z) (Φ(z + q) − Φ(z))ᵏ⁻¹ dz, by halving.
-
-    (scipy.stats has it too, and takes longer to import than a report to compute all its statistics.)
-
-    >>> round(_studentised_range(0.95, 3), 3)
-    3.314
-    """
-    low, high = 0.0, 40.0
-    while (middle := (low + high) / 2) not in (low, high):
-        within = models * _WEIGHTS @ (ndtr(_PLACES + middle) - ndtr(_PLACES)) ** (models - 1)
-        low, high = (low, middle) if within >= confidence else (middle, high)
-    return high
+    quantile = float(studentized_range.ppf(confidence, models, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(models * (models + 1) / (6 * blocks))
 
 
 def groups(names: Sequence[str], different: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
