@@ -29,6 +29,8 @@ from cello.models.parts import Array, ModelParts
 ROWS = (16, 8, 4)
 """How many rows of a matrix may stand in a block."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
+_TAKEN = ("PADDED", "STATIC")
+"""What ``_FEATURES`` follows in macros of the source file."""
 _PADDING = 16
 """Floats after an array that vectors may read or write beyond its end."""
 
@@ -68,10 +70,7 @@ def refuse(parts: ModelParts, features: FeatureConfig, labels: tuple[str, ...], 
     Raises:
         ModelError: why.
     """
-    if not _NAME.fullmatch(name):
-        raise ModelError(
-            f"{name!r} cannot begin the names of C functions; use a letter, then letters, digits and _, at most 51"
-        )
+    check_name(name)
     if not parts.causal:
         raise ModelError("the model is bidirectional, so a stream would need its end; train model.bidirectional=false")
     if features.normalisation == "clip":
@@ -88,6 +87,22 @@ def refuse(parts: ModelParts, features: FeatureConfig, labels: tuple[str, ...], 
     arrays += [each for layer in parts.layers for direction in layer for each in direction.weights.values()]
     if not all(np.isfinite(each).all() for each in arrays):
         raise ModelError("the model has weights that are NaN or infinite; train it with a lower learning rate")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that the names of C functions, types and macros cannot begin with.
+
+    Raises:
+        ModelError: why.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"{name!r} cannot begin the names of C functions; use a letter, then letters, digits and _, at most 51"
+        )
+    if name.upper() in _TAKEN:
+        raise ModelError(
+            f"{name!r} would define {name.upper()}_FEATURES twice in the C source; use another name, such as my_{name}"
+        )
 
 
 def rows_of(units: int) -> int:
