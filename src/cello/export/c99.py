@@ -141,6 +141,7 @@ class _Writer:
             for k, (cell, _) in enumerate(self.layers)
         ]
         self.sized = any(step.memory for step in self.steps)
+        self.ahead = any(step.frames for step in self.steps)
 
     def texts(self) -> C99Text:
         header = "\n".join([*self._title(), self._filled(_text("export.c", "api.h"), self._header())])
@@ -185,8 +186,13 @@ class _Writer:
         return {
             "MACROS": macros(public, "MODEL_"),
             "DECISION": self._decision(),
+            "AHEAD": self._macro_ahead() if self.ahead else [],
             "FIELDS": [f"    {line};" for line in self._fields()],
         }
+
+    def _macro_ahead(self) -> list[str]:
+        each = 4 * (self.inputs + self._ahead_floats())
+        return _text("export.c", "ahead.h").replace("BYTES", f"{each} bytes").splitlines()
 
     def _delay(self) -> int:
         return self.features.delta_frames // 2 if self.features.deltas else 0
@@ -213,12 +219,13 @@ class _Writer:
     def _fields(self) -> list[str]:
         features, parts = self.features, self.parts
         static, window = features.static_dimensions, self._delay() * 2 + 1
-        fields = ["int held, skipped, frames, next, stacked, slot, kept, ended", "float previous"]
+        fields = ["int held, skipped, frames, next, stacked, slot, kept, ended, waiting", "float previous"]
         fields.append(f"float samples[{features.window_samples}]")
         fields.append(f"float analysed[{-(-static // self.rows) * self.rows}]")
         if features.deltas:
             fields += [f"float features[{window * static}]", f"float deltas[{features.deltas * static}]"]
-        fields.append(f"float input[{self.inputs + self.rows * self.sized}]")
+        more = f" + {self.rows}" if self.sized else ""  # that vectors may reach into
+        fields.append(f"float input[{'MODEL_AHEAD * ' if self.ahead else ''}{self.inputs}{more}]")
         for k, (cell, _) in enumerate(self.layers):
             memory = self.steps[k].memory
             fields.append(f"float layer_{k}[{memory.states if memory else len(cell.states) * self.padded}]")
@@ -229,12 +236,25 @@ class _Writer:
         fields += [f"float scratch[{self._scratch()}]", f"float scores[{self.classes}]"]
         return fields
 
-    def _scratch(self) -> int:
+    def _scratch(self) -> int | str:
         window = self.features.window_samples
         points = window if window % 2 else window // 2
         front_end = 4 * (points + _PADDING) + self.features.n_mels + _PADDING
+        most = max(front_end, self._own_scratch())
+        if not self.ahead:
+            return most
+        steps = f"{self._own_scratch()} + {self._ahead_floats()} * MODEL_AHEAD"
+        return f"{steps} > {most} ? {steps} : {most}"
+
+    def _own_scratch(self) -> int:
+        """Floats in ``scratch`` that one step after another uses; behind them stands what all steps have."""
         layers = max(step.memory.scratch if step.memory else step.scratch * self.padded for step in self.steps)
-        return max(front_end, layers, self.padded + self._pooled() + _PADDING)
+        most = max(layers, self.padded + self._pooled() + _PADDING)
+        return -(-most // _PADDING) * _PADDING
+
+    def _ahead_floats(self) -> int:
+        """Floats in ``scratch`` that each step has: its output and its sums."""
+        return (1 + max(step.sums for step in self.steps)) * self.padded
 
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
@@ -256,6 +276,7 @@ class _Writer:
             ("STATIC_FEATURES", features.static_dimensions),
             ("PADDED_FEATURES", -(-features.static_dimensions // self.rows) * self.rows),
         ]
+        local += [("INPUTS", self.inputs), ("AHEAD", "MODEL_AHEAD" if self.ahead else 1)]
         if features.deltas:
             local += [("DELTAS", features.deltas), ("DELTA_FRAMES", features.delta_frames)]
         if features.pre_emphasis:
@@ -272,6 +293,7 @@ class _Writer:
             vectors,
             *eight_vectors(vectors),
             _text("compiler.c99", "products.h"),
+            *(eight_step(_text("compiler.c99", "ahead.h").splitlines(), "add_products", vectors) if self.ahead else []),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
             *([_text("compiler.c99", "sized.h")] if self.sized else []),
             *front_end_lines(features, self.rows),
@@ -307,7 +329,7 @@ class _Writer:
                 lines += self._array(step.weights[name], array)
         for state, value in self.parts.layers[number][0].first.items():
             lines += static_array("float", f"layer_{number}_first_{cell.states.index(state)}", value)
-        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), ""]
+        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), *step.frames, ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
         """A parameter: a matrix in blocks, a vector padded like a state, or a number."""
@@ -342,11 +364,6 @@ class _Writer:
     def _calls(self) -> dict[str, list[str]]:
         head = f"head, {self.outputs} * ROWS, ROWS"
         function, head = ("add_product_int8", "head, head_scale") if self.int8 else ("add_product", head)
-        layers = [
-            line
-            for k in range(len(self.steps))
-            for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch);", f"    output = s->layer_{k};")
-        ]
         first = [
             f"    memcpy(stream->layer_{k} + {self._state(k, state)}, layer_{k}_first_{self._number(k, state)}, "
             f"{value.size if self.steps[k].memory else 'H'} * sizeof(float));"
@@ -355,9 +372,28 @@ class _Writer:
         ]
         return {
             "FIRST": first,
-            "LAYERS": layers,
-            "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
+            "LAYERS": self._layer_calls(),
+            "HEAD": [f"        {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
         }
+
+    def _layer_calls(self) -> list[str]:
+        """The layers of the steps that wait; where none begins steps together, that is one."""
+        if not self.ahead:
+            places = ["s->input", *(f"s->layer_{n}" for n in range(len(self.steps)))]
+            calls = [f"    layer_{n}({places[n]}, s->layer_{n}, s->scratch);" for n in range(len(self.steps))]
+            return [*calls, f"    const float *const outputs = {places[-1]};"]
+        lines = [f"    float *const outputs = s->scratch + {self._own_scratch()}, *const sums = outputs + AHEAD * P;"]
+        for n, step in enumerate(self.steps):
+            x, stride = ("outputs", "P") if n else ("s->input", "INPUTS")
+            sums = f"sums + k * {step.sums} * P, " if step.frames else ""
+            lines += [
+                *([f"    layer_{n}_frames(count, {x}, {stride}, sums);"] if step.frames else []),
+                "    for (int k = 0; k < count; k++) {",
+                f"        layer_{n}({x} + k * {stride}, {sums}s->layer_{n}, s->scratch);",
+                f"        memcpy(outputs + k * P, s->layer_{n}, P * sizeof(float));",
+                "    }",
+            ]
+        return lines
 
     def _number(self, layer: int, state: str) -> int:
         return self.layers[layer][0].states.index(state)

@@ -11,6 +11,7 @@ extern "C" {
 
 /* The decision layer; define another value to replace one, the same wherever this file is included. */
 //DECISION
+//AHEAD
 
 /* A stream of sound. Its fields are the model's own; it needs no other memory and holds nothing to give back. */
 typedef void (*model_listener)(void *context, int64_t step, const float *scores);
