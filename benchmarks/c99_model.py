@@ -4,7 +4,7 @@
 Times are CPU time, in turns: of many, the one that a tenth are below. The layer of an LSTM is also compared with
 ONNX Runtime's operator, which is given a whole sequence.
 
-python benchmarks/c99_model.py --cell lstm --hidden 64 --flags "-O2" --flags "-O3 -march=native"
+python benchmarks/c99_model.py --cell lstm --hidden 64 --flags=-O2 --flags="-O3 -march=native"
 """
 
 from __future__ import annotations
