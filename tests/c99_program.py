@@ -96,8 +96,10 @@ class Program:
         run([compiler("cc", "gcc", "clang"), *STRICT, *flags, "-shared", "-fPIC", source, "-o", library, "-lm"])
         self.library = ctypes.CDLL(str(library))
         self.call("scores").restype = ctypes.POINTER(ctypes.c_float)
+        self.call("end").restype = ctypes.c_int64
         self.memory = ctypes.create_string_buffer(1 << 20)
         self.heard: list[list[float]] = []
+        self.ends: list[int] = []
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_float))
         self._listener = kind(self._hear)
         self.start()
@@ -108,9 +110,10 @@ class Program:
     def _hear(self, context: int, step: int, scores: ctypes._Pointer[ctypes.c_float]) -> None:
         assert step == len(self.heard)
         self.heard.append(scores[: len(LABELS)])
+        self.ends.append(self.call("end")(self.memory))
 
     def start(self) -> None:
-        self.heard = []
+        self.heard, self.ends = [], []
         self.call("start")(self.memory)
         self.call("listen")(self.memory, self._listener, None)
 

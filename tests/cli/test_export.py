@@ -59,6 +59,12 @@ def test_wrong_use_is_told_with_the_remedy(trained: Path, tmp_path: Path, capsys
         ((trained, "--predictions"), f"give: cello report {trained} --format parquet --predictions"),
         ((trained, "--out", tmp_path / "x", "--corpus", "spoken"), "measure what int8 costs; give --int8 too"),
         ((trained, "--out", tmp_path / "x", "--int8", "--most-int8-loss", "1"), "give --corpus too"),
+        (
+            (trained, "--out", tmp_path / "x", "--name", "a b"),
+            "'a b' cannot begin the names of C functions; use a letter",
+        ),
+        ((trained, "--out", tmp_path / "x", "--name", ""), "'' cannot begin the names of C functions; use a letter"),
+        ((trained, "--out", tmp_path / "x", "--to", "onnx", "--name", "a"), "--name is for the C files; give --to c99"),
         ((trained, "--out", trained), "holds files that are no export of this run, and nothing is overwritten"),
         ((trained, "--out", tmp_path / "x", "--threshold", "2"), "threshold=2.0 is invalid: it must be a probability"),
         ((tmp_path / "none", "--out", tmp_path / "x"), "none"),

@@ -94,11 +94,13 @@ def test_each_step_pools_the_outputs_of_the_last_window_of_sound(tmp_path: Path)
     assert len(found) == x.shape[1]
 
 
-@pytest.fixture(scope="module")
-def streaming(tmp_path_factory: pytest.TempPathFactory) -> Program:
+@pytest.fixture(scope="module", params=["int8", "float32"])
+def streaming(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Of 8 bits a step at a time; of floats, what depends on frames alone for several steps at once."""
     features = replace_features(pre_emphasis=0.9)
     _, parts = model_of(ModelConfig(cell="lstm", hidden=6, layers=2, frame_stacking=2), features)
-    text = write_c99(parts, features, LABELS, "streaming", int8=True)
+    text = write_c99(parts, features, LABELS, "streaming", int8=request.param == "int8")
+    assert ("STREAMING_AHEAD" in text.header) == (request.param == "float32")
     return Program(text, "streaming", tmp_path_factory.mktemp("streaming"), ["-O1"])
 
 
@@ -116,7 +118,8 @@ def test_any_chopping_gives_the_same_bits(streaming: Program, cuts: list[int]) -
 def test_samples_of_16_bits_are_those_divided_by_32768(streaming: Program) -> None:
     coarse = (CLIP * 32768).astype(np.int16)
     expected = streaming.stream([coarse.astype(np.float32) / 32768])
-    assert streaming.stream(np.split(coarse, [1, 300])).tobytes() == expected.tobytes()
+    for cuts in ([], [1, 300], [450, 470, 490]):
+        assert streaming.stream(np.split(coarse, cuts)).tobytes() == expected.tobytes()
 
 
 def test_a_sample_that_is_no_sound_counts_as_silence(streaming: Program) -> None:
@@ -145,19 +148,21 @@ def test_int8_scores_are_those_of_the_rounded_weights(hidden: int, tmp_path: Pat
 
 
 @pytest.mark.parametrize("stacking", [1, 3])
-def test_the_end_of_a_step_is_that_of_its_last_frame_the_last_one_of_fewer_frames(
-    stacking: int, tmp_path: Path
+@pytest.mark.parametrize("piece", [9, 700])
+def test_a_listener_is_told_the_end_of_each_steps_last_frame_however_many_come_at_once(
+    stacking: int, piece: int, tmp_path: Path
 ) -> None:
+    """The last step may have fewer frames."""
     _, parts = model_of(ModelConfig(cell="rnn", hidden=4, frame_stacking=stacking))
     program = Program(write_c99(parts, SMALL, LABELS, "model"), "model", tmp_path)
     end = program.call("end")
-    end.restype = ctypes.c_int64
     assert end(program.memory) == 0
-    program.push(CLIP)
-    program.finish()
+    program.stream(np.split(CLIP, range(piece, len(CLIP), piece)))
     frames = frame_count(len(CLIP), SMALL.window_samples, SMALL.hop_samples)
     assert frames % 3 == 1
-    assert end(program.memory) == (frames - 1) * SMALL.hop_samples + SMALL.window_samples
+    last = [min(k + stacking, frames) - 1 for k in range(0, frames, stacking)]
+    assert program.ends == [k * SMALL.hop_samples + SMALL.window_samples for k in last]
+    assert end(program.memory) == program.ends[-1]
 
 
 def test_labels_of_any_script_are_there_as_utf_8(tmp_path: Path) -> None:

@@ -117,14 +117,55 @@ def test_a_processor_without_doubles_computes_frames_in_floats(folder: Path, uni
     assert f"#define MODEL_DOUBLE {double}\n" in known
 
 
-def test_nothing_is_read_or_written_out_of_place(folder: Path, expected: bytes) -> None:
-    flags = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    program = compiler("gcc", "clang")
-    empty = folder / "empty.c"
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+
+def sanitizing(folder: Path) -> str:
+    """A compiler that has the sanitizers; the test is skipped where there is none."""
+    program, empty = compiler("gcc", "clang"), folder / "empty.c"
     empty.write_text("int main(void) { return 0; }\n")
-    if subprocess.run([program, *flags, empty, "-o", folder / "empty"], capture_output=True, check=False).returncode:
+    command = [program, *SANITIZERS, empty, "-o", folder / "empty"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip(f"{program} has no sanitizers here")
-    assert scores(folder, [program, *flags]) == expected
+    return program
+
+
+def test_nothing_is_read_or_written_out_of_place(folder: Path, expected: bytes) -> None:
+    assert scores(folder, [sanitizing(folder), "-O1", *SANITIZERS]) == expected
+
+
+@pytest.fixture(scope="module")
+def advance(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A model whose weights are floats, and what it gives a step at a time, one number at a time."""
+    found = tmp_path_factory.mktemp("advance")
+    _, parts = model_of(ModelConfig(cell="gru", hidden=16, layers=2))
+    written(write_c99(parts, SMALL, LABELS, "model"), "model", found)
+    (found / "main.c").write_text(MAIN)
+    command = [compiler("cc", "gcc", "clang"), "-O1", "-DLANES=1", "-DMODEL_AHEAD=1"]
+    return found, scores(found, command, name="expected")
+
+
+@pytest.mark.parametrize(
+    "command", ["gcc -O2", "gcc -O1 -DPLAIN -DMODEL_AHEAD=2", "clang -O1 -DMODEL_AHEAD=8", "gcc -O1 -DLANES=1"]
+)
+def test_steps_that_are_begun_together_give_the_same_bits(command: str, advance: tuple[Path, bytes]) -> None:
+    folder, expected = advance
+    program, *flags = command.split()
+    assert len(expected) == 4 * len(LABELS) * 44
+    assert scores(folder, [compiler(program), *flags]) == expected
+
+
+@pytest.mark.parametrize("flags", ["-DMODEL_AHEAD=1", "", "-DMODEL_AHEAD=7", "-DMODEL_AHEAD=5 -DPLAIN"])
+def test_steps_that_are_begun_together_stay_within_the_struct(flags: str, advance: tuple[Path, bytes]) -> None:
+    folder, expected = advance
+    assert scores(folder, [sanitizing(folder), "-O1", *SANITIZERS, *flags.split()]) == expected
+
+
+def test_a_processor_without_vectors_keeps_the_memory_of_one_step(advance: tuple[Path, bytes], tmp_path: Path) -> None:
+    source = '#include "model.h"\ntypedef char one[MODEL_AHEAD == 1 ? 1 : -1];\n'
+    (tmp_path / "one.c").write_text(source)
+    cross = compiler("arm-none-eabi-gcc")
+    run([cross, "-mcpu=cortex-m4", "-mthumb", "-I", advance[0], "-c", tmp_path / "one.c", "-o", tmp_path / "one.o"])
 
 
 def test_it_takes_no_memory_and_needs_no_library(folder: Path) -> None:

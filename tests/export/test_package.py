@@ -19,14 +19,15 @@ from cello.audio.corpus import Corpus
 from cello.deploy.decisions import BACKGROUND
 from cello.deploy.manifest import MANIFEST, Int8Facts
 from cello.deploy.package import load, read_manifest
-from cello.errors import CorpusError, ExportError
+from cello.errors import CorpusError, ExportError, ModelError
 from cello.export.measured import check_int8, int8_cost, run_accuracy, store_and_run
 from cello.export.package import Package, StreamOptions, write_package
+from cello.export.reference import as_floats
 from cello.export.self_test import check_folder
 from cello.statistics.detection import Rates
 from cello.trained.run import TrainedRun, read_run
 from cello.trained.strung import StreamConfig, StreamEvaluation
-from made_packages import SMALL
+from made_packages import SMALL, run_cello
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -296,17 +297,86 @@ def test_the_c_of_the_card_makes_decisions_and_compiles(exported: Path, tmp_path
     assert done.returncode == 0, done.stderr
 
 
+BOTH = """\
+#include <stdio.h>
+#include "door.h"
+#include "lights.h"
+static void write_scores(void *file, int64_t step, const float *scores) {
+    (void)step;
+    fwrite(scores, sizeof *scores, DOOR_CLASSES, (FILE *)file);
+}
+int main(void) {
+    static door_stream door;
+    static lights_stream lights;
+    static float samples[100000];
+    const int n = (int)fread(samples, sizeof *samples, 100000, stdin);
+    door_start(&door), lights_start(&lights);
+    door_listen(&door, write_scores, stdout), lights_listen(&lights, write_scores, stderr);
+    door_push(&door, samples, n), lights_push(&lights, samples, n);
+    door_finish(&door), lights_finish(&lights);
+    return 0;
+}
+"""
+
+
 @pytest.mark.wants("cc")
-def test_two_models_of_one_cell_link_once_one_has_the_name_that_the_page_gives_it(
-    exported: Path, tmp_path: Path
+def test_two_models_of_one_cell_link_under_the_names_of_the_page_and_give_their_own_scores(
+    tmp_path: Path, tone_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text("utf-8")
-    commands = re.findall(r"^sed .*$", page, re.MULTILINE)
-    assert len(commands) == 2
-    shutil.copytree(exported, tmp_path / "model")
-    build = "cc -std=c99 -O0 -Werror -shared -fPIC -I model model/gru.c"
-    commands.append(f"{build} door.c -o both.so && ! {build} model/gru.c -o clash.so")
-    for command in commands:
-        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    assert "gru" not in (tmp_path / "door.h").read_text().split("#ifndef")[1]
+    exports = re.findall(r"^cello (export .* --name .*)$", page, re.MULTILINE)
+    (build,) = re.findall(r"^cc .* program\.c .*$", page, re.MULTILINE)
+    (tmp_path / "results").mkdir()
+    for name, hidden in (("door", 6), ("lights", 5)):
+        made_runs.make_run(tmp_path / "results" / name, tone_corpus.manifest, features=SMALL, hidden=hidden)
+    monkeypatch.chdir(tmp_path)
+    for command in exports:
+        assert run_cello(*command.split()) == 0
+    Path("program.c").write_text(BOTH)
+    command = [*build.replace("-O2", "-O0 -Werror").split(), "-o", "both"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    wanted = {name: np.load(f"{name}/reference.npz") for name in ("door", "lights")}
+    sound = as_floats(wanted["door"]["tones_samples"])
+    told = subprocess.run(["./both"], input=sound.tobytes(), capture_output=True, check=True)
+    for name, scores in (("door", told.stdout), ("lights", told.stderr)):
+        found = np.frombuffer(scores, np.float32).reshape(-1, 3)
+        np.testing.assert_allclose(found, wanted[name]["tones_stream"], atol=1e-4)
+    assert np.abs(wanted["door"]["tones_stream"] - wanted["lights"]["tones_stream"]).max() > 0.01
+
+
+def test_a_name_is_that_of_the_c_files_in_manifest_and_card_and_the_folder_is_used_and_checked(
+    trained: TrainedRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "one"
+    manifest = write_package(Package(trained=trained, name="Door_2"), folder)
+    assert manifest.exits["c99"] == ("Door_2.h", "Door_2.c")
+    assert set(manifest.files) == {path.name for path in folder.iterdir()} - {MANIFEST}
+    assert all(check.passed is not False for check in check_folder(folder))
+    assert "Door_2_decide(&decider, scores, Door_2_end(&stream), &found)" in (folder / "README.md").read_text()
+    assert load(folder).manifest == manifest
+    header = (folder / "Door_2.h").read_text()
+    assert "#define DOOR_2_RATE_HZ 16000\n" in header
+    assert not re.search(r"gru_|GRU_", header)
+    write_package(Package(trained=trained), folder)
+    assert sorted(path.name for path in folder.iterdir() if path.suffix in (".c", ".h")) == ["gru.c", "gru.h"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (
+            "2door",
+            "'2door' cannot begin the names of C functions; use a letter, then letters, digits and _, at most 51",
+        ),
+        ("../door", "'../door' cannot begin the names"),
+        ("größe", "'größe' cannot begin the names"),
+        ("static", "'static' would define STATIC_FEATURES twice in the C source; use another name, such as my_static"),
+    ],
+)
+def test_a_name_that_c_cannot_take_is_refused_before_anything_is_written(
+    trained: TrainedRun, tmp_path: Path, name: str, fault: str
+) -> None:
+    with pytest.raises(ModelError, match=re.escape(fault)):
+        write_package(Package(trained=trained, name=name), tmp_path / "one")
+    assert not (tmp_path / "one").exists()

@@ -45,6 +45,9 @@ class Export(Sound):
     check: Annotated[
         bool, arg(help="write nothing: check the files and forms of an exported folder"), FlagCreatePairsOff
     ] = False
+    name: Annotated[
+        str | None, arg(help="what the C files, functions and macros begin with; the name of the cell by default")
+    ] = None
     int8: Annotated[bool, arg(help="weights of 8 bits, each row with its scale"), FlagCreatePairsOff] = False
     most_int8_loss: Annotated[
         float | None,
@@ -84,16 +87,22 @@ class Export(Sound):
         )
 
     def _write(self, console: Console, out: Path) -> None:
+        from cello.export.c99 import check_name
         from cello.export.package import Package, StreamOptions, check_free, write_package
         from cello.trained.run import read_run
 
         if (self.most_int8_loss is not None or self.spec) and not self.int8:
             raise ConfigError("--most-int8-loss and --corpus measure what int8 costs; give --int8 too")
         forms: tuple[Form, ...] = tuple(target for target in self.to if target not in TABLES)  # type: ignore[misc]
+        if self.name is not None:
+            if forms and "c99" not in forms:
+                raise ConfigError("--name is for the C files; give --to c99 too")
+            check_name(self.name)
         trained = read_run(self.folder, self.row, self.column)
         check_free(out, trained.result.run)
         package = Package(
             trained=trained,
+            name=self.name or "",
             forms=forms,
             int8=self._int8(console, trained),
             beside=self._beside(forms),

@@ -29,6 +29,8 @@ from cello.models.parts import Array, ModelParts
 ROWS = (16, 8, 4)
 """How many rows of a matrix may stand in a block."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,50}")
+_TAKEN = ("PADDED", "STATIC")
+"""What ``_FEATURES`` follows in macros of the source file."""
 _PADDING = 16
 """Floats after an array that vectors may read or write beyond its end."""
 
@@ -68,10 +70,7 @@ def refuse(parts: ModelParts, features: FeatureConfig, labels: tuple[str, ...], 
     Raises:
         ModelError: why.
     """
-    if not _NAME.fullmatch(name):
-        raise ModelError(
-            f"{name!r} cannot begin the names of C functions; use a letter, then letters, digits and _, at most 51"
-        )
+    check_name(name)
     if not parts.causal:
         raise ModelError("the model is bidirectional, so a stream would need its end; train model.bidirectional=false")
     if features.normalisation == "clip":
@@ -88,6 +87,22 @@ def refuse(parts: ModelParts, features: FeatureConfig, labels: tuple[str, ...], 
     arrays += [each for layer in parts.layers for direction in layer for each in direction.weights.values()]
     if not all(np.isfinite(each).all() for each in arrays):
         raise ModelError("the model has weights that are NaN or infinite; train it with a lower learning rate")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that the names of C functions, types and macros cannot begin with.
+
+    Raises:
+        ModelError: why.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelError(
+            f"{name!r} cannot begin the names of C functions; use a letter, then letters, digits and _, at most 51"
+        )
+    if name.upper() in _TAKEN:
+        raise ModelError(
+            f"{name!r} would define {name.upper()}_FEATURES twice in the C source; use another name, such as my_{name}"
+        )
 
 
 def rows_of(units: int) -> int:
@@ -126,6 +141,7 @@ class _Writer:
             for k, (cell, _) in enumerate(self.layers)
         ]
         self.sized = any(step.memory for step in self.steps)
+        self.ahead = any(step.frames for step in self.steps)
 
     def texts(self) -> C99Text:
         header = "\n".join([*self._title(), self._filled(_text("export.c", "api.h"), self._header())])
@@ -170,8 +186,13 @@ class _Writer:
         return {
             "MACROS": macros(public, "MODEL_"),
             "DECISION": self._decision(),
+            "AHEAD": self._macro_ahead() if self.ahead else [],
             "FIELDS": [f"    {line};" for line in self._fields()],
         }
+
+    def _macro_ahead(self) -> list[str]:
+        each = 4 * (self.inputs + self._ahead_floats())
+        return _text("export.c", "ahead.h").replace("BYTES", f"{each} bytes").splitlines()
 
     def _delay(self) -> int:
         return self.features.delta_frames // 2 if self.features.deltas else 0
@@ -198,12 +219,13 @@ class _Writer:
     def _fields(self) -> list[str]:
         features, parts = self.features, self.parts
         static, window = features.static_dimensions, self._delay() * 2 + 1
-        fields = ["int held, skipped, frames, next, stacked, slot, kept, ended", "float previous"]
+        fields = ["int held, skipped, frames, next, stacked, slot, kept, ended, waiting", "float previous"]
         fields.append(f"float samples[{features.window_samples}]")
         fields.append(f"model_real analysed[{-(-static // _PADDING) * _PADDING}]")
         if features.deltas:
             fields += [f"model_real features[{window * static}]", f"float deltas[{features.deltas * static}]"]
-        fields.append(f"float input[{self.inputs + self.rows * self.sized}]")
+        more = f" + {self.rows}" if self.sized else ""  # that vectors may reach into
+        fields.append(f"float input[{'MODEL_AHEAD * ' if self.ahead else ''}{self.inputs}{more}]")
         for k, (cell, _) in enumerate(self.layers):
             memory = self.steps[k].memory
             fields.append(f"float layer_{k}[{memory.states if memory else len(cell.states) * self.padded}]")
@@ -216,13 +238,23 @@ class _Writer:
         fields.append(f"float scores[{self.classes}]")
         return fields
 
-    def _scratch(self) -> tuple[int, int]:
-        """Numbers that the front end works with, and a layer or its pooling."""
+    def _scratch(self) -> tuple[int, int | str]:
+        """Numbers that the front end works with, and those of layers and pooling."""
         window = self.features.window_samples
         points = window if window % 2 else window // 2
         front_end = 4 * (points + _PADDING) + self.features.n_mels + _PADDING
+        own = self._own_scratch()
+        return front_end, f"{own} + {self._ahead_floats()} * MODEL_AHEAD" if self.ahead else own
+
+    def _own_scratch(self) -> int:
+        """Floats in ``scratch`` that one step after another uses; behind them stands what all steps have."""
         layers = max(step.memory.scratch if step.memory else step.scratch * self.padded for step in self.steps)
-        return front_end, max(layers, self.padded + self._pooled() + _PADDING)
+        most = max(layers, self.padded + self._pooled() + _PADDING)
+        return -(-most // _PADDING) * _PADDING
+
+    def _ahead_floats(self) -> int:
+        """Floats in ``scratch`` that each step has: its output and its sums."""
+        return (1 + max(step.sums for step in self.steps)) * self.padded
 
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
@@ -244,6 +276,7 @@ class _Writer:
             ("STATIC_FEATURES", features.static_dimensions),
             ("PADDED_FEATURES", -(-features.static_dimensions // _PADDING) * _PADDING),
         ]
+        local += [("INPUTS", self.inputs), ("AHEAD", "MODEL_AHEAD" if self.ahead else 1)]
         if features.deltas:
             local += [("DELTAS", features.deltas), ("DELTA_FRAMES", features.delta_frames)]
         if features.pre_emphasis:
@@ -260,6 +293,7 @@ class _Writer:
             vectors,
             *eight_vectors(vectors),
             _text("compiler.c99", "products.h"),
+            *(eight_step(_text("compiler.c99", "ahead.h").splitlines(), "add_products", vectors) if self.ahead else []),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
             *([_text("compiler.c99", "sized.h")] if self.sized else []),
             *front_end_lines(features),
@@ -295,7 +329,7 @@ class _Writer:
                 lines += self._array(step.weights[name], array)
         for state, value in self.parts.layers[number][0].first.items():
             lines += static_array("float", f"layer_{number}_first_{cell.states.index(state)}", value)
-        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), ""]
+        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), *step.frames, ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
         """A parameter: a matrix in blocks, a vector padded like a state, or a number."""
@@ -330,11 +364,6 @@ class _Writer:
     def _calls(self) -> dict[str, list[str]]:
         head = f"head, {self.outputs} * ROWS, ROWS"
         function, head = ("add_product_int8", "head, head_scale") if self.int8 else ("add_product", head)
-        layers = [
-            line
-            for k in range(len(self.steps))
-            for line in (f"    layer_{k}(output, s->layer_{k}, s->scratch.layer);", f"    output = s->layer_{k};")
-        ]
         first = [
             f"    memcpy(stream->layer_{k} + {self._state(k, state)}, layer_{k}_first_{self._number(k, state)}, "
             f"{value.size if self.steps[k].memory else 'H'} * sizeof(float));"
@@ -343,9 +372,30 @@ class _Writer:
         ]
         return {
             "FIRST": first,
-            "LAYERS": layers,
-            "HEAD": [f"    {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
+            "LAYERS": self._layer_calls(),
+            "HEAD": [f"        {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
         }
+
+    def _layer_calls(self) -> list[str]:
+        """The layers of the steps that wait; where none begins steps together, that is one."""
+        if not self.ahead:
+            places = ["s->input", *(f"s->layer_{n}" for n in range(len(self.steps)))]
+            calls = [f"    layer_{n}({places[n]}, s->layer_{n}, s->scratch.layer);" for n in range(len(self.steps))]
+            return [*calls, f"    const float *const outputs = {places[-1]};"]
+        lines = [
+            f"    float *const outputs = s->scratch.layer + {self._own_scratch()}, *const sums = outputs + AHEAD * P;"
+        ]
+        for n, step in enumerate(self.steps):
+            x, stride = ("outputs", "P") if n else ("s->input", "INPUTS")
+            sums = f"sums + k * {step.sums} * P, " if step.frames else ""
+            lines += [
+                *([f"    layer_{n}_frames(count, {x}, {stride}, sums);"] if step.frames else []),
+                "    for (int k = 0; k < count; k++) {",
+                f"        layer_{n}({x} + k * {stride}, {sums}s->layer_{n}, s->scratch.layer);",
+                f"        memcpy(outputs + k * P, s->layer_{n}, P * sizeof(float));",
+                "    }",
+            ]
+        return lines
 
     def _number(self, layer: int, state: str) -> int:
         return self.layers[layer][0].states.index(state)

@@ -76,17 +76,28 @@ class StreamOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What is written: a run in ``forms``, all that it allows where there are none; the page shows ``beside`` too."""
+    """What is written: a run in ``forms``, all that it allows where there are none; the page shows ``beside`` too.
+
+    The C files, and all that a program sees of them, begin with ``name``; with the cell's where it is empty.
+    """
 
     trained: TrainedRun
+    name: str = ""
     forms: tuple[Form, ...] = ()
     int8: Int8Facts | None = None
     stream: StreamOptions = StreamOptions()
     beside: tuple[TrainedRun, ...] = ()
 
     @property
-    def name(self) -> str:
-        """The name that the C functions begin with: the cell's."""
+    def c_name(self) -> str:
+        """The name that the C files and functions begin with.
+
+        Raises:
+            ModelError: it was given, and C cannot take it.
+        """
+        if self.name:
+            c99.check_name(self.name)
+            return self.name
         plain = re.sub(r"\W+", "_", self.trained.parts.layers[0][0].cell.name, flags=re.ASCII).strip("_")[:40]
         return plain if re.match("[A-Za-z]", plain) else f"model_{plain}".rstrip("_")
 
@@ -96,13 +107,15 @@ def write_package(package: Package, out: Path) -> Manifest:
 
     Raises:
         ExportError: the folder holds something else, a form that was asked for cannot be, or the disk refuses.
+        ModelError: the package has a name that C cannot take.
     """
+    name = package.c_name
     check_free(out, package.trained.result.run)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        manifest = _Writer(package, temporary).written()
+        manifest = _Writer(package, temporary, name).written()
         _replace(temporary, out)
     except OSError as error:
         raise ExportError(f"{str(out)!r} cannot be written: {error.strerror}; choose another --out") from error
@@ -153,8 +166,8 @@ def _replace(temporary: Path, out: Path) -> None:
 
 
 class _Writer:
-    def __init__(self, package: Package, folder: Path) -> None:
-        self.package, self.folder = package, folder
+    def __init__(self, package: Package, folder: Path, name: str) -> None:
+        self.package, self.folder, self.name = package, folder, name
         self.trained = as_shipped(package.trained, int8=package.int8 is not None)
         self.result = self.trained.result
         self.features = self.result.config.features
@@ -237,7 +250,7 @@ class _Writer:
     def _c99(self) -> list[str]:
         if self.stream is None:
             raise ExportError(self.left_out["stream"])
-        name = self.package.name
+        name = self.name
         text = c99.write_c99(
             self.trained.parts,
             self.features,

@@ -22,19 +22,21 @@ def eight_vectors(vectors: str) -> list[str]:
 
 
 def eight_step(lines: Sequence[str], name: str, vectors: str) -> list[str]:
-    """A step, ``lines`` of the function ``name``, and before it the same for eight floats, which it calls if it can."""
+    """The ``lines`` of the function ``name``, and before it the same for eight floats, which it calls if it can."""
     start = next(k for k, line in enumerate(lines) if line.startswith("static void "))
     function = COMMENTS.sub("", "\n".join(lines[start:])).replace(f"static void {name}(", f"AVX2 static void {name}_8(")
     function = _renamed(function, vectors).replace("add_product(", "add_product_avx2(")
+    end = next(k for k, line in enumerate(lines) if k >= start and line.endswith("{"))
+    given = re.findall(r"(\w+)[,)]", " ".join(lines[start : end + 1]))
     ask = [
         "#if ASKED",
         '    if (__builtin_cpu_supports("avx2")) {',
-        f"        {name}_8(x, states, scratch);",
+        f"        {name}_8({', '.join(given)});",
         "        return;",
         "    }",
         "#endif",
     ]
-    return ["#if ASKED", *function.split("\n"), "#endif", *lines[: start + 1], *ask, *lines[start + 1 :]]
+    return ["#if ASKED", *function.split("\n"), "#endif", *lines[: end + 1], *ask, *lines[end + 1 :]]
 
 
 def _renamed(text: str, vectors: str) -> str:

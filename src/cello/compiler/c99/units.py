@@ -5,9 +5,11 @@ It is sums of products, then what follows from them unit by unit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 
 from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
@@ -16,7 +18,7 @@ from cello.compiler.c99.repeated import Pointers
 from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts
 from cello.compiler.places import marked, unmarked
-from cello.compiler.repeated import Block, Part, found, has_series, lines_of, share_memory
+from cello.compiler.repeated import COMMENT, Block, Part, found, has_series, lines_of, share_memory
 from cello.compiler.stages import Stage, Step, Sum, lower
 from cello.compiler.text import STYLE
 
@@ -38,16 +40,21 @@ class StepText:
     """A step as C99.
 
     Attributes:
-        lines: the function ``NAME(x, states, scratch)``; x (D,) and states (S · P,) are floats, a state has P of them
+        lines: the function ``NAME(x, states, scratch)``, or ``NAME(x, sums, states, scratch)`` where there are sums;
+            x (D,) and states (S · P,) are floats, a state has P of them
         weights: the static array in which each of the cell's parameters is to stand
         scratch: how many times P floats it needs in ``scratch``
         memory: what it needs where its values have several sizes
+        sums: how many times P floats of ``sums`` a step reads and writes
+        frames: the function ``NAME_frames(count, x, stride, sums)`` that writes there what depends on frames alone
     """
 
     lines: list[str]
     weights: dict[str, str]
     scratch: int
     memory: Memory | None = None
+    sums: int = 0
+    frames: tuple[str, ...] = ()
 
 
 class UnitStep:
@@ -72,6 +79,7 @@ class UnitStep:
         }
         self.states = state_parts(self.graph.states)
         self.arrays = self._find_arrays()
+        self.ahead: dict[int, int] = {}  # sums that begin with products of the frame, and with how many
 
     def _find_arrays(self) -> dict[int, str]:
         """The arrays of the values that are read again after their loop, and of the old states; as marked places."""
@@ -96,10 +104,16 @@ class UnitStep:
     def text(self) -> StepText:
         count = len(self.graph.states)
         body, own = self._body_and_arrays()
+        body += unmarked(self._unchanged())
+        if not self.repeats and not self.int8 and (ahead := self._frame_first()):
+            self.ahead = ahead
+            body, own = self._body_and_arrays()
+            body += unmarked(self._unchanged())
+        sums = [unmarked([self.arrays[k]])[0] for k in self.ahead]
         read = {name for name, state in zip(self.states, self.graph.states, strict=True) if self._reads(state)}
         lines = [
             *self._title(),
-            f"static void {self.name}(const float *x, float *states, float *scratch) {{",
+            f"static void {self.name}(const float *x, {'float *sums, ' * bool(sums)}float *states, float *scratch) {{",
             *(
                 f"    const float *const old_{name} = states{_place(n)};"
                 for n, name in enumerate(self.states)
@@ -107,17 +121,55 @@ class UnitStep:
             ),
             *(f"    float *const new_{name} = scratch{_place(n)};" for n, name in enumerate(self.states)),
             *(f"    float *const {name} = scratch{_place(count + n)};" for n, name in enumerate(own)),
+            *(f"    float *const {name} = sums{_place(n)};" for n, name in enumerate(sums)),
             *body,
-            *unmarked(self._unchanged()),
             f"    memcpy(states, scratch, {count} * P * sizeof(float));",
-            *([] if any(node.op == "input" for node in self.nodes) else ["    (void)x;"]),
+            *([] if re.search(r"\bx\b", COMMENT.sub("", "\n".join(body))) else ["    (void)x;"]),
             "}",
         ]
-        return StepText(lines, self.weights, count + len(own))
+        return StepText(lines, self.weights, count + len(own), sums=len(sums), frames=tuple(self._frames(sums)))
+
+    def _frame_first(self) -> dict[int, int]:
+        """The sums that begin with products of the frame, by their nodes, and with how many they begin."""
+        counts = {
+            each.node: len([*takewhile(lambda product: self.nodes[product[1]].op == "input", each.products)])
+            for each in self._every_sum()
+        }
+        return {k: count for k, count in counts.items() if count}
+
+    def _frames(self, sums: Sequence[str]) -> list[str]:
+        """The function that begins the sums of several steps."""
+        if not sums:
+            return []
+        starts, products = list[str](), list[str]()
+        for number, each in enumerate(each for each in self._every_sum() if each.node in self.ahead):
+            first = replace(each, products=each.products[: self.ahead[each.node]])
+            products.append(self._equation(first))
+            starts += [f"    {line}" for line in self._start(each, self.arrays[each.node], each.invariant)]
+            for matrix, _ in first.products:
+                blocks, columns = self._dimensions(each, matrix)
+                weight, place = self._weight(matrix), f"x, stride, sums{_place(number)}, {len(sums)} * P"
+                products.append(f"    add_products(count, {blocks}, {columns}, {weight}, {columns} * ROWS, {place});")
+        return unmarked(
+            [
+                "/* What the sums of `count` steps begin with; a frame stands `stride` floats after the one before. */",
+                f"static void {self.name}_frames(int count, const float *x, int stride, float *sums) {{",
+                "    for (int k = 0; k < count; k++) {",
+                *(
+                    f"        float *const {name} = sums + ({len(sums)} * k + {number}) * P;"
+                    for number, name in enumerate(sums)
+                ),
+                *starts,
+                "    }",
+                *products,
+                "}",
+            ]
+        )
 
     def _body_and_arrays(self) -> tuple[list[str], dict[str, int]]:
         """The stages' lines, what they do several times as loops, and their arrays with the node that is kept there."""
-        own = {unmarked([name])[0]: k for k, name in self.arrays.items() if k in self.stage_of}
+        mine = {k: name for k, name in self.arrays.items() if k in self.stage_of and k not in self.ahead}
+        own = {unmarked([name])[0]: k for k, name in mine.items()}
         parts, gone = share_memory(self._parts(), {name: self._floats(k) for name, k in own.items()})
         new = [f"new_{name}" for name in self.states]
         matrices = {self.weights[str(self.nodes[m].name)] for each in self._every_sum() for m, _ in each.products}
@@ -202,10 +254,11 @@ class UnitStep:
     def _sum(self, each: Sum) -> list[str]:
         """A sum: what is the same at every step, then one product after another added to it."""
         array = self.arrays[each.node]
-        terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
-        terms += [self._told(k) for k in each.invariant]
-        lines = [f"    /* {comment(f'{self.of[each.node]} = ' + ' + '.join(terms))} */"]
-        lines += self._start(each, array, each.invariant)
+        if each.node in self.ahead:
+            each = replace(each, products=each.products[self.ahead[each.node] :], invariant=())
+            lines = [self._equation(each, "+=")] if each.products else []
+        else:
+            lines = [self._equation(each), *self._start(each, array, each.invariant)]
         for matrix, vector in each.products:
             weight, (blocks, columns) = self._weight(matrix), self._dimensions(each, matrix)
             with_scale = (
@@ -214,6 +267,11 @@ class UnitStep:
             function = "add_product_int8" if self.int8 else "add_product"
             lines.append(f"    {function}({blocks}, {columns}, {with_scale}, {self.arrays[vector]}, {array});")
         return lines
+
+    def _equation(self, each: Sum, sign: str = "=") -> str:
+        terms = [f"{self.nodes[m].name} @ {self.nodes[v].name or self.of[v]}" for m, v in each.products]
+        terms += [self._told(k) for k in each.invariant]
+        return f"    /* {comment(f'{self.of[each.node]} {sign} ' + ' + '.join(terms))} */"
 
     def _weight(self, k: int, of: str = "") -> str:
         """The array of a parameter, or one of its own that is called after it; a marked place."""

@@ -11,6 +11,7 @@ extern "C" {
 
 /* The decision layer; define another value to replace one, the same wherever this file is included. */
 //DECISION
+//AHEAD
 
 /* Frames are computed with doubles, or with floats where the processor has no unit for doubles: a band 70 dB below the
    loudest is off by up to 5e-5 then. Define it to choose, the same wherever this file is included. */

@@ -33,24 +33,29 @@ static const float *pooled(model_stream *s, const float *output) {
 }
 #endif
 
-/* One step of the model on the frames in s->input. */
-static void step(model_stream *s) {
-    const float *output = s->input;
-    s->end = (s->steps * MODEL_STACKED_FRAMES + s->stacked - 1) * MODEL_HOP + MODEL_WINDOW;
-    s->stacked = 0;
+/* The steps whose frames wait in s->input, each of so many frames: layer by layer, then the scores step by step. */
+static void do_steps(model_stream *s, int frames) {
+    const int count = s->waiting;
+    if (count == 0) return;
 //LAYERS
+    for (int k = 0; k < count; k++) {
+        const float *output = outputs + k * P;
+        s->end = (s->steps * MODEL_STACKED_FRAMES + frames - 1) * MODEL_HOP + MODEL_WINDOW;
 #if POOLED
-    output = pooled(s, output);
+        output = pooled(s, output);
 #endif
-    memcpy(s->scores, head_bias, sizeof s->scores);
+        memcpy(s->scores, head_bias, sizeof s->scores);
 //HEAD
-    if (s->listener) s->listener(s->context, s->steps, s->scores);
-    s->steps++;
+        if (s->listener) s->listener(s->context, s->steps, s->scores);
+        s->steps++;
+    }
+    memmove(s->input, s->input + count * INPUTS, (size_t)s->stacked * MODEL_FEATURES * sizeof(float));
+    s->waiting = 0;
 }
 
-/* Take a frame, and do a step if it is complete: how many steps. */
+/* Take a frame, and do steps once AHEAD of them wait: how many steps it completes. */
 static int add_frame(model_stream *s, const model_real *features, const float *deltas) {
-    float *const input = s->input + s->stacked * MODEL_FEATURES;
+    float *const input = s->input + s->waiting * INPUTS + s->stacked * MODEL_FEATURES;
     for (int k = 0; k < STATIC_FEATURES; k++) input[k] = (float)features[k];
 #if DELTAS
     memcpy(input + STATIC_FEATURES, deltas, DELTAS * STATIC_FEATURES * sizeof(float));
@@ -61,7 +66,8 @@ static int add_frame(model_stream *s, const model_real *features, const float *d
     for (int k = 0; k < MODEL_FEATURES; k++) input[k] = (input[k] - feature_mean[k]) / feature_deviation[k];
 #endif
     if (++s->stacked < MODEL_STACKED_FRAMES) return 0;
-    step(s);
+    s->stacked = 0;
+    if (++s->waiting == AHEAD) do_steps(s, MODEL_STACKED_FRAMES);
     return 1;
 }
 #if DELTAS
@@ -135,7 +141,8 @@ void model_listen(model_stream *stream, model_listener listener, void *context) 
     stream->context = context;
 }
 
-int model_push(model_stream *stream, const float *samples, int n) {
+/* Take samples: how many steps they complete, of which the last ones may wait. */
+static int take(model_stream *stream, const float *samples, int n) {
     int steps = 0;
     while (n > 0 && !stream->ended) {
         if (stream->skipped > 0) {    /* the hop is longer than the window */
@@ -171,14 +178,21 @@ int model_push(model_stream *stream, const float *samples, int n) {
     return steps;
 }
 
+int model_push(model_stream *stream, const float *samples, int n) {
+    const int steps = take(stream, samples, n);
+    do_steps(stream, MODEL_STACKED_FRAMES);
+    return steps;
+}
+
 int model_push_int16(model_stream *stream, const int16_t *samples, int n) {
     int steps = 0;
     float block[64];
     for (int from = 0; from < n; from += 64) {
         const int some = n - from < 64 ? n - from : 64;
         for (int k = 0; k < some; k++) block[k] = (float)samples[from + k] * (1.0f / 32768);
-        steps += model_push(stream, block, some);
+        steps += take(stream, block, some);
     }
+    do_steps(stream, MODEL_STACKED_FRAMES);
     return steps;
 }
 
@@ -200,10 +214,12 @@ int model_finish(model_stream *stream) {
         }
     }
 #endif
+    do_steps(stream, MODEL_STACKED_FRAMES);
     if (stream->stacked) {
-        const int empty = MODEL_STACKED_FRAMES - stream->stacked;
-        memset(stream->input + stream->stacked * MODEL_FEATURES, 0, (size_t)empty * MODEL_FEATURES * sizeof(float));
-        step(stream);
+        const int last = stream->stacked, empty = MODEL_STACKED_FRAMES - last;
+        memset(stream->input + last * MODEL_FEATURES, 0, (size_t)empty * MODEL_FEATURES * sizeof(float));
+        stream->stacked = 0, stream->waiting = 1;
+        do_steps(stream, last);
         steps++;
     }
     stream->ended = 1;
