@@ -66,7 +66,7 @@ class _Backward:
         """What the tile's memory is filled with, then all steps."""
         names, output = self.names, elements(self.names.output)
         return [
-            "    memset(none, 0, V * sizeof(real));",
+            f"    memset(none, 0, {padded(self.names.output)} * sizeof(real));",
             *names.row_lines(),
             *(f"    real *{self._row(k, shape)} = d_rows + {at};" for (k, shape), at in names.derived.items()),
             f"    real *history = a->history + offset.history * ({names.history});",
@@ -75,7 +75,7 @@ class _Backward:
             "d_x = {a->d_x, a->T * D, D};",
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
-            f"    load_tile(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, {output}, d_out);",
+            "    const real *d_out[TILE];",
             "    long n = 0, slot = 0, counts[MOST_CHUNK];",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(step),
@@ -93,8 +93,7 @@ class _Backward:
         for k, name in self.names.inputs.items():
             add(f"{name}_slots", f"chunk * {self._size(k)}")
             add(f"d_{name}_tile", self._size(k))
-        add("d_out", self._size(self.graph.outputs[0]))
-        add("none", "V")
+        add("none", padded(self.names.output))
         for name, k in self.carried.values():
             add(f"d_new_{name}", self._size(k))
             add(f"d_old_{name}", self._size(k))
@@ -141,7 +140,7 @@ class _Backward:
                 load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
                 lines.append(f"    {load}")
         units = elements(names.output)
-        lines.append(f"    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, {units}, d_out);")
+        lines.append(f"    find_rows(&c, d_outputs, t, n, {units}, none, d_out);")
         for k, name in names.inputs.items():
             lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
         lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
@@ -201,7 +200,9 @@ class _Backward:
         if place is None:
             return None
         text = f"load({marked(place)} + at)"
-        return f"(load(d_out + at) + {text})" if node.op == "new" and node.value == 0 else text
+        if node.op != "new" or node.value != 0:
+            return text
+        return f"(load_within(d_out[r], j, {elements(self.names.output)}) + {text})"
 
     def _stages(self) -> list[Block]:
         lines: list[list[str]] = []

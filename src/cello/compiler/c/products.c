@@ -85,10 +85,6 @@ SHARED void unpack(const real *packed, long n, long m, real *matrix) {
     }
 }
 
-/* Elements k ... k + V of a row of K, zeros for what is beyond it. */
-static inline vec load_within(const real *row, long k, long K) {
-    return k + V <= K ? load(row + k) : k < K ? load_some(row + k, K - k) : broadcast(0);
-}
 SHARED void mean_row(long count, const real *const *matrices, long N, long K, real *mean) {
     for (long k = 0; k < K;) {
         vec sum[4] = {0};
