@@ -8,7 +8,7 @@ import pytest
 
 from cello.cells.definition import Cell
 from cello.cells.definition import cell as make_cell
-from cello.cells.functions import sigmoid, tanh
+from cello.cells.functions import sigmoid, sqrt, tanh
 from cello.cells.load import zoo
 from cello.compiler.c.backward import own_values
 from cello.compiler.c.source import Workspace
@@ -48,6 +48,17 @@ def test_a_bias_belongs_to_its_sum_and_the_frames_product_too() -> None:
 def test_gates_are_kept_and_what_follows_from_states_is_not() -> None:
     assert sorted(kept(zoo()["lstm"])) == ["f", "g", "i", "o"]
     assert kept(zoo()["rnn"]) == []
+
+
+def test_of_a_normalised_state_the_mean_is_kept_not_what_follows_from_it() -> None:
+    @make_cell
+    def normal(x: Any, h: Any, W: Any, U: Any) -> Any:
+        h = tanh(W @ x + U @ h)
+        d = h - h.mean()
+        return d / sqrt((d * d).mean() + 1e-5)
+
+    plan = names_of(normal).plan
+    assert sorted(plan.graph.nodes[k].shape for k in plan.kept) == [("1",), ("1",), ("1",), ("H",)]
 
 
 def test_what_is_dear_to_compute_is_kept() -> None:

@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 
 from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
-from cello.cells.sizes import share
+from cello.cells.sizes import ONE, share
 from cello.compiler.activity import Active, active
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
@@ -40,7 +40,8 @@ class Kernel:
     ``parts`` are the names and sizes into which the frame is divided. ``constant`` are those of the matrices (H, H)
     that are not learned and have one number in all places: a product with one is a sum over units. ``ones`` are
     those of heads (H, H/n) whose every number is 1: a product with one is a sum over the units of a head. ``active`` is
-    what has a derivative; None: everything.
+    what has a derivative; None: everything. ``centred`` are groups of matrices that are multiplied less the mean of all
+    rows of their group: if one of them has a derivative, all have.
     """
 
     graph: Graph
@@ -54,6 +55,7 @@ class Kernel:
     parts: tuple[tuple[str, str], ...] = ()
     active: Active | None = None
     ones: frozenset[int] = frozenset()
+    centred: tuple[tuple[int, ...], ...] = ()
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
@@ -71,6 +73,11 @@ class Kernel:
         """Whether a node has a derivative."""
         return self.active is None or k in self.active.nodes
 
+    @cached_property
+    def group_of(self) -> dict[int, tuple[int, ...]]:
+        """The group of each matrix that is centred."""
+        return {matrix: group for group in self.centred for matrix in group}
+
     def carries(self, number: int) -> bool:
         """Whether a state has one, which each step hands to the one before."""
         return self.active is None or number in self.active.states
@@ -82,8 +89,11 @@ class Kernel:
 
 
 @lru_cache(maxsize=256)
-def kernel(cell: Cell, active: Active | None = None) -> Kernel:
-    """The kernel of a cell, which differentiates what is ``active``; None: everything."""
+def kernel(cell: Cell, active: Active | None = None, centred: tuple[tuple[str, ...], ...] = ()) -> Kernel:
+    """The kernel of a cell, which differentiates what is ``active``; None: everything.
+
+    ``centred`` are the names of matrices that it has to centre, by their groups.
+    """
     plan = lower(cell)
     graph, found = plan.graph, plan.stages
     needs, nodes = dependencies(graph.nodes), graph.nodes
@@ -94,6 +104,7 @@ def kernel(cell: Cell, active: Active | None = None) -> Kernel:
     products = [product for each in sums for product in each.products]
     vectors = tuple(dict.fromkeys(vector for _, vector in products))
     constant = _constant(cell, graph)
+    parameter = {node.name: k for k, node in enumerate(nodes) if node.op == "parameter"}
     learned = {m for m, _ in products if m not in constant and (active is None or m in active.nodes)}
     return Kernel(
         graph=graph,
@@ -107,6 +118,7 @@ def kernel(cell: Cell, active: Active | None = None) -> Kernel:
         parts=cell.parts,
         active=active,
         ones=_ones(cell, graph),
+        centred=tuple(tuple(parameter[name] for name in group) for group in centred),
     )
 
 
@@ -118,6 +130,7 @@ def activity(plan: Kernel, wanted: Sequence[bool]) -> Active | None:
     """
     given = [*plan.matrices, *plan.invariant, *plan.masks]
     leaves = {k for k, want in zip(given, wanted[1:], strict=False) if want} - {*plan.masks}
+    leaves |= {matrix for group in plan.centred if not leaves.isdisjoint(group) for matrix in group}
     first = {n for n, want in enumerate(wanted[1 + len(given) :]) if want}
     found = active(plan.graph, leaves | ({*plan.inputs} if wanted[0] else set()), first)
     most = active(plan.graph, {*plan.matrices, *plan.invariant, *plan.inputs}, range(len(plan.graph.states)))
@@ -171,6 +184,11 @@ def _stored(
         stored = k in graph.outputs or k not in stage_of
         base = there if node.op in RESHAPING else free
         follows = k not in whole and node.op not in DEAR and all(base[a] for a in node.args)
+        if not stored and not follows and k in read and k not in complete and k not in whole and node.op not in DEAR:
+            numbers = _numbers(graph, [a for a in node.args if not base[a]], stage_of)
+            for a, number in numbers:  # one of a step is kept rather than a vector
+                kept += [] if there[number] else [number]
+                there[number] = free[number] = free[a] = follows = True
         inside = [a for a in node.args if follows and not stored and not there[a]]
         back = max((through[a] + (stage_of[a] != stage_of[k]) for a in inside), default=0)
         if not stored and k in read and (k in complete or not follows or back > most):
@@ -179,7 +197,15 @@ def _stored(
         there.append(stored)
         free.append(stored or follows)
         through.append(0 if stored else back)
-    return tuple(kept), max((through[k] for k in read), default=0)
+    return tuple(sorted(kept)), max((through[k] for k in read), default=0)
+
+
+def _numbers(graph: Graph, missing: Sequence[int], stage_of: Mapping[int, int]) -> list[tuple[int, int]]:
+    """The missing values and the numbers of a step that they repeat, if that is what all of them are."""
+    nodes = graph.nodes
+    found = [(a, nodes[a].args[0]) for a in missing if nodes[a].op == "broadcast"]
+    whole = len(found) == len(missing) and all(number in stage_of for _, number in found)
+    return found if whole and all(nodes[number].shape == (ONE,) for _, number in found) else []
 
 
 def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:

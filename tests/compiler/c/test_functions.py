@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.definition import cell
-from cello.cells.functions import atan, cos, erf, floor, round, sigmoid, sign, sin, stop, where
+from cello.cells.functions import atan, cos, erf, floor, log, round, sigmoid, sign, sin, softplus, stop, where
 from cello.compiler.scan import scan
 from random_cells import rare
 
@@ -38,6 +38,24 @@ def test_a_function_is_torchs_at_halves_far_out_and_where_it_is_not_a_number(nam
     torch.testing.assert_close(found, expected(x[:, 0]), rtol=0, atol=1e-6 if dtype is torch.float32 else 1e-14)
     lost = scan(each, x[:1] * float("nan"), {"W": torch.ones(1, 1, dtype=dtype)}, backend="c").state[own]
     assert bool(lost.isnan().all()) == bool(expected(x[:1] * float("nan")).isnan().all())
+
+
+@cell
+def logarithms(x, one, two, W):  # type: ignore[no-untyped-def]
+    return log(W @ x) + 0 * one, softplus(W @ x) + 0 * two
+
+
+@wants_cc
+@pytest.mark.parametrize("name", ["log", "softplus"])
+def test_logarithms_keep_their_digits_around_1_and_at_numbers_that_are_nearly_0_or_infinite(name: str) -> None:
+    edges = [0.0, -0.0, -1.0, float("inf"), float("nan"), 1.0, 1e-45, 1e-40, 1.2e-38, 3e38, 0.70710677, 1.4142135]
+    near = (1 + torch.arange(-300, 300) * 2.0**-23).tolist()
+    x = torch.tensor([*edges, *near, *torch.linspace(-100, 100, 4001).tolist()]).view(-1, 1, 1)
+    exact = x[:, 0].double()
+    expected = exact.log() if name == "log" else torch.nn.functional.softplus(exact, threshold=1000)
+    weights = {"W": torch.ones(1, 1)}
+    found = scan(logarithms, x, weights, backend="c").state[("log", "softplus").index(name)]
+    torch.testing.assert_close(found.double(), expected, rtol=2e-7, atol=3e-45, equal_nan=True)
 
 
 def eager(x: Tensor, weights: dict[str, Tensor], lengths: list[int]) -> tuple[Tensor, list[Tensor]]:

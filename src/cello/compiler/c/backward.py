@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property, partial
 
 from cello.cells.graph import REDUCTIONS, Node
+from cello.cells.sizes import ONE
 from cello.compiler.c.loops import Loop, Loops, body_of
 from cello.compiler.c.repeated import Places, words
 from cello.compiler.c.sizes import elements, padded, tile, width
@@ -65,7 +66,7 @@ class _Backward:
         """What the tile's memory is filled with, then all steps."""
         names, output = self.names, elements(self.names.output)
         return [
-            "    memset(none, 0, V * sizeof(real));",
+            f"    memset(none, 0, {padded(self.names.output)} * sizeof(real));",
             *names.row_lines(),
             *(f"    real *{self._row(k, shape)} = d_rows + {at};" for (k, shape), at in names.derived.items()),
             f"    real *history = a->history + offset.history * ({names.history});",
@@ -74,7 +75,7 @@ class _Backward:
             "d_x = {a->d_x, a->T * D, D};",
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
-            f"    load_tile(&c, d_outputs, 0, 0, a->d_outputs ? 0 : c.count, {output}, d_out);",
+            "    const real *d_out[TILE];",
             "    long n = 0, slot = 0, counts[MOST_CHUNK];",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(step),
@@ -92,8 +93,7 @@ class _Backward:
         for k, name in self.names.inputs.items():
             add(f"{name}_slots", f"chunk * {self._size(k)}")
             add(f"d_{name}_tile", self._size(k))
-        add("d_out", self._size(self.graph.outputs[0]))
-        add("none", "V")
+        add("none", padded(self.names.output))
         for name, k in self.carried.values():
             add(f"d_new_{name}", self._size(k))
             add(f"d_old_{name}", self._size(k))
@@ -102,7 +102,8 @@ class _Backward:
         for k in self.computed:
             add(f"{of[k]}_slots", f"chunk * {self._size(k)}")
         for k in self.later:
-            add(f"d_{of[k]}_part", self._size(k))
+            if self._part(k).endswith("_part"):
+                add(f"d_{of[k]}_part", self._size(k))
         for k in self.plan.masks:
             add(f"{of[k]}_tile", self._size(k))
         for k in self.plan.invariant:
@@ -139,7 +140,7 @@ class _Backward:
                 load = names.move("load", k, names.per_clip("d_last", number), "t, later, n", f"d_new_{name}")
                 lines.append(f"    {load}")
         units = elements(names.output)
-        lines.append(f"    if (a->d_outputs) load_tile(&c, d_outputs, t, 0, n, {units}, d_out);")
+        lines.append(f"    find_rows(&c, d_outputs, t, n, {units}, none, d_out);")
         for k, name in names.inputs.items():
             lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
         lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
@@ -153,9 +154,9 @@ class _Backward:
 
     def _load_frame(self, k: int, name: str) -> list[str]:
         """Take the frame, if something reads it."""
-        wanted = [f"a->d_weight_{self.names.of[m]}" for each in self.plan.sums for m, v in each.products if v == k]
+        wanted = [self.names.wanted(m) for each in self.plan.sums for m, v in each.products if v == k]
         if not self.plan.learns(k):
-            wanted = [f"a->d_weight_{self.names.of[m]}" for _, m, v in self._learned() if v == k]
+            wanted = [self.names.wanted(m) for _, m, v in self._learned() if v == k]
         load = f"load_tile(&c, {self.names.view(k)}, t, 0, n, {elements(self.nodes[k].shape[0])}, {name}_tile);"
         if k in self.frames:
             return [f"    {load}"]
@@ -177,7 +178,7 @@ class _Backward:
         if node.op == "new":
             return f"d_new_{states[int(node.value or 0)]}"
         if node.op == "later":
-            return f"d_{of[int(node.value or 0)]}_part"
+            return self._part(int(node.value or 0))
         if node.op in REDUCTIONS and k >= len(self.graph.nodes):
             return f"_{k}_tile"
         if k in self.names.old:
@@ -199,7 +200,9 @@ class _Backward:
         if place is None:
             return None
         text = f"load({marked(place)} + at)"
-        return f"(load(d_out + at) + {text})" if node.op == "new" and node.value == 0 else text
+        if node.op != "new" or node.value != 0:
+            return text
+        return f"(load_within(d_out[r], j, {elements(self.names.output)}) + {text})"
 
     def _stages(self) -> list[Block]:
         lines: list[list[str]] = []
@@ -296,7 +299,12 @@ class _Backward:
         """Where the derivative of an old state, of the frame or of a value of an earlier stage is accumulated."""
         if k in self.names.inputs:
             return f"d_{self.names.inputs[k]}_tile"
-        return f"d_old_{self.names.states[self.names.old[k]]}" if k in self.names.old else f"d_{self.names.of[k]}_part"
+        return f"d_old_{self.names.states[self.names.old[k]]}" if k in self.names.old else self._part(k)
+
+    def _part(self, k: int) -> str:
+        """Where later stages add to the derivative of a value: for a sum, where all of it will stand."""
+        whole = k in self.sums and self.nodes[k].shape != (ONE,)
+        return f"d_{self.names.of[k]}_{'tile' if whole else 'part'}"
 
     def _add_to(self, tile: str) -> str:
         verb = "accumulate" if tile in self.begun else "store"
@@ -381,7 +389,7 @@ class _Backward:
                 count = "1, &pairs, pairs"
                 a, b = f"{{{marked(f'v{vector}_row_pairs')}, 0}}", f"{{{marked(f'd_{of[k]}_row_pairs')}, 0}}"
             line = (
-                f"    if ({marked(f'a->d_weight_{of[matrix]}')}) outer({count}, {elements(low)}, {padded(high)}, "
+                f"    if ({marked(self.names.wanted(matrix))}) outer({count}, {elements(low)}, {padded(high)}, "
                 f"(struct steps){a}, (struct steps){b}, {into});    // d_{of[matrix]}"
             )
             blocks.append(Block((line,)))
@@ -400,13 +408,13 @@ class _Backward:
         for k, matrix, vector in self._learned():
             slots = f"{{{marked(f'd_{of[k]}_slots')}, {self._size(k)}}}"
             for name, node, steps in ((f"v{vector}", vector, self._slots_of(vector)), (f"d_{of[k]}", k, slots)):
-                found.setdefault(name, (node, steps, []))[2].append(marked(f"a->d_weight_{of[matrix]}"))
+                found.setdefault(name, (node, steps, []))[2].append(marked(self.names.wanted(matrix)))
         blocks = [Block(("    const long pairs = row_pairs(slot, counts);",))]
         for name, (node, steps, wanted) in found.items():
             units, place = self.graph.nodes[node].shape[0], f"{name}_row_pairs"
             self.workspace.add(place, f"pairs_of(chunk * rows) * {padded(units)}")
             line = (
-                f"    if ({' || '.join(wanted)}) pair_rows(slot, counts, rows, {elements(units)}, "
+                f"    if ({' || '.join(dict.fromkeys(wanted))}) pair_rows(slot, counts, rows, {elements(units)}, "
                 f"(struct steps){steps}, {marked(place)});"
             )
             blocks.append(Block((line,)))

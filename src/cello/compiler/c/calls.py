@@ -45,7 +45,7 @@ void workspace_sizes(const struct arguments *a, long *found) {
 $sizes
     const struct offset end = offset_of(a, tiles_of(a));
     const long packed = $packed, derived = $derived;
-    found[0] = once(a) ? $panels : packed;
+    found[0] = $packed_or_panels;
     found[1] = $packed_back;
     found[2] = end.history * ($history);
     found[3] = end.kept * ($kept);
@@ -78,14 +78,14 @@ $sizes
 }
 /* All clips, all steps; 1 if there is no memory. */
 int forward(const struct arguments *a) {
-$sizes
+$sizes$centred
     if (!once(a)) {
 $pack
     }
     return run_in_threads(forward_group, a, groups_of(a), a->threads);
 }
 int backward(const struct arguments *a) {
-$sizes
+$sizes$centred_back
 $pack_back
     if (run_in_threads(backward_group, a, groups_of(a), a->threads)) return 1;
     const real *d_rows = a->d_packed + $packed;
@@ -97,12 +97,23 @@ $unpack
 
 def tiles(names: Names) -> str:
     """How clips are shared out in tiles; pairs of bfloat16 numbers are always packed beforehand."""
-    return TILES.substitute(once="0" if names.bf16 else "a->T == 1 && tiles_of(a) == 1")
+    text = TILES.substitute(once="0" if names.bf16 else "a->T == 1 && tiles_of(a) == 1")
+    if not names.plan.centred:
+        return text
+    packed = f"once(a) ? {_panels(names)} : {names.all_packed()}"
+    lines = [
+        "/* Where forward's means of matrices lie, behind those that are packed. */",
+        "static real *means_of(const struct arguments *a) {",
+        *names.definitions(),
+        f"    return a->packed + ({packed});",
+        "}\n",
+    ]
+    return text + "\n".join(lines)
 
 
 def calls(names: Names) -> str:
     """``workspace_sizes``, ``forward`` and ``backward``."""
-    plan, of, put = names.plan, names.of, names.packing()
+    plan, of = names.plan, names.of
     pack, pack_back, unpack = [], [], []
     frame = {m for each in plan.sums for m, v in each.products if v in names.inputs}
     other = {m for each in plan.sums for m, v in each.products if v not in names.inputs}
@@ -111,27 +122,69 @@ def calls(names: Names) -> str:
         high, low = map(elements, names.nodes[k].shape)
         place, back = names.place(k), names.place(k, back=True)
         when = "if (a->d_x) " if k in frame - other else ""
-        pack.append(f"        {put}(a->weight_{of[k]}, {low}, {high}, 1, {low}, a->packed + {place});")
+        pack.append(f"        {names.packed_from(k)}, {low}, {high}, 1, {low}, a->packed + {place});")
         if k in back_through:
-            pack_back.append(f"    {when}{put}(a->weight_{of[k]}, {high}, {low}, {low}, 1, a->packed_back + {back});")
-        if plan.learns(k):
+            pack_back.append(
+                f"    {when}{names.packed_from(k, back=True)}, {high}, {low}, {low}, 1, a->packed_back + {back});"
+            )
+        if plan.learns(k) and k not in plan.group_of:
             unpack.append(
                 f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
             )
+    for group in plan.centred:
+        if plan.learns(group[0]):
+            unpack += _unpack_group(names, group)
     for k in filter(plan.learns, plan.invariant):
         unpack += _unpack_rows(names, k)
+    panels, packed_back = _panels(names), names.all_packed(back=True)
     return CALLS.substitute(
         sizes="\n".join(names.definitions()),
         packed=names.all_packed(),
-        packed_back=names.all_packed(back=True),
+        packed_back=packed_back + (f" + {names.all_means} + {names.largest_group}" if plan.centred else ""),
+        packed_or_panels=f"(once(a) ? {panels} : packed) + {names.all_means}"
+        if plan.centred
+        else f"once(a) ? {panels} : packed",
+        centred=_centring(names, "means_of(a)", {*plan.matrices}, set()),
+        centred_back=_centring(names, f"a->packed_back + {packed_back}", back_through, frame - other),
         derived=names.all_derived,
-        panels=_panels(names),
         history=names.history,
         kept=names.kept,
         pack="\n".join(pack),
         pack_back="\n".join(pack_back),
         unpack="\n".join(unpack),
     )
+
+
+def _centring(names: Names, memory: str, matrices: set[int], frame: set[int]) -> str:
+    """Take the means of these matrices' groups, those that multiply the ``frame`` alone where it has a derivative."""
+    if not names.plan.centred:
+        return ""
+    lines = [f"real *means = {memory};"]
+    for group in names.plan.centred:
+        if not matrices.isdisjoint(group):
+            weights = [f"a->weight_{names.of[k]}" for k in group]
+            lines.append(f"{'if (a->d_x) ' if group[0] in frame else ''}{_mean(names, group, weights)}")
+    return "".join(f"\n    {line}" for line in lines)
+
+
+def _mean(names: Names, group: tuple[int, ...], matrices: list[str]) -> str:
+    high, low = map(elements, names.nodes[group[0]].shape)
+    listed = f"(const real *const[]){{{', '.join(matrices)}}}"
+    return f"mean_row({len(group)}, {listed}, {high}, {low}, means + {names.means[group[0]]});"
+
+
+def _unpack_group(names: Names, group: tuple[int, ...]) -> list[str]:
+    """Hand out the derivatives of matrices that are centred, which are centred too."""
+    high, low = map(elements, names.nodes[group[0]].shape)
+    places = [f"means + {names.all_means} + {n} * {high} * {low}" for n in range(len(group))]
+    lines = [f"    if ({names.wanted(group[0]).removeprefix('(').removesuffix(')')}) {{"]
+    for k, place in zip(group, places, strict=True):
+        lines.append(f"        unpack(a->d_packed + {names.place(k)}, {low}, {high}, {place});")
+    lines.append(f"        {_mean(names, group, places)}")
+    for k, place in zip(group, places, strict=True):
+        to = f"a->d_weight_{names.of[k]}"
+        lines.append(f"        if ({to}) less_row({place}, means + {names.means[k]}, {high}, {low}, {to});")
+    return [*lines, "    }"]
 
 
 def _panels(names: Names) -> str:

@@ -100,7 +100,8 @@ class _Forward:
         """Where the values lie that are read again after their loop."""
         nodes, of = self.nodes, self.names.of
         new = {k: f"new_{self.names.states[n]}" for n, k in reversed([*enumerate(self.graph.outputs)])}
-        found = {each.node: f"{of[each.node]}_tile" for each in self.plan.sums}
+        before_kept = self.names.before_kept
+        found = {k: f"{of[k]}_{'kept' if k in before_kept else 'tile'}" for k in (s.node for s in self.plan.sums)}
         found |= {k: f"{of[k]}_tile" for stage in self.plan.stages for k in stage.reductions}
         found |= {k: f"old_{self.names.states[n]}" for k, n in self.names.old.items()}
         found |= {k: f"{of[k]}_tile" for k in self.plan.masks}
@@ -111,7 +112,7 @@ class _Forward:
         later -= {k for k in later if nodes[k].op in REPEATING}  # read from what they repeat
         for k in sorted(later | repeated | {*self.plan.vectors}):
             if k in self.stage_of and k not in found:
-                kept = f"{of[k]}_kept" if k in self.names.before_kept else f"{of[k]}_tile"
+                kept = f"{of[k]}_kept" if k in before_kept else f"{of[k]}_tile"
                 found[k] = new.get(k, kept)
         return found
 
@@ -127,6 +128,7 @@ class _Forward:
             *self.names.head(backward=False),
             f"    const long ahead = {'steps_ahead(&c)' if self.ahead else '0'};",
             "    real *panels = once(a) ? a->packed : NULL;",
+            *(["    const real *means = means_of(a);"] if self.plan.centred else []),
             *self.workspace.lines(words(steps)),
             *steps,
             "    free(workspace);",
@@ -257,7 +259,7 @@ class _Forward:
         name = self.names.of[each.node]
         k, frames, start = each.node, self.ahead.get(each.node, 0), self.starts[each]
         units = elements(self.nodes[k].shape[0])
-        origins = ", ".join(map(marked, [start, f"{name}_ahead" if frames else start, f"{name}_tile"]))
+        origins = ", ".join(map(marked, [start, f"{name}_ahead" if frames else start, self.tiles[k]]))
         unpaired = dict.fromkeys(v for _, v in each.products if v not in self.paired)
         return [
             f"    {self.names.comment(each)}",
@@ -270,10 +272,11 @@ class _Forward:
         of, terms = self.names.of, list[str]()
         for m, v in products:
             units, packed = elements(self.nodes[v].shape[0]), marked(f"packed_{of[m]}")
+            mean = f", {marked(f'means + {self.names.means[m]}')}" if m in self.names.means else ""
             if self.names.bf16:
                 terms.append(f"{{{marked(f'{self.tiles[v]}_pairs')}, {packed}, pairs_of({units})}}")
             else:
-                terms.append(f"{{{marked(self.tiles[v])}, {packed}, {units}, {marked(f'a->weight_{of[m]}')}}}")
+                terms.append(f"{{{marked(self.tiles[v])}, {packed}, {units}, {marked(f'a->weight_{of[m]}')}{mean}}}")
         return ", ".join(terms)
 
     def _take_ahead(self) -> list[str]:
@@ -328,6 +331,6 @@ class _Forward:
                 if name == self.names.states[0]:
                     units = elements(self.names.output)
                     loops.store(nodes[k].shape, f"store_part(row_of(&c, &outputs, r, t), j, {units}, {{}});", k)
-        for k in sorted(mine & kept.keys()):
+        for k in sorted((mine & kept.keys()) - {each.node for each in stage.sums}):
             place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {kept[k]}"
             loops.store(nodes[k].shape, f"store({marked(place)} + at, {{}});", k)

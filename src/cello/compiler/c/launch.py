@@ -21,6 +21,7 @@ from cello.cells.summed import summed
 from cello.compiler.activity import Active
 from cello.compiler.c.source import Field, fields
 from cello.compiler.c.text import names_of, runtime, source
+from cello.compiler.centred import centred
 from cello.compiler.inputs import dispatched, hidden_memory
 from cello.compiler.kernel import Kernel, activity
 from cello.compiler.loop_invariant import Recipe, loop_invariant, parameters_alone, recipe
@@ -159,12 +160,12 @@ def inputs_of(
 
 @constant_result
 def _parameters_alone(cell: Cell) -> tuple[str, ...]:
-    return parameters_alone(summed(cell))
+    return parameters_alone(centred(summed(cell))[0])
 
 
 @constant_result
 def _recipe(cell: Cell) -> Recipe:
-    return recipe(summed(cell))
+    return recipe(centred(summed(cell))[0])
 
 
 def by_rows(x: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ SHARED long row_pairs(long count, const long *counts) {
     return pairs_of(total);
 }
 
-SHARED void pack_pairs(const real *matrix, long n, long m, long down, long right, real *packed) {
-    pack(matrix, n, m, down, right, packed);
+/* A packed matrix as pairs of rows, in the same memory. */
+static void pair_packed(long n, long m, real *packed) {
     const real *from = packed;
     for (long j = 0; j < m; j += PANEL, from += round_up(n, V) * PANEL, packed += round_up(pairs_of(n), V) * PANEL)
         for (long k = 0; k < n; k += 2)
@@ -51,4 +51,13 @@ SHARED void pack_pairs(const real *matrix, long n, long m, long down, long right
                 const vec second = k + 1 < n ? load(from + (k + 1) * PANEL + i) : broadcast(0);
                 store(packed + k / 2 * PANEL + i, interleaved(load(from + k * PANEL + i), second));
             }
+}
+SHARED void pack_pairs(const real *matrix, long n, long m, long down, long right, real *packed) {
+    pack(matrix, n, m, down, right, packed);
+    pair_packed(n, m, packed);
+}
+SHARED void pack_centred_pairs(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
+                               real *packed) {
+    pack_centred(matrix, mean, across, n, m, down, right, packed);
+    pair_packed(n, m, packed);
 }

@@ -13,3 +13,5 @@ SHARED long row_pairs(long count, const long *counts);
 
 /* A matrix packed as pairs of rows, in the memory of one packed as numbers. */
 SHARED void pack_pairs(const real *matrix, long n, long m, long down, long right, real *packed);
+SHARED void pack_centred_pairs(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
+                               real *packed);

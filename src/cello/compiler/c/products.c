@@ -85,6 +85,51 @@ SHARED void unpack(const real *packed, long n, long m, real *matrix) {
     }
 }
 
+SHARED void mean_row(long count, const real *const *matrices, long N, long K, real *mean) {
+    for (long k = 0; k < K;) {
+        vec sum[4] = {0};
+        const long wide = K - k >= 4 * V ? 4 * V : K - k < V ? K - k : V;
+        for (long m = 0; m < count; m++) {
+            const real *from = matrices[m] + k;
+            if (wide == 4 * V)
+                for (long j = 0; j < N; j++, from += K)
+#pragma GCC unroll 4
+                    for (int w = 0; w < 4; w++) sum[w] += load(from + w * V);
+            else
+                for (long j = 0; j < N; j++, from += K) sum[0] += load_within(from, 0, wide);
+        }
+        for (long w = 0; w < wide; w += V) store_part(mean + k, w, wide, sum[w / V] / (real)(count * N));
+        k += wide;
+    }
+}
+SHARED void less_row(const real *matrix, const real *row, long N, long K, real *to) {
+    for (long j = 0; j < N; j++, matrix += K, to += K)
+        for (long k = 0; k < K; k += V) store_part(to, k, K, load_within(matrix, k, K) - load_within(row, k, K));
+}
+
+/* A panel of n rows, whose columns from `wide` on are zeros, less a mean: of n elements, or of the columns that are
+   there, where it lies across. */
+static void centre_panel(const real *mean, int across, long n, long wide, real *panel) {
+    mask there[WIDE];
+    vec columns[WIDE];
+    for (int w = 0; w < WIDE; w++) {
+        columns[w] = across ? load_within(mean, w * V, wide) : broadcast(0);
+        there[w] = lanes_below(wide - w * V);
+    }
+    for (long k = 0; k < n; k++, panel += PANEL) {
+        const vec all = across ? broadcast(0) : broadcast(mean[k]);
+#pragma GCC unroll 4
+        for (int w = 0; w < WIDE; w++)
+            store(panel + w * V, load(panel + w * V) - (vec)(there[w] & (mask)(all + columns[w])));
+    }
+}
+SHARED void pack_centred(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
+                         real *packed) {
+    pack(matrix, n, m, down, right, packed);
+    for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL)
+        centre_panel(across ? mean + j : mean, across, n, m - j < PANEL ? m - j : PANEL, packed);
+}
+
 /* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. */
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
@@ -154,6 +199,7 @@ static void product_once(const struct way *way, long N, const struct term *terms
         for (int m = 0; m < count; m++) {
             const long K = terms[m].K;
             pack_panel(terms[m].matrix + j * K, K, wide, 1, K, panel);
+            if (terms[m].mean) centre_panel(terms[m].mean, 0, K, wide, panel);
             packed[m] = terms[m];
             packed[m].packed = panel;
             panel += PANEL * round_up(K, V);

@@ -11,8 +11,16 @@ SHARED void transpose(const real *from, long stride, real *to, long to_stride, l
 /* A packed matrix as a plain one: its transpose (m, n). */
 SHARED void unpack(const real *packed, long n, long m, real *matrix);
 
-/* One term of a product: a tile of K columns times a matrix of K rows, packed. The matrix itself is (N, K). */
-struct term { const real *tile, *packed; long K; const real *matrix; };
+/* The mean of all N rows of `count` matrices, K elements; and a matrix less a row, which it may take the place of. */
+SHARED void mean_row(long count, const real *const *matrices, long N, long K, real *mean);
+SHARED void less_row(const real *matrix, const real *row, long N, long K, real *to);
+/* A matrix packed less a mean of n elements, or of m where it lies across. */
+SHARED void pack_centred(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
+                         real *packed);
+
+/* One term of a product: a tile of K columns times a matrix of K rows, packed. The matrix itself is (N, K);
+   where it is taken less the mean of its group's rows, that is `mean`. */
+struct term { const real *tile, *packed; long K; const real *matrix, *mean; };
 
 /* Where a sum of products starts: elements from one row to the next, 0 if all have the same, and from vec to vec. */
 struct origin { const real *data; long row, next; };

@@ -154,6 +154,35 @@ class Names(StepNames):
         added = [at for stage in gradient.stages for each, at in stage.others if each == k]
         return list(dict.fromkeys(gradient.nodes[at].shape[:1] for at in added)) or [(UNITS,)]
 
+    @cached_property
+    def means(self) -> dict[int, str]:
+        """Where the mean of the rows of each centred matrix and of its group begins among all."""
+        found: dict[int, str] = {}
+        before = "0"
+        for group in self.plan.centred:
+            found |= dict.fromkeys(group, before)
+            before = f"{before} + {elements(self.nodes[group[0]].shape[1])}".removeprefix("0 + ")
+        return found
+
+    @cached_property
+    def all_means(self) -> str:
+        """The elements of the means of all groups."""
+        return " + ".join(elements(self.nodes[group[0]].shape[1]) for group in self.plan.centred) or "0"
+
+    @cached_property
+    def largest_group(self) -> str:
+        """The elements of all matrices of a group, at most."""
+        shapes = [(len(group), *map(elements, self.nodes[group[0]].shape)) for group in self.plan.centred]
+        found = "0"
+        for text in dict.fromkeys(f"{count} * {high} * {low}" for count, high, low in shapes):
+            found = text if found == "0" else f"larger({found}, {text})"
+        return found
+
+    def wanted(self, matrix: int) -> str:
+        """Whether the derivative of a matrix is computed: where it is asked for, or one of its group."""
+        asked = [f"a->d_weight_{self.of[k]}" for k in self.plan.group_of.get(matrix, (matrix,))]
+        return asked[0] if len(asked) == 1 else f"({' || '.join(asked)})"
+
     def definitions(self) -> list[str]:
         """The sizes of values and of packed matrices, which every function begins with."""
         texts = [text for node in self.plan.gradient.nodes for text in node.shape]
@@ -182,6 +211,13 @@ class Names(StepNames):
     def packing(self) -> str:
         """The function that packs a matrix."""
         return "pack_pairs" if self.bf16 else "pack"
+
+    def packed_from(self, matrix: int, *, back: bool = False) -> str:
+        """The call that packs a matrix, as far as what it packs."""
+        called, weight = self.packing(), f"a->weight_{self.of[matrix]}"
+        if matrix not in self.means:
+            return f"{called}({weight}"
+        return f"{called.replace('pack', 'pack_centred', 1)}({weight}, means + {self.means[matrix]}, {int(back)}"
 
     def row_lines(self) -> list[str]:
         """Take loop-invariant values into rows of whole vecs."""

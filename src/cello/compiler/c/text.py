@@ -13,6 +13,7 @@ from cello.compiler.c.backward import backward
 from cello.compiler.c.calls import calls, tiles
 from cello.compiler.c.forward import forward
 from cello.compiler.c.source import Names, fields
+from cello.compiler.centred import centred
 from cello.compiler.deep import deep
 from cello.compiler.expression import FURTHER, equations, shortened
 from cello.compiler.identifiers import comment
@@ -28,7 +29,8 @@ def names_of(cell: Cell, *, bf16: bool = False, active: Active | None = None) ->
 
     ``active`` is what it differentiates; None: everything.
     """
-    return Names(kernel(summed(cell), active), bf16)
+    alone, groups = centred(summed(cell))
+    return Names(kernel(alone, active, groups), bf16)
 
 
 @lru_cache(maxsize=256)
@@ -62,7 +64,7 @@ def _further_functions(cell: Cell) -> list[str]:
 @lru_cache(maxsize=4)
 def runtime(dtype: str, *, bf16: bool = False) -> str:
     """The C that all kernels of a precision share, which is compiled once for all of them."""
-    names = ["products.c", "tiles.c", "threads.c", "reductions.h", "reductions.c", "heads.h", "heads.c"]
+    names = ["reductions.h", "products.c", "tiles.c", "threads.c", "reductions.c", "heads.h", "heads.c"]
     if bf16:
         names = ["bf16.h", *names, "pairs.c"]
     return with_headers(dtype, "\n".join(_texts(*names)), bf16=bf16)

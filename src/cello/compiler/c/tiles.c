@@ -31,6 +31,15 @@ SHARED void store_tile(const struct clips *c, struct view tensor, long t, long b
     }
 }
 
+SHARED void find_rows(const struct clips *c, struct view tensor, long t, long n, long N, const real *none,
+                      const real **rows) {
+    const long soon = c->reverse == c->backward ? tensor.frame_stride : -tensor.frame_stride;
+    for (long r = 0; r < n; r++) {
+        rows[r] = tensor.data ? row_of(c, &tensor, r, t) : none;
+        if (tensor.data) PREFETCH(rows[r], soon, N, 0);
+    }
+}
+
 SHARED void zero_rows(const struct clips *c, struct view tensor, long t, long n, long N) {
     for (long r = 0; r < n; r++) memset(row_of(c, &tensor, r, t), 0, N * sizeof(real));
 }

@@ -42,6 +42,10 @@ static inline void store_part(real *row, long j, long N, vec v) {
     if (j + V <= N) store(row + j, v);
     else store_some(row + j, v, N - j);
 }
+/* Elements k ... k + V of a row of K, zeros for what is beyond it. */
+static inline vec load_within(const real *row, long k, long K) {
+    return k + V <= K ? load(row + k) : k < K ? load_some(row + k, K - k) : broadcast(0);
+}
 /* A tensor (B, H) of one row a clip, which is the same at every step. */
 static struct view per_clip(real *data, long H) {
     const struct view found = {data, H, 0};
@@ -61,6 +65,10 @@ static long chunk_of(const struct clips *c, long H) {
     const long steps = (H < 512 ? MOST_CHUNK / 2 : MOST_CHUNK) / c->rows;
     return c->steps < steps ? c->steps : steps;
 }
+/* Where the rows of step t lie, N elements each, those of `none` if there is no tensor; the step's that comes next is asked
+   for. */
+SHARED void find_rows(const struct clips *c, struct view tensor, long t, long n, long N, const real *none,
+                      const real **rows);
 /* Zeros for the frames that no step reaches. */
 SHARED void zero_padding(const struct clips *c, struct view tensor, long T, long N);
 

@@ -84,9 +84,8 @@ LANE_BY_LANE(logarithm_of_1_plus, log1p)
 LANE_BY_LANE(root, sqrt)
 
 static inline vec sigmoid(vec v) { return 1 / (1 + exponential(-v)); }
+static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponential(-absolute(v))); }
 #else
-LANE_BY_LANE(logarithm, logf)
-LANE_BY_LANE(logarithm_of_1_plus, log1pf)
 LANE_BY_LANE(root, sqrtf)
 
 static inline vec clamped(vec v, real low, real high) {    /* NaN stays NaN */
@@ -150,9 +149,34 @@ static inline vec sigmoid(vec v) {
     return 1.0f / (1.0f + 2.0f * (e * power_of_2((mask)n - 1)));
 #endif
 }
-#endif
 
-static inline vec softplus(vec v) { return relu(v) + logarithm_of_1_plus(exponential(-absolute(v))); }
+/* log(1 + f) = 2 (s + s^3/3 + s^5/5 + ...) of s = f / (f + 2), which is f - f^2/2 + s (f^2/2 + 2 (s^2/3 + s^4/5 + ...)):
+   f keeps its digits around 0. Given is 2/3 + 2 s^2/5 + ..., what follows the first power. */
+static inline vec near_1(vec f, vec s, vec high) {
+    const vec half = f * f * 0.5f;
+    return s * (half + high * (s * s)) - half;    /* log(1 + f) - f */
+}
+/* v = 2^n (1 + f) with 1 + f from sqrt(1/2) to sqrt(2), the series to s^9 (error 1e-8 f). Subnormal numbers are scaled
+   first. */
+static inline vec logarithm(vec v) {
+    const mask small = v < broadcast(1.17549435e-38f);
+    const mask bits = (mask)select_vec(small, v * 8388608.0f, v);
+    const mask n = (bits - 0x3f3504f3) >> 23;
+    const vec whole = (vec)(n + (mask)broadcast(SHIFT)) - SHIFT - select_vec(small, broadcast(23.0f), broadcast(0));
+    const vec f = (vec)(bits - (n << 23)) - 1.0f, s = f / (f + 2.0f), square = s * s;
+    const vec rest = near_1(f, s, ((square * (2.0f / 9) + 2.0f / 7) * square + 2.0f / 5) * square + 2.0f / 3);
+    const vec found = whole * 0.693359375f + (f + (rest - whole * 2.12194440e-4f));
+    const vec beyond = select_vec(v == 0, broadcast(-INFINITY), select_vec(v < 0, broadcast(NAN), v));
+    return select_vec((v > 0) & (v < broadcast(INFINITY)), found, beyond);
+}
+
+/* With f = exp(-|v|), s is at most 1/3: the series to s^13 (error 2e-8 f). */
+static inline vec softplus(vec v) {
+    const vec f = exponential(-absolute(v)), s = f / (f + 2.0f), square = s * s;
+    const vec high = (square * (2.0f / 13) + 2.0f / 11) * square + 2.0f / 9;
+    return relu(v) + (f + near_1(f, s, ((high * square + 2.0f / 7) * square + 2.0f / 5) * square + 2.0f / 3));
+}
+#endif
 
 static long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 static long larger(long m, long n) { return m > n ? m : n; }
