@@ -86,3 +86,19 @@ def test_nothing_but_the_reader_of_corpora_is_called(
 ) -> None:
     write_source(trained, CorpusSource(spec="x", opener="os:system"))
     assert "does not say where it lies; give --corpus" in evaluated(capsys, trained)[1]
+
+
+def test_an_exported_folder_is_evaluated_as_its_run_on_the_corpus_that_is_given(
+    tone_folder: Path, exported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    common = ("--corpus", f"folder:{tone_folder}", "--split", "all")
+    of_run, of_export = (evaluated(capsys, folder, *common)[0] for folder in (exported.parent / "run", exported))
+    for exact in ("run", "corpus", "clips", "seen", "labels", "accuracy", "confusion"):
+        assert of_export[exact] == of_run[exact]
+    assert of_export["loss"] == pytest.approx(of_run["loss"], abs=1e-5)
+    for arguments, fault in (
+        ((), f"does not say where clips lie; give --corpus, or the folder of run {of_run['run']} in its place"),
+        (("--stream",), f"give the folder of run {of_run['run']}, and export it again"),
+    ):
+        assert fault in evaluated(capsys, exported, *arguments)[1]

@@ -8,7 +8,6 @@ from pathlib import Path
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from cello.deploy.manifest import MANIFEST
 from cello.errors import StoreError, unknown
 from cello.files import DamagedFileError, naming_damage, read_stored
 from cello.models.parts import Array, ModelParts, parts_of
@@ -51,22 +50,12 @@ def read_run(folder: Path | str, row: str | None = None, column: str | None = No
         StoreError: no finished run is there, no such row or column, or its files are damaged.
         ModelError: its weights are not those of its config.
     """
-    _check_run(Path(folder))
     store = open_store(folder)
     run = best(store, row, column)
     place = store.run_folder(run)
     config = run.result.config.model
     bring_cell(place, config)
     return TrainedRun(place, run.result, store.corpus, parts_of(config, read_weights(place)), store.header.source)
-
-
-def _check_run(folder: Path) -> None:
-    """Raises StoreError for a folder that ``cello export`` wrote, which is used otherwise."""
-    if (folder / MANIFEST).exists() and not any((folder / name).exists() for name in ("study.json", "config.json")):
-        raise StoreError(
-            f"{str(folder)!r} is an exported model, not a run: cello listen, cello serve and cello.deploy.load take it"
-            f". Here give the run that it was exported from"
-        )
 
 
 def read_weights(folder: Path) -> dict[str, Array]:
