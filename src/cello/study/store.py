@@ -57,6 +57,8 @@ from cello.training.result import RunResult
 STORE_FORMAT = 1
 ID = re.compile("[0-9a-f]{16}")
 """What Cello calls a run, and nothing else: a run's folder has that name."""
+OPENER = "cello.audio.open:open_corpus"
+"""What opens a corpus unless a source says otherwise."""
 Named = TypeVar("Named", Row, Column)
 
 
@@ -65,7 +67,7 @@ class CorpusSource(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: str
     options: dict[str, Any] = {}
-    opener: str = "cello.audio.open:open_corpus"
+    opener: str = OPENER
 
 
 def folded(source: CorpusSource, study: StudyConfig) -> CorpusSource:
