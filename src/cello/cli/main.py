@@ -108,7 +108,7 @@ Commands = (
             Export,
             "export",
             "export results/mine --out model",
-            "export runs/first --out model --to onnx --to c99 --int8 --corpus folder:clips --most-int8-loss 0.5",
+            "export runs/first --out model --to onnx --to c99 --int8 --most-int8-loss 0.5",
             "export model --check",
         ),
     ]
