@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from cello.audio.corpus import groups_in_words
 from cello.cli.own_corpus import open_own
 from cello.cli.sound import CORPUS_HELP, Sound, open_sound
 from cello.cli.stream_table import pictures, print_stream
@@ -166,7 +167,9 @@ def _print(console: Console, found: Evaluation) -> None:
     value, low, high, groups = found.accuracy
     left = f", {found.left_out:,} left out" if found.left_out else ""
     say(console, f"run {found.run} on {found.corpus}, {found.split}: {counted(found.clips, 'clip')}{left}")
-    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, for new {found.over}, from {groups:,}"
+    speakers = len(found.speakers)
+    of = groups_in_words(speakers, groups - speakers) if found.over == "speakers" else f"{groups:,}"
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, for new {found.over}, from {of}"
     say(
         console,
         f"accuracy {100 * value:.2f} % ({interval}), word mean {100 * found.word_mean:.2f} %, loss {found.loss:.4g}, "

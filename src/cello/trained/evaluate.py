@@ -53,7 +53,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     ``word_mean`` is the mean over the labels that occur of each label's accuracy. ``confusion`` is (C, C) counts of
     ``labels``, rows truth, columns prediction. ``over`` says what the interval of ``accuracy`` holds for new ones of.
-    ``speakers`` stand from the least accurate on; there are none where nobody knows who speaks. ``left_out`` counts
+    ``speakers`` stand from the least accurate on; there are none where nobody knows who speaks. Silence that was cut
+    from noise has none: in the interval each recording of noise stands for one. ``left_out`` counts
     clips whose label was mapped to nothing; ``seen`` those that the model was trained or chosen on.
     """
 
@@ -142,7 +143,7 @@ def _measured(
     correct, sure = predicted == target, probabilities.max(axis=1)
     clips = [corpus.manifest.clips[k] for k in chosen]
     known = corpus.manifest.speakers_known
-    speakers = np.array([clip.speaker for clip in clips])
+    speakers, spoken = np.array([clip.speaker for clip in clips]), np.array([clip.spoken for clip in clips])
     over = known and len(set(speakers.tolist())) > 1
     metrics = measure(targets, scores)
     counts = confusion(targets, torch.from_numpy(predicted), len(labels))
@@ -157,11 +158,11 @@ def _measured(
         "calibration_error": float(calibration_error(sure[None], correct[None])[0]),
         "reliability": tuple(reliability(sure, correct, BINS)),
         "confusion": tuple(map(tuple, counts.tolist())),
-        "speakers": _by_speaker(speakers, correct) if known else (),
+        "speakers": _by_speaker(speakers[spoken], correct[spoken]) if known else (),
         "predictions": tuple(
             ClipPrediction(
                 clip=clip.name,
-                speaker=clip.speaker if known else "",
+                speaker=clip.speaker if known and clip.spoken else "",
                 label=labels[truth],
                 predicted=labels[said],
                 label_probability=float(row[truth]),
