@@ -16,6 +16,8 @@ from cello.cells.definition import cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell
 from cello.errors import BackendError, CelloError, ModelError
+from cello.models.classifier import Classifier
+from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer
 from cello.models.layer import Layer
 
@@ -117,6 +119,22 @@ def test_dropout_between_layers_only_while_training() -> None:
     theirs, ours = pair("lstm", num_layers=2, dropout=0.9)
     assert not torch.equal(ours(frames())[0], ours(frames())[0])
     same(ours.eval()(frames()), theirs.eval()(frames()))
+
+
+def test_dropout_that_has_no_place_between_layers_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
+    Layer("lstm", 3, 5, num_layers=2, dropout=0.5)
+    assert not recwarn.list
+    Layer("lstm", 3, 5, dropout=0.5)
+    (told,) = recwarn.list
+    assert str(told.message) == (
+        "dropout=0.5 does nothing with num_layers=1, as it acts between layers; give more layers, or dropout=0"
+    )
+    assert told.filename == __file__
+    theirs = nn.LSTM(3, 5, batch_first=True, dropout=0.5)
+    recwarn.clear()
+    assert Layer.from_torch(theirs).dropout == 0.5
+    Classifier(ModelConfig(hidden=4, dropout=0.5), 3, 2, seed=1)  # it acts before the classifier
+    assert not recwarn.list
 
 
 def test_a_cell_of_ones_own_with_one_state_gives_one_tensor() -> None:
