@@ -152,18 +152,35 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     return (
         f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train_loss:.4f}, train accuracy "
         f"{100 * epoch.train_accuracy:.2f} %, validation loss {epoch.validation_loss:.4f}, validation accuracy "
-        f"{100 * epoch.validation_accuracy:.2f} %, {epoch.epoch_seconds:.1f} s, "
-        f"training {epoch.train_cpu_seconds:.1f} s"
+        f"{100 * epoch.validation_accuracy:.2f} %, {duration(epoch.epoch_seconds)}, "
+        f"training {duration(epoch.train_cpu_seconds)}"
     )
+
+
+def duration(seconds: float) -> str:
+    """A time in s, of which tenths are told, or below half a second in ms.
+
+    >>> duration(12.34), duration(0.5), duration(0.0213), duration(0.00004)
+    ('12.3 s', '0.5 s', '21 ms', 'under 1 ms')
+    """
+    if seconds >= 0.5:
+        return f"{seconds:.1f} s"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "under 1 ms"
+
+
+def _of_epoch(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.5 else duration(seconds)
 
 
 def times(result: RunResult) -> str:
     """Seconds of an epoch's training steps and of the whole epoch, and clips per second of both."""
-    training = f"training {result.seconds_per_epoch:.2f} s/epoch ({result.clips_per_second:,.0f} clips/s)"
+    training = f"training {_of_epoch(result.seconds_per_epoch)}/epoch ({result.clips_per_second:,.0f} clips/s)"
     if not result.epoch_seconds:
         return training
-    cpu = "" if result.epoch_cpu_seconds is None else f", {result.epoch_cpu_seconds:.2f} s of CPU time"
-    return f"{training}, whole epoch {result.epoch_seconds:.2f} s ({result.epoch_clips_per_second:,.0f} clips/s{cpu})"
+    cpu = "" if result.epoch_cpu_seconds is None else f", {_of_epoch(result.epoch_cpu_seconds)} of CPU time"
+    return (
+        f"{training}, whole epoch {_of_epoch(result.epoch_seconds)} ({result.epoch_clips_per_second:,.0f} clips/s{cpu})"
+    )
 
 
 def _table(result: RunResult, cell: str) -> Table:
