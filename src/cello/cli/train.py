@@ -16,6 +16,7 @@ from tyro.conf import Suppress, arg
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.folds import NONE, of_fold
+from cello.audio.layout import listed
 from cello.cli.sound import Sound, open_sound
 from cello.deploy.decisions import BACKGROUND
 from cello.errors import ConfigError
@@ -27,7 +28,7 @@ from cello.training.execution import ExecutionConfig
 
 if TYPE_CHECKING:
     from cello.audio.corpus import Corpus
-    from cello.training.result import Epoch, RunResult
+    from cello.training.result import Epoch, RunResult, StartRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Train(Sound):
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
         if self.spec.startswith("folder:") and (sentence := _unused_noise(corpus)):  # who put it there wants to use it
             say(console, sentence)
+        if start is not None:
+            say(console, started(start.record(corpus.manifest.labels)))
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
         config = RunConfig(
@@ -119,6 +122,18 @@ class Train(Sound):
         if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
         say(console, f"{out}: cello evaluate {shlex.quote(str(out))}")
+
+
+def started(record: StartRecord) -> str:
+    """Which labels a run has from another one, in a sentence.
+
+    >>> from cello.training.result import StartRecord
+    >>> started(StartRecord(run="1f0c9e8d", kept=("no", "yes"), drawn=("stop",), left=("up",)))
+    "starts from run 1f0c9e8d: labels with its weights 'no', 'yes'; new 'stop'; left out 'up'"
+    """
+    labels = (("labels with its weights", record.kept), ("new", record.drawn), ("left out", record.left))
+    told = [f"{what} {listed(own) or 'none'}" for what, own in labels if own or what != "left out"]
+    return f"starts from run {record.run}: {'; '.join(told)}"
 
 
 def _unused_noise(corpus: Corpus) -> str:
