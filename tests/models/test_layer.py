@@ -147,6 +147,17 @@ def test_a_cell_of_ones_own_with_one_state_gives_one_tensor() -> None:
     torch.testing.assert_close(continued[0], outputs[:, 4:])
 
 
+@pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning")
+@pytest.mark.parametrize("name", ["lstm", "exprnn", "gru-original", "lstm-layer-norm"])
+def test_torch_compile_takes_a_layer_of_one_size_in_one_graph(name: str) -> None:
+    layer, x = Layer(name, 3, 4, backend="plain").double(), torch.randn(2, 5, 3, dtype=torch.float64)
+    compiled, expected = torch.compile(layer, backend="eager", fullgraph=True)(x)[0], layer(x)[0]
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-12)
+    parameters = list(layer.parameters())
+    ours, theirs = (torch.autograd.grad(out.square().sum(), parameters) for out in (compiled, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
 def test_copies_pickles_and_state_dicts_compute_the_same() -> None:
     layer, x = Layer(leaky, 3, 5, bidirectional=True), frames(torch.float32)
     before = layer(x)[0]
