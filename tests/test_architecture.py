@@ -108,6 +108,7 @@ TORCH_FREE_FILES = {
     "models/parts.py",
     "models/size.py",
     "trained/chosen.py",
+    "trained/exported.py",
     "trained/files.py",
     "trained/model.py",
     "trained/numpy_model.py",

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from cello.audio.corpus import Manifest
-from cello.audio.origin import LISTS, SPLIT_BY, Origin, kind_of, origin_of
+from cello.audio.origin import LISTS, SPLIT_BY, Origin, absolute, kind_of, origin_of
 from cello.audio.twelve import ABOUT
 
 SOURCE = Path(__file__).parents[2] / "src" / "cello"
@@ -67,3 +67,13 @@ def test_a_manifest_has_fields_and_a_sentence_that_agree() -> None:
 def test_no_other_file_takes_a_sentence_apart() -> None:
     files = [path for path in SOURCE.rglob("*.py") if path.name != "origin.py"]
     assert [path.name for path in files if SPLIT_BY in path.read_text()] == []
+
+
+def test_a_spec_is_made_absolute_where_it_names_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("folder:clips") == f"folder:{tmp_path}/clips"
+    assert absolute("clips") == f"{tmp_path}/clips"
+    assert absolute("speech-commands:v0.02x") == f"speech-commands:{tmp_path}/v0.02x"
+    assert absolute("~/clips") == f"{Path.home()}/clips"
+    for same in ("speech-commands", "speech-commands:v0.01", "spoken", ""):
+        assert absolute(same) == same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,33 @@ def test_a_corpus_that_is_not_there_is_named_with_what_to_give(
     assert err.endswith("Give --corpus for other clips")
 
 
+def test_a_corpus_given_by_a_relative_path_is_found_from_any_folder_and_told_to_nobody(
+    trained: Path,
+    tone_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    relative = CorpusSource(spec=f"folder:{tone_folder.name}", options={"rate_hz": 16_000, "reading": READING})
+    monkeypatch.chdir(tone_folder.parent)
+    write_source(trained, relative)
+    here = evaluated(capsys, trained)[0]
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert evaluated(capsys, trained)[0] == here
+    assert here["clips"] > 0
+    shutil.copytree(tone_folder, elsewhere / tone_folder.name)  # the same name where one is, other clips
+    write_wav(elsewhere / tone_folder.name / "high" / "000000ff_nohash_0.wav", tone("high", 7))
+    assert evaluated(capsys, trained)[0] == here
+    (elsewhere / tone_folder.name / "high" / "000000ff_nohash_0.wav").unlink()
+    tone_folder.rename(tone_folder.with_name("moved"))  # the project moved, clips and all
+    assert evaluated(capsys, trained)[0] == here
+    shutil.rmtree(elsewhere / tone_folder.name)
+    assert f"was trained on folder:{tone_folder}: corpus folder " in evaluated(capsys, trained)[1]
+    main(["report", str(trained), "--format", "html", "--format", "json", "--format", "csv"])
+    assert not [path for path in (trained / "report").rglob("*") if str(tmp_path).encode() in path.read_bytes()]
+
+
 def test_a_run_that_does_not_keep_its_options_asks_for_them(
     trained: Path, tone_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,3 +114,20 @@ def test_nothing_but_the_reader_of_corpora_is_called(
 ) -> None:
     write_source(trained, CorpusSource(spec="x", opener="os:system"))
     assert "does not say where it lies; give --corpus" in evaluated(capsys, trained)[1]
+
+
+def test_an_exported_folder_is_evaluated_as_its_run_on_the_corpus_that_is_given(
+    tone_folder: Path, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    exported = shutil.copytree(exported.parent, tmp_path / "exported") / "model"
+    common = ("--corpus", f"folder:{tone_folder}", "--split", "all")
+    of_run, of_export = (evaluated(capsys, folder, *common)[0] for folder in (exported.parent / "run", exported))
+    for exact in ("run", "corpus", "clips", "seen", "labels", "accuracy", "confusion"):
+        assert of_export[exact] == of_run[exact]
+    assert of_export["loss"] == pytest.approx(of_run["loss"], abs=1e-5)
+    for arguments, fault in (
+        ((), f"does not say where clips lie; give --corpus, or the folder of run {of_run['run']} in its place"),
+        (("--stream",), f"give the folder of run {of_run['run']}, and export it again"),
+    ):
+        assert fault in evaluated(capsys, exported, *arguments)[1]

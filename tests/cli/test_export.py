@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from made_packages import run_cello
+from cello.audio.open import open_corpus
+from cello.study.single import write_source
+from cello.study.store import CorpusSource
+from made_packages import SMALL, run_cello
+from made_runs import make_run
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -58,7 +62,7 @@ def test_wrong_use_is_told_with_the_remedy(trained: Path, tmp_path: Path, capsys
         ((trained, "--to", "parquet"), f"formats of reports; give: cello report {trained} --format parquet"),
         ((trained, "--predictions"), f"give: cello report {trained} --format parquet --predictions"),
         ((trained, "--out", tmp_path / "x", "--corpus", "spoken"), "measure what int8 costs; give --int8 too"),
-        ((trained, "--out", tmp_path / "x", "--int8", "--most-int8-loss", "1"), "give --corpus too"),
+        ((trained, "--out", tmp_path / "x", "--int8", "--most-int8-loss", "1"), "Give --corpus for other clips"),
         (
             (trained, "--out", tmp_path / "x", "--name", "a b"),
             "'a b' cannot begin the names of C functions; use a letter",
@@ -72,6 +76,30 @@ def test_wrong_use_is_told_with_the_remedy(trained: Path, tmp_path: Path, capsys
         assert run_cello("export", *arguments) != 0
         assert fault in errors(capsys)
         assert not (tmp_path / "x").exists()
+
+
+def test_int8_is_measured_on_the_clips_of_the_training_read_as_then(
+    tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = CorpusSource(
+        spec=f"folder:{tone_folder}",
+        options={"rate_hz": 16_000, "reading": {"choice": {"labels": ["high", "low"], "unknown": 100.0}}},
+    )
+    corpus = open_corpus(source.spec, cache=tmp_path / "cache", **source.options)
+    folder = make_run(tmp_path / "run", corpus.manifest, features=SMALL, pooling="mean")
+    write_source(folder, source)
+    export = ("export", folder, "--out", tmp_path / "model", "--to", "onnx", "--int8", "--cache", tmp_path / "cache")
+    assert run_cello(*export, "--most-int8-loss", "100") == 0
+    assert "the accuracy lost on validation clips is " in " ".join(capsys.readouterr().out.split())
+    assert isinstance(json.loads((tmp_path / "model" / "manifest.json").read_text())["int8"]["points_lost"], float)
+    tone_folder.rename(tmp_path / "moved")
+    assert run_cello(*export) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the accuracy lost on validation clips is not measured: run " in told
+    assert "Give --corpus for other clips" in told
+    assert json.loads((tmp_path / "model" / "manifest.json").read_text())["int8"]["points_lost"] is None
+    assert run_cello(*export, "--most-int8-loss", "100") == 1
+    assert "Give --corpus for other clips" in errors(capsys)
 
 
 def test_int8_is_measured_on_the_labels_that_the_run_chose(

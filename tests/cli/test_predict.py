@@ -70,13 +70,42 @@ def test_a_broken_file_has_a_row_with_its_reason_and_the_status_says_so(
 
 
 @pytest.mark.skipif(find_spec("onnx") is None, reason="exports need onnx")
-def test_an_exported_folder_is_called_so_with_what_takes_it(
-    exported: Path, tone_folder: Path, capsys: pytest.CaptureFixture[str]
+def test_an_exported_folder_predicts_as_its_run(
+    exported: Path, tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments in (["predict", str(exported), str(tone_folder)], ["evaluate", str(exported)]):
-        assert main(arguments) == 1
+    file, bad = tone_folder / "low" / "00000000_nohash_0.wav", tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    of_run, of_export = (
+        json.loads(run(capsys, folder, file, bad, "--format", "json")[1])
+        for folder in (exported.parent / "run", exported)
+    )
+    probabilities = ([one.pop("probability") for one in told["files"][0]["top"]] for told in (of_run, of_export))
+    assert next(probabilities) == pytest.approx(next(probabilities), abs=1e-5)
+    assert of_export == of_run
+    status, out, _ = run(capsys, exported, file, "--format", "csv", "--top", "1")
+    assert (status, out.splitlines()[1].split(",")[1]) == (0, of_run["files"][0]["top"][0]["label"])
+    assert f"{of_run['files'][0]['top'][0]['label']} " in run(capsys, exported, file, "--top", "1")[1]
+    assert (
+        "is one exported model, without rows and columns; leave out --row x"
+        in run(capsys, exported, file, "--row", "x")[2]
+    )
+
+
+@pytest.mark.skipif(find_spec("onnx") is None, reason="exports need onnx")
+def test_an_exported_folder_in_a_runs_place_is_called_so_with_the_run_to_give(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    id_ = json.loads((exported / "manifest.json").read_text())["run"]
+    needs_the_run = (["report"], ["export", "--out", str(tmp_path / "x")], ["train", "--from"])
+    for command, *options in needs_the_run:
+        assert main([command, *options, str(exported)]) == 1
         err = " ".join(capsys.readouterr().err.split())
-        assert "is an exported model, not a run: cello listen, cello serve and cello.deploy.load take it." in err
+        assert "is an exported model, not a run: cello predict, evaluate, listen and serve take it. Here give" in err
+        assert f"the folder of run {id_}, from which it was exported" in err
+    (exported_copy := tmp_path / "model").mkdir()
+    (exported_copy / "manifest.json").write_text("damaged")
+    main(["report", str(exported_copy)])
+    assert "give the folder of the run, from which" in " ".join(capsys.readouterr().err.split())
 
 
 def test_nothing_to_predict_is_an_error(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,8 +116,12 @@ def test_nothing_to_predict_is_an_error(trained: Path, tmp_path: Path, capsys: p
     assert (status, "unknown row of the finished runs 'lstm'" in err) == (1, True)
 
 
-def test_an_answer_needs_no_torch(trained: Path, tone_folder: Path) -> None:
-    arguments = ["predict", str(trained), str(tone_folder / "low" / "00000000_nohash_0.wav")]
+@pytest.mark.parametrize("of", ["run", "export"])
+def test_an_answer_needs_no_torch(of: str, trained: Path, tone_folder: Path, request: pytest.FixtureRequest) -> None:
+    if of == "export":
+        pytest.importorskip("onnx")
+    folder = trained if of == "run" else request.getfixturevalue("exported")
+    arguments = ["predict", str(folder), str(tone_folder / "low" / "00000000_nohash_0.wav")]
     code = f"import sys, cello.cli.main as c; c.main({arguments!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("False")

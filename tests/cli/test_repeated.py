@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -55,6 +56,40 @@ def test_an_option_of_one_value_is_refused_with_two(
 ) -> None:
     assert main(arguments.split()) == 1
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        ("evaluate --map a=x RUN --split all", "mapping", ("a=x",)),
+        ("evaluate --map a=x b=y RUN --split all --stream", "mapping", ("a=x", "b=y")),
+        ("evaluate --map=a=x RUN --split all", "mapping", ("a=x",)),
+        ("evaluate --map a=x --split all RUN", "mapping", ("a=x",)),
+        ("evaluate --columns label=a path=b RUN --map c=", "columns", ("label=a", "path=b")),
+        ("evaluate --split all RUN --background a b --out x", "background", ("a", "b")),
+        ("evaluate --stream RUN --background a b --out x", "background", ("a", "b")),
+        ("evaluate --background a b --out x RUN", "background", ("a", "b")),
+        ("export --to onnx c99 RUN --background a b --out x", "background", ("a", "b")),
+    ],
+)
+def test_what_a_command_needs_is_no_value_of_an_option_before_it(arguments: str, field: str, value: object) -> None:
+    found: Any = _parsed(arguments.split())
+    assert getattr(found, field) == value
+    assert str(getattr(found, "run_folder", getattr(found, "folder", getattr(found, "corpus", "")))) in (
+        "RUN",
+        "spoken",
+    )
+
+
+def test_what_an_option_swallowed_is_told_with_the_place_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--background", "a", "RUN", "--split", "all"]) == 1
+    assert (
+        "RUN is missing: --background takes every word after it for a value, 'RUN' too; write RUN before the options"
+    ) in " ".join(capsys.readouterr().err.split())
+    for left in ("evaluate --background a b --out x --help", "corpus list"):  # nothing is missing
+        with suppress(SystemExit):
+            main(left.split())
+        assert "is missing" not in capsys.readouterr().err
 
 
 def test_every_option_is_known_by_what_it_takes() -> None:

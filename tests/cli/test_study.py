@@ -192,6 +192,11 @@ def test_the_summary_says_seconds_and_clips_of_training_and_of_the_whole_epoch(t
     assert times(old) == "training 1.00 s/epoch (1 clips/s), whole epoch 1.75 s (5 clips/s)"
     new = msgspec.structs.replace(old, epoch_cpu_seconds=2.5)
     assert times(new).endswith(", whole epoch 1.75 s (5 clips/s, 2.50 s of CPU time)")
+    tiny = msgspec.structs.replace(new, seconds_per_epoch=0.0004, epoch_seconds=0.0214, epoch_cpu_seconds=0.019)
+    assert times(tiny) == "training under 1 ms/epoch (1 clips/s), whole epoch 21 ms (5 clips/s, 19 ms of CPU time)"
+    line = epoch_line(msgspec.structs.replace(EPOCH, epoch_seconds=0.021, train_cpu_seconds=0.0152), 3)
+    assert line.endswith(", 21 ms, training 15 ms")
+    assert epoch_line(msgspec.structs.replace(EPOCH, epoch_seconds=12.34), 3).endswith(" %, 12.3 s, training 1.0 s")
 
 
 def test_a_training_accuracy_that_stays_low_is_remarked_on(tone_corpus: Corpus) -> None:

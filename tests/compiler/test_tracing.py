@@ -7,9 +7,14 @@ import subprocess
 import sys
 import warnings
 
+import pytest
 import torch
+from torch import Tensor
 
+from cello.cells.load import load_cell
+from cello.compiler.scan import scan
 from cello.compiler.tracing import cached, constant_result
+from cello.errors import ModelError
 
 
 def test_the_mark_is_the_one_that_torch_sets() -> None:
@@ -58,3 +63,23 @@ def test_torch_compile_records_what_is_cached_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.compile(scaled, backend="eager")(torch.ones(3)).tolist() == [6, 6, 6]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit.trace is deprecated, and warns of what it keeps
+@pytest.mark.parametrize("name", ["lstm", "exprnn"])
+def test_learned_weights_that_a_trace_would_keep_are_refused_before_torch_ends_the_process(name: str) -> None:
+    cell, x = load_cell(name), torch.randn(2, 5, 3)
+    weights = {key: torch.randn(shape).requires_grad_() for key, shape in cell.parameters(3, 4).items()}
+
+    def closed(x: Tensor) -> Tensor:
+        return scan(cell, x, weights, backend="plain").outputs
+
+    def given(x: Tensor, *values: Tensor) -> Tensor:
+        return scan(cell, x, dict(zip(weights, values, strict=True)), backend="plain").outputs
+
+    with pytest.raises(ModelError, match=rf"cell '{name}': torch.jit.trace cannot keep \S+ as a constant, .* or give"):
+        torch.jit.trace(closed, (x,), check_trace=False)
+    traced = torch.jit.trace(given, (x, *weights.values()), check_trace=False)
+    torch.testing.assert_close(traced(x, *weights.values()), closed(x))
+    weights = {key: value.detach() for key, value in weights.items()}
+    torch.testing.assert_close(torch.jit.trace(closed, (x,), check_trace=False)(x), closed(x))

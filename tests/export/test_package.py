@@ -216,6 +216,12 @@ def test_accuracy_has_an_interval_over_speakers_where_predictions_are_there(trai
     assert found.high is not None
     assert found.low < found.high
     assert found.over.endswith(("speakers", "clips"))
+    known = {"test_speakers": (0, 0, 1, 1, 2, 2, 3, 3, 3), "speakers_known": True}
+    for names, over in (((*"abcd",), "4 speakers"), (("", "", *"cd"), "2 speakers and 2 recordings of noise")):
+        store.corpus = msgspec.structs.replace(store.corpus, speaker_names=names, **known)
+        found = run_accuracy(trained, store)
+        assert found is not None
+        assert found.over == over
 
 
 def test_a_cell_of_ones_own_leaves_without_the_way_to_its_file(tmp_path: Path, tone_corpus: Corpus) -> None:

@@ -16,6 +16,8 @@ from cello.cells.definition import cell
 from cello.cells.functions import sigmoid, tanh
 from cello.cells.load import load_cell
 from cello.errors import BackendError, CelloError, ModelError
+from cello.models.classifier import Classifier
+from cello.models.config import ModelConfig
 from cello.models.direction import CellLayer
 from cello.models.layer import Layer
 
@@ -119,6 +121,22 @@ def test_dropout_between_layers_only_while_training() -> None:
     same(ours.eval()(frames()), theirs.eval()(frames()))
 
 
+def test_dropout_that_has_no_place_between_layers_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
+    Layer("lstm", 3, 5, num_layers=2, dropout=0.5)
+    assert not recwarn.list
+    Layer("lstm", 3, 5, dropout=0.5)
+    (told,) = recwarn.list
+    assert str(told.message) == (
+        "dropout=0.5 does nothing with num_layers=1, as it acts between layers; give more layers, or dropout=0"
+    )
+    assert told.filename == __file__
+    theirs = nn.LSTM(3, 5, batch_first=True, dropout=0.5)
+    recwarn.clear()
+    assert Layer.from_torch(theirs).dropout == 0.5
+    Classifier(ModelConfig(hidden=4, dropout=0.5), 3, 2, seed=1)  # it acts before the classifier
+    assert not recwarn.list
+
+
 def test_a_cell_of_ones_own_with_one_state_gives_one_tensor() -> None:
     layer = Layer(leaky, 3, 5, num_layers=2)
     outputs, last = layer(frames(torch.float32))
@@ -127,6 +145,17 @@ def test_a_cell_of_ones_own_with_one_state_gives_one_tensor() -> None:
     torch.testing.assert_close(outputs[:, -1], last[-1])
     continued = layer(frames(torch.float32)[:, 4:], layer(frames(torch.float32)[:, :4])[1])
     torch.testing.assert_close(continued[0], outputs[:, 4:])
+
+
+@pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning")
+@pytest.mark.parametrize("name", ["lstm", "exprnn", "gru-original", "lstm-layer-norm"])
+def test_torch_compile_takes_a_layer_of_one_size_in_one_graph(name: str) -> None:
+    layer, x = Layer(name, 3, 4, backend="plain").double(), torch.randn(2, 5, 3, dtype=torch.float64)
+    compiled, expected = torch.compile(layer, backend="eager", fullgraph=True)(x)[0], layer(x)[0]
+    torch.testing.assert_close(compiled, expected, rtol=0, atol=1e-12)
+    parameters = list(layer.parameters())
+    ours, theirs = (torch.autograd.grad(out.square().sum(), parameters) for out in (compiled, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_copies_pickles_and_state_dicts_compute_the_same() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cello.report import single
-from cello.report.clips import Group, PerClipCorrectness
+from cello.report.clips import SPEAKER, Group, PerClipCorrectness, _groups
 from cello.report.formats import csv as csv_format
 from cello.report.formats import latex, markdown
 from cello.report.results import StudyResults, load_results
@@ -49,6 +49,16 @@ def test_speakers_have_the_accuracy_of_their_own_clips(tmp_path: Path, small: St
         assert group.every == pytest.approx(right[own].mean())
         assert group.best == pytest.approx(best[own].mean())
     assert [group.every for group in groups] == sorted(group.every for group in groups)
+
+
+def test_silence_that_nobody_speaks_is_in_no_speakers_row() -> None:
+    right = np.array([0.0, 1.0, 0.5])
+    (found,) = _groups(SPEAKER, ["", "ann", "ann"], right, right)
+    assert (found.value, found.clips, found.best) == ("ann", 2, 0.75)
+    assert [(group.value, group.clips) for group in _groups("room", ["", "a", "a"], right, right)] == [
+        ("", 1),
+        ("a", 2),
+    ]
 
 
 def test_every_column_of_the_table_groups_the_clips(clips: PerClipCorrectness) -> None:

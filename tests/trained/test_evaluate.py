@@ -12,17 +12,21 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 import cello
 import made_runs
-from cello.audio.corpus import Corpus
+from cello.audio.checks import doubts
+from cello.audio.choice import Choice, choose
+from cello.audio.corpus import Clip, Corpus, Manifest, Split
+from cello.audio.folds import fold, fold_names, in_several
 from cello.audio.open import open_corpus
 from cello.cli.main import main
 from cello.errors import ConfigError, CorpusError
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
 from cello.study.corpus_file import CorpusSummary, write_corpus
-from cello.trained.evaluate import evaluate
+from cello.trained.evaluate import _measured, evaluate
 from cello.trained.mapping import targets_of
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.run import train
@@ -146,3 +150,47 @@ def test_the_command_prints_tables_and_writes_every_prediction(
     assert (told["clips"], told["left_out"], len(told["predictions"])) == (40, 20, 40)
     assert main([*common, "--map", "low"]) == 1
     assert "--map low is not LABEL=LABEL; write sheila=unknown" in " ".join(capsys.readouterr().err.split())
+
+
+def with_silence() -> Corpus:
+    """Test clips of two speakers, two each, and four of silence, two of each recording of noise."""
+    splits: dict[Split, str] = {"train": "cdef", "validation": "gh", "test": "AB"}
+    named = [(f"{label}/{who}.wav", label, split, who) for label in "xy" for split in splits for who in splits[split]]
+    clips = tuple(
+        Clip(name=name, label=label, split=split, speaker=who, start=k * 100, samples=100)
+        for k, (name, label, split, who) in enumerate(sorted(named))
+    )
+    manifest = Manifest(
+        corpus="made", rate_hz=1000, labels=("x", "y"), clips=clips, bad=(), checksum="0" * 64, source=""
+    )
+    sound = np.zeros(100 * len(clips), np.int16)
+    return choose(Corpus(manifest, sound, [np.ones(30_000, np.float32)] * 2), Choice(silence=100))
+
+
+def test_excerpts_of_one_recording_of_noise_count_as_one_and_as_no_speaker() -> None:
+    corpus = with_silence()
+    chosen = corpus.indices("test")
+    clips = [corpus.manifest.clips[k] for k in chosen]
+    assert [clip.label for clip in clips] == [*["_silence_"] * 4, "x", "x", "y", "y"]
+    target = corpus.targets[chosen]
+    said = target.copy()
+    said[[1, 3, 5]] = (target[[1, 3, 5]] + 1) % 3  # both excerpts of the second recording, and one clip of B
+    found = _measured(corpus.manifest.labels, corpus, chosen, target, torch.eye(3)[said])
+    # 2, 1, 2 and 0 right of 2 each: e = ¾, −¼, ¾, −5/4, so V = 2.75/64 / 0.75 and n = (15/64)/V = 4.0909; t(3) = 3.1824
+    value, low, high, groups = found["accuracy"]
+    assert (value, groups, found["over"]) == (5 / 8, 4, "speakers")
+    assert (low, high) == (pytest.approx(0.11779, abs=1e-5), pytest.approx(0.95414, abs=1e-5))
+    assert [(one.speaker, one.clips, one.accuracy) for one in found["speakers"]] == [("B", 2, 0.5), ("A", 2, 1.0)]
+    assert [one.speaker for one in found["predictions"]] == ["", "", "", "", "A", "B", "A", "B"]
+
+
+def test_a_recording_of_noise_in_every_split_is_no_speaker_who_is_shared() -> None:
+    corpus = with_silence()
+    summary = CorpusSummary.of(corpus.manifest)
+    assert [summary.splits[split].speakers for split in ("train", "validation", "test")] == [4, 2, 2]
+    assert (summary.shared_speakers, summary.shared_by_split) == (0, {})
+    assert (summary.test_speakers, summary.speaker_names) == ((0, 1, 0, 1, 2, 3, 2, 3), ("", "", "A", "B"))
+    assert not list(doubts(corpus.manifest))
+    folded = fold(corpus, "4").manifest
+    assert in_several(folded) == 0
+    assert {clip.fold for clip in folded.clips if clip.label == "_silence_"} == set(fold_names(folded))

@@ -11,12 +11,15 @@ import safetensors.numpy
 
 from cello.audio.corpus import Corpus
 from cello.cli.main import main
+from cello.cli.train import started
 from cello.errors import ConfigError, ModelError, TrainingError
 from cello.features.config import FeatureConfig
 from cello.models.classifier import Classifier
 from cello.models.config import ModelConfig
+from cello.trained.run import read_run
 from cello.trained.start import start_from
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.result import StartRecord
 from cello.training.run import train
 from cello.training.start import InitialWeights
 
@@ -113,3 +116,24 @@ def test_the_command_takes_model_and_features_from_the_run(
     assert start_from(tmp_path / "a", ModelConfig(dropout=0.3), FeatureConfig()).model.dropout == 0.3
     with pytest.raises(ConfigError, match=r"features\.kind=log-mel is not that of the run to start from, mfcc"):
         start_from(tmp_path / "a", ModelConfig(), FeatureConfig(kind="log-mel"))
+
+
+def test_which_labels_kept_their_weights_is_told_and_kept(
+    tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["train", "--corpus", f"folder:{tone_folder}", "--cache", str(tmp_path / "cache")]
+    common += ["--optimiser.epochs", "1"]
+    assert main([*common, "--model.hidden", "5", "--out", str(tmp_path / "a")]) == 0
+    assert "starts from" not in capsys.readouterr().out
+    chosen = ["--labels", "low,high", "--unknown", "50"]
+    assert main([*common, *chosen, "--from", str(tmp_path / "a"), "--out", str(tmp_path / "b")]) == 0
+    first, second = (read_run(tmp_path / name).result for name in "ab")
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"starts from run {first.run}: labels with its weights 'low', 'high'; new '_unknown_'; left out 'rough'" in said
+    )
+    assert first.start is None
+    assert second.start == StartRecord(run=first.run, kept=("low", "high"), drawn=("_unknown_",), left=("rough",))
+    assert started(StartRecord(run="x", kept=(), drawn=("a",), left=())) == (
+        "starts from run x: labels with its weights none; new 'a'"
+    )

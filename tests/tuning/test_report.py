@@ -14,7 +14,7 @@ from cello.study.store import CorpusSource
 from cello.study.study_file import load_study, parse_study
 from cello.training.config import CorpusRef
 from cello.tuning import report
-from cello.tuning.report import write_tuning
+from cello.tuning.report import tuned_study, write_tuning
 from cello.tuning.trials import Trial
 from cello.tuning.tune import TuneHeader, Tuning
 
@@ -61,7 +61,7 @@ def test_the_tuned_study_has_the_best_values_and_is_else_the_same(tuning: Tuning
     write_tuning(tuning)
     tuned, before = load_study(tuning.folder / "tuned.toml"), tuning.header.study
     assert (tuned.seeds, tuned.columns, tuned.base) == (before.seeds, before.columns, before.base)
-    assert tuned.protocol == "fair-tuned"
+    assert (before.protocol, tuned.protocol) == ("", "tuned")
     assert tuned.tuned is not None
     assert (tuned.tuned.trials, tuned.tuned.epochs, tuned.tuned.match) == (2, 30, "width")
     assert tuned.tuned.space == tuning.header.tune.space
@@ -70,6 +70,12 @@ def test_the_tuned_study_has_the_best_values_and_is_else_the_same(tuning: Tuning
     assert gru.model == {"cell": "gru", "dropout": 0.25}
     assert lstm == before.rows[1]
     assert {run.config.optimiser.epochs for run in plan(tuned, CORPUS)} == {30}
+
+
+def test_a_protocol_that_is_stated_stands_before_what_was_done(tuning: Tuning) -> None:
+    stated = msgspec.structs.replace(tuning.header.study, protocol="mine")
+    header = msgspec.structs.replace(tuning.header, study=stated)
+    assert tuned_study(msgspec.structs.replace(tuning, header=header)).protocol == "mine-tuned"
 
 
 def test_every_trial_and_what_was_asked_is_told_and_nothing_of_the_test_clips(tuning: Tuning) -> None:

@@ -52,7 +52,7 @@ def check_splits(manifest: Manifest) -> None:
 
 def check_speakers(manifest: Manifest) -> None:
     """Raises CorpusError when what is said to be the speaker is the label, so that a split would part whole labels."""
-    pairs = {(clip.speaker, clip.label) for clip in manifest.clips}
+    pairs = {(clip.speaker, clip.label) for clip in manifest.clips if clip.spoken}
     speakers, labels = ({pair[place] for pair in pairs} for place in (0, 1))
     if manifest.speakers_known and len(pairs) == len(speakers) == len(labels) > 1:
         speaker, label = min(pairs)
@@ -127,7 +127,7 @@ def _alike(labels: Sequence[str]) -> Iterator[str]:
 def _shared_speakers(manifest: Manifest) -> Iterator[str]:
     by_split: dict[Split, set[str]] = {split: set() for split in SPLITS}
     for clip in manifest.clips:
-        by_split[clip.split].add(clip.speaker)
+        by_split[clip.split] |= {clip.speaker} if clip.spoken else set()
     pairs: tuple[tuple[Split, tuple[Split, ...]], ...] = (("test", ("train", "validation")), ("validation", ("train",)))
     for split, others in pairs:
         shared = {other: by_split[split] & by_split[other] for other in others}

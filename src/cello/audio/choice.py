@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cello.audio.corpus import SPLITS, Clip, Corpus, Split
+from cello.audio.corpus import NOBODY, SPLITS, Clip, Corpus, Split
 from cello.errors import CorpusError, unknown
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
@@ -61,8 +61,9 @@ def choose(corpus: Corpus, choice: Choice, volume: Callable[[str], float] | None
     labels = (*chosen, *([UNKNOWN] if choice.unknown else []), *([SILENCE] if choice.silence else []))
     extra: list[NDArray[np.generic]] = []
     start = sum(map(len, corpus.arrays))
-    for split, name, sound in silence:
-        clips.append(Clip(name=name, label=SILENCE, split=split, speaker=name, start=start, samples=len(sound)))
+    for split, name, noise, sound in silence:
+        who = f"{NOBODY}recording {noise + 1}"
+        clips.append(Clip(name=name, label=SILENCE, split=split, speaker=who, start=start, samples=len(sound)))
         louder = sound if volume is None else sound * np.float32(volume(name))
         extra.append(_as_stored(louder, corpus.sound.dtype))
         start += len(sound)
@@ -115,11 +116,14 @@ def _order(clip: Clip) -> bytes:
 
 def _silence(
     corpus: Corpus, wanted: dict[Split, int], percent: float
-) -> Iterator[tuple[Split, str, NDArray[np.float32]]]:
-    """Excerpts of one second, in turn from each recording, from the part of it that belongs to the split."""
+) -> Iterator[tuple[Split, str, int, NDArray[np.float32]]]:
+    """Excerpts of one second, in turn from each recording, from the part of it that belongs to the split.
+
+    Each comes with its name and the number of its recording, which is no speaker, but what its sounds have in common.
+    """
     samples = round(_SILENCE_S * corpus.manifest.rate_hz)
-    recordings = [noise for noise in corpus.noise if len(noise) * min(_SHARES.values()) >= samples]
-    if percent and not recordings:
+    long = [place for place, noise in enumerate(corpus.noise) if len(noise) * min(_SHARES.values()) >= samples]
+    if percent and not long:
         raise CorpusError(
             f"no noise recording of {corpus.manifest.corpus} lasts {_SILENCE_S / min(_SHARES.values()):g} s, which "
             f"silence in every split needs; add longer ones to _background_noise_"
@@ -128,11 +132,12 @@ def _silence(
     for split in SPLITS:
         count = math.ceil(wanted[split] * percent / 100)
         for number in range(count):
-            noise = recordings[number % len(recordings)]
+            place = long[number % len(long)]
+            noise = corpus.noise[place]
             low, high = int(first * len(noise)), int((first + _SHARES[split]) * len(noise)) - samples
-            turns = math.ceil(count / len(recordings))
-            at = low + (high - low) * (number // len(recordings)) // max(1, turns - 1)
-            yield split, f"{SILENCE}/{split}_{number:05d}", noise[at : at + samples]
+            turns = math.ceil(count / len(long))
+            at = low + (high - low) * (number // len(long)) // max(1, turns - 1)
+            yield split, f"{SILENCE}/{split}_{number:05d}", place, noise[at : at + samples]
         first += _SHARES[split]
 
 

@@ -14,6 +14,8 @@ from cello.audio.origin import Origin, origin_of
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
+NOBODY = "_silence_/"
+"""What the ``speaker`` of sound that nobody speaks begins with; the recording that it was cut from follows."""
 CLIPS_AT_ONCE = 256
 SAMPLES_AT_ONCE = 1 << 25
 """Clips and padded samples (128 MiB) read at once: one clip of ten minutes among short ones must not pad them all."""
@@ -33,6 +35,11 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
     fold: str = ""
     columns: dict[str, str] = {}
+
+    @property
+    def spoken(self) -> bool:
+        """Whether it has a speaker; else ``speaker`` is a recording of noise: excerpts of one are not independent."""
+        return not self.speaker.startswith(NOBODY)
 
 
 class BadClip(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,16 +77,27 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def grouping(self) -> str:
         """What is kept in one split where nobody knows who speaks; empty where the speakers are known."""
-        groups = len({clip.speaker for clip in self.clips})
+        own = [clip for clip in self.clips if clip.spoken]
+        groups = len({clip.speaker for clip in own})
         if self.speakers_known:
             return ""
-        if groups == len(self.clips):
+        if groups == len(own):
             return "each file counts as a speaker"
         return f"files of the same name stay together, whatever their folders: {groups:,} groups"
 
     def from_origin(self, origin: Origin) -> Manifest:
         """The same corpus from elsewhere, or split otherwise."""
         return msgspec.structs.replace(self, origin=origin, source=str(origin))
+
+
+def groups_in_words(speakers: int, recordings: int) -> str:
+    """Whom an interval is over: speakers, and the recordings of noise that its silence was cut from.
+
+    >>> groups_in_words(57, 0), groups_in_words(57, 2)
+    ('57 speakers', '57 speakers and 2 recordings of noise')
+    """
+    noise = f" and {recordings:,} recording{'s' * (recordings != 1)} of noise" if recordings else ""
+    return f"{speakers:,} speaker{'s' * (speakers != 1)}{noise}"
 
 
 class Corpus:

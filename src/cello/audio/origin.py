@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
@@ -21,6 +22,7 @@ SplitRule = Literal[
 ]
 LISTS = "validation_list.txt and testing_list.txt"
 SPLIT_BY = ", split by "
+_VERSION = re.compile(r"v\d+\.\d+(:\d+)?")
 _NAMED = tuple(kind for kind in get_args(CorpusKind) if kind != "other")
 
 
@@ -52,6 +54,20 @@ def kind_of(spec: str) -> CorpusKind:
     """The kind of corpus that a spec names; a path alone is a folder."""
     kind = spec.partition(":")[0]
     return next((known for known in _NAMED if known == kind), "folder")
+
+
+def absolute(spec: str) -> str:
+    """The same corpus with the path in its spec absolute; unchanged where it names none.
+
+    >>> absolute("spoken"), absolute("speech-commands:v0.02:12"), absolute("folder:/data/clips")
+    ('spoken', 'speech-commands:v0.02:12', 'folder:/data/clips')
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind not in _NAMED:
+        kind, colon, rest = "", "", spec
+    if kind == "spoken" or not rest or (kind == "speech-commands" and _VERSION.fullmatch(rest)):
+        return spec
+    return f"{kind}{colon}{Path(rest).expanduser().absolute()}"
 
 
 def split_of(rule: str) -> SplitRule:

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from cello.audio.corpus import groups_in_words
 from cello.cli.own_corpus import open_own
-from cello.cli.sound import CORPUS_HELP, Sound
+from cello.cli.sound import CORPUS_HELP, Sound, open_sound
 from cello.cli.stream_table import pictures, print_stream
 from cello.deploy.decisions import BACKGROUND
 from cello.errors import ConfigError, unknown
@@ -21,6 +22,7 @@ from cello.terminal import counted, say
 if TYPE_CHECKING:
     from cello.audio.corpus import Corpus
     from cello.trained.evaluate import Evaluation
+    from cello.trained.exported import ExportedModel
     from cello.trained.model import Model
 
 WORST_SPEAKERS = 10
@@ -28,9 +30,11 @@ WORST_SPEAKERS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Sound):
-    """Evaluate a trained model on the clips of a corpus whose labels match; of a study its best run by validation."""
+    """Evaluate a trained or exported model on clips whose labels match; of a study its best run by validation."""
 
-    run_folder: Annotated[Positional[Path], arg(help="the folder of a run, or of a study", metavar="RUN")]
+    run_folder: Annotated[
+        Positional[Path], arg(help="the folder of a run, of a study, or an exported one", metavar="RUN")
+    ]
     corpus: Annotated[str, arg(help=f"the run's own, as it was read for training, unless given: {CORPUS_HELP}")] = ""
     split: Annotated[Literal["test", "validation", "train", "all"], arg(help="the clips that count")] = "test"
     mapping: Annotated[
@@ -77,16 +81,20 @@ class Evaluate(Sound):
         from cello.files import write_whole
         from cello.report.spreadsheet import written
         from cello.trained.evaluate import ClipPrediction, evaluate
-        from cello.trained.model import load_model
+        from cello.trained.exported import ExportedModel, load_either
 
         if self.stream and self.split != "test":
             raise ConfigError(
                 "--stream chooses the threshold on validation clips and measures it on test clips; leave out --split"
             )
-        model = load_model(self.run_folder, self.row, self.column)
+        model = load_either(self.run_folder, self.row, self.column)
         mapping = dict(map(_pair, self.mapping))
-        corpus = open_own(self, model.trained, console)
-        if self.stream:
+        if isinstance(model, ExportedModel):
+            self._check_exported(model)
+            corpus = open_sound(self, console, model.rate_hz)
+        else:
+            corpus = open_own(self, model.trained, console)
+        if self.stream and not isinstance(model, ExportedModel):
             self._stream(console, model, corpus, mapping)
             return
         found = evaluate(model, corpus, self.split, mapping, cache=self.cache)
@@ -106,6 +114,19 @@ class Evaluate(Sound):
             write_whole(self.out / "predictions.csv", text.encode("utf-8-sig"))
             if self.format == "table":
                 say(console, str(self.out / "predictions.csv"))
+
+    def _check_exported(self, model: ExportedModel) -> None:
+        """Raises ConfigError for what only the run of an exported model knows."""
+        if self.stream:
+            raise ConfigError(
+                f"--stream chooses the threshold of a run, and {str(self.run_folder)!r} is an exported model; give the "
+                f"folder of run {model.run}, and export it again"
+            )
+        if not self.spec:
+            raise ConfigError(
+                f"{str(self.run_folder)!r} is an exported model, which does not say where clips lie; give --corpus, or "
+                f"the folder of run {model.run} in its place"
+            )
 
     def _stream(self, console: Console, model: Model, corpus: Corpus, mapping: dict[str, str]) -> None:
         import msgspec
@@ -146,7 +167,9 @@ def _print(console: Console, found: Evaluation) -> None:
     value, low, high, groups = found.accuracy
     left = f", {found.left_out:,} left out" if found.left_out else ""
     say(console, f"run {found.run} on {found.corpus}, {found.split}: {counted(found.clips, 'clip')}{left}")
-    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, for new {found.over}, from {groups:,}"
+    speakers = len(found.speakers)
+    of = groups_in_words(speakers, groups - speakers) if found.over == "speakers" else f"{groups:,}"
+    interval = f"95 % interval {100 * low:.2f} to {100 * high:.2f} %, for new {found.over}, from {of}"
     say(
         console,
         f"accuracy {100 * value:.2f} % ({interval}), word mean {100 * found.word_mean:.2f} %, loss {found.loss:.4g}, "

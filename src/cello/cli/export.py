@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from cello.cli.sound import CORPUS_HELP, Sound, open_sound
-from cello.errors import ConfigError, ExportError
+from cello.cli.own_corpus import open_own
+from cello.cli.sound import CORPUS_HELP, Sound
+from cello.errors import ConfigError, CorpusError, ExportError
 from cello.terminal import say
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ class Export(Sound):
     int8: Annotated[bool, arg(help="weights of 8 bits, each row with its scale"), FlagCreatePairsOff] = False
     most_int8_loss: Annotated[
         float | None,
-        arg(help="points of validation accuracy that int8 may cost; needs --corpus", metavar="POINTS"),
+        arg(help="points of validation accuracy that int8 may cost", metavar="POINTS"),
     ] = None
-    corpus: Annotated[str, arg(help=f"with --int8, the clips that its cost is measured on: {CORPUS_HELP}")] = ""
+    corpus: Annotated[
+        str, arg(help=f"with --int8, clips to measure its cost on; the run's own unless given: {CORPUS_HELP}")
+    ] = ""
     window_s: Annotated[
         float | None, arg(help="seconds that a stream's scores are pooled over; the median training clip by default")
     ] = None
@@ -122,14 +125,20 @@ class Export(Sound):
         _checked(console, out)
 
     def _int8(self, console: Console, trained: TrainedRun) -> Int8Facts | None:
+        from cello.deploy.manifest import Int8Facts
         from cello.export.measured import check_int8, int8_cost
 
         if not self.int8:
             return None
-        rate_hz = trained.result.config.features.rate_hz
-        cost = int8_cost(trained, open_sound(self, console, rate_hz) if self.spec else None)
+        cost, why = Int8Facts(), ""
+        try:
+            cost = int8_cost(trained, open_own(self, trained, console))
+        except CorpusError as error:
+            if self.spec or self.most_int8_loss is not None:
+                raise
+            why = str(error)
         check_int8(cost, self.most_int8_loss)
-        lost = "is not measured without --corpus" if cost.points_lost is None else f"is {cost.points_lost:.2f} points"
+        lost = f"is not measured: {why}" if cost.points_lost is None else f"is {cost.points_lost:.2f} points"
         say(console, f"int8: the accuracy lost on validation clips {lost}")
         return cost
 

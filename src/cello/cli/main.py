@@ -35,7 +35,7 @@ from cello.cli.export import Export
 from cello.cli.listen import Listen
 from cello.cli.merge import Merge
 from cello.cli.predict import Predict
-from cello.cli.repeated import gathered, options_of
+from cello.cli.repeated import gathered, needed, options_of
 from cello.cli.report import Report
 from cello.cli.serve import Serve
 from cello.cli.sound import described
@@ -108,7 +108,7 @@ Commands = (
             Export,
             "export",
             "export results/mine --out model",
-            "export runs/first --out model --to onnx --to c99 --int8 --corpus folder:clips --most-int8-loss 0.5",
+            "export runs/first --out model --to onnx --to c99 --int8 --most-int8-loss 0.5",
             "export model --check",
         ),
     ]
@@ -182,7 +182,9 @@ def _run(arguments: list[str], whole: bool) -> int:
 def _parsed(arguments: list[str]) -> Command:
     """The command that the arguments say; wrong usage and ``--help`` leave, having said what is to be said."""
     if command_type := _asked(arguments, Commands):
-        arguments = gathered(arguments, options_of(command_type))
+        needs = "" if {"-h", "--help"} & set(arguments) else needed(command_type)
+        before = doing(arguments, _names(Commands)).count(" ")
+        arguments = gathered(arguments, options_of(command_type), needs, before)
     foreign = any(one_line(argument) != argument for argument in arguments)
     with streams(plain=foreign), wide_enough():  # tyro repeats what it does not know
         commands: Any = _briefly(Commands) if arguments[:1] in (["-h"], ["--help"]) else Commands

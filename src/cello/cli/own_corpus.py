@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from cello.trained.run import TrainedRun
 
 _NOTHING = msgspec.to_builtins(Choice())
-OPENER = "cello.audio.open:open_corpus"
-"""The one opener that is used: what a run's folder names besides is not called."""
 
 
 def open_own(sound: Sound, trained: TrainedRun, console: Console) -> Corpus:
@@ -30,21 +28,25 @@ def open_own(sound: Sound, trained: TrainedRun, console: Console) -> Corpus:
     config = trained.result.config
     if sound.spec:
         return open_sound(sound, console, config.features.rate_hz)
-    spec, kept = trained.source.spec, trained.source.options
     run = f"run {trained.result.run}"
-    if not spec or trained.source.opener != OPENER:
+    if not trained.specs:
         raise CorpusError(
             f"{run} was trained on {trained.corpus.name!r}, and does not say where it lies; give --corpus"
         )
     plain = Sound().options(config.features.rate_hz)
     told = _stated(sound.options(config.features.rate_hz), plain)
-    try:
-        corpus = open_shown(spec, _over(plain | kept, told), console, sound.cache)
-    except CorpusError as error:
-        raise CorpusError(f"{run} was trained on {spec}: {error}. Give --corpus for other clips") from error
-    if told.keys() <= {"allow_bad"} and corpus.manifest.checksum != config.corpus.checksum:
-        raise CorpusError(_other(trained, corpus))
-    return corpus
+    options, as_trained = _over(plain | trained.source.options, told), told.keys() <= {"allow_bad"}
+    missing, changed = "", ""
+    for spec in trained.specs:
+        try:
+            corpus = open_shown(spec, options, console, sound.cache)
+        except CorpusError as error:
+            missing = missing or f"{run} was trained on {spec}: {error}. Give --corpus for other clips"
+            continue
+        if not as_trained or corpus.manifest.checksum == config.corpus.checksum:
+            return corpus
+        changed = changed or _other(trained, spec, corpus)
+    raise CorpusError(changed or missing)
 
 
 def _stated(told: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,9 +68,9 @@ def _over(kept: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, **told, **deep}
 
 
-def _other(trained: TrainedRun, corpus: Corpus) -> str:
+def _other(trained: TrainedRun, spec: str, corpus: Corpus) -> str:
     """The sentence for a corpus that is not the one of training any more, or was read with options nobody kept."""
-    spec, asked, found = trained.source.spec, trained.result.config.corpus.checksum, corpus.manifest.checksum
+    asked, found = trained.result.config.corpus.checksum, corpus.manifest.checksum
     if not trained.source.options:  # an earlier Cello trained it
         labels = ", ".join(trained.labels)
         return (

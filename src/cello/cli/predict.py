@@ -15,18 +15,21 @@ from cello.errors import ClipError, ConfigError
 from cello.terminal import counted, say
 
 if TYPE_CHECKING:
+    from cello.trained.exported import ExportedModel
     from cello.trained.files import Unusable
     from cello.trained.model import Model, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Say what audio files are by a trained model; of a study by its best run on the validation clips.
+    """Say what audio files are by a trained or exported model; of a study by its best run on the validation clips.
 
     Channels are averaged and files of other sampling rates resampled, as in reading a corpus.
     """
 
-    run_folder: Annotated[Positional[Path], arg(help="the folder of a run, or of a study", metavar="RUN")]
+    run_folder: Annotated[
+        Positional[Path], arg(help="the folder of a run, of a study, or an exported one", metavar="RUN")
+    ]
     files: Annotated[
         Positional[tuple[Path, ...]], arg(help="audio files, and folders of them at any depth", metavar="FILES ...")
     ]
@@ -36,12 +39,12 @@ class Predict:
     column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
 
     def run(self, console: Console) -> None:
+        from cello.trained.exported import load_either
         from cello.trained.files import Unusable, each_prediction, files_below
-        from cello.trained.model import load_model
 
         if self.top < 1:
             raise ConfigError(f"--top {self.top} is invalid: it must be at least 1")
-        model = load_model(self.run_folder, self.row, self.column)
+        model = load_either(self.run_folder, self.row, self.column)
         files = list(files_below(self.files))
         if not files:
             raise ClipError("no audio files are there; give files, or folders that hold some")
@@ -57,7 +60,7 @@ def _top(one: Prediction | Unusable, count: int) -> list[tuple[str, float]]:
     return [] if top is None else top(count)
 
 
-def _table(console: Console, model: Model, found: Sequence[Prediction | Unusable], count: int) -> None:
+def _table(console: Console, model: Model | ExportedModel, found: Sequence[Prediction | Unusable], count: int) -> None:
     table = Table("file", "label", *("or",) * (count - 1))
     table.columns[0].overflow = "fold"
     for one in found:
@@ -66,7 +69,7 @@ def _table(console: Console, model: Model, found: Sequence[Prediction | Unusable
     console.print(table)
 
 
-def _csv(console: Console, model: Model, found: Sequence[Prediction | Unusable], count: int) -> None:
+def _csv(console: Console, model: Model | ExportedModel, found: Sequence[Prediction | Unusable], count: int) -> None:
     from cello.report.spreadsheet import written
 
     places = ["", *(f"_{k}" for k in range(2, count + 1))]
@@ -78,12 +81,13 @@ def _csv(console: Console, model: Model, found: Sequence[Prediction | Unusable],
     say(console, written(names, rows).rstrip("\n"))
 
 
-def _json(console: Console, model: Model, found: Sequence[Prediction | Unusable], count: int) -> None:
+def _json(console: Console, model: Model | ExportedModel, found: Sequence[Prediction | Unusable], count: int) -> None:
     import msgspec
 
     files = []
     for one in found:
         top = [{"label": label, "probability": probability} for label, probability in _top(one, count)]
         files.append({"file": one.file, "top": top} if top else one._asdict())  # type: ignore[union-attr]
-    told = {"run": model.run.run, "labels": model.labels, "files": files}
+    run = model.run if isinstance(model.run, str) else model.run.run
+    told = {"run": run, "labels": model.labels, "files": files}
     say(console, msgspec.json.format(msgspec.json.encode(told), indent=2).decode())

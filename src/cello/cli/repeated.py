@@ -1,13 +1,14 @@
 """Join what a repeated option gives; refuse to repeat an option that takes one value.
 
-The parser keeps the last of several ``--map a=x --map b=x``, without a word; nothing that was given may be lost so.
+The parser keeps the last of several ``--map a=x --map b=x``, without a word; nothing that was given may be lost so. It
+takes ``RUN`` in ``--map a=x RUN --split all`` for a mapping too, and calls ``RUN`` missing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -23,11 +24,11 @@ KEY_VALUE = re.compile(r"[\w.]+=.*", re.DOTALL)
 class Option:
     """What an option takes: several values after it, a list with commas, one value each time, or one at all.
 
-    ``follows`` says whether a word after the first value of an option that takes one each time is its next value.
+    ``follows`` says whether a word after the first value can be the next value.
     """
 
     takes: Takes
-    follows: Callable[[str], bool] = lambda _: False
+    follows: Callable[[str], bool] = lambda _: True
 
 
 def options_of(command: type) -> dict[str, Option]:
@@ -55,7 +56,8 @@ def _option(plain: Any, marks: Sequence[Any]) -> Option | None:
         return Option("a list" if listed else "one value")
     inner = get_args(plain)[0]
     if _mark(UseAppendAction) not in marks:
-        return Option("several values")
+        pairs = any("=" in (getattr(mark, "metavar", None) or "") for mark in marks)
+        return Option("several values", (lambda word: "=" in word) if pairs else lambda _: True)
     if get_origin(inner) is tuple:
         return None  # it is joined by the command
     choices = get_args(inner)
@@ -89,16 +91,31 @@ class _Given:
         return [f"{self.flag}={self.words[0]}", *self.words[1:]]
 
 
-def gathered(arguments: Sequence[str], options: Mapping[str, Option]) -> list[str]:
+def needed(command: type) -> str:
+    """What a command cannot do without, as its help calls it: the first argument without a flag; empty if none."""
+    hints = get_type_hints(command, include_extras=True)
+    for field in fields(command):
+        marks = getattr(hints[field.name], "__metadata__", ())
+        if _mark(Positional) in marks and field.default is MISSING and field.default_factory is MISSING:
+            return next((mark.metavar for mark in marks if getattr(mark, "metavar", None)), field.name)
+    return ""
+
+
+def gathered(arguments: Sequence[str], options: Mapping[str, Option], needs: str = "", commands: int = 1) -> list[str]:
     """The arguments with each option once, or where it takes one value each time, that often.
 
+    ``needs`` is what has to stand without a flag after the ``commands`` words of the command, if anything. Where it
+    does not stand before the options, it is the first word that cannot be a value of the option before it.
+
     Raises:
-        ConfigError: an option that takes one value is given several.
+        ConfigError: an option that takes one value is given several, or one took what is needed for a value of its own.
 
     >>> gathered(["x", "--map", "a=b", "--out", "y", "--map", "c=d"], {"--map": Option("several values")})
     ['x', '--map', 'a=b', 'c=d', '--out', 'y']
     """
     front, given = _split(arguments)
+    if needs and len(front) == commands:
+        front += _needed_among(given, options, needs)
     first: dict[str, _Given] = {}
     kept: list[_Given] = []
     for one in given:
@@ -123,6 +140,36 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[_Given]]:
         else:
             (given[-1].words if given else front).append(word)
     return front, given
+
+
+def _needed_among(given: Sequence[_Given], options: Mapping[str, Option], needs: str) -> list[str]:
+    """Take what is needed from an option of several values that would swallow it; of the last one the parser does."""
+    if any(_stands_after(one, options.get(one.key)) for one in given):
+        return []
+    swallowing = []
+    for one in given[:-1]:
+        option = options.get(one.key)
+        if option is not None and option.takes == "several values" and len(one.words) > 1:
+            if loose := [word for word in one.words[1:] if one.inline or not option.follows(word)]:
+                one.words = [one.words[0], *(word for word in one.words[1:] if word not in loose)]
+                return loose
+            swallowing.append(one)
+    if swallowing:
+        one = swallowing[-1]
+        raise ConfigError(
+            f"{needs} is missing: {one.flag} takes every word after it for a value, {one.words[-1]!r} too; write "
+            f"{needs} before the options"
+        )
+    return []
+
+
+def _stands_after(one: _Given, option: Option | None) -> bool:
+    """Whether a word stands after an option that is no value of it."""
+    if option is None:
+        return bool(one.words)
+    if option.takes in ("one value", "a list"):
+        return len(one.words) > 1
+    return option.takes == "one value a time" and not all(map(option.follows, one.words[1:]))
 
 
 def _one_a_time(one: _Given, option: Option) -> Iterator[_Given]:

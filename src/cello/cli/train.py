@@ -16,6 +16,7 @@ from tyro.conf import Suppress, arg
 
 from cello.audio.augment import AugmentConfig
 from cello.audio.folds import NONE, of_fold
+from cello.audio.layout import listed
 from cello.cli.sound import Sound, open_sound
 from cello.deploy.decisions import BACKGROUND
 from cello.errors import ConfigError
@@ -27,7 +28,7 @@ from cello.training.execution import ExecutionConfig
 
 if TYPE_CHECKING:
     from cello.audio.corpus import Corpus
-    from cello.training.result import Epoch, RunResult
+    from cello.training.result import Epoch, RunResult, StartRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,8 @@ class Train(Sound):
         corpus = open_sound(self, console, features.rate_hz, folds=self.folds)
         if self.spec.startswith("folder:") and (sentence := _unused_noise(corpus)):  # who put it there wants to use it
             say(console, sentence)
+        if start is not None:
+            say(console, started(start.record(corpus.manifest.labels)))
         manifest = of_fold(corpus.manifest, self.data.fold) if self.data.fold else corpus.manifest
         keep_freed_memory()
         config = RunConfig(
@@ -119,6 +122,18 @@ class Train(Sound):
         if sentence := remark(result, manifest):
             warnings.warn(sentence, stacklevel=2)
         say(console, f"{out}: cello evaluate {shlex.quote(str(out))}")
+
+
+def started(record: StartRecord) -> str:
+    """Which labels a run has from another one, in a sentence.
+
+    >>> from cello.training.result import StartRecord
+    >>> started(StartRecord(run="1f0c9e8d", kept=("no", "yes"), drawn=("stop",), left=("up",)))
+    "starts from run 1f0c9e8d: labels with its weights 'no', 'yes'; new 'stop'; left out 'up'"
+    """
+    labels = (("labels with its weights", record.kept), ("new", record.drawn), ("left out", record.left))
+    told = [f"{what} {listed(own) or 'none'}" for what, own in labels if own or what != "left out"]
+    return f"starts from run {record.run}: {'; '.join(told)}"
 
 
 def _unused_noise(corpus: Corpus) -> str:
@@ -152,18 +167,35 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     return (
         f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train_loss:.4f}, train accuracy "
         f"{100 * epoch.train_accuracy:.2f} %, validation loss {epoch.validation_loss:.4f}, validation accuracy "
-        f"{100 * epoch.validation_accuracy:.2f} %, {epoch.epoch_seconds:.1f} s, "
-        f"training {epoch.train_cpu_seconds:.1f} s"
+        f"{100 * epoch.validation_accuracy:.2f} %, {duration(epoch.epoch_seconds)}, "
+        f"training {duration(epoch.train_cpu_seconds)}"
     )
+
+
+def duration(seconds: float) -> str:
+    """A time in s, of which tenths are told, or below half a second in ms.
+
+    >>> duration(12.34), duration(0.5), duration(0.0213), duration(0.00004)
+    ('12.3 s', '0.5 s', '21 ms', 'under 1 ms')
+    """
+    if seconds >= 0.5:
+        return f"{seconds:.1f} s"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.001 else "under 1 ms"
+
+
+def _of_epoch(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.5 else duration(seconds)
 
 
 def times(result: RunResult) -> str:
     """Seconds of an epoch's training steps and of the whole epoch, and clips per second of both."""
-    training = f"training {result.seconds_per_epoch:.2f} s/epoch ({result.clips_per_second:,.0f} clips/s)"
+    training = f"training {_of_epoch(result.seconds_per_epoch)}/epoch ({result.clips_per_second:,.0f} clips/s)"
     if not result.epoch_seconds:
         return training
-    cpu = "" if result.epoch_cpu_seconds is None else f", {result.epoch_cpu_seconds:.2f} s of CPU time"
-    return f"{training}, whole epoch {result.epoch_seconds:.2f} s ({result.epoch_clips_per_second:,.0f} clips/s{cpu})"
+    cpu = "" if result.epoch_cpu_seconds is None else f", {_of_epoch(result.epoch_cpu_seconds)} of CPU time"
+    return (
+        f"{training}, whole epoch {_of_epoch(result.epoch_seconds)} ({result.epoch_clips_per_second:,.0f} clips/s{cpu})"
+    )
 
 
 def _table(result: RunResult, cell: str) -> Table:

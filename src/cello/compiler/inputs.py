@@ -294,8 +294,7 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
     if not weights.keys() & set(names):
         values = [_placed(value, x) for value in _fixed(cell, int(x.shape[-1]), hidden)]
         return {**weights, **dict(zip(names, values, strict=True))}
-    exact = fixed_tensors(cell, int(x.shape[-1]), hidden)
-    shapes = {name: tuple(one.shape) for name, one in exact.items()}
+    shapes = _fixed_shapes(cell, int(x.shape[-1]), hidden)
     for name in names:
         given = weights.get(name)
         if not isinstance(given, Tensor) or tuple(given.shape) != shapes[name]:
@@ -309,7 +308,7 @@ def with_fixed(cell: Cell, x: Tensor, hidden: int, weights: Mapping[str, Tensor]
             not torch.compiler.is_compiling()
             and type(given) is Tensor
             and given.is_cpu
-            and not torch.equal(given, exact[name].to(given))
+            and not torch.equal(given, fixed_tensors(cell, int(x.shape[-1]), hidden)[name].to(given))
         ):
             raise ModelError(f"cell {cell.name!r}: the fixed tensor {name} is not what the cell declares; leave it out")
     return weights
@@ -324,6 +323,11 @@ def learned_of(cell: Cell, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor
 @cached(maxsize=1024)
 def _fixed_names(cell: Cell) -> tuple[str, ...]:
     return tuple(cell.fixed())
+
+
+@constant_result
+def _fixed_shapes(cell: Cell, inputs: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(one.shape) for name, one in fixed_tensors(cell, inputs, hidden).items()}
 
 
 @constant_result

@@ -22,6 +22,7 @@ from cello.compiler.inputs import (
     learned_of,
     with_fixed,
 )
+from cello.compiler.tracing import check_traced
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def scan(  # noqa: PLR0913 - all but three are named and may be left out
             x, weights, state, masks = _in_precision_of_weights(x, weights, state, masks)
             more = {"lengths": lengths, "reverse": reverse, "masks": masks, "backend": backend, "precision": precision}
             return scan(cell, x, weights, state=state, **more)  # type: ignore[arg-type]
-    hidden = check_weights(cell, x, learned_of(cell, weights))
+    hidden = check_weights(cell, x, check_traced(cell.name, learned_of(cell, weights)))
     first, whole = first_state(cell, x, hidden, state, weights), expanded_masks(cell, x, hidden, masks)
     ends = None if lengths is None else frames_of_clips(lengths, x)
     inputs = Inputs(cell, x, with_fixed(cell, x, hidden, weights), first, whole, ends, reverse, precision)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+
+from cello.errors import ModelError
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -36,6 +39,28 @@ def cached(maxsize: int) -> Callable[[Callable[Given, Answer]], Callable[Given, 
         return call
 
     return decorate
+
+
+def check_traced(cell: str, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights; refuse those that ``torch.jit.trace`` would have to keep as constants though they are learned.
+
+    Torch says so itself of some functions; here it may end the process.
+
+    Raises:
+        ModelError: weights of a cell that require gradients and are no inputs of what is traced.
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
+        return weights
+    for name, weight in weights.items():
+        if weight.requires_grad:
+            try:
+                torch._C._get_value_trace(weight)  # type: ignore[attr-defined]
+            except RuntimeError as error:
+                raise ModelError(
+                    f"cell {cell!r}: torch.jit.trace cannot keep {name} as a constant, for it requires gradients; "
+                    "trace a cello.Layer, or a function that takes the weights as arguments, or give weights.detach()"
+                ) from error
+    return weights
 
 
 def exporting_to_onnx() -> bool:

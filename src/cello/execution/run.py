@@ -27,9 +27,10 @@ from cello.models.config import cell_of
 from cello.study.compatibility import check_clips, check_windows
 from cello.study.config import StudyConfig
 from cello.study.estimate import far_off
-from cello.study.folder import single_writer
+from cello.study.folder import naming, single_writer
 from cello.study.plan import PlannedRun, plan, sample_rate
 from cello.study.reading import unusable
+from cello.study.single import write_source
 from cello.study.store import CorpusSource, FailedRun, Store, folded
 from cello.training.config import CorpusRef
 
@@ -75,8 +76,7 @@ def run_study(
         check_clips(study.name, planned, corpus)
         for sentence in far_off(study, planned, len(corpus.manifest.labels)):
             warnings.warn(sentence, stacklevel=2)
-        store = Store.create_or_open(out, study, corpus.manifest, source)
-        store.reconcile()
+        store = _begun(out, study, corpus, source)
         places = {run.place for run in planned}
         asked = [run for run in store.runs if run.place in places]
         todo = store.pending(asked)
@@ -95,6 +95,14 @@ def run_study(
                     f"last whole epoch{where_kept(workers)}; give the same command again to go on"
                 ) from None
         check_all_finished(store, asked)
+    return store
+
+
+def _begun(out: Path, study: StudyConfig, corpus: Corpus, source: CorpusSource) -> Store:
+    store = Store.create_or_open(out, study, corpus.manifest, source)
+    with naming(out):
+        write_source(out, source)
+    store.reconcile()
     return store
 
 

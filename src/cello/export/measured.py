@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cello.audio.corpus import Corpus
+from cello.audio.corpus import Corpus, groups_in_words
 from cello.audio.folds import indices_of
 from cello.deploy.decisions import DecisionConfig
 from cello.deploy.manifest import Int8Facts, Interval, StreamMeasured
@@ -44,9 +44,9 @@ def run_accuracy(trained: TrainedRun, store: Store) -> Interval | None:
     if not known and len(correct) < 2:
         return Interval(value=value)
     share = share_over(correct, speakers if known else np.arange(len(correct)))
-    return Interval(
-        value=value, low=share.low, high=share.high, over=f"{share.groups} {'speakers' if known else 'clips'}"
-    )
+    nobody = {number for number in speakers if corpus.speaker_names and not corpus.speaker_names[number]}
+    over = groups_in_words(share.groups - len(nobody), len(nobody)) if known else f"{share.groups} clips"
+    return Interval(value=value, low=share.low, high=share.high, over=over)
 
 
 def study_accuracy(trained: TrainedRun, store: Store) -> Interval | None:

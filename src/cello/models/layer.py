@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -40,7 +41,8 @@ class Layer(nn.Module):
         bidirectional: run every layer forwards and backwards; outputs then are (B, T, 2H), both directions' side by
             side.
         batch_first: frames are (B, T, D); if false, (T, B, D).
-        dropout: probability of dropout on the outputs of all layers but the last, while training.
+        dropout: probability of dropout on the outputs of all layers but the last, while training; a warning says where
+            one layer has none.
         zoneout: probability that a unit keeps its state at a step (Krueger et al. 2017).
         recurrent_dropout: probability that a unit is hidden from the recurrent matrices, the same for a whole clip.
         backend: "auto", or the back end that is to compute the cell; :func:`~cello.scan` lists them.
@@ -77,6 +79,12 @@ class Layer(nn.Module):
         super().__init__()
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_probabilities(dropout=dropout, zoneout=zoneout, recurrent_dropout=recurrent_dropout)
+        if dropout and num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout:g} does nothing with num_layers=1, as it acts between layers; give more layers, or "
+                "dropout=0",
+                stacklevel=2,
+            )
         self.cell = _cell_of(cell)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bidirectional, self.batch_first, self.dropout = bidirectional, batch_first, dropout
@@ -128,11 +136,11 @@ class Layer(nn.Module):
             module.num_layers,
             bidirectional=module.bidirectional,
             batch_first=module.batch_first,
-            dropout=module.dropout,
             backend=backend,
             device=first.device,
             dtype=first.dtype,
         )
+        layer.dropout = module.dropout  # of which torch has warned where it does nothing
         with torch.no_grad():
             for depth, directions in enumerate(layer._stacked()):
                 for direction, suffix in zip(directions, ("", "_reverse"), strict=False):

@@ -101,8 +101,10 @@ def _groupings(corpus: CorpusSummary) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _groups(by: str, values: Sequence[str], best: NDArray[Any], every: NDArray[Any]) -> list[Group]:
-    names, place, clips = np.unique(np.asarray(values, dtype=object), return_inverse=True, return_counts=True)
-    means = (np.bincount(place, share) / clips for share in (best, every))
+    said = np.asarray(values, dtype=object)
+    some = said != "" if by == SPEAKER else np.ones(len(said), dtype=bool)  # nobody speaks in silence
+    names, place, clips = np.unique(said[some], return_inverse=True, return_counts=True)
+    means = (np.bincount(place, share[some]) / clips for share in (best, every))
     found = [
         Group(by=by, value=str(name), clips=int(n), best=float(one), every=float(all_runs))
         for name, n, one, all_runs in zip(names, clips, *means, strict=True)

@@ -53,7 +53,7 @@ def unrecorded(results: StudyResults) -> list[str]:
     chosen = "how the settings were chosen."
     if results.tuned is not None:
         chosen = "how the settings that were not tuned were chosen."
-    elif results.protocol.endswith("-tuned"):
+    elif results.protocol.rpartition("-")[2] == "tuned":
         chosen += f" The study is labelled “{results.protocol}”, as cello tune labels what it writes."
     texts = [chosen, f"a reference for the corpus {results.corpus.name}."]
     if not speakers.rule(results):

@@ -52,7 +52,8 @@ class FoldSummary(msgspec.Struct, frozen=True, kw_only=True):
 class CorpusSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What a report says about the data, without the data.
 
-    ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; a store made before
+    ``test_speakers`` numbers the speaker of each test clip, in the order of ``predictions.npz``; where nobody speaks,
+    as in silence cut from noise, the recording has a number, and no name. A store made before
     Cello kept it has none, until its study runs once more with the corpus there. So it is with ``speakers_known``
     (False where files of one name stay together) and ``shared_speakers``: how many speakers of test clips are in
     training or validation too. ``shared_by_split`` says it split by split: how many of the test speakers are in
@@ -158,7 +159,9 @@ def _counted(manifest: Manifest, clips: Sequence[Clip]) -> SplitSummary:
     counts = dict.fromkeys(manifest.labels, 0)
     for clip in clips:
         counts[clip.label] += 1
-    return SplitSummary(clips=len(clips), speakers=len({clip.speaker for clip in clips}), clips_by_label=counts)
+    return SplitSummary(
+        clips=len(clips), speakers=len({clip.speaker for clip in clips if clip.spoken}), clips_by_label=counts
+    )
 
 
 def _added(folds: Sequence[SplitSummary]) -> SplitSummary:
@@ -174,9 +177,9 @@ def _added(folds: Sequence[SplitSummary]) -> SplitSummary:
 def clip_facts(manifest: Manifest) -> dict[str, Any]:
     """What a summary keeps of single test clips and of the speakers."""
     known = manifest.speakers_known
-    trained = {clip.speaker for clip in manifest.clips if clip.split != "test"}
+    trained = {clip.speaker for clip in manifest.clips if clip.spoken and clip.split != "test"}
     test = _tested(manifest)
-    tested = dict.fromkeys(clip.speaker for clip in test)
+    tested = {clip.speaker: clip.speaker if clip.spoken else "" for clip in test}
     shared = in_several(manifest) if manifest.folds else len(trained & set(tested))
     return {
         "test_speakers": speaker_numbers(manifest),
@@ -184,7 +187,7 @@ def clip_facts(manifest: Manifest) -> dict[str, Any]:
         "shared_speakers": shared if known else None,
         "shared_by_split": (shared_by_split(manifest) if not manifest.folds else {}) if known else None,
         "test_names": tuple(clip.name for clip in test),
-        "speaker_names": tuple(tested) if known else (),
+        "speaker_names": tuple(tested.values()) if known else (),
         "columns": _columns(test),
         "train_clip_s": _median_s(manifest),
     }
@@ -199,7 +202,7 @@ def _median_s(manifest: Manifest) -> float | None:
 def shared_by_split(manifest: Manifest) -> dict[str, dict[str, int]]:
     """How many of the speakers of test and validation clips are in the splits before them too, where any are."""
     speakers: dict[str, set[str]] = {
-        split: {clip.speaker for clip in manifest.clips if clip.split == split} for split in SPLITS
+        split: {clip.speaker for clip in manifest.clips if clip.spoken and clip.split == split} for split in SPLITS
     }
     found: dict[str, dict[str, int]] = {}
     for split, others in BEFORE.items():

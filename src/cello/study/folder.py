@@ -6,11 +6,13 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from cello.errors import StoreError, reason
-from cello.files import DamagedFileError, check_regular
+from cello.files import DamagedFileError, check_regular, decode_json, read_stored
 from cello.locks import UNSUPPORTED, acquire, open_lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -20,6 +22,29 @@ RUNS = "runs"
 """The folder in a study's that holds a folder for each of its runs."""
 NO_LOCKS = UNSUPPORTED - {errno.EINVAL}
 """Without the one that calls which lock nothing answer too."""
+EXPORTED, LARGEST_EXPORTED = "manifest.json", 8 << 20
+"""What a folder of ``cello export`` has in place of a study's files, and the most bytes that are read of it."""
+
+
+class _Exported(msgspec.Struct, frozen=True):
+    run: str
+
+
+def check_not_exported(folder: Path) -> None:
+    """Call a folder that ``cello export`` wrote what it is, where it was taken for a study or a run.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if not (folder / EXPORTED).exists():
+        return
+    run = "the run"
+    with suppress(OSError, DamagedFileError):
+        run = f"run {decode_json(read_stored(folder / EXPORTED, LARGEST_EXPORTED), _Exported).run[:40]}"
+    raise StoreError(
+        f"{str(folder)!r} is an exported model, not a run: cello predict, evaluate, listen and serve take it. Here "
+        f"give the folder of {run}, from which it was exported, or of its study"
+    )
 
 
 @contextmanager

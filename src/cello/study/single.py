@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 import msgspec
 
+from cello.audio.origin import absolute
 from cello.errors import StoreError
 from cello.files import decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.config import Row, StudyConfig
@@ -13,11 +15,12 @@ from cello.study.corpus_file import CorpusSummary, read_corpus
 from cello.study.folder import RESTORE, naming
 from cello.study.journal import Event
 from cello.study.plan import PlannedRun
-from cello.study.store import CorpusSource, Header, Store
+from cello.study.store import OPENER, CorpusSource, Header, Store
 from cello.training.result import RESULT_FORMAT, RunResult, check_possible
 
 SOURCE_FILE = "source.json"
-"""How the corpus of a single run was opened; a study has that in its study.json."""
+"""How the corpus of a single run or of a study was opened, and where it lies: not for others, so in no report."""
+DELETE = "restore it, or delete it and give --corpus where clips are needed"
 
 
 class SingleRun(Store):
@@ -64,26 +67,42 @@ def open_store(folder: Path | str) -> Store:
         rows=(Row(name=name),),
     )
     run = PlannedRun(id=result.run, row=name, column="", seed=result.config.seed, config=result.config)
-    source = _source(folder) or CorpusSource(spec=corpus.origin.spec)
+    source = located_source(folder) or CorpusSource(spec=corpus.origin.spec)
     return SingleRun(folder, Header(study=study, corpus=result.config.corpus, source=source, runs=(run,)), corpus)
 
 
+class LocatedSource(CorpusSource, frozen=True, kw_only=True):
+    """A source with ``place``, its spec with an absolute path, where ``spec`` holds from the folder of then alone."""
+
+    place: str = ""
+
+
 def write_source(folder: Path, source: CorpusSource) -> None:
-    """Write beside a single run how its corpus was opened.
+    """Write into the folder of a single run or of a study how its corpus was opened, and where it lies.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    write_whole(folder / SOURCE_FILE, seal_json(msgspec.json.encode(source)))
+    place = absolute(source.spec) if source.opener == OPENER else source.spec
+    located = LocatedSource(
+        spec=source.spec,
+        options=source.options,
+        opener=source.opener,
+        place=place if place != source.spec else "",
+    )
+    write_whole(folder / SOURCE_FILE, seal_json(msgspec.json.encode(located)))
 
 
-def _source(folder: Path) -> CorpusSource | None:
-    """How the corpus was opened; None of a run made before Cello kept it."""
-    with naming_damage(folder / SOURCE_FILE, StoreError, RESTORE):
-        try:
-            return decode_json(read_stored(folder / SOURCE_FILE), CorpusSource)
-        except FileNotFoundError:
-            return None
+def located_source(folder: Path) -> LocatedSource | None:
+    """How a run's or study's corpus was opened, of a run of a study how the study's was; None where nobody kept it.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    for place in (folder, folder.resolve().parent.parent):
+        with naming_damage(place / SOURCE_FILE, StoreError, DELETE), suppress(FileNotFoundError):
+            return decode_json(read_stored(place / SOURCE_FILE), LocatedSource)
+    return None
 
 
 def _name(result: RunResult) -> str:

@@ -40,7 +40,7 @@ from cello.errors import CelloError, StoreError
 from cello.files import DamagedFileError, decode_json, naming_damage, read_stored, seal_json, write_whole
 from cello.study.config import Column, Row, StudyConfig
 from cello.study.corpus_file import CorpusSummary, clip_facts, read_corpus, write_corpus
-from cello.study.folder import RESTORE, naming
+from cello.study.folder import RESTORE, check_not_exported, naming
 from cello.study.former import as_begun
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
@@ -57,6 +57,8 @@ from cello.training.result import RunResult
 STORE_FORMAT = 1
 ID = re.compile("[0-9a-f]{16}")
 """What Cello calls a run, and nothing else: a run's folder has that name."""
+OPENER = "cello.audio.open:open_corpus"
+"""What opens a corpus unless a source says otherwise."""
 Named = TypeVar("Named", Row, Column)
 
 
@@ -65,7 +67,7 @@ class CorpusSource(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: str
     options: dict[str, Any] = {}
-    opener: str = "cello.audio.open:open_corpus"
+    opener: str = OPENER
 
 
 def folded(source: CorpusSource, study: StudyConfig) -> CorpusSource:
@@ -134,6 +136,7 @@ class Store:
         folder = Path(folder)
         with naming(folder):
             if folder.is_dir() and not (folder / "study.json").exists():
+                check_not_exported(folder)
                 raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
             header = _read_header(folder / "study.json")
             return cls(folder, header, read_corpus(folder / "corpus.json"))

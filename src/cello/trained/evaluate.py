@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from cello.errors import CorpusError
 from cello.features.cache import load_features
 from cello.statistics.one_run import Bin, Share, reliability, share_over
 from cello.study.correctness import BINS, calibration_error
+from cello.trained.exported import ExportedModel
 from cello.trained.mapping import targets_of
 from cello.trained.model import Model
 from cello.training.data import Frames, frames_at_once
@@ -52,7 +53,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
     ``word_mean`` is the mean over the labels that occur of each label's accuracy. ``confusion`` is (C, C) counts of
     ``labels``, rows truth, columns prediction. ``over`` says what the interval of ``accuracy`` holds for new ones of.
-    ``speakers`` stand from the least accurate on; there are none where nobody knows who speaks. ``left_out`` counts
+    ``speakers`` stand from the least accurate on; there are none where nobody knows who speaks. Silence that was cut
+    from noise has none: in the interval each recording of noise stands for one. ``left_out`` counts
     clips whose label was mapped to nothing; ``seen`` those that the model was trained or chosen on.
     """
 
@@ -75,7 +77,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(
-    model: Model,
+    model: Model | ExportedModel,
     corpus: Corpus,
     split: Part = "test",
     mapping: Mapping[str, str] | None = None,
@@ -85,15 +87,18 @@ def evaluate(
     """Evaluate a model on a split of a corpus, or on all clips; the corpus must be read at the model's rate.
 
     ``mapping`` says which label of the model a label of the corpus is, empty for none: its clips are left out. Labels
-    of the same name need none. Frames are lost as in training, where the model's ``data.lost_frames`` says so.
+    of the same name need none. Frames are lost as in training, where a run's ``data.lost_frames`` says so; of an
+    exported model none is.
 
     Raises:
         CorpusError: a label of the corpus that the model has not and that is not mapped, or no clip is left.
         ConfigError: a mapping from or to a label that is not there.
         FeatureError: another rate than the model's, or a clip shorter than one window.
+        ClipError, DeployError: as ``ExportedModel.scores``, of an exported model.
     """
     target = targets_of(model.labels, corpus, mapping or {})
-    fold = model.run.config.data.fold if corpus.manifest.folds else ""
+    config = None if isinstance(model, ExportedModel) else model.run.config
+    fold = config.data.fold if config is not None and corpus.manifest.folds else ""
     parts = indices_of(corpus, fold)
     asked = np.sort(np.concatenate([parts[name] for name in SPLITS])) if split == "all" else parts[split]
     chosen = asked[target[asked] >= 0]
@@ -102,11 +107,16 @@ def evaluate(
             f"corpus {corpus.manifest.corpus!r} has {len(chosen)} {'' if split == 'all' else split + ' '}clips with a "
             "label of the model; choose another --split, or map its labels with --map"
         )
-    scores = _scores(model, corpus, chosen, cache)
+    if isinstance(model, ExportedModel):
+        scores, run, learned_from = torch.from_numpy(model.scores(corpus, chosen)), model.run, model.learned_from
+    else:
+        scores, run = _scores(model, corpus, chosen, cache), model.run.run
+        learned_from = model.run.config.corpus.checksum
     seen = 0
-    if corpus.manifest.checksum == model.run.config.corpus.checksum:
+    if corpus.manifest.checksum == learned_from:
         seen = len(np.setdiff1d(chosen, parts["test"]))
-    return _measured(model, corpus, split, chosen, target[chosen], scores, len(asked) - len(chosen), seen)
+    found = _measured(model.labels, corpus, chosen, target[chosen], scores)
+    return Evaluation(run=run, split=split, left_out=len(asked) - len(chosen), seen=seen, **found)
 
 
 def _scores(model: Model, corpus: Corpus, chosen: NDArray[np.int64], cache: Path | None) -> Tensor:
@@ -124,53 +134,43 @@ def _scores(model: Model, corpus: Corpus, chosen: NDArray[np.int64], cache: Path
 
 
 def _measured(
-    model: Model,
-    corpus: Corpus,
-    split: Part,
-    chosen: NDArray[np.int64],
-    target: NDArray[np.int64],
-    scores: Tensor,
-    left_out: int,
-    seen: int,
-) -> Evaluation:
+    labels: Sequence[str], corpus: Corpus, chosen: NDArray[np.int64], target: NDArray[np.int64], scores: Tensor
+) -> dict[str, Any]:
+    """The fields of an ``Evaluation`` that scores decide."""
     targets = torch.from_numpy(target)
     probabilities = scores.double().softmax(1).numpy()
     predicted = probabilities.argmax(axis=1)
     correct, sure = predicted == target, probabilities.max(axis=1)
     clips = [corpus.manifest.clips[k] for k in chosen]
     known = corpus.manifest.speakers_known
-    speakers = np.array([clip.speaker for clip in clips])
+    speakers, spoken = np.array([clip.speaker for clip in clips]), np.array([clip.spoken for clip in clips])
     over = known and len(set(speakers.tolist())) > 1
     metrics = measure(targets, scores)
-    counts = confusion(targets, torch.from_numpy(predicted), len(model.labels))
-    return Evaluation(
-        run=model.run.run,
-        corpus=corpus.manifest.corpus,
-        split=split,
-        clips=len(clips),
-        left_out=left_out,
-        seen=seen,
-        labels=model.labels,
-        accuracy=share_over(correct, speakers if over else np.arange(len(clips))),
-        over="speakers" if over else "clips",
-        word_mean=metrics.word_mean,
-        loss=metrics.loss,
-        calibration_error=float(calibration_error(sure[None], correct[None])[0]),
-        reliability=tuple(reliability(sure, correct, BINS)),
-        confusion=tuple(map(tuple, counts.tolist())),
-        speakers=_by_speaker(speakers, correct) if known else (),
-        predictions=tuple(
+    counts = confusion(targets, torch.from_numpy(predicted), len(labels))
+    return {
+        "corpus": corpus.manifest.corpus,
+        "clips": len(clips),
+        "labels": tuple(labels),
+        "accuracy": share_over(correct, speakers if over else np.arange(len(clips))),
+        "over": "speakers" if over else "clips",
+        "word_mean": metrics.word_mean,
+        "loss": metrics.loss,
+        "calibration_error": float(calibration_error(sure[None], correct[None])[0]),
+        "reliability": tuple(reliability(sure, correct, BINS)),
+        "confusion": tuple(map(tuple, counts.tolist())),
+        "speakers": _by_speaker(speakers[spoken], correct[spoken]) if known else (),
+        "predictions": tuple(
             ClipPrediction(
                 clip=clip.name,
-                speaker=clip.speaker if known else "",
-                label=model.labels[truth],
-                predicted=model.labels[said],
+                speaker=clip.speaker if known and clip.spoken else "",
+                label=labels[truth],
+                predicted=labels[said],
                 label_probability=float(row[truth]),
                 probability=float(row[said]),
             )
             for clip, truth, said, row in zip(clips, target, predicted, probabilities, strict=True)
         ),
-    )
+    }
 
 
 def _by_speaker(speakers: NDArray[np.str_], correct: NDArray[np.bool_]) -> tuple[SpeakerAccuracy, ...]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cello.audio.layout import is_junk, is_sound
 from cello.errors import ClipError
-from cello.trained.model import Model, Prediction
+from cello.trained.model import Prediction
+
+
+class Predictor(Protocol):
+    """What predicts files: the model of a run, or an exported one."""
+
+    def predict_file(self, file: Path | str) -> Prediction: ...
 
 
 class Unusable(NamedTuple):
@@ -35,7 +41,7 @@ def _wanted(path: Path) -> bool:
     return is_sound(path.name) and not any(is_junk(part) for part in path.parts)
 
 
-def each_prediction(model: Model, files: Iterable[Path]) -> Iterator[Prediction | Unusable]:
+def each_prediction(model: Predictor, files: Iterable[Path]) -> Iterator[Prediction | Unusable]:
     """What a model says of each file, in their order."""
     for file in files:
         try:

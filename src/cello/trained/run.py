@@ -8,14 +8,13 @@ from pathlib import Path
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from cello.deploy.manifest import MANIFEST
 from cello.errors import StoreError, unknown
 from cello.files import DamagedFileError, naming_damage, read_stored
 from cello.models.parts import Array, ModelParts, parts_of
 from cello.study.corpus_file import CorpusSummary
 from cello.study.pools import StoredRun
-from cello.study.single import open_store
-from cello.study.store import CorpusSource, Store
+from cello.study.single import located_source, open_store
+from cello.study.store import OPENER, CorpusSource, Store
 from cello.training.folder import bring_cell
 from cello.training.result import RunResult
 
@@ -27,7 +26,7 @@ LARGEST_MODEL = 1 << 32
 class TrainedRun:
     """A finished run: where it lies, what was measured of it, the corpus it learned from, its model as arrays.
 
-    ``source`` is how that corpus was opened.
+    ``source`` is how that corpus was opened, ``place`` the same corpus by an absolute path, empty where nobody kept it.
     """
 
     folder: Path
@@ -35,6 +34,16 @@ class TrainedRun:
     corpus: CorpusSummary
     parts: ModelParts
     source: CorpusSource
+    place: str = ""
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """By what its corpus may be opened: where it lay at its training, then as seen from the current folder.
+
+        None where another function opened it: what a run's folder names besides is not called.
+        """
+        known = (self.place, self.source.spec) if self.source.opener == OPENER else ()
+        return tuple(dict.fromkeys(filter(None, known)))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,22 +60,20 @@ def read_run(folder: Path | str, row: str | None = None, column: str | None = No
         StoreError: no finished run is there, no such row or column, or its files are damaged.
         ModelError: its weights are not those of its config.
     """
-    _check_run(Path(folder))
     store = open_store(folder)
     run = best(store, row, column)
     place = store.run_folder(run)
     config = run.result.config.model
     bring_cell(place, config)
-    return TrainedRun(place, run.result, store.corpus, parts_of(config, read_weights(place)), store.header.source)
-
-
-def _check_run(folder: Path) -> None:
-    """Raises StoreError for a folder that ``cello export`` wrote, which is used otherwise."""
-    if (folder / MANIFEST).exists() and not any((folder / name).exists() for name in ("study.json", "config.json")):
-        raise StoreError(
-            f"{str(folder)!r} is an exported model, not a run: cello listen, cello serve and cello.deploy.load take it"
-            f". Here give the run that it was exported from"
-        )
+    located = located_source(store.folder)
+    return TrainedRun(
+        folder=place,
+        result=run.result,
+        corpus=store.corpus,
+        parts=parts_of(config, read_weights(place)),
+        source=store.header.source,
+        place="" if located is None or located.spec != store.header.source.spec else located.place,
+    )
 
 
 def read_weights(folder: Path) -> dict[str, Array]:

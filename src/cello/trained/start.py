@@ -39,7 +39,7 @@ def start_from(folder: Path | str, model: ModelConfig, features: FeatureConfig, 
     """
     trained = read_run(folder)
     config = trained.result.config
-    weights = InitialWeights(read_weights(trained.folder), trained.labels)
+    weights = InitialWeights(read_weights(trained.folder), trained.labels, trained.result.run)
     return Start(
         weights, _own("model", config.model, model, stated), _own("features", config.features, features, stated)
     )

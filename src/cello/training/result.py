@@ -74,6 +74,18 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, "epoch_seconds", whole)
 
 
+class StartRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run started from: the id of a run, and which of its own labels began with that run's weights.
+
+    ``drawn`` are its labels that the other run did not have, ``left`` those that the other run had and it has not.
+    """
+
+    run: str
+    kept: tuple[str, ...]
+    drawn: tuple[str, ...]
+    left: tuple[str, ...]
+
+
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a finished run: ``train``, ``validation``, ``test`` never share a column anywhere.
 
@@ -93,6 +105,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     ``device`` is cpu or cuda:N, ``device_reason`` why it was that one, and ``precision`` that of matrix products. Of a
     GPU, ``hardware`` has the name (gpu), the driver and the CUDA version of torch; there ``seconds_per_epoch`` is wall
     time, as ``wall_seconds_per_epoch`` is, and training steps include features and augmentation.
+
+    ``start`` says which weights of another run it began with, those of ``config.initial_weights``; None where it began
+    at random, and of a run made before Cello kept it.
     """
 
     format: int = RESULT_FORMAT
@@ -120,6 +135,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     epoch_seconds: float = 0.0
     epoch_cpu_seconds: float | None = None
     epoch_clips_per_second: float = 0.0
+    start: StartRecord | None = None
 
     def __post_init__(self) -> None:
         if self.epoch_seconds or not self.history:

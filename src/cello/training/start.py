@@ -14,14 +14,16 @@ from torch import Tensor
 from cello.errors import ModelError, TrainingError
 from cello.models.classifier import Classifier
 from cello.training.config import RunConfig
+from cello.training.result import StartRecord
 
 
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
-    """The weights of a run by their names, and its labels in the order of the rows of its head."""
+    """The weights of a run by their names, its labels in the order of the rows of its head, and its id if known."""
 
     weights: Mapping[str, NDArray[np.float32]]
     labels: tuple[str, ...]
+    run: str = ""
 
     @property
     def checksum(self) -> str:
@@ -31,6 +33,15 @@ class InitialWeights:
             value = np.ascontiguousarray(self.weights[name], dtype="<f4")
             digest.update(repr((name, value.shape)).encode() + value.tobytes())
         return digest.hexdigest()
+
+    def record(self, labels: Sequence[str]) -> StartRecord:
+        """Which rows of the head of a model of these labels begin with these weights."""
+        return StartRecord(
+            run=self.run,
+            kept=tuple(label for label in labels if label in self.labels),
+            drawn=tuple(label for label in labels if label not in self.labels),
+            left=tuple(label for label in self.labels if label not in labels),
+        )
 
     def into(self, model: Classifier, labels: Sequence[str]) -> None:
         """Give a model these weights; the rows of its head for labels that are new here stay as they were drawn.

@@ -78,6 +78,7 @@ class Trainer:
             self.model.deviation.copy_(deviation)
         if start is not None:
             start.into(self.model, corpus.manifest.labels)
+        self.start = None if start is None else start.record(corpus.manifest.labels)
         self.model.to(self.device.torch)
         self.optimiser = make_optimiser(config.optimiser, self.model.parameters(), resident=self.device.resident)
         self.average = Average(self.model, config.optimiser.ema)
@@ -369,6 +370,7 @@ class Trainer:
             versions=versions(),
             history=tuple(self.history),
             conditions=self._conditions(),
+            start=self.start,
         )
         with writing(self.folder):
             weights = {name: value.cpu() for name, value in self.model.state_dict().items()}

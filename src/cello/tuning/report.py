@@ -19,6 +19,8 @@ from cello.study.space import Tuned
 from cello.tuning.trials import Trial, importance
 from cello.tuning.tune import Tuning
 
+TUNED = "tuned"
+"""What is added to the protocol that a study states, and is it where none is stated."""
 NO_TEST = "Chosen by validation accuracy alone: all trials trained without evaluating the test set."
 
 
@@ -56,7 +58,7 @@ def tuned_study(tuning: Tuning) -> StudyConfig:
             settings.setdefault(section, {})[field] = value
         rows.append(msgspec.structs.replace(row, **merge(row.settings, settings)))
     # another protocol, so that it goes to another folder than the study that was not tuned
-    protocol = f"{study.label}-tuned"
+    protocol = f"{study.protocol}-{TUNED}" if study.protocol else TUNED
     tuned = Tuned(
         trials=tune.trials,
         epochs=first.config.optimiser.epochs,

@@ -40,6 +40,10 @@ ROWS: dict[str, Row] = {
 }
 """How each operation is written on numbers; a product's arguments are whole arrays."""
 
+JUMPS = frozenset(["floor", "round", "sign", "mod"])
+"""What jumps, or is steep behind a jump: a time of many periods in double precision has another phase than in float32."""
+ROUNDED = frozenset(["add", "sub", "mul", "div"])
+
 LARGEST = 3.4028234663852886e38
 """The largest float32: a constant beyond it is infinite beside float32 values."""
 
@@ -100,5 +104,14 @@ class Writer:
         own = row(node.op)
         if node.op == "product":
             return own.template.format(*map(self.place, node.args)), own.precedence
+        if node.op in JUMPS:
+            return own.template.format(*map(self.rounded, node.args)), own.precedence
         parts = [self.text(arg, needs) for arg, needs in zip(node.args, own.needs, strict=True)]
         return own.template.format(*parts), own.precedence
+
+    def rounded(self, k: int) -> str:
+        """The value of a node as float32 operations give it, which is that of doubles rounded after each."""
+        node = self.nodes[k]
+        if k in self.known or node.op not in ROUNDED:
+            return self.text(k)
+        return f"Math.fround({row(node.op).template.format(*map(self.rounded, node.args))})"

@@ -77,7 +77,7 @@ def _steps(
     cell: Cell, packed: PackedInputs, sizes: Sequence[int], weights: Mapping[str, Tensor]
 ) -> Callable[[int, tuple[Tensor, ...]], tuple[Tensor, ...]]:
     """A step, as a function of its number and the old states."""
-    if not _has_one_size(cell):
+    if torch.compiler.is_dynamo_compiling() or not _has_one_size(cell):  # torch.compile records no text of a step
         return steps_of(cell, packed.frames, packed.masks, sizes, weights)
     plan = program(cell)
     slots, per_frame = _before_the_loop(plan, packed, sizes, weights)
