@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cello.cells.definition import Cell, cell
 from cello.cells.fold import fold
-from cello.cells.functions import exp, relu, sigmoid, softplus, tanh, where
+from cello.cells.functions import exp, mod, relu, sigmoid, softplus, tanh, where
 from cello.cells.load import load_cell, zoo
 from cello.cells.signature import Scalar
 from cello.cells.sizes import size
@@ -120,6 +120,21 @@ def delayed(x, h, c, m, W):  # type: ignore[no-untyped-def]
 @node
 def test_every_cell_of_the_zoo_computes_what_it_does_in_python(tmp_path: Path) -> None:
     compare([fold(cell)[0] for cell in zoo().values()], tmp_path)
+
+
+@cell
+def clock(x, h, t, tau, s, W):  # type: ignore[no-untyped-def]
+    """The phase of a time that goes on, much enlarged."""
+    return 64 * mod(t / (3 + tau) - s, 1) + 0 * (W @ x), t + 1
+
+
+@node
+def test_a_time_of_many_periods_has_the_phase_that_float32_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "T", 500)
+    expected = in_python(clock, *drawn(clock, 0))
+    np.testing.assert_allclose(in_node([clock], tmp_path)[0], expected, atol=1e-5)
 
 
 @node

@@ -41,7 +41,7 @@ ROWS: dict[str, Row] = {
 """How each operation is written on numbers; a product's arguments are whole arrays."""
 
 JUMPS = frozenset(["floor", "round", "sign", "mod"])
-"""What jumps, or is steep behind a jump: a time of many periods in double precision has another phase than in float32."""
+"""What jumps or forgets whole periods: of a time of many of them a float32 and a double leave other phases."""
 ROUNDED = frozenset(["add", "sub", "mul", "div"])
 
 LARGEST = 3.4028234663852886e38
