@@ -1,13 +1,13 @@
 """Hold every form of trained models to the model itself, on the test clips of their corpus.
 
     cello study benchmarks/exits.toml --corpus CORPUS --out STUDY    (exits-parts.toml: cells of frames with parts)
-    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--rows NAMES] [--int8] [--out FILE.json]
+    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--rows NAMES] [--forms NAMES] [--int8] [--out FILE.json]
 
 For each finished run of a study: the largest difference of a score from torch's, and the clips that are decided
 differently, by numpy, ONNX (whole clips, and hop by hop), C99 and JavaScript (Node). ``--clips`` takes so many of the
-test clips, evenly, 0 all; hop by hop a tenth of them. With ``--int8`` also the accuracy of each model with int8 weights
-beside that with float32. The exit status is 1 where a score differs by more than 1e-4 or a decision does, unless
-the model's two highest scores are within 1e-5 of each other.
+test clips, evenly, 0 all; hop by hop a tenth of them; ``--rows`` and ``--forms`` compare only these. With ``--int8``
+also the accuracy of each model with int8 weights beside that with float32. The exit status is 1 where a score differs
+by more than 1e-4 or a decision does, unless the model's two highest scores are within 1e-5 of each other.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ Sound = NDArray[np.float32]
 WINDOW_S = 3.0
 """Longer than any clip, so that a stream of one clip pools over all of it."""
 LARGEST_DIFFERENCE, TIE = 1e-4, 1e-5
+FORMS = ("numpy", "JavaScript", "ONNX", "C99", "ONNX, hop by hop")
 NODE = """
 import { readFileSync, writeFileSync } from "node:fs";
 const bytes = readFileSync("clips.f32"), lengths = JSON.parse(readFileSync("lengths.json"));
@@ -181,18 +182,27 @@ def evenly(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def check(
-    run: TrainedRun, expected: Scores, node: Scores, corpus: Corpus, indices: NDArray[np.int64]
+    run: TrainedRun,
+    expected: Scores,
+    node: Scores | None,
+    corpus: Corpus,
+    indices: NDArray[np.int64],
+    forms: Sequence[str],
 ) -> dict[str, Any]:
-    """Compare the forms of one run with torch's scores."""
+    """Compare these forms of one run with torch's scores."""
     clips = clips_of(corpus, indices)
     given = run.parts, run.result.config.features, run.labels
     some = evenly(np.arange(len(clips)), -(-len(clips) // 10))
-    forms = {"numpy": compared(by_numpy(run, corpus, indices), expected), "JavaScript": compared(node, expected)}
-    forms["ONNX"] = compared(by_onnx(*given, clips), expected)
-    if run.parts.causal:
-        forms["C99"] = compared(by_c99(*given, clips), expected)
-        forms["ONNX, hop by hop"] = compared(by_step(*given, [clips[k] for k in some]), expected[some])
-    return forms
+    found: dict[str, Any] = {} if node is None else {"JavaScript": compared(node, expected)}
+    if "numpy" in forms:
+        found["numpy"] = compared(by_numpy(run, corpus, indices), expected)
+    if "ONNX" in forms:
+        found["ONNX"] = compared(by_onnx(*given, clips), expected)
+    if "C99" in forms and run.parts.causal:
+        found["C99"] = compared(by_c99(*given, clips), expected)
+    if "ONNX, hop by hop" in forms and run.parts.causal:
+        found["ONNX, hop by hop"] = compared(by_step(*given, [clips[k] for k in some]), expected[some])
+    return found
 
 
 def int8_accuracy(run: TrainedRun, expected: Scores, corpus: Corpus, indices: NDArray[np.int64]) -> dict[str, float]:
@@ -215,6 +225,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=0)
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--rows", nargs="+", help="only these rows of the study")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="only these forms")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     choice = parser.parse_args()
     torch.set_num_threads(1)
@@ -226,12 +237,12 @@ def main() -> int:
         if choice.rows is None or stored.row in choice.rows
     ]
     node: dict[str, Scores] = {}
-    for group in together([run for _, run in finished]):
+    for group in together([run for _, run in finished] if "JavaScript" in choice.forms else []):
         node |= zip([run.result.run for run in group], by_node(group, clips_of(corpus, indices)), strict=True)
     found: list[dict[str, Any]] = []
     for stored, run in finished:
         expected = by_torch(run, corpus, indices)
-        forms = check(run, expected, node[run.result.run], corpus, indices)
+        forms = check(run, expected, node.get(run.result.run), corpus, indices, choice.forms)
         told: dict[str, Any] = {"row": stored.row, "column": stored.column, "seed": stored.seed, "forms": forms}
         told |= {"accuracy": int8_accuracy(run, expected, corpus, indices)} if choice.int8 else {}
         found.append(told)
