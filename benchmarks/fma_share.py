@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from functools import cache, partial
+from importlib import resources
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -45,7 +46,7 @@ from cello.cells.load import load_cell
 from cello.cells.sizes import size as elements_of
 from cello.compiler.backends import PRECISIONS
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of, run_backward, run_forward
-from cello.compiler.c.text import with_runtime
+from cello.compiler.c.text import with_headers
 from cello.compiler.inputs import with_fixed
 from cello.compiler.kernel import kernel
 from cello.compiler.memory import keep_freed_memory
@@ -78,7 +79,8 @@ IN_PAIRS = PEAK.replace("sum[k] * a + b", "add_product(sum[k], a[0], b)").replac
 @cache
 def library(precision: str = "float32") -> ctypes.CDLL:
     bf16 = precision == "bf16"
-    found = load(with_runtime("float", IN_PAIRS if bf16 else PEAK, bf16=bf16), "peak")
+    pairs = resources.files("cello.compiler.c").joinpath("bf16.h").read_text("utf-8") + IN_PAIRS if bf16 else PEAK
+    found = load(with_headers("float", pairs, bf16=bf16), "peak")
     found.fused_multiply_adds.restype = ctypes.c_double
     return found
 
