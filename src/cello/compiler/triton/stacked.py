@@ -60,4 +60,4 @@ def less_their_mean(group: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Matrices (N, D) of one group less the mean of all their rows, which is taken in float32 whatever they are."""
     rows = torch.cat([*group])
     exact = rows.float()
-    return (exact - exact.mean(0)).to(rows.dtype).split([len(matrix) for matrix in group])
+    return torch.split((exact - exact.mean(0)).to(rows.dtype), [len(matrix) for matrix in group])
