@@ -20,7 +20,7 @@ from cello.compiler.scan import scan
 from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import names_of
+from cello.compiler.triton.text import names_of, own_text
 from cello.errors import BackendError
 from cello.models.direction import CellLayer, within_bounds
 from cello.models.initialise import begun
@@ -145,6 +145,13 @@ def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) ->
 def test_products_of_fewer_rows_than_tensor_cores_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 4))
     check(SIZED["projected"], (5, 2, 7, 20), lengths=[2, 0, 1, 2, 2])
+
+
+@pytest.mark.parametrize("name", ["lstm-layer-norm", "nested-lstm", "fgr"])
+def test_half_the_clips_a_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which spares registers: tensor cores multiply 16 rows, so each of 8 twice."""
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(8, 32, 4, 2 if name == "fgr" else 1))
+    check(zoo()[name], (10, 3, 5, 20), lengths=[3, 0, 2, 1, 3, 3, 2, 3, 1, 3])
 
 
 def test_several_sizes_beside_products_of_bfloat16() -> None:
@@ -341,3 +348,76 @@ def test_vmap_makes_replicates_of_one_launch_each_the_same_as_alone() -> None:
             gradients, torch.autograd.grad(expected.cos().sum(), list(alone.values())), strict=True
         ):
             torch.testing.assert_close(found[r], value, rtol=1e-5, atol=1e-6)
+
+
+def normalised(share: str) -> Cell:
+    """Layer normalisation of W x and U h together, of so many values, and of a product of what follows by itself."""
+    b = Building()
+    x, h, z = b.x(), b.state("h"), b.state("z", share)
+
+    def less_mean(*products: int) -> list[int]:
+        whole = products[0] if not products[1:] else b("mul", b("add", *products), b.number(0.5))
+        mean = b("div", b("total", whole), b.leaf("size", share, ""))
+        return [b("sub", product, b.to("broadcast", mean, share)) for product in products]
+
+    first = b("product", b.learned("W.a", f"{share},D"), x), b("product", b.learned("W.b", f"{share},D"), x)
+    one, two = less_mean(*first)
+    (three,) = less_mean(b("product", b.learned("U.z", f"{share},H"), h))
+    z = b("add", b("mul", b.number(0.5), z), b("tanh", b("add", b("add", one, b.learned("b.z", share)), three)))
+    z = b("mul", z, b("sigmoid", two))
+    h = b("tanh", b("add", b("product", b.learned("V.h", f"H,{share}"), z), b.learned("b.h", "H")))
+    return b.cell("normalised-half", {"h": h, "z": z}, "W U V b")
+
+
+CENTRED = [zoo()["lstm-layer-norm"], zoo()["gru-layer-norm"], normalised("H/2")]
+
+
+@pytest.mark.parametrize("cell", CENTRED, ids=lambda cell: cell.name)
+def test_products_less_their_mean_in_programs_that_share_units(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names_of(cell).plan.centred
+    check(cell, (3, 3, 5, 22), lengths=[3, 0, 2])
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 64, 4, 2))
+    check(cell, (3, 3, 3, 42), lengths=[1, 3, 2], reverse=True)
+
+
+@pytest.mark.parametrize("cell", CENTRED, ids=lambda cell: cell.name)
+def test_matrices_of_one_large_number_are_centred_before_they_are_rounded(cell: Cell) -> None:
+    """To bfloat16, 64 and a weight of less than 0.25 are 64."""
+    torch.set_float32_matmul_precision("medium")
+    x, state, weights = case(cell, (3, 3, 5, 22))
+    with torch.no_grad():
+        for group in names_of(cell).plan.centred:
+            for m in group:
+                weights[str(names_of(cell).nodes[m].name)] += 64
+    expected = everything(cell, wider((x, state, weights), torch.float64), "plain")
+    assert_within(everything(cell, (x, state, weights), "triton"), expected, 0.06)
+
+
+@pytest.mark.parametrize("learned", ["W.f", "U.i"])
+def test_one_matrix_of_a_group_learns_as_it_does_among_all(learned: str) -> None:
+    cell = zoo()["lstm-layer-norm"]
+    x, state, weights = case(cell, (3, 4, 5, 11))
+    gradients = []
+    for backend, dtype in (("plain", torch.float64), ("triton", torch.float32)):
+        given = {name: value.detach().to(dtype).requires_grad_(name == learned) for name, value in weights.items()}
+        first = tuple(part.detach().to(dtype) for part in state)
+        outputs = scan(cell, x.detach().to(dtype), given, state=first, backend=backend).outputs
+        gradients.append(torch.autograd.grad(outputs.cos().sum(), given[learned])[0])
+    assert_within({"d": gradients[1]}, {"d": gradients[0]}, 1e-5)
+
+
+def test_replicates_have_matrices_centred_each_by_its_own_mean() -> None:
+    cell = zoo()["gru-layer-norm"]
+    x, _, weights = case(cell, (2, 3, 5, 6))
+    both = {name: torch.stack([value.detach(), value.detach().flip(0) + 1]) for name, value in weights.items()}
+    outputs = torch.vmap(lambda given: scan(cell, x, given, backend="triton").outputs)(both)
+    for r in range(2):
+        alone = scan(cell, x, {name: value[r] for name, value in both.items()}, backend="triton").outputs
+        torch.testing.assert_close(outputs[r], alone, rtol=1e-6, atol=1e-6)
+
+
+def test_no_step_computes_the_mean_of_such_products() -> None:
+    """Sums over units are left of squares, and of the memory and its squares: each once forward and once back."""
+    text = own_text(zoo()["lstm-layer-norm"])
+    assert text.count("total_of_parts(") == 8
+    assert "J_tile" not in text

@@ -64,7 +64,7 @@ class _Backward:
 
     def _load_matrices(self) -> list[str]:
         """This program's columns of all matrices, those of one vector and of a pack of sums as one."""
-        groups = dict.fromkeys(matrices for v in self.plan.vectors for _, matrices in self._groups(v))
+        groups = dict.fromkeys(matrices for v in self.plan.vectors for _, matrices in self.names.groups(v))
         return [f"{self._tile(matrices)} = {self._load_matrix(matrices)}" for matrices in groups]
 
     def _tile(self, matrices: tuple[int, ...]) -> str:
@@ -79,24 +79,6 @@ class _Backward:
             return f"load_row({place}, 0, {rows.elements}, {rows.units})"
         sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.units}, {columns.own}"
         return f"load_matrix({place}, {columns.part}, {columns.elements}, 1, {sizes}, PRECISION)"
-
-    def _groups(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """A vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""
-        names = self.names
-        if names.is_frame(vector):
-            return []
-        rest = [(k, m) for k, m in names.products_of(vector) if k in names.pack_of]
-        found = []
-        for pack in [names.sums[n] for n in sorted({names.pack_of[k] for k, _ in rest})]:
-            mine = [(k, m) for k, m in rest if k in pack]
-            matrices = tuple(m for _, m in mine)
-            first = names.inner.index(matrices[0]) if matrices else 0
-            together = tuple(k for k, _ in mine) == pack and names.inner[first : first + len(pack)] == matrices
-            if together and not any(side.once for side in names.sides(matrices[0])):
-                found.append((pack, matrices))
-            else:
-                found += [((k,), (m,)) for k, m in mine]
-        return found
 
     def _reads(self) -> list[str]:
         """What a step reads."""
@@ -220,7 +202,7 @@ class _Backward:
         """
         products: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
         for vector in vectors:
-            groups, total = self._groups(vector), self._part(vector)
+            groups, total = self.names.groups(vector), self._part(vector)
             if groups and total not in self.begun:
                 body.lines.append(f"{total} = {self.names.space(vector).zero}")
                 self.begun.add(total)

@@ -14,7 +14,7 @@ from cello.compiler.triton.text import names_of
 from cello.compiler.triton.tiling import tilings
 
 WORTH = 2
-"""How many times fewer bytes of a thread in memory make up for twice the programs, which wait for each other."""
+"""How many times fewer bytes of a thread in memory make up for twice the programs."""
 
 
 @lru_cache(maxsize=1024)
@@ -42,7 +42,8 @@ def chosen(
         if least is None or least.spilled == 0:
             break
         found = if_any(partial(of, tiling))
-        worth = least.spilled // WORTH if tiling.split > best.split else least.spilled - 1
+        more = tiling.split * best.rows > best.split * tiling.rows
+        worth = least.spilled // WORTH if more else least.spilled - 1
         if found is not None and found.shared <= memory and found.spilled <= worth:
             best, least = tiling, found
     return best, least

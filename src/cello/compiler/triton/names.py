@@ -155,7 +155,10 @@ class Names(StepNames):
     @property
     def slots(self) -> int:
         """How many tiles programs leave to each other at once, at most."""
-        return max(len(self.sums_in_order), len(self.plan.vectors), 1)
+        gathered = {
+            nodes for vector in self.plan.vectors for nodes, _ in self.groups(vector)
+        }  # a pack, and its sums too
+        return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1)
 
     @cached_property
     def with_frame(self) -> tuple[int, ...]:
@@ -178,6 +181,23 @@ class Names(StepNames):
         for each in self.plan.sums:
             for m, v in each.products:
                 found.setdefault(v, []).append((each.node, m))
+        return found
+
+    def groups(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """A vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""
+        if self.is_frame(vector):
+            return []
+        rest = [(k, m) for k, m in self.products_of(vector) if k in self.pack_of]
+        found = []
+        for pack in [self.sums[n] for n in sorted({self.pack_of[k] for k, _ in rest})]:
+            mine = [(k, m) for k, m in rest if k in pack]
+            matrices = tuple(m for _, m in mine)
+            first = self.inner.index(matrices[0]) if matrices else 0
+            together = tuple(k for k, _ in mine) == pack and self.inner[first : first + len(pack)] == matrices
+            if together and not any(side.once for side in self.sides(matrices[0])):
+                found.append((pack, matrices))
+            else:
+                found += [((k,), (m,)) for k, m in mine]
         return found
 
     @cached_property

@@ -25,9 +25,11 @@ class Reshaping:
         node, (arg,) = self.nodes[k], self.nodes[k].args
         before, after = self.names.spaces[self.nodes[arg].shape], self.names.spaces[node.shape]
         lines: list[str] = []
+        if node.op in WHOLE and before.once:
+            return [], value
+        if node.op == "total" and self._name(arg) not in self.whole:
+            return self._total(k, value, before)
         if node.op in WHOLE:
-            if before.once:
-                return [], value
             lines, value = self._gathered(arg, value)
         matrix = next((here for here in (before, after) if is_sized(here.shape)), None)
         if matrix is not None:
@@ -67,8 +69,19 @@ class Reshaping:
         sizes = {"own": after.own, "columns": matrix.columns, "padded": matrix.padded}
         return lines, SIZED_ROWS[node.op].format(value=value, **sizes, products=bool(self.names.inner))
 
+    def _total(self, k: int, value: str, before: Space) -> tuple[list[str], str]:
+        """The sum of a vector: programs add up their own elements, then what each has found."""
+        part, sums = f"_{k}_sum", f"_{k}_sums"
+        lines = [f"{part} = own_total({value}, part, {before.elements}, {before.own}, {before.whole})"]
+        here = Space(before.shape, "SPLIT", "SPLIT", "1", "True")
+        return [*lines, *all_gather(self.names, {sums: (part, 1, here)}, [0]).lines], f"total_of_parts({sums})"
+
+    def _name(self, arg: int) -> str:
+        """The variable that holds all elements of a vector."""
+        return f"{self.labels.get(arg, f'_{arg}')}_whole"
+
     def _gathered(self, arg: int, value: str) -> tuple[list[str], str]:
-        name = f"{self.labels.get(arg, f'_{arg}')}_whole"
+        name = self._name(arg)
         if name in self.whole:
             return [], name
         self.whole.add(name)

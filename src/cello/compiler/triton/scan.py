@@ -22,8 +22,8 @@ from cello.compiler.triton.build import kernels, missing
 from cello.compiler.triton.choice import chosen
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.stacked import StackedInputs
-from cello.compiler.triton.text import names_of
+from cello.compiler.triton.stacked import StackedInputs, less_their_mean
+from cello.compiler.triton.text import computed, names_of
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -211,7 +211,10 @@ def _stacked(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
     every step (1, I)."""
     cell, x = inputs.cell, inputs.frames
     names, sizes = names_of(cell), sizes_of(inputs)
-    value = loop_invariant(recipe(cell)[0], inputs.weights, sizes.inputs, sizes.hidden).__getitem__
+    found = loop_invariant(recipe(computed(cell))[0], inputs.weights, sizes.inputs, sizes.hidden)
+    for group in names.plan.centred:
+        found |= zip(group, less_their_mean([found[m] for m in group]), strict=True)
+    value = found.__getitem__
 
     def side_by_side(values: list[Tensor], *rest: int) -> Tensor:
         whole = torch.cat([each.reshape(-1, *rest) for each in values]) if values else x.new_zeros(0, *rest)

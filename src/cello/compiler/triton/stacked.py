@@ -54,3 +54,10 @@ def interleaved_rows(matrices: Tensor, packs: Sequence[tuple[int, Shape]], sizes
 def packs(names: Names, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, Shape]]:
     """Of each pack of sums how many there are, and their shape."""
     return [(len(pack), names.shape(pack[0])) for pack in groups]
+
+
+def less_their_mean(group: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Matrices (N, D) of one group less the mean of all their rows, which is taken in float32 whatever they are."""
+    rows = torch.cat([*group])
+    exact = rows.float()
+    return torch.split((exact - exact.mean(0)).to(rows.dtype), [len(matrix) for matrix in group])

@@ -6,6 +6,8 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
+from cello.cells.summed import summed
+from cello.compiler.centred import centred
 from cello.compiler.deep import deep
 from cello.compiler.expression import equations
 from cello.compiler.identifiers import comment
@@ -19,7 +21,13 @@ from cello.compiler.triton.names import Names
 @lru_cache(maxsize=256)
 def names_of(cell: Cell) -> Names:
     """The names a cell's kernel uses."""
-    return Names(kernel(cell))
+    alone, groups = centred(summed(cell))
+    return Names(kernel(alone, centred=groups))
+
+
+def computed(cell: Cell) -> Cell:
+    """What the kernel computes: the cell with sums for products that are sums, and its centred matrices as given."""
+    return centred(summed(cell))[0]
 
 
 def runtime_text(*, interpreted: bool) -> str:

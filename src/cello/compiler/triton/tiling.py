@@ -60,16 +60,17 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
 def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> tuple[Tiling, ...]:
     """``tiling``, and what to try where its threads keep values in memory, least costly first; none if none fits.
 
-    More registers where the assembler held back, nothing read ahead, more warps or fewer of more registers, fewer
-    clips; then more programs, which wait for each other at every step.
+    More registers where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half
+    the clips a program, and more programs for the same clips, which wait for each other at every step.
     """
     found = tiling(names, sizes, precision, memory)
     if found is None:
         return ()
     tried = [found, *_at_other_registers(found)]
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
-    if found.rows < LEAST and found.rows > 1:
-        tried.append(replace(found, rows=found.rows // 2))
+    if found.rows > 1:
+        fewer = replace(found, rows=found.rows // 2)
+        tried += [fewer, *_at_other_registers(fewer)] if found.rows == LEAST else [fewer]
     if found.own > max(LEAST, head):
         more = replace(found, split=2 * found.split, warps=min(8, found.warps))
         tried += [more, *_at_other_registers(more)]
