@@ -152,7 +152,7 @@ class Names(StepNames):
         """The variable in which such a derivative is added up."""
         return f"d_{self.of[k]}_rows" + ("" if self.shape(k) else f"_{self.spaces[shape].elements}")
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """How many tiles programs leave to each other at once, at most."""
         gathered = {
