@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cello.audio.corpus import NOBODY, SPLITS, Clip, Corpus, Split
+from cello.audio.corpus import NO_SPEAKER, SPLITS, Clip, Corpus, Split
 from cello.errors import CorpusError, unknown
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
@@ -62,7 +62,7 @@ def choose(corpus: Corpus, choice: Choice, volume: Callable[[str], float] | None
     extra: list[NDArray[np.generic]] = []
     start = sum(map(len, corpus.arrays))
     for split, name, noise, sound in silence:
-        who = f"{NOBODY}recording {noise + 1}"
+        who = f"{NO_SPEAKER}recording {noise + 1}"
         clips.append(Clip(name=name, label=SILENCE, split=split, speaker=who, start=start, samples=len(sound)))
         louder = sound if volume is None else sound * np.float32(volume(name))
         extra.append(_as_stored(louder, corpus.sound.dtype))

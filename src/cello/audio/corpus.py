@@ -14,7 +14,7 @@ from cello.audio.origin import Origin, origin_of
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-NOBODY = "_silence_/"
+NO_SPEAKER = "_silence_/"
 """What the ``speaker`` of sound that nobody speaks begins with; the recording that it was cut from follows."""
 CLIPS_AT_ONCE = 256
 SAMPLES_AT_ONCE = 1 << 25
@@ -39,7 +39,7 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def spoken(self) -> bool:
         """Whether it has a speaker; else ``speaker`` is a recording of noise: excerpts of one are not independent."""
-        return not self.speaker.startswith(NOBODY)
+        return not self.speaker.startswith(NO_SPEAKER)
 
 
 class BadClip(msgspec.Struct, frozen=True, kw_only=True):

@@ -172,15 +172,15 @@ def _speakers(manifest: Manifest) -> list[str]:
             f"the speakers of {manifest.corpus} are not known, so none can be left out; give a --speaker-pattern, "
             f"or a number of folds"
         )
-    names = set(map(_who, manifest.clips))
+    names = set(map(_dealt_as, manifest.clips))
     if len(names) < LEAST:
         raise CorpusError(
             f"{len(names)} speakers of {manifest.corpus} are too few for folds; at least {LEAST} are needed"
         )
-    return list(map(_who, manifest.clips))
+    return list(map(_dealt_as, manifest.clips))
 
 
-def _who(clip: Clip) -> str:
+def _dealt_as(clip: Clip) -> str:
     """Whose fold a clip is in; excerpts of noise are dealt one by one, for of each fold silence is asked."""
     return clip.speaker if clip.spoken else clip.name
 
@@ -189,7 +189,7 @@ def _dealt(manifest: Manifest, count: int) -> list[str]:
     """Each clip's fold, 1 … ``count``: speaker by speaker to the fold with the fewest clips, large ones first."""
     own: dict[str, list[Clip]] = {}
     for clip in manifest.clips:
-        own.setdefault(_who(clip), []).append(clip)
+        own.setdefault(_dealt_as(clip), []).append(clip)
     if count > len(own):
         who = "speakers" if manifest.speakers_known else "recordings"
         raise CorpusError(
@@ -206,7 +206,7 @@ def _dealt(manifest: Manifest, count: int) -> list[str]:
         fewest = held.index(min(held))
         held[fewest] += len(own[who])
         fold_of[who] = str(fewest + 1)
-    return [fold_of[_who(clip)] for clip in manifest.clips]
+    return [fold_of[_dealt_as(clip)] for clip in manifest.clips]
 
 
 def _check_fold(manifest: Manifest, name: str) -> None:

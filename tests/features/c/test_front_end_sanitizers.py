@@ -34,16 +34,17 @@ int main(int count, const char **words) {
     int64_t *list = buffer(steps * sizeof(int64_t)), *first = buffer(mels * 8), *length = buffer(mels * 8);
     for (long k = 0; k < steps; k++) list[k] = atol(words[6 + k]);
     real *shape = buffer(window * sizeof(real)), *weights = buffer(mels * 3 * sizeof(real));
-    real *cosines = buffer(mels * size * sizeof(real)), *slopes = buffer(2 * (widest / 2) * widest * sizeof(real));
+    real *cosines = buffer(mels * size * sizeof(real));
+    real *delta_weights = buffer(2 * (widest / 2) * widest * sizeof(real));
     for (long k = 0; k < window; k++) shape[k] = 0.25 - 0.25 * cos(2 * M_PI * k / window);
     for (long m = 0; m < mels; m++) {
         first[m] = m % (bins - 1), length[m] = bins - first[m] < 3 ? bins - first[m] : 3;
         for (long k = 0; k < 3; k++) weights[3 * m + k] = 0.5 + 0.1f * k;
         for (long k = 0; k < size; k++) cosines[m * size + k] = cos(M_PI * k * (m + 0.5) / mels);
     }
-    for (long k = 0; k < 2 * (widest / 2) * widest; k++) slopes[k] = (k % widest) - 1.5f;
+    for (long k = 0; k < 2 * (widest / 2) * widest; k++) delta_weights[k] = (k % widest) - 1.5f;
     const struct plan plan = {window, hop, bins, mels, size, deltas, widest, cepstra > 0, deltas == 1, 3,
-        {points, steps, list, circle(points)}, shape, circle(window), first, length, weights, cosines, slopes,
+        {points, steps, list, circle(points)}, shape, circle(window), first, length, weights, cosines, delta_weights,
         0.9 * (hop % 2), 1e-6, 1e-4};
     const long lengths[] = {window, window + 1, 3 * window + hop + 7, 4000 + window, 1, window + 31};
     enum { CLIPS = 24 };

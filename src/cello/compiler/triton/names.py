@@ -155,9 +155,8 @@ class Names(StepNames):
     @cached_property
     def slots(self) -> int:
         """How many tiles programs leave to each other at once, at most."""
-        gathered = {
-            nodes for vector in self.plan.vectors for nodes, _ in self.groups(vector)
-        }  # a pack, and its sums too
+        # a pack counts beside its own sums, where both are gathered
+        gathered = {nodes for vector in self.plan.vectors for nodes, _ in self.groups(vector)}
         return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1)
 
     @cached_property

@@ -27,21 +27,21 @@ static inline void store(float *p, floats v) { *(anywhere *)p = v; }
 
 #if DOUBLE
 typedef double real;
-typedef int64_t whole;
+typedef int64_t integer;
 typedef uint64_t bits;
 #else
 typedef float real;
-typedef int32_t whole;
+typedef int32_t integer;
 typedef uint32_t bits;
 #endif
 enum { W = BYTES / sizeof(real) };
 typedef real vec __attribute__((vector_size(BYTES)));
-typedef whole wholes __attribute__((vector_size(BYTES)));
+typedef integer int_vec __attribute__((vector_size(BYTES)));
 typedef bits vec_bits __attribute__((vector_size(BYTES)));
-typedef float some __attribute__((vector_size(W * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef float narrow_vec __attribute__((vector_size(W * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef struct { vec re, im; } pair;
 
-static inline vec widened(const float *p) { return __builtin_convertvector(*(const some *)p, vec); }
+static inline vec widened(const float *p) { return __builtin_convertvector(*(const narrow_vec *)p, vec); }
 static inline vec broadcast(real v) { return v - (vec){0}; }
 static inline pair add(pair a, pair b) { return (pair){a.re + b.re, a.im + b.im}; }
 static inline pair subtract(pair a, pair b) { return (pair){a.re - b.re, a.im - b.im}; }

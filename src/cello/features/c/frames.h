@@ -3,7 +3,7 @@
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (wholes){__VA_ARGS__})
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (int_vec){__VA_ARGS__})
 #endif
 
 #define UNROLLED _Pragma("GCC unroll 8")
@@ -18,7 +18,7 @@ struct plan {
     const int64_t *length;
     const real *weights;        /* (warps, mels, largest_band) */
     const real *cosines;        /* (mels, static_size) */
-    const real *slopes;         /* (deltas, widths, delta_width) weights of each width 3, 5, ... delta_width */
+    const real *delta_weights;    /* (deltas, widths, delta_width) weights of each width 3, 5, ... delta_width */
     double emphasis, floor, smallest_deviation;
 };
 
@@ -110,8 +110,8 @@ static inline vec logarithm(vec v) {
     p = p * square + 1.0 / 3;
     return e * 0.693147180559945309 + 2 * (s + s * square * p);
 #else    /* a polynomial in m - 1 (Moshier's logf of Cephes, 1 unit in the last place) */
-    const wholes from = (wholes)v - 0x3f3504f3;    /* of sqrt(1/2) */
-    const wholes exponent = from >> 23;
+    const int_vec from = (int_vec)v - 0x3f3504f3;    /* of sqrt(1/2) */
+    const int_vec exponent = from >> 23;
     const vec m = (vec)((from & 0x007fffff) + 0x3f3504f3) - 1.0f, square = m * m;
     vec p = broadcast(7.0376836292e-2f);
     p = p * m - 1.1514610310e-1f;
@@ -130,12 +130,12 @@ static inline vec logarithm(vec v) {
 /* max(v, floor), NaN where v is */
 static inline vec at_least(vec v, real floor) {
     const vec low = broadcast(floor);
-    const wholes below = v < low;
-    return (vec)((below & (wholes)low) | (~below & (wholes)v));
+    const int_vec below = v < low;
+    return (vec)((below & (int_vec)low) | (~below & (int_vec)v));
 }
 static inline vec unless_finite(vec v, vec then) {
-    const wholes finite = (v - v) == (vec){0};
-    return (vec)((finite & (wholes)then) | (~finite & (wholes)v));
+    const int_vec finite = (v - v) == (vec){0};
+    return (vec)((finite & (int_vec)then) | (~finite & (int_vec)v));
 }
 
 /* The frames that start at from[0], from[1], ...: (static_size,) vecs. `work` holds 4 * window + mels of them. */

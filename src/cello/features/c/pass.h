@@ -3,7 +3,7 @@
 /* The frames of a clip from their static parts `rows`, each (padded,) of W elements or a multiple, and after them the
    derivatives of each order. A window that does not fit whole uses the nearest one that does; a clip of few frames a
    narrower window. */
-static void append_slopes(const struct plan *plan, const vec *rows, float *out, int64_t frames) {
+static void append_deltas(const struct plan *plan, const vec *rows, float *out, int64_t frames) {
     const int64_t size = plan->static_size, dimensions = size * (1 + plan->deltas);
     const int64_t vecs = (size + W - 1) / W, fits = (frames - 1) / 2 * 2 + 1;
     const int64_t width = fits < plan->delta_width ? fits : plan->delta_width, half = width / 2;
@@ -15,13 +15,13 @@ static void append_slopes(const struct plan *plan, const vec *rows, float *out, 
         return;
     }
     for (int64_t order = 0; order < plan->deltas; order++) {
-        const real *slope = plan->slopes + (order * (plan->delta_width / 2) + half - 1) * plan->delta_width;
+        const real *weights = plan->delta_weights + (order * (plan->delta_width / 2) + half - 1) * plan->delta_width;
         for (int64_t centre = half; centre < frames - half; centre++) {
             float *to = out + centre * dimensions + size * (1 + order);
             for (int64_t k = 0; k < vecs; k++) {
                 vec sum = {0};
-                for (int64_t tap = 0; tap < width; tap++) sum += rows[(centre - half + tap) * vecs + k] * slope[tap];
-                const some found = __builtin_convertvector(sum, some);
+                for (int64_t tap = 0; tap < width; tap++) sum += rows[(centre - half + tap) * vecs + k] * weights[tap];
+                const narrow_vec found = __builtin_convertvector(sum, narrow_vec);
                 memcpy(to + k * W, &found, (k * W + W <= size ? W : size - k * W) * sizeof(float));
             }
         }
@@ -52,7 +52,8 @@ static void standardise(const struct plan *plan, float *out, int64_t frames) {
 }
 
 /* The static part of the frames of `samples`, (frames, padded) in `rows`, zero after static_size elements. */
-static void frames_of(const struct plan *plan, int64_t warp, const float *samples, int64_t frames, vec *work, vec *rows) {
+static void frames_of(const struct plan *plan, int64_t warp, const float *samples, int64_t frames, vec *work,
+                      vec *rows) {
     vec *found = work + 4 * plan->window + plan->mels;
     const int64_t vecs = (plan->static_size + W - 1) / W;
     for (int64_t t = 0; t < frames; t += W) {
@@ -63,7 +64,8 @@ static void frames_of(const struct plan *plan, int64_t warp, const float *sample
         for (int64_t k = plan->static_size; k < vecs * W; k++) found[k] = (vec){0};
         for (int64_t k = 0; k < vecs; k++) {
             transpose(found + k * W);
-            for (int64_t lane = 0; lane < W && t + lane < frames; lane++) rows[(t + lane) * vecs + k] = found[k * W + lane];
+            for (int64_t lane = 0; lane < W && t + lane < frames; lane++)
+                rows[(t + lane) * vecs + k] = found[k * W + lane];
         }
     }
 }
@@ -98,7 +100,7 @@ static void *work_on(void *given) {
         changed(clip, samples, padded_samples(plan, clip));
         if (plan->emphasis != 0) emphasise(samples, padded_samples(plan, clip), (real)plan->emphasis);
         frames_of(plan, clip->warp, samples, clip->frames, memory, rows);
-        append_slopes(plan, rows, clip->out, clip->frames);
+        append_deltas(plan, rows, clip->out, clip->frames);
         if (plan->standardise) standardise(plan, clip->out, clip->frames);
         memset(clip->out + clip->frames * dimensions, 0,
                (clip->out_frames - clip->frames) * dimensions * sizeof(float));

@@ -31,7 +31,10 @@ class Plan(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("window", "hop", "bins", "mels", "static_size", "deltas")),
         *((name, ctypes.c_int64) for name in ("delta_width", "cepstra", "standardise", "largest_band")),
         ("transform", Transform),
-        *((name, ctypes.c_int64) for name in ("shape", "turn", "first", "length", "weights", "cosines", "slopes")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("shape", "turn", "first", "length", "weights", "cosines", "delta_weights")
+        ),
         *((name, ctypes.c_double) for name in ("emphasis", "floor", "smallest_deviation")),
     ]
 
@@ -64,7 +67,7 @@ def front_end(config: FeatureConfig, most_warp: float, double: bool) -> FrontEnd
         "length": length,
         "weights": weights,
         "cosines": dct(config.n_mels, config.n_mfcc),
-        "slopes": _slopes(config),
+        "delta_weights": _delta_weights(config),
     }
     real = np.float64 if double else np.float32
     arrays = {
@@ -79,7 +82,7 @@ def front_end(config: FeatureConfig, most_warp: float, double: bool) -> FrontEnd
         largest_band=weights.shape[2],
         transform=Transform(points, len(arrays["radices"]), at["radices"], at["points"]),
         emphasis=config.pre_emphasis, floor=config.log_floor, smallest_deviation=SMALLEST_DEVIATION,
-        **{name: at[name] for name in ("shape", "turn", "first", "length", "weights", "cosines", "slopes")},
+        **{name: at[name] for name in ("shape", "turn", "first", "length", "weights", "cosines", "delta_weights")},
     )  # fmt: skip
     return FrontEnd(plan, tuple(arrays.values()))
 
@@ -124,7 +127,7 @@ def _narrow(bands: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return first, length, weights
 
 
-def _slopes(config: FeatureConfig) -> NDArray[np.float64]:
+def _delta_weights(config: FeatureConfig) -> NDArray[np.float64]:
     """The weights of each order for the widths 3, 5, … delta_frames, (deltas, widths, delta_frames)."""
     widest = config.delta_frames
     found = np.zeros((max(1, config.deltas), widest // 2, widest))
