@@ -93,6 +93,9 @@ def test_a_merged_store_goes_on_as_any_other(tmp_path: Path, small: StudyConfig,
     grown = Store.create_or_open(tmp_path / "out", override(small, seeds=[0, 1, 2, 3]), manifest(), source)
     assert len(grown.results()) == 9
     assert {run.seed for run in grown.pending()} == {3}
+    assert [(part.finished, part.seeds) for part in grown.header.growth] == [(9, (3,))]
+    merged = merge_stores([one.folder, grown.folder], tmp_path / "again")
+    assert merged.header.growth == grown.header.growth
 
 
 @settings(max_examples=8, deadline=None)

@@ -130,6 +130,15 @@ def test_the_plan_grows_by_seeds_rows_and_columns(store: Store, small: StudyConf
     assert grown.study.seeds == (0, 1, 2)
     assert [run.id for run in grown.results()] == [store.runs[0].id]
     assert Store.create_or_open(store.folder, small, manifest(), source).header == grown.header
+    (joined,) = grown.header.growth
+    assert (joined.finished, joined.rows, joined.columns, joined.seeds) == (1, ("D",), (), (2,))
+
+
+def test_growth_before_any_figure_is_not_held_against_a_study(
+    store: Store, small: StudyConfig, source: CorpusSource
+) -> None:
+    grown = Store.create_or_open(store.folder, override(small, seeds=[2]), manifest(), source)
+    assert (grown.study.seeds, grown.header.growth) == ((0, 1, 2), ())
 
 
 def test_a_renamed_corpus_with_the_same_clips_is_the_same_corpus(

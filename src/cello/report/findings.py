@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 
 from cello.audio.corpus import SPLITS
-from cello.report import folds, ranking, robustness, speakers, tables
+from cello.report import folds, growth, ranking, robustness, speakers, tables
 from cello.report.metrics import BY_KEY, CUT_OFF, UNRECORDED
 from cello.report.results import StudyResults, place_name
 from cello.report.tables import best_cell, count, parameters
@@ -33,7 +33,7 @@ def summary(results: StudyResults) -> list[str]:
     about = [progress(results), *([divided] if divided else [])]
     return [
         *([*about, *chosen] if results.single else [*chosen, *about]),
-        *(*low_training(results), seeds(results)),
+        *(*low_training(results), seeds(results), *growth.cautions(results)),
         *how,
         *(machines(results), corpus(results)),
     ]

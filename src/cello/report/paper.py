@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cello.audio.corpus import SPLITS
 from cello.cells.load import bare_name, every_cell, is_own
-from cello.report import folds, ranking, recipe, references, speakers
+from cello.report import folds, growth, ranking, recipe, references, speakers
 from cello.report.references import Reference
 from cello.report.results import StudyResults
 from cello.report.settings_differences import StudySettings, listed, settings
@@ -217,6 +217,8 @@ def _tests(results: StudyResults) -> str:
         )
     if cautions := folds.cautions(results):
         texts.append(cautions)
+    if results.growth:
+        texts.append(growth.added(results))
     order = ranking.order(results)
     if order is not None:
         texts.append(

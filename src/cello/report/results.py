@@ -17,6 +17,7 @@ from cello.report.comparisons import ColumnComparisons, compare_columns
 from cello.report.surprise import Surprise
 from cello.report.visible import elided, is_local, last_part, names, visible, without_paths
 from cello.study.corpus_file import CorpusSummary, FoldSummary, SplitSummary
+from cello.study.growth import Growth
 from cello.study.own_cells import WrittenCell, written
 from cello.study.pools import StoredRun
 from cello.study.reference_figures import ReferenceFigures
@@ -78,7 +79,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     ``single``: it is one run by itself, as ``cello train`` makes it.
 
     With ``corpus.folds`` each of ``runs`` is that of all folds together, each clip tested once, and ``fold_runs`` are
-    the finished ones of single folds.
+    the finished ones of single folds. ``growth`` is what joined the plan when runs were finished already.
     """
 
     name: str
@@ -102,6 +103,7 @@ class StudyResults(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     notebook: str = NOTEBOOK
     reference_figures: ReferenceFigures | None = None
     fold_runs: tuple[FoldRun, ...] = ()
+    growth: tuple[Growth, ...] = ()
 
     def cell(self, row: str, column: str) -> tuple[RunResult, ...]:
         """The finished runs of one table cell, in the order of their seeds."""
@@ -215,6 +217,7 @@ def gather(store: Store, curves: bool = True) -> StudyResults:
         notebook=study.notebook or NOTEBOOK,
         reference_figures=study.reference_figures,
         fold_runs=tuple(_fold_run(part) for run in stored for part in run.parts),
+        growth=store.header.growth,
     )
     return shown(found)
 
@@ -264,6 +267,14 @@ def shown(results: StudyResults) -> StudyResults:
                 fold=folds.get(run.fold, run.fold),
             )
             for run in results.fold_runs
+        ),
+        growth=tuple(
+            msgspec.structs.replace(
+                part,
+                rows=tuple(rows.get(row, row) for row in part.rows),
+                columns=tuple(columns.get(column, column) for column in part.columns),
+            )
+            for part in results.growth
         ),
         comparisons=tuple(_comparisons(found, rows, columns) for found in results.comparisons),
         match_to=rows.get(results.match_to, _name(results.match_to)),

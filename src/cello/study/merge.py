@@ -215,7 +215,10 @@ def _header(stores: Sequence[Store], chosen: dict[Place, Found]) -> Header:
         if run.place in places:
             found = chosen.get(run.place)
             runs.append(run if found is None else _planned(found, run))
-    return Header(study=study, corpus=corpus, source=first.header.source, runs=tuple(runs), cells=cells)
+    grown = sorted({part for store in stores for part in store.header.growth}, key=lambda part: part.time)
+    return Header(
+        study=study, corpus=corpus, source=first.header.source, runs=tuple(runs), cells=cells, growth=tuple(grown)
+    )
 
 
 def _planned(found: Found, run: PlannedRun) -> PlannedRun:

@@ -15,8 +15,9 @@ The contract
 * One process at a time writes (it holds ``lock``); any number may read, also meanwhile and from a read-only folder:
   files appear whole by renaming, and lines of the journal whole or torn, which readers pass over. Nothing is written
   through a link in the folder.
-* A plan may grow by rows, columns and seeds. A row, column and seed never changes its settings, and a store never
-  changes its study or corpus: what stands side by side in a report was made alike.
+* A plan may grow by rows, columns and seeds; what was added when runs were finished is recorded. A row, column and
+  seed never changes its settings, and a store never changes its study or corpus: what stands side by side in a report
+  was made alike.
 * What only presents a study (its notebook's name, reference figures) is as the last command stated it.
 * Nothing here deletes anything.
 """
@@ -42,6 +43,7 @@ from cello.study.config import Column, Row, StudyConfig
 from cello.study.corpus_file import CorpusSummary, clip_facts, read_corpus, write_corpus
 from cello.study.folder import RESTORE, check_not_exported, naming
 from cello.study.former import as_begun
+from cello.study.growth import Growth, growth
 from cello.study.journal import Event, note, replay
 from cello.study.made import is_made, note_made
 from cello.study.own_cells import bring_objects, named, own_cells, reordered, resolver_from
@@ -84,7 +86,8 @@ def folded(source: CorpusSource, study: StudyConfig) -> CorpusSource:
 class Header(msgspec.Struct, frozen=True, kw_only=True):
     """``study.json``: the study, its data and every run planned so far.
 
-    ``cells`` are the runs' cells that are the user's own, by the fingerprints of their equations.
+    ``cells`` are the runs' cells that are the user's own, by the fingerprints of their equations; ``growth`` is what
+    was added when runs were finished already.
     """
 
     format: int = STORE_FORMAT
@@ -94,6 +97,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     source: CorpusSource
     runs: tuple[PlannedRun, ...]
     cells: dict[str, StoredCell] = {}
+    growth: tuple[Growth, ...] = ()
 
 
 class FailedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,7 +226,8 @@ class Store:
         finished = {stored.planned.place: stored.planned for stored in self.each_result(curves=False)}
         places = {run.place for run in (*old.runs, *asked)}
         kept = tuple(finished.get(place, run) for place, run in runs.items() if place in places)
-        return Header(study=wider, corpus=old.corpus, source=source, runs=kept, cells=cells)
+        added = growth(old.study, wider, len(finished))
+        return Header(study=wider, corpus=old.corpus, source=source, runs=kept, cells=cells, growth=old.growth + added)
 
     def run_folder(self, run: PlannedRun | StoredRun) -> Path:
         """Where training keeps a run."""

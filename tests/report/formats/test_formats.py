@@ -23,6 +23,7 @@ from cello.report.formats import html as html_format
 from cello.report.formats import json as json_format
 from cello.report.formats import latex, markdown
 from cello.report.results import Run, StudyResults
+from cello.study.growth import Growth
 from cello.study.own_cells import WrittenCell
 
 NASTY = 'a|b_<i>&"$x$ {%} #\\~^'
@@ -233,7 +234,9 @@ def test_every_json_field_is_documented_and_every_documented_field_written(
 ) -> None:
     failed = json.loads('[{"row": "gru", "column": "40 ms", "seed": 0, "reason": "killed", "fold": ""}]')
     document = {**json.loads(json_format.report(windows)), "failures": failed}
-    documents = (document, *(json.loads(json_format.report(study)) for study in (noisy, foreign, folded)))
+    late = Growth(time=0.0, finished=1, rows=("gru",), columns=("40 ms",), seeds=(1,))
+    grown = msgspec.structs.replace(noisy, growth=(late,))
+    documents = (document, *(json.loads(json_format.report(study)) for study in (grown, foreign, folded)))
     written, documented = {path for one in documents for path in _paths(one)}, _documented()
     figures = {f"cells[].{name}" for name, value in document["cells"][0].items() if isinstance(value, dict)}
     for path in written | figures:

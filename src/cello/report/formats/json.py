@@ -65,6 +65,7 @@ def _around_runs(results: StudyResults) -> dict[str, object]:
             "tuned": msgspec.to_builtins(results.tuned),
             "planned": len(results.planned),
             "finished": len(results.runs),
+            "growth": msgspec.to_builtins(results.growth),
         },
         "corpus": {k: v for k, v in msgspec.to_builtins(results.corpus).items() if k not in OF_CLIPS},
         "best": {"row": row, "column": column, "chosen_by": "validation_accuracy"},
