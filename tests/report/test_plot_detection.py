@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from cello.report.plot_detection import Detection, detection
 from cello.report.plots import png, svg_file
@@ -35,3 +36,12 @@ def test_any_operating_point_is_drawn_with_what_it_is_a_rate_of(chosen: Rates | 
 def test_without_speakers_or_without_false_alarms_there_is_a_plot_too() -> None:
     alone = rates(0.5, Counted(np.array([False]), np.array([]), ()), ["a"], 0.5)
     assert b"<svg" in svg_file(detection(Detection((alone,), alone, 0.5, 1, 0, "one")))
+
+
+def test_the_curve_has_the_height_of_its_picture() -> None:
+    """A legend far below the axes would squeeze them."""
+    figure = Figure(figsize=(5.2, 4.0), layout="constrained")
+    ax = figure.add_subplot()
+    detection(Detection(CURVE, CURVE[1], 0.5, 8, 4, "tones")).draw(ax)
+    figure.draw_without_rendering()
+    assert ax.get_position().height > 0.6

@@ -66,7 +66,7 @@ def _draw(ax: Axes, found: Detection) -> None:
     ax.grid(visible=True, axis="both")
     ax.set_xlabel(f"False alarms an hour, in {found.hours:.2f} h of noise and other words")
     ax.set_ylabel("Words missed, %")
-    legend(ax, 2)
+    legend(ax)
 
 
 def _operating_point(ax: Axes, rate: Rates, least: float) -> list[float]:
@@ -80,7 +80,7 @@ def _operating_point(ax: Axes, rate: Rates, least: float) -> list[float]:
         label=f"threshold {rate.threshold:g}, 95 % intervals",
     )  # fmt: skip
     if not rate.false_alarms:
-        ax.annotate("none", (x, y), (0, -12), textcoords="offset points", color=FAINT, fontsize=8, ha="center")
+        ax.annotate("none", (x, y), (-8, -3), textcoords="offset points", color=FAINT, fontsize=8, ha="right")
     return [x, low, high]
 
 
