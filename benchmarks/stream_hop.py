@@ -4,10 +4,11 @@
     python benchmarks/stream_hop.py --cell lstm --hidden 64
     python benchmarks/stream_hop.py --hours 24
 
-The forms are ONNX Runtime with bound memory, the same by ``StreamModel.push``, JavaScript in Node, and beside them ONNX
-Runtime's own LSTM operator a step (of 39 features), of a whole sequence, where it multiplies all frames at once, and a
-step at a time, as a stream needs it. For C99 see ``c99_model.py``. With ``--hours`` so much sound goes
-through ``StreamModel`` and, compiled by ``cc -O2``, through C99, and resident memory is read every hour of sound.
+The forms are ONNX Runtime with bound memory, the same by ``StreamModel.push``, with decisions by
+``PackageStream.push``, and JavaScript in Node. Beside them stands ONNX Runtime's own LSTM operator a step (of 39
+features), of a whole sequence, where it multiplies all frames at once, and a step at a time, as a stream needs it.
+For C99 see ``c99_model.py``. With ``--hours`` so much sound goes through ``StreamModel`` and, compiled by ``cc -O2``,
+through C99, and resident memory is read every hour of sound.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from cello.deploy.decisions import DecisionConfig
 from cello.deploy.onnx_models import StreamModel
+from cello.deploy.package import PackageStream
 from cello.export.c99 import write_c99
 from cello.export.js import JsModel, module_text
 from cello.export.onnx import step_model
@@ -121,8 +124,10 @@ def speeds(parts: ModelParts) -> None:
     sound = np.random.default_rng(0).normal(0, 0.1, (HOPS, FEATURES.hop_samples)).astype(np.float32)
     for warm in sound[:500]:
         model.push(warm)
-    told("ONNX, memory bound", timed(lambda k: model.session.run_with_iobinding(model._bindings[k % 2])))
+    told("ONNX, memory bound", timed(lambda k: model._runs[k % 2]()))
     told("ONNX, StreamModel.push", timed(lambda k: model.push(sound[k])))
+    decided = PackageStream(model.another(), LABELS, DecisionConfig())
+    told("ONNX, with decisions", timed(lambda k: decided.push(sound[k])))
     if shutil.which("node"):
         with tempfile.TemporaryDirectory() as folder:
             text = module_text([JsModel("made", parts, FEATURES, LABELS, StreamSettings())])

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from cello.deploy.decisions import BACKGROUND, Decider, DecisionConfig, softmax
+from cello.deploy.decisions import BACKGROUND, Decider, DecisionConfig, _softmax_of_step, softmax
 
 LABELS = ("no", "yes", "_silence_")
 
@@ -54,13 +54,25 @@ def test_below_the_threshold_nothing_is_decided() -> None:
     assert decide(DecisionConfig(threshold=0.5, smooth_s=0), 0, sure=1.0) == [(0.1, "no")]
 
 
-def test_pieces_decide_as_the_whole() -> None:
-    config = DecisionConfig(threshold=0.4, smooth_s=0.35, refractory_s=0.25)
-    scores = np.random.default_rng(0).normal(0, 2, (60, 3)).astype(np.float32)
-    times = [0.1 * k for k in range(60)]
-    whole, chopped = decider(config).push(times, scores), decider(config)
-    parts = [one for k in range(0, 60, 7) for one in chopped.push(times[k : k + 7], scores[k : k + 7])]
-    assert parts == whole != []
+@pytest.mark.parametrize("piece", [1, 7])
+@pytest.mark.parametrize("smooth_s", [0, 0.35, 3, 1e9])
+def test_pieces_decide_as_the_whole(piece: int, smooth_s: float) -> None:
+    config = DecisionConfig(threshold=0.4, smooth_s=smooth_s, refractory_s=0.25)
+    scores = np.random.default_rng(0).normal((2, 0, 0), 2, (90, 3)).astype(np.float32)
+    times = [0.1 * k for k in range(90)]
+    whole, chopped = decider(config), decider(config)
+    expected = whole.push(times, scores)
+    parts = [one for k in range(0, 90, piece) for one in chopped.push(times[k : k + piece], scores[k : k + piece])]
+    assert parts == expected != []
+    assert chopped.highest == whole.highest
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+def test_a_step_alone_has_the_probabilities_that_it_has_among_others(strange: float) -> None:
+    scores = np.random.default_rng(1).normal(0, 3, (50, 3)).astype(np.float32)
+    scores[20, 1], scores[30] = strange, strange
+    found = np.array([_softmax_of_step(step) for step in scores])
+    np.testing.assert_array_equal(found, softmax(scores))
 
 
 def test_smoothing_and_refractory_time_are_whole_steps_and_samples() -> None:

@@ -103,6 +103,34 @@ def test_any_chopping_gives_the_same_scores(endless: Any, cuts: list[int]) -> No
     assert (again[1] == scores).all()
 
 
+def test_whole_hops_before_and_after_other_pieces_give_the_same_steps(
+    endless: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sound, (times, scores) = endless
+    monkeypatch.setattr(onnx_models, "TIMES", 7)
+    for cuts in ([*range(160, 16_000, 160)], [*range(160, 3200, 160), 3300, 6400, *range(6560, 16_000, 160)]):
+        model.reset()
+        again = whole(model, sound, cuts)
+        assert (again[0] == times).all()
+        assert (again[1] == scores).all()
+
+
+def test_what_a_push_returned_stays_as_it_was(endless: Any) -> None:
+    model, sound, (times, scores) = endless
+    model.reset()
+    first = [model.push(sound[at : at + 160]) for at in range(0, 8000, 160)]
+    for steps in first:
+        steps.times_s[:] += 1
+        steps.scores[:] += 1
+    rest = [model.push(sound[at : at + 160]) for at in range(8000, 16_000, 160)]
+    found = np.concatenate([steps.times_s for steps in first]), np.concatenate([steps.scores for steps in first])
+    count = len(found[0])
+    np.testing.assert_array_equal(found[0], times[:count] + 1)
+    np.testing.assert_array_equal(found[1], scores[:count] + 1)
+    after = np.concatenate([steps.times_s for steps in rest])
+    np.testing.assert_array_equal(after, times[count : count + len(after)])
+
+
 @pytest.mark.parametrize("pooling", ["mean", "attention", "last"])
 def test_scores_are_pooled_over_the_last_window_of_a_longer_stream(tmp_path: Path, pooling: Any) -> None:
     features = FeatureConfig(rate_hz=8000, n_mels=20, deltas=0)

@@ -12,7 +12,8 @@ from cello.errors import ClipError
 Frames = NDArray[np.int16] | NDArray[np.float32]
 Sound = NDArray[np.int16] | NDArray[np.float32]
 
-_LOUDEST = 16.0  # 24 dB above full scale: no recorder's float samples go beyond
+LOUDEST = 16.0
+"""24 dB above full scale: no recorder's float samples go beyond."""
 _INTEGER_BITS = (16, 24, 32)
 _CANCELLED = 1e-4  # −40 dB: unrelated channels, even 1,000 of them, leave ten times as much
 
@@ -65,7 +66,7 @@ class Mixer:
         peak = max(-least, most)
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ClipError("not finite: it holds NaN or infinite samples")
-        if peak > _LOUDEST:
+        if peak > LOUDEST:
             raise ClipError(f"its samples go far beyond full scale ({peak:.3g}): perhaps {_cause(peak)}")
 
     def check_signal(self) -> None:

@@ -153,16 +153,23 @@ def _checked(console: Console, folder: Path) -> None:
     from cello.export.self_test import TOLERANCE, check_folder
 
     found = check_folder(folder)
-    table = Table("form", "what", "largest difference", "", title=f"Scores of made sound, {TOLERANCE:g} allowed")
+    table = Table(
+        "form", "what", "largest difference", "", title=f"Scores and decisions of made sound, {TOLERANCE:g} allowed"
+    )
     for one in found:
         other = f" ({one.tolerance:.2g} allowed)" if one.tolerance != TOLERANCE else ""
         table.add_row(one.form, one.what, "" if one.largest is None else f"{one.largest:.2g}{other}", _verdict(one))
     console.print(table)
     if failed := [one for one in found if one.passed is False]:
-        raise ExportError(
-            f"{failed[0].form} does not compute the scores of the trained model"
-            f"{': ' + failed[0].note if failed[0].note else ''}; please report it with {folder / 'manifest.json'}"
-        )
+        raise ExportError(_failure(failed[0], folder))
+
+
+def _failure(one: Check, folder: Path) -> str:
+    """What a form computes or decides otherwise, and what to do."""
+    report = f"please report it with {folder / 'manifest.json'}"
+    if one.decides and (one.largest or 0) <= one.tolerance:
+        return f"{one.form} decides otherwise: {one.decides}; export the model again, and if it stays so, {report}"
+    return f"{one.form} does not compute the scores of the trained model{': ' + one.note if one.note else ''}; {report}"
 
 
 def _verdict(one: Check) -> str:

@@ -151,7 +151,7 @@ class PackageStream:
             ClipError: samples that are none, or another rate than before.
             DeployError: the stream is finished.
         """
-        return self._decided(self._model.push(self._resampler.push(mono(samples), rate_hz)))
+        return self._decided(self._model.push_checked(self._resampler.push(mono(samples), rate_hz)))
 
     @property
     def highest(self) -> Decision | None:
@@ -164,8 +164,9 @@ class PackageStream:
         return rest + self._decided(self._model.finish())
 
     def _decided(self, steps: Steps) -> list[Decision]:
-        if len(steps.scores):
-            self.last_scores = steps.scores[-1]
+        if not len(steps.scores):
+            return []
+        self.last_scores = steps.scores[-1]
         return self._decider.push(steps.times_s.tolist(), steps.scores)
 
 

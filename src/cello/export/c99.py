@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cello.cells.specialise import multiplying, specialised
-from cello.compiler.c99.eight import eight_step, eight_vectors
 from cello.compiler.c99.step import step_text
 from cello.compiler.c99.units import StepText
+from cello.compiler.c99.wider import Wider
 from cello.compiler.expression import FURTHER, equations
 from cello.compiler.identifiers import comment
 from cello.compiler.text import STYLE
@@ -259,6 +259,7 @@ class _Writer:
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
         vectors = self._vectors()
+        wider = Wider(vectors, self.rows)
         flags = {
             "MEAN": pooling == "mean",
             "ATTENTION": pooling == "attention",
@@ -291,14 +292,14 @@ class _Writer:
             "",
             _text("compiler.c99", "runtime.h"),
             vectors,
-            *eight_vectors(vectors),
-            _text("compiler.c99", "products.h"),
-            *(eight_step(_text("compiler.c99", "ahead.h").splitlines(), "add_products", vectors) if self.ahead else []),
+            *wider.vectors(),
+            *wider.function(_text("compiler.c99", "products.h").splitlines()),
+            *(wider.function(_text("compiler.c99", "ahead.h").splitlines()) if self.ahead else []),
             *([_text("compiler.c99", "int8.h")] if self.int8 else []),
             *([_text("compiler.c99", "sized.h")] if self.sized else []),
             *front_end_lines(features),
             "",
-            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, vectors)),
+            *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, wider)),
             *self._tables(),
             "",
             self._filled(chosen(_text("export.c", "stream.h"), flags), self._calls()),
@@ -317,7 +318,7 @@ class _Writer:
             text += "\n".join([*macros([("DOUBLE", 0), ("real", "float")]), _text("compiler", "functions.h")])
         return text
 
-    def _layer(self, number: int, step: StepText, vectors: str) -> list[str]:
+    def _layer(self, number: int, step: StepText, wider: Wider) -> list[str]:
         lines = []
         cell, weights = self.layers[number]
         multiply = multiplying(cell.graph.nodes)
@@ -329,7 +330,7 @@ class _Writer:
                 lines += self._array(step.weights[name], array)
         for state, value in self.parts.layers[number][0].first.items():
             lines += static_array("float", f"layer_{number}_first_{cell.states.index(state)}", value)
-        return [*lines, "", *eight_step(step.lines, f"layer_{number}", vectors), *step.frames, ""]
+        return [*lines, "", *wider.function(step.lines), *step.frames, ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
         """A parameter: a matrix in blocks, a vector padded like a state, or a number."""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from cello.deploy.manifest import Manifest
 from cello.deploy.onnx_models import ClipModel, StreamModel
 from cello.deploy.package import CLIP_MODEL, REMEDY, STEP_MODEL, checked_files, read_manifest
 from cello.errors import CelloError, DeployError
+from cello.export.decided import Decided, Rule, Said, clip_difference, label_difference, stream_difference
 from cello.export.quantise import dequantised
 from cello.export.reference import SOUNDS, Vectors, as_floats, clip_scores, stream_scores, unpacked
 from cello.features.config import FeatureConfig
@@ -47,7 +49,8 @@ Scores = NDArray[np.float32]
 class Check(NamedTuple):
     """One form held to the reference: its largest difference, None where it was not run, and then why.
 
-    Difference and tolerance are those of the sound whose difference is the largest share of its tolerance.
+    Difference and tolerance are those of the sound whose difference is the largest share of its tolerance; ``decides``
+    says what it decides otherwise, if anything.
     """
 
     form: str
@@ -55,11 +58,20 @@ class Check(NamedTuple):
     largest: float | None
     note: str = ""
     tolerance: float = TOLERANCE
+    decides: str = ""
 
     @property
     def passed(self) -> bool | None:
-        """Whether all scores were equal within the tolerance; None where it was not run."""
-        return None if self.largest is None else self.largest <= self.tolerance
+        """Whether all scores were equal within the tolerance, and all decisions; None where it was not run."""
+        return None if self.largest is None else self.largest <= self.tolerance and not self.decides
+
+
+class Told(NamedTuple):
+    """What a form tells of all sounds: their scores as ``clips`` or ``streams``, and what it decides of them."""
+
+    what: str
+    scores: Sequence[Scores]
+    decided: Decided
 
 
 class NotRunError(Exception):
@@ -86,9 +98,10 @@ class _Checks:
         self.folder, self.manifest, self.content = folder, manifest, content
         self.vectors = _complete(unpacked(content["reference.npz"]), streams=manifest.stream is not None)
         self.sounds = [as_floats(self.vectors[f"{name}_samples"]) for name in SOUNDS]
+        self.rule = Rule(manifest)
 
     def each(self) -> Iterator[Check]:
-        forms: dict[str, Callable[[], Iterator[tuple[str, Sequence[Scores]]]]] = {
+        forms: dict[str, Callable[[], Iterator[Told]]] = {
             "numpy": self._numpy,
             "onnx": self._onnx,
             "c99": self._c99,
@@ -99,26 +112,49 @@ class _Checks:
                 yield Check(form, "", None, "this Cello does not know it")
                 continue
             try:
-                for what, found in forms[form]():
-                    yield self._compared(form, what, found)
+                for told in forms[form]():
+                    yield self._compared(form, told)
             except NotRunError as reason:
                 yield Check(form, "", None, str(reason))
             except CelloError as error:
                 yield Check(form, "", np.inf, str(error))
 
-    def _compared(self, form: str, what: str, found: Sequence[Scores]) -> Check:
-        key = "stream" if what == "streams" else "scores"
-        checks = []
-        for name, scores in zip(SOUNDS, found, strict=True):
+    def _compared(self, form: str, told: Told) -> Check:
+        key, checks = "stream" if told.what == "streams" else "scores", []
+        for name, scores in zip(SOUNDS, told.scores, strict=True):
             wanted = self.vectors[f"{name}_{key}"]
             if scores.shape != wanted.shape:
-                return Check(form, what, np.inf, f"{name}: scores of shape {scores.shape}, not {wanted.shape}")
+                return Check(form, told.what, np.inf, f"{name}: scores of shape {scores.shape}, not {wanted.shape}")
             difference = np.abs(scores.astype(np.float64) - wanted.astype(np.float64)).max(initial=0.0)
             largest = float(np.nan_to_num(difference, nan=np.inf))
-            checks.append(Check(form, what, largest, tolerance=tolerance_of(self.vectors, f"{name}_{key}")))
-        return max(checks, key=lambda check: (check.largest or 0.0) / check.tolerance)
+            checks.append(Check(form, told.what, largest, tolerance=tolerance_of(self.vectors, f"{name}_{key}")))
+        worst = max(checks, key=lambda check: (check.largest or 0.0) / check.tolerance)
+        return worst._replace(decides=next((each for each in self._differences(told) if each), ""))
 
-    def _numpy(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+    def _differences(self, told: Told) -> Iterator[str]:
+        """What the form decides otherwise, where rounding does not excuse it; texts may be empty."""
+        labels, streams = self.manifest.labels, told.what == "streams"
+        yield (label := label_difference(told.decided.labels, labels))
+        if label:
+            return
+        for number, name in enumerate(SOUNDS):
+            key = f"{name}_stream" if streams else f"{name}_scores"
+            wanted, tolerance = self.vectors[key].astype(np.float64), tolerance_of(self.vectors, key)
+            if not streams:
+                yield clip_difference(name, told.scores[number], wanted, labels, tolerance)
+                continue
+            expected = self.rule.of_scores([self._times_s[number]], [wanted], labels)
+            for threshold, found in told.decided.decisions.items():
+                if not self.rule.hangs_on_rounding(wanted, threshold, tolerance):
+                    yield stream_difference(name, threshold, found[number], expected.decisions[threshold][0])
+
+    @cached_property
+    def _times_s(self) -> list[list[float]]:
+        """When the steps of the made sounds end."""
+        steps = [len(self.vectors[f"{name}_stream"]) for name in SOUNDS]
+        return [self.rule.times_s(count, len(sound)) for count, sound in zip(steps, self.sounds, strict=True)]
+
+    def _numpy(self) -> Iterator[Told]:
         with naming_damage(self.folder / "model.safetensors", DeployError, REMEDY):
             try:
                 config = msgspec.convert(self.manifest.model, ModelConfig)
@@ -130,23 +166,26 @@ class _Checks:
                 remember(config.cell, decode_json(self.content["cell.json"], StoredCell).cell())
         parts = parts_of(config, weights)
         parts = parts if self.manifest.int8 is None else dequantised(parts)
-        yield "clips", [clip_scores(parts, features, sound) for sound in self.sounds]
+        labels = self.manifest.labels
+        yield Told("clips", [clip_scores(parts, features, sound) for sound in self.sounds], Decided(labels, {}))
         if (stream := self.manifest.stream) is not None:
-            yield "streams", [stream_scores(parts, features, sound, stream.window_s) for sound in self.sounds]
+            scores = [stream_scores(parts, features, sound, stream.window_s) for sound in self.sounds]
+            yield Told("streams", scores, self.rule.of_scores(self._times_s, scores, labels))
 
-    def _onnx(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+    def _onnx(self) -> Iterator[Told]:
         try:
             clips = ClipModel(self.folder / CLIP_MODEL, content=self.content[CLIP_MODEL])
         except DeployError as error:
             if "not installed" in str(error):
                 raise NotRunError("onnxruntime is not installed") from error
             raise
-        yield "clips", [clips.scores(sound) for sound in self.sounds]
+        yield Told("clips", [clips.scores(sound) for sound in self.sounds], Decided(clips.labels, {}))
         if STEP_MODEL in self.content:
             model = StreamModel(self.folder / STEP_MODEL, content=self.content[STEP_MODEL])
-            yield "streams", [_streamed(model.another(), sound) for sound in self.sounds]
+            times_s, scores = zip(*(_streamed(model.another(), sound) for sound in self.sounds), strict=True)
+            yield Told("streams", scores, self.rule.of_scores(times_s, scores, model.labels))
 
-    def _c99(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+    def _c99(self) -> Iterator[Told]:
         command = compiler()
         if command is None:
             raise NotRunError("no C compiler is installed")
@@ -155,23 +194,40 @@ class _Checks:
             for file in (f"{name}.h", f"{name}.c"):
                 (Path(place) / file).write_bytes(self.content[file])
             (Path(place) / "check.c").write_text(_MAIN.replace("NAME", name).replace("UPPER", name.upper()))
-            _ran([*command, "-std=c99", "-O1", "-o", "check", "check.c", f"{name}.c", "-lm"], place)
-            width = len(self.manifest.labels)
-            found = [_ran(["./check"], place, sound.tobytes()) for sound in self.sounds]
-            yield "streams", [np.frombuffer(scores, np.float32).reshape(-1, width) for scores in found]
+            decides = b"_decider_start(" in self.content[f"{name}.h"]
+            thresholds, found = self.rule.thresholds if decides else (), dict[float, list[NDArray[np.void]]]()
+            for number, threshold in enumerate(thresholds or (0.0,)):
+                given = [f"-D{name.upper()}_THRESHOLD={threshold}"] * bool(number)  # the first is the one in the header
+                flags = ["-std=c99", "-O0" if number else "-O1", f"-DDECIDES={decides:d}", *given]
+                _ran([*command, *flags, "-o", "check", "check.c", f"{name}.c", "-lm"], place)
+                told = [_ran(["./check"], place, sound.tobytes()) for sound in self.sounds]
+                found[threshold] = [np.frombuffer(each, self._step_of_c()) for each in told]
+            labels = tuple(_ran(["./check", "labels"], place).decode().split("\0")[:-1])
+        first = next(iter(found.values()))
+        decisions = {at: [_said(each, labels) for each in found[at]] for at in thresholds}
+        yield Told("streams", [each["scores"] for each in first], Decided(labels, decisions))
 
-    def _page(self) -> Iterator[tuple[str, Sequence[Scores]]]:
+    def _step_of_c(self) -> np.dtype[np.void]:
+        """What ``check.c`` writes for each step."""
+        return np.dtype([("scores", np.float32, (len(self.manifest.labels),)), ("label", np.int32), ("time_s", "f8")])
+
+    def _page(self) -> Iterator[Told]:
         if shutil.which("node") is None:
             raise NotRunError("node is not installed; the page itself needs none")
         script = _script(self.content["index.html"].decode("utf-8"))
-        streams = self.manifest.stream is not None
+        streams, thresholds = self.manifest.stream is not None, self.rule.thresholds
+        settings = [{"threshold": threshold} if number else {} for number, threshold in enumerate(thresholds)]
         data = {"clips": [sound.tolist() for sound in self.sounds], "piece": PIECE, "streams": streams}
         with tempfile.TemporaryDirectory(prefix="cello-check-") as place:
             (Path(place) / "check.mjs").write_text(script + _JAVASCRIPT, encoding="utf-8")
-            told: dict[str, Any] = json.loads(_ran(["node", "check.mjs"], place, json.dumps(data).encode()))
-        yield "clips", [np.array(scores, np.float32) for scores in told["clips"]]
+            given = json.dumps(data | {"settings": settings}).encode()
+            told: dict[str, Any] = json.loads(_ran(["node", "check.mjs"], place, given))
+        labels = tuple(told["labels"])
+        yield Told("clips", [np.array(scores, np.float32) for scores in told["clips"]], Decided(labels, {}))
         if streams:
-            yield "streams", [np.array(scores, np.float32) for scores in told["streams"]]
+            decisions = dict(zip(thresholds, told["decisions"], strict=False))  # a former page has none
+            scores = [np.array(scores, np.float32) for scores in told["streams"]]
+            yield Told("streams", scores, Decided(labels, decisions))
 
 
 def tolerance_of(vectors: Vectors, name: str) -> float:
@@ -192,17 +248,36 @@ def tolerance_of(vectors: Vectors, name: str) -> float:
 
 _MAIN = """\
 #include <stdio.h>
+#include <string.h>
 #include "NAME.h"
+static NAME_stream stream;
+#if DECIDES
+static NAME_decider decider;
+#endif
 static void hear(void *context, int64_t step, const float *scores) {
+    int32_t label = -1;
+    double time_s = 0;
+#if DECIDES
+    NAME_decision found;
+    if (NAME_decide(&decider, scores, NAME_end(&stream), &found)) label = found.label, time_s = found.time_s;
+#endif
     (void)context, (void)step;
     fwrite(scores, sizeof *scores, UPPER_CLASSES, stdout);
+    fwrite(&label, sizeof label, 1, stdout);
+    fwrite(&time_s, sizeof time_s, 1, stdout);
 }
-int main(void) {
-    static NAME_stream stream;
+int main(int count, char **arguments) {
     static float piece[317];
     int n;
+    if (count > 1 && strcmp(arguments[1], "labels") == 0) {
+        for (n = 0; n < UPPER_CLASSES; n++) fwrite(NAME_labels[n], 1, strlen(NAME_labels[n]) + 1, stdout);
+        return 0;
+    }
     NAME_start(&stream);
     NAME_listen(&stream, hear, NULL);
+#if DECIDES
+    NAME_decider_start(&decider);
+#endif
     while ((n = (int)fread(piece, sizeof *piece, 317, stdin)) > 0) NAME_push(&stream, piece, n);
     NAME_finish(&stream);
     return 0;
@@ -210,18 +285,31 @@ int main(void) {
 """
 _JAVASCRIPT = """
 import { readFileSync } from "node:fs";
-const { clips, piece, streams } = JSON.parse(readFileSync(0, "utf-8"));
+const { clips, piece, streams, settings } = JSON.parse(readFileSync(0, "utf-8"));
 const model = new Model(MODELS[0], CELLS), sounds = clips.map((clip) => Float32Array.from(clip));
 function streamed(sound) {
   const stream = new Stream(model), found = [];
   for (let at = 0; at < sound.length; at += piece) found.push(...stream.push(sound.subarray(at, at + piece)));
-  return [...found, ...stream.finish()].map(({ scores }) => [...scores]);
+  return [...found, ...stream.finish()];
 }
+function decided(steps, given) {
+  const decisions = new Decisions(model, given);
+  return steps.map((step) => decisions.push(step).decision).filter(Boolean).map(({ time_s, label }) => [time_s, label]);
+}
+const steps = streams ? sounds.map(streamed) : [], decides = typeof Decisions === "function";
 console.log(JSON.stringify({
+  labels: model.labels,
   clips: sounds.map((sound) => [...model.predict(sound)]),
-  streams: streams ? sounds.map(streamed) : [],
+  streams: steps.map((each) => each.map(({ scores }) => [...scores])),
+  decisions: decides ? settings.map((given) => steps.map((each) => decided(each, given))) : [],
 }));
 """
+
+
+def _said(steps: NDArray[np.void], labels: Sequence[str]) -> list[Said]:
+    """The decisions among the steps that a C program wrote."""
+    made = steps[steps["label"] >= 0]
+    return [(float(time_s), labels[label]) for label, time_s in zip(made["label"], made["time_s"], strict=True)]
 
 
 def _script(page: str) -> str:
@@ -233,9 +321,9 @@ def _script(page: str) -> str:
     return page[start + len('<script type="module">') : end + 3]
 
 
-def _streamed(model: StreamModel, sound: Scores) -> Scores:
-    pieces = [model.push(sound[at : at + PIECE]).scores for at in range(0, len(sound), PIECE)]
-    return np.concatenate([*pieces, model.finish().scores])
+def _streamed(model: StreamModel, sound: Scores) -> tuple[list[float], Scores]:
+    steps = [*(model.push(sound[at : at + PIECE]) for at in range(0, len(sound), PIECE)), model.finish()]
+    return np.concatenate([each.times_s for each in steps]).tolist(), np.concatenate([each.scores for each in steps])
 
 
 def _complete(vectors: Vectors, *, streams: bool) -> Vectors:

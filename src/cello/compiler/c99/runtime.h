@@ -19,13 +19,19 @@
 #endif
 #endif
 
-/* An x86-64 program that may run anywhere asks its processor whether it can take 8 numbers at once, in products and in
-   the steps of layers; compiled with -DPLAIN it does not. */
+/* An x86-64 program that may run anywhere asks its processor whether it can take ASKED numbers at once, 16 or 8, in
+   products and in the steps of layers; compiled with -DPLAIN it does not. */
+#if !defined(ASKED)
 #if LANES == 4 && defined(__GNUC__) && defined(__x86_64__) && ROWS >= 8 && !defined(PLAIN)
-#define ASKED 1
-#define AVX2 __attribute__((target("avx2")))
+#define ASKED (ROWS < 16 ? 8 : 16)
 #else
 #define ASKED 0
+#endif
+#endif
+#if ASKED
+#define AVX512F __attribute__((target("avx512f")))
+#define AVX2 __attribute__((target("avx2")))
+#else
 #define AVX2
 #endif
 
@@ -45,16 +51,16 @@
 /* v limited to [low, high], NaN where it is NaN. An x86 has two instructions for it, which take the second of two numbers
    where they cannot be compared. */
 #if defined(__GNUC__) && defined(__SSE2__)
-#define WITHIN_4(v, low, high) __builtin_ia32_maxps(low, __builtin_ia32_minps(high, v))
+#define WITHIN_4(choose, v, low, high) __builtin_ia32_maxps(low, __builtin_ia32_minps(high, v))
 #else
 #define WITHIN_4 WITHIN_1
 #endif
 #if ASKED || (defined(__GNUC__) && defined(__AVX__))
-#define WITHIN_8(v, low, high) __builtin_ia32_maxps256(low, __builtin_ia32_minps256(high, v))
+#define WITHIN_8(choose, v, low, high) __builtin_ia32_maxps256(low, __builtin_ia32_minps256(high, v))
 #else
 #define WITHIN_8 WITHIN_1
 #endif
 #define WITHIN_16 WITHIN_1
-#define WITHIN_1(v, low, high) CHOOSE((v) < (low), (low), CHOOSE((v) > (high), (high), (v)))
-#define WITHIN_LANES(lanes, v, low, high) WITHIN_##lanes(v, low, high)
-#define WITHIN(lanes, v, low, high) WITHIN_LANES(lanes, v, low, high)
+#define WITHIN_1(choose, v, low, high) choose((v) < (low), (low), choose((v) > (high), (high), (v)))
+#define WITHIN_LANES(lanes, choose, v, low, high) WITHIN_##lanes(choose, v, low, high)
+#define WITHIN(lanes, choose, v, low, high) WITHIN_LANES(lanes, choose, v, low, high)

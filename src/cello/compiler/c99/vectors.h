@@ -33,7 +33,7 @@ LOCAL vec maximum(vec a, vec b) { return CHOOSE(a > b, a, CHOOSE(b >= a, b, a + 
 LOCAL vec minimum(vec a, vec b) { return CHOOSE(a < b, a, CHOOSE(b <= a, b, a + b)); }
 LOCAL vec relu(vec v) { return CHOOSE(v < broadcast(0.0f), broadcast(0.0f), v); }
 LOCAL vec absolute(vec v) { return from_bits(bits_of(v) & 0x7fffffffu); }
-LOCAL vec within(vec v, float low, float high) { return WITHIN(LANES, v, broadcast(low), broadcast(high)); }
+LOCAL vec within(vec v, float low, float high) { return WITHIN(LANES, CHOOSE, v, broadcast(low), broadcast(high)); }
 
 /* v = n ln 2 + r with |r| <= ln 2 / 2; returns exp(r) - 1, by Taylor's series to r^7 (error 5e-9), and n in the lowest
    bits of *n. Adding 1.5 * 2^23 rounds to a whole number in the lowest bits. */
