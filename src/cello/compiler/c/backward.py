@@ -76,11 +76,24 @@ class _Backward:
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
             "    const real *d_out[TILE];",
-            "    long n = 0, slot = 0, counts[MOST_CHUNK];",
+            *self._memory(),
+            "    long n = 0, slot = 0, counts[MOST_CHUNK], asked = c.steps;",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(step),
             "    }",
             *self._end(),
+        ]
+
+    def _memory(self) -> list[str]:
+        """What steps read of the memory that nothing has touched for long."""
+        names, frames = self.names, any(self._load_frame(k, name) for k, name in self.names.inputs.items())
+        return [
+            f"    const struct memory memory = {{{{d_outputs, {'x' if frames else '{0}'}}}, "
+            f"{{{elements(names.output)}, D}}, "
+            f"{{history, a->kept + offset.kept * ({names.kept})}}, "
+            f"{{rows * ({names.history}), rows * ({names.kept})}}}};",
+            "    struct soon soon;",
+            "    need_nothing(&soon);",
         ]
 
     def _row(self, k: int, shape: tuple[str, ...]) -> str:
@@ -144,8 +157,26 @@ class _Backward:
         for k, name in names.inputs.items():
             lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
         lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
+        if any(k not in names.inputs and self.plan.learns(k) for k in self.products_of):
+            lines += [
+                "    if (asked >= t) {",
+                "        need_nothing(&soon);",
+                "        if (t && n >= ROWS) need_step(&soon, &c, &memory, asked = t - 1, n);",
+                "    }",
+            ]
         lines += [*names.mask_lines("    "), *stages]
-        lines += ["    if (++slot == chunk || t == 0) {", *indented(outer), "        slot = 0;", "    }"]
+        lines += [
+            "    if (++slot == chunk || t == 0) {",
+            "        if (asked >= t) {",
+            "            asked = t;",
+            "            need_nothing(&soon);",
+            "        }",
+            "        while (n >= ROWS && asked > 0 && asked > t - chunk && soon.left > 0)",
+            "            need_step(&soon, &c, &memory, --asked, n);",
+            *indented(outer),
+            "        slot = 0;",
+            "    }",
+        ]
         for name, _ in self.carried.values():
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
@@ -340,7 +371,7 @@ class _Backward:
             *self._pairs(dict.fromkeys(each.node for each, _ in readers)),
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
             f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
-            f"            {there});",
+            f"            {there}, &soon);",
         ]
 
     def _term(self, k: int, matrix: int) -> str:
@@ -390,7 +421,7 @@ class _Backward:
                 a, b = f"{{{marked(f'v{vector}_row_pairs')}, 0}}", f"{{{marked(f'd_{of[k]}_row_pairs')}, 0}}"
             line = (
                 f"    if ({marked(self.names.wanted(matrix))}) outer({count}, {elements(low)}, {padded(high)}, "
-                f"(struct steps){a}, (struct steps){b}, {into});    // d_{of[matrix]}"
+                f"(struct steps){a}, (struct steps){b}, {into}, &soon);    // d_{of[matrix]}"
             )
             blocks.append(Block((line,)))
         return blocks

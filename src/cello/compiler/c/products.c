@@ -130,10 +130,13 @@ SHARED void pack_centred(const real *matrix, const real *mean, int across, long 
         centre_panel(across ? mean + j : mean, across, n, m - j < PANEL ? m - j : PANEL, packed);
 }
 
-/* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. */
+/* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. Where there is a `soon`, a line
+   is asked for with every row of a matrix. */
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
-                                                        struct origin start, real *out) {
+                                                        struct origin start, real *out, struct soon *soon) {
+    const char *at = soon ? soon->at : NULL, *end = soon ? soon->end : NULL;
+    const struct span *next = soon ? soon->next : NULL, *const last = soon ? soon->last : NULL;
     vec sum[ROWS > 4 ? ROWS * WIDE : 4 * WIDE];
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
@@ -146,6 +149,7 @@ static inline __attribute__((always_inline)) void block(const int high, const in
         for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
             for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL) {
                 vec right[4 * WIDE];
+                if (soon) ASK(1);
 #pragma GCC unroll 16
                 for (int w = 0; w < wide; w++) {
                     right[w] = load(panel + w / WIDE * panel_size + w % WIDE * V);
@@ -162,32 +166,37 @@ static inline __attribute__((always_inline)) void block(const int high, const in
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
         for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i * wide + w]);
+    if (soon) soon->at = at, soon->end = end, soon->next = next;
 }
 
 /* Rows from ... to, which are a multiple of `high`, of a product. */
 static inline __attribute__((always_inline)) void strip(const int high, const int wide, long from, long to, long rows,
                                                         long N, const struct term *terms, int count,
-                                                        struct origin start, real *out) {
+                                                        struct origin start, real *out, struct soon *soon) {
     long j = 0;
 #pragma GCC unroll 5
     for (int least = wide; least > 0; least = high == 1 ? least / 2 : least > 1)
         for (; N - j >= least * V; j += least * V)
-            for (long r = from; r < to; r += high) block(high, least, terms, count, r, rows, j, start, out);
+            for (long r = from; r < to; r += high)
+                if (high == ROWS && least == WIDE && soon->at < soon->end)
+                    block(high, least, terms, count, r, rows, j, start, out, soon);
+                else block(high, least, terms, count, r, rows, j, start, out, NULL);
 }
 
 /* Few rows take more columns at a time, so that there are sums enough under way to hide how long each addition takes. */
-SHARED void product(long n, long rows, long N, const struct term *terms, int count, struct origin start, real *out) {
+SHARED void product(long n, long rows, long N, const struct term *terms, int count, struct origin start, real *out,
+                    struct soon *soon) {
     long r = n / ROWS * ROWS;
-    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out);
+    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, soon);
     if (ROWS > 4 && n - r >= 4) {
-        strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out);
+        strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out, soon);
         r += 4;
     }
     if (ROWS > 2 && n - r >= 2) {
-        strip(2, 2 * WIDE, r, r + 2, rows, N, terms, count, start, out);
+        strip(2, 2 * WIDE, r, r + 2, rows, N, terms, count, start, out, soon);
         r += 2;
     }
-    if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out);
+    if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out, soon);
 }
 
 static void product_once(const struct way *way, long N, const struct term *terms, int count, struct origin start,
@@ -205,7 +214,8 @@ static void product_once(const struct way *way, long N, const struct term *terms
             panel += PANEL * round_up(K, V);
         }
         const struct origin here = {start.data + j / V * start.next, start.row, start.next};
-        product(way->n, way->rows, round_up(wide, V), packed, count, here, out + j * way->rows);
+        product(way->n, way->rows, round_up(wide, V), packed, count, here, out + j * way->rows,
+                way->soon);
     }
 }
 SHARED void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
@@ -213,18 +223,20 @@ SHARED void add_products(const struct way *way, long N, const struct term *terms
     const struct origin row = {start, 0, V}, slot = {taken + way->slot * way->rows * V, V, way->ahead * way->rows * V};
     if (way->panels) product_once(way, N, terms, count, row, out);
     else if (way->ahead && frames)
-        product(way->n, way->rows, round_up(N, V), terms + frames, count - frames, slot, out);
-    else product(way->n, way->rows, round_up(N, V), terms, count, row, out);
+        product(way->n, way->rows, round_up(N, V), terms + frames, count - frames, slot, out, way->soon);
+    else product(way->n, way->rows, round_up(N, V), terms, count, row, out, way->soon);
 }
 SHARED void add_ahead(const struct way *way, long N, long n, const struct term *terms, int frames, const real *start,
                       real *taken) {
-    product(n, way->ahead * way->rows, round_up(N, V), terms, frames, (struct origin){start, 0, V}, taken);
+    product(n, way->ahead * way->rows, round_up(N, V), terms, frames, (struct origin){start, 0, V}, taken, way->soon);
 }
 
 /* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
 static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
                                                               const real *a, long a_stride, const real *b,
-                                                              long b_stride, real *out) {
+                                                              long b_stride, real *out, struct soon *soon) {
+    const char *at = soon ? soon->at : NULL, *end = soon ? soon->end : NULL;
+    const struct span *next = soon ? soon->next : NULL, *const last = soon ? soon->last : NULL;
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
@@ -232,30 +244,35 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
         for (int w = 0; w < wide; w++) sum[i][w] = load(out + i * PANEL + w * V);
     for (long s = 0; s < count; s++) {
         const real *p = a + s * a_stride, *q = b + s * b_stride;
-        for (long r = 0; r < counts[s]; r++, p += V, q += V)
+        for (long r = 0; r < counts[s]; r++, p += V, q += V) {
+            if (soon) ASK(0);
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
                 for (int w = 0; w < wide; w++) sum[i][w] = add_product(sum[i][w], p[i], load(q + w * rows * V));
+        }
     }
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++) store(out + i * PANEL + w * V, sum[i][w]);
+    if (soon) soon->at = at, soon->end = end, soon->next = next;
 }
 
 SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
-                  real *out) {
+                  real *out, struct soon *soon) {
     const long high = round_up(K, V);
     for (long j = 0; j < N; j += PANEL)
         for (long k = 0; k < K; k += ROWS) {
             const real *p = a.tiles + k / V * V * rows + k % V, *q = b.tiles + j * rows;
             real *place = out + j * high + k * PANEL;
-            if (N - j >= PANEL)
-                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place);
+            if (N - j >= PANEL && soon->at < soon->end)
+                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place, soon);
+            else if (N - j >= PANEL)
+                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place, NULL);
             else
                 for (long w = 0; w < N - j; w += V)
-                    outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w);
+                    outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w, NULL);
         }
 }
 
