@@ -379,7 +379,10 @@ class _Backward:
         tile, units = f"d_{self.names.of[k]}_tile", elements(self.graph.nodes[k].shape[0])
         if self.names.bf16:
             tile, units = f"{tile}_pairs", f"pairs_of({units})"
-        return f"{{{marked(tile)}, {marked(f'a->packed_back + {self.names.place(matrix, back=True)}')}, {units}}}"
+        heads = f", NULL, NULL, {heads}" if (heads := self.names.heads(matrix)) else ""
+        return (
+            f"{{{marked(tile)}, {marked(f'a->packed_back + {self.names.place(matrix, back=True)}')}, {units}{heads}}}"
+        )
 
     def _pairs(self, sums: Iterable[int]) -> list[str]:
         """Where products are in bfloat16: the derivatives of sums as pairs, the first time that products need them."""
@@ -419,8 +422,10 @@ class _Backward:
             if self.names.bf16:
                 count = "1, &pairs, pairs"
                 a, b = f"{{{marked(f'v{vector}_row_pairs')}, 0}}", f"{{{marked(f'd_{of[k]}_row_pairs')}, 0}}"
+            heads = self.names.heads(matrix)
+            called, K = ("outer_heads", f"{elements(low)}, {heads}") if heads else ("outer", elements(low))
             line = (
-                f"    if ({marked(self.names.wanted(matrix))}) outer({count}, {elements(low)}, {padded(high)}, "
+                f"    if ({marked(self.names.wanted(matrix))}) {called}({count}, {K}, {padded(high)}, "
                 f"(struct steps){a}, (struct steps){b}, {into}, &soon);    // d_{of[matrix]}"
             )
             blocks.append(Block((line,)))

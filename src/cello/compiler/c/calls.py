@@ -122,15 +122,13 @@ def calls(names: Names) -> str:
         high, low = map(elements, names.nodes[k].shape)
         place, back = names.place(k), names.place(k, back=True)
         when = "if (a->d_x) " if k in frame - other else ""
-        pack.append(f"        {names.packed_from(k)}, {low}, {high}, 1, {low}, a->packed + {place});")
+        pack.append(f"        {names.packed_from(k)}, a->packed + {place});")
         if k in back_through:
-            pack_back.append(
-                f"    {when}{names.packed_from(k, back=True)}, {high}, {low}, {low}, 1, a->packed_back + {back});"
-            )
+            pack_back.append(f"    {when}{names.packed_from(k, back=True)}, a->packed_back + {back});")
         if plan.learns(k) and k not in plan.group_of:
-            unpack.append(
-                f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
-            )
+            call = f"unpack_heads(a->d_packed + {place}, {high}, {low}" if k in plan.blocks else ""
+            call = call or f"unpack(a->d_packed + {place}, {low}, {high}"
+            unpack.append(f"    if (a->d_weight_{of[k]}) {call}, a->d_weight_{of[k]});")
     for group in plan.centred:
         if plan.learns(group[0]):
             unpack += _unpack_group(names, group)

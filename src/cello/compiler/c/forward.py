@@ -282,6 +282,7 @@ class _Forward:
         for m, v in products:
             units, packed = elements(self.nodes[v].shape[0]), marked(f"packed_{of[m]}")
             mean = f", {marked(f'means + {self.names.means[m]}')}" if m in self.names.means else ""
+            mean = f", NULL, {heads}" if (heads := self.names.heads(m)) else mean
             if self.names.bf16:
                 terms.append(f"{{{marked(f'{self.tiles[v]}_pairs')}, {packed}, pairs_of({units})}}")
             else:

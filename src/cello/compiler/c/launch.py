@@ -127,9 +127,9 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32", active:
 
 
 @lru_cache(maxsize=256)
-def activity_of(cell: Cell, wanted: tuple[bool, ...]) -> Active | None:
+def activity_of(cell: Cell, wanted: tuple[bool, ...], precision: str = "float32") -> Active | None:
     """What a kernel differentiates for these derivatives; None: everything. See ``run_backward`` of ``wanted``."""
-    return activity(names_of(cell).plan, wanted)
+    return activity(names_of(cell, bf16=precision == "bf16").plan, wanted)
 
 
 def inputs_of(
@@ -139,17 +139,19 @@ def inputs_of(
     state: tuple[Tensor, ...],
     inputs: int = 0,
     hidden: int = 0,
+    precision: str = "float32",
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
-    names = _parameters_alone(cell)
+    bf16 = precision == "bf16"
+    names = _parameters_alone(cell, bf16)
     if names:
         found = [weights[name] for name in names]
     else:
-        values, wanted, _ = _recipe(cell)
+        values, wanted, _ = _recipe(cell, bf16)
         computed = loop_invariant(values, weights, inputs, hidden)
         found = [computed[k] for k in wanted]
     if masks:
-        ordered = [masks[name] for name in _recipe(cell)[2]]
+        ordered = [masks[name] for name in _recipe(cell, bf16)[2]]
         return [
             *[value.contiguous() for value in found],
             *[by_rows(mask) if mask.dim() < 4 else mask.contiguous() for mask in ordered],
@@ -159,13 +161,13 @@ def inputs_of(
 
 
 @constant_result
-def _parameters_alone(cell: Cell) -> tuple[str, ...]:
-    return parameters_alone(centred(summed(cell))[0])
+def _parameters_alone(cell: Cell, bf16: bool) -> tuple[str, ...]:
+    return parameters_alone(centred(summed(cell))[0], blocks=not bf16)
 
 
 @constant_result
-def _recipe(cell: Cell) -> Recipe:
-    return recipe(centred(summed(cell))[0])
+def _recipe(cell: Cell, bf16: bool) -> Recipe:
+    return recipe(centred(summed(cell))[0], blocks=not bf16)
 
 
 def by_rows(x: Tensor) -> Tensor:

@@ -68,6 +68,29 @@ SHARED void pack(const real *matrix, long n, long m, long down, long right, real
         pack_panel(matrix + j * right, n, m - j < PANEL ? m - j : PANEL, down, right, packed);
 }
 
+/* The panel of column j of a matrix of heads. */
+static void pack_panel_of_heads(const real *matrix, long j, long H, long d, int across, real *panel) {
+    const struct rows of = rows_of_heads(j, H, d);
+    memset(panel, 0, of.count * PANEL * sizeof(real));
+    for (long i = 0; i < PANEL && j + i < H; i++) {
+        const long head = (j + i) / d * d;
+        real *to = panel + (head - of.begin) * PANEL + i;
+        for (long k = 0; k < d; k++, to += PANEL)
+            *to = across ? matrix[(head + k) * d + j + i - head] : matrix[(j + i) * d + k];
+    }
+}
+SHARED void pack_heads(const real *matrix, long H, long d, int across, real *packed) {
+    for (long j = 0; j < H; j += PANEL, packed += most_rows(H, d) * PANEL)
+        pack_panel_of_heads(matrix, j, H, d, across, packed);
+}
+SHARED void unpack_heads(const real *packed, long H, long d, real *matrix) {
+    for (long j = 0; j < H; j++) {
+        const real *from = packed + j / PANEL * PANEL * most_rows(H, d) + j % PANEL;
+        from += (j / d * d - rows_of_heads(j, H, d).begin) * PANEL;
+        for (long k = 0; k < d; k++) matrix[j * d + k] = from[k * PANEL];
+    }
+}
+
 SHARED void unpack(const real *packed, long n, long m, real *matrix) {
     for (long j = 0; j < m; j += PANEL, packed += round_up(n, V) * PANEL) {
         const long wide = m - j < PANEL ? m - j : PANEL;
@@ -184,8 +207,34 @@ static inline __attribute__((always_inline)) void strip(const int high, const in
 }
 
 /* Few rows take more columns at a time, so that there are sums enough under way to hide how long each addition takes. */
+static int any_heads(const struct term *terms, int count) {
+    for (int m = 0; m < count; m++)
+        if (terms[m].d) return 1;
+    return 0;
+}
+/* A term for the columns of the panel of column j alone. */
+static struct term term_of_panel(const struct term *term, long rows, long j) {
+    struct term one = *term;
+    if (term->d) {
+        const struct rows of = rows_of_heads(j, term->K, term->d);
+        one.tile += of.begin * rows;
+        one.packed += j * most_rows(term->K, term->d);
+        one.K = of.count;
+        one.d = 0;
+    } else one.packed += j * round_up(term->K, V);
+    return one;
+}
 SHARED void product(long n, long rows, long N, const struct term *terms, int count, struct origin start, real *out,
                     struct soon *soon) {
+    if (any_heads(terms, count)) {
+        struct term one[count];
+        for (long j = 0; j < N; j += PANEL) {
+            for (int m = 0; m < count; m++) one[m] = term_of_panel(&terms[m], rows, j);
+            const struct origin here = {start.data + j / V * start.next, start.row, start.next};
+            product(n, rows, N - j < PANEL ? N - j : PANEL, one, count, here, out + j * rows, soon);
+        }
+        return;
+    }
     long r = n / ROWS * ROWS;
     if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, soon);
     if (ROWS > 4 && n - r >= 4) {
@@ -207,9 +256,10 @@ static void product_once(const struct way *way, long N, const struct term *terms
         real *panel = way->panels;
         for (int m = 0; m < count; m++) {
             const long K = terms[m].K;
-            pack_panel(terms[m].matrix + j * K, K, wide, 1, K, panel);
+            packed[m] = terms[m].d ? term_of_panel(&terms[m], way->rows, j) : terms[m];
+            if (terms[m].d) pack_panel_of_heads(terms[m].matrix, j, K, terms[m].d, 0, panel);
+            else pack_panel(terms[m].matrix + j * K, K, wide, 1, K, panel);
             if (terms[m].mean) centre_panel(terms[m].mean, 0, K, wide, panel);
-            packed[m] = terms[m];
             packed[m].packed = panel;
             panel += PANEL * round_up(K, V);
         }
@@ -275,4 +325,11 @@ SHARED void outer(long count, const long *counts, long rows, long K, long N, str
                     outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w, NULL);
         }
 }
-
+SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
+                        real *out, struct soon *soon) {
+    for (long j = 0; j < N; j += PANEL, out += most_rows(K, d) * PANEL) {
+        const struct rows of = rows_of_heads(j, K, d);
+        const struct steps left = {a.tiles + of.begin * rows, a.stride}, right = {b.tiles + j * rows, b.stride};
+        outer(count, counts, rows, of.count, N - j < PANEL ? N - j : PANEL, left, right, out, soon);
+    }
+}

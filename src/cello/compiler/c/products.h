@@ -18,9 +18,26 @@ SHARED void less_row(const real *matrix, const real *row, long N, long K, real *
 SHARED void pack_centred(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
                          real *packed);
 
+/* A matrix (H, d) of heads of d units multiplies vectors of H head by head. It is packed as panels too, of which each has but
+   the rows of its columns' heads, and of units that share a vec with them: so many rows at most. */
+static long most_rows(long H, long d) {
+    const long most = d % PANEL ? PANEL % d ? PANEL + 2 * d + V : PANEL : d;
+    return round_up(most < H ? most : H, V);
+}
+/* The rows of the panel of column j. */
+struct rows { long begin, count; };
+static struct rows rows_of_heads(long j, long H, long d) {
+    const long last = j / PANEL * PANEL + PANEL < H ? j / PANEL * PANEL + PANEL - 1 : H - 1;
+    const long begin = j / PANEL * PANEL / d * d / V * V, end = (last / d + 1) * d;
+    return (struct rows){begin, (end < H ? end : H) - begin};
+}
+/* Such a matrix, or its transpose, as products read it. */
+SHARED void pack_heads(const real *matrix, long H, long d, int across, real *packed);
+SHARED void unpack_heads(const real *packed, long H, long d, real *matrix);
+
 /* One term of a product: a tile of K columns times a matrix of K rows, packed. The matrix itself is (N, K);
-   where it is taken less the mean of its group's rows, that is `mean`. */
-struct term { const real *tile, *packed; long K; const real *matrix, *mean; };
+   where it is taken less the mean of its group's rows, that is `mean`; if it is one of heads, these have d units. */
+struct term { const real *tile, *packed; long K; const real *matrix, *mean; long d; };
 
 /* Where a sum of products starts: elements from one row to the next, 0 if all have the same, and from vec to vec. */
 struct origin { const real *data; long row, next; };
@@ -47,3 +64,6 @@ struct steps { const real *tiles; long stride; };
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
 SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
                   real *out, struct soon *soon);
+/* The same of a matrix of heads of d units. */
+SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
+                        real *out, struct soon *soon);

@@ -114,17 +114,27 @@ class Names(StepNames):
             (UNITS, UNITS): ("square", "square"),
         }
         for k in sorted(self.plan.matrices, key=lambda k: self.nodes[k].shape == (UNITS, UNITS)):
-            shape = self.nodes[k].shape
+            shape = self._packed_as(k)
             name = f"{elements(shape[0])}by{elements(shape[1])}"
             names = known.get(shape, (f"packed{name}", f"back{name}"))
+            if k in self.plan.blocks:
+                names = (f"blocks{name}",) * 2
             found.setdefault(shape, (*names, []))[2].append(k)
         return found
+
+    def _packed_as(self, matrix: int) -> Shape:
+        """The shape of a matrix; behind one of heads "heads", for one of so few columns is packed in another way."""
+        return self.nodes[matrix].shape + (("heads",) if matrix in self.plan.blocks else ())
+
+    def heads(self, matrix: int) -> str | None:
+        """The units of a head, of a matrix that multiplies head by head."""
+        return elements(self.nodes[matrix].shape[1]) if matrix in self.plan.blocks else None
 
     def place(self, matrix: int, *, back: bool = False) -> str:
         """Where a packed matrix begins among all."""
         terms: list[str] = []
         for shape, (*names, members) in self.packed.items():
-            if shape == self.nodes[matrix].shape:
+            if shape == self._packed_as(matrix):
                 return " + ".join([*terms, f"{members.index(matrix)} * {names[back]}"])
             terms.append(f"{len(members)} * {names[back]}")
         raise KeyError(matrix)
@@ -190,7 +200,10 @@ class Names(StepNames):
         texts += [text for _, text in self.plan.parts]
         more = definitions(texts)
         packed: dict[str, str] = {}
-        for (high, low), (name, back, _) in self.packed.items():
+        for (high, low, *heads), (name, back, _) in self.packed.items():
+            if heads:
+                packed[name] = f"packed_size(most_rows({elements(high)}, {elements(low)}), {padded(high)})"
+                continue
             packed[name] = f"packed_size({elements(low)}, {padded(high)})"
             packed.setdefault(back, f"packed_size({elements(high)}, {padded(low)})")
         matrices = ", ".join(f"{name} = {value}" for name, value in packed.items())
@@ -213,11 +226,16 @@ class Names(StepNames):
         return "pack_pairs" if self.bf16 else "pack"
 
     def packed_from(self, matrix: int, *, back: bool = False) -> str:
-        """The call that packs a matrix, as far as what it packs."""
+        """The call that packs a matrix, up to where to."""
         called, weight = self.packing(), f"a->weight_{self.of[matrix]}"
+        high, low = map(elements, self.nodes[matrix].shape)
+        if matrix in self.plan.blocks:
+            return f"pack_heads({weight}, {high}, {low}, {int(back)}"
+        how = f"{high}, {low}, {low}, 1" if back else f"{low}, {high}, 1, {low}"
         if matrix not in self.means:
-            return f"{called}({weight}"
-        return f"{called.replace('pack', 'pack_centred', 1)}({weight}, means + {self.means[matrix]}, {int(back)}"
+            return f"{called}({weight}, {how}"
+        called = called.replace("pack", "pack_centred", 1)
+        return f"{called}({weight}, means + {self.means[matrix]}, {int(back)}, {how}"
 
     def row_lines(self) -> list[str]:
         """Take loop-invariant values into rows of whole vecs."""
