@@ -198,8 +198,10 @@ class _Backward:
         lines, move = [], self.names.move
         for n, (name, k) in self.carried.items():
             lines += [
-                f"    {move('load', k, self.names.per_clip('d_last', n), '0, n, c.count', f'd_new_{name}')}",
-                f"    {move('store', k, self.names.per_clip('d_first', n), '0, 0, c.count', f'd_new_{name}')}",
+                f"    if (a->d_first_{name}) {{",
+                f"        {move('load', k, self.names.per_clip('d_last', n), '0, n, c.count', f'd_new_{name}')}",
+                f"        {move('store', k, self.names.per_clip('d_first', n), '0, 0, c.count', f'd_new_{name}')}",
+                "    }",
             ]
         return lines
 
@@ -357,8 +359,8 @@ class _Backward:
                 found.setdefault(v, []).append((each, m))
         return found
 
-    def _through(self, vector: int) -> list[str]:
-        """What products hand on to a vector: the derivatives of their sums times their matrices."""
+    def _through(self, vector: int, when: str = "") -> list[str]:
+        """What products hand on to a vector, where it is wanted: the derivatives of their sums times their matrices."""
         nodes, readers = self.graph.nodes, self.products_of.get(vector, [])
         if not readers or not self.plan.learns(vector):
             return []
@@ -367,12 +369,13 @@ class _Backward:
         start = f"{there}, V, rows * V" if tile in self.begun else "none, 0, 0"
         self.begun.add(tile)
         terms = [self._term(each.node, m) for each, m in readers]
-        return [
-            *self._pairs(dict.fromkeys(each.node for each, _ in readers)),
+        lines = [
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-            f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
+            f"    {f'if ({when}) ' if when else ''}product(n, rows, {units}, terms_{vector}, {len(terms)}, "
+            f"(struct origin){{{start}}},",
             f"            {there}, &soon);",
         ]
+        return [*self._pairs(dict.fromkeys(each.node for each, _ in readers)), *lines]
 
     def _term(self, k: int, matrix: int) -> str:
         """The derivative of a sum times one of its matrices."""
@@ -397,7 +400,8 @@ class _Backward:
 
     def _through_matrices(self) -> list[str]:
         """The derivatives of the frame and of the old states, complete."""
-        lines = [line for k in self.names.old if k in self.plan.vectors for line in self._through(k)]
+        wanted = {k: f"t || {self.names.first(k)}" for k in self.names.old if k in self.plan.vectors}
+        lines = [line for k, when in wanted.items() for line in self._through(k, when)]
         for name, k in self.carried.values():
             if f"d_old_{name}" not in self.begun:
                 lines.append(f"    memset(d_old_{name}, 0, {self._size(k)} * sizeof(real));")

@@ -118,10 +118,13 @@ def calls(names: Names) -> str:
     frame = {m for each in plan.sums for m, v in each.products if v in names.inputs}
     other = {m for each in plan.sums for m, v in each.products if v not in names.inputs}
     back_through = {m for each in plan.sums for m, v in each.products if plan.learns(v)}
+    vectors = {m: [v for each in plan.sums for k, v in each.products if k == m] for m in plan.matrices}
     for k in plan.matrices:
         high, low = map(elements, names.nodes[k].shape)
         place, back = names.place(k), names.place(k, back=True)
         when = "if (a->d_x) " if k in frame - other else ""
+        if names.old.keys() >= {*vectors[k]}:  # otherwise nothing but first states is behind them
+            when = f"if ({' || '.join(['a->T > 1', *dict.fromkeys(map(names.first, vectors[k]))])}) "
         pack.append(f"        {names.packed_from(k)}, a->packed + {place});")
         if k in back_through:
             pack_back.append(f"    {when}{names.packed_from(k, back=True)}, a->packed_back + {back});")

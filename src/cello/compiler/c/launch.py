@@ -231,8 +231,7 @@ def run_backward(
 ) -> list[Tensor | None]:
     """The derivatives of x and of all given but masks, from those of outputs and last states.
 
-    ``wanted`` says for each of them whether it is; of frames, matrices and loop-invariant values that are not, none is
-    computed.
+    ``wanted`` says for each of them whether it is; what is not is not computed.
     """
     call, (matrices, invariant, masks), new = Call(code, layout, x, given), code.counts, x.new_empty
     known, values = call.known, given[matrices : matrices + invariant]
@@ -242,7 +241,11 @@ def run_backward(
         (torch.empty_like(value) if value.dim() else new(elements)) if want else None
         for value, elements, want in zip(values, known.pieces, wanted[1 + matrices :], strict=False)
     ]
-    d_first = [new(shape) if code.plan.carries(n) else None for n, shape in enumerate(known.states)]
+    first = wanted[1 + matrices + invariant + masks :]
+    d_first = [
+        new(shape) if code.plan.carries(n) and want else None
+        for n, (shape, want) in enumerate(zip(known.states, first, strict=True))
+    ]
     towards = [None if gradient is None else _dense(gradient) for gradient in upstream]
     scratch = [new(known.packed_back), new(known.d_packed)]
     found = [d_x, *d_matrices, *d_invariant, *d_first]

@@ -275,6 +275,10 @@ class Names(StepNames):
             return f"{verb}_tile(&c, {view}, {when}, {elements(shape[0])}, {tile});"
         return f"{verb}_heads(&c, {view}, {when}, H, {elements(shape[1])}, {tile});"
 
+    def first(self, old: int) -> str:
+        """Whether the derivative of this old state's first value is computed."""
+        return f"a->d_first_{self.states[self.old[old]]}"
+
     def per_clip(self, kind: str, number: int) -> str:
         """A tensor of one state a clip."""
         return f"per_clip(a->{kind}_{self.states[number]}, {' * '.join(map(elements, self.state_shapes[number]))})"
@@ -383,7 +387,7 @@ def _derivatives(names: Names) -> Iterable[Field]:
     for k in plan.invariant:
         what = f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL"
         yield Field(f"d_invariant_{of[k]}", "reals", what, "d_invariant")
-    yield from _of_states(names, "d_first")
+    yield from _of_states(names, "d_first", ", or NULL")
     yield from (
         Field("packed_back", "reals", "all matrices as backward's products read them"),
         Field("d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"),
