@@ -21,12 +21,9 @@ static inline vec add_product(vec sum, real a, vec b) { return sum + a * b; }
 
 #if defined(__AVX512F__)
 /* Squares of half its size change places, then those of half of that, ... */
-SHARED void transpose(const real *from, long stride, real *to, long to_stride, long n) {
+static inline __attribute__((always_inline)) void transpose_square(vec *square) {
     static const integer lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const mask lane = (mask)load((const real *)lanes);
-    vec square[V];
-#pragma GCC unroll 16
-    for (int k = 0; k < V; k++) square[k] = load(from + k * stride);
 #pragma GCC unroll 4
     for (int half = V / 2; half > 0; half /= 2) {
         const mask odd = (lane & half) != 0, upper = lane + (odd & (V - half)), lower = upper + half;
@@ -38,6 +35,12 @@ SHARED void transpose(const real *from, long stride, real *to, long to_stride, l
                 square[k + half] = pick(a, lower, b);
             }
     }
+}
+SHARED void transpose(const real *from, long stride, real *to, long to_stride, long n) {
+    vec square[V];
+#pragma GCC unroll 16
+    for (int k = 0; k < V; k++) square[k] = load(from + k * stride);
+    transpose_square(square);
 #pragma GCC unroll 16
     for (int k = 0; k < V; k++)
         if (n == V) store(to + k * to_stride, square[k]);
@@ -248,8 +251,48 @@ SHARED void product(long n, long rows, long N, const struct term *terms, int cou
     if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out, soon);
 }
 
+#if defined(__AVX512F__) && !BF16
+static int special(const struct term *terms, int count) {
+    for (int m = 0; m < count; m++)
+        if (terms[m].d || terms[m].mean) return 1;
+    return 0;
+}
+/* One row times matrices that are used just once: V rows of them at a time become V columns, which are multiplied by at
+   once, in the order of all products. */
+static void row_product(const struct term *terms, int count, long rows, long N, const real *start, real *out) {
+    for (long j = 0; j < N; j += V, out += rows * V) {
+        const long high = N - j < V ? N - j : V;
+        vec sum = load(start + j);
+        for (int m = 0; m < count; m++) {
+            const long K = terms[m].K;
+            const real *from = terms[m].matrix + j * K, *v = terms[m].tile;
+            for (long k = 0; k < K; k += V, v += rows * V) {
+                const long wide = K - k < V ? K - k : V;
+                vec square[V];
+#pragma GCC unroll 16
+                for (int i = 0; i < V; i++)
+                    square[i] = i < high ? load_within(from + i * K, k, K) : broadcast(0);
+                transpose_square(square);
+                if (wide == V)
+#pragma GCC unroll 16
+                    for (int i = 0; i < V; i++) sum = add_product(sum, v[i], square[i]);
+                else
+                    for (int i = 0; i < wide; i++) sum = add_product(sum, v[i], square[i]);
+            }
+        }
+        store(out, sum);
+    }
+}
+#endif
+
 static void product_once(const struct way *way, long N, const struct term *terms, int count, struct origin start,
                          real *out) {
+#if defined(__AVX512F__) && !BF16
+    if (way->n == 1 && !special(terms, count)) {
+        row_product(terms, count, way->rows, N, start.data, out);
+        return;
+    }
+#endif
     struct term packed[count];
     for (long j = 0; j < N; j += PANEL) {
         const long wide = N - j < PANEL ? N - j : PANEL;

@@ -18,8 +18,8 @@ SHARED void less_row(const real *matrix, const real *row, long N, long K, real *
 SHARED void pack_centred(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
                          real *packed);
 
-/* A matrix (H, d) of heads of d units multiplies vectors of H head by head. It is packed as panels too, of which each has but
-   the rows of its columns' heads, and of units that share a vec with them: so many rows at most. */
+/* A matrix (H, d) of heads of d units multiplies vectors of H head by head. It is packed as panels too, of which each has
+   but the rows of its columns' heads, and of units that share a vec with them: so many rows at most. */
 static long most_rows(long H, long d) {
     const long most = d % PANEL ? PANEL % d ? PANEL + 2 * d + V : PANEL : d;
     return round_up(most < H ? most : H, V);
