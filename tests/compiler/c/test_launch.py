@@ -13,6 +13,7 @@ from torch import Tensor
 from cello.cells.load import load_cell
 from cello.compiler.scan import scan
 from cello.native.bf16 import missing_bf16
+from scans import everything
 
 pytestmark = pytest.mark.wants("cc")
 
@@ -98,3 +99,19 @@ def test_derivatives_of_first_states_that_nobody_asks_for_change_no_other(
     for asked in range(len(first)):
         for one, whole in zip(found(asked), found(len(first)), strict=False):
             assert torch.equal(one, whole)
+
+
+@pytest.mark.parametrize("name", ["gru", "gru-original", "lstm-peephole-full", "lstm-layer-norm", "minlstm"])
+@pytest.mark.parametrize("lengths", [None, [1], [0]], ids=str)
+@pytest.mark.usefixtures("compiled_quickly")
+def test_gradients_of_one_frame_of_one_clip(name: str, lengths: list[int] | None) -> None:
+    """Those of matrices are products of one row, written at once; of a clip without frames they are 0."""
+    cell, draw = load_cell(name), torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_()
+
+    weights = {key: some(*shape) for key, shape in cell.parameters(5, 19).items()}
+    given = some(1, 1, 5), tuple(some(1, 19) for _ in cell.states), weights
+    plain, found = (everything(cell, given, backend, lengths=lengths) for backend in ("plain", "c"))
+    torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-12)

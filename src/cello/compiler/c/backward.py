@@ -428,11 +428,14 @@ class _Backward:
                 a, b = f"{{{marked(f'v{vector}_row_pairs')}, 0}}", f"{{{marked(f'd_{of[k]}_row_pairs')}, 0}}"
             heads = self.names.heads(matrix)
             called, K = ("outer_heads", f"{elements(low)}, {heads}") if heads else ("outer", elements(low))
-            line = (
-                f"    if ({marked(self.names.wanted(matrix))}) {called}({count}, {K}, {padded(high)}, "
-                f"(struct steps){a}, (struct steps){b}, {into}, &soon);    // d_{of[matrix]}"
-            )
-            blocks.append(Block((line,)))
+            wanted, tiles = marked(self.names.wanted(matrix)), f"(struct steps){a}, (struct steps){b}"
+            call = f"{called}({count}, {K}, {padded(high)}, {tiles}, {into}, &soon);"
+            lines = [f"    if ({wanted}) {call}    // d_{of[matrix]}"]
+            if self.names.by_rows:
+                to = marked(f"a->d_weight_{of[matrix]}")
+                one_row = f"    if ({wanted} && one_row(a)) outer_row(rows, {K}, {elements(high)}, {tiles}, {to});"
+                lines = [one_row, f"    else {lines[0].lstrip()}"]
+            blocks.append(Block(tuple(lines)))
         return blocks
 
     def _learned(self) -> list[tuple[int, int, int]]:

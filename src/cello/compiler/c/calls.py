@@ -25,6 +25,8 @@ static struct offset beyond(const struct arguments *a, struct offset before, lon
 }
 /* Whether every matrix is used just once, by the products of one step of one tile: none is packed beforehand then. */
 static int once(const struct arguments *a) { return $once; }
+/* Whether the derivatives of matrices are products of one row each: they are written where they belong then. */
+static int one_row(const struct arguments *a) { return once(a) && a->B == 1 && a->length[0] == 1; }
 /* Tiles are shared out in groups, the same for any number of threads. */
 static long groups_of(const struct arguments *a) { return tiles_of(a) < GROUPS ? tiles_of(a) : GROUPS; }
 static long first_tile(const struct arguments *a, long group) { return group * tiles_of(a) / groups_of(a); }
@@ -67,7 +69,8 @@ $sizes
     const long packed = $packed, part = packed + $derived;
     const int apart = parts_of(a) > 1;
     real *d_packed = a->d_packed + (apart ? 1 + member : 0) * part, *d_rows = d_packed + packed;
-    memset(d_packed, 0, part * sizeof(real));
+    if ($clear) memset(d_packed, 0, packed * sizeof(real));
+    memset(d_rows, 0, (part - packed) * sizeof(real));
     const long begin = first_tile(a, group), end = first_tile(a, group + 1);
     struct offset offset = offset_of(a, begin);
     int failed = 0;
@@ -131,7 +134,8 @@ def calls(names: Names) -> str:
         if plan.learns(k) and k not in plan.group_of:
             call = f"unpack_heads(a->d_packed + {place}, {high}, {low}" if k in plan.blocks else ""
             call = call or f"unpack(a->d_packed + {place}, {low}, {high}"
-            unpack.append(f"    if (a->d_weight_{of[k]}) {call}, a->d_weight_{of[k]});")
+            packed = " && !one_row(a)" if names.by_rows else ""
+            unpack.append(f"    if (a->d_weight_{of[k]}{packed}) {call}, a->d_weight_{of[k]});")
     for group in plan.centred:
         if plan.learns(group[0]):
             unpack += _unpack_group(names, group)
@@ -148,6 +152,7 @@ def calls(names: Names) -> str:
         centred=_centring(names, "means_of(a)", {*plan.matrices}, set()),
         centred_back=_centring(names, f"a->packed_back + {packed_back}", back_through, frame - other),
         derived=names.all_derived,
+        clear="!one_row(a)" if names.by_rows else "1",
         history=names.history,
         kept=names.kept,
         pack="\n".join(pack),

@@ -275,9 +275,9 @@ static void row_product(const struct term *terms, int count, long rows, long N, 
                 transpose_square(square);
                 if (wide == V)
 #pragma GCC unroll 16
-                    for (int i = 0; i < V; i++) sum = add_product(sum, v[i], square[i]);
+                    for (int i = 0; i < V; i++) sum += v[i] * square[i];
                 else
-                    for (int i = 0; i < wide; i++) sum = add_product(sum, v[i], square[i]);
+                    for (int i = 0; i < wide; i++) sum += v[i] * square[i];
             }
         }
         store(out, sum);
@@ -367,6 +367,12 @@ SHARED void outer(long count, const long *counts, long rows, long K, long N, str
                 for (long w = 0; w < N - j; w += V)
                     outer_block(1, count, counts, rows, p, a.stride, q + w * rows, b.stride, place + w, NULL);
         }
+}
+SHARED void outer_row(long rows, long K, long N, struct steps a, struct steps b, real *out) {
+    for (long j = 0; j < N; j++, out += K) {
+        const vec own = broadcast(b.tiles[j / V * V * rows + j % V]);
+        for (long k = 0; k < K; k += V) store_part(out, k, K, own * load(a.tiles + k * rows));
+    }
 }
 SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
                         real *out, struct soon *soon) {

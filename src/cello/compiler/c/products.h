@@ -64,6 +64,8 @@ struct steps { const real *tiles; long stride; };
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
 SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
                   real *out, struct soon *soon);
-/* The same of a matrix of heads of d units. */
+/* A matrix (N, K) = b' a of the first row of one step. */
+SHARED void outer_row(long rows, long K, long N, struct steps a, struct steps b, real *out);
+/* What outer does, of a matrix of heads of d units. */
 SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
                         real *out, struct soon *soon);

@@ -279,6 +279,12 @@ class Names(StepNames):
         """Whether the derivative of this old state's first value is computed."""
         return f"a->d_first_{self.states[self.old[old]]}"
 
+    @cached_property
+    def by_rows(self) -> bool:
+        """Whether derivatives of matrices that are products of one row are written where they belong at once."""
+        plan, count = self.plan, sum(len(each.products) for each in self.plan.sums)
+        return not self.bf16 and not plan.blocks and not plan.centred and count == len(plan.matrices)
+
     def per_clip(self, kind: str, number: int) -> str:
         """A tensor of one state a clip."""
         return f"per_clip(a->{kind}_{self.states[number]}, {' * '.join(map(elements, self.state_shapes[number]))})"
