@@ -16,9 +16,10 @@ from cello.cells.definition import Cell
 from cello.cells.graph import RESHAPING, Graph, dependencies
 from cello.cells.sizes import ONE, share
 from cello.compiler.activity import Active, active
+from cello.compiler.blocks import with_blocks
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
-from cello.compiler.stages import Stage, Sum, lower
+from cello.compiler.stages import Stage, Sum, lower, stages
 
 DEAR = frozenset({"log", "softplus"})
 """Operations that are kept rather than computed again."""
@@ -41,7 +42,8 @@ class Kernel:
     that are not learned and have one number in all places: a product with one is a sum over units. ``ones`` are
     those of heads (H, H/n) whose every number is 1: a product with one is a sum over the units of a head. ``active`` is
     what has a derivative; None: everything. ``centred`` are groups of matrices that are multiplied less the mean of all
-    rows of their group: if one of them has a derivative, all have.
+    rows of their group: if one of them has a derivative, all have. ``blocks`` are the matrices (H, H/n) that multiply
+    vectors (H,), head by head.
     """
 
     graph: Graph
@@ -56,6 +58,7 @@ class Kernel:
     active: Active | None = None
     ones: frozenset[int] = frozenset()
     centred: tuple[tuple[int, ...], ...] = ()
+    blocks: frozenset[int] = frozenset()
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
@@ -89,13 +92,19 @@ class Kernel:
 
 
 @lru_cache(maxsize=256)
-def kernel(cell: Cell, active: Active | None = None, centred: tuple[tuple[str, ...], ...] = ()) -> Kernel:
+def kernel(
+    cell: Cell, active: Active | None = None, centred: tuple[tuple[str, ...], ...] = (), *, blocks: bool = False
+) -> Kernel:
     """The kernel of a cell, which differentiates what is ``active``; None: everything.
 
-    ``centred`` are the names of matrices that it has to centre, by their groups.
+    ``centred`` are the names of matrices that it has to centre, by their groups; ``blocks`` says that it takes products
+    with matrices of heads as such.
     """
     plan = lower(cell)
-    graph, found = plan.graph, plan.stages
+    graph, found, of_heads = plan.graph, plan.stages, frozenset[int]()
+    if blocks:
+        graph, of_heads = with_blocks(graph)
+        found = stages(graph) if of_heads else found
     needs, nodes = dependencies(graph.nodes), graph.nodes
     gradient = step_gradient(graph, found, None if active is None else active.nodes)
     sums = [each for stage in found for each in stage.sums]
@@ -119,6 +128,7 @@ def kernel(cell: Cell, active: Active | None = None, centred: tuple[tuple[str, .
         active=active,
         ones=_ones(cell, graph),
         centred=tuple(tuple(parameter[name] for name in group) for group in centred),
+        blocks=of_heads,
     )
 
 

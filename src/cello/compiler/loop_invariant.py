@@ -22,14 +22,14 @@ name, number, arguments, shape), the positions of those a kernel is given, and t
 
 
 @constant_result
-def recipe(cell: Cell) -> Recipe:
-    """How what a kernel is given is made of a cell's weights."""
-    return _recipe(cell)
+def recipe(cell: Cell, *, blocks: bool = False) -> Recipe:
+    """How what a kernel is given is made of a cell's weights; ``blocks`` says that it multiplies by those of heads."""
+    return _recipe(cell, blocks)
 
 
 @lru_cache(maxsize=256)
-def _recipe(cell: Cell) -> Recipe:
-    plan = kernel(cell)
+def _recipe(cell: Cell, blocks: bool) -> Recipe:
+    plan = kernel(cell, blocks=blocks)
     nodes = plan.graph.nodes
     wanted = (*plan.matrices, *plan.invariant)
     live = reached(nodes, wanted)
@@ -38,9 +38,9 @@ def _recipe(cell: Cell) -> Recipe:
 
 
 @lru_cache(maxsize=256)
-def parameters_alone(cell: Cell) -> tuple[str, ...]:
+def parameters_alone(cell: Cell, *, blocks: bool = False) -> tuple[str, ...]:
     """The names of the parameters that a kernel is given, if nothing is computed of the weights; else none."""
-    plan = kernel(cell)
+    plan = kernel(cell, blocks=blocks)
     nodes = [plan.graph.nodes[k] for k in (*plan.matrices, *plan.invariant)]
     return tuple(str(node.name) for node in nodes) if all(node.op == "parameter" for node in nodes) else ()
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from cello.cells.load import load_cell
 from cello.compiler.scan import scan
+from cello.native.bf16 import missing_bf16
+from scans import everything
 
 pytestmark = pytest.mark.wants("cc")
 
@@ -69,3 +71,47 @@ def test_calls_of_the_same_sizes_share_nothing_that_differs() -> None:
                         torch.testing.assert_close(c.outputs, plain.outputs, rtol=1e-5, atol=1e-6)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["gru", "gru-original", "lstm-peephole-full", "lstm-layer-norm", "gru-heads"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(("batch", "steps"), [(1, 1), (3, 1), (34, 3)])
+@pytest.mark.usefixtures("compiled_quickly")
+def test_derivatives_of_first_states_that_nobody_asks_for_change_no_other(
+    name: str, precision: str, batch: int, steps: int
+) -> None:
+    """At one frame, nothing but they would be behind the products with U."""
+    if precision == "bf16" and (reason := missing_bf16()) is not None:
+        pytest.skip(f"AVX512-BF16, {reason}")
+    cell, draw = load_cell(name), torch.Generator().manual_seed(0)
+    shapes = cell.parameters(5, 20).items()
+    weights = {key: (torch.randn(shape, generator=draw) / 4).requires_grad_() for key, shape in shapes}
+    x = torch.randn(batch, steps, 5, generator=draw).requires_grad_()
+    lengths = torch.arange(batch) % (steps + 1) if steps > 1 else None
+    first = [torch.randn(batch, 20, generator=draw) for _ in cell.states]
+
+    def found(asked: int) -> list[Tensor]:
+        state = tuple(each.clone().requires_grad_(n < asked) for n, each in enumerate(first))
+        result = scan(cell, x, weights, state=state, lengths=lengths, backend="c", precision=precision)
+        loss = result.outputs.square().sum() + sum(part.square().sum() for part in result.state)
+        return [*torch.autograd.grad(loss, [x, *weights.values(), *state[:asked]])]
+
+    for asked in range(len(first)):
+        for one, whole in zip(found(asked), found(len(first)), strict=False):
+            assert torch.equal(one, whole)
+
+
+@pytest.mark.parametrize("name", ["gru", "gru-original", "lstm-peephole-full", "lstm-layer-norm", "minlstm"])
+@pytest.mark.parametrize("lengths", [None, [1], [0]], ids=str)
+@pytest.mark.usefixtures("compiled_quickly")
+def test_gradients_of_one_frame_of_one_clip(name: str, lengths: list[int] | None) -> None:
+    """Those of matrices are products of one row, written at once; of a clip without frames they are 0."""
+    cell, draw = load_cell(name), torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_()
+
+    weights = {key: some(*shape) for key, shape in cell.parameters(5, 19).items()}
+    given = some(1, 1, 5), tuple(some(1, 19) for _ in cell.states), weights
+    plain, found = (everything(cell, given, backend, lengths=lengths) for backend in ("plain", "c"))
+    torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-12)

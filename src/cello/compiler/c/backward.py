@@ -76,11 +76,24 @@ class _Backward:
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
             "    const real *d_out[TILE];",
-            "    long n = 0, slot = 0, counts[MOST_CHUNK];",
+            *self._memory(),
+            "    long n = 0, slot = 0, counts[MOST_CHUNK], asked = c.steps;",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(step),
             "    }",
             *self._end(),
+        ]
+
+    def _memory(self) -> list[str]:
+        """What steps read of the memory that nothing has touched for long."""
+        names, frames = self.names, any(self._load_frame(k, name) for k, name in self.names.inputs.items())
+        return [
+            f"    const struct memory memory = {{{{d_outputs, {'x' if frames else '{0}'}}}, "
+            f"{{{elements(names.output)}, D}}, "
+            f"{{history, a->kept + offset.kept * ({names.kept})}}, "
+            f"{{rows * ({names.history}), rows * ({names.kept})}}}};",
+            "    struct soon soon;",
+            "    need_nothing(&soon);",
         ]
 
     def _row(self, k: int, shape: tuple[str, ...]) -> str:
@@ -144,8 +157,26 @@ class _Backward:
         for k, name in names.inputs.items():
             lines += [f"    real *{name}_tile = {name}_slots + slot * {self._size(k)};", *self._load_frame(k, name)]
         lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
+        if any(k not in names.inputs and self.plan.learns(k) for k in self.products_of):
+            lines += [
+                "    if (asked >= t) {",
+                "        need_nothing(&soon);",
+                "        if (t && n >= ROWS) need_step(&soon, &c, &memory, asked = t - 1, n);",
+                "    }",
+            ]
         lines += [*names.mask_lines("    "), *stages]
-        lines += ["    if (++slot == chunk || t == 0) {", *indented(outer), "        slot = 0;", "    }"]
+        lines += [
+            "    if (++slot == chunk || t == 0) {",
+            "        if (asked >= t) {",
+            "            asked = t;",
+            "            need_nothing(&soon);",
+            "        }",
+            "        while (n >= ROWS && asked > 0 && asked > t - chunk && soon.left > 0)",
+            "            need_step(&soon, &c, &memory, --asked, n);",
+            *indented(outer),
+            "        slot = 0;",
+            "    }",
+        ]
         for name, _ in self.carried.values():
             lines.append(
                 f"    real *swap_{name} = d_new_{name}; d_new_{name} = d_old_{name}; d_old_{name} = swap_{name};"
@@ -167,8 +198,10 @@ class _Backward:
         lines, move = [], self.names.move
         for n, (name, k) in self.carried.items():
             lines += [
-                f"    {move('load', k, self.names.per_clip('d_last', n), '0, n, c.count', f'd_new_{name}')}",
-                f"    {move('store', k, self.names.per_clip('d_first', n), '0, 0, c.count', f'd_new_{name}')}",
+                f"    if (a->d_first_{name}) {{",
+                f"        {move('load', k, self.names.per_clip('d_last', n), '0, n, c.count', f'd_new_{name}')}",
+                f"        {move('store', k, self.names.per_clip('d_first', n), '0, 0, c.count', f'd_new_{name}')}",
+                "    }",
             ]
         return lines
 
@@ -326,8 +359,8 @@ class _Backward:
                 found.setdefault(v, []).append((each, m))
         return found
 
-    def _through(self, vector: int) -> list[str]:
-        """What products hand on to a vector: the derivatives of their sums times their matrices."""
+    def _through(self, vector: int, when: str = "") -> list[str]:
+        """What products hand on to a vector, where it is wanted: the derivatives of their sums times their matrices."""
         nodes, readers = self.graph.nodes, self.products_of.get(vector, [])
         if not readers or not self.plan.learns(vector):
             return []
@@ -336,19 +369,23 @@ class _Backward:
         start = f"{there}, V, rows * V" if tile in self.begun else "none, 0, 0"
         self.begun.add(tile)
         terms = [self._term(each.node, m) for each, m in readers]
-        return [
-            *self._pairs(dict.fromkeys(each.node for each, _ in readers)),
+        lines = [
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
-            f"    product(n, rows, {units}, terms_{vector}, {len(terms)}, (struct origin){{{start}}},",
-            f"            {there});",
+            f"    {f'if ({when}) ' if when else ''}product(n, rows, {units}, terms_{vector}, {len(terms)}, "
+            f"(struct origin){{{start}}},",
+            f"            {there}, &soon);",
         ]
+        return [*self._pairs(dict.fromkeys(each.node for each, _ in readers)), *lines]
 
     def _term(self, k: int, matrix: int) -> str:
         """The derivative of a sum times one of its matrices."""
         tile, units = f"d_{self.names.of[k]}_tile", elements(self.graph.nodes[k].shape[0])
         if self.names.bf16:
             tile, units = f"{tile}_pairs", f"pairs_of({units})"
-        return f"{{{marked(tile)}, {marked(f'a->packed_back + {self.names.place(matrix, back=True)}')}, {units}}}"
+        heads = f", NULL, NULL, {heads}" if (heads := self.names.heads(matrix)) else ""
+        return (
+            f"{{{marked(tile)}, {marked(f'a->packed_back + {self.names.place(matrix, back=True)}')}, {units}{heads}}}"
+        )
 
     def _pairs(self, sums: Iterable[int]) -> list[str]:
         """Where products are in bfloat16: the derivatives of sums as pairs, the first time that products need them."""
@@ -363,7 +400,8 @@ class _Backward:
 
     def _through_matrices(self) -> list[str]:
         """The derivatives of the frame and of the old states, complete."""
-        lines = [line for k in self.names.old if k in self.plan.vectors for line in self._through(k)]
+        wanted = {k: f"t || {self.names.first(k)}" for k in self.names.old if k in self.plan.vectors}
+        lines = [line for k, when in wanted.items() for line in self._through(k, when)]
         for name, k in self.carried.values():
             if f"d_old_{name}" not in self.begun:
                 lines.append(f"    memset(d_old_{name}, 0, {self._size(k)} * sizeof(real));")
@@ -388,11 +426,16 @@ class _Backward:
             if self.names.bf16:
                 count = "1, &pairs, pairs"
                 a, b = f"{{{marked(f'v{vector}_row_pairs')}, 0}}", f"{{{marked(f'd_{of[k]}_row_pairs')}, 0}}"
-            line = (
-                f"    if ({marked(self.names.wanted(matrix))}) outer({count}, {elements(low)}, {padded(high)}, "
-                f"(struct steps){a}, (struct steps){b}, {into});    // d_{of[matrix]}"
-            )
-            blocks.append(Block((line,)))
+            heads = self.names.heads(matrix)
+            called, K = ("outer_heads", f"{elements(low)}, {heads}") if heads else ("outer", elements(low))
+            wanted, tiles = marked(self.names.wanted(matrix)), f"(struct steps){a}, (struct steps){b}"
+            call = f"{called}({count}, {K}, {padded(high)}, {tiles}, {into}, &soon);"
+            lines = [f"    if ({wanted}) {call}    // d_{of[matrix]}"]
+            if self.names.by_rows:
+                to = marked(f"a->d_weight_{of[matrix]}")
+                one_row = f"    if ({wanted} && one_row(a)) outer_row(rows, {K}, {elements(high)}, {tiles}, {to});"
+                lines = [one_row, f"    else {lines[0].lstrip()}"]
+            blocks.append(Block(tuple(lines)))
         return blocks
 
     def _learned(self) -> list[tuple[int, int, int]]:

@@ -25,6 +25,8 @@ static struct offset beyond(const struct arguments *a, struct offset before, lon
 }
 /* Whether every matrix is used just once, by the products of one step of one tile: none is packed beforehand then. */
 static int once(const struct arguments *a) { return $once; }
+/* Whether the derivatives of matrices are products of one row each: they are written where they belong then. */
+static int one_row(const struct arguments *a) { return once(a) && a->B == 1 && a->length[0] == 1; }
 /* Tiles are shared out in groups, the same for any number of threads. */
 static long groups_of(const struct arguments *a) { return tiles_of(a) < GROUPS ? tiles_of(a) : GROUPS; }
 static long first_tile(const struct arguments *a, long group) { return group * tiles_of(a) / groups_of(a); }
@@ -67,7 +69,8 @@ $sizes
     const long packed = $packed, part = packed + $derived;
     const int apart = parts_of(a) > 1;
     real *d_packed = a->d_packed + (apart ? 1 + member : 0) * part, *d_rows = d_packed + packed;
-    memset(d_packed, 0, part * sizeof(real));
+    if ($clear) memset(d_packed, 0, packed * sizeof(real));
+    memset(d_rows, 0, (part - packed) * sizeof(real));
     const long begin = first_tile(a, group), end = first_tile(a, group + 1);
     struct offset offset = offset_of(a, begin);
     int failed = 0;
@@ -118,19 +121,21 @@ def calls(names: Names) -> str:
     frame = {m for each in plan.sums for m, v in each.products if v in names.inputs}
     other = {m for each in plan.sums for m, v in each.products if v not in names.inputs}
     back_through = {m for each in plan.sums for m, v in each.products if plan.learns(v)}
+    vectors = {m: [v for each in plan.sums for k, v in each.products if k == m] for m in plan.matrices}
     for k in plan.matrices:
         high, low = map(elements, names.nodes[k].shape)
         place, back = names.place(k), names.place(k, back=True)
         when = "if (a->d_x) " if k in frame - other else ""
-        pack.append(f"        {names.packed_from(k)}, {low}, {high}, 1, {low}, a->packed + {place});")
+        if names.old.keys() >= {*vectors[k]}:  # otherwise nothing but first states is behind them
+            when = f"if ({' || '.join(['a->T > 1', *dict.fromkeys(map(names.first, vectors[k]))])}) "
+        pack.append(f"        {names.packed_from(k)}, a->packed + {place});")
         if k in back_through:
-            pack_back.append(
-                f"    {when}{names.packed_from(k, back=True)}, {high}, {low}, {low}, 1, a->packed_back + {back});"
-            )
+            pack_back.append(f"    {when}{names.packed_from(k, back=True)}, a->packed_back + {back});")
         if plan.learns(k) and k not in plan.group_of:
-            unpack.append(
-                f"    if (a->d_weight_{of[k]}) unpack(a->d_packed + {place}, {low}, {high}, a->d_weight_{of[k]});"
-            )
+            call = f"unpack_heads(a->d_packed + {place}, {high}, {low}" if k in plan.blocks else ""
+            call = call or f"unpack(a->d_packed + {place}, {low}, {high}"
+            packed = " && !one_row(a)" if names.by_rows else ""
+            unpack.append(f"    if (a->d_weight_{of[k]}{packed}) {call}, a->d_weight_{of[k]});")
     for group in plan.centred:
         if plan.learns(group[0]):
             unpack += _unpack_group(names, group)
@@ -147,6 +152,7 @@ def calls(names: Names) -> str:
         centred=_centring(names, "means_of(a)", {*plan.matrices}, set()),
         centred_back=_centring(names, f"a->packed_back + {packed_back}", back_through, frame - other),
         derived=names.all_derived,
+        clear="!one_row(a)" if names.by_rows else "1",
         history=names.history,
         kept=names.kept,
         pack="\n".join(pack),

@@ -147,6 +147,11 @@ class _Forward:
             f"    const struct view outputs = {{a->outputs, a->T * {elements(self.names.output)}, "
             f"{elements(self.names.output)}}};",
             "    const struct view x = {a->x, a->x_clip_stride, a->x_frame_stride};",
+            "    const struct memory memory = {{x, outputs}, "
+            f"{{D, {elements(self.names.output)}}}, "
+            f"{{a->keeping ? history + rows * ({self.names.history}) : NULL, a->keeping ? kept : NULL}}, "
+            f"{{rows * ({self.names.history}), rows * ({self.names.kept})}}}};",
+            "    struct soon soon;",
             "    long n = running(&c, 0, c.count);",
             *self._begin(),
             "    for (long t = 0; t < c.steps; t++) {",
@@ -228,11 +233,15 @@ class _Forward:
         ]
         lines += [f"    if (!ahead) {line}" for k in self.multiplied for line in unmarked(self._take_frame(k))]
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
-        lines.append("    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels};")
+        lines += [
+            "    const long next = running(&c, t + 1, n);",
+            "    need_nothing(&soon);",
+            "    if (next >= ROWS) need_step(&soon, &c, &memory, t + 1, next);",
+            "    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels, &soon};",
+        ]
         if self.ahead:
             lines += self._take_ahead()
         lines += [*names.mask_lines("    "), *blocks]
-        lines.append("    const long next = running(&c, t + 1, n);")
         for n, k in enumerate(self.graph.outputs):
             lines.append(f"    {names.move('store', k, names.per_clip('last', n), 't, next, n', f'new_{states[n]}')}")
         return [*lines, f"    if (a->keeping) kept += rows * ({names.kept});", "    n = next;"]
@@ -273,6 +282,7 @@ class _Forward:
         for m, v in products:
             units, packed = elements(self.nodes[v].shape[0]), marked(f"packed_{of[m]}")
             mean = f", {marked(f'means + {self.names.means[m]}')}" if m in self.names.means else ""
+            mean = f", NULL, {heads}" if (heads := self.names.heads(m)) else mean
             if self.names.bf16:
                 terms.append(f"{{{marked(f'{self.tiles[v]}_pairs')}, {packed}, pairs_of({units})}}")
             else:

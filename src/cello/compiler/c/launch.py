@@ -127,9 +127,9 @@ def compiled(cell: Cell, dtype: torch.dtype, precision: str = "float32", active:
 
 
 @lru_cache(maxsize=256)
-def activity_of(cell: Cell, wanted: tuple[bool, ...]) -> Active | None:
+def activity_of(cell: Cell, wanted: tuple[bool, ...], precision: str = "float32") -> Active | None:
     """What a kernel differentiates for these derivatives; None: everything. See ``run_backward`` of ``wanted``."""
-    return activity(names_of(cell).plan, wanted)
+    return activity(names_of(cell, bf16=precision == "bf16").plan, wanted)
 
 
 def inputs_of(
@@ -139,17 +139,19 @@ def inputs_of(
     state: tuple[Tensor, ...],
     inputs: int = 0,
     hidden: int = 0,
+    precision: str = "float32",
 ) -> list[Tensor]:
     """What a kernel is given besides the frames: matrices, loop-invariant values, masks (B, T, H), first states."""
-    names = _parameters_alone(cell)
+    bf16 = precision == "bf16"
+    names = _parameters_alone(cell, bf16)
     if names:
         found = [weights[name] for name in names]
     else:
-        values, wanted, _ = _recipe(cell)
+        values, wanted, _ = _recipe(cell, bf16)
         computed = loop_invariant(values, weights, inputs, hidden)
         found = [computed[k] for k in wanted]
     if masks:
-        ordered = [masks[name] for name in _recipe(cell)[2]]
+        ordered = [masks[name] for name in _recipe(cell, bf16)[2]]
         return [
             *[value.contiguous() for value in found],
             *[by_rows(mask) if mask.dim() < 4 else mask.contiguous() for mask in ordered],
@@ -159,13 +161,13 @@ def inputs_of(
 
 
 @constant_result
-def _parameters_alone(cell: Cell) -> tuple[str, ...]:
-    return parameters_alone(centred(summed(cell))[0])
+def _parameters_alone(cell: Cell, bf16: bool) -> tuple[str, ...]:
+    return parameters_alone(centred(summed(cell))[0], blocks=not bf16)
 
 
 @constant_result
-def _recipe(cell: Cell) -> Recipe:
-    return recipe(centred(summed(cell))[0])
+def _recipe(cell: Cell, bf16: bool) -> Recipe:
+    return recipe(centred(summed(cell))[0], blocks=not bf16)
 
 
 def by_rows(x: Tensor) -> Tensor:
@@ -229,8 +231,7 @@ def run_backward(
 ) -> list[Tensor | None]:
     """The derivatives of x and of all given but masks, from those of outputs and last states.
 
-    ``wanted`` says for each of them whether it is; of frames, matrices and loop-invariant values that are not, none is
-    computed.
+    ``wanted`` says for each of them whether it is; what is not is not computed.
     """
     call, (matrices, invariant, masks), new = Call(code, layout, x, given), code.counts, x.new_empty
     known, values = call.known, given[matrices : matrices + invariant]
@@ -240,7 +241,11 @@ def run_backward(
         (torch.empty_like(value) if value.dim() else new(elements)) if want else None
         for value, elements, want in zip(values, known.pieces, wanted[1 + matrices :], strict=False)
     ]
-    d_first = [new(shape) if code.plan.carries(n) else None for n, shape in enumerate(known.states)]
+    first = wanted[1 + matrices + invariant + masks :]
+    d_first = [
+        new(shape) if code.plan.carries(n) and want else None
+        for n, (shape, want) in enumerate(zip(known.states, first, strict=True))
+    ]
     towards = [None if gradient is None else _dense(gradient) for gradient in upstream]
     scratch = [new(known.packed_back), new(known.d_packed)]
     found = [d_x, *d_matrices, *d_invariant, *d_first]

@@ -18,21 +18,38 @@ SHARED void less_row(const real *matrix, const real *row, long N, long K, real *
 SHARED void pack_centred(const real *matrix, const real *mean, int across, long n, long m, long down, long right,
                          real *packed);
 
+/* A matrix (H, d) of heads of d units multiplies vectors of H head by head. It is packed as panels too, of which each has
+   but the rows of its columns' heads, and of units that share a vec with them: so many rows at most. */
+static long most_rows(long H, long d) {
+    const long most = d % PANEL ? PANEL % d ? PANEL + 2 * d + V : PANEL : d;
+    return round_up(most < H ? most : H, V);
+}
+/* The rows of the panel of column j. */
+struct rows { long begin, count; };
+static struct rows rows_of_heads(long j, long H, long d) {
+    const long last = j / PANEL * PANEL + PANEL < H ? j / PANEL * PANEL + PANEL - 1 : H - 1;
+    const long begin = j / PANEL * PANEL / d * d / V * V, end = (last / d + 1) * d;
+    return (struct rows){begin, (end < H ? end : H) - begin};
+}
+/* Such a matrix, or its transpose, as products read it. */
+SHARED void pack_heads(const real *matrix, long H, long d, int across, real *packed);
+SHARED void unpack_heads(const real *packed, long H, long d, real *matrix);
+
 /* One term of a product: a tile of K columns times a matrix of K rows, packed. The matrix itself is (N, K);
-   where it is taken less the mean of its group's rows, that is `mean`. */
-struct term { const real *tile, *packed; long K; const real *matrix, *mean; };
+   where it is taken less the mean of its group's rows, that is `mean`; if it is one of heads, these have d units. */
+struct term { const real *tile, *packed; long K; const real *matrix, *mean; long d; };
 
 /* Where a sum of products starts: elements from one row to the next, 0 if all have the same, and from vec to vec. */
 struct origin { const real *data; long row, next; };
 
-/* The first n rows of a tile out (rows, N): start + the sum of the terms. */
+/* The first n rows of a tile out (rows, N): start + the sum of the terms. What is needed soon is asked for meanwhile. */
 SHARED void product(long n, long rows, long N, const struct term *terms, int count,
-                    struct origin start, real *out);
+                    struct origin start, real *out, struct soon *soon);
 
 /* How forward's products are taken at a step: the frame's have been taken `ahead` steps at a time, this one's being the
    slot-th (if ahead is 0, they are terms as others); matrices (N, K) that are used just once are not packed but, panel by
    panel, into `panels`. */
-struct way { long n, rows, ahead, slot; real *panels; };
+struct way { long n, rows, ahead, slot; real *panels; struct soon *soon; };
 
 /* A sum of N elements: the row start + its terms, of which the first `frames` are the frame's. */
 SHARED void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
@@ -46,4 +63,9 @@ struct steps { const real *tiles; long stride; };
 
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
 SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
-                  real *out);
+                  real *out, struct soon *soon);
+/* A matrix (N, K) = b' a of the first row of one step. */
+SHARED void outer_row(long rows, long K, long N, struct steps a, struct steps b, real *out);
+/* What outer does, of a matrix of heads of d units. */
+SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
+                        real *out, struct soon *soon);

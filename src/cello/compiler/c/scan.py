@@ -89,14 +89,15 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
             raise inputs.fault_in_memory()
         inputs = inputs.in_memory()
     x, hidden, lengths = inputs.frames, inputs.hidden, inputs.lengths
-    given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state, int(x.shape[2]), hidden)
+    given = inputs_of(cell, inputs.weights, inputs.masks, inputs.state, int(x.shape[2]), hidden, inputs.precision)
     if not known or not x.shape[0] or not x.shape[1]:
         outputs, *last, _, _ = scan_op(x, given, lengths, traced(cell, inputs.precision), hidden, inputs.reverse)
         return outputs, tuple(last)
     wanted = tuple(map(REQUIRES_GRAD, (x, *given)))
     keeping = torch.is_grad_enabled() and True in wanted
     layout = layout_of(x, lengths, hidden, inputs.reverse)
-    code, x = compiled(cell, x.dtype, inputs.precision, activity_of(cell, wanted) if keeping else None), by_rows(x)
+    active = activity_of(cell, wanted, inputs.precision) if keeping else None
+    code, x = compiled(cell, x.dtype, inputs.precision, active), by_rows(x)
     if keeping:
         outputs, *last = ScanFunction.apply(code, layout, x, *given)  # type: ignore[no-untyped-call]
     else:

@@ -114,17 +114,27 @@ class Names(StepNames):
             (UNITS, UNITS): ("square", "square"),
         }
         for k in sorted(self.plan.matrices, key=lambda k: self.nodes[k].shape == (UNITS, UNITS)):
-            shape = self.nodes[k].shape
+            shape = self._packed_as(k)
             name = f"{elements(shape[0])}by{elements(shape[1])}"
             names = known.get(shape, (f"packed{name}", f"back{name}"))
+            if k in self.plan.blocks:
+                names = (f"blocks{name}",) * 2
             found.setdefault(shape, (*names, []))[2].append(k)
         return found
+
+    def _packed_as(self, matrix: int) -> Shape:
+        """The shape of a matrix; behind one of heads "heads", for one of so few columns is packed in another way."""
+        return self.nodes[matrix].shape + (("heads",) if matrix in self.plan.blocks else ())
+
+    def heads(self, matrix: int) -> str | None:
+        """The units of a head, of a matrix that multiplies head by head."""
+        return elements(self.nodes[matrix].shape[1]) if matrix in self.plan.blocks else None
 
     def place(self, matrix: int, *, back: bool = False) -> str:
         """Where a packed matrix begins among all."""
         terms: list[str] = []
         for shape, (*names, members) in self.packed.items():
-            if shape == self.nodes[matrix].shape:
+            if shape == self._packed_as(matrix):
                 return " + ".join([*terms, f"{members.index(matrix)} * {names[back]}"])
             terms.append(f"{len(members)} * {names[back]}")
         raise KeyError(matrix)
@@ -190,7 +200,10 @@ class Names(StepNames):
         texts += [text for _, text in self.plan.parts]
         more = definitions(texts)
         packed: dict[str, str] = {}
-        for (high, low), (name, back, _) in self.packed.items():
+        for (high, low, *heads), (name, back, _) in self.packed.items():
+            if heads:
+                packed[name] = f"packed_size(most_rows({elements(high)}, {elements(low)}), {padded(high)})"
+                continue
             packed[name] = f"packed_size({elements(low)}, {padded(high)})"
             packed.setdefault(back, f"packed_size({elements(high)}, {padded(low)})")
         matrices = ", ".join(f"{name} = {value}" for name, value in packed.items())
@@ -213,11 +226,16 @@ class Names(StepNames):
         return "pack_pairs" if self.bf16 else "pack"
 
     def packed_from(self, matrix: int, *, back: bool = False) -> str:
-        """The call that packs a matrix, as far as what it packs."""
+        """The call that packs a matrix, up to where to."""
         called, weight = self.packing(), f"a->weight_{self.of[matrix]}"
+        high, low = map(elements, self.nodes[matrix].shape)
+        if matrix in self.plan.blocks:
+            return f"pack_heads({weight}, {high}, {low}, {int(back)}"
+        how = f"{high}, {low}, {low}, 1" if back else f"{low}, {high}, 1, {low}"
         if matrix not in self.means:
-            return f"{called}({weight}"
-        return f"{called.replace('pack', 'pack_centred', 1)}({weight}, means + {self.means[matrix]}, {int(back)}"
+            return f"{called}({weight}, {how}"
+        called = called.replace("pack", "pack_centred", 1)
+        return f"{called}({weight}, means + {self.means[matrix]}, {int(back)}, {how}"
 
     def row_lines(self) -> list[str]:
         """Take loop-invariant values into rows of whole vecs."""
@@ -256,6 +274,16 @@ class Names(StepNames):
         if len(shape) == 1:
             return f"{verb}_tile(&c, {view}, {when}, {elements(shape[0])}, {tile});"
         return f"{verb}_heads(&c, {view}, {when}, H, {elements(shape[1])}, {tile});"
+
+    def first(self, old: int) -> str:
+        """Whether the derivative of this old state's first value is computed."""
+        return f"a->d_first_{self.states[self.old[old]]}"
+
+    @cached_property
+    def by_rows(self) -> bool:
+        """Whether derivatives of matrices that are products of one row are written where they belong at once."""
+        plan, count = self.plan, sum(len(each.products) for each in self.plan.sums)
+        return not self.bf16 and not plan.blocks and not plan.centred and count == len(plan.matrices)
 
     def per_clip(self, kind: str, number: int) -> str:
         """A tensor of one state a clip."""
@@ -365,7 +393,7 @@ def _derivatives(names: Names) -> Iterable[Field]:
     for k in plan.invariant:
         what = f"{' and '.join(map(_listed, names.pieces(k)))}, or NULL"
         yield Field(f"d_invariant_{of[k]}", "reals", what, "d_invariant")
-    yield from _of_states(names, "d_first")
+    yield from _of_states(names, "d_first", ", or NULL")
     yield from (
         Field("packed_back", "reals", "all matrices as backward's products read them"),
         Field("d_packed", "reals", "their derivatives and those of the loop-invariant values, then some groups' own"),

@@ -25,12 +25,12 @@ POINTERS = {"long": "long ", "longs": "const long *", "reals": "real *"}
 
 @lru_cache(maxsize=256)
 def names_of(cell: Cell, *, bf16: bool = False, active: Active | None = None) -> Names:
-    """The names a cell's kernel uses; ``bf16`` says that its products are taken in bfloat16.
+    """The names a cell's kernel uses; ``bf16`` says that its products are taken in bfloat16, but for those of heads.
 
     ``active`` is what it differentiates; None: everything.
     """
     alone, groups = centred(summed(cell))
-    return Names(kernel(alone, active, groups), bf16)
+    return Names(kernel(alone, active, groups, blocks=not bf16), bf16)
 
 
 @lru_cache(maxsize=256)
@@ -39,13 +39,13 @@ def source(cell: Cell, dtype: str, *, bf16: bool = False, active: Active | None 
 
     It calls functions of ``runtime``.
     """
-    text = "\n".join([*_further_functions(cell), *own_lines(cell, bf16=bf16, active=active)])
+    text = "\n".join([*_further_functions(cell, bf16), *own_lines(cell, bf16=bf16, active=active)])
     return with_headers(dtype, text, _title(cell), bf16=bf16)
 
 
-def _further_functions(cell: Cell) -> list[str]:
+def _further_functions(cell: Cell, bf16: bool) -> list[str]:
     """The functions that few cells use, where this one does, in its step or in its derivative."""
-    lines, plan = [], names_of(cell).plan
+    lines, plan = [], names_of(cell, bf16=bf16).plan
     ops = {node.op for node in plan.gradient.nodes}
     if not FURTHER.isdisjoint(ops):
         text = resources.files("cello.compiler").joinpath("functions.h").read_text(encoding="utf-8")
