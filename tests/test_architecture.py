@@ -155,10 +155,17 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
 def where(path: Path) -> str:
     return path.relative_to(SOURCE).as_posix()
 
 
+@cache
 def package(path: Path) -> str:
     parts = path.relative_to(SOURCE).with_suffix("").parts
     return parts[0]
@@ -168,7 +175,7 @@ def package(path: Path) -> str:
 def imports(path: Path) -> list[tuple[str, int]]:
     """Every imported module with its line; names that only type checkers import count too."""
     found = []
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -188,7 +195,7 @@ def every_import() -> Iterator[tuple[Path, str, int]]:
 
 
 def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return [node for node in ast.walk(tree(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [node for node in nodes(path) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
 
 
 def test_imports_follow_the_table() -> None:

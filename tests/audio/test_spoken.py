@@ -36,7 +36,7 @@ from cello.errors import ConfigError, CorpusError
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="needs: pip install 'cello-rnn[spoken]'"
 )
-SMALL = SpokenConfig(words=("yes", "marvin"), clips_per_word=20)
+SMALL = SpokenConfig(words=("yes", "marvin"), clips_per_word=10)
 
 
 @pytest.fixture(scope="module")

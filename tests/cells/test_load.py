@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cello.cells.graph import check
-from cello.cells.load import load_cell, zoo
+from cello.cells.load import every_cell, load_cell, zoo
 from cello.errors import CellError
 
 OWN = '''
@@ -31,6 +33,14 @@ def test_the_zoo_holds_the_cells_of_the_study_and_of_the_papers() -> None:
         "fastgrnn mut1 mut2 mut3"
     )
     assert set(named.split()) <= zoo().keys()
+
+
+def test_each_cell_is_the_one_of_the_whole_zoo_and_comes_without_the_others() -> None:
+    """To trace all of them takes each process a third of a second."""
+    assert all(load_cell(name) is cell for name, cell in every_cell().items())
+    code = "import sys, cello.cells.load as l; l.load_cell('gru'); print(*(m for m in sys.modules if '.zoo.' in m))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "cello.cells.zoo.papers cello.cells.zoo.gru\n"
 
 
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)

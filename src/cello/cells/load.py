@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
 from cello.cells.definition import Cell
 from cello.cells.neighbours import run_file
-from cello.cells.zoo import dynamics, gaps, gru, lstm, memories, normalised, odyssey, rnn, sized, spiking
 from cello.errors import CellError, unknown
 from cello.files import DamagedFileError
 
-SHELVES = (rnn, lstm, odyssey, gru, dynamics, spiking, normalised, sized, memories, gaps)
-"""The modules of the zoo, in the order in which its cells are listed."""
+ZOO = "cello.cells.zoo"
+SHELVES = ("rnn", "lstm", "odyssey", "gru", "dynamics", "spiking", "normalised", "sized", "memories", "gaps")
+"""The modules of the zoo, in the order in which its cells are listed; importing one traces its cells."""
 OWN_FILE, OWN_OBJECT = ".py:", "own:"
 """In the name of a cell that somebody wrote: FILE.py:NAME, or own:NAME of one that was given as an object."""
 _KNOWN: dict[tuple[str, str], Cell] = {}
@@ -25,7 +28,7 @@ _KNOWN: dict[tuple[str, str], Cell] = {}
 @cache
 def every_cell() -> dict[str, Cell]:
     """All cells that come with Cello, by name, those for frames with parts too."""
-    return {value.name: value for shelf in SHELVES for value in vars(shelf).values() if isinstance(value, Cell)}
+    return {name: value for shelf in SHELVES for name, value in _cells(import_module(f"{ZOO}.{shelf}")).items()}
 
 
 @cache
@@ -56,10 +59,22 @@ def load_cell(name: str) -> Cell:
             f"cell {name!r} was given as an object in another session, and its equations are not at hand; define it "
             f"again and give the object, or write it into a file and name it FILE.py:{bare_name(name)}"
         )
-    cells = every_cell()
-    if name in cells:
-        return cells[name]
-    raise CellError(_unknown(name, cells))
+    if found := _of_the_zoo(name):
+        return found
+    raise CellError(_unknown(name, every_cell()))
+
+
+def _cells(module: ModuleType) -> dict[str, Cell]:
+    return {value.name: value for value in vars(module).values() if isinstance(value, Cell)}
+
+
+@cache
+def _of_the_zoo(name: str) -> Cell | None:
+    """A cell of the zoo, of which only the module that defines it is imported: all of them take a third of a second."""
+    line = f"\ndef {name.replace('-', '_')}("
+    texts = ((shelf, (files(ZOO) / f"{shelf}.py").read_text("utf-8")) for shelf in SHELVES)
+    shelf = next((shelf for shelf, text in texts if line in text), None)
+    return _cells(import_module(f"{ZOO}.{shelf}")).get(name) if shelf else None
 
 
 def _unknown(name: str, cells: Mapping[str, Cell]) -> str:
@@ -91,7 +106,8 @@ def naming(cell: Cell) -> tuple[str, str]:
 
     A cell from a file that this process loaded is called by that file, any other own:NAME.
     """
-    if every_cell().get(cell.name) is cell:
+    shelves = (sys.modules.get(f"{ZOO}.{shelf}") for shelf in SHELVES)  # what is not imported made no cell
+    if any(_cells(shelf).get(cell.name) is cell for shelf in shelves if shelf is not None):
         return cell.name, ""
     for (name, fingerprint), one in _KNOWN.items():
         if one is cell:

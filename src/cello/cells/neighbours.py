@@ -67,7 +67,8 @@ def run_file(path: Path) -> ModuleType:
 
 def _forget(package: str) -> dict[str, ModuleType]:
     """Take a private package and its modules out of ``sys.modules``."""
-    names = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    below = f"{package}."
+    names = [name for name in sys.modules if name == package or name.startswith(below)]
     return {name: sys.modules.pop(name) for name in names}
 
 

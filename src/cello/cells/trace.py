@@ -134,11 +134,11 @@ class Tracer:
         """Give each value the first variable of the function that holds it; returns the function's variables."""
         if self._frame is None:
             return {}
-        variables = dict(self._frame.f_locals)
+        nodes, variables = self.builder.nodes, self._frame.f_locals
         for name, value in variables.items():
-            if isinstance(value, Value) and value._cello_tracer is self:
-                self.call(value._cello_position, name)
-        return variables
+            if isinstance(value, Value) and value._cello_tracer is self and nodes[value._cello_position].name is None:
+                self.builder.call(value._cello_position, name)
+        return dict(variables)
 
     def call(self, position: int, name: str) -> None:
         """Name a value after a variable that holds it, unless it has a name."""

@@ -57,9 +57,9 @@ class Unifier:
         return len(self.parent) - 1
 
     def _root(self, variable: int) -> int:
-        while self.parent[variable] != variable:
-            self.parent[variable] = self.parent[self.parent[variable]]
-            variable = self.parent[variable]
+        parent = self.parent
+        while (above := parent[variable]) != variable:
+            parent[variable] = variable = parent[above]
         return variable
 
     def _of(self, variable: int) -> str | None:

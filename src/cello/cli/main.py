@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, Protocol, Union, get_args, get_type_hints
 
 import tyro
@@ -217,18 +217,24 @@ def _names(commands: object) -> Names:
     """The names of the commands of a union, each with those of its ``action``."""
     found: dict[str, Names] = {}
     for one in get_args(commands):
-        below = get_type_hints(one.__origin__, include_extras=True).get("action")
-        found[one.__metadata__[0].name] = _names(get_args(below)[0]) if below else {}
+        found[one.__metadata__[0].name] = _names(_below(one.__origin__))
     return found
+
+
+def _below(command: type) -> object:
+    """The commands below one, the union that its ``action`` is; None where it has none."""
+    if "action" not in (field.name for field in fields(command)):  # asked first, as hints take a while to evaluate
+        return None
+    return get_args(get_type_hints(command, include_extras=True)["action"])[0]
 
 
 def _asked(arguments: Sequence[str], commands: object) -> type | None:
     """The class of the command that the arguments begin with; None where they name none."""
     for one in get_args(commands):
         if arguments and one.__metadata__[0].name == arguments[0]:
-            below = get_type_hints(one.__origin__, include_extras=True).get("action")
             found: type = one.__origin__
-            return found if below is None else _asked(arguments[1:], get_args(below)[0])
+            below = _below(found)
+            return found if below is None else _asked(arguments[1:], below)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,33 @@ def cross_entropy(
         if not code.cross_entropy(*pointers, share, smoothing, slope.data_ptr(), found, *scores.shape):
             return Loss(found[0], slope, int(found[1]))
     return _by_torch(scores, targets, smoothing, share, others)
+
+
+def backward(scores: Tensor, slope: Tensor) -> None:
+    """Add to the gradients of all leaves what follows from the loss's derivative by the scores, both (B, C).
+
+    It is ``scores.backward(slope)`` without what torch imports for that in every process: SymPy, half a second.
+
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> backward(3 * weight, torch.tensor([1.0, 2.0]))
+    >>> weight.grad.tolist()
+    [3.0, 6.0]
+    """
+    _ByScores.apply(scores, slope).backward()  # type: ignore[no-untyped-call]
+
+
+class _ByScores(torch.autograd.Function):
+    """A number whose derivative by the scores is given."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return scores.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return slope, None
 
 
 def _by_torch(scores: Tensor, targets: Tensor, smoothing: float, share: float, others: Tensor) -> Loss:

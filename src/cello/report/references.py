@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import chain, count
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -86,13 +87,19 @@ def library(results: StudyResults | None = None) -> dict[Paper, Reference]:
             paper, name = _paper(results, config), bare_name(config.model.cell)
             if paper is not None and is_own(config.model.cell) and name not in cells.setdefault(paper, []):
                 cells[paper].append(name)
+    return dict(zip(cells, _references(tuple((paper, *names) for paper, names in cells.items())), strict=True))
+
+
+@lru_cache(maxsize=16)  # a report asks in every section that cites a paper
+def _references(cells: tuple[tuple[Paper, *tuple[str, ...]], ...]) -> tuple[Reference, ...]:
+    """Each paper, given with the names of its cells, under a key of its own."""
     found: dict[str, Reference] = {}
-    for paper, names in cells.items():
+    for paper, *names in cells:
         stem = re.sub(r"[^a-z]", "", _family(paper.authors[0]).lower()) or "paper"
         keys = (f"{stem}{paper.year}{letter}" for letter in chain(("", *ascii_lowercase[1:]), map(str, count(27))))
         key = next(key for key in keys if key not in found)
         found[key] = Reference(key, _short(paper), entry(key, paper), tuple(names))
-    return dict(zip(cells, found.values(), strict=True))
+    return tuple(found.values())
 
 
 def entry(key: str, paper: Paper) -> str:

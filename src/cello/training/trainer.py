@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 import msgspec
 import numpy as np
 import torch
-import torch.fx.experimental.symbolic_shapes  # else the first step imports it, and the first epoch's time tells of that
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from cello.features.statistics import corpus_statistics
 from cello.files import seal_json, write_whole
 from cello.machine import hardware, versions
 from cello.models.classifier import Classifier
-from cello.models.loss import Loss, Mixed, cross_entropy
+from cello.models.loss import Loss, Mixed, backward, cross_entropy
 from cello.training.ahead import made_ahead
 from cello.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from cello.training.config import RunConfig
@@ -273,7 +272,7 @@ class Trainer:
         for part in parts:
             scores, found = self._loss(part, generator)
             share = len(part) / size
-            scores.backward(found.slope if share == 1 else found.slope * share)  # type: ignore[no-untyped-call]
+            backward(scores, found.slope if share == 1 else found.slope * share)
             total, right = total + share * found.value, right + found.right
         self.optimiser.step()
         self.average.update()
