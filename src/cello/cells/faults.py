@@ -129,6 +129,22 @@ def warn_of_unused(traced: Traced) -> None:
             )
 
 
+def warn_of_unchanged(traced: Traced) -> None:
+    """Warn of a state that is returned as it came, and so stays at its first value."""
+    tracer = traced.tracer
+    file, line = tracer.code.co_filename, tracer.last_line()
+    for state, position in zip(traced.arguments[1:], _positions(traced), strict=False):
+        record = tracer.records[position or 0]
+        if position is not None and record.op == "argument" and record.name == state:
+            warnings.warn_explicit(
+                f"cell {tracer.cell!r} ({file_name(file)}, line {line}): {state} is returned as it came, so it stays "
+                f"at its first value. Return its new value, or make it a parameter.",
+                UserWarning,
+                file,
+                line,
+            )
+
+
 def changed(first: Traced, second: Traced) -> CellError | None:
     """The error message if two calls of the function give different equations; None if they are equal."""
     before, after = ([(r.op, r.args, r.value) for r in traced.tracer.records] for traced in (first, second))

@@ -12,7 +12,9 @@ from numbers import Real
 from operator import methodcaller
 from typing import Any
 
-from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
+from cello.cells.conditions import Selector
+from cello.cells.operands import refusal, symbols_in
+from cello.cells.symbol import Symbol, pointwise
 from cello.cells.trace import RUNNING
 from cello.errors import CellError
 
@@ -164,7 +166,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     >>> where(1.0 > 2.0, 3.0, 4.0)
     4.0
     """
-    if isinstance(condition, Comparison):
+    if isinstance(condition, Selector):
         return condition.select(a, b)
     symbol = next(symbols_in((condition, a, b)), None)
     if symbol is not None:

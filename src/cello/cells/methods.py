@@ -91,7 +91,22 @@ METHODS: dict[str, str] = {
         ("dropout", "dropout_", "alpha_dropout", "feature_dropout"),
         "Leave it away: dropout, recurrent_dropout and zoneout are settings of the model, not equations",
     ),
-    **dict.fromkeys(("zeros_like", "ones_like", "full_like"), "Write the number itself: it meets every unit"),
+    **dict.fromkeys(
+        ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"),
+        "Write the number itself: it meets every unit",
+    ),
+    **dict.fromkeys(
+        ("triu", "tril", "diag", "diagonal", "masked_fill", "fill_diagonal"),
+        "Write M * U, with M: Fixed(lambda i, j: where(i >= j, 1, 0)), 1 where elements of U stay; a vector is a "
+        "diagonal, d * h",
+    ),
+    **dict.fromkeys(("logical_and", "bitwise_and"), "Write where((a > b) & (c > d), u, v)"),
+    **dict.fromkeys(("logical_or", "bitwise_or"), "Write where((a > b) | (c > d), u, v)"),
+    **dict.fromkeys(("logical_not", "bitwise_not"), "Write where(~(a > b), u, v)"),
+    **dict.fromkeys(
+        ("isnan", "isfinite", "isinf", "nan_to_num"),
+        'Leave it away: frames have 0 where a value is missing, and a mask as a part, x: Parts("value", "mask")',
+    ),
     **dict.fromkeys(
         ("rand_like", "randn_like", "bernoulli"),
         "Leave it away: equations are the same at each call, without random numbers",
@@ -99,6 +114,7 @@ METHODS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("unsqueeze", "squeeze", "expand", "flatten", "size", "shape", "transpose", "permute", "repeat"),
+            *("dim", "ndim", "ndimension", "numel", "dtype", "device", "requires_grad"),
             *("broadcast_to", "expand_dims"),
         ),
         f"Leave it away: a cell is one example and one step, and {_UNITS}",
@@ -138,6 +154,7 @@ METHODS: dict[str, str] = {
 OPERATORS = {
     **dict.fromkeys(("add", "subtract", "sub", "multiply", "mul", "divide", "div", "true_divide"), "+, -, * and /"),
     **dict.fromkeys(("greater", "gt", "less", "lt", "ge", "le", "greater_equal", "less_equal"), "> inside where()"),
+    **dict.fromkeys(("eq", "equal", "ne", "not_equal"), "== and != inside where()"),
 }
 """Functions that are operators of Python."""
 
