@@ -117,7 +117,7 @@ def own(x, h, W):
 """)
     assert "cannot be compiled on the comparison n > 0" in message
     asked = refusal("@cell\ndef own(x, h, W):\n    n = W @ x + h\n    return n if hasattr(n, 'shape') else h  # here")
-    assert asked.startswith("n.shape is asked for, but n is a value of the equations. Leave it away: a cell is one")
+    assert asked.startswith("n.shape is asked for, but n is a value of the equations. Declare what depends on a size")
 
 
 CHANGED = "two calls of the function are not the same equations: "

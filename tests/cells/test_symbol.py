@@ -10,7 +10,7 @@ import torch
 
 from cello.cells.definition import Cell
 from cello.cells.functions import FUNCTIONS
-from cello.cells.methods import EXPRESSIONS
+from cello.cells.methods import EXPRESSIONS, METHODS
 from cello.compiler.render import render
 from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
@@ -48,8 +48,36 @@ REFUSED = [
     ("for v in n: n = n - v", f"n {LIST}"),
     ("for v in W: n = n - v", f"W {LIST}"),
     ("n = sigmoid(*n)", f"n {LIST}"),
-    ("n = torch.tensor(n)", f"n {LIST}"),
-    ("n = n * len(h)", f"h {LIST}"),
+    ("n = torch.tensor(n)", "the length of n is asked for, which is known later. Compute with the vector itself; wh"),
+    (
+        "n = n * len(h)",
+        "the length of h is asked for, which is known later. Compute with the vector itself; what depends on",
+    ),
+    (
+        "n = n / h.shape[0]",
+        "Declare what depends on a size, as in s: Fixed(lambda H: 1 / sqrt(H)); sizes are checked witho",
+    ),
+    ("n = n / sqrt(H)", "unknown name 'H'. Declare what depends on a size, as in s: Fixed(lambda H: 1 / sqrt(H))."),
+    ("n = n * n.sum", "n.sum is used as a value, but it is a method. Write n.sum()."),
+    ("n = n * h.max", "h.max is used as a value, but h is a state, whose max is a method. Write h.max()."),
+    ("n = n.add(h)", "n.add is asked for, but n is a value of the equations. Write the operators +, -, * and /."),
+    ("n = math.silu(n)", "module 'math' has no attribute 'silu'. Write v * sigmoid(v)."),
+    (
+        "n = math.nothing(n)",
+        "module 'math' has no attribute 'nothing'. A cell uses + - * / @, numbers and the functions",
+    ),
+    (
+        "from cello import softmax; a, b = softmax([n, h])",
+        "softmax() is given a list, but it is over the elements of one vector. For several values write a = exp(u), b",
+    ),
+    (
+        "from cello import expm; n = expm(n)",
+        "the expm of n is taken, but n changes from step to step: it is a vector. Write ex",
+    ),
+    (
+        "from cello import inverse; n = inverse(n)",
+        "changes from step to step: it is a vector. Write 1 / n, unit by unit.",
+    ),
     (
         "n = n * n[0]",
         "n[0] is read, but equations act on whole vectors. Compute each such number by itself; w.a @ v",
@@ -223,7 +251,7 @@ REFUSED = [
     ("n = n ** 0", "n ** 0 is 1. Write the number 1."),
     ("n = (-2) ** n", "-2 ** n is not in the language. Raise a positive number to a power."),
     ("n = pow(n, 2, 5)", "pow(n, ...) takes a third argument. Write mod(v ** n, b)."),
-    ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Of functions over units there"),
+    ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Write where(n == n.max(), 1, 0)"),
     ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
     ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),
     ("n = getattr(W, 'a.b') * n", "'a.b' is not a valid name for a member of W. Start it with a letter: W.i."),
@@ -295,6 +323,43 @@ def test_what_a_message_says_to_write_is_in_the_language_and_means_the_same(
     more = given.get(name, (torch.tensor(1.0),) if name == "heaviside" else ())
     ours = eval(text, {**FUNCTIONS, "abs": abs, "n": n})
     torch.testing.assert_close(ours * torch.ones(()), theirs(n, *more) * torch.ones(()), rtol=1e-5, atol=1e-5)
+
+
+ORDERED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "argmax": lambda v: torch.nn.functional.one_hot(v.argmax(), len(v)),
+    "argmin": lambda v: torch.nn.functional.one_hot(v.argmin(), len(v)),
+    "prod": torch.prod,
+    "cumsum": lambda v: v.cumsum(0),
+    "cumprod": lambda v: v.cumprod(0),
+    "roll": lambda v: v.roll(1),
+    "flip": lambda v: v.flip(0),
+    "topk": lambda v: (v > v.sort().values[2]) * v,
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_what_a_message_says_of_functions_over_units_means_the_same(own_cell: Callable[[str], Cell], name: str) -> None:
+    written = re.match(
+        r"(?:Write|Count .*?,) (.*?)(?:, which is .*|, for positive elements)?(?:, with (.*?))?(?:;.*)?$",
+        METHODS[name].format(v="n"),
+    )
+    assert written is not None
+    value, declared = (part or "" for part in written.groups())
+    declared = declared.replace(" and one", ", one")
+    last = "n = where(rank < 2, n, 0)" if name == "topk" else "n = n + 0"
+    value = value if "=" in value.split("(")[0] else f"n = {value}"
+    own = own_cell(f"""from cello import Fixed, Heads, mod, columns, rows
+@cell
+def own(x, h, W{", " if declared else ""}{declared}):
+    n = W @ x
+    {value}
+    {last}
+    return n + 0 * h
+""")
+    x, W = torch.randn(3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    W = W * torch.sign(W @ x)[:, None]
+    found = scan(own, x[None, None], {"W": W}, backend="plain").outputs[0, 0]
+    torch.testing.assert_close(found, ORDERED[name](W @ x).double().expand(5))
 
 
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])

@@ -196,6 +196,13 @@ def softmax(v: Any) -> Any:
     """exp(v) / Σ exp(v), shares of 1, computed without overflow."""
     if isinstance(v, Real):
         return 1.0
+    symbol = next(symbols_in((v,)), None)
+    if symbol is not None and isinstance(v, list | tuple):
+        raise refusal(
+            symbol,
+            f"softmax() is given a {type(v).__name__}, but it is over the elements of one vector",
+            "For several values write a = exp(u), b = exp(v), and (a * h + b * h1) / (a + b)",
+        )
     e = exp(v - stop(v.max()))
     return e / e.sum()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from cello.cells.graph import MATRIX, POINTWISE, Node, Shape, reached
-from cello.cells.methods import METHODS
+from cello.cells.methods import METHODS, REDUCTIONS
 from cello.cells.sizes import share
 from cello.cells.trace import Tracer
 from cello.errors import CellError
@@ -91,6 +91,12 @@ class Kinds:
             return "state" if record.name in self.states else "parameter"
         if record.op == "parameter":
             group, member = str(record.name).split(".")
+            if group in self.states and member in REDUCTIONS:
+                raise self.tracer.error(
+                    f"{record.name} is used as a value, but {group} is a state, whose {member} is a method",
+                    f"Write {record.name}()",
+                    record.line,
+                )
             if group in self.states and (member == "T" or member in METHODS):
                 vector = f"Write u * v for a product unit by unit, W @ {group} with a parameter W"
                 raise self.tracer.error(
@@ -195,9 +201,9 @@ class Kinds:
                 return Kind.HEADS
             raise self.error(position, f"{fact}, but it has heads", f"Use a matrix without Heads, or {name} itself")
         if self.moving[arg]:
-            raise self.error(
-                position, f"{fact}, but {name} changes from step to step: it is a vector", self._of_transpose(position)
-            )
+            own = f"Write exp({name}), unit by unit" if record.op == "expm" else f"Write 1 / {name}, unit by unit"
+            wanted = self._of_transpose(position) if record.op == "transpose" else own
+            raise self.error(position, f"{fact}, but {name} changes from step to step: it is a vector", wanted)
         factor = next(
             (k for k, one in enumerate(self.records) if one.op == "product" and one.args[1] == position), None
         )

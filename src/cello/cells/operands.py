@@ -22,6 +22,12 @@ class Condition:
         raise NotImplementedError
 
 
+class Uncalled:
+    """A method of a value, which is not one itself."""
+
+    __slots__ = ()
+
+
 def refusal(symbol: Value, fact: str, remedy: str) -> CellError:
     """An error on the line that is being executed, of the cell that is being traced."""
     return (RUNNING.get() or symbol._cello_tracer).error(fact, remedy)
@@ -65,6 +71,8 @@ def operand(beside: Value, value: Any) -> int:
         return position(value)
     if isinstance(value, Condition):
         value._refuse()
+    if isinstance(value, Uncalled):
+        raise refusal(beside, f"{value!r} is used as a value, but it is a method", f"Write {value!r}()")
     if isinstance(value, list | tuple | dict | set):
         raise refusal(
             beside,

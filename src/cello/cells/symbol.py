@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 from cello.cells.conditions import NO_BRANCH, Comparison
 from cello.cells.graph import Node
 from cello.cells.items import instead_of_item
-from cello.cells.methods import METHODS, NUMPY_OPERATORS, REDUCTIONS
-from cello.cells.operands import TENSOR, foreign, is_tensor, operand, position, refusal, symbols_in
+from cello.cells.methods import METHODS, NUMPY_OPERATORS, OPERATORS, REDUCTIONS
+from cello.cells.operands import TENSOR, Uncalled, foreign, is_tensor, operand, position, refusal, symbols_in
 from cello.cells.trace import FUNCTION_NAMES, Value, said
 from cello.errors import CellError
 
@@ -78,6 +78,11 @@ def _list(self: Symbol, *_: Any) -> NoReturn:
         + f'; members of a group are getattr({self!r}, name), for name in "ifo"'
         * (self._cello_tracer.records[self._cello_position].op == "argument"),
     )
+
+
+def _length(self: Symbol) -> NoReturn:
+    wanted = "Compute with the vector itself; what depends on a size is declared, as in s: Fixed(lambda H: 1 / sqrt(H))"
+    raise refusal(self, f"the length of {self!r} is asked for, which is known later", wanted)
 
 
 class Symbol(Value):
@@ -202,7 +207,8 @@ class Symbol(Value):
     __float__ = __int__ = __index__ = __complex__ = __floor__ = __ceil__ = __trunc__ = _number
     __getitem__ = _element
     __setitem__ = __delitem__ = _changed_element
-    __iter__ = __len__ = __contains__ = __reversed__ = _list
+    __iter__ = __contains__ = __reversed__ = _list
+    __len__ = _length
 
     def __call__(self, *arguments: Any, **named: Any) -> Symbol:
         record = self._cello_tracer.records[self._cello_position]
@@ -234,6 +240,9 @@ class Symbol(Value):
         if name in METHODS or bare in METHODS:
             wanted = METHODS[name if name in METHODS else bare].format(v=repr(self))
             raise refusal(self, f"{self!r}.{name} is asked for, but {self!r} is a value of the equations", wanted)
+        if bare in OPERATORS:
+            fact = f"{self!r}.{name} is asked for, but {self!r} is a value of the equations"
+            raise refusal(self, fact, f"Write the operators {OPERATORS[bare]}")
         own = f"Write {bare}({self!r}) for the function" if bare in FUNCTION_NAMES.split(", ") else "Write equations"
         raise refusal(
             self,
@@ -310,7 +319,7 @@ def _parts_with(name: str) -> str:
     return f'Parts("{name}")' if name != "mask" else 'Parts("value", "mask")'
 
 
-class Method:
+class Method(Uncalled):
     """``v.sum``, ``v.mean`` or ``v.max``, which are called without arguments."""
 
     __slots__ = ("_cello_name", "_cello_value")
