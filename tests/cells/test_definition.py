@@ -16,6 +16,7 @@ from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS, maximum, minimum, sigmoid, tanh, where
 from cello.cells.graph import POINTWISE
 from cello.cells.signature import Scalar
+from cello.compiler.scan import scan
 from cello.errors import CellError
 
 
@@ -429,15 +430,35 @@ def test_arguments_and_values_that_are_no_equations_are_refused() -> None:
     )
 
 
+class Number(float):
+    """A matrix of one element."""
+
+    def __matmul__(self, other: float) -> float:
+        return self * other
+
+
+@pytest.mark.filterwarnings("ignore:Bitwise inversion")  # of Python's own numbers, since 3.12
+def test_conditions_mean_the_same_of_numbers_of_tensors_and_compiled() -> None:
+    @cell
+    def own(x, h, U):
+        v = h + U @ x
+        a = where(~(v > 0) | (v == 2), 1.0, 0.0) + where((v >= 0) & (v != 2), 10.0, 0.0)
+        return a + 100 * where(~((v > 0) & ~(v > 1)), 1.0, 0.0)
+
+    given = [-1.0, 0.0, 0.5, 1.0, 2.0, 3.0]
+    meant = [101.0, 111.0, 10.0, 10.0, 101.0, 110.0]
+    h, x, matrix = torch.tensor(given), torch.zeros(1), torch.zeros(6, 1)
+    assert [own(0.0, v, Number(0.0)) for v in given] == meant
+    assert own(x, h, matrix).tolist() == meant
+    found = scan(own, x[None, None], {"U": matrix}, state=(h[None],), backend="plain")
+    assert found.outputs[0, 0].tolist() == meant
+
+
 def test_a_cell_runs_on_numbers() -> None:
     @cell
     def leak(x, h, w, a: Scalar):
         return a * h + (1 - a) * (w @ x)
 
     assert isinstance(leak, Cell)
-
-    class Number(float):
-        def __matmul__(self, other: float) -> float:
-            return self * other
 
     assert leak(2.0, 1.0, Number(3.0), 0.5) == pytest.approx(0.5 * 1 + 0.5 * 6)

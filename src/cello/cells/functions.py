@@ -161,7 +161,9 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """``a`` where the condition holds, ``b`` elsewhere, unit by unit; the condition compares two values.
+    """``a`` where the condition holds, ``b`` elsewhere, unit by unit.
+
+    The condition compares two values, by ``>``, ``==`` and their like; ``&``, ``|`` and ``~`` join conditions.
 
     >>> where(1.0 > 2.0, 3.0, 4.0)
     4.0
@@ -175,8 +177,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
             f"where() needs a comparison of values first, not {condition!r}",
             "Write where(a > b, u, v), or Python's own (u if flag else v) for a flag that is fixed",
         )
-    if isinstance(condition, bool):
-        return a if condition else b
+    if isinstance(condition, int):
+        return a if condition & 1 else b  # of a bool c, ~c is -1 or -2
     if not isinstance(a, Real):
         return a.where(condition, b)
     return b.where(~condition, a) if not isinstance(b, Real) else b + (a - b) * condition
