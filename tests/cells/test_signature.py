@@ -229,6 +229,11 @@ FAULTS = [
     ),
     ("b: Fixed(np.arange(7.0))", "the annotation of b has a ndarray as a value. Give a number, or a function such as"),
     (
+        "b: Fixed([0.5, 1.5])",
+        "the annotation of b has a list as a value. Give a number, or a function such as lambda i, j, D, H: 1 / H; of "
+        "several numbers lambda i: sum(where(i == k, v, 0) for k, v in enumerate(numbers)).",
+    ),
+    (
         "b: Learned(lambda i, H=3: i / H)",
         "the function in the annotation of b has a default for H, which is a size. Give the number another name, as in "
         "lambda i, j, k=H: ...",
@@ -284,6 +289,24 @@ def own(x, h, e: UNIT, W, U):
     assert {name: value.tolist() for name, value in found.items()} == {
         f"e.n{k}": np.eye(4)[k].tolist() for k in range(3)
     }
+
+
+def test_a_table_of_numbers_is_a_function_of_its_indices(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell(f"""{IMPORTS}
+NUMBERS = [[0.5, 1.5], [-2.0, 4.0]]
+
+
+def table(i, j):
+    return sum(where((i == k) & (j == l), NUMBERS[k][l], 0) for k in range(2) for l in range(2))
+
+
+@cell
+def own(x, h, A: Fixed(table), g: Fixed(lambda i: sum(where(i == k, v, 0) for k, v in enumerate([3, 5]))), W):
+    return tanh(W @ x + A @ h + g)
+""")
+    found = own.fixed_values(2, 3)
+    assert found["A"].tolist() == [[0.5, 1.5, 0.0], [-2.0, 4.0, 0.0], [0.0, 0.0, 0.0]]
+    assert found["g"].tolist() == [3.0, 5.0, 0.0]
 
 
 def test_first_values_that_are_not_finite_for_a_size_are_refused(own_cell: Callable[[str], Cell]) -> None:

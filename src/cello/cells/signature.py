@@ -358,9 +358,11 @@ def _traced(name: str, value: Value, tracer: Tracer) -> int:
     if isinstance(value, Real) and not isinstance(value, bool):
         return _number(name, float(value), tracer)
     if not callable(value):
+        several = is_tensor(value) or isinstance(value, list | tuple)
+        table = "; of several numbers lambda i: sum(where(i == k, v, 0) for k, v in enumerate(numbers))" * several
         raise tracer.error(
-            f"the annotation of {name} has {said(value) if is_tensor(value) else repr(value)} as a value",
-            "Give a number, or a function such as lambda i, j, D, H: 1 / H",
+            f"the annotation of {name} has {said(value) if several else repr(value)} as a value",
+            f"Give a number, or a function such as lambda i, j, D, H: 1 / H{table}",
         )
     own = inspect.signature(value).parameters.values()
     wanted = [one.name for one in own if one.default is one.empty]
