@@ -16,6 +16,7 @@ from cello.cells.definition import Cell, cell
 from cello.cells.functions import FUNCTIONS, maximum, minimum, sigmoid, tanh, where
 from cello.cells.graph import POINTWISE
 from cello.cells.signature import Scalar
+from cello.compiler.scan import scan
 from cello.errors import CellError
 
 
@@ -138,7 +139,7 @@ def test_if_on_a_value_is_refused() -> None:
     assert refused(bad) == (
         "`if`, `while`, `and`, `or`, `not`, a < b < c, min() and max() cannot be compiled on the comparison n > 0, "
         "because its value differs from unit to unit. Write where(n > 0, u, v), minimum(a, b) or "
-        "maximum(a, b) instead; where() inside where() for two conditions."
+        "maximum(a, b) instead; (a > b) & (c > d), | and ~ for several conditions."
     )
 
 
@@ -253,7 +254,9 @@ def test_the_number_of_returned_values_must_fit() -> None:
     )
     assert "2 values are returned, so W counts as a state, but it is used as a group" in refused(group_as_state)
     assert refused(number) == "the new h is 1.0, a float. Return a value of the equations as the new h."
-    assert refused(dictionary) == "the new h is a dict. Return a value of the equations as the new h."
+    assert refused(dictionary) == (
+        "a dict is returned. Return the new states themselves, in the order of the arguments, as in return h, c."
+    )
 
 
 def test_shapes_that_conflict_or_cannot_be_are_refused() -> None:
@@ -315,11 +318,9 @@ def test_products_that_are_none_are_refused() -> None:
         "U @ tanh(b): neither depends on the frame or on a state. Multiply a parameter with a vector that changes from "
         'step to step, or write b: Size(8), or with Size("H"), for a vector b.'
     )
-    assert "a product of h with a ndarray. Write W @ v, a parameter and a vector." in refused(array)
+    assert "a product of h with a ndarray. Declare it in the signature, A: Fixed(lambda i, j: ...) by" in refused(array)
     assert "W.o @ a: a is a single number. Write W.o * a." in refused(narrow)
-    assert refused(matrices) == (
-        "W @ U: U counts as a parameter, because it is not returned. For a product of matrices write W @ (U @ v)."
-    )
+    assert refused(matrices) == ("W @ U: both are matrices. For a product of matrices write W @ (U @ v).")
 
 
 def test_changes_in_place_are_refused() -> None:
@@ -403,7 +404,7 @@ def test_arguments_and_values_that_are_no_equations_are_refused() -> None:
         return W @ x + h + torch.ones(3)  # here
 
     def equal(x, h, W):
-        return where(h == 0, W @ x, h)  # here
+        return W @ x + (h == 0)  # here
 
     def condition(x, h, W):
         return where(h, W @ x, h)  # here
@@ -420,13 +421,37 @@ def test_arguments_and_values_that_are_no_equations_are_refused() -> None:
     assert "argument scale=2.0 is not a plain argument" in refused(default)
     assert "1 arguments are too few" in refused(few)
     assert "a Tensor is combined with ((W @ x) + h)" in refused(tensor)
-    assert "h is compared for equality. Compare with > or < inside where(a > b, u, v)." in refused(equal)
+    assert "the comparison h == 0 is used as a value, but only where() takes one." in refused(equal)
     assert "where() needs a comparison of values first, not h. Write where(a > b, u, v)" in refused(condition)
-    assert "h is called like a function. Write h * (...) for a multiplication." in refused(called)
+    assert "h is called like a function. Write h @ (W @ x) for a matrix, h * (W @ x) unit by unit." in refused(called)
     assert "h ** 0 is 1. Write the number 1." in refused(power)
     assert "the function raised KeyError: 'nothing'. A cell uses + - * / @, numbers and the functions" in refused(
         own_fault
     )
+
+
+class Number(float):
+    """A matrix of one element."""
+
+    def __matmul__(self, other: float) -> float:
+        return self * other
+
+
+@pytest.mark.filterwarnings("ignore:Bitwise inversion")  # of Python's own numbers, since 3.12
+def test_conditions_mean_the_same_of_numbers_of_tensors_and_compiled() -> None:
+    @cell
+    def own(x, h, U):
+        v = h + U @ x
+        a = where(~(v > 0) | (v == 2), 1.0, 0.0) + where((v >= 0) & (v != 2), 10.0, 0.0)
+        return a + 100 * where(~((v > 0) & ~(v > 1)), 1.0, 0.0)
+
+    given = [-1.0, 0.0, 0.5, 1.0, 2.0, 3.0]
+    meant = [101.0, 111.0, 10.0, 10.0, 101.0, 110.0]
+    h, x, matrix = torch.tensor(given), torch.zeros(1), torch.zeros(6, 1)
+    assert [own(0.0, v, Number(0.0)) for v in given] == meant
+    assert own(x, h, matrix).tolist() == meant
+    found = scan(own, x[None, None], {"U": matrix}, state=(h[None],), backend="plain")
+    assert found.outputs[0, 0].tolist() == meant
 
 
 def test_a_cell_runs_on_numbers() -> None:
@@ -435,9 +460,5 @@ def test_a_cell_runs_on_numbers() -> None:
         return a * h + (1 - a) * (w @ x)
 
     assert isinstance(leak, Cell)
-
-    class Number(float):
-        def __matmul__(self, other: float) -> float:
-            return self * other
 
     assert leak(2.0, 1.0, Number(3.0), 0.5) == pytest.approx(0.5 * 1 + 0.5 * 6)

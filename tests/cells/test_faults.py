@@ -117,7 +117,7 @@ def own(x, h, W):
 """)
     assert "cannot be compiled on the comparison n > 0" in message
     asked = refusal("@cell\ndef own(x, h, W):\n    n = W @ x + h\n    return n if hasattr(n, 'shape') else h  # here")
-    assert asked.startswith("n.shape is asked for, but n is a value of the equations. Leave it away: a cell is one")
+    assert asked.startswith("n.shape is asked for, but n is a value of the equations. Declare what depends on a size")
 
 
 CHANGED = "two calls of the function are not the same equations: "
@@ -248,6 +248,27 @@ def test_a_variable_that_reaches_nothing_is_named_with_its_line(own_cell: Callab
         "Use f in the equations, or remove it."
     ]
     assert (Path(caught[0].filename).name, caught[0].lineno) == ("mine.py", 9)
+
+
+def test_a_state_that_never_changes_is_named_with_its_line(own_cell: Callable[[str], Cell]) -> None:
+    with pytest.warns(UserWarning, match="is returned as it came") as caught:
+        own_cell("@cell\ndef own(x, h, h1, W, U):\n    n = tanh(W @ x + U @ h + h1)\n    return n, h1")
+    assert [str(one.message) for one in caught] == [
+        "cell 'own' (mine.py, line 9): h1 is returned as it came, so it stays at its first value. "
+        "Return its new value, or make it a parameter."
+    ]
+    assert (Path(caught[0].filename).name, caught[0].lineno) == ("mine.py", 9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_states_that_move_up_are_quiet(own_cell: Callable[[str], Cell]) -> None:
+    own_cell("@cell\ndef own(x, h, h1, h2, W, U):\n    n = tanh(W @ x + U @ h + h2)\n    return n, h, h1")
+
+
+def test_a_method_is_no_cell(refusal: Callable[[str], str]) -> None:
+    assert refusal("class Mine:\n    @cell  # here\n    def own(self, x, h, W):\n        return W @ x + h") == (
+        "the first argument is self, of a method. Write a function outside of a class, def NAME(x, h, ...)."
+    )
 
 
 @pytest.mark.filterwarnings("error")

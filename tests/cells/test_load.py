@@ -101,6 +101,32 @@ def test_files_that_give_no_cell_say_why(tmp_path: Path) -> None:
         load_cell(f"{illegal}:echo")
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (
+            "def own(x, h: Size(H)): ...",
+            "NameError: name 'H' is not defined. Write sizes in quotes, as in Size(\"H\").",
+        ),
+        (
+            "A = Fixed(1.0)",
+            "NameError: name 'Fixed' is not defined. Write from cello import Fixed at the top of the file.",
+        ),
+        ("half = tanh(0.5)", "Write from cello import tanh at the top of the file."),
+        ("from cello import gelu", ". Write 0.5 * v * (1 + erf(v / sqrt(2)))."),
+        ("from cello import nothing", ". Run python {path} and correct the error."),
+        ("A = gelu", "NameError: name 'gelu' is not defined. Run python {path} and correct the error."),
+    ],
+)
+def test_a_name_that_a_file_lacks_is_met_with_what_to_write(tmp_path: Path, text: str, remedy: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"from cello import Size\n{text}")
+    with pytest.raises(CellError) as caught:
+        load_cell(f"{path}:own")
+    assert str(caught.value).startswith("mine.py, line 2 cannot be imported: ")
+    assert str(caught.value).endswith(remedy.format(path=path))
+
+
 def test_an_unknown_name_meets_the_nearest() -> None:
     with pytest.raises(
         CellError, match=r"unknown cell 'lsmt'; did you mean 'lstm'\? A cell of your own is FILE\.py:NAME"

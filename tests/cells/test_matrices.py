@@ -121,14 +121,17 @@ HEAD = (
         ("return n + (U * V) @ x", "parameter U is used here as a matrix for the frame, (H, D), but line"),
         ("return n + (V + U @ h) @ h", "(V + (U @ h)) @ h: neither factor is a parameter."),
         ("return exp(V) @ h + exp(V)", "add is taken of the matrix exp(V), beside a vector or for one. Multi"),
-        ("return n + (U @ V) @ h", "U @ V: V counts as a parameter, because it is not returned. For a product of matr"),
+        ("return n + (U @ V) @ h", "U @ V: both are matrices. For a product of matrices write U @ (V @ v)."),
+        ("return n + (U @ U.T) @ h", "U @ U.T: both are matrices. For a product of matrices write U @ (U.T @ v)."),
+        ("return n + U @ V @ h", "U @ V: both are matrices. For a product of matrices write U @ (V @ v)."),
+        ("return n + h @ V.T", "h @ V.T: the vector is to the left of the matrix. Write V @ h."),
         ("return n + U @ V", "U @ V: V counts as a parameter, because it is not returned. Return h, V if V is a state, "
          "or write V: Size(8) for a vector."),
         ("return n + U @ V.mean()", "U @ V.mean(): neither depends on the frame or on a state. Take sums, means and"),
         ("return n + U @ p", "U @ p: p is a single number. Write U * p."),
         ("return n + n @ (2 * V)", "n @ (2 * V): neither factor is a parameter."),
     ],
-    ids=range(14),
+    ids=range(17),
 )  # fmt: skip
 def test_what_is_no_matrix_is_refused_with_what_to_write(
     refusal: Callable[[str], str], line: str, message: str
@@ -141,3 +144,25 @@ def test_a_member_called_t_stays_a_parameter(own_cell: Callable[[str], Cell]) ->
         "@cell\ndef own(x, h, W, U):\n    t = sigmoid(W.T @ x + U.T @ h)\n    return t * tanh(W.H @ x) + (1 - t) * h\n"
     )
     assert list(own.parameters(3, 4)) == ["W.T", "W.H", "U.T"]
+
+
+DECLARED = ("Fixed(lambda i, j: where(i > j, 1, j))", "Learned(lambda i, j: where(i > j, 1, j))", 'Size("H")')
+
+
+@pytest.mark.parametrize("annotation", DECLARED)
+def test_the_only_member_t_of_what_is_declared_is_its_transpose(
+    own_cell: Callable[[str], Cell], annotation: str
+) -> None:
+    head = "from cello import Fixed, Learned, Size\n@cell\n"
+    alone = own_cell(f"{head}def own(x, h, A: {annotation}, W):\n    return tanh(W @ x + A.T @ h)\n")
+    beside = own_cell(f"{head}def own(x, h, A: {annotation}, W):\n    return tanh(W @ x + A.T @ h) + 0 * (A @ h)\n")
+    x, h, W, A = (torch.randn(shape, dtype=torch.float64) for shape in ((3,), (4,), (4, 3), (4, 4)))
+    found = []
+    for each in (alone, beside):
+        own = each.fixed_values(3, 4)
+        given = {"W": W, **({} if own else {"A": A})}
+        assert [*each.parameters(3, 4)] == [name for name in ("A", "W") if name in given]
+        found.append(scan(each, x[None, None], given, state=(h[None],), backend="plain").outputs)
+        A = torch.from_numpy(own["A"]) if own else A
+    torch.testing.assert_close(found[0][0, 0], torch.tanh(W @ x + A.T @ h))
+    torch.testing.assert_close(found[0], found[1])

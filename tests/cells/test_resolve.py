@@ -68,10 +68,13 @@ def test_a_second_input_is_named_and_where_it_belongs(
 ) -> None:
     message = refusal(f"@cell  # here\ndef own({function}")
     frame = function.partition(",")[0]
+    given = [f'"{one}"' if one in ("m", "mask") else f"{one}=1" for one in inputs.split(", ")]
+    parts = ", ".join(given)
     kind = "are further inputs" if "," in inputs else "is a second input"
     assert message == (
         f"{inputs} {kind}: a cell takes one input, {frame}, and the arguments after it are its states and parameters. "
-        f"Append {inputs} to the frames, as more elements of {frame}, or return a new value for what is a state."
+        f"Append {inputs} to the frames, as parts of {frame}, such as {frame}: "
+        f'Parts("value", {parts}), or return a new value for what is a state.'
     )
 
 

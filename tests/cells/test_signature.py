@@ -222,6 +222,23 @@ FAULTS = [
     ),
     ("b: Learned(float('nan'))", "the annotation of b has NaN as a value"),
     ("b: Learned(lambda H: H if H > 3 else 1)", "cannot be compiled on"),
+    ("b: Learned(lambda i: i == 3)", "gives the comparison i == 3. Write where(i == 3, 1, 0) for a number."),
+    (
+        "b: Fixed(lambda i: (i > 3) & (i < 5))",
+        "gives the comparison (i > 3) & (5 > i). Write where((i > 3) & (5 > i), 1, 0)",
+    ),
+    ("b: Fixed(np.arange(7.0))", "the annotation of b has a ndarray as a value. Give a number, or a function such as"),
+    (
+        "b: Fixed([0.5, 1.5])",
+        "the annotation of b has a list as a value. Give a number, or a function such as lambda i, j, D, H: 1 / H; of "
+        "several numbers lambda i: sum(where(i == k, v, 0) for k, v in enumerate(numbers)).",
+    ),
+    (
+        "b: Learned(lambda i, H=3: i / H)",
+        "the function in the annotation of b has a default for H, which is a size. Give the number another name, as in "
+        "lambda i, j, k=H: ...",
+    ),
+    ("b: Learned(lambda i=3: i)", "has a default for i, which is an index. Give the number another name"),
 ]
 
 
@@ -257,6 +274,39 @@ def test_a_wrong_declaration_is_refused_with_its_place_and_what_to_write(
 def test_what_cannot_be_declared_is_refused(refusal: Callable[[str], str], signature: str, message: str) -> None:
     text = f"{IMPORTS}\n@cell  # here\ndef own({signature}):\n    return tanh(W @ x + U @ h + b)\n"
     assert refusal(text).startswith(message)
+
+
+def test_a_function_keeps_the_numbers_that_it_has_as_defaults(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell(f"""{IMPORTS}
+UNIT = Members(**{{f"n{{k}}": Fixed(lambda i, k=k: where(i == k, 1, 0)) for k in range(3)}})
+
+
+@cell
+def own(x, h, e: UNIT, W, U):
+    return tanh(W @ x + U @ h + e.n0 + 2 * e.n1 + 3 * e.n2)
+""")
+    found = own.fixed_values(2, 4)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        f"e.n{k}": np.eye(4)[k].tolist() for k in range(3)
+    }
+
+
+def test_a_table_of_numbers_is_a_function_of_its_indices(own_cell: Callable[[str], Cell]) -> None:
+    own = own_cell(f"""{IMPORTS}
+NUMBERS = [[0.5, 1.5], [-2.0, 4.0]]
+
+
+def table(i, j):
+    return sum(where((i == k) & (j == l), NUMBERS[k][l], 0) for k in range(2) for l in range(2))
+
+
+@cell
+def own(x, h, A: Fixed(table), g: Fixed(lambda i: sum(where(i == k, v, 0) for k, v in enumerate([3, 5]))), W):
+    return tanh(W @ x + A @ h + g)
+""")
+    found = own.fixed_values(2, 3)
+    assert found["A"].tolist() == [[0.5, 1.5, 0.0], [-2.0, 4.0, 0.0], [0.0, 0.0, 0.0]]
+    assert found["g"].tolist() == [3.0, 5.0, 0.0]
 
 
 def test_first_values_that_are_not_finite_for_a_size_are_refused(own_cell: Callable[[str], Cell]) -> None:

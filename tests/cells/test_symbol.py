@@ -10,7 +10,7 @@ import torch
 
 from cello.cells.definition import Cell
 from cello.cells.functions import FUNCTIONS
-from cello.cells.methods import EXPRESSIONS
+from cello.cells.methods import EXPRESSIONS, METHODS
 from cello.compiler.render import render
 from cello.compiler.scan import scan
 from cello.compiler.text import equations_text
@@ -43,13 +43,41 @@ REFUSED = [
     ("n = h * (not n)", f"{BRANCH} n, because its value differs from unit to unit. Write where(n > 0, a, b)"),
     ("assert n < 1", f"{BRANCH} the comparison 1 > n"),
     ("n = sorted([n, h])[0]", f"{BRANCH} the comparison n > h"),
-    ("n = n if h in [n, n] else h", "h is compared for equality. Compare with > or < inside where(a > b, u, v)."),
+    ("n = n if h in [n, n] else h", f"{BRANCH} the comparison h == n"),
     ("n = n if 1 in n else h", f"n {LIST}"),
     ("for v in n: n = n - v", f"n {LIST}"),
     ("for v in W: n = n - v", f"W {LIST}"),
     ("n = sigmoid(*n)", f"n {LIST}"),
-    ("n = torch.tensor(n)", f"n {LIST}"),
-    ("n = n * len(h)", f"h {LIST}"),
+    ("n = torch.tensor(n)", "the length of n is asked for, which is known later. Compute with the vector itself; wh"),
+    (
+        "n = n * len(h)",
+        "the length of h is asked for, which is known later. Compute with the vector itself; what depends on",
+    ),
+    (
+        "n = n / h.shape[0]",
+        "Declare what depends on a size, as in s: Fixed(lambda H: 1 / sqrt(H)); sizes are checked witho",
+    ),
+    ("n = n / sqrt(H)", "unknown name 'H'. Declare what depends on a size, as in s: Fixed(lambda H: 1 / sqrt(H))."),
+    ("n = n * n.sum", "n.sum is used as a value, but it is a method. Write n.sum()."),
+    ("n = n * h.max", "h.max is used as a value, but h is a state, whose max is a method. Write h.max()."),
+    ("n = n.add(h)", "n.add is asked for, but n is a value of the equations. Write the operators +, -, * and /."),
+    ("n = math.silu(n)", "module 'math' has no attribute 'silu'. Write v * sigmoid(v)."),
+    (
+        "n = math.nothing(n)",
+        "module 'math' has no attribute 'nothing'. A cell uses + - * / @, numbers and the functions",
+    ),
+    (
+        "from cello import softmax; a, b = softmax([n, h])",
+        "softmax() is given a list, but it is over the elements of one vector. For several values write a = exp(u), b",
+    ),
+    (
+        "from cello import expm; n = expm(n)",
+        "the expm of n is taken, but n changes from step to step: it is a vector. Write ex",
+    ),
+    (
+        "from cello import inverse; n = inverse(n)",
+        "changes from step to step: it is a vector. Write 1 / n, unit by unit.",
+    ),
     (
         "n = n * n[0]",
         "n[0] is read, but equations act on whole vectors. Compute each such number by itself; w.a @ v",
@@ -74,7 +102,7 @@ REFUSED = [
         "U[0] is read, but equations act on whole vectors. Compute each such number by itself; one of several "
         'parameters is U.a, in a loop getattr(U, f"n{k}"); w.a @ v is one number a step with w: Size(1).',
     ),
-    ("a, b = h", "where(a > b, u, v); several states are several arguments, as in def f(x, h, c, W)."),
+    ("a, b = h", "where(a > b, u, v); several states are several arguments, as in def f(x, h, c, W); members"),
     (
         "n = n.view(4, -1)",
         "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side.",
@@ -116,17 +144,37 @@ REFUSED = [
     ("n = torch.stack([n, h])", "torch's stack() is called on n"),
     (
         "n = torch.ones(3) * n",
-        "a Tensor is combined with n, which takes only numbers and values of the cell. Write the number",
+        "a Tensor is combined with n, which takes only numbers and values of the cell. Declare it in the s",
     ),
     (
         "n = np.ones(3) * n",
-        "a ndarray is combined with n, which takes only numbers and values of the cell. Write the number",
+        "a ndarray is combined with n, which takes only numbers and values of the cell. Declare it in the ",
     ),
-    ("n = np.ones((3, 3)) @ n", "a product of a ndarray with n. Write W @ v, a parameter and a vector."),
+    (
+        "n = np.ones((3, 3)) @ n",
+        "a product of a ndarray with n. Declare it in the signature, A: Fixed(lambda i, j: ...) by its ele",
+    ),
     ("n = (n > 0) * n", COMPARED),
     ("n = n + (n > 0)", COMPARED),
-    ("n = where(~(n > 0), n, h)", COMPARED),
-    ("n = where((n > 0) & (n < 1), n, h)", f"{COMPARED}, where() inside where() for two conditions."),
+    (
+        "n = n * ~(n > 0)",
+        "the comparison ~(n > 0) is used as a value, but only where() takes one. Write where(~(n > 0)",
+    ),
+    ("n = n if (n > 0) | (h > 0) else h", f"{BRANCH} the comparison (n > 0) | (h > 0), because its value"),
+    (
+        "n = where((n > 0) & h, n, h)",
+        "n > 0 & h: the right side is no comparison. Write comparisons in parentheses, (n >",
+    ),
+    (
+        "n = where(n > 0 & h < 1, n, h)",
+        "the operator & is used on h. They join comparisons, in parentheses: where((a > b)",
+    ),
+    ("n = where(n != n, 0, n)", "n is compared with itself. A value differs from itself only where it is NaN, which"),
+    (
+        "n = torch.logical_and(n > 0, h > 0)",
+        "called on n, which only the functions of the cell language can take. Write where((a",
+    ),
+    ("n = np.equal(n, h)", "Write the operators == and != inside where()."),
     ("n = where((n > 0) == (h > 0), n, h)", COMPARED),
     ("n = where((n > 0) > 0, n, h)", COMPARED),
     ("n = n * (n > 0).float()", COMPARED),
@@ -143,7 +191,10 @@ REFUSED = [
     ),
     ("n = n * (1, 2)", "a tuple is used where a value of the cell or a number is needed. Write the values one by one"),
     ("n = n * True", "a bool is combined with n, which takes only numbers and values of the cell."),
-    ("n = n * 1j", "a complex is combined with n, which takes only numbers and values of the cell."),
+    (
+        "n = n * 1j",
+        "which takes only numbers and values of the cell. Write a complex value as two, as in re, im = c * re -",
+    ),
     ("n = None * n", "None is combined with n, which takes only numbers and values of the cell."),
     ("n = n * float('nan')", "the number combined with n is nan. Write a finite number, below 1.8e308."),
     (
@@ -156,11 +207,51 @@ REFUSED = [
         "n = n % 2",
         "the operator % is used on n. Write mod(n, b).",
     ),
-    ("n = 2 // n", "the operator // is used on n."),
+    ("n = 2 // n", "the operator // is used on n. Write floor(a / b)."),
+    ("n = n ^ 2", "the operator ^ is used on n. Write n ** n for a power."),
+    (
+        "n = U @ [x, n]",
+        "a product of U with a list. Write W.x @ x + W.h @ h, a matrix for each value, in place of W @ [x",
+    ),
+    ("n = n @ 0.5", "a product of n with a float. Write 0.5 * n, for a number."),
+    ("n = 2 @ n", "a product of a int with n. Write 2 * n, for a number."),
+    ("n = W.lin(h)", "W.lin is called like a function. Write W.lin @ h for a matrix, W.lin * h unit by unit."),
+    ("n = U.n.fill(n, 1)", "U.n.fill does not exist, because U.n is not a parameter group."),
+    (
+        "n = U.fill() * n",
+        "U.fill is called like a function. Write U.fill * (...) for a multiplication; values have the methods",
+    ),
+    (
+        "n = U.triu() @ n",
+        "U.triu is called, but U is an argument, which has no methods. Write M * U, with M: Fixed(lambda i",
+    ),
+    ("n = n.relu_()", "n.relu_ does not exist, because n is not a parameter group. Write relu(n) for the function"),
+    ("n = n.clamp_min_(0)", "n.clamp_min_ is asked for, but n is a value of the equations. Write maximum(n, low)."),
+    (
+        "n = torch.nn.GRUCell(3, 4)(x, h)",
+        "x.dim is asked for, but x is a value of the equations. Leave it away: a cell is one example",
+    ),
+    (
+        "n = n + h.new_zeros(4)",
+        "h.new_zeros is called, but h is an argument, which has no methods. Write the number itself",
+    ),
+    ("for v in W: n = n - v", 'members of a group are getattr(W, name), for name in "ifo".'),
+    (
+        "from cello import normal; n = n + normal(0, 1)",
+        "normal() is called in the equations, which are the same at each call. Noise is given as a part of",
+    ),
+    (
+        "from cello import uniform; n = n + uniform(0, h)",
+        "uniform() is called in the equations, which are the same at each call. Noise is given as a part",
+    ),
+    (
+        "from cello import spectral_radius; n = n / spectral_radius(U.n)",
+        "spectral_radius() is called in the equations, which are the same at each call. In a",
+    ),
     ("n = n ** 0", "n ** 0 is 1. Write the number 1."),
     ("n = (-2) ** n", "-2 ** n is not in the language. Raise a positive number to a power."),
     ("n = pow(n, 2, 5)", "pow(n, ...) takes a third argument. Write mod(v ** n, b)."),
-    ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Of functions over units there"),
+    ("n = n * n.argmax()", "n.argmax is asked for, but n is a value of the equations. Write where(n == n.max(), 1, 0)"),
     ("n = n * n.index", "n.index does not exist, because n is not a parameter group."),
     ("n = W._i * n", "'_i' is not a valid name for a member of W. Start it with a letter: W.i."),
     ("n = getattr(W, 'a.b') * n", "'a.b' is not a valid name for a member of W. Start it with a letter: W.i."),
@@ -234,6 +325,43 @@ def test_what_a_message_says_to_write_is_in_the_language_and_means_the_same(
     torch.testing.assert_close(ours * torch.ones(()), theirs(n, *more) * torch.ones(()), rtol=1e-5, atol=1e-5)
 
 
+ORDERED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "argmax": lambda v: torch.nn.functional.one_hot(v.argmax(), len(v)),
+    "argmin": lambda v: torch.nn.functional.one_hot(v.argmin(), len(v)),
+    "prod": torch.prod,
+    "cumsum": lambda v: v.cumsum(0),
+    "cumprod": lambda v: v.cumprod(0),
+    "roll": lambda v: v.roll(1),
+    "flip": lambda v: v.flip(0),
+    "topk": lambda v: (v > v.sort().values[2]) * v,
+}
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_what_a_message_says_of_functions_over_units_means_the_same(own_cell: Callable[[str], Cell], name: str) -> None:
+    written = re.match(
+        r"(?:Write|Count .*?,) (.*?)(?:, which is .*|, for positive elements)?(?:, with (.*?))?(?:;.*)?$",
+        METHODS[name].format(v="n"),
+    )
+    assert written is not None
+    value, declared = (part or "" for part in written.groups())
+    declared = declared.replace(" and one", ", one")
+    last = "n = where(rank < 2, n, 0)" if name == "topk" else "n = n + 0"
+    value = value if "=" in value.split("(")[0] else f"n = {value}"
+    own = own_cell(f"""from cello import Fixed, Heads, mod, columns, rows
+@cell
+def own(x, h, W{", " if declared else ""}{declared}):
+    n = W @ x
+    {value}
+    {last}
+    return n + 0 * h
+""")
+    x, W = torch.randn(3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    W = W * torch.sign(W @ x)[:, None]
+    found = scan(own, x[None, None], {"W": W}, backend="plain").outputs[0, 0]
+    torch.testing.assert_close(found, ORDERED[name](W @ x).double().expand(5))
+
+
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
 def test_what_is_no_equation_is_refused(refusal: Callable[[str], str], line: str, message: str) -> None:
     assert message in refusal(within(line))
@@ -247,6 +375,17 @@ MEANT = [
     ("h = np.int64(3) / (W @ x) + h", "h[t] = tanh(3 / (W @ x[t]) + h[t-1])"),
     ("h = where(np.float64(0.5) > h, W @ x, 1)", "h[t] = tanh(where(0.5 > h[t-1], W @ x[t], 1))"),
     ("h = where(h <= 0, 1, W @ x)", "h[t] = tanh(where(h[t-1] > 0, W @ x[t], 1))"),
+    (
+        "h = where((h > 0) & (h < 1), W @ x, 1)",
+        "h[t] = tanh(where(h[t-1] > 0, where(1 > h[t-1], W @ x[t], 1), 1))",
+    ),
+    (
+        "h = where((h > 0) | (h < -1), h, W @ x)",
+        "h[t] = tanh(where(h[t-1] > 0, h[t-1], where(-1 > h[t-1], h[t-1], W @ x[t])))",
+    ),
+    ("h = where(~(h > 0), h, W @ x)", "h[t] = tanh(where(h[t-1] > 0, W @ x[t], h[t-1]))"),
+    ("h = where(h == 2, 0, 1) + W @ x", "h[t] = tanh(where(h[t-1] > 2, 1, where(2 > h[t-1], 1, 0)) + W @ x[t])"),
+    ("h = where(np.float64(2) != h, 0, W @ x)", "h[t] = tanh(where(h[t-1] > 2, 0, where(2 > h[t-1], 0, W @ x[t])))"),
     ("h = sum([W @ x, h])", "h[t] = tanh(0 + W @ x[t] + h[t-1])"),
     ("h = copy.deepcopy(W) @ x + copy.copy(h)", "h[t] = tanh(W @ x[t] + h[t-1])"),
     ("h = W @ x * -0.0 + h * 0.0", "h[t] = tanh((W @ x[t]) * 0 + h[t-1] * 0)"),

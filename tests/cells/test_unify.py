@@ -75,7 +75,16 @@ REFUSED = [
      "the new h has 1 element, but h has H. Bring it to the size of h by a matrix, such as P @ v, or write h: Size(1)"),
     ("x, h, W, U: Heads(2), V: Heads(4)):\n    return W @ x + (U * V) @ h  # here",
      "U is (H, H/2), but V is (H, H/4). Give both the same number of heads."),
-    ("x, h, W):\n    return W @ x + outer(h, h) @ h  # here", "nothing tells how many heads rows(h) has. Annotate the"),
+    ("x, h, W):\n    return W @ x + outer(h, h) @ h  # here", "nothing tells how many heads rows(h) has. Annotate the"
+     " state or the parameter that it meets, as in S: Heads(4); for all pairs of units write columns(v) + Z, with Z: "
+     "Fixed(0.0, size=Heads(1))."),
+    ("x, h, Z: Fixed(0.0, size=Heads(1)), W, J: Fixed(1.0)):\n    r = where(columns(h) + Z > rows(h), 1, 0) @ J\n"
+     "    return W @ x + r * h", None),
+    ('x, h, M: Size("H", 6), A: Size(6), W):\n    M = M @ A + outer(W.a @ x, A @ x)  # here\n    return W.b @ h, M',
+     "M @ A: A is a matrix, but a state of matrices multiplies vectors. Write the product column by column, "
+     "sum(outer(M @ e, A.T @ e) for e in ...), each e a fixed vector that is 1 for one column of M."),
+    ('x, h, M: Size("H", 6), A: Fixed(lambda i, j: i * j, size=6), W):\n    M = M @ A + rows(h)  # here\n'
+     "    return W.b @ x, M", "M @ A: A is a matrix, but a state of matrices multiplies vectors. Write the product"),
     ("x, h, S: Heads(2), W):\n    S = h * S\n    return W @ x + S @ h, S", None),
     ("x, h, U: Heads(2), W):\n    return W.h @ x + U @ (W.y @ x.max())  # here", None),
     ("x, h, U: Heads(2), W: Members(a=Size(4))):\n    return W.b @ x + U @ (W.a @ x)  # here",

@@ -10,7 +10,7 @@ from torch import cat, relu, sigmoid, tanh
 from torch.nn.functional import linear
 
 import cello
-from cello import Fixed, Learned, cell, where
+from cello import Fixed, Heads, Learned, Parts, cell, columns, mod, uniform, where
 from cello.cells.load import zoo
 from real_cells.real import real
 
@@ -214,3 +214,93 @@ def lin_oss(x, state, p):
     new_y = p.t * p.s * z + p.s * y + p.t**2 * p.s * force
     y, z = new_y, new_z
     return linear(y.real, p.Cre) - linear(y.imag, p.Cim) + through, y.real, y.imag, z.real, z.imag
+
+
+@cell
+def synapses_cell(  # noqa: PLR0913, PLR0917
+    x,
+    v,
+    W,
+    b,
+    w: Learned(0.01, 1.0, size=Heads(1), positive=True),
+    mu: Learned(0.3, 0.8, size=Heads(1)),
+    sigma: Learned(3.0, 8.0, size=Heads(1)),
+    E: Learned(lambda: cello.sign(uniform(-1, 1)), size=Heads(1)),
+    M: Fixed(lambda i, j: where((mod(i + j, 3) == 0) | (i == j), 0, 1), size=Heads(1)),
+    leak: Learned(0.01, 1.0, positive=True),
+    rest: Learned(-0.2, 0.2),
+    c: Learned(0.4, 0.6, positive=True),
+    one: Fixed(1.0),
+):
+    """LTC whose synapses each have a sigmoid, a weight and a reversal potential, wired where M has ones."""
+    given = W @ x + b
+    for _ in range(6):
+        s = w * M * cello.sigmoid(sigma * (columns(v) - mu))
+        v = (6 * c * v + leak * rest + given + (s * E) @ one) / (6 * c + leak + s @ one + 1e-8)
+    return v
+
+
+@real(
+    "LTC with wired synapses, 6 unfolds",
+    "mlech26l/ncps, torch/ltc_cell.py, inputs by a matrix; Hasani et al. 2021, Lechner et al. 2020",
+    synapses_cell,
+    stacked="W\nb leak rest c\nw\nmu\nsigma\nE",
+)
+def synapses(x, s, p):
+    (v,) = s
+    i = torch.arange(len(p.b))
+    wired = ((i[:, None] + i) % 3 > 0) & (i[:, None] != i)
+    given = linear(x, p.W, p.b)
+    for _ in range(6):
+        act = torch.where(wired, p.w * sigmoid(p.sigma * (v.unsqueeze(1) - p.mu)), 0.0)
+        v = (6 * p.c * v + p.leak * p.rest + given + (act * p.E).sum(2)) / (6 * p.c + p.leak + act.sum(2) + 1e-8)
+    return (v,)
+
+
+@cell
+def ode_rnn_cell(x: Parts("value", gap=1), h, A, B, a, W, U, b):
+    """ODE-RNN: a step of Runge and Kutta's method over the gap, then a GRU."""
+
+    def slope(y):
+        return B @ cello.tanh(A @ y + a.in_) + a.out
+
+    k1 = slope(h)
+    k2 = slope(h + x.gap / 2 * k1)
+    k3 = slope(h + x.gap / 2 * k2)
+    h = h + x.gap / 6 * (k1 + 2 * k2 + 2 * k3 + slope(h + x.gap * k3))
+    r = cello.sigmoid(W.r @ x.value + U.r @ h + b.r)
+    z = cello.sigmoid(W.z @ x.value + U.z @ h + b.z)
+    n = cello.tanh(W.n @ x.value + U.n @ (r * h) + b.n)
+    return (1 - z) * n + z * h
+
+
+@real(
+    "ODE-RNN, RK4 over gaps",
+    "YuliaRubanova/latent_ode, lib/ode_rnn.py, one step a gap; Rubanova et al. 2019",
+    ode_rnn_cell,
+    stacked="""
+    A: A
+    a0: a.in_
+    B: B
+    a1: a.out
+    Wx: W.r W.z W.n
+    Wg: U.r U.z
+    Wn: U.n
+    b: b.r b.z b.n
+    """,
+)
+def ode_rnn(x, s, p):
+    x, gap = x[:, :-1], x[:, -1:]
+    (h,) = s
+
+    def slope(y):
+        return linear(tanh(linear(y, p.A, p.a0)), p.B, p.a1)
+
+    k1 = slope(h)
+    k2 = slope(h + gap / 2 * k1)
+    k3 = slope(h + gap / 2 * k2)
+    h = h + gap / 6 * (k1 + 2 * k2 + 2 * k3 + slope(h + gap * k3))
+    gates, content = linear(x, p.Wx, p.b).split([2 * h.shape[1], h.shape[1]], 1)
+    r, z = sigmoid(gates + linear(h, p.Wg)).chunk(2, 1)
+    n = tanh(content + linear(r * h, p.Wn))
+    return ((1 - z) * n + z * h,)

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, overload
 
-from cello.cells.faults import changed, fault_in_function, no_plain_function, warn_of_chains, warn_of_unused
+from cello.cells.faults import (
+    changed,
+    fault_in_function,
+    no_plain_function,
+    warn_of_chains,
+    warn_of_unchanged,
+    warn_of_unused,
+)
 from cello.cells.graph import RESHAPING, Graph, Node, Shape
 from cello.cells.interpret import interpret
 from cello.cells.paper import Paper
@@ -225,6 +232,7 @@ def _made(function: Callable[..., Any], paper: Paper | None) -> Cell:
     said = {*traced.signature.sizes} | {one.name for one in declared if one.kind == FIXED}
     warn_of_chains(graph, said, traced.tracer)
     warn_of_unused(traced)
+    warn_of_unchanged(traced)
     return Cell(
         name=name,
         doc=doc,
@@ -268,7 +276,8 @@ def _trace(function: Callable[..., Any], cell: str) -> Traced:
         raise tracer.refusal
     variables = tracer.observe_names()
     values = tuple(returned) if isinstance(returned, tuple | list) else () if returned is None else (returned,)
-    read_transposes(tracer, arguments[1 : 1 + len(values)], signature.sizes)
+    declared = {*signature.annotations, *signature.sizes}
+    read_transposes(tracer, arguments[1 : 1 + len(values)], signature.sizes, declared)
     for name, value in zip(arguments[1:], values, strict=False):
         if isinstance(value, Symbol) and value._cello_tracer is tracer:
             tracer.call(value._cello_position, name)

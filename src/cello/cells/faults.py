@@ -44,6 +44,8 @@ def fault_in_function(tracer: Tracer, error: BaseException) -> CellError:
         return tracer.error(f"a value is used before it exists ({text})", "Compute it on an earlier line", line)
     if isinstance(error, NameError):
         return _unknown_name(tracer, error, text, line)
+    if isinstance(error, AttributeError) and (missing := re.match(r"module '[\w.]+' has no attribute '(\w+)'", text)):
+        return tracer.error(text, _instead_of(missing[1]) or LANGUAGE, line)
     if isinstance(error, RecursionError):
         return tracer.error(
             "the function calls itself without end", "Write a loop over fixed numbers, such as for k in range(3)", line
@@ -69,13 +71,20 @@ def _unknown_name(tracer: Tracer, error: NameError, text: str, line: int) -> Cel
     wanted = f"States and parameters are arguments of the function. {LANGUAGE}"
     if name in FUNCTIONS:
         wanted = f"Import it: from cello.cells.functions import {name}"
-    elif name == "mean":
-        wanted = "Write v.mean(), the mean of the elements of a vector v"
-    elif name in METHODS:
-        wanted = METHODS[name].format(v="v")
+    elif name in ("D", "H"):
+        wanted = f"Declare what depends on a size, as in s: Fixed(lambda {name}: 1 / sqrt({name}))"
+    elif own := _instead_of(name):
+        wanted = own
     elif name == tracer.code.co_name:
         wanted = "A cell does not call itself: its past is in its states, and what calls it again is the scan"
     return tracer.error(f"unknown name {name!r}", wanted, line)
+
+
+def _instead_of(name: str) -> str | None:
+    """What to write instead of a function that the language does not have."""
+    if name == "mean":
+        return "Write v.mean(), the mean of the elements of a vector v"
+    return METHODS[name].format(v="v") if name in METHODS else None
 
 
 def warn_of_chains(graph: Graph, said: Collection[str], tracer: Tracer) -> None:
@@ -126,6 +135,22 @@ def warn_of_unused(traced: Traced) -> None:
                 UserWarning,
                 file,
                 record.line,
+            )
+
+
+def warn_of_unchanged(traced: Traced) -> None:
+    """Warn of a state that is returned as it came, and so stays at its first value."""
+    tracer = traced.tracer
+    file, line = tracer.code.co_filename, tracer.last_line()
+    for state, position in zip(traced.arguments[1:], _positions(traced), strict=False):
+        record = tracer.records[position or 0]
+        if position is not None and record.op == "argument" and record.name == state:
+            warnings.warn_explicit(
+                f"cell {tracer.cell!r} ({file_name(file)}, line {line}): {state} is returned as it came, so it stays "
+                f"at its first value. Return its new value, or make it a parameter.",
+                UserWarning,
+                file,
+                line,
             )
 
 

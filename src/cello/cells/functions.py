@@ -12,7 +12,9 @@ from numbers import Real
 from operator import methodcaller
 from typing import Any
 
-from cello.cells.symbol import Comparison, Symbol, pointwise, refusal, symbols_in
+from cello.cells.conditions import Selector
+from cello.cells.operands import refusal, symbols_in
+from cello.cells.symbol import Symbol, pointwise
 from cello.cells.trace import RUNNING
 from cello.errors import CellError
 
@@ -159,12 +161,14 @@ def maximum(a: Any, b: Any) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """``a`` where the condition holds, ``b`` elsewhere, unit by unit; the condition compares two values.
+    """``a`` where the condition holds, ``b`` elsewhere, unit by unit.
+
+    The condition compares two values, by ``>``, ``==`` and their like; ``&``, ``|`` and ``~`` join conditions.
 
     >>> where(1.0 > 2.0, 3.0, 4.0)
     4.0
     """
-    if isinstance(condition, Comparison):
+    if isinstance(condition, Selector):
         return condition.select(a, b)
     symbol = next(symbols_in((condition, a, b)), None)
     if symbol is not None:
@@ -173,8 +177,8 @@ def where(condition: Any, a: Any, b: Any) -> Any:
             f"where() needs a comparison of values first, not {condition!r}",
             "Write where(a > b, u, v), or Python's own (u if flag else v) for a flag that is fixed",
         )
-    if isinstance(condition, bool):
-        return a if condition else b
+    if isinstance(condition, int):
+        return a if condition & 1 else b  # of a bool c, ~c is -1 or -2
     if not isinstance(a, Real):
         return a.where(condition, b)
     return b.where(~condition, a) if not isinstance(b, Real) else b + (a - b) * condition
@@ -194,6 +198,13 @@ def softmax(v: Any) -> Any:
     """exp(v) / Σ exp(v), shares of 1, computed without overflow."""
     if isinstance(v, Real):
         return 1.0
+    symbol = next(symbols_in((v,)), None)
+    if symbol is not None and isinstance(v, list | tuple):
+        raise refusal(
+            symbol,
+            f"softmax() is given a {type(v).__name__}, but it is over the elements of one vector",
+            "For several values write a = exp(u), b = exp(v), and (a * h + b * h1) / (a + b)",
+        )
     e = exp(v - stop(v.max()))
     return e / e.sum()
 

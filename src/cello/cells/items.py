@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from cello.cells.methods import METHODS
+
 
 def instead_of_item(name: str, op: str, key: Any) -> tuple[str, str]:
     """What a message says of ``name[key]``, and what it says to write; ``op`` is that of the value's record."""
     keys = key if isinstance(key, tuple) else (key,)
     shown = ", ".join(_shown(each) for each in keys)
     fact = f"{name}[{shown}] is read, but equations act on whole vectors"
+    if op == "parameter" and name.endswith(".shape"):
+        return f"{name}[{shown}] is read, but sizes are known later", METHODS["shape"]
     if isinstance(key, str):
         loop = f'getattr({name}, "{key}")'
         if op != "argument" or not key.isidentifier():

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from cello.cells.graph import MATRIX, POINTWISE, Node, Shape, reached
-from cello.cells.methods import METHODS
+from cello.cells.methods import METHODS, REDUCTIONS
 from cello.cells.sizes import share
 from cello.cells.trace import Tracer
 from cello.errors import CellError
@@ -41,10 +41,12 @@ class Kinds:
         sizes: Mapping[str, Shape],
         declared: frozenset[str] = frozenset(),
         by_row: frozenset[str] = frozenset(),
+        by_column: frozenset[str] = frozenset(),
     ) -> None:
         self.tracer, self.states, self.scalars, self.sizes = tracer, states, scalars, sizes
         self.declared = declared  # parameters and groups of which annotations say anything
         self.by_row = by_row  # those with a value of its own for each row, of which there are several
+        self.by_column = by_column
         self.records = tracer.records
         self.ops = [self._op(record) for record in self.records]
         self.moving: list[bool] = []
@@ -69,8 +71,12 @@ class Kinds:
 
     def is_single(self, position: int) -> bool:
         """Whether a parameter may be a single number."""
+        return not self._names(position) & self.by_row
+
+    def _names(self, position: int) -> set[str]:
+        """A parameter's name and that of its group."""
         name = str(self.records[position].name)
-        return not {name, name.split(".", maxsplit=1)[0]} & self.by_row
+        return {name, name.split(".", maxsplit=1)[0]}
 
     def error(self, position: int, fact: str, remedy: str) -> CellError:
         """An error on the line of a record."""
@@ -85,6 +91,12 @@ class Kinds:
             return "state" if record.name in self.states else "parameter"
         if record.op == "parameter":
             group, member = str(record.name).split(".")
+            if group in self.states and member in REDUCTIONS:
+                raise self.tracer.error(
+                    f"{record.name} is used as a value, but {group} is a state, whose {member} is a method",
+                    f"Write {record.name}()",
+                    record.line,
+                )
             if group in self.states and (member == "T" or member in METHODS):
                 vector = f"Write u * v for a product unit by unit, W @ {group} with a parameter W"
                 raise self.tracer.error(
@@ -189,9 +201,14 @@ class Kinds:
                 return Kind.HEADS
             raise self.error(position, f"{fact}, but it has heads", f"Use a matrix without Heads, or {name} itself")
         if self.moving[arg]:
-            raise self.error(
-                position, f"{fact}, but {name} changes from step to step: it is a vector", self._of_transpose(position)
-            )
+            own = f"Write exp({name}), unit by unit" if record.op == "expm" else f"Write 1 / {name}, unit by unit"
+            wanted = self._of_transpose(position) if record.op == "transpose" else own
+            raise self.error(position, f"{fact}, but {name} changes from step to step: it is a vector", wanted)
+        factor = next(
+            (k for k, one in enumerate(self.records) if one.op == "product" and one.args[1] == position), None
+        )
+        if factor is not None:
+            raise self.error(factor, *self._two_matrices(factor))
         if position not in self.matrices:
             raise self.error(
                 position,
@@ -232,18 +249,31 @@ class Kinds:
                         f"Write {a} * v for a single number, or remove Scalar",
                     )
                 raise self.error(position, f"{a} @ {b}: {self.say(one)} is a single number", f"Write {a} * {b}")
+        if self.moving[left] and self[left] is Kind.HEADS and self._is_matrix(right):
+            raise self.error(
+                position,
+                f"{a} @ {b}: {b} is a matrix, but a state of matrices multiplies vectors",
+                f"Write the product column by column, sum(outer({a} @ e, {b}.T @ e) for e in ...), each e a fixed "
+                f"vector that is 1 for one column of {a}",
+            )
         if self[right] is not Kind.VECTOR:
             raise self.error(
                 position, f"{a} @ {b}: {b} is {self[right].value}", f"For a product of matrices write {a} @ ({b} @ v)"
             )
         return Kind.VECTOR
 
+    def _is_matrix(self, position: int) -> bool:
+        """Whether something that does not change from step to step is a matrix by its products or by its elements."""
+        one = self.ops[position] == "parameter" and self._names(position) & self.by_column
+        return not self.moving[position] and (self[position] is Kind.MATRIX or bool(one))
+
     def _check_factors(self, record: Node, position: int) -> None:
         left, right = record.args
         a, b = self.say(left), self.say(right)
         if self.moving[left]:
             if self.ops[right] == "parameter":
-                raise self.error(position, f"{a} @ {b}: the vector is to the left of the matrix", f"Write {b} @ {a}")
+                wanted = f"Write {b.removesuffix('.T')} @ {a}"  # torch writes v @ W.T
+                raise self.error(position, f"{a} @ {b}: the vector is to the left of the matrix", wanted)
             if self[right] is Kind.HEADS:
                 raise self.error(
                     position, f"{a} @ {b}: the vector is to the left of the matrices of heads", f"Write {b}.T @ {a}"
@@ -256,6 +286,11 @@ class Kinds:
             )
         if not self.moving[right] and self[right] is not Kind.NUMBER:
             self._refuse_parameters(position, a, b)
+
+    def _two_matrices(self, product: int) -> tuple[str, str]:
+        """What a message says of a product of two matrices."""
+        a, b = (self.say(arg) for arg in self.records[product].args)
+        return f"{a} @ {b}: both are matrices", f"For a product of matrices write {a} @ ({b} @ v)"
 
     def _refuse_parameters(self, position: int, a: str, b: str) -> None:
         """A product of parameters that is no matrix times a vector which annotations speak of."""
@@ -274,7 +309,7 @@ class Kinds:
             fact = f"{a} @ {b}: {b} counts as a parameter, because it is not returned"
             remedy = f"Return {', '.join([*self.states, b])} if {b} is a state, or write {group}: {size} for a vector"
         if position in self.matrices or self[right] is not Kind.VECTOR:
-            remedy = f"For a product of matrices write {a} @ ({b} @ v)"
+            fact, remedy = self._two_matrices(position)
         elif any(self.ops[k] in VECTORS for k in reached(self.records, [right])):
             remedy = f"Take sums, means and maxima of values that change from step to step, not of parameters as in {b}"
         raise self.error(position, fact, remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from cello.cells.definition import Cell
+from cello.cells.functions import FUNCTIONS
+from cello.cells.hints import NAMES
+from cello.cells.methods import METHODS
 from cello.cells.neighbours import run_file
 from cello.errors import CellError, unknown
 from cello.files import DamagedFileError
@@ -163,10 +167,19 @@ def _imported(path: Path) -> ModuleType:
 
 
 def _refused(path: Path, error: BaseException) -> CellError:
-    return CellError(
-        f"{path.name}{_line(path, error)} cannot be imported: {type(error).__name__}: {error}. "
-        f"Run python {path} and correct the error."
-    )
+    wanted = _instead_of(error) or f"Run python {path} and correct the error."
+    return CellError(f"{path.name}{_line(path, error)} cannot be imported: {type(error).__name__}: {error}. {wanted}")
+
+
+def _instead_of(error: BaseException) -> str | None:
+    """What to write instead of a name that a file lacks, or asks of Cello, where that is known."""
+    match = re.search(r"name '(\w+)' (is not defined|from 'cello)", str(error))
+    name = match[1] if match and isinstance(error, NameError | ImportError) else ""
+    if name in ("D", "H"):
+        return f'Write sizes in quotes, as in Size("{name}").'
+    if name in (*NAMES, *FUNCTIONS, "cell", "uniform", "normal", "spectral_radius"):
+        return f"Write from cello import {name} at the top of the file."
+    return f"{METHODS[name].format(v='v')}." if name in METHODS and isinstance(error, ImportError) else None
 
 
 def _line(path: Path, error: BaseException) -> str:

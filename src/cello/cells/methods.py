@@ -60,6 +60,7 @@ EXPRESSIONS: dict[str, str] = {
 """What is written in the language where tensors have a function or a method of this name; {v} is the value."""
 
 _UNITS = "the language works unit by unit"
+_FIXED = "with C: Fixed"
 METHODS: dict[str, str] = {
     **{name: f"Write {expression}" for name, expression in EXPRESSIONS.items()},
     "softmax": "Write softmax({v}), which is over all elements",
@@ -69,9 +70,17 @@ METHODS: dict[str, str] = {
         "Write d = {v} - {v}.mean(), and d / sqrt((d * d).mean() + 1e-5)",
     ),
     **dict.fromkeys(("detach", "detach_", "data"), "Write stop({v}): the value without its derivative"),
+    "argmax": "Write where({v} == {v}.max(), 1, 0), which is 1 at the largest element",
+    "argmin": "Write where(-{v} == (-{v}).max(), 1, 0), which is 1 at the smallest element",
+    "prod": "Write exp(log({v}).sum()), for positive elements",
+    "cumsum": f"Write C @ {{v}}, {_FIXED}(lambda i, j: where(j > i, 0, 1))",
+    "cumprod": f"Write exp(C @ log({{v}})), for positive elements, {_FIXED}(lambda i, j: where(j > i, 0, 1))",
+    "roll": f"Write C @ {{v}}, {_FIXED}(lambda i, j, H: where(j == mod(i - 1, H), 1, 0))",
+    **dict.fromkeys(("flip", "fliplr"), f"Write C @ {{v}}, {_FIXED}(lambda i, j, H: where(j == H - 1 - i, 1, 0))"),
     **dict.fromkeys(
-        ("argmax", "argmin", "cumsum", "cumprod", "sort", "topk", "prod", "median", "flip", "roll"),
-        "Of functions over units there are sum(), mean(), max(), softmax({v}), and C @ {v} with a fixed matrix C",
+        ("sort", "argsort", "topk", "kthvalue", "median", "quantile"),
+        "Count what is larger than each element, rank = where(columns({v}) + Z > rows({v}), 1, 0) @ one, with Z: "
+        "Fixed(0.0, size=Heads(1)) and one: Fixed(1.0); the k largest have a rank below k",
     ),
     **dict.fromkeys(("pow", "power", "float_power"), "Write {v} ** n"),
     "matrix_exp": "Write expm(A), of a matrix of parameters",
@@ -84,24 +93,50 @@ METHODS: dict[str, str] = {
         "Write W @ v, the product of a parameter and a vector",
     ),
     **dict.fromkeys(
-        ("cat", "concat", "concatenate", "hstack", "stack", "vstack"),
+        ("cat", "concat", "concatenate", "hstack"),
         "Write W.x @ x + W.h @ h, a matrix for each value, in place of W @ cat(x, h)",
+    ),
+    **dict.fromkeys(
+        ("stack", "vstack"),
+        "Compute with each value by itself, in a Python loop; a softmax over several is a = exp(u), b = exp(v), "
+        "(a * h + b * h1) / (a + b)",
     ),
     **dict.fromkeys(
         ("dropout", "dropout_", "alpha_dropout", "feature_dropout"),
         "Leave it away: dropout, recurrent_dropout and zoneout are settings of the model, not equations",
     ),
-    **dict.fromkeys(("zeros_like", "ones_like", "full_like"), "Write the number itself: it meets every unit"),
+    **dict.fromkeys(
+        ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"),
+        "Write the number itself: it meets every unit",
+    ),
+    **dict.fromkeys(
+        ("triu", "tril", "diag", "diagonal", "masked_fill", "fill_diagonal"),
+        "Write M * U, with M: Fixed(lambda i, j: where(i >= j, 1, 0)), 1 where elements of U stay; a vector is a "
+        "diagonal, d * h",
+    ),
+    **dict.fromkeys(("logical_and", "bitwise_and"), "Write where((a > b) & (c > d), u, v)"),
+    **dict.fromkeys(("logical_or", "bitwise_or"), "Write where((a > b) | (c > d), u, v)"),
+    **dict.fromkeys(("logical_not", "bitwise_not"), "Write where(~(a > b), u, v)"),
+    **dict.fromkeys(
+        ("isnan", "isfinite", "isinf", "nan_to_num"),
+        'Leave it away: frames have 0 where a value is missing, and a mask as a part, x: Parts("value", "mask")',
+    ),
     **dict.fromkeys(
         ("rand_like", "randn_like", "bernoulli"),
         "Leave it away: equations are the same at each call, without random numbers",
     ),
     **dict.fromkeys(
         (
-            *("unsqueeze", "squeeze", "expand", "flatten", "size", "shape", "transpose", "permute", "repeat"),
+            *("unsqueeze", "squeeze", "expand", "flatten", "transpose", "permute", "repeat"),
+            *("dim", "ndim", "ndimension", "dtype", "device", "requires_grad"),
             *("broadcast_to", "expand_dims"),
         ),
         f"Leave it away: a cell is one example and one step, and {_UNITS}",
+    ),
+    **dict.fromkeys(
+        ("size", "shape", "numel"),
+        "Declare what depends on a size, as in s: Fixed(lambda H: 1 / sqrt(H)); sizes are checked without being asked "
+        "for",
     ),
     **dict.fromkeys(
         ("chunk", "split", "tensor_split", "unbind", "hsplit", "narrow", "index_select", "gather", "take", "unpack"),
@@ -138,6 +173,7 @@ METHODS: dict[str, str] = {
 OPERATORS = {
     **dict.fromkeys(("add", "subtract", "sub", "multiply", "mul", "divide", "div", "true_divide"), "+, -, * and /"),
     **dict.fromkeys(("greater", "gt", "less", "lt", "ge", "le", "greater_equal", "less_equal"), "> inside where()"),
+    **dict.fromkeys(("eq", "equal", "ne", "not_equal"), "== and != inside where()"),
 }
 """Functions that are operators of Python."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,13 +27,11 @@ INPUT_NAMES = frozenset(
         "gap",
         "gaps",
         "interval",
-        "m",
-        "mask",
-        "missing",
-        "observed",
+        *("t", "time", "time_gap", "times", "timestamp"),
     ]
-) | {"t", "time", "time_gap", "times", "timestamp"}
-"""What people call inputs that a cell cannot take beside its frame."""
+)
+MASKS = frozenset(["m", "mask", "missing", "observed"])
+"""What people call inputs that a cell cannot take beside its frame, and those of them that are as wide as it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,15 @@ def resolve(traced: Traced) -> Graph:
     _check_groups(traced, states, outputs)
     _check_sized(traced, states)
     declared = frozenset({*traced.signature.annotations, *traced.signature.sizes})
-    kinds = Kinds(traced.tracer, states, traced.scalars, traced.signature.sizes, declared, traced.signature.by_row())
+    kinds = Kinds(
+        traced.tracer,
+        states,
+        traced.scalars,
+        traced.signature.sizes,
+        declared,
+        traced.signature.by_index("i"),
+        traced.signature.by_index("j"),
+    )
     parts = {f"{traced.arguments[0]}.{part}": size for part, size in traced.signature.parts}
     for state, output in zip(states, outputs, strict=True):
         _check_kind(kinds, state, output)
@@ -79,26 +86,35 @@ def resolve(traced: Traced) -> Graph:
     return builder.graph(states, outputs)
 
 
-def read_transposes(tracer: Tracer, states: tuple[str, ...], sizes: Mapping[str, Shape]) -> None:
+def read_transposes(tracer: Tracer, states: tuple[str, ...], sizes: Mapping[str, Shape], declared: Set[str]) -> None:
     """Read ``V.T`` as the transpose of V where V is used by itself too; alone it is a parameter of the group V.
 
-    A state with heads has a transpose too.
+    A state with heads has a transpose too, and so has what is ``declared`` by an annotation and has no other member.
     """
     records = tracer.records
     used = {arg for record in records for arg in record.args}
-    bare = {record.name: k for k, record in enumerate(records) if record.op == "argument" and k in used}
+    arguments = {record.name: k for k, record in enumerate(records) if record.op == "argument"}
+    bare = {name: k for name, k in arguments.items() if k in used}
+    members = Counter(str(record.name).partition(".")[0] for record in records if record.op == "parameter")
     for k, record in enumerate(records):
         group, _, member = str(record.name).partition(".")
         if record.op != "parameter" or member != "T":
             continue
-        if group in states and len(sizes.get(group, ())) == 2 and group not in bare:
-            bare[group] = next(at for at, one in enumerate(records) if one.op == "argument" and one.name == group)
+        alone = group in declared and members[group] == 1
+        if (len(sizes.get(group, ())) == 2 if group in states else alone) and group not in bare:
+            bare[group] = arguments[group]
         if group in bare and (group not in states or len(sizes.get(group, ())) == 2):
             records[k] = Node("transpose", (bare[group],), record.shape, None, None, record.line)
 
 
 def _states(traced: Traced) -> tuple[str, ...]:
     names, count = traced.arguments[1:], len(traced.returned)
+    if count == 1 and isinstance(traced.returned[0], dict | set):
+        raise traced.tracer.error(
+            f"{said(traced.returned[0])} is returned",
+            "Return the new states themselves, in the order of the arguments, as in return h, c",
+            traced.tracer.last_line(),
+        )
     if count == 0:
         raise traced.tracer.error(
             "nothing is returned", "End the function with the new states, such as return h", traced.tracer.last_line()
@@ -110,12 +126,12 @@ def _states(traced: Traced) -> tuple[str, ...]:
             traced.tracer.last_line(),
         )
     if inputs := _second_inputs(traced, names[:count]):
-        said = ", ".join(inputs)
+        listed = ", ".join(inputs)
         raise traced.tracer.error(
-            f"{said} {'is a second input' if len(inputs) == 1 else 'are further inputs'}: a cell takes one input, "
+            f"{listed} {'is a second input' if len(inputs) == 1 else 'are further inputs'}: a cell takes one input, "
             f"{traced.arguments[0]}, and the arguments after it are its states and parameters",
-            f"Append {said} to the frames, as more elements of {traced.arguments[0]}, or return a new value for what "
-            f"is a state",
+            f"Append {listed} to the frames, as parts of {traced.arguments[0]}, such as {traced.arguments[0]}: "
+            f"{_parts(inputs)}, or return a new value for what is a state",
             traced.tracer.code.co_firstlineno,
         )
     _check_further_outputs(traced, names[:count])
@@ -174,7 +190,16 @@ def _second_inputs(traced: Traced, states: tuple[str, ...]) -> tuple[str, ...]:
     before = names[: names.index("h")] if "h" in acting else ()
     if before and not given_anew & {*before}:
         return before
-    return tuple(name for name in (*states, *acting) if name in INPUT_NAMES and name not in given_anew and acting)
+    return tuple(
+        name for name in (*states, *acting) if name in INPUT_NAMES | MASKS and name not in given_anew and acting
+    )
+
+
+def _parts(inputs: tuple[str, ...]) -> str:
+    """An annotation of a frame that holds these inputs besides its values: masks as wide as they, and numbers."""
+    shown = [f'"{name}"' for name in ("value", *inputs) if name in {"value", *MASKS}]
+    shown += [f"{name}=1" for name in inputs if name not in MASKS]
+    return f"Parts({', '.join(shown)})"
 
 
 def _name_of(traced: Traced, value: Any) -> str | None:
@@ -190,7 +215,9 @@ def _returned(traced: Traced, states: tuple[str, ...], number: int) -> int:
         shown = f"{value!r}, " if isinstance(value, int | float | str) else ""
         raise tracer.error(
             f"the new {state} is {shown}{said(value)}",
-            f"Return a value of the equations as the new {state}",
+            "Return the states one by one, as in return h, c"
+            if isinstance(value, tuple | list)
+            else f"Return a value of the equations as the new {state}",
             tracer.last_line(),
         )
     if value._cello_tracer is not tracer:

@@ -13,8 +13,9 @@ from typing import Any
 from cello.cells.annotations import Heads, Parts, Size, Sized, size_or_heads
 from cello.cells.graph import Graph, Node, Shape, moved, reached
 from cello.cells.hints import evaluated
+from cello.cells.operands import Condition, is_tensor
 from cello.cells.symbol import Symbol
-from cello.cells.trace import RUNNING, Tracer
+from cello.cells.trace import RUNNING, Tracer, said
 from cello.cells.values import FIRST, FIXED, LARGEST_SEED, LEARNED, STATE, Declared, faults_of
 from cello.errors import CellError
 
@@ -123,11 +124,11 @@ class Signature:
     sizes: Mapping[str, Shape]
     parts: tuple[tuple[str, str], ...]
 
-    def by_row(self) -> frozenset[str]:
-        """What has a value of its own for each row, so that it is no single number."""
+    def by_index(self, index: str) -> frozenset[str]:
+        """What has values of its own for each row, i, so that it is no single number, or for each column, j."""
         given = [(name, value) for name, own in self.annotations.items() for value in own.values]
         return frozenset(
-            name for name, value in given if callable(value) and "i" in inspect.signature(value).parameters
+            name for name, value in given if callable(value) and index in inspect.signature(value).parameters
         )
 
 
@@ -145,6 +146,10 @@ def signature_of(function: Callable[..., Any], tracer: Tracer) -> Signature:
                 "Arguments are the frame, the states and the parameters, without *, / and defaults; write numbers into "
                 "the equations",
             )
+    if [*inspect.signature(function).parameters][:1] == ["self"]:
+        raise tracer.error(
+            "the first argument is self, of a method", "Write a function outside of a class, def NAME(x, h, ...)"
+        )
     if len(parameters) < 2:
         raise tracer.error(
             f"{len(parameters)} arguments are too few", "Start with the frame and a state, as in def NAME(x, h, ...)"
@@ -328,6 +333,7 @@ def _nodes(name: str, annotation: Annotation, cell: str, code: CodeType) -> tupl
     if not values:
         return ()
     tracer = Tracer(cell, code)
+    tracer.declares = True
     token = RUNNING.set(tracer)
     try:
         ends = [_traced(name, value, tracer) for value in values]
@@ -352,11 +358,20 @@ def _traced(name: str, value: Value, tracer: Tracer) -> int:
     if isinstance(value, Real) and not isinstance(value, bool):
         return _number(name, float(value), tracer)
     if not callable(value):
+        several = is_tensor(value) or isinstance(value, list | tuple)
+        table = "; of several numbers lambda i: sum(where(i == k, v, 0) for k, v in enumerate(numbers))" * several
         raise tracer.error(
-            f"the annotation of {name} has {value!r} as a value",
-            "Give a number, or a function such as lambda i, j, D, H: 1 / H",
+            f"the annotation of {name} has {said(value) if several else repr(value)} as a value",
+            f"Give a number, or a function such as lambda i, j, D, H: 1 / H{table}",
         )
-    wanted = [*inspect.signature(value).parameters]
+    own = inspect.signature(value).parameters.values()
+    wanted = [one.name for one in own if one.default is one.empty]
+    if taken := [one.name for one in own if one.default is not one.empty and one.name in (*SIZES, *INDICES)]:
+        raise tracer.error(
+            f"the function in the annotation of {name} has a default for {taken[0]}, which is "
+            f"{'a size' if taken[0] in SIZES else 'an index'}",
+            f"Give the number another name, as in lambda i, j, k={taken[0]}: ...",
+        )
     if extra := [one for one in wanted if one not in (*SIZES, *INDICES)]:
         raise tracer.error(
             f"the function in the annotation of {name} takes {', '.join(extra)}",
@@ -376,6 +391,11 @@ def _traced(name: str, value: Value, tracer: Tracer) -> int:
         return result._cello_position
     if isinstance(result, Real) and not isinstance(result, bool):
         return _number(name, float(result), tracer)
+    if isinstance(result, Condition):
+        raise tracer.error(
+            f"the function in the annotation of {name} gives the comparison {result!r}",
+            f"Write where({result!r}, 1, 0) for a number",
+        )
     raise tracer.error(
         f"the function in the annotation of {name} gives a {type(result).__name__}",
         "It gives one element, from its row i and column j, not a list or an array",

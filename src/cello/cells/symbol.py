@@ -3,81 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from numbers import Real
 from typing import Any, NoReturn
 
+from cello.cells.conditions import NO_BRANCH, Comparison
 from cello.cells.graph import Node
 from cello.cells.items import instead_of_item
-from cello.cells.methods import METHODS, NUMPY_OPERATORS, REDUCTIONS, remedy
-from cello.cells.trace import FUNCTION_NAMES, RUNNING, Value, said
+from cello.cells.methods import METHODS, NUMPY_OPERATORS, OPERATORS, REDUCTIONS
+from cello.cells.operands import TENSOR, Uncalled, foreign, is_tensor, operand, position, refusal, symbols_in
+from cello.cells.trace import FUNCTION_NAMES, Value, said
 from cello.errors import CellError
 
 WHOLE_POWERS = (-4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8)
 """Powers that are multiplications."""
 
-NO_BRANCH = "`if`, `while`, `and`, `or`, `not`, a < b < c, min() and max() cannot be compiled on"
-
-
-def refusal(symbol: Value, fact: str, remedy: str) -> CellError:
-    """An error on the line that is being executed, of the cell that is being traced."""
-    return (RUNNING.get() or symbol._cello_tracer).error(fact, remedy)
-
-
-def position(symbol: Value) -> int:
-    """The symbol's position, if it belongs to the call that is going on.
-
-    Raises:
-        CellError: a value that was kept from another call, whose positions mean something else here.
-    """
-    tracer = symbol._cello_tracer
-    if tracer is not RUNNING.get():
-        raise refusal(
-            symbol,
-            f"{symbol!r} is a value of another call, of cell {tracer.cell!r}",
-            "Take every value from the arguments of the function, and keep none outside it",
-        )
-    return symbol._cello_position
-
 
 def pointwise(op: str, *values: Any) -> Symbol:
     """The symbol of ``op(values)``, at least one of them traced; numbers become constants."""
     symbol = next(symbols_in(values))
-    args = tuple(_operand(symbol, value) for value in values)
+    args = tuple(operand(symbol, value) for value in values)
     if op == "div" and isinstance(values[1], Real) and values[1] == 0:
         raise refusal(symbol, f"{symbol!r} is divided by 0", "Divide by a number that is not 0")
     return Symbol(symbol._cello_tracer, symbol._cello_tracer.write(op, args))
 
 
-def _operand(beside: Symbol, value: Any) -> int:
-    if isinstance(value, Symbol):
-        return position(value)
-    if isinstance(value, Comparison):
-        value._refuse()
-    if isinstance(value, list | tuple | dict | set):
-        raise refusal(
-            beside,
-            f"{said(value)} is used where a value of the cell or a number is needed",
-            "Write the values one by one: equations have no lists",
-        )
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise refusal(
-            beside,
-            f"{said(value)} is combined with {beside!r}, which takes only numbers and values of the cell",
-            "Write the number itself, or make it a parameter: an argument of the function",
-        )
-    try:
-        number = float(value) + 0.0  # −0.0 becomes 0.0, so that equal numbers are one constant
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise refusal(
-            beside,
-            f"the number combined with {beside!r} is {'nan' if math.isnan(number) else 'infinite or too large'}",
-            "Write a finite number, below 1.8e308",
-        )
-    position(beside)
-    return beside._cello_tracer.write("constant", value=number)
+_INSTEAD_OF_OPERATORS = {
+    "%": "Write mod({v}, b)",
+    "//": "Write floor(a / b)",
+    "^": "Write {v} ** n for a power",
+    **dict.fromkeys(("&", "|", "~"), "They join comparisons, in parentheses: where((a > b) & (c > d), u, v)"),
+}
 
 
 def _no_operator(sign: str) -> Callable[..., NoReturn]:
@@ -85,9 +41,9 @@ def _no_operator(sign: str) -> Callable[..., NoReturn]:
         raise refusal(
             self,
             f"the operator {sign} is used on {self!r}",
-            f"Write mod({self!r}, b)"
-            if sign == "%"
-            else f"The operators are + - * / @ and **, the functions {FUNCTION_NAMES}",
+            _INSTEAD_OF_OPERATORS.get(
+                sign, f"The operators are + - * / @ and **, the functions {FUNCTION_NAMES}"
+            ).format(v=repr(self)),
         )
 
     return refuse
@@ -118,15 +74,15 @@ def _list(self: Symbol, *_: Any) -> NoReturn:
         self,
         f"{self!r} is read like a list, but equations act on whole vectors",
         f"Compute with the vector itself: {self!r}.sum(), {self!r}.max(), where(a > b, u, v); several states are "
-        f"several arguments, as in def f(x, h, c, W)",
+        f"several arguments, as in def f(x, h, c, W)"
+        + f'; members of a group are getattr({self!r}, name), for name in "ifo"'
+        * (self._cello_tracer.records[self._cello_position].op == "argument"),
     )
 
 
-def _foreign(value: Value, library: str, function: Any) -> CellError:
-    name = getattr(function, "__name__", str(function))
-    own = remedy(name, repr(value), FUNCTION_NAMES) or f"Use cello's own: {FUNCTION_NAMES}"
-    fact = f"{library}'s {name}() is called on {value!r}, which only the functions of the cell language can take"
-    return refusal(value, fact, own)
+def _length(self: Symbol) -> NoReturn:
+    wanted = "Compute with the vector itself; what depends on a size is declared, as in s: Fixed(lambda H: 1 / sqrt(H))"
+    raise refusal(self, f"the length of {self!r} is asked for, which is known later", wanted)
 
 
 class Symbol(Value):
@@ -136,6 +92,14 @@ class Symbol(Value):
     """
 
     __slots__ = ()
+
+    def _cello_operand(self, value: Any) -> Symbol:
+        """A value or a number, as a value of the same call."""
+        return Symbol(self._cello_tracer, operand(self, value))
+
+    @staticmethod
+    def _cello_pointwise(op: str, *values: Any) -> Symbol:
+        return pointwise(op, *values)
 
     def __repr__(self) -> str:
         self._cello_tracer.observe_names()
@@ -196,11 +160,11 @@ class Symbol(Value):
 
     def __matmul__(self, other: Any) -> Symbol:
         if not isinstance(other, Symbol):
-            raise refusal(self, f"a product of {self!r} with {said(other)}", "Write W @ v, a parameter and a vector")
+            raise refusal(self, f"a product of {self!r} with {said(other)}", _instead_of_product(repr(self), other))
         return Symbol(self._cello_tracer, self._cello_tracer.write("product", (position(self), position(other))))
 
     def __rmatmul__(self, other: Any) -> NoReturn:
-        raise refusal(self, f"a product of {said(other)} with {self!r}", "Write W @ v, a parameter and a vector")
+        raise refusal(self, f"a product of {said(other)} with {self!r}", _instead_of_product(repr(self), other))
 
     __mod__ = __rmod__ = _no_operator("%")
     __floordiv__ = __rfloordiv__ = _no_operator("//")
@@ -213,22 +177,22 @@ class Symbol(Value):
     __invert__ = _no_operator("~")
 
     def __gt__(self, other: Any) -> Comparison:
-        return Comparison(self, other, strict=True)
+        return Comparison(self, ">", other)
 
     def __lt__(self, other: Any) -> Comparison:
-        return Comparison(other, self, strict=True)
+        return Comparison(other, ">", self)
 
     def __ge__(self, other: Any) -> Comparison:
-        return Comparison(other, self, strict=False)
+        return Comparison(self, ">=", other)
 
     def __le__(self, other: Any) -> Comparison:
-        return Comparison(self, other, strict=False)
+        return Comparison(other, ">=", self)
 
-    def __eq__(self, other: object) -> NoReturn:
-        raise refusal(self, f"{self!r} is compared for equality", "Compare with > or < inside where(a > b, u, v)")
+    def __eq__(self, other: object) -> Comparison:  # type: ignore[override]
+        return Comparison(self, "==", other)
 
-    def __ne__(self, other: object) -> NoReturn:
-        self.__eq__(other)
+    def __ne__(self, other: object) -> Comparison:  # type: ignore[override]
+        return Comparison(self, "!=", other)
 
     def __hash__(self) -> int:
         return id(self)
@@ -243,7 +207,8 @@ class Symbol(Value):
     __float__ = __int__ = __index__ = __complex__ = __floor__ = __ceil__ = __trunc__ = _number
     __getitem__ = _element
     __setitem__ = __delitem__ = _changed_element
-    __iter__ = __len__ = __contains__ = __reversed__ = _list
+    __iter__ = __contains__ = __reversed__ = _list
+    __len__ = _length
 
     def __call__(self, *arguments: Any, **named: Any) -> Symbol:
         record = self._cello_tracer.records[self._cello_position]
@@ -253,7 +218,7 @@ class Symbol(Value):
         if record.op == "parameter" and (member in METHODS or member in FUNCTION_NAMES.split(", ")):
             wanted = METHODS.get(member, f"Write {member}({{v}}) for the function").format(v=group)
             raise refusal(self, f"{self!r} is called, but {group} is an argument, which has no methods", wanted)
-        raise refusal(self, f"{self!r} is called like a function", f"Write {self!r} * (...) for a multiplication")
+        raise refusal(self, f"{self!r} is called like a function", _instead_of_call(self, group, member, arguments))
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise refusal(self, f"{self!r}.{name} is set, but values never change", "Give a new variable a new value")
@@ -271,10 +236,14 @@ class Symbol(Value):
             return Symbol(self._cello_tracer, self._cello_tracer.write("transpose", (position(self),)))
         if name in REDUCTIONS:
             return Method(self, name)
-        if name in METHODS:
-            wanted = METHODS[name].format(v=repr(self))
+        bare = name.removesuffix("_")
+        if name in METHODS or bare in METHODS:
+            wanted = METHODS[name if name in METHODS else bare].format(v=repr(self))
             raise refusal(self, f"{self!r}.{name} is asked for, but {self!r} is a value of the equations", wanted)
-        own = f"Write {name}({self!r}) for the function" if name in FUNCTION_NAMES.split(", ") else "Write equations"
+        if bare in OPERATORS:
+            fact = f"{self!r}.{name} is asked for, but {self!r} is a value of the equations"
+            raise refusal(self, fact, f"Write the operators {OPERATORS[bare]}")
+        own = f"Write {bare}({self!r}) for the function" if bare in FUNCTION_NAMES.split(", ") else "Write equations"
         raise refusal(
             self,
             f"{self!r}.{name} does not exist, because {self!r} is not a parameter group",
@@ -291,24 +260,33 @@ class Symbol(Value):
         raise refusal(self, f"{self!r} is pickled, but it has no value yet", "Leave the line away")
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        raise _foreign(self, "numpy", "array")
+        raise foreign(self, "numpy", "array")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         name, left = NUMPY_OPERATORS.get(ufunc.__name__), inputs[0]
         if name is not None and method == "__call__" and inputs[1] is self and not isinstance(left, Symbol):
             return getattr(self, name)(left.item() if getattr(left, "shape", None) == () else left)
-        raise _foreign(self, "numpy", ufunc)
+        raise foreign(self, "numpy", ufunc)
 
     def __array_function__(self, function: Any, *_: Any, **__: Any) -> NoReturn:
-        raise _foreign(self, "numpy", function)
+        raise foreign(self, "numpy", function)
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> NoReturn:
         symbol = next(symbols_in((args, kwargs)))
         for arg in args:
             if type(arg).__name__ == "Tensor":
-                _operand(symbol, arg)
-        raise _foreign(symbol, "torch", function)
+                operand(symbol, arg)
+        raise foreign(symbol, "torch", function)
+
+
+def _instead_of_call(called: Symbol, group: str, member: str, arguments: tuple[Any, ...]) -> str:
+    """What to write instead of ``W(x)``, a layer, of ``U.triu()``, a method, or of ``a(b + c)``."""
+    if len(arguments) == 1 and isinstance(arguments[0], Symbol):
+        v = arguments[0]
+        return f"Write {called!r} @ {v!r} for a matrix, {called!r} * {v!r} unit by unit"
+    methods = f"; values have the methods {', '.join(REDUCTIONS)} alone" if member else ""
+    return f"Write {called!r} * (...) for a multiplication{methods}"
 
 
 def _part(frame: Symbol, name: str) -> Any:
@@ -341,7 +319,7 @@ def _parts_with(name: str) -> str:
     return f'Parts("{name}")' if name != "mask" else 'Parts("value", "mask")'
 
 
-class Method:
+class Method(Uncalled):
     """``v.sum``, ``v.mean`` or ``v.max``, which are called without arguments."""
 
     __slots__ = ("_cello_name", "_cello_value")
@@ -393,10 +371,18 @@ def _any_power(base: Symbol, power: Any) -> Symbol:
     """v ** n as exp(n log v): NaN of a negative v, and without a derivative where v is 0."""
     if isinstance(power, Real) and power == 0:
         raise refusal(base, f"{base!r} ** 0 is 1", "Write the number 1")
-    inside = Comparison(base, 0, strict=True)
-    above = pointwise("exp", power * pointwise("log", inside.select(base, 1)))
+    above = pointwise("exp", power * pointwise("log", pointwise("where", base, 0, base, 1)))
     edge = pointwise("exp", power * pointwise("log", base))
-    return inside.select(above, pointwise("stop", edge))
+    return pointwise("where", base, 0, above, pointwise("stop", edge))
+
+
+def _instead_of_product(name: str, other: Any) -> str:
+    """What to write instead of the product of a value and something that is none."""
+    if isinstance(other, list | tuple):
+        return "Write W.x @ x + W.h @ h, a matrix for each value, in place of W @ [x, h]"
+    if isinstance(other, Real):
+        return f"Write {other!r} * {name}, for a number"
+    return TENSOR if is_tensor(other) else "Write W @ v, a parameter and a vector"
 
 
 class Argument(Symbol):
@@ -415,76 +401,3 @@ class Argument(Symbol):
             )
         position(self)
         return Symbol(tracer, tracer.write("parameter", name=f"{group}.{name}"))
-
-
-class Comparison:
-    """a > b, or with ``strict=False`` not (a > b); only :func:`where` can use it."""
-
-    __slots__ = ("_cello_sides", "_cello_strict")
-
-    def __init__(self, a: Any, b: Any, *, strict: bool) -> None:
-        symbol = next(symbols_in((a, b)))
-        self._cello_sides = tuple(Symbol(symbol._cello_tracer, _operand(symbol, side)) for side in (a, b))
-        self._cello_strict = strict
-
-    def select(self, u: Any, v: Any) -> Symbol:
-        """u where the comparison holds, v elsewhere."""
-        return pointwise("where", *self._cello_sides, *((u, v) if self._cello_strict else (v, u)))
-
-    def __repr__(self) -> str:
-        a, b = self._cello_sides
-        return f"{a!r} > {b!r}" if self._cello_strict else f"{b!r} >= {a!r}"
-
-    def __bool__(self) -> NoReturn:
-        raise refusal(
-            self._cello_sides[0],
-            f"{NO_BRANCH} the comparison {self!r}, because its value differs from unit to unit",
-            f"Write where({self!r}, u, v), minimum(a, b) or maximum(a, b) instead; where() inside where() for two "
-            f"conditions",
-        )
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise refusal(
-            self._cello_sides[0],
-            f"the comparison {self!r} is used as a value, but only where() takes one",
-            f"Write where({self!r}, 1, 0) for a number, where() inside where() for two conditions",
-        )
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
-            raise AttributeError(f"a comparison has no {name}")
-        self._refuse()
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __array_function__(self, function: Any, *_: Any, **__: Any) -> NoReturn:
-        raise _foreign(self._cello_sides[0], "numpy", function)
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> NoReturn:
-        Symbol.__torch_function__(function, types, args, kwargs)
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse
-    __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = _refuse
-    __neg__ = __pos__ = __abs__ = __invert__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _refuse
-    __gt__ = __lt__ = __ge__ = __le__ = __float__ = __int__ = __index__ = __complex__ = __round__ = _refuse
-    __getitem__ = __iter__ = __len__ = __contains__ = __call__ = _refuse
-    __array__ = __array_ufunc__ = _refuse
-
-    def __eq__(self, _: object) -> NoReturn:
-        self._refuse()
-
-    def __ne__(self, _: object) -> NoReturn:
-        self._refuse()
-
-
-def symbols_in(values: Any) -> Iterator[Symbol]:
-    """The traced values among these, also those inside of lists and comparisons."""
-    for value in values:
-        if isinstance(value, Symbol):
-            yield value
-        elif isinstance(value, Comparison):
-            yield from value._cello_sides
-        elif isinstance(value, list | tuple | set | dict):
-            yield from symbols_in(value.values() if isinstance(value, dict) else value)

@@ -50,6 +50,7 @@ class Tracer:
         self.code = code
         self.parts: tuple[str, ...] = ()  # of the frame, if it has any
         self.builder = GraphBuilder()
+        self.declares = False  # a value of the signature, in which random numbers are drawn
         self.refusal: CellError | None = None
         self._depths: list[int] = []  # how many operations follow on one another up to each
         self._frame: FrameType | None = None

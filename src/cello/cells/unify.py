@@ -400,7 +400,8 @@ class Unifier:
                 raise kinds.error(
                     position,
                     f"nothing tells how many heads {kinds.say(position)} has",
-                    "Annotate the state or the parameter that it meets, as in S: Heads(4)",
+                    "Annotate the state or the parameter that it meets, as in S: Heads(4); for all pairs of units "
+                    "write columns(v) + Z, with Z: Fixed(0.0, size=Heads(1))",
                 )
             for arg in record.args if record.op not in ("rows", "columns") else ():
                 if kinds[arg] is Kind.VECTOR and self._of(self.variables[arg][0]) != ONE:

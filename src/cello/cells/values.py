@@ -21,7 +21,7 @@ from cello.cells.arrays import NUMPY
 from cello.cells.graph import MATRIX, POINTWISE, Graph, Node, Shape
 from cello.cells.sizes import size
 from cello.cells.symbol import Symbol
-from cello.cells.trace import RUNNING
+from cello.cells.trace import RUNNING, Tracer
 from cello.errors import CellError
 
 Floats = NDArray[np.float64]
@@ -150,6 +150,7 @@ def _random(kind: str, low: Any, high: Any) -> Any:
     tracer = RUNNING.get()
     if tracer is None:
         return partial(_random, kind, low, high)
+    _check_declares(tracer, kind)
     values = [value._cello_position if isinstance(value, Symbol) else None for value in (low, high)]
     args = tuple(
         tracer.write("constant", value=float(number)) if at is None else at
@@ -157,6 +158,18 @@ def _random(kind: str, low: Any, high: Any) -> Any:
     )
     count = sum(record.op in ("uniform", "normal") for record in tracer.records)
     return Symbol(tracer, tracer.write(kind, args, value=float(count)))
+
+
+def _check_declares(tracer: Tracer, name: str) -> None:
+    """What only values of the signature are made of is refused in equations."""
+    if not tracer.declares:
+        wanted = 'noise is given as a part of the frame, x: Parts("value", "noise"); '
+        raise tracer.error(
+            f"{name}() is called in the equations, which are the same at each call",
+            f"{'' if name == 'spectral_radius' else wanted[0].upper() + wanted[1:]}"
+            f"{'I' if name == 'spectral_radius' else 'i'}n a signature it gives first values or a fixed tensor, as in "
+            f"U: Learned(lambda i, j: ...)",
+        )
 
 
 def uniform(low: Any = 0.0, high: Any = 1.0) -> Any:
@@ -183,6 +196,7 @@ def spectral_radius(matrix: Any) -> Any:
         raise CellError(
             "spectral_radius() takes a random or computed matrix, in a function that Fixed or Learned is given."
         )
+    _check_declares(tracer, "spectral_radius")
     return Symbol(tracer, tracer.write("radius", (matrix._cello_position,)))
 
 
