@@ -114,6 +114,21 @@ def numbers() -> Cell:
     return b.cell("numbers", {"h": h, "s": last}, "W U V b")
 
 
+def short(size: str, matrix: bool) -> Cell:
+    """A cell with a short vector, its sum and its largest element; beside a state of as many elements a unit, if asked."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    u = b("tanh", b.affine("u", ("W", f"{size},D", x), ("U", f"{size},H", h)))
+    level = b("div", b("total", b("mul", u, u)), b("add", b("largest", b("exp", u)), b.number(1.0)))
+    v = b("mul", u, b.to("broadcast", level, size))
+    new = b("tanh", b("add", b("product", b.learned("V", f"H,{size}"), v), b("product", b.learned("W.n", "H,D"), x)))
+    h = b("add", b("mul", b.number(0.5), h), new)
+    states = {"h": h}
+    if matrix:
+        states["S"] = b("add", b("mul", b.number(0.5), b.state("S", f"H,{size}")), b.to("columns", v, f"H,{size}"))
+    return b.cell(f"{size} elements", states, "W U b V")
+
+
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
 def test_every_cell_with_ragged_clips_and_every_gradient(cell: Cell) -> None:
     hidden = 6 if cell.multiple == 1 else 2 * cell.multiple
@@ -135,7 +150,9 @@ def test_programs_that_share_the_units_of_the_same_clips(
     check(zoo()[name], (3, 3, 3, 40), lengths=[1, 3, 2])
 
 
-@pytest.mark.parametrize("cell", [*SIZED.values(), numbers()], ids=lambda cell: cell.name)
+@pytest.mark.parametrize(
+    "cell", [*SIZED.values(), numbers(), short("16", False), short("32", True)], ids=lambda cell: cell.name
+)
 def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2))

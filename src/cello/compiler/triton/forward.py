@@ -20,6 +20,7 @@ from cello.compiler.triton.names import (
     store_tile,
 )
 from cello.compiler.triton.reshape import Reshaping
+from cello.compiler.triton.spaces import is_short
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
@@ -148,7 +149,10 @@ class _Forward:
         (rows, columns), whole, tile = self.names.sides(m), f"{self.of[v]}_whole", f"{self.of[m]}_tile"
         if rows.once:
             return f"{name} + total_of({whole} * {tile})"
-        return f"{name} + {whole} * {tile}" if columns.once else f"product({name}, {whole}, {tile}, PRECISION)"
+        if columns.once:
+            return f"{name} + {whole} * {tile}"
+        kind = "short_product" if is_short(columns.shape) else "product"
+        return f"{kind}({name}, {whole}, {tile}, PRECISION)"
 
     def _vector(self, v: int) -> str:
         names = self.names

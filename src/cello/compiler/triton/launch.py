@@ -132,7 +132,7 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         "WIDEST": widest(names, tiling, sizes),
     }
     for shape, space in names.spaces.items():
-        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, tiling.split)
+        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, 1 if space.common else tiling.split)
         own = units if space.common else units // tiling.split
         in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
         found |= dict(zip(space.constants(), (elements, units, own, elements == units, *in_rows), strict=False))
@@ -143,7 +143,8 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
 
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
     """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
-    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in names.spaces if len(shape) == 1]
+    parts = [shape for shape, space in names.spaces.items() if len(shape) == 1 and not space.common]
+    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in parts]
     return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
 
 

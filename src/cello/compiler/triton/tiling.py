@@ -14,6 +14,8 @@ MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
 
 
+LEAST_ROWS = 4
+"""Clips of a program below which products, of 16 rows, are too much of the same for what fewer clips spare."""
 TILE = 1024
 """Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has
 them."""
@@ -52,6 +54,10 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
             found = _tiling(names, units, 2 * found.split, found.rows, head)
         elif head > 1 and found.rows > 1:
             found = _tiling(names, units, found.split, found.rows // 2, head)
+        elif head == 1 and found.stages > 1:
+            found = wide
+        elif head == 1 and found.rows > LEAST_ROWS:
+            found = replace(found, rows=found.rows // 2)
         else:
             return None
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
@@ -74,7 +80,17 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     if found.own > max(LEAST, head):
         more = replace(found, split=2 * found.split, warps=min(8, found.warps))
         tried += [more, *_at_other_registers(more)]
-    return tuple(each for n, each in enumerate(tried) if n == 0 or bytes_of(names, sizes, each, precision) <= memory)
+    if found.rows == LEAST:
+        tried.append(replace(found, rows=LEAST_ROWS, stages=1))
+        if found.own > LEAST:
+            tried.append(
+                replace(found, rows=found.rows // 2, stages=1, split=2 * found.split, warps=min(8, found.warps))
+            )
+    return tuple(
+        each
+        for n, each in enumerate(dict.fromkeys(tried))
+        if n == 0 or bytes_of(names, sizes, each, precision) <= memory
+    )
 
 
 def _at_other_registers(found: Tiling) -> list[Tiling]:
@@ -135,7 +151,7 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     """Shared memory of a program, at most: its columns of all matrices, and packed tiles that change their layout."""
 
     def padded(*shape: str) -> int:
-        return sizes.padded(shape, tiling.units, tiling.split)
+        return sizes.padded(shape, tiling.units, 1 if names.spaces[shape].common else tiling.split)
 
     def own(*shape: str) -> int:
         return padded(*shape) // (1 if names.spaces[shape].common else tiling.split)
