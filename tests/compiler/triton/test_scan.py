@@ -115,7 +115,7 @@ def numbers() -> Cell:
 
 
 def short(size: str, matrix: bool) -> Cell:
-    """A cell with a short vector, its sum and its largest element; beside a state of as many elements a unit, if asked."""
+    """A cell with a short vector, its sum and its largest element; beside a state of as many a unit, or none."""
     b = Building()
     x, h = b.x(), b.state("h")
     u = b("tanh", b.affine("u", ("W", f"{size},D", x), ("U", f"{size},H", h)))
