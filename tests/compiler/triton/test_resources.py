@@ -102,6 +102,7 @@ def of_bytes(
     spilled: Callable[[Tiling], int | Exception | None],
     shared: Callable[[Tiling], int] = lambda each: 1024,
     memory: int = MEMORY[90],
+    at_once: int = 132,
 ) -> Tiling:
     """The tiling chosen for an LSTM whose kernels spill so much by each, and take so much shared memory."""
 
@@ -112,7 +113,8 @@ def of_bytes(
         return None if found is None else Taken(255, found, shared(each))
 
     monkeypatch.setattr(choice, "taken", told)
-    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", Sizes(zoo()["lstm"], 39, 64), "tf32", 90, memory)
+    sizes = Sizes(zoo()["lstm"], 39, 64)
+    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, "tf32", 90, memory, at_once)
     assert found is not None
     return found[0]
 
@@ -124,6 +126,7 @@ def test_the_tiling_that_spills_least_is_taken_and_no_more_programs_for_little(m
     assert of_bytes(monkeypatch, lambda each: None) == first  # the machine code tells nothing
     assert of_bytes(monkeypatch, lambda each: 8 * each.stages).stages == 1
     assert of_bytes(monkeypatch, lambda each: 100 // each.split).split == 2
+    assert of_bytes(monkeypatch, lambda each: 100 // each.split, at_once=1).split == 1  # two would wait forever
     assert of_bytes(monkeypatch, lambda each: 100 - 20 * each.split).split == 1
     failed = RuntimeError("the compiler failed")
     assert of_bytes(monkeypatch, lambda each: 8 if each == first else failed) == first
@@ -163,6 +166,13 @@ def test_what_the_compiler_takes_is_within_the_bound_and_what_a_program_may_have
         bound = at_most(names_of(cell), Sizes(cell, 39, row["hidden"]), found, row["precision"])
         assert row["shared"] <= min(bound, MEMORY[row["capability"]]), row
         assert row["registers"] <= 255
+
+
+def test_no_batch_compiles_a_kernel_anew() -> None:
+    """Triton makes another kernel where a size is 1 or a multiple of 16, unless it is told not to."""
+    for kernel in vars(kernels(zoo()["gru"], interpreted=False)).values():
+        general = {each.name for each in kernel.params if each.do_not_specialize}
+        assert general == {"TILES", "B", "T", "rows"}
 
 
 def test_backward_has_a_tiling_of_its_own() -> None:

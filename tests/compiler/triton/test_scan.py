@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.inputs import Inputs
 from cello.compiler.scan import scan
+from cello.compiler.triton import launch
 from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
@@ -341,6 +343,44 @@ def test_places_beyond_31_bits_take_64() -> None:
 
     assert not call(4096).large
     assert call(1 << 17).large
+
+
+def test_frames_of_many_features_and_what_programs_leave_to_each_other_count_among_these_places() -> None:
+    def call(cell: Cell, tiling: Tiling, batch: int, steps: int, features: int) -> Call:
+        small = torch.zeros(1, 1).expand(1, batch)
+        layout = BatchLayout(small, small, small, small, batch * steps, steps, whole=True, padding=False)
+        return Call(names_of(cell), None, layout, tiling, "tf32", Sizes(cell, features, 16))  # type: ignore[arg-type]
+
+    assert not call(zoo()["qrnn-3"], Tiling(16, 16, 8), 1 << 12, 1 << 10, 39).large
+    assert call(zoo()["qrnn-3"], Tiling(16, 16, 8), 1 << 12, 1 << 10, 1024).large  # 2 ** 32 elements of the frames
+    shared = Tiling(16, 512, 8, split=8)
+    assert not call(zoo()["hyper-lstm"], shared, 1 << 14, 1, 39).large
+    assert call(zoo()["hyper-lstm"], shared, 1 << 18, 1, 39).large
+
+
+def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current GPU, whose kernel would read another one's memory."""
+    current = launch.launched_on(torch.device("cuda", 1))
+    assert isinstance(current, torch.cuda.device)
+    assert current.idx == 1
+    asked: list[torch.device] = []
+    monkeypatch.setattr(launch, "launched_on", lambda device: asked.append(device) or nullcontext())
+    x, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
+    scan(zoo()["rnn"], x, weights, state=state, backend="triton").outputs.sum().backward()
+    assert asked == [torch.device("cpu")] * 2
+
+
+def test_no_more_programs_wait_for_each_other_than_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU of few multiprocessors they would wait forever."""
+    x, _, weights = case(zoo()["rnn"], (1, 2, 2, 40))
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 64, 4, 4))
+    scan(zoo()["rnn"], x, weights, backend="triton")
+    monkeypatch.setattr(back_end, "_at_once", lambda x: 3)
+    with pytest.raises(
+        BackendError, match="H=40 units on this GPU: 4 programs would wait for each other, and it runs 3"
+    ):
+        scan(zoo()["rnn"], x, weights, backend="triton")
+    assert scan(zoo()["rnn"], x, weights).backend != "triton"
 
 
 def test_vmap_makes_replicates_of_one_launch_each_the_same_as_alone() -> None:

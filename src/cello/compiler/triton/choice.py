@@ -16,14 +16,17 @@ from cello.errors import BackendError
 
 WORTH = 2
 """How many times fewer bytes of a thread in memory make up for twice the programs."""
+MOST_PROGRAMS = 1 << 16
+"""Programs that run at once on a GPU of which nothing is known."""
 
 
 @lru_cache(maxsize=1024)
 def chosen(
-    cell: Cell, way: str, sizes: Sizes, precision: str, capability: int, memory: int
+    cell: Cell, way: str, sizes: Sizes, precision: str, capability: int, memory: int, at_once: int = MOST_PROGRAMS
 ) -> tuple[Tiling, Taken | None] | None:
     """The tiling of "forward" or "backward" for a compute capability, and what its kernel takes; None if none fits.
 
+    Programs that share units wait for each other, so never more of them do than the GPU runs ``at_once``.
     The passes share no layout that a tiling decides, so each has its own. It follows from the cell, H and the GPU's
     kind alone, no batch and no measured time, so that every run of a model adds in the same order.
 
@@ -33,6 +36,7 @@ def chosen(
     first, *others = tilings(names_of(cell), sizes, precision, memory) or (None,)
     if first is None:
         return None
+    others = [each for each in others if each.split <= max(first.split, at_once)]
     function = getattr(kernels(cell, interpreted=False), way)
 
     def of(tiling: Tiling) -> Taken | None:
