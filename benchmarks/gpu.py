@@ -16,6 +16,7 @@ section that has used up its time is cut, which its last row says.
 - accuracy: the LSTM of that study on the clips of --corpus, each seed on the GPU and on the CPU
 - right, eager: every cell of the zoo against float64; the LSTM as a Python loop
 - tilings: only if named: the LSTM under other tilings
+- holds: of each thing that a GPU is to do the worst figure, the bound, and whether it holds; null where not measured
 
 A time of kernels is the median of replays of a CUDA graph that holds one call (or, where a call cannot be captured, of
 calls), by device events, after warming up; a step is such a time divided by T.
@@ -234,6 +235,48 @@ SECTIONS: dict[str, tuple[Section, float]] = {
 ASKED = tuple(name for name in SECTIONS if name != "tilings")
 
 
+def verdicts(found: dict[str, Any]) -> Iterator[Row]:
+    """Of what a GPU is to do, what the figures say: the worst of them, the bound, and whether it holds."""
+
+    def rows(section: str, **alike: Any) -> list[Row]:
+        return [row for row in found.get(section, []) if all(row.get(name) == value for name, value in alike.items())]
+
+    def verdict(what: str, figures: list[float], most: float) -> Row:
+        worst = max(figures, default=None)
+        return {"what": what, "worst": worst, "at_most": most, "holds": None if worst is None else worst <= most}
+
+    def both(section: str, name: str = "both_us", **alike: Any) -> list[Row]:
+        return [row for row in rows(section, **alike) if "both_us" in row and name in row]
+
+    same = ("batch", "steps", "hidden", "precision")
+    whole, padded = both("lstm", ragged=None), both("lstm", "torch_both_us", ragged=None)
+    packed_too = both("lstm", "torch_packed_both_us", ragged=None)
+    ragged = [(a, b) for a in both("lstm", ragged=True) for b in packed_too if all(a[x] == b[x] for x in same)]
+    for way, a_step in (("forward", 2.0), ("both", 4.0)):
+        narrow = [row[f"{way}_us"] / row[f"torch_{way}_us"] for row in padded if row["hidden"] <= 128]
+        wide = [row[f"{way}_us"] / row[f"torch_{way}_us"] for row in padded if row["hidden"] > 128]
+        name = f"torch_packed_{way}_us"
+        packed = [one[f"{way}_us"] / other[name] for one, other in ragged if name in other]
+        steps = [row[f"{way}_us"] / row["steps"] for row in whole if row["hidden"] <= 128]
+        yield verdict(f"LSTM, H to 128, {way}: times of torch's, padded", narrow, 1.0)
+        yield verdict(f"LSTM, H 256, {way}: times of torch's, padded", wide, 0.5)
+        yield verdict(f"LSTM, ragged, {way}: times of torch's, packed", packed, 0.5)
+        yield verdict(f"LSTM, H to 128, {way}: microseconds of a step", steps, a_step)
+    others = [row["times_of_lstm"] for row in found.get("cells", []) if "times_of_lstm" in row]
+    yield verdict("other cells: times of the LSTM for each operation", others, 1.3)
+    ours = [row["both_us"] for row in whole if (row["batch"], row["steps"], row["hidden"]) == (64, 49, 64)]
+    loops = [row["both_us"] for row in both("eager")]
+    yield verdict("LSTM, 64 clips: times of a loop of torch's operations", [o / e for o in ours for e in loops], 1 / 30)
+    pairs = [(one, many) for one in both("replicates", kernels=1) for many in both("replicates", kernels=16)]
+    times = [many["both_us"] / one["both_us"] for one, many in pairs if one["precision"] == many["precision"]]
+    yield verdict("16 replicates: times of one", times, 1.5)
+    yield verdict("seconds of an epoch", [row["epoch"] for row in rows("epoch") if "epoch" in row], 0.5)
+    yield verdict("seconds of the gates study", [row["seconds"] for row in rows("gates", row="all")], 60.0)
+    apart = [row for row in rows("accuracy") if row.get("standard error")]
+    seeds = [abs(row["mean difference"]) / row["standard error"] for row in apart]
+    yield verdict("accuracy of GPU and CPU: standard errors between them", seeds, 2.0)
+
+
 class Record:
     """The file that the figures go to, whole after each of them."""
 
@@ -293,6 +336,8 @@ def main(arguments: list[str] | None = None) -> None:
     until = time.monotonic() + options.minutes * 60
     for section in options.sections.split(","):
         measure(section, plan, record, until)
+    for row in verdicts(record.found):
+        record.put("holds", row)
     sys.stdout.write(f"{record.path}\n")
 
 

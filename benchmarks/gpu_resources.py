@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cello.cells.load import load_cell, zoo
-from cello.compiler.triton.resources import compilation
+from cello.compiler.triton.resources import MEMORY, compilation
 from cello.errors import BackendError
 from cello.files import write_whole
 
@@ -119,7 +119,8 @@ def compiled(key: Key, known: Row) -> Row | None:
     except BackendError as error:
         return row | {"kernel": "", "refused": str(error)}
     whole, first = (f"{one.digest(tried)}, Triton {triton.__version__}" for tried in (None, 1))
-    if known.get("kernel") == whole or (known.get("kernel") == first and not known["spilled"]):
+    alone = known.get("kernel") == first and not known["spilled"] and known["shared"] <= MEMORY[capability]
+    if known.get("kernel") == whole or alone:
         return None
     began = monotonic()
     found = one.resources()

@@ -34,11 +34,37 @@ def restored(monkeypatch: Patch) -> None:
 def test_every_section_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
     gpu.main(["--dry", "--sections", ",".join(gpu.SECTIONS), "--out", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found.keys() == {"date", *gpu.SECTIONS}
+    assert found.keys() == {"date", *gpu.SECTIONS, "holds"}
     said = [(name, row) for name in gpu.SECTIONS for row in found[name] if {"failed", "error", "cut"} & row.keys()]
     assert [(name, row) for name, row in said if not isinstance(row.get("error"), float)] == []
     assert {row["seed"] for row in found["accuracy"] if "seed" in row} == {0, 1}
     assert {row.get("seeds") for row in found["replicates"]} == {None, 1, 2, 3}
+
+
+def test_what_holds_is_told_by_the_worst_figure_and_what_was_not_measured_is_not_said_to_hold() -> None:
+    lstm = {"batch": 64, "steps": 100, "precision": "tf32", "hidden": 64, "forward_us": 100.0, "both_us": 300.0}
+    theirs = {"torch_forward_us": 200.0, "torch_both_us": 200.0, "torch_packed_both_us": 900.0}
+    wide = {**lstm, "hidden": 256, **theirs, "torch_both_us": 900.0, "torch_packed_both_us": 900.0}
+    rows = [lstm | theirs, {**lstm, "hidden": 128, "error": "no graph"}, lstm | {"ragged": True}, wide]
+    rows += [{**wide, "ragged": True, "both_us": 600.0, "torch_packed_both_us": None}]
+    found = {"lstm": rows, "replicates": [{"kernels": 1, "precision": "bf16", "both_us": 10.0}, {"seeds": 5}]}
+    found["replicates"].append({"kernels": 16, "precision": "bf16", "both_us": 16.0})
+    found |= {
+        "eager": [{"failed": "boom"}],
+        "gates": [{"row": "LSTM", "seconds": 70.0}, {"row": "all", "seconds": 9.0}],
+    }
+    found["accuracy"] = [{"seed": 0}, {"mean difference": -0.01, "standard error": 0.004}]
+    said = {row["what"]: (row["worst"], row["holds"]) for row in gpu.verdicts(found)}
+    assert said["LSTM, H to 128, both: times of torch's, padded"] == (1.5, False)
+    assert said["LSTM, H to 128, forward: times of torch's, padded"] == (0.5, True)
+    assert said["LSTM, H 256, both: times of torch's, padded"] == (pytest.approx(1 / 3), True)
+    assert said["LSTM, ragged, both: times of torch's, packed"] == (pytest.approx(2 / 3), False)
+    assert said["LSTM, H to 128, both: microseconds of a step"] == (3.0, True)
+    assert said["16 replicates: times of one"] == (1.6, False)
+    assert said["seconds of the gates study"] == (9.0, True)
+    assert said["accuracy of GPU and CPU: standard errors between them"] == (2.5, False)
+    assert said["seconds of an epoch"] == (None, None)
+    assert said["LSTM, 64 clips: times of a loop of torch's operations"] == (None, None)
 
 
 def sections(patch: Patch, **functions: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.inputs import Inputs
 from cello.compiler.scan import scan
+from cello.compiler.triton import launch
 from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
@@ -114,6 +116,21 @@ def numbers() -> Cell:
     return b.cell("numbers", {"h": h, "s": last}, "W U V b")
 
 
+def short(size: str, matrix: bool) -> Cell:
+    """A cell with a short vector, its sum and its largest element; beside a state of as many a unit, or none."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    u = b("tanh", b.affine("u", ("W", f"{size},D", x), ("U", f"{size},H", h)))
+    level = b("div", b("total", b("mul", u, u)), b("add", b("largest", b("exp", u)), b.number(1.0)))
+    v = b("mul", u, b.to("broadcast", level, size))
+    new = b("tanh", b("add", b("product", b.learned("V", f"H,{size}"), v), b("product", b.learned("W.n", "H,D"), x)))
+    h = b("add", b("mul", b.number(0.5), h), new)
+    states = {"h": h}
+    if matrix:
+        states["S"] = b("add", b("mul", b.number(0.5), b.state("S", f"H,{size}")), b.to("columns", v, f"H,{size}"))
+    return b.cell(f"{size} elements", states, "W U b V")
+
+
 @pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
 def test_every_cell_with_ragged_clips_and_every_gradient(cell: Cell) -> None:
     hidden = 6 if cell.multiple == 1 else 2 * cell.multiple
@@ -135,7 +152,9 @@ def test_programs_that_share_the_units_of_the_same_clips(
     check(zoo()[name], (3, 3, 3, 40), lengths=[1, 3, 2])
 
 
-@pytest.mark.parametrize("cell", [*SIZED.values(), numbers()], ids=lambda cell: cell.name)
+@pytest.mark.parametrize(
+    "cell", [*SIZED.values(), numbers(), short("16", False), short("32", True)], ids=lambda cell: cell.name
+)
 def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2))
@@ -324,6 +343,44 @@ def test_places_beyond_31_bits_take_64() -> None:
 
     assert not call(4096).large
     assert call(1 << 17).large
+
+
+def test_frames_of_many_features_and_what_programs_leave_to_each_other_count_among_these_places() -> None:
+    def call(cell: Cell, tiling: Tiling, batch: int, steps: int, features: int) -> Call:
+        small = torch.zeros(1, 1).expand(1, batch)
+        layout = BatchLayout(small, small, small, small, batch * steps, steps, whole=True, padding=False)
+        return Call(names_of(cell), None, layout, tiling, "tf32", Sizes(cell, features, 16))  # type: ignore[arg-type]
+
+    assert not call(zoo()["qrnn-3"], Tiling(16, 16, 8), 1 << 12, 1 << 10, 39).large
+    assert call(zoo()["qrnn-3"], Tiling(16, 16, 8), 1 << 12, 1 << 10, 1024).large  # 2 ** 32 elements of the frames
+    shared = Tiling(16, 512, 8, split=8)
+    assert not call(zoo()["hyper-lstm"], shared, 1 << 14, 1, 39).large
+    assert call(zoo()["hyper-lstm"], shared, 1 << 18, 1, 39).large
+
+
+def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton launches on the current GPU, whose kernel would read another one's memory."""
+    current = launch.launched_on(torch.device("cuda", 1))
+    assert isinstance(current, torch.cuda.device)
+    assert current.idx == 1
+    asked: list[torch.device] = []
+    monkeypatch.setattr(launch, "launched_on", lambda device: asked.append(device) or nullcontext())
+    x, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
+    scan(zoo()["rnn"], x, weights, state=state, backend="triton").outputs.sum().backward()
+    assert asked == [torch.device("cpu")] * 2
+
+
+def test_no_more_programs_wait_for_each_other_than_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU of few multiprocessors they would wait forever."""
+    x, _, weights = case(zoo()["rnn"], (1, 2, 2, 40))
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 64, 4, 4))
+    scan(zoo()["rnn"], x, weights, backend="triton")
+    monkeypatch.setattr(back_end, "_at_once", lambda x: 3)
+    with pytest.raises(
+        BackendError, match="H=40 units on this GPU: 4 programs would wait for each other, and it runs 3"
+    ):
+        scan(zoo()["rnn"], x, weights, backend="triton")
+    assert scan(zoo()["rnn"], x, weights).backend != "triton"
 
 
 def test_vmap_makes_replicates_of_one_launch_each_the_same_as_alone() -> None:

@@ -39,6 +39,7 @@ class _Backward:
         self.later = {int(node.value or 0) for node in self.gradient.nodes if node.op == "later"}
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
+        self.through: set[tuple[int, ...]] = set()
         self.rows = {names.rows_of(k, shape) for k, shape in names.summed}
         self.labels = {
             **self.of,
@@ -198,22 +199,27 @@ class _Backward:
     def _through(self, body: Body, vectors: Sequence[int]) -> None:
         """What products hand on to vectors: the derivatives of their sums times their matrices.
 
-        All products of the same derivatives follow each other, so that registers hold those of few at a time.
+        All products of the same derivatives follow each other, those for vectors of earlier stages too, so that
+        registers hold those of few at a time, and tiles of sums in their place.
         """
-        products: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
-        for vector in vectors:
-            groups, total = self.names.groups(vector), self._part(vector)
-            if groups and total not in self.begun:
-                body.lines.append(f"{total} = {self.names.space(vector).zero}")
+        names = self.names
+        wanted = dict.fromkeys(nodes for v in vectors for nodes, _ in names.groups(v) if nodes not in self.through)
+        self.through.update(wanted)
+        products: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {nodes: [] for nodes in wanted}
+        for vector in self.plan.vectors:
+            for nodes, matrices in names.groups(vector):
+                if nodes in wanted:
+                    products[nodes].append((vector, matrices))
+        for vector in dict.fromkeys(vector for uses in products.values() for vector, _ in uses):
+            if (total := self._part(vector)) not in self.begun:
+                body.lines.append(f"{total} = {names.space(vector).zero}")
                 self.begun.add(total)
-            for nodes, matrices in groups:
-                products.setdefault(nodes, []).append((vector, matrices))
-        wanted = [nodes for nodes, uses in products.items() if self._gathered(nodes, [m for _, m in uses])]
+        asked = [nodes for nodes, uses in products.items() if self._gathered(nodes, [m for _, m in uses])]
         values = {
-            self._whole(nodes): (interleave([f"d_{self.of[k]}" for k in nodes]), len(nodes), self.names.space(nodes[0]))
-            for nodes in wanted
+            self._whole(nodes): (interleave([f"d_{self.of[k]}" for k in nodes]), len(nodes), names.space(nodes[0]))
+            for nodes in asked
         }
-        gathered = all_gather(self.names, values, [sum(map(len, wanted[:n])) for n in range(len(wanted))])
+        gathered = all_gather(names, values, [sum(map(len, asked[:n])) for n in range(len(asked))])
         body.lines += gathered.left
         self.reshaping.whole.update(values)
         for nodes, uses in products.items():

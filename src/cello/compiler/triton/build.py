@@ -11,6 +11,9 @@ from cello.cells.definition import Cell
 from cello.compiler.triton.text import own_text, runtime_text
 from cello.errors import BackendError
 
+SIZES = ("TILES", "B", "T", "rows")
+"""The arguments of kernels that follow from the clips of a call alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Kernels:
@@ -46,7 +49,16 @@ def kernels(cell: Cell, *, interpreted: bool) -> Kernels:
         from cello.compiler.triton.interpreter import take_turns
 
         take_turns(space)
-    return Kernels(space["forward"], space["backward"])
+    return Kernels(*(_of_any_batch(space[way], interpreted=interpreted) for way in ("forward", "backward")))
+
+
+def _of_any_batch(kernel: Any, *, interpreted: bool) -> Any:
+    """The kernel with one text for all sizes, those that are 1 or multiples of 16 too: no batch compiles it anew."""
+    if interpreted:
+        return kernel
+    import triton
+
+    return triton.jit(kernel.fn, do_not_specialize=[name for name in SIZES if name in kernel.arg_names])
 
 
 @lru_cache(maxsize=2)

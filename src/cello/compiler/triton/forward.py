@@ -20,6 +20,7 @@ from cello.compiler.triton.names import (
     store_tile,
 )
 from cello.compiler.triton.reshape import Reshaping
+from cello.compiler.triton.spaces import is_short
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
@@ -46,6 +47,8 @@ class _Forward:
         self.sums = {each.node for each in self.plan.sums}
         self.done: set[int] = set()
         self.stored: set[tuple[str, ...]] = set()
+        self.begun: set[int] = set()
+        self.multiplied: set[int] = set()
         self.olds = {f"old_{name}" for name in names.states}
         self.reshaping = Reshaping(names, self.plan.graph.nodes, self.of)
 
@@ -119,29 +122,37 @@ class _Forward:
         return f"{self.of[k]}_now" if k in self.plan.masks or k in names.frames else None
 
     def _products(self, body: Body, sums: Sequence[Sum]) -> None:
-        """The products of a stage's sums with old states and values of the step."""
+        """All products with the vectors of a stage's sums, those of later stages' sums too: registers then hold a tile
+        of such a sum, and not the vector, of which each thread has far more."""
         names, of = self.names, self.of
-        inner = {each.node: [(m, v) for m, v in each.products if not names.is_frame(v)] for each in sums}
-        vectors = list(dict.fromkeys(v for products in inner.values() for _, v in products))
+        wanted = dict.fromkeys(v for each in sums for _, v in each.products if not names.is_frame(v))
+        vectors = [v for v in wanted if v not in self.multiplied]
         body.assign([(f"{of[v]}_vector", v) for v in vectors if v not in names.old])
         new = {f"{of[v]}_whole": (self._vector(v), 1, names.space(v)) for v in vectors}
         new = {name: value for name, value in new.items() if name not in self.reshaping.whole}
         gathered = all_gather(names, new, range(len(new)))
         body.lines += gathered.left
         self.reshaping.whole.update(new)
-        for each in sums:
-            body.lines += [names.comment(each), f"{of[each.node]} = {names.space(each.node).zero}"]
+        begun = [*sums, *(each for each in self.plan.sums if any(v in vectors for _, v in each.products))]
+        for each in dict.fromkeys(begun):
+            if each.node not in self.begun:
+                body.lines += [names.comment(each), f"{of[each.node]} = {names.space(each.node).zero}"]
+                self.begun.add(each.node)
         for vector in vectors:
             body.lines += filter(None, [gathered.taken.get(f"{of[vector]}_whole")])
-            for node, products in inner.items():
-                body.lines += [f"{of[node]} = {self._product(of[node], m, v)}" for m, v in products if v == vector]
+            products = names.products_of(vector)
+            body.lines += [f"{of[node]} = {self._product(of[node], m, vector)}" for node, m in products]
+        self.multiplied.update(vectors)
 
     def _product(self, name: str, m: int, v: int) -> str:
         """A sum and what a product adds to it."""
         (rows, columns), whole, tile = self.names.sides(m), f"{self.of[v]}_whole", f"{self.of[m]}_tile"
         if rows.once:
             return f"{name} + total_of({whole} * {tile})"
-        return f"{name} + {whole} * {tile}" if columns.once else f"product({name}, {whole}, {tile}, PRECISION)"
+        if columns.once:
+            return f"{name} + {whole} * {tile}"
+        kind = "short_product" if is_short(columns.shape) else "product"
+        return f"{kind}({name}, {whole}, {tile}, PRECISION)"
 
     def _vector(self, v: int) -> str:
         names = self.names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,14 +101,23 @@ class Call:
         replicates, batch = self.layout.place.shape
         rows = replicates * max(batch * self.layout.steps, self.layout.rows)
         names, total = self.names, self.sizes.total
-        shared = [map(names.shape, items) for items in (names.with_frame, names.sums_in_order, names.computed)]
-        return rows * max(1, *(total([*shapes]) for shapes in shared), total([*names.saved_shapes.values()])) >= 2**31
+        parts = names.with_frame, names.sums_in_order, names.computed, names.derived_frames
+        of_frames = self.sizes.inputs if names.frames else 1
+        most = max(of_frames, *(total([*map(names.shape, items)]) for items in parts))
+        return max(rows * max(most, total([*names.saved_shapes.values()])), self._left) >= 2**31
+
+    @property
+    def _left(self) -> int:
+        """The elements that programs leave to each other."""
+        if self.tiling.split == 1:
+            return 0
+        a_team = 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
+        return self.tiles * len(self.layout.place) * a_team
 
     def workspace(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Where programs that share clips leave vectors to each other, and count how many are there."""
         teams = self.tiles * len(self.layout.place) if self.tiling.split > 1 else 0
-        size = teams * 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
-        vectors = torch.empty(size, dtype=torch.float32, device=like.device)
+        vectors = torch.empty(self._left, dtype=torch.float32, device=like.device)
         return vectors, torch.zeros(teams, dtype=torch.int32, device=like.device)
 
     @property
@@ -132,7 +142,7 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         "WIDEST": widest(names, tiling, sizes),
     }
     for shape, space in names.spaces.items():
-        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, tiling.split)
+        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, 1 if space.common else tiling.split)
         own = units if space.common else units // tiling.split
         in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
         found |= dict(zip(space.constants(), (elements, units, own, elements == units, *in_rows), strict=False))
@@ -143,7 +153,8 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
 
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
     """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
-    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in names.spaces if len(shape) == 1]
+    parts = [shape for shape, space in names.spaces.items() if len(shape) == 1 and not space.common]
+    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in parts]
     return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
 
 
@@ -155,6 +166,11 @@ def options(tiling: Tiling) -> dict[str, Any]:
 
 def _of_masks(masks: Sequence[Tensor]) -> list[Any]:
     return [part for mask in masks for part in (mask, *mask.stride()[:3])]
+
+
+def launched_on(device: torch.device) -> AbstractContextManager[object]:
+    """Launch kernels where their tensors are: Triton's own choice is the current GPU, which may be another."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def input_projections(call: Call, given: StackedInputs) -> Tensor:
@@ -178,15 +194,16 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     last = torch.empty_like(given.first)
     shape = (replicates, layout.rows, sizes.total([*names.saved_shapes.values()])) if keep else (0,)
     saved = layout.new_rows(shape, call.stored)
-    call.kernels.forward[call.grid()](
-        *(layout.place, layout.length, layout.start, layout.reverse),
-        *(projected, given.inner, given.invariant, given.first, last, outputs, saved, *call.workspace(like)),
-        *((given.frames,) if names.frames else ()),
-        *_of_masks(given.masks),
-        *(call.tiles, batch, layout.steps, layout.rows, projected.stride(1), projected.stride(0)),
-        **call.constants(),
-        KEEP=keep,
-    )
+    with launched_on(like.device):
+        call.kernels.forward[call.grid()](
+            *(layout.place, layout.length, layout.start, layout.reverse),
+            *(projected, given.inner, given.invariant, given.first, last, outputs, saved, *call.workspace(like)),
+            *((given.frames,) if names.frames else ()),
+            *_of_masks(given.masks),
+            *(call.tiles, batch, layout.steps, layout.rows, projected.stride(1), projected.stride(0)),
+            **call.constants(),
+            KEEP=keep,
+        )
     return outputs, last, saved
 
 
@@ -212,17 +229,19 @@ def run_backward(
     vectors = of_rows(map(names.shape, names.computed), call.stored)
     d_x = of_rows(map(names.shape, names.derived_frames), torch.float32)
     width = sizes.total([shape for _, shape in names.summed])
-    d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, width, device=last.device)
+    d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, width, dtype=torch.float32, device=last.device)
     d_first = torch.empty_like(given.first)
-    call.kernels.backward[call.grid()](
-        *(layout.place, layout.length, layout.start, layout.reverse),
-        *(given.inner, given.invariant, last, saved),
-        *(last if d_outputs is None else d_outputs, d_last, d_first, d_sums, vectors, d_rows, *call.workspace(last)),
-        *((given.frames, d_x) if names.frames else ()),
-        *_of_masks(given.masks),
-        *(call.tiles, batch, layout.steps, layout.rows),
-        **call.constants(),
-        GIVEN=d_outputs is not None,
-    )
+    given_outputs = last if d_outputs is None else d_outputs
+    with launched_on(last.device):
+        call.kernels.backward[call.grid()](
+            *(layout.place, layout.length, layout.start, layout.reverse),
+            *(given.inner, given.invariant, last, saved),
+            *(given_outputs, d_last, d_first, d_sums, vectors, d_rows, *call.workspace(last)),
+            *((given.frames, d_x) if names.frames else ()),
+            *_of_masks(given.masks),
+            *(call.tiles, batch, layout.steps, layout.rows),
+            **call.constants(),
+            GIVEN=d_outputs is not None,
+        )
     of_rows_read = RowsOfBackward(saved, d_sums, vectors, d_x, d_rows)
     return derivatives(names, sizes, given, of_rows_read, d_first, through_frames=through_frames)

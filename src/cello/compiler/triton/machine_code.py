@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cello.compiler.triton.build import SIZES
 from cello.compiler.triton.launch import Tiling, options
 
 INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
-SIZES = ("TILES", "B", "T", "rows")
 FRAME, REGISTERS = 0x11, 0x2F
 """Attributes of a kernel in the section .nv.info: bytes of a thread's frame in memory, and its registers."""
 OF_A_SYMBOL = 4

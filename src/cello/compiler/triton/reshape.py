@@ -71,6 +71,8 @@ class Reshaping:
 
     def _total(self, k: int, value: str, before: Space) -> tuple[list[str], str]:
         """The sum of a vector: programs add up their own elements, then what each has found."""
+        if before.common:
+            return [], f"own_total({value}, 0, {before.elements}, {before.own}, {before.whole})"
         part, sums = f"_{k}_sum", f"_{k}_sums"
         lines = [f"{part} = own_total({value}, part, {before.elements}, {before.own}, {before.whole})"]
         here = Space(before.shape, "SPLIT", "SPLIT", "1", "True")

@@ -19,7 +19,7 @@ from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_v
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
 from cello.compiler.triton.build import kernels, missing
-from cello.compiler.triton.choice import chosen
+from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
@@ -71,7 +71,15 @@ def _no_tiling(inputs: Inputs) -> str | None:
     if tiling_of(inputs) is None and names.matrices:
         most = max(names.matrices, key=sizes.of)
         return f"{what} for H={sizes.hidden} units with {sizes.of(most[1:])} elements each; take fewer of either"
-    return f"{what} for H={sizes.hidden} units; take fewer units" if tiling_of(inputs) is None else None
+    found = tiling_of(inputs)
+    if found is None:
+        return f"{what} for H={sizes.hidden} units; take fewer units"
+    if found.split > (at_once := _at_once(inputs.frames)):
+        return (
+            f"{what} for H={sizes.hidden} units on this GPU: {found.split} programs would wait for each other, and it "
+            f"runs {at_once} at once; take fewer units"
+        )
+    return None
 
 
 def _only_vmap() -> bool:
@@ -109,13 +117,18 @@ def _memory(x: Tensor) -> int:
     return int(properties.shared_memory_per_block_optin)  # type: ignore[attr-defined]
 
 
+def _at_once(x: Tensor) -> int:
+    """How many programs the device of the frames surely runs at the same time: one on each multiprocessor."""
+    return int(torch.cuda.get_device_properties(x.device).multi_processor_count) if x.is_cuda else MOST_PROGRAMS
+
+
 def _of_pass(inputs: Inputs, way: str, found: Tiling) -> Tiling:
     """The tiling of "forward" or "backward": on a GPU, one by which its kernel keeps as little in memory as it can."""
     x = inputs.frames
     if not x.is_cuda:
         return found
     major, minor = torch.cuda.get_device_capability(x.device)
-    best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x))
+    best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x), _at_once(x))
     return best[0] if best else found
 
 

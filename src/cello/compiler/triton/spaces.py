@@ -27,8 +27,8 @@ class Space:
 
     A value of several elements is a tile of rows by elements; matrices lie in it row by row. Programs that share the
     units of some clips share the elements of every such value, but each has all of what is ``common``: one number a
-    step, and vectors along the rows of matrices (H, N). ``columns`` are the N of such a matrix, and ``padded`` those of
-    its tile, rounded up to a power of two.
+    step, vectors along the rows of matrices (H, N), and vectors of few elements. ``columns`` are the N of such a
+    matrix, and ``padded`` those of its tile, rounded up to a power of two.
     """
 
     shape: Shape
@@ -70,6 +70,11 @@ def is_sized(shape: Shape) -> bool:
     return len(shape) == 2 and not share(shape[1])
 
 
+def is_short(shape: Shape) -> bool:
+    """Whether it is a vector of so few elements, whatever H is, that parts of it would be less than a tile."""
+    return len(shape) == 1 and shape[0].isdigit() and int(shape[0]) <= LEAST
+
+
 def space(shape: Shape, number: int, *, common: bool = False) -> Space:
     """The space of a shape, in a kernel where it is that number; a vector of H units has the short names."""
     if shape == ONCE:
@@ -78,7 +83,7 @@ def space(shape: Shape, number: int, *, common: bool = False) -> Space:
     if shape == VECTOR:
         return Space(shape, "H", "UNITS", "OWN", "WHOLE")
     of_rows = (f"{name}COLUMNS", f"{name}PADDED") if is_sized(shape) else ("", "")
-    part = "0" if common else "part"
+    part = "0" if common or is_short(shape) else "part"
     return Space(shape, name[:-1], f"{name}UNITS", f"{name}OWN", f"{name}WHOLE", part, *of_rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from cello.cells.graph import Shape
 from cello.compiler.triton.launch import Tiling, widest
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.pressure import tiles_at_once
@@ -14,6 +15,8 @@ MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
 
 
+LEAST_ROWS = 4
+"""Clips of a program below which products, of 16 rows, are too much of the same for what fewer clips spare."""
 TILE = 1024
 """Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has
 them."""
@@ -52,6 +55,10 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
             found = _tiling(names, units, 2 * found.split, found.rows, head)
         elif head > 1 and found.rows > 1:
             found = _tiling(names, units, found.split, found.rows // 2, head)
+        elif head == 1 and found.stages > 1:
+            found = wide
+        elif head == 1 and found.rows > LEAST_ROWS:
+            found = replace(found, rows=found.rows // 2)
         else:
             return None
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
@@ -74,7 +81,17 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     if found.own > max(LEAST, head):
         more = replace(found, split=2 * found.split, warps=min(8, found.warps))
         tried += [more, *_at_other_registers(more)]
-    return tuple(each for n, each in enumerate(tried) if n == 0 or bytes_of(names, sizes, each, precision) <= memory)
+    if found.rows == LEAST:
+        tried.append(replace(found, rows=LEAST_ROWS, stages=1))
+        if found.own > LEAST:
+            tried.append(
+                replace(found, rows=found.rows // 2, stages=1, split=2 * found.split, warps=min(8, found.warps))
+            )
+    return tuple(
+        each
+        for n, each in enumerate(dict.fromkeys(tried))
+        if n == 0 or bytes_of(names, sizes, each, precision) <= memory
+    )
 
 
 def _at_other_registers(found: Tiling) -> list[Tiling]:
@@ -132,18 +149,43 @@ def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tilin
 
 
 def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
-    """Shared memory of a program, at most: its columns of all matrices, and packed tiles that change their layout."""
+    """Shared memory of a program, about: its columns of all matrices, and packed tiles that change their layout.
 
-    def padded(*shape: str) -> int:
-        return sizes.padded(shape, tiling.units, tiling.split)
-
-    def own(*shape: str) -> int:
-        return padded(*shape) // (1 if names.spaces[shape].common else tiling.split)
-
-    shapes = [*map(names.shape, names.inner)]
-    sides = [(padded(columns) * own(rows), padded(rows) * own(columns)) for rows, columns in shapes]
-    matrices = max(map(sum, zip(*sides, strict=True)), default=0) * (2 if precision == "bf16" else 4)
-    saved = sum(own(*shape) for shape in names.saved_shapes.values())
+    Tilings are chosen by it. The compiler may take up to 12 KiB more, and what is compiled is measured.
+    """
+    saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     read = (saved + 2 * tiling.own) * tiling.rows * 4
     vectors = 4 * tiling.rows * widest(names, tiling, sizes) * 4
-    return matrices + max((2 if tiling.stages > 1 else 0) * read, vectors)
+    return _of_matrices(names, sizes, tiling, precision) + max((2 if tiling.stages > 1 else 0) * read, vectors)
+
+
+def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
+    """Shared memory that the compiler takes for a program, at most.
+
+    That is matrices, two steps of what is read ahead, a pack of whole vectors as an operand, and a pack of the largest
+    tiles on its way to another layout.
+    """
+    saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
+    read = (saved * (2 if precision == "bf16" else 4) + tiling.own * 4) * tiling.rows if tiling.stages > 1 else 0
+    several, largest = max(names.packed), max(_own(names, sizes, tiling, shape) for shape in names.spaces)
+    packs = several * tiling.rows * (widest(names, tiling, sizes) + largest) * 4
+    return _of_matrices(names, sizes, tiling, precision) + 2 * read + packs
+
+
+def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
+    """The bytes of a program's columns of all matrices that multiply in the loop, in the pass that has more."""
+
+    def times(one: str, other: str) -> int:
+        return _padded(names, sizes, tiling, (one,)) * _own(names, sizes, tiling, (other,))
+
+    sides = [(times(columns, rows), times(rows, columns)) for rows, columns in map(names.shape, names.inner)]
+    return max(map(sum, zip(*sides, strict=True)), default=0) * (2 if precision == "bf16" else 4)
+
+
+def _padded(names: Names, sizes: Sizes, tiling: Tiling, shape: Shape) -> int:
+    return sizes.padded(shape, tiling.units, 1 if names.spaces[shape].common else tiling.split)
+
+
+def _own(names: Names, sizes: Sizes, tiling: Tiling, shape: Shape) -> int:
+    """A program's elements of a value, rounded up."""
+    return _padded(names, sizes, tiling, shape) // (1 if names.spaces[shape].common else tiling.split)
