@@ -134,6 +134,13 @@ def test_the_plan_grows_by_seeds_rows_and_columns(store: Store, small: StudyConf
     assert (joined.finished, joined.rows, joined.columns, joined.seeds) == (1, ("D",), (), (2,))
 
 
+def test_a_folder_of_studies_names_those_in_it(store: Store) -> None:
+    above = store.folder.parent
+    with pytest.raises(StoreError, match=r"holds no study \(no study.json in it\)") as raised:
+        Store.open(above)
+    assert str(raised.value).endswith(f"; give the --out of a study, such as {str(store.folder)!r}")
+
+
 def test_growth_before_any_figure_is_not_held_against_a_study(
     store: Store, small: StudyConfig, source: CorpusSource
 ) -> None:

@@ -141,7 +141,9 @@ class Store:
         with naming(folder):
             if folder.is_dir() and not (folder / "study.json").exists():
                 check_not_exported(folder)
-                raise StoreError(f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study")
+                raise StoreError(
+                    f"{str(folder)!r} holds no study (no study.json in it); give the --out of a study{_below(folder)}"
+                )
             header = _read_header(folder / "study.json")
             return cls(folder, header, read_corpus(folder / "corpus.json"))
 
@@ -330,6 +332,12 @@ class Store:
         rest = [run for run in self.runs if run.id not in known]
         for run_id in {stored.id for stored in self.each_result(rest, curves=False)}:
             self.note("finished", run_id)
+
+
+def _below(folder: Path) -> str:
+    """The studies in a folder of studies, as advice."""
+    found = sorted(str(path.parent) for path in folder.glob("*/study.json"))
+    return f", such as {' or '.join(map(repr, found[:3]))}" if found else ""
 
 
 def _once(runs: Iterable[PlannedRun]) -> list[PlannedRun]:
