@@ -269,7 +269,8 @@ class _Lowering:
             for left, right in (node.args, node.args[::-1]):
                 if self._blend(k, left, right):
                     return
-        self.out.append(Instruction(node.op, tuple(self._need(a) for a in node.args), (k,)))
+        needed = [self._need(a) for a in node.args]  # a generator would call through C, whose depth Python limits too
+        self.out.append(Instruction(node.op, tuple(needed), (k,)))
 
     def _own_product(self, k: int) -> bool:
         """Whether k is a multiplication of this step that nothing else uses."""
