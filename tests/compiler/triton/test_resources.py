@@ -27,7 +27,8 @@ from cello.errors import BackendError
 from real_cells.filters import s4d_cell
 from sized_cells import SIZED
 
-pytest.importorskip("triton")
+RELEASE = tuple(map(int, pytest.importorskip("triton").__version__.split(".")[:2]))
+spills_here = pytest.mark.skipif(RELEASE < (3, 9), reason="what spills by the first tiling spills with Triton 3.9")
 
 
 @pytest.mark.parametrize("name", ["forward", "backward"])
@@ -64,6 +65,7 @@ def test_cells_of_many_values_spill_nothing_either(cell: str, precision: str, wa
     assert found.shared <= at_most(names_of(zoo()[cell]), Sizes(zoo()[cell], 39, 128), found.tiling, precision)
 
 
+@spills_here
 @pytest.mark.parametrize(
     ("cell", "hidden", "precision", "way"),
     [("lstm-layer-norm", 64, "bf16", "backward"), ("mut3", 128, "bf16", "backward")],
@@ -78,6 +80,7 @@ def test_what_spills_by_the_first_tiling_is_compiled_by_another(
     assert made.digest() != made.digest(None)
 
 
+@spills_here
 def test_the_machine_code_tells_what_the_assembler_said(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """And a kernel whose machine code tells nothing keeps the tiling it has."""
     import triton
