@@ -6,11 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from cello.cells.graph import check
-from cello.cells.load import every_cell, load_cell, zoo
+from cello.cells.load import every_cell, load_cell, naming, zoo
 from cello.errors import CellError
 
 OWN = '''
@@ -33,6 +34,20 @@ def test_the_zoo_holds_the_cells_of_the_study_and_of_the_papers() -> None:
         "fastgrnn mut1 mut2 mut3"
     )
     assert set(named.split()) <= zoo().keys()
+
+
+def test_a_cell_is_named_while_another_thread_imports_a_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = ModuleType("half imported")
+
+    class Defined:
+        @property  # type: ignore[misc]
+        def __class__(self) -> type:
+            setattr(shelf, f"later_{len(vars(shelf))}", 0)
+            return object
+
+    shelf.begun = Defined()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cello.cells.zoo.rnn", shelf)
+    assert naming(load_cell("gru")) == ("gru", "")
 
 
 def test_each_cell_is_the_one_of_the_whole_zoo_and_comes_without_the_others() -> None:

@@ -69,7 +69,8 @@ def load_cell(name: str) -> Cell:
 
 
 def _cells(module: ModuleType) -> dict[str, Cell]:
-    return {value.name: value for value in vars(module).values() if isinstance(value, Cell)}
+    values = list(vars(module).values())  # at once, as another thread may be importing the module
+    return {value.name: value for value in values if isinstance(value, Cell)}
 
 
 @cache

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cello.cells.definition import Cell, cell
 from cello.cells.fold import fold
 from cello.cells.functions import exp, mod, relu, sigmoid, softplus, tanh, where
+from cello.cells.functions import round as nearest
 from cello.cells.load import load_cell, zoo
 from cello.cells.signature import Scalar
 from cello.cells.sizes import size
@@ -135,6 +136,26 @@ def test_a_time_of_many_periods_has_the_phase_that_float32_gives_it(
     monkeypatch.setitem(globals(), "T", 500)
     expected = in_python(clock, *drawn(clock, 0))
     np.testing.assert_allclose(in_node([clock], tmp_path)[0], expected, atol=1e-5)
+
+
+@cell
+def equalities(x, h, n, p, W):  # type: ignore[no-untyped-def]
+    """A count in tenths that meets a number, one that stays at a number, quantised values, and what was so before."""
+    n = n + 0.1
+    s = 0.1 * (W.s @ x) - 0.1 * (W.s @ x) + 0.7
+    q = 0.1 * nearest((W.q @ x) / 0.1)
+    v = tanh(0 * h + 0.3)
+    h = where(n == 0.3, 1, 0) + where(s != 0.7, 2, 0) + where((q == 0.1) | (-q == 0.1), 4, 0) + where(v == p, 8, 0)
+    return h, n, v
+
+
+@node
+def test_equal_are_values_that_are_so_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JavaScript computes in double, and no double is the float32 that it is stored as."""
+    monkeypatch.setitem(globals(), "T", 40)
+    first = in_python(equalities, *drawn(equalities, 0))[:, :H]
+    assert {0, 1, 4, 8} <= {int(bit) & int(value) for value in np.unique(first) for bit in (1, 2, 4, 8)} <= {0, 1, 4, 8}
+    np.testing.assert_array_equal(np.array(in_node([equalities], tmp_path)[0])[:, :H], first)
 
 
 @node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Mapping
 
@@ -43,6 +44,10 @@ ROWS: dict[str, Row] = {
 JUMPS = frozenset(["floor", "round", "sign", "mod"])
 """What jumps or forgets whole periods: of a time of many of them a float32 and a double leave other phases."""
 ROUNDED = frozenset(["add", "sub", "mul", "div"])
+HANDED_ON = frozenset(["neg", "abs", "relu", "minimum", "maximum", "stop"])
+"""What of float32 values gives a float32."""
+FLOATS = HANDED_ON | {"where", "exp", "floor", "round", "sign"}
+"""What is written so that it is a float32 where its arguments are."""
 
 LARGEST = 3.4028234663852886e38
 """The largest float32: a constant beyond it is infinite beside float32 values."""
@@ -76,6 +81,20 @@ class Writer:
     def __init__(self, graph: Graph, names: Mapping[int, str]) -> None:
         self.nodes, self.names = graph.nodes, names
         self.known: dict[int, str] = {}
+        self.equal = self._equal()
+
+    def _equal(self) -> frozenset[int]:
+        """What is compared by ``==`` or ``!=``, as a > b and b > a, and what that is made of.
+
+        A double never equals the float32 that it was stored as: of these every value is rounded.
+        """
+        conditions = {node.args[:2] for node in self.nodes if node.op == "where"}
+        found = {k for a, b in conditions if (b, a) in conditions for k in (a, b)}
+        for k in reversed(range(len(self.nodes))):
+            node = self.nodes[k]
+            if k in found and node.op in ROUNDED | HANDED_ON | {"where"}:
+                found |= {*node.args[2 if node.op == "where" else 0 :]}
+        return frozenset(found)
 
     def place(self, k: int) -> str:
         """Where a value is stored."""
@@ -95,6 +114,15 @@ class Writer:
 
     def formula(self, k: int) -> tuple[str, int]:
         """How a node is computed, and how strongly that binds."""
+        node, (text, precedence) = self.nodes[k], self._formula(k)
+        if node.op == "constant":
+            value = float(node.value or 0.0)
+            exact = abs(value) > LARGEST or ctypes.c_float(value).value == value
+        else:
+            exact = node.op in LEAVES or node.op in FLOATS
+        return (text, precedence) if exact or k not in self.equal else (f"Math.fround({text})", ATOM)
+
+    def _formula(self, k: int) -> tuple[str, int]:
         node = self.nodes[k]
         if node.op == "constant":
             value = float(node.value or 0.0)
