@@ -4,7 +4,8 @@ With ``U: Heads(4)``, ``U @ h`` is the sum over each row of ``U * columns(h)``. 
 added to, and its derivatives are products too. Its matrix (H, H/n) times a vector (H,) is no product of the language's
 own, so only kernels that ask for it are given such a graph.
 
-Where heads share a vec, each is multiplied by the others' zeros too: an infinite element of one makes NaN of all.
+Where heads share a vec or a panel of rows, each is multiplied by the others' zeros too: an infinite element of one
+makes NaN of all.
 """
 
 from __future__ import annotations
