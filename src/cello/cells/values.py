@@ -163,12 +163,11 @@ def _random(kind: str, low: Any, high: Any) -> Any:
 def _check_declares(tracer: Tracer, name: str) -> None:
     """What only values of the signature are made of is refused in equations."""
     if not tracer.declares:
-        wanted = 'noise is given as a part of the frame, x: Parts("value", "noise"); '
+        own = "in a signature it gives first values or a fixed tensor, as in U: Learned(lambda i, j: ...)"
+        noise = f'Noise is given as a part of the frame, x: Parts("value", "noise"); {own}'
         raise tracer.error(
             f"{name}() is called in the equations, which are the same at each call",
-            f"{'' if name == 'spectral_radius' else wanted[0].upper() + wanted[1:]}"
-            f"{'I' if name == 'spectral_radius' else 'i'}n a signature it gives first values or a fixed tensor, as in "
-            f"U: Learned(lambda i, j: ...)",
+            f"I{own[1:]}" if name == "spectral_radius" else noise,
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from cello.deploy.decisions import DecisionConfig
+
 FORMAT = 1
 """The newest format of a folder that this version writes and reads."""
 KIND = "cello-package"
@@ -80,6 +82,11 @@ class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"stream.{field} is {value}")
         if self.threshold > 1:
             raise ValueError(f"stream.threshold is {self.threshold}")
+
+    def config(self, **settings: Any) -> DecisionConfig:
+        """When a stream decides: as stated here, but for the ``settings`` that are given."""
+        fields = ("threshold", "smooth_s", "refractory_s", "background")
+        return DecisionConfig(**{field: getattr(self, field) for field in fields} | settings)
 
 
 class Int8Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -98,10 +98,8 @@ class Package:
         if facts is None or STEP_MODEL not in self._content:
             why = self.manifest.left_out.get("stream", f"there is no {STEP_MODEL}; export again with --to onnx")
             raise DeployError(f"{str(self.folder)!r} cannot stream: {why}")
-        fields = ("threshold", "smooth_s", "refractory_s", "background")
-        config = DecisionConfig(**{field: getattr(facts, field) for field in fields} | settings)
         where = "given" if "threshold" in settings else MANIFEST
-        return PackageStream(self._steps.another(), self.labels, config, where)
+        return PackageStream(self._steps.another(), self.labels, facts.config(**settings), where)
 
     @cached_property
     def _clips(self) -> ClipModel:

@@ -49,12 +49,7 @@ class Rule:
         stream = self.manifest.stream
         if stream is None:
             raise ValueError("the model cannot stream")
-        return DecisionConfig(
-            threshold=threshold,
-            smooth_s=stream.smooth_s,
-            refractory_s=stream.refractory_s,
-            background=stream.background,
-        )
+        return stream.config(threshold=threshold)
 
     def of_scores(self, times_s: Sequence[Sequence[float]], scores: Sequence[Scores], labels: Sequence[str]) -> Decided:
         """The decisions of streams with these scores (T, C), which end at these times; none if they do not fit."""

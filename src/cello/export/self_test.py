@@ -66,8 +66,8 @@ class Check(NamedTuple):
         return None if self.largest is None else self.largest <= self.tolerance and not self.decides
 
 
-class Told(NamedTuple):
-    """What a form tells of all sounds: their scores as ``clips`` or ``streams``, and what it decides of them."""
+class FormOutput(NamedTuple):
+    """What a form computes of all sounds: their scores as ``clips`` or ``streams``, and what it decides of them."""
 
     what: str
     scores: Sequence[Scores]
@@ -101,7 +101,7 @@ class _Checks:
         self.rule = Rule(manifest)
 
     def each(self) -> Iterator[Check]:
-        forms: dict[str, Callable[[], Iterator[Told]]] = {
+        forms: dict[str, Callable[[], Iterator[FormOutput]]] = {
             "numpy": self._numpy,
             "onnx": self._onnx,
             "c99": self._c99,
@@ -112,39 +112,39 @@ class _Checks:
                 yield Check(form, "", None, "this Cello does not know it")
                 continue
             try:
-                for told in forms[form]():
-                    yield self._compared(form, told)
+                for output in forms[form]():
+                    yield self._compared(form, output)
             except NotRunError as reason:
                 yield Check(form, "", None, str(reason))
             except CelloError as error:
                 yield Check(form, "", np.inf, str(error))
 
-    def _compared(self, form: str, told: Told) -> Check:
-        key, checks = "stream" if told.what == "streams" else "scores", []
-        for name, scores in zip(SOUNDS, told.scores, strict=True):
+    def _compared(self, form: str, output: FormOutput) -> Check:
+        key, checks = "stream" if output.what == "streams" else "scores", []
+        for name, scores in zip(SOUNDS, output.scores, strict=True):
             wanted = self.vectors[f"{name}_{key}"]
             if scores.shape != wanted.shape:
-                return Check(form, told.what, np.inf, f"{name}: scores of shape {scores.shape}, not {wanted.shape}")
+                return Check(form, output.what, np.inf, f"{name}: scores of shape {scores.shape}, not {wanted.shape}")
             difference = np.abs(scores.astype(np.float64) - wanted.astype(np.float64)).max(initial=0.0)
             largest = float(np.nan_to_num(difference, nan=np.inf))
-            checks.append(Check(form, told.what, largest, tolerance=tolerance_of(self.vectors, f"{name}_{key}")))
+            checks.append(Check(form, output.what, largest, tolerance=tolerance_of(self.vectors, f"{name}_{key}")))
         worst = max(checks, key=lambda check: (check.largest or 0.0) / check.tolerance)
-        return worst._replace(decides=next((each for each in self._differences(told) if each), ""))
+        return worst._replace(decides=next((each for each in self._differences(output) if each), ""))
 
-    def _differences(self, told: Told) -> Iterator[str]:
+    def _differences(self, output: FormOutput) -> Iterator[str]:
         """What the form decides otherwise, where rounding does not excuse it; texts may be empty."""
-        labels, streams = self.manifest.labels, told.what == "streams"
-        yield (label := label_difference(told.decided.labels, labels))
+        labels, streams = self.manifest.labels, output.what == "streams"
+        yield (label := label_difference(output.decided.labels, labels))
         if label:
             return
         for number, name in enumerate(SOUNDS):
             key = f"{name}_stream" if streams else f"{name}_scores"
             wanted, tolerance = self.vectors[key].astype(np.float64), tolerance_of(self.vectors, key)
             if not streams:
-                yield clip_difference(name, told.scores[number], wanted, labels, tolerance)
+                yield clip_difference(name, output.scores[number], wanted, labels, tolerance)
                 continue
             expected = self.rule.of_scores([self._times_s[number]], [wanted], labels)
-            for threshold, found in told.decided.decisions.items():
+            for threshold, found in output.decided.decisions.items():
                 if not self.rule.hangs_on_rounding(wanted, threshold, tolerance):
                     yield stream_difference(name, threshold, found[number], expected.decisions[threshold][0])
 
@@ -154,7 +154,7 @@ class _Checks:
         steps = [len(self.vectors[f"{name}_stream"]) for name in SOUNDS]
         return [self.rule.times_s(count, len(sound)) for count, sound in zip(steps, self.sounds, strict=True)]
 
-    def _numpy(self) -> Iterator[Told]:
+    def _numpy(self) -> Iterator[FormOutput]:
         with naming_damage(self.folder / "model.safetensors", DeployError, REMEDY):
             try:
                 config = msgspec.convert(self.manifest.model, ModelConfig)
@@ -167,25 +167,25 @@ class _Checks:
         parts = parts_of(config, weights)
         parts = parts if self.manifest.int8 is None else dequantised(parts)
         labels = self.manifest.labels
-        yield Told("clips", [clip_scores(parts, features, sound) for sound in self.sounds], Decided(labels, {}))
+        yield FormOutput("clips", [clip_scores(parts, features, sound) for sound in self.sounds], Decided(labels, {}))
         if (stream := self.manifest.stream) is not None:
             scores = [stream_scores(parts, features, sound, stream.window_s) for sound in self.sounds]
-            yield Told("streams", scores, self.rule.of_scores(self._times_s, scores, labels))
+            yield FormOutput("streams", scores, self.rule.of_scores(self._times_s, scores, labels))
 
-    def _onnx(self) -> Iterator[Told]:
+    def _onnx(self) -> Iterator[FormOutput]:
         try:
             clips = ClipModel(self.folder / CLIP_MODEL, content=self.content[CLIP_MODEL])
         except DeployError as error:
             if "not installed" in str(error):
                 raise NotRunError("onnxruntime is not installed") from error
             raise
-        yield Told("clips", [clips.scores(sound) for sound in self.sounds], Decided(clips.labels, {}))
+        yield FormOutput("clips", [clips.scores(sound) for sound in self.sounds], Decided(clips.labels, {}))
         if STEP_MODEL in self.content:
             model = StreamModel(self.folder / STEP_MODEL, content=self.content[STEP_MODEL])
             times_s, scores = zip(*(_streamed(model.another(), sound) for sound in self.sounds), strict=True)
-            yield Told("streams", scores, self.rule.of_scores(times_s, scores, model.labels))
+            yield FormOutput("streams", scores, self.rule.of_scores(times_s, scores, model.labels))
 
-    def _c99(self) -> Iterator[Told]:
+    def _c99(self) -> Iterator[FormOutput]:
         command = compiler()
         if command is None:
             raise NotRunError("no C compiler is installed")
@@ -205,13 +205,13 @@ class _Checks:
             labels = tuple(_ran(["./check", "labels"], place).decode().split("\0")[:-1])
         first = next(iter(found.values()))
         decisions = {at: [_said(each, labels) for each in found[at]] for at in thresholds}
-        yield Told("streams", [each["scores"] for each in first], Decided(labels, decisions))
+        yield FormOutput("streams", [each["scores"] for each in first], Decided(labels, decisions))
 
     def _step_of_c(self) -> np.dtype[np.void]:
         """What ``check.c`` writes for each step."""
         return np.dtype([("scores", np.float32, (len(self.manifest.labels),)), ("label", np.int32), ("time_s", "f8")])
 
-    def _page(self) -> Iterator[Told]:
+    def _page(self) -> Iterator[FormOutput]:
         if shutil.which("node") is None:
             raise NotRunError("node is not installed; the page itself needs none")
         script = _script(self.content["index.html"].decode("utf-8"))
@@ -223,11 +223,11 @@ class _Checks:
             given = json.dumps(data | {"settings": settings}).encode()
             told: dict[str, Any] = json.loads(_ran(["node", "check.mjs"], place, given))
         labels = tuple(told["labels"])
-        yield Told("clips", [np.array(scores, np.float32) for scores in told["clips"]], Decided(labels, {}))
+        yield FormOutput("clips", [np.array(scores, np.float32) for scores in told["clips"]], Decided(labels, {}))
         if streams:
             decisions = dict(zip(thresholds, told["decisions"], strict=False))  # a former page has none
             scores = [np.array(scores, np.float32) for scores in told["streams"]]
-            yield Told("streams", scores, Decided(labels, decisions))
+            yield FormOutput("streams", scores, Decided(labels, decisions))
 
 
 def tolerance_of(vectors: Vectors, name: str) -> float:

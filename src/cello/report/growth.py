@@ -33,7 +33,7 @@ def added(results: StudyResults) -> str:
 
 def _added(part: Growth, results: StudyResults) -> str:
     kinds = (("model", part.rows), (results.column_title.lower(), part.columns), ("seed", part.seeds))
-    named = [f"{count(len(names), kind).partition(' ')[2]} {_few(names)}" for kind, names in kinds if names]
+    named = [f"{kind}{'s' * (len(names) > 1)} {_few(names)}" for kind, names in kinds if names]
     day = datetime.fromtimestamp(part.time, UTC).date()
     return f"Added on {day}, when {count(part.finished, 'run')} had finished: {listed(named)}."
 

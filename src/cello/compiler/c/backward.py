@@ -77,7 +77,7 @@ class _Backward:
             "    (void)x; (void)d_x; (void)d_rows; (void)d_packed; (void)kept;",
             "    const real *d_out[TILE];",
             *self._memory(),
-            "    long n = 0, slot = 0, counts[MOST_CHUNK], asked = c.steps;",
+            "    long n = 0, slot = 0, counts[MOST_CHUNK], queued = c.steps;",
             "    for (long t = c.steps - 1; t >= 0; t--) {",
             *indented(step),
             "    }",
@@ -92,8 +92,8 @@ class _Backward:
             f"{{{elements(names.output)}, D}}, "
             f"{{history, a->kept + offset.kept * ({names.kept})}}, "
             f"{{rows * ({names.history}), rows * ({names.kept})}}}};",
-            "    struct soon soon;",
-            "    need_nothing(&soon);",
+            "    struct prefetch_queue queue;",
+            "    clear_prefetches(&queue);",
         ]
 
     def _row(self, k: int, shape: tuple[str, ...]) -> str:
@@ -159,20 +159,20 @@ class _Backward:
         lines += [f"    real *{name} = {at};" for name, at in self._others().items() if name in used]
         if any(k not in names.inputs and self.plan.learns(k) for k in self.products_of):
             lines += [
-                "    if (asked >= t) {",
-                "        need_nothing(&soon);",
-                "        if (t && n >= ROWS) need_step(&soon, &c, &memory, asked = t - 1, n);",
+                "    if (queued >= t) {",
+                "        clear_prefetches(&queue);",
+                "        if (t && n >= ROWS) queue_step(&queue, &c, &memory, queued = t - 1, n);",
                 "    }",
             ]
         lines += [*names.mask_lines("    "), *stages]
         lines += [
             "    if (++slot == chunk || t == 0) {",
-            "        if (asked >= t) {",
-            "            asked = t;",
-            "            need_nothing(&soon);",
+            "        if (queued >= t) {",
+            "            queued = t;",
+            "            clear_prefetches(&queue);",
             "        }",
-            "        while (n >= ROWS && asked > 0 && asked > t - chunk && soon.left > 0)",
-            "            need_step(&soon, &c, &memory, --asked, n);",
+            "        while (n >= ROWS && queued > 0 && queued > t - chunk && queue.left > 0)",
+            "            queue_step(&queue, &c, &memory, --queued, n);",
             *indented(outer),
             "        slot = 0;",
             "    }",
@@ -373,7 +373,7 @@ class _Backward:
             f"    const struct term terms_{vector}[] = {{{', '.join(terms)}}};",
             f"    {f'if ({when}) ' if when else ''}product(n, rows, {units}, terms_{vector}, {len(terms)}, "
             f"(struct origin){{{start}}},",
-            f"            {there}, &soon);",
+            f"            {there}, &queue);",
         ]
         return [*self._pairs(dict.fromkeys(each.node for each, _ in readers)), *lines]
 
@@ -429,7 +429,7 @@ class _Backward:
             heads = self.names.heads(matrix)
             called, K = ("outer_heads", f"{elements(low)}, {heads}") if heads else ("outer", elements(low))
             wanted, tiles = marked(self.names.wanted(matrix)), f"(struct steps){a}, (struct steps){b}"
-            call = f"{called}({count}, {K}, {padded(high)}, {tiles}, {into}, &soon);"
+            call = f"{called}({count}, {K}, {padded(high)}, {tiles}, {into}, &queue);"
             lines = [f"    if ({wanted}) {call}    // d_{of[matrix]}"]
             if self.names.by_rows:
                 to = marked(f"a->d_weight_{of[matrix]}")

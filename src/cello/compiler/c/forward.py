@@ -151,7 +151,7 @@ class _Forward:
             f"{{D, {elements(self.names.output)}}}, "
             f"{{a->keeping ? history + rows * ({self.names.history}) : NULL, a->keeping ? kept : NULL}}, "
             f"{{rows * ({self.names.history}), rows * ({self.names.kept})}}}};",
-            "    struct soon soon;",
+            "    struct prefetch_queue queue;",
             "    long n = running(&c, 0, c.count);",
             *self._begin(),
             "    for (long t = 0; t < c.steps; t++) {",
@@ -235,9 +235,9 @@ class _Forward:
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
         lines += [
             "    const long next = running(&c, t + 1, n);",
-            "    need_nothing(&soon);",
-            "    if (next >= ROWS) need_step(&soon, &c, &memory, t + 1, next);",
-            "    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels, &soon};",
+            "    clear_prefetches(&queue);",
+            "    if (next >= ROWS) queue_step(&queue, &c, &memory, t + 1, next);",
+            "    const struct way way = {n, rows, ahead, ahead ? t % ahead : 0, panels, &queue};",
         ]
         if self.ahead:
             lines += self._take_ahead()

@@ -156,13 +156,13 @@ SHARED void pack_centred(const real *matrix, const real *mean, int across, long 
         centre_panel(across ? mean + j : mean, across, n, m - j < PANEL ? m - j : PANEL, packed);
 }
 
-/* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. Where there is a `soon`, a line
-   is asked for with every row of a matrix. */
+/* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. Where there is a
+   queue, a line is prefetched with every row of a matrix. */
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
-                                                        struct origin start, real *out, struct soon *soon) {
-    const char *at = soon ? soon->at : NULL, *end = soon ? soon->end : NULL;
-    const struct span *next = soon ? soon->next : NULL, *const last = soon ? soon->last : NULL;
+                                                        struct origin start, real *out, struct prefetch_queue *queue) {
+    const char *at = queue ? queue->at : NULL, *end = queue ? queue->end : NULL;
+    const struct span *next = queue ? queue->next : NULL, *const last = queue ? queue->last : NULL;
     vec sum[ROWS > 4 ? ROWS * WIDE : 4 * WIDE];
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
@@ -175,7 +175,7 @@ static inline __attribute__((always_inline)) void block(const int high, const in
         for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
             for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL) {
                 vec right[4 * WIDE];
-                if (soon) ASK(1);
+                if (queue) PREFETCH_NEXT(1);
 #pragma GCC unroll 16
                 for (int w = 0; w < wide; w++) {
                     right[w] = load(panel + w / WIDE * panel_size + w % WIDE * V);
@@ -192,20 +192,20 @@ static inline __attribute__((always_inline)) void block(const int high, const in
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
         for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i * wide + w]);
-    if (soon) soon->at = at, soon->end = end, soon->next = next;
+    if (queue) queue->at = at, queue->end = end, queue->next = next;
 }
 
 /* Rows from ... to, which are a multiple of `high`, of a product. */
 static inline __attribute__((always_inline)) void strip(const int high, const int wide, long from, long to, long rows,
                                                         long N, const struct term *terms, int count,
-                                                        struct origin start, real *out, struct soon *soon) {
+                                                        struct origin start, real *out, struct prefetch_queue *queue) {
     long j = 0;
 #pragma GCC unroll 5
     for (int least = wide; least > 0; least = high == 1 ? least / 2 : least > 1)
         for (; N - j >= least * V; j += least * V)
             for (long r = from; r < to; r += high)
-                if (high == ROWS && least == WIDE && soon->at < soon->end)
-                    block(high, least, terms, count, r, rows, j, start, out, soon);
+                if (high == ROWS && least == WIDE && queue->at < queue->end)
+                    block(high, least, terms, count, r, rows, j, start, out, queue);
                 else block(high, least, terms, count, r, rows, j, start, out, NULL);
 }
 
@@ -228,27 +228,27 @@ static struct term term_of_panel(const struct term *term, long rows, long j) {
     return one;
 }
 SHARED void product(long n, long rows, long N, const struct term *terms, int count, struct origin start, real *out,
-                    struct soon *soon) {
+                    struct prefetch_queue *queue) {
     if (any_heads(terms, count)) {
         struct term one[count];
         for (long j = 0; j < N; j += PANEL) {
             for (int m = 0; m < count; m++) one[m] = term_of_panel(&terms[m], rows, j);
             const struct origin here = {start.data + j / V * start.next, start.row, start.next};
-            product(n, rows, N - j < PANEL ? N - j : PANEL, one, count, here, out + j * rows, soon);
+            product(n, rows, N - j < PANEL ? N - j : PANEL, one, count, here, out + j * rows, queue);
         }
         return;
     }
     long r = n / ROWS * ROWS;
-    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, soon);
+    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, queue);
     if (ROWS > 4 && n - r >= 4) {
-        strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out, soon);
+        strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out, queue);
         r += 4;
     }
     if (ROWS > 2 && n - r >= 2) {
-        strip(2, 2 * WIDE, r, r + 2, rows, N, terms, count, start, out, soon);
+        strip(2, 2 * WIDE, r, r + 2, rows, N, terms, count, start, out, queue);
         r += 2;
     }
-    if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out, soon);
+    if (r < n) strip(1, 4 * WIDE, r, r + 1, rows, N, terms, count, start, out, queue);
 }
 
 #if defined(__AVX512F__) && !BF16
@@ -308,7 +308,7 @@ static void product_once(const struct way *way, long N, const struct term *terms
         }
         const struct origin here = {start.data + j / V * start.next, start.row, start.next};
         product(way->n, way->rows, round_up(wide, V), packed, count, here, out + j * way->rows,
-                way->soon);
+                way->queue);
     }
 }
 SHARED void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
@@ -316,20 +316,20 @@ SHARED void add_products(const struct way *way, long N, const struct term *terms
     const struct origin row = {start, 0, V}, slot = {taken + way->slot * way->rows * V, V, way->ahead * way->rows * V};
     if (way->panels) product_once(way, N, terms, count, row, out);
     else if (way->ahead && frames)
-        product(way->n, way->rows, round_up(N, V), terms + frames, count - frames, slot, out, way->soon);
-    else product(way->n, way->rows, round_up(N, V), terms, count, row, out, way->soon);
+        product(way->n, way->rows, round_up(N, V), terms + frames, count - frames, slot, out, way->queue);
+    else product(way->n, way->rows, round_up(N, V), terms, count, row, out, way->queue);
 }
 SHARED void add_ahead(const struct way *way, long N, long n, const struct term *terms, int frames, const real *start,
                       real *taken) {
-    product(n, way->ahead * way->rows, round_up(N, V), terms, frames, (struct origin){start, 0, V}, taken, way->soon);
+    product(n, way->ahead * way->rows, round_up(N, V), terms, frames, (struct origin){start, 0, V}, taken, way->queue);
 }
 
 /* ROWS rows and `wide` vecs of a packed matrix += the sum over steps and their rows of a' b. */
 static inline __attribute__((always_inline)) void outer_block(const int wide, long count, const long *counts, long rows,
                                                               const real *a, long a_stride, const real *b,
-                                                              long b_stride, real *out, struct soon *soon) {
-    const char *at = soon ? soon->at : NULL, *end = soon ? soon->end : NULL;
-    const struct span *next = soon ? soon->next : NULL, *const last = soon ? soon->last : NULL;
+                                                              long b_stride, real *out, struct prefetch_queue *queue) {
+    const char *at = queue ? queue->at : NULL, *end = queue ? queue->end : NULL;
+    const struct span *next = queue ? queue->next : NULL, *const last = queue ? queue->last : NULL;
     vec sum[ROWS][WIDE];
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
@@ -338,7 +338,7 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
     for (long s = 0; s < count; s++) {
         const real *p = a + s * a_stride, *q = b + s * b_stride;
         for (long r = 0; r < counts[s]; r++, p += V, q += V) {
-            if (soon) ASK(0);
+            if (queue) PREFETCH_NEXT(0);
 #pragma GCC unroll 8
             for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
@@ -349,18 +349,18 @@ static inline __attribute__((always_inline)) void outer_block(const int wide, lo
     for (int i = 0; i < ROWS; i++)
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++) store(out + i * PANEL + w * V, sum[i][w]);
-    if (soon) soon->at = at, soon->end = end, soon->next = next;
+    if (queue) queue->at = at, queue->end = end, queue->next = next;
 }
 
 SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
-                  real *out, struct soon *soon) {
+                  real *out, struct prefetch_queue *queue) {
     const long high = round_up(K, V);
     for (long j = 0; j < N; j += PANEL)
         for (long k = 0; k < K; k += ROWS) {
             const real *p = a.tiles + k / V * V * rows + k % V, *q = b.tiles + j * rows;
             real *place = out + j * high + k * PANEL;
-            if (N - j >= PANEL && soon->at < soon->end)
-                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place, soon);
+            if (N - j >= PANEL && queue->at < queue->end)
+                outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place, queue);
             else if (N - j >= PANEL)
                 outer_block(WIDE, count, counts, rows, p, a.stride, q, b.stride, place, NULL);
             else
@@ -375,10 +375,10 @@ SHARED void outer_row(long rows, long K, long N, struct steps a, struct steps b,
     }
 }
 SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
-                        real *out, struct soon *soon) {
+                        real *out, struct prefetch_queue *queue) {
     for (long j = 0; j < N; j += PANEL, out += most_rows(K, d) * PANEL) {
         const struct rows of = rows_of_heads(j, K, d);
         const struct steps left = {a.tiles + of.begin * rows, a.stride}, right = {b.tiles + j * rows, b.stride};
-        outer(count, counts, rows, of.count, N - j < PANEL ? N - j : PANEL, left, right, out, soon);
+        outer(count, counts, rows, of.count, N - j < PANEL ? N - j : PANEL, left, right, out, queue);
     }
 }

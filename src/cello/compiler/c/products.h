@@ -42,14 +42,14 @@ struct term { const real *tile, *packed; long K; const real *matrix, *mean; long
 /* Where a sum of products starts: elements from one row to the next, 0 if all have the same, and from vec to vec. */
 struct origin { const real *data; long row, next; };
 
-/* The first n rows of a tile out (rows, N): start + the sum of the terms. What is needed soon is asked for meanwhile. */
+/* The first n rows of a tile out (rows, N): start + the sum of the terms. Lines of the queue are prefetched meanwhile. */
 SHARED void product(long n, long rows, long N, const struct term *terms, int count,
-                    struct origin start, real *out, struct soon *soon);
+                    struct origin start, real *out, struct prefetch_queue *queue);
 
 /* How forward's products are taken at a step: the frame's have been taken `ahead` steps at a time, this one's being the
    slot-th (if ahead is 0, they are terms as others); matrices (N, K) that are used just once are not packed but, panel by
    panel, into `panels`. */
-struct way { long n, rows, ahead, slot; real *panels; struct soon *soon; };
+struct way { long n, rows, ahead, slot; real *panels; struct prefetch_queue *queue; };
 
 /* A sum of N elements: the row start + its terms, of which the first `frames` are the frame's. */
 SHARED void add_products(const struct way *way, long N, const struct term *terms, int count, int frames,
@@ -63,9 +63,9 @@ struct steps { const real *tiles; long stride; };
 
 /* A packed matrix (K, N) += a' b, summed over `count` steps, of which each has its own number of rows. */
 SHARED void outer(long count, const long *counts, long rows, long K, long N, struct steps a, struct steps b,
-                  real *out, struct soon *soon);
+                  real *out, struct prefetch_queue *queue);
 /* A matrix (N, K) = b' a of the first row of one step. */
 SHARED void outer_row(long rows, long K, long N, struct steps a, struct steps b, real *out);
 /* What outer does, of a matrix of heads of d units. */
 SHARED void outer_heads(long count, const long *counts, long rows, long K, long d, long N, struct steps a, struct steps b,
-                        real *out, struct soon *soon);
+                        real *out, struct prefetch_queue *queue);

@@ -40,25 +40,25 @@ SHARED void find_rows(const struct clips *c, struct view tensor, long t, long n,
     }
 }
 
-SHARED void need_nothing(struct soon *soon) {
-    soon->at = soon->end = NULL;
-    soon->next = soon->last = soon->spans;
-    soon->left = MOST_BYTES;
+SHARED void clear_prefetches(struct prefetch_queue *queue) {
+    queue->at = queue->end = NULL;
+    queue->next = queue->last = queue->spans;
+    queue->left = MOST_BYTES;
 }
-static void need(struct soon *soon, const real *from, long N) {
+static void queue_range(struct prefetch_queue *queue, const real *from, long N) {
     const char *begin = (const char *)((uintptr_t)from & -(uintptr_t)LINE), *end = (const char *)(from + N);
-    if (end - begin > soon->left) end = begin + soon->left;
-    if (!N || begin >= end || soon->last == soon->spans + MOST_SPANS) return;
-    soon->left -= end - begin;
-    if (soon->at < soon->end) *soon->last++ = (struct span){begin, end};
-    else soon->at = begin, soon->end = end;
+    if (end - begin > queue->left) end = begin + queue->left;
+    if (!N || begin >= end || queue->last == queue->spans + MOST_SPANS) return;
+    queue->left -= end - begin;
+    if (queue->at < queue->end) *queue->last++ = (struct span){begin, end};
+    else queue->at = begin, queue->end = end;
 }
-SHARED void need_step(struct soon *soon, const struct clips *c, const struct memory *memory, long t, long n) {
+SHARED void queue_step(struct prefetch_queue *queue, const struct clips *c, const struct memory *memory, long t, long n) {
     for (int k = 0; k < 2; k++)
         for (long r = 0; r < n && memory->tensors[k].data; r++)
-            need(soon, row_of(c, &memory->tensors[k], r, t), memory->N[k]);
+            queue_range(queue, row_of(c, &memory->tensors[k], r, t), memory->N[k]);
     for (int k = 0; k < 2; k++)
-        if (memory->saved[k]) need(soon, memory->saved[k] + t * memory->size[k], memory->size[k]);
+        if (memory->saved[k]) queue_range(queue, memory->saved[k] + t * memory->size[k], memory->size[k]);
 }
 
 SHARED void zero_rows(const struct clips *c, struct view tensor, long t, long n, long N) {

@@ -72,23 +72,23 @@ SHARED void find_rows(const struct clips *c, struct view tensor, long t, long n,
 /* Zeros for the frames that no step reaches. */
 SHARED void zero_padding(const struct clips *c, struct view tensor, long T, long N);
 
-/* Memory that is read or written soon. Its lines are asked for one by one while products are taken, which leave memory
-   idle: all at once, they would be waited for. What was asked for has to stay in the cache: `left` more bytes may be. */
+/* Memory that is read or written soon. Its lines are prefetched one by one while products are taken, which leave memory
+   idle: all at once, they would be waited for. What is prefetched has to stay in the cache: `left` more bytes may be. */
 enum { MOST_SPANS = 1024, MOST_BYTES = 1 << 18, LINE = 64 };
 struct span { const char *begin, *end; };
-struct soon {
+struct prefetch_queue {
     const char *at, *end;
     const struct span *next;
     struct span *last;
     long left;
     struct span spans[MOST_SPANS];
 };
-SHARED void need_nothing(struct soon *soon);
+SHARED void clear_prefetches(struct prefetch_queue *queue);
 /* What steps read or write: rows of two tensors, and of what is saved `size` elements a step. */
 struct memory { struct view tensors[2]; long N[2]; const real *saved[2]; long size[2]; };
-SHARED void need_step(struct soon *soon, const struct clips *c, const struct memory *memory, long t, long n);
-/* Asks for the next line, where at, end, next and last are those of a `soon`: to be written, or into the second cache. */
-#define ASK(writing) do { \
+SHARED void queue_step(struct prefetch_queue *queue, const struct clips *c, const struct memory *memory, long t, long n);
+/* Prefetches the next line, where at, end, next and last are those of a queue: to be written, or into the second cache. */
+#define PREFETCH_NEXT(writing) do { \
         __builtin_prefetch(at, writing, writing ? 3 : 2); \
         if ((at += LINE) >= end) { \
             at = end; \

@@ -104,10 +104,10 @@ class Call:
         parts = names.with_frame, names.sums_in_order, names.computed, names.derived_frames
         of_frames = self.sizes.inputs if names.frames else 1
         most = max(of_frames, *(total([*map(names.shape, items)]) for items in parts))
-        return max(rows * max(most, total([*names.saved_shapes.values()])), self._left) >= 2**31
+        return max(rows * max(most, total([*names.saved_shapes.values()])), self._workspace_size) >= 2**31
 
     @property
-    def _left(self) -> int:
+    def _workspace_size(self) -> int:
         """The elements that programs leave to each other."""
         if self.tiling.split == 1:
             return 0
@@ -117,7 +117,7 @@ class Call:
     def workspace(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Where programs that share clips leave vectors to each other, and count how many are there."""
         teams = self.tiles * len(self.layout.place) if self.tiling.split > 1 else 0
-        vectors = torch.empty(self._left, dtype=torch.float32, device=like.device)
+        vectors = torch.empty(self._workspace_size, dtype=torch.float32, device=like.device)
         return vectors, torch.zeros(teams, dtype=torch.int32, device=like.device)
 
     @property
