@@ -104,13 +104,15 @@ class Body:
         """Where exp(v), exp(2 v) and 1 - exp(2 v) are computed here, and v is never positive: their nodes, by each."""
         own = [k for k in self.count if k not in self.rows and self.loads(k) is None and self.once(k) is None]
         exponentials = {self.nodes[k].args[0]: k for k in own if self.nodes[k].op == "exp"}
+        of_exponentials = {k: self.nodes[k].args[0] for k in exponentials.values()}
         found: dict[int, tuple[int, int, int]] = {}
         for less in (k for k in own if self.nodes[k].op == "sub"):
             one, square = self.nodes[less].args
-            twice = self.nodes[self.nodes[square].args[0]] if square in exponentials.values() else self.nodes[less]
-            if not self._is(one, 1) or twice.op != "mul":
+            if not self._is(one, 1) or square not in of_exponentials:
                 continue
-            v = next((b for a, b in (twice.args, twice.args[::-1]) if self._is(a, 2)), -1)
+            twice = self.nodes[of_exponentials[square]]
+            factors = (twice.args, twice.args[::-1]) if twice.op == "mul" else ()
+            v = next((b for a, b in factors if self._is(a, 2)), -1)
             if v in exponentials and sign(self.nodes, v) < 0:
                 each = exponentials[v], square, less
                 found |= dict.fromkeys(each, each)
