@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -115,11 +116,17 @@ def echo_cell(x, y, h, W: Fixed(lambda: uniform(-1, 1), seed=1), R: Fixed(sparse
     return V @ h + b, h
 
 
-def reservoir(x, p):
-    H, D, draw, own = len(p.b), x.shape[-1], seeded(1, "W"), seeded(1, "R")
-    p.W = torch.from_numpy(2 * draw("uniform", (H, D)) - 1).to(x.dtype)
+@cache
+def drawn_reservoir(H, D):
+    """Drawn once, as reservoirs are: NumPy's threads would go on after each pass's eigenvalues."""
+    draw, own = seeded(1, "W"), seeded(1, "R")
     A = np.where(own("uniform", (H, H)) > 0.7, own("normal", (H, H)), 0)
-    p.R = torch.from_numpy(0.9 * A / np.abs(np.linalg.eigvals(A)).max()).to(x.dtype)
+    A = 0.9 * A / np.abs(np.linalg.eigvals(A)).max()
+    return torch.from_numpy(2 * draw("uniform", (H, D)) - 1), torch.from_numpy(A)
+
+
+def reservoir(x, p):
+    p.W, p.R = (value.to(x.dtype) for value in drawn_reservoir(len(p.b), x.shape[-1]))
     return linear(x, p.W)
 
 

@@ -168,6 +168,32 @@ def step_gradient(graph: Graph, stages: Sequence[Stage], active: Container[int] 
     return _Walk(graph, stages, active).walk()
 
 
+def invariant_gradient(
+    nodes: Sequence[Node], computed: Sequence[int], given: Container[int], active: Container[int] | None = None
+) -> tuple[tuple[Node, ...], tuple[tuple[int, int], ...]]:
+    """What the derivatives of loop-invariant values add to those of what they are ``computed`` of, unit by unit.
+
+    The first nodes are the step's; a leaf ``later`` is the derivative of node n (its value) in all steps. The pairs are
+    a ``given`` node and the position of what is added to its derivative, which leads to the ``active`` ones alone.
+    """
+    builder = GraphBuilder(nodes)
+
+    def leads_to(k: int) -> bool:
+        return nodes[k].op not in ("constant", "size") and (active is None or k in active)
+
+    found = {
+        k: Term(builder, builder.write("later", value=k, shape=nodes[k].shape)) for k in filter(leads_to, computed)
+    }
+    for k in range(max(computed, default=-1), -1, -1):
+        if k not in found or k in given:
+            continue
+        values = (found.pop(k), *(Term(builder, at) for at in (k, *nodes[k].args)))
+        for arg, add in zip(nodes[k].args, GRADIENT[nodes[k].op](*values), strict=True):
+            if add is not None and leads_to(arg):
+                found[arg] = found[arg] + add if arg in found else add
+    return tuple(builder.nodes), tuple((k, term.at) for k, term in sorted(found.items()))
+
+
 class _Walk:
     def __init__(self, graph: Graph, stages: Sequence[Stage], active: Container[int] | None) -> None:
         self.graph, self.stages, self.active = graph, stages, active

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from cello.cells.definition import Cell
 from cello.cells.fit import check_sizes
 from cello.cells.sizes import UNITS
-from cello.cells.values import FIRST
+from cello.cells.values import FIRST, STATE
 from cello.compiler.tracing import cached, constant_result
 from cello.errors import ModelError
 
@@ -218,7 +218,7 @@ def first_state(
     A state of which nothing is declared begins at zero.
     """
     batch, shapes = x.shape[0], _state_sizes(cell, int(x.shape[-1]), hidden)
-    if state is None and not cell.declared and shapes[1:] == shapes[:-1]:
+    if state is None and shapes[1:] == shapes[:-1] and _begins_at_zero(cell):
         return (x.new_zeros(batch, *shapes[0]),) * len(cell.states)
     if state is None:
         return tuple(
@@ -241,6 +241,12 @@ def first_state(
         if fault := _unlike_frames(cell, x, f"the first state {name}", part):
             raise fault
     return tuple(state)
+
+
+@cached(maxsize=1024)
+def _begins_at_zero(cell: Cell) -> bool:
+    """Whether nothing is declared of the first value of any state."""
+    return not any(one.kind == STATE or one.name.endswith(FIRST) for one in cell.declared)
 
 
 def _begun(

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import RESHAPING, Graph, dependencies
+from cello.cells.graph import POINTWISE, RESHAPING, Graph, dependencies
 from cello.cells.sizes import ONE, share
 from cello.compiler.activity import Active, active
 from cello.compiler.blocks import with_blocks
+from cello.compiler.expression import FURTHER
 from cello.compiler.gradient import StepGradient, step_gradient
 from cello.compiler.reorder import REPEATING
 from cello.compiler.stages import Stage, Sum, lower, stages
@@ -36,7 +37,8 @@ class Kernel:
     """A step of a cell and its derivative; everything is a position in ``graph``, whose sums are reordered.
 
     ``inputs`` are the frame and its parts, as the equations use them. ``invariant`` are the loop-invariant values it is
-    given: parameters, and what follows from them.
+    given: parameters, and what follows from them. ``computed`` are the others that its loops read: vectors that it
+    computes of the given ones itself, element by element.
     ``matrices`` multiply ``vectors``: the frame, old states and values of the step. ``kept`` are stored by forward.
     ``parts`` are the names and sizes into which the frame is divided. ``constant`` are those of the matrices (H, H)
     that are not learned and have one number in all places: a product with one is a sum over units. ``ones`` are
@@ -59,6 +61,7 @@ class Kernel:
     ones: frozenset[int] = frozenset()
     centred: tuple[tuple[int, ...], ...] = ()
     blocks: frozenset[int] = frozenset()
+    computed: tuple[int, ...] = ()
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
@@ -93,12 +96,17 @@ class Kernel:
 
 @lru_cache(maxsize=256)
 def kernel(
-    cell: Cell, active: Active | None = None, centred: tuple[tuple[str, ...], ...] = (), *, blocks: bool = False
+    cell: Cell,
+    active: Active | None = None,
+    centred: tuple[tuple[str, ...], ...] = (),
+    *,
+    blocks: bool = False,
+    computes: bool = False,
 ) -> Kernel:
     """The kernel of a cell, which differentiates what is ``active``; None: everything.
 
     ``centred`` are the names of matrices that it has to centre, by their groups; ``blocks`` says that it takes products
-    with matrices of heads as such.
+    with matrices of heads as such, ``computes`` that it computes loop-invariant vectors of others itself.
     """
     plan = lower(cell)
     graph, found, of_heads = plan.graph, plan.stages, frozenset[int]()
@@ -115,11 +123,13 @@ def kernel(
     constant = _constant(cell, graph)
     parameter = {node.name: k for k, node in enumerate(nodes) if node.op == "parameter"}
     learned = {m for m, _ in products if m not in constant and (active is None or m in active.nodes)}
+    invariant = {k for k in read if not needs[k] and nodes[k].op not in ("constant", "size")}
+    given, computed = _given(graph, invariant) if computes else (invariant, set[int]())
     return Kernel(
         graph=graph,
         stages=found,
         gradient=gradient,
-        invariant=tuple(sorted(k for k in read if not needs[k] and nodes[k].op not in ("constant", "size"))),
+        invariant=tuple(sorted(given)),
         matrices=tuple(dict.fromkeys(matrix for matrix, _ in products)),
         vectors=vectors,
         kept=_kept(graph, found, gradient, tuple(v for m, v in products if m in learned)),
@@ -129,7 +139,33 @@ def kernel(
         ones=_ones(cell, graph),
         centred=tuple(tuple(parameter[name] for name in group) for group in centred),
         blocks=of_heads,
+        computed=tuple(sorted(computed)),
     )
+
+
+def _given(graph: Graph, invariant: set[int]) -> tuple[set[int], set[int]]:
+    """Which loop-invariant values a kernel is given, and which it computes of these: vectors of others of their shape.
+
+    Functions that few kernels have (``FURTHER``) are left to torch, as is what numbers that learn are part of.
+    """
+    nodes, easy = graph.nodes, set[int]()
+    for k, node in enumerate(graph.nodes):
+        args = [nodes[a] for a in node.args if nodes[a].op not in ("constant", "size")]
+        if node.op in POINTWISE.keys() - FURTHER and len(node.shape) == 1 and all(a.shape == node.shape for a in args):
+            easy.add(k)
+    given, todo = invariant - easy, [*invariant & easy]
+    seen = set[int]()
+    while todo:
+        k = todo.pop()
+        if k in seen:
+            continue
+        seen.add(k)
+        for a in nodes[k].args:
+            if a in easy:
+                todo.append(a)
+            elif nodes[a].op not in ("constant", "size"):
+                given.add(a)
+    return given, invariant & easy
 
 
 def activity(plan: Kernel, wanted: Sequence[bool]) -> Active | None:

@@ -22,14 +22,14 @@ name, number, arguments, shape), the positions of those a kernel is given, and t
 
 
 @constant_result
-def recipe(cell: Cell, *, blocks: bool = False) -> Recipe:
-    """How what a kernel is given is made of a cell's weights; ``blocks`` says that it multiplies by those of heads."""
-    return _recipe(cell, blocks)
+def recipe(cell: Cell, *, blocks: bool = False, computes: bool = False) -> Recipe:
+    """How what a kernel is given is made of a cell's weights; see ``kernel`` of ``blocks`` and ``computes``."""
+    return _recipe(cell, blocks, computes)
 
 
 @lru_cache(maxsize=256)
-def _recipe(cell: Cell, blocks: bool) -> Recipe:
-    plan = kernel(cell, blocks=blocks)
+def _recipe(cell: Cell, blocks: bool, computes: bool) -> Recipe:
+    plan = kernel(cell, blocks=blocks, computes=computes)
     nodes = plan.graph.nodes
     wanted = (*plan.matrices, *plan.invariant)
     live = reached(nodes, wanted)
@@ -38,9 +38,9 @@ def _recipe(cell: Cell, blocks: bool) -> Recipe:
 
 
 @lru_cache(maxsize=256)
-def parameters_alone(cell: Cell, *, blocks: bool = False) -> tuple[str, ...]:
+def parameters_alone(cell: Cell, *, blocks: bool = False, computes: bool = False) -> tuple[str, ...]:
     """The names of the parameters that a kernel is given, if nothing is computed of the weights; else none."""
-    plan = kernel(cell, blocks=blocks)
+    plan = kernel(cell, blocks=blocks, computes=computes)
     nodes = [plan.graph.nodes[k] for k in (*plan.matrices, *plan.invariant)]
     return tuple(str(node.name) for node in nodes) if all(node.op == "parameter" for node in nodes) else ()
 

@@ -119,7 +119,7 @@ class _Backward:
                 add(f"d_{of[k]}_part", self._size(k))
         for k in self.plan.masks:
             add(f"{of[k]}_tile", self._size(k))
-        for k in self.plan.invariant:
+        for k in self.names.invariant:
             if self.nodes[k].shape:
                 add(f"{of[k]}_row", width(self.nodes[k].shape))
 
@@ -274,7 +274,7 @@ class _Backward:
         of, loops = self.names.of, Loops(self.names, self.workspace)
         for k, at in given.others:
             shape = self.nodes[at].shape
-            if k in self.plan.invariant:
+            if k in self.names.invariant:
                 self._add_up(loops.over(shape), k, at)
             elif k in self.names.old or k in self.later or k in self.names.inputs:
                 loops.store(shape, self._add_to(self._tile(k)), at)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from string import Template
 
+from cello.compiler.c.expression import Body
 from cello.compiler.c.sizes import elements, padded
 from cello.compiler.c.source import Names
+from cello.compiler.gradient import invariant_gradient
 
 TILES = Template("""\
 static struct clips clips_of(const struct arguments *a, long tile, long backward) {
@@ -91,7 +93,7 @@ int backward(const struct arguments *a) {
 $sizes$centred_back
 $pack_back
     if (run_in_threads(backward_group, a, groups_of(a), a->threads)) return 1;
-    const real *d_rows = a->d_packed + $packed;
+    ${const}real *d_rows = a->d_packed + $packed;
 $unpack
     return 0;
 }
@@ -139,6 +141,7 @@ def calls(names: Names) -> str:
     for group in plan.centred:
         if plan.learns(group[0]):
             unpack += _unpack_group(names, group)
+    unpack += _through_computed(names)
     for k in filter(plan.learns, plan.invariant):
         unpack += _unpack_rows(names, k)
     panels, packed_back = _panels(names), names.all_packed(back=True)
@@ -151,6 +154,7 @@ def calls(names: Names) -> str:
         else f"once(a) ? {panels} : packed",
         centred=_centring(names, "means_of(a)", {*plan.matrices}, set()),
         centred_back=_centring(names, f"a->packed_back + {packed_back}", back_through, frame - other),
+        const="" if plan.computed else "const ",
         derived=names.all_derived,
         clear="!one_row(a)" if names.by_rows else "1",
         history=names.history,
@@ -203,6 +207,28 @@ def _panels(names: Names) -> str:
     for text in dict.fromkeys(each):
         found = text if found == "0" else f"larger({found}, {text})"
     return found
+
+
+def _through_computed(names: Names) -> list[str]:
+    """Lead the derivatives of loop-invariant vectors that the kernel computes on to what they are computed of."""
+    plan, lines = names.plan, list[str]()
+    nodes, added = invariant_gradient(
+        plan.graph.nodes, plan.computed, {*plan.invariant}, None if plan.active is None else plan.active.nodes
+    )
+
+    def row(k: int) -> str:
+        return f"d_rows + {names.derived[k, nodes[k].shape]} + j"
+
+    def loads(k: int) -> str | None:
+        if nodes[k].op == "later":
+            return f"load({row(int(nodes[k].value or 0))})"
+        given = k in plan.invariant
+        return f"load_within(a->invariant_{names.of[k]}, j, {elements(nodes[k].shape[0])})" if given else None
+
+    for shape in dict.fromkeys(nodes[k].shape for k, _ in added):
+        stores = [(f"accumulate({row(k)}, {{}});", at) for k, at in added if nodes[k].shape == shape]
+        lines += names.over_units(shape, Body(nodes, names.of, loads, {}, {}).write(stores))
+    return lines
 
 
 def _unpack_rows(names: Names, k: int) -> list[str]:

@@ -38,6 +38,24 @@ ROWS: dict[str, Row] = {
 """How each pointwise operation is written on vecs."""
 
 
+NEVER_NEGATIVE = frozenset(["sigmoid", "softplus", "relu", "exp", "sqrt", "abs"])
+
+
+def sign(nodes: Sequence[Node], k: int, deepest: int = 8) -> int:
+    """-1 of a value that is never positive whatever the numbers are, 1 of one that is never negative; 0: not known."""
+    node = nodes[k]
+    if node.value is not None and node.op == "constant":
+        return 1 if node.value >= 0 else -1
+    if node.op in NEVER_NEGATIVE:
+        return 1
+    if not deepest or node.op not in ("neg", "mul", "div"):
+        return 0
+    found = 1 if node.op != "neg" else -1
+    for arg in node.args:
+        found *= sign(nodes, arg, deepest - 1)
+    return found
+
+
 class Body:
     """The inside of a loop over rows: stores, and before them what they are computed from.
 
@@ -64,12 +82,14 @@ class Body:
         self.known: dict[int, str] = {}
         self.count: dict[int, int] = {}
         self.depth: dict[int, int] = {}
+        self.squares: dict[int, tuple[int, int, int]] = {}
 
     def write(self, stores: Iterable[tuple[str, int]]) -> list[str]:
         """The lines for stores, each a statement with a place for its value and the value's node."""
         stores = list(stores)
         for _, k in stores:
             self._visit(k)
+        self.squares = self._squares()
         for statement, k in stores:
             self.lines.append(statement.format(self._text(k, 0)))
         return self.lines
@@ -80,7 +100,39 @@ class Body:
             for arg in self.nodes[k].args:
                 self._visit(arg)
 
+    def _squares(self) -> dict[int, tuple[int, int, int]]:
+        """Where exp(v), exp(2 v) and 1 - exp(2 v) are computed here, and v is never positive: their nodes, by each."""
+        own = [k for k in self.count if k not in self.rows and self.loads(k) is None and self.once(k) is None]
+        exponentials = {self.nodes[k].args[0]: k for k in own if self.nodes[k].op == "exp"}
+        of_exponentials = {k: self.nodes[k].args[0] for k in exponentials.values()}
+        found: dict[int, tuple[int, int, int]] = {}
+        for less in (k for k in own if self.nodes[k].op == "sub"):
+            one, square = self.nodes[less].args
+            if not self._is(one, 1) or square not in of_exponentials:
+                continue
+            twice = self.nodes[of_exponentials[square]]
+            factors = (twice.args, twice.args[::-1]) if twice.op == "mul" else ()
+            v = next((b for a, b in factors if self._is(a, 2)), -1)
+            if v in exponentials and sign(self.nodes, v) < 0:
+                each = exponentials[v], square, less
+                found |= dict.fromkeys(each, each)
+        return found
+
+    def _is(self, k: int, value: float) -> bool:
+        return self.nodes[k].op == "constant" and self.nodes[k].value == value
+
+    def _with_square(self, first: int, square: int, less: int) -> None:
+        """Compute exp(v), exp(2 v) and 1 - exp(2 v) together."""
+        own, v = (first, square, less), self._text(self.nodes[first].args[0], 0)
+        self.known |= {k: self.names.get(k, f"_{k}") for k in own}
+        self.depth |= dict.fromkeys(own, 0)
+        self.lines += [self.comments[k] for k in own if k in self.comments]
+        a, b, c = (self.known[k] for k in own)
+        self.lines += [f"vec {b}, {c};", f"const vec {a} = exponential_and_square({v}, &{b}, &{c});"]
+
     def _text(self, k: int, needs: int) -> str:
+        if k in self.squares and k not in self.known:
+            self._with_square(*self.squares[k])
         if k in self.known:
             return self.known[k]
         node = self.nodes[k]

@@ -152,6 +152,7 @@ class _Forward:
             f"{{a->keeping ? history + rows * ({self.names.history}) : NULL, a->keeping ? kept : NULL}}, "
             f"{{rows * ({self.names.history}), rows * ({self.names.kept})}}}};",
             "    struct prefetch_queue queue;",
+            "    real *out[TILE];",
             "    long n = running(&c, 0, c.count);",
             *self._begin(),
             "    for (long t = 0; t < c.steps; t++) {",
@@ -177,7 +178,7 @@ class _Forward:
                 add(f"{of[k]}_ahead", f"ahead * {tile(shape)}")
             if place == f"{of[k]}_tile" and k not in self.names.inputs:
                 add(place, tile(shape))
-        for k in self.plan.invariant:
+        for k in self.names.invariant:
             if self.nodes[k].shape:
                 add(f"{of[k]}_row", width(self.nodes[k].shape))
 
@@ -234,6 +235,7 @@ class _Forward:
         lines += [f"    if (!ahead) {line}" for k in self.multiplied for line in unmarked(self._take_frame(k))]
         lines += [f"    {self._load_frame(k, f'{names.inputs[k]}_frame')}" for k in names.inputs if k in self.read]
         lines += [
+            "    for (long r = 0; r < n; r++) out[r] = row_of(&c, &outputs, r, t);",
             "    const long next = running(&c, t + 1, n);",
             "    clear_prefetches(&queue);",
             "    if (next >= ROWS) queue_step(&queue, &c, &memory, t + 1, next);",
@@ -340,7 +342,7 @@ class _Forward:
                 loops.store(nodes[k].shape, f"store({marked(f'new_{name}')} + at, {{}});", k)
                 if name == self.names.states[0]:
                     units = elements(self.names.output)
-                    loops.store(nodes[k].shape, f"store_part(row_of(&c, &outputs, r, t), j, {units}, {{}});", k)
+                    loops.store(nodes[k].shape, f"store_part(out[r], j, {units}, {{}});", k)
         for k in sorted((mine & kept.keys()) - {each.node for each in stage.sums}):
             place = f"{self.names.of[k]}_kept" if k in self.carried else f"kept + {kept[k]}"
             loops.store(nodes[k].shape, f"store({marked(place)} + at, {{}});", k)

@@ -162,12 +162,12 @@ def inputs_of(
 
 @constant_result
 def _parameters_alone(cell: Cell, bf16: bool) -> tuple[str, ...]:
-    return parameters_alone(centred(summed(cell))[0], blocks=not bf16)
+    return parameters_alone(centred(summed(cell))[0], blocks=not bf16, computes=True)
 
 
 @constant_result
 def _recipe(cell: Cell, bf16: bool) -> Recipe:
-    return recipe(centred(summed(cell))[0], blocks=not bf16)
+    return recipe(centred(summed(cell))[0], blocks=not bf16, computes=True)
 
 
 def by_rows(x: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def body_of(
     """The inside of a loop: ``loads`` reads values of its own shape, ``place`` is the tile of one of another shape."""
 
     def reads(k: int) -> str | None:
-        node, invariant = nodes[k], k in names.plan.invariant
+        node, invariant = nodes[k], k in names.invariant
         if not invariant and (found := loads(k)) is not None:
             return found
         if node.op in ("broadcast", "columns") and not invariant:
@@ -146,7 +146,7 @@ def body_of(
 
     def once(k: int) -> str | None:
         node = nodes[k]
-        if node.op == "rows" and k not in names.plan.invariant and loads(k) is None:
+        if node.op == "rows" and k not in names.invariant and loads(k) is None:
             return f"load({marked(place(node.args[0]))} + line)"
         return None
 

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from cello.cells.graph import Shape
 from cello.cells.sizes import INPUTS, UNITS
+from cello.compiler.c.expression import Body
 from cello.compiler.c.sizes import begins, definitions, elements, padded, tile, widths
 from cello.compiler.identifiers import comment
-from cello.compiler.places import marked
+from cello.compiler.places import marked, unmarked
 from cello.compiler.step_names import StepNames
 
 KERNEL = frozenset("acjnrtxBDEHIPTV")
@@ -149,8 +150,13 @@ class Names(StepNames):
 
         Those of a number have a row for each size of what is added to it.
         """
-        found = [(k, shape) for k in self.plan.invariant if self.plan.learns(k) for shape in self.pieces(k)]
+        found = [(k, shape) for k in self.invariant if self.plan.learns(k) for shape in self.pieces(k)]
         return dict(zip(found, begins([shape for _, shape in found]), strict=True))
+
+    @property
+    def invariant(self) -> tuple[int, ...]:
+        """The loop-invariant values: those that the kernel is given, then those that it computes of them."""
+        return (*self.plan.invariant, *self.plan.computed)
 
     @cached_property
     def all_derived(self) -> str:
@@ -246,7 +252,22 @@ class Names(StepNames):
                 lines.append(f"    fill({name}_row, a->invariant_{name}, {elements(shape[0])});")
             elif shape:
                 lines.append(f"    fill_heads({name}_row, a->invariant_{name}, H, {elements(shape[1])});")
-        return lines
+        return lines + self._computed_lines()
+
+    def _computed_lines(self) -> list[str]:
+        """Compute the rows of loop-invariant vectors that are not given."""
+        lines = []
+        for shape in dict.fromkeys(self.nodes[k].shape for k in self.plan.computed):
+            given = {k: self.row(k) for k in self.plan.invariant if self.nodes[k].shape == shape}
+            found = [k for k in self.plan.computed if self.nodes[k].shape == shape]
+            body = Body(self.nodes, self.of, given.get, {}, {})
+            lines += self.over_units(shape, body.write([(f"store({self.of[k]}_row + j, {{}});", k) for k in found]))
+        return unmarked(lines)
+
+    def over_units(self, shape: Shape, body: Sequence[str]) -> list[str]:
+        """A loop over the vecs of one row."""
+        inside = [f"        {line}" for line in body]
+        return [f"    for (long j = 0; j < {padded(shape[0])}; j += V) {{", *inside, "    }"]
 
     def row(self, k: int) -> str:
         """How a loop-invariant number or vector is read."""
@@ -257,7 +278,7 @@ class Names(StepNames):
     def rows(self, shape: Shape) -> dict[int, str]:
         """How values that are the same for all rows are read in a loop over this shape."""
         one = shape if len(shape) == 1 else ()
-        return {k: self.row(k) for k in self.plan.invariant if self.nodes[k].shape in ((), one)}
+        return {k: self.row(k) for k in self.invariant if self.nodes[k].shape in ((), one)}
 
     def mask_lines(self, indent: str = "        ") -> list[str]:
         """Take every mask's rows of this step."""

@@ -30,7 +30,7 @@ def names_of(cell: Cell, *, bf16: bool = False, active: Active | None = None) ->
     ``active`` is what it differentiates; None: everything.
     """
     alone, groups = centred(summed(cell))
-    return Names(kernel(alone, active, groups, blocks=not bf16), bf16)
+    return Names(kernel(alone, active, groups, blocks=not bf16, computes=True), bf16)
 
 
 @lru_cache(maxsize=256)
@@ -39,7 +39,9 @@ def source(cell: Cell, dtype: str, *, bf16: bool = False, active: Active | None 
 
     It calls functions of ``runtime``.
     """
-    text = "\n".join([*_further_functions(cell, bf16), *own_lines(cell, bf16=bf16, active=active)])
+    own = own_lines(cell, bf16=bf16, active=active)
+    squares = _texts("exponentials.h") if any("exponential_and_square(" in line for line in own) else []
+    text = "\n".join([*_further_functions(cell, bf16), *squares, *own])
     return with_headers(dtype, text, _title(cell), bf16=bf16)
 
 
