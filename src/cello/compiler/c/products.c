@@ -163,12 +163,12 @@ static inline __attribute__((always_inline)) void block(const int high, const in
                                                         struct origin start, real *out, struct prefetch_queue *queue) {
     const char *at = queue ? queue->at : NULL, *end = queue ? queue->end : NULL;
     const struct span *next = queue ? queue->next : NULL, *const last = queue ? queue->last : NULL;
-    vec sum[ROWS > 4 ? ROWS * WIDE : 4 * WIDE];
+    vec sum[ROWS][4 * WIDE];    /* by one number alone, GCC 12 would not keep them in registers to the end */
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-        for (int w = 0; w < wide; w++) sum[i * wide + w] = load(from + w * start.next + i * start.row);
+        for (int w = 0; w < wide; w++) sum[i][w] = load(from + w * start.next + i * start.row);
     for (int m = 0; m < count; m++) {
         const long panel_size = PANEL * round_up(terms[m].K, V);
         const real *v = terms[m].tile + row * V, *panel = terms[m].packed + column / PANEL * panel_size + column % PANEL;
@@ -184,14 +184,14 @@ static inline __attribute__((always_inline)) void block(const int high, const in
 #pragma GCC unroll 8
                 for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-                    for (int w = 0; w < wide; w++) sum[i * wide + w] = add_product(sum[i * wide + w], v[i * V + k], right[w]);
+                    for (int w = 0; w < wide; w++) sum[i][w] = add_product(sum[i][w], v[i * V + k], right[w]);
             }
     }
     out += column * rows + row * V;
 #pragma GCC unroll 8
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i * wide + w]);
+        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i][w]);
     if (queue) queue->at = at, queue->end = end, queue->next = next;
 }
 
