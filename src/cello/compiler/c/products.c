@@ -157,12 +157,13 @@ SHARED void pack_centred(const real *matrix, const real *mean, int across, long 
 }
 
 /* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. Where there is a
-   queue, a line is prefetched with every row of a matrix. */
+   queue, a line is prefetched with every row of a matrix, or with every second, fourth or eighth. */
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
                                                         struct origin start, real *out, struct prefetch_queue *queue) {
     const char *at = queue ? queue->at : NULL, *end = queue ? queue->end : NULL;
     const struct span *next = queue ? queue->next : NULL, *const last = queue ? queue->last : NULL;
+    const long others = queue ? queue->others : 0;
     vec sum[ROWS][4 * WIDE];    /* by one number alone, GCC 12 would not keep them in registers to the end */
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
@@ -175,7 +176,7 @@ static inline __attribute__((always_inline)) void block(const int high, const in
         for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
             for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL) {
                 vec right[4 * WIDE];
-                if (queue) PREFETCH_NEXT(1);
+                if (queue && !(k & others)) PREFETCH_NEXT(1);
 #pragma GCC unroll 16
                 for (int w = 0; w < wide; w++) {
                     right[w] = load(panel + w / WIDE * panel_size + w % WIDE * V);
@@ -239,7 +240,10 @@ SHARED void product(long n, long rows, long N, const struct term *terms, int cou
         return;
     }
     long r = n / ROWS * ROWS;
-    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, queue);
+    if (r) {
+        for (int m = 0; m < count; m++) queue->passed += r / ROWS * (N / PANEL) * terms[m].K;
+        strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, queue);
+    }
     if (ROWS > 4 && n - r >= 4) {
         strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out, queue);
         r += 4;

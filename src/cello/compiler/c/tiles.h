@@ -73,14 +73,16 @@ SHARED void find_rows(const struct clips *c, struct view tensor, long t, long n,
 SHARED void zero_padding(const struct clips *c, struct view tensor, long T, long N);
 
 /* Memory that is read or written soon. Its lines are prefetched one by one while products are taken, which leave memory
-   idle: all at once, they would be waited for. What is prefetched has to stay in the cache: `left` more bytes may be. */
+   idle: all at once, they would be waited for. What is prefetched has to stay in the cache: `left` more bytes may be.
+   Products pass so many rows of matrices, times blocks, from one clearing to the next; so many may be passed from one
+   prefetch to the next, less one, that all lines are still asked for: the fewer at a time, the less products wait. */
 enum { MOST_SPANS = 1024, MOST_BYTES = 1 << 18, LINE = 64 };
 struct span { const char *begin, *end; };
 struct prefetch_queue {
     const char *at, *end;
     const struct span *next;
     struct span *last;
-    long left;
+    long left, passed, passed_before, others;
     struct span spans[MOST_SPANS];
 };
 SHARED void clear_prefetches(struct prefetch_queue *queue);
