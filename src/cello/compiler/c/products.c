@@ -157,13 +157,13 @@ SHARED void pack_centred(const real *matrix, const real *mean, int across, long 
 }
 
 /* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. Where there is a
-   queue, a line is prefetched with every row of a matrix, or with every second, fourth or eighth. */
+   queue, a line is prefetched with every row of a matrix, or with every fourth. */
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
-                                                        struct origin start, real *out, struct prefetch_queue *queue) {
+                                                        struct origin start, real *out, struct prefetch_queue *queue,
+                                                        const int every) {
     const char *at = queue ? queue->at : NULL, *end = queue ? queue->end : NULL;
     const struct span *next = queue ? queue->next : NULL, *const last = queue ? queue->last : NULL;
-    const long others = queue ? queue->others : 0;
     vec sum[ROWS][4 * WIDE];    /* by one number alone, GCC 12 would not keep them in registers to the end */
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
@@ -176,7 +176,7 @@ static inline __attribute__((always_inline)) void block(const int high, const in
         for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
             for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL) {
                 vec right[4 * WIDE];
-                if (queue && !(k & others)) PREFETCH_NEXT(1);
+                if (queue && k % every == 0) PREFETCH_NEXT(1);
 #pragma GCC unroll 16
                 for (int w = 0; w < wide; w++) {
                     right[w] = load(panel + w / WIDE * panel_size + w % WIDE * V);
@@ -205,9 +205,11 @@ static inline __attribute__((always_inline)) void strip(const int high, const in
     for (int least = wide; least > 0; least = high == 1 ? least / 2 : least > 1)
         for (; N - j >= least * V; j += least * V)
             for (long r = from; r < to; r += high)
-                if (high == ROWS && least == WIDE && queue->at < queue->end)
-                    block(high, least, terms, count, r, rows, j, start, out, queue);
-                else block(high, least, terms, count, r, rows, j, start, out, NULL);
+                if (high == ROWS && least == WIDE && queue->at < queue->end && queue->slow)
+                    block(high, least, terms, count, r, rows, j, start, out, queue, 4);
+                else if (high == ROWS && least == WIDE && queue->at < queue->end)
+                    block(high, least, terms, count, r, rows, j, start, out, queue, 1);
+                else block(high, least, terms, count, r, rows, j, start, out, NULL, 1);
 }
 
 /* Few rows take more columns at a time, so that there are sums enough under way to hide how long each addition takes. */

@@ -61,9 +61,7 @@ SHARED void queue_step(struct prefetch_queue *queue, const struct clips *c, cons
             queue_range(queue, row_of(c, &memory->tensors[k], r, t), memory->N[k]);
     for (int k = 0; k < 2; k++)
         if (memory->saved[k]) queue_range(queue, memory->saved[k] + t * memory->size[k], memory->size[k]);
-    const long lines = (MOST_BYTES - queue->left) / LINE;
-    for (queue->others = 0; queue->others < 7 && queue->passed_before >= 2 * lines * (queue->others + 1);)
-        queue->others = 2 * queue->others + 1;
+    queue->slow = queue->passed_before >= 3 * (MOST_BYTES - queue->left) / LINE;
 }
 
 SHARED void zero_rows(const struct clips *c, struct view tensor, long t, long n, long N) {
