@@ -6,7 +6,8 @@ The peak is that of a loop of 16 independent sums, one thread, run before every 
 adds of the cell's products: forward G·H·(D + H) for each frame of each clip, backward as many for the matrices' and as
 many again, but for the frame's, for what goes on to the states before; padding and functions count nothing. One thread
 is timed by its own processor time, as other programs run beside; two threads by the clock, beside what they gain for
-the loop itself, which is 2 on an idle machine and says what there was to gain.
+the loop itself, which says what there was to gain: 2 on an idle machine of two cores. For that the loop runs sixteen
+times as long, as a thread takes a tenth of a millisecond to begin.
 
 With ``--precision bf16`` kernels in float32 and in bfloat16 run in turns instead, one thread, each in shares of the
 loop in its own precision.
@@ -56,6 +57,7 @@ RESULTS = Path(__file__).parent / "results"
 CELLS = ("lstm", "gru", "rnn", "lstm-peephole-full")
 SIZES = tuple(map(parse_size, ("64x49x39x64", "64x49x39x128", "64x49x39x256", "128x49x39x128")))
 LOOPS = 200_000
+LONG_LOOPS = 16 * LOOPS
 CLOCK = -1
 """Beside the numbers of threads: one thread by the clock."""
 
@@ -99,9 +101,9 @@ def peak(precision: str = "float32") -> float:
 
 def in_two_threads() -> None:
     """The same loop, half of it in each of two threads."""
-    other = threading.Thread(target=loop, args=(LOOPS // 2,))
+    other = threading.Thread(target=loop, args=(LONG_LOOPS // 2,))
     other.start()
-    loop(LOOPS // 2)
+    loop(LONG_LOOPS // 2)
     other.join()
 
 
@@ -147,6 +149,16 @@ def timed(run: Callable[[], Any], clock: Callable[[], float]) -> float:
     return clock() - start
 
 
+def thread_start(rounds: int) -> float:
+    """Seconds that a call of next to nothing takes longer with two threads than with one."""
+    runs = {n: passes(load_cell("rnn"), Size(64, 2, 1, 1), n)["forward"] for n in (1, 2)}
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(10 * rounds):
+        for n, run in runs.items():
+            seconds[n].append(timed(run, time.perf_counter))
+    return median(seconds[2]) - median(seconds[1])
+
+
 def measure(name: str, size: Size, rounds: int) -> dict[str, Any]:
     """One row of the record: shares of the peak, with seconds, and what two threads gain."""
     cell = load_cell(name)
@@ -157,7 +169,7 @@ def measure(name: str, size: Size, rounds: int) -> dict[str, Any]:
     loops: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         peaks.append(peak())
-        loops[1].append(timed(partial(loop, LOOPS), time.perf_counter))
+        loops[1].append(timed(partial(loop, LONG_LOOPS), time.perf_counter))
         loops[2].append(timed(in_two_threads, time.perf_counter))
         for kind, run in runs.items():
             seconds.setdefault((kind, 1), []).append(timed(run[1], time.thread_time))
@@ -244,6 +256,7 @@ def main() -> None:
 
 def shares_of_peak(options: argparse.Namespace, result: dict[str, Any], out: Path) -> Table:
     """The table of shares, written row by row."""
+    result["thread_start_s"] = thread_start(options.rounds)
     table = Table("cell", "B×T×D×H", box=box.SIMPLE_HEAD)
     for column in ("peak, G/s", "forward", "backward", "2 threads: loop", "forward", "backward"):
         table.add_column(column, justify="right")

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ STORES = Path("results/speech_commands_12")
 NOTEBOOKS = Path("notebooks")
 IMAGES = Path("docs/images")
 BENCHMARKS = Path("benchmarks/results")
+ASKED_GAIN = 1.9
 SHOWN = ("train_accuracy", "validation_accuracy", "test_accuracy", "seconds_per_epoch")
 
 
@@ -203,6 +205,71 @@ def newest(kind: str) -> dict[str, Any]:
     return found
 
 
+def size_of(row: dict[str, Any]) -> str:
+    """The sizes of a row of a record."""
+    return "×".join(str(row["size"][key]) for key in ("batch", "frames", "inputs", "hidden"))
+
+
+def fma_share() -> str:
+    """Kernels in shares of the peak of fused multiply-adds; what a second thread gains for them and for the loop."""
+    found = newest("fma-share")
+    lines = [
+        "| Cell | B×T×D×H | Share of the peak, % | Two threads: the loop | The kernel | Of the loop’s gain, % |",
+        "| :-- | :-- | --: | --: | --: | --: |",
+    ]
+    long_loop = "thread_start_s" in found  # records before that measured the start of a thread with a short loop
+    loops = [row["loop_two_threads"] for row in found["rows"]] if long_loop else [2.0]
+    for row in found["rows"]:
+        both, loop = (row["forward"], row["backward"]), row["loop_two_threads"]
+        shares = " / ".join(f"{100 * each['share']:.0f}" for each in both)
+        gains = " / ".join(f"{each['two_threads']:.2f}" for each in both)
+        reached = " / ".join(f"{100 * each['two_threads'] / loop:.0f}" for each in both)
+        of_loop = (f"{loop:.2f}", gains, reached) if long_loop else ("–", gains, "–")
+        lines.append(f"| {row['cell']} | {size_of(row)} | {shares} | {' | '.join(of_loop)} |")
+    about, rates = found["machine"], [row["peak_gfma_s"] for row in found["rows"]]
+    told = (
+        f"Forward / backward. {about['processor']}, float32, one thread by its processor time, two by the clock, "
+        f"{about['date'][:10]}; medians in turn. The peak is {min(rates):.0f} to {max(rates):.0f} thousand million "
+        "multiply-adds a second."
+    )
+    if long_loop:
+        told += f" A second thread takes {1e6 * found['thread_start_s']:.0f} µs to begin, in every call."
+    if min(loops) < ASKED_GAIN:
+        told += (
+            f" A second thread gains {min(loops):.2f} to {max(loops):.2f} for the peak’s own loop here, so that "
+            f"{ASKED_GAIN} times one thread cannot be had of a kernel at that peak everywhere."
+        )
+    return "\n".join([*lines, "", told])
+
+
+def fma_profile() -> str:
+    """Where the time of a kernel goes that does not run at that peak."""
+    found = newest("fma-profile")
+    parts = [*found["rows"][0]["forward"]["parts"]]
+    titles = [part.capitalize() for part in parts]
+    lines = [
+        f"| Cell | H | B | Pass | {' | '.join(titles)} | Products’ rate | Again |",
+        f"| :-- | --: | --: | :-- |{' --: |' * (len(titles) + 2)}",
+    ]
+    for row in found["rows"]:
+        for kind in ("forward", "backward"):
+            each = row[kind]
+            figures = [f"{100 * each['parts'][part]:.1f}" for part in parts]
+            figures += [f"{100 * each[key]:.0f}" for key in ("rate", "rate_again")]
+            size = row["size"]
+            lines.append(f"| {row['cell']} | {size['hidden']} | {size['batch']} | {kind} | {' | '.join(figures)} |")
+    about = found["machine"]
+    timers = [abs(row[kind]["timers"]) for row in found["rows"] for kind in ("forward", "backward")]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"% of a pass’s time, then of the peak. {about['processor']}, one thread, float32, {about['date'][:10]}; "
+            f"load before {about['load']}. Reading the counter changes a pass by {100 * median(timers):.1f} %.",
+        ]
+    )
+
+
 def bf16() -> str:
     """Kernels with products in bfloat16 beside those in float32, milliseconds of one thread."""
     found, lines = (
@@ -210,13 +277,12 @@ def bf16() -> str:
         ["| Cell | B×T×D×H | float32, ms | bf16, ms | Faster |", "| :-- | :-- | --: | --: | --: |"],
     )
     for row in found["rows"]:
-        size = "×".join(str(row["size"][key]) for key in ("batch", "frames", "inputs", "hidden"))
         times = [
             " + ".join(f"{1e3 * row[precision]['seconds'][kind]:.2f}" for kind in ("forward", "backward"))
             for precision in ("float32", "bf16")
         ]
         gains = " / ".join(f"{row['faster'][kind]:.2f}" for kind in ("forward", "backward", "both"))
-        lines.append(f"| {row['cell']} | {size} | {' | '.join(times)} | {gains} |")
+        lines.append(f"| {row['cell']} | {size_of(row)} | {' | '.join(times)} | {gains} |")
     about = found["machine"]
     return "\n".join(
         [
@@ -312,6 +378,8 @@ def main() -> None:
         SPEED: {
             "kernels": kernels(),
             "gates speed": gates_speed(),
+            "fma share": fma_share(),
+            "fma profile": fma_profile(),
             "bf16": bf16(),
             "bf16 accuracy": bf16_accuracy(),
         },

@@ -93,6 +93,7 @@ class _Backward:
             f"{{history, a->kept + offset.kept * ({names.kept})}}, "
             f"{{rows * ({names.history}), rows * ({names.kept})}}}};",
             "    struct prefetch_queue queue;",
+            "    queue.passed = 0;",
             "    clear_prefetches(&queue);",
         ]
 

@@ -152,6 +152,7 @@ class _Forward:
             f"{{a->keeping ? history + rows * ({self.names.history}) : NULL, a->keeping ? kept : NULL}}, "
             f"{{rows * ({self.names.history}), rows * ({self.names.kept})}}}};",
             "    struct prefetch_queue queue;",
+            "    queue.passed = 0;",
             "    real *out[TILE];",
             "    long n = running(&c, 0, c.count);",
             *self._begin(),

@@ -157,25 +157,26 @@ SHARED void pack_centred(const real *matrix, const real *mean, int across, long 
 }
 
 /* `high` rows and `wide` vecs of a sum of products; the vecs may lie in several panels. Where there is a
-   queue, a line is prefetched with every row of a matrix. */
+   queue, a line is prefetched with every row of a matrix, or with every fourth. */
 static inline __attribute__((always_inline)) void block(const int high, const int wide, const struct term *terms,
                                                         int count, long row, long rows, long column,
-                                                        struct origin start, real *out, struct prefetch_queue *queue) {
+                                                        struct origin start, real *out, struct prefetch_queue *queue,
+                                                        const int every) {
     const char *at = queue ? queue->at : NULL, *end = queue ? queue->end : NULL;
     const struct span *next = queue ? queue->next : NULL, *const last = queue ? queue->last : NULL;
-    vec sum[ROWS > 4 ? ROWS * WIDE : 4 * WIDE];
+    vec sum[ROWS][4 * WIDE];    /* by one number alone, GCC 12 would not keep them in registers to the end */
     const real *from = start.data + column / V * start.next + row * start.row;
 #pragma GCC unroll 8
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-        for (int w = 0; w < wide; w++) sum[i * wide + w] = load(from + w * start.next + i * start.row);
+        for (int w = 0; w < wide; w++) sum[i][w] = load(from + w * start.next + i * start.row);
     for (int m = 0; m < count; m++) {
         const long panel_size = PANEL * round_up(terms[m].K, V);
         const real *v = terms[m].tile + row * V, *panel = terms[m].packed + column / PANEL * panel_size + column % PANEL;
         for (long left = terms[m].K; left > 0; left -= V, v += rows * V)
             for (long k = 0; k < (left < V ? left : V); k++, panel += PANEL) {
                 vec right[4 * WIDE];
-                if (queue) PREFETCH_NEXT(1);
+                if (queue && k % every == 0) PREFETCH_NEXT(1);
 #pragma GCC unroll 16
                 for (int w = 0; w < wide; w++) {
                     right[w] = load(panel + w / WIDE * panel_size + w % WIDE * V);
@@ -184,14 +185,14 @@ static inline __attribute__((always_inline)) void block(const int high, const in
 #pragma GCC unroll 8
                 for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-                    for (int w = 0; w < wide; w++) sum[i * wide + w] = add_product(sum[i * wide + w], v[i * V + k], right[w]);
+                    for (int w = 0; w < wide; w++) sum[i][w] = add_product(sum[i][w], v[i * V + k], right[w]);
             }
     }
     out += column * rows + row * V;
 #pragma GCC unroll 8
     for (int i = 0; i < high; i++)
 #pragma GCC unroll 16
-        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i * wide + w]);
+        for (int w = 0; w < wide; w++) store(out + w * rows * V + i * V, sum[i][w]);
     if (queue) queue->at = at, queue->end = end, queue->next = next;
 }
 
@@ -204,9 +205,11 @@ static inline __attribute__((always_inline)) void strip(const int high, const in
     for (int least = wide; least > 0; least = high == 1 ? least / 2 : least > 1)
         for (; N - j >= least * V; j += least * V)
             for (long r = from; r < to; r += high)
-                if (high == ROWS && least == WIDE && queue->at < queue->end)
-                    block(high, least, terms, count, r, rows, j, start, out, queue);
-                else block(high, least, terms, count, r, rows, j, start, out, NULL);
+                if (high == ROWS && least == WIDE && queue->at < queue->end && queue->slow)
+                    block(high, least, terms, count, r, rows, j, start, out, queue, 4);
+                else if (high == ROWS && least == WIDE && queue->at < queue->end)
+                    block(high, least, terms, count, r, rows, j, start, out, queue, 1);
+                else block(high, least, terms, count, r, rows, j, start, out, NULL, 1);
 }
 
 /* Few rows take more columns at a time, so that there are sums enough under way to hide how long each addition takes. */
@@ -239,7 +242,10 @@ SHARED void product(long n, long rows, long N, const struct term *terms, int cou
         return;
     }
     long r = n / ROWS * ROWS;
-    if (r) strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, queue);
+    if (r) {
+        for (int m = 0; m < count; m++) queue->passed += r / ROWS * (N / PANEL) * terms[m].K;
+        strip(ROWS, WIDE, 0, r, rows, N, terms, count, start, out, queue);
+    }
     if (ROWS > 4 && n - r >= 4) {
         strip(4, 2 * WIDE, r, r + 4, rows, N, terms, count, start, out, queue);
         r += 4;

@@ -44,6 +44,8 @@ SHARED void clear_prefetches(struct prefetch_queue *queue) {
     queue->at = queue->end = NULL;
     queue->next = queue->last = queue->spans;
     queue->left = MOST_BYTES;
+    queue->passed_before = queue->passed;
+    queue->passed = 0;
 }
 static void queue_range(struct prefetch_queue *queue, const real *from, long N) {
     const char *begin = (const char *)((uintptr_t)from & -(uintptr_t)LINE), *end = (const char *)(from + N);
@@ -59,6 +61,7 @@ SHARED void queue_step(struct prefetch_queue *queue, const struct clips *c, cons
             queue_range(queue, row_of(c, &memory->tensors[k], r, t), memory->N[k]);
     for (int k = 0; k < 2; k++)
         if (memory->saved[k]) queue_range(queue, memory->saved[k] + t * memory->size[k], memory->size[k]);
+    queue->slow = queue->passed_before >= 3 * (MOST_BYTES - queue->left) / LINE;
 }
 
 SHARED void zero_rows(const struct clips *c, struct view tensor, long t, long n, long N) {

@@ -73,14 +73,17 @@ SHARED void find_rows(const struct clips *c, struct view tensor, long t, long n,
 SHARED void zero_padding(const struct clips *c, struct view tensor, long T, long N);
 
 /* Memory that is read or written soon. Its lines are prefetched one by one while products are taken, which leave memory
-   idle: all at once, they would be waited for. What is prefetched has to stay in the cache: `left` more bytes may be. */
+   idle: all at once, they would be waited for. What is prefetched has to stay in the cache: `left` more bytes may be.
+   The fewer at a time, the less products wait: slow are they where products pass so many rows of matrices, from one
+   clearing to the next, that a prefetch with every fourth asks for most lines. */
 enum { MOST_SPANS = 1024, MOST_BYTES = 1 << 18, LINE = 64 };
 struct span { const char *begin, *end; };
 struct prefetch_queue {
     const char *at, *end;
     const struct span *next;
     struct span *last;
-    long left;
+    long left, passed, passed_before;
+    int slow;
     struct span spans[MOST_SPANS];
 };
 SHARED void clear_prefetches(struct prefetch_queue *queue);
