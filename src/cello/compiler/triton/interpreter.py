@@ -39,8 +39,7 @@ def plain_functions(space: dict[str, Any]) -> None:
 
 @cache
 def types_known_once() -> None:
-    """Let the type of a tile be computed once for each shape: the interpreter does so for every value of every step, in a
-    quarter of its time."""
+    """Let the type of a tile be computed once for each shape; the interpreter does so for every value of every step."""
     begin_type, begin_tensor, numpy_type = tl.block_type.__init__, tl.tensor.__init__, interpreter._get_np_dtype
     types = dict[tuple[str, tuple[int, ...]], dict[str, Any]]()
     tensors, numpy_types = dict[str, dict[str, Any]](), dict[str, np.dtype[Any]]()
