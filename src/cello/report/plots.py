@@ -226,7 +226,7 @@ def _quiet() -> Iterator[None]:
 @contextmanager
 def _letters_alone() -> Iterator[None]:
     """Fonts of a file without their rules for placing letters, which are placed: to read those takes half its time."""
-    dropped = subset.Options._drop_tables_default
+    dropped = getattr(subset.Options, "_drop_tables_default", [])
     subset.Options._drop_tables_default = [*dropped, "GDEF", "GPOS", "GSUB"]
     try:
         yield
