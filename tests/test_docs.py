@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,12 +51,15 @@ PRINTED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in COMPILED_ONLY | ELSEWHERE])
-def test_the_python_of_a_page_runs_as_printed(page: str, tmp_path: Path) -> None:
+def test_the_python_of_a_page_runs_as_printed(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     PREPARED.get(page, nothing)(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
-    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(PRINTED[page], done.stdout), done.stdout
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("page.py", run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.fullmatch(PRINTED[page], printed), printed
 
 
 @pytest.mark.parametrize("page", sorted(COMPILED_ONLY))

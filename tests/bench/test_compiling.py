@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from cello.bench import compiling as module
 from cello.bench.compiling import compiling, main
 from cello.errors import BackendError
+from cello.native import build
 
 MINE = """
 print("[1, 2, 3]")
@@ -23,6 +25,10 @@ def rnn(x, h, W, U, b):
 def test_a_kernel_is_compiled_into_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("CELLO_CACHE", "XDG_CACHE_HOME"):  # a measurement that turns one of them alone fills the other's
         monkeypatch.setenv(variable, str(tmp_path / "users" / variable))
+    compiler = tmp_path / "quickly"
+    compiler.write_text(f'#!/bin/sh\nexec {shlex.join(build.compiler() or ())} "$@" -O0\n')
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CC", str(compiler))
     (tmp_path / "mine.py").write_text(MINE)
     names = (f"{tmp_path}/mine.py:rnn", "rnn", "rnn")
     found = compiling(names, "c", "float32")

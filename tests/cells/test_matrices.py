@@ -58,6 +58,7 @@ def weights(hidden: int = 5) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("backend", ["plain", pytest.param("c", marks=pytest.mark.wants("cc"))])
 def test_outputs_and_all_gradients_are_those_of_an_eager_loop(backend: str) -> None:
     w, lengths = weights(), [6, 0, 2, 6]
@@ -95,6 +96,7 @@ def test_a_cell_without_such_matrices_is_itself_and_forms_show_them() -> None:
     assert "dot(A, h, j)" in render(made, "js")
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_layer_learns_through_its_matrices() -> None:
     layer = Layer("exprnn", 3, 8)
     matrix = layer.layers[0][0].A  # type: ignore[index]

@@ -39,6 +39,7 @@ def one(fixed: Any) -> Cell:
     ids=["share", "quarter", "one", "of the sizes"],
 )
 @pytest.mark.wants("cc")
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_product_with_one_number_is_its_sum_times_the_number(fixed: Any, operations: list[str]) -> None:
     cell = one(fixed)
     short = summed(cell)

@@ -107,6 +107,7 @@ CELLS = [zoo()["lstm-layer-norm"], alone, sized, of_a_value, mean_read, product_
 
 
 @pytest.mark.wants("cc")
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("one", [*CELLS, half_mean, plus_product], ids=lambda one: one.name)
 @pytest.mark.parametrize("lengths", [[7, 0, 3, 7, 1], [1], [1, 1, 1]], ids=str)
 @pytest.mark.parametrize("inputs", [5, 1, 70])
@@ -125,6 +126,7 @@ def test_outputs_and_all_derivatives_are_those_of_plain_evaluation(one: Cell, le
 
 
 @pytest.mark.wants("cc")
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("learned", ["W.f", "U.i", "b.g"])
 @pytest.mark.parametrize("first", [True, False], ids=["first layer", "later layer"])
 def test_one_matrix_of_a_group_learns_as_it_does_among_all(learned: str, first: bool) -> None:

@@ -78,9 +78,10 @@ def test_a_page_that_does_not_run_is_a_row_that_says_so(folder: Path) -> None:
 
 def decides(folder: Path, form: str) -> list[str]:
     """What a form decides otherwise, though its scores are right."""
-    rows = [one for one in check_folder(folder) if one.form == form and one.what]
+    found = check_folder(folder)
+    rows = [one for one in found if one.form == form and one.what]
     assert all(one.largest is not None and one.largest <= one.tolerance for one in rows)
-    assert [one.form for one in check_folder(folder) if one.passed is False] == [form for one in rows if one.decides]
+    assert [one.form for one in found if one.passed is False] == [form for one in rows if one.decides]
     return [one.decides for one in rows]
 
 

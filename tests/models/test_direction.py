@@ -103,6 +103,7 @@ def test_a_trained_layer_with_zoneout_is_the_expectation_and_always_the_same() -
     torch.testing.assert_close(layer(x, lengths), layer(x, lengths), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_recurrent_dropout_differs_from_call_to_call_and_only_while_training() -> None:
     layer, x, lengths = noisy(recurrent_dropout=0.5), torch.randn(2, 4, 3), torch.full((2,), 4)
     first, second = layer(x, lengths)[0], layer(x, lengths)[0]
@@ -112,6 +113,7 @@ def test_recurrent_dropout_differs_from_call_to_call_and_only_while_training() -
     torch.testing.assert_close(layer(x, lengths), noisy().eval()(x, lengths), rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_parameters_may_have_any_names() -> None:
     @make_cell
     def odd(x: Any, h: Any, W: Any, W_a: Any, U: Any, training: Any, cell: Any, reverse: Any) -> Any:

@@ -84,6 +84,7 @@ def test_states_of_another_shape_and_sizes_that_no_layer_has_are_refused() -> No
         Layer(b.cell("moved", {"h": h, "last": b("mul", x, b.number(1.0))}, "W"), 7, 8, 2)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_recurrent_dropout_that_would_hide_nothing_is_refused() -> None:
     b = Building()
     h = b("tanh", b("add", b("product", b.learned("W", "H,D"), b.x()), b.state("h")))

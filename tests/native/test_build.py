@@ -100,7 +100,7 @@ def test_what_the_compiler_says_is_passed_on(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def untried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def untried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled_quickly: None) -> Iterator[Path]:
     """Nothing is known of compilers and kernels yet; the cache is new. A folder for compilers of the test's own."""
     cached = (launch.compiled, c_build.missing_compiler, c_build._working, backends._unavailable, backends._warn_once)
     for each in cached:

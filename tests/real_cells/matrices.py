@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.signal import cont2discrete
 from torch import cat, relu, sigmoid, tanh
 from torch.nn.functional import linear
 
@@ -18,6 +17,8 @@ ZOO = zoo()
 
 
 def legendre(p):
+    from scipy.signal import cont2discrete  # takes a second to import
+
     H = len(p.eh)
     order = np.arange(H)
     scale = (2 * order + 1)[:, None] / 64

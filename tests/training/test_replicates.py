@@ -29,7 +29,7 @@ Patch = pytest.MonkeyPatch
 SEEDS = [3, 0, 8]
 BASE = RunConfig(
     corpus=CorpusRef(name="tones", checksum="0" * 64),
-    features=FeatureConfig(window_ms=80, n_mels=20),
+    features=FeatureConfig(window_ms=80, hop_ms=120, n_mels=20),
     model=ModelConfig(cell="gru", hidden=6, dropout=0.2),
     optimiser=OptimiserConfig(epochs=3, batch=7, ema=0.9, learning_rate=5e-3, clip_norm=1.0, label_smoothing=0.1),
 )

@@ -28,7 +28,7 @@ from cello.training.trainer import Together, Trainer
 META = torch.device("meta")
 BASE = RunConfig(
     corpus=CorpusRef(name="tones", checksum="0" * 64),
-    features=FeatureConfig(window_ms=80, n_mels=20),
+    features=FeatureConfig(window_ms=80, hop_ms=240, n_mels=20),  # few frames: each is as many operations
     augment=AugmentConfig(speed=0.1, shift_ms=20, noise_share=0.5, time_masks=1, band_masks=1, mixup=0.2, warp=0.1),
     model=ModelConfig(cell="lstm", hidden=4, dropout=0.2),
     optimiser=OptimiserConfig(epochs=1, batch=8, ema=0.9, clip_norm=1.0, label_smoothing=0.1, weight_decay=0.1),

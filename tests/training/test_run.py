@@ -171,6 +171,7 @@ def test_a_corpus_that_is_not_the_configs_is_refused(tone_corpus: Corpus, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_rate(tone_corpus: Corpus, tmp_path: Path) -> None:
     wild = config(
         model=ModelConfig(cell="rnn-relu", hidden=8),
@@ -212,6 +213,7 @@ def plain(tmp_path: Path, name: str, **changes: object) -> RunConfig:
     return config(model=model, augment=AugmentConfig(), **changes)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_equations_that_give_nan_at_once_are_blamed_and_not_the_learning_rate(
     tone_corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -229,6 +231,7 @@ def test_a_clip_without_finite_frames_is_named(tone_corpus: Corpus, tmp_path: Pa
         train(plain(tmp_path, "gru"), corpus, tmp_path / "run", cache=tmp_path)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_cell_without_a_gradient_is_refused_and_not_trained_in_vain(tone_corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"no weight of cell '.*no_gradient' got a gradient in the first epoch"):
         train(plain(tmp_path, "no_gradient"), tone_corpus, tmp_path / "run", cache=tmp_path)
@@ -347,6 +350,7 @@ def test_a_cell_file_needs_no_fingerprint_from_its_user(tone_corpus: Corpus, tmp
     assert result.run == result.config.id
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_cell_object_is_trained_and_its_folder_needs_no_other_file(
     tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def trained(asked: RunConfig, corpus: Corpus, folder: Path) -> RunResult:
     return result
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("name", SIZED)
 def test_every_sized_cell_is_trained_stored_loaded_and_streamed(name: str, tone_corpus: Corpus, tmp_path: Path) -> None:
     result = trained(config(SIZED[name]), tone_corpus, tmp_path / "run")

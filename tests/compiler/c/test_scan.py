@@ -299,7 +299,9 @@ def stacked(x: Any, h: Any, W: Any, U: Any, V: Any, b: Any) -> Any:
 
 @pytest.mark.parametrize("cell", [swapping, exchanging, functions, stacked], ids=lambda cell: cell.name)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_cells_unlike_those_of_the_zoo(cell: Cell, dtype: torch.dtype) -> None:
+def test_cells_unlike_those_of_the_zoo(cell: Cell, dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    if cell is not functions:
+        request.getfixturevalue("compiled_quickly")
     given_case = case(cell, (3, 4, 2, 3), dtype)
     rtol, atol = (1e-10, 1e-11) if dtype == torch.float64 else (1e-4, 1e-5)
     assert_same(everything(cell, given_case, "c"), everything(cell, given_case, "plain"), rtol, atol)

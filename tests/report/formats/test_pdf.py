@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Callable
 
 import msgspec
@@ -12,6 +14,13 @@ from cello.report.results import Run, StudyResults
 
 def pages(content: bytes) -> int:
     return content.count(b"/Type /Page ")
+
+
+def fonts(content: bytes) -> list[bytes]:
+    """The TrueType files in a PDF."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    packed = [stream for stream in streams if stream.startswith(b"x")]
+    return [font for font in map(zlib.decompress, packed) if font.startswith(b"\0\1\0\0")]
 
 
 def test_each_kind_is_a_file_with_a_page_a_picture(
@@ -27,3 +36,8 @@ def test_each_kind_is_a_file_with_a_page_a_picture(
         assert pages(found["cost.pdf"]) == 2
         # with several columns, each model in its best one
         assert pages(found["curves.pdf"]) == pages(found["confusions.pdf"]) == len({row for row, _ in results.cells()})
+        letters = fonts(found["cost.pdf"])
+        assert letters
+        for font in letters:
+            assert b"glyf" in font[:400]
+            assert not re.search(rb"GSUB|GPOS|GDEF", font[:400])  # a fourth of a plot's time, for what nobody reads

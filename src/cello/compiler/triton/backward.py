@@ -65,7 +65,7 @@ class _Backward:
 
     def _load_matrices(self) -> list[str]:
         """This program's columns of all matrices, those of one vector and of a pack of sums as one."""
-        groups = dict.fromkeys(matrices for v in self.plan.vectors for _, matrices in self.names.groups(v))
+        groups = dict.fromkeys(matrices for each in self.names.groups.values() for _, matrices in each)
         return [f"{self._tile(matrices)} = {self._load_matrix(matrices)}" for matrices in groups]
 
     def _tile(self, matrices: tuple[int, ...]) -> str:
@@ -203,13 +203,9 @@ class _Backward:
         registers hold those of few at a time, and tiles of sums in their place.
         """
         names = self.names
-        wanted = dict.fromkeys(nodes for v in vectors for nodes, _ in names.groups(v) if nodes not in self.through)
+        wanted = dict.fromkeys(nodes for v in vectors for nodes, _ in names.groups[v] if nodes not in self.through)
         self.through.update(wanted)
-        products: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {nodes: [] for nodes in wanted}
-        for vector in self.plan.vectors:
-            for nodes, matrices in names.groups(vector):
-                if nodes in wanted:
-                    products[nodes].append((vector, matrices))
+        products = {nodes: names.uses[nodes] for nodes in wanted}
         for vector in dict.fromkeys(vector for uses in products.values() for vector, _ in uses):
             if (total := self._part(vector)) not in self.begun:
                 body.lines.append(f"{total} = {names.space(vector).zero}")

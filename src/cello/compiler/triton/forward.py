@@ -44,12 +44,11 @@ def forward(names: Names) -> list[str]:
 class _Forward:
     def __init__(self, names: Names) -> None:
         self.names, self.plan, self.of = names, names.plan, names.of
-        self.sums = {each.node for each in self.plan.sums}
+        self.place = {each.node: n for n, each in enumerate(self.plan.sums)}
         self.done: set[int] = set()
-        self.stored: set[tuple[str, ...]] = set()
+        self.unsaved = [*zip(names.saved_places, names.saved, map(self._values, names.saved), strict=True)]
         self.begun: set[int] = set()
         self.multiplied: set[int] = set()
-        self.olds = {f"old_{name}" for name in names.states}
         self.reshaping = Reshaping(names, self.plan.graph.nodes, self.of)
 
     def lines(self) -> list[str]:
@@ -113,7 +112,7 @@ class _Forward:
         names = self.names
         if k in names.old:
             return f"old_{names.states[names.old[k]]}"
-        if k in self.sums:
+        if k in self.place:
             return self.of[k]
         if k in self.plan.invariant:
             return f"{self.of[k]}_row"
@@ -133,8 +132,8 @@ class _Forward:
         gathered = all_gather(names, new, range(len(new)))
         body.lines += gathered.left
         self.reshaping.whole.update(new)
-        begun = [*sums, *(each for each in self.plan.sums if any(v in vectors for _, v in each.products))]
-        for each in dict.fromkeys(begun):
+        others = sorted({self.place[node] for v in vectors for node, _ in names.products_of(v)})
+        for each in dict.fromkeys([*sums, *(self.plan.sums[n] for n in others)]):
             if each.node not in self.begun:
                 body.lines += [names.comment(each), f"{of[each.node]} = {names.space(each.node).zero}"]
                 self.begun.add(each.node)
@@ -174,18 +173,21 @@ class _Forward:
     def _keep(self, body: Body, there: Container[int] | None) -> None:
         """Store what backward reads as soon as it is there, that registers need not hold it: the packs whose values are
         among these sums or have been computed; None: the rest."""
-        names = self.names
-        row = f"(replicate * rows + row) * {names.saved_width}"
-        for (first, _, here), pack in zip(names.saved_places, names.saved, strict=True):
-            if pack in self.stored:
-                continue
-            values = [(name, self.plan.kept[int(name.removeprefix("kept_"))]) for name in pack if name not in self.olds]
-            ready = there is None or all(k in there or k in body.known for _, k in values)
-            if ready:
-                self.stored.add(pack)
+        row, left = f"(replicate * rows + row) * {self.names.saved_width}", []
+        for place, pack, values in self.unsaved:
+            if there is None or all(k in there or k in body.known for _, k in values):
+                first, _, here = place
                 body.assign(values)
                 store = store_tile(f"saved + {row} + {first}", "running", here, pack)
                 body.lines += ["if KEEP:", *indented([store])]
+            else:
+                left.append((place, pack, values))
+        self.unsaved = left
+
+    def _values(self, pack: Sequence[str]) -> list[tuple[str, int]]:
+        """Those of a pack that are computed, old states are not; and their nodes."""
+        olds = {f"old_{name}" for name in self.names.states}
+        return [(name, self.plan.kept[int(name.removeprefix("kept_"))]) for name in pack if name not in olds]
 
     def _end(self) -> list[str]:
         names = self.names

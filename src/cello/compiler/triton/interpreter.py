@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 with suppress(ImportError):  # then no kernel is made either
     import triton.language as tl
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpretedFunction, interpreter_builder
 
 _program = threading.local()
@@ -30,8 +32,38 @@ def plain_functions(space: dict[str, Any]) -> None:
         space[name] = getattr(tl.standard, known, space[name])
     options = interpreter_builder.options  # each sum of places would be computed twice to look for an overflow
     interpreter_builder.options = replace(options, sanitize_overflow=False)
+    types_known_once()
     shared = {name: function for name, function in space.items() if isinstance(function, InterpretedFunction)}
     space.update({name: function.rewrite() for name, function in shared.items() if name not in COMBINE})
+
+
+@cache
+def types_known_once() -> None:
+    """Let the type of a tile be computed once for each shape; the interpreter does so for every value of every step."""
+    begin_type, begin_tensor, numpy_type = tl.block_type.__init__, tl.tensor.__init__, interpreter._get_np_dtype
+    types = dict[tuple[str, tuple[int, ...]], dict[str, Any]]()
+    tensors, numpy_types = dict[str, dict[str, Any]](), dict[str, np.dtype[Any]]()
+
+    def of_type(self: Any, element_ty: Any, shape: Any) -> None:
+        key = element_ty.name, tuple(getattr(size, "value", size) for size in getattr(shape, "values", shape))
+        if key not in types:
+            begin_type(self, element_ty, shape)
+            types[key] = {**vars(self)}
+        vars(self).update(types[key], element_ty=element_ty)
+
+    def of_tensor(self: Any, handle: Any, type: Any) -> None:
+        if type.name not in tensors:
+            begin_tensor(self, handle, type)
+            tensors[type.name] = {**vars(self), "handle": None}
+        vars(self).update(tensors[type.name], handle=handle, type=type, dtype=type.scalar)
+
+    def in_numpy(of: Any) -> np.dtype[Any]:
+        name = of.scalar.name
+        if name not in numpy_types:
+            numpy_types[name] = numpy_type(of)
+        return numpy_types[name]
+
+    tl.block_type.__init__, tl.tensor.__init__, interpreter._get_np_dtype = of_type, of_tensor, in_numpy
 
 
 def take_turns(space: dict[str, Any]) -> None:

@@ -156,7 +156,7 @@ class Names(StepNames):
     def slots(self) -> int:
         """How many tiles programs leave to each other at once, at most."""
         # a pack counts beside its own sums, where both are gathered
-        gathered = {nodes for vector in self.plan.vectors for nodes, _ in self.groups(vector)}
+        gathered = {nodes for groups in self.groups.values() for nodes, _ in groups}
         return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1)
 
     @cached_property
@@ -182,10 +182,12 @@ class Names(StepNames):
                 found.setdefault(v, []).append((each.node, m))
         return found
 
-    def groups(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """A vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""
-        if self.is_frame(vector):
-            return []
+    @cached_property
+    def groups(self) -> dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]]:
+        """Each vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""
+        return {vector: [] if self.is_frame(vector) else self._grouped(vector) for vector in self.plan.vectors}
+
+    def _grouped(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         rest = [(k, m) for k, m in self.products_of(vector) if k in self.pack_of]
         found = []
         for pack in [self.sums[n] for n in sorted({self.pack_of[k] for k, _ in rest})]:
@@ -197,6 +199,15 @@ class Names(StepNames):
                 found.append((pack, matrices))
             else:
                 found += [((k,), (m,)) for k, m in mine]
+        return found
+
+    @cached_property
+    def uses(self) -> dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]:
+        """The same by the sums: the vectors of their products, and the matrices."""
+        found: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
+        for vector, groups in self.groups.items():
+            for nodes, matrices in groups:
+                found.setdefault(nodes, []).append((vector, matrices))
         return found
 
     @cached_property
