@@ -105,7 +105,7 @@ REFUSED = [
     ("a, b = h", "where(a > b, u, v); several states are several arguments, as in def f(x, h, c, W); members"),
     (
         "n = n.view(4, -1)",
-        "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side.",
+        "Write matrix(n, Heads(1)) for a matrix of H rows, of a vector of H * H elements; with Heads(4), S @ v",
     ),
     (
         "n = torch.outer(n, h)",

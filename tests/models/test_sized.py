@@ -18,7 +18,7 @@ from cello.models.size import ModelSize
 from sized_cells import SIZED, Building
 
 LENGTHS = [5, 2, 0]
-STACKED = [name for name in SIZED if name != "gaps"]
+STACKED = [name for name in SIZED if name not in {"gaps", "generated"}]
 
 
 def frames(size: int = 7) -> torch.Tensor:

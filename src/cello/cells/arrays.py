@@ -88,5 +88,7 @@ NUMPY_RESHAPING: dict[str, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any
     "columns": _columns,
     "row_sum": lambda v, _: v.sum(axis=-1),
     "column_sum": _column_sum,
+    "matrix": lambda v, sizes: v.reshape(*v.shape[:-1], *sizes),
+    "flatten": lambda v, sizes: v.reshape(*v.shape[:-2], *sizes),
 }
 """What an operation that changes a shape means on arrays (…, L) or (…, L, M), and the sizes of the result."""

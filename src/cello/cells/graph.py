@@ -19,7 +19,8 @@ Its legal form, which :func:`check` holds it to:
   matrices (H, H/n) are n blocks of d × d, one under the other: row u belongs to unit u, column j to the unit j of the
   same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
   head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,). A matrix (H, N) of other columns is one
-  block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one;
+  block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one. ``matrix`` makes a vector of
+  H · M elements the matrix (H, M) whose rows they are one after the other, and ``flatten`` such a matrix that vector;
 - a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
   numbers and scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each of the state's shape;
@@ -33,7 +34,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.sizes import INPUTS, ONE, UNITS, is_size, repeated
+from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, is_size, repeated
 from cello.errors import CellError
 
 Shape = tuple[str, ...]
@@ -82,10 +83,12 @@ RESHAPING: dict[str, int] = {
     "columns": 1,
     "row_sum": 1,
     "column_sum": 1,
+    "matrix": 1,
+    "flatten": 1,
 }
 """Every operation whose result has another shape than its argument, products apart."""
 
-REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum"})
+REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum", "flatten"})
 """Those of them that need a whole vector or matrix before they give a value."""
 
 LEAVES: dict[str, tuple[int, ...]] = {
@@ -173,13 +176,15 @@ def same_value(node: Node) -> tuple[object, ...]:
 
 
 def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
-    """The shape of a value from those of its arguments; that of broadcast values, rows and columns must be given."""
+    """The shape of a value from those of its arguments; those of broadcasts, rows, columns, matrices must be given."""
     if op in ("product", APPLY):
         return shapes[0][:1]
     if op in ("total", "largest"):
         return (ONE,)
     if op in ("row_sum", "column_sum"):
         return shapes[0][:1] if op == "row_sum" else (repeated(shapes[0][1]),)
+    if op == "flatten":
+        return (elements_of(shapes[0][1]),)
     if op == "transpose":
         return shapes[0][::-1]
     return max(shapes, key=len, default=())
@@ -215,9 +220,11 @@ class GraphBuilder:
             self.nodes.append(node)
         return position
 
-    def find(self, op: str, args: tuple[int, ...], value: float | None, name: str | None) -> int | None:
+    def find(
+        self, op: str, args: tuple[int, ...], value: float | None, name: str | None, shape: Shape = ()
+    ) -> int | None:
         """The position of the node that computes this, if there is one."""
-        return self._known.get((op, args, value, None if args else name, None))
+        return self._known.get(same_value(Node(op, args, shape, name, value)))
 
     def write(
         self, op: str, *args: int, name: str | None = None, value: float | None = None, shape: Shape | None = None
@@ -341,4 +348,8 @@ def _reshapes(op: str, before: Shape, after: Shape) -> bool:
         return len(before) == 1 and after == (ONE,)
     if op in ("rows", "columns"):
         return _is_heads(after) and before == (UNITS if op == "rows" else repeated(after[1]),)
+    if op == "matrix":
+        return _is_heads(after) and before == (elements_of(after[1]),)
+    if op == "flatten":
+        return _is_heads(before) and after == (elements_of(before[1]),)
     return _is_heads(before) and after == (UNITS if op == "row_sum" else repeated(before[1]),)

@@ -42,6 +42,8 @@ RESHAPED: dict[str, Callable[[Any, int, tuple[int, ...]], Any]] = {
     "columns": lambda k, heads, sizes: _columns(k, heads, sizes[0]),
     "row_sum": lambda matrix, *_: matrix.sum(1),
     "column_sum": lambda matrix, heads, _: _column_sum(matrix, heads),
+    "matrix": lambda v, _, sizes: v.reshape(*sizes),
+    "flatten": lambda matrix, *_: matrix.reshape(-1),
 }
 """What an operation that changes a shape means on tensors and arrays (L,) and (L, M), given the number of heads.
 

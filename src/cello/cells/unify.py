@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cello.cells.graph import MATRIX, Shape, reached
 from cello.cells.kinds import Kind, Kinds, beside_heads, matrix_text
-from cello.cells.sizes import INPUTS, ONE, UNITS, repeated
+from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, repeated
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Unifier:
         self.first: dict[int, int] = {}  # the record that told a parameter's size first
         self.unclear: list[Elementwise] = []
         self.spread: list[tuple[int, int, int]] = []  # columns(k) of unknown sizes: records, k, and their columns
+        self.flat: list[tuple[int, int, int]] = []  # flatten(S) of an S of unknown columns: its elements, and these
         for position in range(len(kinds.records)):
             self.variables.append(self._variables(position))
         for state, output in zip(kinds.states, outputs, strict=True):
@@ -94,6 +95,10 @@ class Unifier:
             return (self._new(ONE),)
         if op in ("rows", "columns"):
             return (self._new(UNITS), self._repeated(position))
+        if op == "matrix":
+            return self._matrix(position)
+        if op == "flatten":
+            return (self._flat(position),)
         if op == "transpose" and kind is Kind.MATRIX:
             return self.variables[record.args[0]][::-1]
         if op in MATRIX and kind is Kind.MATRIX:
@@ -184,6 +189,29 @@ class Unifier:
             self.spread.append((position, arg, columns))
         return columns
 
+    def _matrix(self, position: int) -> tuple[int, ...]:
+        """The rows and columns of matrix(v, shape), whose v has as many elements."""
+        record = self.kinds.records[position]
+        (arg,), columns = record.args, self.parts.get(record.shape[1], record.shape[1])
+        needed = elements_of(columns)
+        (variable,) = self.variables[arg]
+        if not self._equal(variable, self._new(needed)):
+            name, has = self.kinds.say(arg), count(str(self._of(variable)))
+            raise self.kinds.error(
+                position,
+                f"matrix({name}): {name} has {has}, but a matrix (H, {columns}) has {needed}",
+                f"Bring it to {needed} elements by a matrix, such as P @ {name}",
+            )
+        return (self._new(UNITS), self._new(columns))
+
+    def _flat(self, position: int) -> int:
+        """The elements of flatten(S), as far as those of S are known."""
+        columns = self.variables[self.kinds.records[position].args[0]][1]
+        if (known := self._of(columns)) is not None:
+            return self._new(elements_of(known))
+        self.flat.append((position, self._new(), columns))
+        return self.flat[-1][1]
+
     def _heads_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
         """S @ q has H elements, S.T @ v as many as a vector that S @ q takes."""
         turned = self.kinds.ops[left] == "transpose"
@@ -244,6 +272,11 @@ class Unifier:
     def _solve(self) -> None:
         for position, arg, columns in self.spread:
             self._expect(position, arg, repeated(self._of(columns) or UNITS))
+        for position, elements, columns in self.flat:
+            has, wanted = elements_of(self._of(columns) or UNITS), self._of(elements)
+            if not self._equal(elements, self._new(has)):
+                shown, remedy = self.kinds.say(position), f"Give what it meets {has} elements"
+                raise self.kinds.error(position, f"{shown} has {has} elements, but is used as one of {wanted}", remedy)
         self._sweep(certain=True)
         self.unclear = [operation for operation in self.operations if self._unclear(operation) is not None]
         self._sweep(certain=False)
@@ -403,7 +436,7 @@ class Unifier:
                     "Annotate the state or the parameter that it meets, as in S: Heads(4); for all pairs of units "
                     "write columns(v) + Z, with Z: Fixed(0.0, size=Heads(1))",
                 )
-            for arg in record.args if record.op not in ("rows", "columns") else ():
+            for arg in record.args if record.op not in ("rows", "columns", "matrix") else ():
                 if kinds[arg] is Kind.VECTOR and self._of(self.variables[arg][0]) != ONE:
                     heads = next((one for one in record.args if kinds[one] is Kind.HEADS), position)
                     raise kinds.error(position, *beside_heads(kinds.say(arg), kinds.say(heads)))

@@ -41,7 +41,7 @@ class _Writer:
         args = [self.place[arg] for arg in record.args]
         if op == "product" and not self.kinds.moving[position]:
             op = APPLY
-        if op not in (APPLY, "product", "total", "largest", "rows", "columns", "transpose"):
+        if op not in (APPLY, "product", "total", "largest", "rows", "columns", "matrix", "flatten", "transpose"):
             args = [self._fitted(arg, self.shapes[position], record.line) for arg in record.args]
         return self.builder.add(Node(op, tuple(args), self.shapes[position], record.name, record.value, record.line))
 

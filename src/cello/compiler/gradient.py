@@ -61,7 +61,7 @@ class Term:
         return self._write("floor", self)
 
     def reshaped(self, op: str, shape: Shape) -> Term:
-        """A reduction, ``broadcast``, ``rows`` or ``columns`` of this, of the shape given."""
+        """A reduction, ``broadcast``, ``rows``, ``columns`` or ``matrix`` of this, of the shape given."""
         return Term(self.builder, self.builder.write(op, self.at, shape=shape))
 
     @property
@@ -126,6 +126,8 @@ RESHAPING_GRADIENT: dict[str, Callable[[Term, Term, Term], Term]] = {
     "columns": lambda g, y, a: g.reshaped("column_sum", a.shape),
     "row_sum": lambda g, y, a: g.reshaped("rows", a.shape),
     "column_sum": lambda g, y, a: g.reshaped("columns", a.shape),
+    "matrix": lambda g, y, a: g.reshaped("flatten", a.shape),
+    "flatten": lambda g, y, a: g.reshaped("matrix", a.shape),
 }
 """For each operation that changes a shape what it adds to its argument's derivative."""
 

@@ -105,5 +105,7 @@ TORCH_RESHAPING: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {
     "columns": _columns,
     "row_sum": lambda v, _: v.sum(-1),
     "column_sum": _column_sum,
+    "matrix": lambda v, sizes: v.reshape(*v.shape[:-1], *sizes),
+    "flatten": lambda v, _: v.flatten(-2),
 }
 """Every operation that changes a shape, on values (…, L) or (…, L, M) and the sizes of the result."""

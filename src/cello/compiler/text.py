@@ -48,6 +48,8 @@ ROWS: dict[str, Row] = {
     "outer": function("outer({}, {})", 2),
     "row_sum": function("row_sum({})"),
     "column_sum": function("column_sum({})"),
+    "matrix": function("matrix({}, {shape})"),
+    "flatten": function("flatten({})"),
     "turned_product": Row("{}.T @ {}", 2, (ATOM, 9)),
     "expm": function("expm({})"),
     "radius": function("spectral_radius({})"),

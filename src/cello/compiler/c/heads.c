@@ -35,6 +35,39 @@ SHARED void add_columns(const real *columns, long d, mask from, long one, long N
     }
 }
 
+SHARED void take_units(const real *tile, long rows, long r, long j, long H, long d, real *units) {
+    real *line = units + round_up(d, V) * V;
+    const long there = (H - j < V ? H - j : V) * d;
+    tile += j * d * rows + r * V;
+    for (long at = 0; at < there; at += V) store(line + at, load(tile + at * rows));
+    for (long at = there; at < V * d; at++) line[at] = 0;
+    for (long k = 0; k < d; k += V) {
+#if defined(__AVX512F__)
+        transpose(line + k, d, units + k * V, V, V);
+#else
+        for (long m = k; m < k + V && m < d; m++)
+            for (long u = 0; u < V; u++) units[m * V + u] = line[u * d + m];
+#endif
+    }
+}
+
+SHARED void give_units(real *units, long rows, long r, long j, long H, long d, real *tile) {
+    real *line = units + round_up(d, V) * V;
+    const long there = (H - j < V ? H - j : V) * d;
+    for (long k = 0; k < d; k += V) {
+        const long wide = d - k < V ? d - k : V;
+#if defined(__AVX512F__)
+        transpose(units + k * V, V, line + k, d, wide);
+#else
+        for (long u = 0; u < V; u++)
+            for (long m = k; m < k + wide; m++) line[u * d + m] = units[m * V + u];
+#endif
+    }
+    for (long at = there; at < round_up(there, V); at++) line[at] = 0;
+    tile += j * d * rows + r * V;
+    for (long at = 0; at < there; at += V) store(tile + at * rows, load(line + at));
+}
+
 SHARED void load_heads(const struct clips *c, struct view tensor, long t, long begin, long end, long H, long d,
                        real *tile) {
     for (long r = begin; r < end; r++) {

@@ -41,6 +41,10 @@ class Loop:
             self.row_first.append(f"vec {name}_total = broadcast(0);")
             self.stores.append((f"{name}_total += {{}};", arg))
             self.row_last.append(f"store({place} + line, {name}_total);")
+        elif node.op == "flatten":
+            units = self._units(name)
+            self.stores.append((f"store({units} + column * V, {{}});", arg))
+            self.row_last.append(f"give_units({units}, rows, r, j, H, {elements(self.shape[1])}, {place});")
         elif node.op == "column_sum":
             columns, own = elements(self.shape[1]), repeated(self.shape[1])
             self.workspace.add(f"{name}_columns", f"round_up({columns}, V) * V")
@@ -59,7 +63,7 @@ class Loop:
             self.last.append(f"{'total' if node.op == 'total' else 'largest'}_of_lanes(n, {place});")
 
     def loads(self, node: Node, name: str, place: str) -> str | None:
-        """How an argument's tile at ``place`` is read by ``broadcast`` or ``columns``."""
+        """How an argument's tile at ``place`` is read by ``broadcast``, ``columns`` or ``matrix``."""
         if node.op == "broadcast":
             return f"broadcast(({marked(place)})[r * V])" if " " in place else f"broadcast({marked(place)}[r * V])"
         if node.op == "columns":
@@ -68,7 +72,18 @@ class Loop:
             lines = marked(f"{name}_lines")
             self.first[f"to_lines(n, rows, {elements(own)}, {marked(place)}, {lines});"] = None
             return f"column_of({lines} + r * {padded(own)} + column, from, one)"
+        if node.op == "matrix":
+            units = self._units(name)
+            line = f"take_units({marked(place)}, rows, r, j, H, {elements(node.shape[1])}, {units});"
+            self.row_first += [] if line in self.row_first else [line]
+            return f"load({units} + column * V)"
         return None
+
+    def _units(self, name: str) -> str:
+        """Memory for the rows of a vec of units, as they lie in a vector of all rows and as they lie in a matrix."""
+        columns = elements(self.shape[1])
+        self.workspace.add(f"{name}_units", f"V * ({columns} + round_up({columns}, V)) + V")
+        return marked(f"{name}_units")
 
     def lines(self, body: Body) -> list[str]:
         """The loop, with the body of its stores."""
@@ -137,7 +152,7 @@ def body_of(
         node, invariant = nodes[k], k in names.plan.invariant
         if not invariant and (found := loads(k)) is not None:
             return found
-        if node.op in ("broadcast", "columns") and not invariant:
+        if node.op in ("broadcast", "columns", "matrix") and not invariant:
             arg = node.args[0]
             return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
         if invariant and len(node.shape) == 2:

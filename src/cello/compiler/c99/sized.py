@@ -43,9 +43,12 @@ class SizedStep(UnitStep):
 
     def _floats(self, k: int) -> int:
         """The floats in which a value stands."""
-        sizes = self._sizes(self.nodes[k].shape)
-        whole = -(-prod(sizes) // self.rows) * self.rows
-        return whole + self.rows * (len(sizes) == 2)
+        by_rows = len(self.nodes[k].shape) == 2 or any(node.op == "matrix" and k in node.args for node in self.nodes)
+        return self._blocks_of(k) + self.rows * by_rows
+
+    def _blocks_of(self, k: int) -> int:
+        """The floats of as many whole blocks as a value takes."""
+        return -(-prod(self._sizes(self.nodes[k].shape)) // self.rows) * self.rows
 
     def _find_arrays(self) -> dict[int, str]:
         found = super()._find_arrays()
@@ -115,6 +118,8 @@ class SizedStep(UnitStep):
 
     def _reduced(self, k: int) -> str:
         array = self._read_from(self.nodes[k].args[0])
+        if self.nodes[k].op == "flatten":  # whose elements stand row by row already
+            return f"    memcpy({self.arrays[k]}, {array}, {prod(self._sizes(self.nodes[k].shape))} * sizeof(float));"
         (elements,) = self._sizes(self.nodes[self.nodes[k].args[0]].shape)
         function = "total" if self.nodes[k].op == "total" else "greatest"
         return f"    {self.arrays[k]}[0] = {function}({array}, {elements});"
@@ -183,7 +188,8 @@ class SizedStep(UnitStep):
             if self.nodes[k].op == "row_sum":
                 after.append(f"{self.arrays[k]}[u] = total({row}, {width});")
             else:
-                before.append(f"    memset({self.arrays[k]}, 0, {units} * sizeof(float));")
+                (own,) = self._sizes(self.nodes[k].shape)
+                before.append(f"    memset({self.arrays[k]}, 0, {own} * sizeof(float));")
                 after.append(f"add_row({self.arrays[k]} + {self._head(shape)}0, {row}, {width});")
         return [
             *before,
@@ -202,8 +208,10 @@ class SizedStep(UnitStep):
             node = self.nodes[k]
             if node.op == "parameter" and not node.shape:
                 return f"broadcast({self._weight(k)}[0])"
-            if node.op in ("broadcast", "rows", "columns") and k in here:
+            if node.op in ("broadcast", "rows", "columns", "matrix") and k in here:
                 array = self._read_from(node.args[0])
+                if node.op == "matrix":
+                    return f"load({array} + u * {self._sizes(node.shape)[1]} + j)"
                 if node.op == "columns":
                     return f"load({array} + {self._head(node.shape)}j)"
                 return f"broadcast({array}[0])" if node.op == "broadcast" else f"{self.of[k]}_of_row"
@@ -227,7 +235,7 @@ class SizedStep(UnitStep):
         return str(-(-rows // self.rows)), str(columns)
 
     def _padded(self, each: Sum) -> str:
-        return str(self._floats(each.node))
+        return str(self._blocks_of(each.node))
 
 
 def _place(floats: int) -> str:

@@ -134,5 +134,7 @@ RESHAPED: dict[str, Callable[[Writer, str, tuple[int, ...]], str]] = {
     "columns": _columns,
     "row_sum": _row_sum,
     "column_sum": _column_sum,
+    "matrix": lambda writer, value, shape: writer.reshape(value, 0, *shape),
+    "flatten": lambda writer, value, shape: writer.reshape(value, 0, *shape),
 }
 """How each operation that changes a shape is written; those of matrices only within a step, (B, …)."""
