@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from cello.cells.definition import Cell
-from cello.cells.graph import GraphBuilder, Shape
+from cello.cells.graph import MULTIPLYING, GraphBuilder, Shape
 from cello.cells.sizes import elements_of
 
 
@@ -34,8 +34,8 @@ class Building:
     def __call__(self, op: str, *args: int) -> int:
         return self.builder.write(op, *args)
 
-    def to(self, op: str, arg: int, shape: str) -> int:
-        return self.builder.write(op, arg, shape=_shape(shape))
+    def to(self, op: str, arg: int, shape: str, *others: int) -> int:
+        return self.builder.write(op, arg, *others, shape=_shape(shape))
 
     def affine(self, gate: str, *pairs: tuple[str, str, int]) -> int:
         """Matrices, their shapes and what they multiply, and a bias."""
@@ -179,9 +179,30 @@ def generated() -> Cell:
     return b.cell("generated", {"h": h, "last": b("add", x, b("mul", b.number(0.1), back)), "S": new}, "W U V b")
 
 
+def multiplied() -> Cell:
+    """Products of matrices that change, of two heads and of one, with learned ones and transposed ones."""
+    b = Building()
+    x, h, R, S = b.x(), b.state("h"), b.state("R", "H,H/2"), b.state("S", "H,5")
+    made = b.to("matrix", b("tanh", b("product", b.learned("W.r", "H*H/2,D"), x)), "H,H/2")
+    turned = b("tanh", b("multiply", made, R))
+    new = b("add", b("mul", b.number(0.5), R), b("turned_multiply", b.learned("U.r", "H,H/2"), turned))
+    v = b("product", b.learned("W.v", "H,D"), x)
+    outer = b("mul", b.to("rows", v, "H,5"), b.to("columns", b("product", b.learned("W.k", "5,D"), x), "H,5"))
+    S = b("add", b("mul", b.number(0.5), b("multiply", b("tanh", turned), S)), outer)
+    whole = b("tanh", b.to("multiply_turned", S, "H,H", b("tanh", S)))
+    small = b("turned_multiply", whole, b("tanh", S))
+    half = b.to("multiply_turned", new, "H,H/2", made)
+    read = b("row_sum", b("mul", small, b.to("columns", b("product", b.learned("U.q", "5,H"), h), "H,5")))
+    h = b("tanh", b("mul", b.number(0.02), b("add", read, b("row_sum", b("mul", half, b.to("columns", v, "H,H/2"))))))
+    return b.cell("multiplied", {"h": h, "R": b("tanh", new), "S": b("tanh", S)}, "W U")
+
+
 SIZED = {
     each.name: each
-    for each in (projected(), low_rank(), normalised(), heads(), columns(), gaps(), expanded(), generated())
+    for each in (
+        *(projected(), low_rank(), normalised(), heads(), columns(), gaps(), expanded(), generated()),
+        multiplied(),
+    )
 }
 """By name; D odd and H a multiple of 2 suits all of them."""
 
@@ -212,7 +233,7 @@ class _Random:
         kinds = ["unary", "binary", "binary", "scalar", "size", "learned"]
         kinds += ["row_sum", "column_sum"] if "," in shape else ["product", "product", "total", "largest"]
         kinds += {"1": ["broadcast"], "H": ["rows", "columns"], "H*H/3": ["matrix"] * 4}.get(shape, [])
-        kinds += ["flatten"] * ("," in shape)
+        kinds += ["flatten", "multiply"] * ("," in shape)
         kind = one(kinds)
         if kind == "product":
             new = one(VECTORS)
@@ -221,6 +242,8 @@ class _Random:
             return b("add", b("add", p, self.learned("b", new)), q)
         if kind in ("broadcast", "rows", "columns"):
             return b.to(kind, k, one(VECTORS if kind == "broadcast" else MATRICES))
+        if kind == "multiply":
+            return b("tanh", b.to(one([*MULTIPLYING]), k, shape, self.like(k)))
         if kind in ("matrix", "flatten"):
             return b.to(kind, k, "H,H/3" if kind == "matrix" else elements_of(shape.partition(",")[2]))
         if kind in ("total", "largest", "row_sum", "column_sum"):

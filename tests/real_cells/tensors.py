@@ -8,7 +8,7 @@ from torch import cat, einsum, relu, sigmoid, softmax, tanh
 from torch.nn.functional import linear
 
 import cello
-from cello import Fixed, Heads, Parts, Size, cell, exp, matrix, stop
+from cello import Fixed, Heads, Parts, Size, cell, exp, flatten, matrix, mod, outer, rows, stop, where
 from real_cells.memories import one_matrix, times
 from real_cells.real import real
 from real_cells.sized import HEADS
@@ -162,3 +162,81 @@ def programmed_cell(x, h, S: Heads(1), W, b, V):
 def programmed(x, st, p):
     S = tanh(st[1] + linear(x, p.W, p.b).view(st[1].shape))
     return tanh(times(S[:, 0], linear(x, p.V))), S
+
+
+@cell
+def development_cell(
+    x,
+    h,
+    last: Size("D"),
+    Z: Fixed(lambda i, j, H: where(mod(i, H / HEADS) == j, 1, 0), size=Heads(HEADS)),
+    A,
+    U,
+    b,
+):
+    """The development of a path in four groups of matrices: a product of exponentials of what each change brings."""
+    M = matrix(A @ (x - last), Heads(HEADS))
+    Z = Z + Z @ (M + M @ M / 2 + M @ M @ M / 6)
+    return cello.tanh(U @ flatten(Z) + b), x, Z
+
+
+def identity(B, H):
+    width = H // HEADS
+    return torch.zeros(B, H), torch.zeros(B, 1), torch.eye(width).expand(B, HEADS, width, width)
+
+
+@real(
+    "path development, 4 groups",
+    "PDevNet/DevNet, GL, with exponentials to the third order; Lou et al. 2022",
+    development_cell,
+    stacked="A\nU\nb",
+    begin=identity,
+    gain=0.3,
+)
+def development(x, st, p):
+    _, last, Z = st
+    M = linear(x - last, p.A).view(Z.shape)
+    Z = Z @ (torch.eye(Z.shape[-1], dtype=x.dtype) + M + M @ M / 2 + M @ M @ M / 6)
+    return tanh(linear(Z.flatten(1), p.U, p.b)), x.clone(), Z
+
+
+def one_a_row(i, j):
+    return where(i == j, 1, 0)
+
+
+@cell
+def kalman_cell(  # noqa: PLR0913, PLR0917 (a measurement's and the dynamics' parameters)
+    x,
+    h,
+    P: Fixed(one_a_row, size=Heads(1)),
+    A: Heads(1),
+    w: Size(1),
+    c,
+    q,
+    r: Size(1),
+    eye: Fixed(one_a_row, size=Heads(1)),
+):
+    """A Kalman filter of one measurement a frame, with learned dynamics; P is the covariance of what it knows."""
+    h, P = A @ h, A @ P @ A.T + rows(exp(q)) * eye
+    k = P @ c
+    k = k / ((c * k).sum() + exp(r))
+    return h + k * (w @ x - (c * h).sum()), P - outer(k, P @ c)
+
+
+def certain(B, H):
+    return torch.zeros(B, H), torch.eye(H).expand(B, 1, H, H)
+
+
+@real(
+    "Kalman filter, one measurement",
+    "Kalman 1960",
+    kalman_cell,
+    stacked="A\nw\nc q r",
+    begin=certain,
+)
+def kalman(x, st, p):
+    h, P = st[0], st[1][:, 0]
+    h, P = linear(h, p.A), p.A @ P @ p.A.T + torch.diag(p.q.exp())
+    k = (P @ p.c) / (einsum("i,bij,j->b", p.c, P, p.c) + p.r.exp()).unsqueeze(1)
+    error = linear(x, p.w) - (h @ p.c).unsqueeze(1)
+    return h + k * error, (P - einsum("bi,j,bjk->bik", k, p.c, P)).unsqueeze(1)

@@ -20,7 +20,10 @@ Its legal form, which :func:`check` holds it to:
   same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
   head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,). A matrix (H, N) of other columns is one
   block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one. ``matrix`` makes a vector of
-  H · M elements the matrix (H, M) whose rows they are one after the other, and ``flatten`` such a matrix that vector;
+  H · M elements the matrix (H, M) whose rows they are one after the other, and ``flatten`` such a matrix that vector.
+  ``multiply`` is A B of a matrix of heads (H, H/n) and one (H, M) of as many heads, or of one block, of whose rows each
+  block of A takes its own; ``multiply_turned`` is A Bᵀ of two (H, M), of which the blocks (H, H/n) of its shape are
+  computed, and ``turned_multiply`` Aᵀ B of the same as ``multiply``;
 - a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
   numbers and scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each of the state's shape;
@@ -34,7 +37,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, is_size, repeated
+from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, is_size, repeated, share
 from cello.errors import CellError
 
 Shape = tuple[str, ...]
@@ -75,6 +78,9 @@ MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
 APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
 
+MULTIPLYING: dict[str, int] = {"multiply": 2, "multiply_turned": 2, "turned_multiply": 2}
+"""Every product of two matrices, of which one changes at least: A B, A Bᵀ and Aᵀ B."""
+
 RESHAPING: dict[str, int] = {
     "broadcast": 1,
     "total": 1,
@@ -85,11 +91,12 @@ RESHAPING: dict[str, int] = {
     "column_sum": 1,
     "matrix": 1,
     "flatten": 1,
+    **MULTIPLYING,
 }
-"""Every operation whose result has another shape than its argument, products apart."""
+"""Every operation whose result has another shape than its arguments, products with vectors apart."""
 
-REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum", "flatten"})
-"""Those of them that need a whole vector or matrix before they give a value."""
+REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum", "flatten", *MULTIPLYING})
+"""Those of them that need whole vectors or matrices before they give a value."""
 
 LEAVES: dict[str, tuple[int, ...]] = {
     "input": (1,),
@@ -187,6 +194,8 @@ def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
         return (elements_of(shapes[0][1]),)
     if op == "transpose":
         return shapes[0][::-1]
+    if op in ("multiply", "turned_multiply"):
+        return shapes[1]
     return max(shapes, key=len, default=())
 
 
@@ -322,6 +331,9 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
         wanted = node.shape[::-1] if node.op == "transpose" else node.shape
         legal = not needs[position] and shapes == [wanted] and square
         return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
+    if node.op in MULTIPLYING:
+        legal = len(shapes) == 2 and bool(needs[position]) and _multiplies(node.op, shapes, node.shape)
+        return None if legal else f"{node.op} of {shapes} that gives {node.shape}"
     if node.op in RESHAPING:
         legal = len(shapes) == 1 and _reshapes(node.op, shapes[0], node.shape)
         return None if legal else f"{node.op} of {shapes} that gives {node.shape}"
@@ -339,6 +351,12 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
 def _is_heads(shape: Shape) -> bool:
     """Whether a matrix changes from step to step legally: (H, H/n) or (H, N)."""
     return len(shape) == 2 and shape[0] == UNITS and shape[1] != ONE
+
+
+def _multiplies(op: str, shapes: Sequence[Shape], after: Shape) -> bool:
+    blocks, *wide = (after, *shapes) if op == "multiply_turned" else (shapes[0], shapes[1], after)
+    alike = wide[0] == wide[1] and all(map(_is_heads, (blocks, wide[0])))
+    return alike and share(blocks[1]) > 0 and share(wide[0][1]) in (0, share(blocks[1]))
 
 
 def _reshapes(op: str, before: Shape, after: Shape) -> bool:

@@ -240,11 +240,10 @@ class Kinds:
         return Kind.MATRIX
 
     def _check_turned(self, position: int) -> None:
-        """The transpose of matrices of heads multiplies vectors, and is nothing else."""
+        """The transpose of matrices of heads is there for products, and is nothing else."""
         name = self.say(self.records[position].args[0])
         for reader, record in enumerate(self.records):
-            multiplies = record.op == "product" and record.args[0] == position != record.args[1]
-            if position in record.args and not multiplies and record.op != "transpose":
+            if position in record.args and record.op not in ("product", "transpose"):
                 raise self.error(reader, *no_product(name))
 
     def _of_transpose(self, position: int) -> str:
@@ -267,6 +266,8 @@ class Kinds:
     def _product(self, record: Node, position: int) -> Kind:
         left, right = record.args
         a, b = self.say(left), self.say(right)
+        if self[left] is self[right] is Kind.HEADS and self.moving[position]:
+            return Kind.HEADS
         if self[left] is not Kind.HEADS and position not in self.applied:
             self._check_factors(record, position)
         for one in (right, left):
@@ -287,9 +288,10 @@ class Kinds:
                 f"vector that is 1 for one column of {a}",
             )
         if self[right] is not Kind.VECTOR:
-            raise self.error(
-                position, f"{a} @ {b}: {b} is {self[right].value}", f"For a product of matrices write {a} @ ({b} @ v)"
-            )
+            wanted = f"For a product of matrices write {a} @ ({b} @ v)"
+            if self[right] is Kind.HEADS and self.moving[right]:
+                wanted = f"Annotate what multiplies it, as in {a}: Heads(1)"
+            raise self.error(position, f"{a} @ {b}: {b} is {self[right].value}", wanted)
         return Kind.VECTOR
 
     def _is_matrix(self, position: int) -> bool:
@@ -308,6 +310,10 @@ class Kinds:
                 raise self.error(
                     position, f"{a} @ {b}: the vector is to the left of the matrices of heads", f"Write {b}.T @ {a}"
                 )
+            inner = self.records[left]
+            if inner.op == "product" and self[inner.args[0]] is Kind.HEADS:
+                made, factor = map(self.say, inner.args)
+                raise self.error(position, f"{a} @ {b}: {a} is a vector", f"Write {made} @ ({factor} @ {b})")
             raise self.error(
                 position,
                 f"{a} @ {b}: neither factor is a parameter",

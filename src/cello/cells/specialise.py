@@ -128,7 +128,7 @@ def _values(
                 values.append(np.float64(size(str(node.name), inputs, hidden)))
             elif node.op in RESHAPING:
                 sizes = tuple(size(each, inputs, hidden) for each in node.shape)
-                values.append(NUMPY_RESHAPING[node.op](args[0], sizes))
+                values.append(NUMPY_RESHAPING[node.op](*args, sizes))
             else:
                 values.append(NUMPY[node.op](*args))
     return values

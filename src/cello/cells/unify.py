@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cello.cells.graph import MATRIX, Shape, reached
 from cello.cells.kinds import Kind, Kinds, beside_heads, matrix_text
-from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, repeated
+from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, repeated, share
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,47 @@ class Unifier:
         return self.flat[-1][1]
 
     def _heads_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
-        """S @ q has H elements, S.T @ v as many as a vector that S @ q takes."""
+        """S @ q has H elements, S.T @ v as many as a vector that S @ q takes; R @ S is a matrix as S is."""
+        if self.kinds[right] is Kind.HEADS:
+            return self._matrices_product(position, left, right)
         turned = self.kinds.ops[left] == "transpose"
         columns = self._of(self.variables[left][1])
         over = UNITS if columns is None else repeated(columns)
         self._expect(position, right, UNITS if turned else over)
         return (self._new(over if turned else UNITS),)
+
+    def _matrices_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
+        """R @ S and R.T @ S of a square R, head by head, are as S is; R @ S.T is square, of two of one shape."""
+        ops, say = self.kinds.ops, self.kinds.say
+        square, wide = self.variables[left][1], self.variables[right][1]
+        columns = self._of(wide)
+        if ops[left] == ops[right] == "transpose":
+            a, b = (say(self.kinds.records[k].args[0]) for k in (left, right))
+            fact, remedy = f"{a}.T @ {b}.T: both are transposes", f"Write N = {b} @ {a}, then N.T @ v"
+            raise self.kinds.error(position, fact, remedy)
+        if ops[right] == "transpose" or columns is None or share(columns):
+            alike = self._equal(square, wide)
+        else:
+            alike = self._equal(square, self._new(UNITS)) or share(str(self._of(square))) > 0
+        if not alike:
+            raise self._product_error(position, left, right)
+        if ops[right] != "transpose":
+            return (self._new(UNITS), wide)
+        columns = self._of(wide)
+        return (self._new(UNITS), wide if columns is None or share(columns) else self._new(UNITS))
+
+    def _product_error(self, position: int, left: int, right: int) -> Exception:
+        """Two matrices whose rows and columns do not meet, or of which one has other heads."""
+        kinds, shapes = self.kinds, list[str]()
+        for k in (left, right):
+            shape = [UNITS, self._of(self.variables[k][1]) or UNITS]
+            shapes.append(f"{kinds.say(k)} is ({', '.join(shape[::-1] if kinds.ops[k] == 'transpose' else shape)})")
+        both = all(share(str(self._of(self.variables[k][1]))) for k in (left, right))
+        remedy = "Give both the same number of heads"
+        if not both:
+            remedy = "Multiply a square matrix, of Heads, with one of H rows, or write A @ B.T of two of one shape"
+        fact = f"{kinds.say(left)} @ {kinds.say(right)}: {', but '.join(shapes)}"
+        return kinds.error(position, fact, remedy)
 
     def _expect(self, position: int, arg: int, size: str) -> None:
         """What matrices of heads or (H, N) multiply, and what is repeated along them, has their rows or columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cello.cells.graph import Node, Shape
@@ -114,6 +114,25 @@ class Loop:
             "}",
         ]
         return indented([*self.first, *over_units, *self.last])
+
+
+def multiplied(
+    names: Names, workspace: Workspace, nodes: Sequence[Node], k: int, place: Callable[[int], str | None]
+) -> str:
+    """The call that takes a product of matrices into ``place(k)``; invariant ones are the same in all rows."""
+    node = nodes[k]
+    blocks, wide = (node, nodes[node.args[0]]) if node.op == "multiply_turned" else (nodes[node.args[0]], node)
+    d, N = elements(blocks.shape[1]), elements(wide.shape[1])
+    workspace.add("memory_of_products", f"({d} + {N}) * V + {d} * {N}", most=True)
+    given = []
+    for arg in node.args:
+        same = arg in names.plan.invariant
+        tile_at = marked(f"{names.of[arg]}_row" if same else str(place(arg)))
+        given.append(f"(struct of_heads){{{tile_at}, {'1, 1' if same else 'rows, 0'}}}")
+    return (
+        f"    multiply_heads({node.op.upper()}, n, rows, H, {d}, {N}, {', '.join(given)}, {marked(str(place(k)))}, "
+        "memory_of_products);"
+    )
 
 
 class Loops:

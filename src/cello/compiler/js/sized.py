@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cello.cells.graph import REDUCTIONS, RESHAPING, Shape, dependencies
+from cello.cells.graph import MULTIPLYING, REDUCTIONS, RESHAPING, Shape, dependencies
 from cello.cells.sizes import columns_of, share
 from cello.compiler.expression import ATOM
 from cello.compiler.js.expression import Writer
@@ -141,6 +141,11 @@ class SizedStep(UnitStep):
         if node.op in REDUCTIONS:
             arg = node.args[0]
             columns = elements(self.nodes[arg].shape[-1])
+            if node.op in MULTIPLYING:
+                square = node if node.op == "multiply_turned" else self.nodes[arg]
+                turned = f"{str(node.op == 'turned_multiply').lower()}, {str(node.op == 'multiply_turned').lower()}"
+                given = ", ".join(map(self.writer.place, (*node.args, k)))
+                return [f"multiplied({given}, {elements(square.shape[1])}, {turned});"]
             return [REDUCED[node.op].format(to=self.writer.place(k), of=self.writer.place(arg), columns=columns)]
         return self._looped(node.shape, [f"{self.writer.element(k)} = {self.writer.text(k)};"])
 

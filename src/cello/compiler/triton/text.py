@@ -25,7 +25,9 @@ def not_written(cell: Cell) -> str | None:
     """Why there is no kernel of a cell, where an operation of its step has no row; what is said after "Triton"."""
     beyond = {node.op for node in cell.graph.nodes if node.op in RESHAPING} - RESHAPING_ROWS.keys()
     return (
-        f"has no kernel of cell {cell.name!r}, which makes matrices of vectors or vectors of them" if beyond else None
+        f"has no kernel of cell {cell.name!r}, which makes matrices of vectors, vectors of matrices or products of them"
+        if beyond
+        else None
     )
 
 
