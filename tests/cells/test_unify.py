@@ -47,6 +47,8 @@ SHAPES = [
      "A (H, H), W (H, D)"),
     ("x, h, S: Size('H', 8), B: Size('H', 8), W):\n    return (S @ B.T) @ (W @ x) + h, S + (S @ S.T) @ B",
      "B (H, 8), W (H, D)"),
+    ("x, h, S: Size('H', 8), A: Heads(1), W):\n    return S.T.T @ (S.T @ h) + W @ x, A.T.T @ S.T.T + rows(h)",
+     "A (H, H), W (H, D)"),
     ("x, h, S: Size('H', 8), A: Heads(2), W):\n    return S @ (W @ x) + h, A.T @ S + rows(h)", "A (H, H/2), W (8, D)"),
     ("x, h, W, U, b):\n    return tanh(matrix(W @ x + b, Size('H', 8)) @ (U @ h))", "W (8*H, D), U (8, H), b (8*H)"),
     ("x, h, S: Size('H', 3), W, U):\n    M = rows(h) * columns(W @ x)\n    return U @ flatten(M) + h, S + M",
@@ -188,6 +190,8 @@ REFUSED = [
     ("x, h, S: Size('H', 8), W):\n    return W @ x + (S.T @ S) @ h, S + rows(h)  # here",
      "S.T @ S: S.T is (8, H), but S is (H, 8). Multiply a square matrix, of Heads, with one of H rows, or write A @ "
      "B.T of two of one shape."),
+    ("x, h, S: Size('H', 8), W):\n    M = outer(h, W @ x)\n    return h, S + S.T @ M  # here",
+     "S.T @ M: S.T is (8, H), but M is (H, 8). Multiply a square matrix, of Heads, with one of H rows"),
     ("x, h, S: Heads(2), R: Heads(2), W):\n    return W @ x + (S.T @ R.T) @ h, S + rows(h), 2 * R  # here",
      "S.T @ R.T: both are transposes. Write N = R @ S, then N.T @ v."),
     ("x, h, S: Heads(2), A, W):\n    return W @ x + h, A @ S  # here",

@@ -111,6 +111,12 @@ def test_flops_count_sums_over_matrices_of_heads() -> None:
     assert found == 2 * (4 * 8 * 7 + 3 * 8 * 4)  # four gates of the frame; S q, Sᵀ h and U h
 
 
+def test_flops_count_products_of_matrices() -> None:
+    found = ModelSize.of(ModelConfig(cell=SIZED["multiplied"], hidden=8), 7).flops()
+    frame, read = 8 * 4 * 7 + 8 * 7 + 5 * 7 + 5 * 8, 8 * 5 + 8 * 4
+    assert found == 2 * (frame + read + 3 * (8 * 4 * 4) + 8 * 4 * 5 + 8 * 5 * 8 + 8 * 8 * 5)
+
+
 def test_matrices_of_heads_are_drawn_head_by_head_and_projections_keep_lengths() -> None:
     encoder = Classifier(ModelConfig(cell=SIZED["heads"], hidden=8, initialisation="orthogonal"), 7, 4).encoder
     for head in encoder.directions_of(0)[0].U.split(4):  # type: ignore[operator, union-attr]

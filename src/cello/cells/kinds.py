@@ -78,6 +78,13 @@ class Kinds:
         name = str(self.records[position].name)
         return {name, name.split(".", maxsplit=1)[0]}
 
+    def upright(self, position: int) -> tuple[int, bool]:
+        """What matrices of heads are the transposes of, and whether they are, which is after an odd number of them."""
+        turned = False
+        while self.ops[position] == "transpose" and self[position] is Kind.HEADS:
+            position, turned = self.records[position].args[0], not turned
+        return position, turned
+
     def error(self, position: int, fact: str, remedy: str) -> CellError:
         """An error on the line of a record."""
         return self.tracer.error(fact, remedy, self.records[position].line)

@@ -37,6 +37,7 @@ class Unifier:
         self.first: dict[int, int] = {}  # the record that told a parameter's size first
         self.unclear: list[Elementwise] = []
         self.spread: list[tuple[int, int, int]] = []  # columns(k) of unknown sizes: records, k, and their columns
+        self.products: list[int] = []  # products of matrices of which one changes
         self.flat: list[tuple[int, int, int]] = []  # flatten(S) of an S of unknown columns: its elements, and these
         for position in range(len(kinds.records)):
             self.variables.append(self._variables(position))
@@ -216,7 +217,7 @@ class Unifier:
         """S @ q has H elements, S.T @ v as many as a vector that S @ q takes; R @ S is a matrix as S is."""
         if self.kinds[right] is Kind.HEADS:
             return self._matrices_product(position, left, right)
-        turned = self.kinds.ops[left] == "transpose"
+        _, turned = self.kinds.upright(left)
         columns = self._of(self.variables[left][1])
         over = UNITS if columns is None else repeated(columns)
         self._expect(position, right, UNITS if turned else over)
@@ -224,20 +225,21 @@ class Unifier:
 
     def _matrices_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
         """R @ S and R.T @ S of a square R, head by head, are as S is; R @ S.T is square, of two of one shape."""
-        ops, say = self.kinds.ops, self.kinds.say
         square, wide = self.variables[left][1], self.variables[right][1]
         columns = self._of(wide)
-        if ops[left] == ops[right] == "transpose":
-            a, b = (say(self.kinds.records[k].args[0]) for k in (left, right))
+        (one, turned), (other, to_right) = map(self.kinds.upright, (left, right))
+        if turned and to_right:
+            a, b = self.kinds.say(one), self.kinds.say(other)
             fact, remedy = f"{a}.T @ {b}.T: both are transposes", f"Write N = {b} @ {a}, then N.T @ v"
             raise self.kinds.error(position, fact, remedy)
-        if ops[right] == "transpose" or columns is None or share(columns):
+        if to_right or columns is None or share(columns):
             alike = self._equal(square, wide)
         else:
             alike = self._equal(square, self._new(UNITS)) or share(str(self._of(square))) > 0
         if not alike:
             raise self._product_error(position, left, right)
-        if ops[right] != "transpose":
+        self.products.append(position)
+        if not to_right:
             return (self._new(UNITS), wide)
         columns = self._of(wide)
         return (self._new(UNITS), wide if columns is None or share(columns) else self._new(UNITS))
@@ -247,7 +249,7 @@ class Unifier:
         kinds, shapes = self.kinds, list[str]()
         for k in (left, right):
             shape = [UNITS, self._of(self.variables[k][1]) or UNITS]
-            shapes.append(f"{kinds.say(k)} is ({', '.join(shape[::-1] if kinds.ops[k] == 'transpose' else shape)})")
+            shapes.append(f"{kinds.say(k)} is ({', '.join(shape[::-1] if kinds.upright(k)[1] else shape)})")
         both = all(share(str(self._of(self.variables[k][1]))) for k in (left, right))
         remedy = "Give both the same number of heads"
         if not both:
@@ -324,6 +326,11 @@ class Unifier:
                     self._equal(one, self._new(UNITS))
         self._sweep(certain=True)
         self._check_heads()
+        for position in self.products:
+            left, right = self.kinds.records[position].args
+            square, wide = (str(self._of(self.variables[k][1])) for k in (left, right))
+            if not self.kinds.upright(right)[1] and (not share(square) or share(wide) not in {0, share(square)}):
+                raise self._product_error(position, left, right)
 
     def _sweep(self, *, certain: bool) -> None:
         """Solve pointwise operations, forwards and backwards in turn, until nothing more is known."""

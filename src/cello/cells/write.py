@@ -81,17 +81,10 @@ class _Writer:
             at = self._node("row_sum", (at,), shape[:1], record.line)
         return self._node("total", (at,), (ONE,), record.line, name)
 
-    def _upright(self, k: int) -> tuple[int, bool]:
-        """What is transposed, and whether it is, an odd number of times."""
-        turned = False
-        while self.kinds.ops[k] == "transpose" and self.kinds[k] is Kind.HEADS:
-            k, turned = self.kinds.records[k].args[0], not turned
-        return k, turned
-
     def _heads(self, position: int) -> int:
         """A product with the matrices of heads, S @ q or S.T @ k: the sums of rows or of columns; or one of two."""
         record = self.kinds.records[position]
-        (left, turned), (right, other) = map(self._upright, record.args)
+        (left, turned), (right, other) = map(self.kinds.upright, record.args)
         if self.kinds[right] is Kind.HEADS:
             op = "multiply_turned" if other else "turned_multiply" if turned else "multiply"
             return self._node(
