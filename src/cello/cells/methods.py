@@ -89,8 +89,12 @@ METHODS: dict[str, str] = {
         ("outer", "ger", "kron", "tensordot"), "Write outer(v, k), of two vectors, beside a state S: Heads(4)"
     ),
     **dict.fromkeys(
-        ("matmul", "mm", "mv", "bmm", "addmm", "einsum", "linear"),
+        ("matmul", "mm", "mv", "bmm", "addmm", "linear"),
         "Write W @ v, the product of a parameter and a vector",
+    ),
+    **dict.fromkeys(
+        ("einsum", "bilinear", "Bilinear"),
+        "Write W @ v for a matrix; a learned tensor of three dimensions is one too, in matrix(A @ {v}, Heads(1)) @ u",
     ),
     **dict.fromkeys(
         ("cat", "concat", "concatenate", "hstack"),
