@@ -186,6 +186,7 @@ def multiplied() -> Cell:
     made = b.to("matrix", b("tanh", b("product", b.learned("W.r", "H*H/2,D"), x)), "H,H/2")
     turned = b("tanh", b("multiply", made, R))
     new = b("add", b("mul", b.number(0.5), R), b("turned_multiply", b.learned("U.r", "H,H/2"), turned))
+    new = b("add", new, made)
     v = b("product", b.learned("W.v", "H,D"), x)
     outer = b("mul", b.to("rows", v, "H,5"), b.to("columns", b("product", b.learned("W.k", "5,D"), x), "H,5"))
     S = b("add", b("mul", b.number(0.5), b("multiply", b("tanh", turned), S)), outer)
