@@ -16,11 +16,11 @@ the same round. Before, everything is compared in float64:
 A cell's floor is how long its products take at the rate of torch.mm on square matrices of 1024, and its bytes at that
 of copying 64 MB, both measured just before. Products: 2·B·T operations each forward for an element of its matrix, as
 many for the gradient of its matrix where it is learned, as many for that of its vector where that is not the frame;
-products with the matrices of heads count with both gradients, sums over units count nothing. Bytes, of four each: the
-frames read twice; the outputs written, and their gradient read; every other state and every sum of products written and
-read again, for backward needs them; the weights read twice and their gradients written. Functions unit by unit count
-nothing. Exponentials and inverses of matrices are taken once a pass, by torch in the loop: how long Cello's take with
-their gradients, measured just before, is part of the floor.
+products with the matrices of heads, and of two of these, count with both gradients, sums over units count nothing.
+Bytes, of four each: the frames read twice; the outputs written, and their gradient read; every other state and every
+sum of products written and read again, for backward needs them; the weights read twice and their gradients written.
+Functions unit by unit count nothing. Exponentials and inverses of matrices are taken once a pass, by torch in the loop:
+how long Cello's take with their gradients, measured just before, is part of the floor.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from cello.bench.measure import alternate, machine, torch_threads  # noqa: E402
 from cello.bench.record import can_save, save  # noqa: E402
 from cello.bench.settings import Size, parse_size  # noqa: E402
 from cello.cells.definition import Cell  # noqa: E402
-from cello.cells.graph import reached  # noqa: E402
+from cello.cells.graph import MULTIPLYING, reached  # noqa: E402
 from cello.cells.sizes import size as elements_of  # noqa: E402
 from cello.cells.summed import summed  # noqa: E402
 from cello.compiler.inputs import fixed_tensors  # noqa: E402
@@ -108,6 +108,9 @@ def counted(cell: Cell, size: Size) -> tuple[int, int]:
     for stage in plan.stages:
         heads = [nodes[k].args[0] for k in stage.reductions if nodes[k].op in ("row_sum", "column_sum")]
         operations += 3 * 2 * frames * sum(map(elements, heads))
+        for k in (each for each in stage.reductions if nodes[each].op in MULTIPLYING):
+            columns = elements_of(nodes[k].shape[1], size.inputs, size.hidden)
+            operations += 3 * 2 * frames * elements(nodes[k].args[0]) * columns
     weighed = sum(prod(shape) for shape in cell.parameters(size.inputs, size.hidden).values())
     return operations, 4 * (frames * (2 * size.inputs + 2 * output + 2 * kept) + 3 * weighed)
 

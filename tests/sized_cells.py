@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass, field
 
 from cello.cells.definition import Cell
-from cello.cells.graph import GraphBuilder, Shape
+from cello.cells.graph import MULTIPLYING, GraphBuilder, Shape
+from cello.cells.sizes import elements_of
 
 
 @dataclass
@@ -33,8 +34,8 @@ class Building:
     def __call__(self, op: str, *args: int) -> int:
         return self.builder.write(op, *args)
 
-    def to(self, op: str, arg: int, shape: str) -> int:
-        return self.builder.write(op, arg, shape=_shape(shape))
+    def to(self, op: str, arg: int, shape: str, *others: int) -> int:
+        return self.builder.write(op, arg, *others, shape=_shape(shape))
 
     def affine(self, gate: str, *pairs: tuple[str, str, int]) -> int:
         """Matrices, their shapes and what they multiply, and a bias."""
@@ -163,11 +164,51 @@ def expanded() -> Cell:
     return b.cell("expanded", {"h": h}, "W U b V E F a")
 
 
-SIZED = {each.name: each for each in (projected(), low_rank(), normalised(), heads(), columns(), gaps(), expanded())}
+def generated() -> Cell:
+    """Matrices made of vectors: one (H, D) for the frame's change, a decay of two heads; a read-out of all elements."""
+    b = Building()
+    x, h, last, S = b.x(), b.state("h"), b.state("last", "D"), b.state("S", "H,H/2")
+    wide = b("product", b.learned("V", "H*D,5"), b("tanh", b("product", b.learned("U.in", "5,H"), h)))
+    field = b.to("matrix", b("tanh", b("add", wide, b.learned("b", "H*D"))), "H,D")
+    change = b("row_sum", b("mul", field, b.to("columns", b("sub", x, last), "H,D")))
+    decay = b.to("matrix", b("product", b.learned("W.s", "H*H/2,D"), x), "H,H/2")
+    new = b("add", b("mul", b("sigmoid", decay), S), b("mul", b.to("rows", change, "H,H/2"), decay))
+    back = b("column_sum", b("mul", field, b.to("rows", b("tanh", h), "H,D")))
+    read = b("product", b.learned("U.out", "H,H*H/2"), b.to("flatten", new, "H*H/2"))
+    h = b("add", b("mul", b.number(0.5), h), b("tanh", b("mul", b.number(0.05), b("add", read, change))))
+    return b.cell("generated", {"h": h, "last": b("add", x, b("mul", b.number(0.1), back)), "S": new}, "W U V b")
+
+
+def multiplied() -> Cell:
+    """Products of matrices that change, of two heads and of one, with learned ones and transposed ones."""
+    b = Building()
+    x, h, R, S = b.x(), b.state("h"), b.state("R", "H,H/2"), b.state("S", "H,5")
+    made = b.to("matrix", b("tanh", b("product", b.learned("W.r", "H*H/2,D"), x)), "H,H/2")
+    turned = b("tanh", b("multiply", made, R))
+    new = b("add", b("mul", b.number(0.5), R), b("turned_multiply", b.learned("U.r", "H,H/2"), turned))
+    new = b("add", new, made)
+    v = b("product", b.learned("W.v", "H,D"), x)
+    outer = b("mul", b.to("rows", v, "H,5"), b.to("columns", b("product", b.learned("W.k", "5,D"), x), "H,5"))
+    S = b("add", b("mul", b.number(0.5), b("multiply", b("tanh", turned), S)), outer)
+    whole = b("tanh", b.to("multiply_turned", S, "H,H", b("tanh", S)))
+    small = b("turned_multiply", whole, b("tanh", S))
+    half = b.to("multiply_turned", new, "H,H/2", made)
+    read = b("row_sum", b("mul", small, b.to("columns", b("product", b.learned("U.q", "5,H"), h), "H,5")))
+    h = b("tanh", b("mul", b.number(0.02), b("add", read, b("row_sum", b("mul", half, b.to("columns", v, "H,H/2"))))))
+    return b.cell("multiplied", {"h": h, "R": b("tanh", new), "S": b("tanh", S)}, "W U")
+
+
+SIZED = {
+    each.name: each
+    for each in (
+        *(projected(), low_rank(), normalised(), heads(), columns(), gaps(), expanded(), generated()),
+        multiplied(),
+    )
+}
 """By name; D odd and H a multiple of 2 suits all of them."""
 
 
-VECTORS, MATRICES = ("H", "D", "5", "H/2", "1", "D-1"), ("H,H/2", "H,H/3")
+VECTORS, MATRICES = ("H", "D", "5", "H/2", "1", "D-1", "H*H/3"), ("H,H/2", "H,H/3")
 
 
 @dataclass
@@ -192,7 +233,8 @@ class _Random:
         shape, one = self.shape(k), self.draw.choice
         kinds = ["unary", "binary", "binary", "scalar", "size", "learned"]
         kinds += ["row_sum", "column_sum"] if "," in shape else ["product", "product", "total", "largest"]
-        kinds += {"1": ["broadcast"], "H": ["rows", "columns"]}.get(shape, [])
+        kinds += {"1": ["broadcast"], "H": ["rows", "columns"], "H*H/3": ["matrix"] * 4}.get(shape, [])
+        kinds += ["flatten", "multiply"] * ("," in shape)
         kind = one(kinds)
         if kind == "product":
             new = one(VECTORS)
@@ -201,6 +243,10 @@ class _Random:
             return b("add", b("add", p, self.learned("b", new)), q)
         if kind in ("broadcast", "rows", "columns"):
             return b.to(kind, k, one(VECTORS if kind == "broadcast" else MATRICES))
+        if kind == "multiply":
+            return b("tanh", b.to(one([*MULTIPLYING]), k, shape, self.like(k)))
+        if kind in ("matrix", "flatten"):
+            return b.to(kind, k, "H,H/3" if kind == "matrix" else elements_of(shape.partition(",")[2]))
         if kind in ("total", "largest", "row_sum", "column_sum"):
             return b("tanh", b.to(kind, k, "1" if kind in ("total", "largest") else "H"))
         if kind == "size":

@@ -17,12 +17,13 @@ from cello.cells.sizes import size
 from cello.cells.summed import summed
 from cello.compiler.operations import TORCH
 from cello.compiler.scan import scan
+from sized_cells import SIZED
 
 SIZE = Size(batch=3, frames=4, inputs=5, hidden=8)
 
 
 @pytest.mark.parametrize("x_gradient", [False, True])
-@pytest.mark.parametrize("cell", zoo().values(), ids=lambda cell: cell.name)
+@pytest.mark.parametrize("cell", [*zoo().values(), SIZED["multiplied"]], ids=lambda cell: cell.name)
 def test_they_are_those_that_torch_counts_in_plain_evaluation(
     cell: Cell, x_gradient: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

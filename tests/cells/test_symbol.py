@@ -105,12 +105,20 @@ REFUSED = [
     ("a, b = h", "where(a > b, u, v); several states are several arguments, as in def f(x, h, c, W); members"),
     (
         "n = n.view(4, -1)",
-        "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side.",
+        "Write matrix(n, Heads(1)) for a matrix of H rows, of a vector of H * H elements; with Heads(4), S @ v",
     ),
     (
         "n = torch.outer(n, h)",
         "torch's outer() is called on n, which only the functions of the cell language can take. "
         "Write outer(v, k), of two vectors",
+    ),
+    (
+        "n = torch.einsum('i,i->i', n, h)",
+        "Write W @ v for a matrix; a learned tensor of three dimensions is one too, in matrix(A @ n, Heads(1)) @ u.",
+    ),
+    (
+        "n = bilinear(n, h)",
+        "unknown name 'bilinear'. Write W @ v for a matrix; a learned tensor of three dimensions is",
     ),
     ("n = hard_sigmoid(n)", "unknown name 'hard_sigmoid'. Write minimum(maximum(v / 6 + 0.5, 0), 1)."),
     ("n = conv1d(n)", "unknown name 'conv1d'. Write W.a @ x + W.b @ x1, with old frames as states"),

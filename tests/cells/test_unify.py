@@ -11,7 +11,8 @@ from cello.cells.definition import Cell
 from cello.compiler.scan import scan
 from cello.errors import CellError
 
-HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, inverse, outer, rows, softmax\n"
+HEAD = "from cello import Fixed, Heads, Learned, Members, Parts, Size, columns, inverse, outer, rows, softmax; "
+HEAD += "from cello import flatten, matrix\n"
 HEAD += "@cell\ndef own("
 Load = Callable[[str], Cell]
 Refusal = Callable[[str], str]
@@ -34,6 +35,26 @@ SHAPES = [
     ("x: Parts('value', 'mask', gap=1), h, last: Size('x.value'), W, b):\n"
      "    last = last + x.mask * (x.value - last) * b.d\n    return tanh(W.h @ last + W.g @ x.gap) + h, last",
      "W.h (H, (D-1)/2), W.g (H, 1), b.d ((D-1)/2)"),
+    ("x, h, last: Size('D'), V, b):\n    return h + matrix(tanh(V @ h + b), Size('H', 'D')) @ (x - last), x",
+     "V (H*D, H), b (H*D)"),
+    ("x: Parts('value', gap=1), h, V, W):\n    return matrix(V @ h, Size('H', 'x.value')) @ x.value + W @ x.gap",
+     "V (H*(D-1), H), W (H, 1)"),
+    ("x, h, S: Heads(4), W, U):\n    S = S + matrix(tanh(W @ x), Heads(4))\n    return U @ flatten(S) + h, S",
+     "W (H*H/4, D), U (H, H*H/4)"),
+    ("x, h, S: Heads(2), R: Heads(2), W):\n    R = R @ S.T\n    return W @ x + S @ h, R.T @ outer(h, h), R",
+     "W (H, D)"),
+    ("x, h, S: Size('H', 8), A: Heads(1), W):\n    S = A @ S + rows(W @ x)\n    return tanh((S @ S.T) @ h), S",
+     "A (H, H), W (H, D)"),
+    ("x, h, S: Size('H', 8), B: Size('H', 8), W):\n    return (S @ B.T) @ (W @ x) + h, S + (S @ S.T) @ B",
+     "B (H, 8), W (H, D)"),
+    ("x, h, S: Size('H', 8), A: Heads(1), W):\n    return S.T.T @ (S.T @ h) + W @ x, A.T.T @ S.T.T + rows(h)",
+     "A (H, H), W (H, D)"),
+    ("x, h, S: Size('H', 8), A: Heads(2), W):\n    return S @ (W @ x) + h, A.T @ S + rows(h)", "A (H, H/2), W (8, D)"),
+    ("x, h, W, U, b):\n    return tanh(matrix(W @ x + b, Size('H', 8)) @ (U @ h))", "W (8*H, D), U (8, H), b (8*H)"),
+    ("x, h, S: Size('H', 3), W, U):\n    M = rows(h) * columns(W @ x)\n    return U @ flatten(M) + h, S + M",
+     "W (3, D), U (H, 3*H)"),
+    ("x, h: Size('H*H/2'), S: Heads(2), W):\n    return flatten(S), S / 2 + matrix(h, Heads(2)) + outer(W @ x, W @ x)",
+     "W (H, D)"),
     ("x: Parts('value', gap=2), h, W: Members(a=Size('D-2'))):\n    return tanh(W.b @ (W.a @ x * x.value)) + h",
      "W.b (H, D-2), W.a (D-2, D)"),
     ("x, h, m: Fixed(-1.0, size=1), b: Learned(2.0, size='H/3'), W):\n    m = m + x.max()\n"
@@ -129,6 +150,60 @@ REFUSED = [
      "the new h is a matrix of heads, but h is the output, which is a vector. Return a vector first, such as what is "
      "read of the matrices of a state S: Heads(4), S @ q."),
     ("x, h, W):\n    return rows(W @ x + h)  # here", "the new h is a matrix of heads, but h is the output"),
+    ("x, h, W):\n    return tanh(matrix(W @ x) @ h)  # here",
+     'matrix((W @ x), None): the shape is missing. Write matrix((W @ x), Size("H", "D")) for H rows of D elements, or '
+     "matrix((W @ x), Heads(4)) for 4 square matrices."),
+    ("x, h, W):\n    return tanh(matrix(W @ x, Size(8)) @ h)  # here",
+     "matrix((W @ x), Size(8)): Size(8) is no shape of a matrix with a row for each unit. Write matrix((W @ x), Size("),
+    ("x, h, W):\n    return W @ x + matrix(W @ x, Size('D', 'H')) @ h  # here",
+     "matrix((W @ x), Size('D', 'H')): Size('D', 'H') is no shape of a matrix with a row for each unit."),
+    ("x, h, W):\n    return W @ x + matrix(W @ x, Size('H', 'x.gap')) @ h  # here",
+     "matrix((W @ x), Size('H', 'x.gap')): Size('H', 'x.gap') is no shape of a matrix with a row for each unit."),
+    ("x, h, W):\n    return W @ x + matrix(2.0, Heads(1)) @ h  # here",
+     "matrix() is called on 2.0, which is no value of the equations. Write matrix(v, Heads(1)) of a vector."),
+    ("x, h, W):\n    return W @ x + matrix(h, Heads(1)) @ h  # here",
+     "matrix(h): h has H elements, but a matrix (H, H) has H*H. Bring it to H*H elements by a matrix, such as P @ h."),
+    ("x, h, U, W):\n    M = matrix(U @ h, Size('H', 'D'))\n    return W @ x + M @ h  # here",
+     "(M @ h): h has H elements, but the matrix has D columns. Bring it to D elements by a matrix, such as P @ h."),
+    ("x, h, W):\n    f = W @ x\n    return f + matrix(f, Heads(1)) @ h  # here",
+     "f has H*H elements, but (matrix(f) @ h) has H. Bring one to the size of the other by a matrix, such as P @ f."),
+    ("x, h, W, U):\n    return U @ h + (matrix(W @ x, Heads(1)) * h) @ h  # here",
+     "h is a vector, beside the matrix of heads matrix((W @ x)). Write rows(h) for one element a row, columns(h) for "
+     "one a column."),
+    ("x, h, W):\n    return matrix(W @ x, Heads(1))  # here", "the new h is a matrix of heads, but h is the output"),
+    ("x, h, U, W):\n    return U @ matrix(W @ x, Heads(1)) + h  # here",
+     "U @ matrix((W @ x)): matrix((W @ x)) is a matrix of heads. Annotate what multiplies it, as in U: Heads(1)."),
+    ("x, h, S: Heads(2), W):\n    M = matrix(W @ x, Heads(4))\n    return h, S + M  # here",
+     "S is (H, H/2), but M is (H, H/4). Give both the same number of heads."),
+    ("x, h, A, W):\n    return W @ x + matrix(A, Heads(1)) @ h  # here",
+     "matrix(A): A is the same at every step. Annotate the parameter with the shape of the matrix itself, as in A: "
+     "Heads(1)."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + h, matrix(S, Heads(2))  # here",
+     "matrix(S) is taken, but S is a matrix of heads. Write S itself, or flatten(S) first."),
+    ("x, h, W):\n    return W @ x + flatten(h)  # here", "flatten(h): h is a vector. Write h itself."),
+    ("x, h, W, A: Heads(2)):\n    return W @ x + A @ h + W @ flatten(A)  # here",
+     "flatten(A): A is the same at every step. Flatten a matrix that changes, as a state S."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + flatten(S) + h, S  # here",
+     "((W @ x) + flatten(S)) has H*H/2 elements, but h has H. Bring one to the size of the other by a matrix"),
+    ("x, h, S: Heads(2), R: Heads(4), W):\n    return W @ x + h, R @ S, R  # here",
+     "R @ S: R is (H, H/4), but S is (H, H/2). Give both the same number of heads."),
+    ("x, h, S: Size('H', 8), W):\n    return W @ x + (S.T @ S) @ h, S + rows(h)  # here",
+     "S.T @ S: S.T is (8, H), but S is (H, 8). Multiply a square matrix, of Heads, with one of H rows, or write A @ "
+     "B.T of two of one shape."),
+    ("x, h, S: Size('H', 8), W):\n    M = outer(h, W @ x)\n    return h, S + S.T @ M  # here",
+     "S.T @ M: S.T is (8, H), but M is (H, 8). Multiply a square matrix, of Heads, with one of H rows"),
+    ("x, h, S: Heads(2), R: Heads(2), W):\n    return W @ x + (S.T @ R.T) @ h, S + rows(h), 2 * R  # here",
+     "S.T @ R.T: both are transposes. Write N = R @ S, then N.T @ v."),
+    ("x, h, S: Heads(2), A, W):\n    return W @ x + h, A @ S  # here",
+     "A @ S: S is a matrix of heads. Annotate what multiplies it, as in A: Heads(1)."),
+    ("x, h, W, U):\n    R = matrix(W.r @ x, Heads(1))\n    return W.h @ x + R @ U @ h  # here",
+     "(R @ U) @ h: (R @ U) is a vector. Write R @ (U @ h)."),
+    ("x, h, S: Heads(2), A: Heads(2), B: Heads(2), W):\n    return W @ x + (A @ B) @ h, S + rows(h)  # here",
+     "A @ B: B is a matrix of heads. For a product of matrices write A @ (B @ v)."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + h, S + S.T  # here",
+     "S.T multiplies nothing here, and such a transpose only multiplies. Write S.T @ v."),
+    ("x, h, S: Heads(2), W):\n    return W @ x + h, S.T  # here", "S.T multiplies nothing here"),
+    ("x, h, S: Heads(2), A: Heads(2), W):\n    return W @ x + h, A.T * S  # here", "A.T multiplies nothing here"),
     ("x, h, W):\n    return outer(W @ x, h)  # here", "the new h is a matrix of heads, but h is the output"),
     ("x, h, S, W):\n    return W @ x + h + S, outer(h, S)  # here",
      "the new S is a matrix of heads, but S is a vector. Write S: Heads(4)."),
@@ -220,6 +295,7 @@ def test_a_part_that_nothing_uses_is_refused(refusal: Refusal, own_cell: Callabl
 
 
 LEGAL = """from cello import Heads, Members, Parts, Size, columns, expm, inverse, outer, rows, softmax
+from cello import flatten, matrix
 @cell
 def own(x: Parts("a", "b", gap=1), h, m: Size("H/2"), k: Size(5), S: Heads(2), W, V: Size(5), R, U: Heads(2)):
     g = W.g @ x.a + U.g @ h
@@ -231,10 +307,11 @@ def own(x: Parts("a", "b", gap=1), h, m: Size("H/2"), k: Size(5), S: Heads(2), W
 """
 ILLEGAL = (
     "g = g + m", "g = m * k", "k = k + x", "k = k - x.a", "g = g * x", "m = m * x.b", "g = outer(g, m) @ h",
+    "g = matrix(g, Heads(2)) @ h", "g = flatten(S)", "S = S.T", "S = S + S.T", "g = matrix(V.g @ g, Heads(1)) @ h",
     "S = S + g", "S = S * m", "S = where(S > g, S, 0)", "g = S.max() * g", "g = softmax(S)", "g = rows(k) @ h",
     "S = rows(S)", "g = expm(U.z) @ h", "g = inverse(S) @ h", "g = (S @ k) * g", "g = (U.z @ m) * g", "m = U.z @ g",
-    "g = S.T * g", "g = g.T @ g", "g = (S @ S) @ g", "g = x.c * g", "g = x.gap.gap * g", "k = W.k @ g",
-    "S = S + columns(g) @ rows(g)", "g = g.mean(0) * g", "g = g.sum", "g = rows(2.0) @ g", "g = g + V", "m = g.mean()",
+    "g = S.T * g", "g = g.T @ g", "g = (S.T @ S.T) @ g", "g = x.c * g", "g = x.gap.gap * g", "k = W.k @ g",
+    "S = W.z @ S", "g = g.mean(0) * g", "g = g.sum", "g = rows(2.0) @ g", "g = g + V", "m = g.mean()",
     "S = W.z @ g", "g = S + g.sum()", "m = m + W.z @ k + W.z @ m", "k = k * U.z", "m = maximum(m, S)", "g = len(S) * g",
 )  # fmt: skip
 """Each breaks a rule of sizes and is refused, on its own line or on one that it contradicts."""

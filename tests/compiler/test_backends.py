@@ -56,7 +56,7 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
                 values.append(float(size(str(node.name), frames.shape[2], inputs.hidden)))
             elif node.op in NUMPY_RESHAPING:
                 sizes = tuple(size(text, frames.shape[2], inputs.hidden) for text in node.shape)
-                values.append(NUMPY_RESHAPING[node.op](values[node.args[0]], sizes))
+                values.append(NUMPY_RESHAPING[node.op](*(values[arg] for arg in node.args), sizes))
             elif node.args:
                 values.append(NUMPY[node.op](*[values[arg] for arg in node.args]))
             else:

@@ -142,6 +142,7 @@ class Layer(nn.Module):
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*lru_cache.*:UserWarning")
 def test_a_compiled_model_is_the_model(name: str) -> None:
+    torch._dynamo.reset()  # which compiles one function for eight cells at most
     layer = Layer(SIZED[name])
     found = []
     for run in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):

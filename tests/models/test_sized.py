@@ -18,7 +18,7 @@ from cello.models.size import ModelSize
 from sized_cells import SIZED, Building
 
 LENGTHS = [5, 2, 0]
-STACKED = [name for name in SIZED if name != "gaps"]
+STACKED = [name for name in SIZED if name not in {"gaps", "generated"}]
 
 
 def frames(size: int = 7) -> torch.Tensor:
@@ -110,6 +110,12 @@ def test_a_model_of_several_sizes_is_counted_as_it_is_built_and_trains_with_nois
 def test_flops_count_sums_over_matrices_of_heads() -> None:
     found = ModelSize.of(ModelConfig(cell=SIZED["heads"], hidden=8), 7).flops()
     assert found == 2 * (4 * 8 * 7 + 3 * 8 * 4)  # four gates of the frame; S q, Sᵀ h and U h
+
+
+def test_flops_count_products_of_matrices() -> None:
+    found = ModelSize.of(ModelConfig(cell=SIZED["multiplied"], hidden=8), 7).flops()
+    frame, read = 8 * 4 * 7 + 8 * 7 + 5 * 7 + 5 * 8, 8 * 5 + 8 * 4
+    assert found == 2 * (frame + read + 3 * (8 * 4 * 4) + 8 * 4 * 5 + 8 * 5 * 8 + 8 * 8 * 5)
 
 
 def test_matrices_of_heads_are_drawn_head_by_head_and_projections_keep_lengths() -> None:

@@ -19,6 +19,7 @@ from real_cells import (
     nested,
     sized,
     spiking,
+    tensors,
 )
 from real_cells.real import RealCell
 
@@ -43,6 +44,7 @@ REAL_CELLS = cells_of(
     spiking,
     more_spiking,
     filters,
+    tensors,
 )
 WRITTEN = tuple(one for one in REAL_CELLS if one.cell is not None)
 WAITING = tuple(one for one in REAL_CELLS if one.cell is None)

@@ -6,7 +6,7 @@ from math import prod
 
 from cello.bench.settings import Size
 from cello.cells.definition import Cell
-from cello.cells.graph import reached
+from cello.cells.graph import MULTIPLYING, reached
 from cello.cells.sizes import size as elements_of
 from cello.cells.summed import summed
 
@@ -16,7 +16,7 @@ def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
 
     A product costs 2·B·T for each element of its matrix forward. Backward, its matrix's gradient costs the same again,
     and so does its vector's; the frame's is counted only with ``x_gradient``, that of a matrix which is not learned
-    never. Sums over rows or columns of matrices of heads are such products, each with two gradients. Pointwise
+    never. Products of matrices of heads, with vectors and with each other, have two gradients each. Pointwise
     operations are not counted, nor sums over units as in layer norm, nor anything a kernel computes twice.
 
     >>> from cello.cells.load import load_cell
@@ -37,4 +37,6 @@ def flops(cell: Cell, size: Size, *, x_gradient: bool) -> int:
             found += (1 + learned + (x_gradient or not frame)) * elements(matrix)
         elif node.op in ("row_sum", "column_sum"):
             found += 3 * elements(node.args[0])
+        elif node.op in MULTIPLYING:
+            found += 3 * elements(node.args[0]) * elements_of(node.shape[1], size.inputs, size.hidden)
     return 2 * size.batch * size.frames * found

@@ -80,7 +80,30 @@ def _column_sum(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
     return np.asarray(heads.sum(axis=-2).reshape(*v.shape[:-2], *sizes))
 
 
-NUMPY_RESHAPING: dict[str, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any]]] = {
+def _multiply(a: NDArray[Any], b: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+    width = a.shape[-1]
+    return _whole(_blocks(a, width) @ _blocks(b, width), sizes)
+
+
+def _multiply_turned(a: NDArray[Any], b: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+    return _whole(_blocks(a, sizes[1]) @ _blocks(b, sizes[1]).swapaxes(-1, -2), sizes)
+
+
+def _turned_multiply(a: NDArray[Any], b: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+    width = a.shape[-1]
+    return _whole(_blocks(a, width).swapaxes(-1, -2) @ _blocks(b, width), sizes)
+
+
+def _blocks(matrix: NDArray[Any], rows: int) -> NDArray[Any]:
+    """A matrix (…, H, M) as blocks of so many rows."""
+    return matrix.reshape(*matrix.shape[:-2], matrix.shape[-2] // rows, rows, matrix.shape[-1])
+
+
+def _whole(blocks: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+    return blocks.reshape(*blocks.shape[:-3], *sizes)
+
+
+NUMPY_RESHAPING: dict[str, Callable[..., NDArray[Any]]] = {
     "broadcast": lambda v, sizes: np.broadcast_to(v, (*v.shape[:-1], *sizes)),
     "total": lambda v, _: v.sum(axis=-1, keepdims=True),
     "largest": lambda v, _: v.max(axis=-1, keepdims=True),
@@ -88,5 +111,10 @@ NUMPY_RESHAPING: dict[str, Callable[[NDArray[Any], tuple[int, ...]], NDArray[Any
     "columns": _columns,
     "row_sum": lambda v, _: v.sum(axis=-1),
     "column_sum": _column_sum,
+    "matrix": lambda v, sizes: v.reshape(*v.shape[:-1], *sizes),
+    "flatten": lambda v, sizes: v.reshape(*v.shape[:-2], *sizes),
+    "multiply": _multiply,
+    "multiply_turned": _multiply_turned,
+    "turned_multiply": _turned_multiply,
 }
-"""What an operation that changes a shape means on arrays (…, L) or (…, L, M), and the sizes of the result."""
+"""What an operation that changes a shape means on arrays (…, L) or (…, L, M), and last the sizes of the result."""

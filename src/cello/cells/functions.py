@@ -12,8 +12,9 @@ from numbers import Real
 from operator import methodcaller
 from typing import Any
 
+from cello.cells.annotations import Heads, Size
 from cello.cells.conditions import Selector
-from cello.cells.operands import refusal, symbols_in
+from cello.cells.operands import position, refusal, symbols_in
 from cello.cells.symbol import Symbol, pointwise
 from cello.cells.trace import RUNNING
 from cello.errors import CellError
@@ -224,20 +225,48 @@ def outer(v: Any, k: Any) -> Any:
     return rows(v) * columns(k)
 
 
+def matrix(v: Any, shape: Any = None) -> Any:
+    """The matrix (H, M) whose rows are the elements of v one after the other: ``matrix(W @ h, Size("H", "D")) @ x``.
+
+    v has H · M elements, and so has W as many rows. ``Heads(4)`` are 4 square matrices, ``Heads(1)`` one (H, H).
+    """
+    symbol = _value("matrix", v, "Write matrix(v, Heads(1)) of a vector")
+    parts = {f"{symbol._cello_tracer.code.co_varnames[0]}.{part}": "" for part in symbol._cello_tracer.parts}
+    if not isinstance(shape, Size | Heads) or shape.fault(parts) or len(sizes := shape.shape({})) != 2:
+        raise refusal(
+            symbol,
+            f"matrix({v!r}, {shape!r}): the shape is missing"
+            if shape is None
+            else f"matrix({v!r}, {shape!r}): {shape!r} is no shape of a matrix with a row for each unit",
+            f'Write matrix({v!r}, Size("H", "D")) for H rows of D elements, or matrix({v!r}, Heads(4)) for 4 square '
+            "matrices",
+        )
+    tracer = symbol._cello_tracer
+    return Symbol(tracer, tracer.write("matrix", (position(symbol),), shape=sizes))
+
+
+def flatten(S: Any) -> Any:
+    """The elements of a matrix that changes, row by row, as a vector: ``U @ flatten(S)``."""
+    return pointwise("flatten", _value("flatten", S, "Write flatten(S) of a matrix"))
+
+
 def _repeated(op: str, v: Any) -> Any:
+    return pointwise(op, _value(op, v, f"Write {op}(v) of a vector"))
+
+
+def _value(op: str, v: Any, remedy: str) -> Symbol:
+    """What an operation is called on, if it is a value of the equations."""
     tracer = RUNNING.get()
     if not isinstance(v, Symbol) and tracer is not None:
-        raise tracer.error(
-            f"{op}() is called on {v!r}, which is no value of the equations", f"Write {op}(v) of a vector"
-        )
+        raise tracer.error(f"{op}() is called on {v!r}, which is no value of the equations", remedy)
     if not isinstance(v, Symbol):
         raise CellError(f"{op}() is called outside a cell, on {v!r}. Write it in a cell's equations, of a value.")
-    return pointwise(op, v)
+    return v
 
 
 _ALL = (
     *(sigmoid, tanh, relu, softplus, exp, log, sqrt, sin, cos, atan, erf, floor, round, sign, stop),
-    *(mod, minimum, maximum, where, inverse, expm, softmax, outer, rows, columns),
+    *(mod, minimum, maximum, where, inverse, expm, softmax, outer, rows, columns, matrix, flatten),
 )
 FUNCTIONS: dict[str, Callable[..., Any]] = {function.__name__: function for function in _ALL}
 """Every function of the language by its name; ``abs(v)`` and + − * / ** @ are Python's own."""

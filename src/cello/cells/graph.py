@@ -19,7 +19,11 @@ Its legal form, which :func:`check` holds it to:
   matrices (H, H/n) are n blocks of d × d, one under the other: row u belongs to unit u, column j to the unit j of the
   same head. ``rows`` repeats a vector's element u along row u, ``columns`` its element (head, j) down column j of its
   head; ``row_sum`` and ``column_sum`` add up rows and columns, and give (H,). A matrix (H, N) of other columns is one
-  block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one;
+  block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one. ``matrix`` makes a vector of
+  H · M elements the matrix (H, M) whose rows they are one after the other, and ``flatten`` such a matrix that vector.
+  ``multiply`` is A B of a matrix of heads (H, H/n) and one (H, M) of as many heads, or of one block, of whose rows each
+  block of A takes its own; ``multiply_turned`` is A Bᵀ of two (H, M), of which the blocks (H, H/n) of its shape are
+  computed, and ``turned_multiply`` Aᵀ B of the same as ``multiply``;
 - a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
   numbers and scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each of the state's shape;
@@ -33,7 +37,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cello.cells.sizes import INPUTS, ONE, UNITS, is_size, repeated
+from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, is_size, repeated, share
 from cello.errors import CellError
 
 Shape = tuple[str, ...]
@@ -74,6 +78,9 @@ MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
 APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
 
+MULTIPLYING: dict[str, int] = {"multiply": 2, "multiply_turned": 2, "turned_multiply": 2}
+"""Every product of two matrices, of which one changes at least: A B, A Bᵀ and Aᵀ B."""
+
 RESHAPING: dict[str, int] = {
     "broadcast": 1,
     "total": 1,
@@ -82,11 +89,14 @@ RESHAPING: dict[str, int] = {
     "columns": 1,
     "row_sum": 1,
     "column_sum": 1,
+    "matrix": 1,
+    "flatten": 1,
+    **MULTIPLYING,
 }
-"""Every operation whose result has another shape than its argument, products apart."""
+"""Every operation whose result has another shape than its arguments, products with vectors apart."""
 
-REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum"})
-"""Those of them that need a whole vector or matrix before they give a value."""
+REDUCTIONS = frozenset({"total", "largest", "row_sum", "column_sum", "flatten", *MULTIPLYING})
+"""Those of them that need whole vectors or matrices before they give a value."""
 
 LEAVES: dict[str, tuple[int, ...]] = {
     "input": (1,),
@@ -173,15 +183,19 @@ def same_value(node: Node) -> tuple[object, ...]:
 
 
 def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
-    """The shape of a value from those of its arguments; that of broadcast values, rows and columns must be given."""
+    """The shape of a value from those of its arguments; those of broadcasts, rows, columns, matrices must be given."""
     if op in ("product", APPLY):
         return shapes[0][:1]
     if op in ("total", "largest"):
         return (ONE,)
     if op in ("row_sum", "column_sum"):
         return shapes[0][:1] if op == "row_sum" else (repeated(shapes[0][1]),)
+    if op == "flatten":
+        return (elements_of(shapes[0][1]),)
     if op == "transpose":
         return shapes[0][::-1]
+    if op in ("multiply", "turned_multiply"):
+        return shapes[1]
     return max(shapes, key=len, default=())
 
 
@@ -215,9 +229,11 @@ class GraphBuilder:
             self.nodes.append(node)
         return position
 
-    def find(self, op: str, args: tuple[int, ...], value: float | None, name: str | None) -> int | None:
+    def find(
+        self, op: str, args: tuple[int, ...], value: float | None, name: str | None, shape: Shape = ()
+    ) -> int | None:
         """The position of the node that computes this, if there is one."""
-        return self._known.get((op, args, value, None if args else name, None))
+        return self._known.get(same_value(Node(op, args, shape, name, value)))
 
     def write(
         self, op: str, *args: int, name: str | None = None, value: float | None = None, shape: Shape | None = None
@@ -315,6 +331,9 @@ def _fault(nodes: tuple[Node, ...], position: int, needs: list[frozenset[str]], 
         wanted = node.shape[::-1] if node.op == "transpose" else node.shape
         legal = not needs[position] and shapes == [wanted] and square
         return None if legal else f"a matrix operation on {shapes} that gives {node.shape}"
+    if node.op in MULTIPLYING:
+        legal = len(shapes) == 2 and bool(needs[position]) and _multiplies(node.op, shapes, node.shape)
+        return None if legal else f"{node.op} of {shapes} that gives {node.shape}"
     if node.op in RESHAPING:
         legal = len(shapes) == 1 and _reshapes(node.op, shapes[0], node.shape)
         return None if legal else f"{node.op} of {shapes} that gives {node.shape}"
@@ -334,6 +353,12 @@ def _is_heads(shape: Shape) -> bool:
     return len(shape) == 2 and shape[0] == UNITS and shape[1] != ONE
 
 
+def _multiplies(op: str, shapes: Sequence[Shape], after: Shape) -> bool:
+    blocks, *wide = (after, *shapes) if op == "multiply_turned" else (shapes[0], shapes[1], after)
+    alike = wide[0] == wide[1] and all(map(_is_heads, (blocks, wide[0])))
+    return alike and share(blocks[1]) > 0 and share(wide[0][1]) in (0, share(blocks[1]))
+
+
 def _reshapes(op: str, before: Shape, after: Shape) -> bool:
     if op == "broadcast":
         return before == (ONE,) and len(after) == 1
@@ -341,4 +366,8 @@ def _reshapes(op: str, before: Shape, after: Shape) -> bool:
         return len(before) == 1 and after == (ONE,)
     if op in ("rows", "columns"):
         return _is_heads(after) and before == (UNITS if op == "rows" else repeated(after[1]),)
+    if op == "matrix":
+        return _is_heads(after) and before == (elements_of(after[1]),)
+    if op == "flatten":
+        return _is_heads(before) and after == (elements_of(before[1]),)
     return _is_heads(before) and after == (UNITS if op == "row_sum" else repeated(before[1]),)

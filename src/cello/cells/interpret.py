@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from cello.cells.functions import FUNCTIONS, where
-from cello.cells.graph import LEAVES, RESHAPING, Graph, Node
+from cello.cells.graph import LEAVES, MULTIPLYING, RESHAPING, Graph, Node
 from cello.cells.sizes import INPUTS, UNITS, share, size
 from cello.errors import CellError
 
@@ -35,6 +35,15 @@ def _column_sum(matrix: Any, heads: int) -> Any:
     return matrix.reshape(heads, -1, matrix.shape[1]).sum(1).reshape(-1)
 
 
+def _multiplied(op: str, a: Any, b: Any, heads: int) -> Any:
+    """The product of two matrices, head by head."""
+    a, b = (matrix.reshape(heads, -1, matrix.shape[1]) for matrix in (a, b))
+    turned = [matrix.swapaxes(1, 2) for matrix in (a, b)]
+    product = {"multiply": (a, b), "multiply_turned": (a, turned[1]), "turned_multiply": (turned[0], b)}[op]
+    whole = product[0] @ product[1]
+    return whole.reshape(-1, whole.shape[2])
+
+
 RESHAPED: dict[str, Callable[[Any, int, tuple[int, ...]], Any]] = {
     "total": lambda v, *_: v.sum().reshape(1),
     "largest": lambda v, *_: v.max().reshape(1),
@@ -42,6 +51,8 @@ RESHAPED: dict[str, Callable[[Any, int, tuple[int, ...]], Any]] = {
     "columns": lambda k, heads, sizes: _columns(k, heads, sizes[0]),
     "row_sum": lambda matrix, *_: matrix.sum(1),
     "column_sum": lambda matrix, heads, _: _column_sum(matrix, heads),
+    "matrix": lambda v, _, sizes: v.reshape(*sizes),
+    "flatten": lambda matrix, *_: matrix.reshape(-1),
 }
 """What an operation that changes a shape means on tensors and arrays (L,) and (L, M), given the number of heads.
 
@@ -68,7 +79,7 @@ def interpret(graph: Graph, arguments: Mapping[str, Any], parts: Mapping[str, tu
         elif node.op == "size":
             values.append(_size(str(node.name), graph, values))
         elif node.op in RESHAPING:
-            values.append(_reshaped(node, args[0], graph, values))
+            values.append(_reshaped(node, args, graph, values))
         elif node.op in OPERATIONS:
             values.append(OPERATIONS[node.op](*args))
         else:
@@ -86,8 +97,12 @@ def _leaf(name: str, arguments: Mapping[str, Any], parts: Mapping[str, tuple[int
     return getattr(value, member) if member else value
 
 
-def _reshaped(node: Node, value: Any, graph: Graph, values: list[Any]) -> Any:
+def _reshaped(node: Node, args: list[Any], graph: Graph, values: list[Any]) -> Any:
     """The value of a node that changes a shape; of a number, for cells of one unit, the number itself."""
+    value = args[0]
+    if node.op in MULTIPLYING:
+        square = node.shape if node.op == "multiply_turned" else graph.nodes[node.args[0]].shape
+        return _multiplied(node.op, args[0], args[1], share(square[1]))
     if isinstance(value, Real):
         return value
     if node.op == "broadcast":

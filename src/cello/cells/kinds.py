@@ -11,7 +11,7 @@ from cello.cells.sizes import share
 from cello.cells.trace import Tracer
 from cello.errors import CellError
 
-VECTORS = ("total", "mean", "largest", "rows", "columns")
+VECTORS = ("total", "mean", "largest", "rows", "columns", "matrix")
 """The operations that take one vector as a whole."""
 
 
@@ -77,6 +77,13 @@ class Kinds:
         """A parameter's name and that of its group."""
         name = str(self.records[position].name)
         return {name, name.split(".", maxsplit=1)[0]}
+
+    def upright(self, position: int) -> tuple[int, bool]:
+        """What matrices of heads are the transposes of, and whether they are, which is after an odd number of them."""
+        turned = False
+        while self.ops[position] == "transpose" and self[position] is Kind.HEADS:
+            position, turned = self.records[position].args[0], not turned
+        return position, turned
 
     def error(self, position: int, fact: str, remedy: str) -> CellError:
         """An error on the line of a record."""
@@ -179,6 +186,8 @@ class Kinds:
             return self._product(record, position)
         if op in MATRIX:
             return self._matrix(record, position)
+        if op == "flatten":
+            return self._flat(record, position)
         return self._of_vector(record, position) if op in VECTORS else self._pointwise(record, position)
 
     def _of_vector(self, record: Node, position: int) -> Kind:
@@ -187,10 +196,29 @@ class Kinds:
             return Kind.VECTOR
         if self[arg] is not Kind.VECTOR:
             shown, name = self.say(position), self.say(arg)
+            shown = f"matrix({name})" if record.op == "matrix" else shown
             matrix = self[arg] is not Kind.NUMBER
             remedy = _first_a_vector(record.op, name) if matrix else f"Write {name} itself"
             raise self.error(position, f"{shown} is taken, but {name} is {self[arg].value}", remedy)
-        return Kind.HEADS if record.op in ("rows", "columns") else Kind.VECTOR
+        if record.op == "matrix" and not self.moving[arg]:
+            name = self.say(arg)
+            raise self.error(
+                position,
+                f"matrix({name}): {name} is the same at every step",
+                "Annotate the parameter with the shape of the matrix itself, as in A: Heads(1)",
+            )
+        return Kind.HEADS if record.op in ("rows", "columns", "matrix") else Kind.VECTOR
+
+    def _flat(self, record: Node, position: int) -> Kind:
+        (arg,) = record.args
+        if self[arg] is not Kind.HEADS or not self.moving[arg]:
+            name = self.say(arg)
+            wanted = (
+                f"Write {name} itself" if self[arg] is Kind.VECTOR else "Flatten a matrix that changes, as a state S"
+            )
+            what = self[arg].value if self[arg] is not Kind.HEADS else "the same at every step"
+            raise self.error(position, f"flatten({name}): {name} is {what}", wanted)
+        return Kind.VECTOR
 
     def _matrix(self, record: Node, position: int) -> Kind:
         """An operation on a whole matrix: a transpose, or one that is computed before the first step."""
@@ -198,6 +226,7 @@ class Kinds:
         name, fact = self.say(arg), f"the {record.op} of {self.say(arg)} is taken"
         if self[arg] is Kind.HEADS:
             if record.op == "transpose":
+                self._check_turned(position)
                 return Kind.HEADS
             raise self.error(position, f"{fact}, but it has heads", f"Use a matrix without Heads, or {name} itself")
         if self.moving[arg]:
@@ -216,6 +245,13 @@ class Kinds:
                 "Multiply a hidden vector with it, as in V.T @ h, with a square matrix V",
             )
         return Kind.MATRIX
+
+    def _check_turned(self, position: int) -> None:
+        """The transpose of matrices of heads is there for products, and is nothing else."""
+        name = self.say(self.records[position].args[0])
+        for reader, record in enumerate(self.records):
+            if position in record.args and record.op not in ("product", "transpose"):
+                raise self.error(reader, *no_product(name))
 
     def _of_transpose(self, position: int) -> str:
         """What to write instead of the transpose of a vector, by what it is multiplied with."""
@@ -237,6 +273,8 @@ class Kinds:
     def _product(self, record: Node, position: int) -> Kind:
         left, right = record.args
         a, b = self.say(left), self.say(right)
+        if self[left] is self[right] is Kind.HEADS and self.moving[position]:
+            return Kind.HEADS
         if self[left] is not Kind.HEADS and position not in self.applied:
             self._check_factors(record, position)
         for one in (right, left):
@@ -257,9 +295,10 @@ class Kinds:
                 f"vector that is 1 for one column of {a}",
             )
         if self[right] is not Kind.VECTOR:
-            raise self.error(
-                position, f"{a} @ {b}: {b} is {self[right].value}", f"For a product of matrices write {a} @ ({b} @ v)"
-            )
+            wanted = f"For a product of matrices write {a} @ ({b} @ v)"
+            if self[right] is Kind.HEADS and self.moving[right]:
+                wanted = f"Annotate what multiplies it, as in {a}: Heads(1)"
+            raise self.error(position, f"{a} @ {b}: {b} is {self[right].value}", wanted)
         return Kind.VECTOR
 
     def _is_matrix(self, position: int) -> bool:
@@ -278,6 +317,10 @@ class Kinds:
                 raise self.error(
                     position, f"{a} @ {b}: the vector is to the left of the matrices of heads", f"Write {b}.T @ {a}"
                 )
+            inner = self.records[left]
+            if inner.op == "product" and self[inner.args[0]] is Kind.HEADS:
+                made, factor = map(self.say, inner.args)
+                raise self.error(position, f"{a} @ {b}: {a} is a vector", f"Write {made} @ ({factor} @ {b})")
             raise self.error(
                 position,
                 f"{a} @ {b}: neither factor is a parameter",
@@ -378,11 +421,18 @@ class Kinds:
 
 def _first_a_vector(op: str, name: str) -> str:
     """What to write where a sum or the like is taken of a whole matrix, which only a vector has."""
+    if op == "matrix":
+        return f"Write {name} itself, or flatten({name}) first"
     if op in ("total", "mean"):
         method = "sum" if op == "total" else op
         rest = "the sum of all its elements" if op == "total" else "the mean of the sums of its rows"
         return f"Write ({name} @ v).{method}(); with v: Fixed(1.0), a vector of ones, it is {rest}"
     return f"Multiply a vector with it first: {name} @ v"
+
+
+def no_product(heads: str) -> tuple[str, str]:
+    """What a message says where the transpose of matrices of heads is used by itself."""
+    return f"{heads}.T multiplies nothing here, and such a transpose only multiplies", f"Write {heads}.T @ v"
 
 
 def beside_heads(vector: str, heads: str) -> tuple[str, str]:

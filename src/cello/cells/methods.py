@@ -89,8 +89,12 @@ METHODS: dict[str, str] = {
         ("outer", "ger", "kron", "tensordot"), "Write outer(v, k), of two vectors, beside a state S: Heads(4)"
     ),
     **dict.fromkeys(
-        ("matmul", "mm", "mv", "bmm", "addmm", "einsum", "linear"),
+        ("matmul", "mm", "mv", "bmm", "addmm", "linear"),
         "Write W @ v, the product of a parameter and a vector",
+    ),
+    **dict.fromkeys(
+        ("einsum", "bilinear", "Bilinear"),
+        "Write W @ v for a matrix; a learned tensor of three dimensions is one too, in matrix(A @ {v}, Heads(1)) @ u",
     ),
     **dict.fromkeys(
         ("cat", "concat", "concatenate", "hstack"),
@@ -127,7 +131,7 @@ METHODS: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            *("unsqueeze", "squeeze", "expand", "flatten", "transpose", "permute", "repeat"),
+            *("unsqueeze", "squeeze", "expand", "transpose", "permute", "repeat"),
             *("dim", "ndim", "ndimension", "dtype", "device", "requires_grad"),
             *("broadcast_to", "expand_dims"),
         ),
@@ -144,8 +148,10 @@ METHODS: dict[str, str] = {
     ),
     **dict.fromkeys(
         ("view", "reshape", "rearrange", "unflatten"),
-        "Leave it away: with Heads(4), S @ v and outer(v, k) take vectors of all heads side by side",
+        "Write matrix({v}, Heads(1)) for a matrix of H rows, of a vector of H * H elements; with Heads(4), S @ v and "
+        "outer(v, k) take vectors of all heads side by side as they are",
     ),
+    **dict.fromkeys(("flatten", "ravel"), "Write flatten({v}) for the elements of a matrix, row by row"),
     **dict.fromkeys(
         ("conv1d", "Conv1d", "causal_conv1d", "conv"),
         "Write W.a @ x + W.b @ x1, with old frames as states: return h, x where x1 is the second state",

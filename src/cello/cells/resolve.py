@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cello.cells.graph import LEAVES, Graph, GraphBuilder, Node, Shape, reached
-from cello.cells.kinds import Kind, Kinds
+from cello.cells.kinds import Kind, Kinds, no_product
 from cello.cells.signature import Signature
 from cello.cells.sizes import UNITS
 from cello.cells.symbol import Argument, Symbol
@@ -311,6 +311,8 @@ def _check_kind(kinds: Kinds, state: str, output: int) -> None:
             "Return a value that comes from W @ x or from a state",
             line,
         )
+    if op == "transpose":
+        raise kinds.tracer.error(*no_product(kinds.say(kinds.records[output].args[0])), line)
     if found is not wanted:
         fact, remedy = f"the new {state} is {found.value}, but {state} is {wanted.value}", f"Write {state}: Heads(4)"
         if wanted is Kind.HEADS:

@@ -13,10 +13,15 @@ INPUTS, UNITS, ONE = "D", "H", "1"
 
 _SIZE = re.compile(r"(?P<number>[1-9]\d{0,5})|((?P<times>[1-9]\d{0,3})\*)?(?P<whole>[DH])(/(?P<share>[1-9]\d{0,3}))?|"
                    r"\(?D-(?P<less>[1-9]\d{0,5})\)?(/(?P<parts>[1-9]\d{0,3}))?")  # fmt: skip
+MOST_DIGITS = 5
+"""A number of as many digits is no factor of H."""
+_ELEMENTS = re.compile(r"H\*(?:(?P<plain>[DH]|H/[1-9]\d{0,3})|\((?P<columns>[^*]*\*?[^*]+)\))")
 
 
 def is_size(text: str) -> bool:
-    """Whether a text is a size: "D", "H", "16", "H/2", "2*H", "8*H/3", "D-1" or "(D-1)/2"."""
+    """Whether a text is a size: "D", "H", "16", "H/2", "2*H", "8*H/3", "D-1", "(D-1)/2", "H*D" or "H*(D-1)"."""
+    if (columns := columns_of(text)) is not None:
+        return is_size(columns) and columns_of(columns) is None and text == elements_of(columns)
     match = _SIZE.fullmatch(text)
     return match is not None and text == _canonical(match)
 
@@ -33,6 +38,23 @@ def _canonical(match: re.Match[str]) -> str:
     return factor + (whole if int(parts) == common else f"{whole}/{int(parts) // common}")
 
 
+def elements_of(columns: str) -> str:
+    """The elements of a matrix (H, ``columns``), as the size of a vector.
+
+    >>> elements_of("D"), elements_of("8"), elements_of("H/4")
+    ('H*D', '8*H', 'H*H/4')
+    """
+    if columns.isdigit() and len(columns) < MOST_DIGITS:
+        return f"{columns}*{UNITS}"
+    return f"{UNITS}*{columns}" if columns == INPUTS or share(columns) else f"{UNITS}*({columns})"
+
+
+def columns_of(text: str) -> str | None:
+    """The columns of the matrix (H, columns) whose elements a size counts, if it is written as one: D of "H*D"."""
+    match = _ELEMENTS.fullmatch(text)
+    return None if match is None else match["plain"] or match["columns"]
+
+
 def size(text: str, inputs: int, hidden: int) -> int:
     """The number of elements for D = ``inputs`` and H = ``hidden``; a share is rounded down, and at least 1.
 
@@ -40,7 +62,11 @@ def size(text: str, inputs: int, hidden: int) -> int:
     (64, 21, 128, 170)
     >>> size("16", 39, 64), size("(D-1)/2", 39, 64)
     (16, 19)
+    >>> size("H*D", 39, 64), size("H*H/4", 39, 64)
+    (2496, 1024)
     """
+    if (columns := columns_of(text)) is not None:
+        return hidden * size(columns, inputs, hidden)
     match = _SIZE.fullmatch(text)
     if match is None:
         raise CellError(f"{text!r} is no size: write a number, D, H, or a share or a multiple of them, as H/2 or 2*H")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cello.cells.arrays import NUMPY, NUMPY_RESHAPING
 from cello.cells.definition import Cell
 from cello.cells.graph import APPLY, LEAVES, RESHAPING, GraphBuilder, Node, dependencies
-from cello.cells.sizes import INPUTS, size
+from cello.cells.sizes import INPUTS, columns_of, elements_of, size
 from cello.errors import CellError
 
 Array = NDArray[np.float32]
@@ -73,6 +73,8 @@ def first_part(cell: Cell, inputs: int, hidden: int, part: str) -> Cell:
     """The cell whose frames are this part alone, where it reads no other: sizes that count features are numbers."""
 
     def counted(text: str) -> str:
+        if (columns := columns_of(text)) is not None:
+            return elements_of(counted(columns))
         return str(size(text, inputs, hidden)) if INPUTS in text else text
 
     nodes = []
@@ -126,7 +128,7 @@ def _values(
                 values.append(np.float64(size(str(node.name), inputs, hidden)))
             elif node.op in RESHAPING:
                 sizes = tuple(size(each, inputs, hidden) for each in node.shape)
-                values.append(NUMPY_RESHAPING[node.op](args[0], sizes))
+                values.append(NUMPY_RESHAPING[node.op](*args, sizes))
             else:
                 values.append(NUMPY[node.op](*args))
     return values

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import CodeType, FrameType
 from typing import Any
 
-from cello.cells.graph import POINTWISE, GraphBuilder, Node
+from cello.cells.graph import POINTWISE, GraphBuilder, Node, Shape
 from cello.errors import CellError
 
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "product": "@"}
@@ -109,15 +109,22 @@ class Tracer:
             return f"(-{parts[0]})"
         return f"{record.op}({', '.join(parts)})"
 
-    def write(self, op: str, args: tuple[int, ...] = (), value: float | None = None, name: str | None = None) -> int:
-        """The position of a new record, or of the one that already computes the same."""
+    def write(
+        self,
+        op: str,
+        args: tuple[int, ...] = (),
+        value: float | None = None,
+        name: str | None = None,
+        shape: Shape = (),
+    ) -> int:
+        """The position of a new record, or of the one that already computes the same; some say their ``shape``."""
         self.observe_names()
         self._operations += 1
         if self._operations > MOST_OPERATIONS:
             raise self.error(
                 f"a step has more than {MOST_OPERATIONS:,} operations", "See whether a loop in the function ends"
             )
-        position = self.builder.find(op, args, value, name)
+        position = self.builder.find(op, args, value, name, shape)
         if position is not None:
             return position
         line = self.line()
@@ -129,7 +136,7 @@ class Tracer:
                 line,
             )
         self._depths.append(depth)
-        return self.builder.add(Node(op, args, (), name, value, line))
+        return self.builder.add(Node(op, args, shape, name, value, line))
 
     def observe_names(self) -> dict[str, object]:
         """Give each value the first variable of the function that holds it; returns the function's variables."""

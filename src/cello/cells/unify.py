@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cello.cells.graph import MATRIX, Shape, reached
 from cello.cells.kinds import Kind, Kinds, beside_heads, matrix_text
-from cello.cells.sizes import INPUTS, ONE, UNITS, repeated
+from cello.cells.sizes import INPUTS, ONE, UNITS, elements_of, repeated, share
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Unifier:
         self.first: dict[int, int] = {}  # the record that told a parameter's size first
         self.unclear: list[Elementwise] = []
         self.spread: list[tuple[int, int, int]] = []  # columns(k) of unknown sizes: records, k, and their columns
+        self.products: list[int] = []  # products of matrices of which one changes
+        self.flat: list[tuple[int, int, int]] = []  # flatten(S) of an S of unknown columns: its elements, and these
         for position in range(len(kinds.records)):
             self.variables.append(self._variables(position))
         for state, output in zip(kinds.states, outputs, strict=True):
@@ -94,6 +96,10 @@ class Unifier:
             return (self._new(ONE),)
         if op in ("rows", "columns"):
             return (self._new(UNITS), self._repeated(position))
+        if op == "matrix":
+            return self._matrix(position)
+        if op == "flatten":
+            return (self._flat(position),)
         if op == "transpose" and kind is Kind.MATRIX:
             return self.variables[record.args[0]][::-1]
         if op in MATRIX and kind is Kind.MATRIX:
@@ -184,13 +190,72 @@ class Unifier:
             self.spread.append((position, arg, columns))
         return columns
 
+    def _matrix(self, position: int) -> tuple[int, ...]:
+        """The rows and columns of matrix(v, shape), whose v has as many elements."""
+        record = self.kinds.records[position]
+        (arg,), columns = record.args, self.parts.get(record.shape[1], record.shape[1])
+        needed = elements_of(columns)
+        (variable,) = self.variables[arg]
+        if not self._equal(variable, self._new(needed)):
+            name, has = self.kinds.say(arg), count(str(self._of(variable)))
+            raise self.kinds.error(
+                position,
+                f"matrix({name}): {name} has {has}, but a matrix (H, {columns}) has {needed}",
+                f"Bring it to {needed} elements by a matrix, such as P @ {name}",
+            )
+        return (self._new(UNITS), self._new(columns))
+
+    def _flat(self, position: int) -> int:
+        """The elements of flatten(S), as far as those of S are known."""
+        columns = self.variables[self.kinds.records[position].args[0]][1]
+        if (known := self._of(columns)) is not None:
+            return self._new(elements_of(known))
+        self.flat.append((position, self._new(), columns))
+        return self.flat[-1][1]
+
     def _heads_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
-        """S @ q has H elements, S.T @ v as many as a vector that S @ q takes."""
-        turned = self.kinds.ops[left] == "transpose"
+        """S @ q has H elements, S.T @ v as many as a vector that S @ q takes; R @ S is a matrix as S is."""
+        if self.kinds[right] is Kind.HEADS:
+            return self._matrices_product(position, left, right)
+        _, turned = self.kinds.upright(left)
         columns = self._of(self.variables[left][1])
         over = UNITS if columns is None else repeated(columns)
         self._expect(position, right, UNITS if turned else over)
         return (self._new(over if turned else UNITS),)
+
+    def _matrices_product(self, position: int, left: int, right: int) -> tuple[int, ...]:
+        """R @ S and R.T @ S of a square R, head by head, are as S is; R @ S.T is square, of two of one shape."""
+        square, wide = self.variables[left][1], self.variables[right][1]
+        columns = self._of(wide)
+        (one, turned), (other, to_right) = map(self.kinds.upright, (left, right))
+        if turned and to_right:
+            a, b = self.kinds.say(one), self.kinds.say(other)
+            fact, remedy = f"{a}.T @ {b}.T: both are transposes", f"Write N = {b} @ {a}, then N.T @ v"
+            raise self.kinds.error(position, fact, remedy)
+        if to_right or columns is None or share(columns):
+            alike = self._equal(square, wide)
+        else:
+            alike = self._equal(square, self._new(UNITS)) or share(str(self._of(square))) > 0
+        if not alike:
+            raise self._product_error(position, left, right)
+        self.products.append(position)
+        if not to_right:
+            return (self._new(UNITS), wide)
+        columns = self._of(wide)
+        return (self._new(UNITS), wide if columns is None or share(columns) else self._new(UNITS))
+
+    def _product_error(self, position: int, left: int, right: int) -> Exception:
+        """Two matrices whose rows and columns do not meet, or of which one has other heads."""
+        kinds, shapes = self.kinds, list[str]()
+        for k in (left, right):
+            shape = [UNITS, self._of(self.variables[k][1]) or UNITS]
+            shapes.append(f"{kinds.say(k)} is ({', '.join(shape[::-1] if kinds.upright(k)[1] else shape)})")
+        both = all(share(str(self._of(self.variables[k][1]))) for k in (left, right))
+        remedy = "Give both the same number of heads"
+        if not both:
+            remedy = "Multiply a square matrix, of Heads, with one of H rows, or write A @ B.T of two of one shape"
+        fact = f"{kinds.say(left)} @ {kinds.say(right)}: {', but '.join(shapes)}"
+        return kinds.error(position, fact, remedy)
 
     def _expect(self, position: int, arg: int, size: str) -> None:
         """What matrices of heads or (H, N) multiply, and what is repeated along them, has their rows or columns."""
@@ -244,6 +309,11 @@ class Unifier:
     def _solve(self) -> None:
         for position, arg, columns in self.spread:
             self._expect(position, arg, repeated(self._of(columns) or UNITS))
+        for position, elements, columns in self.flat:
+            has, wanted = elements_of(self._of(columns) or UNITS), self._of(elements)
+            if not self._equal(elements, self._new(has)):
+                shown, remedy = self.kinds.say(position), f"Give what it meets {has} elements"
+                raise self.kinds.error(position, f"{shown} has {has} elements, but is used as one of {wanted}", remedy)
         self._sweep(certain=True)
         self.unclear = [operation for operation in self.operations if self._unclear(operation) is not None]
         self._sweep(certain=False)
@@ -256,6 +326,11 @@ class Unifier:
                     self._equal(one, self._new(UNITS))
         self._sweep(certain=True)
         self._check_heads()
+        for position in self.products:
+            left, right = self.kinds.records[position].args
+            square, wide = (str(self._of(self.variables[k][1])) for k in (left, right))
+            if not self.kinds.upright(right)[1] and (not share(square) or share(wide) not in {0, share(square)}):
+                raise self._product_error(position, left, right)
 
     def _sweep(self, *, certain: bool) -> None:
         """Solve pointwise operations, forwards and backwards in turn, until nothing more is known."""
@@ -403,7 +478,7 @@ class Unifier:
                     "Annotate the state or the parameter that it meets, as in S: Heads(4); for all pairs of units "
                     "write columns(v) + Z, with Z: Fixed(0.0, size=Heads(1))",
                 )
-            for arg in record.args if record.op not in ("rows", "columns") else ():
+            for arg in record.args if record.op not in ("rows", "columns", "matrix") else ():
                 if kinds[arg] is Kind.VECTOR and self._of(self.variables[arg][0]) != ONE:
                     heads = next((one for one in record.args if kinds[one] is Kind.HEADS), position)
                     raise kinds.error(position, *beside_heads(kinds.say(arg), kinds.say(heads)))

@@ -41,7 +41,7 @@ class _Writer:
         args = [self.place[arg] for arg in record.args]
         if op == "product" and not self.kinds.moving[position]:
             op = APPLY
-        if op not in (APPLY, "product", "total", "largest", "rows", "columns", "transpose"):
+        if op not in (APPLY, "product", "total", "largest", "rows", "columns", "matrix", "flatten", "transpose"):
             args = [self._fitted(arg, self.shapes[position], record.line) for arg in record.args]
         return self.builder.add(Node(op, tuple(args), self.shapes[position], record.name, record.value, record.line))
 
@@ -82,12 +82,14 @@ class _Writer:
         return self._node("total", (at,), (ONE,), record.line, name)
 
     def _heads(self, position: int) -> int:
-        """A product with the matrices of heads, S @ q or S.T @ k: the sums of rows or of columns."""
+        """A product with the matrices of heads, S @ q or S.T @ k: the sums of rows or of columns; or one of two."""
         record = self.kinds.records[position]
-        left, right = record.args
-        turned = False
-        while self.kinds.ops[left] == "transpose":
-            left, turned = self.kinds.records[left].args[0], not turned
+        (left, turned), (right, other) = map(self.kinds.upright, record.args)
+        if self.kinds[right] is Kind.HEADS:
+            op = "multiply_turned" if other else "turned_multiply" if turned else "multiply"
+            return self._node(
+                op, (self.place[left], self.place[right]), self.shapes[position], record.line, record.name
+            )
         shape = self.shapes[left]
         along, over = ("rows", "column_sum") if turned else ("columns", "row_sum")
         repeated = self._node(along, (self.place[right],), shape, record.line)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from cello.cells.graph import LEAVES, Graph, Node, dependencies
+from cello.cells.graph import LEAVES, Graph, Node, Shape, dependencies
 
 ATOM = 9
 """The precedence of what never needs parentheses."""
@@ -39,7 +39,7 @@ class Style:
     """A target: its row for each operation and its way of writing names and numbers.
 
     ``leaf(kind, name)`` writes an "input", "state" or "parameter"; ``new_state(name)`` and ``value(name)`` write the
-    left sides; ``parentheses`` is a template.
+    left sides, ``shape`` what a matrix is made of a vector in; ``parentheses`` is a template.
     """
 
     rows: Mapping[str, Row]
@@ -47,6 +47,7 @@ class Style:
     new_state: Callable[[str], str]
     value: Callable[[str], str]
     constant: Callable[[float], str]
+    shape: Callable[[Shape], str] = "×".join
     parentheses: str = "({})"
 
 
@@ -213,4 +214,4 @@ class _Writer:
             return (self.known[args[0]], ATOM) if args[0] in self.known else self.formulas[args[0]]
         row = self.style.rows[op]
         parts = [self._text(arg, needs) for arg, needs in zip(args, row.needs, strict=True)]
-        return row.template.format(*parts), row.precedence
+        return row.template.format(*parts, shape=self.style.shape(node.shape)), row.precedence

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
-from cello.cells.graph import Graph, GraphBuilder, Node, Shape
+from cello.cells.graph import MULTIPLYING, Graph, GraphBuilder, Node, Shape
 from cello.compiler.stages import Stage
 
 
@@ -60,9 +60,9 @@ class Term:
     def floor(self) -> Term:
         return self._write("floor", self)
 
-    def reshaped(self, op: str, shape: Shape) -> Term:
-        """A reduction, ``broadcast``, ``rows`` or ``columns`` of this, of the shape given."""
-        return Term(self.builder, self.builder.write(op, self.at, shape=shape))
+    def reshaped(self, op: str, shape: Shape, *others: Term) -> Term:
+        """An operation that changes shapes, of this and of others, which gives the shape told."""
+        return Term(self.builder, self.builder.write(op, self.at, *(each.at for each in others), shape=shape))
 
     @property
     def shape(self) -> Shape:
@@ -126,9 +126,21 @@ RESHAPING_GRADIENT: dict[str, Callable[[Term, Term, Term], Term]] = {
     "columns": lambda g, y, a: g.reshaped("column_sum", a.shape),
     "row_sum": lambda g, y, a: g.reshaped("rows", a.shape),
     "column_sum": lambda g, y, a: g.reshaped("columns", a.shape),
+    "matrix": lambda g, y, a: g.reshaped("flatten", a.shape),
+    "flatten": lambda g, y, a: g.reshaped("matrix", a.shape),
 }
 """For each operation that changes a shape what it adds to its argument's derivative."""
 
+
+MULTIPLYING_GRADIENT: dict[str, Callable[[Term, Term, Term], tuple[Term, Term]]] = {
+    "multiply": lambda g, a, b: (
+        g.reshaped("multiply_turned", a.shape, b),
+        a.reshaped("turned_multiply", b.shape, g),
+    ),
+    "multiply_turned": lambda g, a, b: (g.reshaped("multiply", a.shape, b), g.reshaped("turned_multiply", b.shape, a)),
+    "turned_multiply": lambda g, a, b: (b.reshaped("multiply_turned", a.shape, g), a.reshaped("multiply", b.shape, g)),
+}
+"""For each product of two matrices what it adds to their derivatives."""
 
 Found = dict[tuple[int, Shape], Term]
 """What is added to the derivatives of nodes, by the node and the shape of what is added."""
@@ -264,11 +276,19 @@ class _Walk:
             if self.stage_of[k] == number and self._leads_to(k):
                 self._add(found, k, self._leaf("later", k, k))
         for k in sorted(self.reduced):
-            arg = nodes[k].args[0]
-            if self.stage_of.get(arg, -1) == number or (number == 0 and arg not in self.stage_of):
-                values = (self._leaf("later", k, k), Term(self.builder, k), Term(self.builder, arg))
-                self._add(found, arg, RESHAPING_GRADIENT[nodes[k].op](*values))
+            for place, arg in enumerate(nodes[k].args):
+                inside = self.stage_of.get(arg, -1) == number or (number == 0 and arg not in self.stage_of)
+                if inside and self._leads_to(arg):
+                    self._add(found, arg, self._of_whole(k, place))
         return found
+
+    def _of_whole(self, k: int, place: int) -> Term:
+        """What a reduction or a product of matrices adds to the derivative of an argument."""
+        node, g = self.graph.nodes[k], self._leaf("later", k, k)
+        args = [Term(self.builder, arg) for arg in node.args]
+        if node.op in MULTIPLYING:
+            return MULTIPLYING_GRADIENT[node.op](g, *args)[place]
+        return RESHAPING_GRADIENT[node.op](g, Term(self.builder, k), *args)
 
     def _leaf(self, op: str, value: int, like: int) -> Term:
         return Term(self.builder, self.builder.write(op, value=value, shape=self.graph.nodes[like].shape))

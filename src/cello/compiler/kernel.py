@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from cello.cells.definition import Cell
-from cello.cells.graph import POINTWISE, RESHAPING, Graph, dependencies
+from cello.cells.graph import MULTIPLYING, POINTWISE, RESHAPING, Graph, dependencies
 from cello.cells.sizes import ONE, share
 from cello.compiler.activity import Active, active
 from cello.compiler.blocks import with_blocks
@@ -205,7 +205,8 @@ def _kept(graph: Graph, stages: tuple[Stage, ...], gradient: StepGradient, vecto
     complete = {  # what is read in another place than its own
         arg
         for k, node in enumerate(gradient.nodes)
-        if node.op in REPEATING and (k in read or k >= len(graph.nodes))
+        if (node.op in REPEATING and (k in read or k >= len(graph.nodes)))
+        or (node.op in MULTIPLYING and k >= len(graph.nodes))
         for arg in node.args
         if arg in stage_of
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from cello.cells.definition import Cell
+from cello.cells.graph import Shape
+from cello.cells.sizes import columns_of
 from cello.compiler.declared import DeclaredStyle, declared_lines, sizes
 from cello.compiler.expression import ATOM, Row, Style, equations, function
 
@@ -43,6 +45,11 @@ ROWS: dict[str, Row] = {
     "outer": Row(r"{} {}^{{\top}}", 2, (ATOM, ATOM)),
     "row_sum": function(r"\operatorname{{rowsum}}({})"),
     "column_sum": function(r"\operatorname{{colsum}}({})"),
+    "matrix": function(r"\operatorname{{mat}}_{{{shape}}}({})"),
+    "flatten": function(r"\operatorname{{vec}}({})"),
+    "multiply": Row("{} {}", 2, (9, 9)),
+    "multiply_turned": Row(r"{} {}^{{\top}}", 2, (9, ATOM)),
+    "turned_multiply": Row(r"{}^{{\top}} {}", 2, (ATOM, 9)),
     "turned_product": Row(r"{}^{{\top}} {}", 2, (ATOM, 9)),
     "expm": function(r"\operatorname{{expm}}({})"),
     "power": Row(r"{}^{{{}}}", 4, (ATOM, 0)),
@@ -87,7 +94,14 @@ def _leaf(kind: str, name: str) -> str:
 
 def _size(text: str) -> str:
     """A size; a share is rounded down."""
+    if (columns := columns_of(text)) is not None:
+        inner = f"({columns})" if "-" in columns and "/" not in columns else _size(columns)
+        return rf"H \cdot {inner}"
     return rf"\lfloor {text} \rfloor" if "/" in text else text
+
+
+def _shape(shape: Shape) -> str:
+    return r" \times ".join(map(_size, shape))
 
 
 def _constant(value: float) -> str:
@@ -101,6 +115,7 @@ STYLE = Style(
     new_state=lambda name: symbol(name, "t"),
     value=lambda name: symbol(name, "t"),
     constant=_constant,
+    shape=_shape,
     parentheses="({})",
 )
 
@@ -138,7 +153,6 @@ def latex(cell: Cell) -> str:
         lines.append(rf"{left} &\leftarrow {right}" if begins else f"{left} &= {right}")
     for kind, name, shape in sizes(cell):
         left = symbol(name, "t") if kind == "state" else _leaf(kind, name)
-        space = r" \times ".join(map(_size, shape))
-        lines.append(rf"{left} &\in \mathbf{{R}}^{{{space}}}")
+        lines.append(rf"{left} &\in \mathbf{{R}}^{{{_shape(shape)}}}")
     whole = " \\\\\n".join(lines)
     return f"\\begin{{aligned}}\n{whole}\n\\end{{aligned}}"

@@ -52,7 +52,7 @@ def step(cell: Cell, frame: Tensor, leaves: Mapping[str, Tensor]) -> list[Tensor
             values.append(frame.new_full((), size(str(node.name), inputs, hidden)))
         elif node.op in TORCH_RESHAPING:
             sizes = tuple(size(each, inputs, hidden) for each in node.shape)
-            values.append(TORCH_RESHAPING[node.op](args[0], sizes))
+            values.append(TORCH_RESHAPING[node.op](*args, sizes))
         else:
             values.append(TORCH[node.op](*args) if args else leaves[str(node.name)])
     return [values[output] for output in cell.graph.outputs]

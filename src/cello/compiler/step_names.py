@@ -22,6 +22,8 @@ RESHAPING_ROWS = {
     "columns": function("columns({})"),
     "row_sum": function("row_sum({})"),
     "column_sum": function("column_sum({})"),
+    "matrix": function("matrix({})"),
+    "flatten": function("flatten({})"),
 }
 COMMENTS = replace(STYLE, rows={**RESHAPING_ROWS, **STYLE.rows})
 """How equations are written in comments of kernels."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cello.cells.definition import Cell
+from cello.cells.graph import MULTIPLYING
 from cello.cells.sizes import size
 from cello.cells.summed import summed
 from cello.errors import ModelError
@@ -113,7 +114,8 @@ class ModelSize:
         cell = summed(self.cell)
         nodes = cell.graph.nodes
         sums = [nodes[node.args[0]].shape for node in nodes if node.op in ("row_sum", "column_sum")]
-        return 2 * sum(size(a, inputs, hidden) * size(b, inputs, hidden) for a, b in (*cell.products, *sums))
+        sums += [(*nodes[node.args[0]].shape, node.shape[1]) for node in nodes if node.op in MULTIPLYING]
+        return 2 * sum(prod(size(each, inputs, hidden) for each in shape) for shape in (*cell.products, *sums))
 
 
 def check_size(config: ModelConfig, dimensions: int) -> None:

@@ -53,7 +53,7 @@ class NumpyDirection:
         if node.op in NUMPY:
             return NUMPY[node.op]
         reshaping, sizes = NUMPY_RESHAPING[node.op], tuple(size(each, inputs, hidden) for each in node.shape)
-        return lambda value: reshaping(value, sizes)
+        return lambda *values: reshaping(*values, sizes)
 
     def run(self, x: Floats, state: Sequence[Floats]) -> tuple[Floats, tuple[Floats, ...]]:
         """Frames (T, D) → outputs (T, H) and the states after the last step, from these before the first."""

@@ -154,7 +154,7 @@ def test_products_are_those_of_rounded_operands_and_nothing_else_is_rounded(
 
 
 @pytest.mark.usefixtures("instruction", "compiled_quickly")
-@pytest.mark.parametrize("name", ["projected", "gaps"])
+@pytest.mark.parametrize("name", ["projected", "gaps", "generated", "multiplied"])
 def test_values_of_several_sizes_are_multiplied_in_pairs_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = SIZED[name]
     check(cell, case(cell, (3, 3, 7, 20)), [3, 2, 0], monkeypatch, reverse=False)

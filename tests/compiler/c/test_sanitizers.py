@@ -181,7 +181,7 @@ def test_kernels_of_several_sizes_stay_in_their_buffers(name: str, tmp_path: Pat
 
 @pytest.mark.wants("cc")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 processor")
-@pytest.mark.parametrize("name", ["lstm", "gru-original", "noisy", "normalised", "heads"])
+@pytest.mark.parametrize("name", ["lstm", "gru-original", "noisy", "normalised", "heads", "generated", "multiplied"])
 def test_narrower_vectors_give_the_same_numbers(name: str, tmp_path: Path) -> None:
     alike(tmp_path, program(cell_named(name)), 2e-6)
 

@@ -17,13 +17,14 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.inputs import Inputs
+from cello.compiler.render import render
 from cello.compiler.scan import scan
 from cello.compiler.triton import launch
 from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
-from cello.errors import BackendError
+from cello.errors import BackendError, CellError
 from cello.models.direction import CellLayer, within_bounds
 from cello.models.initialise import begun
 from random_cells import random_cell
@@ -153,7 +154,14 @@ def test_programs_that_share_the_units_of_the_same_clips(
 
 
 @pytest.mark.parametrize(
-    "cell", [*SIZED.values(), numbers(), short("16", False), short("32", True)], ids=lambda cell: cell.name
+    "cell",
+    [
+        *(each for each in SIZED.values() if each.name not in {"generated", "multiplied"}),
+        numbers(),
+        short("16", False),
+        short("32", True),
+    ],
+    ids=lambda cell: cell.name,
 )
 def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     check(cell, (4, 3, 7, 8), lengths=[2, 0, 3, 1], reverse=True)
@@ -273,6 +281,17 @@ def test_heads_that_no_program_has_room_for_are_refused() -> None:
         x, state, weights = case(SIZED["heads"], (1, 1, 1, hidden))
         with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
             scan(SIZED["heads"], x, weights, state=state, backend="triton")
+
+
+def test_matrices_made_of_vectors_are_left_to_plain_evaluation() -> None:
+    x, state, weights = case(SIZED["generated"], (2, 3, 7, 8))
+    with pytest.raises(
+        BackendError, match="has no kernel of cell 'generated', which makes matrices of vectors, vectors of matrices"
+    ):
+        scan(SIZED["generated"], x, weights, state=state, backend="triton")
+    assert scan(SIZED["generated"], x, weights, state=state).backend != "triton"
+    with pytest.raises(CellError, match=r"products of them\. Show or run another target, such as C\."):
+        render(SIZED["generated"], "triton")
 
 
 def selective(elements: int) -> Cell:

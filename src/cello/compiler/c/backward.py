@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property, partial
 
-from cello.cells.graph import REDUCTIONS, Node
+from cello.cells.graph import MULTIPLYING, REDUCTIONS, Node
 from cello.cells.sizes import ONE
-from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.loops import Loop, Loops, body_of, multiplied
 from cello.compiler.c.repeated import Places, words
 from cello.compiler.c.sizes import elements, padded, tile, width
 from cello.compiler.c.source import Names
@@ -248,9 +248,13 @@ class _Backward:
 
     def _loops(self, stage: Stage, given: StageGradient) -> list[list[str]]:
         loops = self._stores(stage, given)
+        products: list[list[str]] = []
         for k in self._reductions([k for loop in loops.of.values() for _, k in loop.stores]):
             node = self.nodes[k]
             self.workspace.add(f"_{k}_tile", self._size(k))
+            if node.op in MULTIPLYING:
+                products.append([multiplied(self.names, self.workspace, self.nodes, k, self._place)])
+                continue
             loops.over(self.nodes[node.args[0]].shape).reduce(node, f"_{k}", f"_{k}_tile")
         labels = {**self.names.of, **{at: f"d_{self.names.of[k]}" for k, at in (*given.sums, *given.reductions)}}
         comments = self._comments(given)
@@ -264,7 +268,7 @@ class _Backward:
                 loop.soon[f"__builtin_prefetch({before}, 0, 2);"] = None
             return self._loads(k)
 
-        lines = []
+        lines = products
         for loop in loops.in_order(back=True):
             body = body_of(self.names, self.nodes, labels, loop, partial(loads, loop=loop), place, comments)
             lines.append(loop.lines(body))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from cello.cells.graph import MULTIPLYING
 from cello.compiler.c.expression import Body
-from cello.compiler.c.loops import Loop, Loops, body_of
+from cello.compiler.c.loops import Loop, Loops, body_of, multiplied
 from cello.compiler.c.repeated import Places, words
 from cello.compiler.c.sizes import elements, number, padded, tile, width
 from cello.compiler.c.source import Names
@@ -59,7 +60,7 @@ class _Forward:
         """The reductions that each stage's loops add up."""
         found: dict[int, list[int]] = {}
         for stage in self.plan.stages:
-            for k in stage.reductions:
+            for k in (each for each in stage.reductions if self.nodes[each].op not in MULTIPLYING):
                 found.setdefault(self.stage_of.get(self.nodes[k].args[0], 0), []).append(k)
         return found
 
@@ -110,6 +111,7 @@ class _Forward:
         repeated = {a for k in steps if nodes[k].op in REPEATING for a in nodes[k].args}
         later = {a for k in steps for a in nodes[k].args if self.stage_of.get(a, 99) < self.stage_of[k]}
         later -= {k for k in later if nodes[k].op in REPEATING}  # read from what they repeat
+        repeated |= {a for node in nodes if node.op in MULTIPLYING for a in node.args}
         for k in sorted(later | repeated | {*self.plan.vectors}):
             if k in self.stage_of and k not in found:
                 kept = f"{of[k]}_kept" if k in before_kept else f"{of[k]}_tile"
@@ -213,7 +215,8 @@ class _Forward:
         """The step's sums and loops."""
         lines = []
         for n, stage in enumerate(self.plan.stages):
-            lines += [*map(self._sum, stage.sums), *self._loops(n, stage)]
+            products = [k for k in stage.reductions if self.nodes[k].op in MULTIPLYING]
+            lines += [*map(self._sum, stage.sums), *map(self._multiply, products), *self._loops(n, stage)]
         return [*map(Block, map(tuple, lines))]
 
     def _others(self) -> dict[str, str]:
@@ -310,6 +313,11 @@ class _Forward:
                     f"add_ahead(&way, {units}, taken, {terms}, {frames}, {self.starts[each]}, {name}_ahead);",
                 ]
         return ["    if (ahead && !way.slot) {", *(f"        {line}" for line in unmarked(lines)), "    }"]
+
+    def _multiply(self, k: int) -> list[str]:
+        """A product of matrices, in a tile of its own."""
+        shown = [f"    {self.names.equations[k]}"] if k in self.names.equations else []
+        return [*shown, multiplied(self.names, self.workspace, self.nodes, k, self.tiles.get)]
 
     def _loops(self, number: int, stage: Stage) -> list[list[str]]:
         """A stage's loops; what later stages need of whole vectors is added up in the loop that computes these."""

@@ -33,6 +33,20 @@ SHARED void zero_lines(long n, long N, real *lines);
 /* A line += the sums of the columns of some units, of which the first N are there: those of unit u, whose head is at
    from[u], are lane u of d vecs. */
 SHARED void add_columns(const real *columns, long d, mask from, long one, long N, real *line);
+/* A vector of H * d elements is a matrix (H, d), row by row: of row r of a tile of such vectors the d elements of the units
+   from j on as d vecs of units, and back. Units beyond the last one have 0. Behind the vecs is memory for V * d + V. */
+SHARED void take_units(const real *tile, long rows, long r, long j, long H, long d, real *units);
+SHARED void give_units(real *units, long rows, long r, long j, long H, long d, real *tile);
+/* Where matrices lie: in a tile of so many rows, or one and the same for all rows. */
+struct of_heads {
+    const real *tile;
+    long rows, same;
+};
+/* Products of matrices, of heads of d units: A B and Aᵀ B, of A (H, d) and B (H, N); A Bᵀ of two (H, N), which gives (H, d).
+   Memory for (d + N) * V + d * N comes with it. */
+enum product_of_heads { MULTIPLY, MULTIPLY_TURNED, TURNED_MULTIPLY };
+SHARED void multiply_heads(enum product_of_heads which, long n, long rows, long H, long d, long N, struct of_heads a,
+                           struct of_heads b, real *to, real *memory);
 /* Matrices (H, d) of clips into a tile and back; what fills up the last vec of units is 0. */
 SHARED void load_heads(const struct clips *c, struct view tensor, long t, long begin, long end, long H, long d,
                        real *tile);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cello.cells.graph import Node, Shape
@@ -41,6 +41,10 @@ class Loop:
             self.row_first.append(f"vec {name}_total = broadcast(0);")
             self.stores.append((f"{name}_total += {{}};", arg))
             self.row_last.append(f"store({place} + line, {name}_total);")
+        elif node.op == "flatten":
+            units = self._units(name)
+            self.stores.append((f"store({units} + column * V, {{}});", arg))
+            self.row_last.append(f"give_units({units}, rows, r, j, H, {elements(self.shape[1])}, {place});")
         elif node.op == "column_sum":
             columns, own = elements(self.shape[1]), repeated(self.shape[1])
             self.workspace.add(f"{name}_columns", f"round_up({columns}, V) * V")
@@ -59,7 +63,7 @@ class Loop:
             self.last.append(f"{'total' if node.op == 'total' else 'largest'}_of_lanes(n, {place});")
 
     def loads(self, node: Node, name: str, place: str) -> str | None:
-        """How an argument's tile at ``place`` is read by ``broadcast`` or ``columns``."""
+        """How an argument's tile at ``place`` is read by ``broadcast``, ``columns`` or ``matrix``."""
         if node.op == "broadcast":
             return f"broadcast(({marked(place)})[r * V])" if " " in place else f"broadcast({marked(place)}[r * V])"
         if node.op == "columns":
@@ -68,7 +72,18 @@ class Loop:
             lines = marked(f"{name}_lines")
             self.first[f"to_lines(n, rows, {elements(own)}, {marked(place)}, {lines});"] = None
             return f"column_of({lines} + r * {padded(own)} + column, from, one)"
+        if node.op == "matrix":
+            units = self._units(name)
+            line = f"take_units({marked(place)}, rows, r, j, H, {elements(node.shape[1])}, {units});"
+            self.row_first += [] if line in self.row_first else [line]
+            return f"load({units} + column * V)"
         return None
+
+    def _units(self, name: str) -> str:
+        """Memory for the rows of a vec of units, as they lie in a vector of all rows and as they lie in a matrix."""
+        columns = elements(self.shape[1])
+        self.workspace.add(f"{name}_units", f"V * ({columns} + round_up({columns}, V)) + V")
+        return marked(f"{name}_units")
 
     def lines(self, body: Body) -> list[str]:
         """The loop, with the body of its stores."""
@@ -99,6 +114,25 @@ class Loop:
             "}",
         ]
         return indented([*self.first, *over_units, *self.last])
+
+
+def multiplied(
+    names: Names, workspace: Workspace, nodes: Sequence[Node], k: int, place: Callable[[int], str | None]
+) -> str:
+    """The call that takes a product of matrices into ``place(k)``; invariant ones are the same in all rows."""
+    node = nodes[k]
+    blocks, wide = (node, nodes[node.args[0]]) if node.op == "multiply_turned" else (nodes[node.args[0]], node)
+    d, N = elements(blocks.shape[1]), elements(wide.shape[1])
+    workspace.add("memory_of_products", f"({d} + {N}) * V + {d} * {N}", most=True)
+    given = []
+    for arg in node.args:
+        same = arg in names.plan.invariant
+        tile_at = marked(f"{names.of[arg]}_row" if same else str(place(arg)))
+        given.append(f"(struct of_heads){{{tile_at}, {'1, 1' if same else 'rows, 0'}}}")
+    return (
+        f"    multiply_heads({node.op.upper()}, n, rows, H, {d}, {N}, {', '.join(given)}, {marked(str(place(k)))}, "
+        "memory_of_products);"
+    )
 
 
 class Loops:
@@ -137,7 +171,7 @@ def body_of(
         node, invariant = nodes[k], k in names.invariant
         if not invariant and (found := loads(k)) is not None:
             return found
-        if node.op in ("broadcast", "columns") and not invariant:
+        if node.op in ("broadcast", "columns", "matrix") and not invariant:
             arg = node.args[0]
             return loop.loads(node, labels.get(arg, f"_{arg}"), place(arg))
         if invariant and len(node.shape) == 2:

@@ -10,13 +10,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cello.cells.graph import Node, Shape
-from cello.cells.sizes import INPUTS, ONE, UNITS
+from cello.cells.sizes import INPUTS, ONE, UNITS, columns_of
 
 PADDED = {UNITS: "P", INPUTS: "E", ONE: "V"}
 
 
 def elements(text: str) -> str:
-    """The number of elements of a size, "H/2", "2*H" or "(D-1)/2", as C has it: H_over2, H_times2, D_less1_over2."""
+    """The number of elements of a size, "H/2", "2*H" or "(D-1)/2", as C has it: H_over2, H_times2, D_less1_over2.
+
+    >>> elements("H*D"), elements("H*H/4")
+    ('H_byD', 'H_byH_over4')
+    """
+    if (columns := columns_of(text)) is not None:
+        return f"H_by{elements(columns)}"
     factor, _, rest = text.rpartition("*")
     name = rest.strip("(").replace(")", "").replace("-", "_less").replace("/", "_over")
     return f"{name}_times{factor}" if factor else name
@@ -60,15 +66,19 @@ def definitions(texts: Iterable[str]) -> str:
     """Definitions of the numbers of elements and of their padded numbers, beside H, D and those known at once."""
     found = []
     for text in dict.fromkeys(texts):
-        whole, _, parts = text.strip("(").replace(")", "").replace("*", " * ").partition("/")
-        name = elements(text)
         if text not in (UNITS, INPUTS) and not text.isdigit():
-            found.append(
-                f"{name} = at_least_1({f'({whole})' if '-' in whole else whole}{f' / {parts}' if parts else ''})"
-            )
+            found.append(f"{elements(text)} = {_count(text)}")
         if text not in PADDED:
-            found.append(f"{padded(text)} = round_up({name}, V)")
+            found.append(f"{padded(text)} = round_up({elements(text)}, V)")
     return ", ".join(found)
+
+
+def _count(text: str) -> str:
+    """A number of elements as an expression of H and D."""
+    if (columns := columns_of(text)) is not None:
+        return f"H * {columns if columns in (UNITS, INPUTS) or columns.isdigit() else _count(columns)}"
+    whole, _, parts = text.strip("(").replace(")", "").replace("*", " * ").partition("/")
+    return f"at_least_1({f'({whole})' if '-' in whole else whole}{f' / {parts}' if parts else ''})"
 
 
 def number(node: Node) -> str | None:

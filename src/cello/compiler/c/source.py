@@ -323,8 +323,11 @@ class Workspace:
         self.sizes: dict[str, str] = {}
         self.groups: list[list[str]] = []
 
-    def add(self, name: str, size: str) -> None:
-        self.sizes.setdefault(name, size)
+    def add(self, name: str, size: str, *, most: bool = False) -> None:
+        """Ask for memory; with ``most`` the most of what is asked for in one name."""
+        asked = self.sizes.setdefault(name, size)
+        if most and size not in asked:
+            self.sizes[name] = f"larger({asked}, {size})"
 
     def lines(self, used: Container[str]) -> list[str]:
         """Take the memory and name its places; of groups only the first and those ``used``."""

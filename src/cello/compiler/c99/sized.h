@@ -19,3 +19,22 @@ LOCAL float greatest(const float *v, int n) {
 LOCAL void add_row(float *sums, const float *row, int n) {
     for (int k = 0; k < n; k++) sums[k] += row[k];
 }
+
+/* Where the elements of a block of d rows of a matrix are: its rows are `width` apart; in the product of two, next rows (left)
+   or the next term of a sum (right) are `down` apart, the next term (left) or columns (right) `across`. */
+struct sides {
+    const float *at;
+    int width, down, across;
+};
+/* A product (units, columns) of matrices, block by block of d rows, of sums of so many terms. */
+LOCAL void multiply(int units, int d, int columns, int terms, struct sides left, struct sides right, float *product) {
+    for (int u = 0; u < units; u++) {
+        const int head = u / d * d;
+        const float *a = left.at + head * left.width + (u - head) * left.down, *b = right.at + head * right.width;
+        for (int c = 0; c < columns; c++) {
+            float sum = 0;
+            for (int k = 0; k < terms; k++) sum += a[k * left.across] * b[k * right.down + c * right.across];
+            product[u * columns + c] = sum;
+        }
+    }
+}

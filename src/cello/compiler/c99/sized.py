@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from math import prod
 
 from cello.cells.definition import Cell
-from cello.cells.graph import REDUCTIONS, RESHAPING, Shape
+from cello.cells.graph import MULTIPLYING, REDUCTIONS, RESHAPING, Shape
 from cello.cells.sizes import share, size
 from cello.cells.specialise import multiplying
 from cello.compiler.c99.expression import Body
@@ -43,9 +43,12 @@ class SizedStep(UnitStep):
 
     def _floats(self, k: int) -> int:
         """The floats in which a value stands."""
-        sizes = self._sizes(self.nodes[k].shape)
-        whole = -(-prod(sizes) // self.rows) * self.rows
-        return whole + self.rows * (len(sizes) == 2)
+        by_rows = len(self.nodes[k].shape) == 2 or any(node.op == "matrix" and k in node.args for node in self.nodes)
+        return self._blocks_of(k) + self.rows * by_rows
+
+    def _blocks_of(self, k: int) -> int:
+        """The floats of as many whole blocks as a value takes."""
+        return -(-prod(self._sizes(self.nodes[k].shape)) // self.rows) * self.rows
 
     def _find_arrays(self) -> dict[int, str]:
         found = super()._find_arrays()
@@ -57,8 +60,9 @@ class SizedStep(UnitStep):
         for k, node in enumerate(self.nodes):
             if node.op in REDUCTIONS:
                 found[k] = own[k]
-            if node.op in RESHAPING and node.args[0] in own:
-                found.setdefault(node.args[0], own[node.args[0]])
+            for arg in node.args if node.op in RESHAPING else ():
+                if arg in own:
+                    found.setdefault(arg, own[arg])
         return {k: name for k, name in found.items() if k not in self.stage_of or not self._passing(k)}
 
     def _passing(self, k: int) -> bool:
@@ -115,9 +119,26 @@ class SizedStep(UnitStep):
 
     def _reduced(self, k: int) -> str:
         array = self._read_from(self.nodes[k].args[0])
+        if self.nodes[k].op in MULTIPLYING:
+            return self._multiplied(k)
+        if self.nodes[k].op == "flatten":  # whose elements stand row by row already
+            return f"    memcpy({self.arrays[k]}, {array}, {prod(self._sizes(self.nodes[k].shape))} * sizeof(float));"
         (elements,) = self._sizes(self.nodes[self.nodes[k].args[0]].shape)
         function = "total" if self.nodes[k].op == "total" else "greatest"
         return f"    {self.arrays[k]}[0] = {function}({array}, {elements});"
+
+    def _multiplied(self, k: int) -> str:
+        """A product of matrices."""
+        node = self.nodes[k]
+        left, right = (self.nodes[arg].shape for arg in node.args)
+        (_, rows), (units, columns) = self._sizes(left), self._sizes(node.shape)
+        (_, wide) = self._sizes(right)
+        block, terms = (columns, wide) if node.op == "multiply_turned" else (rows, rows)
+        down, across = (1, rows) if node.op == "turned_multiply" else (rows, 1)
+        a = f"(struct sides){{{self._read_from(node.args[0])}, {rows}, {down}, {across}}}"
+        down, across = (1, wide) if node.op == "multiply_turned" else (wide, 1)
+        b = f"(struct sides){{{self._read_from(node.args[1])}, {wide}, {down}, {across}}}"
+        return f"    multiply({units}, {block}, {columns}, {terms}, {a}, {b}, {self.arrays[k]});"
 
     def _read_from(self, k: int) -> str:
         """The array of a leaf or of a value that is kept."""
@@ -183,7 +204,8 @@ class SizedStep(UnitStep):
             if self.nodes[k].op == "row_sum":
                 after.append(f"{self.arrays[k]}[u] = total({row}, {width});")
             else:
-                before.append(f"    memset({self.arrays[k]}, 0, {units} * sizeof(float));")
+                (own,) = self._sizes(self.nodes[k].shape)
+                before.append(f"    memset({self.arrays[k]}, 0, {own} * sizeof(float));")
                 after.append(f"add_row({self.arrays[k]} + {self._head(shape)}0, {row}, {width});")
         return [
             *before,
@@ -202,8 +224,10 @@ class SizedStep(UnitStep):
             node = self.nodes[k]
             if node.op == "parameter" and not node.shape:
                 return f"broadcast({self._weight(k)}[0])"
-            if node.op in ("broadcast", "rows", "columns") and k in here:
+            if node.op in ("broadcast", "rows", "columns", "matrix") and k in here:
                 array = self._read_from(node.args[0])
+                if node.op == "matrix":
+                    return f"load({array} + u * {self._sizes(node.shape)[1]} + j)"
                 if node.op == "columns":
                     return f"load({array} + {self._head(node.shape)}j)"
                 return f"broadcast({array}[0])" if node.op == "broadcast" else f"{self.of[k]}_of_row"
@@ -227,7 +251,7 @@ class SizedStep(UnitStep):
         return str(-(-rows // self.rows)), str(columns)
 
     def _padded(self, each: Sum) -> str:
-        return str(self._floats(each.node))
+        return str(self._blocks_of(each.node))
 
 
 def _place(floats: int) -> str:

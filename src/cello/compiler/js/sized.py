@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cello.cells.graph import REDUCTIONS, RESHAPING, Shape, dependencies
-from cello.cells.sizes import share
+from cello.cells.graph import MULTIPLYING, REDUCTIONS, RESHAPING, Shape, dependencies
+from cello.cells.sizes import columns_of, share
 from cello.compiler.expression import ATOM
 from cello.compiler.js.expression import Writer
 from cello.compiler.js.names import RESERVED, SIZED, string
@@ -16,6 +16,7 @@ REDUCED = {
     "largest": "{to}[0] = greatest({of});",
     "row_sum": "rowSum({of}, {to});",
     "column_sum": "columnSum({of}, {to}, {columns});",
+    "flatten": "{to}.set({of});",
 }
 """How each operation that needs a whole vector or matrix is written."""
 
@@ -26,6 +27,8 @@ def elements(text: str) -> str:
     >>> elements("16"), elements("H"), elements("(D-1)/2"), elements("2*H")
     ('16', 'H', 'D_less_1_2', 'H_times_2')
     """
+    if (columns := columns_of(text)) is not None:
+        return f"H_by_{elements(columns)}"
     factor, _, rest = text.rpartition("*")
     name = rest.replace("-", "_less_").replace("/", "_").strip("(").replace(")", "")
     return f"{name}_times_{factor}" if factor else name
@@ -36,7 +39,11 @@ def computed(text: str) -> str:
 
     >>> computed("H/4"), computed("(D-1)/2"), computed("2*H")
     ('Math.max(1, Math.floor(H / 4))', 'Math.max(1, Math.floor((D - 1) / 2))', 'Math.max(1, 2 * H)')
+    >>> computed("H*(D-1)")
+    'H * Math.max(1, D - 1)'
     """
+    if (columns := columns_of(text)) is not None:
+        return f"H * {columns if columns in ('D', 'H') or columns.isdigit() else computed(columns)}"
     spaced = text.replace("-", " - ").replace("/", " / ").replace("*", " * ")
     return f"Math.max(1, {f'Math.floor({spaced})' if '/' in text else spaced})"
 
@@ -57,6 +64,8 @@ class _Elements(Writer):
         if node.op not in RESHAPING:
             return super().formula(k)
         name = self.place(node.args[0])
+        if node.op == "matrix":
+            return f"{name}[at]", ATOM
         if node.op == "columns" and not share(node.shape[1]):
             return f"{name}[col]", ATOM
         if node.op == "columns":
@@ -132,6 +141,11 @@ class SizedStep(UnitStep):
         if node.op in REDUCTIONS:
             arg = node.args[0]
             columns = elements(self.nodes[arg].shape[-1])
+            if node.op in MULTIPLYING:
+                square = node if node.op == "multiply_turned" else self.nodes[arg]
+                turned = f"{str(node.op == 'turned_multiply').lower()}, {str(node.op == 'multiply_turned').lower()}"
+                given = ", ".join(map(self.writer.place, (*node.args, k)))
+                return [f"multiplied({given}, {elements(square.shape[1])}, {turned});"]
             return [REDUCED[node.op].format(to=self.writer.place(k), of=self.writer.place(arg), columns=columns)]
         return self._looped(node.shape, [f"{self.writer.element(k)} = {self.writer.text(k)};"])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cello.cells.graph import RESHAPING, Node, Shape
+from cello.cells.graph import MULTIPLYING, RESHAPING, Node, Shape
 from cello.cells.sizes import share, size
 from cello.compiler.onnx.writer import Array, Writer
 
@@ -76,8 +76,10 @@ class Shapes:
         """The whole of a value that repeats."""
         return writer.write("Expand", value, writer.integers(1, *self.heads(k)))
 
-    def write(self, writer: Writer, k: int, value: str) -> str:
-        """What an operation that changes a shape makes of the whole of its argument, (B, …)."""
+    def write(self, writer: Writer, k: int, value: str, other: str = "") -> str:
+        """What an operation that changes a shape makes of the whole of its arguments, (B, …)."""
+        if self.nodes[k].op in MULTIPLYING:
+            return self._matrices(writer, k, (value, other))
         return RESHAPED[self.nodes[k].op](writer, value, self.heads(k))
 
     def multiplied(self, writer: Writer, k: int, matrix: str, vector: str) -> str:
@@ -88,6 +90,17 @@ class Shapes:
         given = writer.reshape(vector, 0, heads, *((width, 1) if column else (1, high)))
         product = writer.write("MatMul", *((matrix, given) if column else (given, matrix)))
         return writer.reshape(product, 0, units)
+
+    def _matrices(self, writer: Writer, k: int, values: tuple[str, str]) -> str:
+        """A product of matrices, of as many blocks as its square one has."""
+        node = self.nodes[k]
+        blocks, rows, _ = self.heads(k if node.op == "multiply_turned" else node.args[0])
+        given = []
+        for value, arg, turned in zip(values, node.args, ("turned_multiply", "multiply_turned"), strict=True):
+            there = self.heads(arg)[0] == blocks and self.nodes[arg].op != "parameter"  # which has no batch
+            whole = value if there else writer.reshape(value, -1, blocks, rows, self.sizes[arg][1])
+            given.append(writer.write("Transpose", whole, perm=[0, 1, 3, 2]) if node.op == turned else whole)
+        return writer.reshape(writer.write("MatMul", *given), 0, *self.heads(k))
 
     def block_diagonal(self, writers: tuple[Writer, Writer], k: int, blocks: Array, vector: str) -> str:
         """The same where the matrix is learned: few operators, for each of many small products costs microseconds.
@@ -134,5 +147,7 @@ RESHAPED: dict[str, Callable[[Writer, str, tuple[int, ...]], str]] = {
     "columns": _columns,
     "row_sum": _row_sum,
     "column_sum": _column_sum,
+    "matrix": lambda writer, value, shape: writer.reshape(value, 0, *shape),
+    "flatten": lambda writer, value, shape: writer.reshape(value, 0, *shape),
 }
 """How each operation that changes a shape is written; those of matrices only within a step, (B, …)."""

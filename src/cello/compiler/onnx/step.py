@@ -115,7 +115,7 @@ class StepWriter:
             mean_of = self.whole(writer, self.means[k], values)
             return writer.write("ReduceMean", mean_of, writer.integers(-1), keepdims=1)
         if node.op in RESHAPING:
-            return self.shapes.write(writer, k, self.whole(writer, node.args[0], values))
+            return self.shapes.write(writer, k, *(self.whole(writer, arg, values) for arg in node.args))
         return row(node.op)(writer, *(values[arg] if self.needs[arg] else self.invariant(arg) for arg in node.args))
 
     def whole(self, writer: Writer, k: int, values: dict[int, str]) -> str:

@@ -99,7 +99,7 @@ def _compute(operation: _Operation, values: Values) -> None:
         for k, part in zip(results, torch.split_with_sizes(whole, list(sizes), whole.dim() - 1), strict=True):
             values[k] = part
     elif op in TORCH_RESHAPING:
-        values[results[0]] = TORCH_RESHAPING[op](values[args[0]], sizes)
+        values[results[0]] = TORCH_RESHAPING[op](*[values[a] for a in args], sizes)
     else:
         values[results[0]] = TORCH[op](*[values[a] for a in args])
 

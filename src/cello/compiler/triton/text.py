@@ -6,6 +6,7 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
+from cello.cells.graph import RESHAPING
 from cello.cells.summed import summed
 from cello.compiler.centred import centred
 from cello.compiler.deep import deep
@@ -14,13 +15,31 @@ from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.text import STYLE
 from cello.compiler.triton.backward import backward
+from cello.compiler.triton.expression import RESHAPING_ROWS
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.names import Names
+from cello.errors import CellError
+
+
+def not_written(cell: Cell) -> str | None:
+    """Why there is no kernel of a cell, where an operation of its step has no row; what is said after "Triton"."""
+    beyond = {node.op for node in cell.graph.nodes if node.op in RESHAPING} - RESHAPING_ROWS.keys()
+    return (
+        f"has no kernel of cell {cell.name!r}, which makes matrices of vectors, vectors of matrices or products of them"
+        if beyond
+        else None
+    )
 
 
 @lru_cache(maxsize=256)
 def names_of(cell: Cell) -> Names:
-    """The names a cell's kernel uses."""
+    """The names a cell's kernel uses.
+
+    Raises:
+        CellError: there is no kernel of it.
+    """
+    if (reason := not_written(cell)) is not None:
+        raise CellError(f"Triton {reason}. Show or run another target, such as C.")
     alone, groups = centred(summed(cell))
     return Names(kernel(alone, centred=groups))
 
