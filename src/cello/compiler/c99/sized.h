@@ -1,6 +1,6 @@
 /* Sums and maxima of vectors; 8 sums at once, in the same order for all LANES. */
-LOCAL float total(const float *v, int n) {
-    float sums[8] = {0};
+LOCAL NUMBER total(const NUMBER *v, int n) {
+    NUMBER sums[8] = {0};
     int k = 0;
     for (; k + 8 <= n; k += 8)
         for (int l = 0; l < 8; l++) sums[l] += v[k + l];
@@ -9,13 +9,13 @@ LOCAL float total(const float *v, int n) {
     return (sums[0] + sums[2]) + (sums[1] + sums[3]);
 }
 
-LOCAL float greatest(const float *v, int n) {
-    float found = v[0];
+LOCAL NUMBER greatest(const NUMBER *v, int n) {
+    NUMBER found = v[0];
     for (int k = 1; k < n; k++) found = v[k] > found || v[k] != v[k] ? v[k] : found;
     return found;
 }
 
 /* sums (n,) += row (n,) */
-LOCAL void add_row(float *sums, const float *row, int n) {
+LOCAL void add_row(NUMBER *sums, const NUMBER *row, int n) {
     for (int k = 0; k < n; k++) sums[k] += row[k];
 }

@@ -14,7 +14,7 @@ from cello.cells.definition import Cell
 from cello.cells.graph import REDUCTIONS, RESHAPING, Shape
 from cello.cells.sizes import share, size
 from cello.cells.specialise import multiplying
-from cello.compiler.c99.expression import Body
+from cello.compiler.c99.expression import Body, Real
 from cello.compiler.c99.units import RESERVED, Memory, StepText, UnitStep
 from cello.compiler.places import marked, unmarked
 from cello.compiler.stages import Stage, Sum
@@ -28,9 +28,9 @@ class SizedStep(UnitStep):
 
     reserved = RESERVED | {"u"}
 
-    def __init__(self, cell: Cell, name: str, inputs: int, hidden: int, rows: int, *, int8: bool) -> None:
+    def __init__(self, cell: Cell, name: str, inputs: int, hidden: int, rows: int, *, int8: bool, real: Real) -> None:
         self.hidden, self.rows = hidden, rows
-        super().__init__(cell, name, inputs, int8)
+        super().__init__(cell, name, inputs, int8, real)
         products = {str(self.nodes[node.args[0]].name) for node in self.nodes if node.op == "product"}
         if both := sorted(products - multiplying(self.nodes)):
             raise CellError(
@@ -69,7 +69,7 @@ class SizedStep(UnitStep):
         return inside and all(reader.op in OVER_HEADS for reader in readers)
 
     def text(self) -> StepText:
-        places, at = [], 0
+        places, at, real = [], 0, self.real
         for k in self.graph.outputs:
             places.append(at)
             at += self._floats(k)
@@ -82,13 +82,13 @@ class SizedStep(UnitStep):
         named = list(zip(self.states, places, strict=True))
         lines = [
             *self._title(),
-            f"static void {self.name}(const float *x, float *states, float *scratch) {{",
-            *(f"    const float *const old_{name} = states{_place(n)};" for name, n in named if name in read),
-            *(f"    float *const new_{name} = scratch{_place(n)};" for name, n in named),
-            *(f"    float *const {name} = scratch{_place(n)};" for name, n in own),
+            f"static void {self.name}(const {real} *x, {real} *states, {real} *scratch) {{",
+            *(f"    const {real} *const old_{name} = states{_place(n)};" for name, n in named if name in read),
+            *(f"    {real} *const new_{name} = scratch{_place(n)};" for name, n in named),
+            *(f"    {real} *const {name} = scratch{_place(n)};" for name, n in own),
             *body,
             *unmarked(self._unchanged()),
-            f"    memcpy(states, scratch, {states} * sizeof(float));",
+            f"    memcpy(states, scratch, {states} * sizeof({real}));",
             *([] if any(node.op == "input" for node in self.nodes) else ["    (void)x;"]),
             "}",
         ]
@@ -158,7 +158,7 @@ class SizedStep(UnitStep):
             *(f"    {line}" for line in body),
             "}",
         ]
-        buffers = [f"float {self.of[k]}_row[{width + self.rows}];" for k in sorted(rows)]
+        buffers = [f"{self.real} {self.of[k]}_row[{width + self.rows}];" for k in sorted(rows)]
         repeated = [k for k in sorted(here) if self.nodes[k].op == "rows"]  # read once a row, whatever is stored there
         buffers += [
             f"const vec {self.of[k]}_of_row = broadcast({self._read_from(self.nodes[k].args[0])}[u]);" for k in repeated
@@ -183,7 +183,7 @@ class SizedStep(UnitStep):
             if self.nodes[k].op == "row_sum":
                 after.append(f"{self.arrays[k]}[u] = total({row}, {width});")
             else:
-                before.append(f"    memset({self.arrays[k]}, 0, {units} * sizeof(float));")
+                before.append(f"    memset({self.arrays[k]}, 0, {units} * sizeof({self.real}));")
                 after.append(f"add_row({self.arrays[k]} + {self._head(shape)}0, {row}, {width});")
         return [
             *before,
@@ -210,17 +210,24 @@ class SizedStep(UnitStep):
             if node.op != "parameter" and (k in here or k not in self.arrays):
                 return None
             place = f"u * {self._sizes(node.shape)[1]} + j" if len(node.shape) == 2 else "j"
-            return f"load({self._read_from(k)} + {place})"
+            load = self.load_weights if node.op == "parameter" else "load"
+            return f"{load}({self._read_from(k)} + {place})"
 
-        return Body(self.nodes, self.of, loads, self._comments)
+        return Body(self.nodes, self.of, loads, self._comments, self.real)
 
     def _unchanged(self) -> list[str]:
         lines = []
         for name, k in zip(self.states, self.graph.outputs, strict=True):
             if k not in self.stage_of:
                 elements = prod(self._sizes(self.nodes[k].shape))
-                lines.append(f"    memcpy(new_{name}, {self._read_from(k)}, {elements} * sizeof(float));")
+                lines.append(self._copied(f"new_{name}", k, elements))
         return lines
+
+    def _copied(self, to: str, k: int, elements: int) -> str:
+        """A leaf as it is in another array."""
+        if self.nodes[k].op == "parameter" and self.real != "float":
+            return f"    for (int j = 0; j < {elements}; j++) {to}[j] = {self._read_from(k)}[j];"
+        return f"    memcpy({to}, {self._read_from(k)}, {elements} * sizeof({self.real}));"
 
     def _dimensions(self, each: Sum, matrix: int) -> tuple[str, str]:
         rows, columns = self._sizes(self.nodes[matrix].shape)
