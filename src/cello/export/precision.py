@@ -18,7 +18,7 @@ from cello.export.reference import as_floats, made_sounds
 from cello.features.clip import frames_of_clip
 from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts
-from cello.terminal import counted
+from cello.report.tables import count
 from cello.trained.numpy_model import NumpyModel
 from cello.trained.run import TrainedRun
 
@@ -44,7 +44,7 @@ def chosen_precision(
     features = trained.result.config.features
     made = [as_floats(samples) for samples in made_sounds(features).values()]
     moved = float32_moves(parts, features, [*made, *sounds])
-    clips = f"{counted(len(sounds), 'validation clip')} and {len(made)} made sounds"
+    clips = f"{count(len(sounds), 'validation clip')} and {len(made)} made sounds"
     figure = f"float32 moves scores by up to {moved:.1e} from double precision on {clips}"
     jump = next((cell.name for cell in _cells(parts) if jumps(cell)), None)
     if asked != "auto":
