@@ -118,7 +118,7 @@ class Export(Sound):
         shipped = as_shipped(trained, int8=int8 is not None)
         precision = chosen_precision(trained, shipped.parts, validation_sounds(trained, corpus), self.precision)
         computed = "double precision" if precision.name == "float64" else "float32"
-        say(console, f"every form computes in {computed}: {precision.why}{f' ({why})' * (corpus is None)}")
+        say(console, f"every form computes in {computed}: {precision.why}{f' ({why})' * bool(why)}")
         package = Package(
             trained=trained,
             name=self.name or "",
@@ -144,10 +144,13 @@ class Export(Sound):
     def _clips(self, console: Console, trained: TrainedRun) -> tuple[Corpus | None, str]:
         """The corpus to measure on; None and why where there is none, though nobody asked for it.
 
-        Unless it was asked for, or int8 was, nothing is rendered or downloaded for it.
+        Unless it was asked for, or int8 was, nothing is rendered or downloaded for it, and for a stated precision it is
+        not opened.
         """
         from cello.audio.open import at_hand
 
+        if self.precision != "auto" and not (self.spec or self.int8):
+            return None, ""
         if not (self.spec or self.int8 or all(at_hand(spec, self.cache) for spec in trained.specs)):
             return None, f"{trained.corpus.name!r} is not in the cache; give --corpus to measure on its clips"
         try:
