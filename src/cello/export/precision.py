@@ -26,8 +26,8 @@ Asked = Literal["auto", "float32", "float64"]
 LARGEST_MOVED = 1e-5
 """How far float32 may move a measured score from double precision: a tenth of the 1e-4 that every form is held to.
 
-So little, because few clips are measured: of trained models the worst of 3,546 other clips was up to 17 times as far
-off as the worst of 500. And two forms may each be off, to different sides.
+So little, because few clips are measured: of trained models whose equations do not jump, the worst of 3,546 other clips
+was up to 17 times as far off as the worst of 500. And two forms may each be off, to different sides.
 """
 MOST_CLIPS = 500
 Sound = NDArray[np.float32]
