@@ -1,13 +1,16 @@
 """Hold every form of trained models to the model itself, on the test clips of their corpus.
 
     cello study benchmarks/exits.toml --corpus CORPUS --out STUDY    (exits-parts.toml: cells of frames with parts)
-    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--rows NAMES] [--forms NAMES] [--int8] [--out FILE.json]
+    python benchmarks/exits.py STUDY CORPUS [--clips 0] [--rows NAMES] [--forms NAMES] [--precision auto] [--int8]
+        [--out FILE.json]
 
 For each finished run of a study: the largest difference of a score from torch's, and the clips that are decided
-differently, by numpy, ONNX (whole clips, and hop by hop), C99 and JavaScript (Node). ``--clips`` takes so many of the
-test clips, evenly, 0 all; hop by hop a tenth of them; ``--rows`` and ``--forms`` compare only these. With ``--int8``
-also the accuracy of each model with int8 weights beside that with float32. The exit status is 1 where a score differs
-by more than 1e-4 or a decision does, unless the model's two highest scores are within 1e-5 of each other.
+differently, by numpy, ONNX (whole clips, and hop by hop), C99 and JavaScript (Node). All compute in the precision that
+an export chooses by the validation clips, or in the one given; in float64 it also says how far the model is from its
+evaluation by the study, which is in float32. ``--clips`` takes so many of the test clips, evenly, 0 all; hop by hop a
+tenth of them; ``--rows`` and ``--forms`` compare only these. With ``--int8`` also the accuracy of each model with int8
+weights beside that with float32. The exit status is 1 where a score differs by more than 1e-4 or a decision does,
+unless the model's two highest scores are within 1e-5 of each other.
 """
 
 from __future__ import annotations
@@ -28,10 +31,12 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus
 from cello.audio.open import open_corpus
+from cello.cells.arrays import Precision
 from cello.deploy.onnx_models import ClipModel, StreamModel
 from cello.export.c99 import write_c99
 from cello.export.js import JsModel, module_text
 from cello.export.onnx import clip_model, step_model
+from cello.export.precision import chosen_precision, validation_sounds
 from cello.export.quantise import dequantised
 from cello.export.stream import StreamSettings
 from cello.features.config import FeatureConfig
@@ -72,35 +77,49 @@ writeFileSync("scores.f32", Float32Array.from(found.flat()));
 """
 
 
-def by_torch(run: TrainedRun, corpus: Corpus, indices: NDArray[np.int64]) -> Scores:
-    """The scores as the study's evaluation computes them."""
-    module = module_of(run)
+def by_torch(run: TrainedRun, corpus: Corpus, indices: NDArray[np.int64], precision: Precision = "float32") -> Scores:
+    """The scores as the study's evaluation computes them, or in double precision."""
+    module = module_of(run, precision=precision)
     clips = ClipFrames(corpus, indices, run.result.config.features)
     out = []
     with torch.inference_mode():
         for rows in torch.split(torch.arange(len(indices)), 256):
             frames, counts = clips.batch(rows)
-            out.append(module(module.standardise(frames, counts), counts))
+            frames = frames.to(getattr(torch, precision))
+            out.append(module(module.standardise(frames, counts), counts).float())
     return torch.cat(out).numpy()
 
 
-def by_numpy(run: TrainedRun, corpus: Corpus, indices: NDArray[np.int64]) -> Scores:
-    model, clips = NumpyModel(run.parts), ClipFrames(corpus, indices, run.result.config.features)
+def by_numpy(run: TrainedRun, corpus: Corpus, indices: NDArray[np.int64], precision: Precision = "float32") -> Scores:
+    model, clips = NumpyModel(run.parts, precision), ClipFrames(corpus, indices, run.result.config.features)
     return np.stack([model.scores(clips.batch(torch.tensor([row]))[0][0].numpy()) for row in range(len(indices))])
 
 
-def by_onnx(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], clips: Sequence[Sound]) -> Scores:
+def by_onnx(
+    parts: ModelParts,
+    features: FeatureConfig,
+    labels: Sequence[str],
+    clips: Sequence[Sound],
+    precision: Precision = "float32",
+) -> Scores:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        path.write_bytes(clip_model(parts, features, labels))
+        path.write_bytes(clip_model(parts, features, labels, precision=precision))
         model = ClipModel(path)
     return np.concatenate([model.scores(list(clips[at : at + 32])) for at in range(0, len(clips), 32)])
 
 
 def by_c99(
-    parts: ModelParts, features: FeatureConfig, labels: Sequence[str], clips: Sequence[Sound], *, int8: bool = False
+    parts: ModelParts,
+    features: FeatureConfig,
+    labels: Sequence[str],
+    clips: Sequence[Sound],
+    precision: Precision = "float32",
+    *,
+    int8: bool = False,
 ) -> Scores:
-    text = write_c99(parts, features, tuple(labels), "model", int8=int8, settings=StreamSettings(window_s=WINDOW_S))
+    settings = StreamSettings(window_s=WINDOW_S)
+    text = write_c99(parts, features, tuple(labels), "model", int8=int8, settings=settings, precision=precision)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "model.h").write_text(text.header, encoding="utf-8")
@@ -121,10 +140,16 @@ def by_c99(
     return np.array(found, np.float32)
 
 
-def by_step(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], clips: Sequence[Sound]) -> Scores:
+def by_step(
+    parts: ModelParts,
+    features: FeatureConfig,
+    labels: Sequence[str],
+    clips: Sequence[Sound],
+    precision: Precision = "float32",
+) -> Scores:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
-        path.write_bytes(step_model(parts, features, labels, WINDOW_S))
+        path.write_bytes(step_model(parts, features, labels, WINDOW_S, precision=precision))
         model, found = StreamModel(path), []
     for clip in clips:
         model.reset()
@@ -132,7 +157,9 @@ def by_step(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], c
     return np.array(found, np.float32)
 
 
-def by_node(runs: Sequence[TrainedRun], clips: Sequence[Sound]) -> NDArray[np.float32]:
+def by_node(
+    runs: Sequence[TrainedRun], clips: Sequence[Sound], precision: Precision = "float32"
+) -> NDArray[np.float32]:
     """The scores (runs, clips, C) of models of one front end and as many labels."""
     stream = StreamSettings(window_s=WINDOW_S)
     models = [JsModel(run.folder.name, run.parts, run.result.config.features, run.labels, stream) for run in runs]
@@ -140,19 +167,22 @@ def by_node(runs: Sequence[TrainedRun], clips: Sequence[Sound]) -> NDArray[np.fl
         folder = Path(place)
         np.concatenate(clips).tofile(folder / "clips.f32")
         (folder / "lengths.json").write_text(json.dumps([len(clip) for clip in clips]))
-        (folder / "main.mjs").write_text(module_text(models) + NODE, encoding="utf-8")
+        text = module_text(models, precision=precision)
+        (folder / "main.mjs").write_text(text + NODE, encoding="utf-8")
         subprocess.run(["node", "--max-old-space-size=4096", "main.mjs"], cwd=folder, check=True)
         scores = np.fromfile(folder / "scores.f32", np.float32)
     return scores.reshape(len(runs), len(clips), -1)
 
 
-def together(runs: Sequence[TrainedRun], most: int = 41) -> Iterator[list[TrainedRun]]:
-    """Runs that Node scores in one process: of one front end, as many labels."""
+def together(
+    runs: Sequence[tuple[TrainedRun, Precision]], most: int = 41
+) -> Iterator[tuple[list[TrainedRun], Precision]]:
+    """Runs that Node scores in one process: of one front end, as many labels, one precision."""
     groups: dict[Any, list[TrainedRun]] = {}
-    for run in runs:
-        groups.setdefault((run.result.config.features, len(run.labels)), []).append(run)
-    for group in groups.values():
-        yield from (group[at : at + most] for at in range(0, len(group), most))
+    for run, precision in runs:
+        groups.setdefault((precision, run.result.config.features, len(run.labels)), []).append(run)
+    for (precision, *_), group in groups.items():
+        yield from ((group[at : at + most], precision) for at in range(0, len(group), most))
 
 
 def compared(found: Scores, own: Scores) -> dict[str, Any]:
@@ -188,6 +218,7 @@ def check(
     corpus: Corpus,
     indices: NDArray[np.int64],
     forms: Sequence[str],
+    precision: Precision,
 ) -> dict[str, Any]:
     """Compare these forms of one run with torch's scores."""
     clips = clips_of(corpus, indices)
@@ -195,13 +226,13 @@ def check(
     some = evenly(np.arange(len(clips)), -(-len(clips) // 10))
     found: dict[str, Any] = {} if node is None else {"JavaScript": compared(node, expected)}
     if "numpy" in forms:
-        found["numpy"] = compared(by_numpy(run, corpus, indices), expected)
+        found["numpy"] = compared(by_numpy(run, corpus, indices, precision), expected)
     if "ONNX" in forms:
-        found["ONNX"] = compared(by_onnx(*given, clips), expected)
+        found["ONNX"] = compared(by_onnx(*given, clips, precision), expected)
     if "C99" in forms and run.parts.causal:
-        found["C99"] = compared(by_c99(*given, clips), expected)
+        found["C99"] = compared(by_c99(*given, clips, precision), expected)
     if "ONNX, hop by hop" in forms and run.parts.causal:
-        found["ONNX, hop by hop"] = compared(by_step(*given, [clips[k] for k in some]), expected[some])
+        found["ONNX, hop by hop"] = compared(by_step(*given, [clips[k] for k in some], precision), expected[some])
     return found
 
 
@@ -224,6 +255,7 @@ def main() -> int:
     parser.add_argument("corpus")
     parser.add_argument("--clips", type=int, default=0)
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--precision", choices=("auto", "float32", "float64"), default="auto")
     parser.add_argument("--rows", nargs="+", help="only these rows of the study")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="only these forms")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
@@ -236,14 +268,20 @@ def main() -> int:
         for stored in store.each_result(curves=False)
         if choice.rows is None or stored.row in choice.rows
     ]
+    sounds = validation_sounds(finished[0][1], corpus)
+    facts = [chosen_precision(run, run.parts, sounds, choice.precision) for _, run in finished]
     node: dict[str, Scores] = {}
-    for group in together([run for _, run in finished] if "JavaScript" in choice.forms else []):
-        node |= zip([run.result.run for run in group], by_node(group, clips_of(corpus, indices)), strict=True)
+    given = [(run, each.name) for (_, run), each in zip(finished, facts, strict=True)]
+    for group, precision in together(given if "JavaScript" in choice.forms else []):
+        scores = by_node(group, clips_of(corpus, indices), precision)
+        node |= zip([run.result.run for run in group], scores, strict=True)
     found: list[dict[str, Any]] = []
-    for stored, run in finished:
-        expected = by_torch(run, corpus, indices)
-        forms = check(run, expected, node.get(run.result.run), corpus, indices, choice.forms)
-        told: dict[str, Any] = {"row": stored.row, "column": stored.column, "seed": stored.seed, "forms": forms}
+    for (stored, run), each in zip(finished, facts, strict=True):
+        expected = by_torch(run, corpus, indices, each.name)
+        forms = check(run, expected, node.get(run.result.run), corpus, indices, choice.forms, each.name)
+        told: dict[str, Any] = {"row": stored.row, "column": stored.column, "seed": stored.seed}
+        told |= {"precision": each.name, "float32_moves": each.float32_moves, "forms": forms}
+        told |= {"study": compared(expected, by_torch(run, corpus, indices))} if each.name == "float64" else {}
         told |= {"accuracy": int8_accuracy(run, expected, corpus, indices)} if choice.int8 else {}
         found.append(told)
         sys.stdout.write(f"{json.dumps(told)}\n")

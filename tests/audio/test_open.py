@@ -15,7 +15,7 @@ import soundfile
 
 from cello.audio import speech_commands, spoken
 from cello.audio.corpus import Corpus
-from cello.audio.open import open_corpus
+from cello.audio.open import at_hand, open_corpus
 from cello.audio.splits import official_split
 from cello.errors import CorpusError
 
@@ -29,6 +29,16 @@ def lists_by_rule(root: Path) -> None:
 
 def splits(corpus: Corpus) -> dict[str, int]:
     return Counter(clip.split for clip in corpus.manifest.clips)
+
+
+def test_what_is_not_in_the_cache_is_not_at_hand(tmp_path: Path) -> None:
+    made = ("spoken", "speech-commands", "speech-commands:v0.01", "speech-commands:v0.02:12")
+    assert not any(at_hand(spec, tmp_path) for spec in made)
+    assert at_hand(f"folder:{tmp_path}", tmp_path)
+    assert at_hand(f"speech-commands:{tmp_path}", tmp_path)
+    (tmp_path / spoken.folder_name(spoken.DEFAULT)).mkdir()
+    (tmp_path / speech_commands.folder_name("v0.01")).mkdir()
+    assert [at_hand(spec, tmp_path) for spec in made] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("prefix", ["", "folder:"])

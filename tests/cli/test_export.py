@@ -61,7 +61,7 @@ def test_wrong_use_is_told_with_the_remedy(trained: Path, tmp_path: Path, capsys
         ((trained,), "cello export needs the folder to write; give --out DIR"),
         ((trained, "--to", "parquet"), f"formats of reports; give: cello report {trained} --format parquet"),
         ((trained, "--predictions"), f"give: cello report {trained} --format parquet --predictions"),
-        ((trained, "--out", tmp_path / "x", "--corpus", "spoken"), "measure what int8 costs; give --int8 too"),
+        ((trained, "--out", tmp_path / "x", "--most-int8-loss", "1"), "what int8 may cost; give --int8 too"),
         ((trained, "--out", tmp_path / "x", "--int8", "--most-int8-loss", "1"), "Give --corpus for other clips"),
         (
             (trained, "--out", tmp_path / "x", "--name", "a b"),
@@ -112,3 +112,46 @@ def test_int8_is_measured_on_the_labels_that_the_run_chose(
     assert "give the corpus that it was trained on, with the same --labels, --unknown and --silence" in errors(capsys)
     assert run_cello(*export, "--labels", "high,low,rough") == 0
     assert "accuracy lost on validation clips is " in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_precision_is_chosen_on_the_clips_of_the_training_and_said(
+    tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = CorpusSource(spec=f"folder:{tone_folder}", options={"rate_hz": 16_000})
+    corpus = open_corpus(source.spec, cache=tmp_path / "cache", **source.options)
+    folder = make_run(tmp_path / "run", corpus.manifest, features=SMALL, pooling="mean")
+    write_source(folder, source)
+    export = ("export", folder, "--out", tmp_path / "model", "--to", "onnx", "--cache", tmp_path / "cache")
+    clips = len(corpus.indices("validation"))
+
+    def told(*more: str) -> tuple[str, dict[str, object]]:
+        assert run_cello(*export, *more) == 0
+        facts = json.loads((tmp_path / "model" / "manifest.json").read_text())["precision"]
+        return " ".join(capsys.readouterr().out.split()), facts
+
+    text, facts = told()
+    assert "every form computes in float32: float32 moves scores by up to " in text
+    assert f"on {clips} validation clips and 3 made sounds, which is within 1e-05" in text
+    assert (facts["name"], facts["clips"]) == ("float32", clips)
+    text, facts = told("--precision", "float64")
+    assert "every form computes in double precision: asked for; float32 moves scores" in text
+    assert facts["name"] == "float64"
+    tone_folder.rename(tmp_path / "moved")
+    text, facts = told()
+    assert "on 0 validation clips and 3 made sounds" in text
+    assert "Give --corpus for other clips)" in text
+    assert told("--corpus", f"folder:{tmp_path / 'moved'}")[1]["clips"] == clips
+
+
+def test_nothing_is_rendered_or_downloaded_to_choose_the_precision(
+    tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = open_corpus(f"folder:{tone_folder}", cache=tmp_path / "cache")
+    folder = make_run(tmp_path / "run", corpus.manifest, features=SMALL)
+    write_source(folder, CorpusSource(spec="spoken", options={"rate_hz": 16_000}))
+    opened: list[object] = []
+    monkeypatch.setattr("cello.audio.open.open_corpus", lambda *given, **_: opened.append(given))
+    out = ("--out", tmp_path / "model", "--to", "onnx", "--cache", tmp_path / "empty")
+    assert run_cello("export", folder, *out) == 0
+    assert not opened
+    assert "is not in the cache; give --corpus to measure on its clips)" in " ".join(capsys.readouterr().out.split())

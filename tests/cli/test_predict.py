@@ -125,3 +125,26 @@ def test_an_answer_needs_no_torch(of: str, trained: Path, tone_folder: Path, req
     code = f"import sys, cello.cli.main as c; c.main({arguments!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("False")
+
+
+def test_a_run_is_computed_in_the_precision_asked_for_and_an_export_in_its_own(
+    trained: Path, tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    from cello.export.package import Package, write_package
+    from cello.trained.run import read_run
+
+    file = tone_folder / "low" / "00000000_nohash_0.wav"
+    exact = load_model(trained, precision="float64").predict_file(file)
+    status, out, _ = run(capsys, trained, file, "--format", "json", "--precision", "float64")
+    assert status == 0
+    assert json.loads(out)["files"][0]["top"][0]["probability"] == exact.probability
+    assert exact.probability != load_model(trained).predict_file(file).probability
+    write_package(Package(trained=read_run(trained), forms=("onnx",)), tmp_path / "model")
+    assert run(capsys, tmp_path / "model", file, "--precision", "float32")[0] == 0
+    status, _, err = run(capsys, tmp_path / "model", file, "--precision", "float64")
+    assert status == 1
+    assert (
+        "is an exported model that computes in float32; leave out --precision float64, or export the run again with it"
+        in err
+    )

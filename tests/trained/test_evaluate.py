@@ -40,6 +40,17 @@ def relabelled(corpus: Corpus, **names: str) -> Corpus:
     return Corpus(changed, corpus.sound)
 
 
+def test_a_model_in_double_precision_is_evaluated_in_it(tone_corpus: Corpus, tmp_path: Path) -> None:
+    run = made_runs.make_run(tmp_path / "run", tone_corpus.manifest, cell="lif")
+    model = cello.load_model(run, precision="float64")
+    found = evaluate(model, tone_corpus, cache=tmp_path)
+    assert model.module.head.weight.dtype == torch.float64
+    for clip in found.predictions:
+        where = next(k for k, c in enumerate(tone_corpus.manifest.clips) if c.name == clip.clip)
+        sound = tone_corpus.audio(np.array([where]))[0][0, : tone_corpus.lengths[where]]
+        assert clip.probability == pytest.approx(model.predict(sound, 16_000).probability, rel=1e-6)
+
+
 def test_the_studys_own_test_accuracy_comes_out_again(tone_corpus: Corpus, tmp_path: Path) -> None:
     config = RunConfig(
         corpus=CorpusRef(name="tones", checksum="0" * 64),

@@ -12,7 +12,7 @@ import soxr
 import torch
 
 import cello
-from cello.errors import ClipError, ModelError, StoreError
+from cello.errors import ClipError, ConfigError, ModelError, StoreError
 from cello.features.config import FeatureConfig
 from cello.features.front_end import extract
 
@@ -40,6 +40,11 @@ def test_predict_is_what_the_module_says(make_run: Any, more: dict[str, Any]) ->
     assert found.probabilities.sum() == pytest.approx(1)
     assert found.top(2)[0] == (found.label, found.probability)
     assert [len(found.top(k)) for k in (1, 3, 9)] == [1, 3, 3]
+
+
+def test_another_precision_is_refused_by_name(make_run: Any) -> None:
+    with pytest.raises(ConfigError, match="precision='bf16' is invalid: it must be float32 or float64"):
+        cello.load_model(make_run(), precision="bf16")
 
 
 def test_stereo_rates_and_types_are_as_the_corpus_reader_has_them(make_run: Any, tmp_path: Path) -> None:

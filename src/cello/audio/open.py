@@ -116,6 +116,19 @@ def open_corpus(
     return Corpus(manifest, corpus.sound, corpus.noise, corpus.more)
 
 
+def at_hand(spec: str, cache: Path | None = None) -> bool:
+    """Whether a corpus would be opened without rendering or downloading it."""
+    kind, _, rest = spec.partition(":")
+    version = rest.partition(":")[0] or NEWEST
+    if kind == "spoken":
+        name = spoken.folder_name(spoken.DEFAULT)
+    elif kind == "speech-commands" and version in speech_commands.VERSIONS:
+        name = speech_commands.folder_name(version)
+    else:
+        return True
+    return (cache_root(cache) / name).is_dir()
+
+
 def _origin(spec: str, place: _Place, dataset: CachedDataset) -> Origin:
     official = place.official and dataset.split in ("lists", "speaker-hash")
     return Origin(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Precision = Literal["float32", "float64"]
+"""What a trained model computes in, from frames to scores; frames, weights and scores are float32 in both."""
 
 
 def _erf(v: Any) -> Any:

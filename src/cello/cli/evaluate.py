@@ -74,6 +74,10 @@ class Evaluate(Sound):
     ] = BACKGROUND
     row: Annotated[str | None, arg(help="of a study, the best run of this row")] = None
     column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
+    precision: Annotated[
+        Literal["float32", "float64"] | None,
+        arg(help="what a run is computed in, float32 unless given; an exported folder has its own"),
+    ] = None
 
     def run(self, console: Console) -> None:
         import msgspec
@@ -87,7 +91,7 @@ class Evaluate(Sound):
             raise ConfigError(
                 "--stream chooses the threshold on validation clips and measures it on test clips; leave out --split"
             )
-        model = load_either(self.run_folder, self.row, self.column)
+        model = load_either(self.run_folder, self.row, self.column, self.precision)
         mapping = dict(map(_pair, self.mapping))
         if isinstance(model, ExportedModel):
             self._check_exported(model)
@@ -138,7 +142,9 @@ class Evaluate(Sound):
         if self.background != BACKGROUND and (strange := set(self.background) - set(model.labels)):
             raise ConfigError(unknown("label", min(strange), model.labels, "--background takes labels of the model."))
         stated: dict[str, float] = {} if self.refractory_s is None else {"refractory_s": self.refractory_s}
-        unmeasured = Model(model.trained)  # what an earlier measurement chose is no default of the next one
+        unmeasured = Model(
+            model.trained, precision=model.precision
+        )  # what an earlier measurement chose is no default of the next one
         stream = unmeasured.stream(self.window_s, smooth_s=self.smooth_s, background=self.background, **stated)
         # so long a word is in sight
         config = StreamConfig(gap_s=self.gap_s, tolerance_s=stream.window_s, most_false_alarms=self.false_alarms)

@@ -16,6 +16,7 @@ from cello.errors import ConfigError, CorpusError, ExportError
 from cello.terminal import say
 
 if TYPE_CHECKING:
+    from cello.audio.corpus import Corpus
     from cello.deploy.manifest import Int8Facts
     from cello.export.package import Form
     from cello.export.self_test import Check
@@ -54,8 +55,15 @@ class Export(Sound):
         float | None,
         arg(help="points of validation accuracy that int8 may cost", metavar="POINTS"),
     ] = None
+    precision: Annotated[
+        Literal["auto", "float32", "float64"],
+        arg(
+            help="what every form computes in; auto: float64 where float32 may show in scores, by the validation clips"
+        ),
+    ] = "auto"
     corpus: Annotated[
-        str, arg(help=f"with --int8, clips to measure its cost on; the run's own unless given: {CORPUS_HELP}")
+        str,
+        arg(help=f"clips to measure on what float32 and --int8 cost; the run's own unless given: {CORPUS_HELP}"),
     ] = ""
     window_s: Annotated[
         float | None, arg(help="seconds that a stream's scores are pooled over; the median training clip by default")
@@ -91,11 +99,13 @@ class Export(Sound):
 
     def _write(self, console: Console, out: Path) -> None:
         from cello.export.c99 import check_name
+        from cello.export.measured import as_shipped
         from cello.export.package import Package, StreamOptions, check_free, write_package
+        from cello.export.precision import chosen_precision, validation_sounds
         from cello.trained.run import read_run
 
-        if (self.most_int8_loss is not None or self.spec) and not self.int8:
-            raise ConfigError("--most-int8-loss and --corpus measure what int8 costs; give --int8 too")
+        if self.most_int8_loss is not None and not self.int8:
+            raise ConfigError("--most-int8-loss is what int8 may cost; give --int8 too")
         forms: tuple[Form, ...] = tuple(target for target in self.to if target not in TABLES)  # type: ignore[misc]
         if self.name is not None:
             if forms and "c99" not in forms:
@@ -103,11 +113,18 @@ class Export(Sound):
             check_name(self.name)
         trained = read_run(self.folder, self.row, self.column)
         check_free(out, trained.result.run)
+        corpus, why = self._clips(console, trained)
+        int8 = self._int8(console, trained, corpus, why)
+        shipped = as_shipped(trained, int8=int8 is not None)
+        precision = chosen_precision(trained, shipped.parts, validation_sounds(trained, corpus), self.precision)
+        computed = "double precision" if precision.name == "float64" else "float32"
+        say(console, f"every form computes in {computed}: {precision.why}{f' ({why})' * bool(why)}")
         package = Package(
             trained=trained,
             name=self.name or "",
             forms=forms,
-            int8=self._int8(console, trained),
+            int8=int8,
+            precision=precision,
             beside=self._beside(forms),
             stream=StreamOptions(
                 window_s=self.window_s,
@@ -124,19 +141,31 @@ class Export(Sound):
             say(console, f"{out / name} ({facts.bytes:,} bytes)")
         _checked(console, out)
 
-    def _int8(self, console: Console, trained: TrainedRun) -> Int8Facts | None:
-        from cello.deploy.manifest import Int8Facts
+    def _clips(self, console: Console, trained: TrainedRun) -> tuple[Corpus | None, str]:
+        """The corpus to measure on; None and why where there is none, though nobody asked for it.
+
+        Unless it was asked for, or int8 was, nothing is rendered or downloaded for it, and for a stated precision it is
+        not opened.
+        """
+        from cello.audio.open import at_hand
+
+        if self.precision != "auto" and not (self.spec or self.int8):
+            return None, ""
+        if not (self.spec or self.int8 or all(at_hand(spec, self.cache) for spec in trained.specs)):
+            return None, f"{trained.corpus.name!r} is not in the cache; give --corpus to measure on its clips"
+        try:
+            return open_own(self, trained, console), ""
+        except CorpusError as error:
+            if self.spec or self.most_int8_loss is not None:
+                raise
+            return None, str(error)
+
+    def _int8(self, console: Console, trained: TrainedRun, corpus: Corpus | None, why: str) -> Int8Facts | None:
         from cello.export.measured import check_int8, int8_cost
 
         if not self.int8:
             return None
-        cost, why = Int8Facts(), ""
-        try:
-            cost = int8_cost(trained, open_own(self, trained, console))
-        except CorpusError as error:
-            if self.spec or self.most_int8_loss is not None:
-                raise
-            why = str(error)
+        cost = int8_cost(trained, corpus)
         check_int8(cost, self.most_int8_loss)
         lost = f"is not measured: {why}" if cost.points_lost is None else f"is {cost.points_lost:.2f} points"
         say(console, f"int8: the accuracy lost on validation clips {lost}")

@@ -37,6 +37,10 @@ class Predict:
     format: Annotated[Literal["table", "csv", "json"], arg(help="how it is printed")] = "table"
     row: Annotated[str | None, arg(help="of a study, the best run of this row")] = None
     column: Annotated[str | None, arg(help="of a study, the best run of this column")] = None
+    precision: Annotated[
+        Literal["float32", "float64"] | None,
+        arg(help="what a run is computed in, float32 unless given; an exported folder has its own"),
+    ] = None
 
     def run(self, console: Console) -> None:
         from cello.trained.exported import load_either
@@ -44,7 +48,7 @@ class Predict:
 
         if self.top < 1:
             raise ConfigError(f"--top {self.top} is invalid: it must be at least 1")
-        model = load_either(self.run_folder, self.row, self.column)
+        model = load_either(self.run_folder, self.row, self.column, self.precision)
         files = list(files_below(self.files))
         if not files:
             raise ClipError("no audio files are there; give files, or folders that hold some")

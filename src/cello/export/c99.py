@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.cells.arrays import Precision
 from cello.cells.specialise import multiplying, specialised
+from cello.compiler.c99.expression import Real
 from cello.compiler.c99.step import step_text
 from cello.compiler.c99.units import StepText
 from cello.compiler.c99.wider import Wider
@@ -33,6 +35,26 @@ _TAKEN = ("PADDED", "STATIC")
 """What ``_FEATURES`` follows in macros of the source file."""
 _PADDING = 16
 """Floats after an array that vectors may read or write beyond its end."""
+REALS: dict[Precision, Real] = {"float32": "float", "float64": "double"}
+"""The type in which a model is computed; weights, samples and scores are floats in both."""
+SIZES: dict[Real, int] = {"float": 4, "double": 8}
+WORDS: dict[Real, dict[str, str]] = {
+    "float": {
+        "NUMBER": "float",
+        "NUMBERS": "floats",
+        "ONE": "1.0f",
+        "WEIGHTS": "load",
+        "ADD_OUTPUTS": "add_product",
+    },
+    "double": {
+        "NUMBER": "double",
+        "NUMBERS": "doubles",
+        "ONE": "1.0",
+        "WEIGHTS": "widened",
+        "ADD_OUTPUTS": "add_outputs",
+    },
+}
+"""What words of the templates mean for each type."""
 
 
 class C99Text(NamedTuple):
@@ -50,10 +72,13 @@ def write_c99(
     *,
     int8: bool = False,
     settings: StreamSettings | None = None,
+    precision: Precision = "float32",
 ) -> C99Text:
     """The model as ``NAME.h`` and ``NAME.c``: samples in, the scores of every step out, all memory in one struct.
 
     With ``int8`` every matrix is rounded to 8 bits with a scale for each row (see :mod:`cello.export.quantise`).
+    In float64 all that is computed is double, by the functions of the C library; what is stored and handed over stays
+    float.
 
     Raises:
         ModelError: a model that needs the future; or parts, features, labels and name that do not fit each other.
@@ -61,7 +86,7 @@ def write_c99(
     """
     parts = without_losses(parts)
     refuse(parts, features, labels, name)
-    return _Writer(parts, features, labels, name, int8, settings or StreamSettings()).texts()
+    return _Writer(parts, features, labels, name, int8, settings or StreamSettings(), REALS[precision]).texts()
 
 
 def refuse(parts: ModelParts, features: FeatureConfig, labels: tuple[str, ...], name: str) -> None:
@@ -124,9 +149,10 @@ class _Writer:
         name: str,
         int8: bool,
         settings: StreamSettings,
+        real: Real,
     ) -> None:
         self.parts, self.features, self.labels, self.name = parts, features, labels, name
-        self.int8, self.settings = int8, settings
+        self.int8, self.settings, self.real = int8, settings, real
         self.rows = 16 if int8 else rows_of(parts.hidden)
         self.outputs = parts.output_size()
         self.padded = -(-self.outputs // self.rows) * self.rows
@@ -137,7 +163,7 @@ class _Writer:
             for k, layer in enumerate(parts.layers)
         ]
         self.steps = [
-            step_text(cell, f"layer_{k}", parts.inputs(k), hidden=parts.hidden, rows=self.rows, int8=int8)
+            step_text(cell, f"layer_{k}", parts.inputs(k), hidden=parts.hidden, rows=self.rows, int8=int8, real=real)
             for k, (cell, _) in enumerate(self.layers)
         ]
         self.sized = any(step.memory for step in self.steps)
@@ -167,8 +193,22 @@ class _Writer:
             f"{parts.pooling}, {len(self.labels)} labels; weights {size} bytes, {'int8' if self.int8 else 'float32'}.",
             *step,
             "",
+            *(self._compiled() if self.real == "float" else self._compiled_double()),
+        ]
+
+    @staticmethod
+    def _compiled() -> list[str]:
+        return [
             "   Written by Cello as C99 without any library: cc -std=c99 -O2 -c FILE. It is faster compiled for the",
             "   processor that runs it (-march=native). With -std=c99, without -ffast-math, all give the same bits. */",
+        ]
+
+    @staticmethod
+    def _compiled_double() -> list[str]:
+        return [
+            "   Computed in double precision, with float32 weights. Written by Cello as C99 with the mathematics of",
+            "   the C library alone: cc -std=c99 -O2 -c FILE, and link with -lm. It is faster compiled for the",
+            "   processor that runs it (-march=native). No -ffast-math. */",
         ]
 
     def _header(self) -> dict[str, list[str]]:
@@ -187,11 +227,12 @@ class _Writer:
             "MACROS": macros(public, "MODEL_"),
             "DECISION": self._decision(),
             "AHEAD": self._macro_ahead() if self.ahead else [],
+            "REAL": _text("export.c", "real.h" if self.real == "float" else "real_double.h").splitlines(),
             "FIELDS": [f"    {line};" for line in self._fields()],
         }
 
     def _macro_ahead(self) -> list[str]:
-        each = 4 * (self.inputs + self._ahead_floats())
+        each = SIZES[self.real] * (self.inputs + self._ahead_floats())
         return _text("export.c", "ahead.h").replace("BYTES", f"{each} bytes").splitlines()
 
     def _delay(self) -> int:
@@ -218,23 +259,24 @@ class _Writer:
 
     def _fields(self) -> list[str]:
         features, parts = self.features, self.parts
-        static, window = features.static_dimensions, self._delay() * 2 + 1
+        static, window, real = features.static_dimensions, self._delay() * 2 + 1, self.real
         fields = ["int held, skipped, frames, next, stacked, slot, kept, ended, waiting", "float previous"]
         fields.append(f"float samples[{features.window_samples}]")
         fields.append(f"model_real analysed[{-(-static // _PADDING) * _PADDING}]")
         if features.deltas:
             fields += [f"model_real features[{window * static}]", f"float deltas[{features.deltas * static}]"]
         more = f" + {self.rows}" if self.sized else ""  # that vectors may reach into
-        fields.append(f"float input[{'MODEL_AHEAD * ' if self.ahead else ''}{self.inputs}{more}]")
+        fields.append(f"{real} input[{'MODEL_AHEAD * ' if self.ahead else ''}{self.inputs}{more}]")
         for k, (cell, _) in enumerate(self.layers):
             memory = self.steps[k].memory
-            fields.append(f"float layer_{k}[{memory.states if memory else len(cell.states) * self.padded}]")
+            fields.append(f"{real} layer_{k}[{memory.states if memory else len(cell.states) * self.padded}]")
         if parts.pooling != "last":
-            fields.append(f"float outputs[{self._pooled() * self.padded}]")
+            fields.append(f"{real} outputs[{self._pooled() * self.padded}]")
         if parts.pooling == "attention":
-            fields.append(f"float attention[{self._pooled() + _PADDING}]")
+            fields.append(f"{real} attention[{self._pooled() + _PADDING}]")
         analysis, layer = self._scratch()
-        fields.append(f"union {{ model_real analysis[{analysis}]; float layer[{layer}]; }} scratch")
+        fields.append(f"union {{ model_real analysis[{analysis}]; {real} layer[{layer}]; }} scratch")
+        fields += [f"double sums[{self.classes}]"] if real == "double" else []
         fields.append(f"float scores[{self.classes}]")
         return fields
 
@@ -259,7 +301,7 @@ class _Writer:
     def _source(self) -> list[str]:
         pooling, features = self.parts.pooling, self.features
         vectors = self._vectors()
-        wider = Wider(vectors, self.rows)
+        wider = Wider(vectors, self.rows if self.real == "float" else 0)
         flags = {
             "MEAN": pooling == "mean",
             "ATTENTION": pooling == "attention",
@@ -269,6 +311,8 @@ class _Writer:
             "FIRST": any(layer[0].first for layer in self.parts.layers),
             "OVERLAP": features.hop_samples < features.window_samples,
             "STANDARDISED": bool((self.parts.mean != 0).any() or (self.parts.deviation != 1).any()),
+            "FLOATS": self.real == "float",
+            "DOUBLES": self.real == "double",
         }
         local: list[tuple[str, object]] = [
             ("ROWS", self.rows),
@@ -277,6 +321,7 @@ class _Writer:
             ("STATIC_FEATURES", features.static_dimensions),
             ("PADDED_FEATURES", -(-features.static_dimensions // _PADDING) * _PADDING),
         ]
+        local += [("CLASSES", self.classes)] if self.real == "double" else []
         local += [("INPUTS", self.inputs), ("AHEAD", "MODEL_AHEAD" if self.ahead else 1)]
         if features.deltas:
             local += [("DELTAS", features.deltas), ("DELTA_FRAMES", features.delta_frames)]
@@ -290,20 +335,34 @@ class _Writer:
             "",
             *macros(local),
             "",
+            *([_text("compiler.c99", "lanes_double.h")] if self.real == "double" else []),
             _text("compiler.c99", "runtime.h"),
             vectors,
             *wider.vectors(),
-            *wider.function(_text("compiler.c99", "products.h").splitlines()),
-            *(wider.function(_text("compiler.c99", "ahead.h").splitlines()) if self.ahead else []),
-            *([_text("compiler.c99", "int8.h")] if self.int8 else []),
-            *([_text("compiler.c99", "sized.h")] if self.sized else []),
-            *front_end_lines(features),
+            *wider.function(self._typed("products.h", flags).splitlines()),
+            *(self._products_of_outputs(flags) if self.real == "double" and pooling != "last" else []),
+            *(wider.function(self._typed("ahead.h", flags).splitlines()) if self.ahead else []),
+            *([_text("compiler.c99", "int8.h" if self.real == "float" else "int8_double.h")] if self.int8 else []),
+            *([self._typed("sized.h", flags) + "\n"] if self.sized else []),
+            *front_end_lines(features, SIZES[self.real]),
             "",
             *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, wider)),
             *self._tables(),
             "",
-            self._filled(chosen(_text("export.c", "stream.h"), flags), self._calls()),
+            self._filled(self._typed("stream.h", flags, "export.c"), self._calls()),
         ]
+
+    def _typed(self, name: str, flags: dict[str, bool], package: str = "compiler.c99") -> str:
+        """A template for the type that is computed with."""
+        text = chosen(_text(package, name), flags)
+        for word, meaning in WORDS[self.real].items():
+            text = re.sub(rf"\b{word}\b", meaning, text)
+        return text
+
+    def _products_of_outputs(self, flags: dict[str, bool]) -> list[str]:
+        """Products with a matrix that is no weights and so of the type that is computed with."""
+        text = self._typed("products.h", flags).replace("add_product(", "add_outputs(").replace("widened(", "load(")
+        return text.replace("const float *", "const double *").splitlines()[1:]
 
     def _counted(self) -> str:
         return "elements of an output" if self.sized else "units"
@@ -311,6 +370,10 @@ class _Writer:
     def _vectors(self) -> str:
         """The text of the vectors, and of those functions on them that these cells use."""
         used = {node.op for cell, _ in self.layers for node in cell.graph.nodes}
+        if self.real == "double":
+            text = _text("compiler.c99", "doubles.h")
+            further = [*macros([("DOUBLE", 1), ("real", "double")]), _text("compiler", "functions.h")]
+            return text + "\n".join(further) if used & FURTHER else text
         text = _text("compiler.c99", "vectors.h")
         if "sqrt" in used:
             text += _text("compiler.c99", "root.h")
@@ -329,7 +392,7 @@ class _Writer:
                     array = np.append(array, np.zeros(self.rows, np.float32))  # that vectors reach into
                 lines += self._array(step.weights[name], array)
         for state, value in self.parts.layers[number][0].first.items():
-            lines += static_array("float", f"layer_{number}_first_{cell.states.index(state)}", value)
+            lines += static_array(self.real, f"layer_{number}_first_{cell.states.index(state)}", value)
         return [*lines, "", *wider.function(step.lines), *step.frames, ""]
 
     def _array(self, name: str, array: Array) -> list[str]:
@@ -365,16 +428,17 @@ class _Writer:
     def _calls(self) -> dict[str, list[str]]:
         head = f"head, {self.outputs} * ROWS, ROWS"
         function, head = ("add_product_int8", "head, head_scale") if self.int8 else ("add_product", head)
+        to = "scores" if self.real == "float" else "sums"
         first = [
             f"    memcpy(stream->layer_{k} + {self._state(k, state)}, layer_{k}_first_{self._number(k, state)}, "
-            f"{value.size if self.steps[k].memory else 'H'} * sizeof(float));"
+            f"{value.size if self.steps[k].memory else 'H'} * sizeof({self.real}));"
             for k, (direction, *_) in enumerate(self.parts.layers)
             for state, value in direction.first.items()
         ]
         return {
             "FIRST": first,
             "LAYERS": self._layer_calls(),
-            "HEAD": [f"        {function}({self.classes} / ROWS, H, {head}, output, s->scores);"],
+            "HEAD": [f"        {function}({self.classes} / ROWS, H, {head}, output, s->{to});"],
         }
 
     def _layer_calls(self) -> list[str]:
@@ -382,9 +446,10 @@ class _Writer:
         if not self.ahead:
             places = ["s->input", *(f"s->layer_{n}" for n in range(len(self.steps)))]
             calls = [f"    layer_{n}({places[n]}, s->layer_{n}, s->scratch.layer);" for n in range(len(self.steps))]
-            return [*calls, f"    const float *const outputs = {places[-1]};"]
+            return [*calls, f"    const {self.real} *const outputs = {places[-1]};"]
         lines = [
-            f"    float *const outputs = s->scratch.layer + {self._own_scratch()}, *const sums = outputs + AHEAD * P;"
+            f"    {self.real} *const outputs = s->scratch.layer + {self._own_scratch()}, "
+            "*const sums = outputs + AHEAD * P;"
         ]
         for n, step in enumerate(self.steps):
             x, stride = ("outputs", "P") if n else ("s->input", "INPUTS")
@@ -393,7 +458,7 @@ class _Writer:
                 *([f"    layer_{n}_frames(count, {x}, {stride}, sums);"] if step.frames else []),
                 "    for (int k = 0; k < count; k++) {",
                 f"        layer_{n}({x} + k * {stride}, {sums}s->layer_{n}, s->scratch.layer);",
-                f"        memcpy(outputs + k * P, s->layer_{n}, P * sizeof(float));",
+                f"        memcpy(outputs + k * P, s->layer_{n}, P * sizeof({self.real}));",
                 "    }",
             ]
         return lines

@@ -13,8 +13,8 @@ from cello.features.config import FeatureConfig
 from cello.features.transforms import dct, delta_weights, hann
 
 
-def front_end_lines(config: FeatureConfig) -> list[str]:
-    """Macros, tables and functions from samples to features."""
+def front_end_lines(config: FeatureConfig, lane_bytes: int = 4) -> list[str]:
+    """Macros, tables and functions from samples to features; a vec of LANES numbers has ``lane_bytes`` for each."""
     window = config.window_samples
     even = window % 2 == 0
     points = window // 2 if even else window
@@ -34,6 +34,7 @@ def front_end_lines(config: FeatureConfig) -> list[str]:
         ("LOG_FLOOR", f"((model_real){config.log_floor!r})"),
     ]
     text = resources.files("cello.export.c").joinpath("front_end.h").read_text(encoding="utf-8")
+    text = text.replace("LANE_BYTES", str(lane_bytes))
     return [*macros(sizes), "", *_tables(config, points, factors), "", chosen(text, flags)]
 
 

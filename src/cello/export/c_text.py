@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,17 +38,18 @@ def chosen(text: str, flags: Mapping[str, bool]) -> str:
 def static_array(kind: str, name: str, values: NDArray[np.generic], inner: int = 0) -> list[str]:
     """``static const KIND NAME[] = {...};`` of numbers at their shortest; ``inner`` numbers an element."""
     flat = values.reshape(-1)
-    texts = [_float(value) for value in flat.astype(np.float32)] if kind == "float" else [f"{value}" for value in flat]
+    flat = flat.astype({"float": np.float32, "double": np.float64}.get(kind, flat.dtype))
+    texts = [_float(value) if kind in ("float", "double") else f"{value}" for value in flat]
     if inner:
         texts = [f"{{{', '.join(texts[k : k + inner])}}}" for k in range(0, len(texts), inner)]
     size = f"[{len(texts)}]" + (f"[{inner}]" if inner else "")
     return [f"static const {kind} {name}{size} = {{", *_wrapped(texts), "};"]
 
 
-def _float(value: np.float32) -> str:
+def _float(value: Any) -> str:
     if np.isinf(value):
         return "(float)INFINITY" if value > 0 else "-(float)INFINITY"
-    return f"{value!s}f"
+    return f"{value!s}{'f' * isinstance(value, np.float32)}"
 
 
 def _wrapped(texts: Iterable[str]) -> list[str]:

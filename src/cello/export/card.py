@@ -46,11 +46,18 @@ def _head(manifest: Manifest, trained: TrainedRun) -> list[str]:
         f"{_told(cell.name)}, pooling {model.pooling}, {trained.result.parameters:,} parameters.",
         f"It takes sound at {front.rate_hz:,} Hz and computes {front.dimensions} features "
         f"({manifest.features.get('kind', '')}) every {1000 * front.hop_samples / front.rate_hz:g} ms.",
+        *_precision(manifest),
         "",
         f"Labels: {', '.join(map(_told, manifest.labels))}.",
         "",
         f"Exported by Cello {manifest.cello} from run `{manifest.run}`; all of this is in `manifest.json` too.",
     ]
+
+
+def _precision(manifest: Manifest) -> list[str]:
+    found = manifest.precision
+    computed = "double precision" if found.name == "float64" else "float32"
+    return [f"Every form computes in {computed}: {_told(found.why)}."] if found.why else []
 
 
 def _training(manifest: Manifest, trained: TrainedRun) -> list[str]:

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.cells.arrays import Precision
 from cello.cells.definition import Cell
 from cello.cells.graph import one_size
 from cello.cells.specialise import multiplying
+from cello.compiler.js.expression import ARRAYS
 from cello.compiler.js.names import fresh
 from cello.compiler.js.step import function_name, runtime, step_text
 from cello.export.received import without_losses
@@ -36,7 +38,6 @@ Array = NDArray[np.float32]
 Quantise = Callable[[Array], tuple[NDArray[np.int8], Array]]
 """A matrix (rows, columns) float32 → the same as int8, and the (rows,) scales that it is multiplied by."""
 
-PARTS = ("front_end.js", "model.js")
 EXPORTED = "CELLS, Decisions, FrameStream, FrontEnd, MODELS, Model, Stream, softmax"
 
 
@@ -55,17 +56,22 @@ class JsModel:
         object.__setattr__(self, "parts", without_losses(self.parts))
 
 
-def module_text(models: Sequence[JsModel], quantise: Quantise | None = None) -> str:
+def module_text(models: Sequence[JsModel], quantise: Quantise | None = None, precision: Precision = "float32") -> str:
     """An ES module that exports its classes, ``CELLS`` and the descriptions ``MODELS``."""
-    return f"{library_text(models)}\n{models_text(models, quantise)}\nexport {{ {EXPORTED} }};\n"
+    return f"{library_text(models, precision)}\n{models_text(models, quantise)}\nexport {{ {EXPORTED} }};\n"
 
 
-def library_text(models: Sequence[JsModel]) -> str:
-    """The classes, and the cells of these models by their names in ``CELLS``; no weights."""
+def library_text(models: Sequence[JsModel], precision: Precision = "float32") -> str:
+    """The classes, and the cells of these models by their names in ``CELLS``; no weights.
+
+    All models are computed in one precision. In ``model.js`` the arrays that are made by ``new`` hold what is computed,
+    and those made by ``from`` hold weights and scores.
+    """
     names = _functions(models)
-    written = [step_text(cell, name) for cell, name in names.items()]
+    written = [step_text(cell, name, precision) for cell, name in names.items()]
     cells = f"const CELLS = {{ {', '.join(names.values())} }};"
-    return "\n".join([runtime(names), *written, cells, "", *(browser_file(part) for part in PARTS)])
+    model = browser_file("model.js").replace("new Float32Array(", f"new {ARRAYS[precision]}(")
+    return "\n".join([runtime(names), *written, cells, "", browser_file("front_end.js"), model])
 
 
 def models_text(models: Sequence[JsModel], quantise: Quantise | None = None) -> str:

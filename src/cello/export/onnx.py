@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from cello.cells.arrays import Precision
 from cello.compiler.onnx.scan import LayerDirection
-from cello.compiler.onnx.writer import Writer, need_onnx
+from cello.compiler.onnx.writer import Real, Writer, need_onnx
 from cello.errors import ExportError
 from cello.export.onnx_clip import write_clip_model
 from cello.export.onnx_phases import first_hops
@@ -17,12 +18,22 @@ from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts
 
 FORMAT_VERSION = "2"
+REALS: dict[Precision, Real] = {"float32": "float", "float64": "double"}
+"""The type in which a graph computes; samples, stored weights and scores are floats in both."""
 
 
-def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str], *, int8: bool = False) -> bytes:
+def clip_model(
+    parts: ModelParts,
+    features: FeatureConfig,
+    labels: Sequence[str],
+    *,
+    int8: bool = False,
+    precision: Precision = "float32",
+) -> bytes:
     """A model of whole clips: ``samples`` (B, N) float32 and ``lengths`` (B,) int64 → ``scores`` (B, C) before softmax.
 
-    With ``int8`` the matrices of weights are stored as int8 with a scale for each row.
+    With ``int8`` the matrices of weights are stored as int8 with a scale for each row. In float64 all that is computed
+    is double, and no operator of ONNX stands for a whole layer.
 
     Raises:
         ExportError: onnx is not installed.
@@ -30,8 +41,8 @@ def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str]
     """
     need_onnx()
     parts = without_losses(parts)
-    writer = Writer(int8=int8)
-    write_clip_model(writer, parts, features, _layers(parts))
+    writer = Writer(int8=int8, real=REALS[precision])
+    write_clip_model(writer, parts, features, _layers(parts, precision))
     doc = (
         f"samples: (batch, samples) float32 sound at {features.rate_hz} Hz in [-1, 1], what lies after a clip's length "
         f"never counts. lengths: (batch,) int64, the samples of each clip, at least {features.window_samples} (one "
@@ -44,7 +55,13 @@ def clip_model(parts: ModelParts, features: FeatureConfig, labels: Sequence[str]
 
 
 def step_model(
-    parts: ModelParts, features: FeatureConfig, labels: Sequence[str], window_s: float, *, int8: bool = False
+    parts: ModelParts,
+    features: FeatureConfig,
+    labels: Sequence[str],
+    window_s: float,
+    *,
+    int8: bool = False,
+    precision: Precision = "float32",
 ) -> bytes:
     """A model of a stream, a hop a call: ``samples`` (1, hop) and its own state → ``scores`` (1, C) and the new state.
 
@@ -59,7 +76,8 @@ def step_model(
     parts = without_losses(parts)
     _refuse_future(parts, features)
     steps = window_steps(features, parts.frame_stacking, window_s)
-    made = write_step_model(Writer(int8=int8), parts, features, _layers(parts), steps)
+    writer = Writer(int8=int8, real=REALS[precision])
+    made = write_step_model(writer, parts, features, _layers(parts, precision), steps)
     first, waiting, flushed = first_hops(features), waiting_frames(features), parts.frame_stacking - 1
     doc = (
         f"samples: (1, {features.hop_samples}) float32, the next hop of sound at {features.rate_hz} Hz in [-1, 1], no "
@@ -103,9 +121,13 @@ def _refuse_future(parts: ModelParts, features: FeatureConfig) -> None:
         )
 
 
-def _layers(parts: ModelParts) -> list[list[LayerDirection]]:
+def _layers(parts: ModelParts, precision: Precision) -> list[list[LayerDirection]]:
+    native = precision == "float32"
     return [
-        [LayerDirection(d.cell, d.weights, d.reverse, parts.hidden, parts.inputs(depth), d.first) for d in layer]
+        [
+            LayerDirection(d.cell, d.weights, d.reverse, parts.hidden, parts.inputs(depth), d.first, native)
+            for d in layer
+        ]
         for depth, layer in enumerate(parts.layers)
     ]
 

@@ -39,6 +39,7 @@ def write_clip_model(
 
 def write_standardised(writer: Writer, frames: str, parts: ModelParts) -> str:
     """Frames less the model's mean, over its deviation."""
+    frames = writer.as_real(frames)
     return writer.write(
         "Div", writer.write("Sub", frames, writer.constant(parts.mean)), writer.constant(parts.deviation)
     )
@@ -47,7 +48,11 @@ def write_standardised(writer: Writer, frames: str, parts: ModelParts) -> str:
 def write_head(writer: Writer, pooled: str, parts: ModelParts) -> None:
     """The output ``scores`` (B, C) of pooled outputs (B, W)."""
     weight, bias = parts.head
-    writer.write("Gemm", pooled, writer.weight(weight), writer.constant(bias), transB=1, to="scores")
+    exact = None if writer.real == "float" else writer.fresh("exact")
+    inputs = pooled, writer.weight(weight), writer.constant(bias)
+    scores = writer.write("Gemm", *inputs, transB=1, to=exact or "scores")
+    if exact:
+        writer.cast(scores, "float", "scores")
 
 
 def _inside(writer: Writer, counts: str, time: str) -> str:
@@ -76,7 +81,7 @@ def _pooled(writer: Writer, y: str, last: str, clips: Clips, parts: ModelParts) 
     axis = writer.integers(0)
     if parts.score is None:
         total = writer.write("ReduceSum", y, axis, keepdims=0)
-        return writer.write("Div", total, writer.reshape(writer.cast(clips.counts, "float"), -1, 1))
+        return writer.write("Div", total, writer.reshape(writer.cast(clips.counts, writer.real), -1, 1))
     weight, _ = parts.score  # the bias of the scores is the same for all frames, and a softmax does not see it
     score = writer.write("MatMul", y, writer.constant(weight[:, None]))
     score = writer.write("Where", clips.inside, score, writer.constant(-np.inf))

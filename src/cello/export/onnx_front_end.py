@@ -44,7 +44,7 @@ def write_static(writer: Writer, windows: str, config: FeatureConfig) -> str:
     value = writer.write("Mul", value, twiddles(writer, n1, n2))
     value = writer.write("MatMul", writer.reshape(value, -1, 4 * n2), second_stage(writer, n2))
     bins = (n1 // 2 + 1) * 2 * n2
-    power = writer.reshape(writer.cast(writer.write("Mul", value, value), "float"), -1, bins)
+    power = writer.reshape(writer.cast(writer.write("Mul", value, value), writer.real), -1, bins)
     energy = writer.cast(writer.write("MatMul", power, mel_filters(writer, config, n1, n2)), "double")
     value = writer.write("Log", writer.write("Max", energy, writer.constant(config.log_floor, "double")))
     if config.kind == "mfcc":

@@ -77,8 +77,9 @@ class _Step:
         write_head(writer, self._pooled(y, steps, window), self.parts)
         return self.made
 
-    def _state(self, name: str, shape: tuple[int, ...], kind: str = "float") -> str:
-        """The name of a state's old value; whoever asks writes next_NAME."""
+    def _state(self, name: str, shape: tuple[int, ...], kind: str = "") -> str:
+        """The name of a state's old value, of type ``real`` unless given; whoever asks writes next_NAME."""
+        kind = kind or self.writer.real
         self.made.inputs[f"state_{name}"] = self.made.outputs[f"next_{name}"] = kind, shape
         return f"state_{name}"
 
@@ -109,7 +110,7 @@ class _Step:
         kept = (first_hops(features) - 1) * hop + before
         both = "samples"
         if kept:
-            old = self._state("samples", (1, kept))
+            old = self._state("samples", (1, kept), "float")
             both = writer.concat(old, "samples")
             self._keep("samples", old, "samples" if kept == hop else self._part(both, hop, hop + kept))
         frame = both if window == kept + hop else self._part(both, before, before + window)
@@ -190,7 +191,7 @@ class _Step:
         if parts.score is None:
             total = writer.write("ReduceSum", recent, writer.integers(0), keepdims=1)
             count = writer.write("Max", writer.write("Min", steps, writer.integers(window)), writer.integers(1))
-            return writer.write("Div", total, writer.cast(count, "float"))
+            return writer.write("Div", total, writer.cast(count, writer.real))
         first = np.where(np.arange(window) == 0, window, np.arange(window))[None]
         written = writer.write("GreaterOrEqual", steps, writer.constant(first, "int64"))
         weight, _ = parts.score  # the bias of the scores is the same for all, and a softmax does not see it

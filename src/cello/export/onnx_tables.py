@@ -76,7 +76,7 @@ def mel_filters(writer: Writer, config: FeatureConfig, n1: int, n2: int) -> str:
     if not writer.int8:
         weights = mel.filterbank(config.band_edges_hz, config.rate_hz, n1 * n2)[bins] * once[:, None]
         return writer.sparse(np.repeat(weights.reshape(-1, 1, n2, config.n_mels), 2, axis=1).reshape(-1, config.n_mels))
-    return writer.cast(_twice(writer, _filters(writer, config, bins, once), n2, config.n_mels), "float")
+    return writer.cast(_twice(writer, _filters(writer, config, bins, once), n2, config.n_mels), writer.real)
 
 
 def _filters(writer: Writer, config: FeatureConfig, bins: Whole, once: Matrix) -> str:

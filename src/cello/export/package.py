@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -27,6 +27,7 @@ from cello.deploy.manifest import (
     FrontEnd,
     Int8Facts,
     Manifest,
+    PrecisionFacts,
     StreamFacts,
 )
 from cello.deploy.package import CLIP_MODEL, STEP_MODEL, read_manifest
@@ -85,6 +86,7 @@ class Package:
     name: str = ""
     forms: tuple[Form, ...] = ()
     int8: Int8Facts | None = None
+    precision: PrecisionFacts = field(default_factory=PrecisionFacts)
     stream: StreamOptions = StreamOptions()
     beside: tuple[TrainedRun, ...] = ()
 
@@ -171,6 +173,7 @@ class _Writer:
         self.trained = as_shipped(package.trained, int8=package.int8 is not None)
         self.result = self.trained.result
         self.features = self.result.config.features
+        self.precision = package.precision.name
         self.exits: dict[str, tuple[str, ...]] = {"numpy": (WEIGHTS, CELL)}
         self.left_out: dict[str, str] = {}
         self.config = DecisionConfig()
@@ -182,7 +185,7 @@ class _Writer:
         cell = cell_of(self.result.config.model) or self.trained.parts.layers[0][0].cell
         self._put(CELL, seal_json(msgspec.json.format(msgspec.json.encode(StoredCell.of(cell)), indent=1)))
         window_s = None if self.stream is None else self.stream.window_s
-        self._put(REFERENCE, packed(reference_vectors(self.trained.parts, self.features, window_s)))
+        self._put(REFERENCE, packed(reference_vectors(self.trained.parts, self.features, window_s, self.precision)))
         writers: dict[Form, Callable[[], Sequence[str]]] = {"onnx": self._onnx, "c99": self._c99, "page": self._page}
         for form in FORMS:
             if form in (self.package.forms or FORMS):
@@ -240,11 +243,12 @@ class _Writer:
         )
 
     def _onnx(self) -> list[str]:
-        parts, labels, int8 = self.trained.parts, self.trained.labels, self.package.int8 is not None
-        self._put(CLIP_MODEL, clip_model(parts, self.features, labels, int8=int8))
+        parts, labels = self.trained.parts, self.trained.labels
+        how: Any = {"int8": self.package.int8 is not None, "precision": self.precision}
+        self._put(CLIP_MODEL, clip_model(parts, self.features, labels, **how))
         if self.stream is None:
             return [CLIP_MODEL]
-        self._put(STEP_MODEL, step_model(parts, self.features, labels, self.stream.window_s, int8=int8))
+        self._put(STEP_MODEL, step_model(parts, self.features, labels, self.stream.window_s, **how))
         return [CLIP_MODEL, STEP_MODEL]
 
     def _c99(self) -> list[str]:
@@ -258,6 +262,7 @@ class _Writer:
             name,
             int8=self.package.int8 is not None,
             settings=StreamSettings(self.stream.window_s, self.config),
+            precision=self.precision,
         )
         self._put(f"{name}.h", text.header.encode())
         self._put(f"{name}.c", text.source.encode())
@@ -268,7 +273,8 @@ class _Writer:
         settings = StreamSettings(window_s, self.config)
         others = [as_shipped(run, int8=self.package.int8 is not None) for run in self.package.beside]
         beside = [run for run in others if run.result.run != self.result.run]
-        write_page([self.trained, *beside], self.folder / PAGE, stream=settings, quantise=_as_int8)
+        every = [self.trained, *beside]
+        write_page(every, self.folder / PAGE, stream=settings, quantise=_as_int8, precision=self.precision)
         return [PAGE]
 
     def _manifest(self) -> Manifest:
@@ -302,6 +308,7 @@ class _Writer:
             study_accuracy=study_accuracy(self.trained, store),
             word_accuracy=word_accuracy(self.trained),
             int8=self.package.int8,
+            precision=self.package.precision,
             corpus=CorpusFacts(
                 name=corpus.name,
                 checksum=corpus.checksum,

@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 
 from cello import __version__
+from cello.cells.arrays import Precision
 from cello.compiler.text import equations_text
 from cello.errors import ReportError, StoreError
 from cello.export.js import JsModel, Quantise, browser_file, library_text, models_text
@@ -42,20 +43,22 @@ def write_page(
     title: str | None = None,
     stream: StreamSettings | None = None,
     quantise: Quantise | None = None,
+    precision: Precision = "float32",
 ) -> int:
     """Write the page of one or several finished runs, and return its bytes.
 
     ``quantise`` turns each matrix into int8 with a scale a row; it is used only where the page would be larger than
-    ``LARGEST_PAGE`` without. ``stream`` says how decisions are made on a stream, the defaults where it is left out.
+    ``LARGEST_PAGE`` without. All models are computed in ``precision``. ``stream`` says how decisions are made on a
+    stream, the defaults where it is left out.
 
     Raises:
         ReportError: there is no run, the page would be too large, or it cannot be written.
         CellError: an operation that JavaScript has no row for.
     """
     models, heading = page_models(runs, stream or StreamSettings())
-    text = page_text(models, title or heading)
+    text = page_text(models, title or heading, None, precision)
     if quantise is not None and len(text.encode()) > LARGEST_PAGE:
-        text = page_text(models, title or heading, quantise)
+        text = page_text(models, title or heading, quantise, precision)
     data = text.encode(errors="backslashreplace")
     if len(data) > LARGEST_PAGE:
         raise ReportError(
@@ -108,10 +111,12 @@ def store_of(run: TrainedRun) -> Path:
     return study if folder.parent.name == "runs" and (study / "study.json").exists() else folder
 
 
-def page_text(models: Sequence[JsModel], title: str, quantise: Quantise | None = None) -> str:
+def page_text(
+    models: Sequence[JsModel], title: str, quantise: Quantise | None = None, precision: Precision = "float32"
+) -> str:
     """The whole page. Its security policy allows its own script and style, known by their hashes, and no connection."""
     style = browser_file("page.css")
-    script = "\n".join([library_text(models), models_text(models, quantise), *map(browser_file, PAGE_FILES)])
+    script = "\n".join([library_text(models, precision), models_text(models, quantise), *map(browser_file, PAGE_FILES)])
     filled = {
         "script_hash": _hash(script),
         "style_hash": _hash(style),

@@ -7,6 +7,7 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
+from cello.cells.arrays import Precision
 from cello.errors import DeployError
 from cello.features.clip import frames_of_clip
 from cello.features.config import FeatureConfig
@@ -41,10 +42,13 @@ def made_sounds(features: FeatureConfig) -> dict[str, NDArray[np.int16]]:
     }
 
 
-def reference_vectors(parts: ModelParts, features: FeatureConfig, window_s: float | None) -> Vectors:
+def reference_vectors(
+    parts: ModelParts, features: FeatureConfig, window_s: float | None, precision: Precision = "float32"
+) -> Vectors:
     """``NAME_samples`` (N,) int16, ``NAME_scores`` (C,) of the clip and, with a window, ``NAME_stream`` (T, C).
 
-    ``NAME_scores_rounding`` and ``NAME_stream_rounding`` () are how far rounding alone moves the most delicate of them.
+    ``NAME_scores_rounding`` and ``NAME_stream_rounding`` () are how far rounding alone moves the most delicate of them;
+    they are left out of those in float64, whose rounding moves nothing.
     """
     found: dict[str, NDArray[np.generic]] = {}
     for name, samples in made_sounds(features).items():
@@ -52,7 +56,11 @@ def reference_vectors(parts: ModelParts, features: FeatureConfig, window_s: floa
         frames = frames_of_clip(sound, features)
         moved = rounded_otherwise(frames, features)
         found[f"{name}_samples"] = samples
-        found[f"{name}_scores"] = clip_scores(parts, features, sound)
+        found[f"{name}_scores"] = clip_scores(parts, features, sound, precision)
+        if precision == "float64":
+            if window_s is not None:
+                found[f"{name}_stream"] = stream_scores(parts, features, sound, window_s, precision)
+            continue
         found[f"{name}_scores_rounding"] = _spread([NumpyModel(parts).scores(each) for each in (frames, *moved)])
         if window_s is not None:
             found[f"{name}_stream"] = stream_scores(parts, features, sound, window_s)
@@ -89,19 +97,25 @@ def as_floats(samples: NDArray[np.generic]) -> Floats:
     return samples.astype(np.float32) * np.float32(1 / 32768)
 
 
-def clip_scores(parts: ModelParts, features: FeatureConfig, samples: Floats) -> Floats:
+def clip_scores(
+    parts: ModelParts, features: FeatureConfig, samples: Floats, precision: Precision = "float32"
+) -> Floats:
     """The scores (C,) of a clip, by numpy."""
-    return NumpyModel(parts).scores(frames_of_clip(samples, features))
+    return NumpyModel(parts, precision).scores(frames_of_clip(samples, features))
 
 
-def stream_scores(parts: ModelParts, features: FeatureConfig, samples: Floats, window_s: float) -> Floats:
+def stream_scores(
+    parts: ModelParts, features: FeatureConfig, samples: Floats, window_s: float, precision: Precision = "float32"
+) -> Floats:
     """The scores (T, C) of every step of a stream, by numpy."""
-    stream = _stream(parts, features, window_s)
+    stream = _stream(parts, features, window_s, precision)
     return np.concatenate([stream.push(samples)[1], stream.finish()[1]])
 
 
-def _stream(parts: ModelParts, features: FeatureConfig, window_s: float) -> ScoreStream:
-    return ScoreStream(NumpyModel(parts), features, steps_in(window_s, features, parts.frame_stacking))
+def _stream(
+    parts: ModelParts, features: FeatureConfig, window_s: float, precision: Precision = "float32"
+) -> ScoreStream:
+    return ScoreStream(NumpyModel(parts, precision), features, steps_in(window_s, features, parts.frame_stacking))
 
 
 def packed(vectors: dict[str, NDArray[np.generic]]) -> bytes:

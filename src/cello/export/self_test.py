@@ -166,10 +166,11 @@ class _Checks:
                 remember(config.cell, decode_json(self.content["cell.json"], StoredCell).cell())
         parts = parts_of(config, weights)
         parts = parts if self.manifest.int8 is None else dequantised(parts)
-        labels = self.manifest.labels
-        yield FormOutput("clips", [clip_scores(parts, features, sound) for sound in self.sounds], Decided(labels, {}))
+        labels, precision = self.manifest.labels, self.manifest.precision.name
+        scores = [clip_scores(parts, features, sound, precision) for sound in self.sounds]
+        yield FormOutput("clips", scores, Decided(labels, {}))
         if (stream := self.manifest.stream) is not None:
-            scores = [stream_scores(parts, features, sound, stream.window_s) for sound in self.sounds]
+            scores = [stream_scores(parts, features, sound, stream.window_s, precision) for sound in self.sounds]
             yield FormOutput("streams", scores, self.rule.of_scores(self._times_s, scores, labels))
 
     def _onnx(self) -> Iterator[FormOutput]:

@@ -129,7 +129,8 @@ def _scores(model: Model, corpus: Corpus, chosen: NDArray[np.int64], cache: Path
             for rows in clips.parts(some, frames_at_once(model.run.config)):
                 frames, counts, _ = clips.batch(rows)
                 lost = lost_frames(model.run.config.data, clips.numbers[rows], frames.shape[1])
-                out[rows] = model.module(model.module.standardise(frames, counts), counts, lost)
+                frames = frames.to(getattr(torch, model.precision))
+                out[rows] = model.module(model.module.standardise(frames, counts), counts, lost).float()
     return out
 
 

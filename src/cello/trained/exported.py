@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cello.audio.corpus import Corpus
 from cello.audio.decode import as_float, decode
+from cello.cells.arrays import Precision
 from cello.deploy.manifest import MANIFEST
 from cello.deploy.package import Package, load
 from cello.errors import ConfigError
@@ -60,19 +61,29 @@ def is_exported(folder: Path | str) -> bool:
     return (place / MANIFEST).exists() and not any((place / name).exists() for name in ("study.json", "config.json"))
 
 
-def load_either(folder: Path | str, row: str | None = None, column: str | None = None) -> Model | ExportedModel:
+def load_either(
+    folder: Path | str, row: str | None = None, column: str | None = None, precision: Precision | None = None
+) -> Model | ExportedModel:
     """The model of an exported folder, or else of a run, or of a study's best run by validation.
 
+    A run is computed in float32 unless a precision is given, an exported folder in the one that it was exported with.
+
     Raises:
-        ConfigError: a row or column of an exported folder.
+        ConfigError: a row or column of an exported folder, or another precision than its own.
         DeployError: the exported folder is damaged.
         StoreError, ModelError: as ``load_model``.
     """
     if not is_exported(folder):
-        return load_model(folder, row, column)
+        return load_model(folder, row, column, precision or "float32")
     for name, value in (("--row", row), ("--column", column)):
         if value is not None:
             raise ConfigError(
                 f"{str(folder)!r} is one exported model, without rows and columns; leave out {name} {value}"
             )
-    return ExportedModel(load(folder))
+    package = load(folder)
+    if precision not in (None, own := package.manifest.precision.name):
+        raise ConfigError(
+            f"{str(folder)!r} is an exported model that computes in {own}; leave out --precision {precision}, or "
+            "export the run again with it"
+        )
+    return ExportedModel(package)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cello.audio.decode import as_float, decode
+from cello.cells.arrays import Precision
 from cello.deploy.decisions import DecisionConfig, softmax
 from cello.deploy.sound import clip_of
 from cello.errors import ClipError, ConfigError, ModelError
@@ -69,15 +70,16 @@ class Model:
         features: how sound becomes frames, ``features.rate_hz`` the sampling rate
         run: the record of its training: config, what was measured on each split
         folder: where the run lies
+        precision: what it is computed in, from frames to scores; weights and scores are float32 in both
     """
 
-    def __init__(self, trained: TrainedRun, *, measured: bool = False) -> None:
-        self.trained, self._measured = trained, measured
+    def __init__(self, trained: TrainedRun, *, measured: bool = False, precision: Precision = "float32") -> None:
+        self.trained, self._measured, self.precision = trained, measured, precision
         self.labels = trained.labels
         self.features: FeatureConfig = trained.result.config.features
         self.run: RunResult = trained.result
         self.folder = trained.folder
-        self._numpy = NumpyModel(trained.parts)
+        self._numpy = NumpyModel(trained.parts, precision)
 
     def __repr__(self) -> str:
         config = self.run.config
@@ -85,8 +87,11 @@ class Model:
 
     @cached_property
     def module(self) -> Classifier:
-        """The same model as a PyTorch module in eval mode: (B, T, D) standardised frames → (B, C) scores."""
-        made: Classifier = import_module("cello.trained.module").module_of(self.trained)
+        """The same model as a PyTorch module in eval mode: (B, T, D) standardised frames → (B, C) scores.
+
+        Its parameters, and the frames that it takes, are of the model's precision.
+        """
+        made: Classifier = import_module("cello.trained.module").module_of(self.trained, precision=self.precision)
         return made
 
     def predict(self, samples: ArrayLike, rate_hz: int) -> Prediction:
@@ -172,11 +177,18 @@ class Model:
         return Prediction(self.labels, self._numpy.scores(frames_of_clip(samples, self.features)), file)
 
 
-def load_model(run_or_folder: Path | str, row: str | None = None, column: str | None = None) -> Model:
+def load_model(
+    run_or_folder: Path | str, row: str | None = None, column: str | None = None, precision: Precision = "float32"
+) -> Model:
     """The model of a finished run, or of a study, or of a row or column of it, the one that is best by validation.
 
+    ``precision`` is what it is computed in: "float32" as it was trained, or "float64".
+
     Raises:
+        ConfigError: another precision.
         StoreError: no finished run is there, no such row or column, or its files are damaged.
         ModelError: its weights are not those of its config.
     """
-    return Model(read_run(run_or_folder, row, column), measured=True)
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision={precision!r} is invalid: it must be float32 or float64")
+    return Model(read_run(run_or_folder, row, column), measured=True, precision=precision)

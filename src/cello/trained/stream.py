@@ -11,7 +11,7 @@ from cello.errors import ModelError
 from cello.features.config import FeatureConfig
 from cello.features.frames import frame_count, samples_of
 from cello.features.stream import FrameStream
-from cello.trained.numpy_model import NumpyModel
+from cello.trained.numpy_model import Numbers, NumpyModel
 
 Floats = NDArray[np.float32]
 BLOCK = 32
@@ -51,10 +51,10 @@ class ScoreStream:
         self.frames = FrameStream(features)
         self.steps = 0
         self._states = model.first_states()
-        self._waiting = np.empty((0, model.parts.dimensions), dtype=np.float32)  # frames of a stack that is not whole
+        self._waiting = np.empty((0, model.parts.dimensions), dtype=model.number)  # frames of a stack that is not whole
         # what is before the first step has no weight; of a mean all steps have the same
-        self._outputs = np.zeros((window_steps - 1, model.parts.output_size()), dtype=np.float32)
-        self._scores = np.full(window_steps - 1, -np.inf, dtype=np.float32)
+        self._outputs = np.zeros((window_steps - 1, model.parts.output_size()), dtype=model.number)
+        self._scores = np.full(window_steps - 1, -np.inf, dtype=model.number)
 
     def push(self, samples: Floats) -> tuple[list[float], Floats]:
         """Take (n,) samples at the features' rate: where the sound of each new step ended, in s, and scores (n, C)."""
@@ -88,13 +88,13 @@ class ScoreStream:
         samples = (frames - 1) * self.features.hop_samples + self.features.window_samples
         return samples / self.features.rate_hz
 
-    def _pooled(self, outputs: Floats) -> Floats:
+    def _pooled(self, outputs: Numbers) -> Numbers:
         """Each of the new outputs (n, W) pooled with the ones before it, as many as the window has."""
         parts, before = self.model.parts, self.window_steps - 1
         if parts.pooling == "last":
             return outputs
         recent = np.concatenate([self._outputs, outputs])
-        given = np.zeros(len(outputs), np.float32) if parts.score is None else outputs @ parts.score[0]
+        given = np.zeros(len(outputs), self.model.number) if parts.score is None else outputs @ parts.score[0]
         scores = np.concatenate([self._scores, given])
         self._outputs, self._scores = recent[len(outputs) :], scores[len(outputs) :]
         if len(outputs) == 1:  # the path of a live stream, where every array that is made counts
@@ -104,7 +104,7 @@ class ScoreStream:
         return np.concatenate([_weighted(windows[at : at + BLOCK], recent[at : at + BLOCK + before]) for at in blocks])
 
 
-def _weighted(scores: Floats, outputs: Floats) -> Floats:
+def _weighted(scores: Numbers, outputs: Numbers) -> Numbers:
     """Means of n windows of W outputs each, (n + W − 1, H) → (n, H), weighted by the softmax of scores (n, W)."""
     count, width = scores.shape
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -112,7 +112,7 @@ def _weighted(scores: Floats, outputs: Floats) -> Floats:
     if count == 1:
         return np.asarray(shares @ outputs)
     # row r of the matrix has its window from column r on: in memory, one place more to the right in each row
-    band = np.zeros((count, count + width), np.float32)
+    band = np.zeros((count, count + width), shares.dtype)
     band[:, :width] = shares
     matrix = band.reshape(-1)[: count * (count + width - 1)].reshape(count, -1)
     return np.asarray(matrix @ outputs)

@@ -131,7 +131,7 @@ def evaluate_stream(
         ConfigError: a mapping from or to a label that is not there.
         ModelError, FeatureError: a model that cannot be streamed.
     """
-    model = Model(model.trained)  # as if nothing had been measured before
+    model = Model(model.trained, precision=model.precision)  # as if nothing had been measured before
     stream = model.stream(window_s, smooth_s=decide.smooth_s, refractory_s=decide.refractory_s)
     targets = targets_of(model.labels, corpus, mapping or {})
     held, test = (_trace(model, corpus, split, config, decide, window_s, targets) for split in ("validation", "test"))

@@ -1,7 +1,7 @@
-/* As add_product for `count` vectors, of which one stands v_stride floats after the one before, and its sum sum_stride
-   floats after that one's: some vectors at a time, while a block of the matrix is in the first cache. */
-static void add_products(int count, int blocks, int columns, const float *matrix, int block_stride, const float *vectors,
-                         int v_stride, float *sums, int sum_stride) {
+/* As add_product for `count` vectors, of which one stands v_stride NUMBERS after the one before, and its sum sum_stride
+   NUMBERS after that one's: some vectors at a time, while a block of the matrix is in the first cache. */
+static void add_products(int count, int blocks, int columns, const float *matrix, int block_stride, const NUMBER *vectors,
+                         int v_stride, NUMBER *sums, int sum_stride) {
     enum { VECS = LANES < 8 && ROWS > LANES ? 2 : 1, AT_ONCE = 4 / VECS };
     int done = 0;
 #if MODEL_AHEAD > 1
@@ -9,8 +9,13 @@ static void add_products(int count, int blocks, int columns, const float *matrix
     for (int block = 0; block < blocks; block++)
         for (int row = block * ROWS; row < (block + 1) * ROWS; row += VECS * LANES)
             for (int t = 0; t < done; t += AT_ONCE) {
+#if FLOATS
                 const float *w = matrix + block * block_stride + (row - block * ROWS), *const v = vectors + t * v_stride;
-                float *const sum = sums + t * sum_stride + row;
+#else
+                const float *w = matrix + block * block_stride + (row - block * ROWS);
+                const NUMBER *const v = vectors + t * v_stride;
+#endif
+                NUMBER *const sum = sums + t * sum_stride + row;
                 vec even[AT_ONCE][VECS], odd[AT_ONCE][VECS];
                 int k = 0;
                 UNROLLED for (int n = 0; n < AT_ONCE; n++)
@@ -20,7 +25,7 @@ static void add_products(int count, int blocks, int columns, const float *matrix
                     }
                 for (; k + 2 <= columns; k += 2, w += 2 * ROWS)
                     UNROLLED for (int r = 0; r < VECS; r++) {
-                        const vec first = load(w + r * LANES), second = load(w + ROWS + r * LANES);
+                        const vec first = WEIGHTS(w + r * LANES), second = WEIGHTS(w + ROWS + r * LANES);
                         UNROLLED for (int n = 0; n < AT_ONCE; n++) {
                             even[n][r] += first * v[n * v_stride + k];
                             odd[n][r] += second * v[n * v_stride + k + 1];
@@ -28,7 +33,7 @@ static void add_products(int count, int blocks, int columns, const float *matrix
                     }
                 if (k < columns) {
                     UNROLLED for (int n = 0; n < AT_ONCE; n++)
-                        UNROLLED for (int r = 0; r < VECS; r++) even[n][r] += load(w + r * LANES) * v[n * v_stride + k];
+                        UNROLLED for (int r = 0; r < VECS; r++) even[n][r] += WEIGHTS(w + r * LANES) * v[n * v_stride + k];
                 }
                 UNROLLED for (int n = 0; n < AT_ONCE; n++)
                     UNROLLED for (int r = 0; r < VECS; r++)

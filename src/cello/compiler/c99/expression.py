@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from cello.cells.graph import Node
 from cello.compiler.expression import ATOM, DEEPEST, Row, function
 from cello.errors import CellError
+
+Real = Literal["float", "double"]
+"""The type of C that a step computes with; its weights are floats in both."""
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),
@@ -62,8 +67,9 @@ class Body:
         names: Mapping[int, str],
         loads: Callable[[int], str | None],
         comments: Mapping[int, str],
+        real: Real = "float",
     ) -> None:
-        self.nodes, self.names, self.loads, self.comments = nodes, names, loads, comments
+        self.nodes, self.names, self.loads, self.comments, self.real = nodes, names, loads, comments, real
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
         self.count: dict[int, int] = {}
@@ -94,7 +100,7 @@ class Body:
             return self.known[k]
         node, loaded = self.nodes[k], self.loads(k)
         if node.op == "constant":
-            return number(float(node.value or 0.0))
+            return number(float(node.value or 0.0), self.real)
         if loaded is None:
             row = row_of(node)
             # two constants beside each other are no vec, nor is one that a function takes
@@ -117,12 +123,16 @@ class Body:
         return self.known[k]
 
 
-def number(value: float) -> str:
-    """A number as a float of C, infinite where it is too large for one.
+def number(value: float, real: Real = "float") -> str:
+    """A number as a float or a double of C, infinite where it is too large for one.
 
     >>> number(1.0), number(-0.1), number(1e99)
     ('1.0f', '(-0.1f)', '(float)INFINITY')
+    >>> number(-0.1, "double")
+    '(-0.1)'
     """
+    if real == "double" and abs(value) != math.inf:
+        return f"{value!r}" if value >= 0 else f"({value!r})"
     if abs(value) > 3.4028235e38:
         return "(float)INFINITY" if value > 0 else "(-(float)INFINITY)"
     text = f"{value!r}f" if value == 0 or abs(value) > 1.2e-38 else "0.0f"

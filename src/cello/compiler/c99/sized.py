@@ -14,7 +14,7 @@ from cello.cells.definition import Cell
 from cello.cells.graph import MULTIPLYING, REDUCTIONS, RESHAPING, Shape
 from cello.cells.sizes import share, size
 from cello.cells.specialise import multiplying
-from cello.compiler.c99.expression import Body
+from cello.compiler.c99.expression import Body, Real
 from cello.compiler.c99.units import RESERVED, Memory, StepText, UnitStep
 from cello.compiler.places import marked, unmarked
 from cello.compiler.stages import Stage, Sum
@@ -28,9 +28,9 @@ class SizedStep(UnitStep):
 
     reserved = RESERVED | {"u"}
 
-    def __init__(self, cell: Cell, name: str, inputs: int, hidden: int, rows: int, *, int8: bool) -> None:
+    def __init__(self, cell: Cell, name: str, inputs: int, hidden: int, rows: int, *, int8: bool, real: Real) -> None:
         self.hidden, self.rows = hidden, rows
-        super().__init__(cell, name, inputs, int8)
+        super().__init__(cell, name, inputs, int8, real)
         products = {str(self.nodes[node.args[0]].name) for node in self.nodes if node.op == "product"}
         if both := sorted(products - multiplying(self.nodes)):
             raise CellError(
@@ -73,7 +73,7 @@ class SizedStep(UnitStep):
         return inside and all(reader.op in OVER_HEADS for reader in readers)
 
     def text(self) -> StepText:
-        places, at = [], 0
+        places, at, real = [], 0, self.real
         for k in self.graph.outputs:
             places.append(at)
             at += self._floats(k)
@@ -86,13 +86,13 @@ class SizedStep(UnitStep):
         named = list(zip(self.states, places, strict=True))
         lines = [
             *self._title(),
-            f"static void {self.name}(const float *x, float *states, float *scratch) {{",
-            *(f"    const float *const old_{name} = states{_place(n)};" for name, n in named if name in read),
-            *(f"    float *const new_{name} = scratch{_place(n)};" for name, n in named),
-            *(f"    float *const {name} = scratch{_place(n)};" for name, n in own),
+            f"static void {self.name}(const {real} *x, {real} *states, {real} *scratch) {{",
+            *(f"    const {real} *const old_{name} = states{_place(n)};" for name, n in named if name in read),
+            *(f"    {real} *const new_{name} = scratch{_place(n)};" for name, n in named),
+            *(f"    {real} *const {name} = scratch{_place(n)};" for name, n in own),
             *body,
             *unmarked(self._unchanged()),
-            f"    memcpy(states, scratch, {states} * sizeof(float));",
+            f"    memcpy(states, scratch, {states} * sizeof({real}));",
             *([] if any(node.op == "input" for node in self.nodes) else ["    (void)x;"]),
             "}",
         ]
@@ -122,7 +122,7 @@ class SizedStep(UnitStep):
         if self.nodes[k].op in MULTIPLYING:
             return self._multiplied(k)
         if self.nodes[k].op == "flatten":  # whose elements stand row by row already
-            return f"    memcpy({self.arrays[k]}, {array}, {prod(self._sizes(self.nodes[k].shape))} * sizeof(float));"
+            return f"    memcpy({self.arrays[k]}, {array}, {prod(self._sizes(self.nodes[k].shape))} * sizeof({self.real}));"
         (elements,) = self._sizes(self.nodes[self.nodes[k].args[0]].shape)
         function = "total" if self.nodes[k].op == "total" else "greatest"
         return f"    {self.arrays[k]}[0] = {function}({array}, {elements});"
@@ -135,10 +135,12 @@ class SizedStep(UnitStep):
         (_, wide) = self._sizes(right)
         block, terms = (columns, wide) if node.op == "multiply_turned" else (rows, rows)
         down, across = (1, rows) if node.op == "turned_multiply" else (rows, 1)
-        a = f"(struct sides){{{self._read_from(node.args[0])}, {rows}, {down}, {across}}}"
+        a = f"{self._read_from(node.args[0])}, (struct sides){{{rows}, {down}, {across}}}"
         down, across = (1, wide) if node.op == "multiply_turned" else (wide, 1)
-        b = f"(struct sides){{{self._read_from(node.args[1])}, {wide}, {down}, {across}}}"
-        return f"    multiply({units}, {block}, {columns}, {terms}, {a}, {b}, {self.arrays[k]});"
+        b = f"{self._read_from(node.args[1])}, (struct sides){{{wide}, {down}, {across}}}"
+        first, second = (self.nodes[arg].op == "parameter" for arg in node.args)
+        function = "multiply_weights" if first else "multiply_by_weights" if second else "multiply"
+        return f"    {function}({units}, {block}, {columns}, {terms}, {a}, {b}, {self.arrays[k]});"
 
     def _read_from(self, k: int) -> str:
         """The array of a leaf or of a value that is kept."""
@@ -179,7 +181,7 @@ class SizedStep(UnitStep):
             *(f"    {line}" for line in body),
             "}",
         ]
-        buffers = [f"float {self.of[k]}_row[{width + self.rows}];" for k in sorted(rows)]
+        buffers = [f"{self.real} {self.of[k]}_row[{width + self.rows}];" for k in sorted(rows)]
         repeated = [k for k in sorted(here) if self.nodes[k].op == "rows"]  # read once a row, whatever is stored there
         buffers += [
             f"const vec {self.of[k]}_of_row = broadcast({self._read_from(self.nodes[k].args[0])}[u]);" for k in repeated
@@ -205,7 +207,7 @@ class SizedStep(UnitStep):
                 after.append(f"{self.arrays[k]}[u] = total({row}, {width});")
             else:
                 (own,) = self._sizes(self.nodes[k].shape)
-                before.append(f"    memset({self.arrays[k]}, 0, {own} * sizeof(float));")
+                before.append(f"    memset({self.arrays[k]}, 0, {own} * sizeof({self.real}));")
                 after.append(f"add_row({self.arrays[k]} + {self._head(shape)}0, {row}, {width});")
         return [
             *before,
@@ -226,25 +228,33 @@ class SizedStep(UnitStep):
                 return f"broadcast({self._weight(k)}[0])"
             if node.op in ("broadcast", "rows", "columns", "matrix") and k in here:
                 array = self._read_from(node.args[0])
+                load = self.load_weights if self.nodes[node.args[0]].op == "parameter" else "load"
                 if node.op == "matrix":
-                    return f"load({array} + u * {self._sizes(node.shape)[1]} + j)"
+                    return f"{load}({array} + u * {self._sizes(node.shape)[1]} + j)"
                 if node.op == "columns":
-                    return f"load({array} + {self._head(node.shape)}j)"
+                    return f"{load}({array} + {self._head(node.shape)}j)"
                 return f"broadcast({array}[0])" if node.op == "broadcast" else f"{self.of[k]}_of_row"
             if node.op != "parameter" and (k in here or k not in self.arrays):
                 return None
             place = f"u * {self._sizes(node.shape)[1]} + j" if len(node.shape) == 2 else "j"
-            return f"load({self._read_from(k)} + {place})"
+            load = self.load_weights if node.op == "parameter" else "load"
+            return f"{load}({self._read_from(k)} + {place})"
 
-        return Body(self.nodes, self.of, loads, self._comments)
+        return Body(self.nodes, self.of, loads, self._comments, self.real)
 
     def _unchanged(self) -> list[str]:
         lines = []
         for name, k in zip(self.states, self.graph.outputs, strict=True):
             if k not in self.stage_of:
                 elements = prod(self._sizes(self.nodes[k].shape))
-                lines.append(f"    memcpy(new_{name}, {self._read_from(k)}, {elements} * sizeof(float));")
+                lines.append(self._copied(f"new_{name}", k, elements))
         return lines
+
+    def _copied(self, to: str, k: int, elements: int) -> str:
+        """A leaf as it is in another array."""
+        if self.nodes[k].op == "parameter" and self.real != "float":
+            return f"    for (int j = 0; j < {elements}; j++) {to}[j] = {self._read_from(k)}[j];"
+        return f"    memcpy({to}, {self._read_from(k)}, {elements} * sizeof({self.real}));"
 
     def _dimensions(self, each: Sum, matrix: int) -> tuple[str, str]:
         rows, columns = self._sizes(self.nodes[matrix].shape)

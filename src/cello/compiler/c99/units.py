@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
-from cello.compiler.c99.expression import Body
+from cello.compiler.c99.expression import Body, Real
 from cello.compiler.c99.repeated import Pointers
 from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts
@@ -62,8 +62,8 @@ class UnitStep:
 
     reserved = RESERVED
 
-    def __init__(self, cell: Cell, name: str, inputs: int, int8: bool) -> None:
-        self.cell, self.name, self.inputs, self.int8 = cell, name, inputs, int8
+    def __init__(self, cell: Cell, name: str, inputs: int, int8: bool, real: Real) -> None:
+        self.cell, self.name, self.inputs, self.int8, self.real = cell, name, inputs, int8, real
         self.step: Step = lower(cell)
         self.graph, self.nodes = self.step.graph, self.step.graph.nodes
         self.needs = dependencies(self.nodes)
@@ -95,6 +95,11 @@ class UnitStep:
                 found[k] = marked("x")
         return found
 
+    @property
+    def load_weights(self) -> str:
+        """The function that loads weights as vecs."""
+        return "load" if self.real == "float" else "widened"
+
     def _before(self, k: int, stage: int) -> bool:
         return self.stage_of.get(k, stage) < stage
 
@@ -102,7 +107,7 @@ class UnitStep:
         return any(node.op == "state" and node.name == state for node in self.nodes)
 
     def text(self) -> StepText:
-        count = len(self.graph.states)
+        count, real = len(self.graph.states), self.real
         body, own = self._body_and_arrays()
         body += unmarked(self._unchanged())
         if not self.repeats and not self.int8 and (ahead := self._frame_first()):
@@ -111,19 +116,20 @@ class UnitStep:
             body += unmarked(self._unchanged())
         sums = [unmarked([self.arrays[k]])[0] for k in self.ahead]
         read = {name for name, state in zip(self.states, self.graph.states, strict=True) if self._reads(state)}
+        given = f"{real} *sums, " * bool(sums)
         lines = [
             *self._title(),
-            f"static void {self.name}(const float *x, {'float *sums, ' * bool(sums)}float *states, float *scratch) {{",
+            f"static void {self.name}(const {real} *x, {given}{real} *states, {real} *scratch) {{",
             *(
-                f"    const float *const old_{name} = states{_place(n)};"
+                f"    const {real} *const old_{name} = states{_place(n)};"
                 for n, name in enumerate(self.states)
                 if name in read
             ),
-            *(f"    float *const new_{name} = scratch{_place(n)};" for n, name in enumerate(self.states)),
-            *(f"    float *const {name} = scratch{_place(count + n)};" for n, name in enumerate(own)),
-            *(f"    float *const {name} = sums{_place(n)};" for n, name in enumerate(sums)),
+            *(f"    {real} *const new_{name} = scratch{_place(n)};" for n, name in enumerate(self.states)),
+            *(f"    {real} *const {name} = scratch{_place(count + n)};" for n, name in enumerate(own)),
+            *(f"    {real} *const {name} = sums{_place(n)};" for n, name in enumerate(sums)),
             *body,
-            f"    memcpy(states, scratch, {count} * P * sizeof(float));",
+            f"    memcpy(states, scratch, {count} * P * sizeof({real}));",
             *([] if re.search(r"\bx\b", COMMENT.sub("", "\n".join(body))) else ["    (void)x;"]),
             "}",
         ]
@@ -141,6 +147,7 @@ class UnitStep:
         """The function that begins the sums of several steps."""
         if not sums:
             return []
+        real = self.real
         starts, products = list[str](), list[str]()
         for number, each in enumerate(each for each in self._every_sum() if each.node in self.ahead):
             first = replace(each, products=each.products[: self.ahead[each.node]])
@@ -152,11 +159,12 @@ class UnitStep:
                 products.append(f"    add_products(count, {blocks}, {columns}, {weight}, {columns} * ROWS, {place});")
         return unmarked(
             [
-                "/* What the sums of `count` steps begin with; a frame stands `stride` floats after the one before. */",
-                f"static void {self.name}_frames(int count, const float *x, int stride, float *sums) {{",
+                "/* What the sums of `count` steps begin with; a frame stands `stride` "
+                f"{real}s after the one before. */",
+                f"static void {self.name}_frames(int count, const {real} *x, int stride, {real} *sums) {{",
                 "    for (int k = 0; k < count; k++) {",
                 *(
-                    f"        float *const {name} = sums + ({len(sums)} * k + {number}) * P;"
+                    f"        {real} *const {name} = sums + ({len(sums)} * k + {number}) * P;"
                     for number, name in enumerate(sums)
                 ),
                 *starts,
@@ -175,7 +183,7 @@ class UnitStep:
         matrices = {self.weights[str(self.nodes[m].name)] for each in self._every_sum() for m, _ in each.products}
         int8 = matrices if self.int8 else set[str]()
         weights = {*self.weights.values(), *(f"{name}_scale" for name in int8)}
-        pointers = Pointers({*own, *new}, weights, int8)
+        pointers = Pointers({*own, *new}, weights, int8, self.real)
         self.repeats = has_series(parts)
         return pointers.write(parts), {name: k for name, k in own.items() if name not in gone}
 
@@ -245,10 +253,10 @@ class UnitStep:
             node = self.nodes[k]
             if node.op == "parameter":
                 array = self._weight(k)
-                return f"load({array} + j)" if node.shape else f"broadcast({array}[0])"
+                return f"{self.load_weights}({array} + j)" if node.shape else f"broadcast({array}[0])"
             return None if k in here or k not in self.arrays else f"load({self.arrays[k]} + j)"
 
-        body = Body(self.nodes, self.of, loads, comments or {}).write(stores)
+        body = Body(self.nodes, self.of, loads, comments or {}, self.real).write(stores)
         return [f"    for (int j = 0; j < {floats}; j += LANES) {{", *(f"        {line}" for line in body), "    }"]
 
     def _sum(self, each: Sum) -> list[str]:
@@ -292,8 +300,9 @@ class UnitStep:
     def _start(self, each: Sum, array: str, invariant: tuple[int, ...]) -> list[str]:
         floats = self._padded(each)
         if not invariant:
-            return [f"    memset({array}, 0, {floats} * sizeof(float));"]
-        if len(invariant) == 1 and self.nodes[invariant[0]].op == "parameter" and self.nodes[invariant[0]].shape:
+            return [f"    memset({array}, 0, {floats} * sizeof({self.real}));"]
+        (only,) = (self.nodes[k] for k in invariant) if len(invariant) == 1 else (None,)
+        if self.real == "float" and only is not None and only.op == "parameter" and only.shape:
             return [f"    memcpy({array}, {self._weight(invariant[0])}, {floats} * sizeof(float));"]
         lines = self._loop([("START", k) for k in invariant], set(), floats=floats)
         stores = [line.strip().removeprefix("store(START, ").removesuffix(");") for line in lines if "START" in line]

@@ -6,6 +6,7 @@ import ctypes
 import math
 from collections.abc import Mapping
 
+from cello.cells.arrays import Precision
 from cello.cells.graph import LEAVES, Graph
 from cello.compiler.expression import ATOM, Row, function
 from cello.compiler.places import marked
@@ -40,9 +41,13 @@ ROWS: dict[str, Row] = {
     "where": function("({} > {} ? {} : {})", 4),
 }
 """How each operation is written on numbers; a product's arguments are whole arrays."""
+UNROUNDED = {"exp": function("Math.exp({})")}
+"""How operations are written whose result is a double."""
 
 JUMPS = frozenset(["floor", "round", "sign", "mod"])
 """What jumps or forgets whole periods: of a time of many of them a float32 and a double leave other phases."""
+ARRAYS: dict[Precision, str] = {"float32": "Float32Array", "float64": "Float64Array"}
+"""What the values of a step are kept in; weights are floats in both."""
 ROUNDED = frozenset(["add", "sub", "mul", "div"])
 HANDED_ON = frozenset(["neg", "abs", "relu", "minimum", "maximum", "stop"])
 """What of float32 values gives a float32."""
@@ -64,9 +69,9 @@ def row(op: str) -> Row:
     return ROWS[op]
 
 
-def number(value: float) -> str:
+def number(value: float, largest: float = LARGEST) -> str:
     """A constant as a literal."""
-    if abs(value) > LARGEST:
+    if abs(value) > largest:
         return "Infinity" if value > 0 else "-Infinity"
     short = f"{value:g}"
     return "NaN" if math.isnan(value) else short if float(short) == value else repr(value)
@@ -75,11 +80,11 @@ def number(value: float) -> str:
 class Writer:
     """Writes nodes as text; what ``known`` holds is read by that text and computed elsewhere.
 
-    What is stored is a marked place.
+    What is stored is a marked place. In float64 nothing is rounded to a float32.
     """
 
-    def __init__(self, graph: Graph, names: Mapping[int, str]) -> None:
-        self.nodes, self.names = graph.nodes, names
+    def __init__(self, graph: Graph, names: Mapping[int, str], precision: Precision = "float32") -> None:
+        self.nodes, self.names, self.rounds = graph.nodes, names, precision == "float32"
         self.known: dict[int, str] = {}
         self.equal = self._equal()
 
@@ -120,19 +125,19 @@ class Writer:
             exact = abs(value) > LARGEST or ctypes.c_float(value).value == value
         else:
             exact = node.op in LEAVES or node.op in FLOATS
-        return (text, precedence) if exact or k not in self.equal else (f"Math.fround({text})", ATOM)
+        return (text, precedence) if exact or not self.rounds or k not in self.equal else (f"Math.fround({text})", ATOM)
 
     def _formula(self, k: int) -> tuple[str, int]:
         node = self.nodes[k]
         if node.op == "constant":
             value = float(node.value or 0.0)
-            return number(value), ATOM if value >= 0 else 0
+            return number(value, LARGEST if self.rounds else math.inf), ATOM if value >= 0 else 0
         if node.op in LEAVES and node.op != "mask":
             return self.element(k), ATOM
-        own = row(node.op)
+        own = row(node.op) if self.rounds else UNROUNDED.get(node.op) or row(node.op)
         if node.op == "product":
             return own.template.format(*map(self.place, node.args)), own.precedence
-        if node.op in JUMPS:
+        if node.op in JUMPS and self.rounds:
             return own.template.format(*map(self.rounded, node.args)), own.precedence
         parts = [self.text(arg, needs) for arg, needs in zip(node.args, own.needs, strict=True)]
         return own.template.format(*parts), own.precedence

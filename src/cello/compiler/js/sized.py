@@ -89,7 +89,7 @@ class SizedStep(UnitStep):
         return list(dict.fromkeys(text for text in every if not (text.isdecimal() or text in ("D", "H"))))
 
     def _writer(self) -> Writer:
-        return _Elements(self.graph, self.names)
+        return _Elements(self.graph, self.names, self.precision)
 
     def _own(self, k: int, needs: list[frozenset[str]]) -> bool:
         return super()._own(k, needs) or self._complete(k)
@@ -118,7 +118,7 @@ class SizedStep(UnitStep):
         shapes = dict(zip(self._states(), (self.nodes[k].shape for k in self.graph.outputs), strict=True))
         shapes |= {self.names[k]: self.nodes[k].shape for k in self._held()}
         shapes |= {name: self.nodes[k].shape for k, name in self._moved().items()}
-        held = [f"{name} = new Float32Array({self._length(shape)})" for name, shape in shapes.items()]
+        held = [f"{name} = new {self.array}({self._length(shape)})" for name, shape in shapes.items()]
         return [*constants(weights), *constants(sizes), *constants(held)]
 
     def _fixed_lines(self) -> list[str]:
@@ -130,7 +130,7 @@ class SizedStep(UnitStep):
             if not node.shape:
                 lines += unmarked([f"  const {name} = {self.writer.text(k)};"])
             else:
-                lines.append(f"  const {name} = new Float32Array({self._length(node.shape)});")
+                lines.append(f"  const {name} = new {self.array}({self._length(node.shape)});")
                 lines += [f"  {line}" for line in unmarked(self._whole(k))]
             self.writer.known[k] = self.writer.element(k)
         return lines

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from importlib import resources
 
+from cello.cells.arrays import Precision
 from cello.cells.definition import Cell
 from cello.cells.graph import one_size
 from cello.compiler.deep import deep
@@ -22,11 +23,12 @@ def runtime(cells: Iterable[Cell] = ()) -> str:
 
 @lru_cache(maxsize=256)
 @deep()
-def step_text(cell: Cell, name: str | None = None) -> str:
+def step_text(cell: Cell, name: str | None = None, precision: Precision = "float32") -> str:
     """A function ``name(weights, H)`` that gives ``{states, step(x)}``, complete but for ``runtime()``.
 
     ``weights`` holds a Float32Array for each parameter by its name in the equations, matrices row by row. ``step(x)``
     takes a frame (D,), replaces ``states``, each (H,) and zero at first, and returns the output, which is the first.
+    In float64 what it computes is kept in arrays of doubles, and nothing is rounded.
     Where values have several sizes, the function takes D as a third argument; matrices of states are row by row.
 
     Raises:
@@ -53,7 +55,7 @@ def step_text(cell: Cell, name: str | None = None) -> str:
     }
     """
     kind = UnitStep if one_size(cell.graph) else SizedStep
-    return "\n".join(kind(cell).lines(name or function_name(cell)))
+    return "\n".join(kind(cell, precision).lines(name or function_name(cell)))
 
 
 def function_name(cell: Cell) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from cello.cells.arrays import Precision
 from cello.cells.definition import Cell
 from cello.cells.graph import LEAVES, dependencies, uses
 from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
-from cello.compiler.js.expression import Writer
+from cello.compiler.js.expression import ARRAYS, Writer
 from cello.compiler.js.names import RESERVED, comment, fresh, identifiers, string
 from cello.compiler.js.repeated import Turns
 from cello.compiler.places import unmarked
@@ -21,7 +22,8 @@ class UnitStep:
 
     arguments = "weights, H"
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, precision: Precision = "float32") -> None:
+        self.precision, self.array = precision, ARRAYS[precision]
         self.cell, self.graph, self.nodes = cell, cell.graph, cell.graph.nodes
         self.names = identifiers(self.graph, self.reserved)
         self.stages = stages(self.graph)
@@ -41,7 +43,7 @@ class UnitStep:
         return RESERVED
 
     def _writer(self) -> Writer:
-        return Writer(self.graph, self.names)
+        return Writer(self.graph, self.names, self.precision)
 
     def _own(self, k: int, needs: list[frozenset[str]]) -> bool:
         """Whether a value that is the same at every step is read by one that is not, or more than once."""
@@ -85,7 +87,7 @@ class UnitStep:
             if node.op == "parameter"
         ]
         held = [*self._states(), *(self.names[k] for k in self._held()), *self._moved().values()]
-        return [*constants(weights), *constants([f"{name} = new Float32Array(H)" for name in held])]
+        return [*constants(weights), *constants([f"{name} = new {self.array}(H)" for name in held])]
 
     def _fixed_lines(self) -> list[str]:
         """What is the same at every step, computed once."""
@@ -95,7 +97,7 @@ class UnitStep:
             name = self.names[k]
             lines += [f"  {self.comments[k]}"] if k in self.comments else []
             if vector:
-                lines.append(f"  const {name} = new Float32Array(H);")
+                lines.append(f"  const {name} = new {self.array}(H);")
                 lines.append(f"  for (let j = 0; j < H; j++) {name}[j] = {text};")
             else:
                 lines.append(f"  const {name} = {text};")

@@ -20,7 +20,8 @@ class LayerDirection:
     """One direction of a layer of H = ``hidden`` units that takes D = ``inputs`` elements: its cell, and its weights by
     the names of the equations.
 
-    ``first`` are the values at which states begin, where they do not begin at zero.
+    ``first`` are the values at which states begin, where they do not begin at zero. Without ``native`` no operator of
+    ONNX stands for its equations: runtimes have those for floats alone.
     """
 
     cell: Cell
@@ -29,11 +30,12 @@ class LayerDirection:
     hidden: int
     inputs: int
     first: Mapping[str, Array] = field(default_factory=dict)
+    native: bool = True
 
     @property
     def operator(self) -> Operator | None:
         """The operator of ONNX that it is; one whose states begin at other values than zero is none."""
-        return None if self.first else operator_of(self.cell)
+        return None if self.first or not self.native else operator_of(self.cell)
 
     @property
     def lead(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,8 @@ _ELEMENTS = {"float": 1, "double": 11, "int8": 3, "int32": 6, "int64": 7, "bool"
 """What ONNX calls these types."""
 
 Array = NDArray[np.float32]
+Real = Literal["float", "double"]
+"""The type that a graph computes with."""
 
 
 def need_onnx() -> None:
@@ -48,15 +50,18 @@ class Writer:
 
     The body of a loop is a writer of its own, from ``body``: it can read every name of the graph around it, and its
     constants stand there. With ``int8`` matrices of weights are stored as whole numbers from -127 to 127 and a scale
-    for each row; runtimes compute the float weights once, when they load the model.
+    for each row; runtimes compute the float weights once, when they load the model. ``real`` is the type of numbers
+    whose type is not given; of doubles that floats hold exactly, as weights are, the floats are stored.
     """
 
-    def __init__(self, around: Writer | None = None, *, int8: bool = False) -> None:
+    def __init__(self, around: Writer | None = None, *, int8: bool = False, real: Real = "float") -> None:
         self.nodes: list[Any] = []
         self.int8 = int8
+        self.real: Real = real if around is None else around.real
         self._root: Writer = self if around is None else around._root
         if around is None:
             self._constants: dict[tuple[Any, ...], str] = {}
+            self._doubles: dict[str, str] = {}  # of constants of floats
             self._tensors: list[Any] = []
             self._count = 0
 
@@ -70,8 +75,11 @@ class Writer:
         root._count += 1
         return f"{hint}_{root._count}"
 
-    def constant(self, value: ArrayLike, dtype: str = "float") -> str:
-        """The name of a constant; the same values are kept once."""
+    def constant(self, value: ArrayLike, dtype: str = "") -> str:
+        """The name of a constant, of type ``real`` unless given; the same values are kept once."""
+        if not dtype and self.real == "double":
+            return self._double(np.asarray(value, np.float64))
+        dtype = dtype or "float"
         with np.errstate(over="ignore"):  # a number beyond float32 is infinite, as it is in every other back end
             array = np.ascontiguousarray(np.asarray(value).astype(TYPES[dtype])).reshape(np.shape(value))
         key = (dtype, array.shape, array.tobytes())
@@ -81,6 +89,17 @@ class Writer:
             root._tensors.append(numpy_helper.from_array(array, root._constants[key]))
         return root._constants[key]
 
+    def _double(self, value: NDArray[np.float64]) -> str:
+        """The name of a constant of doubles; where floats hold them, those are stored, and cast once at loading."""
+        with np.errstate(over="ignore"):
+            short = value.astype(np.float32)
+        if value.size == 1 or not np.array_equal(short, value):
+            return self.constant(value, "double")
+        root, name = self._root, self.constant(short, "float")
+        if name not in root._doubles:
+            root._doubles[name] = root.cast(name, "double")
+        return root._doubles[name]
+
     def weight(self, matrix: Array, units: int = 0) -> str:
         """The name of a matrix of weights; ``units`` is the axis along which each unit has its row."""
         if not self.int8:
@@ -88,14 +107,16 @@ class Writer:
         scale = np.abs(matrix).max(axis=1 - units, keepdims=True) / np.float32(127)
         scale[scale == 0] = 1
         whole = self.constant(np.rint(matrix / scale), "int8")
-        return self.write("Mul", self.cast(whole, "float"), self.constant(scale))
+        # the product is a float too: what the weights of 8 bits stand for is the same in every form
+        return self.as_real(self.write("Mul", self.cast(whole, "float"), self.constant(scale, "float")))
 
     def sparse(self, matrix: ArrayLike) -> str:
         """The name of a constant that is mostly zeros: the other values are stored, and put in place at loading."""
         array = np.asarray(matrix)
         places = np.flatnonzero(array)
         index = self.cast(self.constant(places, "int32"), "int64")
-        zeros = self.write("ConstantOfShape", self.integers(array.size))
+        zero = {} if self.real == "float" else {"value": numpy_helper.from_array(np.zeros(1))}
+        zeros = self.write("ConstantOfShape", self.integers(array.size), **zero)
         flat = self.write("ScatterElements", zeros, index, self.constant(array.reshape(-1)[places]))
         return self.reshape(flat, *array.shape)
 
@@ -119,11 +140,15 @@ class Writer:
         names = [self.fresh("part") for _ in sizes]
         return self.write_many("Split", [value, self.integers(*sizes)], names, axis=axis)
 
-    def cast(self, value: str, dtype: str) -> str:
+    def cast(self, value: str, dtype: str, to: str | None = None) -> str:
         """A value as another type."""
-        node = helper.make_node("Cast", [value], [self.fresh("cast")], to=_ELEMENTS[dtype])
+        node = helper.make_node("Cast", [value], [to or self.fresh("cast")], to=_ELEMENTS[dtype])
         self.nodes.append(node)
         return str(node.output[0])
+
+    def as_real(self, value: str) -> str:
+        """A float as the type that is computed with."""
+        return value if self.real == "float" else self.cast(value, self.real)
 
     def reshape(self, value: str, *shape: int, to: str | None = None) -> str:
         """A value in another shape; 0 keeps a size, -1 is what is left."""
@@ -141,15 +166,15 @@ class Writer:
             states: what a state is called inside, and its first value
             steps: what one step of a sequence is called inside, and the sequence
             made: ``new`` the names inside of the new states, ``out`` of the outputs, ``kinds`` the type of each name
-                of the body's inputs where it is not float, ``reverse`` to begin at the last step
+                of the body's inputs where it is not ``real``, ``reverse`` to begin at the last step
         """
         new, out, reverse = made["new"], made["out"], int(made["reverse"])
         kinds = made.get("kinds", {})
         inner = helper.make_graph(
             body.nodes,
             self.fresh("body"),
-            [_value(name, kinds.get(name, "float"), None) for name in (*states, *steps)],
-            [_value(name, "float", None) for name in (*new, *out)],
+            [_value(name, kinds.get(name, self.real), None) for name in (*states, *steps)],
+            [_value(name, self.real, None) for name in (*new, *out)],
         )
         return self.write_many(
             "Scan",

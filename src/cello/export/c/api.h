@@ -13,22 +13,7 @@ extern "C" {
 //DECISION
 //AHEAD
 
-/* Frames are computed with doubles, or with floats where the processor has no unit for doubles: a band 70 dB below the
-   loudest is off by up to 5e-5 then. Define it to choose, the same wherever this file is included. */
-#ifndef MODEL_DOUBLE
-#if (defined(__arm__) && !(defined(__ARM_FP) && __ARM_FP & 8)) || defined(__XTENSA__) || \
-    (defined(__riscv) && !defined(__riscv_flen)) || (defined(__riscv_flen) && __riscv_flen < 64)
-#define MODEL_DOUBLE 0
-#else
-#define MODEL_DOUBLE 1
-#endif
-#endif
-#if MODEL_DOUBLE
-typedef double model_real;
-#else
-typedef float model_real;
-#endif
-
+//REAL
 /* A stream of sound. Its fields are the model's own; it needs no other memory and holds nothing to give back. */
 typedef void (*model_listener)(void *context, int64_t step, const float *scores);
 typedef struct {

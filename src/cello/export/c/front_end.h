@@ -2,9 +2,9 @@
    once. */
 
 #if LANES > 1
-enum { WIDE = 4 * LANES / (int)sizeof(model_real) };
-typedef model_real wide __attribute__((vector_size(4 * LANES)));
-typedef model_real wide_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+enum { WIDE = LANE_BYTES * LANES / (int)sizeof(model_real) };
+typedef model_real wide __attribute__((vector_size(LANE_BYTES * LANES)));
+typedef model_real wide_anywhere __attribute__((vector_size(LANE_BYTES * LANES), aligned(4), may_alias));
 
 LOCAL wide load_wide(const model_real *p) { return *(const wide_anywhere *)p; }
 LOCAL void store_wide(model_real *p, wide v) { *(wide_anywhere *)p = v; }
@@ -20,7 +20,7 @@ LOCAL wide spread(model_real v) { return v; }
 
 #if MODEL_DOUBLE
 #if LANES > 1
-typedef uint64_t wide_bits __attribute__((vector_size(4 * LANES)));
+typedef uint64_t wide_bits __attribute__((vector_size(LANE_BYTES * LANES)));
 LOCAL wide_bits bits_of_wide(wide v) { return (wide_bits)v; }
 LOCAL wide wide_from_bits(wide_bits b) { return (wide)b; }
 #define CHOOSE_WIDE(condition, then, otherwise) \

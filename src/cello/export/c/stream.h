@@ -2,24 +2,24 @@
 
 #if MEAN
 /* The mean of the last outputs. */
-static const float *pooled(model_stream *s, const float *output) {
-    float *const mean = s->scratch.layer, *const share = mean + P;
-    memcpy(s->outputs + s->slot * P, output, P * sizeof(float));
+static const NUMBER *pooled(model_stream *s, const NUMBER *output) {
+    NUMBER *const mean = s->scratch.layer, *const share = mean + P;
+    memcpy(s->outputs + s->slot * P, output, P * sizeof(NUMBER));
     s->slot = (s->slot + 1) % MODEL_POOLED_STEPS;
     s->kept += s->kept < MODEL_POOLED_STEPS;
-    for (int t = 0; t < s->kept; t++) share[t] = 1.0f / (float)s->kept;
-    memset(mean, 0, P * sizeof(float));
-    add_product(P / ROWS, s->kept, s->outputs, ROWS, P, share, mean);
+    for (int t = 0; t < s->kept; t++) share[t] = ONE / (NUMBER)s->kept;
+    memset(mean, 0, P * sizeof(NUMBER));
+    ADD_OUTPUTS(P / ROWS, s->kept, s->outputs, ROWS, P, share, mean);
     return mean;
 }
 #endif
 #if ATTENTION
 /* The last outputs, weighed by the softmax of their scores of attention. */
-static const float *pooled(model_stream *s, const float *output) {
-    float *const sum = s->scratch.layer, *const share = sum + P;
-    float score = attention_bias, highest = 0.0f, total = 0.0f;
+static const NUMBER *pooled(model_stream *s, const NUMBER *output) {
+    NUMBER *const sum = s->scratch.layer, *const share = sum + P;
+    NUMBER score = attention_bias, highest = 0.0f, total = 0.0f;
     for (int k = 0; k < H; k++) score += attention[k] * output[k];
-    memcpy(s->outputs + s->slot * P, output, P * sizeof(float));
+    memcpy(s->outputs + s->slot * P, output, P * sizeof(NUMBER));
     s->attention[s->slot] = score;
     s->slot = (s->slot + 1) % MODEL_POOLED_STEPS;
     s->kept += s->kept < MODEL_POOLED_STEPS;
@@ -27,8 +27,8 @@ static const float *pooled(model_stream *s, const float *output) {
     for (int t = 0; t < s->kept; t += LANES) store(share + t, exponential(load(s->attention + t) - highest));
     for (int t = 0; t < s->kept; t++) total += share[t];
     for (int t = 0; t < s->kept; t++) share[t] /= total;
-    memset(sum, 0, P * sizeof(float));
-    add_product(P / ROWS, s->kept, s->outputs, ROWS, P, share, sum);
+    memset(sum, 0, P * sizeof(NUMBER));
+    ADD_OUTPUTS(P / ROWS, s->kept, s->outputs, ROWS, P, share, sum);
     return sum;
 }
 #endif
@@ -39,26 +39,37 @@ static void do_steps(model_stream *s, int frames) {
     if (count == 0) return;
 //LAYERS
     for (int k = 0; k < count; k++) {
-        const float *output = outputs + k * P;
+        const NUMBER *output = outputs + k * P;
         s->end = (s->steps * MODEL_STACKED_FRAMES + frames - 1) * MODEL_HOP + MODEL_WINDOW;
 #if POOLED
         output = pooled(s, output);
 #endif
+#if FLOATS
         memcpy(s->scores, head_bias, sizeof s->scores);
+#else
+        for (int label = 0; label < CLASSES; label++) s->sums[label] = head_bias[label];
+#endif
 //HEAD
+#if DOUBLES
+        for (int label = 0; label < MODEL_CLASSES; label++) s->scores[label] = (float)s->sums[label];
+#endif
         if (s->listener) s->listener(s->context, s->steps, s->scores);
         s->steps++;
     }
-    memmove(s->input, s->input + count * INPUTS, (size_t)s->stacked * MODEL_FEATURES * sizeof(float));
+    memmove(s->input, s->input + count * INPUTS, (size_t)s->stacked * MODEL_FEATURES * sizeof(NUMBER));
     s->waiting = 0;
 }
 
 /* Take a frame, and do steps once AHEAD of them wait: how many steps it completes. */
 static int add_frame(model_stream *s, const model_real *features, const float *deltas) {
-    float *const input = s->input + s->waiting * INPUTS + s->stacked * MODEL_FEATURES;
+    NUMBER *const input = s->input + s->waiting * INPUTS + s->stacked * MODEL_FEATURES;
     for (int k = 0; k < STATIC_FEATURES; k++) input[k] = (float)features[k];
 #if DELTAS
+#if FLOATS
     memcpy(input + STATIC_FEATURES, deltas, DELTAS * STATIC_FEATURES * sizeof(float));
+#else
+    for (int k = 0; k < DELTAS * STATIC_FEATURES; k++) input[STATIC_FEATURES + k] = deltas[k];
+#endif
 #else
     (void)deltas;
 #endif
@@ -217,7 +228,7 @@ int model_finish(model_stream *stream) {
     do_steps(stream, MODEL_STACKED_FRAMES);
     if (stream->stacked) {
         const int last = stream->stacked, empty = MODEL_STACKED_FRAMES - last;
-        memset(stream->input + last * MODEL_FEATURES, 0, (size_t)empty * MODEL_FEATURES * sizeof(float));
+        memset(stream->input + last * MODEL_FEATURES, 0, (size_t)empty * MODEL_FEATURES * sizeof(NUMBER));
         stream->stacked = 0, stream->waiting = 1;
         do_steps(stream, last);
         steps++;
@@ -251,9 +262,13 @@ int model_decide(model_decider *decider, const float *scores, int64_t end, model
     int label = 0;
     for (int k = 1; k < MODEL_CLASSES; k++) highest = scores[k] > highest ? scores[k] : highest;
     for (int k = 0; k < MODEL_CLASSES; k++) {
-        float lanes[LANES];
+        NUMBER lanes[LANES];
         store(lanes, exponential(broadcast(scores[k] - highest)));
+#if FLOATS
         total += now[k] = lanes[0];
+#else
+        total += now[k] = (float)lanes[0];
+#endif
     }
     for (int k = 0; k < MODEL_CLASSES; k++) now[k] /= total;
     decider->slot = (decider->slot + 1) % MODEL_SMOOTHED_STEPS;
