@@ -40,6 +40,7 @@ from cello.trained.model import load_model
 from cello.trained.numpy_model import NumpyModel
 from cello.trained.run import TrainedRun, read_run
 from made_runs import make_run
+from sized_cells import SIZED
 from units import units
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -73,6 +74,12 @@ CONFIGS = [
         ("rnn-window-attention", "last", 1),
     )
 ]
+MATRICES = [ModelConfig(cell=SIZED[name], hidden=6, layers=2, pooling="mean") for name in ("generated", "multiplied")]
+"""Matrices made of vectors, and products of matrices, one of them of weights."""
+
+
+def name_of(config: ModelConfig) -> str:
+    return config.cell if isinstance(config.cell, str) else config.cell.name
 
 
 def exact(parts: ModelParts, features: FeatureConfig = SMALL) -> NDArray[np.float32]:
@@ -95,7 +102,7 @@ def test_there_are_models_in_which_float32_shows() -> None:
     assert shown > len(CONFIGS) // 2
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.cell)
+@pytest.mark.parametrize("config", [*CONFIGS, *MATRICES], ids=name_of)
 def test_c99_computes_in_doubles(config: ModelConfig, tmp_path: Path) -> None:
     _, parts = model_of(config)
     settings = StreamSettings(WINDOW_S)
@@ -105,7 +112,7 @@ def test_c99_computes_in_doubles(config: ModelConfig, tmp_path: Path) -> None:
         equal(found[-1], exact(dequantised(parts) if int8 else parts))
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.cell)
+@pytest.mark.parametrize("config", [*CONFIGS, *MATRICES], ids=name_of)
 def test_onnx_computes_in_doubles_of_float32_weights(config: ModelConfig, tmp_path: Path) -> None:
     _, parts = model_of(config)
     for int8 in (False, True):
@@ -120,7 +127,7 @@ def test_onnx_computes_in_doubles_of_float32_weights(config: ModelConfig, tmp_pa
 
 @pytest.mark.wants("node")
 def test_javascript_computes_in_doubles(tmp_path: Path) -> None:
-    parts = [model_of(config)[1] for config in CONFIGS]
+    parts = [model_of(config)[1] for config in (*CONFIGS, *MATRICES)]
     settings = StreamSettings(WINDOW_S)
     models = [JsModel(str(number), each, SMALL, LABELS, settings) for number, each in enumerate(parts)]
     text = module_text(models, precision="float64")

@@ -122,7 +122,8 @@ class SizedStep(UnitStep):
         if self.nodes[k].op in MULTIPLYING:
             return self._multiplied(k)
         if self.nodes[k].op == "flatten":  # whose elements stand row by row already
-            return f"    memcpy({self.arrays[k]}, {array}, {prod(self._sizes(self.nodes[k].shape))} * sizeof({self.real}));"
+            elements = prod(self._sizes(self.nodes[k].shape))
+            return f"    memcpy({self.arrays[k]}, {array}, {elements} * sizeof({self.real}));"
         (elements,) = self._sizes(self.nodes[self.nodes[k].args[0]].shape)
         function = "total" if self.nodes[k].op == "total" else "greatest"
         return f"    {self.arrays[k]}[0] = {function}({array}, {elements});"
