@@ -27,3 +27,4 @@ def test_every_cell_is_compared_with_one_layer_and_where_it_may_have_two_with_tw
     assert compared == {(cell, "one layer") for cell in every_cell()} | two
     forms = [run["forms"][name] for run in stored["runs"] for name in ("ONNX", "C99", "JavaScript")]
     assert not any(form["decided_differently"] for form in forms)
+    assert not any(form["clips_above_1e-4"] for form in forms)
