@@ -11,6 +11,7 @@ import pytest
 
 from cello.cells.load import load_cell
 from cello.cli.main import main
+from cello.compiler import backends
 from cello.models.config import ModelConfig
 from cello.study.plan import plan
 from cello.study.study_file import parse_study
@@ -57,6 +58,7 @@ def test_the_python_of_a_page_runs_as_printed(
     PREPARED.get(page, nothing)(tmp_path)
     (tmp_path / "page.py").write_text("\n".join(blocks(page, "python")))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backends, "TABLE", dict(backends.TABLE))  # a page adds one
     runpy.run_path("page.py", run_name="__main__")
     printed = capsys.readouterr().out
     assert re.fullmatch(PRINTED[page], printed), printed
