@@ -33,18 +33,18 @@ def missing() -> str | None:
 
 
 @lru_cache(maxsize=512)
-def kernels(cell: Cell, *, interpreted: bool) -> Kernels:
-    """The cell's kernels.
+def kernels(cell: Cell, reread: str = "", *, interpreted: bool) -> Kernels:
+    """The cell's kernels, by what they read at every step though it stays the same.
 
     Raises:
         BackendError: Triton is not installed.
     """
     if (reason := missing()) is not None:
         raise BackendError(reason)
-    kind = " interpreted" if interpreted else ""
+    kind = (" interpreted" if interpreted else "") + (f" {reread} read again" if reread else "")
     file = f"<cello {cell.name} {cell.graph.fingerprint()}{kind}>"
     space = {**_runtime(interpreted=interpreted), "__name__": f"cello_{cell.graph.fingerprint()}"}
-    _execute(own_text(cell), file, space, interpreted=interpreted)
+    _execute(own_text(cell, reread), file, space, interpreted=interpreted)
     if interpreted:
         from cello.compiler.triton.interpreter import take_turns
 

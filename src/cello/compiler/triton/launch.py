@@ -27,7 +27,8 @@ class Tiling:
 
     ``split`` programs share the units of the same clips; what a step reads is asked for ``stages`` - 1 steps before.
     ``all_registers`` says that a thread may have all it can: by itself, the assembler keeps values in memory if half as
-    many registers then nearly do, so that twice as many programs could run at once.
+    many registers then nearly do, so that twice as many programs could run at once. ``reread`` is that of
+    :class:`Names`.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class Tiling:
     split: int = 1
     stages: int = 3
     all_registers: bool = False
+    reread: str = ""
 
     @property
     def own(self) -> int:
@@ -142,10 +144,11 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         "WIDEST": widest(names, tiling, sizes),
     }
     for shape, space in names.spaces.items():
-        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, 1 if space.common else tiling.split)
-        own = units if space.common else units // tiling.split
+        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units)
+        parts = 1 if space.common else sizes.parts(shape, tiling.units, tiling.split)
         in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
-        found |= dict(zip(space.constants(), (elements, units, own, elements == units, *in_rows), strict=False))
+        values = elements, units, units // parts, elements == units, *in_rows, parts
+        found |= dict(zip(space.constants(), values, strict=False))
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
@@ -154,7 +157,7 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
     """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
     parts = [shape for shape, space in names.spaces.items() if len(shape) == 1 and not space.common]
-    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in parts]
+    vectors = [sizes.padded(shape, tiling.units) for shape in parts]
     return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
 
 

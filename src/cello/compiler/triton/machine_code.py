@@ -26,13 +26,25 @@ class Taken:
     shared: int
 
 
-def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:
-    """What a pass of a kernel takes; None where its machine code does not tell. Triton keeps the code on disk."""
+def release() -> str:
+    """That of Triton, whose compiler decides what a kernel takes."""
+    import triton
+
+    return str(triton.__version__)
+
+
+def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Any:
+    """A pass of a kernel as Triton compiles it for a GPU: its texts and machine code. Triton keeps them on disk."""
     import triton
     from triton.backends.compiler import GPUTarget
 
     target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
-    found = triton.compile(source, target=target, options=options(tiling))
+    return triton.compile(source, target=target, options=options(tiling))
+
+
+def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:
+    """What a pass of a kernel takes; None where its machine code does not tell."""
+    found = compiled(function, constant, precision, tiling, capability)
     try:
         told = dict(_attributes(found.asm["cubin"]))
     except (struct.error, IndexError):
