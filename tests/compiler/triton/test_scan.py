@@ -393,6 +393,15 @@ def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch: pytest.Mo
     assert asked == [torch.device("cpu")] * 2
 
 
+def test_both_passes_are_compiled_as_their_precision_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch compiles what no other did, and is where a compiler would end the process."""
+    asked: list[str] = []
+    monkeypatch.setattr(launch, "compiling", lambda precision: asked.append(precision) or nullcontext())
+    x, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
+    scan(zoo()["rnn"], x, weights, state=state, backend="triton").outputs.sum().backward()
+    assert asked == ["ieee"] * 2
+
+
 def test_no_more_programs_wait_for_each_other_than_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU of few multiprocessors they would wait forever."""
     x, _, weights = case(zoo()["rnn"], (1, 2, 2, 40))

@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from cello.cells.definition import Cell
-from cello.compiler.triton.build import kernels
+from cello.compiler.triton.build import kernels, without_slp
 from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
@@ -43,7 +43,8 @@ def chosen(
         return None
     every = [first, *(each for each in others if each.split <= max(first.split, at_once))]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
-    key = key_of(cell, every, given, way, precision, capability, memory, release())
+    compiler = release(), without_slp(precision)
+    key = key_of(cell, every, given, way, precision, capability, memory, *compiler)
     known = remembered(key)
     if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
         return every[known.number], Taken(known.registers, known.spilled, known.shared)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.graph import Shape
-from cello.compiler.triton.build import Kernels
+from cello.compiler.triton.build import Kernels, compiling
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes, is_sized
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
@@ -197,7 +197,7 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     last = torch.empty_like(given.first)
     shape = (replicates, layout.rows, sizes.total([*names.saved_shapes.values()])) if keep else (0,)
     saved = layout.new_rows(shape, call.stored)
-    with launched_on(like.device):
+    with launched_on(like.device), compiling(call.precision):
         call.kernels.forward[call.grid()](
             *(layout.place, layout.length, layout.start, layout.reverse),
             *(projected, given.inner, given.invariant, given.first, last, outputs, saved, *call.workspace(like)),
@@ -235,7 +235,7 @@ def run_backward(
     d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, width, dtype=torch.float32, device=last.device)
     d_first = torch.empty_like(given.first)
     given_outputs = last if d_outputs is None else d_outputs
-    with launched_on(last.device):
+    with launched_on(last.device), compiling(call.precision):
         call.kernels.backward[call.grid()](
             *(layout.place, layout.length, layout.start, layout.reverse),
             *(given.inner, given.invariant, last, saved),

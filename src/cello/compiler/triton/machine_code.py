@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cello.compiler.triton.build import SIZES
+from cello.compiler.triton.build import SIZES, compiling
 from cello.compiler.triton.launch import Tiling, options
 
 INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
@@ -39,7 +39,8 @@ def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Ti
     from triton.backends.compiler import GPUTarget
 
     target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
-    return triton.compile(source, target=target, options=options(tiling))
+    with compiling(precision):
+        return triton.compile(source, target=target, options=options(tiling))
 
 
 def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.backward import backward
+from cello.compiler.triton.build import without_slp
 from cello.compiler.triton.choice import chosen, of_pass
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.launch import Tiling, options
@@ -69,7 +70,8 @@ class Compilation:
 
     def _given(self, tiling: Tiling) -> str:
         constant = of_pass(self.cell, self.name, tiling, self.sizes, self.precision)
-        return repr((sorted(constant.items()), sorted(options(tiling).items()), self.capability))
+        how = ("without SLP",) if without_slp(self.precision) else ()
+        return repr((sorted(constant.items()), sorted(options(tiling).items()), self.capability, *how))
 
     def resources(self) -> Resources:
         """Compile it, and say what it takes.
