@@ -37,6 +37,7 @@ RECORD = Path(__file__).parent / "results" / "gpu-resources.json"
 DOCS = Path(__file__).parents[1] / "docs" / "gpu.md"
 TABLED = ("gru", "lstm", "lstm-peephole-full")
 PASSES, PRECISIONS = ("forward", "backward"), ("bf16", "tf32", "ieee")
+OF_TILING = ("rows", "split", "warps", "stages", "all_registers", "reread")
 Key = tuple[int, str, int, str, str]
 """Capability, precision, H, cell and pass: in this order they are compiled and written."""
 Row = dict[str, Any]
@@ -105,7 +106,7 @@ def record(keys: Sequence[Key], path: Path, processes: int) -> dict[Key, Row]:
 
 
 def _begin(cache: str) -> None:
-    os.environ["TRITON_CACHE_DIR"] = cache
+    os.environ["TRITON_CACHE_DIR"] = os.environ["CELLO_CACHE"] = cache
 
 
 def compiled(key: Key, known: Row) -> Row | None:
@@ -125,7 +126,7 @@ def compiled(key: Key, known: Row) -> Row | None:
     began = monotonic()
     found = one.resources()
     seconds = round(monotonic() - began, 1)
-    of_tiling = {field: getattr(found.tiling, field) for field in ("rows", "split", "warps", "stages", "all_registers")}
+    of_tiling = {field: getattr(found.tiling, field) for field in OF_TILING}
     takes = {"registers": found.registers, "spilled": found.spilled, "shared": found.shared}
     alone = found.tiling == one.tilings[0] and not found.spilled  # no other tiling was tried
     return row | of_tiling | takes | {"seconds": seconds, "kernel": first if alone else whole}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -18,11 +19,11 @@ from cello.compiler.triton import choice
 from cello.compiler.triton.build import kernels
 from cello.compiler.triton.choice import of_pass
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
-from cello.compiler.triton.machine_code import Taken, taken
+from cello.compiler.triton.machine_code import Taken, compiled, taken
 from cello.compiler.triton.resources import MEMORY, compilation, resources
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
-from cello.compiler.triton.tiling import at_most, tiling
+from cello.compiler.triton.tiling import at_most, tiling, tilings
 from cello.errors import BackendError
 from real_cells.filters import s4d_cell
 from sized_cells import SIZED
@@ -116,6 +117,8 @@ def of_bytes(
         return None if found is None else Taken(255, found, shared(each))
 
     monkeypatch.setattr(choice, "taken", told)
+    monkeypatch.setattr(choice, "remembered", lambda key: None)
+    monkeypatch.setattr(choice, "remember", lambda key, found: None)
     sizes = Sizes(zoo()["lstm"], 39, 64)
     found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, "tf32", 90, memory, at_once)
     assert found is not None
@@ -153,6 +156,33 @@ def test_a_tiling_is_never_launched_with_more_shared_memory_than_there_is(monkey
         of_bytes(monkeypatch, lambda each: 0, lambda each: memory + 1, memory)
 
 
+@pytest.mark.parametrize("way", ["forward", "backward"])
+def test_programs_see_what_others_wrote_before_they_read_it(way: str) -> None:
+    """What a GPU may do and the interpreter does not: a thread passes on before others of its program have written, an
+    old value comes from the cache of a multiprocessor, or is asked for a step ahead."""
+    cell, sizes = zoo()["lstm"], Sizes(zoo()["lstm"], 39, 128)
+    tiling = tiling_of(cell, 128, "tf32")
+    assert tiling is not None
+    assert tiling.split > 1 < tiling.stages
+    function, constant = getattr(kernels(cell, interpreted=False), way), of_pass(cell, way, tiling, sizes, "tf32")
+    text = compiled(function, constant, "tf32", tiling, 90).asm["ptx"]
+    events = {
+        "W": r"st\.global\.cg",
+        "B": r"bar\.sync",
+        "A": r"red\.global\.gpu\.release|atom\S*release",
+        "P": r"ld\.global\.gpu\.acquire|atom\S*acquire",
+        "R": r"ld\.global\.cg",
+        "L": r"ld\.global\.[bv]",
+        "C": r"cp\.async",
+    }
+    every = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in events.items()))
+    order = "".join(str(found.lastgroup) for found in every.finditer(text))
+    assert "C" not in order  # nothing is copied ahead of the step that reads it
+    loop = order[order.index("W") :]
+    assert re.fullmatch(r"W[WB]*B+AB+PB+[BL]*R.*", loop)  # wrote, all threads, told; heard, all threads, read
+    assert loop.count("A") == loop.count("P") == 1
+
+
 @lru_cache
 def recorded() -> list[dict[str, Any]]:
     """What the compiler took for the zoo's kernels, as docs/gpu.md tells."""
@@ -165,7 +195,7 @@ def test_what_the_compiler_takes_is_within_the_bound_and_what_a_program_may_have
     assert len(recorded()) > 1000
     for row in recorded():
         cell, units = zoo()[row["cell"]], 1 << (row["hidden"] - 1).bit_length()
-        found = Tiling(row["rows"], units, row["warps"], row["split"], row["stages"])
+        found = Tiling(row["rows"], units, row["warps"], row["split"], row["stages"], reread=row.get("reread", ""))
         bound = at_most(names_of(cell), Sizes(cell, 39, row["hidden"]), found, row["precision"])
         assert row["shared"] <= min(bound, MEMORY[row["capability"]]), row
         assert row["registers"] <= 255
@@ -235,6 +265,57 @@ def test_more_programs_share_the_units_where_one_has_too_little_memory() -> None
     assert tiling_of(lstm, 128, "tf32", MEMORY[86]).split > 2  # type: ignore[union-attr]
     assert tiling_of(lstm, 4096, "tf32") is None
     assert all(tiling_of(cell, 100 if cell.multiple == 1 else 64, "bf16") for cell in zoo().values())
+
+
+@pytest.mark.parametrize("capability", [90, 80])
+@pytest.mark.parametrize("precision", ["bf16", "tf32", "ieee"])
+def test_every_cell_of_the_zoo_has_a_kernel_of_up_to_256_units(precision: str, capability: int) -> None:
+    """A HyperLSTM had none in tf32 of 256 on 9.0, nor of 128 on 8.0: each program had all of its short matrices, and
+    its smaller state was rounded up to 16 elements a program."""
+    found = {
+        (name, hidden): tiling_of(cell, hidden, precision, MEMORY[capability])
+        for name, cell in zoo().items()
+        for hidden in (64, 128, 256)
+    }
+    assert all(found.values())
+    read = {name for (name, _), each in found.items() if each and each.reread}
+    several = (
+        {"fgr", "nested-lstm", "mogrifier-lstm", "hyper-lstm"} if precision != "bf16" and capability == 80 else set()
+    )
+    assert read == several  # matrices that do not fit are read at every step
+    assert tiling_of(zoo()["fgr"], 512, precision, MEMORY[capability]).reread == "all"  # type: ignore[union-attr]
+
+
+@spills_here
+@pytest.mark.parametrize(
+    ("way", "precision", "reread"), [("forward", "tf32", "rows"), ("backward", "tf32", ""), ("backward", "bf16", "")]
+)
+def test_a_hyper_lstm_of_24_matrices_keeps_nothing_in_memory(way: str, precision: str, reread: str) -> None:
+    """It kept 56, 48 and 8 bytes of a thread there, the last by a quarter of the clips."""
+    cell, sizes = zoo()["hyper-lstm"], Sizes(zoo()["hyper-lstm"], 39, 128)
+    first, *others = tilings(names_of(cell), sizes, precision)
+    tiling = replace(first, rows=8, stages=1 if reread else first.stages, reread=reread)
+    assert tiling in others
+    function = getattr(kernels(cell, reread, interpreted=False), way)
+    found = taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, 90)
+    assert found is not None
+    assert found.spilled == 0
+    assert found.shared <= at_most(names_of(cell), sizes, tiling, precision)
+
+
+def test_kernels_that_are_the_same_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that wait for each other in a step read nothing ahead, however they are told to."""
+    tried: list[Tiling] = []
+    of_bytes(monkeypatch, lambda each: tried.append(each) or 60)  # type: ignore[func-returns-value]
+    alone = [each for each in tried if each.split == 1]
+    assert len({*alone}) == len(alone)
+    assert {each.stages for each in alone} == {1, 3}
+    several = [replace(each, stages=1) for each in tried if each.split > 1]
+    assert len(set(several)) == len(several)
+    few = len(tried)
+    tried.clear()
+    of_bytes(monkeypatch, lambda each: tried.append(each) or 600)  # type: ignore[func-returns-value]
+    assert len(tried) < few  # another limit of registers mends no more than a few bytes
 
 
 def test_a_sum_over_the_units_of_a_head_is_no_product_with_a_matrix_of_ones() -> None:

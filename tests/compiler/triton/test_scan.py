@@ -117,6 +117,9 @@ def numbers() -> Cell:
     return b.cell("numbers", {"h": h, "s": last}, "W U V b")
 
 
+READ_AGAIN = [*(zoo()[name] for name in ("hyper-lstm", "lstm-layer-norm", "gru-original", "mogrifier-lstm")), numbers()]
+
+
 def short(size: str, matrix: bool) -> Cell:
     """A cell with a short vector, its sum and its largest element; beside a state of as many a unit, or none."""
     b = Building()
@@ -179,6 +182,26 @@ def test_half_the_clips_a_program(name: str, monkeypatch: pytest.MonkeyPatch) ->
     """Which spares registers: tensor cores multiply 16 rows, so each of 8 twice."""
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(8, 32, 4, 2 if name == "fgr" else 1))
     check(zoo()[name], (10, 3, 5, 20), lengths=[3, 0, 2, 1, 3, 3, 2, 3, 1, 3])
+
+
+@pytest.mark.parametrize(("hidden", "split"), [(24, 4), (72, 8)])
+def test_more_programs_than_a_smaller_vector_has_parts(
+    hidden: int, split: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 6 or 18 elements of a state they have one part or two, and of 8 elements each has all."""
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 16 * split, 4, split))
+    check(zoo()["hyper-lstm"], (3, 3, 3, hidden), share=2e-5, lengths=[3, 1, 2])
+
+
+@pytest.mark.parametrize("reread", ["rows", "all"])
+@pytest.mark.parametrize(
+    "cell", [zoo()["hyper-lstm"], zoo()["lstm-layer-norm"], *READ_AGAIN], ids=lambda cell: cell.name
+)
+def test_what_stays_the_same_may_be_read_at_every_step(
+    cell: Cell, reread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 2, 1, reread=reread))
+    check(cell, (3, 3, 3, 20), share=2e-5, lengths=[3, 0, 2])
 
 
 def test_several_sizes_beside_products_of_bfloat16() -> None:
@@ -387,6 +410,15 @@ def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch: pytest.Mo
     x, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
     scan(zoo()["rnn"], x, weights, state=state, backend="triton").outputs.sum().backward()
     assert asked == [torch.device("cpu")] * 2
+
+
+def test_both_passes_are_compiled_as_their_precision_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch compiles what no other did, and is where a compiler would end the process."""
+    asked: list[str] = []
+    monkeypatch.setattr(launch, "compiling", lambda precision: asked.append(precision) or nullcontext())
+    x, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
+    scan(zoo()["rnn"], x, weights, state=state, backend="triton").outputs.sum().backward()
+    assert asked == ["ieee"] * 2
 
 
 def test_no_more_programs_wait_for_each_other_than_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ from sized_cells import SIZED
 
 def test_elements_are_rounded_up_so_that_programs_share_them() -> None:
     sizes = Sizes(SIZED["heads"], 7, 24)
-    padded = {shape: sizes.padded(shape, units=32, split=2) for shape in (VECTOR, ONCE, ("40",), ("5",), ("H", "H/3"))}
-    assert padded == {VECTOR: 32, ONCE: 1, ("40",): 64, ("5",): 32, ("H", "H/3"): 256}
+    padded = {shape: sizes.padded(shape, units=32) for shape in (VECTOR, ONCE, ("40",), ("5",), ("H", "H/3"))}
+    assert padded == {VECTOR: 32, ONCE: 1, ("40",): 64, ("5",): 16, ("H", "H/3"): 256}
+    assert [sizes.parts(shape, units=32, split=2) for shape in (VECTOR, ("40",), ("5",), ("H", "H/3"))] == [2, 2, 1, 2]
     assert sizes.spans([VECTOR, (), ("D",)]) == [slice(0, 24), slice(24, 25), slice(25, 32)]
 
 
@@ -24,13 +25,14 @@ def test_places_are_written_with_the_kernels_constants() -> None:
         "(2 * H + L2)",
     ]
     assert space(("5",), 3).constants() == ("L3", "L3_UNITS", "L3_OWN", "L3_WHOLE")
+    assert space(("50",), 3).constants() == ("L3", "L3_UNITS", "L3_OWN", "L3_WHOLE", "L3_PARTS")
     assert space(ONCE, 3).constants() == ()
 
 
 def test_rows_of_matrices_are_rounded_up_and_each_program_has_their_vectors() -> None:
     names, sizes = names_of(SIZED["columns"]), Sizes(SIZED["columns"], 7, 24)
     matrix, vector = names.spaces[("H", "5")], names.spaces[("5",)]
-    assert (sizes.of(("H", "5")), sizes.padded(("H", "5"), units=32, split=2)) == (120, 256)
+    assert (sizes.of(("H", "5")), sizes.padded(("H", "5"), units=32)) == (120, 256)
     assert matrix.in_rows == f", {matrix.columns}, {matrix.padded}" != ""
     assert (matrix.common, vector.common, vector.in_rows) == (False, True, "")
 

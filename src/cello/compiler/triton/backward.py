@@ -21,10 +21,13 @@ from cello.compiler.triton.names import (
     store_tile,
 )
 from cello.compiler.triton.reshape import Reshaping
+from cello.compiler.triton.spaces import Space
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
 DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace", "counters")
 SIZES = ("TILES", "B", "T", "rows")
+_Products = dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]
+"""Vectors and matrices of the products of some sums."""
 
 
 def backward(names: Names) -> list[str]:
@@ -56,7 +59,7 @@ class _Backward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = self._load_matrices()
+        lines = [] if names.reread == "all" else self._load_matrices()
         for n, name in enumerate(names.states):
             place, here = names.state_place(n), names.spaces[names.state_shapes[n]]
             lines += [f"new_{name} = {load_tile(f'last + {place}', 'valid', here)}"]
@@ -78,6 +81,9 @@ class _Backward:
             return f"load_row({place}, {columns.part}, {columns.elements}, {columns.own})"
         if columns.once:
             return f"load_row({place}, 0, {rows.elements}, {rows.units})"
+        if self.names.adds_up(matrices[0]):
+            sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.own}, {columns.own}"
+            return f"load_rows({place}, {rows.part}, {sizes}, PRECISION)"
         sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.units}, {columns.own}"
         return f"load_matrix({place}, {columns.part}, {columns.elements}, 1, {sizes}, PRECISION)"
 
@@ -210,23 +216,51 @@ class _Backward:
             if (total := self._part(vector)) not in self.begun:
                 body.lines.append(f"{total} = {names.space(vector).zero}")
                 self.begun.add(total)
-        asked = [nodes for nodes, uses in products.items() if self._gathered(nodes, [m for _, m in uses])]
-        values = {
+        values = self._sums_of_programs(body, products)
+        added, asked = [*values], [nodes for nodes, uses in products.items() if self._gathered(nodes, uses)]
+        whole = {
             self._whole(nodes): (interleave([f"d_{self.of[k]}" for k in nodes]), len(nodes), names.space(nodes[0]))
             for nodes in asked
         }
-        gathered = all_gather(names, values, [sum(map(len, asked[:n])) for n in range(len(asked))])
+        slots = [*range(len(added)), *(len(added) + sum(map(len, asked[:n])) for n in range(len(asked)))]
+        gathered = all_gather(names, values | whole, slots)
         body.lines += gathered.left
-        self.reshaping.whole.update(values)
+        self.reshaping.whole.update(whole)
+        for shares in added:
+            total, own = shares.removesuffix("_shares"), values[shares][2].own
+            body.lines += [gathered.taken[shares], f"{total} = {total} + column_total({shares}, {own}, {own})"]
         for nodes, uses in products.items():
             body.lines += filter(None, [gathered.taken.get(self._whole(nodes))])
             for vector, matrices in uses:
-                total = self._part(vector)
-                body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
+                if not names.adds_up(matrices[0]):
+                    total = self._part(vector)
+                    body.lines += self._load_again(matrices)
+                    body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
 
-    def _gathered(self, nodes: tuple[int, ...], uses: Sequence[tuple[int, ...]]) -> bool:
+    def _sums_of_programs(self, body: Body, products: _Products) -> dict[str, tuple[str, int, Space]]:
+        """What this program's derivatives of sums add to vectors of which each program has all, to be gathered."""
+        names, found = self.names, dict[str, tuple[str, int, Space]]()
+        for nodes, uses in products.items():
+            for vector, matrices in (use for use in uses if names.adds_up(use[1][0])):
+                share, here, sums = f"{self._part(vector)}_share", names.space(vector), names.space(nodes[0])
+                value = interleave([f"d_{self.of[k]}" for k in nodes])
+                own = f"own_elements({value}, {sums.part}, {len(nodes)}, {sums.elements}, {sums.own}, {sums.whole})"
+                body.lines += [] if f"{share}s" in found else [f"{share} = {here.zero}"]
+                body.lines += self._load_again(matrices)
+                body.lines.append(f"{share} = product({share}, {own}, {self._tile(matrices)}, PRECISION)")
+                of_all = f"{here.own} * {sums.parts}"
+                shares = Space(here.shape, of_all, f"({of_all})", here.own, "True", sums.part)
+                found[f"{share}s"] = share, 1, shares
+        return found
+
+    def _load_again(self, matrices: tuple[int, ...]) -> list[str]:
+        """The line before a product that reads its matrices, if they are read at every step."""
+        return [f"{self._tile(matrices)} = {self._load_matrix(matrices)}"] if self.names.reread == "all" else []
+
+    def _gathered(self, nodes: tuple[int, ...], uses: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
         """Whether the derivatives of some sums are asked for as a whole for the first time."""
-        several = any(not self.names.sides(matrices[0])[0].once for matrices in uses)
+        names, first = self.names, [matrices[0] for _, matrices in uses]
+        several = any(not names.sides(m)[0].once and not names.adds_up(m) for m in first)
         return several and self._whole(nodes) not in self.reshaping.whole
 
     def _product(self, total: str, nodes: tuple[int, ...], matrices: tuple[int, ...]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +16,9 @@ from cello.errors import BackendError
 
 SIZES = ("TILES", "B", "T", "rows")
 """The arguments of kernels that follow from the clips of a call alone."""
+SLP_OFF = "disable_slp_vectorizer"
+"""Triton's argument, since 3.8, by which LLVM puts no scalars into vectors."""
+_without_slp: ContextVar[bool] = ContextVar("without_slp", default=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +38,54 @@ def missing() -> str | None:
     return None
 
 
+def without_slp(precision: str) -> bool:
+    """Whether kernels are compiled without LLVM's SLP vectoriser: that of Triton 3.9 fails at products in IEEE float32,
+    and ends the process."""
+    return precision == "ieee" and _can_be_without_slp()
+
+
+@contextmanager
+def compiling(precision: str) -> Iterator[None]:
+    """Kernels of such products are compiled in here, by this thread; what others compile stays as it is."""
+    before = _without_slp.set(without_slp(precision))
+    try:
+        yield
+    finally:
+        _without_slp.reset(before)
+
+
+@lru_cache(maxsize=1)
+def _can_be_without_slp() -> bool:
+    """Have Triton ask whether it is to be without; False for a release that has no such argument."""
+    try:
+        from triton.backends.nvidia import compiler
+    except ImportError:
+        return False
+    optimised = compiler.llvm.optimize_module
+    if SLP_OFF not in (optimised.__doc__ or ""):
+        return False
+
+    def optimize_module(*given: Any, **named: Any) -> None:
+        optimised(*given, **(named | {SLP_OFF: True} if _without_slp.get() else named))
+
+    optimize_module.__doc__ = optimised.__doc__
+    compiler.llvm.optimize_module = optimize_module
+    return True
+
+
 @lru_cache(maxsize=512)
-def kernels(cell: Cell, *, interpreted: bool) -> Kernels:
-    """The cell's kernels.
+def kernels(cell: Cell, reread: str = "", *, interpreted: bool) -> Kernels:
+    """The cell's kernels, by what they read at every step though it stays the same.
 
     Raises:
         BackendError: Triton is not installed.
     """
     if (reason := missing()) is not None:
         raise BackendError(reason)
-    kind = " interpreted" if interpreted else ""
+    kind = (" interpreted" if interpreted else "") + (f" {reread} read again" if reread else "")
     file = f"<cello {cell.name} {cell.graph.fingerprint()}{kind}>"
     space = {**_runtime(interpreted=interpreted), "__name__": f"cello_{cell.graph.fingerprint()}"}
-    _execute(own_text(cell), file, space, interpreted=interpreted)
+    _execute(own_text(cell, reread), file, space, interpreted=interpreted)
     if interpreted:
         from cello.compiler.triton.interpreter import take_turns
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
 from cello.cells.definition import Cell
-from cello.compiler.triton.build import kernels
+from cello.compiler.triton.build import kernels, without_slp
 from cello.compiler.triton.launch import Tiling, constants
-from cello.compiler.triton.machine_code import Taken, if_any, taken
+from cello.compiler.triton.machine_code import Taken, if_any, release, taken
+from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import names_of
+from cello.compiler.triton.text import names_of, own_text
 from cello.compiler.triton.tiling import at_most, tilings
 from cello.errors import BackendError
 
 WORTH = 2
 """How many times fewer bytes of a thread in memory make up for twice the programs."""
+MUCH = 64
+"""Bytes of a thread in memory that another limit of registers alone does not mend."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -36,30 +41,68 @@ def chosen(
     first, *others = tilings(names_of(cell), sizes, precision, memory) or (None,)
     if first is None:
         return None
-    others = [each for each in others if each.split <= max(first.split, at_once)]
-    function = getattr(kernels(cell, interpreted=False), way)
+    every = [first, *(each for each in others if each.split <= max(first.split, at_once))]
+    given = [of_pass(cell, way, each, sizes, precision) for each in every]
+    compiler = release(), without_slp(precision)
+    key = key_of(cell, every, given, way, precision, capability, memory, *compiler)
+    known = remembered(key)
+    if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
+        return every[known.number], Taken(known.registers, known.spilled, known.shared)
 
     def of(tiling: Tiling) -> Taken | None:
+        function = getattr(kernels(cell, tiling.reread, interpreted=False), way)
         return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
 
-    best, least = first, if_any(partial(of, first))
-    for tiling in others:
-        if least is None or (least.spilled == 0 and least.shared <= memory):
-            break
-        found = if_any(partial(of, tiling))
-        more = tiling.split * best.rows > best.split * tiling.rows
-        worth = least.spilled // WORTH if more else least.spilled - 1
-        if found is not None and found.shared <= memory and (least.shared > memory or found.spilled <= worth):
-            best, least = tiling, found
+    best, least = _least(cell, way, every, of, memory)
     if least is None:  # nothing is known, so only the bound can tell what fits
         names = names_of(cell)
-        best = next((each for each in (first, *others) if at_most(names, sizes, each, precision) <= memory), first)
-    elif least.shared > memory:
+        return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
+    if least.shared > memory:
         raise BackendError(
             f"the {way} kernel of cell {cell.name!r} for H={sizes.hidden} needs {least.shared:,} bytes of shared "
             f'memory, and a program has {memory:,} on this GPU; take fewer units, or backend="plain"'
         )
+    remember(key, Choice(every.index(best), least.registers, least.spilled, least.shared))
     return best, least
+
+
+def _least(
+    cell: Cell, way: str, every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int
+) -> tuple[Tiling, Taken | None]:
+    """The first that keeps nothing in memory, or the one that keeps least, and what it takes; those that are the same
+    kernel as one before are left out, and those that cannot mend as much as that keeps there."""
+    best, least = every[0], if_any(partial(of, every[0]))
+    spilled = {_same(cell, way, best): least.spilled if least else 0}
+    for tiling in every[1:]:
+        if least is None or (least.spilled == 0 and least.shared <= memory):
+            break
+        same = _same(cell, way, tiling)
+        other = replace(same, all_registers=not same.all_registers)
+        if same in spilled or spilled.get(other, 0) > MUCH:
+            continue
+        found = if_any(partial(of, tiling))
+        spilled[same] = found.spilled if found else 0
+        more = tiling.split * best.rows > best.split * tiling.rows
+        worth = least.spilled // WORTH if more else least.spilled - 1
+        if found is not None and found.shared <= memory and (least.shared > memory or found.spilled <= worth):
+            best, least = tiling, found
+    return best, least
+
+
+def _same(cell: Cell, way: str, tiling: Tiling) -> Tiling:
+    """What stands for all tilings by which a pass is the same machine code: programs that wait for each other in a step
+    read nothing ahead, and of a pass that reads nothing that stays the same nothing is read again."""
+    text = _text(cell, way, tiling.reread)
+    if tiling.split > 1 and "group_barrier(" in text:
+        tiling = replace(tiling, stages=1)
+    return replace(tiling, reread="") if text == _text(cell, way, "") else tiling
+
+
+def _text(cell: Cell, way: str, reread: str) -> str:
+    """A pass as it is compiled."""
+    one = own_text(cell, reread)
+    begin = one.index(f"def {way}(")
+    return one[begin : one.find("@triton.jit", begin)]
 
 
 def of_pass(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) -> dict[str, Any]:

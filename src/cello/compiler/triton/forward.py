@@ -20,6 +20,7 @@ from cello.compiler.triton.names import (
     store_tile,
 )
 from cello.compiler.triton.reshape import Reshaping
+from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short
 
 ARGUMENTS = (
@@ -59,7 +60,7 @@ class _Forward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = list(map(self._load_matrix, names.inner))
+        lines = [] if names.reread == "all" else list(map(self._load_matrix, names.inner))
         for n, state in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
             lines.append(f"old_{state} = {load_tile(f'first + {names.state_place(n)}', 'valid', here)}")
@@ -103,10 +104,20 @@ class _Forward:
             self._keep(body, there)
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         self._keep(body, None)
-        lines += body.lines
+        lines += ordered(body.lines, self._late()) if names.reread else body.lines
         lines.append(store_tile(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
+
+    def _late(self) -> set[str]:
+        """What is read anew, and sums of products with short vectors, which are few registers until then."""
+        rows = {f"{self.of[k]}_row" for k in self.plan.invariant}
+        of_short = [each for each in self.plan.sums if each.products and all(map(self._is_short, each.products))]
+        return rows | {self.of[each.node] for each in of_short}
+
+    def _is_short(self, product: tuple[int, int]) -> bool:
+        _, vector = product
+        return not self.names.is_frame(vector) and is_short(self.names.shape(vector))
 
     def _read(self, k: int) -> str | None:
         names = self.names
@@ -140,7 +151,9 @@ class _Forward:
         for vector in vectors:
             body.lines += filter(None, [gathered.taken.get(f"{of[vector]}_whole")])
             products = names.products_of(vector)
-            body.lines += [f"{of[node]} = {self._product(of[node], m, vector)}" for node, m in products]
+            for node, m in products:
+                body.lines += [self._load_matrix(m)] if names.reread == "all" else []
+                body.lines.append(f"{of[node]} = {self._product(of[node], m, vector)}")
         self.multiplied.update(vectors)
 
     def _product(self, name: str, m: int, v: int) -> str:
@@ -167,6 +180,8 @@ class _Forward:
                 body.lines.append(deinterleave(variables, f"{interleave(variables)} + projected_{n}"))
                 self.done.add(n)
         terms = [repr(nodes[k].value) if nodes[k].op == "constant" else f"{of[k]}_row" for k in each.invariant]
+        for term in terms:
+            body.take(term)
         if terms:
             body.lines.append(f"{name} = {' + '.join([name, *terms])}")
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.graph import Shape
-from cello.compiler.triton.build import Kernels
+from cello.compiler.triton.build import Kernels, compiling
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes, is_sized
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
@@ -27,7 +27,8 @@ class Tiling:
 
     ``split`` programs share the units of the same clips; what a step reads is asked for ``stages`` - 1 steps before.
     ``all_registers`` says that a thread may have all it can: by itself, the assembler keeps values in memory if half as
-    many registers then nearly do, so that twice as many programs could run at once.
+    many registers then nearly do, so that twice as many programs could run at once. ``reread`` is that of
+    :class:`Names`.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class Tiling:
     split: int = 1
     stages: int = 3
     all_registers: bool = False
+    reread: str = ""
 
     @property
     def own(self) -> int:
@@ -142,10 +144,11 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         "WIDEST": widest(names, tiling, sizes),
     }
     for shape, space in names.spaces.items():
-        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units, 1 if space.common else tiling.split)
-        own = units if space.common else units // tiling.split
+        elements, units = sizes.of(shape), sizes.padded(shape, tiling.units)
+        parts = 1 if space.common else sizes.parts(shape, tiling.units, tiling.split)
         in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
-        found |= dict(zip(space.constants(), (elements, units, own, elements == units, *in_rows), strict=False))
+        values = elements, units, units // parts, elements == units, *in_rows, parts
+        found |= dict(zip(space.constants(), values, strict=False))
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
@@ -154,7 +157,7 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
     """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
     parts = [shape for shape, space in names.spaces.items() if len(shape) == 1 and not space.common]
-    vectors = [sizes.padded(shape, tiling.units, tiling.split) for shape in parts]
+    vectors = [sizes.padded(shape, tiling.units) for shape in parts]
     return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
 
 
@@ -194,7 +197,7 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     last = torch.empty_like(given.first)
     shape = (replicates, layout.rows, sizes.total([*names.saved_shapes.values()])) if keep else (0,)
     saved = layout.new_rows(shape, call.stored)
-    with launched_on(like.device):
+    with launched_on(like.device), compiling(call.precision):
         call.kernels.forward[call.grid()](
             *(layout.place, layout.length, layout.start, layout.reverse),
             *(projected, given.inner, given.invariant, given.first, last, outputs, saved, *call.workspace(like)),
@@ -232,7 +235,7 @@ def run_backward(
     d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, width, dtype=torch.float32, device=last.device)
     d_first = torch.empty_like(given.first)
     given_outputs = last if d_outputs is None else d_outputs
-    with launched_on(last.device):
+    with launched_on(last.device), compiling(call.precision):
         call.kernels.backward[call.grid()](
             *(layout.place, layout.length, layout.start, layout.reverse),
             *(given.inner, given.invariant, last, saved),

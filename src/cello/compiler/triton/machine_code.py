@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cello.compiler.triton.build import SIZES
+from cello.compiler.triton.build import SIZES, compiling
 from cello.compiler.triton.launch import Tiling, options
 
 INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
@@ -26,13 +26,26 @@ class Taken:
     shared: int
 
 
-def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:
-    """What a pass of a kernel takes; None where its machine code does not tell. Triton keeps the code on disk."""
+def release() -> str:
+    """That of Triton, whose compiler decides what a kernel takes."""
+    import triton
+
+    return str(triton.__version__)
+
+
+def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Any:
+    """A pass of a kernel as Triton compiles it for a GPU: its texts and machine code. Triton keeps them on disk."""
     import triton
     from triton.backends.compiler import GPUTarget
 
     target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
-    found = triton.compile(source, target=target, options=options(tiling))
+    with compiling(precision):
+        return triton.compile(source, target=target, options=options(tiling))
+
+
+def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:
+    """What a pass of a kernel takes; None where its machine code does not tell."""
+    found = compiled(function, constant, precision, tiling, capability)
     try:
         told = dict(_attributes(found.asm["cubin"]))
     except (struct.error, IndexError):

@@ -30,6 +30,9 @@ class Names(StepNames):
     vectors in memory.
     """
 
+    reread: str = ""
+    """What is the same at every step, and read at each of them nevertheless: "" nothing, "rows" vectors, which take
+    registers, "all" matrices too, which take shared memory."""
     reserved: ClassVar[frozenset[str]] = RESERVED
     marker: ClassVar[str] = "#"
 
@@ -157,7 +160,8 @@ class Names(StepNames):
         """How many tiles programs leave to each other at once, at most."""
         # a pack counts beside its own sums, where both are gathered
         gathered = {nodes for groups in self.groups.values() for nodes, _ in groups}
-        return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1)
+        added = sum(any(self.adds_up(matrices[0]) for _, matrices in groups) for groups in self.groups.values())
+        return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1) + added
 
     @cached_property
     def with_frame(self) -> tuple[int, ...]:
@@ -169,6 +173,12 @@ class Names(StepNames):
         """Those of one vector side by side, in the order of the sums."""
         found = (m for v in self.plan.vectors if not self.is_frame(v) for _, m in self.products_of(v))
         return tuple(dict.fromkeys(found))
+
+    def adds_up(self, matrix: int) -> bool:
+        """Whether backward has its own rows of a matrix, not its own columns, since each program has all of the vector:
+        programs then add up what each of them has found."""
+        rows, columns = self.sides(matrix)
+        return columns.common and not columns.once and not rows.common
 
     def products_of(self, vector: int) -> list[tuple[int, int]]:
         """The sums with a product of a vector, and its matrices."""
@@ -184,7 +194,8 @@ class Names(StepNames):
 
     @cached_property
     def groups(self) -> dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]]:
-        """Each vector's products: sums and matrices, a whole pack of sums at once where they lie side by side."""
+        """Each vector's products: sums and matrices, a whole pack of sums at once where they lie side by side, but for
+        matrices that are read at every step, which want room one by one."""
         return {vector: [] if self.is_frame(vector) else self._grouped(vector) for vector in self.plan.vectors}
 
     def _grouped(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -194,7 +205,8 @@ class Names(StepNames):
             mine = [(k, m) for k, m in rest if k in pack]
             matrices = tuple(m for _, m in mine)
             first = self.inner.index(matrices[0]) if matrices else 0
-            together = tuple(k for k, _ in mine) == pack and self.inner[first : first + len(pack)] == matrices
+            adjacent = self.inner[first : first + len(pack)] == matrices
+            together = adjacent and tuple(k for k, _ in mine) == pack and self.reread != "all"
             if together and not any(side.once for side in self.sides(matrices[0])):
                 found.append((pack, matrices))
             else:
@@ -298,6 +310,7 @@ def prologue(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
     lines = [
         "tile, part = program(SPLIT)",
+        *(f"{here.part} = part % {here.parts}" for here in names.spaces.values() if here.has_parts),
         "replicate = tl.program_id(1)",
         "if LARGE:",
         "    replicate = replicate.to(tl.int64)",
@@ -314,24 +327,25 @@ def prologue(names: Names) -> list[str]:
     for elements in dict.fromkeys(names.spaces[shape].elements for shape in names.state_shapes):
         begin = f"replicate * {names.extent(names.state_shapes)} * B"
         lines.append(f"of_state_{elements} = {begin} + at * {elements}")
-    return [*lines, "group = replicate * TILES + tile", "barriers = 0", *_rows(names)]
+    rows = [] if names.reread else [line for lines in _rows(names).values() for line in lines]
+    return [*lines, "group = replicate * TILES + tile", "barriers = 0", *rows]
 
 
-def _rows(names: Names) -> list[str]:
-    """What is the same at every step: numbers, and of all others this program's elements."""
-    invariant, lines = names.plan.invariant, []
+def _rows(names: Names) -> dict[str, list[str]]:
+    """What is the same at every step: numbers, and of all others this program's elements; by the variable."""
+    invariant, lines = names.plan.invariant, dict[str, list[str]]()
     shapes = [names.shape(k) for k in invariant]
     for n, k in enumerate(invariant):
         base = f"invariants + replicate * {names.extent(shapes)} + {names.extent(shapes[:n])}"
         taken = f"load_row({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
-        lines.append(f"{names.of[k]}_row = {taken}")
+        lines[f"{names.of[k]}_row"] = [f"{names.of[k]}_row = {taken}"]
     return lines
 
 
 def step_reads(names: Names) -> dict[str, list[str]]:
-    """The lines by which both passes read what they do in a step: masks, and the frame where it is used element by
-    element; by the variable that they set."""
-    lines = dict[str, list[str]]()
+    """The lines by which both passes read what they do in a step: masks, the frame where it is used element by element,
+    and what is the same at every step, if that is read anew; by the variable that they set."""
+    lines = _rows(names) if names.reread else dict[str, list[str]]()
     for k in names.plan.masks:
         name = f"mask_{names.of[k]}"
         base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
@@ -370,7 +384,8 @@ def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slot
             taken[name] = f"{name} = {value if here.once else f'masked({value}, {count}, {here.elements})'}"
             continue
         place = f"others + {slot} * ROWS * WIDEST"
-        left.append(f"store_part({place}, {value}, part, {count}, {here.elements}, {here.units}, {here.own}, ROWS)")
+        sizes = f"{count}, {here.elements}, {here.units}, {here.own}"
+        left.append(f"store_part({place}, {value}, {here.part}, {sizes}, ROWS)")
         taken[name] = f"{name} = whole({place}, {value}, {count}, {here.elements}, {here.units}, ROWS, SPLIT)"
     if not left:
         return Gathered(left, taken)

@@ -9,9 +9,8 @@ from functools import lru_cache
 from cello.compiler.triton.backward import backward
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.names import Names
+from cello.compiler.triton.schedule import parts
 
-WORD = re.compile(r"[^\W\d]\w*")
-ASSIGNED = re.compile(r"([^\W\d]\w*(?:, [^\W\d]\w*)*) (\+?)= (.*)")
 MAKES_TILES = re.compile(r"load_tile|load_row|tl\.full|deinterleave")
 STEP = "for "
 LAST = "tl.where(running[:, None]"
@@ -27,7 +26,7 @@ def _most(text: Iterable[str]) -> float:
     lines = [line.strip() for line in text if not line.lstrip().startswith(("#", "@", "def"))]
     begin = next(n for n, line in enumerate(lines) if line.startswith(STEP))
     end = max(n for n, line in enumerate(lines) if LAST in line) + 1
-    before, step = [*map(_parts, lines[:begin])], [*map(_parts, lines[begin + 1 : end])]
+    before, step = [*map(parts, lines[:begin])], [*map(parts, lines[begin + 1 : end])]
     tiles = _tiles([*zip(before, lines[:begin], strict=True), *zip(step, lines[begin + 1 : end], strict=True)])
     read = {name for _, used in step for name in used}
     carried = {name for set_, _ in before for name in set_} & tiles & read
@@ -36,15 +35,6 @@ def _most(text: Iterable[str]) -> float:
         alive = (alive - (set_ - carried)) | (used & tiles)
         most = max(most, sum(0.5 if name.endswith("_row") else 1.0 for name in alive))
     return most
-
-
-def _parts(line: str) -> tuple[set[str], set[str]]:
-    """The variables that a line sets, and those it reads."""
-    found = ASSIGNED.fullmatch(line)
-    if found is None:
-        return set(), {*WORD.findall(line)}
-    names = {*found[1].split(", ")}
-    return names, {*WORD.findall(found[3])} | (names if found[2] else set())
 
 
 def _tiles(lines: Iterable[tuple[tuple[set[str], set[str]], str]]) -> set[str]:

@@ -74,8 +74,8 @@ class Reshaping:
         if before.common:
             return [], f"own_total({value}, 0, {before.elements}, {before.own}, {before.whole})"
         part, sums = f"_{k}_sum", f"_{k}_sums"
-        lines = [f"{part} = own_total({value}, part, {before.elements}, {before.own}, {before.whole})"]
-        here = Space(before.shape, "SPLIT", "SPLIT", "1", "True")
+        lines = [f"{part} = own_total({value}, {before.part}, {before.elements}, {before.own}, {before.whole})"]
+        here = Space(before.shape, before.parts, before.parts, "1", "True", before.part)
         return [*lines, *all_gather(self.names, {sums: (part, 1, here)}, [0]).lines], f"total_of_parts({sums})"
 
     def _name(self, arg: int) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.backward import backward
+from cello.compiler.triton.build import without_slp
 from cello.compiler.triton.choice import chosen, of_pass
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.launch import Tiling, options
@@ -53,19 +54,24 @@ class Compilation:
         Of the first tiling alone, which is all there is to know of a kernel that keeps nothing in memory by it; of all
         of them if None are ``tried``.
         """
-        names, runtime = names_of(self.cell), _functions(runtime_text(interpreted=False))
-        lines = forward(names) if self.name == "forward" else backward(names)
-        text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+        runtime, tilings = _functions(runtime_text(interpreted=False)), self.tilings[:tried]
+        text = "\n".join(self._text(reread) for reread in dict.fromkeys(each.reread for each in tilings))
         needed, new = dict[str, str](), {"", *WORD.findall(text)} & runtime.keys()
         while new:
             needed |= {name: runtime[name] for name in new}
             new = {word for name in new for word in WORD.findall(runtime[name])} & (runtime.keys() - needed.keys())
-        given = [self._given(tiling) for tiling in self.tilings[:tried]]
+        given = [self._given(tiling) for tiling in tilings]
         return hashlib.sha256("\n".join([text, *(needed[n] for n in sorted(needed)), *given]).encode()).hexdigest()[:16]
+
+    def _text(self, reread: str) -> str:
+        names = names_of(self.cell, reread)
+        lines = forward(names) if self.name == "forward" else backward(names)
+        return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 
     def _given(self, tiling: Tiling) -> str:
         constant = of_pass(self.cell, self.name, tiling, self.sizes, self.precision)
-        return repr((sorted(constant.items()), sorted(options(tiling).items()), self.capability))
+        how = ("without SLP",) if without_slp(self.precision) else ()
+        return repr((sorted(constant.items()), sorted(options(tiling).items()), self.capability, *how))
 
     def resources(self) -> Resources:
         """Compile it, and say what it takes.

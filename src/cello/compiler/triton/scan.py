@@ -18,7 +18,7 @@ from cello.cells.definition import Cell
 from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_values
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
-from cello.compiler.triton.build import kernels, missing
+from cello.compiler.triton.build import Kernels, kernels, missing
 from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
@@ -176,7 +176,9 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
     forward = _of_pass(inputs, "forward", found)
     backward = _of_pass(inputs, "backward", found) if keep else None
-    made = kernels(cell, interpreted=x.is_cpu)
+    made = kernels(cell, forward.reread, interpreted=x.is_cpu)
+    if backward is not None:
+        made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu).backward)
     call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]

@@ -27,8 +27,9 @@ class Space:
 
     A value of several elements is a tile of rows by elements; matrices lie in it row by row. Programs that share the
     units of some clips share the elements of every such value, but each has all of what is ``common``: one number a
-    step, vectors along the rows of matrices (H, N), and vectors of few elements. ``columns`` are the N of such a
-    matrix, and ``padded`` those of its tile, rounded up to a power of two.
+    step, vectors along the rows of matrices (H, N), and vectors of few elements. Of another vector there are at most as
+    many ``parts`` as have 16 elements; further programs compute what others do too, the same bits. ``columns`` are the
+    N of a matrix (H, N), and ``padded`` those of its tile, rounded up to a power of two.
     """
 
     shape: Shape
@@ -39,6 +40,7 @@ class Space:
     part: str = "part"
     columns: str = ""
     padded: str = ""
+    parts: str = "SPLIT"
 
     @property
     def common(self) -> bool:
@@ -62,7 +64,13 @@ class Space:
     def constants(self) -> tuple[str, ...]:
         """The constants that the kernel is compiled for."""
         of_rows = (self.columns, self.padded) if self.columns else ()
-        return () if self.once else (self.elements, self.units, self.own, self.whole, *of_rows)
+        of_parts = (self.parts,) if self.has_parts else ()
+        return () if self.once else (self.elements, self.units, self.own, self.whole, *of_rows, *of_parts)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there may be fewer parts than programs."""
+        return self.parts != "SPLIT"
 
 
 def is_sized(shape: Shape) -> bool:
@@ -83,8 +91,12 @@ def space(shape: Shape, number: int, *, common: bool = False) -> Space:
     if shape == VECTOR:
         return Space(shape, "H", "UNITS", "OWN", "WHOLE")
     of_rows = (f"{name}COLUMNS", f"{name}PADDED") if is_sized(shape) else ("", "")
-    part = "0" if common or is_short(shape) else "part"
-    return Space(shape, name[:-1], f"{name}UNITS", f"{name}OWN", f"{name}WHOLE", part, *of_rows)
+    sizes = name[:-1], f"{name}UNITS", f"{name}OWN", f"{name}WHOLE"
+    if common or is_short(shape):
+        return Space(shape, *sizes, "0", *of_rows)
+    if len(shape) == 2:
+        return Space(shape, *sizes, "part", *of_rows)
+    return Space(shape, *sizes, f"{name}part", parts=f"{name}PARTS")
 
 
 def extent(elements: Counter[str]) -> str:
@@ -145,12 +157,16 @@ class Sizes:
             begin = found[-1].stop
         return found
 
-    def padded(self, shape: Shape, units: int, split: int) -> int:
-        """The elements rounded up to a power of two, where ``split`` programs share them; ``units`` are those of H."""
+    def parts(self, shape: Shape, units: int, split: int) -> int:
+        """How many parts of its elements ``split`` programs have, each of them one."""
+        return min(split, self.padded(shape, units) // LEAST) if len(shape) == 1 and shape != VECTOR else split
+
+    def padded(self, shape: Shape, units: int) -> int:
+        """The elements rounded up to a power of two; ``units`` are those of H."""
         if shape == ONCE:
             return 1
         if shape == VECTOR:
             return units
         if len(shape) == 2:
             return units * self.a_unit(shape)
-        return max(LEAST * split, 1 << (self.of(shape) - 1).bit_length())
+        return max(LEAST, 1 << (self.of(shape) - 1).bit_length())

@@ -32,12 +32,14 @@ def not_written(cell: Cell) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def names_of(cell: Cell) -> Names:
-    """The names a cell's kernel uses.
+def names_of(cell: Cell, reread: str = "") -> Names:
+    """The names a cell's kernel uses, by what it reads at every step though it stays the same.
 
     Raises:
         CellError: there is no kernel of it.
     """
+    if reread:
+        return Names(names_of(cell).plan, reread)
     if (reason := not_written(cell)) is not None:
         raise CellError(f"Triton {reason}. Show or run another target, such as C.")
     alone, groups = centred(summed(cell))
@@ -55,10 +57,11 @@ def runtime_text(*, interpreted: bool) -> str:
     return runtime.replace("constexpr(True)", f"constexpr({not interpreted})")
 
 
+@lru_cache(maxsize=64)
 @deep()
-def own_text(cell: Cell) -> str:
+def own_text(cell: Cell, reread: str = "") -> str:
     """What of the module is the cell's own."""
-    names = names_of(cell)
+    names = names_of(cell, reread)
     step = [f"#    {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     title = [f"# {comment(f'{cell.name}: {cell.title}')}", "#", *step, ""]
     return "\n".join([*title, *forward(names), "", "", *backward(names), ""])

@@ -22,6 +22,10 @@ TILE = 1024
 them."""
 CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
+MOST_PROGRAMS = 32
+"""Programs that share the units of the same clips."""
+MANY_ROWS = 4
+"""Vectors that are the same at every step, from which on they take many of a thread's registers: two each."""
 FEW_PRODUCTS, MOST_STAGES = 5, 4
 """Matrices up to which the assembler need not be kept from using registers, and stages above which a step is so long
 that nothing is gained by reading what it needs some steps before."""
@@ -60,8 +64,17 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
         elif head == 1 and found.rows > LEAST_ROWS:
             found = replace(found, rows=found.rows // 2)
         else:
-            return None
+            return None if head > 1 else _reading_matrices(names, sizes, units, precision, memory)
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
+
+
+def _reading_matrices(names: Names, sizes: Sizes, units: int, precision: str, memory: int) -> Tiling | None:
+    """That of a cell whose matrices do not fit: they are read at every step, by as many programs as can share them."""
+    split = units // LEAST
+    found = replace(_tiling(names, units, split, LEAST, 1), stages=1, reread="all")
+    while bytes_of(names, sizes, found, precision) > memory and found.rows > LEAST_ROWS:
+        found = replace(found, rows=found.rows // 2)
+    return found if split <= MOST_PROGRAMS and bytes_of(names, sizes, found, precision) <= memory else None
 
 
 def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> tuple[Tiling, ...]:
@@ -73,16 +86,18 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     found = tiling(names, sizes, precision, memory)
     if found is None:
         return ()
-    tried = [found, *_at_other_registers(found)]
+    tried = [found, *_at_other_registers(found), *_reading_rows(names, found)]
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     if found.rows > 1:
         fewer = replace(found, rows=found.rows // 2)
-        tried += [fewer, *_at_other_registers(fewer)] if found.rows == LEAST else [fewer]
+        further = [*_at_other_registers(fewer), *_reading_rows(names, fewer)]
+        tried += [fewer, *further] if found.rows == LEAST else [fewer]
     if found.own > max(LEAST, head):
         more = replace(found, split=2 * found.split, warps=min(8, found.warps))
         tried += [more, *_at_other_registers(more)]
     if found.rows == LEAST:
-        tried.append(replace(found, rows=LEAST_ROWS, stages=1))
+        least = replace(found, rows=LEAST_ROWS, stages=1)
+        tried += [least, *_reading_rows(names, least)]
         if found.own > LEAST:
             tried.append(
                 replace(found, rows=found.rows // 2, stages=1, split=2 * found.split, warps=min(8, found.warps))
@@ -101,6 +116,12 @@ def _at_other_registers(found: Tiling) -> list[Tiling]:
     if found.warps != 8:
         tried += [replace(found, warps=8, all_registers=True), replace(found, warps=8, stages=1, all_registers=True)]
     return tried
+
+
+def _reading_rows(names: Names, found: Tiling) -> list[Tiling]:
+    """The same, with what is the same at every step read at each of them, if that is more than a few registers."""
+    many = len(names.plan.invariant) >= MANY_ROWS and not found.reread
+    return [replace(found, stages=1, reread="rows")] if many else []
 
 
 def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: int) -> Tiling | None:
@@ -176,16 +197,17 @@ def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> 
     """The bytes of a program's columns of all matrices that multiply in the loop, in the pass that has more."""
 
     def times(one: str, other: str) -> int:
-        return _padded(names, sizes, tiling, (one,)) * _own(names, sizes, tiling, (other,))
+        return sizes.padded((one,), tiling.units) * _own(names, sizes, tiling, (other,))
 
-    sides = [(times(columns, rows), times(rows, columns)) for rows, columns in map(names.shape, names.inner)]
-    return max(map(sum, zip(*sides, strict=True)), default=0) * (2 if precision == "bf16" else 4)
-
-
-def _padded(names: Names, sizes: Sizes, tiling: Tiling, shape: Shape) -> int:
-    return sizes.padded(shape, tiling.units, 1 if names.spaces[shape].common else tiling.split)
+    shapes = [names.shape(m) for m in names.inner]
+    back = [times(*(shape[::-1] if names.adds_up(m) else shape)) for m, shape in zip(names.inner, shapes, strict=True)]
+    sides = [(times(columns, rows), after) for (rows, columns), after in zip(shapes, back, strict=True)]
+    one_by_one = 2 * max(map(max, sides), default=0)
+    at_once = max(map(sum, zip(*sides, strict=True)), default=0)
+    return (one_by_one if tiling.reread == "all" else at_once) * (2 if precision == "bf16" else 4)
 
 
 def _own(names: Names, sizes: Sizes, tiling: Tiling, shape: Shape) -> int:
     """A program's elements of a value, rounded up."""
-    return _padded(names, sizes, tiling, shape) // (1 if names.spaces[shape].common else tiling.split)
+    parts = 1 if names.spaces[shape].common else sizes.parts(shape, tiling.units, tiling.split)
+    return sizes.padded(shape, tiling.units) // parts
