@@ -299,7 +299,7 @@ def main() -> None:
     out = options.out or RESULTS / f"{date.today()}-fma-profile.json"
     library()
     can_save(out)
-    console = Console()
+    console = Console(width=200, highlight=False)
     result: dict[str, Any] = {"machine": machine(keeps_memory=keep_freed_memory()), "rows": []}
     table = Table("cell", "B×T×D×H", "pass", box=box.SIMPLE_HEAD)
     for column in ("share", "rate", "again", "timers"):

@@ -243,7 +243,7 @@ def main() -> None:
     out = options.out or RESULTS / f"{date.today()}-{'bf16' if bf16 else 'fma-share'}.json"
     library()
     can_save(out)
-    console = Console()
+    console = Console(width=200, highlight=False)
     result: dict[str, Any] = {"machine": machine(keeps_memory=keep_freed_memory()), "rows": []}
     table = compare(options, result, out) if bf16 else shares_of_peak(options, result, out)
     result["load_after"] = os.getloadavg()[0]
