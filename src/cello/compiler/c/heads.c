@@ -39,6 +39,16 @@ SHARED void take_units(const real *tile, long rows, long r, long j, long H, long
     real *line = units + round_up(d, V) * V;
     const long there = (H - j < V ? H - j : V) * d;
     tile += j * d * rows + r * V;
+#if defined(__AVX512F__)
+    if (d % V == 0 && there == V * d) {
+        for (long k = 0; k < d; k += V) {
+            /* The next row's vecs: a row's own lie far apart, and no processor foresees them. */
+            for (long u = 0; u < V; u++) __builtin_prefetch(tile + (u * d + k) * rows + V, 0, 2);
+            transpose(tile + k * rows, d * rows, units + k * V, V, V);
+        }
+        return;
+    }
+#endif
     for (long at = 0; at < there; at += V) store(line + at, load(tile + at * rows));
     for (long at = there; at < V * d; at++) line[at] = 0;
     for (long k = 0; k < d; k += V) {
@@ -54,6 +64,13 @@ SHARED void take_units(const real *tile, long rows, long r, long j, long H, long
 SHARED void give_units(real *units, long rows, long r, long j, long H, long d, real *tile) {
     real *line = units + round_up(d, V) * V;
     const long there = (H - j < V ? H - j : V) * d;
+#if defined(__AVX512F__)
+    if (d % V == 0 && there == V * d) {
+        tile += j * d * rows + r * V;
+        for (long k = 0; k < d; k += V) transpose(units + k * V, V, tile + k * rows, d * rows, V);
+        return;
+    }
+#endif
     for (long k = 0; k < d; k += V) {
         const long wide = d - k < V ? d - k : V;
 #if defined(__AVX512F__)
