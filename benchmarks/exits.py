@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -77,6 +77,15 @@ writeFileSync("scores.f32", Float32Array.from(found.flat()));
 """
 
 
+class Given(NamedTuple):
+    """What a form is written of."""
+
+    parts: ModelParts
+    features: FeatureConfig
+    labels: Sequence[str]
+    precision: Precision = "float32"
+
+
 def by_torch(run: TrainedRun, corpus: Corpus, indices: NDArray[np.int64], precision: Precision = "float32") -> Scores:
     """The scores as the study's evaluation computes them, or in double precision."""
     module = module_of(run, precision=precision)
@@ -95,29 +104,16 @@ def by_numpy(run: TrainedRun, corpus: Corpus, indices: NDArray[np.int64], precis
     return np.stack([model.scores(clips.batch(torch.tensor([row]))[0][0].numpy()) for row in range(len(indices))])
 
 
-def by_onnx(
-    parts: ModelParts,
-    features: FeatureConfig,
-    labels: Sequence[str],
-    clips: Sequence[Sound],
-    precision: Precision = "float32",
-) -> Scores:
+def by_onnx(given: Given, clips: Sequence[Sound]) -> Scores:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        path.write_bytes(clip_model(parts, features, labels, precision=precision))
+        path.write_bytes(clip_model(given.parts, given.features, given.labels, precision=given.precision))
         model = ClipModel(path)
     return np.concatenate([model.scores(list(clips[at : at + 32])) for at in range(0, len(clips), 32)])
 
 
-def by_c99(
-    parts: ModelParts,
-    features: FeatureConfig,
-    labels: Sequence[str],
-    clips: Sequence[Sound],
-    precision: Precision = "float32",
-    *,
-    int8: bool = False,
-) -> Scores:
+def by_c99(given: Given, clips: Sequence[Sound], *, int8: bool = False) -> Scores:
+    parts, features, labels, precision = given
     settings = StreamSettings(window_s=WINDOW_S)
     text = write_c99(parts, features, tuple(labels), "model", int8=int8, settings=settings, precision=precision)
     with tempfile.TemporaryDirectory() as place:
@@ -140,16 +136,10 @@ def by_c99(
     return np.array(found, np.float32)
 
 
-def by_step(
-    parts: ModelParts,
-    features: FeatureConfig,
-    labels: Sequence[str],
-    clips: Sequence[Sound],
-    precision: Precision = "float32",
-) -> Scores:
+def by_step(given: Given, clips: Sequence[Sound]) -> Scores:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
-        path.write_bytes(step_model(parts, features, labels, WINDOW_S, precision=precision))
+        path.write_bytes(step_model(given.parts, given.features, given.labels, WINDOW_S, precision=given.precision))
         model, found = StreamModel(path), []
     for clip in clips:
         model.reset()
@@ -222,24 +212,24 @@ def check(
 ) -> dict[str, Any]:
     """Compare these forms of one run with torch's scores."""
     clips = clips_of(corpus, indices)
-    given = run.parts, run.result.config.features, run.labels
+    given = Given(run.parts, run.result.config.features, run.labels, precision)
     some = evenly(np.arange(len(clips)), -(-len(clips) // 10))
     found: dict[str, Any] = {} if node is None else {"JavaScript": compared(node, expected)}
     if "numpy" in forms:
         found["numpy"] = compared(by_numpy(run, corpus, indices, precision), expected)
     if "ONNX" in forms:
-        found["ONNX"] = compared(by_onnx(*given, clips, precision), expected)
+        found["ONNX"] = compared(by_onnx(given, clips), expected)
     if "C99" in forms and run.parts.causal:
-        found["C99"] = compared(by_c99(*given, clips, precision), expected)
+        found["C99"] = compared(by_c99(given, clips), expected)
     if "ONNX, hop by hop" in forms and run.parts.causal:
-        found["ONNX, hop by hop"] = compared(by_step(*given, [clips[k] for k in some], precision), expected[some])
+        found["ONNX, hop by hop"] = compared(by_step(given, [clips[k] for k in some]), expected[some])
     return found
 
 
 def int8_accuracy(run: TrainedRun, expected: Scores, corpus: Corpus, indices: NDArray[np.int64]) -> dict[str, float]:
     """The accuracy in % of the model, and of it with matrices of 8 bits."""
     clips, targets = clips_of(corpus, indices), corpus.targets[indices]
-    rounded = by_onnx(dequantised(run.parts), run.result.config.features, run.labels, clips)
+    rounded = by_onnx(Given(dequantised(run.parts), run.result.config.features, run.labels), clips)
     before, after = (round(100 * float((scores.argmax(1) == targets).mean()), 2) for scores in (expected, rounded))
     return {"float32": before, "int8": after}
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Precision = Literal["float32", "float64"]
 """What a trained model computes in, from frames to scores; frames, weights and scores are float32 in both."""
+Real = Literal["float", "double"]
+REALS: dict[Precision, Real] = {"float32": "float", "float64": "double"}
+"""The type of each in C and in ONNX."""
 
 
 def _erf(v: Any) -> Any:
@@ -83,26 +86,29 @@ def _column_sum(v: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
     return np.asarray(heads.sum(axis=-2).reshape(*v.shape[:-2], *sizes))
 
 
-def _multiply(a: NDArray[Any], b: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+def multiply(a: Any, b: Any, sizes: tuple[int, ...]) -> Any:
+    """A B, of square blocks of A; of arrays or tensors, as the next two."""
     width = a.shape[-1]
     return _whole(_blocks(a, width) @ _blocks(b, width), sizes)
 
 
-def _multiply_turned(a: NDArray[Any], b: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+def multiply_transposed(a: Any, b: Any, sizes: tuple[int, ...]) -> Any:
+    """A Bᵀ, of blocks of as many rows as the result has columns."""
     return _whole(_blocks(a, sizes[1]) @ _blocks(b, sizes[1]).swapaxes(-1, -2), sizes)
 
 
-def _turned_multiply(a: NDArray[Any], b: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+def transposed_multiply(a: Any, b: Any, sizes: tuple[int, ...]) -> Any:
+    """Aᵀ B, of square blocks of A."""
     width = a.shape[-1]
     return _whole(_blocks(a, width).swapaxes(-1, -2) @ _blocks(b, width), sizes)
 
 
-def _blocks(matrix: NDArray[Any], rows: int) -> NDArray[Any]:
+def _blocks(matrix: Any, rows: int) -> Any:
     """A matrix (…, H, M) as blocks of so many rows."""
     return matrix.reshape(*matrix.shape[:-2], matrix.shape[-2] // rows, rows, matrix.shape[-1])
 
 
-def _whole(blocks: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[Any]:
+def _whole(blocks: Any, sizes: tuple[int, ...]) -> Any:
     return blocks.reshape(*blocks.shape[:-3], *sizes)
 
 
@@ -116,8 +122,8 @@ NUMPY_RESHAPING: dict[str, Callable[..., NDArray[Any]]] = {
     "column_sum": _column_sum,
     "matrix": lambda v, sizes: v.reshape(*v.shape[:-1], *sizes),
     "flatten": lambda v, sizes: v.reshape(*v.shape[:-2], *sizes),
-    "multiply": _multiply,
-    "multiply_turned": _multiply_turned,
-    "turned_multiply": _turned_multiply,
+    "multiply": multiply,
+    "multiply_transposed": multiply_transposed,
+    "transposed_multiply": transposed_multiply,
 }
 """What an operation that changes a shape means on arrays (…, L) or (…, L, M), and last the sizes of the result."""

@@ -22,8 +22,8 @@ Its legal form, which :func:`check` holds it to:
   block: ``columns`` repeats a vector (N,) in all its rows, and ``column_sum`` gives one. ``matrix`` makes a vector of
   H · M elements the matrix (H, M) whose rows they are one after the other, and ``flatten`` such a matrix that vector.
   ``multiply`` is A B of a matrix of heads (H, H/n) and one (H, M) of as many heads, or of one block, of whose rows each
-  block of A takes its own; ``multiply_turned`` is A Bᵀ of two (H, M), of which the blocks (H, H/n) of its shape are
-  computed, and ``turned_multiply`` Aᵀ B of the same as ``multiply``;
+  block of A takes its own; ``multiply_transposed`` is A Bᵀ of two (H, M), of which the blocks (H, H/n) of its shape are
+  computed, and ``transposed_multiply`` Aᵀ B of the same as ``multiply``;
 - a matrix of products is a parameter, or what pointwise operations and :data:`MATRIX` make of matrices of one shape,
   numbers and scalar parameters: it is the same at every step;
 - every node is reached from a returned value; one returned value a state, each of the state's shape;
@@ -78,7 +78,7 @@ MATRIX: dict[str, int] = {"transpose": 1, "inverse": 1, "expm": 1}
 APPLY = "apply"
 """The product of a matrix and a vector that are both the same at every step."""
 
-MULTIPLYING: dict[str, int] = {"multiply": 2, "multiply_turned": 2, "turned_multiply": 2}
+MULTIPLYING: dict[str, int] = {"multiply": 2, "multiply_transposed": 2, "transposed_multiply": 2}
 """Every product of two matrices, of which one changes at least: A B, A Bᵀ and Aᵀ B."""
 
 RESHAPING: dict[str, int] = {
@@ -194,7 +194,7 @@ def shape_of(op: str, shapes: Sequence[Shape]) -> Shape:
         return (elements_of(shapes[0][1]),)
     if op == "transpose":
         return shapes[0][::-1]
-    if op in ("multiply", "turned_multiply"):
+    if op in ("multiply", "transposed_multiply"):
         return shapes[1]
     return max(shapes, key=len, default=())
 
@@ -354,7 +354,7 @@ def _is_heads(shape: Shape) -> bool:
 
 
 def _multiplies(op: str, shapes: Sequence[Shape], after: Shape) -> bool:
-    blocks, *wide = (after, *shapes) if op == "multiply_turned" else (shapes[0], shapes[1], after)
+    blocks, *wide = (after, *shapes) if op == "multiply_transposed" else (shapes[0], shapes[1], after)
     alike = wide[0] == wide[1] and all(map(_is_heads, (blocks, wide[0])))
     return alike and share(blocks[1]) > 0 and share(wide[0][1]) in (0, share(blocks[1]))
 

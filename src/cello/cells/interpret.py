@@ -39,7 +39,7 @@ def _multiplied(op: str, a: Any, b: Any, heads: int) -> Any:
     """The product of two matrices, head by head."""
     a, b = (matrix.reshape(heads, -1, matrix.shape[1]) for matrix in (a, b))
     turned = [matrix.swapaxes(1, 2) for matrix in (a, b)]
-    product = {"multiply": (a, b), "multiply_turned": (a, turned[1]), "turned_multiply": (turned[0], b)}[op]
+    product = {"multiply": (a, b), "multiply_transposed": (a, turned[1]), "transposed_multiply": (turned[0], b)}[op]
     whole = product[0] @ product[1]
     return whole.reshape(-1, whole.shape[2])
 
@@ -101,7 +101,7 @@ def _reshaped(node: Node, args: list[Any], graph: Graph, values: list[Any]) -> A
     """The value of a node that changes a shape; of a number, for cells of one unit, the number itself."""
     value = args[0]
     if node.op in MULTIPLYING:
-        square = node.shape if node.op == "multiply_turned" else graph.nodes[node.args[0]].shape
+        square = node.shape if node.op == "multiply_transposed" else graph.nodes[node.args[0]].shape
         return _multiplied(node.op, args[0], args[1], share(square[1]))
     if isinstance(value, Real):
         return value

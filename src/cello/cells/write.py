@@ -86,7 +86,7 @@ class _Writer:
         record = self.kinds.records[position]
         (left, turned), (right, other) = map(self.kinds.upright, record.args)
         if self.kinds[right] is Kind.HEADS:
-            op = "multiply_turned" if other else "turned_multiply" if turned else "multiply"
+            op = "multiply_transposed" if other else "transposed_multiply" if turned else "multiply"
             return self._node(
                 op, (self.place[left], self.place[right]), self.shapes[position], record.line, record.name
             )

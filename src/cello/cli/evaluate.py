@@ -142,9 +142,8 @@ class Evaluate(Sound):
         if self.background != BACKGROUND and (strange := set(self.background) - set(model.labels)):
             raise ConfigError(unknown("label", min(strange), model.labels, "--background takes labels of the model."))
         stated: dict[str, float] = {} if self.refractory_s is None else {"refractory_s": self.refractory_s}
-        unmeasured = Model(
-            model.trained, precision=model.precision
-        )  # what an earlier measurement chose is no default of the next one
+        # what an earlier measurement chose is no default of the next one
+        unmeasured = Model(model.trained, precision=model.precision)
         stream = unmeasured.stream(self.window_s, smooth_s=self.smooth_s, background=self.background, **stated)
         # so long a word is in sight
         config = StreamConfig(gap_s=self.gap_s, tolerance_s=stream.window_s, most_false_alarms=self.false_alarms)

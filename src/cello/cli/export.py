@@ -117,8 +117,7 @@ class Export(Sound):
         int8 = self._int8(console, trained, corpus, why)
         shipped = as_shipped(trained, int8=int8 is not None)
         precision = chosen_precision(trained, shipped.parts, validation_sounds(trained, corpus), self.precision)
-        computed = "double precision" if precision.name == "float64" else "float32"
-        say(console, f"every form computes in {computed}: {precision.why}{f' ({why})' * bool(why)}")
+        say(console, f"every form computes in {precision.words}: {precision.why}{f' ({why})' * bool(why)}")
         package = Package(
             trained=trained,
             name=self.name or "",

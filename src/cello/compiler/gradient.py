@@ -134,11 +134,17 @@ RESHAPING_GRADIENT: dict[str, Callable[[Term, Term, Term], Term]] = {
 
 MULTIPLYING_GRADIENT: dict[str, Callable[[Term, Term, Term], tuple[Term, Term]]] = {
     "multiply": lambda g, a, b: (
-        g.reshaped("multiply_turned", a.shape, b),
-        a.reshaped("turned_multiply", b.shape, g),
+        g.reshaped("multiply_transposed", a.shape, b),
+        a.reshaped("transposed_multiply", b.shape, g),
     ),
-    "multiply_turned": lambda g, a, b: (g.reshaped("multiply", a.shape, b), g.reshaped("turned_multiply", b.shape, a)),
-    "turned_multiply": lambda g, a, b: (b.reshaped("multiply_turned", a.shape, g), a.reshaped("multiply", b.shape, g)),
+    "multiply_transposed": lambda g, a, b: (
+        g.reshaped("multiply", a.shape, b),
+        g.reshaped("transposed_multiply", b.shape, a),
+    ),
+    "transposed_multiply": lambda g, a, b: (
+        b.reshaped("multiply_transposed", a.shape, g),
+        a.reshaped("multiply", b.shape, g),
+    ),
 }
 """For each product of two matrices what it adds to their derivatives."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cello.cells.arrays import multiply, multiply_transposed, transposed_multiply
 from cello.compiler.exponential import matrix_exponential
 
 
@@ -97,29 +98,6 @@ def _column_sum(v: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return heads.sum(-2).reshape(*v.shape[:-2], *sizes)
 
 
-def _multiply(a: Tensor, b: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    width = a.shape[-1]
-    return _whole(_blocks(a, width) @ _blocks(b, width), sizes)
-
-
-def _multiply_turned(a: Tensor, b: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    return _whole(_blocks(a, sizes[1]) @ _blocks(b, sizes[1]).transpose(-1, -2), sizes)
-
-
-def _turned_multiply(a: Tensor, b: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    width = a.shape[-1]
-    return _whole(_blocks(a, width).transpose(-1, -2) @ _blocks(b, width), sizes)
-
-
-def _blocks(matrix: Tensor, rows: int) -> Tensor:
-    """A matrix (…, H, M) as blocks of so many rows."""
-    return matrix.reshape(*matrix.shape[:-2], matrix.shape[-2] // rows, rows, matrix.shape[-1])
-
-
-def _whole(blocks: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    return blocks.reshape(*blocks.shape[:-3], *sizes)
-
-
 TORCH_RESHAPING: dict[str, Callable[..., Tensor]] = {
     "broadcast": lambda v, sizes: v.expand(*v.shape[:-1], *sizes),
     "total": lambda v, _: v.sum(-1, keepdim=True),
@@ -130,8 +108,8 @@ TORCH_RESHAPING: dict[str, Callable[..., Tensor]] = {
     "column_sum": _column_sum,
     "matrix": lambda v, sizes: v.reshape(*v.shape[:-1], *sizes),
     "flatten": lambda v, _: v.flatten(-2),
-    "multiply": _multiply,
-    "multiply_turned": _multiply_turned,
-    "turned_multiply": _turned_multiply,
+    "multiply": multiply,
+    "multiply_transposed": multiply_transposed,
+    "transposed_multiply": transposed_multiply,
 }
 """Every operation that changes a shape, on values (…, L) or (…, L, M), and last the sizes of the result."""

@@ -109,6 +109,11 @@ class PrecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
     clips: int = 0
     why: str = ""
 
+    @property
+    def words(self) -> str:
+        """How a sentence names it."""
+        return "double precision" if self.name == "float64" else "float32"
+
 
 class CorpusFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the model learned from: clips of each split, where they came from, and their licence where it is known."""

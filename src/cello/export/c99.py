@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cello.cells.arrays import Precision
+from cello.cells.arrays import REALS, Precision, Real
 from cello.cells.specialise import multiplying, specialised
-from cello.compiler.c99.expression import Real
 from cello.compiler.c99.step import step_text
 from cello.compiler.c99.units import StepText
 from cello.compiler.c99.wider import Wider
@@ -35,9 +34,7 @@ _TAKEN = ("PADDED", "STATIC")
 """What ``_FEATURES`` follows in macros of the source file."""
 _PADDING = 16
 """Floats after an array that vectors may read or write beyond its end."""
-REALS: dict[Precision, Real] = {"float32": "float", "float64": "double"}
-"""The type in which a model is computed; weights, samples and scores are floats in both."""
-SIZES: dict[Real, int] = {"float": 4, "double": 8}
+BYTES: dict[Real, int] = {"float": 4, "double": 8}
 WORDS: dict[Real, dict[str, str]] = {
     "float": {
         "NUMBER": "float",
@@ -232,7 +229,7 @@ class _Writer:
         }
 
     def _macro_ahead(self) -> list[str]:
-        each = SIZES[self.real] * (self.inputs + self._ahead_floats())
+        each = BYTES[self.real] * (self.inputs + self._ahead_floats())
         return _text("export.c", "ahead.h").replace("BYTES", f"{each} bytes").splitlines()
 
     def _delay(self) -> int:
@@ -344,7 +341,7 @@ class _Writer:
             *(wider.function(self._typed("ahead.h", flags).splitlines()) if self.ahead else []),
             *([_text("compiler.c99", "int8.h" if self.real == "float" else "int8_double.h")] if self.int8 else []),
             *([self._typed("sized.h", flags) + "\n"] if self.sized else []),
-            *front_end_lines(features, SIZES[self.real]),
+            *front_end_lines(features, BYTES[self.real]),
             "",
             *(line for k, step in enumerate(self.steps) for line in self._layer(k, step, wider)),
             *self._tables(),

@@ -56,8 +56,7 @@ def _head(manifest: Manifest, trained: TrainedRun) -> list[str]:
 
 def _precision(manifest: Manifest) -> list[str]:
     found = manifest.precision
-    computed = "double precision" if found.name == "float64" else "float32"
-    return [f"Every form computes in {computed}: {_told(found.why)}."] if found.why else []
+    return [f"Every form computes in {found.words}: {_told(found.why)}."] if found.why else []
 
 
 def _training(manifest: Manifest, trained: TrainedRun) -> list[str]:

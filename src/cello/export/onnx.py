@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from cello.cells.arrays import Precision
+from cello.cells.arrays import REALS, Precision
 from cello.compiler.onnx.scan import LayerDirection
-from cello.compiler.onnx.writer import Real, Writer, need_onnx
+from cello.compiler.onnx.writer import Writer, need_onnx
 from cello.errors import ExportError
 from cello.export.onnx_clip import write_clip_model
 from cello.export.onnx_phases import first_hops
@@ -18,8 +18,6 @@ from cello.features.config import FeatureConfig
 from cello.models.parts import ModelParts
 
 FORMAT_VERSION = "2"
-REALS: dict[Precision, Real] = {"float32": "float", "float64": "double"}
-"""The type in which a graph computes; samples, stored weights and scores are floats in both."""
 
 
 def clip_model(

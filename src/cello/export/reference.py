@@ -53,22 +53,17 @@ def reference_vectors(
     found: dict[str, NDArray[np.generic]] = {}
     for name, samples in made_sounds(features).items():
         sound = as_floats(samples)
-        frames = frames_of_clip(sound, features)
-        moved = rounded_otherwise(frames, features)
         found[f"{name}_samples"] = samples
         found[f"{name}_scores"] = clip_scores(parts, features, sound, precision)
-        if precision == "float64":
-            if window_s is not None:
-                found[f"{name}_stream"] = stream_scores(parts, features, sound, window_s, precision)
-            continue
-        found[f"{name}_scores_rounding"] = _spread([NumpyModel(parts).scores(each) for each in (frames, *moved)])
         if window_s is not None:
-            found[f"{name}_stream"] = stream_scores(parts, features, sound, window_s)
-            streams = [_stream(parts, features, window_s) for _ in (frames, *moved)]
-            scores = [
-                stream.score_frames(each, last=True) for stream, each in zip(streams, (frames, *moved), strict=True)
-            ]
-            found[f"{name}_stream_rounding"] = _spread(scores)
+            found[f"{name}_stream"] = stream_scores(parts, features, sound, window_s, precision)
+        if precision == "float32":
+            frames = frames_of_clip(sound, features)
+            moved = [frames, *rounded_otherwise(frames, features)]
+            found[f"{name}_scores_rounding"] = _spread([NumpyModel(parts).scores(each) for each in moved])
+            if window_s is not None:
+                scores = [_stream(parts, features, window_s).score_frames(each, last=True) for each in moved]
+                found[f"{name}_stream_rounding"] = _spread(scores)
     return found
 
 

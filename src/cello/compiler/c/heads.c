@@ -173,18 +173,18 @@ static void multiply_block(const real *left, const real *right, long P, long Q, 
 
 SHARED void multiply_heads(enum product_of_heads which, long n, long rows, long H, long d, long N, struct of_heads a,
                            struct of_heads b, real *to, real *memory) {
-    const long P = which == MULTIPLY_TURNED ? N : d, Q = which == MULTIPLY_TURNED ? d : N;
+    const long P = which == MULTIPLY_TRANSPOSED ? N : d, Q = which == MULTIPLY_TRANSPOSED ? d : N;
     const int whole = d % V == 0 || d == H;    /* no vec has units of two heads */
     real *left = memory, *found = left + P * V, *right = found + Q * V;
     for (long r = 0; r < n; r++)
         for (long head = 0; head < H; head += d) {
-            if (which == MULTIPLY_TURNED) units_as_columns(b, r, head, d, N, right, Q);
+            if (which == MULTIPLY_TRANSPOSED) units_as_columns(b, r, head, d, N, right, Q);
             else units_as_rows(b, r, head, d, N, 0, N, right, Q);
             for (long i = 0; i < d; i += V) {
                 const long wide = d - i < V ? d - i : V;
-                const int own = which == TURNED_MULTIPLY || !whole;
+                const int own = which == TRANSPOSED_MULTIPLY || !whole;
                 if (own && wide < V) memset(left, 0, P * V * sizeof(real));
-                if (which == TURNED_MULTIPLY) units_as_rows(a, r, head, d, d, i, wide, left, V);
+                if (which == TRANSPOSED_MULTIPLY) units_as_rows(a, r, head, d, d, i, wide, left, V);
                 else if (!whole) units_as_columns(a, r, head + i, wide, P, left, V);
                 real *at = to + ((head + i) / V * rows + r) * Q * V;
                 multiply_block(own ? left : unit_at(a, r, head + i, P), right, P, Q, whole ? at : found);

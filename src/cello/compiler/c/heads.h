@@ -44,7 +44,7 @@ struct of_heads {
 };
 /* Products of matrices, of heads of d units: A B and Aᵀ B, of A (H, d) and B (H, N); A Bᵀ of two (H, N), which gives (H, d).
    Memory for (d + N) * V + d * N comes with it. */
-enum product_of_heads { MULTIPLY, MULTIPLY_TURNED, TURNED_MULTIPLY };
+enum product_of_heads { MULTIPLY, MULTIPLY_TRANSPOSED, TRANSPOSED_MULTIPLY };
 SHARED void multiply_heads(enum product_of_heads which, long n, long rows, long H, long d, long N, struct of_heads a,
                            struct of_heads b, real *to, real *memory);
 /* Matrices (H, d) of clips into a tile and back; what fills up the last vec of units is 0. */

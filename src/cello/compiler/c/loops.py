@@ -121,7 +121,7 @@ def multiplied(
 ) -> str:
     """The call that takes a product of matrices into ``place(k)``; invariant ones are the same in all rows."""
     node = nodes[k]
-    blocks, wide = (node, nodes[node.args[0]]) if node.op == "multiply_turned" else (nodes[node.args[0]], node)
+    blocks, wide = (node, nodes[node.args[0]]) if node.op == "multiply_transposed" else (nodes[node.args[0]], node)
     d, N = elements(blocks.shape[1]), elements(wide.shape[1])
     workspace.add("memory_of_products", f"({d} + {N}) * V + {d} * {N}", most=True)
     given = []

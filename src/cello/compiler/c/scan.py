@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -100,7 +99,7 @@ def run(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     active = activity_of(cell, wanted, inputs.precision) if keeping else None
     code, x = compiled(cell, x.dtype, inputs.precision, active), by_rows(x)
     if keeping:
-        outputs, *last = _apply(code, layout, x, *given)
+        outputs, *last = ScanFunction.apply(code, layout, x, *given)  # type: ignore[no-untyped-call]
     else:
         outputs, last, _ = run_forward(code, layout, x, given, (0, 0))
     return outputs, tuple(last)
@@ -126,7 +125,3 @@ class ScanFunction(torch.autograd.Function):
         saved = Saved(history, kept)
         found = run_backward(code, layout, x, given, saved, upstream, ctx.needs_input_grad[2:])
         return None, None, *found
-
-
-_apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, ScanFunction).apply
-"""``ScanFunction.apply`` without its search for tensors of torch.func's transforms, which have been refused already."""

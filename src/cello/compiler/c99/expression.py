@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
+from cello.cells.arrays import Real
 from cello.cells.graph import Node
 from cello.compiler.expression import ATOM, DEEPEST, Row, function
 from cello.errors import CellError
-
-Real = Literal["float", "double"]
-"""The type of C that a step computes with; its weights are floats in both."""
 
 ROWS: dict[str, Row] = {
     "add": Row("{} + {}", 1, (1, 1)),

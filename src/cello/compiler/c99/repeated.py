@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from cello.compiler.c99.expression import Real
+from cello.cells.arrays import Real
 from cello.compiler.repeated import Alternating
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
+from cello.cells.arrays import Real
 from cello.cells.definition import Cell
 from cello.cells.graph import MULTIPLYING, REDUCTIONS, RESHAPING, Shape
 from cello.cells.sizes import share, size
 from cello.cells.specialise import multiplying
-from cello.compiler.c99.expression import Body, Real
+from cello.compiler.c99.expression import Body
 from cello.compiler.c99.units import RESERVED, Memory, StepText, UnitStep
 from cello.compiler.places import marked, unmarked
 from cello.compiler.stages import Stage, Sum
@@ -134,10 +135,10 @@ class SizedStep(UnitStep):
         left, right = (self.nodes[arg].shape for arg in node.args)
         (_, rows), (units, columns) = self._sizes(left), self._sizes(node.shape)
         (_, wide) = self._sizes(right)
-        block, terms = (columns, wide) if node.op == "multiply_turned" else (rows, rows)
-        down, across = (1, rows) if node.op == "turned_multiply" else (rows, 1)
+        block, terms = (columns, wide) if node.op == "multiply_transposed" else (rows, rows)
+        down, across = (1, rows) if node.op == "transposed_multiply" else (rows, 1)
         a = f"{self._read_from(node.args[0])}, (struct sides){{{rows}, {down}, {across}}}"
-        down, across = (1, wide) if node.op == "multiply_turned" else (wide, 1)
+        down, across = (1, wide) if node.op == "multiply_transposed" else (wide, 1)
         b = f"{self._read_from(node.args[1])}, (struct sides){{{wide}, {down}, {across}}}"
         first, second = (self.nodes[arg].op == "parameter" for arg in node.args)
         function = "multiply_weights" if first else "multiply_by_weights" if second else "multiply"

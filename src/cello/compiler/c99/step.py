@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cello.cells.arrays import Real
 from cello.cells.definition import Cell
 from cello.cells.graph import one_size
-from cello.compiler.c99.expression import Real
 from cello.compiler.c99.sized import SizedStep
 from cello.compiler.c99.units import StepText, UnitStep
 from cello.compiler.deep import deep

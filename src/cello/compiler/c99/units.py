@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 
+from cello.cells.arrays import Real
 from cello.cells.definition import Cell
 from cello.cells.graph import dependencies
-from cello.compiler.c99.expression import Body, Real
+from cello.compiler.c99.expression import Body
 from cello.compiler.c99.repeated import Pointers
 from cello.compiler.expression import FEW_EQUATIONS, MOST_EQUATIONS, equations, shortened, value_names
 from cello.compiler.identifiers import comment, identifiers, state_parts

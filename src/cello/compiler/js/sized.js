@@ -32,16 +32,16 @@ function columnSum(matrix, sums, d) {
 }
 
 // The product of matrices of H rows, block by block of d rows, of which the left or the right one is transposed.
-function multiplied(left, right, product, d, turnedLeft, turnedRight) {
-  const units = turnedRight ? product.length / d : left.length / d;
-  const columns = product.length / units, inner = turnedRight ? left.length / units : d;
+function multiplied(left, right, product, d, leftTransposed, rightTransposed) {
+  const units = rightTransposed ? product.length / d : left.length / d;
+  const columns = product.length / units, inner = rightTransposed ? left.length / units : d;
   for (let row = 0; row < units; row++) {
     const head = row - (row % d);
     for (let col = 0; col < columns; col++) {
       let sum = 0;
       for (let k = 0; k < inner; k++) {
-        const a = turnedLeft ? left[(head + k) * d + (row % d)] : left[row * inner + k];
-        sum += a * (turnedRight ? right[(head + col) * inner + k] : right[(head + k) * columns + col]);
+        const a = leftTransposed ? left[(head + k) * d + (row % d)] : left[row * inner + k];
+        sum += a * (rightTransposed ? right[(head + col) * inner + k] : right[(head + k) * columns + col]);
       }
       product[row * columns + col] = sum;
     }

@@ -142,10 +142,10 @@ class SizedStep(UnitStep):
             arg = node.args[0]
             columns = elements(self.nodes[arg].shape[-1])
             if node.op in MULTIPLYING:
-                square = node if node.op == "multiply_turned" else self.nodes[arg]
-                turned = f"{str(node.op == 'turned_multiply').lower()}, {str(node.op == 'multiply_turned').lower()}"
+                square = node if node.op == "multiply_transposed" else self.nodes[arg]
+                transposed = [str(node.op == op).lower() for op in ("transposed_multiply", "multiply_transposed")]
                 given = ", ".join(map(self.writer.place, (*node.args, k)))
-                return [f"multiplied({given}, {elements(square.shape[1])}, {turned});"]
+                return [f"multiplied({given}, {elements(square.shape[1])}, {', '.join(transposed)});"]
             return [REDUCED[node.op].format(to=self.writer.place(k), of=self.writer.place(arg), columns=columns)]
         return self._looped(node.shape, [f"{self.writer.element(k)} = {self.writer.text(k)};"])
 

@@ -94,12 +94,12 @@ class Shapes:
     def _matrices(self, writer: Writer, k: int, values: tuple[str, str]) -> str:
         """A product of matrices, of as many blocks as its square one has."""
         node = self.nodes[k]
-        blocks, rows, _ = self.heads(k if node.op == "multiply_turned" else node.args[0])
+        blocks, rows, _ = self.heads(k if node.op == "multiply_transposed" else node.args[0])
         given = []
-        for value, arg, turned in zip(values, node.args, ("turned_multiply", "multiply_turned"), strict=True):
+        for value, arg, op in zip(values, node.args, ("transposed_multiply", "multiply_transposed"), strict=True):
             there = self.heads(arg)[0] == blocks and self.nodes[arg].op != "parameter"  # which has no batch
             whole = value if there else writer.reshape(value, -1, blocks, rows, self.sizes[arg][1])
-            given.append(writer.write("Transpose", whole, perm=[0, 1, 3, 2]) if node.op == turned else whole)
+            given.append(writer.write("Transpose", whole, perm=[0, 1, 3, 2]) if node.op == op else whole)
         return writer.reshape(writer.write("MatMul", *given), 0, *self.heads(k))
 
     def block_diagonal(self, writers: tuple[Writer, Writer], k: int, blocks: Array, vector: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cello.cells.arrays import Real
 from cello.errors import ExportError
 
 try:
@@ -31,8 +32,6 @@ _ELEMENTS = {"float": 1, "double": 11, "int8": 3, "int32": 6, "int64": 7, "bool"
 """What ONNX calls these types."""
 
 Array = NDArray[np.float32]
-Real = Literal["float", "double"]
-"""The type that a graph computes with."""
 
 
 def need_onnx() -> None:
