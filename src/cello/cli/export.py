@@ -13,13 +13,14 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from cello.cli.own_corpus import open_own
 from cello.cli.sound import CORPUS_HELP, Sound
 from cello.errors import ConfigError, CorpusError, ExportError
-from cello.terminal import say
+from cello.terminal import bars, say
 
 if TYPE_CHECKING:
     from cello.audio.corpus import Corpus
-    from cello.deploy.manifest import Int8Facts
+    from cello.deploy.manifest import Int8Facts, PrecisionFacts
     from cello.export.package import Form
     from cello.export.self_test import Check
+    from cello.models.parts import ModelParts
     from cello.trained.run import TrainedRun
 
 Target = Literal["onnx", "c99", "page", "parquet", "tensorboard"]
@@ -101,7 +102,6 @@ class Export(Sound):
         from cello.export.c99 import check_name
         from cello.export.measured import as_shipped
         from cello.export.package import Package, StreamOptions, check_free, write_package
-        from cello.export.precision import chosen_precision, validation_sounds
         from cello.trained.run import read_run
 
         if self.most_int8_loss is not None and not self.int8:
@@ -116,7 +116,7 @@ class Export(Sound):
         corpus, why = self._clips(console, trained)
         int8 = self._int8(console, trained, corpus, why)
         shipped = as_shipped(trained, int8=int8 is not None)
-        precision = chosen_precision(trained, shipped.parts, validation_sounds(trained, corpus), self.precision)
+        precision = self._precision(console, trained, shipped.parts, corpus)
         say(console, f"every form computes in {precision.words}: {precision.why}{f' ({why})' * bool(why)}")
         package = Package(
             trained=trained,
@@ -158,6 +158,17 @@ class Export(Sound):
             if self.spec or self.most_int8_loss is not None:
                 raise
             return None, str(error)
+
+    def _precision(
+        self, console: Console, trained: TrainedRun, parts: ModelParts, corpus: Corpus | None
+    ) -> PrecisionFacts:
+        from cello.export.precision import chosen_precision, validation_sounds
+        from cello.export.reference import SOUNDS
+
+        sounds = validation_sounds(trained, corpus)
+        with bars(console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("what float32 costs", total=len(sounds) + len(SOUNDS))
+            return chosen_precision(trained, parts, sounds, self.precision, lambda: progress.advance(task))
 
     def _int8(self, console: Console, trained: TrainedRun, corpus: Corpus | None, why: str) -> Int8Facts | None:
         from cello.export.measured import check_int8, int8_cost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,17 +34,22 @@ Sound = NDArray[np.float32]
 
 
 def chosen_precision(
-    trained: TrainedRun, parts: ModelParts, sounds: Sequence[Sound], asked: Asked = "auto"
+    trained: TrainedRun,
+    parts: ModelParts,
+    sounds: Sequence[Sound],
+    asked: Asked = "auto",
+    on_sound: Callable[[], None] = lambda: None,
 ) -> PrecisionFacts:
     """What the forms of a model are computed in, and why; measured on these clips and on the made sounds.
 
     ``parts`` are those of the run as its forms hold them. An equation that jumps, as a spike at its threshold, is
     computed in double precision whatever was measured: a rounding error becomes a jump there, in one clip of thousands.
+    ``on_sound`` is called after each sound.
     """
     features = trained.result.config.features
     made = [as_floats(samples) for samples in made_sounds(features).values()]
-    moved = float32_moves(parts, features, [*made, *sounds])
-    clips = f"{count(len(sounds), 'validation clip')} and {len(made)} made sounds"
+    moved = float32_moves(parts, features, [*made, *sounds], on_sound)
+    clips = f"{count(len(sounds), 'validation clip')} and " * bool(sounds) + f"{len(made)} made sounds"
     figure = f"float32 moves scores by up to {moved:.1e} from double precision on {clips}"
     jump = next((cell.name for cell in _cells(parts) if jumps(cell)), None)
     if asked != "auto":
@@ -59,7 +64,9 @@ def chosen_precision(
     return PrecisionFacts(name=found, float32_moves=float(f"{moved:.2e}"), clips=len(sounds), why=why)
 
 
-def float32_moves(parts: ModelParts, features: FeatureConfig, sounds: Sequence[Sound]) -> float:
+def float32_moves(
+    parts: ModelParts, features: FeatureConfig, sounds: Sequence[Sound], on_sound: Callable[[], None] = lambda: None
+) -> float:
     """How far float32 moves a score from double precision at most; infinite where either is no number."""
     single, double = NumpyModel(parts), NumpyModel(parts, "float64")
     largest = 0.0
@@ -68,6 +75,7 @@ def float32_moves(parts: ModelParts, features: FeatureConfig, sounds: Sequence[S
         with np.errstate(invalid="ignore"):
             moved = np.abs(single.scores(frames).astype(np.float64) - double.scores(frames)).max()
         largest = max(largest, float(np.nan_to_num(moved, nan=np.inf)))
+        on_sound()
     return largest
 
 
