@@ -11,21 +11,20 @@ from cello.compiler.triton.forward import constants
 from cello.compiler.triton.names import (
     Names,
     all_gather,
-    deinterleave,
     inner_place,
-    interleave,
-    load_tile,
     mask_arguments,
     prologue,
+    rows_again,
     step_reads,
-    store_tile,
 )
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.spaces import Space
+from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, interleave, read_ahead
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
 DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace", "counters")
 SIZES = ("TILES", "B", "T", "rows")
+ROW = "replicate * rows + begin"
 _Products = dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]
 """Vectors and matrices of the products of some sums."""
 
@@ -49,6 +48,8 @@ class _Backward:
             **{at: f"d_{self.of[k]}" for stage in self.gradient.stages for k, at in stage.sums},
         }
         self.reshaping = Reshaping(names, self.gradient.nodes, self.labels)
+        self.upstream, self.saved = self._upstream(), self._saved()
+        self.reads = [self.upstream, *self.saved, *step_reads(names, "d_new")]
 
     def lines(self) -> list[str]:
         frames = ("x_rows", "d_x_rows") if self.names.frames else ()
@@ -62,9 +63,11 @@ class _Backward:
         lines = [] if names.reread == "all" else self._load_matrices()
         for n, name in enumerate(names.states):
             place, here = names.state_place(n), names.spaces[names.state_shapes[n]]
-            lines += [f"new_{name} = {load_tile(f'last + {place}', 'valid', here)}"]
-            lines += [f"d_new_{name} = {load_tile(f'd_last + {place}', 'valid', here)}"]
-        return [*lines, *(f"{names.rows_of(k, shape)} = {names.spaces[shape].zero}" for k, shape in names.summed)]
+            lines.append(names.read((f"new_{name}",), f"last + {place}", "valid", here))
+            lines.append(names.read((f"d_new_{name}",), f"d_last + {place}", "valid", here))
+        lines += [f"{names.rows_of(k, shape)} = {names.spaces[shape].zero}" for k, shape in names.summed]
+        ahead = read_ahead(self.reads, "steps - 1", ROW)
+        return lines if names.matrices else [*lines, *indented_if(AHEAD, ahead)]
 
     def _load_matrices(self) -> list[str]:
         """This program's columns of all matrices, those of one vector and of a pack of sums as one."""
@@ -94,30 +97,42 @@ class _Backward:
             "step = steps - 1 - back",
             "running = step < frames",
             "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
-            "row = replicate * rows + begin + time",
+            f"row = {ROW} + time",
         ]
-        state, here = names.states[0], names.spaces[names.state_shapes[0]]
-        d_output = f"d_outputs + ((replicate * B + at) * T + time) * {here.elements}"
-        return [
-            *lines,
-            f"d_new_{state}_all = d_new_{state}",
-            "if GIVEN:",
-            f"    d_new_{state}_all += {load_tile(d_output, 'running', here)}",
-        ]
+        if not names.matrices:
+            taken = [line for each in self.reads for line in each.taken()]
+            ahead = read_ahead(self.reads, "tl.maximum(step - 1, 0)", ROW)
+            lines += indented_if(AHEAD, [*taken, *ahead])
+        all_of_it, (part,) = f"d_new_{names.states[0]}_all", self.upstream.variables
+        lines += [f"{all_of_it} = d_new_{names.states[0]}", *self.upstream.late(ever_ahead=not names.matrices)]
+        return [*lines, "if GIVEN:", f"    {all_of_it} += {part}"]
+
+    def _upstream(self) -> Read:
+        """How the derivatives of outputs are read, if they are given."""
+        names = self.names
+        here, variable = names.spaces[names.state_shapes[0]], (f"d_new_{names.states[0]}_here",)
+        base = f"d_outputs + ((replicate * B + at) * T + time) * {here.elements}"
+        return Read(variable, names.read(variable, base, "running", here, names.like(here, "d_new")), "GIVEN")
+
+    def _saved(self) -> list[Read]:
+        """How what forward saved is read, pack by pack."""
+        names = self.names
+        found = []
+        for variables, (first, _, here) in zip(names.saved, names.saved_places, strict=True):
+            place = f"saved + (row * {names.saved_width} + {first})"
+            found.append(Read(variables, names.read(variables, place, "running", here, names.like(here, "d_new"))))
+        return found
 
     def _loads(self) -> dict[str, list[str]]:
         """The lines by which a variable is read right before its first use, those of a pack by the first of them."""
-        names = self.names
-        found = step_reads(names)
-        for n, (first, count, here) in enumerate(names.saved_places):
-            place = f"saved + (row * {names.saved_width} + {first})"
-            load = f"saved_{n} = {load_tile(place, 'running', here, count)}"
-            lines = [load, deinterleave(names.saved[n], f"saved_{n}")]
-            found |= dict.fromkeys(names.saved[n], lines)
+        found = rows_again(self.names)
+        for each in self.reads[1:]:
+            found |= dict.fromkeys(each.variables, each.late(ever_ahead=not self.names.matrices))
         return found
 
     def _loop(self) -> list[str]:
-        return ["for back in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
+        names = self.names
+        return all_steps(self._step(), "back", held=names.held, stages="STAGES" if names.matrices else "1")
 
     def _step(self) -> list[str]:
         names, states = self.names, self.names.states
@@ -282,7 +297,7 @@ class _Backward:
         sums = {each.node for each in stage.sums}
         for first, here, pack in (place for k, place in names.sum_places.items() if k in sums):
             values = [f"d_{self.of[k]}" for k in pack]
-            body.lines.append(store_tile(f"d_sums + (row * {names.sum_width} + {first})", "running", here, values))
+            body.lines.append(names.write(f"d_sums + (row * {names.sum_width} + {first})", "running", here, values))
         for k in names.computed:
             if k in sums or k in stage.pointwise or k in stage.reductions:
                 body.assign([(f"{self.of[k]}_vector", k)])
@@ -290,17 +305,17 @@ class _Backward:
 
     def _side_by_side(self, array: str, places: Mapping[int, str], k: int, value: str) -> str:
         """The line that writes one of the values that a row has, each for itself."""
-        return store_tile(f"{array} + ({places[k]})", "running", self.names.space(k), [value])
+        return self.names.write(f"{array} + ({places[k]})", "running", self.names.space(k), [value])
 
     def _end(self) -> list[str]:
         names = self.names
         lines = []
         for n, name in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
-            lines.append(store_tile(f"d_first + {names.state_place(n)}", "valid", here, [f"d_new_{name}"]))
+            lines.append(names.write(f"d_first + {names.state_place(n)}", "valid", here, [f"d_new_{name}"]))
         shapes = [shape for _, shape in names.summed]
         row = f"(group * ROWS + tl.arange(0, ROWS)) * {names.extent(shapes)}"
         for n, (k, shape) in enumerate(names.summed):
             place = f"d_invariants + ({row} + {names.extent(shapes[:n])})"
-            lines.append(store_tile(place, "(clip >= 0)", names.spaces[shape], [names.rows_of(k, shape)]))
+            lines.append(names.write(place, "(clip >= 0)", names.spaces[shape], [names.rows_of(k, shape)]))
         return lines

@@ -10,18 +10,16 @@ from cello.compiler.triton.expression import Body
 from cello.compiler.triton.names import (
     Names,
     all_gather,
-    deinterleave,
     inner_place,
-    interleave,
-    load_tile,
     mask_arguments,
     prologue,
+    rows_again,
     step_reads,
-    store_tile,
 )
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short
+from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, read_ahead
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
@@ -30,11 +28,14 @@ ARGUMENTS = (
 )
 SIZES = ("TILES", "B", "T", "rows", "projected_row", "projected_replicate")
 CONSTANTS = ("SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
+"""Those of every kernel; where tiles lie side by side also whether they do at multiples of 4, ALIGNED, and SAVED, the
+elements from one row that backward reads to the next."""
 
 
 def constants(names: Names, *further: str) -> list[str]:
     """The parameters that the kernel is compiled for."""
-    return [f"{name}: tl.constexpr" for name in (*names.constants, *CONSTANTS, *further)]
+    packed = () if names.matrices else ("ALIGNED", "SAVED")
+    return [f"{name}: tl.constexpr" for name in (*names.constants, *CONSTANTS, *packed, *further)]
 
 
 def forward(names: Names) -> list[str]:
@@ -47,6 +48,8 @@ class _Forward:
         self.names, self.plan, self.of = names, names.plan, names.of
         self.place = {each.node: n for n, each in enumerate(self.plan.sums)}
         self.done: set[int] = set()
+        self.projected = self._projected()
+        self.reads = [*self.projected, *step_reads(names, "old")]
         self.unsaved = [*zip(names.saved_places, names.saved, map(self._values, names.saved), strict=True)]
         self.begun: set[int] = set()
         self.multiplied: set[int] = set()
@@ -63,8 +66,9 @@ class _Forward:
         lines = [] if names.reread == "all" else list(map(self._load_matrix, names.inner))
         for n, state in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
-            lines.append(f"old_{state} = {load_tile(f'first + {names.state_place(n)}', 'valid', here)}")
-        return lines
+            lines.append(names.read((f"old_{state}",), f"first + {names.state_place(n)}", "valid", here))
+        ahead = read_ahead(self.reads, "0", "begin")
+        return lines if names.matrices else [*lines, *indented_if(AHEAD, ahead)]
 
     def _load_matrix(self, m: int) -> str:
         """This program's columns of a matrix; one of a single row or column is a row of elements."""
@@ -76,14 +80,19 @@ class _Forward:
         sizes = f"1, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
         return f"{self.of[m]}_tile = load_matrix({place}, {rows.part}, 1, {columns.elements}, {sizes}, PRECISION)"
 
-    def _loads(self) -> list[str]:
+    def _projected(self) -> list[Read]:
         """How the products of the frame are read, pack by pack."""
         names, base = self.names, "projected + replicate * projected_replicate + row * projected_row + "
-        places = names.places(names.projected, names.shape)
-        return [load_tile(base + first, "running", here, count) for first, count, here in places]
+        places = zip(names.projected, names.places(names.projected, names.shape), strict=True)
+        variables = [tuple(f"{self.of[k]}_x" for k in pack) for pack in names.projected]
+        return [
+            Read(each, names.read(each, base + first, "running", here, names.like(here, "old")))
+            for each, (_, (first, _, here)) in zip(variables, places, strict=True)
+        ]
 
     def _loop(self) -> list[str]:
-        return ["for step in tl.range(steps, num_stages=STAGES):", *indented(self._step())]
+        names = self.names
+        return all_steps(self._step(), "step", held=names.held, stages="STAGES" if names.matrices else "1")
 
     def _step(self) -> list[str]:
         names, of = self.names, self.of
@@ -94,18 +103,24 @@ class _Forward:
             "row = begin + time",
             "frame = (replicate * B + at) * T + time",
         ]
-        body = Body(self.plan.graph.nodes, of, self._read, names.equations, self.reshaping, step_reads(names))
-        loads, there = self._loads(), set[int]()
+        if not names.matrices:
+            taken = [line for each in self.reads for line in each.taken()]
+            lines += indented_if(AHEAD, [*taken, *read_ahead(self.reads, "step + 1", "begin")])
+        before = rows_again(names)
+        for read in self.reads:
+            before |= dict.fromkeys(read.variables, read.late(ever_ahead=not names.matrices))
+        body = Body(self.plan.graph.nodes, of, self._read, names.equations, self.reshaping, before)
+        there = set[int]()
         for stage in self.plan.stages:
             self._products(body, stage.sums)
             for each in stage.sums:
-                self._finish(body, each, loads)
+                self._finish(body, each)
             there |= {each.node for each in stage.sums}
             self._keep(body, there)
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         self._keep(body, None)
-        lines += ordered(body.lines, self._late()) if names.reread else body.lines
-        lines.append(store_tile(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
+        lines += ordered(body.lines, self._late()) if names.rows_again else body.lines
+        lines.append(names.write(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
 
@@ -170,14 +185,14 @@ class _Forward:
         names = self.names
         return f"old_{names.states[names.old[v]]}" if v in names.old else f"{self.of[v]}_vector"
 
-    def _finish(self, body: Body, each: Sum, loads: Sequence[str]) -> None:
+    def _finish(self, body: Body, each: Sum) -> None:
         """Add the products of the frame, of a whole pack at once, and what is the same at every step."""
         of, nodes, name = self.of, self.plan.graph.nodes, self.of[each.node]
         for n, pack in enumerate(self.names.projected):
             if each.node in pack and n not in self.done:
-                variables = [of[k] for k in pack]
-                body.lines.append(f"projected_{n} = {loads[n]}")
-                body.lines.append(deinterleave(variables, f"{interleave(variables)} + projected_{n}"))
+                for k, variable in zip(pack, self.projected[n].variables, strict=True):
+                    body.take(variable)
+                    body.lines.append(f"{of[k]} = {of[k]} + {variable}")
                 self.done.add(n)
         terms = [repr(nodes[k].value) if nodes[k].op == "constant" else f"{of[k]}_row" for k in each.invariant]
         for term in terms:
@@ -193,7 +208,7 @@ class _Forward:
             if there is None or all(k in there or k in body.known for _, k in values):
                 first, _, here = place
                 body.assign(values)
-                store = store_tile(f"saved + {row} + {first}", "running", here, pack)
+                store = self.names.write(f"saved + {row} + {first}", "running", here, pack)
                 body.lines += ["if KEEP:", *indented([store])]
             else:
                 left.append((place, pack, values))
@@ -207,6 +222,6 @@ class _Forward:
     def _end(self) -> list[str]:
         names = self.names
         return [
-            store_tile(f"last + {names.state_place(n)}", "valid", names.spaces[names.state_shapes[n]], [f"old_{name}"])
+            names.write(f"last + {names.state_place(n)}", "valid", names.spaces[names.state_shapes[n]], [f"old_{name}"])
             for n, name in enumerate(names.states)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ class Call:
         parts = names.with_frame, names.sums_in_order, names.computed, names.derived_frames
         of_frames = self.sizes.inputs if names.frames else 1
         most = max(of_frames, *(total([*map(names.shape, items)]) for items in parts))
-        return max(rows * max(most, total([*names.saved_shapes.values()])), self._workspace_size) >= 2**31
+        return max(rows * max(most, saved_width(names, self.sizes)), self._workspace_size) >= 2**31
 
     @property
     def _workspace_size(self) -> int:
@@ -149,9 +150,30 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
         values = elements, units, units // parts, elements == units, *in_rows, parts
         found |= dict(zip(space.constants(), values, strict=False))
+    if not names.matrices:
+        found |= {"ALIGNED": aligned(names, sizes), "SAVED": saved_width(names, sizes)}
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
+
+
+def aligned(names: Names, sizes: Sizes) -> bool:
+    """Whether packs of tiles begin, and rows end, at multiples of 4: a thread may then move those of a unit as one."""
+    of_saved = [[names.saved_shapes[name] for name in pack] for pack in names.saved]
+    of_sums = ([[*map(names.shape, pack)] for pack in packs] for packs in (names.projected, names.sums))
+    for row in (of_saved, *of_sums):
+        begins = [0, *accumulate(map(sizes.total, row))]
+        begins[-1] = 0 if row is of_saved else begins[-1]
+        packed = [begin for begin, pack in zip(begins, row, strict=False) if len(pack) > 1]
+        if any(begin % 4 for begin in (*packed, *(begins[-1:] if packed else []))):
+            return False
+    return True
+
+
+def saved_width(names: Names, sizes: Sizes) -> int:
+    """The elements from one row that backward reads to the next, a multiple of 4 where packs of tiles lie in it."""
+    total = sizes.total([*names.saved_shapes.values()])
+    return total if names.matrices else -(-total // 4) * 4
 
 
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
@@ -195,7 +217,7 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     width = sizes.of(names.state_shapes[0])
     outputs = new(replicates, batch, layout.steps, width, dtype=like.dtype, device=like.device)
     last = torch.empty_like(given.first)
-    shape = (replicates, layout.rows, sizes.total([*names.saved_shapes.values()])) if keep else (0,)
+    shape = (replicates, layout.rows, saved_width(names, sizes)) if keep else (0,)
     saved = layout.new_rows(shape, call.stored)
     with launched_on(like.device), compiling(call.precision):
         call.kernels.forward[call.grid()](

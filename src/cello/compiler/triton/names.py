@@ -12,6 +12,7 @@ from cello.cells.graph import Shape
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
 from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, is_sized, space
+from cello.compiler.triton.tiles import Read, load_tile, load_tiles, store_tile, store_tiles
 
 RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
@@ -31,8 +32,9 @@ class Names(StepNames):
     """
 
     reread: str = ""
-    """What is the same at every step, and read at each of them nevertheless: "" nothing, "rows" vectors, which take
-    registers, "all" matrices too, which take shared memory."""
+    """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
+    "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
+    has its part of matrices in registers too."""
     reserved: ClassVar[frozenset[str]] = RESERVED
     marker: ClassVar[str] = "#"
 
@@ -115,6 +117,33 @@ class Names(StepNames):
     @cached_property
     def saved(self) -> tuple[tuple[str, ...], ...]:
         return groups_of([*self.saved_shapes], self.saved_shapes.__getitem__, self.packed)
+
+    @property
+    def held(self) -> bool:
+        """Whether threads hold matrices."""
+        return self.reread == "held"
+
+    @property
+    def rows_again(self) -> bool:
+        """Whether vectors that are the same at every step are read at each."""
+        return self.reread in {"rows", "all"}
+
+    def like(self, here: Space, prefix: str) -> str:
+        """A state whose tile has the layout of products, by that prefix; there may be none of that shape."""
+        found = zip(self.states, self.state_shapes, strict=True)
+        return next((f"{prefix}_{name}" for name, shape in found if shape == here.shape), "0.0")
+
+    def read(self, variables: Sequence[str], base: str, inside: str, here: Space, like: str = "0.0") -> str:
+        """The line that reads tiles which lie side by side, or of which there is one where there are matrices."""
+        if self.matrices:
+            return f"{variables[0]} = {load_tile(base, inside, here)}"
+        return load_tiles(variables, base, inside, here, like)
+
+    def write(self, base: str, inside: str, here: Space, values: Sequence[str]) -> str:
+        """The line that writes them."""
+        if self.matrices:
+            return store_tile(base, inside, here, values[0])
+        return store_tiles(base, inside, here, values)
 
     @property
     def packed(self) -> tuple[int, ...]:
@@ -265,7 +294,8 @@ class Names(StepNames):
 
     @cached_property
     def saved_width(self) -> str:
-        return self.extent([*self.saved_shapes.values()])
+        """The elements from one row that backward reads to the next."""
+        return self.extent([*self.saved_shapes.values()]) if self.matrices else "SAVED"
 
     @cached_property
     def sum_places(self) -> dict[int, tuple[str, Space, tuple[int, ...]]]:
@@ -327,7 +357,7 @@ def prologue(names: Names) -> list[str]:
     for elements in dict.fromkeys(names.spaces[shape].elements for shape in names.state_shapes):
         begin = f"replicate * {names.extent(names.state_shapes)} * B"
         lines.append(f"of_state_{elements} = {begin} + at * {elements}")
-    rows = [] if names.reread else [line for lines in _rows(names).values() for line in lines]
+    rows = [] if names.rows_again else [line for lines in _rows(names).values() for line in lines]
     return [*lines, "group = replicate * TILES + tile", "barriers = 0", *rows]
 
 
@@ -342,18 +372,27 @@ def _rows(names: Names) -> dict[str, list[str]]:
     return lines
 
 
-def step_reads(names: Names) -> dict[str, list[str]]:
-    """The lines by which both passes read what they do in a step: masks, the frame where it is used element by element,
-    and what is the same at every step, if that is read anew; by the variable that they set."""
-    lines = _rows(names) if names.reread else dict[str, list[str]]()
-    for k in names.plan.masks:
+def rows_again(names: Names) -> dict[str, list[str]]:
+    """The lines that read what is the same at every step, where that is read anew; by the variable that they set."""
+    return _rows(names) if names.rows_again else {}
+
+
+def step_reads(names: Names, prefix: str) -> list[Read]:
+    """What both passes read in a step: masks, and the frame where it is used element by element."""
+
+    def of_mask(k: int) -> str:
         name = f"mask_{names.of[k]}"
-        base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-        lines[f"{names.of[k]}_now"] = [f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}"]
-    for k in names.frames:
-        base = f"x_rows + (replicate * rows + begin + time) * FRAME + {names.begins[k]}"
-        lines[f"{names.of[k]}_now"] = [f"{names.of[k]}_now = {load_tile(base, 'running', names.space(k))}"]
-    return lines
+        return f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
+
+    def read(k: int, base: str) -> Read:
+        variables, here = (f"{names.of[k]}_now",), names.space(k)
+        return Read(variables, names.read(variables, base, "running", here, names.like(here, prefix)))
+
+    of_frame = "x_rows + (replicate * rows + begin + time) * FRAME + "
+    return [
+        *(read(k, of_mask(k)) for k in names.plan.masks),
+        *(read(k, of_frame + names.begins[k]) for k in names.frames),
+    ]
 
 
 def inner_place(names: Names, matrix: int) -> str:
@@ -396,25 +435,3 @@ def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slot
 
 def _tile_of(here: Space) -> str:
     return f"{here.part}, {here.elements}, {here.own}{here.in_rows}"
-
-
-def load_tile(base: str, inside: str, here: Space, count: int = 1) -> str:
-    """Packed tiles of which each row lies in one piece."""
-    return f"load_tile({base}, {inside}, {here.part}, {count}, {here.elements}, {here.own}, {here.whole}{here.in_rows})"
-
-
-def store_tile(base: str, inside: str, here: Space, values: Sequence[str]) -> str:
-    """The line that writes packed tiles, each row in one piece."""
-    sizes = f"{len(values)}, {here.elements}, {here.own}, {here.whole}{here.in_rows}"
-    return f"store_tile({base}, {inside}, {interleave(values)}, {here.part}, {sizes})"
-
-
-def interleave(values: Sequence[str]) -> str:
-    """Tiles as one, element by element in turn."""
-    return values[0] if len(values) == 1 else f"interleave{len(values)}({', '.join(values)})"
-
-
-def deinterleave(names: Sequence[str], value: str) -> str:
-    """The line that takes them apart again."""
-    taken_apart = value if len(names) == 1 else f"deinterleave{len(names)}({value})"
-    return f"{', '.join(names)} = {taken_apart}"

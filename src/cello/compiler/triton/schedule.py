@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 WORD = re.compile(r"[^\W\d]\w*")
 ASSIGNED = re.compile(r"([^\W\d]\w*(?:, [^\W\d]\w*)*) (\+?)= (.*)")
-WRITES = "store_tile(saved "
+WRITES = re.compile(r"store(_tile|\d)\(saved ")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _is_late(statement: _Statement, late: Container[str]) -> bool:
 
 
 def _is_early(statement: _Statement) -> bool:
-    return statement.lines[-1].strip().startswith(WRITES)
+    return WRITES.match(statement.lines[-1].strip()) is not None
 
 
 def _moved(given: Sequence[_Statement], chosen: Callable[[_Statement], bool], *, up: bool) -> list[_Statement]:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from cello.cells.graph import Shape
 from cello.compiler.triton.launch import Tiling, widest
 from cello.compiler.triton.names import Names
-from cello.compiler.triton.pressure import tiles_at_once
 from cello.compiler.triton.spaces import LEAST, Sizes
 
 MEMORY = 227 * 1024
@@ -24,6 +23,8 @@ CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 MOST_PROGRAMS = 32
 """Programs that share the units of the same clips."""
+MOST_HELD = 128
+"""Registers of a thread that matrices may take where it holds its part of them."""
 MANY_ROWS = 4
 """Vectors that are the same at every step, from which on they take many of a thread's registers: two each."""
 FEW_PRODUCTS, MOST_STAGES = 5, 4
@@ -65,7 +66,7 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
             found = replace(found, rows=found.rows // 2)
         else:
             return None if head > 1 else _reading_matrices(names, sizes, units, precision, memory)
-    return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
+    return found if head > 1 else _with_registers(names, found)
 
 
 def _reading_matrices(names: Names, sizes: Sizes, units: int, precision: str, memory: int) -> Tiling | None:
@@ -86,6 +87,41 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     found = tiling(names, sizes, precision, memory)
     if found is None:
         return ()
+    changing = bool(names.matrices)
+    tried = _of_matrices_that_change(names, sizes, found) if changing else _of_vectors(names, sizes, found, precision)
+    return tuple(
+        each
+        for n, each in enumerate(dict.fromkeys(tried))
+        if n == 0 or bytes_of(names, sizes, each, precision) <= memory
+    )
+
+
+def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> list[Tiling]:
+    """Where all values are vectors: threads that hold matrices, or read them from shared memory; what a step reads is
+    asked for by the step before, or by itself; more warps, fewer clips, and more programs."""
+
+    def each_way(one: Tiling) -> list[Tiling]:
+        words = _of_matrices(names, sizes, one, precision) / 4 / (32 * one.warps)
+        held = [replace(one, reread="held")] if precision != "ieee" and words <= MOST_HELD and not one.reread else []
+        ways = [*held, one]
+        return [*ways, *(replace(each, stages=1) for each in ways), *_reading_rows(names, one)]
+
+    fewer = [replace(found, rows=rows) for rows in (found.rows // 2, found.rows // 4) if rows >= LEAST_ROWS]
+    tried = each_way(found)
+    if found.own >= 128:
+        tried += each_way(replace(found, warps=16))
+    tried += [replace(each, all_registers=not each.all_registers) for each in tried[:4]]
+    tried += [way for each in fewer[:1] for way in each_way(each)]
+    if found.own > LEAST:
+        tried += each_way(_tiling(names, found.units, 2 * found.split, found.rows, 1))
+    tried += [way for each in fewer[1:] for way in each_way(each)[-2:]]
+    if found.own > LEAST:
+        tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in fewer[:1]]
+    return tried
+
+
+def _of_matrices_that_change(names: Names, sizes: Sizes, found: Tiling) -> list[Tiling]:
+    """Where some are matrices."""
     tried = [found, *_at_other_registers(found), *_reading_rows(names, found)]
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     if found.rows > 1:
@@ -102,11 +138,7 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
             tried.append(
                 replace(found, rows=found.rows // 2, stages=1, split=2 * found.split, warps=min(8, found.warps))
             )
-    return tuple(
-        each
-        for n, each in enumerate(dict.fromkeys(tried))
-        if n == 0 or bytes_of(names, sizes, each, precision) <= memory
-    )
+    return tried
 
 
 def _at_other_registers(found: Tiling) -> list[Tiling]:
@@ -137,28 +169,9 @@ def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: in
     return None
 
 
-def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> Tiling:
-    """The same with as many warps, or programs, as give each thread the registers it needs."""
-    if len(names.plan.stages) > MOST_STAGES:
-        found = replace(found, stages=1)
-    if found.warps == 16 and registers(names, found, precision) > CROWDED:  # which leaves a thread 128
-        eight = replace(found, warps=8)
-        if registers(names, eight, precision) > FULL:
-            eight = replace(_tiling(names, found.units, 2 * found.split, found.rows, 1), stages=found.stages)
-        found = eight
-    alone = 2 * bytes_of(names, sizes, found, precision) > memory or registers(names, found, precision) > CROWDED
-    return replace(found, all_registers=alone and len(names.inner) <= FEW_PRODUCTS)
-
-
-def registers(names: Names, tiling: Tiling, precision: str) -> float:
-    """An estimate of what a thread holds at most: its part of the tiles of a step, and of one operand of a product.
-
-    A product gives a warp 8 columns of 16 rows at least, which are 4 registers a thread; of tiles of 16 columns it
-    gives each warp all. An operand is 16 rows of all units, which every warp reads.
-    """
-    least = 8 if tiling.own <= LEAST else 4
-    of_tile = max(least, tiling.rows * tiling.own / (32 * tiling.warps))
-    return max(tiles_at_once(names)) * of_tile + tiling.units / (4 if precision == "bf16" else 2)
+def _with_registers(names: Names, found: Tiling) -> Tiling:
+    """The same with nothing read ahead where a step is so long that it need not be."""
+    return replace(found, stages=1) if len(names.plan.stages) > MOST_STAGES else found
 
 
 def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tiling:
@@ -166,7 +179,7 @@ def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tilin
     if head > 1:
         return Tiling(rows, units, min(8, max(4, rows * own * head // 256)), split, 2)
     few = own < 32 or (own < 64 and len(names.inner) <= 4)
-    return Tiling(rows, units, 4 if few else 8 if own < 128 else 16, split, 3 if own <= 64 else 2)
+    return Tiling(rows, units, 4 if few else 8, split, 2, all_registers=True)
 
 
 def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
@@ -174,6 +187,9 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
 
     Tilings are chosen by it. The compiler may take up to 12 KiB more, and what is compiled is measured.
     """
+    if not names.matrices:
+        operands = max(names.packed) * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
+        return _of_matrices(names, sizes, tiling, precision) + operands
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     read = (saved + 2 * tiling.own) * tiling.rows * 4
     vectors = 4 * tiling.rows * widest(names, tiling, sizes) * 4
@@ -183,11 +199,12 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
 def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     """Shared memory that the compiler takes for a program, at most.
 
-    That is matrices, two steps of what is read ahead, a pack of whole vectors as an operand, and a pack of the largest
-    tiles on its way to another layout.
+    That is matrices, two steps of what is read ahead where some change, a pack of whole vectors as an operand, and a
+    pack of the largest tiles on its way to another layout.
     """
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
-    read = (saved * (2 if precision == "bf16" else 4) + tiling.own * 4) * tiling.rows if tiling.stages > 1 else 0
+    ahead = tiling.stages > 1 and bool(names.matrices)
+    read = (saved * (2 if precision == "bf16" else 4) + tiling.own * 4) * tiling.rows if ahead else 0
     several, largest = max(names.packed), max(_own(names, sizes, tiling, shape) for shape in names.spaces)
     packs = several * tiling.rows * (widest(names, tiling, sizes) + largest) * 4
     return _of_matrices(names, sizes, tiling, precision) + 2 * read + packs
