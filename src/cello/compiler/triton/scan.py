@@ -206,8 +206,9 @@ def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout,
         return place, length, start
 
     if lengths is None:
-        every = torch.arange(batch, device=device)
-        found = there(every, torch.full((batch,), steps, device=device), every * steps)
+        every = torch.arange(batch, dtype=torch.int32, device=device).unsqueeze(0)
+        begin = torch.arange(0, batch * steps, steps, dtype=wide, device=device).unsqueeze(0)
+        found = every, torch.full_like(every, steps), begin
         layout = BatchLayout(*found, reverse, batch * steps, steps, whole=True, padding=False)
         return layout, x.reshape(batch * steps, size)
     place = torch.argsort(lengths, descending=True, stable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,23 +42,66 @@ def products_over_rows(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left, right).float()
 
 
+def _ones(frames: Tensor) -> Tensor:
+    return frames.new_ones(1).expand(*frames.shape[:2], 1)
+
+
+class _Sums:
+    """Derivatives of values that stand one after another, (R, N), to which products add.
+
+    On a GPU each of these small operations takes longer to start than to run, so neighbours are written as one, and
+    nothing is set to zero that is written afterwards.
+    """
+
+    def __init__(self, like: Tensor, spans: Mapping[int, slice]) -> None:
+        self.values, self.spans, self.done = torch.empty_like(like), spans, set[int]()
+
+    def add(self, places: Sequence[tuple[int, int]], found: Tensor) -> None:
+        """Add to nodes' derivatives, each what stands at a number in the second dimension of what was found."""
+        begin = 0
+        while begin < len(places):
+            end = begin + 1
+            while end < len(places) and self._follows(places[end - 1], places[end]):
+                end += 1
+            nodes, first = [k for k, _ in places[begin:end]], places[begin][1]
+            self._add(nodes, found[:, first : first + len(nodes)])
+            begin = end
+
+    def _follows(self, one: tuple[int, int], other: tuple[int, int]) -> bool:
+        alike = (one[0] in self.done) == (other[0] in self.done)
+        return alike and one[1] + 1 == other[1] and self.spans[one[0]].stop == self.spans[other[0]].start
+
+    def _add(self, nodes: Sequence[int], found: Tensor) -> None:
+        target = self.values[:, self.spans[nodes[0]].start : self.spans[nodes[-1]].stop]
+        target = target.view(found.shape)
+        if nodes[0] in self.done:
+            target.add_(found)
+        else:
+            target.copy_(found)
+        self.done.update(nodes)
+
+    def whole(self) -> Tensor:
+        """All of them, zero where nothing was added."""
+        for span in (span for k, span in self.spans.items() if k not in self.done):
+            self.values[:, span].zero_()
+        return self.values
+
+
 class _Gradients:
     def __init__(self, names: Names, sizes: Sizes, given: StackedInputs, rows: RowsOfBackward) -> None:
         self.names, self.sizes, self.given, self.rows = names, sizes, given, rows
-        self.invariant = torch.zeros_like(given.invariant)
-        self.wide = torch.zeros_like(given.wide)
-        self.inner = torch.zeros_like(given.inner)
+        self.invariant = _Sums(given.invariant, self._of_nodes(names.plan.invariant))
+        self.wide = _Sums(given.wide, self._of_nodes(names.with_frame))
+        self.inner = _Sums(given.inner, self._of_matrices())
 
     def all(self, d_first: Tensor, *, through_frames: bool) -> Derivatives:
         names = self.names
         for (k, _), span in zip(names.summed, self._spans([shape for _, shape in names.summed]), strict=True):
             self._add_invariant(k, self.rows.d_invariants[:, :, span].sum(1))
-        self._add_of_frames()
-        for vector in names.plan.vectors:
-            if vector in names.old or vector in names.computed:
-                self._add_of_vector(vector)
+        for cover, vectors in self._multiplied().items():
+            self._add_products(cover, vectors)
         frames = self._frames() if through_frames else None
-        return Derivatives(frames, self.wide, self.inner, self.invariant, d_first)
+        return Derivatives(frames, self.wide.whole(), self.inner.whole(), self.invariant.whole(), d_first)
 
     def _spans(self, shapes: Sequence[Shape]) -> list[slice]:
         return self.sizes.spans(shapes)
@@ -67,10 +110,12 @@ class _Gradients:
         """Where each of some nodes' values lies, side by side."""
         return dict(zip(nodes, self._spans([self.names.shape(k) for k in nodes]), strict=True))
 
+    def _of_matrices(self) -> dict[int, slice]:
+        return self._of_nodes(self.names.inner)
+
     def _add_invariant(self, k: int, value: Tensor) -> None:
         """Add (R, elements) to a loop-invariant value's derivative, all elements to that of a number."""
-        total = value if self.names.shape(k) else value.sum(1, keepdim=True)
-        self.invariant[:, self._of_nodes(self.names.plan.invariant)[k]] += total
+        self.invariant.add([(k, 0)], (value if self.names.shape(k) else value.sum(1, keepdim=True)).unsqueeze(1))
 
     def _cover(self, wanted: Sequence[int]) -> tuple[int, int]:
         """The packs of sums from the first to the last that holds one of these."""
@@ -83,41 +128,55 @@ class _Gradients:
         inside = self.names.sums_in_order[before : before + sum(map(len, self.names.sums[slice(*cover)]))]
         return self.rows.d_sums[:, :, spans[inside[0]].start : spans[inside[-1]].stop]
 
-    def _parts(self, found: Tensor, cover: tuple[int, int]) -> dict[int, Tensor]:
-        """Of each sum in these packs its rows (R, elements, ...) of what was multiplied with all of them."""
-        groups = self.names.sums[slice(*cover)]
-        pieces = torch.split(found, [self.sizes.total([self.names.shape(k) for k in pack]) for pack in groups], 1)
-        parts: dict[int, Tensor] = {}
-        for pack, piece in zip(groups, pieces, strict=True):
-            rows = piece.reshape(len(piece), -1, len(pack), *piece.shape[2:])
-            parts |= {k: rows[:, :, n] for n, k in enumerate(pack)}
-        return parts
+    def _multiplied(self) -> dict[tuple[int, int], list[int | None]]:
+        """By packs of sums the vectors that their derivatives are multiplied with, as one matrix; None stands for the
+        frames, and a 1 beside them, which gives the derivatives of biases."""
+        names = self.names
+        found: dict[tuple[int, int], list[int | None]] = {(0, len(names.sums)): [None]} if names.sums else {}
+        for vector in names.plan.vectors:
+            sums = [k for k, _ in self._products(vector)]
+            if sums and (vector in names.old or vector in names.computed):
+                found.setdefault(self._cover(sums), []).append(vector)
+        return found
 
-    def _add_of_frames(self) -> None:
-        """Of each matrix of frames Σ d_sum ⊗ x over all rows; beside x stands a 1, which gives those of biases."""
-        names, frames, d_sums = self.names, self.given.frames, self.rows.d_sums
-        if not names.sums:
-            return
-        values = torch.cat([frames, frames.new_ones(*frames.shape[:2], 1)], 2)
-        product = products_over_rows(d_sums, values.expand(len(d_sums), -1, -1))
-        parts = self._parts(product, (0, len(names.sums)))
-        for k, span in self._of_nodes(names.with_frame).items():
-            if k in parts:
-                self.wide[:, span] = parts[k][..., :-1]
-        for k, of in names.biases.items():
-            self._add_invariant(k, parts[of][..., -1])
+    def _products(self, vector: int) -> list[tuple[int, int]]:
+        """The sums with a derivative in which a vector is multiplied with a matrix that is learned, and these."""
+        live, constant = self.names.sums_in_order, self.names.plan.constant
+        return [(k, m) for k, m in self.names.products_of(vector) if k in live and m not in constant]
 
-    def _add_of_vector(self, vector: int) -> None:
-        """Of each matrix that multiplies a vector Σ d_sum ⊗ vector, over all rows."""
-        names, live = self.names, self.names.sums_in_order
-        pairs = [(k, m) for k, m in names.products_of(vector) if k in live and m not in names.plan.constant]
-        if not pairs:
-            return
-        cover = self._cover([k for k, _ in pairs])
-        parts = self._parts(products_over_rows(self._side(cover), self._values(vector)), cover)
-        spans = self._of_nodes(names.inner)
-        for k, m in pairs:
-            self.inner[:, spans[m]] += parts[k].flatten(1)
+    def _add_products(self, cover: tuple[int, int], vectors: Sequence[int | None]) -> None:
+        """Of each matrix that multiplies one of the vectors Σ d_sum ⊗ vector, over all rows."""
+        side, frames = self._side(cover), self.given.frames
+        values = [part for v in vectors for part in ([frames, _ones(frames)] if v is None else [self._values(v)])]
+        values = [each.expand(len(side), -1, -1) for each in values]
+        product = products_over_rows(side, torch.cat(values, 2) if len(values) > 1 else values[0])
+        groups, begin = self.names.sums[slice(*cover)], 0
+        extents = [self.sizes.total([self.names.shape(k) for k in pack]) for pack in groups]
+        pieces = [
+            (pack, piece.reshape(len(piece), -1, len(pack), piece.shape[2]).transpose(1, 2))
+            for pack, piece in zip(groups, torch.split(product, extents, 1), strict=True)
+        ]
+        for v in vectors:
+            end = begin + (frames.shape[2] if v is None else self.sizes.of(self.names.shape(v)))
+            for pack, piece in pieces:
+                if v is None:
+                    self._add_of_frames(pack, piece[..., begin:end], piece[..., end])
+                else:
+                    self._add_of_vector(v, pack, piece[..., begin:end])
+            begin = end + (v is None)
+
+    def _add_of_frames(self, pack: Sequence[int], found: Tensor, biases: Tensor) -> None:
+        """Of a pack's sums what their matrices of frames have (R, sums, elements, D), and their biases."""
+        self.wide.add([(k, n) for n, k in enumerate(pack) if k in self.wide.spans], found)
+        of = [(k, pack.index(total)) for k, total in self.names.biases.items() if total in pack]
+        self.invariant.add([(k, n) for k, n in of if self.names.shape(k)], biases)
+        for k, n in of:
+            if not self.names.shape(k):
+                self._add_invariant(k, biases[:, n])
+
+    def _add_of_vector(self, vector: int, pack: Sequence[int], found: Tensor) -> None:
+        """Of a pack's sums (R, sums, elements, elements of a vector) what the matrices have that multiply it there."""
+        self.inner.add([(m, pack.index(k)) for k, m in self._products(vector) if k in pack], found)
 
     def _values(self, vector: int) -> Tensor:
         """A vector's values at every row, (R, rows, elements)."""
