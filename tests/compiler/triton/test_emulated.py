@@ -1,0 +1,160 @@
+"""A cell as it is compiled for a GPU is the cell: its PTX run by an emulator on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from cello.cells.definition import Cell
+from cello.cells.load import zoo
+from cello.cells.noise import with_noise
+from cello.compiler.scan import scan
+from cello.compiler.triton.launch import Tiling
+from scans import case, errors, everything, wider
+from sized_cells import SIZED
+
+pytest.importorskip("triton")
+
+from ptx.launch import Device, Ran, emulated
+from ptx.machine import Order
+from ptx.memory import KernelError
+from ptx.text import Program
+
+SHARES = {"highest": 1e-5, "high": 4e-3, "medium": 3e-2}
+"""How far results may be from float64 by the precision of products, as torch calls it."""
+
+
+@pytest.fixture(autouse=True)
+def filled_with_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)  # what torch.empty gives
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("highest")
+
+
+def check(
+    cell: Cell, sizes: tuple[int, int, int, int], precision: str, device: Device | None = None, **more: Any
+) -> list[Ran]:
+    given_case, masks = case(cell, sizes), more.pop("masks", {})
+    expected = everything(cell, wider(given_case, torch.float64), "plain", masks=masks, **more)
+    torch.set_float32_matmul_precision(precision)
+    with emulated(device or Device()) as used:
+        found = everything(cell, given_case, "triton", masks={k: v.float() for k, v in masks.items()}, **more)
+    for key, error in errors(found, expected).items():
+        assert error <= SHARES[precision], f"{key}: {error:.1e}"
+    return used.ran
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_ragged_clips_of_two_tiles_in_every_precision(precision: str) -> None:
+    ran = check(zoo()["lstm"], (18, 3, 7, 20), precision, lengths=[3, 0, 2] * 6, reverse=True)
+    assert [(one.program.name, one.grid) for one in ran] == [("forward", (2, 1)), ("backward", (2, 1))]
+    assert 200 < ran[0].of_a_step < ran[0].instructions
+
+
+@pytest.mark.parametrize("order", [Order(), Order(reverse=True, at_once=2)], ids=str)
+def test_programs_that_share_units_in_any_order(order: Order) -> None:
+    device = Device(order=order, tiling=Tiling(16, 64, 4, 2))
+    check(zoo()["gru-original"], (18, 2, 7, 40), "high", device, lengths=[2, 0, 1] * 6)
+
+
+@pytest.mark.parametrize("capability", [90, 80])
+def test_matrices_of_heads(capability: int) -> None:
+    check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(capability), lengths=[1, 3, 2])
+
+
+def test_states_of_several_elements_a_unit_with_masks() -> None:
+    cell = with_noise(SIZED["columns"], zoneout=("S",))
+    draw = torch.Generator().manual_seed(0)
+    masks = {"zoneout_S": torch.randint(0, 2, (3, 2, 8, 5), generator=draw).double()}
+    check(cell, (3, 2, 3, 8), "highest", masks=masks, lengths=[2, 1, 2])
+
+
+def test_replicates_of_one_launch() -> None:
+    cell = zoo()["rnn"]
+    x, _, weights = case(cell, (2, 2, 3, 6))
+    with emulated(Device()) as device, torch.no_grad():
+        both = torch.vmap(lambda x: scan(cell, x, weights, backend="triton").outputs)(torch.stack([x, -x]))
+        alone = scan(cell, -x, weights, backend="triton").outputs
+    assert [one.grid for one in device.ran] == [(1, 2), (1, 1)]
+    torch.testing.assert_close(both[1], alone, rtol=0, atol=0)
+
+
+def of_forward(change: Any) -> Any:
+    return lambda program: change(program) if program.name == "forward" else program
+
+
+def without(opcode: str, among: slice = slice(None)) -> Any:
+    """A change that leaves some of the forward pass's instructions out."""
+
+    def change(program: Program) -> Program:
+        found = program.numbers_of(opcode)[among]
+        assert found
+        for number in found:
+            program = program.without(number)
+        return program
+
+    return of_forward(change)
+
+
+def swapped(program: Program) -> Program:
+    """With the second and the third register of a product's left operand in each other's place."""
+    changed = list(program.instructions)
+    for number in program.numbers_of("mma"):
+        d, a, *rest = changed[number].operands
+        assert isinstance(a, tuple)
+        changed[number] = replace(changed[number], operands=(d, (a[0], a[2], a[1], a[3]), *rest))
+    return replace(program, instructions=tuple(changed))
+
+
+BETWEEN_WARPS = "what another warp (wrote|read) since the last barrier|what nobody has written"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        *((without("bar.sync", slice(n, n + 1)), BETWEEN_WARPS) for n in (1, 12)),
+        (without("cp.async.wait_group", slice(1)), "what a copy that was not waited for is still bringing"),
+        (of_forward(swapped), ""),
+    ],
+    ids=["a barrier", "a barrier of the loop", "waiting for a copy", "another layout of products"],
+)
+def test_what_is_missing_from_a_kernel_is_noticed(change: Any, fault: str) -> None:
+    with pytest.raises(KernelError if fault else AssertionError, match=fault or "outputs: "):
+        check(zoo()["lstm"], (2, 3, 7, 20), "high", Device(change=change))
+
+
+def relaxed(order: str) -> Any:
+    """A change that takes the memory order from the instructions by which programs wait for each other."""
+
+    def change(program: Program) -> Program:
+        every = [replace(each, opcode=each.opcode.replace(order, "relaxed")) for each in program.instructions]
+        assert [each.opcode for each in every] != [each.opcode for each in program.instructions]
+        return replace(program, instructions=tuple(every))
+
+    return of_forward(change)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (without("red.global"), "2 of 2 blocks wait for each other for ever"),
+        (relaxed("release"), "block 1 reads what block 0 wrote to workspace, without having waited for it"),
+        (relaxed("acquire"), "block 1 reads what block 0 wrote to workspace, without having waited for it"),
+    ],
+    ids=["never there", "no release", "no acquire"],
+)
+def test_programs_that_do_not_wait_for_each_other_are_noticed(change: Any, fault: str) -> None:
+    device = Device(tiling=Tiling(16, 64, 4, 2), change=change)
+    with pytest.raises(KernelError, match=fault):
+        check(zoo()["gru-original"], (2, 2, 7, 40), "high", device)
+
+
+def test_fewer_programs_at_once_than_wait_for_each_other_never_end() -> None:
+    device = Device(tiling=Tiling(16, 64, 4, 2), order=Order(at_once=1))
+    with pytest.raises(KernelError, match="1 of 2 blocks wait for each other for ever"):
+        check(zoo()["gru-original"], (2, 2, 7, 40), "high", device)

@@ -1,0 +1,261 @@
+"""Memory of a GPU as an emulated kernel sees it: buffers at made-up addresses, and the shared memory of a block.
+
+Both look for what a device would not tell: an address outside every buffer, or one that is no multiple of what is
+read; bytes that nobody wrote; two warps, or two blocks, of which one writes what the other reads or writes with no
+barrier between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
+
+OF_A_BUFFER = 40
+"""The bits of an address within a buffer: those above tell which it is."""
+WATCHED = 1 << 24
+"""Bytes of a buffer up to which it is watched for what blocks do there without waiting for each other."""
+
+
+class KernelError(Exception):
+    """What a kernel must not do."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A tensor's memory, which begins at the address ``base``."""
+
+    name: str
+    data: Bytes
+    base: int
+    watch: Watch | None = None
+
+
+@dataclass(eq=False)
+class Watch:
+    """Which warp of which block wrote each two bytes last, in which of its epochs, and which blocks read them when.
+
+    An epoch of a block ends at a barrier of all its threads.
+    """
+
+    writer: NDArray[np.int32]
+    warp: NDArray[np.int32]
+    written: NDArray[np.int32]
+    read: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Clock:
+    """The epoch of a block, and up to which epoch it has seen what others did."""
+
+    block: int
+    seen: NDArray[np.int32]
+    epoch: int = 1
+    acquired: NDArray[np.int32] | None = None
+
+    def barrier(self) -> None:
+        """All threads of the block see from here on what one of them has acquired."""
+        self.epoch += 1
+        if self.acquired is not None:
+            self.seen = np.maximum(self.seen, self.acquired)
+
+
+class GlobalMemory:
+    """All buffers that a kernel is given."""
+
+    def __init__(self) -> None:
+        self.buffers: list[Buffer] = []
+        self.released: dict[int, NDArray[np.int32]] = {}
+        self.writes = 0
+
+    def add(self, name: str, data: Bytes, *, beyond: int = 0, first: int = 0) -> int:
+        """Place a buffer, its first byte as many ``beyond`` a multiple of 512 as a tensor's is; its address.
+
+        ``first``: how many bytes of the tensor stand before those that are there.
+        """
+        base = ((len(self.buffers) + 1) << OF_A_BUFFER) + beyond % 512
+        watch = None
+        if len(data) <= WATCHED:
+            size = len(data) // 2 + 1
+            watch = Watch(np.full(size, -1, np.int32), *np.zeros((2, size), np.int32))
+        self.buffers.append(Buffer(name, data, base + first, watch))
+        return base
+
+    def _found(self, addresses: NDArray[np.uint64], width: int) -> Iterator[tuple[Buffer, Places, NDArray[np.intp]]]:
+        """The buffers that lanes address, the places of each one's bytes, and which lanes."""
+        which = addresses >> np.uint64(OF_A_BUFFER)
+        for number in np.unique(which):
+            lanes = np.flatnonzero(which == number)
+            mine = addresses[lanes]
+            if not 1 <= number <= len(self.buffers):
+                raise KernelError(f"address {int(mine[0]):#x} is in no buffer")
+            buffer = self.buffers[int(number) - 1]
+            places = mine.astype(np.int64) - buffer.base
+            if (outside := (places < 0) | (places > len(buffer.data) - width)).any():
+                place = int(places[outside][0])
+                raise KernelError(
+                    f"{width} bytes at byte {place:,} of {buffer.name}, which has {len(buffer.data):,}"
+                    f" (lane {int(lanes[outside][0])})"
+                )
+            if (mine % np.uint64(width)).any():
+                raise KernelError(f"an address in {buffer.name} is no multiple of the {width} bytes at it")
+            yield buffer, places, lanes
+
+    def load(self, addresses: NDArray[np.uint64], width: int, clock: Clock, warp: int) -> Bytes:
+        """So many bytes at each address, (lanes, width)."""
+        found = np.empty((len(addresses), width), np.uint8)
+        for buffer, places, lanes in self._found(addresses, width):
+            self._watch_read(buffer, _each(places // 2, max(1, width // 2)), clock, warp)
+            found[lanes] = buffer.data[_each(places, width)]
+        return found
+
+    def store(self, addresses: NDArray[np.uint64], values: Bytes, clock: Clock, warp: int) -> None:
+        """Write the bytes of each lane, (lanes, width)."""
+        width = values.shape[1]
+        self.writes += 1
+        for buffer, places, lanes in self._found(addresses, width):
+            self._watch_write(buffer, _each(places // 2, max(1, width // 2)), clock, warp)
+            buffer.data[_each(places, width)] = values[lanes]
+
+    def _watch_read(self, buffer: Buffer, at: Places, clock: Clock, warp: int) -> None:
+        if (watch := buffer.watch) is None:
+            return
+        self._after_writes(buffer, watch, at, clock, (warp, "reads"))
+        if clock.block not in watch.read:
+            watch.read[clock.block] = np.zeros(len(watch.writer), np.int32)
+        watch.read[clock.block][at] = clock.epoch
+
+    def _watch_write(self, buffer: Buffer, at: Places, clock: Clock, warp: int) -> None:
+        if (watch := buffer.watch) is None:
+            return
+        self._after_writes(buffer, watch, at, clock, (warp, "writes"))
+        for block, epochs in watch.read.items():
+            if block != clock.block and (epochs[at] >= max(1, clock.seen[block])).any():
+                raise KernelError(f"block {clock.block} writes to {buffer.name} what block {block} may be reading")
+        watch.writer[at], watch.warp[at], watch.written[at] = clock.block, warp, clock.epoch
+
+    def _after_writes(self, buffer: Buffer, watch: Watch, at: Places, clock: Clock, who: tuple[int, str]) -> None:
+        warp, does = who
+        writer, written = watch.writer[at], watch.written[at]
+        others = (writer >= 0) & (writer != clock.block)
+        if others.any() and (unseen := others & (written >= clock.seen[writer])).any():
+            raise KernelError(
+                f"block {clock.block} {does} what block {int(writer[unseen][0])} wrote to {buffer.name},"
+                " without having waited for it"
+            )
+        if ((writer == clock.block) & (watch.warp[at] != warp) & (written == clock.epoch)).any():
+            raise KernelError(f"warp {warp} {does} what another warp wrote to {buffer.name} since the last barrier")
+
+    def release(self, addresses: NDArray[np.uint64], clock: Clock) -> None:
+        """Whoever acquires at these addresses sees what this block did before its last barrier."""
+        mine = clock.seen.copy()
+        mine[clock.block] = clock.epoch
+        for address in map(int, addresses):
+            self.released[address] = np.maximum(self.released.get(address, mine), mine)
+
+    def acquire(self, addresses: NDArray[np.uint64], clock: Clock) -> None:
+        """See, from the next barrier on, what others did that released at these addresses."""
+        for address in map(int, addresses):
+            if (found := self.released.get(address)) is not None:
+                known = found if clock.acquired is None else np.maximum(clock.acquired, found)
+                clock.acquired = known
+
+    def add_atomically(self, addresses: NDArray[np.uint64], values: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Add to the number at each address, lane by lane; what was there before."""
+        before = np.zeros(len(addresses), np.uint32)
+        self.writes += bool(values.any())
+        for buffer, places, lanes in self._found(addresses, 4):
+            for place, lane in zip(places, lanes, strict=True):
+                number = buffer.data[place : place + 4].view(np.uint32)
+                before[lane] = number[0]
+                number += values[lane]
+        return before
+
+
+def _each(places: Places, width: int) -> Any:
+    return places[:, None] + np.arange(width)
+
+
+class SharedMemory:
+    """That of a block: which warps wrote and read each byte since the last barrier, and what is still on its way."""
+
+    BASE = 0x430
+    """Where it begins: a multiple of the 16 bytes that are promised, and of no more."""
+
+    def __init__(self, size: int) -> None:
+        self.data = np.full(size, 0xFF, np.uint8)
+        self.known = np.zeros(size, np.bool_)
+        self.coming = np.zeros(size, np.bool_)
+        self.writers = np.zeros(size, np.uint32)
+        self.readers = np.zeros(size, np.uint32)
+
+    def begin(self) -> None:
+        """Forget all, as at the begin of another block."""
+        self.data[:] = 0xFF
+        for each in (self.known, self.coming, self.writers, self.readers):
+            each[:] = 0
+
+    def barrier(self) -> None:
+        """All threads have come so far."""
+        self.writers[:] = 0
+        self.readers[:] = 0
+
+    def _places(self, addresses: NDArray[np.uint32], width: int) -> Any:
+        places = addresses.astype(np.int64) - self.BASE
+        if places.min() < 0 or places.max() > len(self.data) - width:
+            outside = places[(places < 0) | (places > len(self.data) - width)]
+            raise KernelError(
+                f"{width} bytes at byte {int(outside[0]):,} of shared memory, which has {len(self.data):,}"
+            )
+        if (addresses % width).any():
+            raise KernelError(f"an address in shared memory is no multiple of the {width} bytes at it")
+        return _each(places, width)
+
+    def load(self, addresses: NDArray[np.uint32], width: int, warp: int) -> Bytes:
+        """So many bytes at each address, (lanes, width)."""
+        at, bit = self._places(addresses, width), np.uint32(1 << warp)
+        if self.coming[at].any():
+            raise KernelError("it reads from shared memory what a copy that was not waited for is still bringing")
+        if not self.known[at].all():
+            raise KernelError("it reads from shared memory what nobody has written")
+        if (self.writers[at] & ~bit).any():
+            raise KernelError(f"warp {warp} reads from shared memory what another warp wrote since the last barrier")
+        self.readers[at] |= bit
+        found: Bytes = self.data[at]
+        return found
+
+    def store(self, addresses: NDArray[np.uint32], values: Bytes, warp: int) -> None:
+        """Write the bytes of each lane, (lanes, width)."""
+        at = self._places(addresses, values.shape[1])
+        if self.coming[at].any():
+            raise KernelError("it writes to shared memory where a copy that was not waited for is going")
+        self._alone(at, values, warp)
+        self.data[at], self.known[at] = values, True
+
+    def _alone(self, at: Any, values: Bytes | None, warp: int) -> None:
+        """Only this warp is there since the last barrier, or others have written the same."""
+        bit = np.uint32(1 << warp)
+        if (self.readers[at] & ~bit).any():
+            raise KernelError(f"warp {warp} writes to shared memory what another warp read since the last barrier")
+        others = (self.writers[at] & ~bit) != 0
+        if others.any() and (values is None or (others & (self.data[at] != values)).any()):
+            raise KernelError(f"warp {warp} writes to shared memory where another warp wrote since the last barrier")
+        self.writers[at] |= bit
+
+    def expect(self, addresses: NDArray[np.uint32], width: int, warp: int) -> None:
+        """A copy goes there, which may come at any time until it is waited for."""
+        at = self._places(addresses, width)
+        self._alone(at, None, warp)
+        self.coming[at] = True
+
+    def arrive(self, addresses: NDArray[np.uint32], values: Bytes, warp: int) -> None:
+        """What a copy brought is there for the warp that asked for it, and for others behind a barrier."""
+        at = self._places(addresses, values.shape[1])
+        self.data[at], self.known[at], self.coming[at] = values, True, False
+        self.writers[at] |= np.uint32(1 << warp)

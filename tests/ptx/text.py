@@ -1,0 +1,139 @@
+"""Read the text of one kernel in PTX: its parameters, labels and instructions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Register:
+    """``%r5``: its bank, ``r``, and its number there."""
+
+    bank: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Address:
+    """``[%rd5 + 16]``: a register, or the name of a parameter or of shared memory, and bytes beyond it."""
+
+    base: Register | str
+    offset: int = 0
+
+
+Scalar = Register | str
+"""A register; or the text of a number, a label, a special register (``%tid.x``) or a name."""
+Operand = Scalar | Address | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction: ``guard`` is the predicate it runs under, and whether that is negated."""
+
+    number: int
+    opcode: str
+    operands: tuple[Operand, ...]
+    text: str
+    source: str
+    guard: tuple[Register, bool] | None = None
+
+    def __str__(self) -> str:
+        return f"instruction {self.number}, {self.text!r}, of {self.source or 'no line of the kernel'}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A kernel: parameters in their order, each with its type; where labels stand; threads of a block."""
+
+    name: str
+    parameters: dict[str, str]
+    threads: int
+    instructions: tuple[Instruction, ...]
+    labels: dict[str, int]
+    registers: dict[str, int] = field(default_factory=dict)
+
+    def without(self, number: int) -> Program:
+        """The same but for one instruction, whose place a ``nop`` takes."""
+        kept = list(self.instructions)
+        old = kept[number]
+        kept[number] = Instruction(number, "nop", (), f"no more {old.text}", old.source)
+        return Program(self.name, self.parameters, self.threads, tuple(kept), self.labels, self.registers)
+
+    def numbers_of(self, opcode: str) -> list[int]:
+        """Those of the instructions of an opcode, or of all whose opcode begins so."""
+        return [each.number for each in self.instructions if each.opcode.startswith(opcode)]
+
+    @property
+    def loop(self) -> range:
+        """The instructions of the longest loop, none if there is none."""
+        branches = [each for each in self.instructions if each.opcode.startswith("bra")]
+        every = [range(self.labels[str(each.operands[0])], each.number + 1) for each in branches]
+        return max(every, key=len, default=range(0))
+
+
+ENTRY = re.compile(r"\.visible \.entry (\w+)\((.*?)\)\s*(.*?)\n\{\n(.*?)\n\}\n", re.DOTALL)
+PARAMETER = re.compile(r"\.param\s+\.(\w+)[^,]*?\s(\w+)\s*(?:,|$)", re.DOTALL)
+FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', re.MULTILINE)
+PLACE = re.compile(r"\.loc\s+(\d+)\s+(\d+)")
+REGISTERS = re.compile(r"\.reg\s+\.\w+\s+%(\w+)<(\d+)>;")
+REGISTER = re.compile(r"%(p|rs|rd|r)(\d+)$")
+LABEL = re.compile(r"(\$\w+):")
+GUARD = re.compile(r"@(!?)%p(\d+)\s+")
+PARTS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*")
+
+
+def parse(ptx: str) -> Program:
+    """The one kernel of a module.
+
+    Raises:
+        ValueError: there is no kernel, or not one alone.
+    """
+    found = ENTRY.findall(ptx)
+    if len(found) != 1:
+        raise ValueError(f"the module has {len(found)} kernels; give one of one kernel")
+    name, parameters, directives, body = found[0]
+    threads = re.search(r"\.reqntid\s+(\d+)", directives)
+    if threads is None:
+        raise ValueError(f"kernel {name} does not say how many threads a block has (.reqntid)")
+    files = dict(FILE.findall(ptx))
+    instructions, labels = list[Instruction](), dict[str, int]()
+    source = ""
+    for line in body.splitlines():
+        bare = line.split("//")[0].strip()
+        if place := PLACE.match(bare):
+            source = f"{files.get(place[1], place[1])}:{place[2]}"
+        elif label := LABEL.match(bare):
+            labels[label[1]] = len(instructions)
+        elif bare and not bare.startswith("."):
+            instructions += _statements(bare, source, len(instructions))
+    banks = {bank: int(count) for bank, count in REGISTERS.findall(body)}
+    types = {name: kind for kind, name in PARAMETER.findall(parameters)}
+    return Program(name, types, int(threads[1]), tuple(instructions), labels, banks)
+
+
+def _statements(line: str, source: str, number: int) -> Iterator[Instruction]:
+    for text in filter(None, map(str.strip, line.split(";"))):
+        guard = GUARD.match(text)
+        opcode, *rest = text[guard.end() if guard else 0 :].split(maxsplit=1)
+        operands = tuple(_operand(part.strip()) for part in PARTS.findall(rest[0] if rest else ""))
+        under = (Register("p", int(guard[2])), guard[1] == "!") if guard else None
+        yield Instruction(number, opcode, operands, " ".join(text.split()), source, under)
+        number += 1
+
+
+def _operand(text: str) -> Operand:
+    if text.startswith("{"):
+        return tuple(_scalar(part.strip()) for part in text[1:-1].split(","))
+    if "|" in text:
+        return tuple(map(_scalar, text.split("|")))
+    if text.startswith("["):
+        base, _, offset = text[1:-1].replace(" ", "").partition("+")
+        return Address(_scalar(base), int(offset or 0))
+    return _scalar(text)
+
+
+def _scalar(text: str) -> Scalar:
+    found = REGISTER.match(text)
+    return Register(found[1], int(found[2])) if found else text
