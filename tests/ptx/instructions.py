@@ -16,7 +16,7 @@ from ptx.warp import TYPES, WARP, Copy, Lanes, Mask, Warp
 
 Run = Callable[[Mask | None], None]
 ALL = np.arange(WARP)
-MODIFIERS = {"v2", "v4", "cg", "ca", "cs", "cta", "gpu", "acquire", "relaxed"}
+MODIFIERS = {"nc", "v2", "v4", "cg", "ca", "cs", "cta", "gpu", "acquire", "relaxed"}
 """What may stand in loads and stores between the space and the type."""
 
 

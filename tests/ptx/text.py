@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -79,6 +79,8 @@ FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"', re.MULTILINE)
 PLACE = re.compile(r"\.loc\s+(\d+)\s+(\d+)")
 REGISTERS = re.compile(r"\.reg\s+\.\w+\s+%(\w+)<(\d+)>;")
 REGISTER = re.compile(r"%(p|rs|rd|r)(\d+)$")
+OWN_REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+([^%;]+);")
+BANKS = {"pred": "p", "b16": "rs", "b32": "r", "f32": "r", "b64": "rd"}
 LABEL = re.compile(r"(\$\w+):")
 GUARD = re.compile(r"@(!?)%p(\d+)\s+")
 PARTS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*")
@@ -98,9 +100,10 @@ def parse(ptx: str) -> Program:
     if threads is None:
         raise ValueError(f"kernel {name} does not say how many threads a block has (.reqntid)")
     files = dict(FILE.findall(ptx))
+    banks = {bank: int(count) for bank, count in REGISTERS.findall(body)}
     instructions, labels = list[Instruction](), dict[str, int]()
     source = ""
-    for line in body.splitlines():
+    for line in _without_scopes(body, banks):
         bare = line.split("//")[0].strip()
         if place := PLACE.match(bare):
             source = f"{files.get(place[1], place[1])}:{place[2]}"
@@ -108,9 +111,30 @@ def parse(ptx: str) -> Program:
             labels[label[1]] = len(instructions)
         elif bare and not bare.startswith("."):
             instructions += _statements(bare, source, len(instructions))
-    banks = {bank: int(count) for bank, count in REGISTERS.findall(body)}
     types = {name: kind for kind, name in PARAMETER.findall(parameters)}
     return Program(name, types, int(threads[1]), tuple(instructions), labels, banks)
+
+
+def _without_scopes(body: str, banks: dict[str, int]) -> Iterator[str]:
+    """The lines of a kernel in which registers of a block in braces are further registers of the kernel."""
+    known: dict[str, str] | None = None
+    for line in body.splitlines():
+        bare = line.split("//")[0].strip()
+        if bare == "{":
+            known = {}
+        elif bare == "}":
+            known = None
+        elif known is not None and (own := OWN_REGISTERS.match(bare)):
+            bank = BANKS[own[1]]
+            for name in own[2].split(","):
+                known[name.strip()] = f"%{bank}{banks.setdefault(bank, 1)}"
+                banks[bank] += 1
+        else:
+            yield re.sub(r"(?<![%.$\w])([A-Za-z]\w*)\b", _renamed(known), line) if known else line
+
+
+def _renamed(known: dict[str, str]) -> Callable[[re.Match[str]], str]:
+    return lambda found: known.get(found[1], found[1])
 
 
 def _statements(line: str, source: str, number: int) -> Iterator[Instruction]:

@@ -178,8 +178,10 @@ def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tilin
     own = units // split
     if head > 1:
         return Tiling(rows, units, min(8, max(4, rows * own * head // 256)), split, 2)
-    few = own < 32 or (own < 64 and len(names.inner) <= 4)
-    return Tiling(rows, units, 4 if few else 8, split, 2, all_registers=True)
+    if names.matrices:
+        few = own < 32 or (own < 64 and len(names.inner) <= 4)
+        return Tiling(rows, units, 4 if few else 8 if own < 128 else 16, split, 3 if own <= 64 else 2)
+    return Tiling(rows, units, min(8, own // 8), split, 2, all_registers=True)  # a product gives a warp 8 columns
 
 
 def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
