@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -220,6 +221,41 @@ def test_a_refusal_is_told_from_a_launch(interpreted: None, monkeypatch: pytest.
     x, _, weights = case(zoo()["rnn"], 2)
     with pytest.raises(BackendError, match="launch of the forward kernel of cell 'rnn' for H=20, 1 programs"):
         scan(zoo()["rnn"], x, weights, backend="triton")
+
+
+def test_where_fewer_run_at_once_than_was_told_the_launches_are_smaller(
+    interpreted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where tensors are of another type than those by which a kernel was measured; the same is not tried twice."""
+    kernels, asked = back_end.kernels, list[int]()
+
+    class Kernel:
+        def __init__(self, kernel: Any) -> None:
+            self.kernel = kernel
+
+        def __getitem__(self, grid: tuple[int, int]) -> Any:
+            asked.append(grid[0])
+            if grid[0] > 2:
+                raise RuntimeError("Triton Error [CUDA]: too many blocks in cooperative launch")
+            return self.kernel[grid]
+
+    @cache
+    def crowded(*given: Any, **how: Any) -> launch.Kernels:
+        made = kernels(*given, **how)
+        return launch.Kernels(Kernel(made.forward), Kernel(made.backward))
+
+    values = case(zoo()["lstm-peephole"], 14)
+    expected = everything(zoo()["lstm-peephole"], values, "triton")
+    monkeypatch.setattr(back_end, "kernels", crowded)
+    monkeypatch.setattr(back_end, "_of_pass", lambda inputs, way, found: (found, 8))
+    monkeypatch.setattr(back_end, "_at_once", lambda x: 4)
+    monkeypatch.setattr(launch, "_CROWDED", set())
+    for tries in ([4], []):
+        found = everything(zoo()["lstm-peephole"], values, "triton")
+        assert asked == [*tries, 2, 2] * 2
+        asked.clear()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-6, atol=1e-7, msg=key)
 
 
 def test_what_is_only_read_lies_where_kernels_are_compiled_for() -> None:

@@ -19,14 +19,18 @@ from cello.errors import BackendError
 
 VARIABLE = "CELLO_COOPERATIVE_LAUNCH"
 """The environment variable that, as 0, has them launched plainly, all at once."""
-REFUSED = ("too many blocks in cooperative launch", "operation not supported")
-"""What CUDA says where it has no such launch, or not of so many programs."""
+TOO_MANY, NOT_SUPPORTED = "too many blocks in cooperative launch", "operation not supported"
+"""What CUDA says where it has no such launch of so many programs, or none at all."""
 OPTION = "launch_cooperative_grid"
 """Triton's, since 3.3."""
 REGISTERS, WARPS_BESIDE = 1 << 14, 4
 """Those of each of four parts of a multiprocessor of compute capability 8.0 to 12.0, to which warps are dealt out."""
 RESERVED, GRANULE = 1024, 128
 """Bytes of shared memory that each program takes beside its own, and to whose multiple that is rounded up."""
+
+
+class CrowdedError(BackendError):
+    """There is no room for all programs of a cooperative launch at the same time."""
 
 
 class Multiprocessor(NamedTuple):
@@ -97,15 +101,16 @@ def told_if_refused(what: str, programs: int, split: int) -> Iterator[None]:
     """Say what cannot be launched, and what to do, where the driver refuses a cooperative launch.
 
     Raises:
-        BackendError: it does.
+        CrowdedError: it has no room for so many programs.
+        BackendError: it has no such launches.
     """
     try:
         yield
     except RuntimeError as error:
-        said = next((reason for reason in REFUSED if reason in str(error)), None)
+        said = next((reason for reason in (TOO_MANY, NOT_SUPPORTED) if reason in str(error)), None)
         if said is None or not cooperative(split):
             raise
-        raise BackendError(
+        raise (CrowdedError if said == TOO_MANY else BackendError)(
             f"the GPU's driver refuses a cooperative launch of the {what}, {programs} programs of which {split} each "
             f'wait for each other ({said}). Take fewer units or backend="plain", or set {VARIABLE}=0, which launches '
             "them plainly: then run no other kernels on that GPU at the same time"

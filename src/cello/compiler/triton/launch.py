@@ -15,6 +15,7 @@ from cello.cells.graph import Shape
 from cello.compiler.triton.build import Kernels, compiling
 from cello.compiler.triton.cooperative import (
     OPTION,
+    CrowdedError,
     Part,
     aligned,
     cooperative,
@@ -93,12 +94,18 @@ class Call:
     of_backward: Tiling | None = None
     """Backward's tiling, where it is another."""
     at_once: tuple[int | None, int | None] = (None, None)
-    """Programs that surely run at the same time, forward and backward, where those that share units are launched
+    """Programs that run at the same time, forward and backward, where those that share units are launched
     cooperatively; None: all."""
+    surely: int | None = None
+    """Programs of which as many run at the same time whatever they take; None: all."""
 
     def backward(self) -> Call:
         """The same, as backward is launched."""
         return replace(self, tiling=self.of_backward or self.tiling, at_once=self.at_once[::-1])
+
+    def fewer(self) -> Call:
+        """The same, in launches of no more programs than surely run at once."""
+        return replace(self, at_once=(self.surely, self.at_once[1]))
 
     @property
     def tiles(self) -> int:
@@ -208,6 +215,10 @@ def input_projections(call: Call, given: StackedInputs) -> Tensor:
     return torch.bmm(given.frames, matrices.transpose(1, 2))
 
 
+_CROWDED: set[tuple[object, ...]] = set()
+"""Passes of kernels of which fewer programs run at once than their tiling's figures say."""
+
+
 def _launch(
     call: Call,
     way: str,
@@ -215,17 +226,41 @@ def _launch(
     further: Sequence[Tensor],
     strides: Sequence[int],
     **constant: bool,
-) -> None:
-    """All launches of a pass; tensors (R, ...) in the order of its arguments, before and after the workspace, masks
-    with their strides. Of backward, the last of the first ones has a row for each clip of a tile."""
-    layout, names, rows = call.layout, call.names, call.tiling.rows
-    batch, every = layout.place.shape[1], call.parts
-    clips = layout.place, layout.length, layout.start
+) -> int:
+    """All launches of a pass, and how many there were.
+
+    Tensors (R, ...) are in the order of its arguments, before and after the workspace, masks last. Of backward, the
+    last of the first ones has a row for each clip of a tile.
+    """
+    # for other types or constants a kernel may take more than what it was chosen by
+    kind = call.layout.place.device, first[0].dtype, call.large
+    key = way, call.tiling, call.precision, call.sizes, *kind, *constant.values()
+    call = call.fewer() if key in _CROWDED else call
+    try:
+        return _launched(call, way, first, further, strides, constant)
+    except CrowdedError:
+        if call.at_once[0] == call.surely:
+            raise
+        _CROWDED.add(key)
+        return _launched(call.fewer(), way, first, further, strides, constant)
+
+
+def _launched(
+    call: Call,
+    way: str,
+    first: Sequence[Tensor],
+    further: Sequence[Tensor],
+    strides: Sequence[int],
+    constant: dict[str, bool],
+) -> int:
+    layout, rows, every = call.layout, call.tiling.rows, call.parts
+    clips: list[Tensor] = [layout.place, layout.length, layout.start]
     if any(part.tile for part in every):
-        clips = tuple(of_whole_tiles(each, rows) for each in clips)  # type: ignore[assignment]
+        clips = [of_whole_tiles(each, rows) for each in clips]
     vectors, counters = call.workspace(first[0])
     fixed = call.constants() | constant
-    masks = len(further) - len(names.plan.masks)
+    masks = len(further) - len(call.names.plan.masks)
+    what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
     with launched_on(layout.place.device), compiling(call.precision):
         for part, counts in zip(every, counters, strict=True):
             of, begin = part.of_replicates, part.tile * rows
@@ -235,15 +270,15 @@ def _launch(
             beside = [each[of] for each in further]
             given = [*beside[:masks], *(one for mask in beside[masks:] for one in (mask, *mask.stride()[:3]))]
             grid = call.grid(part)
-            what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
             with told_if_refused(what, prod(grid), call.tiling.split):
                 getattr(call.kernels, way)[grid](
                     *(aligned(each[of, begin:]) for each in clips),
                     aligned(layout.reverse[of]),
                     *(*own, vectors, counts, *given),
-                    *(part.tiles, batch, layout.steps, layout.rows, *strides),
+                    *(part.tiles, layout.place.shape[1], layout.steps, layout.rows, *strides),
                     **fixed,
                 )
+    return len(every)
 
 
 def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -294,7 +329,7 @@ def run_backward(
     d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, width, dtype=torch.float32, device=last.device)
     d_first = torch.empty_like(given.first)
     given_outputs = last if d_outputs is None else d_outputs
-    _launch(
+    launches = _launch(
         call,
         "backward",
         (given.inner, given.invariant, last, saved, given_outputs, d_last, d_first, d_sums, vectors, d_rows),
@@ -302,7 +337,7 @@ def run_backward(
         (),
         GIVEN=d_outputs is not None,
     )
-    if len(call.parts) > 1:
+    if launches > 1:
         d_rows = d_rows[:, :batch]  # of clips that were computed several times once
     of_rows_read = RowsOfBackward(saved, d_sums, vectors, d_x, d_rows)
     return derivatives(names, sizes, given, of_rows_read, d_first, through_frames=through_frames)

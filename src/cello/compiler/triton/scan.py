@@ -104,8 +104,16 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str | None:
 
 def precision(x: Tensor) -> str:
     """How products are computed, as ``rounded`` in the kernels understands it."""
-    wanted = "bf16" if x.dtype is torch.bfloat16 else PRECISIONS[torch.get_float32_matmul_precision()]
+    wanted = "bf16" if x.dtype is torch.bfloat16 else _of_float32()
     return "bf16 checked" if wanted == "bf16" and x.is_cpu else wanted
+
+
+def _of_float32() -> str:
+    """How products of float32 are to be computed, by either of torch's two settings."""
+    try:
+        return PRECISIONS[torch.get_float32_matmul_precision()]
+    except RuntimeError:  # that of CUDA alone was set, which the older one cannot tell
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def tiling_of(inputs: Inputs) -> Tiling | None:
@@ -194,8 +202,8 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     made = kernels(cell, forward.reread, interpreted=x.is_cpu)
     if backward is not None:
         made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu).backward)
-    programs = at_once, at_once_back
-    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward, programs)
+    programs = (at_once, at_once_back), _at_once(x)
+    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward, *programs)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]
