@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cello.compiler.exponential import matrix_exponential
+from captured import Captured
+from cello.compiler.exponential import matrix_exponential, on_device
 
 
 def drawn(
@@ -62,3 +63,25 @@ def test_what_is_not_finite_stays_so(number: float) -> None:
 def test_frames_of_a_matrix_without_elements() -> None:
     matrix = torch.zeros(0, 0, requires_grad=True)
     assert torch.autograd.grad(matrix_exponential(matrix).sum(), matrix)[0].shape == (0, 0)
+
+
+@pytest.mark.parametrize("norm", [0.0, 1e-30, 0.28, 0.3, 15.0, 300.0])
+@pytest.mark.parametrize("skew", [False, True])
+def test_on_a_device_it_is_torchs_and_a_graph_can_hold_it(norm: float, skew: bool) -> None:
+    matrix, upstream = drawn(norm, skew=skew)
+    expected = torch.matrix_exp(matrix)
+    (slope,) = torch.autograd.grad(expected, matrix, upstream)
+    with Captured():
+        value = on_device(matrix)
+        (found,) = torch.autograd.grad(value, matrix, upstream)
+    close = 1e-13 * max(1.0, norm)
+    assert (value - expected).abs().max() <= close * expected.abs().max()
+    assert (found - slope).abs().max() <= 4 * close * slope.abs().max()
+    several = torch.vmap(on_device)(torch.stack([matrix, 0.5 * matrix]))
+    assert torch.allclose(several[0], expected, rtol=1e-10, atol=0)
+
+
+def test_on_a_device_what_is_too_large_or_not_finite_is_nan() -> None:
+    for matrix in (drawn(2e4, skew=True)[0], torch.full((2, 2), torch.inf, dtype=torch.float64)):
+        assert on_device(matrix).isnan().all()
+    assert on_device(torch.zeros(0, 0, dtype=torch.float64)).shape == (0, 0)

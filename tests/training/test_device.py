@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,8 @@ from cello.training.device import Device, choose, computing, driver, memory_erro
 from cello.training.execution import ExecutionConfig
 
 Patch = pytest.MonkeyPatch
+BUILT = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_90a")
+"""What torch has code for."""
 RUN = RunConfig(corpus=CorpusRef(name="x", checksum="0" * 64), optimiser=OptimiserConfig(batch=512))
 
 
@@ -24,7 +29,9 @@ RUN = RunConfig(corpus=CorpusRef(name="x", checksum="0" * 64), optimiser=Optimis
 def gpus(monkeypatch: Patch) -> Callable[..., None]:
     """Make torch say that it has CUDA and so many GPUs."""
 
-    def make(count: int = 1, capability: tuple[int, int] = (9, 0), fault: str = "") -> None:
+    def make(
+        count: int = 1, capability: tuple[int, int] = (9, 0), fault: str = "", built: Sequence[str] = BUILT
+    ) -> None:
         def init() -> None:
             if fault:
                 raise RuntimeError(fault)
@@ -34,6 +41,7 @@ def gpus(monkeypatch: Patch) -> Callable[..., None]:
             "device_count": lambda: count,
             "get_device_capability": lambda index: capability,
             "get_device_name": lambda index: f"Example GPU {index}",
+            "get_arch_list": lambda: [*built],
             "init": init,
         }.items():
             monkeypatch.setattr(torch.cuda, name, value)
@@ -126,6 +134,56 @@ def test_a_gpu_that_is_too_old_or_not_among_these_is_refused(gpus: Callable[...,
         choose(ExecutionConfig(device="cuda:2"))
 
 
+@pytest.mark.parametrize(
+    ("capability", "built", "usable"),
+    [
+        ((9, 0), BUILT, True),
+        ((8, 9), BUILT, True),  # by the code for 8.6
+        ((10, 0), BUILT, False),
+        ((12, 0), (*BUILT, "compute_90"), True),  # which is compiled for it
+        ((12, 1), ("sm_120",), True),
+        ((8, 0), ("sm_86", "sm_90"), False),
+        ((9, 0), (), True),  # nothing is known
+    ],
+)
+def test_a_gpu_that_torch_was_not_built_for_is_refused(
+    gpus: Callable[..., None], capability: tuple[int, int], built: Sequence[str], usable: bool
+) -> None:
+    """Its first operation would say: no kernel image is available for execution on the device."""
+    gpus(1, capability, built=built)
+    assert (choose(ExecutionConfig()).torch.type == "cuda") == usable
+
+
+def test_what_torch_was_built_for_is_told(gpus: Callable[..., None], monkeypatch: Patch) -> None:
+    gpus(1, (12, 0), built=("sm_80", "sm_90"))
+    monkeypatch.setattr(torch, "__version__", "9.1")
+    with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(device="cuda", backend="plain"))
+    assert str(error.value) == (
+        "execution.device=cuda cannot be used: Example GPU 0 has compute capability 12.0, and torch 9.1 has no code "
+        "for it (it has sm_80, sm_90). Install a newer torch, built for a CUDA that knows this GPU (see pytorch.org), "
+        "or write execution.device=cpu"
+    )
+
+
+@pytest.mark.parametrize(("release", "usable"), [("3.2.0", False), ("3.4.1", False), ("3.5.0", True), ("3.10.0", True)])
+def test_a_triton_that_cannot_compile_the_kernels_is_refused(
+    gpus: Callable[..., None], monkeypatch: Patch, release: str, usable: bool
+) -> None:
+    gpus()
+    monkeypatch.setattr(device, "import_module", lambda name: SimpleNamespace(__version__=release))
+    assert (choose(ExecutionConfig()).torch.type == "cuda") == usable
+    assert choose(ExecutionConfig(backend="plain")).torch.type == "cuda"
+    if not usable:
+        with pytest.raises(ConfigError) as error:
+            choose(ExecutionConfig(device="cuda"))
+        assert str(error.value) == (
+            f"execution.device=cuda cannot be used: Triton {release} cannot compile the kernels, which need 3.5 or "
+            "newer. Install torch 2.9 or newer, which brings one, write execution.backend=plain (slow there), or write "
+            "execution.device=cpu"
+        )
+
+
 def test_without_triton_auto_is_the_cpu_and_a_named_gpu_says_how_to_get_it(
     gpus: Callable[..., None], monkeypatch: Patch
 ) -> None:
@@ -198,6 +256,19 @@ def test_products_are_of_the_precision_asked_for_and_as_before_afterwards(
         assert torch.get_float32_matmul_precision() == products
         assert torch.backends.cudnn.allow_tf32 == (precision != "float32")
     assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
+def test_torchs_newer_setting_of_precision_is_kept_too() -> None:
+    """Of which the older one tells nothing but an error."""
+    code = """
+import torch
+from cello.training import device
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+with device._products_in("float32"):
+    assert torch.get_float32_matmul_precision() == "highest"
+assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_run_that_does_not_fit_says_what_is_free_and_what_to_lower(monkeypatch: Patch) -> None:

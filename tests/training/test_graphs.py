@@ -17,7 +17,9 @@ GPU = torch.device("cuda:0")
 
 
 class Stream:
-    def __init__(self, device: object = None) -> None: ...
+    def __init__(self, device: object = None) -> None:
+        self.device = device
+
     def wait_stream(self, other: Stream) -> None: ...
 
 
@@ -27,7 +29,9 @@ class Cuda:
     def __init__(self, patch: Patch) -> None:
         self.done: list[str] = []
         self.capturing: list[str] | None = None
+        self.captured_on: object = None
         self.fault: Exception | None = None
+        self.end_fault: Exception | None = None
         outer = self
 
         class Graph:
@@ -38,14 +42,16 @@ class Cuda:
                 outer.done.extend(self.holds)
 
         @contextmanager
-        def capture(graph: Graph) -> Iterator[None]:
-            outer.capturing = graph.holds
+        def capture(graph: Graph, stream: Stream) -> Iterator[None]:
+            outer.capturing, outer.captured_on = graph.holds, stream.device
             try:
                 if outer.fault is not None:
                     raise outer.fault
                 yield
             finally:
                 outer.capturing = None
+                if outer.end_fault is not None:
+                    raise outer.end_fault
 
         for name, value in {
             "Stream": Stream, "stream": nullcontext, "current_stream": Stream, "set_stream": lambda stream: None,
@@ -132,3 +138,17 @@ def test_a_gpu_that_is_full_is_no_reason_to_go_on_slowly(monkeypatch: Patch) -> 
     steps(cuda.step, "a")
     with pytest.raises(torch.OutOfMemoryError):
         steps(cuda.step, "a")
+    cuda.end_fault = RuntimeError("capture failed due to a previous error")
+    with pytest.raises(torch.OutOfMemoryError):  # which that hides
+        steps(cuda.step, "a")
+    assert cuda.done == ["a", "a"]
+
+
+def test_a_step_is_captured_on_the_gpu_that_it_runs_on(monkeypatch: Patch) -> None:
+    """Torch's own stream for captures is of the GPU that was first; another one's graph would be empty."""
+    cuda = Cuda(monkeypatch)
+    for device in (GPU, torch.device("cuda:1")):
+        steps: StepGraphs[str] = StepGraphs(device, capture=True)
+        for _ in range(3):
+            steps(cuda.step, "a")
+        assert cuda.captured_on == device

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import msgspec
 import pytest
@@ -194,6 +196,25 @@ def test_those_that_are_behind_are_trained_first(tone_corpus: Corpus, tmp_path: 
     assert told == [(3, 1), (8, 1), (3, 2), (8, 2), (3, 3), (0, 3), (8, 3)]
     for one, other in zip(found, alone(BASE, tone_corpus, tmp_path), strict=True):
         assert figures(one) == pytest.approx(figures(other), abs=1e-5)
+
+
+def test_the_device_memory_of_a_former_group_is_free_for_the_next(
+    tone_corpus: Corpus, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    as_device(monkeypatch)
+    spoil(monkeypatch, seed=0, epoch=1)
+    former: list[ref[ResidentEpochs]] = []
+    begin = Together.__init__
+
+    def watched(self: Together, trainers: Sequence[Trainer]) -> None:
+        assert [one for each in former if (one := each()) is not None] == []
+        begin(self, trainers)
+        former.append(ref(self.resident))
+
+    monkeypatch.setattr(Together, "__init__", watched)
+    with pytest.raises(TrainingError, match="1 of 3 seeds failed"):
+        train(config(), tone_corpus, tmp_path / "runs", seeds=SEEDS, cache=tmp_path)
+    assert len(former) == 2
 
 
 def spoil(patch: Patch, seed: int, epoch: int) -> None:

@@ -1,4 +1,6 @@
-"""What hurts: a tensor of a step that was left on the CPU, found out only where a GPU is.
+"""What hurts: what a GPU or a CUDA graph refuses, found out only where a GPU is.
+
+That is a tensor of a step that was left on the CPU, one that is made there at every step, a value that is read back.
 
 Another device than the CPU stands for the GPU: torch's "meta", which has shapes and no data, so it refuses to be mixed
 with the CPU and to be read.
@@ -15,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from as_device import as_device
+from captured import Captured
 from cello.audio.augment import AugmentConfig
 from cello.audio.corpus import Corpus
 from cello.features.config import FeatureConfig
 from cello.models.config import ModelConfig
-from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
+from cello.training.config import CorpusRef, DataConfig, OptimiserConfig, RunConfig
 from cello.training.execution import ExecutionConfig
 from cello.training.resident import ChangedClips, ResidentEpochs
 from cello.training.stacked import Stacked
@@ -47,6 +50,12 @@ CASES = {
     "changed": BASE,
     "as they are": msgspec.structs.replace(BASE, augment=AugmentConfig()),
     "noisy cells": msgspec.structs.replace(BASE, model=NOISY),
+    "lost": msgspec.structs.replace(
+        BASE,
+        features=FeatureConfig(kind="log-mel", window_ms=80, hop_ms=240, n_mels=20, normalisation="clip"),
+        data=DataConfig(lost_frames=0.2),
+        model=ModelConfig(cell="gru-d", hidden=4, pooling="attention"),
+    ),
     "by torch": msgspec.structs.replace(BASE, model=ModelConfig(cell="torch:lstm", hidden=4, pooling="mean")),
     "sgd": msgspec.structs.replace(BASE, optimiser=OptimiserConfig(name="sgd", batch=8, weight_decay=0.1)),
     "rmsprop": msgspec.structs.replace(BASE, optimiser=OptimiserConfig(name="rmsprop", batch=8, weight_decay=0.1)),
@@ -95,7 +104,7 @@ def same_device(weights: Any, gradients: Any, first: Any, second: Any, _: Any, s
 
 @pytest.mark.parametrize(("whole", "runs"), [(True, 1), (False, 1), (False, 2)])
 @pytest.mark.parametrize("asked", CASES.values(), ids=CASES.keys())
-def test_all_of_a_step_is_on_its_device(
+def test_all_of_a_step_is_on_its_device_and_a_graph_can_hold_it(
     tone_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: RunConfig, whole: bool, runs: int
 ) -> None:
     if runs > 1 and asked.model.cell.startswith("torch:"):
@@ -109,5 +118,7 @@ def test_all_of_a_step_is_on_its_device(
     kinds = epochs.prepare(0)
     move_all(trainer, epochs)
     trainer.model.train()
-    epochs._step(kinds[0]._replace(whole=whole))
-    epochs._step(kinds[-1]._replace(whole=whole))
+    for kind in (kinds[0], kinds[-1]):
+        with Captured(META) as watched:
+            epochs._step(kind._replace(whole=whole))
+        assert watched.seen > 100

@@ -15,6 +15,8 @@ from torch.autograd import forward_ad
 
 LARGEST = {torch.float32: 1.4, torch.float64: 0.29}
 """The largest norm for which Taylor's series to the 12th power is exact in a dtype."""
+MOST_HALVINGS = 16
+"""How often a matrix on another device than the CPU may be halved until its norm is that small."""
 INVERSE_FACTORIALS = [1 / math.factorial(n) for n in range(13)]
 Pair = tuple[Tensor, Tensor]
 """A matrix that depends on another, and its change with that."""
@@ -57,7 +59,34 @@ class _Exponential(torch.autograd.Function):
 
 def _value(matrix: Tensor) -> Tensor:
     """In float32 torch's own is off by 2e-6, which a cell with nothing to bound its state makes 4e-4 in a score."""
-    return torch.matrix_exp(matrix.double()).to(matrix.dtype)
+    exact = matrix.double()
+    return (torch.matrix_exp(exact) if matrix.is_cpu else on_device(exact)).to(matrix.dtype)
+
+
+def on_device(matrix: Tensor) -> Tensor:
+    """The exponential of matrices (…, N, N) in double precision, by the same operations whatever they hold.
+
+    Torch's own reads their norms to decide how far to take the series, for which the CPU would wait at every step of a
+    training, and which no CUDA graph can hold. Of a norm above 19,000 it is NaN.
+    """
+    if not matrix.numel():
+        return matrix
+    norm = matrix.detach().abs().sum(-2).amax(-1)[..., None, None] / LARGEST[torch.float64]
+    halvings = torch.log2(norm).ceil().clamp(0, MOST_HALVINGS)
+    first = matrix * torch.exp2(-halvings)
+    second = first @ first
+    third = second @ first
+    one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+    def terms(n: int) -> Tensor:
+        return INVERSE_FACTORIALS[n] * one + INVERSE_FACTORIALS[n + 1] * first + INVERSE_FACTORIALS[n + 2] * second
+
+    found = terms(9) + INVERSE_FACTORIALS[12] * third
+    for n in (6, 3, 0):
+        found = third @ found + terms(n)
+    for n in range(MOST_HALVINGS):
+        found = torch.where(halvings > n, found @ found, found)
+    return torch.where(norm <= 2**MOST_HALVINGS, found, torch.nan)
 
 
 def _by_blocks(matrix: Tensor, change: Tensor) -> Tensor:

@@ -59,13 +59,13 @@ def draw_masks(clips: int, config: AugmentConfig, features: FeatureConfig, gener
     def draws(each: int) -> Tensor | None:
         return torch.rand(2, clips, each, generator=generator, device=generator.device) if each else None
 
-    return Masks(
-        times=draws(config.time_masks),
-        longest=round(config.time_mask_ms * features.rate_hz / 1000 / features.hop_samples),
-        bands=draws(config.band_masks),
-        widest=config.band_mask_width,
-        statics=statics,
-    )
+    return masks_from(draws(config.time_masks), draws(config.band_masks), config, features)
+
+
+def masks_from(times: Tensor | None, bands: Tensor | None, config: AugmentConfig, features: FeatureConfig) -> Masks:
+    """The masks of a config by draws ``times`` (2, B, n) and ``bands`` (2, B, m)."""
+    longest = round(config.time_mask_ms * features.rate_hz / 1000 / features.hop_samples)
+    return Masks(times, longest, bands, config.band_mask_width, features.static_dimensions)
 
 
 def frame_masks(

@@ -22,6 +22,10 @@ from cello.training.execution import ExecutionConfig
 
 LEAST_CAPABILITY = (8, 0)
 """Ampere; GPUs from before it have no tf32 and no bf16."""
+OLDEST_TRITON = (3, 5)
+"""That of torch 2.9; releases before it fail at functions that call themselves, or have no settings to ask for."""
+ARCHITECTURE = re.compile(r"(sm|compute)_(\d+)(\d)[a-z]?")
+"""What torch was built for, as sm_90: compute capability 9.0."""
 PRECISIONS = {"float32": "highest", "tf32": "high", "bf16": "medium"}
 """What ``torch.set_float32_matmul_precision`` calls them; the kernels of cells read it too."""
 TRITON_BACK_ENDS = ("auto", "triton")
@@ -121,10 +125,40 @@ def _fault(index: int, *, needs_triton: bool) -> _Fault | None:
             f"{name} has compute capability {major}.{minor}, and the kernels need 8.0 or more",
             f"Use a newer GPU, write execution.backend=plain (slow there), {_OR_CPU}",
         )
-    if needs_triton and (missing := _triton_missing()):
+    if fault := _without_code(index, capability):
+        return fault
+    return _triton_fault() if needs_triton else None
+
+
+def _without_code(index: int, capability: tuple[int, int]) -> _Fault | None:
+    """A GPU for which torch was not built, as one newer than it is; code is for a GPU's own major version, and for
+    minor versions up to its own, or in a form that is compiled for any later one."""
+    built = [found for each in torch.cuda.get_arch_list() if (found := ARCHITECTURE.fullmatch(each))]
+    has = [(kind, (int(major), int(minor))) for kind, major, minor in (each.groups() for each in built)]
+    usable = (of <= capability and (kind == "compute" or of[0] == capability[0]) for kind, of in has)
+    if not has or any(usable):
+        return None
+    name, (major, minor) = torch.cuda.get_device_name(index), capability
+    return _Fault(
+        f"{name} has compute capability {major}.{minor}, and torch {torch.__version__} has no code for it (it has "
+        f"{', '.join(each[0] for each in built)})",
+        f"Install a newer torch, built for a CUDA that knows this GPU (see pytorch.org), {_OR_CPU}",
+    )
+
+
+def _triton_fault() -> _Fault | None:
+    """Why Triton cannot be used, if so."""
+    try:
+        release = str(getattr(import_module("triton"), "__version__", ""))
+    except Exception as error:
         return _Fault(
-            f"Triton cannot be imported ({missing})",
+            f"Triton cannot be imported ({type(error).__name__}: {error})",
             f"Install it with pip install triton, write execution.backend=plain (slow there), {_OR_CPU}",
+        )
+    if (found := re.match(r"(\d+)\.(\d+)", release)) and (int(found[1]), int(found[2])) < OLDEST_TRITON:
+        return _Fault(
+            f"Triton {release} cannot compile the kernels, which need {'.'.join(map(str, OLDEST_TRITON))} or newer",
+            f"Install torch 2.9 or newer, which brings one, write execution.backend=plain (slow there), {_OR_CPU}",
         )
     return None
 
@@ -164,15 +198,6 @@ def _driver_cuda() -> str:
     except (AttributeError, RuntimeError):
         return "unknown"
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _triton_missing() -> str:
-    """Why Triton cannot be imported; empty where it can."""
-    try:
-        import_module("triton")
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
 
 
 def facts(index: int) -> dict[str, str]:
@@ -223,7 +248,7 @@ def computing(device: Device, precision: str) -> Iterator[None]:
 
 @contextmanager
 def _products_in(precision: str) -> Iterator[None]:
-    products, recurrent = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    products, recurrent = _products(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision(PRECISIONS[precision])
     torch.backends.cudnn.allow_tf32 = precision != "float32"
     try:
@@ -231,6 +256,14 @@ def _products_in(precision: str) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(products)
         torch.backends.cudnn.allow_tf32 = recurrent
+
+
+def _products() -> str:
+    """How products of float32 are computed now."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch's newer setting was used for CUDA alone, of which the older one tells nothing
+        return "high" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "highest"
 
 
 def out_of_memory(error: RuntimeError) -> bool:

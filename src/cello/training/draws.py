@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from cello.features.masks import Masks, draw_masks
+from cello.features.masks import Masks, draw_masks, masks_from
 from cello.training.config import RunConfig
 from cello.training.lost import drawn_key
 
@@ -58,5 +58,4 @@ def _filled(name: str, value: Tensor, size: int) -> Tensor:
 
 def masks_of(config: RunConfig, drawn: Mapping[str, Tensor]) -> Masks:
     """The masks of one step from its draws ``times`` (2, B, n) and ``bands`` (2, B, m), on any device."""
-    settings = draw_masks(0, config.augment, config.features, torch.Generator())
-    return Masks(drawn.get("times"), settings.longest, drawn.get("bands"), settings.widest, settings.statics)
+    return masks_from(drawn.get("times"), drawn.get("bands"), config.augment, config.features)

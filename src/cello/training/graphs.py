@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from cello.training.device import out_of_memory
+
 Kind = TypeVar("Kind", bound=Hashable)
 
 WARM_UP = 2
@@ -70,12 +72,14 @@ class StepGraphs(Generic[Kind]):
     def _captured(self, step: Callable[[Kind], None], kind: Kind) -> None:
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph):
+            # by itself torch captures on a stream of the GPU on which a process captured first
+            with torch.cuda.graph(graph, stream=self._stream):
                 step(kind)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
             torch.cuda.set_stream(before)  # which a failed capture may leave on its own
+            for each in (error, error.__context__):  # the end of a failed capture fails too
+                if isinstance(each, RuntimeError) and out_of_memory(each):
+                    raise each from None
             self._refuse(error)
             step(kind)
             return

@@ -177,8 +177,10 @@ class _Group:
 
     def _train_epoch(self, trainers: dict[int, Trainer]) -> None:
         own = [*trainers.values()]
-        if self.together is None or self.together.trainers != own:
-            self.together = None  # before others take its memory
+        if self.together is not None and self.together.trainers != own:
+            self.together.release()  # before others take its memory
+            self.together = None
+        if self.together is None:
             self.together = Together(own)
         for (row, trainer), record in zip(trainers.items(), self.together.train_epoch(), strict=True):
             try:

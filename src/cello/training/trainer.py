@@ -106,6 +106,10 @@ class Trainer:
         beside = 1 if self.together is None else len(self.together.trainers)
         return self.spent_before + (time.perf_counter() - self.started) / beside
 
+    def settle(self) -> None:
+        """Count the time until now by the runs that were trained together until now."""
+        self.spent_before, self.started = self.spent, time.perf_counter()
+
     def keep(self) -> None:
         """Write the checkpoint that the run resumes from; of epochs shorter than writing, only every few seconds."""
         now = time.perf_counter()
@@ -399,8 +403,14 @@ class Together:
         replicates = [trainer.replicate for trainer in trainers]
         self.resident = ResidentEpochs(replicates, first.device.torch, capture=first.execution.cuda_graph)
         for trainer in trainers:
-            trainer.spent_before, trainer.started = trainer.spent, time.perf_counter()
+            trainer.settle()
             trainer.together = self
+
+    def release(self) -> None:
+        """Let the device's memory of steps and graphs go; the runs go on by another object."""
+        for trainer in self.trainers:
+            trainer.settle()
+            trainer.together = None
 
     def train_epoch(self) -> list[Epoch | TrainingError]:
         """An epoch of each run, or why it cannot go on, which changes nothing for the others."""
@@ -421,5 +431,5 @@ class Together:
             try:
                 found.append(trainer.end_epoch(*trainer.steps_on_device(kinds, losses, right, learns=learns), own))
             except TrainingError as error:
-                found.append(error)
+                found.append(error.with_traceback(None))  # which would hold all that is on the device
         return found

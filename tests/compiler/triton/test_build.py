@@ -13,6 +13,7 @@ import pytest
 
 from cello.compiler.triton import build
 from cello.compiler.triton.build import SLP_OFF, compiling, without_slp
+from cello.training.device import OLDEST_TRITON
 
 pytest.importorskip("triton")
 COMPILED = """
@@ -48,6 +49,19 @@ def test_the_default_precision_does_not_end_the_process(monkeypatch: pytest.Monk
     ran = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert [0 < int(each) <= 255 for each in ran.stdout.split()] == [True, True]
+
+
+@pytest.mark.parametrize("release", ["3.2.0", "3.4.0+git"])
+def test_a_release_that_cannot_compile_the_kernels_is_named(monkeypatch: pytest.MonkeyPatch, release: str) -> None:
+    import triton
+
+    assert build.missing() is None
+    assert build.OLDEST == OLDEST_TRITON
+    monkeypatch.setattr(triton, "__version__", release)
+    assert build.missing() == (
+        f"Triton {release} cannot compile the kernels, which need 3.5 or newer; install torch 2.9 or newer, which "
+        "brings one"
+    )
 
 
 def optimiser(monkeypatch: pytest.MonkeyPatch, told: str) -> tuple[Any, list[dict[str, Any]]]:

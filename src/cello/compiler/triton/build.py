@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,8 @@ from cello.errors import BackendError
 
 SIZES = ("TILES", "B", "T", "rows")
 """The arguments of kernels that follow from the clips of a call alone."""
+OLDEST = (3, 5)
+"""The release from which on Triton compiles functions that call themselves."""
 SLP_OFF = "disable_slp_vectorizer"
 """Triton's argument, since 3.8, by which LLVM puts no scalars into vectors."""
 _without_slp: ContextVar[bool] = ContextVar("without_slp", default=False)
@@ -32,9 +35,15 @@ class Kernels:
 def missing() -> str | None:
     """Why Triton cannot be used, if it cannot."""
     try:
-        import triton  # noqa: F401
+        import triton
     except ImportError as error:
         return f"Triton cannot be imported ({error}); install it with: pip install triton"
+    release = str(triton.__version__)
+    if tuple(map(int, re.findall(r"\d+", release)[:2])) < OLDEST:
+        return (
+            f"Triton {release} cannot compile the kernels, which need {'.'.join(map(str, OLDEST))} or newer; install "
+            "torch 2.9 or newer, which brings one"
+        )
     return None
 
 

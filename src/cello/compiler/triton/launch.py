@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import prod
 from typing import Any
 
 import torch
@@ -13,6 +14,16 @@ from torch import Tensor
 
 from cello.cells.graph import Shape
 from cello.compiler.triton.build import Kernels, compiling
+from cello.compiler.triton.cooperative import (
+    OPTION,
+    CrowdedError,
+    Part,
+    aligned,
+    cooperative,
+    of_whole_tiles,
+    parts,
+    told_if_refused,
+)
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes, is_sized
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
@@ -83,20 +94,35 @@ class Call:
     keep: bool = True
     of_backward: Tiling | None = None
     """Backward's tiling, where it is another."""
+    at_once: tuple[int | None, int | None] = (None, None)
+    """Programs that run at the same time, forward and backward, where those that share units are launched
+    cooperatively; None: all."""
+    surely: int | None = None
+    """Programs of which as many run at the same time whatever they take; None: all."""
 
     def backward(self) -> Call:
         """The same, as backward is launched."""
-        return replace(self, tiling=self.of_backward or self.tiling)
+        return replace(self, tiling=self.of_backward or self.tiling, at_once=self.at_once[::-1])
+
+    def fewer(self) -> Call:
+        """The same, in launches of no more programs than surely run at once."""
+        return replace(self, at_once=(self.surely, self.at_once[1]))
 
     @property
     def tiles(self) -> int:
         """Programs that clips are shared out to."""
         return -(-self.layout.place.shape[1] // self.tiling.rows)
 
-    def grid(self) -> tuple[int, int]:
-        """All programs; those that share clips follow each other, so that they run at the same time."""
+    @property
+    def parts(self) -> list[Part]:
+        """The launches."""
+        at_once = self.at_once[0] if self.tiling.split > 1 else None
+        return parts(len(self.layout.place), self.tiles, self.tiling.split, at_once)
+
+    def grid(self, part: Part) -> tuple[int, int]:
+        """The programs of a launch; those that share clips follow each other, so that they run at the same time."""
         split = 1 if self.layout.place.is_cpu else self.tiling.split
-        return self.tiles * split, len(self.layout.place)
+        return part.tiles * split, part.replicates
 
     @property
     def large(self) -> bool:
@@ -115,13 +141,20 @@ class Call:
         if self.tiling.split == 1:
             return 0
         a_team = 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
-        return self.tiles * len(self.layout.place) * a_team
+        return self._teams * a_team
+
+    @property
+    def _teams(self) -> int:
+        """Groups of programs that share clips, of the largest launch."""
+        return max(part.tiles * part.replicates for part in self.parts)
 
     def workspace(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Where programs that share clips leave vectors to each other, and count how many are there."""
-        teams = self.tiles * len(self.layout.place) if self.tiling.split > 1 else 0
+        """Where programs that share clips leave vectors to each other, launch after launch, and count how many are
+        there, a row for each launch."""
+        teams = self._teams if self.tiling.split > 1 else 0
         vectors = torch.empty(self._workspace_size, dtype=torch.float32, device=like.device)
-        return vectors, torch.zeros(teams, dtype=torch.int32, device=like.device)
+        counters = torch.zeros(len(self.parts), -(-teams // 4) * 4, dtype=torch.int32, device=like.device)
+        return vectors, counters
 
     @property
     def stored(self) -> torch.dtype:
@@ -151,13 +184,13 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         values = elements, units, units // parts, elements == units, *in_rows, parts
         found |= dict(zip(space.constants(), values, strict=False))
     if not names.matrices:
-        found |= {"ALIGNED": aligned(names, sizes), "SAVED": saved_width(names, sizes)}
+        found |= {"ALIGNED": packs_aligned(names, sizes), "SAVED": saved_width(names, sizes)}
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
 
 
-def aligned(names: Names, sizes: Sizes) -> bool:
+def packs_aligned(names: Names, sizes: Sizes) -> bool:
     """Whether packs of tiles begin, and rows end, at multiples of 4: a thread may then move those of a unit as one."""
     of_saved = [[names.saved_shapes[name] for name in pack] for pack in names.saved]
     of_sums = ([[*map(names.shape, pack)] for pack in packs] for packs in (names.projected, names.sums))
@@ -185,12 +218,9 @@ def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
 
 def options(tiling: Tiling) -> dict[str, Any]:
     """How Triton is to compile them."""
-    found = {"num_warps": tiling.warps, "enable_fp_fusion": True}
+    found: dict[str, Any] = {"num_warps": tiling.warps, "enable_fp_fusion": True}
+    found |= {OPTION: True} if cooperative(tiling.split) else {}
     return found | ({"maxnreg": min(255, REGISTERS // (32 * tiling.warps))} if tiling.all_registers else {})
-
-
-def _of_masks(masks: Sequence[Tensor]) -> list[Any]:
-    return [part for mask in masks for part in (mask, *mask.stride()[:3])]
 
 
 def launched_on(device: torch.device) -> AbstractContextManager[object]:
@@ -207,6 +237,72 @@ def input_projections(call: Call, given: StackedInputs) -> Tensor:
     return torch.bmm(given.frames, matrices.transpose(1, 2))
 
 
+_CROWDED: set[tuple[object, ...]] = set()
+"""Passes of kernels of which fewer programs run at once than their tiling's figures say."""
+
+
+def _launch(
+    call: Call,
+    way: str,
+    first: Sequence[Tensor],
+    further: Sequence[Tensor],
+    strides: Sequence[int],
+    **constant: bool,
+) -> int:
+    """All launches of a pass, and how many there were.
+
+    Tensors (R, ...) are in the order of its arguments, before and after the workspace, masks last. Of backward, the
+    last of the first ones has a row for each clip of a tile.
+    """
+    # for other types or constants a kernel may take more than what it was chosen by
+    kind = call.layout.place.device, first[0].dtype, call.large
+    key = way, call.tiling, call.precision, call.sizes, *kind, *constant.values()
+    call = call.fewer() if key in _CROWDED else call
+    try:
+        return _launched(call, way, first, further, strides, constant)
+    except CrowdedError:
+        if call.at_once[0] == call.surely:
+            raise
+        _CROWDED.add(key)
+        return _launched(call.fewer(), way, first, further, strides, constant)
+
+
+def _launched(
+    call: Call,
+    way: str,
+    first: Sequence[Tensor],
+    further: Sequence[Tensor],
+    strides: Sequence[int],
+    constant: dict[str, bool],
+) -> int:
+    layout, rows, every = call.layout, call.tiling.rows, call.parts
+    clips: list[Tensor] = [layout.place, layout.length, layout.start]
+    if any(part.tile for part in every):
+        clips = [of_whole_tiles(each, rows) for each in clips]
+    vectors, counters = call.workspace(first[0])
+    fixed = call.constants() | constant
+    masks = len(further) - len(call.names.plan.masks)
+    what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
+    with launched_on(layout.place.device), compiling(call.precision):
+        for part, counts in zip(every, counters, strict=True):
+            of, begin = part.of_replicates, part.tile * rows
+            own = [each[of] for each in first]
+            if way == "backward":
+                own[-1] = own[-1][:, begin:]
+            beside = [each[of] for each in further]
+            given = [*beside[:masks], *(one for mask in beside[masks:] for one in (mask, *mask.stride()[:3]))]
+            grid = call.grid(part)
+            with told_if_refused(what, prod(grid), call.tiling.split):
+                getattr(call.kernels, way)[grid](
+                    *(aligned(each[of, begin:]) for each in clips),
+                    aligned(layout.reverse[of]),
+                    *(*own, vectors, counts, *given),
+                    *(part.tiles, layout.place.shape[1], layout.steps, layout.rows, *strides),
+                    **fixed,
+                )
+    return len(every)
+
+
 def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (R, B, T, elements), last states as first ones, and what backward reads of every row."""
     layout, names, sizes = call.layout, call.names, call.sizes
@@ -219,16 +315,14 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     last = torch.empty_like(given.first)
     shape = (replicates, layout.rows, saved_width(names, sizes)) if keep else (0,)
     saved = layout.new_rows(shape, call.stored)
-    with launched_on(like.device), compiling(call.precision):
-        call.kernels.forward[call.grid()](
-            *(layout.place, layout.length, layout.start, layout.reverse),
-            *(projected, given.inner, given.invariant, given.first, last, outputs, saved, *call.workspace(like)),
-            *((given.frames,) if names.frames else ()),
-            *_of_masks(given.masks),
-            *(call.tiles, batch, layout.steps, layout.rows, projected.stride(1), projected.stride(0)),
-            **call.constants(),
-            KEEP=keep,
-        )
+    _launch(
+        call,
+        "forward",
+        (projected, given.inner, given.invariant, given.first, last, outputs, saved),
+        (*((given.frames,) if names.frames else ()), *given.masks),
+        (projected.stride(1), projected.stride(0)),
+        KEEP=keep,
+    )
     return outputs, last, saved
 
 
@@ -257,16 +351,15 @@ def run_backward(
     d_rows = torch.empty(replicates, call.tiles * call.tiling.rows, width, dtype=torch.float32, device=last.device)
     d_first = torch.empty_like(given.first)
     given_outputs = last if d_outputs is None else d_outputs
-    with launched_on(last.device), compiling(call.precision):
-        call.kernels.backward[call.grid()](
-            *(layout.place, layout.length, layout.start, layout.reverse),
-            *(given.inner, given.invariant, last, saved),
-            *(given_outputs, d_last, d_first, d_sums, vectors, d_rows, *call.workspace(last)),
-            *((given.frames, d_x) if names.frames else ()),
-            *_of_masks(given.masks),
-            *(call.tiles, batch, layout.steps, layout.rows),
-            **call.constants(),
-            GIVEN=d_outputs is not None,
-        )
+    launches = _launch(
+        call,
+        "backward",
+        (given.inner, given.invariant, last, saved, given_outputs, d_last, d_first, d_sums, vectors, d_rows),
+        (*((given.frames, d_x) if names.frames else ()), *given.masks),
+        (),
+        GIVEN=d_outputs is not None,
+    )
+    if launches > 1:
+        d_rows = d_rows[:, :batch]  # of clips that were computed several times once
     of_rows_read = RowsOfBackward(saved, d_sums, vectors, d_x, d_rows)
     return derivatives(names, sizes, given, of_rows_read, d_first, through_frames=through_frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from cello.compiler.triton.launch import Tiling, options
 INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
 FRAME, REGISTERS = 0x11, 0x2F
 """Attributes of a kernel in the section .nv.info: bytes of a thread's frame in memory, and its registers."""
+ALL_CONSTANTS = (3, 7)
+"""The release of Triton from which on a launch says of all constants that nothing is known of their places, before of
+those that are texts alone."""
 OF_A_SYMBOL = 4
 """The format of attributes of a length of their own: which symbol they are of, and a value."""
 
@@ -31,6 +35,10 @@ def release() -> str:
     import triton
 
     return str(triton.__version__)
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", release)[:2]))
 
 
 def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Any:
@@ -71,7 +79,8 @@ def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
     from triton.compiler import ASTSource
 
     stored = "*bf16" if precision == "bf16" else "*fp32"
-    types, divisible = {}, {}
+    types: dict[str, str] = {}
+    divisible: dict[tuple[int], list[list[object]]] = {}
     for place, name in enumerate(function.arg_names):
         number = name in SIZES or name.endswith(("_row", "_replicate", "_clip", "_frame"))
         if name in constant:
@@ -82,6 +91,8 @@ def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
             types[name] = INTEGERS.get(name) or (stored if name in ("saved", "d_sums", "vectors") else "*fp32")
         if name not in constant and name not in SIZES:
             divisible[(place,)] = [["tt.divisibility", 16]]
+        elif name in constant and (isinstance(constant[name], str) or _numbers(release()) >= ALL_CONSTANTS):
+            divisible[(place,)] = []  # as a launch has it, which then finds compiled what was compiled here
     places = {(function.arg_names.index(name),): value for name, value in constant.items()}
     return ASTSource(function, types, constexprs=places, attrs=divisible)
 

@@ -20,7 +20,9 @@ from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
 from cello.compiler.triton.build import Kernels, kernels, missing
 from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
+from cello.compiler.triton.cooperative import Multiprocessor, cooperative, programs_beside
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
+from cello.compiler.triton.machine_code import Taken
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
 from cello.compiler.triton.text import computed, names_of, not_written
@@ -102,8 +104,16 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str | None:
 
 def precision(x: Tensor) -> str:
     """How products are computed, as ``rounded`` in the kernels understands it."""
-    wanted = "bf16" if x.dtype is torch.bfloat16 else PRECISIONS[torch.get_float32_matmul_precision()]
+    wanted = "bf16" if x.dtype is torch.bfloat16 else _of_float32()
     return "bf16 checked" if wanted == "bf16" and x.is_cpu else wanted
+
+
+def _of_float32() -> str:
+    """How products of float32 are to be computed, by either of torch's two settings."""
+    try:
+        return PRECISIONS[torch.get_float32_matmul_precision()]
+    except RuntimeError:  # that of CUDA alone was set, which the older one cannot tell
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
 def tiling_of(inputs: Inputs) -> Tiling | None:
@@ -124,14 +134,27 @@ def _at_once(x: Tensor) -> int:
     return int(torch.cuda.get_device_properties(x.device).multi_processor_count) if x.is_cuda else MOST_PROGRAMS
 
 
-def _of_pass(inputs: Inputs, way: str, found: Tiling) -> Tiling:
-    """The tiling of "forward" or "backward": on a GPU, one by which its kernel keeps as little in memory as it can."""
+def _of_pass(inputs: Inputs, way: str, found: Tiling) -> tuple[Tiling, int | None]:
+    """The tiling of "forward" or "backward", and how many of its programs run at once, None where they take turns.
+
+    On a GPU it is one by which its kernel keeps as little in memory as it can.
+    """
     x = inputs.frames
     if not x.is_cuda:
-        return found
+        return found, None
     major, minor = torch.cuda.get_device_capability(x.device)
     best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x), _at_once(x))
-    return best[0] if best else found
+    tiling, taken = best or (found, None)
+    return tiling, _programs(x, tiling, taken) if cooperative(tiling.split) else None
+
+
+def _programs(x: Tensor, tiling: Tiling, taken: Taken | None) -> int:
+    """How many programs the device of the frames runs at once, of which each takes so much."""
+    if taken is None:
+        return _at_once(x)
+    told = torch.cuda.get_device_properties(x.device)
+    there = Multiprocessor(told.max_threads_per_multi_processor, told.shared_memory_per_multiprocessor)
+    return _at_once(x) * programs_beside(taken.registers, taken.shared, tiling.warps, there)
 
 
 def sizes_of(inputs: Inputs) -> Sizes:
@@ -174,12 +197,13 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     layout, frames = _layout(inputs)
     # inside vmap no tensor tells whether derivatives are wanted
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
-    forward = _of_pass(inputs, "forward", found)
-    backward = _of_pass(inputs, "backward", found) if keep else None
+    forward, at_once = _of_pass(inputs, "forward", found)
+    backward, at_once_back = _of_pass(inputs, "backward", found) if keep else (None, None)
     made = kernels(cell, forward.reread, interpreted=x.is_cpu)
     if backward is not None:
         made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu).backward)
-    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward)
+    programs = (at_once, at_once_back), _at_once(x)
+    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward, *programs)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]
