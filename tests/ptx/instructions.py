@@ -16,8 +16,10 @@ from ptx.warp import TYPES, WARP, Copy, Lanes, Mask, Warp
 
 Run = Callable[[Mask | None], None]
 ALL = np.arange(WARP)
-MODIFIERS = {"nc", "v2", "v4", "cg", "ca", "cs", "cta", "gpu", "acquire", "relaxed"}
-"""What may stand in loads and stores between the space and the type."""
+MODIFIERS = {"global", "shared", "volatile", "nc", "v2", "v4", "cg", "ca", "cs", "cta", "gpu", "acquire", "relaxed"}
+"""What may stand in loads and stores before the type."""
+STRONG = "ld.volatile.global", "st.relaxed.gpu.global"
+"""Those that others may make at the same time: each sees a whole element as it was before or after."""
 
 
 def bound(instruction: Instruction, warp: Warp) -> Run:
@@ -55,7 +57,7 @@ def _of_opcode(instruction: Instruction, warp: Warp) -> Run:
     if parts[0] == "setp" and parts[-1] == "bf16x2":
         return _compared_pairs(parts[1], instruction.operands, warp)
     if parts[0] == "mov" and any(isinstance(each, tuple) for each in instruction.operands):
-        return _moved(instruction.operands, warp)
+        return _moved(instruction.operands, warp, opcode.endswith("64"))
     return _arithmetic(opcode, instruction.operands, warp)
 
 
@@ -87,9 +89,11 @@ def _put(rows: list[Lanes], values: list[Lanes], mask: Mask | None) -> None:
             np.copyto(target, value, where=mask)
 
 
-def _moved(operands: tuple[Operand, ...], warp: Warp) -> Run:
-    """A register from two halves, or taken apart into them."""
+def _moved(operands: tuple[Operand, ...], warp: Warp, wide: bool) -> Run:
+    """A register from two halves, or taken apart into them; a ``wide`` one has 64 bits."""
     target, source = operands
+    if wide:
+        return _moved_wide(target, source, warp)
     if isinstance(target, tuple):
         whole = warp.value(source, "b32")
         halves = [(part, warp.row(_register(each), "b16")) for part, each in enumerate(target) if each != "_"]
@@ -99,6 +103,17 @@ def _moved(operands: tuple[Operand, ...], warp: Warp) -> Run:
         raise NotEmulatedError(f"mov of {operands} is not emulated")
     out, given = warp.row(_register(target), "b32"), [warp.value(each, "b16") for each in source]
     return lambda mask: _put([out], [pair(*given)], mask)
+
+
+def _moved_wide(target: Operand, source: Operand, warp: Warp) -> Run:
+    shift = np.uint64(32)
+    if isinstance(source, tuple):
+        out, (low, high) = warp.row(_register(target), "u64"), [warp.value(each, "u32") for each in source]
+        return lambda mask: _put([out], [low.astype(np.uint64) | (high.astype(np.uint64) << shift)], mask)
+    whole = warp.value(source, "u64")
+    halves = [(part, warp.row(_register(each), "u32")) for part, each in enumerate(_vector(target)) if each != "_"]
+    rows = [each for _, each in halves]
+    return lambda mask: _put(rows, [(whole >> (shift * np.uint64(part))).astype(np.uint32) for part, _ in halves], mask)
 
 
 def _compared_pairs(how: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
@@ -124,7 +139,7 @@ def _register(operand: Operand) -> Register:
 
 def _elements(opcode: str, operand: Operand) -> tuple[str, tuple[Any, ...]]:
     """The type of what is loaded or stored, and the registers of it."""
-    _, _, *modifiers, kind = opcode.split(".")
+    _, *modifiers, kind = opcode.split(".")
     if unknown := {*modifiers} - MODIFIERS:
         raise NotEmulatedError(f"{opcode} is not emulated: {', '.join(sorted(unknown))}")
     elements = operand if isinstance(operand, tuple) else (operand,)
@@ -154,7 +169,7 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     out = [warp.memory_row(_register(each), kind) for each in elements]
     element = np.dtype(TYPES[kind])
     width, block, number = element.itemsize * len(out), warp.block, warp.number
-    shared, atomic = opcode.startswith("ld.shared"), ".gpu." in opcode
+    shared, atomic, strong = opcode.startswith("ld.shared"), ".gpu." in opcode, opcode.startswith(STRONG)
 
     def run(mask: Mask | None) -> None:
         addresses = warp.addresses(operands[1])
@@ -167,7 +182,7 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
             zero = np.zeros(len(lanes), np.uint32)
             found = block.memory.add_atomically(addresses[lanes], zero).view(np.uint8).reshape(-1, 4)
         else:
-            found = block.memory.load(addresses[lanes], width, block.clock, number)
+            found = block.memory.load(addresses[lanes], width, None if strong else block.clock, number)
         values = found.view(element)
         for place, target in enumerate(out):
             target[lanes] = values[:, place]
@@ -179,7 +194,7 @@ def _store(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     kind, elements = _elements(opcode, operands[1])
     given = [warp.memory_row(e, kind) if isinstance(e, Register) else warp.value(e, kind) for e in elements]
     element = np.dtype(TYPES[kind])
-    block, number, shared = warp.block, warp.number, opcode.startswith("st.shared")
+    block, number, shared, strong = warp.block, warp.number, opcode.startswith("st.shared"), opcode.startswith(STRONG)
 
     def run(mask: Mask | None) -> None:
         lanes = ALL if mask is None else np.flatnonzero(mask)
@@ -189,7 +204,7 @@ def _store(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
         if shared:
             block.shared.store(addresses, values, number)
         else:
-            block.memory.store(addresses, values, block.clock, number)
+            block.memory.store(addresses, values, None if strong else block.clock, number)
 
     return run
 
@@ -337,6 +352,27 @@ def _shuffle(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     return run
 
 
+def _reduced(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
+    """The least of the lanes that a mask names, for each of them."""
+    if opcode != "redux.sync.min.s32":
+        raise NotEmulatedError(f"{opcode} is not emulated")
+    target, source, members = operands
+    out, value, named = (
+        warp.row(_register(target), "s32"),
+        warp.value(source, "s32"),
+        warp.value(members, "u32"),
+    )
+
+    def run(mask: Mask | None) -> None:
+        _together(opcode, mask)
+        among = (np.broadcast_to(named, WARP)[:, None] >> np.arange(WARP, dtype=np.uint32)) & np.uint32(1) != 0
+        if not among.diagonal().all():
+            raise NotEmulatedError(f"{opcode} by lanes that are not among its members is not emulated")
+        out[:] = np.where(among, np.broadcast_to(value, WARP), np.iinfo(np.int32).max).min(1)
+
+    return run
+
+
 def _warp_barrier(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     return lambda mask: _together(opcode, mask)
 
@@ -344,6 +380,8 @@ def _warp_barrier(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run
 FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "ld.param": _of_parameter,
     "ld.global": _load,
+    "ld.volatile.global": _load,
+    "st.relaxed.gpu.global": _store,
     "ld.shared": _load,
     "st.global": _store,
     "st.shared": _store,
@@ -356,6 +394,7 @@ FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "stmatrix": _matrix_store,
     "mma": _product,
     "shfl": _shuffle,
+    "redux": _reduced,
     "bar.warp": _warp_barrier,
 }
 """How an opcode that begins so is bound."""

@@ -76,7 +76,7 @@ def emulated(device: Device) -> Iterator[Device]:
             (back_end, "kernels", _kernels(device)),
             (back_end, "_memory", lambda x: MEMORY[device.capability]),
             (back_end, "_of_pass", _of_pass(device)),
-            (Call, "grid", lambda call: (call.tiles * call.tiling.split, len(call.layout.place))),
+            (Call, "grid", lambda call, part: (part.tiles * call.tiling.split, part.replicates)),
         ):
             stack.enter_context(patch.object(module, name, value))
         if (tiling := device.tiling) is not None:
@@ -94,13 +94,13 @@ def _precision(x: Tensor) -> str:
     return "bf16" if x.dtype is torch.bfloat16 else named
 
 
-def _of_pass(device: Device) -> Callable[[Inputs, str, Tiling], Tiling]:
-    def of_pass(inputs: Inputs, way: str, found: Tiling) -> Tiling:
+def _of_pass(device: Device) -> Callable[[Inputs, str, Tiling], tuple[Tiling, None]]:
+    def of_pass(inputs: Inputs, way: str, found: Tiling) -> tuple[Tiling, None]:
         if not device.chosen:
-            return found
+            return found, None
         sizes, precision = back_end.sizes_of(inputs), _precision(inputs.frames)
         best = choice.chosen(inputs.cell, way, sizes, precision, device.capability, MEMORY[device.capability])
-        return best[0] if best else found
+        return best[0] if best else found, None
 
     return of_pass
 

@@ -105,7 +105,7 @@ class _Thread:
             return END
         else:
             step = bound(instruction, self.warp)
-            if name.startswith("ld.global.gpu."):  # by turns with other blocks
+            if name.startswith(("ld.global.gpu.", "ld.volatile.global.")):  # by turns with other blocks
                 step(self.mask)
                 self.at += 1
                 return ELSEWHERE

@@ -107,22 +107,24 @@ class GlobalMemory:
                 raise KernelError(f"an address in {buffer.name} is no multiple of the {width} bytes at it")
             yield buffer, places, lanes
 
-    def load(self, addresses: NDArray[np.uint64], width: int, clock: Clock, warp: int) -> Bytes:
-        """So many bytes at each address, (lanes, width)."""
+    def load(self, addresses: NDArray[np.uint64], width: int, clock: Clock | None, warp: int) -> Bytes:
+        """So many bytes at each address, (lanes, width); no clock: others may write there at the same time."""
         found = np.empty((len(addresses), width), np.uint8)
         for buffer, places, lanes in self._found(addresses, width):
-            self._watch_read(buffer, _each(places // 2, max(1, width // 2)), clock, warp)
+            if clock is not None:
+                self._watch_read(buffer, _each(places // 2, max(1, width // 2)), clock, warp)
             found[lanes] = buffer.data[_each(places, width)]
         return found
 
-    def store(self, addresses: NDArray[np.uint64], values: Bytes, clock: Clock, warp: int) -> None:
+    def store(self, addresses: NDArray[np.uint64], values: Bytes, clock: Clock | None, warp: int) -> None:
         """Write the bytes of each lane, (lanes, width)."""
         width = values.shape[1]
         self.writes += 1
         for buffer, places, lanes in self._found(addresses, width):
             # a value that a warp computes as another does, and writes too, is the same whoever comes last
             new = (buffer.data[_each(places, width)] != values[lanes]).any(1)
-            self._watch_write(buffer, _each(places[new] // 2, max(1, width // 2)), clock, warp)
+            if clock is not None:
+                self._watch_write(buffer, _each(places[new] // 2, max(1, width // 2)), clock, warp)
             buffer.data[_each(places, width)] = values[lanes]
 
     def _watch_read(self, buffer: Buffer, at: Places, clock: Clock, warp: int) -> None:

@@ -22,7 +22,7 @@ from cello.compiler.triton.spaces import Space
 from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, interleave, read_ahead
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
-DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace", "counters")
+DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace")
 SIZES = ("TILES", "B", "T", "rows")
 ROW = "replicate * rows + begin"
 _Products = dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]

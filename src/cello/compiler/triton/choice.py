@@ -93,7 +93,7 @@ def _same(cell: Cell, way: str, tiling: Tiling) -> Tiling:
     """What stands for all tilings by which a pass is the same machine code: programs that wait for each other in a step
     read nothing ahead, and of a pass that reads nothing that stays the same nothing is read again."""
     text = _text(cell, way, tiling.reread)
-    if names_of(cell).matrices and tiling.split > 1 and "group_barrier(" in text:
+    if names_of(cell).matrices and tiling.split > 1 and "meet()" in text:
         tiling = replace(tiling, stages=1)
     return replace(tiling, reread="") if text == _text(cell, way, "") else tiling
 

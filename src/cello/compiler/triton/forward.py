@@ -24,7 +24,7 @@ from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, rea
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
     *("projected", "weights", "invariants", "first", "last", "outputs", "saved"),
-    *("workspace", "counters"),
+    "workspace",
 )
 SIZES = ("TILES", "B", "T", "rows", "projected_row", "projected_replicate")
 CONSTANTS = ("SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")

@@ -69,10 +69,14 @@ def types_known_once() -> None:
 def take_turns(space: dict[str, Any]) -> None:
     """Let the kernels of an interpreted module run as many programs for each place of their grid as share its units."""
     space["program"] = lambda split: (tl.program_id(0), _program.part)
-    space["group_barrier"] = lambda counter, target: _program.turns.meet()
+    space["meet"] = _meet
     for name in ("forward", "backward"):
         kernel = space[name]
         InterpretedFunction.rewritten_fn[kernel.fn] = _together(kernel.rewrite())
+
+
+def _meet() -> None:
+    _program.turns.meet()
 
 
 def _together(one: Callable[..., None]) -> Callable[..., None]:

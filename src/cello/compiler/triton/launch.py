@@ -148,13 +148,11 @@ class Call:
         """Groups of programs that share clips, of the largest launch."""
         return max(part.tiles * part.replicates for part in self.parts)
 
-    def workspace(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Where programs that share clips leave vectors to each other, launch after launch, and count how many are
-        there, a row for each launch."""
-        teams = self._teams if self.tiling.split > 1 else 0
-        vectors = torch.empty(self._workspace_size, dtype=torch.float32, device=like.device)
-        counters = torch.zeros(len(self.parts), -(-teams // 4) * 4, dtype=torch.int32, device=like.device)
-        return vectors, counters
+    def workspace(self, like: Tensor) -> Tensor:
+        """Where programs that share clips leave vectors to each other, a row for each launch: elements of 32 bits, and
+        with each the number of the meeting at which it was left, of which there is none yet."""
+        size = self._workspace_size
+        return torch.zeros(len(self.parts), size, dtype=torch.int64, device=like.device)
 
     @property
     def stored(self) -> torch.dtype:
@@ -279,12 +277,12 @@ def _launched(
     clips: list[Tensor] = [layout.place, layout.length, layout.start]
     if any(part.tile for part in every):
         clips = [of_whole_tiles(each, rows) for each in clips]
-    vectors, counters = call.workspace(first[0])
+    workspace = call.workspace(first[0])
     fixed = call.constants() | constant
     masks = len(further) - len(call.names.plan.masks)
     what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
     with launched_on(layout.place.device), compiling(call.precision):
-        for part, counts in zip(every, counters, strict=True):
+        for part, vectors in zip(every, workspace, strict=True):
             of, begin = part.of_replicates, part.tile * rows
             own = [each[of] for each in first]
             if way == "backward":
@@ -296,7 +294,7 @@ def _launched(
                 getattr(call.kernels, way)[grid](
                     *(aligned(each[of, begin:]) for each in clips),
                     aligned(layout.reverse[of]),
-                    *(*own, vectors, counts, *given),
+                    *(*own, vectors, *given),
                     *(part.tiles, layout.place.shape[1], layout.steps, layout.rows, *strides),
                     **fixed,
                 )

@@ -11,7 +11,7 @@ from typing import Any
 from cello.compiler.triton.build import SIZES, compiling
 from cello.compiler.triton.launch import Tiling, options
 
-INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
+INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "workspace": "*i64"}
 FRAME, REGISTERS = 0x11, 0x2F
 """Attributes of a kernel in the section .nv.info: bytes of a thread's frame in memory, and its registers."""
 ALL_CONSTANTS = (3, 7)

@@ -358,7 +358,7 @@ def prologue(names: Names) -> list[str]:
         begin = f"replicate * {names.extent(names.state_shapes)} * B"
         lines.append(f"of_state_{elements} = {begin} + at * {elements}")
     rows = [] if names.rows_again else [line for lines in _rows(names).values() for line in lines]
-    return [*lines, "group = replicate * TILES + tile", "barriers = 0", *rows]
+    return [*lines, "group = replicate * TILES + tile", "meeting = 0", *rows]
 
 
 def _rows(names: Names) -> dict[str, list[str]]:
@@ -424,12 +424,12 @@ def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slot
             continue
         place = f"others + {slot} * ROWS * WIDEST"
         sizes = f"{count}, {here.elements}, {here.units}, {here.own}"
-        left.append(f"store_part({place}, {value}, {here.part}, {sizes}, ROWS)")
-        taken[name] = f"{name} = whole({place}, {value}, {count}, {here.elements}, {here.units}, ROWS, SPLIT)"
+        left.append(f"store_part({place}, {value}, {here.part}, {sizes}, ROWS, meeting)")
+        taken[name] = f"{name} = whole({place}, {value}, {count}, {here.elements}, {here.units}, ROWS, SPLIT, meeting)"
     if not left:
         return Gathered(left, taken)
-    apart = [*left, "group_barrier(counters + group, (barriers + 1) * SPLIT)", "barriers += 1"]
-    others = f"others = workspace + (group * 2 + barriers % 2) * {names.slots} * ROWS * WIDEST"
+    apart = ["meeting += 1", *left, "meet()"]
+    others = f"others = workspace + (group * 2 + meeting % 2) * {names.slots} * ROWS * WIDEST"
     return Gathered([others, "if SPLIT > 1:", *indented(apart)], taken)
 
 
