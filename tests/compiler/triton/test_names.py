@@ -11,7 +11,7 @@ from cello.cells.load import zoo
 from cello.compiler.triton.text import names_of, own_text
 from random_cells import random_cell
 
-LEFT = re.compile(r"store_part\(others \+ (\d+) \* ROWS \* WIDEST, .*, part, (\d+)(?:, [^,]+){4}\)")
+LEFT = re.compile(r"store_part\(others \+ (\d+) \* ROWS \* WIDEST, .*, part, (\d+)(?:, [^,]+){5}\)")
 
 
 @pytest.mark.parametrize(
