@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cello.compiler.triton.build import SIZES, compiling
+from cello.compiler.triton.cooperative import launch_options
 from cello.compiler.triton.launch import Tiling, options
+from cello.compiler.triton.text import BARRIER
 
 INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "counters": "*i32"}
 FRAME, REGISTERS = 0x11, 0x2F
@@ -48,7 +50,8 @@ def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Ti
 
     target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
     with compiling(precision):
-        return triton.compile(source, target=target, options=options(tiling))
+        how = options(tiling) | launch_options(tiling.split, waits=BARRIER in function.src)
+        return triton.compile(source, target=target, options=how)
 
 
 def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:
@@ -91,7 +94,7 @@ def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
             types[name] = INTEGERS.get(name) or (stored if name in ("saved", "d_sums", "vectors") else "*fp32")
         if name not in constant and name not in SIZES:
             divisible[(place,)] = [["tt.divisibility", 16]]
-        elif name in constant and (isinstance(constant[name], str) or ALL_CONSTANTS <= _numbers(release())):
+        elif name in constant and (isinstance(constant[name], str) or _numbers(release()) >= ALL_CONSTANTS):
             divisible[(place,)] = []  # as a launch has it, which then finds compiled what was compiled here
     places = {(function.arg_names.index(name),): value for name, value in constant.items()}
     return ASTSource(function, types, constexprs=places, attrs=divisible)
