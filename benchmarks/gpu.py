@@ -267,6 +267,8 @@ SECTIONS: dict[str, tuple[Section, float]] = {
     "tilings": (tilings, 60),
 }
 """Each with the seconds after which it is cut."""
+LEAST_SECONDS = 10.0
+"""Left of the whole time, for a section to be begun."""
 ASKED = tuple(name for name in SECTIONS if name != "tilings")
 
 
@@ -341,7 +343,7 @@ def measure(section: str, plan: Plan, record: Record, until: float) -> None:
     began = time.monotonic()
     end = min(until, began + seconds * (10 if plan.dry else 1))
     try:
-        if began >= until:
+        if until - began < LEAST_SECONDS:
             record.put(section, {"left out": "no time"})
             return
         for row in function(plan):
