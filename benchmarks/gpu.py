@@ -7,14 +7,17 @@ Sections, in order. Each figure is written to the file as soon as it is known, s
 section that has used up its time is cut, which its last row says.
 
 - machine: device, driver, versions, and the two rates that bound everything, copying and multiplying
+- waiting: programs that wait for each other, launched cooperatively, in CUDA graphs, and beside others on 8 streams;
+  where the driver refuses such launches, all that follows is measured by plain ones, which the rows say
 - check: a few cells against float64; a run by graphs, kernel by kernel and on the CPU; seeds together against alone
 - lstm: the LSTM and torch.nn.LSTM at its fastest legal setting, padded and ragged; sizes where ours was slower first
 - replicates: 16 LSTMs of 64 units at a batch of 64 in one launch beside one; whole training steps of 1, 5 and 16 seeds
+- eager: the LSTM as a Python loop
 - epoch: 84,843 made clips, LSTM of 64 units, batch 256, features and augmentation included
 - gates: the gates study, 6 cells × 30 epochs × 5 seeds on 7,080 made clips, the seeds of a cell together
 - cells: other cells' times for each operation beside the LSTM's
-- accuracy: the LSTM of that study on the clips of --corpus, each seed on the GPU and on the CPU
-- right, eager: every cell of the zoo against float64; the LSTM as a Python loop
+- accuracy: the LSTM of that study on the clips of --corpus, or of faint made tones, each seed on the GPU and on the CPU
+- right: every cell of the zoo against float64
 - tilings: only if named: the LSTM under other tilings
 - holds: of each thing that a GPU is to do the worst figure, the bound, and whether it holds; null where not measured
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -37,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_epoch
+import gpu_waiting
 import torch
 from gpu_kernels import (
     FEATURES,
@@ -61,6 +66,7 @@ from gpu_kernels import (
 from cello.bench.flops import flops
 from cello.bench.settings import Size
 from cello.cells.load import load_cell, zoo
+from cello.compiler.triton.cooperative import VARIABLE
 from cello.compiler.triton.launch import Tiling
 from cello.compiler.triton.scan import prepared
 from cello.training.execution import ExecutionConfig
@@ -68,6 +74,12 @@ from cello.training.execution import ExecutionConfig
 SLOWER = [(64, 64), (256, 64), (64, 128), (1024, 256)]
 """Batches and units at which torch's LSTM was faster in tf32 when it was last measured."""
 OTHERS = [(1024, 64), (256, 128), (1024, 128), (64, 256), (256, 256)]
+
+
+BOUNDS = {"highest": 1e-5, "high": 3e-3, "medium": 2e-2}
+"""Of errors against float64, as shares of the largest value, by what torch calls the precision of products."""
+FAILED = 1e9
+"""In place of the error of what did not run."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,17 @@ def about(plan: Plan) -> Iterator[Row]:
     yield machine()
 
 
+def waiting(plan: Plan) -> Iterator[Row]:
+    found = []
+    for row in gpu_waiting.in_a_process():
+        found.append(row)
+        yield row
+    refused = [row["failed"] for row in found if "failed" in row and "refuses a cooperative launch" in row["failed"]]
+    if refused:
+        os.environ[VARIABLE] = "0"
+        yield {"then": f"{VARIABLE}=0"}
+
+
 def check(plan: Plan) -> Iterator[Row]:
     jobs = [(n, h, p) for n in ("lstm", "gru") for h, p in ((33, "highest"), (64, "high"), (256, "medium"))]
     yield from compared([("lstm", 5, "highest")] if plan.dry else jobs)
@@ -124,7 +147,9 @@ def lstm(plan: Plan) -> Iterator[Row]:
         for p in plan.precisions
         for r in ((False, True) if t != 49 else (False,))
     ]
-    compile_all([] if plan.dry else jobs)
+    # those of the gates study too, so that its seconds are of training
+    beside: list[Job] = [(cell, 16, 2, 64, "tf32", None, False) for cell in gpu_epoch.cells_of_gates()]
+    yield compiled([] if plan.dry else [*jobs, *beside])
     for job in jobs:
         _, batch, steps, hidden, precision, _, ragged = job
         row = described(job) | attempted(lambda job=job: run_job(job))  # type: ignore[misc]
@@ -134,6 +159,12 @@ def lstm(plan: Plan) -> Iterator[Row]:
                 theirs = attempted(lambda given=given: cudnn_times(*given, packed=given[1] != 49))  # type: ignore[misc]
             row |= {f"torch_{name}": value for name, value in theirs.items()}
         yield row
+
+
+def compiled(jobs: list[Job]) -> Row:
+    began = time.monotonic()
+    compile_all(jobs)
+    return {"compiled": len({(job[0], job[3], job[4]) for job in jobs}), "seconds": time.monotonic() - began}
 
 
 def replicates(plan: Plan) -> Iterator[Row]:
@@ -153,7 +184,7 @@ def replicates(plan: Plan) -> Iterator[Row]:
 
 def epoch(plan: Plan) -> Iterator[Row]:
     small = {"clips": 40, "samples": 3000, "batch": 16, "hidden": 4, "epochs": 2}
-    yield gpu_epoch.epoch(execution=plan.fast, **(small if plan.dry else {"epochs": 3}))
+    yield gpu_epoch.epoch(execution=plan.fast, **(small if plan.dry else {"epochs": 6}))
 
 
 def gates(plan: Plan) -> Iterator[Row]:
@@ -163,30 +194,33 @@ def gates(plan: Plan) -> Iterator[Row]:
 
 
 def accuracy(plan: Plan) -> Iterator[Row]:
-    if not plan.corpus and not plan.dry:
-        yield {"left out": "no --corpus"}
-        return
-    yield from gpu_epoch.accuracy(plan.corpus, plan.seeds, plan.fast, epochs=plan.size(30, 1))
+    made = (28, 14, 14, 3000, 3000.0) if plan.dry else gpu_epoch.FAINT
+    yield {"clips of": plan.corpus or "made sound"}
+    yield from gpu_epoch.accuracy(plan.corpus or made, plan.seeds, plan.fast, epochs=plan.size(30, 1))
 
 
 def cells(plan: Plan) -> Iterator[Row]:
     names = plan.cells or ("lstm", *(name for name in zoo() if name != "lstm"))
     batch, steps, sizes = (2, 2, (4,)) if plan.dry else (256, 49, (64, 128))
-    jobs: list[Job] = [
-        (name, batch, steps, h, "bf16", None, False) for h in sizes for name in (names[1:2] if plan.dry else names)
-    ]
-    compile_all([] if plan.dry else jobs)
-    of_lstm: dict[int, float] = {}
+    for hidden in sizes:
+        jobs: list[Job] = [
+            (name, batch, steps, hidden, "bf16", None, False) for name in (names[1:2] if plan.dry else names)
+        ]
+        yield compiled([] if plan.dry else jobs)
+        yield from beside_lstm(jobs)
+
+
+def beside_lstm(jobs: list[Job]) -> Iterator[Row]:
+    """Times for each operation, and how many of the LSTM's, which is the first, they are."""
+    of_lstm = float("nan")
     for job in jobs:
         row = described(job) | attempted(lambda job=job: run_job(job))  # type: ignore[misc]
-        size = Size(batch=batch, frames=steps, inputs=FEATURES, hidden=job[3])
+        size = Size(batch=job[1], frames=job[2], inputs=FEATURES, hidden=job[3])
         row["flops"] = flops(load_cell(job[0]), size, x_gradient=False)
         if "both_us" in row:
             row["ns_per_Mflop"] = row["both_us"] * 1e9 / row["flops"]
-            if job[0] == "lstm":
-                of_lstm[job[3]] = row["ns_per_Mflop"]
-            if job[3] in of_lstm:
-                row["times_of_lstm"] = row["ns_per_Mflop"] / of_lstm[job[3]]
+            of_lstm = row["ns_per_Mflop"] if job[0] == "lstm" else of_lstm
+            row |= {} if math.isnan(of_lstm) else {"times_of_lstm": row["ns_per_Mflop"] / of_lstm}
         yield row
 
 
@@ -220,18 +254,21 @@ def tilings(plan: Plan) -> Iterator[Row]:
 Section = Callable[[Plan], Iterator[Row]]
 SECTIONS: dict[str, tuple[Section, float]] = {
     "machine": (about, 20),
+    "waiting": (waiting, 80),
     "check": (check, 60),
-    "lstm": (lstm, 110),
+    "lstm": (lstm, 100),
     "replicates": (replicates, 40),
+    "eager": (loop, 20),
     "epoch": (epoch, 60),
     "gates": (gates, 75),
-    "cells": (cells, 75),
+    "cells": (cells, 110),
     "accuracy": (accuracy, 150),
     "right": (right, 90),
-    "eager": (loop, 20),
     "tilings": (tilings, 60),
 }
 """Each with the seconds after which it is cut."""
+LEAST_SECONDS = 10.0
+"""Left of the whole time, for a section to be begun."""
 ASKED = tuple(name for name in SECTIONS if name != "tilings")
 
 
@@ -248,6 +285,16 @@ def verdicts(found: dict[str, Any]) -> Iterator[Row]:
     def both(section: str, name: str = "both_us", **alike: Any) -> list[Row]:
         return [row for row in rows(section, **alike) if "both_us" in row and name in row]
 
+    waits = [row["apart"] for row in rows("waiting") if "apart" in row]
+    waits += [1.0 for row in rows("waiting") if "failed" in row]
+    yield verdict("programs that wait for each other: differences from plain launches", waits, 0.0)
+    checked = [row for row in rows("check") if "graphs" in row]
+    yield verdict("a step as a graph: differences from its kernels", [row["graph - eager"] for row in checked], 0.0)
+    yield verdict("steps that no graph holds", [float(not row["graphs"]) for row in checked], 0.0)
+    for section in ("check", "right"):
+        told = [(row["error"], BOUNDS[row["precision"]]) for row in rows(section) if "hidden" in row]
+        shares = [error / bound if isinstance(error, float) else FAILED for error, bound in told]
+        yield verdict(f"errors against float64, of the bound of each precision ({section})", shares, 1.0)
     same = ("batch", "steps", "hidden", "precision")
     whole, padded = both("lstm", ragged=None), both("lstm", "torch_both_us", ragged=None)
     packed_too = both("lstm", "torch_packed_both_us", ragged=None)
@@ -296,7 +343,7 @@ def measure(section: str, plan: Plan, record: Record, until: float) -> None:
     began = time.monotonic()
     end = min(until, began + seconds * (10 if plan.dry else 1))
     try:
-        if began >= until:
+        if until - began < LEAST_SECONDS:
             record.put(section, {"left out": "no time"})
             return
         for row in function(plan):

@@ -12,6 +12,7 @@ Both use the settings of the gates study's fair protocol, and both run on the CP
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import statistics
@@ -47,11 +48,11 @@ PATIENCE_SECONDS = 90.0
 """For a run on the CPU beside those on the GPU."""
 
 
-def synthetic(train_clips: int, other_clips: int, labels: int, samples: int) -> Corpus:
+def synthetic(train_clips: int, other_clips: int, labels: int, samples: int, loudness: float = 3000.0) -> Corpus:
     """A tone for each label under noise: clips of which so many train, and so many validate and test each."""
     rng = np.random.default_rng(0)
     times = np.arange(samples) / RATE_HZ
-    tones = np.stack([3000 * np.sin(2 * np.pi * (300 + 200 * label) * times) for label in range(labels)]).astype(
+    tones = np.stack([loudness * np.sin(2 * np.pi * (300 + 200 * label) * times) for label in range(labels)]).astype(
         np.int16
     )
     noise = rng.normal(0, 1000, (CHUNK + 1) * samples).astype(np.int16)
@@ -70,8 +71,10 @@ def synthetic(train_clips: int, other_clips: int, labels: int, samples: int) -> 
         for n, split in enumerate(splits)
     )
     names = tuple(f"{label:02}" for label in range(labels))
+    of = repr((train_clips, other_clips, labels, samples, loudness))
+    checksum = hashlib.sha256(of.encode()).hexdigest()  # frames are cached by it
     manifest = Manifest(
-        corpus="synthetic", rate_hz=RATE_HZ, labels=names, clips=clips, bad=(), checksum="5" * 64, source="made"
+        corpus="synthetic", rate_hz=RATE_HZ, labels=names, clips=clips, bad=(), checksum=checksum, source="made"
     )
     return Corpus(manifest, sound.reshape(-1))
 
@@ -81,6 +84,11 @@ def planned(corpus: Corpus, seeds: int, settings: dict[str, object]) -> list[Pla
     reference = CorpusRef(name=corpus.manifest.corpus, checksum=corpus.manifest.checksum)
     study = override(load_study("gates"), range(seeds), settings)
     return list(plan(study, reference, len(corpus.manifest.labels)))
+
+
+def cells_of_gates() -> list[str]:
+    """The cells of the gates study."""
+    return list(dict.fromkeys(run.config.model.cell for run in planned(synthetic(28, 14, 14, 1), 1, {})))
 
 
 def check(
@@ -208,18 +216,25 @@ def together(
     return {"together - alone": max(map(_distance, *losses)), "last loss": losses[0][-2]}
 
 
-def accuracy(spec: str, seeds: int, execution: ExecutionConfig, epochs: int) -> Iterator[dict[str, Any]]:
+Made = tuple[int, int, int, int, float]
+"""What ``synthetic`` is given."""
+FAINT: Made = (1400, 700, 14, 16_000, 150.0)
+"""Sound of which not every clip is recognised."""
+
+
+def accuracy(spec: str | Made, seeds: int, execution: ExecutionConfig, epochs: int) -> Iterator[dict[str, Any]]:
     """Test and validation accuracy of the gates study's LSTM, each seed on the GPU and on the CPU, and the difference.
 
-    The CPU's runs have a process each, while the GPU trains all of its own.
+    The CPU's runs have a process each, while the GPU trains all of its own; dry, of made sound, they follow it.
     """
-    corpus = open_corpus(spec) if spec else synthetic(28, 14, 14, 3000)
+    corpus = _opened(spec)
     runs = planned(corpus, seeds, {"optimiser.epochs": epochs})
     own = [run.config for run in runs if run.config.model.cell == "lstm"]
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         jobs = [(config, spec, str(Path(folder) / f"cpu-{config.seed}")) for config in own]
-        pool = stack.enter_context(get_context("spawn").Pool(len(own))) if spec else None
+        beside = execution.device != "cpu"
+        pool = stack.enter_context(get_context("spawn").Pool(len(own))) if beside else None
         waiting = [] if pool is None else [pool.apply_async(_on_cpu, (job,)) for job in jobs]
         began = time.perf_counter()
         told = [config.seed for config in own]
@@ -238,9 +253,13 @@ def accuracy(spec: str, seeds: int, execution: ExecutionConfig, epochs: int) -> 
     yield {"mean difference": statistics.mean(apart), "standard error": error}
 
 
-def _on_cpu(job: tuple[RunConfig, str, str], corpus: Corpus | None = None) -> tuple[float, float]:
+def _opened(spec: str | Made) -> Corpus:
+    return open_corpus(spec) if isinstance(spec, str) else synthetic(*spec)
+
+
+def _on_cpu(job: tuple[RunConfig, str | Made, str], corpus: Corpus | None = None) -> tuple[float, float]:
     config, spec, folder = job
-    found = corpus if corpus is not None else open_corpus(spec)
+    found = corpus if corpus is not None else _opened(spec)
     result = train(config, found, Path(folder), execution=ExecutionConfig(device="cpu"))
     return result.test.accuracy, result.validation.accuracy
 

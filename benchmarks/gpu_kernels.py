@@ -5,14 +5,16 @@ What ``gpu.py`` measures with.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -28,6 +30,8 @@ from cello.compiler.triton.scan import LAYOUT, ScanFunction, prepared
 FEATURES = 39
 PRECISIONS = {"tf32": "high", "bf16": "medium"}
 PROCESSES = 14
+PATIENCE_SECONDS = 90.0
+"""For what processes compute beside each other."""
 Row = dict[str, Any]
 
 
@@ -158,7 +162,7 @@ def compile_job(job: Job) -> str | None:
         with products_in(PRECISIONS[precision]):
             given = inputs_for(load_cell(cell), 16, 2, hidden)
             call, *tensors = prepared(given)
-            call = call if tiling is None else replace(call, tiling=tiling)
+            call = call if tiling is None else tiled(call, tiling)
             values = [part.detach() for part in tensors]
             ScanFunction.apply(replace(call, keep=False), *values)  # type: ignore[no-untyped-call]
             values[LAYOUT + 1].requires_grad_()
@@ -178,11 +182,30 @@ def compile_all(jobs: list[Job]) -> None:
 
 
 def in_processes(function: Callable[[Any], Any], jobs: list[Any]) -> list[Any]:
-    """What the function gives of each, in processes of their own, for compiling takes a core each."""
+    """What the function gives of each, in processes of their own, for compiling takes a core each.
+
+    Of a job that gives nothing in time, or whose process ends, it is why; those that a process takes with it are begun
+    once more.
+    """
     if Where.dry:
         return [function(job) for job in jobs]
-    with multiprocessing.get_context("spawn").Pool(min(PROCESSES, len(jobs))) as pool:
-        return pool.map(function, jobs, chunksize=1)
+    until = time.monotonic() + PATIENCE_SECONDS
+    found: dict[int, Any] = {}
+    for _ in range(2):
+        left = [number for number in range(len(jobs)) if number not in found]
+        if not left:
+            break
+        pool = ProcessPoolExecutor(min(PROCESSES, len(left)), get_context("spawn"))
+        waiting = {number: pool.submit(function, jobs[number]) for number in left}
+        for number, one in waiting.items():
+            try:
+                found[number] = one.result(max(0.0, until - time.monotonic()))
+            except BrokenProcessPool:
+                continue
+            except TimeoutError:
+                found[number] = f"nothing after {PATIENCE_SECONDS:.0f} s"
+        pool.shutdown(wait=False, cancel_futures=True)
+    return [found.get(number, "its process ended") for number in range(len(jobs))]
 
 
 def described(job: Job) -> Row:
@@ -276,7 +299,12 @@ def forward_and_backward(
 
 def kernels_of(inputs: Inputs, tiling: Tiling | None = None) -> Row:
     call, *tensors = prepared(inputs)
-    return times_of(call if tiling is None else replace(call, tiling=tiling), tensors)
+    return times_of(call if tiling is None else tiled(call, tiling), tensors)
+
+
+def tiled(call: Call, tiling: Tiling) -> Call:
+    """The same with another tiling forward, of whose programs nothing is known."""
+    return replace(call, tiling=tiling, at_once=(call.surely if tiling.split > 1 else None, call.at_once[1]))
 
 
 def times_of(call: Call, tensors: list[Tensor]) -> Row:

@@ -22,12 +22,14 @@ from cello.compiler.triton.cooperative import (
     VARIABLE,
     Multiprocessor,
     aligned,
+    launch_options,
     parts,
     programs_beside,
     told_if_refused,
 )
 from cello.compiler.triton.launch import Call, Tiling, options
 from cello.compiler.triton.machine_code import Taken
+from cello.compiler.triton.text import waits
 from cello.errors import BackendError
 from scans import Case, everything
 
@@ -147,10 +149,13 @@ def test_how_many_programs_a_multiprocessor_runs(
 
 
 def test_programs_that_wait_are_launched_cooperatively_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert options(TILING)[OPTION] is True
-    assert OPTION not in options(Tiling(16, 64, 8))
+    assert launch_options(2, waits=True) == {OPTION: True}
+    assert launch_options(1, waits=True) == launch_options(2, waits=False) == {}
+    assert waits(zoo()["lstm"], "forward")
+    assert not waits(zoo()["qrnn"], "backward")
+    assert [waits(zoo()["delta-rule"], way) for way in ("forward", "backward")] == [False, True]
     monkeypatch.setenv(VARIABLE, "0")
-    assert OPTION not in options(TILING)
+    assert launch_options(2, waits=True) == {}
 
 
 def test_triton_compiles_and_launches_by_that_option() -> None:
@@ -159,7 +164,9 @@ def test_triton_compiles_and_launches_by_that_option() -> None:
     from triton.compiler.compiler import make_backend
 
     for capability in (80, 90):
-        made = make_backend(GPUTarget("cuda", capability, 32)).parse_options(options(TILING))
+        made = make_backend(GPUTarget("cuda", capability, 32)).parse_options(
+            options(TILING) | launch_options(2, waits=True)
+        )
         assert made.launch_cooperative_grid is True
 
 
@@ -189,13 +196,16 @@ def test_what_a_kernel_takes_says_how_many_of_its_programs_run_at_once(monkeypat
     for programs in expected:
         assert back_end._of_pass(inputs, "forward", TILING) == (told.pop(0)[0], programs)
     told.append((TILING, None))
+    assert back_end._of_pass(inputs._replace(cell=zoo()["qrnn"]), "forward", TILING) == (TILING, None)
+    told.clear()
+    told.append((TILING, None))
     monkeypatch.setenv(VARIABLE, "0")  # all at once, as before
     assert back_end._of_pass(inputs, "forward", TILING) == (TILING, None)
 
 
 def test_a_driver_that_refuses_is_told_with_the_way_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(said: str, split: int = 8) -> None:
-        with told_if_refused("forward kernel of cell 'lstm' for H=256", 128, split):
+        with told_if_refused("forward kernel of cell 'lstm' for H=256", 128, split, waits=True):
             raise RuntimeError(f"Triton Error [CUDA]: {said}")
 
     for said in ("too many blocks in cooperative launch", "operation not supported"):

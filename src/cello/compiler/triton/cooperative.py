@@ -53,9 +53,14 @@ class Part(NamedTuple):
         return slice(self.replicate, self.replicate + self.replicates)
 
 
-def cooperative(split: int) -> bool:
-    """Whether programs, of which so many share clips, are to be launched cooperatively."""
-    return split > 1 and os.environ.get(VARIABLE) != "0"
+def cooperative(split: int, *, waits: bool) -> bool:
+    """Whether programs, of which so many share clips and may wait for each other, are to be launched cooperatively."""
+    return waits and split > 1 and os.environ.get(VARIABLE) != "0"
+
+
+def launch_options(split: int, *, waits: bool) -> dict[str, bool]:
+    """How Triton is to launch them."""
+    return {OPTION: True} if cooperative(split, waits=waits) else {}
 
 
 def programs_beside(registers: int, shared: int, warps: int, there: Multiprocessor) -> int:
@@ -97,7 +102,7 @@ def of_whole_tiles(values: Tensor, rows: int) -> Tensor:
 
 
 @contextmanager
-def told_if_refused(what: str, programs: int, split: int) -> Iterator[None]:
+def told_if_refused(what: str, programs: int, split: int, *, waits: bool) -> Iterator[None]:
     """Say what cannot be launched, and what to do, where the driver refuses a cooperative launch.
 
     Raises:
@@ -108,7 +113,7 @@ def told_if_refused(what: str, programs: int, split: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         said = next((reason for reason in (TOO_MANY, NOT_SUPPORTED) if reason in str(error)), None)
-        if said is None or not cooperative(split):
+        if said is None or not cooperative(split, waits=waits):
             raise
         raise (CrowdedError if said == TOO_MANY else BackendError)(
             f"the GPU's driver refuses a cooperative launch of the {what}, {programs} programs of which {split} each "

@@ -15,11 +15,10 @@ from torch import Tensor
 from cello.cells.graph import Shape
 from cello.compiler.triton.build import Kernels, compiling
 from cello.compiler.triton.cooperative import (
-    OPTION,
     CrowdedError,
     Part,
     aligned,
-    cooperative,
+    launch_options,
     of_whole_tiles,
     parts,
     told_if_refused,
@@ -27,6 +26,7 @@ from cello.compiler.triton.cooperative import (
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes, is_sized
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
+from cello.compiler.triton.text import waits
 from cello.compiler.triton.weight_gradients import RowsOfBackward, derivatives
 
 REGISTERS = 1 << 16
@@ -216,8 +216,7 @@ def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
 
 def options(tiling: Tiling) -> dict[str, Any]:
     """How Triton is to compile them."""
-    found: dict[str, Any] = {"num_warps": tiling.warps, "enable_fp_fusion": True}
-    found |= {OPTION: True} if cooperative(tiling.split) else {}
+    found = {"num_warps": tiling.warps, "enable_fp_fusion": True}
     return found | ({"maxnreg": min(255, REGISTERS // (32 * tiling.warps))} if tiling.all_registers else {})
 
 
@@ -278,23 +277,24 @@ def _launched(
     if any(part.tile for part in every):
         clips = [of_whole_tiles(each, rows) for each in clips]
     workspace = call.workspace(first[0])
-    fixed = call.constants() | constant
+    waiting = waits(call.sizes.cell, way, call.tiling.reread)
+    fixed = call.constants() | launch_options(call.tiling.split, waits=waiting) | constant
     masks = len(further) - len(call.names.plan.masks)
     what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
     with launched_on(layout.place.device), compiling(call.precision):
         for part, vectors in zip(every, workspace, strict=True):
-            of, begin = part.of_replicates, part.tile * rows
-            own = [each[of] for each in first]
-            if way == "backward":
-                own[-1] = own[-1][:, begin:]
-            beside = [each[of] for each in further]
+            own, beside, where = [*first], [*further], [*clips, layout.reverse]
+            if len(every) > 1:
+                of, begin = part.of_replicates, part.tile * rows
+                own, beside = [each[of] for each in own], [each[of] for each in beside]
+                where = [aligned(each[of, begin:]) for each in clips] + [aligned(layout.reverse[of])]
+                if way == "backward":
+                    own[-1] = own[-1][:, begin:]
             given = [*beside[:masks], *(one for mask in beside[masks:] for one in (mask, *mask.stride()[:3]))]
             grid = call.grid(part)
-            with told_if_refused(what, prod(grid), call.tiling.split):
+            with told_if_refused(what, prod(grid), call.tiling.split, waits=waiting):
                 getattr(call.kernels, way)[grid](
-                    *(aligned(each[of, begin:]) for each in clips),
-                    aligned(layout.reverse[of]),
-                    *(*own, vectors, *given),
+                    *(*where, *own, vectors, *given),
                     *(part.tiles, layout.place.shape[1], layout.steps, layout.rows, *strides),
                     **fixed,
                 )

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cello.compiler.triton.build import SIZES, compiling
+from cello.compiler.triton.cooperative import launch_options
 from cello.compiler.triton.launch import Tiling, options
+from cello.compiler.triton.text import BARRIER
 
 INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "workspace": "*i64"}
 FRAME, REGISTERS = 0x11, 0x2F
@@ -48,7 +50,8 @@ def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Ti
 
     target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
     with compiling(precision):
-        return triton.compile(source, target=target, options=options(tiling))
+        how = options(tiling) | launch_options(tiling.split, waits=BARRIER in function.src)
+        return triton.compile(source, target=target, options=how)
 
 
 def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tiling, capability: int) -> Taken | None:

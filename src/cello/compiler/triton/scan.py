@@ -25,7 +25,7 @@ from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward
 from cello.compiler.triton.machine_code import Taken
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
-from cello.compiler.triton.text import computed, names_of, not_written
+from cello.compiler.triton.text import computed, names_of, not_written, waits
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -145,7 +145,8 @@ def _of_pass(inputs: Inputs, way: str, found: Tiling) -> tuple[Tiling, int | Non
     major, minor = torch.cuda.get_device_capability(x.device)
     best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x), _at_once(x))
     tiling, taken = best or (found, None)
-    return tiling, _programs(x, tiling, taken) if cooperative(tiling.split) else None
+    together = cooperative(tiling.split, waits=waits(inputs.cell, way, tiling.reread))
+    return tiling, _programs(x, tiling, taken) if together else None
 
 
 def _programs(x: Tensor, tiling: Tiling, taken: Taken | None) -> int:

@@ -31,6 +31,10 @@ def not_written(cell: Cell) -> str | None:
     )
 
 
+BARRIER = "group_barrier("
+"""Where programs wait for each other."""
+
+
 @lru_cache(maxsize=256)
 def names_of(cell: Cell, reread: str = "") -> Names:
     """The names a cell's kernel uses, by what it reads at every step though it stays the same.
@@ -65,3 +69,10 @@ def own_text(cell: Cell, reread: str = "") -> str:
     step = [f"#    {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     title = [f"# {comment(f'{cell.name}: {cell.title}')}", "#", *step, ""]
     return "\n".join([*title, *forward(names), "", "", *backward(names), ""])
+
+
+@lru_cache(maxsize=1024)
+def waits(cell: Cell, way: str, reread: str = "") -> bool:
+    """Whether programs that share the units of clips wait for each other, in the pass "forward" or "backward"."""
+    text = own_text(cell, reread)
+    return BARRIER in text[text.index(f"def {way}(") :].partition("@triton.jit")[0]

@@ -1,0 +1,194 @@
+"""Check on a GPU that programs wait for each other: launched cooperatively, in CUDA graphs, on several streams.
+
+What could hang is in a process of its own, which is ended after a while.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from gpu_kernels import LAYOUT, Row, Where, captured, inputs_for, products_in, timed
+from torch import Tensor
+
+from cello.cells.load import load_cell
+from cello.compiler.triton.cooperative import VARIABLE
+from cello.compiler.triton.launch import Call
+from cello.compiler.triton.scan import ScanFunction, prepared
+
+SIZES = [(64, 256, "high"), (1024, 256, "medium")]
+"""Batches, units and the precision of products: programs share units in both, and are more than run at once in the
+second."""
+STREAMS = 8
+PATIENCE_SECONDS = 75.0
+END = "end"
+
+Results = list[Tensor]
+
+
+def rows() -> Iterator[Row]:
+    """Each with whether what was computed has the same bits as in launches one after the other."""
+    for batch, hidden, precision in [(2, 5, "highest")] if Where.dry else SIZES:
+        about: Row = {"batch": batch, "hidden": hidden, "precision": precision}
+        with products_in(precision):
+            call, tensors = _prepared(batch, hidden)
+            first = _computed(call, tensors)
+            about |= {"programs share": call.tiling.split, "launches": len(call.parts)}
+            with _plainly():
+                plainly = _computed(replace(call, at_once=(None, None)), tensors)
+            yield {**about, "way": "launched", "apart": _apart(first, plainly)}
+            if Where.dry:
+                continue
+            yield {**about, "way": "in a graph", "apart": _apart(first, _in_graph(call, tensors))}
+            yield {**about, "way": "times", **_times(call, tensors)}
+    if Where.dry:
+        return
+    with products_in("medium"):
+        each = [_prepared(1024, 256, seed) for seed in range(STREAMS)]
+        expected = [_computed(*one) for one in each]
+        yield {"way": f"on {STREAMS} streams", "apart": _worst(expected, _on_streams(each))}
+        kept: list[Results] = []
+
+        def branches() -> None:
+            kept[:] = _on_streams(each)
+
+        replay = captured(branches)
+        for _ in range(3):
+            replay()
+        torch.cuda.synchronize()
+        yield {"way": f"in {STREAMS} branches of a graph", "apart": _worst(expected, kept)}
+
+
+def _prepared(batch: int, hidden: int, seed: int = 0) -> tuple[Call, list[Tensor]]:
+    torch.manual_seed(seed)
+    call, *tensors = prepared(inputs_for(load_cell("lstm"), batch, 3 if Where.dry else 49, hidden))
+    values = [part.detach() for part in tensors]
+    for part in values[LAYOUT + 1 : LAYOUT + 4]:
+        part.requires_grad_()
+    return call, values
+
+
+def _computed(call: Call, tensors: list[Tensor]) -> Results:
+    """Outputs, last states and the derivatives of the weights."""
+    outputs, last, _ = ScanFunction.apply(call, *tensors)  # type: ignore[no-untyped-call]
+    leaves = tensors[LAYOUT + 1 : LAYOUT + 4]
+    return [outputs.detach(), last.detach(), *torch.autograd.grad(outputs.sum(), leaves)]
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Launches are plain within."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        os.environ.update({} if before is None else {VARIABLE: before})
+
+
+def _in_graph(call: Call, tensors: list[Tensor]) -> Results:
+    kept: Results = []
+
+    def compute() -> None:
+        kept[:] = _computed(call, tensors)
+
+    replay = captured(compute)
+    for _ in range(3):
+        replay()
+    torch.cuda.synchronize()
+    return kept
+
+
+def _times(call: Call, tensors: list[Tensor]) -> Row:
+    """Of both launches, of which the plain one is all programs at once."""
+
+    def compute(call: Call) -> Callable[[], object]:
+        return lambda: _computed(call, tensors)
+
+    found = {"us": timed(compute(call), repeats=5)}
+    with _plainly():
+        return found | {"plainly_us": timed(compute(replace(call, at_once=(None, None))), repeats=5)}
+
+
+def _on_streams(each: list[tuple[Call, list[Tensor]]]) -> list[Results]:
+    """All at the same time, as far as the GPU has room."""
+    main = torch.cuda.current_stream()
+    streams = [torch.cuda.Stream() for _ in each]
+    found = []
+    for stream, one in zip(streams, each, strict=True):
+        stream.wait_stream(main)
+        with torch.cuda.stream(stream):
+            found.append(_computed(*one))
+    for stream in streams:
+        main.wait_stream(stream)
+    return found
+
+
+def _apart(one: Results, other: Results) -> float:
+    """The largest difference of values, as a share of the largest value of each tensor; 0: the same bits."""
+    pairs = zip(one, other, strict=True)
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(1e-9)) for a, b in pairs)
+
+
+def _worst(some: list[Results], others: list[Results]) -> float:
+    return max(_apart(one, other) for one, other in zip(some, others, strict=True))
+
+
+def in_a_process() -> Iterator[Row]:
+    """``rows`` of a process of its own; a last row says why it ended, if it was not by itself."""
+    if Where.dry:
+        yield from rows()
+        return
+    child = subprocess.Popen([sys.executable, str(Path(__file__))], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read(out: Iterator[str]) -> None:
+        for line in out:
+            lines.put(line)
+        lines.put("")
+
+    reader = threading.Thread(target=read, args=(child.stdout,), daemon=True)
+    reader.start()
+    until = time.monotonic() + PATIENCE_SECONDS
+    last = ""
+    try:
+        while (last := lines.get(timeout=max(0.1, until - time.monotonic()))).strip() not in ("", END):
+            yield json.loads(last)
+    except queue.Empty:
+        yield {"failed": f"no answer after {PATIENCE_SECONDS:.0f} s: programs wait for ever, or the machine is slow"}
+    else:
+        if last.strip() != END:
+            yield {"failed": f"it ended with {child.wait()}"}
+    finally:
+        child.kill()
+        with suppress(subprocess.TimeoutExpired):  # a GPU may keep it for a while
+            child.wait(10)
+            reader.join()
+            child.stdout.close()
+
+
+def main() -> None:
+    try:
+        for row in rows():
+            sys.stdout.write(json.dumps(row) + "\n")
+            sys.stdout.flush()
+    except Exception as error:
+        sys.stdout.write(json.dumps({"failed": repr(error)[-500:]}) + "\n")
+    sys.stdout.write(END + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
