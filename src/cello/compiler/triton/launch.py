@@ -196,7 +196,7 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     outputs = new(replicates, batch, layout.steps, width, dtype=like.dtype, device=like.device)
     last = torch.empty_like(given.first)
     shape = (replicates, layout.rows, sizes.total([*names.saved_shapes.values()])) if keep else (0,)
-    saved = layout.new_rows(shape, call.stored)
+    saved = layout.new_rows(shape, torch.float32 if names.counts else call.stored)
     with launched_on(like.device), compiling(call.precision):
         call.kernels.forward[call.grid()](
             *(layout.place, layout.length, layout.start, layout.reverse),
