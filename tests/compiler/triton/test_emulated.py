@@ -191,4 +191,4 @@ def test_places_beyond_31_bits(large: bool, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Call, "large", large)
     monkeypatch.setattr(launch, "run", far_away)
     with nullcontext() if large else pytest.raises(KernelError, match=r"of \w+, which has"):
-        check(zoo()["lstm"], (3, 2, 7, 16), "high", lengths=[2, 1, 2])
+        check(zoo()["rnn"], (3, 2, 7, 16), "high", lengths=[2, 1, 2])
