@@ -135,6 +135,22 @@ def _reciprocal(a: Lanes, out: Lanes) -> None:
     out[:] = 1.0 / np.asarray(a, np.float64)
 
 
+def _smaller(a: Lanes, b: Lanes, out: Lanes) -> None:
+    np.minimum(a, b, out=out)
+
+
+def _larger(a: Lanes, b: Lanes, out: Lanes) -> None:
+    np.maximum(a, b, out=out)
+
+
+def _least(a: Lanes, b: Lanes, out: Lanes) -> None:
+    np.minimum(a, b, out=out)
+
+
+def _largest(a: Lanes, b: Lanes, out: Lanes) -> None:
+    np.maximum(a, b, out=out)
+
+
 ANY: dict[str, Compute] = {
     "add": np.add,
     "sub": np.subtract,
@@ -142,8 +158,8 @@ ANY: dict[str, Compute] = {
     "mad.lo": _multiply_add,
     "neg": np.negative,
     "abs": np.absolute,
-    "min": np.minimum,
-    "max": np.maximum,
+    "min": _smaller,
+    "max": _larger,
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
@@ -162,8 +178,8 @@ FLOAT: dict[str, Compute] = {
     "abs": np.absolute,
     "min": np.fmin,
     "max": np.fmax,
-    "min.NaN": np.minimum,
-    "max.NaN": np.maximum,
+    "min.NaN": _smaller,
+    "max.NaN": _larger,
     "mov": _copy,
     "fma.rn": in_double(lambda a, b, c: a * b + c),
     "div.full": np.divide,

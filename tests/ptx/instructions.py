@@ -12,7 +12,7 @@ from ptx import matrices
 from ptx.arithmetic import NotEmulatedError, pair, pairs, row
 from ptx.memory import KernelError
 from ptx.text import Instruction, Operand, Register
-from ptx.warp import TYPES, WARP, Copy, Lanes, Mask, Warp
+from ptx.warp import WARP, Copy, Lanes, Mask, Warp, type_of
 
 Run = Callable[[Mask | None], None]
 ALL = np.arange(WARP)
@@ -151,13 +151,13 @@ def _elements(opcode: str, operand: Operand) -> tuple[str, tuple[Any, ...]]:
 def _of_parameter(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     target, source = operands
     kind = opcode.rpartition(".")[2]
-    out = warp.row(_register(target), kind)
-    name = str(getattr(source, "base", source))
+    out = warp.memory_row(_register(target), kind if kind[0] != "s" else f"b{kind[1:]}")
+    name, size = str(getattr(source, "base", source)), type_of(kind).itemsize
     parameters = warp.block.parameters
 
     def run(mask: Mask | None) -> None:
-        value = np.array(parameters[name] & (2 ** (8 * out.itemsize) - 1), f"u{out.itemsize}").view(out.dtype)
-        _put([out], [np.broadcast_to(value, WARP)], mask)
+        given = np.array(parameters[name] & (2 ** (8 * size) - 1), f"u{size}").view(type_of(kind))
+        _put([out], [np.broadcast_to(given.astype(f"i{out.itemsize}").view(out.dtype), WARP)], mask)
 
     return run
 
@@ -167,7 +167,7 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     if kind[0] == "s":
         raise NotEmulatedError(f"{opcode} is not emulated: loads that extend a sign")
     out = [warp.memory_row(_register(each), kind) for each in elements]
-    element = np.dtype(TYPES[kind])
+    element = type_of(kind)
     width, block, number = element.itemsize * len(out), warp.block, warp.number
     shared, atomic, strong = opcode.startswith("ld.shared"), ".gpu." in opcode, opcode.startswith(STRONG)
 
@@ -193,7 +193,7 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
 def _store(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     kind, elements = _elements(opcode, operands[1])
     given = [warp.memory_row(e, kind) if isinstance(e, Register) else warp.value(e, kind) for e in elements]
-    element = np.dtype(TYPES[kind])
+    element = type_of(kind)
     block, number, shared, strong = warp.block, warp.number, opcode.startswith("st.shared"), opcode.startswith(STRONG)
 
     def run(mask: Mask | None) -> None:

@@ -12,8 +12,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
-from triton.runtime.driver import driver
 
 from cello.cells.definition import Cell
 from cello.compiler.inputs import Inputs
@@ -61,13 +59,17 @@ class Device:
     def get_current_stream(self, device: int) -> int:
         return 0
 
-    def get_current_target(self) -> GPUTarget:
+    def get_current_target(self) -> Any:
+        from triton.backends.compiler import GPUTarget
+
         return GPUTarget("cuda", self.capability, 32)
 
 
 @contextmanager
 def emulated(device: Device) -> Iterator[Device]:
     """Run the kernels of ``backend="triton"`` on tensors of the CPU as they are compiled for a GPU."""
+    from triton.runtime.driver import driver
+
     before = driver._active
     with ExitStack() as stack:
         for module, name, value in (

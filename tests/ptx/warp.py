@@ -20,6 +20,7 @@ Mask = NDArray[np.bool_]
 BANKS: dict[str, type[Any]] = {"p": np.bool_, "rs": np.uint16, "r": np.uint32, "rd": np.uint64}
 TYPES: dict[str, Any] = {
     "pred": np.bool_,
+    **dict.fromkeys(("b8", "u8"), np.uint8),
     **dict.fromkeys(("b16", "u16"), np.uint16),
     "s16": np.int16,
     **dict.fromkeys(("b32", "u32"), np.uint32),
@@ -28,6 +29,18 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("b64", "u64"), np.uint64),
     "s64": np.int64,
 }
+
+
+def type_of(kind: str) -> np.dtype[Any]:
+    """That of a type of PTX.
+
+    Raises:
+        NotEmulatedError: the emulator does not have it.
+    """
+    if kind not in TYPES:
+        raise NotEmulatedError(f"the type {kind} is not emulated")
+    found: np.dtype[Any] = np.dtype(TYPES[kind])
+    return found
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Warp:
 
     def row(self, register: Register, kind: str) -> Lanes:
         """A register of all lanes, as a type of PTX."""
-        bank, wanted = self.registers[register.bank], np.dtype(TYPES[kind])
+        bank, wanted = self.registers[register.bank], type_of(kind)
         if bank.dtype.itemsize != wanted.itemsize or (bank.dtype == np.bool_) != (kind == "pred"):
             raise NotEmulatedError(f"%{register.bank}{register.number} cannot be read as {kind}")
         found: Lanes = bank.view(wanted)[register.number]
@@ -82,8 +95,8 @@ class Warp:
 
     def memory_row(self, register: Register, kind: str) -> Lanes:
         """A register that memory of a type is loaded to or stored from, which may have more bits."""
-        unsigned = {2: "u16", 4: "u32", 8: "u64"}[self.registers[register.bank].dtype.itemsize]
-        return self.row(register, kind if TYPES[kind]().itemsize == TYPES[unsigned]().itemsize else unsigned)
+        size = self.registers[register.bank].dtype.itemsize
+        return self.row(register, kind if type_of(kind).itemsize == size else f"u{8 * size}")
 
     def value(self, operand: Operand, kind: str) -> Any:
         """An operand: a register of all lanes, or a number."""
@@ -114,7 +127,7 @@ class Warp:
 
 def literal(text: str, kind: str) -> Any:
     """A number as it is written in PTX, of one of its types."""
-    wanted = np.dtype(TYPES[kind])
+    wanted = type_of(kind)
     if text.startswith("0f"):
         return np.array(int(text[2:], 16), np.uint32).view(wanted)[()]
     if kind == "pred":

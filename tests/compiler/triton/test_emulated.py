@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
-from cello.compiler.triton.launch import Tiling
+from cello.compiler.triton.launch import Call, Tiling
 from scans import case, errors, everything, wider
 from sized_cells import SIZED
 
 pytest.importorskip("triton")
 
+from ptx import launch
 from ptx.launch import Device, Ran, emulated
-from ptx.machine import Order
-from ptx.memory import KernelError
+from ptx.machine import Machine, Order
+from ptx.memory import GlobalMemory, KernelError
 from ptx.text import Program
 
 SHARES = {"highest": 1e-5, "high": 4e-3, "medium": 3e-2}
@@ -49,10 +53,11 @@ def check(
     return used.ran
 
 
-@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
-def test_ragged_clips_of_two_tiles_in_every_precision(precision: str) -> None:
-    ran = check(zoo()["lstm"], (18, 3, 7, 20), precision, lengths=[3, 0, 2] * 6, reverse=True)
-    assert [(one.program.name, one.grid) for one in ran] == [("forward", (2, 1)), ("backward", (2, 1))]
+@pytest.mark.parametrize(("precision", "clips", "hidden"), [("highest", 3, 16), ("high", 18, 20), ("medium", 3, 16)])
+def test_ragged_clips_in_every_precision(precision: str, clips: int, hidden: int) -> None:
+    ran = check(zoo()["lstm"], (clips, 3, 7, hidden), precision, lengths=([3, 0, 2] * 6)[:clips], reverse=True)
+    blocks = (-(-clips // 16), 1)
+    assert [(one.program.name, one.grid) for one in ran] == [("forward", blocks), ("backward", blocks)]
     assert 200 < ran[0].of_a_step < ran[0].instructions
 
 
@@ -62,9 +67,9 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
     check(zoo()["gru-original"], (18, 2, 7, 40), "high", device, lengths=[2, 0, 1] * 6)
 
 
-@pytest.mark.parametrize("capability", [90, 80])
-def test_matrices_of_heads(capability: int) -> None:
-    check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(capability), lengths=[1, 3, 2])
+def test_matrices_of_heads_on_an_older_gpu() -> None:
+    ran = check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(80), lengths=[1, 3, 2])
+    assert not any(one.program.numbers_of("stmatrix") for one in ran)
 
 
 def test_states_of_several_elements_a_unit_with_masks() -> None:
@@ -158,3 +163,32 @@ def test_fewer_programs_at_once_than_wait_for_each_other_never_end() -> None:
     device = Device(tiling=Tiling(16, 64, 4, 2), order=Order(at_once=1))
     with pytest.raises(KernelError, match="1 of 2 blocks wait for each other for ever"):
         check(zoo()["gru-original"], (2, 2, 7, 40), "high", device)
+
+
+AWAY = 1 << 27
+"""Rows, and clips, before the first one of a call: 2 ** 31 elements of a state, and more of all else."""
+
+
+def far_away(machine: Machine, grid: tuple[int, int], given: list[tuple[str, Any]]) -> None:
+    """Run a kernel whose clips stand far behind where its tensors begin, and nothing is in memory before them."""
+    memory, values = GlobalMemory(), list[int]()
+    for name, value in given:
+        if not isinstance(value, Tensor):
+            values.append(int(value))
+            continue
+        rows, states = ("projected", "saved", "d_sums", "vectors"), ("first", "last", "d_first", "d_last")
+        elements = 16 if name in states else value[0, 0].numel() if name in (*rows, "outputs", "d_outputs") else 0
+        before = AWAY * elements * value.element_size()
+        there = value + AWAY if name in ("start", "place") else value
+        values.append(memory.add(name, launch.bytes_of(there), first=before))
+    with np.errstate(all="ignore"):
+        machine.launch(grid, memory, [*values, 0, 0])
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_places_beyond_31_bits(large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With places of 32 bits the same call reads where there is no memory."""
+    monkeypatch.setattr(Call, "large", large)
+    monkeypatch.setattr(launch, "run", far_away)
+    with nullcontext() if large else pytest.raises(KernelError, match=r"of \w+, which has"):
+        check(zoo()["rnn"], (3, 2, 7, 16), "high", lengths=[2, 1, 2])

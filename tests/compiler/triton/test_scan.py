@@ -178,6 +178,18 @@ def test_products_of_bfloat16_with_states_and_sums_of_float32(name: str) -> None
     check(zoo()[name], (3, 4, 3, 20), share=0.03, lengths=[4, 2, 3])
 
 
+@pytest.mark.parametrize("name", ["clockwork", "phased-lstm"])
+def test_counts_of_frames_that_bfloat16_cannot_tell_apart(name: str) -> None:
+    """Backward read 320 for 321, and with it another module's turn."""
+    torch.set_float32_matmul_precision("medium")
+    cell = zoo()[name]
+    x, state, weights = case(cell, (3, 4, 3, 16))
+    first = (*state[:-1], torch.full_like(state[-1], 319).requires_grad_())
+    expected = everything(cell, wider((x, first, weights), torch.float64), "plain")
+    found = everything(cell, (x, first, weights), "triton")
+    assert_within(found, expected, 0.03)
+
+
 def test_tensors_of_bfloat16() -> None:
     cell = zoo()["lstm"]
     given_case = wider(case(cell, (3, 4, 3, 20)), torch.bfloat16)

@@ -53,7 +53,7 @@ class _Backward:
 
     def lines(self) -> list[str]:
         frames = ("x_rows", "d_x_rows") if self.names.frames else ()
-        given = (*ARGUMENTS, *DERIVATIVES, *frames, *mask_arguments(self.names))
+        given = (*self.names.arguments(ARGUMENTS), *DERIVATIVES, *frames, *mask_arguments(self.names))
         arguments = (*given, *SIZES, *constants(self.names, "GIVEN"))
         inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
         return ["@triton.jit", f"def backward({', '.join(arguments)}):", *indented(inside)]

@@ -57,7 +57,8 @@ class _Forward:
 
     def lines(self) -> list[str]:
         frames = ("x_rows",) if self.names.frames else ()
-        arguments = (*ARGUMENTS, *frames, *mask_arguments(self.names), *SIZES, *constants(self.names, "KEEP"))
+        given = (*self.names.arguments(ARGUMENTS), *frames, *mask_arguments(self.names))
+        arguments = (*given, *SIZES, *constants(self.names, "KEEP"))
         inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
         return ["@triton.jit", f"def forward({', '.join(arguments)}):", *indented(inside)]
 

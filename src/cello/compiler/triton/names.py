@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from cello.cells.graph import Shape
+from cello.cells.graph import Shape, reached
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
 from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, is_sized, space
@@ -149,6 +149,21 @@ class Names(StepNames):
     def packed(self) -> tuple[int, ...]:
         """How many tiles are packed together; one where there are matrices, whose layouts are many already."""
         return (1,) if self.matrices else (4, 2, 1)
+
+    @cached_property
+    def counts(self) -> bool:
+        """Whether a state follows from itself and what stays the same alone, as the number of a frame does, which
+        bfloat16 does not tell from its neighbours beyond 256."""
+        graph = self.plan.graph
+        for name, output in zip(graph.states, graph.outputs, strict=True):
+            of = [graph.nodes[k] for k in reached(graph.nodes, [output])]
+            if {node.name for node in of if node.op in ("state", "input")} == {name}:
+                return True
+        return False
+
+    def arguments(self, names: Sequence[str]) -> list[str]:
+        """Parameters of a pass; that of saved values says so where they are float32 whatever the precision is."""
+        return ["saved_float32" if self.counts and name == "saved" else name for name in names]
 
     @cached_property
     def saved_shapes(self) -> dict[str, Shape]:
@@ -339,6 +354,7 @@ def mask_arguments(names: Names) -> list[str]:
 def prologue(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
     lines = [
+        *(["saved = saved_float32"] if names.counts else []),
         "tile, part = program(SPLIT)",
         *(f"{here.part} = part % {here.parts}" for here in names.spaces.values() if here.has_parts),
         "replicate = tl.program_id(1)",

@@ -31,7 +31,7 @@ def not_written(cell: Cell) -> str | None:
     )
 
 
-BARRIER = "group_barrier("
+BARRIER = "meet()"
 """Where programs wait for each other."""
 
 

@@ -206,7 +206,8 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     """
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     ahead = tiling.stages > 1 and bool(names.matrices)
-    read = (saved * (2 if precision == "bf16" else 4) + tiling.own * 4) * tiling.rows if ahead else 0
+    halved = precision == "bf16" and not names.counts
+    read = (saved * (2 if halved else 4) + tiling.own * 4) * tiling.rows if ahead else 0
     several, largest = max(names.packed), max(_own(names, sizes, tiling, shape) for shape in names.spaces)
     packs = several * tiling.rows * (widest(names, tiling, sizes) + largest) * 4
     return _of_matrices(names, sizes, tiling, precision) + 2 * read + packs

@@ -1,0 +1,218 @@
+"""What hurts: an emulator that forgives what a GPU does not, or computes what none would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ptx import matrices
+from ptx.arithmetic import NotEmulatedError, from_bf16, to_bf16
+from ptx.machine import IN_ORDER, Machine, Order
+from ptx.memory import GlobalMemory, KernelError
+from ptx.text import parse
+
+KERNEL = """
+.visible .entry kernel(
+	.param .u64 .ptr .global .align 1 kernel_param_0
+)
+.reqntid 64
+{{
+	.reg .pred 	%p<4>;
+	.reg .b16 	%rs<4>;
+	.reg .b32 	%r<16>;
+	.reg .b64 	%rd<8>;
+	ld.param.b64 	%rd1, [kernel_param_0];
+	mov.u32 	%r1, %tid.x;
+	mov.u32 	%r2, %ctaid.x;
+	mul.wide.s32 	%rd2, %r1, 4;
+	add.s64 	%rd3, %rd1, %rd2;
+	shl.b32 	%r3, %r1, 2;
+	mov.b32 	%r4, global_smem;
+	add.s32 	%r5, %r4, %r3;
+	xor.b32 	%r6, %r3, 128;
+	add.s32 	%r7, %r4, %r6;
+	{text}
+	ret;
+}}
+"""
+"""64 threads: %rd3 is each one's element of the buffer, %r5 of shared memory, %r7 one of the other warp there."""
+
+
+def run(text: str, data: np.ndarray[Any, Any], order: Order = IN_ORDER, blocks: int = 1) -> Machine:
+    """A kernel on a buffer of 32 bits an element, which it changes."""
+    memory = GlobalMemory()
+    machine = Machine(parse(KERNEL.format(text=text.replace(";", ";\n"))), 256, order)
+    base = memory.add("buffer", data.view(np.uint8))
+    with np.errstate(all="ignore"):
+        machine.launch((blocks, 1), memory, [base])
+    return machine
+
+
+def refused(text: str, message: str, error: type[Exception] = KernelError, blocks: int = 1) -> None:
+    with pytest.raises(error, match=message):
+        run(text, np.zeros(64, np.float32), blocks=blocks)
+
+
+def test_an_address_outside_every_buffer_names_the_instruction() -> None:
+    refused(
+        "st.global.b32 [%rd3+4], %r1;",
+        r"4 bytes at byte 256 of buffer, which has 256 \(lane 31\): instruction 10, "
+        r"'st.global.b32 \[%rd3\+4\], %r1', of no line of the kernel \(block 0, warp 1\)",
+    )
+    refused("ld.global.b32 %r8, [%rd3+-4];", "address 0xfffffffffc is in no buffer")
+    refused("ld.global.b32 %r8, [%rd2];", "address 0x0 is in no buffer")
+    refused("ld.global.v2.b32 {%r8, %r9}, [%rd3];", "no multiple of the 8 bytes at it")
+    refused("st.shared.b32 [%r5+4], %r1;", "4 bytes at byte 256 of shared memory, which has 256")
+
+
+def test_lanes_that_a_predicate_leaves_out_touch_nothing() -> None:
+    data = np.zeros(64, np.float32)
+    run("setp.lt.s32 %p1, %r1, 40; @%p1 st.global.b32 [%rd3+96], 0f3F800000;", data)
+    assert data[24:].all()
+    assert not data[:24].any()
+
+
+def test_what_nobody_wrote_or_another_warp_did_since_the_last_barrier_is_not_read() -> None:
+    refused("ld.shared.b32 %r8, [%r5];", "reads from shared memory what nobody has written")
+    exchanged = "st.shared.b32 [%r5], %r1; {} ld.shared.b32 %r8, [%r7]; {} st.shared.b32 [%r5], %r8;"
+    refused(exchanged.format("", ""), "what nobody has written")
+    refused(exchanged.format("bar.sync 0;", ""), "warp 1 reads from shared memory what another warp wrote")
+    data = np.zeros(64, np.int32)
+    both = exchanged.format("bar.sync 0;", "bar.sync 0;") + "st.global.b32 [%rd3], %r8;"
+    for order in (Order(), Order(reverse=True)):
+        run(both, data, order)
+        np.testing.assert_array_equal(data, np.arange(64) ^ 32)
+
+
+COPY = "cp.async.ca.shared.global [%r5], [%rd3], 0x4, {size}; cp.async.commit_group; {wait} ld.shared.b32 %r8, [%r5];"
+
+
+def test_a_copy_is_there_once_it_was_waited_for_and_zero_where_nothing_was_asked_for() -> None:
+    refused(COPY.format(size="0x4", wait=""), "what a copy that was not waited for is still bringing")
+    changed = COPY.format(size="0x4", wait="st.global.b32 [%rd3], %r1; cp.async.wait_group 0;")
+    refused(changed, "what is copied to shared memory was changed")
+    data = np.arange(1, 65, dtype=np.int32)
+    half = "setp.lt.s32 %p1, %r1, 8; selp.b32 %r10, 4, 0, %p1;" + COPY.format(
+        size="%r10", wait="cp.async.wait_group 0;"
+    )
+    run(half + "st.global.b32 [%rd3], %r8;", data)
+    np.testing.assert_array_equal(data, np.where(np.arange(64) < 8, np.arange(1, 65), 0))
+
+
+def test_lanes_that_part_meet_again_and_wait_for_nobody_apart() -> None:
+    data = np.zeros(64, np.int32)
+    loop = "mov.b32 %r8, 0; and.b32 %r9, %r1, 7; $L1: add.s32 %r8, %r8, %r1; add.s32 %r9, %r9, -1;"
+    loop += "setp.gt.s32 %p1, %r9, 0; @%p1 bra $L1; bar.sync 0; st.global.b32 [%rd3], %r8;"
+    run(loop.replace("$L1:", "\n$L1:\n"), data)
+    np.testing.assert_array_equal(data, np.arange(64) * np.maximum(np.arange(64) % 8, 1))
+    refused(
+        "setp.lt.s32 %p1, %r1, 8; @%p1 bra $L1; bar.sync 0; \n$L1:\n", "only some threads of a warp come to bar.sync"
+    )
+    refused(
+        "setp.lt.s32 %p1, %r1, 32; @%p1 bra $L1; bar.sync 0; \n$L1:\n", "wait at a barrier, and others are at an end"
+    )
+    refused("\n$L1:\nbra $L1;", "a loop ends not even after 10,000 rounds")
+
+
+def test_blocks_that_write_to_the_same_place_wait_for_each_other() -> None:
+    refused("st.global.b32 [%rd3], %r1;", "block 1 writes what block 0 wrote to buffer", blocks=2)
+    refused(
+        "setp.eq.s32 %p1, %r2, 0; @%p1 ld.global.b32 %r8, [%rd3]; @!%p1 st.global.b32 [%rd3], %r1;",
+        "block 1 writes to buffer what block 0 may be reading",
+        blocks=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("add.f64 %rd2, %rd3, %rd3;", "add.f64"),
+        ("ld.global.nc.b32 %r8, [%rd3];", "nc"),
+        ("mov.u32 %r8, %clock;", "%clock"),
+        ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned"),
+        ("add.f32 %rd2, %r1, %r1;", "%rd2 cannot be read as f32"),
+    ],
+)
+def test_an_instruction_that_is_not_emulated_is_named(text: str, name: str) -> None:
+    refused(text, name, NotEmulatedError)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("bfe.s32 %r8, %r1, 3, 2;", lambda n: ((n >> 3) & 3) - 4 * ((n >> 4) & 1)),
+        ("neg.s32 %r9, %r1; shr.s32 %r8, %r9, 40;", lambda n: np.where(n > 0, -1, 0)),
+        ("shl.b32 %r8, %r1, 32;", lambda n: 0 * n),
+        (
+            "mul.wide.s32 %rd2, %r1, -1; shr.u64 %rd2, %rd2, 32; cvt.u32.u64 %r8, %rd2;",
+            lambda n: np.where(n > 0, -1, 0),
+        ),
+        ("mad.lo.s32 %r8, %r1, %r1, 7;", lambda n: n * n + 7),
+        ("mov.b32 {%rs1, %rs2}, %r1; mov.b32 %r8, {%rs2, %rs1};", lambda n: n << 16),
+        ("prmt.b32 %r8, %r1, 511, 0x5410U;", lambda n: (n & 0xFFFF) | (511 << 16)),
+        ("setp.lt.u32 %p1, %r1, 3; selp.b32 %r8, 5, -1, %p1;", lambda n: np.where(n < 3, 5, -1)),
+        ("shfl.sync.bfly.b32 %r8, %r1, 5, 31, -1;", lambda n: n ^ 5),
+        ("shfl.sync.idx.b32 %r8, %r1, 3, 31, -1;", lambda n: n // 32 * 32 + 3),
+        ("shfl.sync.up.b32 %r8, %r1, 1, 0, -1;", lambda n: np.where(n % 32 > 0, n - 1, n)),
+    ],
+)
+def test_whole_numbers(text: str, expected: Any) -> None:
+    data, threads = np.zeros(64, np.int32), np.arange(64)
+    run(f"{text} st.global.b32 [%rd3], %r8;", data)
+    np.testing.assert_array_equal(data, expected(threads))
+
+
+def test_floating_point() -> None:
+    data = np.array([1e-39, np.nan, -0.0, 3.0, 1 + 2**-23, np.inf] + [1.5] * 58, np.float32)
+
+    def found(text: str) -> np.ndarray[Any, Any]:
+        here = data.copy()
+        run(f"ld.global.b32 %r8, [%rd3]; {text} st.global.b32 [%rd3], %r9;", here)
+        return here[:6]
+
+    one = np.float32(1)
+    np.testing.assert_array_equal(found("mul.ftz.f32 %r9, %r8, 0f3F800000;")[0], 0)
+    np.testing.assert_array_equal(found("mul.f32 %r9, %r8, 0f3F800000;"), data[:6])
+    np.testing.assert_array_equal(found("max.f32 %r9, %r8, 0f3F800000;"), [one, one, one, 3, data[4], np.inf])
+    assert np.isnan(found("max.NaN.f32 %r9, %r8, 0f3F800000;")[1])
+    fused = found("fma.rn.f32 %r9, %r8, %r8, 0fBF800000;")
+    assert fused[4] == np.float32(2**-22 + 2.0**-46)  # 0 ± rounding if the product were rounded by itself
+    np.testing.assert_array_equal(
+        from_bf16(to_bf16(np.array([1 + 2**-8, 1 + 3 * 2**-8, -np.inf], np.float32))), [1, 1 + 2**-6, -np.inf]
+    )
+
+
+def fragments(matrix: np.ndarray[Any, Any], places: list[tuple[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    return [np.ascontiguousarray(matrix[place]) for place in places]
+
+
+def test_products_of_tensor_cores() -> None:
+    draw = np.random.default_rng(0)
+    lane = np.arange(32)
+    group, member = lane >> 2, lane & 3
+    a, b, c = (draw.normal(size=size).astype(np.float32) for size in ((16, 8), (8, 8), (16, 8)))
+    corners = [(group + 8 * (n // 2), 2 * member + n % 2) for n in range(4)]
+    of_a = fragments(a, [(group + 8 * (n % 2), member + 4 * (n // 2)) for n in range(4)])
+    of_b = fragments(b, [(member + 4 * n, group) for n in range(2)])
+    given = [[each.view(np.uint32) for each in whole] for whole in (of_a, of_b, fragments(c, corners))]
+    found = matrices.product("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", *given)
+    cut = [(each.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64) for each in (a, b)]
+    for register, corner in zip(found, corners, strict=True):
+        np.testing.assert_allclose(register, (cut[0] @ cut[1] + c)[corner], rtol=1e-6)
+    assert np.abs(found[0] - (a.astype(np.float64) @ b + c)[corners[0]]).max() > 1e-5  # tf32 shows
+    with pytest.raises(NotEmulatedError, match="m16n8k4"):
+        matrices.product("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32", *given)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_matrices_on_their_way_between_memory_and_lanes(transposed: bool) -> None:
+    whole = np.arange(128, dtype=np.uint16).reshape(2, 8, 8)
+    registers = matrices.to_registers(whole.reshape(16, 8).view(np.uint8), transposed=transposed)
+    seen = whole.swapaxes(1, 2) if transposed else whole
+    for matrix, register in zip(seen, registers, strict=True):
+        np.testing.assert_array_equal(register & 0xFFFF, matrix.reshape(32, 2)[:, 0])
+        np.testing.assert_array_equal(register >> 16, matrix.reshape(32, 2)[:, 1])
+    back = matrices.to_rows(registers, transposed=transposed)
+    np.testing.assert_array_equal(back.view(np.uint16).reshape(2, 8, 8), whole)
