@@ -66,7 +66,7 @@ class _Backward:
             lines.append(names.read((f"new_{name}",), f"last + {place}", "valid", here))
             lines.append(names.read((f"d_new_{name}",), f"d_last + {place}", "valid", here))
         lines += [f"{names.rows_of(k, shape)} = {names.spaces[shape].zero}" for k, shape in names.summed]
-        ahead = read_ahead(self.reads, "steps - 1", ROW)
+        ahead = read_ahead(self.reads, "tl.maximum(steps - 1, 0)", ROW)
         return lines if names.matrices else [*lines, *indented_if(AHEAD, ahead)]
 
     def _load_matrices(self) -> list[str]:
