@@ -158,6 +158,16 @@ def test_what_stays_the_same_may_be_read_at_every_step(
     check(cell, (3, 3, 3, 20), share=2e-5, lengths=[3, 0, 2])
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("name", ["lstm-peephole-full", "fgr", "ltc", "rhn"])
+def test_threads_may_hold_matrices_and_read_a_step_ahead_or_not(
+    name: str, stages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the loop is another, and what a step reads stands elsewhere; a tile may have no frame at all."""
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 4, 2, stages, reread="held"))
+    check(zoo()[name], (6, 3, 3, 20), share=2e-5, lengths=[3, 0, 2, 1, 0, 0], reverse=stages == 1)
+
+
 def test_several_sizes_beside_products_of_bfloat16() -> None:
     torch.set_float32_matmul_precision("medium")
     for name in ("projected", "low-rank"):

@@ -113,7 +113,8 @@ def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> li
     tried += [replace(each, all_registers=not each.all_registers) for each in tried[:4]]
     tried += [way for each in fewer[:1] for way in each_way(each)]
     if found.own > LEAST:
-        tried += each_way(_tiling(names, found.units, 2 * found.split, found.rows, 1))
+        more = _tiling(names, found.units, 2 * found.split, found.rows, 1)
+        tried += each_way(replace(more, stages=found.stages, reread=found.reread))
     tried += [way for each in fewer[1:] for way in each_way(each)[-2:]]
     if found.own > LEAST:
         tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in fewer[:1]]
