@@ -15,6 +15,7 @@ from cello.compiler.triton.names import (
     interleave,
     load_tile,
     mask_arguments,
+    product_in_parts,
     prologue,
     step_reads,
     store_tile,
@@ -60,7 +61,8 @@ class _Forward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = [] if names.reread == "all" else list(map(self._load_matrix, names.inner))
+        apart = names.reread == "all" or names.in_blocks
+        lines = [] if apart else list(map(self._load_matrix, names.inner))
         for n, state in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
             lines.append(f"old_{state} = {load_tile(f'first + {names.state_place(n)}', 'valid', here)}")
@@ -159,6 +161,8 @@ class _Forward:
     def _product(self, name: str, m: int, v: int) -> str:
         """A sum and what a product adds to it."""
         (rows, columns), whole, tile = self.names.sides(m), f"{self.of[v]}_whole", f"{self.of[m]}_tile"
+        if self.names.in_blocks:
+            return f"{name} + {product_in_parts(self.names, whole, m, transposed=False)}"
         if rows.once:
             return f"{name} + total_of({whole} * {tile})"
         if columns.once:

@@ -110,7 +110,9 @@ class Call:
 
     @property
     def _workspace_size(self) -> int:
-        """The elements that programs leave to each other."""
+        """The elements that programs leave to each other, or to themselves."""
+        if self.names.in_blocks:
+            return self.tiles * len(self.layout.place) * self.tiling.rows * 2 * half(self.names, self.sizes)
         if self.tiling.split == 1:
             return 0
         a_team = 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
@@ -147,18 +149,28 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         elements, units = sizes.of(shape), sizes.padded(shape, tiling.units)
         parts = 1 if space.common else sizes.parts(shape, tiling.units, tiling.split)
         in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
+        in_rows += sizes.head(shape, tiling.units) if space.head else ()
         values = elements, units, units // parts, elements == units, *in_rows, parts
         found |= dict(zip(space.constants(), values, strict=False))
+    if names.in_blocks:
+        found["HALF"] = half(names, sizes)
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
+
+
+def half(names: Names, sizes: Sizes) -> int:
+    """The elements, a multiple of 16, of one of the two values that a program of a cell with products of matrices leaves
+    to itself in memory."""
+    return 16 * max(-(-sizes.of(shape) // 16) for shape in names.spaces)
 
 
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
     """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
     parts = [shape for shape, space in names.spaces.items() if len(shape) == 1 and not space.common]
     vectors = [sizes.padded(shape, tiling.units) for shape in parts]
-    return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
+    sized = [sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)]
+    return max([1, *vectors, *sized])
 
 
 def options(tiling: Tiling) -> dict[str, Any]:

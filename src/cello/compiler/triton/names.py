@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from cello.cells.graph import Shape
+from cello.cells.graph import MULTIPLYING, Shape
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
-from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, is_sized, space
+from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, block_space, extent, groups_of, is_sized, space
 
 RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
@@ -49,8 +49,17 @@ class Names(StepNames):
         values = [*self.old, *(each.node for each in plan.sums), *vectors, *steps, *plan.graph.outputs]
         values += [*plan.invariant, *plan.masks, *self.frames]
         shapes = dict.fromkeys([VECTOR, ONCE, *map(self.shape, values), *sizes])
+        if self.in_blocks:
+            return {shape: block_space(shape, n - 1) for n, shape in enumerate(shapes) if shape}
         common = {shape[1:] for shape in shapes if is_sized(shape)}
         return {shape: space(shape, n - 1, common=shape in common) for n, shape in enumerate(shapes) if shape}
+
+    @cached_property
+    def in_blocks(self) -> bool:
+        """Whether the step makes matrices of vectors, vectors of matrices or products of them: one program then has all
+        of some clips, heads may be of any size, and products are sums of float32, of matrices that are read piece by
+        piece."""
+        return any(node.op in ("matrix", "flatten", *MULTIPLYING) for node in self.nodes)
 
     @property
     def heads(self) -> tuple[Shape, ...]:
@@ -73,8 +82,9 @@ class Names(StepNames):
     @cached_property
     def constants(self) -> tuple[str, ...]:
         """The kernel's constants that say how large its tiles are, and where parts of a frame begin."""
+        of_blocks = ("HALF",) if self.in_blocks else ()
         of_frames = ("FRAME", *self.begins.values()) if self.frames else ()
-        return (*(name for each in self.spaces.values() for name in each.constants()), "WIDEST", *of_frames)
+        return (*(name for each in self.spaces.values() for name in each.constants()), "WIDEST", *of_blocks, *of_frames)
 
     @cached_property
     def begins(self) -> dict[int, str]:
@@ -328,7 +338,8 @@ def prologue(names: Names) -> list[str]:
         begin = f"replicate * {names.extent(names.state_shapes)} * B"
         lines.append(f"of_state_{elements} = {begin} + at * {elements}")
     rows = [] if names.reread else [line for lines in _rows(names).values() for line in lines]
-    return [*lines, "group = replicate * TILES + tile", "barriers = 0", *rows]
+    scratch = ["scratch = workspace + (group * ROWS + tl.arange(0, ROWS)) * (2 * HALF)"] if names.in_blocks else []
+    return [*lines, "group = replicate * TILES + tile", "barriers = 0", *scratch, *rows]
 
 
 def _rows(names: Names) -> dict[str, list[str]]:
@@ -337,7 +348,8 @@ def _rows(names: Names) -> dict[str, list[str]]:
     shapes = [names.shape(k) for k in invariant]
     for n, k in enumerate(invariant):
         base = f"invariants + replicate * {names.extent(shapes)} + {names.extent(shapes[:n])}"
-        taken = f"load_row({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
+        load = "load_block_row" if shapes[n] and names.space(k).head else "load_row"
+        taken = f"{load}({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
         lines[f"{names.of[k]}_row"] = [f"{names.of[k]}_row = {taken}"]
     return lines
 
@@ -361,6 +373,15 @@ def inner_place(names: Names, matrix: int) -> str:
     pairs = [" * ".join(side.elements for side in names.sides(m)) for m in names.inner]
     first = names.inner.index(matrix)
     return f"weights + replicate * {extent(Counter(pairs))} + {extent(Counter(pairs[:first]))}"
+
+
+def product_in_parts(names: Names, whole: str, matrix: int, *, transposed: bool) -> str:
+    """A vector times a matrix, or times its transpose, that is read piece by piece."""
+    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
+    given, found = (rows, columns) if transposed else (columns, rows)
+    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
+    sizes = f"{given.elements}, {found.elements}, {found.own}, {strides}"
+    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes}, PRECISION)"
 
 
 @dataclass(frozen=True)
@@ -400,13 +421,15 @@ def _tile_of(here: Space) -> str:
 
 def load_tile(base: str, inside: str, here: Space, count: int = 1) -> str:
     """Packed tiles of which each row lies in one piece."""
-    return f"load_tile({base}, {inside}, {here.part}, {count}, {here.elements}, {here.own}, {here.whole}{here.in_rows})"
+    load = "load_blocks" if here.head else "load_tile"
+    return f"{load}({base}, {inside}, {here.part}, {count}, {here.elements}, {here.own}, {here.whole}{here.in_rows})"
 
 
 def store_tile(base: str, inside: str, here: Space, values: Sequence[str]) -> str:
     """The line that writes packed tiles, each row in one piece."""
     sizes = f"{len(values)}, {here.elements}, {here.own}, {here.whole}{here.in_rows}"
-    return f"store_tile({base}, {inside}, {interleave(values)}, {here.part}, {sizes})"
+    store = "store_blocks" if here.head else "store_tile"
+    return f"{store}({base}, {inside}, {interleave(values)}, {here.part}, {sizes})"
 
 
 def interleave(values: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
-from cello.compiler.triton.text import computed, names_of, not_written
+from cello.compiler.triton.text import computed, names_of
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -61,10 +61,12 @@ def unsupported(inputs: Inputs) -> str | None:
 
 def _no_tiling(inputs: Inputs) -> str | None:
     """Why no program has room for the cell's step, or cannot take it, if so."""
-    if (reason := not_written(inputs.cell)) is not None:
-        return reason
     names, sizes = names_of(inputs.cell), sizes_of(inputs)
     what = f"has no kernel of cell {inputs.cell.name!r}"
+    if names.in_blocks:
+        most = max(names.spaces, key=sizes.of)
+        fits = tiling_of(inputs) is not None
+        return None if fits else f"{what} for H={sizes.hidden} units, which has {sizes.of(most):,} elements in one value"
     heads = {sizes.sizes(shape)[1] for shape in names.heads}
     if odd := [units for units in heads if units & (units - 1)]:
         return f"{what} for heads of {odd[0]} units; make them 2, 4, 8, 16, ... units"

@@ -20,6 +20,8 @@ LEAST_ROWS = 4
 TILE = 1024
 """Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has
 them."""
+LARGEST_TILE = 16 * TILE
+"""Elements of one clip in a tile above which the 65,536 registers of a program have room for too few."""
 CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 MOST_PROGRAMS = 32
@@ -40,6 +42,8 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
+    if names.in_blocks:
+        return _of_blocks(names, sizes, units)
     if not names.heads and names.matrices:
         return _of_sized(names, sizes, units, precision, memory)
     found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(4 * TILE, least * head))
@@ -135,6 +139,18 @@ def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: in
         if rows * found.own * a_unit <= 4 * TILE and bytes_of(names, sizes, found, precision) <= memory:
             return found
     return None
+
+
+def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
+    """That of a cell that makes matrices of vectors or multiplies them: one clip a program, or as many as keep tiles
+    small."""
+    most = max(sizes.padded(shape, units) for shape in names.spaces)
+    if most > LARGEST_TILE:
+        return None
+    rows = LEAST
+    while rows > 1 and rows * most > 4 * TILE:
+        rows //= 2
+    return Tiling(rows, units, 4 if rows * most <= TILE else 8, 1, 1, all_registers=True)
 
 
 def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> Tiling:
