@@ -106,7 +106,7 @@ class _Forward:
             self._keep(body, there)
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         self._keep(body, None)
-        lines += ordered(body.lines, self._late()) if names.reread else body.lines
+        lines += ordered(body.lines, self._late()) if names.reads_rows else body.lines
         lines.append(store_tile(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines

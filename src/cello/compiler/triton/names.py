@@ -32,7 +32,8 @@ class Names(StepNames):
 
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" nothing, "rows" vectors, which take
-    registers, "all" matrices too, which take shared memory."""
+    registers, "all" matrices too, which take shared memory, "pieces" matrices piece by piece, as :attr:`in_blocks`
+    says."""
     reserved: ClassVar[frozenset[str]] = RESERVED
     marker: ClassVar[str] = "#"
 
@@ -56,10 +57,16 @@ class Names(StepNames):
 
     @cached_property
     def in_blocks(self) -> bool:
-        """Whether the step makes matrices of vectors, vectors of matrices or products of them: one program then has all
-        of some clips, heads may be of any size, and products are sums of float32, of matrices that are read piece by
-        piece."""
-        return any(node.op in ("matrix", "flatten", *MULTIPLYING) for node in self.nodes)
+        """Whether one program has all of some clips, heads may be of any size, and products are sums of float32, of
+        matrices that are read piece by piece: where the step makes matrices of vectors, vectors of matrices or products
+        of them, or it is asked for."""
+        made = any(node.op in ("matrix", "flatten", *MULTIPLYING) for node in self.nodes)
+        return made or self.reread == "pieces"
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether vectors that are the same at every step are read at each of them."""
+        return self.reread in ("rows", "all")
 
     @property
     def heads(self) -> tuple[Shape, ...]:
@@ -337,7 +344,7 @@ def prologue(names: Names) -> list[str]:
     for elements in dict.fromkeys(names.spaces[shape].elements for shape in names.state_shapes):
         begin = f"replicate * {names.extent(names.state_shapes)} * B"
         lines.append(f"of_state_{elements} = {begin} + at * {elements}")
-    rows = [] if names.reread else [line for lines in _rows(names).values() for line in lines]
+    rows = [] if names.reads_rows else [line for lines in _rows(names).values() for line in lines]
     scratch = ["scratch = workspace + (group * ROWS + tl.arange(0, ROWS)) * (2 * HALF)"] if names.in_blocks else []
     return [*lines, "group = replicate * TILES + tile", "barriers = 0", *scratch, *rows]
 
@@ -357,7 +364,7 @@ def _rows(names: Names) -> dict[str, list[str]]:
 def step_reads(names: Names) -> dict[str, list[str]]:
     """The lines by which both passes read what they do in a step: masks, the frame where it is used element by element,
     and what is the same at every step, if that is read anew; by the variable that they set."""
-    lines = _rows(names) if names.reread else dict[str, list[str]]()
+    lines = _rows(names) if names.reads_rows else dict[str, list[str]]()
     for k in names.plan.masks:
         name = f"mask_{names.of[k]}"
         base = f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"

@@ -27,6 +27,11 @@ def names_of(cell: Cell, reread: str = "") -> Names:
     return Names(kernel(alone, centred=groups))
 
 
+def laid_out(cell: Cell, reread: str) -> Names:
+    """The names by which a kernel's arguments and tiles lie, whatever of them it reads again."""
+    return names_of(cell, reread if reread == "pieces" else "")
+
+
 def computed(cell: Cell) -> Cell:
     """What the kernel computes: the cell with sums for products that are sums, and its centred matrices as given."""
     return centred(summed(cell))[0]

@@ -42,10 +42,10 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
-    if names.in_blocks:
+    if names.in_blocks or any(sizes.sizes(shape)[1] != sizes.a_unit(shape) for shape in names.heads):
         return _of_blocks(names, sizes, units)
     if not names.heads and names.matrices:
-        return _of_sized(names, sizes, units, precision, memory)
+        return _of_sized(names, sizes, units, precision, memory) or _of_blocks(names, sizes, units)
     found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(4 * TILE, least * head))
     while (
         (units >= 256 and found.own > max(32, head))
@@ -68,7 +68,7 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
         elif head == 1 and found.rows > LEAST_ROWS:
             found = replace(found, rows=found.rows // 2)
         else:
-            return None if head > 1 else _reading_matrices(names, sizes, units, precision, memory)
+            return _of_blocks(names, sizes, units) if head > 1 else _reading_matrices(names, sizes, units, precision, memory)
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
 
 
@@ -142,15 +142,16 @@ def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: in
 
 
 def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
-    """That of a cell that makes matrices of vectors or multiplies them: one clip a program, or as many as keep tiles
-    small."""
+    """That of a cell that makes matrices of vectors or multiplies them, or has heads of odd sizes or too many elements:
+    one clip a program, or as many as keep tiles small."""
     most = max(sizes.padded(shape, units) for shape in names.spaces)
     if most > LARGEST_TILE:
         return None
     rows = LEAST
     while rows > 1 and rows * most > 4 * TILE:
         rows //= 2
-    return Tiling(rows, units, 4 if rows * most <= TILE else 8, 1, 1, all_registers=True)
+    reread = "" if names.in_blocks else "pieces"
+    return Tiling(rows, units, 4 if rows * most <= TILE else 8, 1, 1, all_registers=True, reread=reread)
 
 
 def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> Tiling:
