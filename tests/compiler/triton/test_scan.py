@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
 
 import pytest
 import torch
@@ -17,91 +15,20 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.inputs import Inputs
-from cello.compiler.render import render
 from cello.compiler.scan import scan
 from cello.compiler.triton import launch
 from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
-from cello.errors import BackendError, CellError
-from cello.models.direction import CellLayer, within_bounds
-from cello.models.initialise import begun
+from cello.errors import BackendError
+from interpreted import assert_within, case, check, wider
 from random_cells import random_cell
-from scans import Case, everything
+from scans import everything
 from sized_cells import SIZED, Building
 
 pytest.importorskip("triton")
-
-
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-
-
-def case(cell: Cell, sizes: tuple[int, int, int, int]) -> Case:
-    """Frames, first states and weights for B, T, D, H."""
-    batch, steps, inputs, hidden = sizes
-    draw = torch.Generator().manual_seed(0)
-
-    def leaf(*shape: int, scale: float = 1.0) -> Tensor:
-        return (torch.randn(shape, generator=draw) * scale).requires_grad_()
-
-    sizes_of_states = cell.state_sizes(inputs, hidden)
-    state = tuple((leaf(batch, *each).detach().abs() + 0.1).requires_grad_() for each in sizes_of_states)
-    shapes = cell.parameters(inputs, hidden).items()
-    weights = {name: leaf(*shape, scale=0.7 / hidden**0.5) for name, shape in shapes}
-    if cell.declared:  # what it says of its first values keeps it from growing without end
-        layer = CellLayer(cell, inputs, hidden)
-        with torch.no_grad():
-            for attribute, weight in layer.named_parameters():
-                if not begun(layer, attribute, weight, draw):
-                    weight.uniform_(-(hidden**-0.5), hidden**-0.5, generator=draw)
-        known = {name: getattr(layer, attribute) for attribute, name in layer.equation_names.items()}
-        known |= {name: within_bounds(one, known[name]) for name, one in layer.bounded.items()}
-        weights = {name: value.detach().clone().requires_grad_() for name, value in known.items() if name in weights}
-    return leaf(batch, steps, inputs), state, weights
-
-
-def wider(given_case: Case, dtype: torch.dtype) -> Case:
-    x, state, weights = given_case
-
-    def to(value: Tensor) -> Tensor:
-        return value.detach().to(dtype).requires_grad_()
-
-    return to(x), tuple(map(to, state)), {name: to(value) for name, value in weights.items()}
-
-
-def errors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
-    """The largest error of each tensor, as a share of its largest value."""
-    return {
-        key: float(
-            (found[key].detach().double() - value.detach()).abs().max() / value.detach().abs().max().clamp_min(1e-3)
-        )
-        for key, value in expected.items()
-        if value.numel()
-    }
-
-
-def assert_within(found: dict[str, Tensor], expected: dict[str, Tensor], share: float) -> None:
-    for key, error in errors(found, expected).items():
-        assert error <= share, f"{key}: {error:.1e}"
-
-
-def check(cell: Cell, sizes: tuple[int, int, int, int], share: float = 1e-5, **more: Any) -> None:
-    given_case = case(cell, sizes)
-    exact = {k: v.double() if isinstance(v, Tensor) else v for k, v in more.pop("masks", {}).items()}
-    masks = {k: v.float() for k, v in exact.items()}
-    expected = everything(cell, wider(given_case, torch.float64), "plain", masks=exact, **more)
-    found = everything(cell, given_case, "triton", masks=masks, **more)
-    if max(errors(found, expected).values()) > share:  # no more than torch's own operations round away, if that is more
-        torch_error = max(errors(everything(cell, given_case, "plain", masks=masks, **more), expected).values())
-        share = max(share, 2 * torch_error)
-    assert_within(found, expected, share)
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def numbers() -> Cell:
@@ -159,7 +86,7 @@ def test_programs_that_share_the_units_of_the_same_clips(
 @pytest.mark.parametrize(
     "cell",
     [
-        *(each for each in SIZED.values() if each.name not in {"generated", "multiplied"}),
+        *(each for each in SIZED.values() if each.name not in {"generated", "multiplied"}),  # one program has all there
         numbers(),
         short("16", False),
         short("32", True),
@@ -297,24 +224,10 @@ def test_what_the_kernel_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_heads_that_no_program_has_room_for_are_refused() -> None:
-    for hidden, reason in (
-        (12, "for heads of 6 units; make them 2, 4, 8, 16, ... units"),
-        (512, "for heads of 256 units, whose matrices do not fit; take more heads or fewer units"),
-    ):
-        x, state, weights = case(SIZED["heads"], (1, 1, 1, hidden))
-        with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
-            scan(SIZED["heads"], x, weights, state=state, backend="triton")
-
-
-def test_matrices_made_of_vectors_are_left_to_plain_evaluation() -> None:
-    x, state, weights = case(SIZED["generated"], (2, 3, 7, 8))
-    with pytest.raises(
-        BackendError, match="has no kernel of cell 'generated', which makes matrices of vectors, vectors of matrices"
-    ):
-        scan(SIZED["generated"], x, weights, state=state, backend="triton")
-    assert scan(SIZED["generated"], x, weights, state=state).backend != "triton"
-    with pytest.raises(CellError, match=r"products of them\. Show or run another target, such as C\."):
-        render(SIZED["generated"], "triton")
+    x, state, weights = case(SIZED["heads"], (1, 1, 1, 512))
+    reason = "for heads of 256 units, whose matrices do not fit; take more heads or fewer units"
+    with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
+        scan(SIZED["heads"], x, weights, state=state, backend="triton")
 
 
 def selective(elements: int) -> Cell:
@@ -357,9 +270,9 @@ def test_masks_of_states_of_several_elements_a_unit() -> None:
 
 
 def test_states_of_more_elements_a_unit_than_a_program_holds_are_refused() -> None:
-    cell = selective(500)
+    cell = selective(2000)
     x, state, weights = case(cell, (1, 2, 3, 8))
-    with pytest.raises(BackendError, match=r"for H=8 units with 500 elements each; take fewer of either"):
+    with pytest.raises(BackendError, match=r"for H=8 units with 2000 elements each; take fewer of either"):
         scan(cell, x, weights, state=state, backend="triton")
     assert scan(cell, x, weights, state=state).backend != "triton"
 

@@ -57,7 +57,7 @@ SIZED_ROWS: dict[str, str] = {
 """The same for a matrix (H, N), whose rows have N ``columns``, ``padded`` in its tile, and its vectors (N,)."""
 BLOCK_ROWS: dict[str, str] = {
     "rows": "blocks_of_rows({values}, H, {matrix})",
-    "columns": "blocks_of_columns({values}, H, {matrix})",
+    "columns": "blocks_of_columns(scratch, {values}, H, {matrix})",
     "row_sum": "block_row_sum({values}, H, {own}, {matrix})",
     "column_sum": "block_column_sum({values}, H, {own}, {matrix})",
     "matrix": "blocks_of_vector(scratch, {values}, H, {matrix})",

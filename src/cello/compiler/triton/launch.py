@@ -127,7 +127,8 @@ class Call:
     @property
     def stored(self) -> torch.dtype:
         """What values of a row are stored in between passes: no more digits than products have of them."""
-        return torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
+        few = self.precision.startswith("bf16") and not self.names.in_blocks
+        return torch.bfloat16 if few else torch.float32
 
     def constants(self) -> dict[str, Any]:
         """What the kernels are compiled for, and how."""

@@ -70,7 +70,7 @@ def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
     """What Triton compiles: types of all arguments, of which sizes and places are multiples of 16."""
     from triton.compiler import ASTSource
 
-    stored = "*bf16" if precision == "bf16" else "*fp32"
+    stored = "*bf16" if precision == "bf16" and "HALF" not in constant else "*fp32"
     types, divisible = {}, {}
     for place, name in enumerate(function.arg_names):
         number = name in SIZES or name.endswith(("_row", "_replicate", "_clip", "_frame"))

@@ -388,7 +388,7 @@ def product_in_parts(names: Names, whole: str, matrix: int, *, transposed: bool)
     given, found = (rows, columns) if transposed else (columns, rows)
     strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
     sizes = f"{given.elements}, {found.elements}, {found.own}, {strides}"
-    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes}, PRECISION)"
+    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes})"
 
 
 @dataclass(frozen=True)

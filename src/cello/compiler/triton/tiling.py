@@ -22,6 +22,8 @@ TILE = 1024
 them."""
 LARGEST_TILE = 16 * TILE
 """Elements of one clip in a tile above which the 65,536 registers of a program have room for too few."""
+PIECE = 8192
+"""Elements of a matrix that is read piece by piece, times the clips of a program, that are there at once."""
 CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 MOST_PROGRAMS = 32
@@ -68,7 +70,11 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
         elif head == 1 and found.rows > LEAST_ROWS:
             found = replace(found, rows=found.rows // 2)
         else:
-            return _of_blocks(names, sizes, units) if head > 1 else _reading_matrices(names, sizes, units, precision, memory)
+            return (
+                _of_blocks(names, sizes, units)
+                if head > 1
+                else _reading_matrices(names, sizes, units, precision, memory)
+            )
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
 
 
@@ -90,6 +96,9 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     found = tiling(names, sizes, precision, memory)
     if found is None:
         return ()
+    if found.reread == "pieces" or names.in_blocks:
+        more_warps = [replace(found, warps=16)] if found.warps == 8 else []
+        return (found, *more_warps, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
     tried = [found, *_at_other_registers(found), *_reading_rows(names, found)]
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     if found.rows > 1:
@@ -191,6 +200,8 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
 
     Tilings are chosen by it. The compiler may take up to 12 KiB more, and what is compiled is measured.
     """
+    if names.in_blocks:
+        return _of_largest(names, sizes, tiling)
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     read = (saved + 2 * tiling.own) * tiling.rows * 4
     vectors = 4 * tiling.rows * widest(names, tiling, sizes) * 4
@@ -203,11 +214,18 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     That is matrices, two steps of what is read ahead, a pack of whole vectors as an operand, and a pack of the largest
     tiles on its way to another layout.
     """
+    if names.in_blocks:
+        return _of_largest(names, sizes, tiling)
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     read = (saved * (2 if precision == "bf16" else 4) + tiling.own * 4) * tiling.rows if tiling.stages > 1 else 0
     several, largest = max(names.packed), max(_own(names, sizes, tiling, shape) for shape in names.spaces)
     packs = several * tiling.rows * (widest(names, tiling, sizes) + largest) * 4
     return _of_matrices(names, sizes, tiling, precision) + 2 * read + packs
+
+
+def _of_largest(names: Names, sizes: Sizes, tiling: Tiling) -> int:
+    """The bytes of two of the largest tiles on their way to another layout, where no matrix stays in shared memory."""
+    return 8 * max(PIECE, tiling.rows * max(_own(names, sizes, tiling, shape) for shape in names.spaces))
 
 
 def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
