@@ -66,8 +66,8 @@ BLOCK_ROWS: dict[str, str] = {
     "transposed_multiply": "multiply(scratch, HALF, {values}, H, {matrix}, {other}, True)",
     "multiply_transposed": "multiply_transposed(scratch, HALF, {values}, H, {matrix}, {other})",
 }
-"""The same in cells with the last five of these, by the sizes of the tile of the ``matrix``, which comes first, and of the
-``other``: the second, or the result, whichever is of another shape."""
+"""The same in cells with the last five of these, by the sizes of the tile of the ``matrix``, which comes first, and of
+the ``other``: the second, or the result, whichever is of another shape."""
 WHOLE = frozenset({"total", "largest"})
 """Those that need the elements of all programs that share some clips."""
 

@@ -149,7 +149,7 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
     for shape, space in names.spaces.items():
         elements, units = sizes.of(shape), sizes.padded(shape, tiling.units)
         parts = 1 if space.common else sizes.parts(shape, tiling.units, tiling.split)
-        in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
+        in_rows = [sizes.of(shape[1:]), sizes.a_unit(shape)] if space.columns else []
         in_rows += sizes.head(shape, tiling.units) if space.head else ()
         values = elements, units, units // parts, elements == units, *in_rows, parts
         found |= dict(zip(space.constants(), values, strict=False))
@@ -161,8 +161,8 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
 
 
 def half(names: Names, sizes: Sizes) -> int:
-    """The elements, a multiple of 16, of one of the two values that a program of a cell with products of matrices leaves
-    to itself in memory."""
+    """The elements, a multiple of 16, of one of two values that a program whose matrices are in blocks leaves to itself
+    in memory."""
     return 16 * max(-(-sizes.of(shape) // 16) for shape in names.spaces)
 
 

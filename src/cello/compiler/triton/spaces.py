@@ -29,9 +29,8 @@ class Space:
     units of some clips share the elements of every such value, but each has all of what is ``common``: one number a
     step, vectors along the rows of matrices (H, N), and vectors of few elements. Of another vector there are at most as
     many ``parts`` as have 16 elements; further programs compute what others do too, the same bits. ``columns`` are the
-    N of a matrix (H, N), and ``padded`` those of its tile, rounded up to a power of two. In a cell that makes matrices of
-    vectors or multiplies them, all matrices have these: ``head`` are then the rows of one of its heads, or all H, and
-    ``head_padded`` those in its tile.
+    N of a matrix (H, N), and ``padded`` those of its tile, rounded up to a power of two. Matrices in blocks all have
+    these, and ``head``, the rows of one head, or all H, and ``head_padded``, those in its tile.
     """
 
     shape: Shape
@@ -107,12 +106,12 @@ def space(shape: Shape, number: int, *, common: bool = False) -> Space:
 
 
 def block_space(shape: Shape, number: int) -> Space:
-    """The same where one program has all of some clips, and matrices heads of any size."""
+    """The same where one program has all of some clips, and heads may have any number of units."""
     found = space(shape, number, common=True)
     if len(shape) < 2:
         return replace(found, part="0")
-    names = (f"L{number}_{name}" for name in ("COLUMNS", "PADDED", "HEAD", "HEAD_PADDED"))
-    return replace(found, **dict(zip(("columns", "padded", "head", "head_padded"), names, strict=True)))
+    columns, padded, head, head_padded = (f"L{number}_{name}" for name in ("COLUMNS", "PADDED", "HEAD", "HEAD_PADDED"))
+    return replace(found, columns=columns, padded=padded, head=head, head_padded=head_padded)
 
 
 def extent(elements: Counter[str]) -> str:

@@ -69,12 +69,10 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
             found = wide
         elif head == 1 and found.rows > LEAST_ROWS:
             found = replace(found, rows=found.rows // 2)
+        elif head > 1:
+            return _of_blocks(names, sizes, units)
         else:
-            return (
-                _of_blocks(names, sizes, units)
-                if head > 1
-                else _reading_matrices(names, sizes, units, precision, memory)
-            )
+            return _reading_matrices(names, sizes, units, precision, memory)
     return found if head > 1 else _with_registers(names, sizes, found, precision, memory)
 
 
