@@ -66,13 +66,17 @@ def test_heads_whose_units_are_no_power_of_two(cell: Cell) -> None:
 
 
 def test_matrices_of_more_elements_than_other_layouts_hold_are_kept_in_blocks() -> None:
-    """A head of 128 units has 16,384; of fewer clips, H is 128 here too."""
     cell = SIZED["columns"]
     x, state, weights = case(cell, (1, 1, 3, 256))
     expected = everything(cell, wider((x, state, weights), torch.float64), "plain")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(back_end, "tiling_of", lambda inputs: Tiling(1, 256, 8, reread="pieces"))
         assert_within(everything(cell, (x, state, weights), "triton"), expected, 1e-5)
+
+
+def test_matrices_that_stay_the_same_may_be_read_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(2, 16, 8, stages=1, reread="rows"))
+    check(tensors.kalman_cell, (3, 2, 4, 6), lengths=[2, 0, 1])
 
 
 def test_products_of_bfloat16_are_sums_of_float32_there() -> None:

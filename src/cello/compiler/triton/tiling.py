@@ -95,8 +95,7 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     if found is None:
         return ()
     if found.reread == "pieces" or names.in_blocks:
-        more_warps = [replace(found, warps=16)] if found.warps == 8 else []
-        return (found, *more_warps, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
+        return _tried_of_blocks(names, found)
     tried = [found, *_at_other_registers(found), *_reading_rows(names, found)]
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     if found.rows > 1:
@@ -159,6 +158,16 @@ def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
         rows //= 2
     reread = "" if names.in_blocks else "pieces"
     return Tiling(rows, units, 4 if rows * most <= TILE else 8, 1, 1, all_registers=True, reread=reread)
+
+
+def _tried_of_blocks(names: Names, found: Tiling) -> tuple[Tiling, ...]:
+    """That and what to try beside it: what stays the same read at every step, twice the warps, half the clips."""
+    tried = [found]
+    if not found.reread and any(len(names.shape(k)) == 2 for k in names.plan.invariant):
+        tried.append(replace(found, reread="rows"))
+    if found.warps < 16:
+        tried += [replace(each, warps=2 * each.warps) for each in tried]
+    return (*tried, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
 
 
 def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> Tiling:
