@@ -52,7 +52,7 @@ def test_matrices_that_are_read_in_several_pieces_and_sizes_that_fill_no_tile(
     check(cell, sizes)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10**6), hidden=st.sampled_from([6, 12, 18]), reverse=st.booleans())
 def test_random_cells_of_values_of_any_size(seed: int, hidden: int, reverse: bool) -> None:
     check(at_random(seed), (3, 3, 5, hidden), share=1e-4, lengths=[2, 0, 3], reverse=reverse)
@@ -95,7 +95,7 @@ def test_tensors_of_bfloat16() -> None:
 
 def test_replicates_are_the_same_as_alone() -> None:
     cell = tensors.kalman_cell
-    x, _, weights = case(cell, (2, 3, 3, 6))
+    x, _, weights = case(cell, (2, 2, 3, 6))
     both = {
         name: torch.stack([value.detach(), 0.5 * value.detach()]).requires_grad_() for name, value in weights.items()
     }
@@ -111,8 +111,8 @@ def test_replicates_are_the_same_as_alone() -> None:
 
 def test_masks_of_states_that_are_multiplied() -> None:
     cell = with_noise(SIZED["multiplied"], zoneout=("R",))
-    masks = {"zoneout_R": torch.randint(0, 2, (3, 4, 6, 3), generator=torch.Generator().manual_seed(0)).double()}
-    check(cell, (3, 4, 5, 6), masks=masks, lengths=[4, 1, 3])
+    masks = {"zoneout_R": torch.randint(0, 2, (3, 2, 6, 3), generator=torch.Generator().manual_seed(0)).double()}
+    check(cell, (3, 2, 5, 6), masks=masks, lengths=[2, 0, 1])
 
 
 @pytest.mark.parametrize(
