@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
 
 import pytest
 import torch
@@ -17,45 +15,20 @@ from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.inputs import Inputs
-from cello.compiler.render import render
 from cello.compiler.scan import scan
 from cello.compiler.triton import launch
 from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
-from cello.errors import BackendError, CellError
+from cello.errors import BackendError
+from interpreted import assert_within, case, check, wider
 from random_cells import random_cell
-from scans import case, errors, everything, wider
+from scans import everything
 from sized_cells import SIZED, Building
 
 pytest.importorskip("triton")
-
-
-@pytest.fixture(autouse=True)
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-
-
-def assert_within(found: dict[str, Tensor], expected: dict[str, Tensor], share: float) -> None:
-    for key, error in errors(found, expected).items():
-        assert error <= share, f"{key}: {error:.1e}"
-
-
-def check(cell: Cell, sizes: tuple[int, int, int, int], share: float = 1e-5, **more: Any) -> None:
-    given_case = case(cell, sizes)
-    exact = {k: v.double() if isinstance(v, Tensor) else v for k, v in more.pop("masks", {}).items()}
-    masks = {k: v.float() for k, v in exact.items()}
-    expected = everything(cell, wider(given_case, torch.float64), "plain", masks=exact, **more)
-    found = everything(cell, given_case, "triton", masks=masks, **more)
-    if max(errors(found, expected).values()) > share:  # no more than torch's own operations round away, if that is more
-        torch_error = max(errors(everything(cell, given_case, "plain", masks=masks, **more), expected).values())
-        share = max(share, 2 * torch_error)
-    assert_within(found, expected, share)
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 def numbers() -> Cell:
@@ -113,7 +86,7 @@ def test_programs_that_share_the_units_of_the_same_clips(
 @pytest.mark.parametrize(
     "cell",
     [
-        *(each for each in SIZED.values() if each.name not in {"generated", "multiplied"}),
+        *(each for each in SIZED.values() if each.name not in {"generated", "multiplied"}),  # one program has all there
         numbers(),
         short("16", False),
         short("32", True),
@@ -273,24 +246,10 @@ def test_what_the_kernel_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_heads_that_no_program_has_room_for_are_refused() -> None:
-    for hidden, reason in (
-        (12, "for heads of 6 units; make them 2, 4, 8, 16, ... units"),
-        (512, "for heads of 256 units, whose matrices do not fit; take more heads or fewer units"),
-    ):
-        x, state, weights = case(SIZED["heads"], (1, 1, 1, hidden))
-        with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
-            scan(SIZED["heads"], x, weights, state=state, backend="triton")
-
-
-def test_matrices_made_of_vectors_are_left_to_plain_evaluation() -> None:
-    x, state, weights = case(SIZED["generated"], (2, 3, 7, 8))
-    with pytest.raises(
-        BackendError, match="has no kernel of cell 'generated', which makes matrices of vectors, vectors of matrices"
-    ):
-        scan(SIZED["generated"], x, weights, state=state, backend="triton")
-    assert scan(SIZED["generated"], x, weights, state=state).backend != "triton"
-    with pytest.raises(CellError, match=r"products of them\. Show or run another target, such as C\."):
-        render(SIZED["generated"], "triton")
+    x, state, weights = case(SIZED["heads"], (1, 1, 1, 512))
+    reason = "for heads of 256 units, whose matrices do not fit; take more heads or fewer units"
+    with pytest.raises(BackendError, match=f"has no kernel of cell 'heads' {re.escape(reason)}"):
+        scan(SIZED["heads"], x, weights, state=state, backend="triton")
 
 
 def selective(elements: int) -> Cell:
@@ -333,9 +292,9 @@ def test_masks_of_states_of_several_elements_a_unit() -> None:
 
 
 def test_states_of_more_elements_a_unit_than_a_program_holds_are_refused() -> None:
-    cell = selective(500)
+    cell = selective(2000)
     x, state, weights = case(cell, (1, 2, 3, 8))
-    with pytest.raises(BackendError, match=r"for H=8 units with 500 elements each; take fewer of either"):
+    with pytest.raises(BackendError, match=r"for H=8 units with 2000 elements each; take fewer of either"):
         scan(cell, x, weights, state=state, backend="triton")
     assert scan(cell, x, weights, state=state).backend != "triton"
 

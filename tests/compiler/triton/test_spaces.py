@@ -37,6 +37,18 @@ def test_rows_of_matrices_are_rounded_up_and_each_program_has_their_vectors() ->
     assert (matrix.common, vector.common, vector.in_rows) == (False, True, "")
 
 
+def test_heads_are_rounded_up_one_by_one_where_matrices_are_in_blocks() -> None:
+    """Three heads of five units take four of eight rows each, more than 15 units rounded up."""
+    sizes, names = Sizes(SIZED["heads"], 7, 15), names_of(SIZED["generated"])
+    shapes = {("H", "H/3"): (5, 8, 32, 256), ("H", "H"): (15, 16, 16, 256), ("H", "5"): (15, 16, 16, 128)}
+    for shape, expected in shapes.items():
+        assert (*sizes.head(shape, 16), sizes.rows(shape, 16), sizes.padded(shape, 16)) == expected
+    matrix, vector = names.spaces[("H", "D")], names.spaces[("H*D",)]
+    assert matrix.in_rows == f", {matrix.columns}, {matrix.padded}, {matrix.head}, {matrix.head_padded}"
+    assert all(each.common for each in names.spaces.values())  # no programs share units
+    assert (vector.in_rows, vector.has_parts) == ("", False)
+
+
 def test_tiles_of_one_shape_are_packed() -> None:
     shapes = {"a": VECTOR, "b": ONCE, "c": VECTOR, "d": VECTOR}
     assert groups_of([*shapes], shapes.__getitem__) == (("a", "c"), ("d",), ("b",))

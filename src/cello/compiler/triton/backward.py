@@ -13,6 +13,7 @@ from cello.compiler.triton.names import (
     all_gather,
     inner_place,
     mask_arguments,
+    product_in_parts,
     prologue,
     rows_again,
     step_reads,
@@ -60,7 +61,7 @@ class _Backward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = [] if names.reread == "all" else self._load_matrices()
+        lines = [] if names.reread == "all" or names.in_blocks else self._load_matrices()
         for n, name in enumerate(names.states):
             place, here = names.state_place(n), names.spaces[names.state_shapes[n]]
             lines.append(names.read((f"new_{name}",), f"last + {place}", "valid", here))
@@ -275,12 +276,14 @@ class _Backward:
     def _gathered(self, nodes: tuple[int, ...], uses: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
         """Whether the derivatives of some sums are asked for as a whole for the first time."""
         names, first = self.names, [matrices[0] for _, matrices in uses]
-        several = any(not names.sides(m)[0].once and not names.adds_up(m) for m in first)
+        several = names.in_blocks or any(not names.sides(m)[0].once and not names.adds_up(m) for m in first)
         return several and self._whole(nodes) not in self.reshaping.whole
 
     def _product(self, total: str, nodes: tuple[int, ...], matrices: tuple[int, ...]) -> str:
         """A vector's derivative and what the derivatives of these sums add to it."""
         (rows, columns), tile, whole = self.names.sides(matrices[0]), self._tile(matrices), self._whole(nodes)
+        if self.names.in_blocks:
+            return f"{total} + {product_in_parts(self.names, whole, matrices[0], transposed=True)}"
         if rows.once:
             return f"{total} + d_{self.of[nodes[0]]} * {tile}"
         if columns.once:

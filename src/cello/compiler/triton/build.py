@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from cello.cells.definition import Cell
-from cello.compiler.triton.text import own_text, runtime_text
+from cello.compiler.triton.text import matrices_text, own_text, runtime_text
 from cello.errors import BackendError
 
 SIZES = ("TILES", "B", "T", "rows")
@@ -116,7 +116,8 @@ def _runtime(*, interpreted: bool) -> dict[str, Any]:
     """The module of what all cells share."""
     kind = " interpreted" if interpreted else ""
     space: dict[str, Any] = {"__name__": "cello_runtime"}
-    _execute(runtime_text(interpreted=interpreted), f"<cello runtime{kind}>", space, interpreted=interpreted)
+    text = runtime_text(interpreted=interpreted) + matrices_text()
+    _execute(text, f"<cello runtime{kind}>", space, interpreted=interpreted)
     if interpreted:
         from cello.compiler.triton.interpreter import plain_functions
 

@@ -13,7 +13,7 @@ from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import names_of, own_text
+from cello.compiler.triton.text import laid_out, names_of, own_text
 from cello.compiler.triton.tiling import at_most, tilings
 from cello.errors import BackendError
 
@@ -55,7 +55,7 @@ def chosen(
 
     best, least = _least(cell, way, every, of, memory)
     if least is None:  # nothing is known, so only the bound can tell what fits
-        names = names_of(cell)
+        names = laid_out(cell, first.reread)
         return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
     if least.shared > memory:
         raise BackendError(
@@ -108,4 +108,4 @@ def _text(cell: Cell, way: str, reread: str) -> str:
 def of_pass(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) -> dict[str, Any]:
     """What a pass is compiled for where backward follows, and outputs have derivatives."""
     own = {"KEEP" if way == "forward" else "GIVEN": True}
-    return {**constants(names_of(cell), tiling, sizes, precision, large=False), **own}
+    return {**constants(laid_out(cell, tiling.reread), tiling, sizes, precision, large=False), **own}

@@ -55,6 +55,19 @@ SIZED_ROWS: dict[str, str] = {
     "column_sum": "column_total({value}, {own}, {padded})",
 }
 """The same for a matrix (H, N), whose rows have N ``columns``, ``padded`` in its tile, and its vectors (N,)."""
+BLOCK_ROWS: dict[str, str] = {
+    "rows": "blocks_of_rows({values}, H, {matrix})",
+    "columns": "blocks_of_columns(scratch, {values}, H, {matrix})",
+    "row_sum": "block_row_sum({values}, H, {own}, {matrix})",
+    "column_sum": "block_column_sum({values}, H, {own}, {matrix})",
+    "matrix": "blocks_of_vector(scratch, {values}, H, {matrix})",
+    "flatten": "vector_of_blocks(scratch, {values}, H, {own}, {matrix})",
+    "multiply": "multiply(scratch, HALF, {values}, H, {matrix}, {other}, False)",
+    "transposed_multiply": "multiply(scratch, HALF, {values}, H, {matrix}, {other}, True)",
+    "multiply_transposed": "multiply_transposed(scratch, HALF, {values}, H, {matrix}, {other})",
+}
+"""The same in cells with the last five of these, by the sizes of the tile of the ``matrix``, which comes first, and of
+the ``other``: the second, or the result, whichever is of another shape."""
 WHOLE = frozenset({"total", "largest"})
 """Those that need the elements of all programs that share some clips."""
 
@@ -62,8 +75,8 @@ WHOLE = frozenset({"total", "largest"})
 class Reshaped(Protocol):
     """Writes what changes the shape of a value."""
 
-    def __call__(self, k: int, value: str) -> tuple[list[str], str]:
-        """The lines before node k, and how it is written."""
+    def __call__(self, k: int, *values: str) -> tuple[list[str], str]:
+        """The lines before node k, and how it is written of the values of its arguments."""
 
     def summed_heads(self, k: int) -> int | None:
         """The vector of which node k is the sum over the units of each head, if it is one."""
@@ -143,7 +156,7 @@ class Body:
             own = self.reshaped.own(node.args[0])
             return f"head_sum({self._text(vector, 0, count)}, {own})", ATOM
         if node.op in RESHAPING:
-            lines, text = self.reshaped(k, self._text(node.args[0], 0, count))
+            lines, text = self.reshaped(k, *(self._text(arg, 0, count) for arg in node.args))
             self.lines += lines
             return text, ATOM
         row = ROWS[node.op]

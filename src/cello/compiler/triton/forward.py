@@ -12,6 +12,7 @@ from cello.compiler.triton.names import (
     all_gather,
     inner_place,
     mask_arguments,
+    product_in_parts,
     prologue,
     rows_again,
     step_reads,
@@ -64,7 +65,8 @@ class _Forward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        lines = [] if names.reread == "all" else list(map(self._load_matrix, names.inner))
+        apart = names.reread == "all" or names.in_blocks
+        lines = [] if apart else list(map(self._load_matrix, names.inner))
         for n, state in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
             lines.append(names.read((f"old_{state}",), f"first + {names.state_place(n)}", "valid", here))
@@ -120,7 +122,7 @@ class _Forward:
             self._keep(body, there)
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         self._keep(body, None)
-        lines += ordered(body.lines, self._late()) if names.rows_again else body.lines
+        lines += ordered(body.lines, self._late()) if names.reads_rows else body.lines
         lines.append(names.write(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
@@ -175,6 +177,8 @@ class _Forward:
     def _product(self, name: str, m: int, v: int) -> str:
         """A sum and what a product adds to it."""
         (rows, columns), whole, tile = self.names.sides(m), f"{self.of[v]}_whole", f"{self.of[m]}_tile"
+        if self.names.in_blocks:
+            return f"{name} + {product_in_parts(self.names, whole, m, transposed=False)}"
         if rows.once:
             return f"{name} + total_of({whole} * {tile})"
         if columns.once:

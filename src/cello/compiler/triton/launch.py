@@ -137,7 +137,9 @@ class Call:
 
     @property
     def _workspace_size(self) -> int:
-        """The elements that programs leave to each other."""
+        """The elements that programs leave to each other, or to themselves."""
+        if self.names.in_blocks:
+            return self.tiles * len(self.layout.place) * self.tiling.rows * 2 * half(self.names, self.sizes)
         if self.tiling.split == 1:
             return 0
         a_team = 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
@@ -151,13 +153,15 @@ class Call:
     def workspace(self, like: Tensor) -> Tensor:
         """Where programs that share clips leave vectors to each other, a row for each launch: elements of 32 bits, and
         with each the number of the meeting at which it was left, of which there is none yet."""
-        size = self._workspace_size
-        return torch.zeros(len(self.parts), size, dtype=torch.int64, device=like.device)
+        new = torch.empty if self.names.in_blocks else torch.zeros  # in blocks a program leaves values to itself alone
+        dtype = torch.float32 if self.names.in_blocks else torch.int64
+        return new(len(self.parts), self._workspace_size, dtype=dtype, device=like.device)
 
     @property
     def stored(self) -> torch.dtype:
         """What values of a row are stored in between passes: no more digits than products have of them."""
-        return torch.bfloat16 if self.precision.startswith("bf16") else torch.float32
+        few = self.precision.startswith("bf16") and not self.names.in_blocks
+        return torch.bfloat16 if few else torch.float32
 
     def constants(self) -> dict[str, Any]:
         """What the kernels are compiled for, and how."""
@@ -178,11 +182,14 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
     for shape, space in names.spaces.items():
         elements, units = sizes.of(shape), sizes.padded(shape, tiling.units)
         parts = 1 if space.common else sizes.parts(shape, tiling.units, tiling.split)
-        in_rows = (sizes.of(shape[1:]), sizes.a_unit(shape)) if space.columns else ()
+        in_rows = [sizes.of(shape[1:]), sizes.a_unit(shape)] if space.columns else []
+        in_rows += sizes.head(shape, tiling.units) if space.head else ()
         values = elements, units, units // parts, elements == units, *in_rows, parts
         found |= dict(zip(space.constants(), values, strict=False))
     if not names.matrices:
         found |= {"ALIGNED": packs_aligned(names, sizes), "SAVED": saved_width(names, sizes)}
+    if names.in_blocks:
+        found["HALF"] = half(names, sizes)
     if names.frames:
         found["FRAME"] = sizes.inputs
     return found | {name: sizes.begin(names.nodes[k]) for k, name in names.begins.items()}
@@ -207,11 +214,18 @@ def saved_width(names: Names, sizes: Sizes) -> int:
     return total if names.matrices else -(-total // 4) * 4
 
 
+def half(names: Names, sizes: Sizes) -> int:
+    """The elements, a multiple of 16, of one of two values that a program whose matrices are in blocks leaves to itself
+    in memory."""
+    return 16 * max(-(-sizes.of(shape) // 16) for shape in names.spaces)
+
+
 def widest(names: Names, tiling: Tiling, sizes: Sizes) -> int:
     """The elements, rounded up, of the largest vector that programs leave to each other, or of parts of sums."""
     parts = [shape for shape, space in names.spaces.items() if len(shape) == 1 and not space.common]
     vectors = [sizes.padded(shape, tiling.units) for shape in parts]
-    return max(*vectors, 1, *(sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)))
+    sized = [sizes.a_unit(shape) * tiling.split for shape in names.matrices if is_sized(shape)]
+    return max([1, *vectors, *sized])
 
 
 def options(tiling: Tiling) -> dict[str, Any]:

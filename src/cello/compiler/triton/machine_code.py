@@ -13,7 +13,7 @@ from cello.compiler.triton.cooperative import launch_options
 from cello.compiler.triton.launch import Tiling, options
 from cello.compiler.triton.text import BARRIER
 
-INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32", "workspace": "*i64"}
+INTEGERS = {"place": "*i32", "length": "*i32", "start": "*i32", "reverse": "*i32"}
 FRAME, REGISTERS = 0x11, 0x2F
 """Attributes of a kernel in the section .nv.info: bytes of a thread's frame in memory, and its registers."""
 ALL_CONSTANTS = (3, 7)
@@ -81,7 +81,9 @@ def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
     """What Triton compiles: types of all arguments, of which sizes and places are multiples of 16."""
     from triton.compiler import ASTSource
 
-    stored = "*bf16" if precision == "bf16" else "*fp32"
+    in_blocks = "HALF" in constant
+    stored = "*bf16" if precision == "bf16" and not in_blocks else "*fp32"
+    of_name = INTEGERS | {"workspace": "*fp32" if in_blocks else "*i64"}
     types: dict[str, str] = {}
     divisible: dict[tuple[int], list[list[object]]] = {}
     for place, name in enumerate(function.arg_names):
@@ -91,7 +93,7 @@ def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
         elif number:
             types[name] = "i32"
         else:
-            types[name] = INTEGERS.get(name) or (stored if name in ("saved", "d_sums", "vectors") else "*fp32")
+            types[name] = of_name.get(name) or (stored if name in ("saved", "d_sums", "vectors") else "*fp32")
         if name not in constant and name not in SIZES:
             divisible[(place,)] = [["tt.divisibility", 16]]
         elif name in constant and (isinstance(constant[name], str) or _numbers(release()) >= ALL_CONSTANTS):

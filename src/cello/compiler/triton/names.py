@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from cello.cells.graph import Shape, reached
+from cello.cells.graph import MULTIPLYING, Shape, reached
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
-from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, extent, groups_of, is_sized, space
+from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, block_space, extent, groups_of, is_sized, space
 from cello.compiler.triton.tiles import Read, load_tile, load_tiles, store_tile, store_tiles
 
 RESERVED = frozenset("BTHV")
@@ -34,7 +34,7 @@ class Names(StepNames):
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
     "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
-    has its part of matrices in registers too."""
+    has its part of matrices in registers too, "pieces" matrices piece by piece, as :attr:`in_blocks` says."""
     reserved: ClassVar[frozenset[str]] = RESERVED
     marker: ClassVar[str] = "#"
 
@@ -51,8 +51,23 @@ class Names(StepNames):
         values = [*self.old, *(each.node for each in plan.sums), *vectors, *steps, *plan.graph.outputs]
         values += [*plan.invariant, *plan.masks, *self.frames]
         shapes = dict.fromkeys([VECTOR, ONCE, *map(self.shape, values), *sizes])
+        if self.in_blocks:
+            return {shape: block_space(shape, n - 1) for n, shape in enumerate(shapes) if shape}
         common = {shape[1:] for shape in shapes if is_sized(shape)}
         return {shape: space(shape, n - 1, common=shape in common) for n, shape in enumerate(shapes) if shape}
+
+    @cached_property
+    def in_blocks(self) -> bool:
+        """Whether one program has all of some clips, heads may be of any size, and products are sums of float32, of
+        matrices that are read piece by piece: where the step makes matrices of vectors, vectors of matrices or products
+        of them, or it is asked for."""
+        made = any(node.op in ("matrix", "flatten", *MULTIPLYING) for node in self.nodes)
+        return made or self.reread == "pieces"
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether vectors that are the same at every step are read at each of them."""
+        return self.reread in ("rows", "all")
 
     @property
     def heads(self) -> tuple[Shape, ...]:
@@ -75,8 +90,9 @@ class Names(StepNames):
     @cached_property
     def constants(self) -> tuple[str, ...]:
         """The kernel's constants that say how large its tiles are, and where parts of a frame begin."""
+        of_blocks = ("HALF",) if self.in_blocks else ()
         of_frames = ("FRAME", *self.begins.values()) if self.frames else ()
-        return (*(name for each in self.spaces.values() for name in each.constants()), "WIDEST", *of_frames)
+        return (*(name for each in self.spaces.values() for name in each.constants()), "WIDEST", *of_blocks, *of_frames)
 
     @cached_property
     def begins(self) -> dict[int, str]:
@@ -122,11 +138,6 @@ class Names(StepNames):
     def held(self) -> bool:
         """Whether threads hold matrices."""
         return self.reread == "held"
-
-    @property
-    def rows_again(self) -> bool:
-        """Whether vectors that are the same at every step are read at each."""
-        return self.reread in {"rows", "all"}
 
     def like(self, here: Space, prefix: str) -> str:
         """A state whose tile has the layout of products, by that prefix; there may be none of that shape."""
@@ -373,8 +384,9 @@ def prologue(names: Names) -> list[str]:
     for elements in dict.fromkeys(names.spaces[shape].elements for shape in names.state_shapes):
         begin = f"replicate * {names.extent(names.state_shapes)} * B"
         lines.append(f"of_state_{elements} = {begin} + at * {elements}")
-    rows = [] if names.rows_again else [line for lines in _rows(names).values() for line in lines]
-    return [*lines, "group = replicate * TILES + tile", "meeting = 0", *rows]
+    rows = [] if names.reads_rows else [line for lines in _rows(names).values() for line in lines]
+    scratch = ["scratch = workspace + (group * ROWS + tl.arange(0, ROWS)) * (2 * HALF)"] if names.in_blocks else []
+    return [*lines, "group = replicate * TILES + tile", "meeting = 0", *scratch, *rows]
 
 
 def _rows(names: Names) -> dict[str, list[str]]:
@@ -383,14 +395,15 @@ def _rows(names: Names) -> dict[str, list[str]]:
     shapes = [names.shape(k) for k in invariant]
     for n, k in enumerate(invariant):
         base = f"invariants + replicate * {names.extent(shapes)} + {names.extent(shapes[:n])}"
-        taken = f"load_row({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
+        load = "load_block_row" if shapes[n] and names.space(k).head else "load_row"
+        taken = f"{load}({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
         lines[f"{names.of[k]}_row"] = [f"{names.of[k]}_row = {taken}"]
     return lines
 
 
 def rows_again(names: Names) -> dict[str, list[str]]:
     """The lines that read what is the same at every step, where that is read anew; by the variable that they set."""
-    return _rows(names) if names.rows_again else {}
+    return _rows(names) if names.reads_rows else {}
 
 
 def step_reads(names: Names, prefix: str) -> list[Read]:
@@ -416,6 +429,15 @@ def inner_place(names: Names, matrix: int) -> str:
     pairs = [" * ".join(side.elements for side in names.sides(m)) for m in names.inner]
     first = names.inner.index(matrix)
     return f"weights + replicate * {extent(Counter(pairs))} + {extent(Counter(pairs[:first]))}"
+
+
+def product_in_parts(names: Names, whole: str, matrix: int, *, transposed: bool) -> str:
+    """A vector times a matrix, or times its transpose, that is read piece by piece."""
+    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
+    given, found = (rows, columns) if transposed else (columns, rows)
+    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
+    sizes = f"{given.elements}, {found.elements}, {found.own}, {strides}"
+    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes})"
 
 
 @dataclass(frozen=True)

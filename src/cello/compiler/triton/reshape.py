@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cello.cells.graph import Node
-from cello.compiler.triton.expression import RESHAPING_ROWS, SIZED_ROWS, WHOLE
+from cello.compiler.triton.expression import BLOCK_ROWS, RESHAPING_ROWS, SIZED_ROWS, WHOLE
 from cello.compiler.triton.names import Names, all_gather
 from cello.compiler.triton.spaces import Space, is_sized
 
@@ -20,9 +20,12 @@ class Reshaping:
         self.names, self.nodes, self.labels = names, nodes, labels
         self.whole: set[str] = set()
 
-    def __call__(self, k: int, value: str) -> tuple[list[str], str]:
-        """The lines before node k, and how it is written."""
-        node, (arg,) = self.nodes[k], self.nodes[k].args
+    def __call__(self, k: int, *values: str) -> tuple[list[str], str]:
+        """The lines before node k, and how it is written of the values of its arguments."""
+        node = self.nodes[k]
+        if self.names.in_blocks and node.op in BLOCK_ROWS:
+            return [], self._of_blocks(k, values)
+        (arg,), (value,) = node.args, values
         before, after = self.names.spaces[self.nodes[arg].shape], self.names.spaces[node.shape]
         lines: list[str] = []
         if node.op in WHOLE and before.once:
@@ -42,6 +45,8 @@ class Reshaping:
         That is a product with a matrix of ones. As a sum of matrices, for which no matrix must be in memory, Triton
         gives each thread a whole head of them, which no thread has the registers for.
         """
+        if self.names.in_blocks:
+            return None
         node, along = self.nodes[k], {"row_sum": "columns", "column_sum": "rows"}
         if node.op not in along or self.nodes[node.args[0]].op != "mul":
             return None
@@ -49,6 +54,17 @@ class Reshaping:
             if ones in self.names.plan.ones and self.nodes[other].op == along[node.op]:
                 return self.nodes[other].args[0]
         return None
+
+    def _of_blocks(self, k: int, values: Sequence[str]) -> str:
+        """Of matrices whose heads may have any size."""
+        node, spaces = self.nodes[k], self.names.spaces
+        shapes = [*(self.nodes[arg].shape for arg in node.args), node.shape]
+        matrix, other = (shapes[0], shapes[-1]) if len(shapes[0]) == 2 else (shapes[-1], shapes[-1])
+        tiles = {
+            name: f"{spaces[shape].elements}, {spaces[shape].own}{spaces[shape].in_rows}"
+            for name, shape in (("matrix", matrix), ("other", other))
+        }
+        return BLOCK_ROWS[node.op].format(values=", ".join(values), own=spaces[node.shape].own, **tiles)
 
     def own(self, k: int) -> str:
         """A program's elements of a value."""

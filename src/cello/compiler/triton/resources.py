@@ -14,7 +14,7 @@ from cello.compiler.triton.choice import chosen, of_pass
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.launch import Tiling, options
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import names_of, runtime_text
+from cello.compiler.triton.text import matrices_text, names_of, runtime_text
 from cello.compiler.triton.tiling import tilings
 from cello.errors import BackendError
 
@@ -54,7 +54,7 @@ class Compilation:
         Of the first tiling alone, which is all there is to know of a kernel that keeps nothing in memory by it; of all
         of them if None are ``tried``.
         """
-        runtime, tilings = _functions(runtime_text(interpreted=False)), self.tilings[:tried]
+        runtime, tilings = _functions(runtime_text(interpreted=False) + matrices_text()), self.tilings[:tried]
         text = "\n".join(self._text(reread) for reread in dict.fromkeys(each.reread for each in tilings))
         needed, new = dict[str, str](), {"", *WORD.findall(text)} & runtime.keys()
         while new:

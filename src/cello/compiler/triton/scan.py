@@ -25,7 +25,7 @@ from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward
 from cello.compiler.triton.machine_code import Taken
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
-from cello.compiler.triton.text import computed, names_of, not_written, waits
+from cello.compiler.triton.text import computed, laid_out, names_of, waits
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -63,19 +63,15 @@ def unsupported(inputs: Inputs) -> str | None:
 
 def _no_tiling(inputs: Inputs) -> str | None:
     """Why no program has room for the cell's step, or cannot take it, if so."""
-    if (reason := not_written(inputs.cell)) is not None:
-        return reason
     names, sizes = names_of(inputs.cell), sizes_of(inputs)
     what = f"has no kernel of cell {inputs.cell.name!r}"
-    heads = {sizes.sizes(shape)[1] for shape in names.heads}
-    if odd := [units for units in heads if units & (units - 1)]:
-        return f"{what} for heads of {odd[0]} units; make them 2, 4, 8, 16, ... units"
-    if tiling_of(inputs) is None and heads:
-        return f"{what} for heads of {max(heads)} units, whose matrices do not fit; take more heads or fewer units"
-    if tiling_of(inputs) is None and names.matrices:
-        most = max(names.matrices, key=sizes.of)
-        return f"{what} for H={sizes.hidden} units with {sizes.of(most[1:])} elements each; take fewer of either"
     found = tiling_of(inputs)
+    if found is None and names.matrices:
+        most = max(names.matrices, key=sizes.of)
+        rows, columns = sizes.sizes(most)
+        if most in names.heads:
+            return f"{what} for heads of {columns} units, whose matrices do not fit; take more heads or fewer units"
+        return f"{what} for H={rows} units with {columns} elements each; take fewer of either"
     if found is None:
         return f"{what} for H={sizes.hidden} units; take fewer units"
     if found.split > (at_once := _at_once(inputs.frames)):
@@ -191,10 +187,11 @@ def _nothing(inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
 
 def prepared(inputs: Inputs) -> tuple[Any, ...]:
     """A call of the kernels and its tensors; what follows needs nothing from the CPU, so a CUDA graph can hold it."""
-    names, x, cell = names_of(inputs.cell), inputs.frames, inputs.cell
+    x, cell = inputs.frames, inputs.cell
     found = tiling_of(inputs)
     if found is None:
         raise BackendError(f'backend="triton" has no kernel of cell {cell.name!r} for H={inputs.hidden} units')
+    names = laid_out(cell, found.reread)
     layout, frames = _layout(inputs)
     # inside vmap no tensor tells whether derivatives are wanted
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())

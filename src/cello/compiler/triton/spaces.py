@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeVar
 
@@ -29,7 +29,8 @@ class Space:
     units of some clips share the elements of every such value, but each has all of what is ``common``: one number a
     step, vectors along the rows of matrices (H, N), and vectors of few elements. Of another vector there are at most as
     many ``parts`` as have 16 elements; further programs compute what others do too, the same bits. ``columns`` are the
-    N of a matrix (H, N), and ``padded`` those of its tile, rounded up to a power of two.
+    N of a matrix (H, N), and ``padded`` those of its tile, rounded up to a power of two. Matrices in blocks all have
+    these, and ``head``, the rows of one head, or all H, and ``head_padded``, those in its tile.
     """
 
     shape: Shape
@@ -41,6 +42,8 @@ class Space:
     columns: str = ""
     padded: str = ""
     parts: str = "SPLIT"
+    head: str = ""
+    head_padded: str = ""
 
     @property
     def common(self) -> bool:
@@ -50,7 +53,11 @@ class Space:
     @property
     def in_rows(self) -> str:
         """Further arguments of what reads or writes a tile whose rows are longer than those in memory."""
-        return f", {self.columns}, {self.padded}" if self.columns else ""
+        return "".join(f", {each}" for each in self._of_rows)
+
+    @property
+    def _of_rows(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.columns, self.padded, self.head, self.head_padded)))
 
     @property
     def once(self) -> bool:
@@ -63,9 +70,8 @@ class Space:
 
     def constants(self) -> tuple[str, ...]:
         """The constants that the kernel is compiled for."""
-        of_rows = (self.columns, self.padded) if self.columns else ()
         of_parts = (self.parts,) if self.has_parts else ()
-        return () if self.once else (self.elements, self.units, self.own, self.whole, *of_rows, *of_parts)
+        return () if self.once else (self.elements, self.units, self.own, self.whole, *self._of_rows, *of_parts)
 
     @property
     def has_parts(self) -> bool:
@@ -97,6 +103,15 @@ def space(shape: Shape, number: int, *, common: bool = False) -> Space:
     if len(shape) == 2:
         return Space(shape, *sizes, "part", *of_rows)
     return Space(shape, *sizes, f"{name}part", parts=f"{name}PARTS")
+
+
+def block_space(shape: Shape, number: int) -> Space:
+    """The same where one program has all of some clips, and heads may have any number of units."""
+    found = space(shape, number, common=True)
+    if len(shape) < 2:
+        return replace(found, part="0")
+    columns, padded, head, head_padded = (f"L{number}_{name}" for name in ("COLUMNS", "PADDED", "HEAD", "HEAD_PADDED"))
+    return replace(found, columns=columns, padded=padded, head=head, head_padded=head_padded)
 
 
 def extent(elements: Counter[str]) -> str:
@@ -149,6 +164,17 @@ class Sizes:
         """The elements that a matrix has of each unit, rounded up to a power of two."""
         return int(1 << (self.of(shape[1:]) - 1).bit_length())
 
+    def head(self, shape: Shape, units: int) -> tuple[int, int]:
+        """The rows of one head of a matrix, or all H if it has none, and those in its tile."""
+        return (self.of(shape[1:]), self.a_unit(shape)) if share(shape[1]) else (self.hidden, units)
+
+    def rows(self, shape: Shape, units: int) -> int:
+        """The rows of a matrix's tile, in which each head is rounded up, and then their number."""
+        if not share(shape[1]):
+            return units
+        heads = self.hidden // self.of(shape[1:])
+        return max(units, self.a_unit(shape) << (heads - 1).bit_length())
+
     def spans(self, shapes: Sequence[Shape]) -> list[slice]:
         """Where each of some values lies, side by side."""
         found, begin = [], 0
@@ -168,5 +194,5 @@ class Sizes:
         if shape == VECTOR:
             return units
         if len(shape) == 2:
-            return units * self.a_unit(shape)
+            return self.rows(shape, units) * self.a_unit(shape)
         return max(LEAST, 1 << (self.of(shape) - 1).bit_length())

@@ -6,7 +6,6 @@ from functools import lru_cache
 from importlib import resources
 
 from cello.cells.definition import Cell
-from cello.cells.graph import RESHAPING
 from cello.cells.summed import summed
 from cello.compiler.centred import centred
 from cello.compiler.deep import deep
@@ -15,21 +14,8 @@ from cello.compiler.identifiers import comment
 from cello.compiler.kernel import kernel
 from cello.compiler.text import STYLE
 from cello.compiler.triton.backward import backward
-from cello.compiler.triton.expression import RESHAPING_ROWS
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.names import Names
-from cello.errors import CellError
-
-
-def not_written(cell: Cell) -> str | None:
-    """Why there is no kernel of a cell, where an operation of its step has no row; what is said after "Triton"."""
-    beyond = {node.op for node in cell.graph.nodes if node.op in RESHAPING} - RESHAPING_ROWS.keys()
-    return (
-        f"has no kernel of cell {cell.name!r}, which makes matrices of vectors, vectors of matrices or products of them"
-        if beyond
-        else None
-    )
-
 
 BARRIER = "meet()"
 """Where programs wait for each other."""
@@ -37,17 +23,16 @@ BARRIER = "meet()"
 
 @lru_cache(maxsize=256)
 def names_of(cell: Cell, reread: str = "") -> Names:
-    """The names a cell's kernel uses, by what it reads at every step though it stays the same.
-
-    Raises:
-        CellError: there is no kernel of it.
-    """
+    """The names a cell's kernel uses, by what it reads at every step though it stays the same."""
     if reread:
         return Names(names_of(cell).plan, reread)
-    if (reason := not_written(cell)) is not None:
-        raise CellError(f"Triton {reason}. Show or run another target, such as C.")
     alone, groups = centred(summed(cell))
     return Names(kernel(alone, centred=groups))
+
+
+def laid_out(cell: Cell, reread: str) -> Names:
+    """The names by which a kernel's arguments and tiles lie, whatever of them it reads again."""
+    return names_of(cell, reread if reread == "pieces" else "")
 
 
 def computed(cell: Cell) -> Cell:
@@ -57,8 +42,16 @@ def computed(cell: Cell) -> Cell:
 
 def runtime_text(*, interpreted: bool) -> str:
     """What all cells share; Triton's interpreter knows no instructions of a GPU."""
-    runtime = resources.files("cello.compiler.triton").joinpath("runtime.txt").read_text(encoding="utf-8")
-    return runtime.replace("constexpr(True)", f"constexpr({not interpreted})")
+    return _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})")
+
+
+def matrices_text() -> str:
+    """What cells share that make matrices of vectors or multiply them; it stands after what all share."""
+    return _file("matrices.txt")
+
+
+def _file(name: str) -> str:
+    return resources.files("cello.compiler.triton").joinpath(name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=64)

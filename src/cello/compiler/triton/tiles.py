@@ -82,13 +82,14 @@ def _sizes(here: Space, count: int) -> str:
 
 def load_tile(base: str, inside: str, here: Space) -> str:
     """A tile where there are matrices that change, in the layout that memory is read fastest in."""
-    return f"load_tile({base}, {inside}, {here.part}, 1, {here.elements}, {here.own}, {here.whole}{here.in_rows})"
+    load = "load_blocks" if here.head else "load_tile"
+    return f"{load}({base}, {inside}, {here.part}, 1, {here.elements}, {here.own}, {here.whole}{here.in_rows})"
 
 
 def store_tile(base: str, inside: str, here: Space, value: str) -> str:
     """The line that writes it."""
     sizes = f"{here.part}, 1, {here.elements}, {here.own}, {here.whole}{here.in_rows}"
-    return f"store_tile({base}, {inside}, {value}, {sizes})"
+    return f"{'store_blocks' if here.head else 'store_tile'}({base}, {inside}, {value}, {sizes})"
 
 
 def interleave(values: Sequence[str]) -> str:

@@ -19,6 +19,10 @@ LEAST_ROWS = 4
 TILE = 1024
 """Elements of a tile of matrices, of which a program has ten and more; up to four times as many where a head alone has
 them."""
+LARGEST_TILE = 16 * TILE
+"""Elements of one clip in a tile above which the 65,536 registers of a program have room for too few."""
+PIECE = 8192
+"""Elements of a matrix that is read piece by piece, times the clips of a program, that are there at once."""
 CROWDED, FULL = 80, 140
 """Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 MOST_PROGRAMS = 32
@@ -41,8 +45,10 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
+    if names.in_blocks or any(sizes.sizes(shape)[1] != sizes.a_unit(shape) for shape in names.heads):
+        return _of_blocks(names, sizes, units)
     if not names.heads and names.matrices:
-        return _of_sized(names, sizes, units, precision, memory)
+        return _of_sized(names, sizes, units, precision, memory) or _of_blocks(names, sizes, units)
     found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(4 * TILE, least * head))
     while (
         (units >= 256 and found.own > max(32, head))
@@ -64,8 +70,10 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
             found = wide
         elif head == 1 and found.rows > LEAST_ROWS:
             found = replace(found, rows=found.rows // 2)
+        elif head > 1:
+            return _of_blocks(names, sizes, units)
         else:
-            return None if head > 1 else _reading_matrices(names, sizes, units, precision, memory)
+            return _reading_matrices(names, sizes, units, precision, memory)
     return found if head > 1 else _with_registers(names, found)
 
 
@@ -87,6 +95,8 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     found = tiling(names, sizes, precision, memory)
     if found is None:
         return ()
+    if found.reread == "pieces" or names.in_blocks:
+        return _tried_of_blocks(names, found)
     changing = bool(names.matrices)
     tried = _of_matrices_that_change(names, sizes, found) if changing else _of_vectors(names, sizes, found, precision)
     return tuple(
@@ -170,6 +180,29 @@ def _of_sized(names: Names, sizes: Sizes, units: int, precision: str, memory: in
     return None
 
 
+def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
+    """That of a cell that makes matrices of vectors or multiplies them, or has heads of odd sizes or too many elements:
+    one clip a program, or as many as keep tiles small."""
+    most = max(sizes.padded(shape, units) for shape in names.spaces)
+    if most > LARGEST_TILE:
+        return None
+    rows = LEAST
+    while rows > 1 and rows * most > 4 * TILE:
+        rows //= 2
+    reread = "" if names.in_blocks else "pieces"
+    return Tiling(rows, units, 4 if rows * most <= TILE else 8, 1, 1, all_registers=True, reread=reread)
+
+
+def _tried_of_blocks(names: Names, found: Tiling) -> tuple[Tiling, ...]:
+    """That and what to try beside it: what stays the same read at every step, twice the warps, half the clips."""
+    tried = [found]
+    if not found.reread and any(len(names.shape(k)) == 2 for k in names.plan.invariant):
+        tried.append(replace(found, reread="rows"))
+    if found.warps < 16:
+        tried += [replace(each, warps=2 * each.warps) for each in tried]
+    return (*tried, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
+
+
 def _with_registers(names: Names, found: Tiling) -> Tiling:
     """The same with nothing read ahead where a step is so long that it need not be."""
     return replace(found, stages=1) if len(names.plan.stages) > MOST_STAGES else found
@@ -190,6 +223,8 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
 
     Tilings are chosen by it. The compiler may take up to 12 KiB more, and what is compiled is measured.
     """
+    if names.in_blocks:
+        return _of_largest(names, sizes, tiling)
     if not names.matrices:
         operands = max(names.packed) * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
         return _of_matrices(names, sizes, tiling, precision) + operands
@@ -205,6 +240,8 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     That is matrices, two steps of what is read ahead where some change, a pack of whole vectors as an operand, and a
     pack of the largest tiles on its way to another layout.
     """
+    if names.in_blocks:
+        return _of_largest(names, sizes, tiling)
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     ahead = tiling.stages > 1 and bool(names.matrices)
     halved = precision == "bf16" and not names.counts
@@ -212,6 +249,11 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     several, largest = max(names.packed), max(_own(names, sizes, tiling, shape) for shape in names.spaces)
     packs = several * tiling.rows * (widest(names, tiling, sizes) + largest) * 4
     return _of_matrices(names, sizes, tiling, precision) + 2 * read + packs
+
+
+def _of_largest(names: Names, sizes: Sizes, tiling: Tiling) -> int:
+    """The bytes of two of the largest tiles on their way to another layout, where no matrix stays in shared memory."""
+    return 8 * max(PIECE, tiling.rows * max(_own(names, sizes, tiling, shape) for shape in names.spaces))
 
 
 def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
