@@ -1,7 +1,8 @@
 """Run compiled GPU kernels on the CPU, emulated instruction by instruction, and compare them with float64.
 
-    nice python benchmarks/gpu_emulated.py --zoo [--hidden 16] [--precision ieee,tf32,bf16] [--capability 90]
-    python benchmarks/gpu_emulated.py --cells lstm gru --hidden 64,100 [--split 2] [--chosen] [--reverse-order]
+    nice python benchmarks/gpu_emulated.py --zoo --out benchmarks/results/gpu-emulated.json [--hidden 16]
+    python benchmarks/gpu_emulated.py --cells lstm gru --hidden 64,100 [--precision ieee,tf32,bf16] [--capability 90]
+        [--split 2] [--chosen] [--reverse-order]
 
 Each cell is compiled as for a launch on such a GPU, and its PTX emulated: outputs, last states and every gradient of
 ragged clips. A row of the table is a pass of a kernel: its largest error, as a share of the largest value of each

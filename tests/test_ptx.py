@@ -117,9 +117,11 @@ def test_lanes_that_part_meet_again_and_wait_for_nobody_apart() -> None:
 
 
 def test_blocks_that_write_to_the_same_place_wait_for_each_other() -> None:
-    refused("st.global.b32 [%rd3], %r1;", "block 1 writes what block 0 wrote to buffer", blocks=2)
+    own = "mad.lo.s32 %r8, %r2, 100, %r1;"
+    refused(f"{own} st.global.b32 [%rd3], %r8;", "block 1 writes what block 0 wrote to buffer", blocks=2)
+    run("st.global.b32 [%rd3], %r1;", np.zeros(64, np.int32), blocks=2)  # which both have alike
     refused(
-        "setp.eq.s32 %p1, %r2, 0; @%p1 ld.global.b32 %r8, [%rd3]; @!%p1 st.global.b32 [%rd3], %r1;",
+        "setp.eq.s32 %p1, %r2, 0; @%p1 ld.global.b32 %r8, [%rd3]; @!%p1 st.global.b32 [%rd3], -1;",
         "block 1 writes to buffer what block 0 may be reading",
         blocks=2,
     )

@@ -112,7 +112,7 @@ class GlobalMemory:
         found = np.empty((len(addresses), width), np.uint8)
         for buffer, places, lanes in self._found(addresses, width):
             if clock is not None:
-                self._watch_read(buffer, _each(places // 2, max(1, width // 2)), clock, warp)
+                self._watch_read(buffer, _each(places, width) // 2, clock, warp)
             found[lanes] = buffer.data[_each(places, width)]
         return found
 
@@ -121,40 +121,52 @@ class GlobalMemory:
         width = values.shape[1]
         self.writes += 1
         for buffer, places, lanes in self._found(addresses, width):
-            # a value that a warp computes as another does, and writes too, is the same whoever comes last
-            new = (buffer.data[_each(places, width)] != values[lanes]).any(1)
+            at = _each(places, width)
             if clock is not None:
-                self._watch_write(buffer, _each(places[new] // 2, max(1, width // 2)), clock, warp)
-            buffer.data[_each(places, width)] = values[lanes]
+                self._watch_write(buffer, at, buffer.data[at] != values[lanes], clock, warp)
+            buffer.data[at] = values[lanes]
 
     def _watch_read(self, buffer: Buffer, at: Places, clock: Clock, warp: int) -> None:
         if (watch := buffer.watch) is None:
             return
-        self._after_writes(buffer, watch, at, clock, (warp, "reads"))
+        unseen = self._unseen(watch, at, clock, warp)
+        if unseen.any():
+            raise KernelError(f"{self._of(watch, at, unseen, clock, warp)} {buffer.name}, without having waited for it")
         if clock.block not in watch.read:
             watch.read[clock.block] = np.zeros(len(watch.writer), np.int32)
         watch.read[clock.block][at] = clock.epoch
 
-    def _watch_write(self, buffer: Buffer, at: Places, clock: Clock, warp: int) -> None:
+    def _watch_write(
+        self, buffer: Buffer, bytes_at: Places, changed: NDArray[np.bool_], clock: Clock, warp: int
+    ) -> None:
+        """What several blocks have alike each of them may write; any other byte only after those that used it."""
         if (watch := buffer.watch) is None:
             return
-        self._after_writes(buffer, watch, at, clock, (warp, "writes"))
+        at = bytes_at // 2
+        unseen = self._unseen(watch, at, clock, warp)
+        if (wrong := unseen & changed).any():
+            what = self._of(watch, at, wrong, clock, warp).replace(" reads ", " writes ")
+            raise KernelError(f"{what} {buffer.name}, without having waited for it")
         for block, epochs in watch.read.items():
-            if block != clock.block and (epochs[at] >= max(1, clock.seen[block])).any():
+            if block != clock.block and (changed & (epochs[at] >= max(1, clock.seen[block]))).any():
                 raise KernelError(f"block {clock.block} writes to {buffer.name} what block {block} may be reading")
-        watch.writer[at], watch.warp[at], watch.written[at] = clock.block, warp, clock.epoch
+        mine = at[~unseen]
+        watch.writer[mine], watch.warp[mine], watch.written[mine] = clock.block, warp, clock.epoch
 
-    def _after_writes(self, buffer: Buffer, watch: Watch, at: Places, clock: Clock, who: tuple[int, str]) -> None:
-        warp, does = who
+    def _unseen(self, watch: Watch, at: Places, clock: Clock, warp: int) -> NDArray[np.bool_]:
+        """Where another block, or another warp of this one, wrote what this one need not see yet."""
         writer, written = watch.writer[at], watch.written[at]
-        others = (writer >= 0) & (writer != clock.block)
-        if others.any() and (unseen := others & (written >= clock.seen[writer])).any():
-            raise KernelError(
-                f"block {clock.block} {does} what block {int(writer[unseen][0])} wrote to {buffer.name},"
-                " without having waited for it"
-            )
-        if ((writer == clock.block) & (watch.warp[at] != warp) & (written == clock.epoch)).any():
-            raise KernelError(f"warp {warp} {does} what another warp wrote to {buffer.name} since the last barrier")
+        of_block = (writer >= 0) & (writer != clock.block) & (written >= clock.seen[writer])
+        found: NDArray[np.bool_] = of_block | (
+            (writer == clock.block) & (watch.warp[at] != warp) & (written == clock.epoch)
+        )
+        return found
+
+    def _of(self, watch: Watch, at: Places, which: NDArray[np.bool_], clock: Clock, warp: int) -> str:
+        block = int(watch.writer[at][which][0])
+        if block != clock.block:
+            return f"block {clock.block} reads what block {block} wrote to"
+        return f"warp {warp} reads what warp {int(watch.warp[at][which][0])} wrote since the last barrier to"
 
     def release(self, addresses: NDArray[np.uint64], clock: Clock) -> None:
         """Whoever acquires at these addresses sees what this block did before its last barrier."""
