@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from math import inf
 from typing import Any
 
 from cello.cells.definition import Cell
@@ -13,14 +14,15 @@ from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import names_of, own_text
+from cello.compiler.triton.text import is_exact, names_of, own_text
 from cello.compiler.triton.tiling import at_most, tilings
 from cello.errors import BackendError
 
 WORTH = 2
 """How many times fewer bytes of a thread in memory make up for twice the programs."""
 MUCH = 64
-"""Bytes of a thread in memory that another limit of registers alone does not mend."""
+"""Bytes of a thread in memory that another limit of registers alone does not mend, but in IEEE float32, where it may
+mend several hundred."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -44,16 +46,16 @@ def chosen(
     every = [first, *(each for each in others if each.split <= max(first.split, at_once))]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
-    key = key_of(cell, every, given, way, precision, capability, memory, *compiler)
+    key = key_of(cell, every, given, precision, way, capability, memory, *compiler)
     known = remembered(key)
     if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
         return every[known.number], Taken(known.registers, known.spilled, known.shared)
 
     def of(tiling: Tiling) -> Taken | None:
-        function = getattr(kernels(cell, tiling.reread, interpreted=False), way)
+        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
         return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
 
-    best, least = _least(cell, way, every, of, memory)
+    best, least = _least(cell, way, every, of, memory, inf if is_exact(precision) else MUCH)
     if least is None:  # nothing is known, so only the bound can tell what fits
         names = names_of(cell)
         return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
@@ -67,7 +69,7 @@ def chosen(
 
 
 def _least(
-    cell: Cell, way: str, every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int
+    cell: Cell, way: str, every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int, much: float
 ) -> tuple[Tiling, Taken | None]:
     """The first that keeps nothing in memory, or the one that keeps least, and what it takes; those that are the same
     kernel as one before are left out, and those that cannot mend as much as that keeps there."""
@@ -78,7 +80,7 @@ def _least(
             break
         same = _same(cell, way, tiling)
         other = replace(same, all_registers=not same.all_registers)
-        if same in spilled or spilled.get(other, 0) > MUCH:
+        if same in spilled or spilled.get(other, 0) > much:
             continue
         found = if_any(partial(of, tiling))
         spilled[same] = found.spilled if found else 0

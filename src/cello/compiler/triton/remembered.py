@@ -12,7 +12,7 @@ import msgspec
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.launch import Tiling, options
-from cello.compiler.triton.text import own_text, runtime_text
+from cello.compiler.triton.text import is_exact, own_text, runtime_text
 from cello.errors import BackendError
 from cello.files import DamagedFileError, decode_json, read_stored, seal_json, write_whole
 from cello.native.cache import kernel_folder, make_private
@@ -30,11 +30,14 @@ class Choice(msgspec.Struct, frozen=True):
     shared: int
 
 
-def key_of(cell: Cell, tilings: Sequence[Tiling], given: Sequence[Mapping[str, Any]], *further: object) -> str:
+def key_of(
+    cell: Cell, tilings: Sequence[Tiling], given: Sequence[Mapping[str, Any]], precision: str, *further: object
+) -> str:
     """A hash of all that machine code follows from: texts, what each tiling is compiled for and how, and what else."""
-    texts = [own_text(cell, reread) for reread in dict.fromkeys(each.reread for each in tilings)]
+    exact = is_exact(precision)
+    texts = [own_text(cell, reread, exact=exact) for reread in dict.fromkeys(each.reread for each in tilings)]
     each = [repr((tiling, sorted(one.items()), options(tiling))) for tiling, one in zip(tilings, given, strict=True)]
-    whole = "\n".join([runtime_text(interpreted=False), *texts, *each, repr(further)])
+    whole = "\n".join([runtime_text(interpreted=False), *texts, *each, repr((precision, *further))])
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 

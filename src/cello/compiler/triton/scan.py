@@ -23,7 +23,7 @@ from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
-from cello.compiler.triton.text import computed, names_of, not_written
+from cello.compiler.triton.text import computed, is_exact, names_of, not_written
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -176,10 +176,12 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
     forward = _of_pass(inputs, "forward", found)
     backward = _of_pass(inputs, "backward", found) if keep else None
-    made = kernels(cell, forward.reread, interpreted=x.is_cpu)
+    products = precision(x)
+    exact = is_exact(products)
+    made = kernels(cell, forward.reread, interpreted=x.is_cpu, exact=exact)
     if backward is not None:
-        made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu).backward)
-    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward)
+        made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu, exact=exact).backward)
+    call = Call(names, made, layout, forward, products, sizes_of(inputs), keep, backward)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]

@@ -32,18 +32,24 @@ def not_written(cell: Cell) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def names_of(cell: Cell, reread: str = "") -> Names:
-    """The names a cell's kernel uses, by what it reads at every step though it stays the same.
+def names_of(cell: Cell, reread: str = "", *, exact: bool = False) -> Names:
+    """The names a cell's kernel uses, by what it reads at every step though it stays the same, and whether its products
+    are in IEEE float32.
 
     Raises:
         CellError: there is no kernel of it.
     """
-    if reread:
-        return Names(names_of(cell).plan, reread)
+    if reread or exact:
+        return Names(names_of(cell).plan, reread, exact)
     if (reason := not_written(cell)) is not None:
         raise CellError(f"Triton {reason}. Show or run another target, such as C.")
     alone, groups = centred(summed(cell))
     return Names(kernel(alone, centred=groups))
+
+
+def is_exact(precision: str) -> bool:
+    """Whether products are in IEEE float32, which no tensor core computes: kernels then are written otherwise."""
+    return precision == "ieee"
 
 
 def computed(cell: Cell) -> Cell:
@@ -59,9 +65,9 @@ def runtime_text(*, interpreted: bool) -> str:
 
 @lru_cache(maxsize=64)
 @deep()
-def own_text(cell: Cell, reread: str = "") -> str:
+def own_text(cell: Cell, reread: str = "", *, exact: bool = False) -> str:
     """What of the module is the cell's own."""
-    names = names_of(cell, reread)
+    names = names_of(cell, reread, exact=exact)
     step = [f"#    {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     title = [f"# {comment(f'{cell.name}: {cell.title}')}", "#", *step, ""]
     return "\n".join([*title, *forward(names), "", "", *backward(names), ""])
