@@ -67,6 +67,33 @@ def test_cells_of_many_values_spill_nothing_either(cell: str, precision: str, wa
 
 
 @spills_here
+@pytest.mark.parametrize(("cell", "hidden", "way"), [("mogrifier-lstm", 64, "backward"), ("gru", 128, "forward")])
+def test_products_of_ieee_float32_spill_nothing_either(cell: str, hidden: int, way: str) -> None:
+    """By no tiling did they spill less than 360 and 56 bytes: a thread held all its operands of several products, and
+    across the barrier beyond which their sums are read."""
+    made = compilation(zoo()[cell], way, hidden, "ieee")
+    found = made.resources()
+    assert (found.spilled, found.tiling) == (0, made.tilings[0])
+    assert found.shared <= at_most(names_of(zoo()[cell]), made.sizes, found.tiling, "ieee")
+
+
+@spills_here
+def test_products_of_ieee_float32_read_units_side_by_side_and_multiply_no_clip_twice() -> None:
+    """The threads of a warp read shared memory at places of the same banks, eight at a time, and of 8 clips each was
+    multiplied twice, as tensor cores want it."""
+    cell, sizes = zoo()["lstm"], Sizes(zoo()["lstm"], 39, 64)
+    tiling = Tiling(8, 64, 8, stages=1, all_registers=True)
+    function = kernels(cell, interpreted=False, exact=True).forward
+    text = compiled(function, of_pass(cell, "forward", tiling, sizes, "ieee"), "ieee", tiling, 90).asm
+    matrices = re.findall(r"local_load %\S+ : !ttg.memdesc<32x256xf32, (#\w+)", text["ttgir"])
+    assert len(matrices) == 2  # of all four matrices, in slices of 32 rows
+    for layout in matrices:
+        assert re.search(rf"^{layout} = .*order = \[1, 0\]", text["ttgir"], re.MULTILINE)
+    products = 8 * 64 * 4 * 64 // (8 * 32)
+    assert products <= text["ptx"].count("fma.rn.f32") < 1.1 * products
+
+
+@spills_here
 @pytest.mark.parametrize(
     ("cell", "hidden", "precision", "way"),
     [("lstm-layer-norm", 64, "bf16", "backward"), ("mut3", 128, "bf16", "backward")],
@@ -107,6 +134,7 @@ def of_bytes(
     shared: Callable[[Tiling], int] = lambda each: 1024,
     memory: int = MEMORY[90],
     at_once: int = 132,
+    precision: str = "tf32",
 ) -> Tiling:
     """The tiling chosen for an LSTM whose kernels spill so much by each, and take so much shared memory."""
 
@@ -120,7 +148,7 @@ def of_bytes(
     monkeypatch.setattr(choice, "remembered", lambda key: None)
     monkeypatch.setattr(choice, "remember", lambda key, found: None)
     sizes = Sizes(zoo()["lstm"], 39, 64)
-    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, "tf32", 90, memory, at_once)
+    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, precision, 90, memory, at_once)
     assert found is not None
     return found[0]
 
@@ -316,6 +344,9 @@ def test_kernels_that_are_the_same_are_compiled_once(monkeypatch: pytest.MonkeyP
     tried.clear()
     of_bytes(monkeypatch, lambda each: tried.append(each) or 600)  # type: ignore[func-returns-value]
     assert len(tried) < few  # another limit of registers mends no more than a few bytes
+    tried.clear()
+    of_bytes(monkeypatch, lambda each: tried.append(each) or 600, precision="ieee")  # type: ignore[func-returns-value]
+    assert len({replace(each, all_registers=False) for each in tried}) < len(tried)  # but 368 bytes in IEEE float32
 
 
 def test_a_sum_over_the_units_of_a_head_is_no_product_with_a_matrix_of_ones() -> None:

@@ -27,8 +27,8 @@ MOST_PROGRAMS = 32
 MANY_ROWS = 4
 """Vectors that are the same at every step, from which on they take many of a thread's registers: two each."""
 FEW_PRODUCTS, MOST_STAGES = 5, 4
-"""Matrices up to which the assembler need not be kept from using registers, and stages above which a step is so long
-that nothing is gained by reading what it needs some steps before."""
+"""Matrices up to which the assembler holds back registers that a thread could have, but for multiply-adds in IEEE
+float32, and stages above which a step is so long that nothing is gained by reading what it needs some steps before."""
 
 
 @lru_cache(maxsize=1024)
@@ -147,7 +147,8 @@ def _with_registers(names: Names, sizes: Sizes, found: Tiling, precision: str, m
             eight = replace(_tiling(names, found.units, 2 * found.split, found.rows, 1), stages=found.stages)
         found = eight
     alone = 2 * bytes_of(names, sizes, found, precision) > memory or registers(names, found, precision) > CROWDED
-    return replace(found, all_registers=alone and len(names.inner) <= FEW_PRODUCTS)
+    held_back = alone and len(names.inner) <= FEW_PRODUCTS and precision != "ieee"
+    return replace(found, all_registers=held_back)
 
 
 def registers(names: Names, tiling: Tiling, precision: str) -> float:
