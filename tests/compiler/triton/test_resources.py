@@ -134,7 +134,6 @@ def of_bytes(
     shared: Callable[[Tiling], int] = lambda each: 1024,
     memory: int = MEMORY[90],
     at_once: int = 132,
-    precision: str = "tf32",
 ) -> Tiling:
     """The tiling chosen for an LSTM whose kernels spill so much by each, and take so much shared memory."""
 
@@ -148,7 +147,7 @@ def of_bytes(
     monkeypatch.setattr(choice, "remembered", lambda key: None)
     monkeypatch.setattr(choice, "remember", lambda key, found: None)
     sizes = Sizes(zoo()["lstm"], 39, 64)
-    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, precision, 90, memory, at_once)
+    found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, "tf32", 90, memory, at_once)
     assert found is not None
     return found[0]
 
@@ -344,9 +343,6 @@ def test_kernels_that_are_the_same_are_compiled_once(monkeypatch: pytest.MonkeyP
     tried.clear()
     of_bytes(monkeypatch, lambda each: tried.append(each) or 600)  # type: ignore[func-returns-value]
     assert len(tried) < few  # another limit of registers mends no more than a few bytes
-    tried.clear()
-    of_bytes(monkeypatch, lambda each: tried.append(each) or 600, precision="ieee")  # type: ignore[func-returns-value]
-    assert len({replace(each, all_registers=False) for each in tried}) < len(tried)  # but 368 bytes in IEEE float32
 
 
 def test_a_sum_over_the_units_of_a_head_is_no_product_with_a_matrix_of_ones() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from math import inf
 from typing import Any
 
 from cello.cells.definition import Cell
@@ -21,8 +20,7 @@ from cello.errors import BackendError
 WORTH = 2
 """How many times fewer bytes of a thread in memory make up for twice the programs."""
 MUCH = 64
-"""Bytes of a thread in memory that another limit of registers alone does not mend, but in IEEE float32, where it may
-mend several hundred."""
+"""Bytes of a thread in memory that another limit of registers alone does not mend."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -55,7 +53,7 @@ def chosen(
         function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
         return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
 
-    best, least = _least(cell, way, every, of, memory, inf if is_exact(precision) else MUCH)
+    best, least = _least(cell, way, every, of, memory)
     if least is None:  # nothing is known, so only the bound can tell what fits
         names = names_of(cell)
         return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
@@ -69,7 +67,7 @@ def chosen(
 
 
 def _least(
-    cell: Cell, way: str, every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int, much: float
+    cell: Cell, way: str, every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int
 ) -> tuple[Tiling, Taken | None]:
     """The first that keeps nothing in memory, or the one that keeps least, and what it takes; those that are the same
     kernel as one before are left out, and those that cannot mend as much as that keeps there."""
@@ -80,7 +78,7 @@ def _least(
             break
         same = _same(cell, way, tiling)
         other = replace(same, all_registers=not same.all_registers)
-        if same in spilled or spilled.get(other, 0) > much:
+        if same in spilled or spilled.get(other, 0) > MUCH:
             continue
         found = if_any(partial(of, tiling))
         spilled[same] = found.spilled if found else 0
