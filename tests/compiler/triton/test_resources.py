@@ -69,6 +69,33 @@ def test_cells_of_many_values_spill_nothing_either(cell: str, precision: str, wa
 
 
 @spills_here
+@pytest.mark.parametrize(("cell", "hidden", "way"), [("mogrifier-lstm", 64, "backward"), ("gru", 128, "forward")])
+def test_products_of_ieee_float32_spill_nothing_either(cell: str, hidden: int, way: str) -> None:
+    """By no tiling did they spill less than 360 and 56 bytes: a thread held all its operands of several products, and
+    across the barrier beyond which their sums are read."""
+    made = compilation(zoo()[cell], way, hidden, "ieee")
+    found = made.resources()
+    assert (found.spilled, found.tiling) == (0, made.tilings[0])
+    assert found.shared <= at_most(names_of(zoo()[cell]), made.sizes, found.tiling, "ieee")
+
+
+@spills_here
+def test_products_of_ieee_float32_read_units_side_by_side_and_multiply_no_clip_twice() -> None:
+    """The threads of a warp read shared memory at places of the same banks, eight at a time, and of 8 clips each was
+    multiplied twice, as tensor cores want it."""
+    cell, sizes = zoo()["lstm"], Sizes(zoo()["lstm"], 39, 64)
+    tiling = Tiling(8, 64, 8, stages=1, all_registers=True)
+    function = kernels(cell, interpreted=False, exact=True).forward
+    text = compiled(function, of_pass(cell, "forward", tiling, sizes, "ieee"), "ieee", tiling, 90).asm
+    matrices = re.findall(r"local_load %\S+ : !ttg.memdesc<32x256xf32, (#\w+)", text["ttgir"])
+    assert len(matrices) == 2  # of all four matrices, in slices of 32 rows
+    for layout in matrices:
+        assert re.search(rf"^{layout} = .*order = \[1, 0\]", text["ttgir"], re.MULTILINE)
+    products = 8 * 64 * 4 * 64 // (8 * 32)
+    assert products <= text["ptx"].count("fma.rn.f32") < 1.1 * products
+
+
+@spills_here
 @pytest.mark.parametrize(
     ("cell", "hidden", "precision", "way"),
     [("lstm-layer-norm", 64, "tf32", "backward"), ("lstm", 128, "bf16", "backward")],

@@ -47,6 +47,17 @@ def numbers() -> Cell:
 READ_AGAIN = [*(zoo()[name] for name in ("hyper-lstm", "lstm-layer-norm", "gru-original", "mogrifier-lstm")), numbers()]
 
 
+def repeated() -> Cell:
+    """A cell with a sum of two products of one vector, beside two other sums with a product of it."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    f = b("sigmoid", b.affine("f", ("W", "H,D", x), ("U", "H,H", h)))
+    n = b("add", b.affine("n", ("W", "H,D", x), ("U", "H,H", h)), b("product", b.learned("V.n", "H,H"), h))
+    o = b("sigmoid", b.affine("o", ("U", "H,H", h)))
+    new = b("add", b("mul", f, h), b("mul", o, b("tanh", n)))
+    return b.cell("repeated", {"h": new}, "W U V b")
+
+
 def short(size: str, matrix: bool) -> Cell:
     """A cell with a short vector, its sum and its largest element; beside a state of as many a unit, or none."""
     b = Building()
@@ -102,6 +113,12 @@ def test_values_of_several_sizes(cell: Cell, monkeypatch: pytest.MonkeyPatch) ->
 def test_products_of_fewer_rows_than_tensor_cores_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 4))
     check(SIZED["projected"], (5, 2, 7, 20), lengths=[2, 0, 1, 2, 2])
+
+
+@pytest.mark.parametrize("cell", [zoo()["lstm"], zoo()["gru"], repeated()], ids=lambda cell: cell.name)
+def test_products_in_slices_of_many_units(cell: Cell) -> None:
+    """In IEEE float32 a vector's columns and a matrix's rows are taken apart in the same order: here in four parts."""
+    check(cell, (3, 3, 5, 72), share=2e-5, lengths=[3, 1, 2])
 
 
 @pytest.mark.parametrize("name", ["lstm-layer-norm", "nested-lstm", "fgr"])

@@ -11,6 +11,8 @@ from cello.compiler.triton.forward import constants
 from cello.compiler.triton.names import (
     Names,
     all_gather,
+    different,
+    exact_products,
     inner_place,
     mask_arguments,
     product_in_parts,
@@ -78,6 +80,10 @@ class _Backward:
     def _tile(self, matrices: tuple[int, ...]) -> str:
         return "_".join(self.of[m] for m in matrices) + "_tile"
 
+    def _is_sliced(self, matrices: tuple[int, ...]) -> bool:
+        names = self.names
+        return names.in_slices and not names.adds_up(matrices[0]) and not any(s.once for s in names.sides(matrices[0]))
+
     def _load_matrix(self, matrices: tuple[int, ...]) -> str:
         """One of a single row or column is a row of elements."""
         (rows, columns), place = self.names.sides(matrices[0]), inner_place(self.names, matrices[0])
@@ -88,6 +94,9 @@ class _Backward:
         if self.names.adds_up(matrices[0]):
             sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.own}, {columns.own}"
             return f"load_rows({place}, {rows.part}, {sizes}, PRECISION)"
+        if self._is_sliced(matrices):
+            sizes = f"{len(matrices)}, 1, {rows.elements}, {columns.elements}, {rows.units}, {columns.own}"
+            return f"load_slices({place}, {columns.part}, {columns.elements}, 1, {sizes})"
         sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.units}, {columns.own}"
         return f"load_matrix({place}, {columns.part}, {columns.elements}, 1, {sizes}, PRECISION)"
 
@@ -247,11 +256,17 @@ class _Backward:
             body.lines += [gathered.taken[shares], f"{total} = {total} + column_total({shares}, {own}, {own})"]
         for nodes, uses in products.items():
             body.lines += filter(None, [gathered.taken.get(self._whole(nodes))])
-            for vector, matrices in uses:
-                if not names.adds_up(matrices[0]):
-                    total = self._part(vector)
-                    body.lines += self._load_again(matrices)
-                    body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
+            rest = [(vector, matrices) for vector, matrices in uses if not names.adds_up(matrices[0])]
+            in_slices = [((self._part(v),), matrices) for v, matrices in rest if self._is_sliced(matrices)]
+            while in_slices:
+                now = different(in_slices)
+                in_slices, totals = in_slices[len(now) :], [total for (total,), _ in now]
+                tiles = [self._tile(matrices) for _, matrices in now]
+                body.lines.append(exact_products(totals, totals, self._whole(nodes), tiles))
+            for vector, matrices in (use for use in rest if not self._is_sliced(use[1])):
+                total = self._part(vector)
+                body.lines += self._load_again(matrices)
+                body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
 
     def _sums_of_programs(self, body: Body, products: _Products) -> dict[str, tuple[str, int, Space]]:
         """What this program's derivatives of sums add to vectors of which each program has all, to be gathered."""

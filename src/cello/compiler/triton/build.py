@@ -83,8 +83,8 @@ def _can_be_without_slp() -> bool:
 
 
 @lru_cache(maxsize=512)
-def kernels(cell: Cell, reread: str = "", *, interpreted: bool) -> Kernels:
-    """The cell's kernels, by what they read at every step though it stays the same.
+def kernels(cell: Cell, reread: str = "", *, interpreted: bool, exact: bool = False) -> Kernels:
+    """The cell's kernels, by what they read at every step though it stays the same, and how they multiply.
 
     Raises:
         BackendError: Triton is not installed.
@@ -92,9 +92,10 @@ def kernels(cell: Cell, reread: str = "", *, interpreted: bool) -> Kernels:
     if (reason := missing()) is not None:
         raise BackendError(reason)
     kind = (" interpreted" if interpreted else "") + (f" {reread} read again" if reread else "")
+    kind += " in IEEE float32" if exact else ""
     file = f"<cello {cell.name} {cell.graph.fingerprint()}{kind}>"
     space = {**_runtime(interpreted=interpreted), "__name__": f"cello_{cell.graph.fingerprint()}"}
-    _execute(own_text(cell, reread), file, space, interpreted=interpreted)
+    _execute(own_text(cell, reread, exact=exact), file, space, interpreted=interpreted)
     if interpreted:
         from cello.compiler.triton.interpreter import take_turns
 

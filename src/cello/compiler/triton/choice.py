@@ -13,7 +13,7 @@ from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import laid_out, names_of, own_text
+from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text
 from cello.compiler.triton.tiling import at_most, tilings
 from cello.errors import BackendError
 
@@ -44,13 +44,13 @@ def chosen(
     every = [first, *(each for each in others if each.split <= max(first.split, at_once))]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
-    key = key_of(cell, every, given, way, precision, capability, memory, *compiler)
+    key = key_of(cell, every, given, precision, way, capability, memory, *compiler)
     known = remembered(key)
     if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
         return every[known.number], Taken(known.registers, known.spilled, known.shared)
 
     def of(tiling: Tiling) -> Taken | None:
-        function = getattr(kernels(cell, tiling.reread, interpreted=False), way)
+        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
         return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
 
     best, least = _least(cell, way, every, of, memory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import indented
@@ -10,6 +10,8 @@ from cello.compiler.triton.expression import Body
 from cello.compiler.triton.names import (
     Names,
     all_gather,
+    different,
+    exact_products,
     inner_place,
     mask_arguments,
     product_in_parts,
@@ -20,7 +22,15 @@ from cello.compiler.triton.names import (
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short
-from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, read_ahead
+from cello.compiler.triton.tiles import (
+    AHEAD,
+    Read,
+    all_steps,
+    deinterleave,
+    indented_if,
+    interleave,
+    read_ahead,
+)
 
 ARGUMENTS = (
     *("place", "length", "start", "reverse"),
@@ -65,13 +75,27 @@ class _Forward:
 
     def _begin(self) -> list[str]:
         names = self.names
-        apart = names.reread == "all" or names.in_blocks
-        lines = [] if apart else list(map(self._load_matrix, names.inner))
+        lines = [] if names.reread == "all" or names.in_blocks else self._load_matrices()
         for n, state in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
             lines.append(names.read((f"old_{state}",), f"first + {names.state_place(n)}", "valid", here))
         ahead = read_ahead(self.reads, "0", "begin")
         return lines if names.matrices else [*lines, *indented_if(AHEAD, ahead)]
+
+    def _load_matrices(self) -> list[str]:
+        """This program's columns of all matrices; those that are multiplied in slices pack by pack."""
+        names = self.names
+        packs = dict.fromkeys(tuple(m for _, m in pack) for v in names.plan.vectors for pack in names.sliced(v))
+        rest = [m for m in names.inner if not any(m in matrices for matrices in packs)]
+        return [*map(self._load_slices, packs), *map(self._load_matrix, rest)]
+
+    def _load_slices(self, matrices: tuple[int, ...]) -> str:
+        (rows, columns), place = self.names.sides(matrices[0]), inner_place(self.names, matrices[0])
+        sizes = f"1, {len(matrices)}, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
+        return f"{self._slices(matrices)} = load_slices({place}, {rows.part}, 1, {columns.elements}, {sizes})"
+
+    def _slices(self, matrices: Iterable[int]) -> str:
+        return "_".join(self.of[m] for m in matrices) + "_slices"
 
     def _load_matrix(self, m: int) -> str:
         """This program's columns of a matrix; one of a single row or column is a row of elements."""
@@ -168,11 +192,28 @@ class _Forward:
                 self.begun.add(each.node)
         for vector in vectors:
             body.lines += filter(None, [gathered.taken.get(f"{of[vector]}_whole")])
-            products = names.products_of(vector)
-            for node, m in products:
+            packs = names.sliced(vector)
+            body.lines += self._products_in_slices(vector, packs)
+            there = {pair for pack in packs for pair in pack}
+            for node, m in (pair for pair in names.products_of(vector) if pair not in there):
                 body.lines += [self._load_matrix(m)] if names.reread == "all" else []
                 body.lines.append(f"{of[node]} = {self._product(of[node], m, vector)}")
         self.multiplied.update(vectors)
+
+    def _products_in_slices(self, vector: int, packs: Sequence[tuple[tuple[int, int], ...]]) -> list[str]:
+        """Lines of the products of a vector's slices with all matrices, pack by pack those of the same slice."""
+        of, lines, rest = self.of, list[str](), [*packs]
+        while rest:
+            now = different([(tuple(of[k] for k, _ in pack), pack) for pack in rest])
+            rest = rest[len(now) :]
+            packed = ["_".join(sums) + ("_pack" if len(sums) > 1 else "") for sums, _ in now]
+            totals, matrices = (
+                (interleave(sums) for sums, _ in now),
+                (self._slices(m for _, m in pack) for _, pack in now),
+            )
+            lines.append(exact_products(packed, totals, f"{of[vector]}_whole", matrices))
+            lines += [deinterleave(sums, name) for (sums, _), name in zip(now, packed, strict=True) if len(sums) > 1]
+        return lines
 
     def _product(self, name: str, m: int, v: int) -> str:
         """A sum and what a product adds to it."""

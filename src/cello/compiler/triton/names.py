@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -11,7 +11,18 @@ from typing import ClassVar
 from cello.cells.graph import MULTIPLYING, Shape, reached
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames, indented
-from cello.compiler.triton.spaces import ONCE, VECTOR, Key, Space, block_space, extent, groups_of, is_sized, space
+from cello.compiler.triton.spaces import (
+    ONCE,
+    VECTOR,
+    Key,
+    Space,
+    block_space,
+    extent,
+    groups_of,
+    is_short,
+    is_sized,
+    space,
+)
 from cello.compiler.triton.tiles import Read, load_tile, load_tiles, store_tile, store_tiles
 
 RESERVED = frozenset("BTHV")
@@ -35,6 +46,8 @@ class Names(StepNames):
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
     "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
     has its part of matrices in registers too, "pieces" matrices piece by piece, as :attr:`in_blocks` says."""
+    exact: bool = False
+    """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED
     marker: ClassVar[str] = "#"
 
@@ -282,6 +295,34 @@ class Names(StepNames):
         """The number of the pack that each sum is in."""
         return {k: n for n, pack in enumerate(self.sums) for k in pack}
 
+    @property
+    def in_slices(self) -> bool:
+        """Whether matrices are kept in slices of their rows, which are multiplied one after the other; those that are
+        read at every step are one tile."""
+        return self.exact and self.reread != "all" and not self.in_blocks
+
+    def sliced(self, vector: int) -> list[tuple[tuple[int, int], ...]]:
+        """The products of a vector that are computed in slices, sums and matrices, in packs of those side by side."""
+        computed = self.in_slices and not self.is_frame(vector)
+        rest = [pair for pair in self.products_of(vector) if computed and self._is_tile(pair[1])]
+        found: list[tuple[tuple[int, int], ...]] = []
+        while rest:
+            pack = next(pack for n in self.packed if (pack := tuple(rest[:n])) and self._side_by_side(pack, n))
+            found, rest = [*found, pack], rest[len(pack) :]
+        return found
+
+    def _is_tile(self, matrix: int) -> bool:
+        """Whether it has several rows and columns, and no few columns."""
+        rows, columns = self.sides(matrix)
+        return not (rows.once or columns.once or is_short(columns.shape))
+
+    def _side_by_side(self, pack: Sequence[tuple[int, int]], count: int) -> bool:
+        """Whether so many products are of different sums, and of matrices of one shape, one after another in memory."""
+        matrices = tuple(m for _, m in pack)
+        first = self.inner.index(matrices[0])
+        there = self.inner[first : first + count] == matrices
+        return there and len({k for k, _ in pack}) == count and len({*map(self.shape, matrices)}) == 1
+
     def frame_matrices(self, node: int) -> list[tuple[int, int]]:
         """The matrices that multiply the frame, or parts of it, in a sum; and these."""
         each = next(each for each in self.plan.sums if each.node == node)
@@ -473,3 +514,20 @@ def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slot
 
 def _tile_of(here: Space) -> str:
     return f"{here.part}, {here.elements}, {here.own}{here.in_rows}"
+
+
+def exact_products(into: Sequence[str], totals: Iterable[str], whole: str, slices: Iterable[str]) -> str:
+    """The line that adds to totals the products of one vector with several matrices, slice by slice."""
+    found = f"exact_products(({', '.join(totals)},), {whole}, ({', '.join(slices)},))"
+    return f"{', '.join(into)} = {found}{'' if len(into) > 1 else '[0]'}"
+
+
+def different(groups: Sequence[tuple[Sequence[str], Key]]) -> list[tuple[Sequence[str], Key]]:
+    """As many of these as have no variable of an earlier one."""
+    found, known = list[tuple[Sequence[str], Key]](), set[str]()
+    for variables, what in groups:
+        if known & {*variables}:
+            break
+        known |= {*variables}
+        found.append((variables, what))
+    return found

@@ -12,7 +12,7 @@ import msgspec
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.launch import Tiling, options
-from cello.compiler.triton.text import matrices_text, names_of, own_text, runtime_text
+from cello.compiler.triton.text import is_exact, matrices_text, names_of, own_text, runtime_text
 from cello.errors import BackendError
 from cello.files import DamagedFileError, decode_json, read_stored, seal_json, write_whole
 from cello.native.cache import kernel_folder, make_private
@@ -30,12 +30,15 @@ class Choice(msgspec.Struct, frozen=True):
     shared: int
 
 
-def key_of(cell: Cell, tilings: Sequence[Tiling], given: Sequence[Mapping[str, Any]], *further: object) -> str:
+def key_of(
+    cell: Cell, tilings: Sequence[Tiling], given: Sequence[Mapping[str, Any]], precision: str, *further: object
+) -> str:
     """A hash of all that machine code follows from: texts, what each tiling is compiled for and how, and what else."""
-    texts = [own_text(cell, reread) for reread in dict.fromkeys(each.reread for each in tilings)]
+    exact = is_exact(precision)
+    texts = [own_text(cell, reread, exact=exact) for reread in dict.fromkeys(each.reread for each in tilings)]
     each = [repr((tiling, sorted(one.items()), options(tiling))) for tiling, one in zip(tilings, given, strict=True)]
     shared = [runtime_text(interpreted=False), *([matrices_text()] if names_of(cell).in_blocks else [])]
-    whole = "\n".join([*shared, *texts, *each, repr(further)])
+    whole = "\n".join([*shared, *texts, *each, repr((precision, *further))])
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 

@@ -14,7 +14,7 @@ from cello.compiler.triton.choice import chosen, of_pass
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.launch import Tiling, options
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import matrices_text, names_of, runtime_text
+from cello.compiler.triton.text import is_exact, matrices_text, names_of, runtime_text
 from cello.compiler.triton.tiling import tilings
 from cello.errors import BackendError
 
@@ -64,7 +64,7 @@ class Compilation:
         return hashlib.sha256("\n".join([text, *(needed[n] for n in sorted(needed)), *given]).encode()).hexdigest()[:16]
 
     def _text(self, reread: str) -> str:
-        names = names_of(self.cell, reread)
+        names = names_of(self.cell, reread, exact=is_exact(self.precision))
         lines = forward(names) if self.name == "forward" else backward(names)
         return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 

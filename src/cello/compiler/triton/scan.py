@@ -25,7 +25,7 @@ from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward
 from cello.compiler.triton.machine_code import Taken
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
-from cello.compiler.triton.text import computed, laid_out, names_of, waits
+from cello.compiler.triton.text import computed, is_exact, laid_out, names_of, waits
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -197,11 +197,13 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
     forward, at_once = _of_pass(inputs, "forward", found)
     backward, at_once_back = _of_pass(inputs, "backward", found) if keep else (None, None)
-    made = kernels(cell, forward.reread, interpreted=x.is_cpu)
+    products = precision(x)
+    exact = is_exact(products)
+    made = kernels(cell, forward.reread, interpreted=x.is_cpu, exact=exact)
     if backward is not None:
-        made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu).backward)
+        made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu, exact=exact).backward)
     programs = (at_once, at_once_back), _at_once(x)
-    call = Call(names, made, layout, forward, precision(x), sizes_of(inputs), keep, backward, *programs)
+    call = Call(names, made, layout, forward, products, sizes_of(inputs), keep, backward, *programs)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]

@@ -22,10 +22,11 @@ BARRIER = "meet()"
 
 
 @lru_cache(maxsize=256)
-def names_of(cell: Cell, reread: str = "") -> Names:
-    """The names a cell's kernel uses, by what it reads at every step though it stays the same."""
-    if reread:
-        return Names(names_of(cell).plan, reread)
+def names_of(cell: Cell, reread: str = "", *, exact: bool = False) -> Names:
+    """The names a cell's kernel uses, by what it reads at every step though it stays the same, and whether its products
+    are in IEEE float32."""
+    if reread or exact:
+        return Names(names_of(cell).plan, reread, exact)
     alone, groups = centred(summed(cell))
     return Names(kernel(alone, centred=groups))
 
@@ -33,6 +34,11 @@ def names_of(cell: Cell, reread: str = "") -> Names:
 def laid_out(cell: Cell, reread: str) -> Names:
     """The names by which a kernel's arguments and tiles lie, whatever of them it reads again."""
     return names_of(cell, reread if reread == "pieces" else "")
+
+
+def is_exact(precision: str) -> bool:
+    """Whether products are in IEEE float32, which no tensor core computes: kernels then are written otherwise."""
+    return precision == "ieee"
 
 
 def computed(cell: Cell) -> Cell:
@@ -56,9 +62,9 @@ def _file(name: str) -> str:
 
 @lru_cache(maxsize=64)
 @deep()
-def own_text(cell: Cell, reread: str = "") -> str:
+def own_text(cell: Cell, reread: str = "", *, exact: bool = False) -> str:
     """What of the module is the cell's own."""
-    names = names_of(cell, reread)
+    names = names_of(cell, reread, exact=exact)
     step = [f"#    {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     title = [f"# {comment(f'{cell.name}: {cell.title}')}", "#", *step, ""]
     return "\n".join([*title, *forward(names), "", "", *backward(names), ""])

@@ -92,6 +92,12 @@ def store_tile(base: str, inside: str, here: Space, value: str) -> str:
     return f"{'store_blocks' if here.head else 'store_tile'}({base}, {inside}, {value}, {sizes})"
 
 
+def deinterleave(names: Sequence[str], value: str) -> str:
+    """The line that takes them apart again."""
+    taken_apart = value if len(names) == 1 else f"deinterleave{len(names)}({value})"
+    return f"{', '.join(names)} = {taken_apart}"
+
+
 def interleave(values: Sequence[str]) -> str:
     """Tiles as one, element by element in turn."""
     return values[0] if len(values) == 1 else f"interleave{len(values)}({', '.join(values)})"

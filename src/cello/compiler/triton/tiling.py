@@ -23,17 +23,14 @@ LARGEST_TILE = 16 * TILE
 """Elements of one clip in a tile above which the 65,536 registers of a program have room for too few."""
 PIECE = 8192
 """Elements of a matrix that is read piece by piece, times the clips of a program, that are there at once."""
-CROWDED, FULL = 80, 140
-"""Estimates of a thread's registers above which the 128 of each of 512 threads, and the 255 of 256, run short."""
 MOST_PROGRAMS = 32
 """Programs that share the units of the same clips."""
 MOST_HELD = 128
 """Registers of a thread that matrices may take where it holds its part of them."""
 MANY_ROWS = 4
 """Vectors that are the same at every step, from which on they take many of a thread's registers: two each."""
-FEW_PRODUCTS, MOST_STAGES = 5, 4
-"""Matrices up to which the assembler need not be kept from using registers, and stages above which a step is so long
-that nothing is gained by reading what it needs some steps before."""
+MOST_STAGES = 4
+"""Stages above which a step is so long that nothing is gained by reading what it needs before it begins."""
 
 
 @lru_cache(maxsize=1024)
@@ -74,7 +71,7 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
             return _of_blocks(names, sizes, units)
         else:
             return _reading_matrices(names, sizes, units, precision, memory)
-    return found if head > 1 else _with_registers(names, found)
+    return found if head > 1 else _with_registers(names, found, precision)
 
 
 def _reading_matrices(names: Names, sizes: Sizes, units: int, precision: str, memory: int) -> Tiling | None:
@@ -203,9 +200,11 @@ def _tried_of_blocks(names: Names, found: Tiling) -> tuple[Tiling, ...]:
     return (*tried, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
 
 
-def _with_registers(names: Names, found: Tiling) -> Tiling:
-    """The same with nothing read ahead where a step is so long that it need not be."""
-    return replace(found, stages=1) if len(names.plan.stages) > MOST_STAGES else found
+def _with_registers(names: Names, found: Tiling, precision: str) -> Tiling:
+    """The same with nothing read ahead where a step is so long that it need not be; the assembler, told that it may use
+    all registers, keeps more in memory of multiply-adds in IEEE float32."""
+    stages = 1 if len(names.plan.stages) > MOST_STAGES else found.stages
+    return replace(found, stages=stages, all_registers=precision != "ieee")
 
 
 def _tiling(names: Names, units: int, split: int, rows: int, head: int) -> Tiling:
