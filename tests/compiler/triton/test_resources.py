@@ -26,6 +26,7 @@ from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
 from cello.compiler.triton.tiling import at_most, tiling, tilings
 from cello.errors import BackendError
+from ptx.text import parse
 from real_cells.filters import s4d_cell
 from real_cells.tensors import kalman_cell, neural_cde_cell, programmed_cell
 from sized_cells import SIZED
@@ -207,6 +208,29 @@ def test_programs_see_what_others_wrote_before_they_read_it(way: str) -> None:
     loop = order[order.index("W") :]
     assert re.fullmatch(r"W+R+BLBLJR*J", loop), loop  # left; read; the least number of all threads; perhaps once more
     assert order.count("W") == len(re.findall(r"mov\.b64 v, \{", text))  # each element with its number
+
+
+@spills_here
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize(("name", "precision"), [("lstm", "tf32"), ("rnn", "bf16")])
+def test_no_value_of_a_step_changes_its_layout_but_the_vector_that_is_multiplied(
+    name: str, precision: str, way: str
+) -> None:
+    """Else it goes through shared memory, with two barriers each time: 12 a step, and a fifth of its instructions."""
+    cell = zoo()[name]
+    made = compilation(cell, way, 64, precision)
+    tiling = made.tilings[0]
+    function, given = (
+        getattr(kernels(cell, tiling.reread, interpreted=False), way),
+        of_pass(cell, way, tiling, made.sizes, precision),
+    )
+    program = parse(compiled(function, given, precision, tiling, 90).asm["ptx"])
+    step = [program.instructions[n].opcode for n in program.loop]
+    assert sum(opcode.startswith("bar.sync") for opcode in step) == 2
+    assert not any(opcode.startswith("cp.async") for opcode in step)
+    read = [opcode for opcode in step if opcode.startswith("ld.global")]
+    assert read
+    assert all(".nc." in opcode for opcode in read)
 
 
 @lru_cache

@@ -1,0 +1,98 @@
+"""Count what a step of a compiled GPU kernel is made of, without a GPU: instructions of a warp, barriers, memory.
+
+    python benchmarks/gpu_step.py [--cells lstm gru] [--hidden 64,128] [--precision tf32,bf16] [--capability 90]
+
+Each kernel is compiled by the tiling that a GPU would take, and taken apart by nvdisasm, which comes with Triton. The
+longest loop of its machine code is the loop over steps. It tells no time; but a warp issues one instruction a cycle at
+best, four warps at once, and all wait at a barrier for the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+from rich.console import Console
+
+from cello.cells.load import load_cell
+from cello.compiler.triton.build import kernels
+from cello.compiler.triton.choice import chosen, of_pass
+from cello.compiler.triton.machine_code import compiled
+from cello.compiler.triton.resources import MEMORY
+from cello.compiler.triton.spaces import Sizes
+from cello.compiler.triton.text import is_exact
+
+INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)[^;]*?(?:`\((\.L_\w+)\))?\s*;")
+LABEL = re.compile(r"^(\.L_\w+):")
+KINDS = {
+    "products": ("HMMA", "HGMMA"),
+    "functions": ("MUFU",),
+    "barriers": ("BAR",),
+    "shared memory": ("LDS", "LDSM", "STS", "STSM", "LDGSTS"),
+    "memory": ("LDG", "STG"),
+}
+"""Instructions by what they are for."""
+
+
+def disassembled(cubin: bytes) -> list[tuple[str, str]]:
+    """The lines of a kernel's machine code: labels, and opcodes with the label that they go to, if they do."""
+    import triton
+
+    program = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "nvdisasm"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([program, "-c", file.name], capture_output=True, text=True, check=True).stdout
+    found = []
+    for line in text.splitlines():
+        if label := LABEL.match(line):
+            found.append(("", label[1]))
+        elif instruction := INSTRUCTION.search(line):
+            found.append((instruction[1], instruction[2] or ""))
+    return found
+
+
+def step(code: list[tuple[str, str]]) -> Counter[str]:
+    """How often each opcode stands in the longest loop."""
+    labels = {label: n for n, (opcode, label) in enumerate(code) if not opcode}
+    back = [(labels[to], n) for n, (opcode, to) in enumerate(code) if opcode == "BRA" and labels.get(to, n) < n]
+    begin, end = max(back, key=lambda one: one[1] - one[0])
+    return Counter(opcode for opcode, _ in code[begin : end + 1] if opcode)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", nargs="+", default=["lstm", "gru", "rnn"])
+    parser.add_argument("--hidden", default="64,128")
+    parser.add_argument("--precision", default="tf32,bf16")
+    parser.add_argument("--capability", type=int, default=90)
+    options = parser.parse_args()
+    console = Console()
+    heads = ("cell", "H", "products", "pass", "programs a tile", "warps", "instructions", *KINDS)
+    console.print("| " + " | ".join(heads) + " |", soft_wrap=True)
+    console.print("|---" * len(heads) + "|", soft_wrap=True)
+    hidden = map(int, options.hidden.split(","))
+    for name, size, precision, way in product(
+        options.cells, hidden, options.precision.split(","), ("forward", "backward")
+    ):
+        cell, sizes = load_cell(name), Sizes(load_cell(name), 39, size)
+        best = chosen(cell, way, sizes, precision, options.capability, MEMORY[options.capability])
+        if best is None:
+            console.print(f"| {name} | {size} | {precision} | {way} | no kernel |", soft_wrap=True, markup=False)
+            continue
+        tiling = best[0]
+        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
+        given = of_pass(cell, way, tiling, sizes, precision)
+        counts = step(disassembled(compiled(function, given, precision, tiling, options.capability).asm["cubin"]))
+        several = [sum(counts[opcode] for opcode in opcodes) for opcodes in KINDS.values()]
+        row = [name, size, precision, way, tiling.split, tiling.warps, counts.total(), *several]
+        console.print("| " + " | ".join(map(str, row)) + " |", soft_wrap=True, markup=False)
+
+
+if __name__ == "__main__":
+    main()
