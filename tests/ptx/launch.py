@@ -108,8 +108,8 @@ def _of_pass(device: Device) -> Callable[[Inputs, str, Tiling], tuple[Tiling, No
 
 
 def _kernels(device: Device) -> Callable[..., Kernels]:
-    def kernels(cell: Cell, reread: str = "", *, interpreted: bool) -> Kernels:
-        found = build.kernels(cell, reread, interpreted=False)
+    def kernels(cell: Cell, reread: str = "", *, interpreted: bool, exact: bool = False) -> Kernels:
+        found = build.kernels(cell, reread, interpreted=False, exact=exact)
         return Kernels(EmulatedKernel(found.forward, device), EmulatedKernel(found.backward, device))
 
     return kernels

@@ -10,7 +10,7 @@ from typing import Any
 from cello.cells.definition import Cell
 from cello.compiler.triton.build import kernels, without_slp
 from cello.compiler.triton.launch import Tiling, constants
-from cello.compiler.triton.machine_code import Taken, if_any, release, taken
+from cello.compiler.triton.machine_code import NOT_COMPILED, Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text
@@ -54,7 +54,7 @@ def chosen(
         return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
 
     best, least = _least(cell, way, every, of, memory)
-    if least is None:  # nothing is known, so only the bound can tell what fits
+    if least is None or least == NOT_COMPILED:  # nothing is known, so only the bound can tell what fits
         names = laid_out(cell, first.reread)
         return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
     if least.shared > memory:

@@ -66,15 +66,19 @@ def taken(function: Any, constant: dict[str, Any], precision: str, tiling: Tilin
     return Taken(told[REGISTERS], told[FRAME], found.metadata.shared)
 
 
-def if_any(of: Callable[[], Taken | None]) -> Taken | None:
-    """What a kernel takes; None if that cannot be told, by whatever error of the compiler or of another Triton.
+NOT_COMPILED = Taken(1 << 30, 1 << 30, 1 << 60)
+"""More than any GPU has: a kernel that this release of Triton does not compile; it is taken if no other is either."""
 
-    No more is lost then than a try: the kernel runs by its first tiling, and what is wrong with that its launch says.
+
+def if_any(of: Callable[[], Taken | None]) -> Taken | None:
+    """What a kernel takes, None if its machine code does not tell; ``NOT_COMPILED`` by whatever error of the compiler.
+
+    No more is lost then than a try; if no tiling is compiled, what is wrong with the first its launch says.
     """
     try:
         return of()
     except Exception:
-        return None
+        return NOT_COMPILED
 
 
 def _source(function: Any, constant: dict[str, Any], precision: str) -> Any:
