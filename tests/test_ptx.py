@@ -67,6 +67,21 @@ def test_an_address_outside_every_buffer_names_the_instruction() -> None:
     refused("st.shared.b32 [%r5+4], %r1;", "4 bytes at byte 256 of shared memory, which has 256")
 
 
+def test_what_is_read_as_if_nobody_wrote_there_was_written_by_nobody() -> None:
+    run("ld.global.nc.b32 %r8, [%rd3]; st.global.b32 [%rd3], %r8;", np.zeros(64, np.int32))
+    refused(
+        "st.global.b32 [%rd3], %r1; ld.global.nc.b32 %r8, [%rd3];", "the kernel wrote to buffer is read as if nobody"
+    )
+
+
+def test_elements_with_the_number_of_a_meeting_may_be_read_while_they_are_written() -> None:
+    """64 bits at once, of two registers; and registers of a block in braces are its own."""
+    data = np.zeros(128, np.int32)
+    body = "\n\t{\n\t.reg .b64 w;\n\tmov.b64 w, {%r1, %r5};\n\tst.relaxed.gpu.global.b64 [%rd3], w;\n\t}\n"
+    run("mul.wide.u32 %rd4, %r1, 4; add.s64 %rd3, %rd3, %rd4; " + body, data)
+    np.testing.assert_array_equal(data[::2], np.arange(64))
+
+
 def test_lanes_that_a_predicate_leaves_out_touch_nothing() -> None:
     data = np.zeros(64, np.float32)
     run("setp.lt.s32 %p1, %r1, 40; @%p1 st.global.b32 [%rd3+96], 0f3F800000;", data)
@@ -131,7 +146,7 @@ def test_blocks_that_write_to_the_same_place_wait_for_each_other() -> None:
     ("text", "name"),
     [
         ("add.f64 %rd2, %rd3, %rd3;", "add.f64"),
-        ("ld.global.nc.b32 %r8, [%rd3];", "nc"),
+        ("ld.global.lu.b32 %r8, [%rd3];", "lu"),
         ("mov.u32 %r8, %clock;", "%clock"),
         ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned"),
         ("add.f32 %rd2, %r1, %r1;", "%rd2 cannot be read as f32"),

@@ -170,6 +170,7 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     element = type_of(kind)
     width, block, number = element.itemsize * len(out), warp.block, warp.number
     shared, atomic, strong = opcode.startswith("ld.shared"), ".gpu." in opcode, opcode.startswith(STRONG)
+    fixed = ".nc." in opcode
 
     def run(mask: Mask | None) -> None:
         addresses = warp.addresses(operands[1])
@@ -182,6 +183,8 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
             zero = np.zeros(len(lanes), np.uint32)
             found = block.memory.add_atomically(addresses[lanes], zero).view(np.uint8).reshape(-1, 4)
         else:
+            if fixed:
+                block.memory.never_written(addresses[lanes], width)
             found = block.memory.load(addresses[lanes], width, None if strong else block.clock, number)
         values = found.view(element)
         for place, target in enumerate(out):

@@ -116,6 +116,12 @@ class GlobalMemory:
             found[lanes] = buffer.data[_each(places, width)]
         return found
 
+    def never_written(self, addresses: NDArray[np.uint64], width: int) -> None:
+        """What is read as if it stayed the same must do so: the kernel wrote none of it."""
+        for buffer, places, _ in self._found(addresses, width):
+            if buffer.watch is not None and (buffer.watch.writer[_each(places, width) // 2] >= 0).any():
+                raise KernelError(f"what the kernel wrote to {buffer.name} is read as if nobody did")
+
     def store(self, addresses: NDArray[np.uint64], values: Bytes, clock: Clock | None, warp: int) -> None:
         """Write the bytes of each lane, (lanes, width)."""
         width = values.shape[1]

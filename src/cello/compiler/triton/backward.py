@@ -10,9 +10,6 @@ from cello.compiler.triton.expression import Body
 from cello.compiler.triton.forward import constants
 from cello.compiler.triton.names import (
     Names,
-    all_gather,
-    different,
-    exact_products,
     inner_place,
     mask_arguments,
     product_in_parts,
@@ -20,6 +17,7 @@ from cello.compiler.triton.names import (
     rows_again,
     step_reads,
 )
+from cello.compiler.triton.products import all_gather, different, exact_products
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.spaces import Space
 from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, interleave, read_ahead

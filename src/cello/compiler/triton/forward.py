@@ -9,9 +9,6 @@ from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
 from cello.compiler.triton.names import (
     Names,
-    all_gather,
-    different,
-    exact_products,
     inner_place,
     mask_arguments,
     product_in_parts,
@@ -19,6 +16,7 @@ from cello.compiler.triton.names import (
     rows_again,
     step_reads,
 )
+from cello.compiler.triton.products import all_gather, different, exact_products
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from cello.cells.graph import Node
 from cello.compiler.triton.expression import BLOCK_ROWS, RESHAPING_ROWS, SIZED_ROWS, WHOLE
-from cello.compiler.triton.names import Names, all_gather
+from cello.compiler.triton.names import Names
+from cello.compiler.triton.products import all_gather
 from cello.compiler.triton.spaces import Space, is_sized
 
 
