@@ -18,7 +18,7 @@ section that has used up its time is cut, which its last row says.
 - cells: other cells' times for each operation beside the LSTM's
 - accuracy: the LSTM of that study on the clips of --corpus, or of faint made tones, each seed on the GPU and on the CPU
 - right: every cell of the zoo against float64
-- tilings: only if named: the LSTM under other tilings
+- tilings: only if named: the LSTM, both passes, by tilings that might be taken, which tells whether the first is fastest
 - holds: of each thing that a GPU is to do the worst figure, the bound, and whether it holds; null where not measured
 
 A time of kernels is the median of replays of a CUDA graph that holds one call (or, where a call cannot be captured, of
@@ -236,15 +236,15 @@ def loop(plan: Plan) -> Iterator[Row]:
 
 
 def tilings(plan: Plan) -> Iterator[Row]:
-    cut = [(64, 16, 4, 2, 3), (64, 16, 8, 1, 4), (128, 16, 16, 1, 2), (128, 16, 4, 4, 3)]
-    cut += [(256, 16, 8, 4, 3), (256, 16, 8, 8, 3), (256, 32, 8, 8, 3), (256, 64, 8, 8, 2)]
-    cut = [(5, 16, 4, 1, 2)] if plan.dry else cut
+    ways = [(reread, stages) for reread in ("held", "") for stages in (2, 1)]
+    cut = [(64, Tiling(16, 64, 8, 1, s, True, r)) for r, s in ways]
+    cut += [(64, Tiling(rows, 64, 8, 1, 2, True)) for rows in (8, 32)]
+    cut += [(128, Tiling(16, 128, w, d, 2, True, r)) for w, d in ((8, 1), (16, 1), (8, 2)) for r in ("held", "")]
+    cut += [(256, Tiling(16, 256, 8, d, 2, True, r)) for d in (4, 8) for r in ("held", "")]
+    cut = [(5, Tiling(16, 16, 4, 1, 2, reread="held"))] if plan.dry else cut
     steps, batches = (2, (2,)) if plan.dry else (49, (64, 1024))
     jobs: list[Job] = [
-        ("lstm", b, steps, h, p, Tiling(r, 16 if plan.dry else h, w, d, s), False)
-        for h, r, w, d, s in cut
-        for p in plan.precisions
-        for b in batches
+        ("lstm", b, steps, h, p, each, False) for h, each in cut for p in plan.precisions for b in batches
     ]
     compile_all([] if plan.dry else jobs)
     for job in jobs:

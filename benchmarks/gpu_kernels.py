@@ -24,8 +24,10 @@ from cello.cells.definition import Cell
 from cello.cells.load import load_cell
 from cello.compiler.inputs import Inputs
 from cello.compiler.scan import scan
+from cello.compiler.triton.build import kernels
 from cello.compiler.triton.launch import Call, Tiling
 from cello.compiler.triton.scan import LAYOUT, ScanFunction, prepared
+from cello.compiler.triton.text import is_exact
 
 FEATURES = 39
 PRECISIONS = {"tf32": "high", "bf16": "medium"}
@@ -303,8 +305,10 @@ def kernels_of(inputs: Inputs, tiling: Tiling | None = None) -> Row:
 
 
 def tiled(call: Call, tiling: Tiling) -> Call:
-    """The same with another tiling forward, of whose programs nothing is known."""
-    return replace(call, tiling=tiling, at_once=(call.surely if tiling.split > 1 else None, call.at_once[1]))
+    """The same by another tiling, of whose programs nothing is known."""
+    made = kernels(call.sizes.cell, tiling.reread, interpreted=Where.dry, exact=is_exact(call.precision))
+    most = call.surely if tiling.split > 1 else None
+    return replace(call, kernels=made, tiling=tiling, of_backward=tiling, at_once=(most, most))
 
 
 def times_of(call: Call, tensors: list[Tensor]) -> Row:
