@@ -18,7 +18,7 @@ section that has used up its time is cut, which its last row says.
 - cells: other cells' times for each operation beside the LSTM's
 - accuracy: the LSTM of that study on the clips of --corpus, or of faint made tones, each seed on the GPU and on the CPU
 - right: every cell of the zoo against float64
-- tilings: only if named: the LSTM, both passes, by tilings that might be taken, which tells whether the first is fastest
+- tilings: only if named: the LSTM by tilings that might be taken, which tells whether the first is the fastest
 - holds: of each thing that a GPU is to do the worst figure, the bound, and whether it holds; null where not measured
 
 A time of kernels is the median of replays of a CUDA graph that holds one call (or, where a call cannot be captured, of
