@@ -244,7 +244,7 @@ def recorded() -> list[dict[str, Any]]:
 
 def test_what_the_compiler_takes_is_within_the_bound_and_what_a_program_may_have() -> None:
     """The backward pass of the mLSTM at H 64 in tf32 takes 8 KiB more than is estimated."""
-    assert len(recorded()) > 1000
+    assert len(recorded()) > 500
     for row in recorded():
         cell, units = zoo()[row["cell"]], 1 << (row["hidden"] - 1).bit_length()
         found = Tiling(row["rows"], units, row["warps"], row["split"], row["stages"], reread=row.get("reread", ""))
