@@ -49,8 +49,8 @@ class Compiled:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kernels = back_end.kernels
 
-    def of_a_gpu(cell: Any, reread: str = "", *, interpreted: bool) -> Kernels:
-        made = kernels(cell, reread, interpreted=False)
+    def of_a_gpu(cell: Any, reread: str = "", *, interpreted: bool, exact: bool = False) -> Kernels:
+        made = kernels(cell, reread, interpreted=False, exact=exact)
         return Kernels(Compiled(made.forward), Compiled(made.backward))
 
     def of_pass(inputs: Any, way: str, found: Any) -> Any:

@@ -201,9 +201,9 @@ def packs_aligned(names: Names, sizes: Sizes) -> bool:
     of_sums = ([[*map(names.shape, pack)] for pack in packs] for packs in (names.projected, names.sums))
     for row in (of_saved, *of_sums):
         begins = [0, *accumulate(map(sizes.total, row))]
-        begins[-1] = 0 if row is of_saved else begins[-1]
+        width = saved_width(names, sizes) if row is of_saved else begins[-1]
         packed = [begin for begin, pack in zip(begins, row, strict=False) if len(pack) > 1]
-        if any(begin % 4 for begin in (*packed, *(begins[-1:] if packed else []))):
+        if packed and any(place % 4 for place in (*packed, width)):
             return False
     return True
 
