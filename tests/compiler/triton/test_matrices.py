@@ -15,9 +15,9 @@ from cello.compiler.triton import scan as back_end
 from cello.compiler.triton.launch import Tiling
 from cello.compiler.triton.text import names_of
 from cello.errors import BackendError
-from interpreted import assert_within, case, check, wider
+from interpreted import assert_within, check
 from real_cells import tensors
-from scans import everything
+from scans import case, everything, wider
 from sized_cells import SIZED, at_random
 
 pytest.importorskip("triton")

@@ -22,9 +22,9 @@ from cello.compiler.triton.launch import BatchLayout, Call, Tiling
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
 from cello.errors import BackendError
-from interpreted import assert_within, case, check, wider
+from interpreted import assert_within, check
 from random_cells import random_cell
-from scans import everything
+from scans import case, everything, wider
 from sized_cells import SIZED, Building
 
 pytest.importorskip("triton")
