@@ -106,7 +106,7 @@ class Trainer:
         beside = 1 if self.together is None else len(self.together.trainers)
         return self.spent_before + (time.perf_counter() - self.started) / beside
 
-    def settle(self) -> None:
+    def restart_clock(self) -> None:
         """Count the time until now by the runs that were trained together until now."""
         self.spent_before, self.started = self.spent, time.perf_counter()
 
@@ -403,13 +403,13 @@ class Together:
         replicates = [trainer.replicate for trainer in trainers]
         self.resident = ResidentEpochs(replicates, first.device.torch, capture=first.execution.cuda_graph)
         for trainer in trainers:
-            trainer.settle()
+            trainer.restart_clock()
             trainer.together = self
 
     def release(self) -> None:
         """Let the device's memory of steps and graphs go; the runs go on by another object."""
         for trainer in self.trainers:
-            trainer.settle()
+            trainer.restart_clock()
             trainer.together = None
 
     def train_epoch(self) -> list[Epoch | TrainingError]:

@@ -70,7 +70,7 @@ def test_matrices_of_more_elements_than_other_layouts_hold_are_kept_in_blocks() 
     x, state, weights = case(cell, (1, 1, 3, 256))
     expected = everything(cell, wider((x, state, weights), torch.float64), "plain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(back_end, "tiling_of", lambda inputs: Tiling(1, 256, 8, reread="pieces"))
+        patch.setattr(back_end, "tiling_of", lambda inputs: Tiling(1, 256, 8, reread="chunks"))
         assert_within(everything(cell, (x, state, weights), "triton"), expected, 1e-5)
 
 

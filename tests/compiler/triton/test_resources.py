@@ -327,7 +327,7 @@ def test_a_program_reads_what_it_left_in_memory_behind_a_barrier() -> None:
 
 def test_heads_that_fill_no_tile_and_those_that_are_too_large_are_kept_in_blocks() -> None:
     found = {hidden: tiling_of(SIZED["heads"], hidden, "tf32") for hidden in (16, 24, 40, 256)}
-    assert {hidden: each.reread for hidden, each in found.items() if each} == {16: "", 24: "pieces", 40: "pieces"}
+    assert {hidden: each.reread for hidden, each in found.items() if each} == {16: "", 24: "chunks", 40: "chunks"}
     one_head = {hidden: tiling_of(programmed_cell, hidden, "tf32") for hidden in (16, 32, 64, 128, 129)}
     assert {hidden: each.rows for hidden, each in one_head.items() if each} == {16: 16, 32: 4, 64: 1, 128: 1}
 

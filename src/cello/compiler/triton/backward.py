@@ -20,7 +20,7 @@ from cello.compiler.triton.names import (
 from cello.compiler.triton.products import all_gather, different, exact_products
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.spaces import Space
-from cello.compiler.triton.tiles import AHEAD, Read, all_steps, indented_if, interleave, read_ahead
+from cello.compiler.triton.tiles import AHEAD, Read, ahead_in_step, all_steps, indented_if, interleave, read_ahead
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
 DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace")
@@ -108,9 +108,7 @@ class _Backward:
             f"row = {ROW} + time",
         ]
         if not names.matrices:
-            taken = [line for each in self.reads for line in each.taken()]
-            ahead = read_ahead(self.reads, "tl.maximum(step - 1, 0)", ROW)
-            lines += indented_if(AHEAD, [*taken, *ahead])
+            lines += ahead_in_step(self.reads, "tl.maximum(step - 1, 0)", ROW)
         all_of_it, (part,) = f"d_new_{names.states[0]}_all", self.upstream.variables
         lines += [f"{all_of_it} = d_new_{names.states[0]}", *self.upstream.late(ever_ahead=not names.matrices)]
         return [*lines, "if GIVEN:", f"    {all_of_it} += {part}"]

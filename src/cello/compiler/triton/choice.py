@@ -13,7 +13,7 @@ from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import NOT_COMPILED, Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text
+from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text, waits
 from cello.compiler.triton.tiling import at_most, tilings
 from cello.errors import BackendError
 
@@ -90,12 +90,11 @@ def _least(
 
 
 def _same(cell: Cell, way: str, tiling: Tiling) -> Tiling:
-    """What stands for all tilings by which a pass is the same machine code: programs that wait for each other in a step
-    read nothing ahead, and of a pass that reads nothing that stays the same nothing is read again."""
-    text = _text(cell, way, tiling.reread)
-    if names_of(cell).matrices and tiling.split > 1 and "meet()" in text:
+    """What stands for all tilings by which a pass is the same machine code: where matrices change, programs that wait
+    for each other in a step read nothing ahead; a pass that reads nothing that stays the same reads nothing again."""
+    if names_of(cell).matrices and tiling.split > 1 and waits(cell, way, tiling.reread):
         tiling = replace(tiling, stages=1)
-    return replace(tiling, reread="") if text == _text(cell, way, "") else tiling
+    return replace(tiling, reread="") if _text(cell, way, tiling.reread) == _text(cell, way, "") else tiling
 
 
 def _text(cell: Cell, way: str, reread: str) -> str:

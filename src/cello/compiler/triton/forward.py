@@ -23,6 +23,7 @@ from cello.compiler.triton.spaces import is_short
 from cello.compiler.triton.tiles import (
     AHEAD,
     Read,
+    ahead_in_step,
     all_steps,
     deinterleave,
     indented_if,
@@ -129,8 +130,7 @@ class _Forward:
             "frame = (replicate * B + at) * T + time",
         ]
         if not names.matrices:
-            taken = [line for each in self.reads for line in each.taken()]
-            lines += indented_if(AHEAD, [*taken, *read_ahead(self.reads, "step + 1", "begin")])
+            lines += ahead_in_step(self.reads, "step + 1", "begin")
         before = rows_again(names)
         for read in self.reads:
             before |= dict.fromkeys(read.variables, read.late(ever_ahead=not names.matrices))

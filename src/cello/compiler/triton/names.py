@@ -45,7 +45,7 @@ class Names(StepNames):
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
     "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
-    has its part of matrices in registers too, "pieces" matrices piece by piece, as :attr:`in_blocks` says."""
+    has its part of matrices in registers too, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says."""
     exact: bool = False
     """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED
@@ -75,7 +75,7 @@ class Names(StepNames):
         matrices that are read piece by piece: where the step makes matrices of vectors, vectors of matrices or products
         of them, or it is asked for."""
         made = any(node.op in ("matrix", "flatten", *MULTIPLYING) for node in self.nodes)
-        return made or self.reread == "pieces"
+        return made or self.reread == "chunks"
 
     @property
     def reads_rows(self) -> bool:

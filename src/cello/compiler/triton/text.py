@@ -33,7 +33,7 @@ def names_of(cell: Cell, reread: str = "", *, exact: bool = False) -> Names:
 
 def laid_out(cell: Cell, reread: str) -> Names:
     """The names by which a kernel's arguments and tiles lie, whatever of them it reads again."""
-    return names_of(cell, reread if reread == "pieces" else "")
+    return names_of(cell, reread if reread == "chunks" else "")
 
 
 def is_exact(precision: str) -> bool:

@@ -56,6 +56,12 @@ def read_ahead(reads: Sequence[Read], step: str, row: str) -> list[str]:
     return [*at, *(line for each in reads for line in each.ahead())] if reads else []
 
 
+def ahead_in_step(reads: Sequence[Read], step: str, row: str) -> list[str]:
+    """A step's begin where it reads for the next one: first it takes what was read for it before."""
+    taken = [line for each in reads for line in each.taken()]
+    return indented_if(AHEAD, [*taken, *read_ahead(reads, step, row)])
+
+
 def all_steps(inside: Sequence[str], number: str, *, held: bool, stages: str = "1") -> list[str]:
     """The loop over all steps. Triton reads matrices in a ``for`` from shared memory; in a ``while`` it holds them."""
     if held:

@@ -21,7 +21,7 @@ TILE = 1024
 them."""
 LARGEST_TILE = 16 * TILE
 """Elements of one clip in a tile above which the 65,536 registers of a program have room for too few."""
-PIECE = 8192
+CHUNK = 8192
 """Elements of a matrix that is read piece by piece, times the clips of a program, that are there at once."""
 MOST_PROGRAMS = 32
 """Programs that share the units of the same clips."""
@@ -92,7 +92,7 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     found = tiling(names, sizes, precision, memory)
     if found is None:
         return ()
-    if found.reread == "pieces" or names.in_blocks:
+    if found.reread == "chunks" or names.in_blocks:
         return _tried_of_blocks(names, found)
     changing = bool(names.matrices)
     tried = _of_matrices_that_change(names, sizes, found) if changing else _of_vectors(names, sizes, found, precision)
@@ -186,7 +186,7 @@ def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
     rows = LEAST
     while rows > 1 and rows * most > 4 * TILE:
         rows //= 2
-    reread = "" if names.in_blocks else "pieces"
+    reread = "" if names.in_blocks else "chunks"
     return Tiling(rows, units, 4 if rows * most <= TILE else 8, 1, 1, all_registers=True, reread=reread)
 
 
@@ -252,7 +252,7 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
 
 def _of_largest(names: Names, sizes: Sizes, tiling: Tiling) -> int:
     """The bytes of two of the largest tiles on their way to another layout, where no matrix stays in shared memory."""
-    return 8 * max(PIECE, tiling.rows * max(_own(names, sizes, tiling, shape) for shape in names.spaces))
+    return 8 * max(CHUNK, tiling.rows * max(_own(names, sizes, tiling, shape) for shape in names.spaces))
 
 
 def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
