@@ -64,7 +64,7 @@ FENCES: dict[str, set[str]] = {
         "report/fonts.py",
         *(f"report/{f}.py" for f in ("plot_axes", "plot_detection", "plot_style", "plots")),
     },
-    "triton": {f"compiler/triton/{file}.py" for file in ("build", "interpreter", "machine_code")},
+    "triton": {f"compiler/triton/{file}.py" for file in ("build", "clusters", "interpreter", "machine_code")},
     "distributed": {*(f"execution/{file}.py" for file in ("cluster", "local", "session", "worker"))},
     "optuna": {"tuning/trials.py"},
     "onnx": {"compiler/onnx/writer.py"},
@@ -143,7 +143,7 @@ TORCH_FREE_FILES = {
 # files that may import inside functions
 LAZY = {
     *FENCES["tyro"],
-    *("compiler/triton/build.py", "compiler/triton/machine_code.py"),
+    *(f"compiler/triton/{file}.py" for file in ("build", "clusters", "machine_code")),
     *("statistics/comparisons.py", "statistics/ranks.py"),
     *("__init__.py", "deploy/__init__.py", "__main__.py", "audio/table.py", "cli/stream_table.py"),
 }

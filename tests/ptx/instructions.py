@@ -12,13 +12,15 @@ from ptx import matrices
 from ptx.arithmetic import NotEmulatedError, pair, pairs, row
 from ptx.memory import KernelError
 from ptx.text import Instruction, Operand, Register
-from ptx.warp import WARP, Copy, Lanes, Mask, Warp, type_of
+from ptx.warp import WARP, WINDOW, Copy, Lanes, Mask, Warp, type_of
 
 Run = Callable[[Mask | None], None]
 ALL = np.arange(WARP)
-MODIFIERS = {"global", "shared", "volatile", "nc", "v2", "v4", "cg", "ca", "cs", "cta", "gpu", "acquire", "relaxed"}
+MODIFIERS = {
+    *("global", "shared", "cluster", "cta", "gpu", "nc", "v2", "v4", "cg", "ca", "cs", "acquire", "relaxed", "volatile")
+}
 """What may stand in loads and stores before the type."""
-STRONG = "ld.volatile.global", "st.relaxed.gpu.global"
+STRONG = "ld.volatile.", "st.relaxed."
 """Those that others may make at the same time: each sees a whole element as it was before or after."""
 
 
@@ -169,13 +171,15 @@ def _load(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     out = [warp.memory_row(_register(each), kind) for each in elements]
     element = type_of(kind)
     width, block, number = element.itemsize * len(out), warp.block, warp.number
-    shared, atomic, strong = opcode.startswith("ld.shared"), ".gpu." in opcode, opcode.startswith(STRONG)
+    shared, atomic, strong = ".shared." in opcode, ".gpu." in opcode, opcode.startswith(STRONG)
     fixed = ".nc." in opcode
 
     def run(mask: Mask | None) -> None:
         addresses = warp.addresses(operands[1])
         lanes = ALL if mask is None else np.flatnonzero(mask)
-        if shared:
+        if shared and strong:
+            found = block.shared.look(addresses[lanes].astype(np.uint32), width, block.clock)
+        elif shared:
             found = block.shared.load(addresses[lanes], width, number)
         elif atomic:
             if ".acquire" in opcode:
@@ -197,15 +201,21 @@ def _store(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     kind, elements = _elements(opcode, operands[1])
     given = [warp.memory_row(e, kind) if isinstance(e, Register) else warp.value(e, kind) for e in elements]
     element = type_of(kind)
-    block, number, shared, strong = warp.block, warp.number, opcode.startswith("st.shared"), opcode.startswith(STRONG)
+    block, number, shared, strong = warp.block, warp.number, ".shared." in opcode, opcode.startswith(STRONG)
 
     def run(mask: Mask | None) -> None:
         lanes = ALL if mask is None else np.flatnonzero(mask)
         addresses = warp.addresses(operands[0])[lanes]
         whole = np.stack([np.broadcast_to(each, WARP)[lanes] for each in given], axis=1)
         values = np.ascontiguousarray(whole.astype(element, copy=False)).view(np.uint8)
-        if shared:
-            block.shared.store(addresses, values, number)
+        if shared and strong:
+            block.memory.writes += 1
+            for window in np.unique(addresses // WINDOW):
+                mine = addresses // WINDOW == window
+                other, _ = block.at(int(addresses[mine][0]))
+                other.shared.leave(addresses[mine] % WINDOW, values[mine], element.itemsize, block.clock)
+        elif shared:
+            block.shared.store(addresses, values, number, block.clock if block.cluster else None)
         else:
             block.memory.store(addresses, values, None if strong else block.clock, number)
 
@@ -356,8 +366,8 @@ def _shuffle(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
 
 
 def _reduced(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
-    """The least of the lanes that a mask names, for each of them."""
-    if opcode != "redux.sync.min.s32":
+    """The least or the largest of the lanes that a mask names, for each of them."""
+    if opcode not in ("redux.sync.min.s32", "redux.sync.max.s32"):
         raise NotEmulatedError(f"{opcode} is not emulated")
     target, source, members = operands
     out, value, named = (
@@ -371,7 +381,21 @@ def _reduced(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
         among = (np.broadcast_to(named, WARP)[:, None] >> np.arange(WARP, dtype=np.uint32)) & np.uint32(1) != 0
         if not among.diagonal().all():
             raise NotEmulatedError(f"{opcode} by lanes that are not among its members is not emulated")
-        out[:] = np.where(among, np.broadcast_to(value, WARP), np.iinfo(np.int32).max).min(1)
+        if ".min." in opcode:
+            out[:] = np.where(among, np.broadcast_to(value, WARP), np.iinfo(np.int32).max).min(1)
+        else:
+            out[:] = np.where(among, np.broadcast_to(value, WARP), np.iinfo(np.int32).min).max(1)
+
+    return run
+
+
+def _in_cluster(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
+    """The address in another block of the cluster that one of the own shared memory has there."""
+    target, address, rank = operands
+    out, own, other = warp.row(_register(target), "u32"), warp.value(address, "u32"), warp.value(rank, "u32")
+
+    def run(mask: Mask | None) -> None:
+        _put([out], [np.broadcast_to(own + (other + np.uint32(1)) * np.uint32(WINDOW), WARP)], mask)
 
     return run
 
@@ -383,8 +407,9 @@ def _warp_barrier(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run
 FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "ld.param": _of_parameter,
     "ld.global": _load,
-    "ld.volatile.global": _load,
-    "st.relaxed.gpu.global": _store,
+    "ld.volatile": _load,
+    "st.relaxed": _store,
+    "mapa.shared.cluster.u32": _in_cluster,
     "ld.shared": _load,
     "st.global": _store,
     "st.shared": _store,

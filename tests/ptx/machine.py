@@ -19,7 +19,7 @@ MOST_TURNS = 200
 """How often every block may look in vain whether the others are there."""
 MOST_ROUNDS = 10_000
 """How often a warp may go back in its program."""
-BARRIER, ELSEWHERE, END = "a barrier", "another block", "its end"
+BARRIER, CLUSTER, ELSEWHERE, END = "a barrier", "a barrier of the cluster", "another block", "its end"
 """What a warp waits for."""
 
 
@@ -67,6 +67,7 @@ class _Thread:
         self.at = self.rounds = 0
         self.mask: Mask | None = None
         self.until = -1
+        self.arrived = False
         self.waiting: list[tuple[int, int, Mask | None]] = []
         self.warp.asked.clear()
         self.warp.groups.clear()
@@ -100,12 +101,21 @@ class _Thread:
             self._whole("bar.sync")
             self.at += 1
             return BARRIER
+        elif name.startswith("barrier.cluster."):
+            self._whole(name)
+            self.at += 1
+            self.arrived = self.arrived or ".arrive" in name
+            if ".wait" in name:
+                if not self.arrived:
+                    raise KernelError("it waits at a barrier of the cluster at which it has not arrived")
+                self.arrived = False
+                return CLUSTER
         elif name in ("ret", "exit"):
             self._whole(name)
             return END
         else:
             step = bound(instruction, self.warp)
-            if name.startswith(("ld.global.gpu.", "ld.volatile.global.")):  # by turns with other blocks
+            if name.startswith(("ld.global.gpu.", "ld.volatile.")):  # by turns with other blocks
                 step(self.mask)
                 self.at += 1
                 return ELSEWHERE
@@ -147,24 +157,60 @@ class _Running:
     block: Block
     threads: list[_Thread]
     order: Order
+    cluster: _Cluster
     done: list[str] = field(default_factory=list)
 
     def run(self) -> Iterator[None]:
         """Go on to the end; others are let go on where it looks whether they are there."""
+        self.block.running = True
         while True:
             self.done = ["" for _ in self.threads]
-            for number in self.order.of(len(self.threads)):
-                while (waits := self.threads[number].run()) == ELSEWHERE:
-                    yield
-                self.done[number] = waits
+            going = self.order.of(len(self.threads))
+            while True:
+                for number in going:
+                    self.done[number] = self.threads[number].run()
+                going = [number for number in going if self.done[number] == ELSEWHERE]
+                if not going:
+                    break
+                yield
             if {*self.done} == {END}:
+                self.block.running = False
                 return
+            if {*self.done} == {CLUSTER}:
+                yield from self.cluster.wait()
+                continue
             if {*self.done} != {BARRIER}:
                 raise KernelError(
                     f"some warps of block {self.block.clock.block} wait at a barrier, and others are at an end"
                 )
             self.block.shared.barrier()
             self.block.clock.barrier()
+
+
+@dataclass(eq=False)
+class _Cluster:
+    """Blocks that begin together."""
+
+    blocks: list[Block] = field(default_factory=list)
+    arrived: int = 0
+    passed: int = 0
+
+    def wait(self) -> Iterator[None]:
+        """Let others go on until all blocks are at this barrier; each then sees what all have done."""
+        before = self.passed
+        self.arrived += 1
+        if self.arrived == len(self.blocks):
+            self.arrived, self.passed = 0, before + 1
+            for block in self.blocks:
+                block.shared.barrier()
+                block.clock.barrier()
+            seen = np.maximum.reduce([block.clock.seen for block in self.blocks])
+            for block in self.blocks:
+                seen[block.clock.block] = block.clock.epoch
+            for block in self.blocks:
+                block.clock.seen = seen.copy()
+        while self.passed == before:
+            yield
 
 
 class Machine:
@@ -184,14 +230,21 @@ class Machine:
             NotEmulatedError: one of the instructions is not emulated.
         """
         given = dict(zip(self.program.parameters, parameters, strict=True))
-        places = [(x, y) for y in range(grid[1]) for x in range(grid[0])]
-        waiting = iter([(number, *places[number]) for number in self.order.of(len(places))])
+        places, of = [(x, y) for y in range(grid[1]) for x in range(grid[0])], self.program.cluster
+        if grid[0] % of or self.order.at_once < of:
+            raise KernelError(
+                f"a cluster has {of} blocks, of {grid[0]} blocks side by side, and {self.order.at_once} run at once"
+            )
+        waiting = iter([[n * of + each for each in self.order.of(of)] for n in self.order.of(len(places) // of)])
         running: list[tuple[_Running, Iterator[None]]] = []
         turns, writes, total = 0, -1, len(places)
         while True:
-            while len(running) < self.order.at_once and (place := next(waiting, None)) is not None:
-                begun = self._begun(place, (grid, total), memory, given)
-                running.append((begun, begun.run()))
+            while len(running) + of <= self.order.at_once and (numbers := next(waiting, None)) is not None:
+                begun = [self._begun((n, *places[n]), (grid, total), memory, given) for n in numbers]
+                together = _Cluster([each.block for each in sorted(begun, key=lambda each: each.block.clock.block)])
+                for each in begun:
+                    each.cluster, each.block.cluster = together, together.blocks if of > 1 else ()
+                running += [(each, each.run()) for each in begun]
             if not running:
                 return
             left = [each for each in running if next(each[1], self) is not self]
@@ -228,4 +281,5 @@ class Machine:
         places: dict[str, Any] = {name: np.zeros(1, np.uint32) for name in names}
         block = Block(memory, SharedMemory(self.shared), parameters, Clock(0, np.zeros(1, np.int32)), places)
         warps = [Warp.of(number, block, self.program.registers) for number in range(self.program.threads // WARP)]
-        return _Running(block, [_Thread(self.program, self.meeting, warp, self.counts) for warp in warps], self.order)
+        threads = [_Thread(self.program, self.meeting, warp, self.counts) for warp in warps]
+        return _Running(block, threads, self.order, _Cluster([block]))

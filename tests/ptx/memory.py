@@ -205,7 +205,8 @@ def _each(places: Places, width: int) -> Any:
 
 
 class SharedMemory:
-    """That of a block: which warps wrote and read each byte since the last barrier, and what is still on its way."""
+    """That of a block: which warps wrote and read each byte since the last barrier, and what is still on its way; and
+    what blocks of its cluster left there."""
 
     BASE = 0x430
     """Where it begins: a multiple of the 16 bytes that are promised, and of no more."""
@@ -216,12 +217,17 @@ class SharedMemory:
         self.coming = np.zeros(size, np.bool_)
         self.writers = np.zeros(size, np.uint32)
         self.readers = np.zeros(size, np.uint32)
+        self.unread = np.zeros(size, np.bool_)
+        self.left = np.full(size, -1, np.int32)
+        self.seen_by: list[tuple[Clock, NDArray[np.int32]]] = []
 
     def begin(self) -> None:
         """Forget all, as at the begin of another block."""
         self.data[:] = 0xFF
-        for each in (self.known, self.coming, self.writers, self.readers):
+        for each in (self.known, self.coming, self.writers, self.readers, self.unread):
             each[:] = 0
+        self.left[:] = -1
+        self.seen_by.clear()
 
     def barrier(self) -> None:
         """All threads have come so far."""
@@ -252,13 +258,59 @@ class SharedMemory:
         found: Bytes = self.data[at]
         return found
 
-    def store(self, addresses: NDArray[np.uint32], values: Bytes, warp: int) -> None:
-        """Write the bytes of each lane, (lanes, width)."""
+    def store(self, addresses: NDArray[np.uint32], values: Bytes, warp: int, clock: Clock | None = None) -> None:
+        """Write the bytes of each lane, (lanes, width); a ``clock`` is that of a block in a cluster."""
         at = self._places(addresses, values.shape[1])
+        if clock is not None:
+            self.left[at] = self._now(clock)
         if self.coming[at].any():
             raise KernelError("it writes to shared memory where a copy that was not waited for is going")
         self._alone(at, values, warp)
         self.data[at], self.known[at] = values, True
+
+    def leave(self, addresses: NDArray[np.uint32], values: Bytes, element: int, clock: Clock) -> None:
+        """Write the elements of each lane, any of which others may look for at the same time.
+
+        What a block left may another one overwrite if it has seen that; what nobody has read, nobody may. The same once
+        more each may leave.
+        """
+        at = self._places(addresses, values.shape[1]).reshape(-1, element)
+        values = values.reshape(-1, element)
+        changed = (self.data[at] != values).any(1)
+        at, values = at[changed], values[changed]
+        if self.unread[at].any():
+            raise KernelError(f"block {clock.block} overwrites in shared memory what nobody has read yet")
+        for number in np.unique(self.left[at]):
+            if number >= 0:
+                before, known = self.seen_by[number]
+                if before is not clock and known[before.block] >= clock.seen[before.block]:
+                    raise KernelError(
+                        f"block {clock.block} overwrites in shared memory what block {before.block} wrote, without "
+                        "having waited for it"
+                    )
+        self.data[at], self.known[at], self.unread[at] = values, True, True
+        self.left[at] = self._now(clock)
+
+    def look(self, addresses: NDArray[np.uint32], width: int, clock: Clock) -> Bytes:
+        """So many bytes at each address, which others may write at the same time; what they had seen is seen then."""
+        at = self._places(addresses, width)
+        if not self.known[at].all():
+            raise KernelError("it reads from shared memory what nobody has written")
+        self.unread[at] = False
+        for number in np.unique(self.left[at]):
+            if number >= 0:
+                known = self.seen_by[number][1]
+                clock.acquired = known if clock.acquired is None else np.maximum(clock.acquired, known)
+        found: Bytes = self.data[at]
+        return found
+
+    def _now(self, clock: Clock) -> int:
+        """The number of what a block has seen now."""
+        if not self.seen_by or self.seen_by[-1][0] is not clock or self.seen_by[-1][1][clock.block] != clock.epoch:
+            known = clock.seen.copy()
+            known[clock.block] = clock.epoch
+            self.seen_by.append((clock, known))
+        return len(self.seen_by) - 1
 
     def _alone(self, at: Any, values: Bytes | None, warp: int) -> None:
         """Only this warp is there since the last barrier, or others have written the same."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Program:
-    """A kernel: parameters in their order, each with its type; where labels stand; threads of a block."""
+    """A kernel: parameters in their order, each with its type; where labels stand; threads of a block, and blocks of a
+    cluster."""
 
     name: str
     parameters: dict[str, str]
@@ -53,13 +54,14 @@ class Program:
     instructions: tuple[Instruction, ...]
     labels: dict[str, int]
     registers: dict[str, int] = field(default_factory=dict)
+    cluster: int = 1
 
     def without(self, number: int) -> Program:
         """The same but for one instruction, whose place a ``nop`` takes."""
         kept = list(self.instructions)
         old = kept[number]
         kept[number] = Instruction(number, "nop", (), f"no more {old.text}", old.source)
-        return Program(self.name, self.parameters, self.threads, tuple(kept), self.labels, self.registers)
+        return replace(self, instructions=tuple(kept))
 
     def numbers_of(self, opcode: str) -> list[int]:
         """Those of the instructions of an opcode, or of all whose opcode begins so."""
@@ -112,7 +114,8 @@ def parse(ptx: str) -> Program:
         elif bare and not bare.startswith("."):
             instructions += _statements(bare, source, len(instructions))
     types = {name: kind for kind, name in PARAMETER.findall(parameters)}
-    return Program(name, types, int(threads[1]), tuple(instructions), labels, banks)
+    blocks = re.search(r"\.reqnctapercluster\s+(\d+)", directives)
+    return Program(name, types, int(threads[1]), tuple(instructions), labels, banks, int(blocks[1]) if blocks else 1)
 
 
 def _without_scopes(body: str, banks: dict[str, int]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptx.arithmetic import NotEmulatedError
-from ptx.memory import Clock, GlobalMemory, SharedMemory
+from ptx.memory import Clock, GlobalMemory, KernelError, SharedMemory
 from ptx.text import Address, Operand, Register
 
 WARP = 32
 LANE = np.arange(WARP, dtype=np.uint32)
+WINDOW = 1 << 24
+"""Addresses of the shared memory of one block of a cluster: the first are the own, then come those of each rank."""
 Lanes = NDArray[Any]
 Mask = NDArray[np.bool_]
 BANKS: dict[str, type[Any]] = {"p": np.bool_, "rs": np.uint16, "r": np.uint32, "rd": np.uint64}
@@ -65,6 +67,27 @@ class Block:
     clock: Clock
     places: Mapping[str, NDArray[np.uint32]]
     """Of the special registers %ctaid and %nctaid, each (1,)."""
+    cluster: Sequence[Block] = ()
+    """All blocks of its cluster, by their rank there; none if it is in none."""
+    running: bool = False
+    """Whether it has begun, and not ended."""
+
+    def at(self, address: int) -> tuple[Block, int]:
+        """The block whose shared memory an address of the cluster's is in, and the address there.
+
+        Raises:
+            KernelError: that block has not begun or has ended.
+        """
+        rank, place = divmod(address, WINDOW)
+        if rank == 0:
+            return self, place
+        if rank > len(self.cluster):
+            raise KernelError(f"address {address:#x} is in the shared memory of no block of this cluster")
+        found = self.cluster[rank - 1]
+        if not found.running:
+            what = f"block {self.clock.block} writes into the shared memory of block {found.clock.block}"
+            raise KernelError(f"{what}, which has not begun or has ended")
+        return found, place
 
 
 @dataclass(eq=False)
@@ -104,8 +127,8 @@ class Warp:
             return self.row(operand, kind)
         if not isinstance(operand, str):
             raise NotEmulatedError(f"{operand} is no number and no register")
-        if operand == "global_smem":
-            return np.uint32(SharedMemory.BASE)
+        if operand.startswith("global_smem"):
+            return np.uint32(SharedMemory.BASE + int(operand.partition("+")[2] or 0))
         if operand == "%tid.x":
             return LANE + np.uint32(WARP * self.number)
         if operand.startswith("%"):

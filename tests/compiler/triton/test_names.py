@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
+from cello.compiler.triton.products import LEFT
 from cello.compiler.triton.text import names_of, own_text
 from random_cells import random_cell
-
-LEFT = re.compile(r"store_part\(others \+ (\d+) \* ROWS \* WIDEST, .*, part, (\d+)(?:, [^,]+){5}\)")
 
 
 @pytest.mark.parametrize(

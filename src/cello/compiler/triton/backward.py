@@ -17,7 +17,7 @@ from cello.compiler.triton.names import (
     rows_again,
     step_reads,
 )
-from cello.compiler.triton.products import all_gather, different, exact_products
+from cello.compiler.triton.products import all_gather, different, exact_products, within_cluster
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.spaces import Space
 from cello.compiler.triton.tiles import AHEAD, Read, ahead_in_step, all_steps, indented_if, interleave, read_ahead
@@ -56,7 +56,7 @@ class _Backward:
         frames = ("x_rows", "d_x_rows") if self.names.frames else ()
         given = (*self.names.arguments(ARGUMENTS), *DERIVATIVES, *frames, *mask_arguments(self.names))
         arguments = (*given, *SIZES, *constants(self.names, "GIVEN"))
-        inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
+        inside = within_cluster([*prologue(self.names), *self._begin(), *self._loop(), *self._end()])
         return ["@triton.jit", f"def backward({', '.join(arguments)}):", *indented(inside)]
 
     def _begin(self) -> list[str]:
@@ -244,7 +244,8 @@ class _Backward:
             for nodes in asked
         }
         slots = [*range(len(added)), *(len(added) + sum(map(len, asked[:n])) for n in range(len(asked)))]
-        gathered = all_gather(names, values | whole, slots)
+        multiplied = {self._whole(nodes) for nodes in asked if self._multiplied(nodes, products[nodes])}
+        gathered = all_gather(names, values | whole, slots, multiplied)
         body.lines += gathered.left
         self.reshaping.whole.update(whole)
         for shares in added:
@@ -263,6 +264,12 @@ class _Backward:
                 total = self._part(vector)
                 body.lines += self._load_again(matrices)
                 body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
+
+    def _multiplied(self, nodes: tuple[int, ...], uses: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
+        """Whether the derivatives of some sums are operands of products of tiles, as a whole, and nothing else."""
+        places = [at for stage in self.gradient.stages for k, at in stage.sums if k in nodes]
+        sides = [self.names.sides(matrices[0]) for _, matrices in uses]
+        return not any(map(self.reshaping.needs_whole, places)) and not any(columns.once for _, columns in sides)
 
     def _sums_of_programs(self, body: Body, products: _Products) -> dict[str, tuple[str, int, Space]]:
         """What this program's derivatives of sums add to vectors of which each program has all, to be gathered."""

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from cello.cells.definition import Cell
+from cello.compiler.triton.clusters import can_be_compiled
 from cello.compiler.triton.text import matrices_text, own_text, runtime_text
 from cello.errors import BackendError
 
@@ -93,6 +94,8 @@ def kernels(cell: Cell, reread: str = "", *, interpreted: bool, exact: bool = Fa
         raise BackendError(reason)
     kind = (" interpreted" if interpreted else "") + (f" {reread} read again" if reread else "")
     kind += " in IEEE float32" if exact else ""
+    if not interpreted:
+        can_be_compiled()
     file = f"<cello {cell.name} {cell.graph.fingerprint()}{kind}>"
     space = {**_runtime(interpreted=interpreted), "__name__": f"cello_{cell.graph.fingerprint()}"}
     _execute(own_text(cell, reread, exact=exact), file, space, interpreted=interpreted)

@@ -9,12 +9,13 @@ from typing import Any
 
 from cello.cells.definition import Cell
 from cello.compiler.triton.build import kernels, without_slp
+from cello.compiler.triton.clusters import possible
 from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import NOT_COMPILED, Taken, if_any, release, taken
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text, waits
-from cello.compiler.triton.tiling import at_most, tilings
+from cello.compiler.triton.tiling import at_most, bytes_left, bytes_of, tilings
 from cello.errors import BackendError
 
 WORTH = 2
@@ -41,7 +42,8 @@ def chosen(
     first, *others = tilings(names_of(cell), sizes, precision, memory) or (None,)
     if first is None:
         return None
-    every = [first, *(each for each in others if each.split <= max(first.split, at_once))]
+    some = [first, *(each for each in others if each.split <= max(first.split, at_once))]
+    every = [way_of for each in some for way_of in _meeting(cell, way, each, sizes, precision, capability, memory)]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
     key = key_of(cell, every, given, precision, way, capability, memory, *compiler)
@@ -55,8 +57,7 @@ def chosen(
 
     best, least = _least(cell, way, every, of, memory)
     if least is None or least == NOT_COMPILED:  # nothing is known, so only the bound can tell what fits
-        names = laid_out(cell, first.reread)
-        return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
+        return next((each for each in every if _at_most(cell, way, each, sizes, precision) <= memory), first), None
     if least.shared > memory:
         raise BackendError(
             f"the {way} kernel of cell {cell.name!r} for H={sizes.hidden} needs {least.shared:,} bytes of shared "
@@ -64,6 +65,22 @@ def chosen(
         )
     remember(key, Choice(every.index(best), least.registers, least.spilled, least.shared))
     return best, least
+
+
+def _meeting(
+    cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str, capability: int, memory: int
+) -> list[Tiling]:
+    """A tiling whose programs wait for each other as a cluster, if they can be one, and in memory."""
+    cluster = replace(tiling, cluster=True)
+    if not waits(cell, way, tiling.reread) or not possible(tiling.split, capability):
+        return [tiling]
+    names, left = laid_out(cell, tiling.reread), bytes_left(cell, way, sizes, cluster, precision)
+    return [cluster, tiling] if bytes_of(names, sizes, tiling, precision) + left <= memory else [tiling]
+
+
+def _at_most(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) -> int:
+    own = at_most(laid_out(cell, tiling.reread), sizes, tiling, precision)
+    return own + bytes_left(cell, way, sizes, tiling, precision)
 
 
 def _least(

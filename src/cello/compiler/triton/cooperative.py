@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cello.compiler.triton import clusters
 from cello.errors import BackendError
 
 VARIABLE = "CELLO_COOPERATIVE_LAUNCH"
@@ -53,14 +54,15 @@ class Part(NamedTuple):
         return slice(self.replicate, self.replicate + self.replicates)
 
 
-def cooperative(split: int, *, waits: bool) -> bool:
-    """Whether programs, of which so many share clips and may wait for each other, are to be launched cooperatively."""
-    return waits and split > 1 and os.environ.get(VARIABLE) != "0"
+def cooperative(split: int, *, waits: bool, cluster: bool = False) -> bool:
+    """Whether programs, of which so many share clips and may wait for each other, are to be launched cooperatively;
+    those of a cluster run at the same time by themselves."""
+    return waits and split > 1 and not cluster and os.environ.get(VARIABLE) != "0"
 
 
-def launch_options(split: int, *, waits: bool) -> dict[str, bool]:
+def launch_options(split: int, *, waits: bool, cluster: bool = False) -> dict[str, bool]:
     """How Triton is to launch them."""
-    return {OPTION: True} if cooperative(split, waits=waits) else {}
+    return {OPTION: True} if cooperative(split, waits=waits, cluster=cluster) else {}
 
 
 def programs_beside(registers: int, shared: int, warps: int, there: Multiprocessor) -> int:
@@ -102,8 +104,8 @@ def of_whole_tiles(values: Tensor, rows: int) -> Tensor:
 
 
 @contextmanager
-def told_if_refused(what: str, programs: int, split: int, *, waits: bool) -> Iterator[None]:
-    """Say what cannot be launched, and what to do, where the driver refuses a cooperative launch.
+def told_if_refused(what: str, programs: int, split: int, *, waits: bool, cluster: bool = False) -> Iterator[None]:
+    """Say what cannot be launched, and what to do, where the driver refuses a cooperative launch, or clusters.
 
     Raises:
         CrowdedError: it has no room for so many programs.
@@ -112,8 +114,13 @@ def told_if_refused(what: str, programs: int, split: int, *, waits: bool) -> Ite
     try:
         yield
     except RuntimeError as error:
+        if cluster and (said := next((each for each in clusters.REFUSED if each in str(error)), None)):
+            raise BackendError(
+                f"the GPU's driver refuses to launch the {what} in clusters of {split} programs ({said}). Set "
+                f"{clusters.VARIABLE}=0, which has them wait for each other in the GPU's memory"
+            ) from error
         said = next((reason for reason in (TOO_MANY, NOT_SUPPORTED) if reason in str(error)), None)
-        if said is None or not cooperative(split, waits=waits):
+        if said is None or not cooperative(split, waits=waits, cluster=cluster):
             raise
         raise (CrowdedError if said == TOO_MANY else BackendError)(
             f"the GPU's driver refuses a cooperative launch of the {what}, {programs} programs of which {split} each "

@@ -16,7 +16,7 @@ from cello.compiler.triton.names import (
     rows_again,
     step_reads,
 )
-from cello.compiler.triton.products import all_gather, different, exact_products
+from cello.compiler.triton.products import all_gather, different, exact_products, within_cluster
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short
@@ -37,7 +37,7 @@ ARGUMENTS = (
     "workspace",
 )
 SIZES = ("TILES", "B", "T", "rows", "projected_row", "projected_replicate")
-CONSTANTS = ("SPLIT", "ROWS", "PRECISION", "STAGES", "LARGE")
+CONSTANTS = ("SPLIT", "CLUSTER", "ROWS", "PRECISION", "STAGES", "LARGE")
 """Those of every kernel; where tiles lie side by side also whether they do at multiples of 4, ALIGNED, and SAVED, the
 elements from one row that backward reads to the next."""
 
@@ -69,7 +69,7 @@ class _Forward:
         frames = ("x_rows",) if self.names.frames else ()
         given = (*self.names.arguments(ARGUMENTS), *frames, *mask_arguments(self.names))
         arguments = (*given, *SIZES, *constants(self.names, "KEEP"))
-        inside = [*prologue(self.names), *self._begin(), *self._loop(), *self._end()]
+        inside = within_cluster([*prologue(self.names), *self._begin(), *self._loop(), *self._end()])
         return ["@triton.jit", f"def forward({', '.join(arguments)}):", *indented(inside)]
 
     def _begin(self) -> list[str]:
@@ -180,7 +180,8 @@ class _Forward:
         body.assign([(f"{of[v]}_vector", v) for v in vectors if v not in names.old])
         new = {f"{of[v]}_whole": (self._vector(v), 1, names.space(v)) for v in vectors}
         new = {name: value for name, value in new.items() if name not in self.reshaping.whole}
-        gathered = all_gather(names, new, range(len(new)))
+        multiplied = {f"{of[v]}_whole" for v in vectors if self._multiplied(v)}
+        gathered = all_gather(names, new, range(len(new)), multiplied)
         body.lines += gathered.left
         self.reshaping.whole.update(new)
         others = sorted({self.place[node] for v in vectors for node, _ in names.products_of(v)})
@@ -197,6 +198,11 @@ class _Forward:
                 body.lines += [self._load_matrix(m)] if names.reread == "all" else []
                 body.lines.append(f"{of[node]} = {self._product(of[node], m, vector)}")
         self.multiplied.update(vectors)
+
+    def _multiplied(self, vector: int) -> bool:
+        """Whether a vector is an operand of products of tiles, as a whole, and nothing else."""
+        sides = [self.names.sides(m) for _, m in self.names.products_of(vector)]
+        return not self.reshaping.needs_whole(vector) and not any(rows.once for rows, _ in sides)
 
     def _products_in_slices(self, vector: int, packs: Sequence[tuple[tuple[int, int], ...]]) -> list[str]:
         """Lines of the products of a vector's slices with all matrices, pack by pack those of the same slice."""

@@ -37,10 +37,10 @@ REGISTERS = 1 << 16
 class Tiling:
     """How the work is divided: clips of a program, units rounded up to a power of two, warps.
 
-    ``split`` programs share the units of the same clips; what a step reads is asked for ``stages`` - 1 steps before.
-    ``all_registers`` says that a thread may have all it can: by itself, the assembler keeps values in memory if half as
-    many registers then nearly do, so that twice as many programs could run at once. ``reread`` is that of
-    :class:`Names`.
+    ``split`` programs share the units of the same clips, and are a ``cluster`` or wait for each other in memory; what a
+    step reads is asked for ``stages`` - 1 steps before. ``all_registers`` says that a thread may have all it can: by
+    itself, the assembler keeps values in memory if half as many registers then nearly do, so that twice as many
+    programs could run at once. ``reread`` is that of :class:`Names`.
     """
 
     rows: int
@@ -50,6 +50,7 @@ class Tiling:
     stages: int = 3
     all_registers: bool = False
     reread: str = ""
+    cluster: bool = False
 
     @property
     def own(self) -> int:
@@ -116,7 +117,7 @@ class Call:
     @property
     def parts(self) -> list[Part]:
         """The launches."""
-        at_once = self.at_once[0] if self.tiling.split > 1 else None
+        at_once = self.at_once[0] if self.tiling.split > 1 and not self.tiling.cluster else None
         return parts(len(self.layout.place), self.tiles, self.tiling.split, at_once)
 
     def grid(self, part: Part) -> tuple[int, int]:
@@ -140,7 +141,7 @@ class Call:
         """The elements that programs leave to each other, or to themselves."""
         if self.names.in_blocks:
             return self.tiles * len(self.layout.place) * self.tiling.rows * 2 * half(self.names, self.sizes)
-        if self.tiling.split == 1:
+        if self.tiling.split == 1 or self.tiling.cluster:
             return 0
         a_team = 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
         return self._teams * a_team
@@ -175,6 +176,7 @@ def constants(names: Names, tiling: Tiling, sizes: Sizes, precision: str, *, lar
         "ROWS": tiling.rows,
         "PRECISION": precision,
         "SPLIT": tiling.split,
+        "CLUSTER": tiling.cluster,
         "STAGES": tiling.stages,
         "LARGE": large,
         "WIDEST": widest(names, tiling, sizes),
@@ -291,8 +293,8 @@ def _launched(
     if any(part.tile for part in every):
         clips = [of_whole_tiles(each, rows) for each in clips]
     workspace = call.workspace(first[0])
-    waiting = waits(call.sizes.cell, way, call.tiling.reread)
-    fixed = call.constants() | launch_options(call.tiling.split, waits=waiting) | constant
+    meeting = {"waits": waits(call.sizes.cell, way, call.tiling.reread), "cluster": call.tiling.cluster}
+    fixed = call.constants() | launch_options(call.tiling.split, **meeting) | constant
     masks = len(further) - len(call.names.plan.masks)
     what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
     with launched_on(layout.place.device), compiling(call.precision):
@@ -306,7 +308,7 @@ def _launched(
                     own[-1] = own[-1][:, begin:]
             given = [*beside[:masks], *(one for mask in beside[masks:] for one in (mask, *mask.stride()[:3]))]
             grid = call.grid(part)
-            with told_if_refused(what, prod(grid), call.tiling.split, waits=waiting):
+            with told_if_refused(what, prod(grid), call.tiling.split, **meeting):
                 getattr(call.kernels, way)[grid](
                     *(*where, *own, vectors, *given),
                     *(part.tiles, layout.place.shape[1], layout.steps, layout.rows, *strides),

@@ -50,7 +50,7 @@ def compiled(function: Any, constant: dict[str, Any], precision: str, tiling: Ti
 
     target, source = GPUTarget("cuda", capability, 32), _source(function, constant, precision)
     with compiling(precision):
-        how = options(tiling) | launch_options(tiling.split, waits=BARRIER in function.src)
+        how = options(tiling) | launch_options(tiling.split, waits=BARRIER in function.src, cluster=tiling.cluster)
         return triton.compile(source, target=target, options=how)
 
 

@@ -229,7 +229,8 @@ class Names(StepNames):
         # a pack counts beside its own sums, where both are gathered
         gathered = {nodes for groups in self.groups.values() for nodes, _ in groups}
         added = sum(any(self.adds_up(matrices[0]) for _, matrices in groups) for groups in self.groups.values())
-        return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1) + added
+        few = any(here.has_parts for here in self.spaces.values())  # programs then also say that they are there
+        return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1) + added + few
 
     @cached_property
     def with_frame(self) -> tuple[int, ...]:

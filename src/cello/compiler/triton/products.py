@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cello.compiler.step_names import indented
@@ -23,22 +24,70 @@ class Gathered:
         return [*self.left, *self.taken.values()]
 
 
-def all_gather(names: Names, vectors: Mapping[str, tuple[str, int, Space]], slots: Sequence[int]) -> Gathered:
-    """Gather vectors, each a value, its tiles and their space, in slots of the memory that programs share."""
-    left, taken = list[str](), dict[str, str]()
+LEFT = re.compile(r"store_part\(others \+ (\d+) \* SLOT, .*, (\d+), (?:[^,]*, ){4}SPLIT, PRECISION, (True|False), ")
+"""A part of a vector that is left to others: in which slot, how many tiles, and whether it is only multiplied."""
+
+
+def all_gather(
+    names: Names,
+    vectors: Mapping[str, tuple[str, int, Space]],
+    slots: Sequence[int],
+    multiplied: Container[str] = (),
+) -> Gathered:
+    """Gather vectors, each a value, its tiles and their space, in slots of the memory that programs share.
+
+    Of those that are only ``multiplied``, what products do not read of an element may be lost.
+    """
+    left, taken, everyone = list[str](), dict[str, str](), False
     for slot, (name, (value, count, here)) in zip(slots, vectors.items(), strict=True):
         if here.common:
             taken[name] = f"{name} = {value if here.once else f'masked({value}, {count}, {here.elements})'}"
             continue
-        place = f"others + {slot} * ROWS * WIDEST"
-        sizes = f"{count}, {here.elements}, {here.units}, {here.own}"
-        left.append(f"store_part({place}, {value}, {here.part}, {sizes}, ROWS, meeting)")
-        taken[name] = f"{name} = whole({place}, {value}, {count}, {here.elements}, {here.units}, ROWS, SPLIT, meeting)"
+        place, how = f"others + {slot} * SLOT", f"SPLIT, PRECISION, {name in multiplied and not names.exact}, CLUSTER"
+        sizes, all_sizes = f"{here.units}, {here.own}", f"{count}, {here.elements}"
+        left.append(f"store_part({place}, {value}, {here.part}, {all_sizes}, {sizes}, ROWS, {how}, meeting)")
+        taken[name] = f"{name} = whole({place}, {value}, {all_sizes}, {here.units}, ROWS, {how}, meeting)"
+        everyone |= here.part == "part"
     if not left:
         return Gathered(left, taken)
     apart = ["meeting += 1", *left, "meet()"]
-    others = f"others = workspace + (group * 2 + meeting % 2) * {names.slots} * ROWS * WIDEST"
+    if not everyone:  # several programs have the same part, and nobody would wait for each of them
+        free = max(slot + count for slot, (_, count, _) in zip(slots, vectors.values(), strict=True))
+        place = f"others + {free} * SLOT"
+        how = "SPLIT, PRECISION, False, CLUSTER, meeting)"
+        there = f"store_part({place}, tl.full((ROWS, 1), 0.0, tl.float32), part, 1, SPLIT, SPLIT, 1, ROWS, {how}"
+        apart = [*apart[:-1], there, "meet()", f"_there = whole({place}, 0.0, 1, SPLIT, SPLIT, ROWS, {how}"]
+    others = f"others = meeting_place(workspace, buffers, group, meeting, {names.slots}, SLOTS, SLOT, CLUSTER)"
     return Gathered([others, "if SPLIT > 1:", *indented(apart)], taken)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """The slots of vectors that a pass leaves to other programs at once, and the words of an element."""
+
+    slots: int
+    words: int
+
+
+def buffers(lines: Iterable[str]) -> Buffers:
+    """Those of the lines of a pass; none if its programs leave each other nothing."""
+    found = [LEFT.search(line) for line in lines if "store_part(" in line]
+    every = [(int(one[1]) + int(one[2]), one[3] == "True") for one in found if one]
+    exact = any(not multiplied for _, multiplied in every)
+    return Buffers(max((slots for slots, _ in every), default=0), 2 if exact else 1)
+
+
+def within_cluster(lines: Sequence[str]) -> list[str]:
+    """A pass, of which only the end is missing, between the begin of all programs of its cluster and their end."""
+    need = buffers(lines)
+    if not need.slots:
+        return [*lines]
+    begin = [
+        f"SLOTS: tl.constexpr = {need.slots}",
+        f"SLOT: tl.constexpr = ROWS * WIDEST * ({need.words} if CLUSTER else 1)",
+        "buffers = join_cluster(SLOTS, SLOT, SPLIT, CLUSTER)",
+    ]
+    return [*begin, *lines, "leave_cluster(CLUSTER)"]
 
 
 def exact_products(into: Sequence[str], totals: Iterable[str], whole: str, slices: Iterable[str]) -> str:

@@ -40,6 +40,10 @@ class Reshaping:
             return self._sized(k, value, matrix)
         return lines, RESHAPING_ROWS[node.op].format(value=value, own=after.own, elements=before.elements)
 
+    def needs_whole(self, k: int) -> bool:
+        """Whether node k is asked for as a whole by what changes the shape of values."""
+        return any(k in node.args for node in self.nodes if node.op in (*WHOLE, "columns"))
+
     def summed_heads(self, k: int) -> int | None:
         """The vector of which node k is the sum over the units of each head, if it is one.
 

@@ -141,7 +141,7 @@ def _of_pass(inputs: Inputs, way: str, found: Tiling) -> tuple[Tiling, int | Non
     major, minor = torch.cuda.get_device_capability(x.device)
     best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x), _at_once(x))
     tiling, taken = best or (found, None)
-    together = cooperative(tiling.split, waits=waits(inputs.cell, way, tiling.reread))
+    together = cooperative(tiling.split, waits=waits(inputs.cell, way, tiling.reread), cluster=tiling.cluster)
     return tiling, _programs(x, tiling, taken) if together else None
 
 

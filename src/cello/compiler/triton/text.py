@@ -16,6 +16,7 @@ from cello.compiler.text import STYLE
 from cello.compiler.triton.backward import backward
 from cello.compiler.triton.forward import forward
 from cello.compiler.triton.names import Names
+from cello.compiler.triton.products import Buffers, buffers
 
 BARRIER = "meet()"
 """Where programs wait for each other."""
@@ -48,7 +49,7 @@ def computed(cell: Cell) -> Cell:
 
 def runtime_text(*, interpreted: bool) -> str:
     """What all cells share; Triton's interpreter knows no instructions of a GPU."""
-    return _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})")
+    return _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})") + _file("clusters.txt")
 
 
 def matrices_text() -> str:
@@ -68,6 +69,13 @@ def own_text(cell: Cell, reread: str = "", *, exact: bool = False) -> str:
     step = [f"#    {comment(f'{left} = {right}')}" for left, right in equations(cell.graph, STYLE)]
     title = [f"# {comment(f'{cell.name}: {cell.title}')}", "#", *step, ""]
     return "\n".join([*title, *forward(names), "", "", *backward(names), ""])
+
+
+@lru_cache(maxsize=1024)
+def buffers_of(cell: Cell, way: str, reread: str = "", *, exact: bool = False) -> Buffers:
+    """What programs of a cluster leave each other at once, in the pass "forward" or "backward"."""
+    names = names_of(cell, reread, exact=exact)
+    return buffers(forward(names) if way == "forward" else backward(names))
 
 
 @lru_cache(maxsize=1024)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from cello.cells.definition import Cell
 from cello.cells.graph import Shape
 from cello.compiler.triton.launch import Tiling, widest
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import LEAST, Sizes
+from cello.compiler.triton.text import buffers_of, is_exact, names_of
 
 MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
@@ -231,6 +233,12 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     read = (saved + 2 * tiling.own) * tiling.rows * 4
     vectors = 4 * tiling.rows * widest(names, tiling, sizes) * 4
     return _of_matrices(names, sizes, tiling, precision) + max((2 if tiling.stages > 1 else 0) * read, vectors)
+
+
+def bytes_left(cell: Cell, way: str, sizes: Sizes, tiling: Tiling, precision: str) -> int:
+    """Shared memory in which a program of a cluster is left vectors by the others, those of two meetings."""
+    names, left = names_of(cell), buffers_of(cell, way, tiling.reread, exact=is_exact(precision))
+    return 8 * left.slots * left.words * tiling.rows * widest(names, tiling, sizes) if tiling.cluster else 0
 
 
 def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
