@@ -18,7 +18,7 @@ KERNEL = """
 	.param .u64 .ptr .global .align 1 kernel_param_0
 )
 .reqntid 64
-{{
+{directives}{{
 	.reg .pred 	%p<4>;
 	.reg .b16 	%rs<4>;
 	.reg .b32 	%r<16>;
@@ -40,19 +40,19 @@ KERNEL = """
 """64 threads: %rd3 is each one's element of the buffer, %r5 of shared memory, %r7 one of the other warp there."""
 
 
-def run(text: str, data: np.ndarray[Any, Any], order: Order = IN_ORDER, blocks: int = 1) -> Machine:
+def run(text: str, data: np.ndarray[Any, Any], order: Order = IN_ORDER, blocks: int = 1, cluster: int = 1) -> Machine:
     """A kernel on a buffer of 32 bits an element, which it changes."""
-    memory = GlobalMemory()
-    machine = Machine(parse(KERNEL.format(text=text.replace(";", ";\n"))), 256, order)
+    memory, directives = GlobalMemory(), f".reqnctapercluster {cluster}, 1, 1\n" if cluster > 1 else ""
+    machine = Machine(parse(KERNEL.format(text=text.replace(";", ";\n"), directives=directives)), 256, order)
     base = memory.add("buffer", data.view(np.uint8))
     with np.errstate(all="ignore"):
         machine.launch((blocks, 1), memory, [base])
     return machine
 
 
-def refused(text: str, message: str, error: type[Exception] = KernelError, blocks: int = 1) -> None:
+def refused(text: str, message: str, error: type[Exception] = KernelError, blocks: int = 1, cluster: int = 1) -> None:
     with pytest.raises(error, match=message):
-        run(text, np.zeros(64, np.float32), blocks=blocks)
+        run(text, np.zeros(64, np.float32), blocks=blocks, cluster=cluster)
 
 
 def test_an_address_outside_every_buffer_names_the_instruction() -> None:
@@ -140,6 +140,50 @@ def test_blocks_that_write_to_the_same_place_wait_for_each_other() -> None:
         "block 1 writes to buffer what block 0 may be reading",
         blocks=2,
     )
+
+
+TOGETHER = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+BEGIN = f"mov.b32 %r9, 0; st.shared.b32 [%r5], %r9; {TOGETHER} and.b32 %r10, %r2, 1; xor.b32 %r10, %r10, 1;"
+"""Two blocks have begun, and have zeros in their shared memory; %r10 is the other one's number."""
+LEAVE = "st.relaxed.cluster.shared::cluster.b32 [%r11], %r12;"
+SENT = f"mapa.shared::cluster.u32 %r11, %r5, %r10; add.s32 %r12, %r1, 1; {LEAVE}"
+TAKEN = "$L1:\nld.volatile.shared.b32 %r13, [%r5]; setp.eq.s32 %p1, %r13, 0; @%p1 bra $L1;"
+
+
+@pytest.mark.parametrize("order", [IN_ORDER, Order(reverse=True), Order(slow=1)], ids=str)
+def test_blocks_of_a_cluster_write_into_each_other(order: Order) -> None:
+    data = np.zeros(64, np.int32)
+    own = "setp.eq.s32 %p2, %r2, 1; @%p2 st.global.b32 [%rd3], %r13;"
+    run(f"{BEGIN} {SENT} {TAKEN} {TOGETHER} {own}", data, order, blocks=4, cluster=2)
+    assert [*data] == [*range(1, 65)]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (f"xor.b32 %r10, %r2, 1; {SENT}", "block 0 writes into the shared memory of block 1, which has not begun"),
+        (f"{BEGIN} {SENT} {TAKEN}", "block 0 ends, and others wrote into its shared memory since the last barrier"),
+        (f"{BEGIN} {SENT} add.s32 %r12, %r12, 64; {LEAVE}", "block 1 overwrites .* what nobody has read yet"),
+        (
+            f"{BEGIN} {SENT} ld.shared.b32 %r14, [%r5]; {TOGETHER}",
+            "what another block left there and nobody waited for",
+        ),
+        (f"{BEGIN} {SENT} {TAKEN} st.relaxed.cluster.shared::cta.b32 [%r5], 7;", "block 0 overwrites .* block 1 wrote"),
+        (f"{BEGIN} setp.eq.s32 %p1, %r2, 0; @%p1 bra $L2; {TAKEN} \n$L2:\n {TOGETHER}", "2 of 2 blocks wait for each"),
+        (f"{BEGIN} setp.eq.s32 %p1, %r2, 0; @%p1 bra $L2; {TOGETHER} \n$L2:\n", "1 of 2 blocks wait for each"),
+        ("barrier.cluster.wait.acquire.aligned;", "waits at a barrier of the cluster at which it has not arrived"),
+        (f"{BEGIN} mov.b32 %r10, 2; {SENT}", "is in the shared memory of no block of this cluster"),
+        ("ld.volatile.shared.b32 %r13, [%r5];", "reads from shared memory what nobody has written"),
+    ],
+)
+def test_what_blocks_of_a_cluster_must_not_do(text: str, fault: str) -> None:
+    refused(text, fault, blocks=2, cluster=2)
+
+
+def test_a_cluster_runs_whole() -> None:
+    refused("add.s32 %r9, %r1, 1;", "a cluster has 2 blocks, of 3 blocks side by side", blocks=3, cluster=2)
+    with pytest.raises(KernelError, match=r"a cluster has 2 blocks, .* and 1 run at once"):
+        run("add.s32 %r9, %r1, 1;", np.zeros(64, np.int32), Order(at_once=1), blocks=2, cluster=2)
 
 
 @pytest.mark.parametrize(

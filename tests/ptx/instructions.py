@@ -213,6 +213,7 @@ def _store(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
             for window in np.unique(addresses // WINDOW):
                 mine = addresses // WINDOW == window
                 other, _ = block.at(int(addresses[mine][0]))
+                other.shared.others_wrote |= other is not block
                 other.shared.leave(addresses[mine] % WINDOW, values[mine], element.itemsize, block.clock)
         elif shared:
             block.shared.store(addresses, values, number, block.clock if block.cluster else None)

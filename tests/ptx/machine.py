@@ -17,6 +17,8 @@ from ptx.warp import WARP, Block, Mask, Warp
 
 MOST_TURNS = 200
 """How often every block may look in vain whether the others are there."""
+RARELY = 20
+"""Every which turn a slow warp has."""
 MOST_ROUNDS = 10_000
 """How often a warp may go back in its program."""
 BARRIER, CLUSTER, ELSEWHERE, END = "a barrier", "a barrier of the cluster", "another block", "its end"
@@ -25,10 +27,12 @@ BARRIER, CLUSTER, ELSEWHERE, END = "a barrier", "a barrier of the cluster", "ano
 
 @dataclass(frozen=True)
 class Order:
-    """How warps and blocks take turns: whether the last goes first, and how many blocks run at the same time."""
+    """How warps and blocks take turns: whether the last goes first, how many blocks run at the same time, and which
+    warp of every other block, if any, goes on only every ``RARELY`` turns."""
 
     reverse: bool = False
     at_once: int = 1 << 16
+    slow: int | None = None
 
     def of(self, count: int) -> list[int]:
         """Numbers below ``count`` in this order."""
@@ -159,6 +163,7 @@ class _Running:
     order: Order
     cluster: _Cluster
     done: list[str] = field(default_factory=list)
+    turns: int = 0
 
     def run(self) -> Iterator[None]:
         """Go on to the end; others are let go on where it looks whether they are there."""
@@ -167,13 +172,21 @@ class _Running:
             self.done = ["" for _ in self.threads]
             going = self.order.of(len(self.threads))
             while True:
+                self.turns += 1
+                slow = self.order.slow if self.block.clock.block % 2 else None
                 for number in going:
-                    self.done[number] = self.threads[number].run()
-                going = [number for number in going if self.done[number] == ELSEWHERE]
+                    if number != slow or self.turns % RARELY == 0:
+                        self.done[number] = self.threads[number].run()
+                going = [number for number in going if self.done[number] in ("", ELSEWHERE)]
                 if not going:
                     break
                 yield
             if {*self.done} == {END}:
+                if self.block.shared.others_wrote:
+                    raise KernelError(
+                        f"block {self.block.clock.block} ends, and others wrote into its shared memory since the last "
+                        "barrier of the cluster"
+                    )
                 self.block.running = False
                 return
             if {*self.done} == {CLUSTER}:
@@ -203,6 +216,7 @@ class _Cluster:
             self.arrived, self.passed = 0, before + 1
             for block in self.blocks:
                 block.shared.barrier()
+                block.shared.others_wrote = False
                 block.clock.barrier()
             seen = np.maximum.reduce([block.clock.seen for block in self.blocks])
             for block in self.blocks:
@@ -250,7 +264,7 @@ class Machine:
             left = [each for each in running if next(each[1], self) is not self]
             self._idle += [each for each, _ in running if all(each is not kept for kept, _ in left)]
             turns = turns + 1 if len(left) == len(running) and memory.writes == writes else 0
-            if turns > MOST_TURNS:
+            if turns > MOST_TURNS * (1 if self.order.slow is None else RARELY):
                 raise KernelError(f"{len(running)} of {total} blocks wait for each other for ever")
             running, writes = left, memory.writes
 

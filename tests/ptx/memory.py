@@ -220,6 +220,7 @@ class SharedMemory:
         self.unread = np.zeros(size, np.bool_)
         self.left = np.full(size, -1, np.int32)
         self.seen_by: list[tuple[Clock, NDArray[np.int32]]] = []
+        self.others_wrote = False
 
     def begin(self) -> None:
         """Forget all, as at the begin of another block."""
@@ -228,6 +229,7 @@ class SharedMemory:
             each[:] = 0
         self.left[:] = -1
         self.seen_by.clear()
+        self.others_wrote = False
 
     def barrier(self) -> None:
         """All threads have come so far."""
@@ -252,6 +254,8 @@ class SharedMemory:
             raise KernelError("it reads from shared memory what a copy that was not waited for is still bringing")
         if not self.known[at].all():
             raise KernelError("it reads from shared memory what nobody has written")
+        if self.unread[at].any():
+            raise KernelError("it reads from shared memory what another block left there and nobody waited for")
         if (self.writers[at] & ~bit).any():
             raise KernelError(f"warp {warp} reads from shared memory what another warp wrote since the last barrier")
         self.readers[at] |= bit
