@@ -7,8 +7,9 @@ Sections, in order. Each figure is written to the file as soon as it is known, s
 section that has used up its time is cut, which its last row says.
 
 - machine: device, driver, versions, and the two rates that bound everything, copying and multiplying
-- waiting: programs that wait for each other, launched cooperatively, in CUDA graphs, and beside others on 8 streams;
-  where the driver refuses such launches, all that follows is measured by plain ones, which the rows say
+- waiting: programs that wait for each other, as clusters and launched cooperatively, in CUDA graphs, and beside others
+  on 8 streams; where clusters fail, or the driver refuses cooperative launches, all that follows is measured without,
+  which the rows say
 - check: a few cells against float64; a run by graphs, kernel by kernel and on the CPU; seeds together against alone
 - lstm: the LSTM and torch.nn.LSTM at its fastest legal setting, padded and ragged; sizes where ours was slower first
 - replicates: 16 LSTMs of 64 units at a batch of 64 in one launch beside one; whole training steps of 1, 5 and 16 seeds
@@ -66,6 +67,7 @@ from gpu_kernels import (
 from cello.bench.flops import flops
 from cello.bench.settings import Size
 from cello.cells.load import load_cell, zoo
+from cello.compiler.triton.clusters import VARIABLE as CLUSTERS
 from cello.compiler.triton.cooperative import VARIABLE
 from cello.compiler.triton.launch import Tiling
 from cello.compiler.triton.scan import prepared
@@ -112,8 +114,15 @@ def about(plan: Plan) -> Iterator[Row]:
 
 
 def waiting(plan: Plan) -> Iterator[Row]:
+    failed = False
+    for row in gpu_waiting.in_a_process("clusters"):
+        failed |= "failed" in row or row.get("apart", 0.0) > 0.0
+        yield row
+    if failed:
+        os.environ[CLUSTERS] = "0"
+        yield {"then": f"{CLUSTERS}=0"}
     found = []
-    for row in gpu_waiting.in_a_process():
+    for row in gpu_waiting.in_a_process("in memory"):
         found.append(row)
         yield row
     refused = [row["failed"] for row in found if "failed" in row and "refuses a cooperative launch" in row["failed"]]
@@ -241,6 +250,9 @@ def tilings(plan: Plan) -> Iterator[Row]:
     cut += [(64, Tiling(rows, 64, 8, 1, 2, True)) for rows in (8, 32)]
     cut += [(128, Tiling(16, 128, w, d, 2, True, r)) for w, d in ((8, 1), (16, 1), (8, 2)) for r in ("held", "")]
     cut += [(256, Tiling(16, 256, 8, d, 2, True, r)) for d in (4, 8) for r in ("held", "")]
+    wait = [(128, 8, 2, "held"), (128, 8, 2, ""), (256, 8, 4, ""), (256, 4, 8, "held"), (256, 4, 8, "")]
+    cut += [(h, Tiling(16, h, w, d, 2, True, r, cluster=c)) for h, w, d, r in wait for c in (True, False)]
+    cut = list(dict.fromkeys(cut))
     cut = [(5, Tiling(16, 16, 4, 1, 2, reread="held"))] if plan.dry else cut
     steps, batches = (2, (2,)) if plan.dry else (49, (64, 1024))
     jobs: list[Job] = [
@@ -254,7 +266,7 @@ def tilings(plan: Plan) -> Iterator[Row]:
 Section = Callable[[Plan], Iterator[Row]]
 SECTIONS: dict[str, tuple[Section, float]] = {
     "machine": (about, 20),
-    "waiting": (waiting, 80),
+    "waiting": (waiting, 140),
     "check": (check, 60),
     "lstm": (lstm, 100),
     "replicates": (replicates, 40),

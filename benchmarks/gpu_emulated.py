@@ -2,7 +2,7 @@
 
     nice python benchmarks/gpu_emulated.py --zoo --out benchmarks/results/gpu-emulated.json [--hidden 16]
     python benchmarks/gpu_emulated.py --cells lstm gru --hidden 64,100 [--precision ieee,tf32,bf16] [--capability 90]
-        [--split 2] [--chosen] [--reverse-order]
+        [--split 2 [--cluster]] [--chosen] [--reverse-order]
 
 Each cell is compiled as for a launch on such a GPU, and its PTX emulated: outputs, last states and every gradient of
 ragged clips. A row of the table is a pass of a kernel: its largest error, as a share of the largest value of each
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--features", type=int, default=7)
     parser.add_argument("--split", type=int, help="programs that share the units of the same clips")
+    parser.add_argument("--cluster", action="store_true", help="they are a cluster, and meet in shared memory")
     parser.add_argument("--chosen", action="store_true", help="the tiling that the compiler's choice is on such a GPU")
     parser.add_argument("--reverse-order", action="store_true", help="warps and blocks run the last first")
     parser.add_argument("--out", type=Path, help="write all rows there as JSON")
@@ -117,7 +118,7 @@ def of_split(cell: Cell, hidden: int, precision: str, options: argparse.Namespac
         return None
     found = tiling(names_of(cell), Sizes(cell, options.features, hidden), precision)
     units = max(16 * options.split, found.units if found else 0)
-    return replace(found or Tiling(16, units, 4), units=units, split=options.split)
+    return replace(found or Tiling(16, units, 4), units=units, split=options.split, cluster=options.cluster)
 
 
 def table(rows: list[Row]) -> Iterator[str]:

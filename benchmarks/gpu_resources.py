@@ -37,7 +37,7 @@ RECORD = Path(__file__).parent / "results" / "gpu-resources.json"
 DOCS = Path(__file__).parents[1] / "docs" / "gpu.md"
 TABLED = ("gru", "lstm", "lstm-peephole-full")
 PASSES, PRECISIONS = ("forward", "backward"), ("bf16", "tf32", "ieee")
-OF_TILING = ("rows", "split", "warps", "stages", "all_registers", "reread")
+OF_TILING = ("rows", "split", "warps", "stages", "all_registers", "reread", "cluster")
 Key = tuple[int, str, int, str, str]
 """Capability, precision, H, cell and pass: in this order they are compiled and written."""
 Row = dict[str, Any]

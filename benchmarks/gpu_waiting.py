@@ -1,6 +1,6 @@
-"""Check on a GPU that programs wait for each other: launched cooperatively, in CUDA graphs, on several streams.
+"""Check on a GPU that programs wait for each other: as clusters, or launched cooperatively; in CUDA graphs, on streams.
 
-What could hang is in a process of its own, which is ended after a while.
+What could hang is in a process of its own, one for each way to wait, which is ended after a while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +29,10 @@ from cello.compiler.triton.scan import ScanFunction, prepared
 SIZES = [(64, 256, "high"), (1024, 256, "medium")]
 """Batches, units and the precision of products: programs share units in both, and are more than run at once in the
 second."""
+OF_CLUSTERS = [(64, 128, "high"), *SIZES]
 STREAMS = 8
-PATIENCE_SECONDS = 75.0
+PATIENCE_SECONDS = {"in memory": 75.0, "clusters": 60.0}
+"""For each way to wait."""
 END = "end"
 
 Results = list[Tensor]
@@ -42,6 +44,7 @@ def rows() -> Iterator[Row]:
         about: Row = {"batch": batch, "hidden": hidden, "precision": precision}
         with products_in(precision):
             call, tensors = _prepared(batch, hidden)
+            call = _in_memory(call)
             first = _computed(call, tensors)
             about |= {"programs share": call.tiling.split, "launches": len(call.parts)}
             with _plainly():
@@ -55,18 +58,55 @@ def rows() -> Iterator[Row]:
         return
     with products_in("medium"):
         each = [_prepared(1024, 256, seed) for seed in range(STREAMS)]
-        expected = [_computed(*one) for one in each]
-        yield {"way": f"on {STREAMS} streams", "apart": _worst(expected, _on_streams(each))}
-        kept: list[Results] = []
+        yield from _beside_each_other([(_in_memory(call), tensors) for call, tensors in each])
 
-        def branches() -> None:
-            kept[:] = _on_streams(each)
 
-        replay = captured(branches)
-        for _ in range(3):
-            replay()
-        torch.cuda.synchronize()
-        yield {"way": f"in {STREAMS} branches of a graph", "apart": _worst(expected, kept)}
+def rows_of_clusters() -> Iterator[Row]:
+    """The same of programs that are clusters: whether they compute the same bits as those that wait in memory."""
+    for batch, hidden, precision in [(2, 5, "highest")] if Where.dry else OF_CLUSTERS:
+        about: Row = {"batch": batch, "hidden": hidden, "precision": precision}
+        with products_in(precision):
+            call, tensors = _prepared(batch, hidden)
+            both = call.tiling, call.backward().tiling
+            about |= {"programs share": [each.split for each in both], "clusters": [each.cluster for each in both]}
+            first = _computed(call, tensors)
+            yield {**about, "way": "as clusters", "apart": _apart(first, _computed(_in_memory(call), tensors))}
+            if Where.dry:
+                continue
+            yield {**about, "way": "as clusters in a graph", "apart": _apart(first, _in_graph(call, tensors))}
+            yield {
+                **about,
+                "way": "times",
+                "us": _time(call, tensors),
+                "in_memory_us": _time(_in_memory(call), tensors),
+            }
+    if Where.dry:
+        return
+    with products_in("medium"):
+        yield from _beside_each_other([_prepared(1024, 256, seed) for seed in range(STREAMS)])
+
+
+def _beside_each_other(each: list[tuple[Call, list[Tensor]]]) -> Iterator[Row]:
+    """Whether what several streams compute at the same time is what they do one after the other."""
+    expected = [_computed(*one) for one in each]
+    yield {"way": f"on {STREAMS} streams", "apart": _worst(expected, _on_streams(each))}
+    kept: list[Results] = []
+
+    def branches() -> None:
+        kept[:] = _on_streams(each)
+
+    replay = captured(branches)
+    for _ in range(3):
+        replay()
+    torch.cuda.synchronize()
+    yield {"way": f"in {STREAMS} branches of a graph", "apart": _worst(expected, kept)}
+
+
+def _in_memory(call: Call) -> Call:
+    """The same by programs that wait for each other in the GPU's memory."""
+    both = (replace(each, cluster=False) for each in (call.tiling, call.backward().tiling))
+    most = [call.surely if each.split > 1 else None for each in (call.tiling, call.backward().tiling)]
+    return replace(call, **dict(zip(("tiling", "of_backward"), both, strict=True)), at_once=(most[0], most[1]))
 
 
 def _prepared(batch: int, hidden: int, seed: int = 0) -> tuple[Call, list[Tensor]]:
@@ -110,15 +150,16 @@ def _in_graph(call: Call, tensors: list[Tensor]) -> Results:
     return kept
 
 
+def _time(call: Call, tensors: list[Tensor]) -> float:
+    """Microseconds of both passes."""
+    return timed(lambda: _computed(call, tensors), repeats=5)
+
+
 def _times(call: Call, tensors: list[Tensor]) -> Row:
     """Of both launches, of which the plain one is all programs at once."""
-
-    def compute(call: Call) -> Callable[[], object]:
-        return lambda: _computed(call, tensors)
-
-    found = {"us": timed(compute(call), repeats=5)}
+    found = {"us": _time(call, tensors)}
     with _plainly():
-        return found | {"plainly_us": timed(compute(replace(call, at_once=(None, None))), repeats=5)}
+        return found | {"plainly_us": _time(replace(call, at_once=(None, None)), tensors)}
 
 
 def _on_streams(each: list[tuple[Call, list[Tensor]]]) -> list[Results]:
@@ -145,12 +186,15 @@ def _worst(some: list[Results], others: list[Results]) -> float:
     return max(_apart(one, other) for one, other in zip(some, others, strict=True))
 
 
-def in_a_process() -> Iterator[Row]:
-    """``rows`` of a process of its own; a last row says why it ended, if it was not by itself."""
+ROWS = {"in memory": rows, "clusters": rows_of_clusters}
+
+
+def in_a_process(way: str) -> Iterator[Row]:
+    """``ROWS`` of a process of its own; a last row says why it ended, if it was not by itself."""
     if Where.dry:
-        yield from rows()
+        yield from ROWS[way]()
         return
-    child = subprocess.Popen([sys.executable, str(Path(__file__))], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, str(Path(__file__)), way], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     lines: queue.Queue[str] = queue.Queue()
 
@@ -161,13 +205,14 @@ def in_a_process() -> Iterator[Row]:
 
     reader = threading.Thread(target=read, args=(child.stdout,), daemon=True)
     reader.start()
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + PATIENCE_SECONDS[way]
     last = ""
     try:
         while (last := lines.get(timeout=max(0.1, until - time.monotonic()))).strip() not in ("", END):
             yield json.loads(last)
     except queue.Empty:
-        yield {"failed": f"no answer after {PATIENCE_SECONDS:.0f} s: programs wait for ever, or the machine is slow"}
+        patience = f"{PATIENCE_SECONDS[way]:.0f}"
+        yield {"failed": f"no answer after {patience} s: programs wait for ever, or the machine is slow"}
     else:
         if last.strip() != END:
             yield {"failed": f"it ended with {child.wait()}"}
@@ -181,7 +226,7 @@ def in_a_process() -> Iterator[Row]:
 
 def main() -> None:
     try:
-        for row in rows():
+        for row in ROWS[sys.argv[1]]():
             sys.stdout.write(json.dumps(row) + "\n")
             sys.stdout.flush()
     except Exception as error:

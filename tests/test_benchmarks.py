@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from importlib import import_module
@@ -112,7 +113,7 @@ def test_what_waits_for_ever_is_ended_and_told(
     waiting = gpu["gpu_waiting"]
     child = tmp_path / "child.py"
     monkeypatch.setattr(waiting, "__file__", str(child))
-    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", {"clusters": 3.0})
     for code, last in (
         ("print('end')", {"way": "launched"}),
         (
@@ -122,7 +123,24 @@ def test_what_waits_for_ever_is_ended_and_told(
         ("raise SystemExit(7)", {"failed": "it ended with 7"}),
     ):
         child.write_text(f'print(\'{{"way": "launched"}}\', flush=True)\n{code}\n')
-        assert [*waiting.in_a_process()][-1] == last
+        assert [*waiting.in_a_process("clusters")][-1] == last
+
+
+def test_where_clusters_fail_nothing_else_is_measured_by_them(
+    gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = gpu["Plan"](dry=False, corpus="", seeds=1, cells=())
+    good = {"way": "launched", "apart": 0.0}
+    for of_clusters, then in (
+        ({"failed": "no answer after 60 s"}, [{"then": "CELLO_CLUSTERS=0"}]),
+        ({"apart": 1e-6}, [{"then": "CELLO_CLUSTERS=0"}]),
+        ({"apart": 0.0}, []),
+    ):
+        monkeypatch.setenv("CELLO_CLUSTERS", "1")
+        told = {"clusters": [of_clusters], "in memory": [good]}
+        monkeypatch.setattr(gpu["gpu_waiting"], "in_a_process", lambda way, told=told: iter(told[way]))
+        assert [*gpu["waiting"](plan)] == [of_clusters, *then, good]
+        assert os.environ["CELLO_CLUSTERS"] == ("0" if then else "1")
 
 
 def test_a_compiler_that_ends_its_process_takes_no_other_kernel_with_it(

@@ -24,7 +24,7 @@ from cello.compiler.triton.machine_code import Taken, compiled, taken
 from cello.compiler.triton.resources import MEMORY, compilation, resources
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import names_of, own_text
-from cello.compiler.triton.tiling import at_most, tiling, tilings
+from cello.compiler.triton.tiling import at_most, bytes_left, tiling, tilings
 from cello.errors import BackendError
 from ptx.text import parse
 from real_cells.filters import s4d_cell
@@ -66,7 +66,8 @@ def test_cells_of_many_values_spill_nothing_either(cell: str, precision: str, wa
     threads of 128 registers, and a layout in which each warp had all values of a head."""
     found = resources(zoo()[cell], way, 128, precision)
     assert found.spilled == 0
-    assert found.shared <= at_most(names_of(zoo()[cell]), Sizes(zoo()[cell], 39, 128), found.tiling, precision)
+    left = bytes_left(zoo()[cell], way, Sizes(zoo()[cell], 39, 128), found.tiling, precision)
+    assert found.shared <= at_most(names_of(zoo()[cell]), Sizes(zoo()[cell], 39, 128), found.tiling, precision) + left
 
 
 @spills_here
@@ -248,7 +249,10 @@ def test_what_the_compiler_takes_is_within_the_bound_and_what_a_program_may_have
     for row in recorded():
         cell, units = zoo()[row["cell"]], 1 << (row["hidden"] - 1).bit_length()
         found = Tiling(row["rows"], units, row["warps"], row["split"], row["stages"], reread=row.get("reread", ""))
-        bound = at_most(names_of(cell), Sizes(cell, 39, row["hidden"]), found, row["precision"])
+        found = replace(found, cluster=row.get("cluster", False))
+        sizes = Sizes(cell, 39, row["hidden"])
+        bound = at_most(names_of(cell), sizes, found, row["precision"])
+        bound += bytes_left(cell, row["pass"], sizes, found, row["precision"])
         assert row["shared"] <= min(bound, MEMORY[row["capability"]]), row
         assert row["registers"] <= 255
 

@@ -84,7 +84,7 @@ def within_cluster(lines: Sequence[str]) -> list[str]:
         return [*lines]
     begin = [
         f"SLOTS: tl.constexpr = {need.slots}",
-        f"SLOT: tl.constexpr = ROWS * WIDEST * ({need.words} if CLUSTER else 1)",
+        f"SLOT: tl.constexpr = ROWS * WIDEST{' * (2 if CLUSTER else 1)' if need.words > 1 else ''}",
         "buffers = join_cluster(SLOTS, SLOT, SPLIT, CLUSTER)",
     ]
     return [*begin, *lines, "leave_cluster(CLUSTER)"]
