@@ -35,6 +35,7 @@ KINDS = {
     "barriers": ("BAR",),
     "shared memory": ("LDS", "LDSM", "STS", "STSM", "LDGSTS"),
     "memory": ("LDG", "STG"),
+    "to other programs": ("ST",),
 }
 """Instructions by what they are for."""
 

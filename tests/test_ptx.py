@@ -180,6 +180,10 @@ def test_what_blocks_of_a_cluster_must_not_do(text: str, fault: str) -> None:
     refused(text, fault, blocks=2, cluster=2)
 
 
+def test_a_program_that_gives_up_is_told() -> None:
+    refused("setp.eq.s32 %p1, %r1, 40; @%p1 trap;", r"it gives up: .*block 0, warp 1")
+
+
 def test_a_cluster_runs_whole() -> None:
     refused("add.s32 %r9, %r1, 1;", "a cluster has 2 blocks, of 3 blocks side by side", blocks=3, cluster=2)
     with pytest.raises(KernelError, match=r"a cluster has 2 blocks, .* and 1 run at once"):

@@ -405,6 +405,13 @@ def _warp_barrier(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run
     return lambda mask: _together(opcode, mask)
 
 
+def _trap(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
+    def run(mask: Mask | None) -> None:
+        raise KernelError("it gives up")
+
+    return run
+
+
 FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "ld.param": _of_parameter,
     "ld.global": _load,
@@ -425,5 +432,6 @@ FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "shfl": _shuffle,
     "redux": _reduced,
     "bar.warp": _warp_barrier,
+    "trap": _trap,
 }
 """How an opcode that begins so is bound."""
