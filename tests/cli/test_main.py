@@ -557,6 +557,23 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"\sigma" in out
 
 
+def test_cells_of_a_file_are_listed_and_the_faulty_ones_with_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = MISTYPED + MISTYPED.replace("mine", "wrong").replace("U * h", "V * h").partition("\n")[2]
+    (tmp_path / "mine.py").write_text(text)
+    status, out, _ = run(capsys, "cell", "list", str(tmp_path / "mine.py"))
+    table, _, below = out.partition("faulty: ")
+    assert status == 0
+    assert re.search(r"mine +│ h +│ 2,624 ", table)
+    assert re.search(r"wrong +│ faulty +│ ", table)
+    assert below.startswith("cell 'wrong' (mine.py, line 9): unknown name 'V'. States and parameters are arguments of")
+    (tmp_path / "none.py").write_text("from cello import cell\n")
+    status, out, err = run(capsys, "cell", "list", str(tmp_path / "none.py"))
+    assert (status, out) == (1, "")
+    assert err == "error: none.py defines no cell. Write @cell over a function in it."
+
+
 MISTYPED = """from cello import cell, tanh
 
 @cell
