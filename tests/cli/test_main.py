@@ -698,6 +698,7 @@ def test_the_cache_is_listed_and_cleared(
         assert (status, err) == (1, f"error: {message}")
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_one_run_is_trained_and_its_splits_stand_apart(
     capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -733,6 +734,7 @@ def test_training_says_its_device_and_refuses_one_that_is_missing(
     assert found["device_reason"].startswith("no GPU is used: torch")
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_a_study_of_ones_own_runs_reports_and_resumes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -826,6 +828,7 @@ def test_inspect_shows_a_bad_corpus_whole_with_what_training_would_refuse_first(
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("kernels_of_all")
 def test_a_table_is_a_corpus_and_what_it_says_reaches_the_workers(
     capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -846,7 +849,7 @@ def test_a_table_is_a_corpus_and_what_it_says_reaches_the_workers(
         "--labels",
         "low,high",
     )
-    where = ("--cache", str(tmp_path / "c"), "--out", str(tmp_path / "out"), "--workers", "1")
+    where = ("--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--workers", "1")
     status, _, err = run(capsys, "study", str(tmp_path / "s.toml"), *told, *where)
     assert status == 0, err
     store = Store.open(tmp_path / "out")

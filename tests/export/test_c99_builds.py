@@ -52,7 +52,7 @@ int main(void) {
 def text() -> C99Text:
     """A model that uses nearly all of the text: matrices of 8 bits in its layers, of floats in its front end."""
     features = FeatureConfig(rate_hz=2000, window_ms=30, n_mels=10, n_mfcc=5, pre_emphasis=0.5)
-    _, parts = model_of(ModelConfig(cell="slstm", hidden=20, layers=2, frame_stacking=2), features)
+    _, parts = model_of(ModelConfig(cell="slstm", hidden=20, frame_stacking=2), features)
     return write_c99(parts, features, LABELS, "model", int8=True)
 
 

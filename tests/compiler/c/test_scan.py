@@ -47,7 +47,7 @@ SIZED = ("lstm-projected", "rnn-window-attention", "mlstm-heads", "rwkv-6")
 JUMPS = {"lif", "lsnn", "exprnn", "phased-lstm"}
 """Cells with a step somewhere: near it rounding decides, and a surrogate's derivative is no finite difference."""
 KINDS = [cell for cell in kinds() if cell.name not in JUMPS]
-OPTIMISED = covering(KINDS)
+OPTIMISED = covering(KINDS, longest=True)
 each_kind = pytest.mark.parametrize("cell", KINDS, ids=lambda cell: cell.name)
 
 
