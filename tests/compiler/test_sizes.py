@@ -122,7 +122,7 @@ def test_the_number_of_threads_changes_no_bit(name: str, optimised_for_some: Non
 
 @each_cell
 @needs_compiler
-def test_a_clip_alone_is_the_clip_among_others_to_the_bit(name: str) -> None:
+def test_a_clip_alone_is_the_clip_among_others_to_the_bit(name: str, optimised_for_some: None) -> None:
     x, state, weights = sized_case(SIZED[name], torch.float32, 39, 34, 17, 9)
     with torch.no_grad():
         whole = scan(SIZED[name], x, weights, state=state, backend="c")

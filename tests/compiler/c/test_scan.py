@@ -204,6 +204,7 @@ def test_the_number_of_threads_changes_no_bit(lengths: Tensor | None) -> None:
         assert_same(other, found[0], rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_zoneout_of_everything_keeps_the_first_states() -> None:
     cell = with_noise(zoo()["lstm"], zoneout=("h", "c"))
     x, state, weights = case(cell, (3, 4, 2, 5))
@@ -256,6 +257,7 @@ def test_what_the_kernel_cannot_do_is_refused() -> None:
         scan(cell, x, {"W": weights["W"], "b": weights["b"]}, backend="c")
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_names_of_c_and_of_the_kernel_may_be_a_cells_names() -> None:
     @make_cell
     def odd(x: Any, old: Any, t: Any, row: Any, double: Any, a: Any, n: Any, P: Scalar) -> tuple[Any, Any]:
