@@ -89,3 +89,11 @@ def covering(cells: Iterable[Cell], *, longest: bool) -> frozenset[str]:
             names.add(cell.name)
             known |= own
     return frozenset(names)
+
+
+def kinds(cells: Iterable[Cell]) -> list[Cell]:
+    """Of cells with the same operations and as many states, the one with the longest graph."""
+    found: dict[tuple[frozenset[str], int], Cell] = {}
+    for cell in sorted(cells, key=lambda cell: len(cell.graph.nodes)):
+        found[frozenset(node.op for node in cell.graph.nodes), len(cell.states)] = cell
+    return [*found.values()]

@@ -22,22 +22,10 @@ from cello.cells.signature import Scalar
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
-from scans import Case, covering, everything
+from scans import Case, covering, everything, kinds
 from units import units
 
 pytestmark = pytest.mark.wants("cc")
-
-
-def kinds() -> list[Cell]:
-    """Of cells of one size with the same operations and as many states, the one with the longest graph; some others.
-
-    Every cell's kernel in double precision is compared with the reference, gradients too, in ``test_reference``.
-    """
-    found: dict[tuple[frozenset[str], int], Cell] = {}
-    plain = [cell for cell in zoo().values() if one_size(cell.graph)]
-    for cell in sorted(plain, key=lambda cell: len(cell.graph.nodes)):
-        found[frozenset(node.op for node in cell.graph.nodes), len(cell.states)] = cell
-    return [*found.values(), *(zoo()[name] for name in SIZED)]
 
 
 SIZED = ("lstm-projected", "rnn-window-attention", "mlstm-heads", "rwkv-6")
@@ -46,7 +34,11 @@ SIZED = ("lstm-projected", "rnn-window-attention", "mlstm-heads", "rwkv-6")
 
 JUMPS = {"lif", "lsnn", "exprnn", "phased-lstm"}
 """Cells with a step somewhere: near it rounding decides, and a surrogate's derivative is no finite difference."""
-KINDS = [cell for cell in kinds() if cell.name not in JUMPS]
+KINDS = [
+    *(cell for cell in kinds(cell for cell in zoo().values() if one_size(cell.graph)) if cell.name not in JUMPS),
+    *(zoo()[name] for name in SIZED),
+]
+"""Every cell's kernel in double precision is compared with the reference, gradients too, in ``test_reference``."""
 OPTIMISED = covering(KINDS, longest=True)
 each_kind = pytest.mark.parametrize("cell", KINDS, ids=lambda cell: cell.name)
 
