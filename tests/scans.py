@@ -78,13 +78,13 @@ def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[
 
 
 def covering(cells: Iterable[Cell], *, longest: bool) -> frozenset[str]:
-    """The names of those that together have every operation and number of states, the longest or shortest graphs first.
+    """The names of those that together have every operation: long graphs with every number of states, or short ones.
 
     A test of all cells compiles these as users do, and the others with ``compiled_quickly``.
     """
     names, known = set(), set[str | int]()
     for cell in sorted(cells, key=lambda cell: len(cell.graph.nodes), reverse=longest):
-        own = {*(node.op for node in cell.graph.nodes), len(cell.states)}
+        own = {*(node.op for node in cell.graph.nodes), *([len(cell.states)] if longest else [])}
         if not own <= known:
             names.add(cell.name)
             known |= own
