@@ -92,6 +92,17 @@ def compiled_quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def kernels_of_all(tmp_path: Path) -> None:
+    """A cache in ``tmp_path / "cache"`` that has the kernels which were compiled in this run of the tests before."""
+    from cello.native.cache import kernel_folder, make_private
+
+    kernels = kernel_folder()
+    make_private(kernels)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "kernels").symlink_to(kernels)
+
+
+@pytest.fixture
 def tone_folder(tmp_path: Path) -> Path:
     """A folder of class folders, 3 words × 20 speakers × 1 clip, named as Speech Commands names them."""
     root = tmp_path / "tones"

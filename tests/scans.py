@@ -77,15 +77,23 @@ def everything(cell: Cell, given_case: Case, backend: str, **more: Any) -> dict[
     return found
 
 
-def covering(cells: Iterable[Cell]) -> frozenset[str]:
-    """The names of those that together have every operation and number of states, the longest graphs first.
+def covering(cells: Iterable[Cell], *, longest: bool) -> frozenset[str]:
+    """The names of those that together have every operation: long graphs with every number of states, or short ones.
 
     A test of all cells compiles these as users do, and the others with ``compiled_quickly``.
     """
     names, known = set(), set[str | int]()
-    for cell in sorted(cells, key=lambda cell: len(cell.graph.nodes), reverse=True):
-        own = {*(node.op for node in cell.graph.nodes), len(cell.states)}
+    for cell in sorted(cells, key=lambda cell: len(cell.graph.nodes), reverse=longest):
+        own = {*(node.op for node in cell.graph.nodes), *([len(cell.states)] if longest else [])}
         if not own <= known:
             names.add(cell.name)
             known |= own
     return frozenset(names)
+
+
+def kinds(cells: Iterable[Cell]) -> list[Cell]:
+    """Of cells with the same operations and as many states, the one with the longest graph."""
+    found: dict[tuple[frozenset[str], int], Cell] = {}
+    for cell in sorted(cells, key=lambda cell: len(cell.graph.nodes)):
+        found[frozenset(node.op for node in cell.graph.nodes), len(cell.states)] = cell
+    return [*found.values()]

@@ -37,6 +37,7 @@ def fma_profile(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.wants("cc")
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_profile_finds_every_part_of_both_passes(fma_profile: dict[str, Any]) -> None:
     kernels = fma_profile["variants"](load_cell("lstm"), Size(16, 5, 3, 16))
     for kind in ("forward", "backward"):
@@ -47,6 +48,7 @@ def test_a_profile_finds_every_part_of_both_passes(fma_profile: dict[str, Any]) 
 
 
 @pytest.mark.wants("cc")
+@pytest.mark.usefixtures("compiled_quickly")
 def test_a_profiles_kernel_near_memory_touches_one_steps_memory(fma_profile: dict[str, Any]) -> None:
     kernels = fma_profile["variants"](load_cell("lstm"), Size(16, 5, 3, 16))
     *_, history, kept = kernels["near"].calls["forward"].held[1]

@@ -66,6 +66,7 @@ def test_parameters_begin_where_they_are_declared_to_and_others_as_before(own: C
     assert abs(float(values["v"].mean()) - 3) < 0.02 < float(values["v"].std()) < 0.2
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_fixed_tensors_are_no_parameters_are_not_stored_and_keep_their_precision(own: Cell) -> None:
     layer, values = own_layer(own)
     lower = torch.ones(6, 6, dtype=torch.float64).tril(-1) / 6
@@ -83,6 +84,7 @@ def test_fixed_tensors_are_no_parameters_are_not_stored_and_keep_their_precision
     torch.testing.assert_close(other(x)[0], layer(x)[0])
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_states_begin_at_their_first_values_and_learn_them(own: Cell) -> None:
     layer, _ = own_layer(own)
     x = torch.randn(3, 5, 3, dtype=torch.float64)

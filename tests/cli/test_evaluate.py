@@ -20,7 +20,7 @@ READING = {"choice": {"labels": ["high", "low"], "unknown": 100.0}}
 
 
 @pytest.fixture
-def trained(tone_folder: Path, tmp_path: Path) -> Path:
+def trained(tone_folder: Path, tmp_path: Path, kernels_of_all: None) -> Path:
     """A run on two words of the tones and the third as unknown, whose folder says so."""
     source = CorpusSource(spec=f"folder:{tone_folder}", options={"rate_hz": 16_000, "reading": READING})
     corpus = open_corpus(source.spec, cache=tmp_path / "cache", **source.options)

@@ -557,6 +557,23 @@ def test_cells_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"\sigma" in out
 
 
+def test_cells_of_a_file_are_listed_and_the_faulty_ones_with_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = MISTYPED + MISTYPED.replace("mine", "wrong").replace("U * h", "V * h").partition("\n")[2]
+    (tmp_path / "mine.py").write_text(text)
+    status, out, _ = run(capsys, "cell", "list", str(tmp_path / "mine.py"))
+    table, _, below = out.partition("faulty: ")
+    assert status == 0
+    assert re.search(r"mine +│ h +│ 2,624 ", table)
+    assert re.search(r"wrong +│ faulty +│ ", table)
+    assert below.startswith("cell 'wrong' (mine.py, line 9): unknown name 'V'. States and parameters are arguments of")
+    (tmp_path / "none.py").write_text("from cello import cell\n")
+    status, out, err = run(capsys, "cell", "list", str(tmp_path / "none.py"))
+    assert (status, out) == (1, "")
+    assert err == "error: none.py defines no cell. Write @cell over a function in it."
+
+
 MISTYPED = """from cello import cell, tanh
 
 @cell
@@ -681,6 +698,7 @@ def test_the_cache_is_listed_and_cleared(
         assert (status, err) == (1, f"error: {message}")
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_one_run_is_trained_and_its_splits_stand_apart(
     capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -716,6 +734,7 @@ def test_training_says_its_device_and_refuses_one_that_is_missing(
     assert found["device_reason"].startswith("no GPU is used: torch")
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_a_study_of_ones_own_runs_reports_and_resumes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -809,6 +828,7 @@ def test_inspect_shows_a_bad_corpus_whole_with_what_training_would_refuse_first(
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("kernels_of_all")
 def test_a_table_is_a_corpus_and_what_it_says_reaches_the_workers(
     capsys: pytest.CaptureFixture[str], tone_folder: Path, tmp_path: Path
 ) -> None:
@@ -829,7 +849,7 @@ def test_a_table_is_a_corpus_and_what_it_says_reaches_the_workers(
         "--labels",
         "low,high",
     )
-    where = ("--cache", str(tmp_path / "c"), "--out", str(tmp_path / "out"), "--workers", "1")
+    where = ("--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out"), "--workers", "1")
     status, _, err = run(capsys, "study", str(tmp_path / "s.toml"), *told, *where)
     assert status == 0, err
     store = Store.open(tmp_path / "out")

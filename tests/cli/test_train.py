@@ -13,6 +13,7 @@ from cello.cli.train import _unused_noise
 from tones import RATE_HZ, write_wav
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_the_run_and_the_next_command_are_the_last_line_and_other_settings_are_named(
     tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,14 @@ from sized_cells import SIZED, Building, at_random
 needs_compiler = pytest.mark.wants("cc")
 quickly = pytest.mark.usefixtures("compiled_quickly")
 each_cell = pytest.mark.parametrize("name", SIZED)
+OPTIMISED = {"projected", "normalised", "multiplied"}
+"""Of products, of sums over units, of matrices that are multiplied: their kernels are compiled as users have them."""
+
+
+@pytest.fixture
+def optimised_for_some(name: str, request: pytest.FixtureRequest) -> None:
+    if name not in OPTIMISED:
+        request.getfixturevalue("compiled_quickly")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -89,7 +97,7 @@ def test_sizes_that_fit_no_vector_and_those_that_do(name: str, sizes: tuple[int,
 
 @each_cell
 @needs_compiler
-def test_single_precision_is_double_within_rounding(name: str) -> None:
+def test_single_precision_is_double_within_rounding(name: str, optimised_for_some: None) -> None:
     exact, single = (sized_case(SIZED[name], dtype, 39, 64, 35, 6) for dtype in (torch.float64, torch.float32))
     expected = everything(SIZED[name], exact, "plain")
     for key, value in everything(SIZED[name], single, "c").items():
@@ -99,7 +107,7 @@ def test_single_precision_is_double_within_rounding(name: str) -> None:
 
 @each_cell
 @needs_compiler
-def test_the_number_of_threads_changes_no_bit(name: str) -> None:
+def test_the_number_of_threads_changes_no_bit(name: str, optimised_for_some: None) -> None:
     case, before = sized_case(SIZED[name], torch.float32, 5, 6, 300, 3), torch.get_num_threads()
     found = []
     try:
@@ -114,7 +122,7 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
 
 @each_cell
 @needs_compiler
-def test_a_clip_alone_is_the_clip_among_others_to_the_bit(name: str) -> None:
+def test_a_clip_alone_is_the_clip_among_others_to_the_bit(name: str, optimised_for_some: None) -> None:
     x, state, weights = sized_case(SIZED[name], torch.float32, 39, 34, 17, 9)
     with torch.no_grad():
         whole = scan(SIZED[name], x, weights, state=state, backend="c")
@@ -138,10 +146,10 @@ class Layer(nn.Module):
         return result.outputs.sin().sum(1) + result.state[-1].flatten(1).sum(1, keepdim=True)
 
 
-@each_cell
+@pytest.mark.parametrize("name", ["projected", "gaps", "columns", "multiplied"])
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*lru_cache.*:UserWarning")
-def test_a_compiled_model_is_the_model(name: str) -> None:
+def test_a_compiled_model_is_the_model(name: str, optimised_for_some: None) -> None:
     torch._dynamo.reset()  # which compiles one function for eight cells at most
     layer = Layer(SIZED[name])
     found = []

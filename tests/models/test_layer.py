@@ -148,7 +148,7 @@ def test_a_cell_of_ones_own_with_one_state_gives_one_tensor() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*lru_cache.*:UserWarning")
-@pytest.mark.parametrize("name", ["lstm", "exprnn", "gru-original", "lstm-layer-norm"])
+@pytest.mark.parametrize("name", ["lstm", "exprnn", "lstm-layer-norm"])
 def test_torch_compile_takes_a_layer_of_one_size_in_one_graph(name: str) -> None:
     layer, x = Layer(name, 3, 4, backend="plain").double(), torch.randn(2, 5, 3, dtype=torch.float64)
     compiled, expected = torch.compile(layer, backend="eager", fullgraph=True)(x)[0], layer(x)[0]

@@ -92,6 +92,7 @@ def test_what_cannot_be_measured_is_refused(make_run: Any, tone_corpus: Corpus) 
         evaluate_stream(model, other, CONFIG, DecisionConfig())
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_the_command_prints_the_rates_and_writes_them(
     tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

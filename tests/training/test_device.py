@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +16,7 @@ from cello.training import device, execution
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.device import Device, choose, computing, driver, memory_errors
 from cello.training.execution import ExecutionConfig
+from forked import forked
 
 Patch = pytest.MonkeyPatch
 BUILT = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_90a")
@@ -260,15 +259,14 @@ def test_products_are_of_the_precision_asked_for_and_as_before_afterwards(
 
 def test_torchs_newer_setting_of_precision_is_kept_too() -> None:
     """Of which the older one tells nothing but an error."""
-    code = """
-import torch
-from cello.training import device
-torch.backends.cuda.matmul.fp32_precision = "tf32"
-with device._products_in("float32"):
-    assert torch.get_float32_matmul_precision() == "highest"
-assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+
+    def precisions() -> tuple[str, str]:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"  # which no process can take back
+        with device._products_in("float32"):
+            within = torch.get_float32_matmul_precision()
+        return within, torch.backends.cuda.matmul.fp32_precision
+
+    assert forked(precisions) == ("highest", "tf32")
 
 
 def test_a_run_that_does_not_fit_says_what_is_free_and_what_to_lower(monkeypatch: Patch) -> None:

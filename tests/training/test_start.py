@@ -96,6 +96,7 @@ def test_an_interrupted_fine_tuning_resumes_to_the_same_bits(tone_corpus: Corpus
     assert both[0] == both[1]
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_the_command_takes_model_and_features_from_the_run(
     tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_the_command_takes_model_and_features_from_the_run(
         start_from(tmp_path / "a", ModelConfig(), FeatureConfig(kind="log-mel"))
 
 
+@pytest.mark.usefixtures("kernels_of_all")
 def test_which_labels_kept_their_weights_is_told_and_kept(
     tone_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

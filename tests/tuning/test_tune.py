@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,15 +71,23 @@ def study(*hidden: int) -> StudyConfig:
     return parse_study(table(*hidden), "t.toml")
 
 
-@pytest.fixture
-def tuned(source: CorpusSource, monkeypatch: pytest.MonkeyPatch) -> Tune:
+@pytest.fixture(scope="module")
+def tuned() -> Iterator[Tune]:
     """Tunes in this process's own cluster with the stand-in for training."""
-    monkeypatch.syspath_prepend(str(HERE))
+    source = CorpusSource(spec="fake", opener="fake_training:open_fake")
 
     def run(asked: StudyConfig, tune: TuneConfig, out: Path, workers: int = 1) -> Tuning:
         return run_tuning(asked, tune, source, out, workers=workers, train=FAKE, progress=False)
 
-    return run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        yield run
+
+
+@pytest.fixture(scope="module")
+def unbroken(tuned: Tune, tmp_path_factory: pytest.TempPathFactory) -> Tuning:
+    """A tuning of two rows that nobody stopped."""
+    return tuned(study(100, 101), TUNE, tmp_path_factory.mktemp("unbroken"), workers=3)
 
 
 def test_every_row_gets_the_same_budget_and_a_known_optimum_is_found(tuned: Tune, tmp_path: Path) -> None:
@@ -94,7 +102,7 @@ def test_every_row_gets_the_same_budget_and_a_known_optimum_is_found(tuned: Tune
 
 @pytest.mark.parametrize("who", ["main", "worker", "ctrl-c"])
 def test_stopped_in_the_middle_it_goes_on_to_the_trials_of_an_unbroken_tuning(
-    who: str, tuned: Tune, tmp_path: Path
+    who: str, tuned: Tune, unbroken: Tuning, tmp_path: Path
 ) -> None:
     file, script, out = tmp_path / "t.toml", tmp_path / "script.py", tmp_path / "out"
     file.write_text(table(100, 101) + FILE)
@@ -113,16 +121,15 @@ def test_stopped_in_the_middle_it_goes_on_to_the_trials_of_an_unbroken_tuning(
         assert "of 26 trials in" in stopped.stderr
         assert "give the same command again to go on" in stopped.stderr
     resumed = tuned(study(100, 101), TUNE, out, workers=1)
-    whole = tuned(study(100, 101), TUNE, tmp_path / "whole", workers=3)
-    assert resumed.trials == whole.trials
+    assert resumed.trials == unbroken.trials
     assert Counter(trial.row for trial in resumed.trials) == {"100": 13, "101": 13}
 
 
-def test_a_larger_budget_later_is_the_same_as_at_once(tuned: Tune, tmp_path: Path) -> None:
-    few = tuned(study(100), msgspec.structs.replace(TUNE, trials=11), tmp_path / "a")
-    more = tuned(study(100), TUNE, tmp_path / "a")
+def test_a_larger_budget_later_is_the_same_as_at_once(tuned: Tune, unbroken: Tuning, tmp_path: Path) -> None:
+    few = tuned(study(100), msgspec.structs.replace(TUNE, trials=11), tmp_path)
+    more = tuned(study(100), TUNE, tmp_path)
     assert more.trials[:11] == few.trials
-    assert more.trials == tuned(study(100), TUNE, tmp_path / "b").trials
+    assert [*more.trials] == unbroken.of("100")
 
 
 @pytest.mark.parametrize("stated", ["", '[base]\nmodel.readout = "last"\n'])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -14,9 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cello.cells.definition import Cell
-from cello.cells.functions import FUNCTIONS
-from cello.cells.hints import NAMES
-from cello.cells.methods import METHODS
+from cello.cells.faulty import FaultyCell, raised_in, refused
 from cello.cells.neighbours import run_file
 from cello.errors import CellError, unknown
 from cello.files import DamagedFileError
@@ -86,9 +82,10 @@ def _unknown(name: str, cells: Mapping[str, Cell]) -> str:
     """The sentence for a cell that does not exist; of a file without a name, the cells that it defines."""
     if name.endswith(".py"):
         path = Path(os.path.expanduser(name))  # noqa: PTH111 - as in _from_file
-        own = [key for key, value in vars(_imported(path)).items() if isinstance(value, Cell)]
-        if own:
-            return f"{name!r} names a file, not a cell in it; write {' or '.join(f'{name}:{one}' for one in own[:5])}"
+        own, faulty = _own(vars(_imported(path)))
+        choices = f"; write {' or '.join(f'{name}:{one}' for one in [*own][:5])}" if own else ""
+        if own or faulty:
+            return f"{name!r} names a file, not a cell in it{choices}" + (f". {_listed(faulty)}" if faulty else "")
     return unknown("cell", name, cells, "A cell of your own is FILE.py:NAME; cello cell list shows the others.")
 
 
@@ -139,10 +136,12 @@ def _from_file(file: str, name: str) -> Cell:
     path = Path(os.path.expanduser(file))  # noqa: PTH111 - Path's raises where there is no home
     found = vars(_imported(path))
     if name not in found:
-        cells = [key for key, value in found.items() if isinstance(value, Cell)]
-        remedy = "" if cells else f"The file defines no cell: write @cell over a function in {path.name}."
-        raise CellError(unknown(f"cell in {path.name}", name, cells, remedy))
+        cells, faulty = _own(found)
+        remedy = "" if cells or faulty else f"The file defines no cell: write @cell over a function in {path.name}."
+        raise CellError(unknown(f"cell in {path.name}", name, cells, remedy + _listed(faulty)))
     value = found[name]
+    if isinstance(value, FaultyCell):
+        value()
     if not isinstance(value, Cell):
         raise CellError(
             f"cell {file}:{name}: {name} is a {type(value).__name__}, not a cell. Write @cell above its function."
@@ -151,44 +150,40 @@ def _from_file(file: str, name: str) -> Cell:
     return value
 
 
+def cells_of_file(file: str) -> tuple[dict[str, Cell], dict[str, FaultyCell]]:
+    """The cells that a file defines or imports, by their names there, and those whose definitions raise.
+
+    Raises:
+        CellError: the file does not exist, cannot be read, raises where it defines no cell, or defines none.
+    """
+    path = Path(os.path.expanduser(file))  # noqa: PTH111 - as in _from_file
+    cells, faulty = _own(vars(_imported(path)))
+    if not cells and not faulty:
+        raise CellError(f"{path.name} defines no cell. Write @cell over a function in it.")
+    return cells, faulty
+
+
+def _own(found: Mapping[str, object]) -> tuple[dict[str, Cell], dict[str, FaultyCell]]:
+    cells = {key: value for key, value in found.items() if isinstance(value, Cell)}
+    return cells, {key: value for key, value in found.items() if isinstance(value, FaultyCell)}
+
+
+def _listed(faulty: Collection[str]) -> str:
+    """Which cells of a file are faulty, in one sentence; empty if none is."""
+    return f"Faulty: {', '.join(faulty)}; ask for one to see what is wrong with it." if faulty else ""
+
+
 def _imported(path: Path) -> ModuleType:
     try:
         return run_file(path)
     except CellError:
         raise
     except (OSError, DamagedFileError) as error:
-        if _line(path, error):  # the file's own code met it
-            raise _refused(path, error) from error
+        if raised_in(path, error):
+            raise refused(path, error) from error
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise CellError(f"file {path.absolute()} does not exist. Give the path of your .py file.") from error
         reason = error.strerror if isinstance(error, OSError) else error
         raise CellError(f"cell file {path} cannot be read: {reason}. Give a .py file that you may read.") from error
     except (Exception, SystemExit) as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: BaseException) -> CellError:
-    wanted = _instead_of(error) or f"Run python {path} and correct the error."
-    return CellError(f"{path.name}{_line(path, error)} cannot be imported: {type(error).__name__}: {error}. {wanted}")
-
-
-def _instead_of(error: BaseException) -> str | None:
-    """What to write instead of a name that a file lacks, or asks of Cello, where that is known."""
-    match = re.search(r"name '(\w+)' (is not defined|from 'cello)", str(error))
-    name = match[1] if match and isinstance(error, NameError | ImportError) else ""
-    if name in ("D", "H"):
-        return f'Write sizes in quotes, as in Size("{name}").'
-    if name in (*NAMES, *FUNCTIONS, "cell", "uniform", "normal", "spectral_radius"):
-        return f"Write from cello import {name} at the top of the file."
-    return f"{METHODS[name].format(v='v')}." if name in METHODS and isinstance(error, ImportError) else None
-
-
-def _line(path: Path, error: BaseException) -> str:
-    """Where in the file, and where in a neighbour that it imports, the error was raised."""
-    steps = [(Path(step.filename), step.lineno) for step in traceback.extract_tb(error.__traceback__)]
-    own = [line for file, line in steps if file == path.absolute()]
-    if not own:
-        return ""
-    inner, line = steps[-1]
-    outside = inner == path.absolute() or not inner.is_relative_to(path.absolute().parent)
-    return f", line {own[-1]}" + ("" if outside else f" ({inner.name}, line {line})")
+        raise refused(path, error) from error

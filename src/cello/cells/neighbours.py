@@ -27,6 +27,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from cello.cells.faulty import KEEP, keeper, separated
 from cello.files import read_stored
 
 PRIVATE = "_cello_folder_"
@@ -90,13 +91,17 @@ class _TextLoader(InspectLoader):
 
     def get_code(self, fullname: str) -> CodeType:
         self.content = read_stored(self.path, LARGEST_SOURCE)
-        code: CodeType = compile(self.content, str(self.path), "exec", dont_inherit=True)
+        code: CodeType = compile(separated(self.content, self.path), str(self.path), "exec", dont_inherit=True)
         return code
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__cached__"] = None  # no bytecode
         package = self.name.split(".")[0]
-        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _importer(package)}
+        vars(module)["__builtins__"] = {
+            **vars(builtins),
+            "__import__": _importer(package),
+            KEEP: keeper(self.path),
+        }
         code = self.get_code(self.name)
         lines = self.get_source(self.name).splitlines(keepends=True)
         # without a time of change, so that what is shown of the file is what ran

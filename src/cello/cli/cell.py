@@ -21,26 +21,66 @@ FEATURES, HIDDEN = 39, 64
 
 @dataclass(frozen=True, kw_only=True)
 class CellList:
-    """List the zoo: every cell, its states, its parameters for 39 features at H = 64, its paper."""
+    """List the zoo, or a file's cells: each with states, parameters for 39 features at H = 64, and paper."""
+
+    file: Annotated[Positional[str], arg(help="a file of your own cells", metavar="[FILE.py]")] = ""
 
     def run(self, console: Console) -> None:
-        from cello.cells.load import every_cell, zoo
-        from cello.models.frames import frame_size
+        if self.file:
+            _list_file(console, self.file)
+        else:
+            _list_zoo(console)
 
-        table = Table(
-            "cell", "states", "parameters", "paper", title=f"parameters for {FEATURES} features at H = {HIDDEN}"
-        )
-        apart = []
-        for name, cell in every_cell().items():
-            count = cell.parameter_count(frame_size(cell, FEATURES), HIDDEN)
-            table.add_row(name, " ".join(cell.states), f"{count:,}", cell.reference)
-            if name not in zoo():
-                apart.append(f"{name} ({', '.join(part for part, _ in cell.parts)})")
-        console.print(table)
-        console.print(
-            f"Frames of these have parts: {'; '.join(apart)}. They are in no study of the whole zoo; name them in a "
-            f"study with data.lost_frames."
-        )
+
+def _list_zoo(console: Console) -> None:
+    from cello.cells.load import every_cell, zoo
+
+    table, apart = _table(), []
+    for name, cell in every_cell().items():
+        table.add_row(name, " ".join(cell.states), _count(cell), cell.reference)
+        if name not in zoo():
+            apart.append(f"{name} ({', '.join(part for part, _ in cell.parts)})")
+    console.print(table)
+    console.print(
+        f"Frames of these have parts: {'; '.join(apart)}. They are in no study of the whole zoo; name them in a "
+        f"study with data.lost_frames."
+    )
+
+
+def _list_file(console: Console, file: str) -> None:
+    """The cells of a file, then what is wrong with those that are faulty."""
+    from cello.cells.load import cells_of_file
+
+    right, faulty = cells_of_file(file)
+    table = _table()
+    for name, cell in right.items():
+        table.add_row(name, " ".join(cell.states), _count(cell), cell.reference)
+    for name in faulty:
+        table.add_row(name, "faulty", "", "")
+    console.print(table)
+    for one in faulty.values():
+        console.print(f"faulty: {one.error}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table() -> Table:
+    return Table("cell", "states", "parameters", "paper", title=f"parameters for {FEATURES} features at H = {HIDDEN}")
+
+
+def _count(cell: definition.Cell) -> str:
+    """The parameters for the features that a cell is given, with the nearest H that its heads divide; - if none are."""
+    from cello.errors import ModelError
+    from cello.models.frames import frame_size
+
+    try:
+        inputs = frame_size(cell, FEATURES)
+    except ModelError:  # frames that are not of sound
+        return "-"
+    return f"{cell.parameter_count(inputs, _hidden(cell)):,}"
+
+
+def _hidden(cell: definition.Cell) -> int:
+    """The usual H, or the next that a cell with heads can have."""
+    return -(-HIDDEN // cell.multiple) * cell.multiple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +107,7 @@ def _sizes(cell: definition.Cell) -> str:
     from cello.errors import ModelError
     from cello.models.frames import frame_size
 
-    hidden = -(-HIDDEN // cell.multiple) * cell.multiple
+    hidden = _hidden(cell)
     try:
         inputs = frame_size(cell, FEATURES)
     except ModelError:  # frames that are not of sound: their sizes are the user's

@@ -51,6 +51,7 @@ def test_their_derivatives_are_those_of_plain_evaluation(trained: tuple[str, ...
         torch.testing.assert_close(own, plain, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("trained", [(), ("a",), ("b.j",), ("k", "b.k")], ids=str)
 def test_so_are_those_of_other_sizes_and_beside_what_torch_computes(trained: tuple[str, ...]) -> None:
     found = gradients(of_other_size, "c", *trained)

@@ -60,15 +60,18 @@ def test_calls_of_the_same_sizes_share_nothing_that_differs() -> None:
     frames = torch.randn(40, 5, 5, generator=draw)
     views: list[Tensor] = [frames, frames.transpose(0, 1)[:, :5].repeat(8, 1, 1), frames[::2], frames[:, ::2]]
     views += [frames.transpose(1, 2), frames[:20].expand(20, 5, 5), frames[:1].expand(40, 5, 5)]
+
+    def outputs(x: Tensor, backend: str, reverse: bool, ragged: bool) -> Tensor:
+        lengths = torch.tensor([3] * len(x)) if ragged else None
+        return scan(gru, x, weights, backend=backend, reverse=reverse, lengths=lengths).outputs
+
+    calls = [(x, reverse, ragged) for x in views for reverse in (False, True) for ragged in (False, True)]
+    expected = [outputs(x, "plain", reverse, ragged) for x, reverse, ragged in calls]
     try:
         for threads in (1, 2, 1):
             torch.set_num_threads(threads)
-            for x in views:
-                for reverse in (False, True):
-                    for lengths in (None, [3] * len(x)):
-                        given: dict[str, Any] = {"reverse": reverse, "lengths": lengths and torch.tensor(lengths)}
-                        c, plain = (scan(gru, x, weights, backend=each, **given) for each in ("c", "plain"))
-                        torch.testing.assert_close(c.outputs, plain.outputs, rtol=1e-5, atol=1e-6)
+            for (x, reverse, ragged), plain in zip(calls, expected, strict=True):
+                torch.testing.assert_close(outputs(x, "c", reverse, ragged), plain, rtol=1e-5, atol=1e-6)
     finally:
         torch.set_num_threads(before)
 

@@ -88,6 +88,7 @@ def test_autocast_leaves_a_recurrence_in_the_precision_of_its_weights(backend: s
     assert from_half.outputs.dtype == torch.float32
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_operations_keep_torchs_rules() -> None:
     cell = zoo()["lstm"]
     weights = {n: torch.randn(s, dtype=torch.float64) for n, s in cell.parameters(3, 5).items()}

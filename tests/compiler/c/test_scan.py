@@ -22,22 +22,10 @@ from cello.cells.signature import Scalar
 from cello.compiler.c.launch import BatchLayout, Call, by_length, compiled, inputs_of
 from cello.compiler.scan import scan
 from cello.errors import BackendError, ModelError
-from scans import Case, covering, everything
+from scans import Case, covering, everything, kinds
 from units import units
 
 pytestmark = pytest.mark.wants("cc")
-
-
-def kinds() -> list[Cell]:
-    """Of cells of one size with the same operations and as many states, the one with the longest graph; some others.
-
-    Every cell's kernel in double precision is compared with the reference, gradients too, in ``test_reference``.
-    """
-    found: dict[tuple[frozenset[str], int], Cell] = {}
-    plain = [cell for cell in zoo().values() if one_size(cell.graph)]
-    for cell in sorted(plain, key=lambda cell: len(cell.graph.nodes)):
-        found[frozenset(node.op for node in cell.graph.nodes), len(cell.states)] = cell
-    return [*found.values(), *(zoo()[name] for name in SIZED)]
 
 
 SIZED = ("lstm-projected", "rnn-window-attention", "mlstm-heads", "rwkv-6")
@@ -46,8 +34,12 @@ SIZED = ("lstm-projected", "rnn-window-attention", "mlstm-heads", "rwkv-6")
 
 JUMPS = {"lif", "lsnn", "exprnn", "phased-lstm"}
 """Cells with a step somewhere: near it rounding decides, and a surrogate's derivative is no finite difference."""
-KINDS = [cell for cell in kinds() if cell.name not in JUMPS]
-OPTIMISED = covering(KINDS)
+KINDS = [
+    *(cell for cell in kinds(cell for cell in zoo().values() if one_size(cell.graph)) if cell.name not in JUMPS),
+    *(zoo()[name] for name in SIZED),
+]
+"""Every cell's kernel in double precision is compared with the reference, gradients too, in ``test_reference``."""
+OPTIMISED = covering(KINDS, longest=True)
 each_kind = pytest.mark.parametrize("cell", KINDS, ids=lambda cell: cell.name)
 
 
@@ -204,6 +196,7 @@ def test_the_number_of_threads_changes_no_bit(lengths: Tensor | None) -> None:
         assert_same(other, found[0], rtol=0, atol=0)
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_zoneout_of_everything_keeps_the_first_states() -> None:
     cell = with_noise(zoo()["lstm"], zoneout=("h", "c"))
     x, state, weights = case(cell, (3, 4, 2, 5))
@@ -256,6 +249,7 @@ def test_what_the_kernel_cannot_do_is_refused() -> None:
         scan(cell, x, {"W": weights["W"], "b": weights["b"]}, backend="c")
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_names_of_c_and_of_the_kernel_may_be_a_cells_names() -> None:
     @make_cell
     def odd(x: Any, old: Any, t: Any, row: Any, double: Any, a: Any, n: Any, P: Scalar) -> tuple[Any, Any]:
