@@ -21,6 +21,10 @@ WORTH = 2
 """How many times fewer bytes of a thread in memory make up for twice the programs."""
 MUCH = 64
 """Bytes of a thread in memory that another limit of registers alone does not mend."""
+LITTLE = 32
+"""Bytes of a thread in memory that cost less than twice as many programs."""
+NONE = -1
+"""The number that is remembered where no tiling of several will do."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -49,11 +53,7 @@ def chosen(
     if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
         return every[known.number], Taken(known.registers, known.spilled, known.shared)
 
-    def of(tiling: Tiling) -> Taken | None:
-        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
-        return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
-
-    best, least = _least(cell, way, every, of, memory)
+    best, least = _least(cell, way, every, _taken_by(cell, way, sizes, precision, capability), memory)
     if least is None or least == NOT_COMPILED:  # nothing is known, so only the bound can tell what fits
         names = laid_out(cell, first.reread)
         return next((each for each in every if at_most(names, sizes, each, precision) <= memory), first), None
@@ -64,6 +64,40 @@ def chosen(
         )
     remember(key, Choice(every.index(best), least.registers, least.spilled, least.shared))
     return best, least
+
+
+@lru_cache(maxsize=1024)
+def first_that_fits(
+    cell: Cell, way: str, every: tuple[Tiling, ...], sizes: Sizes, precision: str, capability: int, memory: int
+) -> tuple[Tiling, Taken] | None:
+    """The first of these by which threads keep nothing in memory, or the one by which they keep least, if that is next
+    to nothing, and what it takes; None if there is none, or it is not told."""
+    given = [of_pass(cell, way, each, sizes, precision) for each in every]
+    compiler = release(), without_slp(precision)
+    key = key_of(cell, every, given, precision, "more clips", way, capability, memory, *compiler)
+    known = remembered(key)
+    if known is None:
+        of, found = _taken_by(cell, way, sizes, precision, capability), list[tuple[int, Taken]]()
+        for number, each in enumerate(every):
+            told = if_any(partial(of, each))
+            if told is not None and told.shared <= memory and told.spilled <= LITTLE:
+                found.append((number, told))
+                if not told.spilled:
+                    break
+        number, least = min(found, key=lambda one: one[1].spilled, default=(NONE, Taken(0, 0, 0)))
+        known = Choice(number, least.registers, least.spilled, least.shared)
+        remember(key, known)
+    if not 0 <= known.number < len(every) or known.shared > memory:
+        return None
+    return every[known.number], Taken(known.registers, known.spilled, known.shared)
+
+
+def _taken_by(cell: Cell, way: str, sizes: Sizes, precision: str, capability: int) -> Callable[[Tiling], Taken | None]:
+    def of(tiling: Tiling) -> Taken | None:
+        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
+        return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
+
+    return of
 
 
 def _least(

@@ -70,8 +70,13 @@ def own_text(cell: Cell, reread: str = "", *, exact: bool = False) -> str:
     return "\n".join([*title, *forward(names), "", "", *backward(names), ""])
 
 
-@lru_cache(maxsize=1024)
 def waits(cell: Cell, way: str, reread: str = "") -> bool:
     """Whether programs that share the units of clips wait for each other, in the pass "forward" or "backward"."""
+    return meetings(cell, way, reread) > 0
+
+
+@lru_cache(maxsize=1024)
+def meetings(cell: Cell, way: str, reread: str = "") -> int:
+    """How often they do in a step."""
     text = own_text(cell, reread)
-    return BARRIER in text[text.index(f"def {way}(") :].partition("@triton.jit")[0]
+    return text[text.index(f"def {way}(") :].partition("@triton.jit")[0].count(BARRIER)
