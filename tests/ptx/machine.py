@@ -16,7 +16,9 @@ from ptx.text import Program
 from ptx.warp import WARP, Block, Mask, Warp
 
 MOST_TURNS = 200
-"""How often every block may look in vain whether the others are there."""
+"""How often every block may look in vain whether the others are there, and once more wherever a warp looks."""
+LOOKING = "ld.global.gpu.", "ld.volatile.global."
+"""Instructions that do."""
 MOST_ROUNDS = 10_000
 """How often a warp may go back in its program."""
 BARRIER, ELSEWHERE, END = "a barrier", "another block", "its end"
@@ -105,7 +107,7 @@ class _Thread:
             return END
         else:
             step = bound(instruction, self.warp)
-            if name.startswith(("ld.global.gpu.", "ld.volatile.global.")):  # by turns with other blocks
+            if name.startswith(LOOKING):  # by turns with other blocks
                 step(self.mask)
                 self.at += 1
                 return ELSEWHERE
@@ -188,6 +190,8 @@ class Machine:
         waiting = iter([(number, *places[number]) for number in self.order.of(len(places))])
         running: list[tuple[_Running, Iterator[None]]] = []
         turns, writes, total = 0, -1, len(places)
+        looks = sum(each.opcode.startswith(LOOKING) for each in self.program.instructions)
+        most = MOST_TURNS + looks * self.program.threads // WARP
         while True:
             while len(running) < self.order.at_once and (place := next(waiting, None)) is not None:
                 begun = self._begun(place, (grid, total), memory, given)
@@ -197,7 +201,7 @@ class Machine:
             left = [each for each in running if next(each[1], self) is not self]
             self._idle += [each for each, _ in running if all(each is not kept for kept, _ in left)]
             turns = turns + 1 if len(left) == len(running) and memory.writes == writes else 0
-            if turns > MOST_TURNS:
+            if turns > most:
                 raise KernelError(f"{len(running)} of {total} blocks wait for each other for ever")
             running, writes = left, memory.writes
 

@@ -67,6 +67,23 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
     check(zoo()["gru-original"], (18, 2, 7, 40), "high", device, lengths=[2, 0, 1] * 6)
 
 
+@pytest.mark.parametrize(
+    ("name", "precision", "tiling", "lengths"),
+    [
+        ("lstm", "high", Tiling(32, 32, 8, 1, 2, True, "held"), [2, 0, 1] * 11),
+        ("lstm", "medium", Tiling(32, 32, 4, 2, 1, True, "packs"), [1, 2] * 10),
+        ("gru", "medium", Tiling(32, 32, 8, 1, 1, True, "packs"), [2, 1, 2] * 11),
+        ("gru", "high", Tiling(32, 32, 4, 2, 2, True), [2, 1] * 10),
+        ("lstm-peephole-full", "high", Tiling(32, 32, 8, 1, 2, True), [1, 0, 2] * 11),
+        ("lstm-peephole-full", "high", Tiling(32, 32, 4, 2, 2, True, "packs"), [2, 1] * 10),
+    ],
+    ids=lambda value: f"{value.split} programs" if isinstance(value, Tiling) else str(value)[:6],
+)
+def test_32_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
+    sizes = (len(lengths), 2, 7, tiling.units - 7)
+    check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
+
+
 def test_matrices_of_heads_on_an_older_gpu() -> None:
     ran = check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(80), lengths=[1, 3, 2])
     assert not any(one.program.numbers_of("stmatrix") for one in ran)

@@ -23,6 +23,8 @@ MUCH = 64
 """Bytes of a thread in memory that another limit of registers alone does not mend."""
 LITTLE = 32
 """Bytes of a thread in memory that cost less than twice as many programs."""
+HOPELESS = 160
+"""Bytes of a thread in memory that do not become so few where values are read when they are needed."""
 NONE = -1
 """The number that is remembered where no tiling of several will do."""
 MOST_PROGRAMS = 1 << 16
@@ -77,19 +79,28 @@ def first_that_fits(
     key = key_of(cell, every, given, precision, "more clips", way, capability, memory, *compiler)
     known = remembered(key)
     if known is None:
-        of, found = _taken_by(cell, way, sizes, precision, capability), list[tuple[int, Taken]]()
-        for number, each in enumerate(every):
-            told = if_any(partial(of, each))
-            if told is not None and told.shared <= memory and told.spilled <= LITTLE:
-                found.append((number, told))
-                if not told.spilled:
-                    break
-        number, least = min(found, key=lambda one: one[1].spilled, default=(NONE, Taken(0, 0, 0)))
-        known = Choice(number, least.registers, least.spilled, least.shared)
+        known = _of_least(every, _taken_by(cell, way, sizes, precision, capability), memory)
         remember(key, known)
     if not 0 <= known.number < len(every) or known.shared > memory:
         return None
     return every[known.number], Taken(known.registers, known.spilled, known.shared)
+
+
+def _of_least(every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int) -> Choice:
+    """The first of these that keeps nothing in memory, or the one that keeps least, if it is next to nothing.
+
+    Those that read in a step are not compiled where by all that read a step ahead far too much is kept.
+    """
+    least = Choice(NONE, 0, HOPELESS, 0)
+    for number, each in enumerate(every):
+        if each.stages == 1 and any(one.stages > 1 for one in every) and least.spilled >= HOPELESS:
+            break
+        told = if_any(partial(of, each))
+        if told is not None and told.shared <= memory and told.spilled < least.spilled:
+            least = Choice(number, told.registers, told.spilled, told.shared)
+        if not least.spilled:
+            break
+    return least if least.spilled <= LITTLE else Choice(NONE, 0, 0, 0)
 
 
 def _taken_by(cell: Cell, way: str, sizes: Sizes, precision: str, capability: int) -> Callable[[Tiling], Taken | None]:

@@ -21,7 +21,7 @@ ALONE, MEETING = 500, 2000
 """Cycles of a step that pass whatever a program computes: its own latencies, and those of elements that go from one
 program to another."""
 MULTIPLIED = {"bf16": 1300, "tf32": 650}
-"""Products of numbers in a cycle of a multiprocessor, by instructions of single warps."""
+"""Products of numbers in a cycle of a multiprocessor, by instructions of single warps of its tensor cores."""
 SHARED_IN_A_CYCLE = 128
 """Bytes of shared memory that its warps read in a cycle: each all of a vector, and its columns of matrices."""
 OF_A_STEP, OF_A_VALUE = 12.0, {"forward": 2.2, "backward": 3.2}
@@ -65,15 +65,16 @@ def of_batch(
     """The tiling of "forward" or "backward" for so many replicates of so many clips, and what its kernel takes: the one
     that is ``given``, or of those with more clips a program, or fewer programs for them, the one of least time.
 
-    Nothing is compiled where all programs run at once, nor what would not be faster by the model. It follows from these
-    numbers alone, so that the same call gives the same bits.
+    Nothing is compiled where all programs run at once, nor what would not be faster by the model. In IEEE float32 there
+    is nothing to gain: a thread multiplies for one clip at a time. The choice follows from these numbers alone, so that
+    the same call gives the same bits.
     """
     names = laid_out(cell, given[0].reread)
 
     def cycles(tiling: Tiling, taken: Taken | None) -> float:
         return _cycles(cell, way, sizes, precision, tiling, gpu.multiprocessors, gpu.beside(tiling, taken), clips)
 
-    if _rounds(given[0], gpu.multiprocessors * gpu.beside(*given), clips) == 1:
+    if precision not in MULTIPLIED or _rounds(given[0], gpu.multiprocessors * gpu.beside(*given), clips) == 1:
         return given
     most = WORTH * cycles(*given)
     others = of_more_clips(names, sizes, way, given[0], precision, gpu.memory)

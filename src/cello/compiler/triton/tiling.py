@@ -135,11 +135,9 @@ def of_more_clips(
 ) -> tuple[tuple[Tiling, ...], ...]:
     """What "forward" or "backward" may be divided by instead where the tiling that is ``given`` has more programs than
     run at once: twice the clips, as many or half the programs for them. Of each what to try, least costly first.
-
-    In IEEE float32 there is nothing to gain: a thread multiplies for one clip at a time.
     """
     first = tiling(names, sizes, precision, memory)
-    if first is None or names.matrices or {given.reread, first.reread} & {"all", "chunks"} or precision == "ieee":
+    if first is None or names.matrices or {given.reread, first.reread} & {"all", "chunks"}:
         return ()
     splits = sorted({given.split, first.split, max(1, first.split // 2)})
     ways = [(rows, split) for rows in (MORE_CLIPS * LEAST, LEAST) for split in splits]
