@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptx import matrices
+from ptx import groups, matrices
 from ptx.arithmetic import NotEmulatedError, pair, pairs, row
 from ptx.memory import KernelError
 from ptx.text import Instruction, Operand, Register
@@ -399,5 +399,7 @@ FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "shfl": _shuffle,
     "redux": _reduced,
     "bar.warp": _warp_barrier,
+    "wgmma": groups.bound,
+    "fence.proxy": groups.bound,
 }
 """How an opcode that begins so is bound."""

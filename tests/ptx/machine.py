@@ -72,6 +72,7 @@ class _Thread:
         self.waiting: list[tuple[int, int, Mask | None]] = []
         self.warp.asked.clear()
         self.warp.groups.clear()
+        self.warp.multiplied.clear()
 
     def run(self) -> str:
         """Go on, and say what it waits for."""
@@ -100,6 +101,8 @@ class _Thread:
             self._branch(self.program.labels[str(instruction.operands[0])])
         elif name == "bar.sync":
             self._whole("bar.sync")
+            if self.warp.multiplied:
+                raise KernelError("a product of several warps was not waited for")
             self.at += 1
             return BARRIER
         elif name in ("ret", "exit"):
@@ -230,6 +233,7 @@ class Machine:
     def _made(self, memory: GlobalMemory, parameters: Mapping[str, int]) -> _Running:
         names = ("%ctaid.x", "%ctaid.y", "%nctaid.x", "%nctaid.y")
         places: dict[str, Any] = {name: np.zeros(1, np.uint32) for name in names}
-        block = Block(memory, SharedMemory(self.shared), parameters, Clock(0, np.zeros(1, np.int32)), places)
+        base = SharedMemory.ALIGNED if self.program.numbers_of("wgmma") else SharedMemory.BASE
+        block = Block(memory, SharedMemory(self.shared, base), parameters, Clock(0, np.zeros(1, np.int32)), places)
         warps = [Warp.of(number, block, self.program.registers) for number in range(self.program.threads // WARP)]
         return _Running(block, [_Thread(self.program, self.meeting, warp, self.counts) for warp in warps], self.order)

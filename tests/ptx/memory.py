@@ -207,20 +207,23 @@ def _each(places: Places, width: int) -> Any:
 class SharedMemory:
     """That of a block: which warps wrote and read each byte since the last barrier, and what is still on its way."""
 
-    BASE = 0x430
-    """Where it begins: a multiple of the 16 bytes that are promised, and of no more."""
+    BASE, ALIGNED = 0x430, 0x400
+    """Where it begins: a multiple of the 16 bytes that are promised, and of no more; or, for a kernel with instructions
+    that permute by addresses, where it begins on devices."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, base: int = BASE) -> None:
+        self.base = base
         self.data = np.full(size, 0xFF, np.uint8)
         self.known = np.zeros(size, np.bool_)
         self.coming = np.zeros(size, np.bool_)
         self.writers = np.zeros(size, np.uint32)
         self.readers = np.zeros(size, np.uint32)
+        self.unfenced = np.zeros(size, np.uint32)
 
     def begin(self) -> None:
         """Forget all, as at the begin of another block."""
         self.data[:] = 0xFF
-        for each in (self.known, self.coming, self.writers, self.readers):
+        for each in (self.known, self.coming, self.writers, self.readers, self.unfenced):
             each[:] = 0
 
     def barrier(self) -> None:
@@ -228,8 +231,12 @@ class SharedMemory:
         self.writers[:] = 0
         self.readers[:] = 0
 
+    def fence(self, warp: int) -> None:
+        """What a warp wrote may be read by products of several warps."""
+        self.unfenced[self.unfenced == warp + 1] = 0
+
     def _places(self, addresses: NDArray[np.uint32], width: int) -> Any:
-        places = addresses.astype(np.int64) - self.BASE
+        places = addresses.astype(np.int64) - self.base
         if places.min() < 0 or places.max() > len(self.data) - width:
             outside = places[(places < 0) | (places > len(self.data) - width)]
             raise KernelError(
@@ -239,8 +246,8 @@ class SharedMemory:
             raise KernelError(f"an address in shared memory is no multiple of the {width} bytes at it")
         return _each(places, width)
 
-    def load(self, addresses: NDArray[np.uint32], width: int, warp: int) -> Bytes:
-        """So many bytes at each address, (lanes, width)."""
+    def load(self, addresses: NDArray[np.uint32], width: int, warp: int, *, fenced: bool = False) -> Bytes:
+        """So many bytes at each address, (lanes, width); ``fenced``: by a product of several warps."""
         at, bit = self._places(addresses, width), np.uint32(1 << warp)
         if self.coming[at].any():
             raise KernelError("it reads from shared memory what a copy that was not waited for is still bringing")
@@ -248,6 +255,10 @@ class SharedMemory:
             raise KernelError("it reads from shared memory what nobody has written")
         if (self.writers[at] & ~bit).any():
             raise KernelError(f"warp {warp} reads from shared memory what another warp wrote since the last barrier")
+        if fenced and self.unfenced[at].any():
+            raise KernelError(
+                "a product of several warps reads from shared memory what was written with no fence since"
+            )
         self.readers[at] |= bit
         found: Bytes = self.data[at]
         return found
@@ -258,7 +269,7 @@ class SharedMemory:
         if self.coming[at].any():
             raise KernelError("it writes to shared memory where a copy that was not waited for is going")
         self._alone(at, values, warp)
-        self.data[at], self.known[at] = values, True
+        self.data[at], self.known[at], self.unfenced[at] = values, True, warp + 1
 
     def _alone(self, at: Any, values: Bytes | None, warp: int) -> None:
         """Only this warp is there since the last barrier, or others have written the same."""
