@@ -2,8 +2,8 @@
 
 Each warp has 16 rows of the left operand in its registers, as for ``mma``, and of the result the fragments of ``mma``
 side by side (PTX ISA, 9.7.15). The right operand lies in memory in rows of 128, 64 or 32 bytes whose parts of 16 bytes
-are permuted: a row has elements of a column, or, of a transposed operand, elements of several columns. Results are there
-once they have been waited for; until then the registers hold nothing of sense.
+are permuted: a row has elements of a column, or, of a transposed operand, elements of several columns. Results are
+there once they have been waited for; until then the registers hold nothing of sense.
 """
 
 from __future__ import annotations

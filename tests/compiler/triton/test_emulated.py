@@ -76,12 +76,15 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         ("gru", "high", Tiling(32, 32, 4, 2, 2, True), [2, 1] * 10),
         ("lstm-peephole-full", "high", Tiling(32, 32, 8, 1, 2, True), [1, 0, 2] * 11),
         ("lstm-peephole-full", "high", Tiling(32, 32, 4, 2, 2, True, "packs"), [2, 1] * 10),
+        ("lstm", "high", Tiling(64, 32, 4, 1, 1, True, "packs"), [2, 0, 1] * 22),
+        ("gru", "medium", Tiling(64, 64, 8, 2, 1, True), [2, 1] * 30),
     ],
     ids=lambda value: f"{value.split} programs" if isinstance(value, Tiling) else str(value)[:6],
 )
-def test_32_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
+def test_more_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
     sizes = (len(lengths), 2, 7, tiling.units - 7)
-    check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
+    ran = check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
+    assert all(bool(one.program.numbers_of("wgmma.mma")) == (tiling.rows == 64) for one in ran)
 
 
 def test_matrices_of_heads_on_an_older_gpu() -> None:

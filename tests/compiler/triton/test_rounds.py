@@ -148,6 +148,28 @@ def test_passes_choose_apart_and_what_keeps_values_in_memory_is_not_taken(monkey
     assert chosen_for(monkeypatch, (1, 1024), way="backward", fits=lambda each: False)[0] == AT_256
 
 
+def test_64_clips_only_where_four_warps_multiply_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 9.0 and after it their products are other instructions, which nothing here can run."""
+    given = Tiling(16, 256, 8, 8, 2, True)
+    for capability, rows in ((90, 64), (80, 32), (100, 32)):
+        gpu = H100._replace(capability=capability)
+        assert chosen_for(monkeypatch, (1, 1024), given=given, precision="tf32", gpu=gpu)[0].rows == rows
+
+
+def test_64_clips_of_an_lstm_of_256_units_spill_nothing_forward() -> None:
+    """In tf32, 1,024 clips then come in one round, where it were four."""
+    given, sizes = Tiling(16, 256, 4, 8, 2, True), Sizes(LSTM, 39, 256)
+    groups = of_more_clips(names_of(LSTM), sizes, "forward", given, "tf32", H100.memory, groups=True)
+    every = next(group for group in groups if group[0].rows == 64)
+    found = first_that_fits(LSTM, "forward", every, sizes, "tf32", 90, H100.memory)
+    assert found is not None
+    assert (found[0].split, found[1].spilled) == (8, 0)
+    function = kernels(LSTM, found[0].reread, interpreted=False).forward
+    constant = of_pass(LSTM, "forward", found[0], sizes, "tf32")
+    program = parse(compiled(function, constant, "tf32", found[0], 90).asm["ptx"])
+    assert len(program.numbers_of("wgmma.mma_async")) == 256 // 8  # each warp has its own columns of all four gates
+
+
 def test_nothing_is_gained_where_single_threads_multiply_or_tiles_are_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen_for(monkeypatch, (1, 4096), precision="ieee") == (AT_256, [])
     heads = Tiling(16, 64, 4, 1, 2)

@@ -23,7 +23,7 @@ MUCH = 64
 """Bytes of a thread in memory that another limit of registers alone does not mend."""
 LITTLE = 32
 """Bytes of a thread in memory that cost less than twice as many programs."""
-HOPELESS = 160
+HOPELESS = 300
 """Bytes of a thread in memory that do not become so few where values are read when they are needed."""
 NONE = -1
 """The number that is remembered where no tiling of several will do."""

@@ -15,13 +15,17 @@ from cello.compiler.triton.machine_code import Taken
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import laid_out, meetings, names_of
-from cello.compiler.triton.tiling import of_more_clips
+from cello.compiler.triton.tiling import OF_GROUPS, of_more_clips
 
 ALONE, MEETING = 500, 2000
 """Cycles of a step that pass whatever a program computes: its own latencies, and those of elements that go from one
 program to another."""
 MULTIPLIED = {"bf16": 1300, "tf32": 650}
 """Products of numbers in a cycle of a multiprocessor, by instructions of single warps of its tensor cores."""
+OF_GROUPS_MORE = 1.6
+"""How many times that by instructions of four warps, each of which reads a quarter of the vectors."""
+WITH_GROUPS = (90,)
+"""Compute capabilities that have these, and whose compiled kernels can be run without a GPU."""
 SHARED_IN_A_CYCLE = 128
 """Bytes of shared memory that its warps read in a cycle: each all of a vector, and its columns of matrices."""
 OF_A_STEP, OF_A_VALUE = 12.0, {"forward": 2.2, "backward": 3.2}
@@ -77,7 +81,8 @@ def of_batch(
     if precision not in MULTIPLIED or _rounds(given[0], gpu.multiprocessors * gpu.beside(*given), clips) == 1:
         return given
     most = WORTH * cycles(*given)
-    others = of_more_clips(names, sizes, way, given[0], precision, gpu.memory)
+    in_groups = gpu.capability in WITH_GROUPS
+    others = of_more_clips(names, sizes, way, given[0], precision, gpu.memory, groups=in_groups)
     groups = [group for group in others if group[0].split <= gpu.multiprocessors]
     for group in sorted(groups, key=lambda group: cycles(group[0], None)):
         if cycles(group[0], None) >= most:
@@ -123,8 +128,11 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     values = 2 * len(names.plan.sums) + sum(len(s.pointwise) + len(s.reductions) for s in names.plan.stages)
     values += len(names.saved_shapes) + 1
     busy = tiling.rows * tiling.own * (OF_A_STEP + OF_A_VALUE[way] * values) / IN_A_CYCLE
-    busy += tiling.rows * matrices / MULTIPLIED[precision]
-    busy += size * (tiling.warps * operands + (0 if names.held else matrices)) / SHARED_IN_A_CYCLE
+    in_groups = tiling.rows >= OF_GROUPS
+    busy += tiling.rows * matrices / MULTIPLIED[precision] / (OF_GROUPS_MORE if in_groups else 1)
+    busy += (
+        size * (tiling.warps / (4 if in_groups else 1) * operands + (0 if names.held else matrices)) / SHARED_IN_A_CYCLE
+    )
     if tiling.split == 1:
         return busy, ALONE
     busy += operands * BYTES_LEFT / BYTES_IN_A_CYCLE

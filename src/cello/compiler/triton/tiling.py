@@ -29,8 +29,10 @@ MOST_HELD = 128
 """Registers of a thread that matrices may take where it holds its part of them."""
 MANY_ROWS = 4
 """Vectors that are the same at every step, from which on they take many of a thread's registers: two each."""
-MORE_CLIPS = 2
-"""How many times the clips a program may have instead; of four times Hopper's tensor cores have other instructions."""
+MORE_CLIPS = 32
+"""Clips that a program may have instead of 16."""
+OF_GROUPS = 64
+"""Clips from which on four warps of compute capability 9.0 multiply together, with matrices in shared memory."""
 MOST_STAGES = 4
 """Stages above which a step is so long that nothing is gained by reading what it needs before it begins."""
 
@@ -131,27 +133,29 @@ def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> li
 
 
 def of_more_clips(
-    names: Names, sizes: Sizes, way: str, given: Tiling, precision: str, memory: int = MEMORY
+    names: Names, sizes: Sizes, way: str, given: Tiling, precision: str, memory: int = MEMORY, *, groups: bool = False
 ) -> tuple[tuple[Tiling, ...], ...]:
     """What "forward" or "backward" may be divided by instead where the tiling that is ``given`` has more programs than
-    run at once: twice the clips, as many or half the programs for them. Of each what to try, least costly first.
+    run at once: more clips, as many or half the programs for them. Of each what to try, least costly first.
+
+    64 clips only where four warps multiply together, in ``groups``: what others have instead is not known here.
     """
     first = tiling(names, sizes, precision, memory)
     if first is None or names.matrices or {given.reread, first.reread} & {"all", "chunks"}:
         return ()
     splits = sorted({given.split, first.split, max(1, first.split // 2)})
-    ways = [(rows, split) for rows in (MORE_CLIPS * LEAST, LEAST) for split in splits]
+    ways = [(rows, split) for rows in ([OF_GROUPS] if groups else []) + [MORE_CLIPS, LEAST] for split in splits]
     further = [way for way in ways if way != (given.rows, given.split)]
-    groups = (_by_clips(names, sizes, way, replace(first, rows=r, split=s), precision) for r, s in further)
-    return tuple(group for group in groups if group and _least_bytes(names, sizes, way, group[-1], precision) <= memory)
+    tried = (_by_clips(names, sizes, way, replace(first, rows=r, split=s), precision) for r, s in further)
+    return tuple(each for each in tried if each and _least_bytes(names, sizes, way, each[-1], precision) <= memory)
 
 
 def _by_clips(names: Names, sizes: Sizes, way: str, one: Tiling, precision: str) -> tuple[Tiling, ...]:
     """What to try for so many clips and programs: threads that hold matrices, shared memory, more warps, several
     products as one; each with what a step reads asked for before or in it."""
     one = replace(one, warps=8 if one.own > LEAST else 4, all_registers=True, reread="")
-    held = _of_matrices(names, sizes, one, precision) / 4 / (32 * one.warps) <= MOST_HELD / 2
-    tried = [replace(one, reread="held")] if held else []
+    words = _of_matrices(names, sizes, one, precision) / 4 / (32 * one.warps)
+    tried = [replace(one, reread="held")] if words <= MOST_HELD / 2 and one.rows < OF_GROUPS else []
     tried += [one, *([replace(one, warps=16)] if one.own >= 128 else []), replace(one, reread="packs")]
     tried = [each for each in tried if _shared_out(names, sizes, way, each)]
     ahead = [] if len(names.plan.stages) > MOST_STAGES else [replace(each, stages=2) for each in tried]
