@@ -78,6 +78,7 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         ("lstm-peephole-full", "high", Tiling(32, 32, 4, 2, 2, True, "packs"), [2, 1] * 10),
         ("lstm", "high", Tiling(64, 32, 4, 1, 1, True, "packs"), [2, 0, 1] * 22),
         ("gru", "medium", Tiling(64, 64, 8, 2, 1, True), [2, 1] * 30),
+        ("rnn", "high", Tiling(64, 128, 8, 1, 1, True), [1, 2] * 30),
     ],
     ids=lambda value: f"{value.split} programs" if isinstance(value, Tiling) else str(value)[:6],
 )
