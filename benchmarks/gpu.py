@@ -19,7 +19,8 @@ section that has used up its time is cut, which its last row says.
 - cells: other cells' times for each operation beside the LSTM's
 - accuracy: the LSTM of that study on the clips of --corpus, or of faint made tones, each seed on the GPU and on the CPU
 - right: every cell of the zoo against float64
-- tilings: only if named: the LSTM by tilings that might be taken, which tells whether the first is the fastest
+- tilings: only if named: the LSTM by tilings that might be taken, which tells whether the first is the fastest, and
+  whether programs of 16, 32 or 64 clips are for many clips; its first rows are by the tiling that is taken
 - holds: of each thing that a GPU is to do the worst figure, the bound, and whether it holds; null where not measured
 
 A time of kernels is the median of replays of a CUDA graph that holds one call (or, where a call cannot be captured, of
@@ -258,9 +259,23 @@ def tilings(plan: Plan) -> Iterator[Row]:
     jobs: list[Job] = [
         ("lstm", b, steps, h, p, each, False) for h, each in cut for p in plan.precisions for b in batches
     ]
+    many = [(35, 5, Tiling(32, 16, 4, 1, 2, True, "packs"))] if plan.dry else of_many_clips()
+    jobs = [("lstm", b, steps, h, p, each, False) for b, h, each in many for p in plan.precisions] + jobs
     compile_all([] if plan.dry else jobs)
     for job in jobs:
         yield described(job) | attempted(lambda job=job: run_job(job))  # type: ignore[misc]
+
+
+def of_many_clips() -> list[tuple[int, int, Tiling | None]]:
+    """Batches and units at which programs of 16 clips come in several rounds, and how they may be divided."""
+    of_256 = [(16, 8, 4, 2, ""), (16, 8, 8, 2, ""), (16, 4, 8, 2, ""), (32, 8, 8, 2, "packs"), (32, 4, 8, 2, "")]
+    of_256 += [(32, 4, 8, 1, "packs"), (64, 8, 8, 1, "packs"), (64, 8, 8, 1, "")]
+    of_128 = [(16, 1, 8, 2, "held"), (16, 2, 8, 2, ""), (32, 1, 16, 1, ""), (32, 2, 8, 2, ""), (32, 2, 8, 2, "packs")]
+    of_128 += [(64, 2, 8, 1, ""), (64, 2, 8, 1, "packs")]
+    found: list[tuple[int, int, Tiling | None]] = [(1024, 256, None), (4096, 128, None)]
+    for batch, hidden, ways in ((1024, 256, of_256), (4096, 128, of_128)):
+        found += [(batch, hidden, Tiling(r, hidden, w, d, s, True, again)) for r, d, w, s, again in ways]
+    return found
 
 
 Section = Callable[[Plan], Iterator[Row]]
@@ -276,7 +291,7 @@ SECTIONS: dict[str, tuple[Section, float]] = {
     "cells": (cells, 110),
     "accuracy": (accuracy, 150),
     "right": (right, 90),
-    "tilings": (tilings, 60),
+    "tilings": (tilings, 150),
 }
 """Each with the seconds after which it is cut."""
 LEAST_SECONDS = 10.0

@@ -158,17 +158,21 @@ def run_job(job: Job) -> Row:
 
 
 def compile_job(job: Job) -> str | None:
-    """Run a job's kernels once, so that its times need not wait for the compiler; what went wrong, if something did."""
-    cell, _, _, hidden, precision, tiling, _ = job
+    """Run a job's kernels once, so that its times need not wait for the compiler; what went wrong, if something did.
+
+    Those of few clips too, which are other kernels where a program of many would not be.
+    """
+    cell, batch, _, hidden, precision, tiling, _ = job
     try:
         with products_in(PRECISIONS[precision]):
-            given = inputs_for(load_cell(cell), 16, 2, hidden)
-            call, *tensors = prepared(given)
-            call = call if tiling is None else tiled(call, tiling)
-            values = [part.detach() for part in tensors]
-            ScanFunction.apply(replace(call, keep=False), *values)  # type: ignore[no-untyped-call]
-            values[LAYOUT + 1].requires_grad_()
-            ScanFunction.apply(call, *values)[0].sum().backward()  # type: ignore[no-untyped-call]
+            for clips in dict.fromkeys((min(16, batch), batch)):
+                given = inputs_for(load_cell(cell), clips, 2, hidden)
+                call, *tensors = prepared(given)
+                call = call if tiling is None else tiled(call, tiling)
+                values = [part.detach() for part in tensors]
+                ScanFunction.apply(replace(call, keep=False), *values)  # type: ignore[no-untyped-call]
+                values[LAYOUT + 1].requires_grad_()
+                ScanFunction.apply(call, *values)[0].sum().backward()  # type: ignore[no-untyped-call]
         wait()
     except Exception as error:
         return repr(error)[-200:]
@@ -176,8 +180,8 @@ def compile_job(job: Job) -> str | None:
 
 
 def compile_all(jobs: list[Job]) -> None:
-    """In as many processes as there are cores, each kernel once."""
-    once = list({(job[0], job[3], job[4], job[5]): job for job in jobs}.values())
+    """In as many processes as there are cores, each kernel once: of alike jobs that of the most clips."""
+    once = list({(job[0], job[3], job[4], job[5]): job for job in sorted(jobs, key=lambda job: job[1])}.values())
     for job, fault in zip(once, in_processes(compile_job, once), strict=True):
         if fault:
             sys.stderr.write(f"does not compile: {job} {fault}\n")
@@ -308,7 +312,7 @@ def tiled(call: Call, tiling: Tiling) -> Call:
     """The same by another tiling, of whose programs nothing is known."""
     made = kernels(call.sizes.cell, tiling.reread, interpreted=Where.dry, exact=is_exact(call.precision))
     most = call.surely if tiling.split > 1 else None
-    return replace(call, kernels=made, tiling=tiling, of_backward=tiling, at_once=(most, most))
+    return replace(call, kernels=made, tiling=tiling, of_backward=tiling, at_once=(most, most), by_clips=None)
 
 
 def times_of(call: Call, tensors: list[Tensor]) -> Row:

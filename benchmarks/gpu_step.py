@@ -1,10 +1,11 @@
 """Count what a step of a compiled GPU kernel is made of, without a GPU: instructions of a warp, barriers, memory.
 
     python benchmarks/gpu_step.py [--cells lstm gru] [--hidden 64,128] [--precision tf32,bf16] [--capability 90]
+        [--batch 1024]
 
-Each kernel is compiled by the tiling that a GPU would take, and taken apart by nvdisasm, which comes with Triton. The
-longest loop of its machine code is the loop over steps. It tells no time; but a warp issues one instruction a cycle at
-best, four warps at once, and all wait at a barrier for the last.
+Each kernel is compiled by the tiling that an H100 would take for so many clips, and taken apart by nvdisasm, which
+comes with Triton. The longest loop of its machine code is the loop over steps. It tells no time; but a warp issues one
+instruction a cycle at best, four warps at once, and all wait at a barrier for the last.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from rich.console import Console
 from cello.cells.load import load_cell
 from cello.compiler.triton.build import kernels
 from cello.compiler.triton.choice import chosen, of_pass
+from cello.compiler.triton.cooperative import Multiprocessor
 from cello.compiler.triton.machine_code import compiled
 from cello.compiler.triton.resources import MEMORY
+from cello.compiler.triton.rounds import Gpu, of_batch
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import is_exact
 
+OF_H100 = 132, Multiprocessor(2048, 228 * 1024)
+"""Multiprocessors, and what each has."""
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)[^;]*?(?:`\((\.L_\w+)\))?\s*;")
 LABEL = re.compile(r"^(\.L_\w+):")
 KINDS = {
@@ -72,9 +77,12 @@ def main() -> None:
     parser.add_argument("--hidden", default="64,128")
     parser.add_argument("--precision", default="tf32,bf16")
     parser.add_argument("--capability", type=int, default=90)
+    parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
-    console = Console()
-    heads = ("cell", "H", "products", "pass", "programs a tile", "warps", "instructions", *KINDS)
+    console, memory = Console(), MEMORY[options.capability]
+    gpu = Gpu(options.capability, memory, *OF_H100)
+    heads = ("cell", "H", "products", "pass", "clips", "programs a tile", "warps", "registers", "spilled bytes")
+    heads += ("shared KiB", "instructions", *KINDS)
     console.print("| " + " | ".join(heads) + " |", soft_wrap=True)
     console.print("|---" * len(heads) + "|", soft_wrap=True)
     hidden = map(int, options.hidden.split(","))
@@ -82,16 +90,17 @@ def main() -> None:
         options.cells, hidden, options.precision.split(","), ("forward", "backward")
     ):
         cell, sizes = load_cell(name), Sizes(load_cell(name), 39, size)
-        best = chosen(cell, way, sizes, precision, options.capability, MEMORY[options.capability])
+        best = chosen(cell, way, sizes, precision, options.capability, memory)
         if best is None:
             console.print(f"| {name} | {size} | {precision} | {way} | no kernel |", soft_wrap=True, markup=False)
             continue
-        tiling = best[0]
+        tiling, taken = of_batch(cell, way, sizes, precision, gpu, (1, options.batch), best)
+        takes = ("", "", "") if taken is None else (taken.registers, taken.spilled, round(taken.shared / 1024))
         function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
         given = of_pass(cell, way, tiling, sizes, precision)
         counts = step(disassembled(compiled(function, given, precision, tiling, options.capability).asm["cubin"]))
         several = [sum(counts[opcode] for opcode in opcodes) for opcodes in KINDS.values()]
-        row = [name, size, precision, way, tiling.split, tiling.warps, counts.total(), *several]
+        row = [name, size, precision, way, tiling.rows, tiling.split, tiling.warps, *takes, counts.total(), *several]
         console.print("| " + " | ".join(map(str, row)) + " |", soft_wrap=True, markup=False)
 
 

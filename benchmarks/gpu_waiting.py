@@ -46,7 +46,9 @@ def rows() -> Iterator[Row]:
             call, tensors = _prepared(batch, hidden)
             call = _in_memory(call)
             first = _computed(call, tensors)
-            about |= {"programs share": call.tiling.split, "launches": len(call.parts)}
+            divided = call.of_clips("forward")
+            about |= {"programs share": divided.tiling.split, "clips": divided.tiling.rows}
+            about |= {"launches": len(divided.parts)}
             with _plainly():
                 plainly = _computed(replace(call, at_once=(None, None)), tensors)
             yield {**about, "way": "launched", "apart": _apart(first, plainly)}

@@ -196,7 +196,7 @@ def test_a_cluster_runs_whole() -> None:
         ("add.f64 %rd2, %rd3, %rd3;", "add.f64"),
         ("ld.global.lu.b32 %r8, [%rd3];", "lu"),
         ("mov.u32 %r8, %clock;", "%clock"),
-        ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned"),
+        ("wgmma.wait_group.sync.aligned 1;", "wgmma.wait_group.sync.aligned"),
         ("add.f32 %rd2, %r1, %r1;", "%rd2 cannot be read as f32"),
     ],
 )
@@ -269,6 +269,31 @@ def test_products_of_tensor_cores() -> None:
     assert np.abs(found[0] - (a.astype(np.float64) @ b + c)[corners[0]]).max() > 1e-5  # tf32 shows
     with pytest.raises(NotEmulatedError, match="m16n8k4"):
         matrices.product("mma.sync.aligned.m16n8k4.row.col.f32.tf32.tf32.f32", *given)
+
+
+WRITTEN = """shr.u32 %r8, %r3, 7; shl.b32 %r8, %r8, 4; xor.b32 %r8, %r3, %r8; add.s32 %r8, %r4, %r8;
+ld.global.b32 %r9, [%rd3]; st.shared.b32 [%r8], %r9; bar.sync 0; mov.b32 %r10, 0f3F800000; mov.b32 %r11, 0f40000000;"""
+"""A matrix of 8 columns in rows of 32 bytes, whose halves change places from the fifth on; 1 and 2."""
+MULTIPLIED = """shr.u32 %r9, %r4, 4; cvt.u64.u32 %rd4, %r9; or.b64 %rd4, %rd4, 13835058124001640448;
+wgmma.fence.sync.aligned; mov.b32 %r12, 0; mov.b32 %r13, 0; mov.b32 %r14, 0; mov.b32 %r15, 0;
+wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%r12,%r13,%r14,%r15}, {%r10,%r10,%r11,%r11}, %rd4, 1, 1, 1;
+wgmma.commit_group.sync.aligned;"""
+FENCE, WAIT = "fence.proxy.async.shared::cta;", "wgmma.wait_group.sync.aligned 0;"
+
+
+def test_products_of_four_warps_find_a_matrix_in_shared_memory_and_are_there_when_waited_for() -> None:
+    fenced = WRITTEN.replace("bar.sync", f"{FENCE} bar.sync")
+    given = np.arange(64, dtype=np.float32)
+    data = given.copy()
+    run(f"{fenced} {MULTIPLIED} {WAIT} bar.sync 0; st.global.b32 [%rd3], %r13;", data)
+    columns = given.reshape(8, 8)  # row by row 8 elements of a column; the left operand is 1, and 2 from the fifth on
+    sums = columns[:, :4].sum(1) + 2 * columns[:, 4:].sum(1)
+    np.testing.assert_array_equal(data, np.tile(sums[1::2], 16))
+    run(f"{fenced} {MULTIPLIED} st.global.b32 [%rd3], %r13; {WAIT}", data)
+    assert np.isnan(data).all()
+    refused(f"{WRITTEN} {MULTIPLIED} {WAIT}", "reads from shared memory what was written with no fence since")
+    refused(f"{fenced} {MULTIPLIED} bar.sync 0; {WAIT}", "a product of several warps was not waited for")
+    refused(f"{fenced} {MULTIPLIED.replace('1, 1, 1;', '1, 1, -1;')}", "or less the other", NotEmulatedError)
 
 
 @pytest.mark.parametrize("transposed", [False, True])

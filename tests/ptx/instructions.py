@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptx import matrices
+from ptx import groups, matrices
 from ptx.arithmetic import NotEmulatedError, pair, pairs, row
 from ptx.memory import KernelError
 from ptx.text import Instruction, Operand, Register
@@ -433,5 +433,7 @@ FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
     "redux": _reduced,
     "bar.warp": _warp_barrier,
     "trap": _trap,
+    "wgmma": groups.bound,
+    "fence.proxy": groups.bound,
 }
 """How an opcode that begins so is bound."""

@@ -16,9 +16,11 @@ from ptx.text import Program
 from ptx.warp import WARP, Block, Mask, Warp
 
 MOST_TURNS = 200
-"""How often every block may look in vain whether the others are there."""
+"""How often every block may look in vain whether the others are there, and once more wherever a warp looks."""
 RARELY = 20
 """Every which turn a slow warp has."""
+LOOKING = "ld.global.gpu.", "ld.volatile."
+"""Instructions that do."""
 MOST_ROUNDS = 10_000
 """How often a warp may go back in its program."""
 BARRIER, CLUSTER, ELSEWHERE, END = "a barrier", "a barrier of the cluster", "another block", "its end"
@@ -75,6 +77,7 @@ class _Thread:
         self.waiting: list[tuple[int, int, Mask | None]] = []
         self.warp.asked.clear()
         self.warp.groups.clear()
+        self.warp.multiplied.clear()
 
     def run(self) -> str:
         """Go on, and say what it waits for."""
@@ -103,6 +106,8 @@ class _Thread:
             self._branch(self.program.labels[str(instruction.operands[0])])
         elif name == "bar.sync":
             self._whole("bar.sync")
+            if self.warp.multiplied:
+                raise KernelError("a product of several warps was not waited for")
             self.at += 1
             return BARRIER
         elif name.startswith("barrier.cluster."):
@@ -119,7 +124,7 @@ class _Thread:
             return END
         else:
             step = bound(instruction, self.warp)
-            if name.startswith(("ld.global.gpu.", "ld.volatile.")):  # by turns with other blocks
+            if name.startswith(LOOKING):  # by turns with other blocks
                 step(self.mask)
                 self.at += 1
                 return ELSEWHERE
@@ -252,6 +257,8 @@ class Machine:
         waiting = iter([[n * of + each for each in self.order.of(of)] for n in self.order.of(len(places) // of)])
         running: list[tuple[_Running, Iterator[None]]] = []
         turns, writes, total = 0, -1, len(places)
+        looks = sum(each.opcode.startswith(LOOKING) for each in self.program.instructions)
+        most = MOST_TURNS + looks * self.program.threads // WARP
         while True:
             while len(running) + of <= self.order.at_once and (numbers := next(waiting, None)) is not None:
                 begun = [self._begun((n, *places[n]), (grid, total), memory, given) for n in numbers]
@@ -264,7 +271,7 @@ class Machine:
             left = [each for each in running if next(each[1], self) is not self]
             self._idle += [each for each, _ in running if all(each is not kept for kept, _ in left)]
             turns = turns + 1 if len(left) == len(running) and memory.writes == writes else 0
-            if turns > MOST_TURNS * (1 if self.order.slow is None else RARELY):
+            if turns > most * (1 if self.order.slow is None else RARELY):
                 raise KernelError(f"{len(running)} of {total} blocks wait for each other for ever")
             running, writes = left, memory.writes
 
@@ -293,7 +300,8 @@ class Machine:
     def _made(self, memory: GlobalMemory, parameters: Mapping[str, int]) -> _Running:
         names = ("%ctaid.x", "%ctaid.y", "%nctaid.x", "%nctaid.y")
         places: dict[str, Any] = {name: np.zeros(1, np.uint32) for name in names}
-        block = Block(memory, SharedMemory(self.shared), parameters, Clock(0, np.zeros(1, np.int32)), places)
+        base = SharedMemory.ALIGNED if self.program.numbers_of("wgmma") else SharedMemory.BASE
+        block = Block(memory, SharedMemory(self.shared, base), parameters, Clock(0, np.zeros(1, np.int32)), places)
         warps = [Warp.of(number, block, self.program.registers) for number in range(self.program.threads // WARP)]
         threads = [_Thread(self.program, self.meeting, warp, self.counts) for warp in warps]
         return _Running(block, threads, self.order, _Cluster([block]))

@@ -208,10 +208,12 @@ class SharedMemory:
     """That of a block: which warps wrote and read each byte since the last barrier, and what is still on its way; and
     what blocks of its cluster left there."""
 
-    BASE = 0x430
-    """Where it begins: a multiple of the 16 bytes that are promised, and of no more."""
+    BASE, ALIGNED = 0x430, 0x400
+    """Where it begins: a multiple of the 16 bytes that are promised, and of no more; or, for a kernel with instructions
+    that permute by addresses, where it begins on devices."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, base: int = BASE) -> None:
+        self.base = base
         self.data = np.full(size, 0xFF, np.uint8)
         self.known = np.zeros(size, np.bool_)
         self.coming = np.zeros(size, np.bool_)
@@ -221,11 +223,12 @@ class SharedMemory:
         self.left = np.full(size, -1, np.int32)
         self.seen_by: list[tuple[Clock, NDArray[np.int32]]] = []
         self.others_wrote = False
+        self.unfenced = np.zeros(size, np.uint32)
 
     def begin(self) -> None:
         """Forget all, as at the begin of another block."""
         self.data[:] = 0xFF
-        for each in (self.known, self.coming, self.writers, self.readers, self.unread):
+        for each in (self.known, self.coming, self.writers, self.readers, self.unread, self.unfenced):
             each[:] = 0
         self.left[:] = -1
         self.seen_by.clear()
@@ -236,8 +239,12 @@ class SharedMemory:
         self.writers[:] = 0
         self.readers[:] = 0
 
+    def fence(self, warp: int) -> None:
+        """What a warp wrote may be read by products of several warps."""
+        self.unfenced[self.unfenced == warp + 1] = 0
+
     def _places(self, addresses: NDArray[np.uint32], width: int) -> Any:
-        places = addresses.astype(np.int64) - self.BASE
+        places = addresses.astype(np.int64) - self.base
         if places.min() < 0 or places.max() > len(self.data) - width:
             outside = places[(places < 0) | (places > len(self.data) - width)]
             raise KernelError(
@@ -247,8 +254,8 @@ class SharedMemory:
             raise KernelError(f"an address in shared memory is no multiple of the {width} bytes at it")
         return _each(places, width)
 
-    def load(self, addresses: NDArray[np.uint32], width: int, warp: int) -> Bytes:
-        """So many bytes at each address, (lanes, width)."""
+    def load(self, addresses: NDArray[np.uint32], width: int, warp: int, *, fenced: bool = False) -> Bytes:
+        """So many bytes at each address, (lanes, width); ``fenced``: by a product of several warps."""
         at, bit = self._places(addresses, width), np.uint32(1 << warp)
         if self.coming[at].any():
             raise KernelError("it reads from shared memory what a copy that was not waited for is still bringing")
@@ -258,6 +265,10 @@ class SharedMemory:
             raise KernelError("it reads from shared memory what another block left there and nobody waited for")
         if (self.writers[at] & ~bit).any():
             raise KernelError(f"warp {warp} reads from shared memory what another warp wrote since the last barrier")
+        if fenced and self.unfenced[at].any():
+            raise KernelError(
+                "a product of several warps reads from shared memory what was written with no fence since"
+            )
         self.readers[at] |= bit
         found: Bytes = self.data[at]
         return found
@@ -270,7 +281,7 @@ class SharedMemory:
         if self.coming[at].any():
             raise KernelError("it writes to shared memory where a copy that was not waited for is going")
         self._alone(at, values, warp)
-        self.data[at], self.known[at] = values, True
+        self.data[at], self.known[at], self.unfenced[at] = values, True, warp + 1
 
     def leave(self, addresses: NDArray[np.uint32], values: Bytes, element: int, clock: Clock) -> None:
         """Write the elements of each lane, any of which others may look for at the same time.

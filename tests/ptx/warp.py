@@ -99,6 +99,8 @@ class Warp:
     registers: dict[str, Lanes]
     asked: list[Copy] = field(default_factory=list)
     groups: list[list[Copy]] = field(default_factory=list)
+    multiplied: dict[tuple[int, ...], tuple[list[Lanes], list[Lanes]]] = field(default_factory=dict)
+    """What products of several warps that were not waited for will give: registers, and what will be in them."""
 
     @classmethod
     def of(cls, number: int, block: Block, counts: Mapping[str, int]) -> Warp:
@@ -128,7 +130,7 @@ class Warp:
         if not isinstance(operand, str):
             raise NotEmulatedError(f"{operand} is no number and no register")
         if operand.startswith("global_smem"):
-            return np.uint32(SharedMemory.BASE + int(operand.partition("+")[2] or 0))
+            return np.uint32(self.block.shared.base + int(operand.partition("+")[2] or 0))
         if operand == "%tid.x":
             return LANE + np.uint32(WARP * self.number)
         if operand.startswith("%"):
@@ -142,7 +144,7 @@ class Warp:
         if not isinstance(operand, Address):
             raise NotEmulatedError(f"{operand} is no address")
         if isinstance(operand.base, str):
-            return np.full(WARP, SharedMemory.BASE + operand.offset, np.uint32)
+            return np.full(WARP, self.block.shared.base + operand.offset, np.uint32)
         row = self.registers[operand.base.bank][operand.base.number]
         found: Lanes = row + row.dtype.type(operand.offset & (2 ** (8 * row.itemsize) - 1))
         return found

@@ -67,6 +67,27 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
     check(zoo()["gru-original"], (18, 2, 7, 40), "high", device, lengths=[2, 0, 1] * 6)
 
 
+@pytest.mark.parametrize(
+    ("name", "precision", "tiling", "lengths"),
+    [
+        ("lstm", "high", Tiling(32, 32, 8, 1, 2, True, "held"), [2, 0, 1] * 11),
+        ("lstm", "medium", Tiling(32, 32, 4, 2, 1, True, "packs"), [1, 2] * 10),
+        ("gru", "medium", Tiling(32, 32, 8, 1, 1, True, "packs"), [2, 1, 2] * 11),
+        ("gru", "high", Tiling(32, 32, 4, 2, 2, True), [2, 1] * 10),
+        ("lstm-peephole-full", "high", Tiling(32, 32, 8, 1, 2, True), [1, 0, 2] * 11),
+        ("lstm-peephole-full", "high", Tiling(32, 32, 4, 2, 2, True, "packs"), [2, 1] * 10),
+        ("lstm", "high", Tiling(64, 32, 4, 1, 1, True, "packs"), [2, 0, 1] * 22),
+        ("gru", "medium", Tiling(64, 64, 8, 2, 1, True), [2, 1] * 30),
+        ("rnn", "high", Tiling(64, 128, 8, 1, 1, True), [1, 2] * 30),
+    ],
+    ids=lambda value: f"{value.split} programs" if isinstance(value, Tiling) else str(value)[:6],
+)
+def test_more_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
+    sizes = (len(lengths), 2, 7, tiling.units - 7)
+    ran = check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
+    assert all(bool(one.program.numbers_of("wgmma.mma")) == (tiling.rows == 64) for one in ran)
+
+
 def test_matrices_of_heads_on_an_older_gpu() -> None:
     ran = check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(80), lengths=[1, 3, 2])
     assert not any(one.program.numbers_of("stmatrix") for one in ran)

@@ -22,6 +22,12 @@ WORTH = 2
 """How many times fewer bytes of a thread in memory make up for twice the programs."""
 MUCH = 64
 """Bytes of a thread in memory that another limit of registers alone does not mend."""
+LITTLE = 32
+"""Bytes of a thread in memory that cost less than twice as many programs."""
+HOPELESS = 300
+"""Bytes of a thread in memory that do not become so few where values are read when they are needed."""
+NONE = -1
+"""The number that is remembered where no tiling of several will do."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -51,11 +57,7 @@ def chosen(
     if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
         return every[known.number], Taken(known.registers, known.spilled, known.shared)
 
-    def of(tiling: Tiling) -> Taken | None:
-        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
-        return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
-
-    best, least = _least(cell, way, every, of, memory)
+    best, least = _least(cell, way, every, _taken_by(cell, way, sizes, precision, capability), memory)
     if least is None or least == NOT_COMPILED:  # nothing is known, so only the bound can tell what fits
         return next((each for each in every if _at_most(cell, way, each, sizes, precision) <= memory), first), None
     if least.shared > memory:
@@ -81,6 +83,49 @@ def _meeting(
 def _at_most(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) -> int:
     own = at_most(laid_out(cell, tiling.reread), sizes, tiling, precision)
     return own + bytes_left(cell, way, sizes, tiling, precision)
+
+
+@lru_cache(maxsize=1024)
+def first_that_fits(
+    cell: Cell, way: str, every: tuple[Tiling, ...], sizes: Sizes, precision: str, capability: int, memory: int
+) -> tuple[Tiling, Taken] | None:
+    """The first of these by which threads keep nothing in memory, or the one by which they keep least, if that is next
+    to nothing, and what it takes; None if there is none, or it is not told."""
+    given = [of_pass(cell, way, each, sizes, precision) for each in every]
+    compiler = release(), without_slp(precision)
+    key = key_of(cell, every, given, precision, "more clips", way, capability, memory, *compiler)
+    known = remembered(key)
+    if known is None:
+        known = _of_least(every, _taken_by(cell, way, sizes, precision, capability), memory)
+        remember(key, known)
+    if not 0 <= known.number < len(every) or known.shared > memory:
+        return None
+    return every[known.number], Taken(known.registers, known.spilled, known.shared)
+
+
+def _of_least(every: Sequence[Tiling], of: Callable[[Tiling], Taken | None], memory: int) -> Choice:
+    """The first of these that keeps nothing in memory, or the one that keeps least, if it is next to nothing.
+
+    Those that read in a step are not compiled where by all that read a step ahead far too much is kept.
+    """
+    least = Choice(NONE, 0, HOPELESS, 0)
+    for number, each in enumerate(every):
+        if each.stages == 1 and any(one.stages > 1 for one in every) and least.spilled >= HOPELESS:
+            break
+        told = if_any(partial(of, each))
+        if told is not None and told.shared <= memory and told.spilled < least.spilled:
+            least = Choice(number, told.registers, told.spilled, told.shared)
+        if not least.spilled:
+            break
+    return least if least.spilled <= LITTLE else Choice(NONE, 0, 0, 0)
+
+
+def _taken_by(cell: Cell, way: str, sizes: Sizes, precision: str, capability: int) -> Callable[[Tiling], Taken | None]:
+    def of(tiling: Tiling) -> Taken | None:
+        function = getattr(kernels(cell, tiling.reread, interpreted=False, exact=is_exact(precision)), way)
+        return taken(function, of_pass(cell, way, tiling, sizes, precision), precision, tiling, capability)
+
+    return of
 
 
 def _least(

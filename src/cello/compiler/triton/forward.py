@@ -82,7 +82,7 @@ class _Forward:
         return lines if names.matrices else [*lines, *indented_if(AHEAD, ahead)]
 
     def _load_matrices(self) -> list[str]:
-        """This program's columns of all matrices; those that are multiplied in slices pack by pack."""
+        """This program's columns of all matrices; those that are multiplied in slices, or as one, pack by pack."""
         names = self.names
         packs = dict.fromkeys(tuple(m for _, m in pack) for v in names.plan.vectors for pack in names.sliced(v))
         rest = [m for m in names.inner if not any(m in matrices for matrices in packs)]
@@ -90,11 +90,14 @@ class _Forward:
 
     def _load_slices(self, matrices: tuple[int, ...]) -> str:
         (rows, columns), place = self.names.sides(matrices[0]), inner_place(self.names, matrices[0])
-        sizes = f"1, {len(matrices)}, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
+        sizes = f"{len(matrices)}, {columns.elements}, {rows.elements}, {columns.units}, {rows.own}"
+        if not self.names.in_slices:
+            return f"{self._slices(matrices)} = load_beside({place}, {rows.part}, {sizes}, PRECISION)"
+        sizes = f"1, {sizes}"
         return f"{self._slices(matrices)} = load_slices({place}, {rows.part}, 1, {columns.elements}, {sizes})"
 
     def _slices(self, matrices: Iterable[int]) -> str:
-        return "_".join(self.of[m] for m in matrices) + "_slices"
+        return "_".join(self.of[m] for m in matrices) + ("_slices" if self.names.in_slices else "_tile")
 
     def _load_matrix(self, m: int) -> str:
         """This program's columns of a matrix; one of a single row or column is a row of elements."""
@@ -192,7 +195,8 @@ class _Forward:
         for vector in vectors:
             body.lines += filter(None, [gathered.taken.get(f"{of[vector]}_whole")])
             packs = names.sliced(vector)
-            body.lines += self._products_in_slices(vector, packs)
+            in_packs = self._products_in_slices if names.in_slices else self._products_as_one
+            body.lines += in_packs(vector, packs)
             there = {pair for pack in packs for pair in pack}
             for node, m in (pair for pair in names.products_of(vector) if pair not in there):
                 body.lines += [self._load_matrix(m)] if names.reread == "all" else []
@@ -217,6 +221,15 @@ class _Forward:
             )
             lines.append(exact_products(packed, totals, f"{of[vector]}_whole", matrices))
             lines += [deinterleave(sums, name) for (sums, _), name in zip(now, packed, strict=True) if len(sums) > 1]
+        return lines
+
+    def _products_as_one(self, vector: int, packs: Sequence[tuple[tuple[int, int], ...]]) -> list[str]:
+        """Lines of the products of a vector with several matrices, pack by pack."""
+        lines = []
+        for pack in packs:
+            sums, matrices = ", ".join(self.of[k] for k, _ in pack), self._slices(m for _, m in pack)
+            given = f"{sums}, {self.of[vector]}_whole, {matrices}, PRECISION"
+            lines.append(f"{sums} = products{len(pack)}({given})")
         return lines
 
     def _product(self, name: str, m: int, v: int) -> str:

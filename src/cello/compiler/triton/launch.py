@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -100,6 +100,12 @@ class Call:
     cooperatively; None: all."""
     surely: int | None = None
     """Programs of which as many run at the same time whatever they take; None: all."""
+    by_clips: Callable[[Call, str], Call] | None = None
+    """How the work of a pass is divided for as many replicates and clips as there are; None: as here."""
+
+    def of_clips(self, way: str) -> Call:
+        """The same, as the pass "forward" or "backward" is divided for these clips."""
+        return self.by_clips(self, way) if self.by_clips is not None else self
 
     def backward(self) -> Call:
         """The same, as backward is launched."""
@@ -319,6 +325,7 @@ def _launched(
 
 def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (R, B, T, elements), last states as first ones, and what backward reads of every row."""
+    call = call.of_clips("forward")
     layout, names, sizes = call.layout, call.names, call.sizes
     replicates, batch = layout.place.shape
     like = given.frames
@@ -350,7 +357,7 @@ def run_backward(
     through_frames: bool,
 ) -> Derivatives:
     """The derivatives of what was given from those of outputs (R, B, T, elements), or None, and of last states."""
-    call = call.backward()
+    call = call.backward().of_clips("backward")
     layout, names, sizes = call.layout, call.names, call.sizes
     replicates, batch = layout.place.shape
     d_outputs, d_last = upstream

@@ -45,7 +45,9 @@ class Names(StepNames):
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
     "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
-    has its part of matrices in registers too, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says."""
+    has its part of matrices in registers too, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as
+    by "", for many clips: forward multiplies with up to four matrices as with one of all their columns, backward no
+    more than two sums' derivatives at once, of which registers have more than of four."""
     exact: bool = False
     """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED
@@ -270,7 +272,8 @@ class Names(StepNames):
     def _grouped(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         rest = [(k, m) for k, m in self.products_of(vector) if k in self.pack_of]
         found = []
-        for pack in [self.sums[n] for n in sorted({self.pack_of[k] for k, _ in rest})]:
+        packs = [self.sums[n] for n in sorted({self.pack_of[k] for k, _ in rest})]
+        for pack in [half for whole in packs for half in self._halves(whole)]:
             mine = [(k, m) for k, m in rest if k in pack]
             matrices = tuple(m for _, m in mine)
             first = self.inner.index(matrices[0]) if matrices else 0
@@ -281,6 +284,10 @@ class Names(StepNames):
             else:
                 found += [((k,), (m,)) for k, m in mine]
         return found
+
+    def _halves(self, pack: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """A pack, or the pairs that it is multiplied by."""
+        return (pack[:2], pack[2:]) if self.reread == "packs" and len(pack) > 2 else (pack,)
 
     @cached_property
     def uses(self) -> dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]:
@@ -303,14 +310,15 @@ class Names(StepNames):
         return self.exact and self.reread != "all" and not self.in_blocks
 
     def sliced(self, vector: int) -> list[tuple[tuple[int, int], ...]]:
-        """The products of a vector that are computed in slices, sums and matrices, in packs of those side by side."""
-        computed = self.in_slices and not self.is_frame(vector)
+        """The products of a vector that are computed in slices, or with several matrices as one: sums and matrices, in
+        packs of those side by side."""
+        computed = (self.in_slices or self.reread == "packs") and not self.is_frame(vector)
         rest = [pair for pair in self.products_of(vector) if computed and self._is_tile(pair[1])]
         found: list[tuple[tuple[int, int], ...]] = []
         while rest:
             pack = next(pack for n in self.packed if (pack := tuple(rest[:n])) and self._side_by_side(pack, n))
             found, rest = [*found, pack], rest[len(pack) :]
-        return found
+        return [pack for pack in found if self.in_slices or pack[1:]]
 
     def _is_tile(self, matrix: int) -> bool:
         """Whether it has several rows and columns, and no few columns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import starmap
@@ -20,9 +20,9 @@ from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
 from cello.compiler.triton.build import Kernels, kernels, missing
 from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
-from cello.compiler.triton.cooperative import Multiprocessor, cooperative, programs_beside
+from cello.compiler.triton.cooperative import Multiprocessor, cooperative
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
-from cello.compiler.triton.machine_code import Taken
+from cello.compiler.triton.rounds import Gpu, of_batch
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
 from cello.compiler.triton.text import computed, is_exact, laid_out, names_of, waits
@@ -138,20 +138,42 @@ def _of_pass(inputs: Inputs, way: str, found: Tiling) -> tuple[Tiling, int | Non
     x = inputs.frames
     if not x.is_cuda:
         return found, None
-    major, minor = torch.cuda.get_device_capability(x.device)
-    best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), 10 * major + minor, _memory(x), _at_once(x))
+    gpu = _gpu(x)
+    best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), gpu.capability, gpu.memory, gpu.multiprocessors)
     tiling, taken = best or (found, None)
     together = cooperative(tiling.split, waits=waits(inputs.cell, way, tiling.reread), cluster=tiling.cluster)
-    return tiling, _programs(x, tiling, taken) if together else None
+    return tiling, gpu.multiprocessors * gpu.beside(tiling, taken) if together else None
 
 
-def _programs(x: Tensor, tiling: Tiling, taken: Taken | None) -> int:
-    """How many programs the device of the frames runs at once, of which each takes so much."""
-    if taken is None:
-        return _at_once(x)
+def by_clips(inputs: Inputs) -> Callable[[Call, str], Call] | None:
+    """How a pass is divided by the number of replicates and clips, which under torch.vmap only a launch knows."""
+    x = inputs.frames
+    if not x.is_cuda:
+        return None
+    cell, sizes, products, gpu = inputs.cell, sizes_of(inputs), precision(x), _gpu(x)
+
+    def divided(call: Call, way: str) -> Call:
+        best = chosen(cell, way, sizes, products, gpu.capability, gpu.memory, gpu.multiprocessors)
+        replicates, batch = call.layout.place.shape
+        if best is None or best[0] != call.tiling:
+            return call
+        tiling, taken = of_batch(cell, way, sizes, products, gpu, (replicates, batch), best)
+        if tiling == call.tiling:
+            return call
+        made = kernels(cell, tiling.reread, interpreted=False, exact=is_exact(products))
+        together = cooperative(tiling.split, waits=waits(cell, way, tiling.reread), cluster=tiling.cluster)
+        at_once = gpu.multiprocessors * gpu.beside(tiling, taken) if together else None
+        return replace(call, kernels=made, tiling=tiling, at_once=(at_once, None))
+
+    return divided
+
+
+def _gpu(x: Tensor) -> Gpu:
+    """The kind of the device of the frames."""
+    major, minor = torch.cuda.get_device_capability(x.device)
     told = torch.cuda.get_device_properties(x.device)
-    there = Multiprocessor(told.max_threads_per_multi_processor, told.shared_memory_per_multiprocessor)
-    return _at_once(x) * programs_beside(taken.registers, taken.shared, tiling.warps, there)
+    each = Multiprocessor(told.max_threads_per_multi_processor, told.shared_memory_per_multiprocessor)
+    return Gpu(10 * major + minor, _memory(x), _at_once(x), each)
 
 
 def sizes_of(inputs: Inputs) -> Sizes:
@@ -203,7 +225,7 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     if backward is not None:
         made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu, exact=exact).backward)
     programs = (at_once, at_once_back), _at_once(x)
-    call = Call(names, made, layout, forward, products, sizes_of(inputs), keep, backward, *programs)
+    call = Call(names, made, layout, forward, products, sizes_of(inputs), keep, backward, *programs, by_clips(inputs))
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]

@@ -78,8 +78,13 @@ def buffers_of(cell: Cell, way: str, reread: str = "", *, exact: bool = False) -
     return buffers(forward(names) if way == "forward" else backward(names))
 
 
-@lru_cache(maxsize=1024)
 def waits(cell: Cell, way: str, reread: str = "") -> bool:
     """Whether programs that share the units of clips wait for each other, in the pass "forward" or "backward"."""
+    return meetings(cell, way, reread) > 0
+
+
+@lru_cache(maxsize=1024)
+def meetings(cell: Cell, way: str, reread: str = "") -> int:
+    """How often they do in a step."""
     text = own_text(cell, reread)
-    return BARRIER in text[text.index(f"def {way}(") :].partition("@triton.jit")[0]
+    return text[text.index(f"def {way}(") :].partition("@triton.jit")[0].count(BARRIER)

@@ -31,6 +31,10 @@ MOST_HELD = 128
 """Registers of a thread that matrices may take where it holds its part of them."""
 MANY_ROWS = 4
 """Vectors that are the same at every step, from which on they take many of a thread's registers: two each."""
+MORE_CLIPS = 32
+"""Clips that a program may have instead of 16."""
+OF_GROUPS = 64
+"""Clips from which on four warps of compute capability 9.0 multiply together, with matrices in shared memory."""
 MOST_STAGES = 4
 """Stages above which a step is so long that nothing is gained by reading what it needs before it begins."""
 
@@ -130,6 +134,59 @@ def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> li
     return tried
 
 
+def of_more_clips(
+    names: Names, sizes: Sizes, way: str, given: Tiling, precision: str, memory: int = MEMORY, *, groups: bool = False
+) -> tuple[tuple[Tiling, ...], ...]:
+    """What "forward" or "backward" may be divided by instead where the tiling that is ``given`` has more programs than
+    run at once: more clips, as many or half the programs for them. Of each what to try, least costly first.
+
+    64 clips only where four warps multiply together, in ``groups``: what others have instead is not known here.
+    """
+    first = tiling(names, sizes, precision, memory)
+    if first is None or names.matrices or {given.reread, first.reread} & {"all", "chunks"}:
+        return ()
+    splits = sorted({given.split, first.split, max(1, first.split // 2)})
+    ways = [(rows, split) for rows in ([OF_GROUPS] if groups else []) + [MORE_CLIPS, LEAST] for split in splits]
+    further = [way for way in ways if way != (given.rows, given.split)]
+    tried = (_by_clips(names, sizes, way, replace(first, rows=r, split=s), precision) for r, s in further)
+    return tuple(each for each in tried if each and _least_bytes(names, sizes, way, each[-1], precision) <= memory)
+
+
+def _by_clips(names: Names, sizes: Sizes, way: str, one: Tiling, precision: str) -> tuple[Tiling, ...]:
+    """What to try for so many clips and programs: threads that hold matrices, shared memory, more warps, several
+    products as one; each with what a step reads asked for before or in it."""
+    one = replace(one, warps=8 if one.own > LEAST else 4, all_registers=True, reread="")
+    words = _of_matrices(names, sizes, one, precision) / 4 / (32 * one.warps)
+    tried = [replace(one, reread="held")] if words <= MOST_HELD / 2 and one.rows < OF_GROUPS else []
+    tried += [one, *([replace(one, warps=16)] if one.own >= 128 else []), replace(one, reread="packs")]
+    tried = [each for each in tried if _shared_out(names, sizes, way, each)]
+    ahead = [] if len(names.plan.stages) > MOST_STAGES else [replace(each, stages=2) for each in tried]
+    return (*ahead, *(replace(each, stages=1) for each in tried))
+
+
+def _least_bytes(names: Names, sizes: Sizes, way: str, tiling: Tiling, precision: str) -> int:
+    """Shared memory of a program of a pass, at least: matrices, and one operand."""
+    several = max((len(nodes) for groups in names.groups.values() for nodes, _ in groups), default=1)
+    elements = (min(2, several) if way == "backward" else 1) * tiling.rows * widest(names, tiling, sizes)
+    return _of_matrices(names, sizes, tiling, precision) + elements * (2 if precision == "bf16" else 4)
+
+
+def _shared_out(names: Names, sizes: Sizes, way: str, tiling: Tiling) -> bool:
+    """Whether the warps of a program share out the columns of its products: where there is one, or more columns than
+    clips."""
+    names, forward = replace(names, reread=tiling.reread), way == "forward"
+    vectors = [v for v in names.plan.vectors if not names.is_frame(v)]
+    if forward:
+        groups = [tuple(m for _, m in pack) for v in vectors for pack in names.sliced(v)]
+        groups += [(m,) for m in names.inner if not any(m in group for group in groups)]
+    else:
+        groups = list(dict.fromkeys(matrices for v in vectors for _, matrices in names.groups[v]))
+    several = [(names.sides(group[0]), len(group)) for group in groups]
+    several = [(sides, count) for sides, count in several if not any(side.once for side in sides)]
+    columns = [(sides[0], count) if forward else (sides[1], 1) for sides, count in several]
+    return len(several) < 2 or all(_own(names, sizes, tiling, one.shape) * n > tiling.rows for one, n in columns)
+
+
 def _of_matrices_that_change(names: Names, sizes: Sizes, found: Tiling) -> list[Tiling]:
     """Where some are matrices."""
     tried = [found, *_at_other_registers(found), *_reading_rows(names, found)]
@@ -227,7 +284,8 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     if names.in_blocks:
         return _of_largest(names, sizes, tiling)
     if not names.matrices:
-        operands = max(names.packed) * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
+        several = min(max(names.packed), 2 if tiling.reread == "packs" else 4)
+        operands = several * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
         return _of_matrices(names, sizes, tiling, precision) + operands
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     read = (saved + 2 * tiling.own) * tiling.rows * 4
@@ -253,7 +311,8 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     ahead = tiling.stages > 1 and bool(names.matrices)
     halved = precision == "bf16" and not names.counts
     read = (saved * (2 if halved else 4) + tiling.own * 4) * tiling.rows if ahead else 0
-    several, largest = max(names.packed), max(_own(names, sizes, tiling, shape) for shape in names.spaces)
+    several = min(max(names.packed), 2 if tiling.reread == "packs" else 4)
+    largest = max(_own(names, sizes, tiling, shape) for shape in names.spaces)
     packs = several * tiling.rows * (widest(names, tiling, sizes) + largest) * 4
     return _of_matrices(names, sizes, tiling, precision) + 2 * read + packs
 
