@@ -367,8 +367,8 @@ def _shuffle(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
 
 
 def _reduced(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
-    """The least or the largest of the lanes that a mask names, for each of them."""
-    if opcode not in ("redux.sync.min.s32", "redux.sync.max.s32"):
+    """Of the lanes that a mask names the least, or the bits that any of them has, for each of them."""
+    if opcode not in ("redux.sync.min.s32", "redux.sync.or.b32"):
         raise NotEmulatedError(f"{opcode} is not emulated")
     target, source, members = operands
     out, value, named = (
@@ -385,7 +385,7 @@ def _reduced(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
         if ".min." in opcode:
             out[:] = np.where(among, np.broadcast_to(value, WARP), np.iinfo(np.int32).max).min(1)
         else:
-            out[:] = np.where(among, np.broadcast_to(value, WARP), np.iinfo(np.int32).min).max(1)
+            out[:] = np.bitwise_or.reduce(np.where(among, np.broadcast_to(value, WARP), 0), axis=1)
 
     return run
 

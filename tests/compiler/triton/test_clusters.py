@@ -93,9 +93,10 @@ def test_meetings_of_few_elements_leave_no_warp_and_no_program_behind(name: str,
     four programs waited for two."""
     tiling = Tiling(16, 64, 4, split, 2, cluster=True)
     found, _ = computed(zoo()[name], 64, "medium", tiling, 3, 2, order=Order(slow=1))
-    in_memory, _ = computed(zoo()[name], 64, "medium", replace(tiling, cluster=False), 3, 2)
-    for key, value in in_memory.items():
-        assert torch.equal(found[key], value), key
+    inputs = case(zoo()[name], (3, 2, 7, 64))
+    expected = everything(zoo()[name], wider(inputs, torch.float64), "plain", lengths=[2, 0, 2], reverse=True)
+    for key, error in errors(found, expected).items():
+        assert error <= SHARES["medium"], f"{key}: {error:.1e}"
 
 
 TWO = Tiling(16, 32, 4, 2, 2, cluster=True)
