@@ -49,7 +49,8 @@ def chosen(
     if first is None:
         return None
     some = [first, *(each for each in others if each.split <= max(first.split, at_once))]
-    every = [way_of for each in some for way_of in _meeting(cell, way, each, sizes, precision, capability, memory)]
+    gpu = capability, memory
+    every = [one for each in some for one in ways_of_meeting(cell, way, each, sizes, precision, *gpu)]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
     key = key_of(cell, every, given, precision, way, capability, memory, *compiler)
@@ -69,7 +70,7 @@ def chosen(
     return best, least
 
 
-def _meeting(
+def ways_of_meeting(
     cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str, capability: int, memory: int
 ) -> list[Tiling]:
     """A tiling whose programs wait for each other as a cluster, if they can be one, and in memory."""

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from cello.cells.definition import Cell
 from cello.cells.graph import Shape
-from cello.compiler.triton.choice import first_that_fits
+from cello.compiler.triton.choice import first_that_fits, ways_of_meeting
 from cello.compiler.triton.cooperative import Multiprocessor, parts, programs_beside
 from cello.compiler.triton.launch import Tiling
 from cello.compiler.triton.machine_code import Taken
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import laid_out, meetings, names_of
+from cello.compiler.triton.text import buffers_of, laid_out, meetings, names_of
 from cello.compiler.triton.tiling import OF_GROUPS, of_more_clips
 
-ALONE, MEETING = 500, 2000
+ALONE, MEETING, OF_CLUSTER = 500, 2000, 600
 """Cycles of a step that pass whatever a program computes: its own latencies, and those of elements that go from one
-program to another."""
+program to another, through memory or within a cluster."""
 MULTIPLIED = {"bf16": 1300, "tf32": 650}
 """Products of numbers in a cycle of a multiprocessor, by instructions of single warps of its tensor cores."""
 OF_GROUPS_MORE = 1.6
@@ -32,10 +32,11 @@ OF_A_STEP, OF_A_VALUE = 12.0, {"forward": 2.2, "backward": 3.2}
 """Instructions of a thread for each element of a tile, and for each value that is computed, read or written of it."""
 IN_A_CYCLE = 4 * 32
 """Instructions of threads in a cycle of a multiprocessor."""
-BYTES_LEFT = 8
-"""Those of an element that one program leaves to another."""
-BYTES_IN_A_CYCLE = 24
-"""Bytes that a multiprocessor reads of these in a cycle, if all read at the same time."""
+BYTES_LEFT, OF_A_WORD = 8, 4
+"""Those of an element that one program leaves to another in memory, and of a word of a cluster's."""
+BYTES_IN_A_CYCLE, SENT_IN_A_CYCLE = 24, 12
+"""Bytes of these that a multiprocessor reads in a cycle, if all read at the same time; and that others send it in a
+cluster."""
 WORTH = 0.95
 """The share of the time that another tiling has to stay below to be worth compiling."""
 
@@ -83,7 +84,11 @@ def of_batch(
     most = WORTH * cycles(*given)
     in_groups = gpu.capability in WITH_GROUPS
     others = of_more_clips(names, sizes, way, given[0], precision, gpu.memory, groups=in_groups)
-    groups = [group for group in others if group[0].split <= gpu.multiprocessors]
+    groups = [
+        tuple(met for each in group for met in ways_of_meeting(cell, way, each, sizes, precision, *gpu[:2]))
+        for group in others
+        if group[0].split <= gpu.multiprocessors
+    ]
     for group in sorted(groups, key=lambda group: cycles(group[0], None)):
         if cycles(group[0], None) >= most:
             break
@@ -97,8 +102,10 @@ def _rounds(tiling: Tiling, at_once: int, clips: tuple[int, int]) -> int:
     """How often after each other as many programs run as run at once."""
     replicates, batch = clips
     tiles = -(-batch // tiling.rows)
-    if tiling.split > 1:
+    if tiling.split > 1 and not tiling.cluster:
         return len(parts(replicates, tiles, tiling.split, at_once))
+    if tiling.cluster:
+        return -(-replicates * tiles // max(1, at_once // tiling.split))
     return -(-replicates * tiles // at_once)
 
 
@@ -135,8 +142,11 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     )
     if tiling.split == 1:
         return busy, ALONE
-    busy += operands * BYTES_LEFT / BYTES_IN_A_CYCLE
-    return busy, ALONE + MEETING * meetings(cell, way, tiling.reread)
+    met = meetings(cell, way, tiling.reread)
+    if tiling.cluster:
+        words = operands * buffers_of(cell, way, tiling.reread).words
+        return busy + words * OF_A_WORD / SENT_IN_A_CYCLE, ALONE + OF_CLUSTER * met
+    return busy + operands * BYTES_LEFT / BYTES_IN_A_CYCLE, ALONE + MEETING * met
 
 
 def _multiplied(names: Names, way: str) -> list[Shape]:
