@@ -61,6 +61,14 @@ def test_ragged_clips_in_every_precision(precision: str, clips: int, hidden: int
     assert 200 < ran[0].of_a_step < ran[0].instructions
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru-original"])
+def test_threads_that_hold_some_quarters_of_matrices(name: str) -> None:
+    """What they hold and what they read is the same matrix, and no warp writes operands that another still reads."""
+    device = Device(tiling=Tiling(16, 128, 8, stages=2, all_registers=True, reread="held 5"))
+    ran = check(zoo()[name], (3, 2, 7, 100), "high", device, lengths=[2, 0, 1])
+    assert [one.grid for one in ran] == [(1, 1), (1, 1)]
+
+
 @pytest.mark.parametrize("order", [Order(), Order(reverse=True, at_once=2)], ids=str)
 def test_programs_that_share_units_in_any_order(order: Order) -> None:
     device = Device(order=order, tiling=Tiling(16, 64, 4, 2))

@@ -98,6 +98,28 @@ def test_products_of_ieee_float32_read_units_side_by_side_and_multiply_no_clip_t
 
 
 @spills_here
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("capability", [90, 80])
+def test_one_program_has_four_matrices_of_128_units_in_tf32(capability: int, way: str) -> None:
+    """They are 256 KB, more than its shared memory, so two programs shared the units and met at every step."""
+    found = resources(zoo()["lstm"], way, 128, "tf32", capability)
+    assert (found.tiling.split, found.tiling.rows, found.spilled) == (1, 16, 0)
+    assert found.tiling.reread.startswith("held ")
+    assert found.shared <= MEMORY[capability]
+    assert found.shared <= at_most(names_of(zoo()["lstm"]), tried_sizes(128), found.tiling, "tf32")
+
+
+@spills_here
+@pytest.mark.parametrize(("capability", "split"), [(90, 4), (80, 8)])
+def test_thirteen_matrices_of_128_units_spill_nothing(capability: int, split: int) -> None:
+    """They spilled 72 and 56 bytes: programs handed each other derivatives of gates twice, all four as one and each
+    alone; and loads of all matrices at once, before the first step, took the registers of what lives through it."""
+    found = resources(zoo()["fgr"], "backward", 128, "tf32", capability)
+    assert (found.spilled, found.tiling.split) == (0, split)
+    assert own_text(zoo()["fgr"]).partition("def backward")[2].count("store_part(") == 4
+
+
+@spills_here
 @pytest.mark.parametrize(
     ("cell", "hidden", "precision", "way"),
     [("lstm-layer-norm", 64, "tf32", "backward"), ("lstm", 128, "bf16", "backward")],
@@ -138,6 +160,7 @@ def of_bytes(
     shared: Callable[[Tiling], int] = lambda each: 1024,
     memory: int = MEMORY[90],
     at_once: int = 132,
+    hidden: int = 64,
 ) -> Tiling:
     """The tiling chosen for an LSTM whose kernels spill so much by each, and take so much shared memory."""
 
@@ -150,7 +173,7 @@ def of_bytes(
     monkeypatch.setattr(choice, "taken", told)
     monkeypatch.setattr(choice, "remembered", lambda key: None)
     monkeypatch.setattr(choice, "remember", lambda key, found: None)
-    sizes = Sizes(zoo()["lstm"], 39, 64)
+    sizes = Sizes(zoo()["lstm"], 39, hidden)
     found = choice.chosen.__wrapped__(zoo()["lstm"], "forward", sizes, "tf32", 90, memory, at_once)
     assert found is not None
     return found[0]
@@ -286,6 +309,34 @@ def test_what_is_tried_first_waits_for_nobody() -> None:
     assert not any(each.reread == "held" for each in tilings(names_of(zoo()["lstm"]), tried_sizes(64), "ieee"))
     few = tilings(names_of(zoo()["ltc"]), Sizes(zoo()["ltc"], 39, 64), "bf16")
     assert {each.stages for each in few} == {1}  # seven stages: nothing is read ahead
+
+
+def test_threads_hold_quarters_of_matrices_where_one_program_then_has_room_or_reads_less() -> None:
+    """Of 16 quarters of 16 KB as few as leave room for the others, or as many as registers hold; none of others,
+    nor of few units, whose quarters no thread has alone, nor in precisions that multiply otherwise."""
+
+    def held(cell: str, hidden: int, precision: str, capability: int = 90) -> list[tuple[int, str]]:
+        tried = tilings(names_of(zoo()[cell]), Sizes(zoo()[cell], 39, hidden), precision, MEMORY[capability])
+        assert all(each.split == 1 for each in tried if each.reread.startswith("held "))
+        return [(each.stages, each.reread) for each in tried if each.reread.startswith("held ")]
+
+    assert held("lstm", 128, "tf32") == [(n, f"held {k}") for n in (2, 1) for k in (7, 4, 3)]
+    assert held("lstm", 128, "tf32", 80) == [(n, f"held {k}") for n in (2, 1) for k in (8, 7)]
+    assert held("gru", 128, "tf32") == [(2, "held 7"), (2, "held 4")]
+    assert not held("lstm", 64, "tf32") + held("lstm", 256, "tf32")
+    assert not held("lstm", 128, "bf16") + held("lstm", 128, "ieee") + held("mgu", 128, "tf32")
+    assert not held("fgr", 128, "tf32")  # 13 matrices
+
+
+def test_what_is_far_from_registers_is_not_tried_with_fewer_quarters_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[Tiling]()
+
+    def spilled(each: Tiling) -> int:
+        tried.append(each)
+        return 300 if each.reread.startswith("held ") else 0
+
+    assert of_bytes(monkeypatch, spilled, hidden=128).split == 2
+    assert [(each.stages, each.reread) for each in tried[:-1]] == [(2, "held 7"), (1, "held 7")]
 
 
 def tried_sizes(hidden: int) -> Sizes:

@@ -158,6 +158,14 @@ def test_threads_may_hold_matrices_and_read_a_step_ahead_or_not(
     check(zoo()[name], (6, 3, 3, 20), share=2e-5, lengths=[3, 0, 2, 1, 0, 0], reverse=stages == 1)
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize("name", ["lstm-peephole-full", "mut2", "rhn", "mogrifier-lstm"])
+def test_threads_may_hold_some_quarters_of_matrices(name: str, stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter is every other row of a half: a vector is taken apart so too, and sums begin with what a frame adds."""
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 64, 4, 1, stages, reread="held 5"))
+    check(zoo()[name], (6, 3, 3, 44), share=2e-5, lengths=[3, 0, 2, 1, 0, 0], reverse=stages == 1)
+
+
 def test_several_sizes_beside_products_of_bfloat16() -> None:
     torch.set_float32_matmul_precision("medium")
     for name in ("projected", "low-rank"):

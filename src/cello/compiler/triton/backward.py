@@ -8,24 +8,38 @@ from cello.compiler.gradient import StageGradient
 from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
 from cello.compiler.triton.forward import constants
-from cello.compiler.triton.names import (
-    Names,
+from cello.compiler.triton.names import Names
+from cello.compiler.triton.products import (
+    all_gather,
+    different,
+    exact_products,
     inner_place,
-    mask_arguments,
+    load_quarter,
     product_in_parts,
-    prologue,
-    rows_again,
-    step_reads,
+    products_in_quarters,
+    quarters_of,
+    within_cluster,
 )
-from cello.compiler.triton.products import all_gather, different, exact_products, within_cluster
+from cello.compiler.triton.reads import mask_arguments, places_again, prologue, rows_again, step_reads
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.spaces import Space
-from cello.compiler.triton.tiles import AHEAD, Read, ahead_in_step, all_steps, indented_if, interleave, read_ahead
+from cello.compiler.triton.tiles import (
+    AHEAD,
+    Read,
+    ahead_in_step,
+    all_steps,
+    indented_if,
+    interleave,
+    read_ahead,
+    steps_of_held,
+)
 
 ARGUMENTS = ("place", "length", "start", "reverse", "weights", "invariants", "last", "saved")
 DERIVATIVES = ("d_outputs", "d_last", "d_first", "d_sums", "vectors", "d_invariants", "workspace")
 SIZES = ("TILES", "B", "T", "rows")
 ROW = "replicate * rows + begin"
+AT_ONCE = 4
+"""Vectors that are changed to operands of products between the same barriers, where matrices lie in quarters."""
 _Products = dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]
 """Vectors and matrices of the products of some sums."""
 
@@ -43,6 +57,7 @@ class _Backward:
         self.readers = {arg: k for k, node in enumerate(self.graph.nodes) for arg in node.args}
         self.begun: set[str] = set()
         self.through: set[tuple[int, ...]] = set()
+        self.ahead: list[str] = []
         self.rows = {names.rows_of(k, shape) for k, shape in names.summed}
         self.labels = {
             **self.of,
@@ -73,7 +88,20 @@ class _Backward:
     def _load_matrices(self) -> list[str]:
         """This program's columns of all matrices, those of one vector and of a pack of sums as one."""
         groups = dict.fromkeys(matrices for each in self.names.groups.values() for _, matrices in each)
-        return [f"{self._tile(matrices)} = {self._load_matrix(matrices)}" for matrices in groups]
+        wanted = [matrices for matrices in groups if matrices[0] not in self.names.quarters]
+        lines = [f"{self._tile(matrices)} = {self._load_matrix(matrices)}" for matrices in wanted]
+        if self.names.reread == "rows":  # no more loads at once than there are registers for
+            lines = [line for each in lines for line in (each, "tl.debug_barrier()")]
+        return [*lines, *self._load_quarters(held=False), *(["tl.debug_barrier()"] if self.names.quarters else [])]
+
+    def _load_quarters(self, *, held: bool) -> list[str]:
+        """Those that threads hold, or the others."""
+        return [
+            load_quarter(self.names, m, n, transposed=True)
+            for m, quarters in self.names.quarters.items()
+            for n, is_held in enumerate(quarters)
+            if is_held == held
+        ]
 
     def _tile(self, matrices: tuple[int, ...]) -> str:
         return "_".join(self.of[m] for m in matrices) + "_tile"
@@ -108,7 +136,9 @@ class _Backward:
             f"row = {ROW} + time",
         ]
         if not names.matrices:
-            lines += ahead_in_step(self.reads, "tl.maximum(step - 1, 0)", ROW)
+            at_once = not names.quarters
+            taken, self.ahead = ahead_in_step(self.reads, "tl.maximum(step - 1, 0)", ROW, at_once=at_once)
+            lines += taken
         all_of_it, (part,) = f"d_new_{names.states[0]}_all", self.upstream.variables
         lines += [f"{all_of_it} = d_new_{names.states[0]}", *self.upstream.late(ever_ahead=not names.matrices)]
         return [*lines, "if GIVEN:", f"    {all_of_it} += {part}"]
@@ -138,7 +168,9 @@ class _Backward:
 
     def _loop(self) -> list[str]:
         names = self.names
-        return all_steps(self._step(), "back", held=names.held, stages="STAGES" if names.matrices else "1")
+        if names.quarters:
+            return steps_of_held(self._load_quarters(held=True), self._step(), "back")
+        return all_steps(self._step(), "back", held=names.all_held, stages="STAGES" if names.matrices else "1")
 
     def _step(self) -> list[str]:
         names, states = self.names, self.names.states
@@ -147,6 +179,7 @@ class _Backward:
         for number in reversed(range(len(self.plan.stages))):
             self._stage(body, number)
             self._store(body, number)
+        body.lines += self.ahead  # what was read for this step is no longer needed
         self._through(body, [k for k in names.old if k in self.plan.vectors])
         derived = names.derived_frames
         places = names.in_a_row(derived)
@@ -251,17 +284,30 @@ class _Backward:
         for shares in added:
             total, own = shares.removesuffix("_shares"), values[shares][2].own
             body.lines += [gathered.taken[shares], f"{total} = {total} + column_total({shares}, {own}, {own})"]
+        operands = [nodes for nodes, uses in products.items() if any(m[0] in names.quarters for _, m in uses)]
         for nodes, uses in products.items():
+            if nodes in operands[::AT_ONCE]:
+                begin = operands.index(nodes)
+                for one in map(self._whole, operands[begin : begin + AT_ONCE]):
+                    body.lines += filter(None, [gathered.taken.pop(one, None), quarters_of(one)])
             body.lines += filter(None, [gathered.taken.get(self._whole(nodes))])
-            rest = [(vector, matrices) for vector, matrices in uses if not names.adds_up(matrices[0])]
-            in_slices = [((self._part(v),), matrices) for v, matrices in rest if self._is_sliced(matrices)]
-            while in_slices:
-                now = different(in_slices)
-                in_slices, totals = in_slices[len(now) :], [total for (total,), _ in now]
-                tiles = [self._tile(matrices) for _, matrices in now]
-                body.lines.append(exact_products(totals, totals, self._whole(nodes), tiles))
-            for vector, matrices in (use for use in rest if not self._is_sliced(use[1])):
-                total = self._part(vector)
+            self._products_of(body, nodes, uses)
+
+    def _products_of(self, body: Body, nodes: tuple[int, ...], uses: Sequence[tuple[int, tuple[int, ...]]]) -> None:
+        """What the derivatives of some sums add to those of vectors."""
+        names, derivatives = self.names, self._whole(nodes)
+        rest = [(vector, matrices) for vector, matrices in uses if not names.adds_up(matrices[0])]
+        in_slices = [((self._part(v),), matrices) for v, matrices in rest if self._is_sliced(matrices)]
+        while in_slices:
+            now = different(in_slices)
+            in_slices, totals = in_slices[len(now) :], [total for (total,), _ in now]
+            tiles = [self._tile(matrices) for _, matrices in now]
+            body.lines.append(exact_products(totals, totals, derivatives, tiles))
+        for vector, matrices in (use for use in rest if not self._is_sliced(use[1])):
+            total = self._part(vector)
+            if matrices[0] in names.quarters:
+                body.lines.append(products_in_quarters(names, [total], derivatives, matrices))
+            else:
                 body.lines += self._load_again(matrices)
                 body.lines.append(f"{total} = {self._product(total, nodes, matrices)}")
 
@@ -330,7 +376,7 @@ class _Backward:
 
     def _end(self) -> list[str]:
         names = self.names
-        lines = []
+        lines = places_again(names) if names.reread == "rows" else []
         for n, name in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
             lines.append(names.write(f"d_first + {names.state_place(n)}", "valid", here, [f"d_new_{name}"]))

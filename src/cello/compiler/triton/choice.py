@@ -28,6 +28,8 @@ HOPELESS = 300
 """Bytes of a thread in memory that do not become so few where values are read when they are needed."""
 NONE = -1
 """The number that is remembered where no tiling of several will do."""
+FAR = 256
+"""Bytes of a thread in memory that fewer quarters of matrices held do not mend."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -135,16 +137,17 @@ def _least(
     """The first that keeps nothing in memory, or the one that keeps least, and what it takes; those that are the same
     kernel as one before are left out, and those that cannot mend as much as that keeps there."""
     best, least = every[0], if_any(partial(of, every[0]))
-    spilled = {_same(cell, way, best): least.spilled if least else 0}
+    same = _same(cell, way, best)
+    spilled = dict.fromkeys((same, _some_held(same)), least.spilled if least else 0)
     for tiling in every[1:]:
         if least is None or (least.spilled == 0 and least.shared <= memory):
             break
         same = _same(cell, way, tiling)
         other = replace(same, all_registers=not same.all_registers)
-        if same in spilled or spilled.get(other, 0) > MUCH:
+        if same in spilled or spilled.get(other, 0) > MUCH or spilled.get(_some_held(same), 0) > FAR:
             continue
         found = if_any(partial(of, tiling))
-        spilled[same] = found.spilled if found else 0
+        spilled[same] = spilled[_some_held(same)] = found.spilled if found else 0
         more = tiling.split * best.rows > best.split * tiling.rows
         worth = least.spilled // WORTH if more else least.spilled - 1
         if found is not None and found.shared <= memory and (least.shared > memory or found.spilled <= worth):
@@ -158,6 +161,11 @@ def _same(cell: Cell, way: str, tiling: Tiling) -> Tiling:
     if names_of(cell).matrices and tiling.split > 1 and waits(cell, way, tiling.reread):
         tiling = replace(tiling, stages=1)
     return replace(tiling, reread="") if _text(cell, way, tiling.reread) == _text(cell, way, "") else tiling
+
+
+def _some_held(tiling: Tiling) -> Tiling:
+    """What stands for all tilings that differ in how many quarters of matrices threads hold."""
+    return replace(tiling, reread="held some") if tiling.reread.startswith("held ") else tiling
 
 
 def _text(cell: Cell, way: str, reread: str) -> str:

@@ -7,16 +7,19 @@ from collections.abc import Container, Iterable, Sequence
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
-from cello.compiler.triton.names import (
-    Names,
+from cello.compiler.triton.names import Names
+from cello.compiler.triton.products import (
+    all_gather,
+    different,
+    exact_products,
     inner_place,
-    mask_arguments,
+    load_quarter,
     product_in_parts,
-    prologue,
-    rows_again,
-    step_reads,
+    products_in_quarters,
+    quarters_of,
+    within_cluster,
 )
-from cello.compiler.triton.products import all_gather, different, exact_products, within_cluster
+from cello.compiler.triton.reads import mask_arguments, prologue, rows_again, step_reads
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short
@@ -29,6 +32,7 @@ from cello.compiler.triton.tiles import (
     indented_if,
     interleave,
     read_ahead,
+    steps_of_held,
 )
 
 ARGUMENTS = (
@@ -85,8 +89,22 @@ class _Forward:
         """This program's columns of all matrices; those that are multiplied in slices, or as one, pack by pack."""
         names = self.names
         packs = dict.fromkeys(tuple(m for _, m in pack) for v in names.plan.vectors for pack in names.sliced(v))
-        rest = [m for m in names.inner if not any(m in matrices for matrices in packs)]
-        return [*map(self._load_slices, packs), *map(self._load_matrix, rest)]
+        rest = [m for m in names.inner if m not in names.quarters and not any(m in matrices for matrices in packs)]
+        return [
+            *map(self._load_slices, packs),
+            *map(self._load_matrix, rest),
+            *self._load_quarters(held=False),
+            *(["tl.debug_barrier()"] if self.names.quarters else []),
+        ]
+
+    def _load_quarters(self, *, held: bool) -> list[str]:
+        """Those that threads hold, or the others."""
+        return [
+            load_quarter(self.names, m, n, transposed=False)
+            for m, quarters in self.names.quarters.items()
+            for n, is_held in enumerate(quarters)
+            if is_held == held
+        ]
 
     def _load_slices(self, matrices: tuple[int, ...]) -> str:
         (rows, columns), place = self.names.sides(matrices[0]), inner_place(self.names, matrices[0])
@@ -121,7 +139,9 @@ class _Forward:
 
     def _loop(self) -> list[str]:
         names = self.names
-        return all_steps(self._step(), "step", held=names.held, stages="STAGES" if names.matrices else "1")
+        if names.quarters:
+            return steps_of_held(self._load_quarters(held=True), self._step(), "step")
+        return all_steps(self._step(), "step", held=names.all_held, stages="STAGES" if names.matrices else "1")
 
     def _step(self) -> list[str]:
         names, of = self.names, self.of
@@ -132,8 +152,10 @@ class _Forward:
             "row = begin + time",
             "frame = (replicate * B + at) * T + time",
         ]
+        taken, ahead = list[str](), list[str]()
         if not names.matrices:
-            lines += ahead_in_step(self.reads, "step + 1", "begin")
+            taken, ahead = ahead_in_step(self.reads, "step + 1", "begin", at_once=not names.quarters)
+        lines += taken
         before = rows_again(names)
         for read in self.reads:
             before |= dict.fromkeys(read.variables, read.late(ever_ahead=not names.matrices))
@@ -141,6 +163,8 @@ class _Forward:
         there = set[int]()
         for stage in self.plan.stages:
             self._products(body, stage.sums)
+            if stage is self.plan.stages[-1]:
+                body.lines += ahead  # threads have no operands of products then
             for each in stage.sums:
                 self._finish(body, each)
             there |= {each.node for each in stage.sums}
@@ -190,15 +214,17 @@ class _Forward:
         others = sorted({self.place[node] for v in vectors for node, _ in names.products_of(v)})
         for each in dict.fromkeys([*sums, *(self.plan.sums[n] for n in others)]):
             if each.node not in self.begun:
-                body.lines += [names.comment(each), f"{of[each.node]} = {names.space(each.node).zero}"]
+                body.lines += [names.comment(each), f"{of[each.node]} = {self._first(body, each.node)}"]
                 self.begun.add(each.node)
         for vector in vectors:
             body.lines += filter(None, [gathered.taken.get(f"{of[vector]}_whole")])
             packs = names.sliced(vector)
             in_packs = self._products_in_slices if names.in_slices else self._products_as_one
             body.lines += in_packs(vector, packs)
+            body.lines += self._products_in_quarters(vector)
             there = {pair for pack in packs for pair in pack}
-            for node, m in (pair for pair in names.products_of(vector) if pair not in there):
+            rest = (pair for pair in names.products_of(vector) if pair not in there and pair[1] not in names.quarters)
+            for node, m in rest:
                 body.lines += [self._load_matrix(m)] if names.reread == "all" else []
                 body.lines.append(f"{of[node]} = {self._product(of[node], m, vector)}")
         self.multiplied.update(vectors)
@@ -207,6 +233,18 @@ class _Forward:
         """Whether a vector is an operand of products of tiles, as a whole, and nothing else."""
         sides = [self.names.sides(m) for _, m in self.names.products_of(vector)]
         return not self.reshaping.needs_whole(vector) and not any(rows.once for rows, _ in sides)
+
+    def _first(self, body: Body, node: int) -> str:
+        """What products are added to: that of the frame, if quarters of matrices follow, of which no other product is
+        of a tile of its own."""
+        number = next((n for n, pack in enumerate(self.names.projected) if node in pack), None)
+        if number is None or not self.names.quarters:
+            return self.names.space(node).zero
+        variables = self.projected[number].variables
+        self.done.add(number)
+        for variable in variables:
+            body.take(variable)
+        return variables[self.names.projected[number].index(node)]
 
     def _products_in_slices(self, vector: int, packs: Sequence[tuple[tuple[int, int], ...]]) -> list[str]:
         """Lines of the products of a vector's slices with all matrices, pack by pack those of the same slice."""
@@ -230,6 +268,17 @@ class _Forward:
             sums, matrices = ", ".join(self.of[k] for k, _ in pack), self._slices(m for _, m in pack)
             given = f"{sums}, {self.of[vector]}_whole, {matrices}, PRECISION"
             lines.append(f"{sums} = products{len(pack)}({given})")
+        return lines
+
+    def _products_in_quarters(self, vector: int) -> list[str]:
+        """Lines of the products of a vector with all matrices whose quarters are tiles of their own."""
+        of, whole = self.of, f"{self.of[vector]}_whole"
+        rest = [((of[k],), m) for k, m in self.names.products_of(vector) if m in self.names.quarters]
+        lines = [quarters_of(whole)] if rest else []
+        while rest:
+            now = different(rest)
+            rest = rest[len(now) :]
+            lines.append(products_in_quarters(self.names, [sums[0] for sums, _ in now], whole, [m for _, m in now]))
         return lines
 
     def _product(self, name: str, m: int, v: int) -> str:

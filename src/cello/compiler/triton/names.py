@@ -23,7 +23,7 @@ from cello.compiler.triton.spaces import (
     is_sized,
     space,
 )
-from cello.compiler.triton.tiles import Read, load_tile, load_tiles, store_tile, store_tiles
+from cello.compiler.triton.tiles import load_tile, load_tiles, store_tile, store_tiles
 
 RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
@@ -45,9 +45,10 @@ class Names(StepNames):
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
     "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
-    has its part of matrices in registers too, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as
-    by "", for many clips: forward multiplies with up to four matrices as with one of all their columns, backward no
-    more than two sums' derivatives at once, of which registers have more than of four."""
+    has its part of matrices in registers too, "held 4" matrices without four quarters of them, which threads hold,
+    "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as by "", for many clips: forward multiplies
+    with up to four matrices as with one of all their columns, backward no more than two sums' derivatives at once, of
+    which registers have more than of four."""
     exact: bool = False
     """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED
@@ -82,7 +83,7 @@ class Names(StepNames):
     @property
     def reads_rows(self) -> bool:
         """Whether vectors that are the same at every step are read at each of them."""
-        return self.reread in ("rows", "all")
+        return self.reread in ("rows", "all") or self.reread.startswith("held ")
 
     @property
     def heads(self) -> tuple[Shape, ...]:
@@ -150,9 +151,23 @@ class Names(StepNames):
         return groups_of([*self.saved_shapes], self.saved_shapes.__getitem__, self.packed)
 
     @property
-    def held(self) -> bool:
-        """Whether threads hold matrices."""
+    def all_held(self) -> bool:
+        """Whether threads hold all matrices."""
         return self.reread == "held"
+
+    @cached_property
+    def quarters(self) -> dict[int, tuple[bool, ...]]:
+        """The matrices whose quarters are tiles of their own, some of which threads hold: whether they do. First they
+        hold a quarter of each matrix, so that between products with these others are read from shared memory."""
+        if not self.reread.startswith("held "):
+            return {}
+        count = int(self.reread.removeprefix("held "))
+        return {m: tuple(n * len(self.square) + k < count for n in range(4)) for k, m in enumerate(self.square)}
+
+    @cached_property
+    def square(self) -> tuple[int, ...]:
+        """Those of ``inner`` with H rows and columns."""
+        return tuple(m for m in self.inner if self.shape(m) == (*VECTOR, *VECTOR))
 
     def like(self, here: Space, prefix: str) -> str:
         """A state whose tile has the layout of products, by that prefix; there may be none of that shape."""
@@ -265,22 +280,14 @@ class Names(StepNames):
 
     @cached_property
     def groups(self) -> dict[int, list[tuple[tuple[int, ...], tuple[int, ...]]]]:
-        """Each vector's products: sums and matrices, a whole pack of sums at once where they lie side by side, but for
-        matrices that are read at every step, which want room one by one."""
+        """Each vector's products: sums and matrices, a pack of sums at once where they are multiplied together."""
         return {vector: [] if self.is_frame(vector) else self._grouped(vector) for vector in self.plan.vectors}
 
     def _grouped(self, vector: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        rest = [(k, m) for k, m in self.products_of(vector) if k in self.pack_of]
         found = []
-        packs = [self.sums[n] for n in sorted({self.pack_of[k] for k, _ in rest})]
-        for pack in [half for whole in packs for half in self._halves(whole)]:
-            mine = [(k, m) for k, m in rest if k in pack]
-            matrices = tuple(m for _, m in mine)
-            first = self.inner.index(matrices[0]) if matrices else 0
-            adjacent = self.inner[first : first + len(pack)] == matrices
-            together = adjacent and tuple(k for k, _ in mine) == pack and self.reread != "all"
-            if together and not any(side.once for side in self.sides(matrices[0])):
-                found.append((pack, matrices))
+        for pack, mine in self._of_packs(vector):
+            if pack in self.together:
+                found += [(half, tuple(m for k, m in mine if k in half)) for half in self._halves(pack)]
             else:
                 found += [((k,), (m,)) for k, m in mine]
         return found
@@ -288,6 +295,40 @@ class Names(StepNames):
     def _halves(self, pack: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """A pack, or the pairs that it is multiplied by."""
         return (pack[:2], pack[2:]) if self.reread == "packs" and len(pack) > 2 else (pack,)
+
+    def _of_packs(self, vector: int) -> list[tuple[tuple[int, ...], list[tuple[int, int]]]]:
+        """A vector's products with a derivative, pack by pack of their sums."""
+        rest = [(k, m) for k, m in self.products_of(vector) if k in self.pack_of]
+        packs = [self.sums[n] for n in sorted({self.pack_of[k] for k, _ in rest})]
+        return [(pack, [(k, m) for k, m in rest if k in pack]) for pack in packs]
+
+    @cached_property
+    def together(self) -> frozenset[tuple[int, ...]]:
+        """The packs of sums whose derivatives are multiplied as one, by matrices side by side of every vector, but for
+        matrices that are read at every step, or in quarters, which want room one by one. Were some multiplied alone as
+        well, programs would hand each other the same twice."""
+        return frozenset(pack for pack, as_one in self._packs.items() if all(as_one) and self.reread != "all")
+
+    @property
+    def taken_apart(self) -> bool:
+        """Whether there is a pack of which only some vectors' matrices lie side by side."""
+        return any(len({*as_one}) > 1 for as_one in self._packs.values())
+
+    @cached_property
+    def _packs(self) -> dict[tuple[int, ...], list[bool]]:
+        """Those whose derivatives are multiplied, and whether they could be as one, by each vector."""
+        found = dict[tuple[int, ...], list[bool]]()
+        for vector in (v for v in self.plan.vectors if not self.is_frame(v)):
+            for pack, mine in self._of_packs(vector):
+                found.setdefault(pack, []).append(self._as_one(pack, mine))
+        return found
+
+    def _as_one(self, pack: tuple[int, ...], products: Sequence[tuple[int, int]]) -> bool:
+        matrices = tuple(m for _, m in products)
+        first = self.inner.index(matrices[0])
+        adjacent = self.inner[first : first + len(pack)] == matrices and tuple(k for k, _ in products) == pack
+        one_by_one = matrices[0] in self.quarters or any(side.once for side in self.sides(matrices[0]))
+        return adjacent and not one_by_one
 
     @cached_property
     def uses(self) -> dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]]:
@@ -306,8 +347,8 @@ class Names(StepNames):
     @property
     def in_slices(self) -> bool:
         """Whether matrices are kept in slices of their rows, which are multiplied one after the other; those that are
-        read at every step are one tile."""
-        return self.exact and self.reread != "all" and not self.in_blocks
+        read at every step are one tile, and those that some threads hold quarters of are in these."""
+        return self.exact and self.reread != "all" and not self.in_blocks and not self.quarters
 
     def sliced(self, vector: int) -> list[tuple[tuple[int, int], ...]]:
         """The products of a vector that are computed in slices, or with several matrices as one: sums and matrices, in
@@ -401,94 +442,3 @@ class Names(StepNames):
     def size(self, k: int) -> str:
         """A size that is used as a number."""
         return f"({self.spaces[(str(self.nodes[k].name),)].elements} * 1.0)"
-
-
-def mask_arguments(names: Names) -> list[str]:
-    """The parameters that masks are given by: where they lie, and elements to the next replicate, clip and frame."""
-    found = []
-    for k in names.plan.masks:
-        name = names.of[k]
-        found += [f"mask_{name}", f"mask_{name}_replicate", f"mask_{name}_clip", f"mask_{name}_frame"]
-    return found
-
-
-def prologue(names: Names) -> list[str]:
-    """What both passes begin with: which clips, which units, and what is the same at every step."""
-    lines = [
-        *(["saved = saved_float32"] if names.counts else []),
-        "tile, part = program(SPLIT)",
-        *(f"{here.part} = part % {here.parts}" for here in names.spaces.values() if here.has_parts),
-        "replicate = tl.program_id(1)",
-        "if LARGE:",
-        "    replicate = replicate.to(tl.int64)",
-        "clip = tile * ROWS + tl.arange(0, ROWS)",
-        "valid = clip < B",
-        "frames = tl.load(length + replicate * B + clip, mask=valid, other=0)",
-        "at = tl.load(place + replicate * B + clip, mask=valid, other=0)",
-        "begin = tl.load(start + replicate * B + clip, mask=valid, other=0)",
-        "if LARGE:",
-        "    at, begin = at.to(tl.int64), begin.to(tl.int64)",
-        "reversed_time = tl.load(reverse + replicate)",
-        "steps = tl.load(length + replicate * B + tile * ROWS)  # of the longest clip, which stands first",
-    ]
-    for elements in dict.fromkeys(names.spaces[shape].elements for shape in names.state_shapes):
-        begin = f"replicate * {names.extent(names.state_shapes)} * B"
-        lines.append(f"of_state_{elements} = {begin} + at * {elements}")
-    rows = [] if names.reads_rows else [line for lines in _rows(names).values() for line in lines]
-    scratch = ["scratch = workspace + (group * ROWS + tl.arange(0, ROWS)) * (2 * HALF)"] if names.in_blocks else []
-    return [*lines, "group = replicate * TILES + tile", "meeting = 0", *scratch, *rows]
-
-
-def _rows(names: Names) -> dict[str, list[str]]:
-    """What is the same at every step: numbers, and of all others this program's elements; by the variable."""
-    invariant, lines = names.plan.invariant, dict[str, list[str]]()
-    shapes = [names.shape(k) for k in invariant]
-    for n, k in enumerate(invariant):
-        base = f"invariants + replicate * {names.extent(shapes)} + {names.extent(shapes[:n])}"
-        load = "load_block_row" if shapes[n] and names.space(k).head else "load_row"
-        taken = f"{load}({base}, {_tile_of(names.space(k))})" if shapes[n] else f"tl.load({base}).to(tl.float32)"
-        lines[f"{names.of[k]}_row"] = [f"{names.of[k]}_row = {taken}"]
-    return lines
-
-
-def rows_again(names: Names) -> dict[str, list[str]]:
-    """The lines that read what is the same at every step, where that is read anew; by the variable that they set."""
-    return _rows(names) if names.reads_rows else {}
-
-
-def step_reads(names: Names, prefix: str) -> list[Read]:
-    """What both passes read in a step: masks, and the frame where it is used element by element."""
-
-    def of_mask(k: int) -> str:
-        name = f"mask_{names.of[k]}"
-        return f"{name} + replicate * {name}_replicate + at * {name}_clip + time * {name}_frame"
-
-    def read(k: int, base: str) -> Read:
-        variables, here = (f"{names.of[k]}_now",), names.space(k)
-        return Read(variables, names.read(variables, base, "running", here, names.like(here, prefix)))
-
-    of_frame = "x_rows + (replicate * rows + begin + time) * FRAME + "
-    return [
-        *(read(k, of_mask(k)) for k in names.plan.masks),
-        *(read(k, of_frame + names.begins[k]) for k in names.frames),
-    ]
-
-
-def inner_place(names: Names, matrix: int) -> str:
-    """Where a matrix that multiplies in the loop begins."""
-    pairs = [" * ".join(side.elements for side in names.sides(m)) for m in names.inner]
-    first = names.inner.index(matrix)
-    return f"weights + replicate * {extent(Counter(pairs))} + {extent(Counter(pairs[:first]))}"
-
-
-def product_in_parts(names: Names, whole: str, matrix: int, *, transposed: bool) -> str:
-    """A vector times a matrix, or times its transpose, that is read piece by piece."""
-    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
-    given, found = (rows, columns) if transposed else (columns, rows)
-    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
-    sizes = f"{given.elements}, {found.elements}, {found.own}, {strides}"
-    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes})"
-
-
-def _tile_of(here: Space) -> str:
-    return f"{here.part}, {here.elements}, {here.own}{here.in_rows}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cello.compiler.step_names import indented
 from cello.compiler.triton.names import Names
-from cello.compiler.triton.spaces import Key, Space
+from cello.compiler.triton.spaces import Key, Space, extent
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,45 @@ def exact_products(into: Sequence[str], totals: Iterable[str], whole: str, slice
     """The line that adds to totals the products of one vector with several matrices, slice by slice."""
     found = f"exact_products(({', '.join(totals)},), {whole}, ({', '.join(slices)},))"
     return f"{', '.join(into)} = {found}{'' if len(into) > 1 else '[0]'}"
+
+
+def inner_place(names: Names, matrix: int) -> str:
+    """Where a matrix that multiplies in the loop begins."""
+    pairs = [" * ".join(side.elements for side in names.sides(m)) for m in names.inner]
+    first = names.inner.index(matrix)
+    return f"weights + replicate * {extent(Counter(pairs))} + {extent(Counter(pairs[:first]))}"
+
+
+def product_in_parts(names: Names, whole: str, matrix: int, *, transposed: bool) -> str:
+    """A vector times a matrix, or times its transpose, that is read piece by piece."""
+    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
+    given, found = (rows, columns) if transposed else (columns, rows)
+    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
+    sizes = f"{given.elements}, {found.elements}, {found.own}, {strides}"
+    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes})"
+
+
+def load_quarter(names: Names, matrix: int, number: int, *, transposed: bool) -> str:
+    """The line that loads some rows of a matrix, or of its transpose, as a tile of its own."""
+    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
+    along, across = (rows, columns) if transposed else (columns, rows)
+    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
+    where = f"{place}, {across.part}, {strides}, {number}"
+    sizes = f"{along.elements}, {across.elements}, {along.units}, {across.own}"
+    return f"{names.of[matrix]}_tile{number} = load_quarter({where}, {sizes}, PRECISION)"
+
+
+def quarters_of(whole: str) -> str:
+    """The line that takes a vector apart for its products."""
+    return f"{whole.removesuffix('_whole')}_quarters = quarters_of({whole})"
+
+
+def products_in_quarters(names: Names, totals: Sequence[str], whole: str, matrices: Sequence[int]) -> str:
+    """The line that adds to totals the products of one vector with several matrices, quarter by quarter."""
+    tiles = (f"({', '.join(f'{names.of[m]}_tile{n}' for n in range(4))})" for m in matrices)
+    quarters = f"{whole.removesuffix('_whole')}_quarters"
+    found = f"products_in_quarters(({', '.join(totals)},), {quarters}, ({', '.join(tiles)},), PRECISION)"
+    return f"{', '.join(totals)} = {found}{'' if len(totals) > 1 else '[0]'}"
 
 
 def different(groups: Sequence[tuple[Sequence[str], Key]]) -> list[tuple[Sequence[str], Key]]:

@@ -56,10 +56,13 @@ def read_ahead(reads: Sequence[Read], step: str, row: str) -> list[str]:
     return [*at, *(line for each in reads for line in each.ahead())] if reads else []
 
 
-def ahead_in_step(reads: Sequence[Read], step: str, row: str) -> list[str]:
-    """A step's begin where it reads for the next one: first it takes what was read for it before."""
-    taken = [line for each in reads for line in each.taken()]
-    return indented_if(AHEAD, [*taken, *read_ahead(reads, step, row)])
+def ahead_in_step(reads: Sequence[Read], step: str, row: str, *, at_once: bool) -> tuple[list[str], list[str]]:
+    """Lines of a step that reads for the next one: those of its begin, where it takes what was read for it before, and
+    those that read, if not ``at_once``."""
+    taken, ahead = [line for each in reads for line in each.taken()], read_ahead(reads, step, row)
+    if at_once:
+        return indented_if(AHEAD, [*taken, *ahead]), []
+    return indented_if(AHEAD, taken), indented_if(AHEAD, ahead)
 
 
 def all_steps(inside: Sequence[str], number: str, *, held: bool, stages: str = "1") -> list[str]:
@@ -67,6 +70,19 @@ def all_steps(inside: Sequence[str], number: str, *, held: bool, stages: str = "
     if held:
         return [f"{number} = 0", f"while {number} < steps:", *indented([*inside, f"{number} += 1"])]
     return [f"for {number} in tl.range(steps, num_stages={stages}):", *indented(inside)]
+
+
+def steps_of_held(held: Sequence[str], inside: Sequence[str], number: str) -> list[str]:
+    """The same loop, and before it the lines that load what threads hold.
+
+    Triton reads a tile from shared memory at every step where it is loaded outside of the ``for`` that is nearest to
+    its product, and else once. Loops that end after one turn keep it from reading the tiles late, all at once, for
+    which there is no room.
+    """
+    lines = all_steps(inside, number, held=True)
+    for n, load in reversed([*enumerate(held)]):
+        lines = [load, f"turn{n} = 0", f"while turn{n} < once:", *indented([*lines, f"turn{n} += 1"])]
+    return ["once = tl.minimum(steps, 1)", "for turn in tl.range(once):", *indented(lines)]
 
 
 def load_tiles(variables: Sequence[str], base: str, inside: str, here: Space, like: str) -> str:

@@ -102,6 +102,8 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
         return _tried_of_blocks(names, found)
     changing = bool(names.matrices)
     tried = _of_matrices_that_change(names, sizes, found) if changing else _of_vectors(names, sizes, found, precision)
+    if not changing:
+        tried = [*_in_quarters(names, sizes, found, precision, memory), *tried]
     return tuple(
         each
         for n, each in enumerate(dict.fromkeys(tried))
@@ -185,6 +187,27 @@ def _shared_out(names: Names, sizes: Sizes, way: str, tiling: Tiling) -> bool:
     several = [(sides, count) for sides, count in several if not any(side.once for side in sides)]
     columns = [(sides[0], count) if forward else (sides[1], 1) for sides, count in several]
     return len(several) < 2 or all(_own(names, sizes, tiling, one.shape) * n > tiling.rows for one, n in columns)
+
+
+def _in_quarters(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int) -> list[Tiling]:
+    """Where matrices of H by H in tf32 are too many for registers: threads hold some quarters of them, and the others
+    are read from shared memory. One program then has room for what two would share, and waits for none; and one that
+    has room anyway reads less. A program has a quarter of a vector's elements in registers alone where a warp has
+    several products of 8 columns."""
+    one = _tiling(names, found.units, 1, found.rows, 1)
+    a_quarter = found.units * found.units  # bytes
+    most = MOST_HELD * 4 * 32 * one.warps // a_quarter
+    too_many = 4 * len(names.square) > most and not found.reread
+    if precision != "tf32" or not too_many or found.split > 2 or one.own < 2 * 8 * one.warps:
+        return []
+    ways = [replace(one, reread=f"held {n}") for n in range(1, most + 1)]
+    fits = [n for n, way in enumerate(ways, 1) if bytes_of(names, sizes, way, precision) <= memory]
+    if not fits:
+        return []
+    least = fits[0]
+    wanted = {most - 1, least, least + 1} if found.split > 1 else {most - 1, most // 2, least}
+    held = [ways[n - 1] for n in sorted(wanted & {*fits}, reverse=True) if n >= most // 2 or found.split > 1]
+    return [*held, *(replace(each, stages=1) for each in held if found.split > 1)]
 
 
 def _of_matrices_that_change(names: Names, sizes: Sizes, found: Tiling) -> list[Tiling]:
@@ -284,7 +307,8 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     if names.in_blocks:
         return _of_largest(names, sizes, tiling)
     if not names.matrices:
-        several = min(max(names.packed), 2 if tiling.reread == "packs" else 4)
+        vectors = 1 if tiling.reread.startswith("held ") or names.taken_apart else max(names.packed)
+        several = min(vectors, 2 if tiling.reread == "packs" else 4)
         operands = several * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
         return _of_matrices(names, sizes, tiling, precision) + operands
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
@@ -332,7 +356,8 @@ def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> 
     back = [times(*(shape[::-1] if names.adds_up(m) else shape)) for m, shape in zip(names.inner, shapes, strict=True)]
     sides = [(times(columns, rows), after) for (rows, columns), after in zip(shapes, back, strict=True)]
     one_by_one = 2 * max(map(max, sides), default=0)
-    at_once = max(map(sum, zip(*sides, strict=True)), default=0)
+    held = int(tiling.reread.removeprefix("held ")) if tiling.reread.startswith("held ") else 0
+    at_once = max(map(sum, zip(*sides, strict=True)), default=0) - held * tiling.units * tiling.own // 4
     return (one_by_one if tiling.reread == "all" else at_once) * (2 if precision == "bf16" else 4)
 
 
