@@ -106,6 +106,10 @@ class Warp:
             raise NotEmulatedError(f"{operand} is no number and no register")
         if operand == "global_smem":
             return np.uint32(SharedMemory.BASE)
+        if operand.startswith(
+            "__"
+        ):  # memory that is not emulated: a thread's own, and tables for sines of large angles
+            return type_of(kind).type(0)
         if operand == "%tid.x":
             return LANE + np.uint32(WARP * self.number)
         if operand.startswith("%"):

@@ -252,11 +252,19 @@ class _Forward:
             if there is None or all(k in there or k in body.known for _, k in values):
                 first, _, here = place
                 body.assign(values)
-                store = self.names.write(f"saved + {row} + {first}", "running", here, pack)
+                stored = [self._stored(body, name) for name in pack]
+                store = self.names.write(f"saved + {row} + {first}", "running", here, stored)
                 body.lines += ["if KEEP:", *indented([store])]
             else:
                 left.append((place, pack, values))
         self.unsaved = left
+
+    def _stored(self, body: Body, name: str) -> str:
+        """What is stored of a value."""
+        if (k := self.names.squashed(name)) is None:
+            return name
+        body.assign([(f"{name}_of", self.plan.graph.nodes[k].args[0])])
+        return f"argument_in_bf16({name}, {name}_of, saved)"
 
     def _values(self, pack: Sequence[str]) -> list[tuple[str, int]]:
         """Those of a pack that are computed, old states are not; and their nodes."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from cello.cells.graph import MULTIPLYING, Shape, reached
+from cello.cells.graph import MULTIPLYING, Shape
+from cello.compiler.digits import Digits, digits
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames
 from cello.compiler.triton.spaces import (
@@ -175,19 +176,18 @@ class Names(StepNames):
         return (1,) if self.matrices else (4, 2, 1)
 
     @cached_property
-    def counts(self) -> bool:
-        """Whether a state follows from itself and what stays the same alone, as the number of a frame does, which
-        bfloat16 does not tell from its neighbours beyond 256."""
-        graph = self.plan.graph
-        for name, output in zip(graph.states, graph.outputs, strict=True):
-            of = [graph.nodes[k] for k in reached(graph.nodes, [output])]
-            if {node.name for node in of if node.op in ("state", "input")} == {name}:
-                return True
-        return False
+    def digits(self) -> Digits:
+        """What of the kept values and states bfloat16 would round too far."""
+        return digits(self.plan)
+
+    def squashed(self, name: str) -> int | None:
+        """The node of a kept value if in bfloat16 it is kept as what its function is taken of."""
+        kept = self.plan.kept[int(name.removeprefix("kept_"))] if name.startswith("kept_") else None
+        return kept if kept in self.digits.squashed else None
 
     def arguments(self, names: Sequence[str]) -> list[str]:
         """Parameters of a pass; that of saved values says so where they are float32 whatever the precision is."""
-        return ["saved_float32" if self.counts and name == "saved" else name for name in names]
+        return ["saved_float32" if self.digits.all and name == "saved" else name for name in names]
 
     @cached_property
     def saved_shapes(self) -> dict[str, Shape]:
@@ -406,7 +406,7 @@ def mask_arguments(names: Names) -> list[str]:
 def prologue(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
     lines = [
-        *(["saved = saved_float32"] if names.counts else []),
+        *(["saved = saved_float32"] if names.digits.all else []),
         "tile, part = program(SPLIT)",
         *(f"{here.part} = part % {here.parts}" for here in names.spaces.values() if here.has_parts),
         "replicate = tl.program_id(1)",
