@@ -16,7 +16,8 @@ from ptx.text import Program
 from ptx.warp import WARP, Block, Mask, Warp
 
 MOST_TURNS = 200
-"""How often every block may look in vain whether the others are there."""
+"""How often every block may look in vain whether the others are there, beyond the looks that all of its warps take at
+what others leave to it."""
 MOST_ROUNDS = 10_000
 """How often a warp may go back in its program."""
 BARRIER, ELSEWHERE, END = "a barrier", "another block", "its end"
@@ -188,6 +189,7 @@ class Machine:
         waiting = iter([(number, *places[number]) for number in self.order.of(len(places))])
         running: list[tuple[_Running, Iterator[None]]] = []
         turns, writes, total = 0, -1, len(places)
+        looks = len(self.program.numbers_of("ld.volatile.global")) * self.program.threads // WARP
         while True:
             while len(running) < self.order.at_once and (place := next(waiting, None)) is not None:
                 begun = self._begun(place, (grid, total), memory, given)
@@ -197,7 +199,7 @@ class Machine:
             left = [each for each in running if next(each[1], self) is not self]
             self._idle += [each for each, _ in running if all(each is not kept for kept, _ in left)]
             turns = turns + 1 if len(left) == len(running) and memory.writes == writes else 0
-            if turns > MOST_TURNS:
+            if turns > MOST_TURNS + looks:
                 raise KernelError(f"{len(running)} of {total} blocks wait for each other for ever")
             running, writes = left, memory.writes
 
