@@ -14,7 +14,7 @@ from cello.compiler.kernel import kernel
 
 
 def kept_of_functions(cell: Cell) -> set[str]:
-    """The names of the values that are kept as what their function is taken of."""
+    """The names of the values of which a number with more of their digits is kept."""
     plan = kernel(cell)
     return {name for k in digits(plan).squashed if (name := plan.graph.nodes[k].name)}
 
@@ -23,7 +23,7 @@ def kept_of_functions(cell: Cell) -> set[str]:
     ("name", "expected"),
     [("lstm", {"i", "f", "g", "o"}), ("gru", {"r", "z", "n"}), ("rnn", set()), ("minlstm", set())],
 )
-def test_what_functions_squash_is_kept_as_what_they_are_taken_of(name: str, expected: set[str]) -> None:
+def test_of_what_functions_squash_more_digits_are_kept(name: str, expected: set[str]) -> None:
     assert kept_of_functions(zoo()[name]) == expected
 
 

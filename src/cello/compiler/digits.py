@@ -14,8 +14,8 @@ from cello.cells.graph import POINTWISE, Graph, Node, reached
 from cello.compiler.kernel import Kernel, read_by_backward
 
 BOUNDED = ("sigmoid", "tanh")
-"""Functions of one value that come near their limits: how near, bfloat16 tells by the value, not by the result. Their
-slope follows from that."""
+"""Functions that come near limits other than 0: how near, from which their slope follows, bfloat16 tells of the
+difference, not of the result."""
 SQUASHED = (*BOUNDED, "exp")
 """Those of which a factor near 1 may be, too."""
 CARRYING = {"add": (0, 1), "sub": (0, 1), "mul": (0, 1), "div": (0,), "where": (2, 3)} | dict.fromkeys(
@@ -29,8 +29,8 @@ ADDING = {"add": (0, 1), "sub": (0, 1), "neg": (0,), "minimum": (0, 1), "maximum
 
 @dataclass(frozen=True)
 class Digits:
-    """``squashed`` are the kept values that are to be kept as what their function is taken of; ``all`` says that
-    derivatives need more digits than bfloat16 has of others too."""
+    """``squashed`` are the kept values of which how far they are from a limit is to be kept, or what exp is taken of;
+    ``all`` says that derivatives need more digits than bfloat16 has of others too."""
 
     squashed: frozenset[int]
     all: bool

@@ -131,10 +131,10 @@ class _Backward:
         return found
 
     def _function(self, name: str) -> str | None:
-        """The line that takes the function of a value that was kept as what it is taken of."""
+        """The line that takes a value from the number that is kept of it, if that is another."""
         if (k := self.names.squashed(name)) is None:
             return None
-        return f'{name} = of_argument_in_bf16({name}, saved, "{self.graph.nodes[k].op}", PRECISION)'
+        return f'{name} = of_kept_in_bf16({name}, saved, "{self.graph.nodes[k].op}")'
 
     def _loads(self) -> dict[str, list[str]]:
         """The lines by which a variable is read right before its first use, those of a pack by the first of them."""

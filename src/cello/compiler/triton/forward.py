@@ -263,8 +263,11 @@ class _Forward:
         """What is stored of a value."""
         if (k := self.names.squashed(name)) is None:
             return name
-        body.assign([(f"{name}_of", self.plan.graph.nodes[k].args[0])])
-        return f"argument_in_bf16({name}, {name}_of, saved)"
+        node, argument = self.plan.graph.nodes[k], name
+        if node.op == "exp":
+            argument = f"{name}_of"
+            body.assign([(argument, node.args[0])])
+        return f'kept_in_bf16({name}, {argument}, saved, "{node.op}")'
 
     def _values(self, pack: Sequence[str]) -> list[tuple[str, int]]:
         """Those of a pack that are computed, old states are not; and their nodes."""

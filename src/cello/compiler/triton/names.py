@@ -181,7 +181,7 @@ class Names(StepNames):
         return digits(self.plan)
 
     def squashed(self, name: str) -> int | None:
-        """The node of a kept value if in bfloat16 it is kept as what its function is taken of."""
+        """The node of a kept value if in bfloat16 it is kept as a number that has more of its digits."""
         kept = self.plan.kept[int(name.removeprefix("kept_"))] if name.startswith("kept_") else None
         return kept if kept in self.digits.squashed else None
 
