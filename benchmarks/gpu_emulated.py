@@ -3,6 +3,7 @@
     nice python benchmarks/gpu_emulated.py --zoo --out benchmarks/results/gpu-emulated.json [--hidden 16]
     python benchmarks/gpu_emulated.py --cells lstm gru --hidden 64,100 [--precision ieee,tf32,bf16] [--capability 90]
         [--split 2 [--cluster]] [--chosen] [--reverse-order]
+    python benchmarks/gpu_emulated.py --random 20 --random-sized 4 --hidden 6 --chosen
 
 Each cell is compiled as for a launch on such a GPU, and its PTX emulated: outputs, last states and every gradient of
 ragged clips. A row of the table is a pass of a kernel: its largest error, as a share of the largest value of each
@@ -15,9 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from itertools import product
 from math import isnan
 from pathlib import Path
@@ -43,6 +45,7 @@ from ptx.arithmetic import NotEmulatedError  # noqa: E402
 from ptx.launch import Device, emulated  # noqa: E402
 from ptx.machine import Order  # noqa: E402
 from ptx.memory import KernelError  # noqa: E402
+from random_cells import random_cell, random_sized_cell  # noqa: E402
 from scans import case, errors, everything, wider  # noqa: E402
 
 PRECISIONS = {"ieee": "highest", "tf32": "high", "bf16": "medium"}
@@ -54,6 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", action="store_true", help="every cell that comes with Cello")
     parser.add_argument("--cells", nargs="+", default=["lstm", "gru"])
+    parser.add_argument("--random", type=int, default=0, help="so many random cells, as the tests draw them, instead")
+    parser.add_argument("--random-sized", type=int, default=0, help="so many with values of several sizes")
     parser.add_argument("--hidden", default="16")
     parser.add_argument("--precision", default="ieee,tf32,bf16")
     parser.add_argument("--capability", type=int, default=90)
@@ -66,12 +71,11 @@ def main() -> None:
     parser.add_argument("--reverse-order", action="store_true", help="warps and blocks run the last first")
     parser.add_argument("--out", type=Path, help="write all rows there as JSON")
     options = parser.parse_args()
-    names = [*zoo()] if options.zoo else options.cells
-    keys = [*product(names, map(int, options.hidden.split(",")), options.precision.split(","))]
+    keys = [*product(wanted(options), map(int, options.hidden.split(",")), options.precision.split(","))]
     torch.use_deterministic_algorithms(True)  # which fills torch.empty with NaN
     rows, began = list[Row](), process_time()
-    for name, hidden, precision in track(keys, "cells", console=Console(stderr=True)):
-        rows += measured(load_cell(name), hidden, precision, options)
+    for (name, make), hidden, precision in track(keys, "cells", console=Console(stderr=True)):
+        rows += [{"cell": name} | row for row in measured(make(), hidden, precision, options)]
         if options.out:
             about = {"date": f"{date.today()}", "capability": options.capability}
             lines = ",\n".join(map(json.dumps, rows))
@@ -80,11 +84,20 @@ def main() -> None:
     Console().print(said, soft_wrap=True, markup=False)
 
 
+def wanted(options: argparse.Namespace) -> list[tuple[str, Callable[[], Cell]]]:
+    """The cells that are asked for: what they are called, and what makes them."""
+    drawn = [(f"random {seed}", partial(random_cell, seed, 3 + seed % 9)) for seed in range(options.random)]
+    of_sizes = range(options.random_sized)
+    drawn += [(f"random of sizes {seed}", partial(random_sized_cell, seed, 3 + seed % 6)) for seed in of_sizes]
+    names = [*zoo()] if options.zoo else options.cells
+    return drawn or [(name, partial(load_cell, name)) for name in names]
+
+
 def measured(cell: Cell, hidden: int, precision: str, options: argparse.Namespace) -> list[Row]:
     """A row for each pass of a cell's kernel at H units, rounded up to what the cell can have."""
     multiple = cell.multiple
     hidden = -(-hidden // multiple) * multiple
-    row: Row = {"cell": cell.name, "hidden": hidden, "precision": precision}
+    row: Row = {"hidden": hidden, "precision": precision}
     order = Order(reverse=options.reverse_order)
     device = Device(options.capability, order, of_split(cell, hidden, precision, options), options.chosen)
     sizes = (options.clips, options.frames, options.features, hidden)

@@ -82,6 +82,11 @@ def test_elements_with_the_number_of_a_meeting_may_be_read_while_they_are_writte
     np.testing.assert_array_equal(data[::2], np.arange(64))
 
 
+def test_a_block_may_look_at_many_elements_before_it_writes_one() -> None:
+    """As where the units of a vector are many: that is no block that waits for ever."""
+    run("ld.volatile.global.b32 %r8, [%rd3];" * 250, np.zeros(64, np.int32))
+
+
 def test_lanes_that_a_predicate_leaves_out_touch_nothing() -> None:
     data = np.zeros(64, np.float32)
     run("setp.lt.s32 %p1, %r1, 40; @%p1 st.global.b32 [%rd3+96], 0f3F800000;", data)

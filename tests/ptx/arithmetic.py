@@ -382,8 +382,8 @@ CONVERTED: dict[str, Row] = {
 
 
 def _of_conversion(opcode: str) -> Row | None:
-    if opcode in CONVERTED:
-        return CONVERTED[opcode]
+    if (plain := opcode.replace(".ftz", "")) in CONVERTED:  # numbers below 1.2e-38 are whole numbers of 0 too
+        return CONVERTED[plain]
     parts = opcode.split(".")
     if parts[0] != "cvt":
         return None

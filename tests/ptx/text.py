@@ -83,6 +83,8 @@ REGISTERS = re.compile(r"\.reg\s+\.\w+\s+%(\w+)<(\d+)>;")
 REGISTER = re.compile(r"%(p|rs|rd|r)(\d+)$")
 OWN_REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+([^%;]+);")
 BANKS = {"pred": "p", "b16": "rs", "b32": "r", "f32": "r", "b64": "rd"}
+OF_A_THREAD = "%SPL"
+"""The register of the address of a thread's own memory."""
 LABEL = re.compile(r"(\$\w+):")
 GUARD = re.compile(r"@(!?)%p(\d+)\s+")
 PARTS = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*")
@@ -103,6 +105,8 @@ def parse(ptx: str) -> Program:
         raise ValueError(f"kernel {name} does not say how many threads a block has (.reqntid)")
     files = dict(FILE.findall(ptx))
     banks = {bank: int(count) for bank, count in REGISTERS.findall(body)}
+    if OF_A_THREAD in body:
+        body, banks["r"] = body.replace(OF_A_THREAD, f"%r{banks.get('r', 1)}"), banks.get("r", 1) + 1
     instructions, labels = list[Instruction](), dict[str, int]()
     source = ""
     for line in _without_scopes(body, banks):

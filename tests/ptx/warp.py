@@ -131,6 +131,8 @@ class Warp:
             raise NotEmulatedError(f"{operand} is no number and no register")
         if operand.startswith("global_smem"):
             return np.uint32(self.block.shared.base + int(operand.partition("+")[2] or 0))
+        if operand.startswith("__"):  # memory that is not emulated: a thread's own, tables for sines of large angles
+            return type_of(kind).type(0)
         if operand == "%tid.x":
             return LANE + np.uint32(WARP * self.number)
         if operand.startswith("%"):

@@ -8,7 +8,7 @@ What backward needs is kept only where it does not follow, unit by unit, from wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -253,6 +253,17 @@ def _numbers(graph: Graph, missing: Sequence[int], stage_of: Mapping[int, int]) 
     found = [(a, nodes[a].args[0]) for a in missing if nodes[a].op == "broadcast"]
     whole = len(found) == len(missing) and all(number in stage_of for _, number in found)
     return found if whole and all(nodes[number].shape == (ONE,) for _, number in found) else []
+
+
+def read_by_backward(plan: Kernel, saved: Container[int]) -> set[int]:
+    """The nodes of the step that backward reads, and those that it computes again of what is ``saved``."""
+    found, todo = set[int](), [*_read(plan.graph, plan.gradient)]
+    while todo:
+        k = todo.pop()
+        if k not in found:
+            found.add(k)
+            todo += [] if k in saved else plan.graph.nodes[k].args
+    return found
 
 
 def _read(graph: Graph, gradient: StepGradient) -> Iterator[int]:

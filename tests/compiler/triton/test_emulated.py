@@ -17,6 +17,7 @@ from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.compiler.triton.launch import Call, Tiling
+from random_cells import random_cell
 from scans import case, errors, everything, wider
 from sized_cells import SIZED
 
@@ -106,6 +107,11 @@ def test_states_of_several_elements_a_unit_with_masks() -> None:
     draw = torch.Generator().manual_seed(0)
     masks = {"zoneout_S": torch.randint(0, 2, (3, 2, 8, 5), generator=draw).double()}
     check(cell, (3, 2, 3, 8), "highest", masks=masks, lengths=[2, 1, 2])
+
+
+@pytest.mark.parametrize(("seed", "precision"), [(0, "medium"), (3, "high")])
+def test_random_cells(seed: int, precision: str) -> None:
+    check(random_cell(seed, 3 + seed), (5, 3, 5, 6), precision, lengths=[3, 0, 2, 1, 3])
 
 
 def test_replicates_of_one_launch() -> None:

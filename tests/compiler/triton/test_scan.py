@@ -198,6 +198,21 @@ def test_counts_of_frames_that_bfloat16_cannot_tell_apart(name: str) -> None:
     assert_within(found, expected, 0.03)
 
 
+@pytest.mark.parametrize("name", ["qrnn", "gru"])
+def test_factors_near_1_that_bfloat16_cannot_tell_from_it(name: str) -> None:
+    """Backward read 0.9961 or 1 for 0.998, at every step."""
+    torch.set_float32_matmul_precision("medium")
+    cell = zoo()[name]
+    x, state, weights = case(cell, (3, 40, 3, 4))
+    gate, near = {"qrnn": ("f", 6.2), "gru": ("z", 6.2)}[name]
+    for key, weight in weights.items():
+        if key.endswith(f".{gate}"):
+            weight.data.mul_(0.1) if weight.ndim > 1 else weight.data.fill_(near)
+    expected = everything(cell, wider((x, state, weights), torch.float64), "plain")
+    found = everything(cell, (x, state, weights), "triton")
+    assert_within(found, expected, 0.03)
+
+
 def test_tensors_of_bfloat16() -> None:
     cell = zoo()["lstm"]
     given_case = wider(case(cell, (3, 4, 3, 20)), torch.bfloat16)

@@ -156,8 +156,15 @@ class _Backward:
         found = []
         for variables, (first, _, here) in zip(names.saved, names.saved_places, strict=True):
             place = f"saved + (row * {names.saved_width} + {first})"
-            found.append(Read(variables, names.read(variables, place, "running", here, names.like(here, "d_new"))))
+            line = names.read(variables, place, "running", here, names.like(here, "d_new"))
+            found.append(Read(variables, line, then=tuple(filter(None, map(self._function, variables)))))
         return found
+
+    def _function(self, name: str) -> str | None:
+        """The line that takes a value from the number that is kept of it, if that is another."""
+        if (k := self.names.squashed(name)) is None:
+            return None
+        return f'{name} = of_kept_in_bf16({name}, saved, "{self.graph.nodes[k].op}")'
 
     def _loads(self) -> dict[str, list[str]]:
         """The lines by which a variable is read right before its first use, those of a pack by the first of them."""

@@ -320,11 +320,22 @@ class _Forward:
             if there is None or all(k in there or k in body.known for _, k in values):
                 first, _, here = place
                 body.assign(values)
-                store = self.names.write(f"saved + {row} + {first}", "running", here, pack)
+                stored = [self._stored(body, name) for name in pack]
+                store = self.names.write(f"saved + {row} + {first}", "running", here, stored)
                 body.lines += ["if KEEP:", *indented([store])]
             else:
                 left.append((place, pack, values))
         self.unsaved = left
+
+    def _stored(self, body: Body, name: str) -> str:
+        """What is stored of a value."""
+        if (k := self.names.squashed(name)) is None:
+            return name
+        node, argument = self.plan.graph.nodes[k], name
+        if node.op == "exp":
+            argument = f"{name}_of"
+            body.assign([(argument, node.args[0])])
+        return f'kept_in_bf16({name}, {argument}, saved, "{node.op}")'
 
     def _values(self, pack: Sequence[str]) -> list[tuple[str, int]]:
         """Those of a pack that are computed, old states are not; and their nodes."""

@@ -20,6 +20,8 @@ with suppress(ImportError):  # then no kernel is made either
     from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpretedFunction, interpreter_builder
 
+    _converted = interpreter._convert_float
+
 _program = threading.local()
 COMBINE = {"plus": "_sum_combine", "larger": "_elementwise_max"}
 """How the interpreter calls the functions of two numbers that it reduces whole arrays by."""
@@ -33,6 +35,7 @@ def plain_functions(space: dict[str, Any]) -> None:
     options = interpreter_builder.options  # each sum of places would be computed twice to look for an overflow
     interpreter_builder.options = replace(options, sanitize_overflow=False)
     types_known_once()
+    interpreter._convert_float = _rounded
     shared = {name: function for name, function in space.items() if isinstance(function, InterpretedFunction)}
     space.update({name: function.rewrite() for name, function in shared.items() if name not in COMBINE})
 
@@ -64,6 +67,15 @@ def types_known_once() -> None:
         return numpy_types[name]
 
     tl.block_type.__init__, tl.tensor.__init__, interpreter._get_np_dtype = of_type, of_tensor, in_numpy
+
+
+def _rounded(data: Any, given: Any, wanted: Any, mode: Any) -> Any:
+    """Convert numbers, to bfloat16 half to even as a GPU does; the interpreter itself cuts off the other bits."""
+    if (given, wanted) != (tl.float32, tl.bfloat16):
+        return _converted(data, given, wanted, mode)
+    bits = np.ascontiguousarray(data).view(np.uint32)
+    rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    return np.where(bits << 1 > 0xFF000000, 0x7FC0, rounded).astype(np.uint16).reshape(data.shape)
 
 
 def take_turns(space: dict[str, Any]) -> None:

@@ -335,7 +335,7 @@ def run_forward(call: Call, given: StackedInputs, *, keep: bool) -> tuple[Tensor
     outputs = new(replicates, batch, layout.steps, width, dtype=like.dtype, device=like.device)
     last = torch.empty_like(given.first)
     shape = (replicates, layout.rows, saved_width(names, sizes)) if keep else (0,)
-    saved = layout.new_rows(shape, torch.float32 if names.counts else call.stored)
+    saved = layout.new_rows(shape, torch.float32 if names.digits.all else call.stored)
     _launch(
         call,
         "forward",

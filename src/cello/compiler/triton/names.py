@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from cello.cells.graph import MULTIPLYING, Shape, reached
+from cello.cells.graph import MULTIPLYING, Shape
+from cello.compiler.digits import Digits, digits
 from cello.compiler.stages import Sum
 from cello.compiler.step_names import StepNames
 from cello.compiler.triton.spaces import (
@@ -192,19 +193,18 @@ class Names(StepNames):
         return (1,) if self.matrices else (4, 2, 1)
 
     @cached_property
-    def counts(self) -> bool:
-        """Whether a state follows from itself and what stays the same alone, as the number of a frame does, which
-        bfloat16 does not tell from its neighbours beyond 256."""
-        graph = self.plan.graph
-        for name, output in zip(graph.states, graph.outputs, strict=True):
-            of = [graph.nodes[k] for k in reached(graph.nodes, [output])]
-            if {node.name for node in of if node.op in ("state", "input")} == {name}:
-                return True
-        return False
+    def digits(self) -> Digits:
+        """What of the kept values and states bfloat16 would round too far."""
+        return digits(self.plan)
+
+    def squashed(self, name: str) -> int | None:
+        """The node of a kept value if in bfloat16 it is kept as a number that has more of its digits."""
+        kept = self.plan.kept[int(name.removeprefix("kept_"))] if name.startswith("kept_") else None
+        return kept if kept in self.digits.squashed else None
 
     def arguments(self, names: Sequence[str]) -> list[str]:
         """Parameters of a pass; that of saved values says so where they are float32 whatever the precision is."""
-        return ["saved_float32" if self.counts and name == "saved" else name for name in names]
+        return ["saved_float32" if self.digits.all and name == "saved" else name for name in names]
 
     @cached_property
     def saved_shapes(self) -> dict[str, Shape]:

@@ -21,7 +21,7 @@ def mask_arguments(names: Names) -> list[str]:
 def prologue(names: Names) -> list[str]:
     """What both passes begin with: which clips, which units, and what is the same at every step."""
     lines = [
-        *(["saved = saved_float32"] if names.counts else []),
+        *(["saved = saved_float32"] if names.digits.all else []),
         "tile, part = program(SPLIT)",
         *(f"{here.part} = part % {here.parts}" for here in names.spaces.values() if here.has_parts),
         "replicate = tl.program_id(1)",

@@ -138,7 +138,9 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     in_groups = tiling.rows >= OF_GROUPS
     busy += tiling.rows * matrices / MULTIPLIED[precision] / (OF_GROUPS_MORE if in_groups else 1)
     busy += (
-        size * (tiling.warps / (4 if in_groups else 1) * operands + (0 if names.all_held else matrices)) / SHARED_IN_A_CYCLE
+        size
+        * (tiling.warps / (4 if in_groups else 1) * operands + (0 if names.all_held else matrices))
+        / SHARED_IN_A_CYCLE
     )
     if tiling.split == 1:
         return busy, ALONE

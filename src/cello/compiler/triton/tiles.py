@@ -15,15 +15,16 @@ AHEAD, LATE = "if STAGES > 1:", "if STAGES == 1:"
 
 @dataclass(frozen=True)
 class Read:
-    """What a step reads: variables, the line that sets them, and the constant on which it does."""
+    """What a step reads: variables, the line that sets them, the constant on which it does, and lines that follow."""
 
     variables: tuple[str, ...]
     line: str
     only_if: str = ""
+    then: tuple[str, ...] = ()
 
     def late(self, *, ever_ahead: bool = True) -> list[str]:
         """The lines by which it is read where it is needed, where it is not ``ever_ahead``, or not by this tiling."""
-        lines = self._under([self.line])
+        lines = self._under([self.line, *self.then])
         return indented_if(LATE, lines) if ever_ahead else lines
 
     def _under(self, lines: Sequence[str]) -> list[str]:
@@ -31,7 +32,7 @@ class Read:
 
     def taken(self) -> list[str]:
         """The lines by which it is what was read for this step before."""
-        return self._under([f"{name} = next_{name}" for name in self.variables])
+        return self._under([*(f"{name} = next_{name}" for name in self.variables), *self.then])
 
     def ahead(self) -> list[str]:
         """The lines by which it is read for the step that comes next."""

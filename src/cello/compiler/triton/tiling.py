@@ -333,7 +333,7 @@ def at_most(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
         return _of_largest(names, sizes, tiling)
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     ahead = tiling.stages > 1 and bool(names.matrices)
-    halved = precision == "bf16" and not names.counts
+    halved = precision == "bf16" and not names.digits.all
     read = (saved * (2 if halved else 4) + tiling.own * 4) * tiling.rows if ahead else 0
     several = min(max(names.packed), 2 if tiling.reread == "packs" else 4)
     largest = max(_own(names, sizes, tiling, shape) for shape in names.spaces)
