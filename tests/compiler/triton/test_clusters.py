@@ -201,7 +201,7 @@ ROOM = (("forward", 227 * 1024, True), ("forward", 100 * 1024, False), ("backwar
 def meeting(way: str, memory: int = 227 * 1024, capability: int = 90) -> bool:
     """Whether programs of an LSTM of 256 units are tried as a cluster first, rather than in memory alone."""
     cell, first = zoo()["lstm"], Tiling(16, 256, 4, 8, 2, all_registers=True)
-    found = choice._meeting(cell, way, first, Sizes(cell, 39, 256), "bf16", capability, memory)
+    found = choice.ways_of_meeting(cell, way, first, Sizes(cell, 39, 256), "bf16", capability, memory)
     assert found in ([first], [replace(first, cluster=True), first])
     return len(found) == 2
 
@@ -209,7 +209,7 @@ def meeting(way: str, memory: int = 227 * 1024, capability: int = 90) -> bool:
 def test_a_pass_whose_programs_do_not_wait_is_no_cluster() -> None:
     cell = zoo()["qrnn"]
     assert buffers_of(cell, "backward").slots == 0
-    assert choice._meeting(cell, "backward", TWO, Sizes(cell, 39, 32), "bf16", 90, 1 << 20) == [TWO]
+    assert choice.ways_of_meeting(cell, "backward", TWO, Sizes(cell, 39, 32), "bf16", 90, 1 << 20) == [TWO]
 
 
 def test_what_is_only_multiplied_takes_half_as_much() -> None:
