@@ -2,7 +2,7 @@
 
     nice python benchmarks/gpu_resources.py --zoo [--precision tf32,bf16,ieee] [--capability 90,80] [--processes 2]
     python benchmarks/gpu_resources.py --cells lstm gru [--hidden 64,128,256]
-    python benchmarks/gpu_resources.py --docs         # write the tables of docs/gpu.md from the file; compiles nothing
+    python benchmarks/gpu_resources.py --docs         # write the tables of docs/gpu-kernels.md from the file; compiles nothing
 
 Every kernel has one row in benchmarks/results/gpu-resources.json, written as it is known. A kernel whose row is of the
 same text, options and release of Triton is not compiled again, so a second run is quick and a broken one goes on.
@@ -34,7 +34,7 @@ from cello.errors import BackendError
 from cello.files import write_whole
 
 RECORD = Path(__file__).parent / "results" / "gpu-resources.json"
-DOCS = Path(__file__).parents[1] / "docs" / "gpu.md"
+DOCS = Path(__file__).parents[1] / "docs" / "gpu-kernels.md"
 TABLED = ("gru", "lstm", "lstm-peephole-full")
 PASSES, PRECISIONS = ("forward", "backward"), ("bf16", "tf32", "ieee")
 OF_TILING = ("rows", "split", "warps", "stages", "all_registers", "reread", "cluster")
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--capability", default="90")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RECORD)
-    parser.add_argument("--docs", action="store_true", help="write the tables of docs/gpu.md; compile nothing")
+    parser.add_argument("--docs", action="store_true", help="write the tables of docs/gpu-kernels.md; compile nothing")
     options = parser.parse_args()
     if options.docs:
         page = with_tables(DOCS.read_text("utf-8"), read(options.out))

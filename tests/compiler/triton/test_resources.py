@@ -261,7 +261,7 @@ def test_no_value_of_a_step_changes_its_layout_but_the_vector_that_is_multiplied
 
 @lru_cache
 def recorded() -> list[dict[str, Any]]:
-    """What the compiler took for the zoo's kernels, as docs/gpu.md tells."""
+    """What the compiler took for the zoo's kernels, as docs/gpu-kernels.md tells."""
     path = Path(__file__).parents[3] / "benchmarks" / "results" / "gpu-resources.json"
     return [row for row in json.loads(path.read_text("utf-8"))["kernels"] if "refused" not in row]
 
