@@ -12,6 +12,7 @@ from cello.compiler.triton.build import kernels, without_slp
 from cello.compiler.triton.clusters import possible
 from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import NOT_COMPILED, Taken, if_any, release, taken
+from cello.compiler.triton.names import quarters_held
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text, waits
@@ -165,7 +166,7 @@ def _same(cell: Cell, way: str, tiling: Tiling) -> Tiling:
 
 def _some_held(tiling: Tiling) -> Tiling:
     """What stands for all tilings that differ in how many quarters of matrices threads hold."""
-    return replace(tiling, reread="held some") if tiling.reread.startswith("held ") else tiling
+    return replace(tiling, reread="held some") if quarters_held(tiling.reread) else tiling
 
 
 def _text(cell: Cell, way: str, reread: str) -> str:

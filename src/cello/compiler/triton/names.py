@@ -30,6 +30,11 @@ RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
 
 
+def quarters_held(reread: str) -> int:
+    """How many quarters of matrices threads hold by a :attr:`Names.reread`; 0 where matrices are not in quarters."""
+    return int(reread.removeprefix("held ")) if reread.startswith("held ") else 0
+
+
 @dataclass(frozen=True)
 class Names(StepNames):
     """A kernel, the variables of its nodes, and how what it reads and writes is packed.
@@ -40,7 +45,7 @@ class Names(StepNames):
     ``saved`` what backward reads, old states and kept values; ``computed`` the vectors of products that are neither
     frames nor old states. ``inner`` are the matrices that multiply inside the loop. Where they are too large for one
     program, several share the units of the same clips: each holds the columns of its own, and they hand each other
-    vectors in memory.
+    vectors in memory, or within a cluster in shared memory.
     """
 
     reread: str = ""
@@ -84,7 +89,7 @@ class Names(StepNames):
     @property
     def reads_rows(self) -> bool:
         """Whether vectors that are the same at every step are read at each of them."""
-        return self.reread in ("rows", "all") or self.reread.startswith("held ")
+        return self.reread in ("rows", "all") or quarters_held(self.reread) > 0
 
     @property
     def heads(self) -> tuple[Shape, ...]:
@@ -160,9 +165,9 @@ class Names(StepNames):
     def quarters(self) -> dict[int, tuple[bool, ...]]:
         """The matrices whose quarters are tiles of their own, some of which threads hold: whether they do. First they
         hold a quarter of each matrix, so that between products with these others are read from shared memory."""
-        if not self.reread.startswith("held "):
+        count = quarters_held(self.reread)
+        if not count:
             return {}
-        count = int(self.reread.removeprefix("held "))
         return {m: tuple(n * len(self.square) + k < count for n in range(4)) for k, m in enumerate(self.square)}
 
     @cached_property
