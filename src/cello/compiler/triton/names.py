@@ -50,11 +50,11 @@ class Names(StepNames):
 
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
-    "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
-    has its part of matrices in registers too, "held 4" matrices without four quarters of them, which threads hold,
-    "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as by "", for many clips: forward multiplies
-    with up to four matrices as with one of all their columns, backward no more than two sums' derivatives at once, of
-    which registers have more than of four."""
+    "rows" vectors too, which take registers, "all" both, matrices even from the GPU's memory, "held" nothing, for each
+    thread has its part of matrices in registers too, "held 4" vectors, and matrices but for four quarters of them that
+    threads hold, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as by "", for many clips: forward
+    multiplies with up to four matrices as with one of all their columns, backward with no more than two sums'
+    derivatives at once, for which there are registers where there are not for four."""
     exact: bool = False
     """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED

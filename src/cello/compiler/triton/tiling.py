@@ -92,8 +92,9 @@ def _reading_matrices(names: Names, sizes: Sizes, units: int, precision: str, me
 def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> tuple[Tiling, ...]:
     """``tiling``, and what to try where its threads keep values in memory, least costly first; none if none fits.
 
-    More registers where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half
-    the clips a program, and more programs for the same clips, which wait for each other at every step.
+    Before it one program whose threads hold quarters of matrices, where that is less costly. After it more registers
+    where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half the clips a
+    program, and more programs for the same clips, which wait for each other at every step.
     """
     found = tiling(names, sizes, precision, memory)
     if found is None:
