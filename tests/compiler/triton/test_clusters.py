@@ -86,12 +86,14 @@ def test_programs_of_a_cluster_compute_what_those_that_meet_in_memory_do(
 
 
 @pytest.mark.parametrize(
-    ("name", "split"), [("lstm-layer-norm", 2), ("hyper-lstm", 4)], ids=["sums over units", "few elements"]
+    ("name", "split", "warps"),
+    [("lstm-layer-norm", 2, 4), ("lstm-layer-norm", 2, 8), ("hyper-lstm", 4, 4)],
+    ids=["sums over units", "sums where words of vectors were", "few elements"],
 )
-def test_meetings_of_few_elements_leave_no_warp_and_no_program_behind(name: str, split: int) -> None:
-    """Each warp had all of what was added up, and went on while others still looked; and of a vector of two parts,
-    four programs waited for two."""
-    tiling = Tiling(16, 64, 4, split, 2, cluster=True)
+def test_meetings_of_few_elements_leave_no_warp_and_no_program_behind(name: str, split: int, warps: int) -> None:
+    """Each warp had all of what was added up, and went on while others still looked; of a vector of two parts, four
+    programs waited for two; and words of a vector, with numbers in other bits, passed for sums of a later meeting."""
+    tiling = Tiling(16, 64, warps, split, 2, cluster=True)
     found, _ = computed(zoo()[name], 64, "medium", tiling, 3, 2, order=Order(slow=1))
     inputs = case(zoo()[name], (3, 2, 7, 64))
     expected = everything(zoo()[name], wider(inputs, torch.float64), "plain", lengths=[2, 0, 2], reverse=True)
