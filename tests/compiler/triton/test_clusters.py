@@ -101,7 +101,7 @@ def test_meetings_of_few_elements_leave_no_warp_and_no_program_behind(name: str,
 
 
 def test_words_of_a_vector_pass_for_no_sum_of_a_later_meeting() -> None:
-    """Where both lie in one buffer their numbers are in other bits, and a word of a positive value is a large number."""
+    """Where both lie in one buffer their numbers are in other bits, and a word of a positive value is a large one."""
     cell = zoo()["gru-layer-norm"]
     x, state, weights = case(cell, (10, 2, 7, 32))
     torch.set_float32_matmul_precision("high")
