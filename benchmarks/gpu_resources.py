@@ -2,7 +2,7 @@
 
     nice python benchmarks/gpu_resources.py --zoo [--precision tf32,bf16,ieee] [--capability 90,80] [--processes 2]
     python benchmarks/gpu_resources.py --cells lstm gru [--hidden 64,128,256]
-    python benchmarks/gpu_resources.py --docs         # write the tables of docs/gpu-kernels.md from the file; compiles nothing
+    python benchmarks/gpu_resources.py --docs     # write the tables of docs/gpu-kernels.md from the file
 
 Every kernel has one row in benchmarks/results/gpu-resources.json, written as it is known. A kernel whose row is of the
 same text, options and release of Triton is not compiled again, so a second run is quick and a broken one goes on.

@@ -100,7 +100,8 @@ def main() -> None:
         given = of_pass(cell, way, tiling, sizes, precision)
         counts = step(disassembled(compiled(function, given, precision, tiling, options.capability).asm["cubin"]))
         several = [sum(counts[opcode] for opcode in opcodes) for opcodes in KINDS.values()]
-        row = [name, size, precision, way, tiling.rows, tiling.split, tiling.warps, *takes, counts.total(), *several]
+        split = f"{tiling.split}, a cluster" if tiling.cluster else tiling.split
+        row = [name, size, precision, way, tiling.rows, split, tiling.warps, *takes, counts.total(), *several]
         console.print("| " + " | ".join(map(str, row)) + " |", soft_wrap=True, markup=False)
 
 

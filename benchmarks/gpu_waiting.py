@@ -64,11 +64,15 @@ def rows() -> Iterator[Row]:
 
 
 def rows_of_clusters() -> Iterator[Row]:
-    """The same of programs that are clusters: whether they compute the same bits as those that wait in memory."""
+    """The same of programs that are clusters: whether they compute the same bits as those that wait in memory.
+
+    Each by the tiling of few clips: by that of many, which may be no cluster, sums are added in another order.
+    """
     for batch, hidden, precision in [(2, 5, "highest")] if Where.dry else OF_CLUSTERS:
         about: Row = {"batch": batch, "hidden": hidden, "precision": precision}
         with products_in(precision):
             call, tensors = _prepared(batch, hidden)
+            call = replace(call, by_clips=None)
             both = call.tiling, call.backward().tiling
             about |= {"programs share": [each.split for each in both], "clusters": [each.cluster for each in both]}
             first = _computed(call, tensors)
@@ -85,7 +89,8 @@ def rows_of_clusters() -> Iterator[Row]:
     if Where.dry:
         return
     with products_in("medium"):
-        yield from _beside_each_other([_prepared(1024, 256, seed) for seed in range(STREAMS)])
+        each = [_prepared(1024, 256, seed) for seed in range(STREAMS)]
+        yield from _beside_each_other([(replace(call, by_clips=None), tensors) for call, tensors in each])
 
 
 def _beside_each_other(each: list[tuple[Call, list[Tensor]]]) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ pytest.importorskip("triton")
 import gpu
 import gpu_epoch
 import gpu_kernels
+import gpu_waiting
 
 Patch = pytest.MonkeyPatch
 
@@ -39,6 +41,21 @@ def test_every_section_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
     assert [(name, row) for name, row in said if not isinstance(row.get("error"), float)] == []
     assert {row["seed"] for row in found["accuracy"] if "seed" in row} == {0, 1}
     assert {row.get("seeds") for row in found["replicates"]} == {None, 1, 2, 3}
+
+
+def test_clusters_are_compared_with_the_same_clips_a_program(monkeypatch: Patch) -> None:
+    """Divided by how many clips there are, a pass would be no cluster, and its sums would differ for another reason."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(gpu_kernels.Where, "device", "cpu")
+    monkeypatch.setattr(gpu_kernels.Where, "dry", True)
+    given = gpu_waiting._prepared
+
+    def prepared(*sizes: int) -> Any:
+        call, tensors = given(*sizes)
+        return replace(call, by_clips=lambda call, way: pytest.fail(f"{way} is divided anew")), tensors
+
+    monkeypatch.setattr(gpu_waiting, "_prepared", prepared)
+    assert [(row["way"], row["apart"]) for row in gpu_waiting.rows_of_clusters()] == [("as clusters", 0.0)]
 
 
 def test_what_holds_is_told_by_the_worst_figure_and_what_was_not_measured_is_not_said_to_hold() -> None:

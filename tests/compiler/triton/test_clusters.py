@@ -11,6 +11,7 @@ import torch
 
 from cello.cells.definition import Cell
 from cello.cells.load import zoo
+from cello.compiler.scan import scan
 from cello.compiler.triton import build, choice, clusters
 from cello.compiler.triton.build import kernels
 from cello.compiler.triton.choice import of_pass
@@ -97,6 +98,19 @@ def test_meetings_of_few_elements_leave_no_warp_and_no_program_behind(name: str,
     expected = everything(zoo()[name], wider(inputs, torch.float64), "plain", lengths=[2, 0, 2], reverse=True)
     for key, error in errors(found, expected).items():
         assert error <= SHARES["medium"], f"{key}: {error:.1e}"
+
+
+def test_words_of_a_vector_pass_for_no_sum_of_a_later_meeting() -> None:
+    """Where both lie in one buffer their numbers are in other bits, and a word of a positive value is a large one."""
+    cell = zoo()["gru-layer-norm"]
+    x, state, weights = case(cell, (10, 2, 7, 32))
+    torch.set_float32_matmul_precision("high")
+    tiling = Tiling(16, 32, 8, 2, 1, cluster=True)
+    with emulated(Device(tiling=tiling, order=Order(slow=1))), torch.no_grad():
+        found = scan(cell, x, weights, state=state, backend="triton").outputs
+    x, state, weights = wider((x, state, weights), torch.float64)
+    expected = scan(cell, x, weights, state=state, backend="plain").outputs
+    assert errors({"outputs": found}, {"outputs": expected})["outputs"] <= SHARES["high"]
 
 
 TWO = Tiling(16, 32, 4, 2, 2, cluster=True)

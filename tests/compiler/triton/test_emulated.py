@@ -88,13 +88,18 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         ("lstm", "high", Tiling(64, 32, 4, 1, 1, True, "packs"), [2, 0, 1] * 22),
         ("gru", "medium", Tiling(64, 64, 8, 2, 1, True), [2, 1] * 30),
         ("rnn", "high", Tiling(64, 128, 8, 1, 1, True), [1, 2] * 30),
+        ("gru", "medium", Tiling(32, 32, 4, 2, 1, True, "packs", cluster=True), [2, 1, 0] * 11),
+        ("rnn", "high", Tiling(64, 64, 4, 2, 2, True, cluster=True), [2, 1] * 33),
     ],
-    ids=lambda value: f"{value.split} programs" if isinstance(value, Tiling) else str(value)[:6],
+    ids=lambda value: (
+        f"{value.split} programs{' of a cluster' * value.cluster}" if isinstance(value, Tiling) else str(value)[:6]
+    ),
 )
 def test_more_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
     sizes = (len(lengths), 2, 7, tiling.units - 7)
     ran = check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
     assert all(bool(one.program.numbers_of("wgmma.mma")) == (tiling.rows == 64) for one in ran)
+    assert {one.program.cluster for one in ran} == {tiling.split if tiling.cluster else 1}
 
 
 def test_matrices_of_heads_on_an_older_gpu() -> None:

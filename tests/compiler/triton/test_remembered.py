@@ -54,6 +54,24 @@ def test_another_process_compiles_none_but_the_chosen_kernel(compiled: list[Tili
     assert compiled
 
 
+def test_what_was_chosen_by_other_rules_is_chosen_anew(compiled: list[Tiling], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a folder of an older release would decide in which order sums are added."""
+
+    def first_of_several() -> object:
+        every = Tiling(32, 64, 8, stages=2), Tiling(32, 64, 8, stages=1)
+        return choice.first_that_fits.__wrapped__(zoo()["lstm"], "forward", every, SIZES, "tf32", 90, 200_000)
+
+    for choose in (chosen, first_of_several):
+        found = choose()
+        compiled.clear()
+        assert choose() == found
+        assert not compiled
+        with monkeypatch.context() as changed:
+            changed.setattr(choice, "RULES", (*choice.RULES[:-1], choice.FAR + 1))
+            assert choose() == found
+            assert compiled
+
+
 def test_a_number_that_no_tiling_has_is_not_believed(
     compiled: list[Tiling], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -140,7 +140,7 @@ def test_programs_that_all_run_at_once_keep_their_clips_and_nothing_is_compiled(
 
 
 def test_passes_choose_apart_and_what_keeps_values_in_memory_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen_for(monkeypatch, (1, 1024))[0] == Tiling(32, 256, 8, 4, 2, True)
+    assert chosen_for(monkeypatch, (1, 1024))[0] == Tiling(32, 256, 8, 4, 2, True, "packs", cluster=True)
     narrow = chosen_for(
         monkeypatch, (1, 1024), way="backward", fits=lambda each: each.rows == 16, given=replace(AT_256, split=8)
     )
@@ -168,6 +168,33 @@ def test_64_clips_of_an_lstm_of_256_units_spill_nothing_forward() -> None:
     constant = of_pass(LSTM, "forward", found[0], sizes, "tf32")
     program = parse(compiled(function, constant, "tf32", found[0], 90).asm["ptx"])
     assert len(program.numbers_of("wgmma.mma_async")) == 256 // 8  # each warp has its own columns of all four gates
+
+
+def test_a_cluster_is_tried_where_the_others_of_as_many_clips_would_not_be_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was not, where the first of these had no room for a cluster's buffers; and what met in memory and kept
+    nothing there was taken before a cluster that keeps little, and then was too slow."""
+    asked = []
+
+    def first(cell: Cell, way: str, every: tuple[Tiling, ...], *further: object) -> None:
+        asked.append({(each.rows, each.split, each.reread, each.cluster) for each in every})
+
+    monkeypatch.setattr(rounds, "first_that_fits", first)
+    given = Tiling(16, 256, 4, 8, 2, True, "held", cluster=True), ALL_REGISTERS
+    for name, tried in (("lstm", {"packs"}), ("gru", {"", "packs"})):
+        sizes = Sizes(zoo()[name], 39, 256)
+        of_batch.__wrapped__(zoo()[name], "forward", sizes, "bf16", H100, (1, 1024), given)
+        assert asked.pop(0) == {(32, 4, reread, True) for reread in tried}
+    assert asked == []
+
+
+def test_matrices_of_which_threads_hold_some_quarters_are_read_the_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that programs of 16 clips in two rounds take no longer than those of 32 in one, which hold nothing."""
+    given = Tiling(16, 128, 8, 1, 2, True, "held 7")
+    few: dict[str, Any] = {"cell": zoo()["gru"], "precision": "tf32"}
+    assert chosen_for(monkeypatch, (1, 4096), given=given, **few) == (given, [])
+    assert chosen_for(monkeypatch, (1, 4096), given=replace(given, reread="held 1"), **few)[0].rows == 32
 
 
 def test_nothing_is_gained_where_single_threads_multiply_or_tiles_are_matrices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,19 @@ def test_threads_may_hold_some_quarters_of_matrices(name: str, stages: int, monk
     check(zoo()[name], (6, 3, 3, 44), share=2e-5, lengths=[3, 0, 2, 1, 0, 0], reverse=stages == 1)
 
 
+@pytest.mark.parametrize(("precision", "share"), [("highest", 2e-5), ("medium", 0.03)])
+@pytest.mark.parametrize("name", ["gru-original", "rhn"])
+def test_quarters_of_matrices_beside_masks_and_digits_of_bfloat16(
+    name: str, precision: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks too are read for the next step where threads hold no operands, in cells of several stages."""
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 64, 4, 1, 2, reread="held 5"))
+    cell, draw = with_noise(zoo()[name], zoneout=("h",)), torch.Generator().manual_seed(0)
+    masks = {"zoneout_h": torch.randint(0, 2, (5, 3, 44), generator=draw).double()}
+    torch.set_float32_matmul_precision(precision)
+    check(cell, (5, 3, 3, 44), share=share, masks=masks, lengths=[3, 0, 2, 1, 0])
+
+
 def test_several_sizes_beside_products_of_bfloat16() -> None:
     torch.set_float32_matmul_precision("medium")
     for name in ("projected", "low-rank"):

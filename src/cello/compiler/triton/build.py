@@ -92,7 +92,7 @@ def kernels(cell: Cell, reread: str = "", *, interpreted: bool, exact: bool = Fa
     """
     if (reason := missing()) is not None:
         raise BackendError(reason)
-    kind = (" interpreted" if interpreted else "") + (f" {reread} read again" if reread else "")
+    kind = (" interpreted" if interpreted else "") + (f" by {reread!r}" if reread else "")
     kind += " in IEEE float32" if exact else ""
     if not interpreted:
         can_be_compiled()

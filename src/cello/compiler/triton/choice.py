@@ -12,6 +12,7 @@ from cello.compiler.triton.build import kernels, without_slp
 from cello.compiler.triton.clusters import possible
 from cello.compiler.triton.launch import Tiling, constants
 from cello.compiler.triton.machine_code import NOT_COMPILED, Taken, if_any, release, taken
+from cello.compiler.triton.names import quarters_held
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text, waits
@@ -30,6 +31,8 @@ NONE = -1
 """The number that is remembered where no tiling of several will do."""
 FAR = 256
 """Bytes of a thread in memory that fewer quarters of matrices held do not mend."""
+RULES = WORTH, MUCH, LITTLE, HOPELESS, FAR
+"""What a choice follows from beside what is compiled: by others nothing that was remembered holds."""
 MOST_PROGRAMS = 1 << 16
 """Programs that run at once on a GPU of which nothing is known."""
 
@@ -55,7 +58,7 @@ def chosen(
     every = [one for each in some for one in ways_of_meeting(cell, way, each, sizes, precision, *gpu)]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
-    key = key_of(cell, every, given, precision, way, capability, memory, *compiler)
+    key = key_of(cell, every, given, precision, way, capability, memory, *compiler, RULES)
     known = remembered(key)
     if known is not None and 0 <= known.number < len(every) and known.shared <= memory:
         return every[known.number], Taken(known.registers, known.spilled, known.shared)
@@ -96,7 +99,7 @@ def first_that_fits(
     to nothing, and what it takes; None if there is none, or it is not told."""
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
-    key = key_of(cell, every, given, precision, "more clips", way, capability, memory, *compiler)
+    key = key_of(cell, every, given, precision, "more clips", way, capability, memory, *compiler, RULES)
     known = remembered(key)
     if known is None:
         known = _of_least(every, _taken_by(cell, way, sizes, precision, capability), memory)
@@ -165,7 +168,7 @@ def _same(cell: Cell, way: str, tiling: Tiling) -> Tiling:
 
 def _some_held(tiling: Tiling) -> Tiling:
     """What stands for all tilings that differ in how many quarters of matrices threads hold."""
-    return replace(tiling, reread="held some") if tiling.reread.startswith("held ") else tiling
+    return replace(tiling, reread="held some") if quarters_held(tiling.reread) else tiling
 
 
 def _text(cell: Cell, way: str, reread: str) -> str:

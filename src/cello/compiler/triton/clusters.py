@@ -23,7 +23,10 @@ FIRST = 90
 REFUSED = ("cluster misconfiguration", "invalid cluster size", "operation not supported")
 """What CUDA says where it launches no such cluster."""
 ASKED = re.compile(r"cello_cluster_(\d+)_(\d+)")
-"""How many programs, and bytes of their buffers, in place of the address of the first of these."""
+"""How many programs, and bytes of their buffers, in place of the address of the first of these.
+
+Triton keeps machine code by a kernel's text: where this file comes to write something else, another name has it
+compiled anew."""
 THREADS = re.compile(r"^(\.reqntid [\d, ]+)$", re.MULTILINE)
 MEMORY = ".extern .shared .align 16 .b8 global_smem[];"
 """Triton's declaration of its shared memory; a kernel that needs none is without it."""

@@ -30,6 +30,11 @@ RESERVED = frozenset("BTHV")
 """Single letters that mean something else in the kernel."""
 
 
+def quarters_held(reread: str) -> int:
+    """How many quarters of matrices threads hold by a :attr:`Names.reread`; 0 where matrices are not in quarters."""
+    return int(reread.removeprefix("held ")) if reread.startswith("held ") else 0
+
+
 @dataclass(frozen=True)
 class Names(StepNames):
     """A kernel, the variables of its nodes, and how what it reads and writes is packed.
@@ -40,16 +45,16 @@ class Names(StepNames):
     ``saved`` what backward reads, old states and kept values; ``computed`` the vectors of products that are neither
     frames nor old states. ``inner`` are the matrices that multiply inside the loop. Where they are too large for one
     program, several share the units of the same clips: each holds the columns of its own, and they hand each other
-    vectors in memory.
+    vectors in memory, or within a cluster in shared memory.
     """
 
     reread: str = ""
     """What is the same at every step, and read at each of them nevertheless: "" matrices from shared memory alone,
-    "rows" vectors too, which take registers, "all" matrices even from the GPU's memory, "held" nothing, for each thread
-    has its part of matrices in registers too, "held 4" matrices without four quarters of them, which threads hold,
-    "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as by "", for many clips: forward multiplies
-    with up to four matrices as with one of all their columns, backward no more than two sums' derivatives at once, of
-    which registers have more than of four."""
+    "rows" vectors too, which take registers, "all" both, matrices even from the GPU's memory, "held" nothing, for each
+    thread has its part of matrices in registers too, "held 4" vectors, and matrices but for four quarters of them that
+    threads hold, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as by "", for many clips: forward
+    multiplies with up to four matrices as with one of all their columns, backward with no more than two sums'
+    derivatives at once, for which there are registers where there are not for four."""
     exact: bool = False
     """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED
@@ -84,7 +89,7 @@ class Names(StepNames):
     @property
     def reads_rows(self) -> bool:
         """Whether vectors that are the same at every step are read at each of them."""
-        return self.reread in ("rows", "all") or self.reread.startswith("held ")
+        return self.reread in ("rows", "all") or quarters_held(self.reread) > 0
 
     @property
     def heads(self) -> tuple[Shape, ...]:
@@ -160,9 +165,9 @@ class Names(StepNames):
     def quarters(self) -> dict[int, tuple[bool, ...]]:
         """The matrices whose quarters are tiles of their own, some of which threads hold: whether they do. First they
         hold a quarter of each matrix, so that between products with these others are read from shared memory."""
-        if not self.reread.startswith("held "):
+        count = quarters_held(self.reread)
+        if not count:
             return {}
-        count = int(self.reread.removeprefix("held "))
         return {m: tuple(n * len(self.square) + k < count for n in range(4)) for k, m in enumerate(self.square)}
 
     @cached_property

@@ -69,6 +69,7 @@ def of_batch(
 ) -> tuple[Tiling, Taken | None]:
     """The tiling of "forward" or "backward" for so many replicates of so many clips, and what its kernel takes: the one
     that is ``given``, or of those with more clips a program, or fewer programs for them, the one of least time.
+    Of as many clips and programs, clusters are tried before those that wait for each other in memory.
 
     Nothing is compiled where all programs run at once, nor what would not be faster by the model. In IEEE float32 there
     is nothing to gain: a thread multiplies for one clip at a time. The choice follows from these numbers alone, so that
@@ -84,14 +85,12 @@ def of_batch(
     most = WORTH * cycles(*given)
     in_groups = gpu.capability in WITH_GROUPS
     others = of_more_clips(names, sizes, way, given[0], precision, gpu.memory, groups=in_groups)
-    groups = [
-        tuple(met for each in group for met in ways_of_meeting(cell, way, each, sizes, precision, *gpu[:2]))
-        for group in others
-        if group[0].split <= gpu.multiprocessors
-    ]
-    for group in sorted(groups, key=lambda group: cycles(group[0], None)):
-        if cycles(group[0], None) >= most:
-            break
+    groups = list[tuple[Tiling, ...]]()
+    for group in (each for each in others if each[0].split <= gpu.multiprocessors):
+        met = [one for each in group for one in ways_of_meeting(cell, way, each, sizes, precision, *gpu[:2])]
+        faster = (one for one in met if cycles(one, None) < most)
+        groups.append(tuple(sorted(faster, key=lambda one: not one.cluster)))
+    for group in sorted(filter(None, groups), key=lambda group: min(cycles(one, None) for one in group)):
         found = first_that_fits(cell, way, group, sizes, precision, gpu.capability, gpu.memory)
         if found is not None and cycles(*found) < most:
             return found
@@ -131,17 +130,15 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     """About the cycles of a step that a program keeps a multiprocessor busy for, and those that it waits."""
     names, size = names_of(cell, tiling.reread), 2 if precision == "bf16" else 4
     matrices = sum(prod(sizes.sizes(names.shape(m))) for m in names.inner) / tiling.split
+    held = sum(prod(sizes.sizes(names.shape(m))) * sum(each) / 4 for m, each in names.quarters.items()) / tiling.split
     operands = tiling.rows * sizes.total(_multiplied(names, way))
     values = 2 * len(names.plan.sums) + sum(len(s.pointwise) + len(s.reductions) for s in names.plan.stages)
     values += len(names.saved_shapes) + 1
     busy = tiling.rows * tiling.own * (OF_A_STEP + OF_A_VALUE[way] * values) / IN_A_CYCLE
     in_groups = tiling.rows >= OF_GROUPS
     busy += tiling.rows * matrices / MULTIPLIED[precision] / (OF_GROUPS_MORE if in_groups else 1)
-    busy += (
-        size
-        * (tiling.warps / (4 if in_groups else 1) * operands + (0 if names.all_held else matrices))
-        / SHARED_IN_A_CYCLE
-    )
+    readers = tiling.warps / (4 if in_groups else 1)
+    busy += size * (readers * operands + (0 if names.all_held else matrices - held)) / SHARED_IN_A_CYCLE
     if tiling.split == 1:
         return busy, ALONE
     met = meetings(cell, way, tiling.reread)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from cello.cells.definition import Cell
 from cello.cells.graph import Shape
 from cello.compiler.triton.launch import Tiling, widest
-from cello.compiler.triton.names import Names
+from cello.compiler.triton.names import Names, quarters_held
 from cello.compiler.triton.spaces import LEAST, Sizes
 from cello.compiler.triton.text import buffers_of, is_exact, names_of
 
@@ -92,8 +92,9 @@ def _reading_matrices(names: Names, sizes: Sizes, units: int, precision: str, me
 def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> tuple[Tiling, ...]:
     """``tiling``, and what to try where its threads keep values in memory, least costly first; none if none fits.
 
-    More registers where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half
-    the clips a program, and more programs for the same clips, which wait for each other at every step.
+    Before it one program whose threads hold quarters of matrices, where that is less costly. After it more registers
+    where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half the clips a
+    program, and more programs for the same clips, which wait for each other at every step.
     """
     found = tiling(names, sizes, precision, memory)
     if found is None:
@@ -307,7 +308,7 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     if names.in_blocks:
         return _of_largest(names, sizes, tiling)
     if not names.matrices:
-        vectors = 1 if tiling.reread.startswith("held ") or names.taken_apart else max(names.packed)
+        vectors = 1 if quarters_held(tiling.reread) or names.taken_apart else max(names.packed)
         several = min(vectors, 2 if tiling.reread == "packs" else 4)
         operands = several * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
         return _of_matrices(names, sizes, tiling, precision) + operands
@@ -356,8 +357,8 @@ def _of_matrices(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> 
     back = [times(*(shape[::-1] if names.adds_up(m) else shape)) for m, shape in zip(names.inner, shapes, strict=True)]
     sides = [(times(columns, rows), after) for (rows, columns), after in zip(shapes, back, strict=True)]
     one_by_one = 2 * max(map(max, sides), default=0)
-    held = int(tiling.reread.removeprefix("held ")) if tiling.reread.startswith("held ") else 0
-    at_once = max(map(sum, zip(*sides, strict=True)), default=0) - held * tiling.units * tiling.own // 4
+    held = quarters_held(tiling.reread) * tiling.units * tiling.own // 4
+    at_once = max(map(sum, zip(*sides, strict=True)), default=0) - held
     return (one_by_one if tiling.reread == "all" else at_once) * (2 if precision == "bf16" else 4)
 
 
