@@ -61,7 +61,7 @@ def computed(
     ("name", "hidden", "precision", "tiling", "clips"),
     [
         ("lstm", 64, "medium", Tiling(16, 64, 4, 4, 2, cluster=True), 18),
-        ("lstm", 100, "high", Tiling(16, 128, 4, 8, 2, cluster=True), 3),
+        ("rnn", 100, "high", Tiling(16, 128, 4, 8, 2, cluster=True), 3),
         ("gru", 32, "high", Tiling(8, 32, 4, 2, 1, cluster=True), 5),
         ("gru-original", 24, "highest", Tiling(16, 32, 4, 2, 2, cluster=True), 5),
     ],
@@ -87,7 +87,7 @@ def test_programs_of_a_cluster_compute_what_those_that_meet_in_memory_do(
 
 
 @pytest.mark.parametrize(
-    ("name", "split"), [("lstm-layer-norm", 2), ("hyper-lstm", 4)], ids=["sums over units", "few elements"]
+    ("name", "split"), [("lstm-layer-norm", 2), ("lstm-projected", 4)], ids=["sums over units", "few elements"]
 )
 def test_meetings_of_few_elements_leave_no_warp_and_no_program_behind(name: str, split: int) -> None:
     """Each warp had all of what was added up, and went on while others still looked; and of a vector of two parts,
