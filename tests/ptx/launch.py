@@ -25,6 +25,8 @@ from ptx.memory import Bytes, GlobalMemory
 from ptx.text import Program, parse
 
 Change = Callable[[Program], Program]
+SHARES = {"highest": 1e-5, "high": 4e-3, "medium": 3e-2}
+"""How far results may be from float64 by the precision of products, as torch calls it."""
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,10 @@ def separated(content: bytes, path: Path) -> ast.Module:
 
 
 class _Separated(ast.NodeTransformer):
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+    def _definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.stmt:
         return _caught(node, node.name) if any(map(_makes_cells, node.decorator_list)) else node
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.stmt:
-        return _caught(node, node.name) if any(map(_makes_cells, node.decorator_list)) else node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
-        return _caught(node, node.name) if any(map(_makes_cells, node.decorator_list)) else node
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _definition  # noqa: N815 - names of ast's
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt:
         target, value = node.targets[0], node.value

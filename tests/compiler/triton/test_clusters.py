@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,22 +27,13 @@ from scans import case, errors, everything, wider
 
 pytest.importorskip("triton")
 
-from ptx.launch import Device, Ran, emulated
+from ptx.launch import SHARES, Device, Ran, emulated
 from ptx.machine import Order
 from ptx.memory import KernelError
 from ptx.text import Program
 
-SHARES = {"highest": 1e-5, "high": 4e-3, "medium": 3e-2}
-"""How far results may be from float64 by the precision of products, as torch calls it."""
+pytestmark = pytest.mark.usefixtures("filled_with_nan")
 Results = dict[str, torch.Tensor]
-
-
-@pytest.fixture(autouse=True)
-def filled_with_nan() -> Iterator[None]:
-    torch.use_deterministic_algorithms(True)  # what torch.empty gives
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
 
 
 def computed(

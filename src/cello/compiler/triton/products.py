@@ -106,20 +106,23 @@ def inner_place(names: Names, matrix: int) -> str:
 
 def product_in_parts(names: Names, whole: str, matrix: int, *, transposed: bool) -> str:
     """A vector times a matrix, or times its transpose, that is read piece by piece."""
-    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
-    given, found = (rows, columns) if transposed else (columns, rows)
-    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
+    given, found, strides = _multiplied(names, matrix, transposed=transposed)
     sizes = f"{given.elements}, {found.elements}, {found.own}, {strides}"
-    return f"product_in_parts(scratch, HALF, {whole}, {place}, {sizes})"
+    return f"product_in_parts(scratch, HALF, {whole}, {inner_place(names, matrix)}, {sizes})"
+
+
+def _multiplied(names: Names, matrix: int, *, transposed: bool) -> tuple[Space, Space, str]:
+    """The spaces of the vector that a matrix, or its transpose, multiplies and of the product, and the strides of the
+    matrix along both."""
+    rows, columns = names.sides(matrix)
+    return (rows, columns, f"{columns.elements}, 1") if transposed else (columns, rows, f"1, {columns.elements}")
 
 
 def load_quarter(names: Names, matrix: int, number: int, *, transposed: bool) -> str:
     """The line that loads some rows of a matrix, or of its transpose, as a tile of its own."""
-    (rows, columns), place = names.sides(matrix), inner_place(names, matrix)
-    along, across = (rows, columns) if transposed else (columns, rows)
-    strides = f"{columns.elements}, 1" if transposed else f"1, {columns.elements}"
-    where = f"{place}, {across.part}, {strides}, {number}"
-    sizes = f"{along.elements}, {across.elements}, {along.units}, {across.own}"
+    given, found, strides = _multiplied(names, matrix, transposed=transposed)
+    where = f"{inner_place(names, matrix)}, {found.part}, {strides}, {number}"
+    sizes = f"{given.elements}, {found.elements}, {given.units}, {found.own}"
     return f"{names.of[matrix]}_tile{number} = load_quarter({where}, {sizes}, PRECISION)"
 
 
