@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.signal import cont2discrete
 from torch import Tensor
 
 from cello.cells.definition import Cell
@@ -131,6 +130,8 @@ def lmu(x: Tensor, s: States, w: W) -> States:
     column, row = np.meshgrid(order, order)
     a = np.where(row < column, -1, (-1.0) ** (row - column + 1)) * scale
     b = (-1.0) ** order[:, None] * scale
+    from scipy.signal import cont2discrete  # takes a second to import
+
     a, b, *_ = cont2discrete((a, b, np.ones((1, H)), np.zeros((1, 1))), dt=1.0, method="zoh")
     u = (x @ w["W.u"].sum(0) + h @ w["e.h"] + m @ w["e.m"]).unsqueeze(1)
     m = m @ torch.from_numpy(a).T + u * torch.from_numpy(b)[:, 0]

@@ -259,6 +259,7 @@ def test_what_repeats_elements_does_so_as_late_as_it_can() -> None:
 
 
 @needs_compiler
+@quickly
 def test_memory_for_backward_is_what_is_asked_for() -> None:
     for name, cell in SIZED.items():
         code = compiled(cell, torch.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Row:
     operands: tuple[str, ...]
 
 
+@cache
 def row(opcode: str) -> Row:
     """That of an opcode.
 

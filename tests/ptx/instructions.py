@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ptx.text import Instruction, Operand, Register
 from ptx.warp import WARP, WINDOW, Copy, Lanes, Mask, Warp, type_of
 
 Run = Callable[[Mask | None], None]
+Family = Callable[[str, tuple[Operand, ...], Warp], Run]
 ALL = np.arange(WARP)
 MODIFIERS = {
     *("global", "shared", "cluster", "cta", "gpu", "nc", "v2", "v4", "cg", "ca", "cs", "acquire", "relaxed", "volatile")
@@ -49,18 +51,23 @@ def bound(instruction: Instruction, warp: Warp) -> Run:
 
 
 def _of_opcode(instruction: Instruction, warp: Warp) -> Run:
-    opcode = instruction.opcode.replace("::", ".")
+    opcode, family = _family(instruction.opcode)
+    return family(opcode, instruction.operands, warp)
+
+
+@cache
+def _family(name: str) -> tuple[str, Family]:
+    """An opcode, which every warp binds for each of its instructions, and how it is bound."""
+    opcode = name.replace("::", ".")
     parts = opcode.split(".")
-    if opcode == "nop":
-        return lambda mask: None
     for begin, family in FAMILIES.items():
         if parts[: begin.count(".") + 1] == begin.split("."):
-            return family(opcode, instruction.operands, warp)
-    if parts[0] == "setp" and parts[-1] == "bf16x2":
-        return _compared_pairs(parts[1], instruction.operands, warp)
-    if parts[0] == "mov" and any(isinstance(each, tuple) for each in instruction.operands):
-        return _moved(instruction.operands, warp, opcode.endswith("64"))
-    return _arithmetic(opcode, instruction.operands, warp)
+            return opcode, family
+    return opcode, _compared_pairs if parts[0] == "setp" and parts[-1] == "bf16x2" else _arithmetic
+
+
+def _nothing(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
+    return lambda mask: None
 
 
 def _arithmetic(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
@@ -91,10 +98,12 @@ def _put(rows: list[Lanes], values: list[Lanes], mask: Mask | None) -> None:
             np.copyto(target, value, where=mask)
 
 
-def _moved(operands: tuple[Operand, ...], warp: Warp, wide: bool) -> Run:
-    """A register from two halves, or taken apart into them; a ``wide`` one has 64 bits."""
+def _moved(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
+    """A register from another or a number; or from two halves, or taken apart into them."""
+    if not any(isinstance(each, tuple) for each in operands):
+        return _arithmetic(opcode, operands, warp)
     target, source = operands
-    if wide:
+    if opcode.endswith("64"):
         return _moved_wide(target, source, warp)
     if isinstance(target, tuple):
         whole = warp.value(source, "b32")
@@ -118,9 +127,10 @@ def _moved_wide(target: Operand, source: Operand, warp: Warp) -> Run:
     return lambda mask: _put(rows, [(whole >> (shift * np.uint64(part))).astype(np.uint32) for part, _ in halves], mask)
 
 
-def _compared_pairs(how: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
+def _compared_pairs(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     """Two predicates from two pairs of bfloat16."""
     targets, *sources = operands
+    how = opcode.split(".")[1]
     out = [warp.row(_register(each), "pred") for each in _vector(targets)]
     compute, given = row(f"setp.{how}.bf16").compute, [warp.value(each, "b32") for each in sources]
 
@@ -206,12 +216,15 @@ def _store(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     def run(mask: Mask | None) -> None:
         lanes = ALL if mask is None else np.flatnonzero(mask)
         addresses = warp.addresses(operands[0])[lanes]
-        whole = np.stack([np.broadcast_to(each, WARP)[lanes] for each in given], axis=1)
-        values = np.ascontiguousarray(whole.astype(element, copy=False)).view(np.uint8)
+        whole = np.empty((len(lanes), len(given)), element)
+        for place, each in enumerate(given):
+            whole[:, place] = each[lanes] if each.shape == (WARP,) else each
+        values = whole.view(np.uint8)
         if shared and strong:
             block.memory.writes += 1
-            for window in np.unique(addresses // WINDOW):
-                mine = addresses // WINDOW == window
+            windows = addresses // WINDOW
+            for window in sorted({*windows.tolist()}):
+                mine = windows == window
                 other, _ = block.at(int(addresses[mine][0]))
                 other.shared.others_wrote |= other is not block
                 other.shared.leave(addresses[mine] % WINDOW, values[mine], element.itemsize, block.clock)
@@ -412,7 +425,9 @@ def _trap(opcode: str, operands: tuple[Operand, ...], warp: Warp) -> Run:
     return run
 
 
-FAMILIES: dict[str, Callable[[str, tuple[Operand, ...], Warp], Run]] = {
+FAMILIES: dict[str, Family] = {
+    "nop": _nothing,
+    "mov": _moved,
     "ld.param": _of_parameter,
     "ld.global": _load,
     "ld.volatile": _load,

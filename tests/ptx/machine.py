@@ -67,6 +67,7 @@ class _Thread:
     def __init__(self, program: Program, meeting: Mapping[int, int], warp: Warp, counts: Counts) -> None:
         self.program, self.meeting, self.warp, self.counts = program, meeting, warp, counts
         self.steps: list[Run | None] = [None] * len(program.instructions)
+        self.looks: dict[int, Run] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -123,8 +124,9 @@ class _Thread:
             self._whole(name)
             return END
         else:
-            step = bound(instruction, self.warp)
+            step = self.looks.get(at) or bound(instruction, self.warp)
             if name.startswith(LOOKING):  # by turns with other blocks
+                self.looks[at] = step
                 step(self.mask)
                 self.at += 1
                 return ELSEWHERE

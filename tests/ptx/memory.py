@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -90,12 +91,12 @@ class GlobalMemory:
     def _found(self, addresses: NDArray[np.uint64], width: int) -> Iterator[tuple[Buffer, Places, NDArray[np.intp]]]:
         """The buffers that lanes address, the places of each one's bytes, and which lanes."""
         which = addresses >> np.uint64(OF_A_BUFFER)
-        for number in np.unique(which):
+        for number in sorted({*which.tolist()}):
             lanes = np.flatnonzero(which == number)
             mine = addresses[lanes]
             if not 1 <= number <= len(self.buffers):
                 raise KernelError(f"address {int(mine[0]):#x} is in no buffer")
-            buffer = self.buffers[int(number) - 1]
+            buffer = self.buffers[number - 1]
             places = mine.astype(np.int64) - buffer.base
             if (outside := (places < 0) | (places > len(buffer.data) - width)).any():
                 place = int(places[outside][0])
@@ -201,7 +202,10 @@ class GlobalMemory:
 
 
 def _each(places: Places, width: int) -> Any:
-    return places[:, None] + np.arange(width)
+    return places[:, None] + _up_to(width)
+
+
+_up_to = cache(np.arange)
 
 
 class SharedMemory:
@@ -295,7 +299,7 @@ class SharedMemory:
         at, values = at[changed], values[changed]
         if self.unread[at].any():
             raise KernelError(f"block {clock.block} overwrites in shared memory what nobody has read yet")
-        for number in np.unique(self.left[at]):
+        for number in sorted({*self.left[at].ravel().tolist()}):
             if number >= 0:
                 before, known = self.seen_by[number]
                 if before is not clock and known[before.block] >= clock.seen[before.block]:
@@ -312,7 +316,7 @@ class SharedMemory:
         if not self.known[at].all():
             raise KernelError("it reads from shared memory what nobody has written")
         self.unread[at] = False
-        for number in np.unique(self.left[at]):
+        for number in sorted({*self.left[at].ravel().tolist()}):
             if number >= 0:
                 known = self.seen_by[number][1]
                 clock.acquired = known if clock.acquired is None else np.maximum(clock.acquired, known)

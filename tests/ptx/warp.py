@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ TYPES: dict[str, Any] = {
 }
 
 
+@cache
 def type_of(kind: str) -> np.dtype[Any]:
     """That of a type of PTX.
 
@@ -97,6 +99,8 @@ class Warp:
     number: int
     block: Block
     registers: dict[str, Lanes]
+    views: dict[tuple[str, str], Lanes] = field(default_factory=dict)
+    """The registers of a bank as a type of PTX."""
     asked: list[Copy] = field(default_factory=list)
     groups: list[list[Copy]] = field(default_factory=list)
     multiplied: dict[tuple[int, ...], tuple[list[Lanes], list[Lanes]]] = field(default_factory=dict)
@@ -112,10 +116,13 @@ class Warp:
 
     def row(self, register: Register, kind: str) -> Lanes:
         """A register of all lanes, as a type of PTX."""
-        bank, wanted = self.registers[register.bank], type_of(kind)
-        if bank.dtype.itemsize != wanted.itemsize or (bank.dtype == np.bool_) != (kind == "pred"):
-            raise NotEmulatedError(f"%{register.bank}{register.number} cannot be read as {kind}")
-        found: Lanes = bank.view(wanted)[register.number]
+        rows = self.views.get((register.bank, kind))
+        if rows is None:
+            bank, wanted = self.registers[register.bank], type_of(kind)
+            if bank.dtype.itemsize != wanted.itemsize or (bank.dtype == np.bool_) != (kind == "pred"):
+                raise NotEmulatedError(f"%{register.bank}{register.number} cannot be read as {kind}")
+            rows = self.views[register.bank, kind] = bank.view(wanted)
+        found: Lanes = rows[register.number]
         return found
 
     def memory_row(self, register: Register, kind: str) -> Lanes:
@@ -152,6 +159,7 @@ class Warp:
         return found
 
 
+@cache
 def literal(text: str, kind: str) -> Any:
     """A number as it is written in PTX, of one of its types."""
     wanted = type_of(kind)

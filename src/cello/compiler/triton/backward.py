@@ -59,10 +59,8 @@ class _Backward:
         self.through: set[tuple[int, ...]] = set()
         self.ahead: list[str] = []
         self.rows = {names.rows_of(k, shape) for k, shape in names.summed}
-        self.labels = {
-            **self.of,
-            **{at: f"d_{self.of[k]}" for stage in self.gradient.stages for k, at in stage.sums},
-        }
+        self.places = {k: at for stage in self.gradient.stages for k, at in stage.sums}
+        self.labels = {**self.of, **{at: f"d_{self.of[k]}" for k, at in self.places.items()}}
         self.reshaping = Reshaping(names, self.gradient.nodes, self.labels)
         self.upstream, self.saved = self._upstream(), self._saved()
         self.reads = [self.upstream, *self.saved, *step_reads(names, "d_new")]
@@ -320,7 +318,7 @@ class _Backward:
 
     def _multiplied(self, nodes: tuple[int, ...], uses: Sequence[tuple[int, tuple[int, ...]]]) -> bool:
         """Whether the derivatives of some sums are operands of products of tiles, as a whole, and nothing else."""
-        places = [at for stage in self.gradient.stages for k, at in stage.sums if k in nodes]
+        places = [self.places[k] for k in nodes if k in self.places]
         sides = [self.names.sides(matrices[0]) for _, matrices in uses]
         return not any(map(self.reshaping.needs_whole, places)) and not any(columns.once for _, columns in sides)
 

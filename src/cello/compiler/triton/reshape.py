@@ -20,6 +20,7 @@ class Reshaping:
     def __init__(self, names: Names, nodes: Sequence[Node], labels: Mapping[int, str]) -> None:
         self.names, self.nodes, self.labels = names, nodes, labels
         self.whole: set[str] = set()
+        self.asked = {arg for node in nodes if node.op in (*WHOLE, "columns") for arg in node.args}
 
     def __call__(self, k: int, *values: str) -> tuple[list[str], str]:
         """The lines before node k, and how it is written of the values of its arguments."""
@@ -42,7 +43,7 @@ class Reshaping:
 
     def needs_whole(self, k: int) -> bool:
         """Whether node k is asked for as a whole by what changes the shape of values."""
-        return any(k in node.args for node in self.nodes if node.op in (*WHOLE, "columns"))
+        return k in self.asked
 
     def summed_heads(self, k: int) -> int | None:
         """The vector of which node k is the sum over the units of each head, if it is one.
