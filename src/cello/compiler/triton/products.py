@@ -58,24 +58,52 @@ def all_gather(
         how = "SPLIT, PRECISION, False, CLUSTER, meeting)"
         there = f"store_part({place}, tl.full((ROWS, 1), 0.0, tl.float32), part, 1, SPLIT, SPLIT, 1, ROWS, {how}"
         apart = [*apart[:-1], there, "meet()", f"_there = whole({place}, 0.0, 1, SPLIT, SPLIT, ROWS, {how}"]
-    others = f"others = meeting_place(workspace, buffers, group, meeting, {names.slots}, SLOTS, SLOT, CLUSTER)"
+    others = f"others = meeting_place(workspace, buffers, group, meeting, {names.left}, SLOTS, SLOT, CLUSTER)"
     return Gathered([others, "if SPLIT > 1:", *indented(apart)], taken)
+
+
+OF_SUMS = "leave_sums("
+"""Where a program leaves to each other what it has found of the sums for that one's units of a vector."""
+
+
+def reduce_scatter(names: Names, shares: Mapping[str, str], first: int) -> list[str]:
+    """Lines that add to values what all programs have found for this program's units, each its share of a sum for all
+    units; ``first`` sums were left so before."""
+    places = {total: f"place_of_{total}" for total in shares}
+    memory, how = "SPLIT, SLOTS, SLOT, CLUSTER", "part, ROWS, OWN, SPLIT, CLUSTER, meeting, back)"
+    numbered = ((number, places[total]) for number, total in enumerate(shares, first))
+    return [
+        *(
+            f"{place} = place_of_sums(workspace, buffers, group, back, {number}, {names.left}, {names.slots}, {memory})"
+            for number, place in numbered
+        ),
+        "if SPLIT > 1:",
+        "    meeting += 1",
+        *(f"    {OF_SUMS}{places[total]}, {share}, {how}" for total, share in shares.items()),
+        "    meet()",
+        *(f"{total} = {total} + sums_of_all({places[total]}, {share}, {how}" for total, share in shares.items()),
+    ]
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """The slots of vectors that a pass leaves to other programs at once, and the words of an element."""
+    """The slots of vectors that a pass leaves to other programs at once, and those of sums; the words of an element,
+    and the vectors that are left in a step."""
 
     slots: int
     words: int
+    vectors: int
 
 
 def buffers(lines: Iterable[str]) -> Buffers:
     """Those of the lines of a pass; none if its programs leave each other nothing."""
+    lines = [*lines]
     found = [LEFT.search(line) for line in lines if "store_part(" in line]
-    every = [(int(one[1]) + int(one[2]), one[3] == "True") for one in found if one]
-    exact = any(not multiplied for _, multiplied in every)
-    return Buffers(max((slots for slots, _ in every), default=0), 2 if exact else 1)
+    every = [(int(one[1]), int(one[2]), one[3] == "True") for one in found if one]
+    exact = any(not multiplied for *_, multiplied in every)
+    sums = sum(OF_SUMS in line for line in lines)
+    slots = max((slot + count for slot, count, _ in every), default=0)
+    return Buffers(slots + sums, 2 if exact else 1, sum(count for _, count, _ in every) + sums)
 
 
 def within_cluster(lines: Sequence[str]) -> list[str]:

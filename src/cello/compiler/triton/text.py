@@ -49,7 +49,8 @@ def computed(cell: Cell) -> Cell:
 
 def runtime_text(*, interpreted: bool) -> str:
     """What all cells share; Triton's interpreter knows no instructions of a GPU."""
-    return _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})") + _file("clusters.txt")
+    text = _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})")
+    return text + _file("clusters.txt") + _file("scatter.txt")
 
 
 def matrices_text() -> str:
