@@ -50,7 +50,7 @@ def chosen(
     Raises:
         BackendError: Triton is not installed, or no tiling has as little shared memory as there is.
     """
-    first, *others = tilings(names_of(cell), sizes, precision, memory) or (None,)
+    first, *others = tilings(names_of(cell), sizes, precision, memory, way) or (None,)
     if first is None:
         return None
     some = [first, *(each for each in others if each.split <= max(first.split, at_once))]

@@ -27,6 +27,11 @@ class Gathered:
 
 LEFT = re.compile(r"store_part\(others \+ (\d+) \* SLOT, .*, (\d+), (?:[^,]*, ){4}SPLIT, PRECISION, (True|False), ")
 """A part of a vector that is left to others: in which slot, how many tiles, and whether it is only multiplied."""
+EXACT = re.compile(r"others \+ (\d+) \* SLOT(?=, .* PRECISION, False, CLUSTER, meeting\))")
+"""Where one is left or taken that is not only multiplied, whose elements have 64 bits."""
+COUNT = re.compile(r"store_part\(.*\* SLOT, .*, (\d+), (?:[^,]*, ){4}SPLIT, PRECISION, (?:True|False), ")
+SLOTS = re.compile(r"SLOTS: tl\.constexpr = (\d+)")
+TWICE = " * (2 if CLUSTER else 1)"
 
 
 def all_gather(
@@ -87,33 +92,45 @@ def reduce_scatter(names: Names, shares: Mapping[str, str], first: int) -> list[
 
 @dataclass(frozen=True)
 class Buffers:
-    """The slots of vectors that a pass leaves to other programs at once, and those of sums; the words of an element,
-    and the vectors that are left in a step."""
+    """The slots of vectors that a pass leaves to other programs at once, and of sums; the words of an element in each,
+    the vectors that are left in a step, and those of them of which sums are."""
 
     slots: int
     words: int
     vectors: int
+    sums: int
 
 
 def buffers(lines: Iterable[str]) -> Buffers:
     """Those of the lines of a pass; none if its programs leave each other nothing."""
-    lines = [*lines]
-    found = [LEFT.search(line) for line in lines if "store_part(" in line]
-    every = [(int(one[1]), int(one[2]), one[3] == "True") for one in found if one]
-    exact = any(not multiplied for *_, multiplied in every)
-    sums = sum(OF_SUMS in line for line in lines)
-    slots = max((slot + count for slot, count, _ in every), default=0)
-    return Buffers(slots + sums, 2 if exact else 1, sum(count for _, count, _ in every) + sums)
+    text = [*lines]
+    slots = [int(found[1]) for found in map(SLOTS.search, text) if found]
+    counts = [int(found[1]) for found in map(COUNT.search, text) if found]
+    sums = sum(OF_SUMS in line for line in text)
+    words = 2 if any(line.endswith(TWICE) for line in text) else 1
+    return Buffers(max(slots, default=0), words, sum(counts) + sums, sums)
 
 
 def within_cluster(lines: Sequence[str]) -> list[str]:
-    """A pass, of which only the end is missing, between the begin of all programs of its cluster and their end."""
-    need = buffers(lines)
-    if not need.slots:
+    """A pass, of which only the end is missing, between the begin of all programs of its cluster and their end.
+
+    Elements of 64 bits lie behind words of 32 bits that are only multiplied: any bits of a sum could be the number that
+    such a word is waited for by. What programs leave of sums lies behind both.
+    """
+    found = [each for each in map(LEFT.search, lines) if each]
+    ends = {kind: [int(each[1]) + int(each[2]) for each in found if each[3] == kind] for kind in ("True", "False")}
+    words, exact = (max(ends[kind], default=0) for kind in ("True", "False"))
+    sums, twice = sum(OF_SUMS in line for line in lines), ""
+    if exact and (words or sums):
+        lines = [EXACT.sub(rf"others + ({words} + 2 * \1 if CLUSTER else \1) * SLOT", line) for line in lines]
+        slots = words + 2 * exact + sums
+    else:
+        slots, twice = words + exact + sums, TWICE if exact else ""
+    if not slots:
         return [*lines]
     begin = [
-        f"SLOTS: tl.constexpr = {need.slots}",
-        f"SLOT: tl.constexpr = ROWS * WIDEST{' * (2 if CLUSTER else 1)' if need.words > 1 else ''}",
+        f"SLOTS: tl.constexpr = {slots}",
+        f"SLOT: tl.constexpr = ROWS * WIDEST{twice}",
         "buffers = join_cluster(SLOTS, SLOT, SPLIT, CLUSTER)",
     ]
     return [*begin, *lines, "leave_cluster(CLUSTER)"]

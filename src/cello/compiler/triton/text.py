@@ -79,6 +79,16 @@ def buffers_of(cell: Cell, way: str, reread: str = "", *, exact: bool = False) -
     return buffers(forward(names) if way == "forward" else backward(names))
 
 
+@lru_cache(maxsize=1024)
+def scatters(cell: Cell, way: str) -> bool:
+    """Whether programs that share units hand on less in a pass where they hand on sums of what they multiply, and wait
+    for each other no more often: backward, where few vectors are multiplied by matrices of many sums."""
+    if way != "backward" or not names_of(cell, "scatter").scattered:
+        return False
+    fewer = buffers_of(cell, way, "scatter").vectors < buffers_of(cell, way).vectors
+    return fewer and meetings(cell, way, "scatter") <= meetings(cell, way)
+
+
 def waits(cell: Cell, way: str, reread: str = "") -> bool:
     """Whether programs that share the units of clips wait for each other, in the pass "forward" or "backward"."""
     return meetings(cell, way, reread) > 0
