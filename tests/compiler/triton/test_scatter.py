@@ -159,10 +159,10 @@ def test_what_is_left_has_a_place_of_its_own() -> None:
 
 def test_sums_are_handed_on_where_they_are_fewer_and_backward_alone() -> None:
     """Of a MinimalRNN two for one; of a layer-normalised LMU's three kinds more; and never in IEEE float32."""
-    better = {name for name, cell in zoo().items() if scatters(cell, "backward")}
+    better = {name for name, cell in zoo().items() if scatters(cell, "backward", cluster=True)}
     assert {"lstm", "gru", "gru-original", "slstm", "nested-lstm", "lem"} <= better
     assert not better & {"rnn", "minimalrnn", "cornn", "lmu", "mut1", "fgr", "lstm-peephole-full", "gru-heads"}
-    assert not any(scatters(cell, "forward") for cell in zoo().values())
+    assert not any(scatters(cell, "forward", cluster=True) for cell in zoo().values())
     assert {each: buffers_of(zoo()["lstm"], "backward", each).vectors for each in ("", "scatter")} == {
         "": 4,
         "scatter": 1,
@@ -177,6 +177,18 @@ def test_sums_are_handed_on_where_they_are_fewer_and_backward_alone() -> None:
     few = tilings(names, Sizes(zoo()["lstm"], 39, 128), "tf32", H100.memory, "backward")
     assert not any(each.reread == "scatter" for each in few)  # one program has room: it hands nothing on
     assert tiling(names, Sizes(zoo()["lstm"], 39, 64), "tf32", scatter=True) is None
+
+
+def test_in_memory_sums_are_handed_on_where_they_are_less_than_half_as_many() -> None:
+    """There each is written for one program, and what is handed on whole is written once for all."""
+    for name, in_memory in (("lstm", True), ("gru", True), ("ugrnn", False)):
+        cell, one = zoo()[name], Tiling(16, 256, 4, 8, 2, reread="scatter")
+        assert scatters(cell, "backward", cluster=True)
+        assert scatters(cell, "backward", cluster=False) == in_memory
+        for capability, ways in ((90, [True, False]), (80, [False])):
+            sizes = Sizes(cell, 39, 256)
+            found = choice.ways_of_meeting(cell, "backward", one, sizes, "bf16", capability, H100.memory)
+            assert [each.cluster for each in found] == [each for each in ways if each or in_memory]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])

@@ -339,10 +339,11 @@ class _Backward:
     def _scattered(self, body: Body, products: _Products) -> None:
         """What this program's derivatives of sums add to all units of vectors, each program's handed to it."""
         names, shares = self.names, dict[str, str]()
-        for nodes, uses in products.items():
+        for nodes in products:
             sums, value = names.space(nodes[0]), interleave([f"d_{self.of[k]}" for k in nodes])
             own = f"own_elements({value}, {sums.part}, {len(nodes)}, {sums.elements}, {sums.own}, {sums.whole})"
-            body.lines.append(f"{self._own(nodes)} = {own}")
+            body.lines.append(f"{self._own(nodes)} = rounded({own}, PRECISION)")
+        for nodes, uses in products.items():
             for vector, matrices in uses:
                 total, here = self._part(vector), names.space(vector)
                 share = f"share_of_{total}"

@@ -33,7 +33,8 @@ OF_A_STEP, OF_A_VALUE = 12.0, {"forward": 2.2, "backward": 3.2}
 IN_A_CYCLE = 4 * 32
 """Instructions of threads in a cycle of a multiprocessor."""
 BYTES_LEFT, OF_A_WORD = 8, 4
-"""Those of an element that one program leaves to another in memory, and of a word of a cluster's."""
+"""Those of an element that one program leaves to another in memory, and of a word of a cluster's. An element of a sum
+is left to one program alone, which costs as much once more."""
 BYTES_IN_A_CYCLE, SENT_IN_A_CYCLE = 24, 12
 """Bytes of these that a multiprocessor reads in a cycle, if all read at the same time; and that others send it in a
 cluster."""
@@ -149,7 +150,7 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     if tiling.cluster:
         words = gathered * left.words + sums
         return busy + words * OF_A_WORD / SENT_IN_A_CYCLE, ALONE + OF_CLUSTER * met
-    return busy + (gathered + sums) * BYTES_LEFT / BYTES_IN_A_CYCLE, ALONE + MEETING * met
+    return busy + (gathered + 2 * sums) * BYTES_LEFT / BYTES_IN_A_CYCLE, ALONE + MEETING * met
 
 
 def _multiplied(names: Names, way: str) -> tuple[list[Shape], list[Shape]]:

@@ -80,13 +80,18 @@ def buffers_of(cell: Cell, way: str, reread: str = "", *, exact: bool = False) -
 
 
 @lru_cache(maxsize=1024)
-def scatters(cell: Cell, way: str) -> bool:
+def scatters(cell: Cell, way: str, *, cluster: bool) -> bool:
     """Whether programs that share units hand on less in a pass where they hand on sums of what they multiply, and wait
-    for each other no more often: backward, where few vectors are multiplied by matrices of many sums."""
+    for each other no more often: backward, where few vectors are multiplied by matrices of many sums.
+
+    In memory each element of a sum is written for one program, which costs as much as that it reads it; one of a vector
+    is written once for all.
+    """
     if way != "backward" or not names_of(cell, "scatter").scattered:
         return False
-    fewer = buffers_of(cell, way, "scatter").vectors < buffers_of(cell, way).vectors
-    return fewer and meetings(cell, way, "scatter") <= meetings(cell, way)
+    of_sums = buffers_of(cell, way, "scatter")
+    count = of_sums.vectors + (0 if cluster else of_sums.sums)
+    return count < buffers_of(cell, way).vectors and meetings(cell, way, "scatter") <= meetings(cell, way)
 
 
 def waits(cell: Cell, way: str, reread: str = "") -> bool:

@@ -174,7 +174,7 @@ def _by_clips(names: Names, sizes: Sizes, way: str, one: Tiling, precision: str)
     products as one; each with what a step reads asked for before or in it."""
     one = replace(one, warps=8 if one.own > LEAST else 4, all_registers=True, reread="")
     words = _of_matrices(names, sizes, one, precision) / 4 / (32 * one.warps)
-    handed_on = one.split > 1 and scatters(sizes.cell, way) and not is_exact(precision)
+    handed_on = one.split > 1 and scatters(sizes.cell, way, cluster=True) and not is_exact(precision)
     tried = [replace(one, reread="scatter")] if handed_on else []
     tried += [replace(one, reread="held")] if words <= MOST_HELD / 2 and one.rows < OF_GROUPS else []
     tried += [one, *([replace(one, warps=16)] if one.own >= 128 else []), replace(one, reread="packs")]
@@ -186,7 +186,9 @@ def _by_clips(names: Names, sizes: Sizes, way: str, one: Tiling, precision: str)
 def _least_bytes(names: Names, sizes: Sizes, way: str, tiling: Tiling, precision: str) -> int:
     """Shared memory of a program of a pass, at least: matrices, and one operand."""
     several = max((len(nodes) for groups in names.groups.values() for nodes, _ in groups), default=1)
-    of_one = tiling.own if way == "backward" and scatters(sizes.cell, way) else widest(names, tiling, sizes)
+    of_one = (
+        tiling.own if way == "backward" and scatters(sizes.cell, way, cluster=True) else widest(names, tiling, sizes)
+    )
     elements = (min(2, several) if way == "backward" else 1) * tiling.rows * of_one
     return _of_matrices(names, sizes, tiling, precision) + elements * (2 if precision == "bf16" else 4)
 
@@ -232,7 +234,7 @@ def _in_quarters(names: Names, sizes: Sizes, found: Tiling, precision: str, memo
 
 def _handing_on_sums(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int, way: str) -> list[Tiling]:
     """Where programs share units anyway: by handing on sums of what they multiply, if those are fewer vectors."""
-    if found.split == 1 or is_exact(precision) or not scatters(sizes.cell, way):
+    if found.split == 1 or is_exact(precision) or not scatters(sizes.cell, way, cluster=True):
         return []
     first = tiling(names, sizes, precision, memory, scatter=True)
     if first is None:
