@@ -37,7 +37,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,7 @@ def tilings(plan: Plan) -> Iterator[Row]:
     cut += [(128, Tiling(16, 128, w, d, 2, True, r)) for w, d in ((8, 1), (16, 1), (8, 2)) for r in ("held", "")]
     cut += [(256, Tiling(16, 256, 8, d, 2, True, r)) for d in (4, 8) for r in ("held", "")]
     wait = [(128, 8, 2, "held"), (128, 8, 2, ""), (256, 8, 4, ""), (256, 4, 8, "held"), (256, 4, 8, "")]
+    wait += [(256, 8, 4, "scatter"), (256, 4, 8, "scatter")]
     cut += [(h, Tiling(16, h, w, d, 2, True, r, cluster=c)) for h, w, d, r in wait for c in (True, False)]
     cut = list(dict.fromkeys(cut))
     cut = [(5, Tiling(16, 16, 4, 1, 2, reread="held"))] if plan.dry else cut
@@ -275,7 +276,8 @@ def of_many_clips() -> list[tuple[int, int, Tiling | None]]:
     found: list[tuple[int, int, Tiling | None]] = [(1024, 256, None), (4096, 128, None)]
     for batch, hidden, ways in ((1024, 256, of_256), (4096, 128, of_128)):
         found += [(batch, hidden, Tiling(r, hidden, w, d, s, True, again)) for r, d, w, s, again in ways]
-    return found
+    of_sums = [Tiling(r, 256, w, d, s, True, "scatter") for r, d, w, s in ((16, 8, 4, 2), (32, 8, 8, 2), (32, 4, 8, 1))]
+    return [*found, *((1024, 256, replace(each, cluster=c)) for each in of_sums for c in (True, False))]
 
 
 Section = Callable[[Plan], Iterator[Row]]

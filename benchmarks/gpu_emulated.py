@@ -2,7 +2,7 @@
 
     nice python benchmarks/gpu_emulated.py --zoo --out benchmarks/results/gpu-emulated.json [--hidden 16]
     python benchmarks/gpu_emulated.py --cells lstm gru --hidden 64,100 [--precision ieee,tf32,bf16] [--capability 90]
-        [--split 2 [--cluster]] [--chosen] [--reverse-order]
+        [--split 2 [--cluster] [--reread scatter]] [--chosen] [--reverse-order]
     python benchmarks/gpu_emulated.py --random 20 --random-sized 4 --hidden 6 --chosen
 
 Each cell is compiled as for a launch on such a GPU, and its PTX emulated: outputs, last states and every gradient of
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=7)
     parser.add_argument("--split", type=int, help="programs that share the units of the same clips")
     parser.add_argument("--cluster", action="store_true", help="they are a cluster, and meet in shared memory")
+    parser.add_argument("--reread", default="", help="how their kernels are written, as Tiling.reread says")
     parser.add_argument("--chosen", action="store_true", help="the tiling that the compiler's choice is on such a GPU")
     parser.add_argument("--reverse-order", action="store_true", help="warps and blocks run the last first")
     parser.add_argument("--out", type=Path, help="write all rows there as JSON")
@@ -131,7 +132,8 @@ def of_split(cell: Cell, hidden: int, precision: str, options: argparse.Namespac
         return None
     found = tiling(names_of(cell), Sizes(cell, options.features, hidden), precision)
     units = max(16 * options.split, found.units if found else 0)
-    return replace(found or Tiling(16, units, 4), units=units, split=options.split, cluster=options.cluster)
+    how = {"split": options.split, "cluster": options.cluster, "reread": options.reread}
+    return replace(found or Tiling(16, units, 4), units=units, **how)
 
 
 def table(rows: list[Row]) -> Iterator[str]:

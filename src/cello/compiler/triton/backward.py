@@ -18,6 +18,7 @@ from cello.compiler.triton.products import (
     product_in_parts,
     products_in_quarters,
     quarters_of,
+    reduce_scatter,
     within_cluster,
 )
 from cello.compiler.triton.reads import mask_arguments, places_again, prologue, rows_again, step_reads
@@ -58,6 +59,7 @@ class _Backward:
         self.begun: set[str] = set()
         self.through: set[tuple[int, ...]] = set()
         self.ahead: list[str] = []
+        self.left_sums = 0
         self.rows = {names.rows_of(k, shape) for k, shape in names.summed}
         self.places = {k: at for stage in self.gradient.stages for k, at in stage.sums}
         self.labels = {**self.of, **{at: f"d_{self.of[k]}" for k, at in self.places.items()}}
@@ -104,6 +106,11 @@ class _Backward:
     def _tile(self, matrices: tuple[int, ...]) -> str:
         return "_".join(self.of[m] for m in matrices) + "_tile"
 
+    def _is_scattered(self, matrices: tuple[int, ...]) -> bool:
+        """Whether a program multiplies by its own rows of these matrices alone, for all units of a vector."""
+        uses = (use for nodes in self.names.scattered for use in self.names.uses[nodes])
+        return any(matrices == each for _, each in uses)
+
     def _is_sliced(self, matrices: tuple[int, ...]) -> bool:
         names = self.names
         return names.in_slices and not names.adds_up(matrices[0]) and not any(s.once for s in names.sides(matrices[0]))
@@ -115,6 +122,9 @@ class _Backward:
             return f"load_row({place}, {columns.part}, {columns.elements}, {columns.own})"
         if columns.once:
             return f"load_row({place}, 0, {rows.elements}, {rows.units})"
+        if self._is_scattered(matrices):
+            sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.own}, {columns.units}"
+            return f"load_rows({place}, {rows.part}, {sizes}, PRECISION)"
         if self.names.adds_up(matrices[0]):
             sizes = f"{len(matrices)}, {rows.elements}, {columns.elements}, {rows.own}, {columns.own}"
             return f"load_rows({place}, {rows.part}, {sizes}, PRECISION)"
@@ -275,6 +285,8 @@ class _Backward:
             if (total := self._part(vector)) not in self.begun:
                 body.lines.append(f"{total} = {names.space(vector).zero}")
                 self.begun.add(total)
+        self._scattered(body, {nodes: uses for nodes, uses in products.items() if nodes in names.scattered})
+        products = {nodes: uses for nodes, uses in products.items() if nodes not in names.scattered}
         values = self._sums_of_programs(body, products)
         added, asked = [*values], [nodes for nodes, uses in products.items() if self._gathered(nodes, uses)]
         whole = {
@@ -321,6 +333,30 @@ class _Backward:
         places = [self.places[k] for k in nodes if k in self.places]
         sides = [self.names.sides(matrices[0]) for _, matrices in uses]
         return not any(map(self.reshaping.needs_whole, places)) and not any(columns.once for _, columns in sides)
+
+    def _scattered(self, body: Body, products: _Products) -> None:
+        """What this program's derivatives of sums add to all units of vectors, each program's handed to it."""
+        names, shares = self.names, dict[str, str]()
+        for nodes in products:
+            sums, value = names.space(nodes[0]), interleave([f"d_{self.of[k]}" for k in nodes])
+            own = f"own_elements({value}, {sums.part}, {len(nodes)}, {sums.elements}, {sums.own}, {sums.whole})"
+            body.lines.append(f"{self._own(nodes)} = rounded({own}, PRECISION)")
+        for nodes, uses in products.items():
+            for vector, matrices in uses:
+                total, here = self._part(vector), names.space(vector)
+                share = f"share_of_{total}"
+                if total not in shares:
+                    body.lines.append(f"{share} = tl.full((ROWS, {here.units}), 0.0, tl.float32)")
+                    shares[total] = share
+                tile = self._tile(matrices)
+                body.lines.append(f"{share} = product({share}, {self._own(nodes)}, {tile}, PRECISION)")
+        if shares:
+            body.lines += reduce_scatter(names, shares, self.left_sums)
+            self.left_sums += len(shares)
+
+    def _own(self, nodes: tuple[int, ...]) -> str:
+        """The variable that holds this program's derivatives of some sums, zero where they count for nothing."""
+        return f"own_{self._whole(nodes)}".removesuffix("_whole")
 
     def _sums_of_programs(self, body: Body, products: _Products) -> dict[str, tuple[str, int, Space]]:
         """What this program's derivatives of sums add to vectors of which each program has all, to be gathered."""

@@ -15,7 +15,7 @@ from cello.compiler.triton.machine_code import NOT_COMPILED, Taken, if_any, rele
 from cello.compiler.triton.names import quarters_held
 from cello.compiler.triton.remembered import Choice, key_of, remember, remembered
 from cello.compiler.triton.spaces import Sizes
-from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text, waits
+from cello.compiler.triton.text import is_exact, laid_out, names_of, own_text, scatters, waits
 from cello.compiler.triton.tiling import at_most, bytes_left, bytes_of, tilings
 from cello.errors import BackendError
 
@@ -50,7 +50,7 @@ def chosen(
     Raises:
         BackendError: Triton is not installed, or no tiling has as little shared memory as there is.
     """
-    first, *others = tilings(names_of(cell), sizes, precision, memory) or (None,)
+    first, *others = tilings(names_of(cell), sizes, precision, memory, way) or (None,)
     if first is None:
         return None
     some = [first, *(each for each in others if each.split <= max(first.split, at_once))]
@@ -65,7 +65,7 @@ def chosen(
 
     best, least = _least(cell, way, every, _taken_by(cell, way, sizes, precision, capability), memory)
     if least is None or least == NOT_COMPILED:  # nothing is known, so only the bound can tell what fits
-        return next((each for each in every if _at_most(cell, way, each, sizes, precision) <= memory), first), None
+        return next((each for each in every if _at_most(cell, way, each, sizes, precision) <= memory), every[0]), None
     if least.shared > memory:
         raise BackendError(
             f"the {way} kernel of cell {cell.name!r} for H={sizes.hidden} needs {least.shared:,} bytes of shared "
@@ -78,12 +78,14 @@ def chosen(
 def ways_of_meeting(
     cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str, capability: int, memory: int
 ) -> list[Tiling]:
-    """A tiling whose programs wait for each other as a cluster, if they can be one, and in memory."""
+    """A tiling whose programs wait for each other as a cluster, if they can be one, and in memory, if they hand on less
+    so than by others."""
     cluster = replace(tiling, cluster=True)
+    in_memory = [tiling] if tiling.reread != "scatter" or scatters(cell, way, cluster=False) else []
     if not waits(cell, way, tiling.reread) or not possible(tiling.split, capability):
-        return [tiling]
+        return in_memory
     names, left = laid_out(cell, tiling.reread), bytes_left(cell, way, sizes, cluster, precision)
-    return [cluster, tiling] if bytes_of(names, sizes, tiling, precision) + left <= memory else [tiling]
+    return [cluster, *in_memory] if bytes_of(names, sizes, tiling, precision) + left <= memory else in_memory
 
 
 def _at_most(cell: Cell, way: str, tiling: Tiling, sizes: Sizes, precision: str) -> int:

@@ -26,7 +26,7 @@ from cello.compiler.triton.cooperative import (
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.spaces import Sizes, is_sized
 from cello.compiler.triton.stacked import Derivatives, StackedInputs, interleaved_rows, packs
-from cello.compiler.triton.text import waits
+from cello.compiler.triton.text import is_exact, names_of, waits
 from cello.compiler.triton.weight_gradients import RowsOfBackward, derivatives
 
 REGISTERS = 1 << 16
@@ -149,7 +149,9 @@ class Call:
             return self.tiles * len(self.layout.place) * self.tiling.rows * 2 * half(self.names, self.sizes)
         if self.tiling.split == 1 or self.tiling.cluster:
             return 0
-        a_team = 2 * self.names.slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
+        names = names_of(self.sizes.cell, self.tiling.reread, exact=is_exact(self.precision))
+        slots = names.slots + names.sums_left * self.tiling.split
+        a_team = 2 * slots * self.tiling.rows * widest(self.names, self.tiling, self.sizes)
         return self._teams * a_team
 
     @property

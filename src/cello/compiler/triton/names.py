@@ -54,7 +54,9 @@ class Names(StepNames):
     thread has its part of matrices in registers too, "held 4" vectors, and matrices but for four quarters of them that
     threads hold, "chunks" matrices chunk by chunk, as :attr:`in_blocks` says, "packs" as by "", for many clips: forward
     multiplies with up to four matrices as with one of all their columns, backward with no more than two sums'
-    derivatives at once, for which there are registers where there are not for four."""
+    derivatives at once, for which there are registers where there are not for four, "scatter" as by "", but backward
+    multiplies each program's own derivatives of sums, and programs hand each other what they have found for the
+    vectors, as :attr:`scattered` says."""
     exact: bool = False
     """Whether products are in IEEE float32: multiply-adds of single threads, which hold all their operands."""
     reserved: ClassVar[frozenset[str]] = RESERVED
@@ -254,6 +256,16 @@ class Names(StepNames):
         few = any(here.has_parts for here in self.spaces.values())  # programs then also say that they are there
         return max(sum(map(len, gathered)), len(self.sums_in_order), len(self.plan.vectors), 1) + added + few
 
+    @property
+    def left(self) -> str:
+        """The same and what they leave each other of sums, where each program has room for what all of them found."""
+        return f"({self.slots} + {self.sums_left} * SPLIT)" if self.sums_left else f"{self.slots}"
+
+    @cached_property
+    def sums_left(self) -> int:
+        """How many vectors there are at most whose derivatives programs hand each other in parts."""
+        return sum(len(self.uses[nodes]) for nodes in self.scattered)
+
     @cached_property
     def with_frame(self) -> tuple[int, ...]:
         """The sums with products of the frame, in the order of their packs."""
@@ -270,6 +282,18 @@ class Names(StepNames):
         programs then add up what each of them has found."""
         rows, columns = self.sides(matrix)
         return columns.common and not columns.once and not rows.common
+
+    @cached_property
+    def scattered(self) -> frozenset[tuple[int, ...]]:
+        """The sums whose derivatives no program hands to others: it multiplies them by its own rows of their matrices,
+        and each program adds up what all have found for its own units of the vectors.
+
+        Of an LSTM that is one vector of H to hand on instead of four. All have H elements, which programs share.
+        """
+        if self.reread != "scatter" or self.exact or self.matrices:
+            return frozenset()
+        of_units = {*self.square}
+        return frozenset(nodes for nodes, uses in self.uses.items() if all({*each} <= of_units for _, each in uses))
 
     def products_of(self, vector: int) -> list[tuple[int, int]]:
         """The sums with a product of a vector, and its matrices."""

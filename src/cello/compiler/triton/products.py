@@ -27,6 +27,11 @@ class Gathered:
 
 LEFT = re.compile(r"store_part\(others \+ (\d+) \* SLOT, .*, (\d+), (?:[^,]*, ){4}SPLIT, PRECISION, (True|False), ")
 """A part of a vector that is left to others: in which slot, how many tiles, and whether it is only multiplied."""
+EXACT = re.compile(r"others \+ (\d+) \* SLOT(?=, .* PRECISION, False, CLUSTER, meeting\))")
+"""Where one is left or taken that is not only multiplied, whose elements have 64 bits."""
+COUNT = re.compile(r"store_part\(.*\* SLOT, .*, (\d+), (?:[^,]*, ){4}SPLIT, PRECISION, (?:True|False), ")
+SLOTS = re.compile(r"SLOTS: tl\.constexpr = (\d+)")
+TWICE = " * (2 if CLUSTER else 1)"
 
 
 def all_gather(
@@ -58,34 +63,74 @@ def all_gather(
         how = "SPLIT, PRECISION, False, CLUSTER, meeting)"
         there = f"store_part({place}, tl.full((ROWS, 1), 0.0, tl.float32), part, 1, SPLIT, SPLIT, 1, ROWS, {how}"
         apart = [*apart[:-1], there, "meet()", f"_there = whole({place}, 0.0, 1, SPLIT, SPLIT, ROWS, {how}"]
-    others = f"others = meeting_place(workspace, buffers, group, meeting, {names.slots}, SLOTS, SLOT, CLUSTER)"
+    others = f"others = meeting_place(workspace, buffers, group, meeting, {names.left}, SLOTS, SLOT, CLUSTER)"
     return Gathered([others, "if SPLIT > 1:", *indented(apart)], taken)
+
+
+OF_SUMS = "leave_sums("
+"""Where a program leaves to each other what it has found of the sums for that one's units of a vector."""
+
+
+def reduce_scatter(names: Names, shares: Mapping[str, str], first: int) -> list[str]:
+    """Lines that add to values what all programs have found for this program's units, each its share of a sum for all
+    units; ``first`` sums were left so before."""
+    places = {total: f"place_of_{total}" for total in shares}
+    memory, how = "SPLIT, SLOTS, SLOT, CLUSTER", "part, ROWS, OWN, SPLIT, CLUSTER, meeting, back)"
+    numbered = ((number, places[total]) for number, total in enumerate(shares, first))
+    return [
+        *(
+            f"{place} = place_of_sums(workspace, buffers, group, back, {number}, {names.left}, {names.slots}, {memory})"
+            for number, place in numbered
+        ),
+        "if SPLIT > 1:",
+        "    meeting += 1",
+        *(f"    {OF_SUMS}{places[total]}, {share}, {how}" for total, share in shares.items()),
+        "    meet()",
+        *(f"{total} = {total} + sums_of_all({places[total]}, {share}, {how}" for total, share in shares.items()),
+    ]
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """The slots of vectors that a pass leaves to other programs at once, and the words of an element."""
+    """The slots of vectors that a pass leaves to other programs at once, and of sums; the words of an element in each,
+    the vectors that are left in a step, and those of them of which sums are."""
 
     slots: int
     words: int
+    vectors: int
+    sums: int
 
 
 def buffers(lines: Iterable[str]) -> Buffers:
     """Those of the lines of a pass; none if its programs leave each other nothing."""
-    found = [LEFT.search(line) for line in lines if "store_part(" in line]
-    every = [(int(one[1]) + int(one[2]), one[3] == "True") for one in found if one]
-    exact = any(not multiplied for _, multiplied in every)
-    return Buffers(max((slots for slots, _ in every), default=0), 2 if exact else 1)
+    text = [*lines]
+    slots = [int(found[1]) for found in map(SLOTS.search, text) if found]
+    counts = [int(found[1]) for found in map(COUNT.search, text) if found]
+    sums = sum(OF_SUMS in line for line in text)
+    words = 2 if any(line.endswith(TWICE) for line in text) else 1
+    return Buffers(max(slots, default=0), words, sum(counts) + sums, sums)
 
 
 def within_cluster(lines: Sequence[str]) -> list[str]:
-    """A pass, of which only the end is missing, between the begin of all programs of its cluster and their end."""
-    need = buffers(lines)
-    if not need.slots:
+    """A pass, of which only the end is missing, between the begin of all programs of its cluster and their end.
+
+    Elements of 64 bits lie behind words of 32 bits that are only multiplied: any bits of a sum could be the number that
+    such a word is waited for by. What programs leave of sums lies behind both.
+    """
+    found = [each for each in map(LEFT.search, lines) if each]
+    ends = {kind: [int(each[1]) + int(each[2]) for each in found if each[3] == kind] for kind in ("True", "False")}
+    words, exact = (max(ends[kind], default=0) for kind in ("True", "False"))
+    sums, twice = sum(OF_SUMS in line for line in lines), ""
+    if exact and (words or sums):
+        lines = [EXACT.sub(rf"others + ({words} + 2 * \1 if CLUSTER else \1) * SLOT", line) for line in lines]
+        slots = words + 2 * exact + sums
+    else:
+        slots, twice = words + exact + sums, TWICE if exact else ""
+    if not slots:
         return [*lines]
     begin = [
-        f"SLOTS: tl.constexpr = {need.slots}",
-        f"SLOT: tl.constexpr = ROWS * WIDEST{' * (2 if CLUSTER else 1)' if need.words > 1 else ''}",
+        f"SLOTS: tl.constexpr = {slots}",
+        f"SLOT: tl.constexpr = ROWS * WIDEST{twice}",
         "buffers = join_cluster(SLOTS, SLOT, SPLIT, CLUSTER)",
     ]
     return [*begin, *lines, "leave_cluster(CLUSTER)"]

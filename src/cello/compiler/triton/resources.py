@@ -46,7 +46,7 @@ class Compilation:
     @cached_property
     def tilings(self) -> tuple[Tiling, ...]:
         """Those of which it takes the first whose kernel keeps nothing in memory."""
-        return tilings(names_of(self.cell), self.sizes, self.precision, MEMORY[self.capability])
+        return tilings(names_of(self.cell), self.sizes, self.precision, MEMORY[self.capability], self.name)
 
     def digest(self, tried: int | None = 1) -> str:
         """A hash of the pass's text without comments, of the functions it calls, of constants and options.

@@ -33,7 +33,8 @@ OF_A_STEP, OF_A_VALUE = 12.0, {"forward": 2.2, "backward": 3.2}
 IN_A_CYCLE = 4 * 32
 """Instructions of threads in a cycle of a multiprocessor."""
 BYTES_LEFT, OF_A_WORD = 8, 4
-"""Those of an element that one program leaves to another in memory, and of a word of a cluster's."""
+"""Those of an element that one program leaves to another in memory, and of a word of a cluster's. An element of a sum
+is left to one program alone, which costs as much once more."""
 BYTES_IN_A_CYCLE, SENT_IN_A_CYCLE = 24, 12
 """Bytes of these that a multiprocessor reads in a cycle, if all read at the same time; and that others send it in a
 cluster."""
@@ -69,7 +70,8 @@ def of_batch(
 ) -> tuple[Tiling, Taken | None]:
     """The tiling of "forward" or "backward" for so many replicates of so many clips, and what its kernel takes: the one
     that is ``given``, or of those with more clips a program, or fewer programs for them, the one of least time.
-    Of as many clips and programs, clusters are tried before those that wait for each other in memory.
+    Of as many clips and programs, clusters are tried before those that wait for each other in memory, and first those
+    that hand on sums of what they multiply.
 
     Nothing is compiled where all programs run at once, nor what would not be faster by the model. In IEEE float32 there
     is nothing to gain: a thread multiplies for one clip at a time. The choice follows from these numbers alone, so that
@@ -89,7 +91,7 @@ def of_batch(
     for group in (each for each in others if each[0].split <= gpu.multiprocessors):
         met = [one for each in group for one in ways_of_meeting(cell, way, each, sizes, precision, *gpu[:2])]
         faster = (one for one in met if cycles(one, None) < most)
-        groups.append(tuple(sorted(faster, key=lambda one: not one.cluster)))
+        groups.append(tuple(sorted(faster, key=lambda one: (not one.cluster, one.reread != "scatter"))))
     for group in sorted(filter(None, groups), key=lambda group: min(cycles(one, None) for one in group)):
         found = first_that_fits(cell, way, group, sizes, precision, gpu.capability, gpu.memory)
         if found is not None and cycles(*found) < most:
@@ -131,7 +133,8 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     names, size = names_of(cell, tiling.reread), 2 if precision == "bf16" else 4
     matrices = sum(prod(sizes.sizes(names.shape(m))) for m in names.inner) / tiling.split
     held = sum(prod(sizes.sizes(names.shape(m))) * sum(each) / 4 for m, each in names.quarters.items()) / tiling.split
-    operands = tiling.rows * sizes.total(_multiplied(names, way))
+    gathered, own = (tiling.rows * sizes.total(each) for each in _multiplied(names, way))
+    operands = gathered + own / tiling.split
     values = 2 * len(names.plan.sums) + sum(len(s.pointwise) + len(s.reductions) for s in names.plan.stages)
     values += len(names.saved_shapes) + 1
     busy = tiling.rows * tiling.own * (OF_A_STEP + OF_A_VALUE[way] * values) / IN_A_CYCLE
@@ -142,14 +145,19 @@ def _of_a_program(cell: Cell, way: str, sizes: Sizes, precision: str, tiling: Ti
     if tiling.split == 1:
         return busy, ALONE
     met = meetings(cell, way, tiling.reread)
+    left = buffers_of(cell, way, tiling.reread)
+    sums = tiling.rows * sizes.hidden * left.sums
     if tiling.cluster:
-        words = operands * buffers_of(cell, way, tiling.reread).words
+        words = gathered * left.words + sums
         return busy + words * OF_A_WORD / SENT_IN_A_CYCLE, ALONE + OF_CLUSTER * met
-    return busy + operands * BYTES_LEFT / BYTES_IN_A_CYCLE, ALONE + MEETING * met
+    return busy + (gathered + 2 * sums) * BYTES_LEFT / BYTES_IN_A_CYCLE, ALONE + MEETING * met
 
 
-def _multiplied(names: Names, way: str) -> list[Shape]:
-    """The vectors that are multiplied in a step: of forward, and derivatives of sums of backward."""
+def _multiplied(names: Names, way: str) -> tuple[list[Shape], list[Shape]]:
+    """The vectors that are multiplied in a step: of forward, and derivatives of sums of backward; those that programs
+    hand to each other, and those of which each multiplies its own elements."""
     if way == "forward":
-        return [names.shape(v) for v in names.plan.vectors if not names.is_frame(v)]
-    return [names.shape(k) for groups in {nodes for each in names.groups.values() for nodes, _ in each} for k in groups]
+        return [names.shape(v) for v in names.plan.vectors if not names.is_frame(v)], []
+    every = {nodes for each in names.groups.values() for nodes, _ in each}
+    gathered = [names.shape(k) for nodes in every - names.scattered for k in nodes]
+    return gathered, [names.shape(k) for nodes in names.scattered for k in nodes]

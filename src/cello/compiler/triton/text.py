@@ -49,7 +49,8 @@ def computed(cell: Cell) -> Cell:
 
 def runtime_text(*, interpreted: bool) -> str:
     """What all cells share; Triton's interpreter knows no instructions of a GPU."""
-    return _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})") + _file("clusters.txt")
+    text = _file("runtime.txt").replace("constexpr(True)", f"constexpr({not interpreted})")
+    return text + _file("clusters.txt") + _file("scatter.txt")
 
 
 def matrices_text() -> str:
@@ -76,6 +77,21 @@ def buffers_of(cell: Cell, way: str, reread: str = "", *, exact: bool = False) -
     """What programs of a cluster leave each other at once, in the pass "forward" or "backward"."""
     names = names_of(cell, reread, exact=exact)
     return buffers(forward(names) if way == "forward" else backward(names))
+
+
+@lru_cache(maxsize=1024)
+def scatters(cell: Cell, way: str, *, cluster: bool) -> bool:
+    """Whether programs that share units hand on less in a pass where they hand on sums of what they multiply, and wait
+    for each other no more often: backward, where few vectors are multiplied by matrices of many sums.
+
+    In memory each element of a sum is written for one program, which costs as much as that it reads it; one of a vector
+    is written once for all.
+    """
+    if way != "backward" or not names_of(cell, "scatter").scattered:
+        return False
+    of_sums = buffers_of(cell, way, "scatter")
+    count = of_sums.vectors + (0 if cluster else of_sums.sums)
+    return count < buffers_of(cell, way).vectors and meetings(cell, way, "scatter") <= meetings(cell, way)
 
 
 def waits(cell: Cell, way: str, reread: str = "") -> bool:

@@ -10,7 +10,7 @@ from cello.cells.graph import Shape
 from cello.compiler.triton.launch import Tiling, widest
 from cello.compiler.triton.names import Names, quarters_held
 from cello.compiler.triton.spaces import LEAST, Sizes
-from cello.compiler.triton.text import buffers_of, is_exact, names_of
+from cello.compiler.triton.text import buffers_of, is_exact, names_of, scatters
 
 MEMORY = 227 * 1024
 """Bytes of shared memory that a program may have on compute capability 9.0."""
@@ -40,11 +40,19 @@ MOST_STAGES = 4
 
 
 @lru_cache(maxsize=1024)
-def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> Tiling | None:
+def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY, *, scatter: bool = False) -> Tiling | None:
     """The tiling for D and H where a program may have so many bytes of shared memory, or None if none fits.
 
-    The batch is no part of it, so that no batch compiles anything anew.
+    The batch is no part of it, so that no batch compiles anything anew. ``scatter``: one by which programs hand each
+    other sums of what they multiply, None if none share units.
     """
+    if scatter:
+        found = _tiling_of(names, sizes, precision, memory, "scatter")
+        return replace(found, reread="scatter") if found and found.split > 1 and not found.reread else None
+    return _tiling_of(names, sizes, precision, memory, "")
+
+
+def _tiling_of(names: Names, sizes: Sizes, precision: str, memory: int, reread: str) -> Tiling | None:
     units = max(LEAST, 1 << (sizes.hidden - 1).bit_length())
     head = max((sizes.sizes(shape)[1] for shape in names.heads), default=1)
     least, rows = max(LEAST, head), LEAST
@@ -52,18 +60,18 @@ def tiling(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> 
         return _of_blocks(names, sizes, units)
     if not names.heads and names.matrices:
         return _of_sized(names, sizes, units, precision, memory) or _of_blocks(names, sizes, units)
+
+    def of(one: Tiling) -> int:
+        return bytes_of(names, sizes, replace(one, reread=reread), precision)
+
     found, largest = _tiling(names, units, 1, rows, head), max(TILE, min(4 * TILE, least * head))
     while (
         (units >= 256 and found.own > max(32, head))
         or (head > 1 and found.rows * found.own * head > largest)
-        or bytes_of(names, sizes, found, precision) > memory
+        or of(found) > memory
     ):
         wide = replace(found, stages=1)
-        if (
-            head == 1
-            and found.own == 2 * LEAST
-            and bytes_of(names, sizes, wide, precision) <= memory < bytes_of(names, sizes, found, precision)
-        ):
+        if head == 1 and found.own == 2 * LEAST and of(wide) <= memory < of(found):
             found = wide  # of narrower tiles every warp would compute all
         elif found.own > least:
             found = _tiling(names, units, 2 * found.split, found.rows, head)
@@ -89,10 +97,14 @@ def _reading_matrices(names: Names, sizes: Sizes, units: int, precision: str, me
     return found if split <= MOST_PROGRAMS and bytes_of(names, sizes, found, precision) <= memory else None
 
 
-def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) -> tuple[Tiling, ...]:
-    """``tiling``, and what to try where its threads keep values in memory, least costly first; none if none fits.
+def tilings(
+    names: Names, sizes: Sizes, precision: str, memory: int = MEMORY, way: str = "forward"
+) -> tuple[Tiling, ...]:
+    """``tiling`` of "forward" or "backward", and what to try where its threads keep values in memory, least costly
+    first; none if none fits.
 
-    Before it one program whose threads hold quarters of matrices, where that is less costly. After it more registers
+    Before it one program whose threads hold quarters of matrices, where that is less costly, or programs that hand each
+    other sums of what they multiply, where those are fewer vectors. After it more registers
     where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half the clips a
     program, and more programs for the same clips, which wait for each other at every step.
     """
@@ -104,7 +116,9 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
     changing = bool(names.matrices)
     tried = _of_matrices_that_change(names, sizes, found) if changing else _of_vectors(names, sizes, found, precision)
     if not changing:
-        tried = [*_in_quarters(names, sizes, found, precision, memory), *tried]
+        quarters = _in_quarters(names, sizes, found, precision, memory)
+        scattered = [] if quarters else _handing_on_sums(names, sizes, found, precision, memory, way)
+        tried = [*quarters, *scattered, *tried]
     return tuple(
         each
         for n, each in enumerate(dict.fromkeys(tried))
@@ -160,7 +174,9 @@ def _by_clips(names: Names, sizes: Sizes, way: str, one: Tiling, precision: str)
     products as one; each with what a step reads asked for before or in it."""
     one = replace(one, warps=8 if one.own > LEAST else 4, all_registers=True, reread="")
     words = _of_matrices(names, sizes, one, precision) / 4 / (32 * one.warps)
-    tried = [replace(one, reread="held")] if words <= MOST_HELD / 2 and one.rows < OF_GROUPS else []
+    handed_on = one.split > 1 and scatters(sizes.cell, way, cluster=True) and not is_exact(precision)
+    tried = [replace(one, reread="scatter")] if handed_on else []
+    tried += [replace(one, reread="held")] if words <= MOST_HELD / 2 and one.rows < OF_GROUPS else []
     tried += [one, *([replace(one, warps=16)] if one.own >= 128 else []), replace(one, reread="packs")]
     tried = [each for each in tried if _shared_out(names, sizes, way, each)]
     ahead = [] if len(names.plan.stages) > MOST_STAGES else [replace(each, stages=2) for each in tried]
@@ -170,14 +186,19 @@ def _by_clips(names: Names, sizes: Sizes, way: str, one: Tiling, precision: str)
 def _least_bytes(names: Names, sizes: Sizes, way: str, tiling: Tiling, precision: str) -> int:
     """Shared memory of a program of a pass, at least: matrices, and one operand."""
     several = max((len(nodes) for groups in names.groups.values() for nodes, _ in groups), default=1)
-    elements = (min(2, several) if way == "backward" else 1) * tiling.rows * widest(names, tiling, sizes)
+    of_one = (
+        tiling.own if way == "backward" and scatters(sizes.cell, way, cluster=True) else widest(names, tiling, sizes)
+    )
+    elements = (min(2, several) if way == "backward" else 1) * tiling.rows * of_one
     return _of_matrices(names, sizes, tiling, precision) + elements * (2 if precision == "bf16" else 4)
 
 
 def _shared_out(names: Names, sizes: Sizes, way: str, tiling: Tiling) -> bool:
     """Whether the warps of a program share out the columns of its products: where there is one, or more columns than
-    clips."""
+    clips, or those of all units."""
     names, forward = replace(names, reread=tiling.reread), way == "forward"
+    if names.scattered:
+        return True
     vectors = [v for v in names.plan.vectors if not names.is_frame(v)]
     if forward:
         groups = [tuple(m for _, m in pack) for v in vectors for pack in names.sliced(v)]
@@ -209,6 +230,17 @@ def _in_quarters(names: Names, sizes: Sizes, found: Tiling, precision: str, memo
     wanted = {most - 1, least, least + 1} if found.split > 1 else {most - 1, most // 2, least}
     held = [ways[n - 1] for n in sorted(wanted & {*fits}, reverse=True) if n >= most // 2 or found.split > 1]
     return [*held, *(replace(each, stages=1) for each in held if found.split > 1)]
+
+
+def _handing_on_sums(names: Names, sizes: Sizes, found: Tiling, precision: str, memory: int, way: str) -> list[Tiling]:
+    """Where programs share units anyway: by handing on sums of what they multiply, if those are fewer vectors."""
+    if found.split == 1 or is_exact(precision) or not scatters(sizes.cell, way, cluster=True):
+        return []
+    first = tiling(names, sizes, precision, memory, scatter=True)
+    if first is None:
+        return []
+    fewer = [replace(first, rows=first.rows // 2, stages=1)] if first.rows > LEAST_ROWS else []
+    return [first, replace(first, stages=1), *fewer]
 
 
 def _of_matrices_that_change(names: Names, sizes: Sizes, found: Tiling) -> list[Tiling]:
@@ -310,7 +342,8 @@ def bytes_of(names: Names, sizes: Sizes, tiling: Tiling, precision: str) -> int:
     if not names.matrices:
         vectors = 1 if quarters_held(tiling.reread) or names.taken_apart else max(names.packed)
         several = min(vectors, 2 if tiling.reread == "packs" else 4)
-        operands = several * tiling.rows * widest(names, tiling, sizes) * (2 if precision == "bf16" else 4)
+        elements = tiling.own if tiling.reread == "scatter" else widest(names, tiling, sizes)
+        operands = several * tiling.rows * elements * (2 if precision == "bf16" else 4)
         return _of_matrices(names, sizes, tiling, precision) + operands
     saved = sum(_own(names, sizes, tiling, shape) for shape in names.saved_shapes.values())
     read = (saved + 2 * tiling.own) * tiling.rows * 4
