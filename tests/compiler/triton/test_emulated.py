@@ -76,6 +76,7 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         ("lstm-peephole-full", "high", Tiling(32, 32, 8, 1, 2, True), [1, 0, 2] * 11),
         ("lstm-peephole-full", "high", Tiling(32, 32, 4, 2, 2, True, "packs"), [2, 1] * 10),
         ("lstm", "high", Tiling(64, 32, 4, 1, 1, True, "packs"), [2, 0, 1] * 22),
+        ("mogrifier-lstm", "high", Tiling(4, 32, 2, 2, 1, True, "packs"), [2, 0, 1, 2, 1]),
         ("gru", "medium", Tiling(64, 64, 8, 2, 1, True), [2, 1] * 30),
         ("rnn", "high", Tiling(64, 128, 8, 1, 1, True), [1, 2] * 30),
         ("gru", "medium", Tiling(32, 32, 4, 2, 1, True, "packs", cluster=True), [2, 1, 0] * 11),
@@ -85,7 +86,7 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         f"{value.split} programs{' of a cluster' * value.cluster}" if isinstance(value, Tiling) else str(value)[:6]
     ),
 )
-def test_more_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
+def test_programs_of_more_or_fewer_clips(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
     sizes = (len(lengths), 2, 7, tiling.units - 7)
     ran = check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
     assert all(bool(one.program.numbers_of("wgmma.mma")) == (tiling.rows == 64) for one in ran)

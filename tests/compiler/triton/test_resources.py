@@ -109,6 +109,14 @@ def test_one_program_has_four_matrices_of_128_units_in_tf32(capability: int, way
     assert found.shared <= at_most(names_of(zoo()["lstm"]), tried_sizes(128), found.tiling, "tf32")
 
 
+def test_programs_of_few_units_multiply_fewer_derivatives_at_once_at_last() -> None:
+    """A Mogrifier LSTM's backward pass in tf32 spilled 16 bytes on 8.0, where 8 programs have 16 units each."""
+    names, sizes = names_of(zoo()["mogrifier-lstm"]), Sizes(zoo()["mogrifier-lstm"], 39, 128)
+    tried = {precision: tilings(names, sizes, precision, MEMORY[80]) for precision in ("tf32", "bf16", "ieee")}
+    assert tried["tf32"][-1] == Tiling(4, 128, 2, 8, 1, all_registers=True, reread="packs")
+    assert not any(each.reread == "packs" for each in (*tried["bf16"], *tried["ieee"]))
+
+
 @spills_here
 def test_thirteen_matrices_of_128_units_spill_nothing() -> None:
     """They spilled 72 bytes: programs handed each other derivatives of gates twice, all four as one and each

@@ -94,7 +94,8 @@ def tilings(names: Names, sizes: Sizes, precision: str, memory: int = MEMORY) ->
 
     Before it one program whose threads hold quarters of matrices, where that is less costly. After it more registers
     where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half the clips a
-    program, and more programs for the same clips, which wait for each other at every step.
+    program, and more programs for the same clips, which wait for each other at every step; at last, where a program has
+    16 units already, few clips whose derivatives are multiplied by two gates' matrices at once.
     """
     found = tiling(names, sizes, precision, memory)
     if found is None:
@@ -134,6 +135,8 @@ def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> li
     tried += [way for each in fewer[1:] for way in each_way(each)[-2:]]
     if found.own > LEAST:
         tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in fewer[:1]]
+    elif precision != "ieee":  # a program has no fewer units, but may multiply fewer derivatives at once
+        tried += [replace(each, stages=1, reread="packs") for each in fewer[-1:]]
     return tried
 
 
