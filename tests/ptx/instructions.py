@@ -17,7 +17,8 @@ from ptx.warp import WARP, WINDOW, Copy, Lanes, Mask, Warp, type_of
 Run = Callable[[Mask | None], None]
 ALL = np.arange(WARP)
 MODIFIERS = {
-    *("global", "shared", "cluster", "cta", "gpu", "nc", "v2", "v4", "cg", "ca", "cs", "acquire", "relaxed", "volatile")
+    *("global", "shared", "cluster", "cta", "gpu", "v2", "v4", "acquire", "relaxed", "volatile"),
+    *("nc", "cg", "ca", "cs", "wb"),
 }
 """What may stand in loads and stores before the type."""
 STRONG = "ld.volatile.", "st.relaxed."

@@ -28,7 +28,7 @@ from cello.compiler.triton.tiling import at_most, bytes_left, tiling, tilings
 from cello.errors import BackendError
 from ptx.text import parse
 from real_cells.filters import s4d_cell
-from real_cells.tensors import kalman_cell, neural_cde_cell, programmed_cell
+from real_cells.tensors import kalman_cell, mass_conserving_cell, neural_cde_cell, programmed_cell
 from sized_cells import SIZED
 
 RELEASE = tuple(map(int, pytest.importorskip("triton").__version__.split(".")[:2]))
@@ -373,6 +373,18 @@ def test_matrices_of_vectors_and_products_of_matrices_spill_nothing(cell: Cell, 
     found = resources(cell, way, 64, "tf32")
     assert (found.spilled, found.tiling.rows, found.tiling.split) == (0, 1, 1)
     assert found.shared <= at_most(names_of(cell), Sizes(cell, 39, 64), found.tiling, "tf32") <= MEMORY[80]
+
+
+@spills_here
+@pytest.mark.parametrize(
+    ("cell", "way"),
+    [(kalman_cell, "forward"), (programmed_cell, "backward"), (mass_conserving_cell, "backward")],
+    ids=["Kalman", "fast weights", "mass-conserving LSTM"],
+)
+def test_matrices_of_128_units_spill_nothing_either(cell: Cell, way: str) -> None:
+    """They spilled 1,136, 72 and 32 bytes: addresses of all elements of a matrix, which are the same at every step, in
+    two registers each; matrices that stay the same; and old states until the end of a step that all clips have."""
+    assert resources(cell, way, 128, "tf32").spilled == 0
 
 
 def test_a_program_reads_what_it_left_in_memory_behind_a_barrier() -> None:

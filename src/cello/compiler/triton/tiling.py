@@ -277,13 +277,15 @@ def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
 
 
 def _tried_of_blocks(names: Names, found: Tiling) -> tuple[Tiling, ...]:
-    """That and what to try beside it: what stays the same read at every step, twice the warps, half the clips."""
+    """That and what to try beside it: what stays the same read at every step and derivatives added up in memory, twice
+    the warps, half the clips, or a quarter."""
     tried = [found]
-    if not found.reread and any(len(names.shape(k)) == 2 for k in names.plan.invariant):
+    if not found.reread:
         tried.append(replace(found, reread="rows"))
     if found.warps < 16:
         tried += [replace(each, warps=2 * each.warps) for each in tried]
-    return (*tried, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
+    fewer = [replace(each, rows=found.rows // n) for n in (2, 4) if found.rows >= n for each in tried[:2]]
+    return (*tried, *fewer)
 
 
 def _with_registers(names: Names, found: Tiling, precision: str) -> Tiling:
