@@ -134,7 +134,8 @@ def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> li
         tried += each_way(replace(more, stages=found.stages, reread=found.reread))
     tried += [way for each in fewer[1:] for way in each_way(each)[-2:]]
     if found.own > LEAST:
-        tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in fewer[:1]]
+        few = fewer if precision == "ieee" else fewer[:1]
+        tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in few]
     elif precision != "ieee":  # a program has no fewer units, but may multiply fewer derivatives at once
         tried += [replace(each, stages=1, reread="packs") for each in fewer[-1:]]
     return tried
