@@ -19,7 +19,8 @@ Run = Callable[[Mask | None], None]
 Family = Callable[[str, tuple[Operand, ...], Warp], Run]
 ALL = np.arange(WARP)
 MODIFIERS = {
-    *("global", "shared", "cluster", "cta", "gpu", "nc", "v2", "v4", "cg", "ca", "cs", "acquire", "relaxed", "volatile")
+    *("global", "shared", "cluster", "cta", "gpu", "v2", "v4", "acquire", "relaxed", "volatile"),
+    *("nc", "cg", "ca", "cs", "wb"),
 }
 """What may stand in loads and stores before the type."""
 STRONG = "ld.volatile.", "st.relaxed."

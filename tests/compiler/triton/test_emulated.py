@@ -17,6 +17,7 @@ from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.compiler.triton.launch import Call, Tiling
 from random_cells import random_cell
+from real_cells.tensors import development_cell, kalman_cell
 from scans import case, errors, everything, wider
 from sized_cells import SIZED
 
@@ -76,6 +77,7 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         ("lstm-peephole-full", "high", Tiling(32, 32, 8, 1, 2, True), [1, 0, 2] * 11),
         ("lstm-peephole-full", "high", Tiling(32, 32, 4, 2, 2, True, "packs"), [2, 1] * 10),
         ("lstm", "high", Tiling(64, 32, 4, 1, 1, True, "packs"), [2, 0, 1] * 22),
+        ("mogrifier-lstm", "high", Tiling(4, 32, 2, 2, 1, True, "packs"), [2, 0, 1, 2, 1]),
         ("gru", "medium", Tiling(64, 64, 8, 2, 1, True), [2, 1] * 30),
         ("rnn", "high", Tiling(64, 128, 8, 1, 1, True), [1, 2] * 30),
         ("gru", "medium", Tiling(32, 32, 4, 2, 1, True, "packs", cluster=True), [2, 1, 0] * 11),
@@ -85,11 +87,19 @@ def test_programs_that_share_units_in_any_order(order: Order) -> None:
         f"{value.split} programs{' of a cluster' * value.cluster}" if isinstance(value, Tiling) else str(value)[:6]
     ),
 )
-def test_more_clips_a_program(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
+def test_programs_of_more_or_fewer_clips(name: str, precision: str, tiling: Tiling, lengths: list[int]) -> None:
     sizes = (len(lengths), 2, 7, tiling.units - 7)
     ran = check(zoo()[name], sizes, precision, Device(tiling=tiling), lengths=lengths, reverse=True)
     assert all(bool(one.program.numbers_of("wgmma.mma")) == (tiling.rows == 64) for one in ran)
     assert {one.program.cluster for one in ran} == {tiling.split if tiling.cluster else 1}
+
+
+@pytest.mark.parametrize("cell", [kalman_cell, development_cell], ids=lambda cell: cell.name)
+def test_matrices_in_blocks_that_leave_few_registers(cell: Cell) -> None:
+    """Derivatives are added up in memory, behind barriers, and places there are the same at every step."""
+    device = Device(tiling=Tiling(1, 16, 4, 1, 1, True, "rows"))
+    ran = check(cell, (3, 3, 5, 16), "high", device, lengths=[3, 0, 2])
+    assert [one.grid for one in ran] == [(3, 1), (3, 1)]
 
 
 def test_matrices_of_heads_on_an_older_gpu() -> None:

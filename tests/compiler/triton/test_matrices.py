@@ -74,9 +74,20 @@ def test_matrices_of_more_elements_than_other_layouts_hold_are_kept_in_blocks() 
         assert_within(everything(cell, (x, state, weights), "triton"), expected, 1e-5)
 
 
-def test_matrices_that_stay_the_same_may_be_read_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(2, 16, 8, stages=1, reread="rows"))
-    check(tensors.kalman_cell, (3, 2, 4, 6), lengths=[2, 0, 1])
+@pytest.mark.parametrize("hidden", [12, 16])
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("cell", REAL, ids=lambda cell: cell.name)
+def test_few_registers_for_matrices(cell: Cell, rows: int, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stays the same is read at every step, its derivative added up in memory; one clip has all steps of its own,
+    and clips of no frames have none."""
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(rows, 16, 8, stages=1, reread="rows"))
+    check(cell, (4, 3, 4, hidden), lengths=[2, 0, 3, 1], reverse=rows == 2)
+
+
+def test_derivatives_added_up_in_memory_of_replicates_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(1, 16, 8, stages=1, reread="rows"))
+    test_replicates_are_the_same_as_alone()
+    check(SIZED["multiplied"], (3, 2, 5, 6), lengths=[2, 0, 1])
 
 
 def test_products_of_bfloat16_are_sums_of_float32_there() -> None:

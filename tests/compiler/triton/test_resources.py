@@ -28,7 +28,7 @@ from cello.compiler.triton.tiling import at_most, bytes_left, tiling, tilings
 from cello.errors import BackendError
 from ptx.text import parse
 from real_cells.filters import s4d_cell
-from real_cells.tensors import kalman_cell, neural_cde_cell, programmed_cell
+from real_cells.tensors import kalman_cell, mass_conserving_cell, neural_cde_cell, programmed_cell
 from sized_cells import SIZED
 
 RELEASE = tuple(map(int, pytest.importorskip("triton").__version__.split(".")[:2]))
@@ -107,6 +107,21 @@ def test_one_program_has_four_matrices_of_128_units_in_tf32(capability: int, way
     assert found.tiling.reread.startswith("held ")
     assert found.shared <= MEMORY[capability]
     assert found.shared <= at_most(names_of(zoo()["lstm"]), tried_sizes(128), found.tiling, "tf32")
+
+
+def test_programs_of_few_units_multiply_fewer_derivatives_at_once_at_last() -> None:
+    """A Mogrifier LSTM's backward pass in tf32 spilled 16 bytes on 8.0, where 8 programs have 16 units each."""
+    names, sizes = names_of(zoo()["mogrifier-lstm"]), Sizes(zoo()["mogrifier-lstm"], 39, 128)
+    tried = {precision: tilings(names, sizes, precision, MEMORY[80]) for precision in ("tf32", "bf16", "ieee")}
+    assert tried["tf32"][-1] == Tiling(4, 128, 2, 8, 1, all_registers=True, reread="packs")
+    assert not any(each.reread == "packs" for each in (*tried["bf16"], *tried["ieee"]))
+
+
+def test_a_quarter_of_the_clips_and_twice_the_programs_at_last_in_ieee_float32() -> None:
+    """An LTC's backward pass spilled 24 bytes at H 128 on 9.0; by this it takes 85 registers and spills none."""
+    names, sizes = names_of(zoo()["ltc"]), Sizes(zoo()["ltc"], 39, 128)
+    assert tilings(names, sizes, "ieee", MEMORY[90])[-1] == Tiling(4, 128, 8, 2, 1)
+    assert Tiling(4, 128, 8, 2, 1, all_registers=True) not in tilings(names, sizes, "tf32", MEMORY[90])
 
 
 @spills_here
@@ -365,6 +380,18 @@ def test_matrices_of_vectors_and_products_of_matrices_spill_nothing(cell: Cell, 
     found = resources(cell, way, 64, "tf32")
     assert (found.spilled, found.tiling.rows, found.tiling.split) == (0, 1, 1)
     assert found.shared <= at_most(names_of(cell), Sizes(cell, 39, 64), found.tiling, "tf32") <= MEMORY[80]
+
+
+@spills_here
+@pytest.mark.parametrize(
+    ("cell", "way"),
+    [(kalman_cell, "forward"), (programmed_cell, "backward"), (mass_conserving_cell, "backward")],
+    ids=["Kalman", "fast weights", "mass-conserving LSTM"],
+)
+def test_matrices_of_128_units_spill_nothing_either(cell: Cell, way: str) -> None:
+    """They spilled 1,136, 72 and 32 bytes: addresses of all elements of a matrix, which are the same at every step, in
+    two registers each; matrices that stay the same; and old states until the end of a step that all clips have."""
+    assert resources(cell, way, 128, "tf32").spilled == 0
 
 
 def test_a_program_reads_what_it_left_in_memory_behind_a_barrier() -> None:

@@ -52,6 +52,12 @@ def test_more_clips_a_program_with_ragged_lengths(
 
 
 @pytest.mark.usefixtures("interpreted")
+def test_derivatives_of_two_gates_at_once_in_programs_of_few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 32, 2, 2, 1, reread="packs"))
+    check(zoo()["mogrifier-lstm"], (6, 3, 5, 28), share=2e-5, lengths=[3, 0, 2, 1, 3, 2])
+
+
+@pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize(
     "cell", [SIZED["projected"], zoo()["gru-original"], zoo()["lstm-layer-norm"]], ids=lambda c: c.name
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cello.cells.graph import Shape
 from cello.compiler.gradient import StageGradient
 from cello.compiler.step_names import indented
 from cello.compiler.triton.expression import Body
@@ -21,7 +22,15 @@ from cello.compiler.triton.products import (
     reduce_scatter,
     within_cluster,
 )
-from cello.compiler.triton.reads import mask_arguments, places_again, prologue, rows_again, step_reads
+from cello.compiler.triton.reads import (
+    mask_arguments,
+    matrices_again,
+    places_again,
+    prologue,
+    rows_again,
+    running,
+    step_reads,
+)
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.spaces import Space
 from cello.compiler.triton.tiles import (
@@ -61,6 +70,11 @@ class _Backward:
         self.ahead: list[str] = []
         self.left_sums = 0
         self.rows = {names.rows_of(k, shape) for k, shape in names.summed}
+        self.in_memory = {
+            names.rows_of(k, shape): (self._place_of_rows(k, shape), names.spaces[shape])
+            for k, shape in names.summed
+            if names.adds_in_memory(shape)
+        }
         self.places = {k: at for stage in self.gradient.stages for k, at in stage.sums}
         self.labels = {**self.of, **{at: f"d_{self.of[k]}" for k, at in self.places.items()}}
         self.reshaping = Reshaping(names, self.gradient.nodes, self.labels)
@@ -81,7 +95,10 @@ class _Backward:
             place, here = names.state_place(n), names.spaces[names.state_shapes[n]]
             lines.append(names.read((f"new_{name}",), f"last + {place}", "valid", here))
             lines.append(names.read((f"d_new_{name}",), f"d_last + {place}", "valid", here))
-        lines += [f"{names.rows_of(k, shape)} = {names.spaces[shape].zero}" for k, shape in names.summed]
+        for k, shape in names.summed:
+            total, here = names.rows_of(k, shape), names.spaces[shape]
+            added = total in self.in_memory
+            lines.append(self._write_rows(k, shape, here.zero) if added else f"{total} = {here.zero}")
         ahead = read_ahead(self.reads, "tl.maximum(steps - 1, 0)", ROW)
         return lines if names.matrices else [*lines, *indented_if(AHEAD, ahead)]
 
@@ -139,7 +156,7 @@ class _Backward:
         names = self.names
         lines = [
             "step = steps - 1 - back",
-            "running = step < frames",
+            running(names),
             "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             f"row = {ROW} + time",
         ]
@@ -190,7 +207,8 @@ class _Backward:
     def _step(self) -> list[str]:
         names, states = self.names, self.names.states
         lines = self._reads()
-        body = Body(self.gradient.nodes, self.labels, self._read, names.equations, self.reshaping, self._loads())
+        before, again = self._loads(), matrices_again(names)
+        body = Body(self.gradient.nodes, self.labels, self._read, names.equations, self.reshaping, before, again)
         for number in reversed(range(len(self.plan.stages))):
             self._stage(body, number)
             self._store(body, number)
@@ -235,16 +253,24 @@ class _Backward:
         self._through(body, [k for k in values if k in self.plan.vectors])
         self._comment(body, given)
         wanted = [(f"d_{self.of[k]}", at) for k, at in given.sums]
-        adds: list[tuple[str, str]] = []
+        added: list[tuple[str, str, int]] = []
         for k, at in given.others:
             total = self._total(k, at)
             if total is not None:
-                adds.append((total, f"add_{total.removeprefix('d_')}"))
-                wanted.append((adds[-1][1], at))
-        body.assign([*wanted, *((f"whole_{self.of[k]}", at) for k, at in given.reductions)])
-        for total, value in adds:
+                added.append((total, f"add_{total.removeprefix('d_')}", at))
+        at_once = [each for each in added if each[0] in self.in_memory]
+        adds = [each for each in added if each not in at_once]
+        wanted += [(value, at) for _, value, at in (*at_once, *adds)]
+        then = {value: self._added_in_memory(total, value) for total, value, _ in at_once}
+        body.assign([*wanted, *((f"whole_{self.of[k]}", at) for k, at in given.reductions)], then)
+        for total, value, _ in adds:
             self._add(body, total, value)
         body.lines += [f"{self._part(k)} = whole_{self.of[k]}" for k, _ in given.reductions]
+
+    def _added_in_memory(self, total: str, value: str) -> str:
+        place, here = self.in_memory[total]
+        sizes = f"{here.part}, 1, {here.elements}, {here.own}, {here.whole}{here.in_rows}"
+        return f"add_blocks({place}, running, {value}, {sizes})"
 
     def _total(self, k: int, at: int) -> str | None:
         """Where what is added to the derivative of a value from elsewhere is summed up, if it is."""
@@ -421,9 +447,16 @@ class _Backward:
         for n, name in enumerate(names.states):
             here = names.spaces[names.state_shapes[n]]
             lines.append(names.write(f"d_first + {names.state_place(n)}", "valid", here, [f"d_new_{name}"]))
-        shapes = [shape for _, shape in names.summed]
-        row = f"(group * ROWS + tl.arange(0, ROWS)) * {names.extent(shapes)}"
-        for n, (k, shape) in enumerate(names.summed):
-            place = f"d_invariants + ({row} + {names.extent(shapes[:n])})"
-            lines.append(names.write(place, "(clip >= 0)", names.spaces[shape], [names.rows_of(k, shape)]))
+        for k, shape in names.summed:
+            if (total := names.rows_of(k, shape)) not in self.in_memory:
+                lines.append(self._write_rows(k, shape, total))
         return lines
+
+    def _write_rows(self, k: int, shape: Shape, value: str) -> str:
+        """The line that writes a sum over all steps of this program's clips."""
+        return self.names.write(self._place_of_rows(k, shape), "(clip >= 0)", self.names.spaces[shape], [value])
+
+    def _place_of_rows(self, k: int, shape: Shape) -> str:
+        names, shapes = self.names, [shape for _, shape in self.names.summed]
+        before = names.extent(shapes[: names.summed.index((k, shape))])
+        return f"d_invariants + ((group * ROWS + tl.arange(0, ROWS)) * {names.extent(shapes)} + {before})"

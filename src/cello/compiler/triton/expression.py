@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Protocol
 
 from cello.cells.graph import REDUCTIONS, RESHAPING, Node
@@ -71,6 +71,8 @@ the ``other``: the second, or the result, whichever is of another shape."""
 WHOLE = frozenset({"total", "largest"})
 """Those that need the elements of all programs that share some clips."""
 
+NO_LINES: Mapping[str, str] = {}
+
 
 class Reshaped(Protocol):
     """Writes what changes the shape of a value."""
@@ -90,7 +92,7 @@ class Body:
 
     ``reads(k)`` is how node k is read where it is not computed here; ``names`` are the variables of nodes. Values that
     are used twice, or that an equation names, get a variable, under their comment if they have one. ``before`` are the
-    lines that a variable which is read needs before its first use, such as its load.
+    lines that a variable which is read needs before its first use, such as its load, or before each if it is ``again``.
     """
 
     def __init__(
@@ -101,14 +103,15 @@ class Body:
         comments: Mapping[int, str],
         reshaped: Reshaped,
         before: Mapping[str, Sequence[str]],
+        again: Container[str] = (),
     ) -> None:
         self.nodes, self.names, self.reads, self.comments = nodes, names, reads, comments
-        self.reshaped, self.before = reshaped, dict(before)
+        self.reshaped, self.before, self.again = reshaped, dict(before), again
         self.lines: list[str] = []
         self.known: dict[int, str] = {}
 
-    def assign(self, wanted: Sequence[tuple[str, int]]) -> None:
-        """Lines that set variables, each by its node."""
+    def assign(self, wanted: Sequence[tuple[str, int]], then: Mapping[str, str] = NO_LINES) -> None:
+        """Lines that set variables, each by its node, and the line that follows one."""
         count: dict[int, int] = {}
         for _, k in wanted:
             self._count(k, count)
@@ -116,12 +119,15 @@ class Body:
             text = self._text(k, 0, count)
             if text != name:
                 self.lines.append(f"{name} = {text}")
+            self.lines += filter(None, [then.get(name)])
 
     def take(self, name: str) -> None:
         """Write the lines that a variable needs, which others may need too, once."""
         if name in self.before:
             lines = self.before[name]
             self.lines += lines
+            if name in self.again:
+                return
             self.before = {other: needed for other, needed in self.before.items() if needed is not lines}
 
     def _count(self, k: int, count: dict[int, int]) -> None:

@@ -19,7 +19,7 @@ from cello.compiler.triton.products import (
     quarters_of,
     within_cluster,
 )
-from cello.compiler.triton.reads import mask_arguments, prologue, rows_again, step_reads
+from cello.compiler.triton.reads import mask_arguments, matrices_again, prologue, rows_again, running, step_reads
 from cello.compiler.triton.reshape import Reshaping
 from cello.compiler.triton.schedule import ordered
 from cello.compiler.triton.spaces import is_short
@@ -147,7 +147,7 @@ class _Forward:
         names, of = self.names, self.of
         output = names.spaces[names.state_shapes[0]]
         lines = [
-            "running = step < frames",
+            running(names),
             "time = tl.where(reversed_time != 0, frames - 1 - step, step)",
             "row = begin + time",
             "frame = (replicate * B + at) * T + time",
@@ -159,7 +159,9 @@ class _Forward:
         before = rows_again(names)
         for read in self.reads:
             before |= dict.fromkeys(read.variables, read.late(ever_ahead=not names.matrices))
-        body = Body(self.plan.graph.nodes, of, self._read, names.equations, self.reshaping, before)
+        body = Body(
+            self.plan.graph.nodes, of, self._read, names.equations, self.reshaping, before, matrices_again(names)
+        )
         there = set[int]()
         for stage in self.plan.stages:
             self._products(body, stage.sums)
@@ -171,14 +173,14 @@ class _Forward:
             self._keep(body, there)
         body.assign([(f"new_{s}", k) for s, k in zip(names.states, self.plan.graph.outputs, strict=True)])
         self._keep(body, None)
-        lines += ordered(body.lines, self._late()) if names.reads_rows else body.lines
+        lines += ordered(body.lines, self._late()) if names.reads_rows or names.in_blocks else body.lines
         lines.append(names.write(f"outputs + frame * {output.elements}", "running", output, [f"new_{names.states[0]}"]))
         lines += [f"old_{s} = tl.where(running[:, None], new_{s}, old_{s})" for s in names.states]
         return lines
 
     def _late(self) -> set[str]:
         """What is read anew, and sums of products with short vectors, which are few registers until then."""
-        rows = {f"{self.of[k]}_row" for k in self.plan.invariant}
+        rows = {f"{self.of[k]}_row" for k in self.plan.invariant} if self.names.reads_rows else set()
         of_short = [each for each in self.plan.sums if each.products and all(map(self._is_short, each.products))]
         return rows | {self.of[each.node] for each in of_short}
 
@@ -319,8 +321,9 @@ class _Forward:
         for place, pack, values in self.unsaved:
             if there is None or all(k in there or k in body.known for _, k in values):
                 first, _, here = place
-                body.assign(values)
-                stored = [self._stored(body, name) for name in pack]
+                there_as = {name: body.known[k] for name, k in values if self.names.in_blocks and k in body.known}
+                body.assign([(name, k) for name, k in values if name not in there_as])
+                stored = [there_as.get(name) or self._stored(body, name) for name in pack]
                 store = self.names.write(f"saved + {row} + {first}", "running", here, stored)
                 body.lines += ["if KEEP:", *indented([store])]
             else:

@@ -243,6 +243,15 @@ class Names(StepNames):
         found = {place for place in places if place[0] in derived}
         return tuple(sorted(found))
 
+    @property
+    def few_registers(self) -> bool:
+        """Whether there are too few for matrices in blocks: none is held but states and what is computed."""
+        return self.in_blocks and self.reads_rows
+
+    def adds_in_memory(self, shape: Shape) -> bool:
+        """Whether such a derivative is added up in memory, matrices of each clip in blocks where registers are few."""
+        return self.few_registers and len(shape) == 2
+
     def rows_of(self, k: int, shape: Shape) -> str:
         """The variable in which such a derivative is added up."""
         return f"d_{self.of[k]}_rows" + ("" if self.shape(k) else f"_{self.spaces[shape].elements}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cello.compiler.triton.names import Names
-from cello.compiler.triton.spaces import Space
+from cello.compiler.triton.spaces import Space, is_large
 from cello.compiler.triton.tiles import Read
 
 PLACE = "at = tl.load(place + replicate * B + clip, mask=valid, other=0)"
@@ -68,6 +68,18 @@ def _rows(names: Names) -> dict[str, list[str]]:
 def rows_again(names: Names) -> dict[str, list[str]]:
     """The lines that read what is the same at every step, where that is read anew; by the variable that they set."""
     return _rows(names) if names.reads_rows else {}
+
+
+def matrices_again(names: Names) -> set[str]:
+    """The variables of those that have more elements than a vector, in blocks: no register holds them between uses."""
+    large = [k for k in names.plan.invariant if names.few_registers and is_large(names.shape(k))]
+    return {f"{names.of[k]}_row" for k in large}
+
+
+def running(names: Names) -> str:
+    """The line that says of each clip whether it has this step; the one clip of a program in blocks always has it, and
+    no old state need be there until the new one is."""
+    return "running = (step < frames) | (ROWS == 1)" if names.in_blocks else "running = step < frames"
 
 
 def step_reads(names: Names, prefix: str) -> list[Read]:

@@ -37,7 +37,8 @@ def key_of(
     exact = is_exact(precision)
     texts = [own_text(cell, reread, exact=exact) for reread in dict.fromkeys(each.reread for each in tilings)]
     each = [repr((tiling, sorted(one.items()), options(tiling))) for tiling, one in zip(tilings, given, strict=True)]
-    shared = [runtime_text(interpreted=False), *([matrices_text()] if names_of(cell).in_blocks else [])]
+    in_blocks = any(names_of(cell, each.reread).in_blocks for each in tilings)
+    shared = [runtime_text(interpreted=False), *([matrices_text()] if in_blocks else [])]
     whole = "\n".join([*shared, *texts, *each, repr((precision, *further))])
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 WORD = re.compile(r"[^\W\d]\w*")
 ASSIGNED = re.compile(r"([^\W\d]\w*(?:, [^\W\d]\w*)*) (\+?)= (.*)")
-WRITES = re.compile(r"store(_tile|\d)\(saved ")
+WRITES = re.compile(r"store(_tile|_blocks|\d)\(saved ")
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,11 @@ def is_short(shape: Shape) -> bool:
     return len(shape) == 1 and shape[0].isdigit() and int(shape[0]) <= LEAST
 
 
+def is_large(shape: Shape) -> bool:
+    """Whether it is of more elements than vectors of H or of few: a matrix, or as many as one has."""
+    return shape not in ((), ONCE, VECTOR) and not is_short(shape)
+
+
 def space(shape: Shape, number: int, *, common: bool = False) -> Space:
     """The space of a shape, in a kernel where it is that number; a vector of H units has the short names."""
     if shape == ONCE:

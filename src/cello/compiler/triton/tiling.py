@@ -106,7 +106,8 @@ def tilings(
     Before it one program whose threads hold quarters of matrices, where that is less costly, or programs that hand each
     other sums of what they multiply, where those are fewer vectors. After it more registers
     where the assembler held back, nothing read ahead, more warps or fewer of more registers; then half the clips a
-    program, and more programs for the same clips, which wait for each other at every step.
+    program, and more programs for the same clips, which wait for each other at every step; at last, where a program has
+    16 units already, few clips whose derivatives are multiplied by two gates' matrices at once.
     """
     found = tiling(names, sizes, precision, memory)
     if found is None:
@@ -147,7 +148,10 @@ def _of_vectors(names: Names, sizes: Sizes, found: Tiling, precision: str) -> li
         tried += each_way(replace(more, stages=found.stages, reread=found.reread))
     tried += [way for each in fewer[1:] for way in each_way(each)[-2:]]
     if found.own > LEAST:
-        tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in fewer[:1]]
+        few = fewer if precision == "ieee" else fewer[:1]
+        tried += [replace(each, split=2 * found.split, stages=1, warps=min(8, each.warps)) for each in few]
+    elif precision != "ieee":  # a program has no fewer units, but may multiply fewer derivatives at once
+        tried += [replace(each, stages=1, reread="packs") for each in fewer[-1:]]
     return tried
 
 
@@ -306,13 +310,15 @@ def _of_blocks(names: Names, sizes: Sizes, units: int) -> Tiling | None:
 
 
 def _tried_of_blocks(names: Names, found: Tiling) -> tuple[Tiling, ...]:
-    """That and what to try beside it: what stays the same read at every step, twice the warps, half the clips."""
+    """That and what to try beside it: what stays the same read at every step and derivatives added up in memory, twice
+    the warps, half the clips, or a quarter."""
     tried = [found]
-    if not found.reread and any(len(names.shape(k)) == 2 for k in names.plan.invariant):
+    if not found.reread:
         tried.append(replace(found, reread="rows"))
     if found.warps < 16:
         tried += [replace(each, warps=2 * each.warps) for each in tried]
-    return (*tried, *([replace(found, rows=found.rows // 2)] if found.rows > 1 else []))
+    fewer = [replace(each, rows=found.rows // n) for n in (2, 4) if found.rows >= n for each in tried[:2]]
+    return (*tried, *fewer)
 
 
 def _with_registers(names: Names, found: Tiling, precision: str) -> Tiling:
