@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[str, Callable[[Forward], object]]] = {
     "swapped programs": ("forward", lambda given: swapped(given[0])),
     "a tile of zeros": ("forward", lambda given: given[0][:, 4:].zero_()),
     "a last state of another frame": ("forward", lambda given: given[1][1].mul_(0.9)),
-    "a unit of one program": ("forward", lambda given: given[0][..., 3].mul_(1.5)),
+    "a unit of one program": ("forward", lambda given: given[0][..., 3].mul_(2)),
     "NaN in one element": ("forward", lambda given: given[0].view(-1)[70:71].fill_(torch.nan)),
     "wrong values for backward": ("backward", lambda given: given[2].mul_(0.8)),
     "no values for backward": ("backward", lambda given: given[2].fill_(torch.nan)),

@@ -73,7 +73,7 @@ def _scanned(of: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Outputs and last states, all clips of a frame at once: the meaning of a cell clip by clip would take seconds."""
     lengths, steps, states = of.lengths, of.frames.shape[1], dict(zip(of.cell.states, of.state, strict=True))
     assert lengths is not None  # made-up clips have some
-    outputs, clips = list[Tensor](), torch.arange(len(lengths))
+    outputs, clips = list[Tensor](), torch.arange(len(lengths), device="cpu")
 
     def one(frame: Tensor, states: dict[str, Tensor], masks: dict[str, Tensor]) -> list[Tensor]:
         return step(of.cell, frame, {**of.weights, **masks, **states})
@@ -89,7 +89,7 @@ def _scanned(of: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
         outputs.append(torch.where(running[0], new[0], 0.0))
     by_step = torch.stack(outputs, 1)
     if of.reverse:
-        by_step = by_step[clips[:, None], (lengths[:, None] - 1 - torch.arange(steps)) % steps]
+        by_step = by_step[clips[:, None], (lengths[:, None] - 1 - torch.arange(steps, device="cpu")) % steps]
     return by_step, tuple(states.values())
 
 

@@ -30,10 +30,10 @@ from cello.compiler.triton.stacked import StackedInputs
 from cello.compiler.triton.text import is_exact, laid_out, waits
 from cello.compiler.triton.verdicts import Pass, Verdict
 
-BOUNDS = {"ieee": (2e-5, 2e-4), "tf32": (0.02, 0.06), "bf16": (0.04, 0.3)}
+BOUNDS = {"ieee": (2e-5, 2e-4), "tf32": (0.02, 0.06), "bf16": (0.1, 0.3)}
 """The largest root mean square of errors, as a share of that of the true values: of outputs and states, of derivatives.
 
-Of smooth cells of the zoo, outputs and states have at most an eighth of it, and derivatives a fourth."""
+Of smooth cells of the zoo at H of 16 and 64, outputs and states have at most a ninth of it, derivatives a sixth."""
 JUMPS = frozenset(("floor", "round", "sign", "mod"))
 """Operations that rounding may bring to the other side of where they jump, and with them all that follows; so does a
 choice of two numbers, such as a spike or none."""

@@ -220,8 +220,10 @@ class _Trial:
             self.error = error
 
     @property
-    def late(self) -> bool:
-        return self.way is not None and time.monotonic() - self.begun > PATIENCE_SECONDS
+    def late(self) -> Pass | None:
+        """The pass that runs for too long."""
+        way = self.way
+        return way if time.monotonic() - self.begun > PATIENCE_SECONDS else None
 
 
 def _tried(asked: Asked, pair: Pair, here: Here, key: str) -> Verdict:
@@ -233,11 +235,11 @@ def _tried(asked: Asked, pair: Pair, here: Here, key: str) -> Verdict:
     trial, stream = _Trial(key), torch.cuda.current_stream(asked.device) if asked.device.type == "cuda" else None
     thread = threading.Thread(target=trial.run, args=(partial(_prove, asked, pair, here, stream),), daemon=True)
     thread.start()
-    while thread.is_alive() and not trial.late:
+    while thread.is_alive():
         thread.join(POLL_SECONDS)
+        if thread.is_alive() and (way := trial.late):
+            raise _lost(asked, pair, here, key, Verdict(way, f"did not end within {PATIENCE_SECONDS:g} seconds"))
     way = trial.way
-    if thread.is_alive() and way is not None:
-        raise _lost(asked, pair, here, key, Verdict(way, f"did not end within {PATIENCE_SECONDS:g} seconds"))
     if trial.error is None:
         assert trial.verdict is not None
         verdicts.remember(key, trial.verdict)
@@ -280,10 +282,10 @@ def _out_of_memory(error: Exception) -> bool:
 @contextmanager
 def _may_wait(device: torch.device) -> Iterator[None]:
     """Let torch wait for a GPU within, where it was told to refuse that."""
-    if device.type != "cuda":
+    before = torch.cuda.get_sync_debug_mode() if device.type == "cuda" else 0
+    if not before:
         yield
         return
-    before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("default")
     try:
         yield
