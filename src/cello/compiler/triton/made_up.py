@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -53,6 +53,22 @@ def expected(batch: MadeUp, *, derivatives: bool) -> dict[str, Tensor]:
     with torch.autograd.set_detect_anomaly(False):
         both = [_expected(batch, number, derivatives=derivatives) for number in range(2)]
     return {name: torch.stack([one[name] for one in both]) for name in both[0]}
+
+
+def disturbed(batch: MadeUp, share: float) -> MadeUp:
+    """The same with every number of what is given changed by about this share of it, at random."""
+    generator = torch.Generator("cpu").manual_seed(0)
+
+    def changed(value: Tensor) -> Tensor:
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu")
+        return (value.detach() * (1 + share * noise)).requires_grad_(value.requires_grad)
+
+    def all_of(one: Inputs) -> Inputs:
+        weights = {name: changed(value) for name, value in one.weights.items()}
+        return one._replace(frames=changed(one.frames), weights=weights, state=tuple(map(changed, one.state)))
+
+    first, second = map(all_of, batch.replicates)
+    return replace(batch, replicates=(first, second))
 
 
 def _expected(batch: MadeUp, number: int, *, derivatives: bool) -> dict[str, Tensor]:

@@ -34,7 +34,17 @@ from cello.errors import BackendError
 PATIENCE_SECONDS = 180.0
 """How long a kernel of a few frames may run. One whose programs wait for each other in vain ends itself before."""
 POLL_SECONDS = 1.0
-RULES = proof.BOUNDS, proof.OF_JUMPS, proof.OF_KINKS, proof.BATCHES, proof.LEAST, made_up.LENGTHS, made_up.FURTHER
+RULES = (
+    proof.BOUNDS,
+    proof.OF_JUMPS,
+    proof.OF_KINKS,
+    proof.BATCHES,
+    proof.DIGITS,
+    proof.UNSURE,
+    proof.LEAST,
+    made_up.LENGTHS,
+    made_up.FURTHER,
+)
 """What a verdict follows from beside what is run."""
 
 
