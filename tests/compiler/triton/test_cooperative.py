@@ -29,6 +29,8 @@ from cello.compiler.triton.cooperative import (
 )
 from cello.compiler.triton.launch import Call, Tiling, options
 from cello.compiler.triton.machine_code import Taken
+from cello.compiler.triton.proof import Pair, Way
+from cello.compiler.triton.proved import Kind
 from cello.compiler.triton.text import waits
 from cello.errors import BackendError
 from scans import Case, everything
@@ -179,6 +181,7 @@ class Properties:
 
 class Frames:
     dtype, device, is_cuda, is_cpu, shape = torch.float32, torch.device("cuda"), True, False, (4, 3, 5)
+    requires_grad = False
 
 
 def test_what_a_kernel_takes_says_how_many_of_its_programs_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +194,8 @@ def test_what_a_kernel_takes_says_how_many_of_its_programs_run_at_once(monkeypat
         (TILING, None),
         (Tiling(16, 32, 4), Taken(120, 0, 70 * 1024)),
     ]
-    monkeypatch.setattr(back_end, "chosen", lambda *asked: told[0])
+    monkeypatch.setattr(back_end, "kind_of", lambda device: Kind("H100", "580.1", "3.6.0"))
+    monkeypatch.setattr(back_end, "taken", lambda asked, here: Pair(Way(*told[0])))
     expected: list[int | None] = [3 * 132, 132, None]
     for programs in expected:
         assert back_end._of_pass(inputs, "forward", TILING) == (told.pop(0)[0], programs)

@@ -19,6 +19,8 @@ from cello.compiler.triton.choice import NOT_COMPILED, first_that_fits, of_pass
 from cello.compiler.triton.cooperative import Multiprocessor
 from cello.compiler.triton.launch import Call, Tiling
 from cello.compiler.triton.machine_code import Taken, compiled
+from cello.compiler.triton.proof import Pair, Way
+from cello.compiler.triton.proved import Kind
 from cello.compiler.triton.remembered import Choice
 from cello.compiler.triton.rounds import Gpu, of_batch
 from cello.compiler.triton.spaces import Sizes
@@ -296,6 +298,7 @@ class Properties:
 
 class Frames:
     dtype, device, is_cuda, is_cpu, shape = torch.float32, torch.device("cuda"), True, False, (4, 3, 5)
+    requires_grad = False
 
 
 class Clips:
@@ -310,7 +313,10 @@ def test_a_call_is_divided_by_its_clips_and_launched_as_many_as_run_at_once(monk
     inputs = Inputs(LSTM, Frames(), weights, states, {}, None, False)  # type: ignore[arg-type]
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
-    monkeypatch.setattr(back_end, "chosen", lambda *asked: (AT_256, ALL_REGISTERS))
+    best, judged = Way(AT_256, ALL_REGISTERS), list[Pair]()
+    monkeypatch.setattr(back_end, "kind_of", lambda device: Kind("H100", "580.1", "3.6.0"))
+    monkeypatch.setattr(back_end, "taken", lambda asked, here: Pair(best, best))
+    monkeypatch.setattr(back_end, "right", lambda asked, pair, here: judged.append(pair) or len(judged) == 1)
     monkeypatch.setattr(rounds, "first_that_fits", lambda cell, way, every, *rest: (every[-1], Taken(120, 0, 1024)))
     torch.set_float32_matmul_precision("medium")
     divided = back_end.by_clips(inputs)
@@ -329,6 +335,8 @@ def test_a_call_is_divided_by_its_clips_and_launched_as_many_as_run_at_once(monk
     found = divided(call, "forward")
     assert (found.tiling.rows, found.tiling.reread, found.at_once) == (32, "packs", (264, None))
     assert found.kernels is kernels(LSTM, "packs", interpreted=False, exact=False)
+    assert [one.tiling.rows for one in judged[0] if one] == [32, 16]  # with the backward pass that is right
+    assert divided(call, "forward") is call  # where it is not
     few: Any = Clips(1, 64)
     assert divided(replace(call, layout=few), "forward").tiling == AT_256
     another = replace(call, tiling=replace(AT_256, split=8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -31,6 +31,8 @@ NONE = -1
 """The number that is remembered where no tiling of several will do."""
 FAR = 256
 """Bytes of a thread in memory that fewer quarters of matrices held do not mend."""
+INSTEAD = 3
+"""Tilings that are tried on a GPU where the kernel of the one that was chosen is wrong."""
 RULES = WORTH, MUCH, LITTLE, HOPELESS, FAR
 """What a choice follows from beside what is compiled: by others nothing that was remembered holds."""
 MOST_PROGRAMS = 1 << 16
@@ -50,12 +52,9 @@ def chosen(
     Raises:
         BackendError: Triton is not installed, or no tiling has as little shared memory as there is.
     """
-    first, *others = tilings(names_of(cell), sizes, precision, memory, way) or (None,)
-    if first is None:
+    every = _every(cell, way, sizes, precision, capability, memory, at_once)
+    if not every:
         return None
-    some = [first, *(each for each in others if each.split <= max(first.split, at_once))]
-    gpu = capability, memory
-    every = [one for each in some for one in ways_of_meeting(cell, way, each, sizes, precision, *gpu)]
     given = [of_pass(cell, way, each, sizes, precision) for each in every]
     compiler = release(), without_slp(precision)
     key = key_of(cell, every, given, precision, way, capability, memory, *compiler, RULES)
@@ -73,6 +72,47 @@ def chosen(
         )
     remember(key, Choice(every.index(best), least.registers, least.spilled, least.shared))
     return best, least
+
+
+def _every(
+    cell: Cell, way: str, sizes: Sizes, precision: str, capability: int, memory: int, at_once: int
+) -> list[Tiling]:
+    """All tilings, in the order in which they are tried; none if none fits."""
+    first, *others = tilings(names_of(cell), sizes, precision, memory, way) or (None,)
+    if first is None:
+        return []
+    some = [first, *(each for each in others if each.split <= max(first.split, at_once))]
+    return [one for each in some for one in ways_of_meeting(cell, way, each, sizes, precision, capability, memory)]
+
+
+def ways(
+    cell: Cell, way: str, sizes: Sizes, precision: str, capability: int, memory: int, at_once: int = MOST_PROGRAMS
+) -> Iterator[tuple[Tiling, Taken | None]]:
+    """The tiling that is chosen, and ``INSTEAD`` others for a GPU on which its kernel is wrong, with what they take:
+    first the one whose programs meet in memory rather than as a cluster, then the most unlike ones."""
+    best = chosen(cell, way, sizes, precision, capability, memory, at_once)
+    if best is not None:
+        yield best
+        yield from _instead(cell, way, sizes, precision, capability, memory, at_once, best[0])
+
+
+@lru_cache(maxsize=64)
+def _instead(
+    cell: Cell, way: str, sizes: Sizes, precision: str, capability: int, memory: int, at_once: int, best: Tiling
+) -> tuple[tuple[Tiling, Taken | None], ...]:
+    def likeness(one: Tiling) -> tuple[bool, bool, int]:
+        same = sum(ours == theirs for ours, theirs in zip(vars(one).values(), vars(best).values(), strict=True))
+        return one != replace(best, cluster=False), best.split > 1 and one.split > 1, same
+
+    every = [each for each in _every(cell, way, sizes, precision, capability, memory, at_once) if each != best]
+    of, found = _taken_by(cell, way, sizes, precision, capability), list[tuple[Tiling, Taken | None]]()
+    for each in sorted(every, key=likeness):
+        told = if_any(partial(of, each))
+        if (told.shared if told else _at_most(cell, way, each, sizes, precision)) <= memory:
+            found.append((each, told))
+        if len(found) == INSTEAD:
+            break
+    return tuple(found)
 
 
 def ways_of_meeting(

@@ -19,13 +19,16 @@ from cello.compiler.inputs import ORDINARY, Inputs, dispatched, freed, unknown_v
 from cello.compiler.loop_invariant import loop_invariant, recipe
 from cello.compiler.tracing import exporting_to_onnx
 from cello.compiler.triton.build import Kernels, kernels, missing
-from cello.compiler.triton.choice import MOST_PROGRAMS, chosen
-from cello.compiler.triton.cooperative import Multiprocessor, cooperative
+from cello.compiler.triton.choice import MOST_PROGRAMS
+from cello.compiler.triton.cooperative import Multiprocessor
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
+from cello.compiler.triton.names import Names
+from cello.compiler.triton.proof import Asked, Pair, Way, programs_at_once
+from cello.compiler.triton.proved import Here, kind_of, right, taken
 from cello.compiler.triton.rounds import Gpu, of_batch
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.stacked import StackedInputs, less_their_mean
-from cello.compiler.triton.text import computed, is_exact, laid_out, names_of, waits
+from cello.compiler.triton.text import computed, is_exact, laid_out, names_of
 from cello.compiler.triton.tiling import MEMORY, tiling
 from cello.errors import BackendError
 
@@ -58,7 +61,7 @@ def unsupported(inputs: Inputs) -> str | None:
     for value in inputs.values():
         if type(value) not in ORDINARY and dispatched(value):
             return f"cannot read the memory of a {type(value).__name__}"
-    return _no_tiling(inputs)
+    return _no_tiling(inputs) or _none_right(inputs)
 
 
 def _no_tiling(inputs: Inputs) -> str | None:
@@ -80,6 +83,14 @@ def _no_tiling(inputs: Inputs) -> str | None:
             f"runs {at_once} at once; take fewer units"
         )
     return None
+
+
+def _none_right(inputs: Inputs) -> str | None:
+    """What is wrong with the cell's kernels on the GPU of the frames, if none of those tried there is right."""
+    if not _on_gpu(inputs.frames) or missing() is not None:
+        return None
+    found = taken(_asked(inputs), _here(inputs.frames))
+    return f"gives no right numbers here: {found}" if isinstance(found, str) else None
 
 
 def _only_vmap() -> bool:
@@ -133,37 +144,69 @@ def _at_once(x: Tensor) -> int:
 def _of_pass(inputs: Inputs, way: str, found: Tiling) -> tuple[Tiling, int | None]:
     """The tiling of "forward" or "backward", and how many of its programs run at once, None where they take turns.
 
-    On a GPU it is one by which its kernel keeps as little in memory as it can.
+    On a GPU it is one by which its kernel keeps as little in memory as it can, of those that are right there.
+
+    Raises:
+        BackendError: none of them is right.
     """
     x = inputs.frames
-    if not x.is_cuda:
+    if not _on_gpu(x):
         return found, None
-    gpu = _gpu(x)
-    best = chosen(inputs.cell, way, sizes_of(inputs), precision(x), gpu.capability, gpu.memory, gpu.multiprocessors)
-    tiling, taken = best or (found, None)
-    together = cooperative(tiling.split, waits=waits(inputs.cell, way, tiling.reread), cluster=tiling.cluster)
-    return tiling, gpu.multiprocessors * gpu.beside(tiling, taken) if together else None
+    one = getattr(_taken(inputs), way) or Way(found)
+    return one.tiling, programs_at_once(inputs.cell, way, one, _gpu(x))
+
+
+def _on_gpu(x: Tensor) -> bool:
+    """Whether kernels of these frames are compiled and proved, rather than interpreted."""
+    return x.is_cuda
+
+
+def _taken(inputs: Inputs) -> Pair:
+    """The kernels of a scan on a GPU.
+
+    Raises:
+        BackendError: none of them is right there.
+    """
+    found = taken(_asked(inputs), _here(inputs.frames))
+    if isinstance(found, str):
+        raise BackendError(f'backend="triton" gives no right numbers here: {found}')
+    return found
+
+
+def _asked(inputs: Inputs) -> Asked:
+    """What kernels a scan needs."""
+    x = inputs.frames
+    return Asked(inputs.cell, sizes_of(inputs), precision(x), x.dtype, x.device, keep=_keeps(inputs))
+
+
+def _keeps(inputs: Inputs) -> bool:
+    """Whether backward may follow: inside vmap no tensor tells whether derivatives are wanted."""
+    return torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
+
+
+def _here(x: Tensor) -> Here:
+    """Where the kernels of a scan are proved."""
+    return Here(kind_of(x.device), _gpu(x), clips_and_tensors)
 
 
 def by_clips(inputs: Inputs) -> Callable[[Call, str], Call] | None:
     """How a pass is divided by the number of replicates and clips, which under torch.vmap only a launch knows."""
     x = inputs.frames
-    if not x.is_cuda:
+    if not _on_gpu(x):
         return None
-    cell, sizes, products, gpu = inputs.cell, sizes_of(inputs), precision(x), _gpu(x)
+    asked, here, pair = _asked(inputs), _here(x), _taken(inputs)
+    cell, sizes, products, gpu = asked.cell, asked.sizes, asked.precision, here.gpu
 
     def divided(call: Call, way: str) -> Call:
-        best = chosen(cell, way, sizes, products, gpu.capability, gpu.memory, gpu.multiprocessors)
+        best = getattr(pair, way)
         replicates, batch = call.layout.place.shape
-        if best is None or best[0] != call.tiling:
+        if best is None or best.tiling != call.tiling:
             return call
-        tiling, taken = of_batch(cell, way, sizes, products, gpu, (replicates, batch), best)
-        if tiling == call.tiling:
+        one = Way(*of_batch(cell, way, sizes, products, gpu, (replicates, batch), best))
+        if one.tiling == call.tiling or not right(asked, pair._replace(**{way: one}), here):
             return call
-        made = kernels(cell, tiling.reread, interpreted=False, exact=is_exact(products))
-        together = cooperative(tiling.split, waits=waits(cell, way, tiling.reread), cluster=tiling.cluster)
-        at_once = gpu.multiprocessors * gpu.beside(tiling, taken) if together else None
-        return replace(call, kernels=made, tiling=tiling, at_once=(at_once, None))
+        made = kernels(cell, one.tiling.reread, interpreted=False, exact=is_exact(products))
+        return replace(call, kernels=made, tiling=one.tiling, at_once=(programs_at_once(cell, way, one, gpu), None))
 
     return divided
 
@@ -214,9 +257,8 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
     if found is None:
         raise BackendError(f'backend="triton" has no kernel of cell {cell.name!r} for H={inputs.hidden} units')
     names = laid_out(cell, found.reread)
-    layout, frames = _layout(inputs)
-    # inside vmap no tensor tells whether derivatives are wanted
-    keep = torch.is_grad_enabled() and (inputs.training or torch._C._are_functorch_transforms_active())
+    layout, given = clips_and_tensors(inputs, names)
+    keep = _keeps(inputs)
     forward, at_once = _of_pass(inputs, "forward", found)
     backward, at_once_back = _of_pass(inputs, "backward", found) if keep else (None, None)
     products = precision(x)
@@ -226,14 +268,20 @@ def prepared(inputs: Inputs) -> tuple[Any, ...]:
         made = Kernels(made.forward, kernels(cell, backward.reread, interpreted=x.is_cpu, exact=exact).backward)
     programs = (at_once, at_once_back), _at_once(x)
     call = Call(names, made, layout, forward, products, sizes_of(inputs), keep, backward, *programs, by_clips(inputs))
+    of_layout = layout.place, layout.length, layout.start, layout.reverse
+    return call, *of_layout, given.frames, given.wide, given.inner, given.invariant, given.first, *given.masks
+
+
+def clips_and_tensors(inputs: Inputs, names: Names) -> tuple[BatchLayout, StackedInputs]:
+    """Where the clips stand, and all tensors as kernels are given them, of one replicate."""
+    layout, frames = _layout(inputs)
     wide, inner, invariant = _stacked(inputs)
     masks = [inputs.masks[str(names.plan.graph.nodes[k].name)].unsqueeze(0) for k in names.plan.masks]
     masks = [mask.flatten(3) for mask in masks]
     masks = [mask if mask.stride(-1) == 1 or mask.shape[-1] == 1 else mask.contiguous() for mask in masks]
     first = torch.cat([part.flatten() for part in inputs.state]).unsqueeze(0)
-    frames = frames.contiguous() if names.frames else frames
-    of_layout = layout.place, layout.length, layout.start, layout.reverse
-    return call, *of_layout, frames.unsqueeze(0), wide, inner, invariant, first, *masks
+    frames = (frames.contiguous() if names.frames else frames).unsqueeze(0)
+    return layout, StackedInputs(frames, wide, inner, invariant, tuple(masks), first)
 
 
 def _layout(inputs: Inputs, *, packed: bool | None = None) -> tuple[BatchLayout, Tensor]:
