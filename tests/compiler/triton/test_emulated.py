@@ -92,6 +92,13 @@ def test_more_clips_a_program(name: str, precision: str, tiling: Tiling, lengths
     assert {one.program.cluster for one in ran} == {tiling.split if tiling.cluster else 1}
 
 
+@pytest.mark.parametrize("tiling", [None, Tiling(16, 32, 4, 2)], ids=["one program", "two"])
+def test_products_of_ieee_float32_on_a_gpu_without_copies_ahead_and_tensor_cores(tiling: Tiling | None) -> None:
+    ran = check(zoo()["gru"], (18, 3, 7, 30), "highest", Device(75, tiling=tiling), lengths=[3, 0, 2] * 6)
+    for unknown in ("cp.async", "mma", "cvt.rn.bf16"):
+        assert not any(one.program.numbers_of(unknown) for one in ran)
+
+
 def test_matrices_of_heads_on_an_older_gpu() -> None:
     ran = check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(80), lengths=[1, 3, 2])
     assert not any(one.program.numbers_of("stmatrix") for one in ran)
