@@ -99,6 +99,16 @@ def test_products_of_ieee_float32_on_a_gpu_without_copies_ahead_and_tensor_cores
         assert not any(one.program.numbers_of(unknown) for one in ran)
 
 
+@pytest.mark.parametrize("capability", [100, 120])
+def test_clusters_and_additions_of_two_values_at_once_on_newer_gpus(capability: int) -> None:
+    """Values of float32 come in pairs there; products are instructions of one warp, as before 9.0."""
+    tiling = Tiling(16, 32, 4, 2, all_registers=True, cluster=True)
+    ran = check(zoo()["lstm"], (18, 3, 7, 30), "high", Device(capability, tiling=tiling), lengths=[3, 0, 2] * 6)
+    assert {one.program.cluster for one in ran} == {2}
+    assert any(each.opcode.endswith("f32x2") for one in ran for each in one.program.instructions)
+    assert not any(one.program.numbers_of("wgmma") + one.program.numbers_of("tcgen05") for one in ran)
+
+
 def test_matrices_of_heads_on_an_older_gpu() -> None:
     ran = check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(80), lengths=[1, 3, 2])
     assert not any(one.program.numbers_of("stmatrix") for one in ran)
