@@ -16,6 +16,7 @@ from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.compiler.triton.launch import Call, Tiling
+from cello.errors import BackendError
 from random_cells import random_cell
 from scans import case, errors, everything, wider
 from sized_cells import SIZED
@@ -124,6 +125,16 @@ def test_states_of_several_elements_a_unit_with_masks() -> None:
 @pytest.mark.parametrize(("seed", "precision"), [(0, "medium"), (3, "high")])
 def test_random_cells(seed: int, precision: str) -> None:
     check(random_cell(seed, 3 + seed), (5, 3, 5, 6), precision, lengths=[3, 0, 2, 1, 3])
+
+
+def test_a_launch_tells_which_kernel_is_not_compiled() -> None:
+    def fails(program: Program) -> Program:
+        raise RuntimeError("PassManager::run failed")
+
+    x, _, weights = case(zoo()["rnn"], (2, 2, 3, 6))
+    told = r"Triton \S+ does not compile the forward kernel of cell 'rnn' for H=6 and products in ieee \(PassManager"
+    with emulated(Device(change=fails)), torch.no_grad(), pytest.raises(BackendError, match=told):
+        scan(zoo()["rnn"], x, weights, backend="triton")
 
 
 def test_replicates_of_one_launch() -> None:
