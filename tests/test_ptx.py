@@ -247,6 +247,10 @@ def test_floating_point() -> None:
     np.testing.assert_array_equal(found("mul.f32 %r9, %r8, 0f3F800000;"), data[:6])
     np.testing.assert_array_equal(found("max.f32 %r9, %r8, 0f3F800000;"), [one, one, one, 3, data[4], np.inf])
     assert np.isnan(found("max.NaN.f32 %r9, %r8, 0f3F800000;")[1])
+    both = "mov.b64 %rd4, {%r8, %r1}; mul.rn.ftz.f32x2 %rd4, %rd4, %rd4; fma.rn.f32x2 %rd4, %rd4, %rd4, %rd4;"
+    np.testing.assert_array_equal(found(f"{both} mov.b64 {{%r9, %r10}}, %rd4;")[[0, 3]], [0, 9 * 9 + 9])
+    second = found("mov.b64 %rd4, {%r1, %r8}; add.rn.f32x2 %rd4, %rd4, %rd4; mov.b64 {%r10, %r9}, %rd4;")
+    np.testing.assert_array_equal(second[2:4], [-0.0, 6])
     fused = found("fma.rn.f32 %r9, %r8, %r8, 0fBF800000;")
     assert fused[4] == np.float32(2**-22 + 2.0**-46)  # 0 ± rounding if the product were rounded by itself
     np.testing.assert_array_equal(

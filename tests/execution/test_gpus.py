@@ -89,7 +89,7 @@ def test_no_process_is_asked_where_no_gpu_can_be(monkeypatch: Patch) -> None:
 def test_the_process_that_is_asked_tells_all_gpus_that_can_be_used(
     monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    capability = {0: (9, 0), 1: (7, 5), 2: (8, 0)}
+    capability = {0: (9, 0), 1: (7, 0), 2: (8, 0)}
     for name, value in {
         "is_available": lambda: True,
         "device_count": lambda: 3,
@@ -111,6 +111,10 @@ def test_the_process_that_is_asked_tells_all_gpus_that_can_be_used(
     assert told() == told(device="cuda") == {"devices": ["cuda:0", "cuda:2"]}
     assert told(device="cuda:2") == {"devices": ["cuda:2"]}
     assert told(device="cuda:1")["fault"].startswith("execution.device=cuda:1 cannot be used: 1 has compute capability")
+    capability[1] = (7, 5)
+    assert told() == {"devices": ["cuda:0", "cuda:1", "cuda:2"]}
+    assert told(precision="bf16") == {"devices": ["cuda:0", "cuda:2"]}
+    assert told(precision="bf16", device="cuda:1")["fault"].startswith("execution.precision=bf16 needs compute capabil")
     assert told(backend="c") == {}
 
 

@@ -121,6 +121,21 @@ def _of_bf16(compute: Compute) -> Compute:
     return computed
 
 
+def _both(compute: Compute) -> Compute:
+    """The same of two values of float32 in one register of 64 bits."""
+
+    def computed(*given: Lanes) -> None:
+        *operands, out = given
+        wide = (np.ascontiguousarray(np.broadcast_to(np.asarray(each, np.uint64), out.shape)) for each in operands)
+        values = [each.view(np.float32).reshape(*out.shape, 2) for each in wide]
+        found = np.empty((*out.shape, 2), np.float32)
+        for half in (0, 1):
+            compute(*(each[..., half] for each in values), found[..., half])
+        out[:] = found.view(np.uint64)[..., 0]
+
+    return computed
+
+
 def _multiply_add(a: Lanes, b: Lanes, c: Lanes, out: Lanes) -> None:
     np.add(a * b, c, out)
 
@@ -216,6 +231,8 @@ OF_PAIRS: dict[str, Compute] = {
     "fma.rn": _bf16_pairs(lambda a, b, c: a.astype(np.float64) * b + c),
 }
 """Those of two values of bfloat16 in one register, or of one."""
+OF_TWO = ("add", "add.rn", "sub", "sub.rn", "mul", "mul.rn", "fma.rn")
+"""Those that compute capability 10.0 and newer have of two values of float32 in one register of 64 bits."""
 OPERANDS = {"mad.lo": 3, "fma.rn": 3, "neg": 1, "abs": 1, "not": 1, "mov": 1, "add": 2}
 ONE = ("rcp", "sqrt", "rsqrt", "ex2", "lg2", "tanh", "sin", "cos", "cvt")
 
@@ -229,6 +246,9 @@ def _of_one_type(opcode: str) -> Row | None:
         return Row(_of_bf16(OF_PAIRS[plain]), "b16", ("b16",) * OPERANDS.get(plain, 2))
     if plain == "selp" and kind in {*BITS, "f32"}:
         return Row(_select, kind, (kind, kind, "pred"))
+    if kind == "f32x2" and plain in OF_TWO:
+        one = flushed(FLOAT[plain]) if ftz else FLOAT[plain]
+        return Row(_both(one), "b64", ("b64",) * OPERANDS.get(plain, 2))
     if plain not in table:
         return None
     count = 1 if plain.split(".")[0] in ONE else OPERANDS.get(plain, 2)

@@ -120,17 +120,36 @@ def test_a_gpu_that_is_not_there_is_told_with_its_cause(gpus: Callable[..., None
 
 
 def test_a_gpu_that_is_too_old_or_not_among_these_is_refused(gpus: Callable[..., None]) -> None:
-    gpus(1, capability=(7, 5))
+    gpus(1, capability=(7, 0), built=("sm_70",))
     with pytest.raises(ConfigError) as error:
         choose(ExecutionConfig(device="cuda"))
     assert str(error.value) == (
-        "execution.device=cuda cannot be used: Example GPU 0 has compute capability 7.5, and the kernels need 8.0 or "
+        "execution.device=cuda cannot be used: Example GPU 0 has compute capability 7.0, and the kernels need 7.5 or "
         "more. Use a newer GPU, write execution.backend=plain (slow there), or write execution.device=cpu"
     )
     assert choose(ExecutionConfig()).torch.type == "cpu"
     assert choose(ExecutionConfig(device="cuda", backend="plain")).torch.type == "cuda"
     with pytest.raises(ConfigError, match=r"=cuda:2 cannot be used: this process sees 1 GPU, cuda:0\. Name one of"):
         choose(ExecutionConfig(device="cuda:2"))
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda:0"])
+@pytest.mark.parametrize("backend", ["auto", "plain"])
+def test_a_gpu_computes_in_the_precisions_that_its_tensor_cores_know(
+    gpus: Callable[..., None], device: str, backend: str
+) -> None:
+    """Results would say tf32, and be of float32, which torch takes there without a word."""
+    gpus(1, capability=(7, 5))
+    assert str(choose(ExecutionConfig(device=device, backend=backend)).torch) == "cuda:0"
+    for precision in ("tf32", "bf16"):
+        with pytest.raises(ConfigError) as error:
+            choose(ExecutionConfig(device=device, backend=backend, precision=precision))  # type: ignore[arg-type]
+        assert str(error.value) == (
+            f"execution.precision={precision} needs compute capability 8.0 or more, and cuda:0, Example GPU 0, has "
+            "7.5. Leave it out, which computes in float32, or use a newer GPU"
+        )
+    gpus(1, capability=(8, 0))
+    assert str(choose(ExecutionConfig(device=device, precision="tf32")).torch) == "cuda:0"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from cello.errors import ConfigError, TrainingError
 from cello.training.config import RunConfig
 from cello.training.execution import ExecutionConfig
 
-LEAST_CAPABILITY = (8, 0)
+LEAST_CAPABILITY = (7, 5)
+"""Turing; releases of torch that bring a Triton new enough have no code for GPUs from before it but in one build."""
+OF_OTHER_PRECISIONS = (8, 0)
 """Ampere; GPUs from before it have no tf32 and no bf16."""
 OLDEST_TRITON = (3, 5)
 """That of torch 2.9; releases before it fail at functions that call themselves, or have no settings to ask for."""
@@ -58,7 +60,7 @@ def choose(execution: ExecutionConfig) -> Device:
     """The device that an execution config means on this machine.
 
     Raises:
-        ConfigError: the device asked for cannot be used, or has not the precision asked for; why, and what to do.
+        ConfigError: the device asked for cannot be used, or it has not the precision asked for; why, and what to do.
     """
     if execution.device == "cpu":
         execution.check_this_cpu()
@@ -68,6 +70,12 @@ def choose(execution: ExecutionConfig) -> Device:
     if execution.device == "auto" and execution.backend == "c" and not fault:
         fault = _Fault('backend="c" runs on the CPU', "leave execution.backend out to use the GPU")
     if fault is None:
+        if not _has_precision(index, execution):
+            name, (major, minor) = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+            raise ConfigError(
+                f"execution.precision={execution.precision} needs compute capability 8.0 or more, and cuda:{index}, "
+                f"{name}, has {major}.{minor}. Leave it out, which computes in float32, or use a newer GPU"
+            )
         reason = "a GPU can be used" if execution.device == "auto" else "asked for"
         return Device(torch.device("cuda", index), reason, facts(index), resident=True)
     if execution.device == "auto":
@@ -89,7 +97,11 @@ def tell_devices() -> None:
             needs_triton = execution.backend in TRITON_BACK_ENDS
             alone = execution.device.startswith("cuda:")
             others = [] if alone else range(torch.cuda.device_count())
-            usable = [index for index in others if _fault(index, needs_triton=needs_triton) is None]
+            usable = [
+                index
+                for index in others
+                if _fault(index, needs_triton=needs_triton) is None and _has_precision(index, execution)
+            ]
             answer["devices"] = [f"cuda:{index}" for index in usable] or [str(first.torch)]
     except ConfigError as error:
         answer["fault"] = str(error)
@@ -122,12 +134,17 @@ def _fault(index: int, *, needs_triton: bool) -> _Fault | None:
     if needs_triton and capability < LEAST_CAPABILITY:
         name, (major, minor) = torch.cuda.get_device_name(index), capability
         return _Fault(
-            f"{name} has compute capability {major}.{minor}, and the kernels need 8.0 or more",
+            f"{name} has compute capability {major}.{minor}, and the kernels need 7.5 or more",
             f"Use a newer GPU, write execution.backend=plain (slow there), {_OR_CPU}",
         )
     if fault := _without_code(index, capability):
         return fault
     return _triton_fault() if needs_triton else None
+
+
+def _has_precision(index: int, execution: ExecutionConfig) -> bool:
+    """Whether a GPU multiplies in the precision asked for; torch, asked for another, takes float32 without a word."""
+    return execution.precision == "float32" or torch.cuda.get_device_capability(index) >= OF_OTHER_PRECISIONS
 
 
 def _without_code(index: int, capability: tuple[int, int]) -> _Fault | None:

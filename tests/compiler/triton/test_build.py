@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from cello.compiler.triton import build
 from cello.compiler.triton.build import SLP_OFF, compiling, without_slp
+from cello.errors import BackendError
 from cello.training.device import OLDEST_TRITON
 
 pytest.importorskip("triton")
@@ -62,6 +64,34 @@ def test_a_release_that_cannot_compile_the_kernels_is_named(monkeypatch: pytest.
         f"Triton {release} cannot compile the kernels, which need 3.5 or newer; install torch 2.9 or newer, which "
         "brings one"
     )
+
+
+def test_a_kernel_that_is_not_compiled_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every tiling fails the first is launched, and Triton's own error says neither of what nor what to do."""
+    import triton
+    from triton.compiler.errors import CompilationError
+    from triton.runtime.errors import OutOfResources
+
+    monkeypatch.setattr(triton, "__version__", "3.5.1")
+    what = "backward kernel of cell 'gru' for H=64 and products in ieee"
+
+    def failed(error: Exception) -> None:
+        with build.told_if_not_compiled(what):
+            raise error
+
+    for error, said in (
+        (RuntimeError("PassManager::run failed"), "PassManager::run failed"),
+        (CompilationError("text", ast.Pass(), "no such function\n"), "no such function"),
+    ):
+        with pytest.raises(BackendError) as told:
+            failed(error)
+        assert str(told.value) == (
+            f"Triton 3.5.1 does not compile the {what} ({said}). Install another release of torch, which brings "
+            'another Triton, or take backend="plain"'
+        )
+    for other in (OutOfResources(3, 2, "shared memory"), RuntimeError("out of memory")):
+        with pytest.raises(type(other)):
+            failed(other)
 
 
 def optimiser(monkeypatch: pytest.MonkeyPatch, told: str) -> tuple[Any, list[dict[str, Any]]]:

@@ -16,6 +16,7 @@ from cello.cells.load import zoo
 from cello.cells.noise import with_noise
 from cello.compiler.scan import scan
 from cello.compiler.triton.launch import Call, Tiling
+from cello.errors import BackendError
 from random_cells import random_cell
 from real_cells.tensors import development_cell, kalman_cell
 from scans import case, errors, everything, wider
@@ -102,6 +103,23 @@ def test_matrices_in_blocks_that_leave_few_registers(cell: Cell) -> None:
     assert [one.grid for one in ran] == [(3, 1), (3, 1)]
 
 
+@pytest.mark.parametrize("tiling", [None, Tiling(16, 32, 4, 2)], ids=["one program", "two"])
+def test_products_of_ieee_float32_on_a_gpu_without_copies_ahead_and_tensor_cores(tiling: Tiling | None) -> None:
+    ran = check(zoo()["gru"], (18, 3, 7, 30), "highest", Device(75, tiling=tiling), lengths=[3, 0, 2] * 6)
+    for unknown in ("cp.async", "mma", "cvt.rn.bf16"):
+        assert not any(one.program.numbers_of(unknown) for one in ran)
+
+
+@pytest.mark.parametrize("capability", [100, 120])
+def test_clusters_and_additions_of_two_values_at_once_on_newer_gpus(capability: int) -> None:
+    """Values of float32 come in pairs there; products are instructions of one warp, as before 9.0."""
+    tiling = Tiling(16, 32, 4, 2, all_registers=True, cluster=True)
+    ran = check(zoo()["lstm"], (18, 3, 7, 30), "high", Device(capability, tiling=tiling), lengths=[3, 0, 2] * 6)
+    assert {one.program.cluster for one in ran} == {2}
+    assert any(each.opcode.endswith("f32x2") for one in ran for each in one.program.instructions)
+    assert not any(one.program.numbers_of("wgmma") + one.program.numbers_of("tcgen05") for one in ran)
+
+
 def test_matrices_of_heads_on_an_older_gpu() -> None:
     ran = check(SIZED["heads"], (3, 3, 7, 16), "medium", Device(80), lengths=[1, 3, 2])
     assert not any(one.program.numbers_of("stmatrix") for one in ran)
@@ -117,6 +135,16 @@ def test_states_of_several_elements_a_unit_with_masks() -> None:
 @pytest.mark.parametrize(("seed", "precision"), [(0, "medium"), (3, "high")])
 def test_random_cells(seed: int, precision: str) -> None:
     check(random_cell(seed, 3 + seed), (5, 3, 5, 6), precision, lengths=[3, 0, 2, 1, 3])
+
+
+def test_a_launch_tells_which_kernel_is_not_compiled() -> None:
+    def fails(program: Program) -> Program:
+        raise RuntimeError("PassManager::run failed")
+
+    x, _, weights = case(zoo()["rnn"], (2, 2, 3, 6))
+    told = r"Triton \S+ does not compile the forward kernel of cell 'rnn' for H=6 and products in ieee \(PassManager"
+    with emulated(Device(change=fails)), torch.no_grad(), pytest.raises(BackendError, match=told):
+        scan(zoo()["rnn"], x, weights, backend="triton")
 
 
 def test_replicates_of_one_launch() -> None:

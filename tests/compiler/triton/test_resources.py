@@ -38,7 +38,14 @@ spills_here = pytest.mark.skipif(RELEASE < (3, 9), reason="what spills by the fi
 @pytest.mark.parametrize("name", ["forward", "backward"])
 @pytest.mark.parametrize(
     ("cell", "hidden", "precision", "capability"),
-    [("lstm", 64, "bf16", 90), ("gru", 128, "tf32", 90), ("rwkv-6", 64, "tf32", 90), ("gru", 64, "bf16", 80)],
+    [
+        ("lstm", 64, "bf16", 90),
+        ("gru", 128, "tf32", 90),
+        ("rwkv-6", 64, "tf32", 90),
+        ("gru", 64, "bf16", 80),
+        ("gru", 64, "ieee", 75),
+        ("lstm", 64, "tf32", 120),
+    ],
 )
 def test_no_register_spills_and_shared_memory_suffices(
     cell: str, hidden: int, precision: str, capability: int, name: str
@@ -451,6 +458,17 @@ def test_every_cell_of_the_zoo_has_a_kernel_of_up_to_256_units(precision: str, c
     large = tiling_of(zoo()["fgr"], 512, precision, MEMORY[capability])
     assert large is not None
     assert large.reread == ("" if (precision, capability) == ("bf16", 90) else "all")
+
+
+@pytest.mark.parametrize(("capability", "precision"), [(75, "ieee"), (86, "tf32"), (120, "bf16")])
+def test_every_cell_has_a_kernel_where_a_program_has_little_shared_memory(precision: str, capability: int) -> None:
+    """64 KB on a T4, 99 KB on GPUs of the series RTX 30 to 50; a T4 has 40 multiprocessors, and as many programs wait
+    for each other at most."""
+    for hidden in (1, 100, 256):
+        for name, cell in zoo().items():
+            found = tiling_of(cell, -(-hidden // cell.multiple) * cell.multiple, precision, MEMORY[capability])
+            assert found is not None, name
+            assert found.split <= 16
 
 
 @spills_here

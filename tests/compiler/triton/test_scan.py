@@ -352,16 +352,33 @@ def test_states_of_more_elements_a_unit_than_a_program_holds_are_refused() -> No
     assert scan(cell, x, weights, state=state).backend != "triton"
 
 
-def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("capability", "dtype", "reason"),
+    [
+        ((7, 0), torch.float32, "needs compute capability 7.5; Tesla T4 has 7.0; move the tensors to a newer GPU"),
+        (
+            (7, 5),
+            torch.bfloat16,
+            "needs compute capability 8.0 for bfloat16; Tesla T4 has 7.5; move the tensors to a newer GPU, or convert "
+            "them to float32",
+        ),
+    ],
+)
+def test_a_gpu_that_is_too_old_is_named(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype, reason: str
+) -> None:
     _, state, weights = case(zoo()["rnn"], (1, 2, 2, 2))
 
     class Old:
-        dtype, device, is_cuda, is_cpu = torch.float32, torch.device("cuda"), True, False
+        device, is_cuda, is_cpu = torch.device("cuda"), True, False
 
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+        def __init__(self) -> None:
+            self.dtype = dtype
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    reason = back_end.unsupported(Inputs(zoo()["rnn"], Old(), weights, state, {}, None, False))  # type: ignore[arg-type]
-    assert reason == "needs compute capability 8.0; Tesla T4 has 7.5; move the tensors to a newer GPU"
+    given = Inputs(zoo()["rnn"], Old(), weights, state, {}, None, False)  # type: ignore[arg-type]
+    assert back_end.unsupported(given) == reason
 
 
 def test_places_beyond_31_bits_take_64() -> None:

@@ -22,6 +22,10 @@ OLDEST = (3, 5)
 """The release from which on Triton compiles functions that call themselves."""
 SLP_OFF = "disable_slp_vectorizer"
 """Triton's argument, since 3.8, by which LLVM puts no scalars into vectors."""
+OF_THE_COMPILER, PASSES_FAILED = ("CompilationError", "PTXASError"), "PassManager::run failed"
+"""How Triton tells that it, or NVIDIA's assembler, cannot compile a kernel."""
+LONGEST = 200
+"""Characters of what the compiler says that are told."""
 _without_slp: ContextVar[bool] = ContextVar("without_slp", default=False)
 
 
@@ -81,6 +85,28 @@ def _can_be_without_slp() -> bool:
     optimize_module.__doc__ = optimised.__doc__
     compiler.llvm.optimize_module = optimize_module
     return True
+
+
+@contextmanager
+def told_if_not_compiled(what: str) -> Iterator[None]:
+    """Say which release of Triton does not compile a kernel, and what to do.
+
+    Raises:
+        BackendError: it does not.
+    """
+    try:
+        yield
+    except Exception as error:
+        kind = next((each.__name__ for each in type(error).__mro__ if each.__name__ in OF_THE_COMPILER), "")
+        if not kind and PASSES_FAILED not in str(error):
+            raise
+        import triton
+
+        said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "it does not say why")
+        raise BackendError(
+            f"Triton {triton.__version__} does not compile the {what} ({said[:LONGEST]}). Install another release of "
+            'torch, which brings another Triton, or take backend="plain"'
+        ) from error
 
 
 @lru_cache(maxsize=512)

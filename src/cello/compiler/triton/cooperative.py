@@ -25,9 +25,10 @@ TOO_MANY, NOT_SUPPORTED = "too many blocks in cooperative launch", "operation no
 OPTION = "launch_cooperative_grid"
 """Triton's, since 3.3."""
 REGISTERS, WARPS_BESIDE = 1 << 14, 4
-"""Those of each of four parts of a multiprocessor of compute capability 8.0 to 12.0, to which warps are dealt out."""
+"""Those of each of four parts of a multiprocessor of compute capability 7.5 to 12.1, to which warps are dealt out."""
 RESERVED, GRANULE = 1024, 128
-"""Bytes of shared memory that each program takes beside its own, and to whose multiple that is rounded up."""
+"""Bytes of shared memory that each program takes beside its own (from 8.0 on), and to whose multiple that is rounded
+up."""
 
 
 class CrowdedError(BackendError):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cello.cells.graph import Shape
-from cello.compiler.triton.build import Kernels, compiling
+from cello.compiler.triton.build import Kernels, compiling, told_if_not_compiled
 from cello.compiler.triton.cooperative import (
     CrowdedError,
     Part,
@@ -305,7 +305,8 @@ def _launched(
     fixed = call.constants() | launch_options(call.tiling.split, **meeting) | constant
     masks = len(further) - len(call.names.plan.masks)
     what = f"{way} kernel of cell {call.sizes.cell.name!r} for H={call.sizes.hidden}"
-    with launched_on(layout.place.device), compiling(call.precision):
+    of_products = f"{what} and products in {call.precision}"
+    with launched_on(layout.place.device), compiling(call.precision), told_if_not_compiled(of_products):
         for part, vectors in zip(every, workspace, strict=True):
             own, beside, where = [*first], [*further], [*clips, layout.reverse]
             if len(every) > 1:

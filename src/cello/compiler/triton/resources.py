@@ -18,7 +18,8 @@ from cello.compiler.triton.text import is_exact, matrices_text, names_of, runtim
 from cello.compiler.triton.tiling import tilings
 from cello.errors import BackendError
 
-MEMORY = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+_KIB = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 110: 227, 120: 99, 121: 99}
+MEMORY = {capability: 1024 * kib for capability, kib in _KIB.items()}
 """Bytes of shared memory that a program may have, by compute capability (CUDA programming guide, table 30)."""
 WORD = re.compile(r"[^\W\d]\w*")
 

@@ -35,8 +35,10 @@ from cello.errors import BackendError
 TYPES = (torch.float32, torch.bfloat16)
 PRECISIONS = {"highest": "ieee", "high": "tf32", "medium": "bf16"}
 """What torch.set_float32_matmul_precision means for the products of float32 tensors."""
-OLDEST = (8, 0)
-"""The compute capability from which on tensor cores know bfloat16 and tf32."""
+OLDEST = (7, 5)
+"""The compute capability from which on there are kernels, before the next of IEEE float32 alone."""
+OF_TENSOR_CORES = (8, 0)
+"""That from which on tensor cores know bfloat16 and tf32."""
 
 
 def unsupported(inputs: Inputs) -> str | None:
@@ -49,9 +51,8 @@ def unsupported(inputs: Inputs) -> str | None:
             f"runs on a GPU, not on {x.device.type}; move the tensors with .to('cuda') "
             f"(on the CPU only Triton's slow interpreter could: set TRITON_INTERPRET=1)"
         )
-    if x.is_cuda and (found := torch.cuda.get_device_capability(x.device)) < OLDEST:
-        name, least = torch.cuda.get_device_name(x.device), ".".join(map(str, OLDEST))
-        return f"needs compute capability {least}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU"
+    if x.is_cuda and (reason := _too_old(x)) is not None:
+        return reason
     if torch.compiler.is_compiling():
         return "cannot be recorded by torch.compile or torch.export"
     if exporting_to_onnx():
@@ -62,6 +63,18 @@ def unsupported(inputs: Inputs) -> str | None:
         if type(value) not in ORDINARY and dispatched(value):
             return f"cannot read the memory of a {type(value).__name__}"
     return _no_tiling(inputs) or _none_right(inputs)
+
+
+def _too_old(x: Tensor) -> str | None:
+    """Why the GPU of the frames has no kernels of their type, if so."""
+    found, of_bf16 = torch.cuda.get_device_capability(x.device), x.dtype is torch.bfloat16
+    least = OF_TENSOR_CORES if of_bf16 else OLDEST
+    if found >= least:
+        return None
+    needs = f"needs compute capability {least[0]}.{least[1]}{' for bfloat16' if of_bf16 else ''}"
+    convert = ", or convert them to float32" if of_bf16 and found >= OLDEST else ""
+    name = torch.cuda.get_device_name(x.device)
+    return f"{needs}; {name} has {found[0]}.{found[1]}; move the tensors to a newer GPU{convert}"
 
 
 def _no_tiling(inputs: Inputs) -> str | None:
@@ -111,12 +124,15 @@ def unavailable(cell: Cell, dtype: torch.dtype) -> str | None:
 
 def precision(x: Tensor) -> str:
     """How products are computed, as ``rounded`` in the kernels understands it."""
-    wanted = "bf16" if x.dtype is torch.bfloat16 else _of_float32()
+    wanted = "bf16" if x.dtype is torch.bfloat16 else _of_float32(x)
     return "bf16 checked" if wanted == "bf16" and x.is_cpu else wanted
 
 
-def _of_float32() -> str:
-    """How products of float32 are to be computed, by either of torch's two settings."""
+def _of_float32(x: Tensor) -> str:
+    """How products of float32 are to be computed, by either of torch's two settings; in IEEE float32, as torch does
+    too, where tensor cores know nothing less."""
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) < OF_TENSOR_CORES:
+        return "ieee"
     try:
         return PRECISIONS[torch.get_float32_matmul_precision()]
     except RuntimeError:  # that of CUDA alone was set, which the older one cannot tell
