@@ -719,6 +719,7 @@ def test_training_says_its_device_and_refuses_one_that_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tone_folder: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("torch.version.cuda", None)
+    monkeypatch.setattr("cello.training.device.sys.platform", "linux")
     options = ["--corpus", f"folder:{tone_folder}", "--model.hidden", "4", "--optimiser.epochs", "1"]
     options += ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
     status, out, err = run(capsys, "train", *options, "--execution.device", "cuda:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,6 +71,7 @@ def test_auto_takes_a_gpu_that_can_be_used_and_records_it(gpus: Callable[..., No
 def test_without_cuda_auto_is_the_cpu_and_says_why(monkeypatch: Patch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch, "__version__", "9+cpu")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert str(choose(ExecutionConfig())) == "device: cpu (no GPU is used: torch 9+cpu is built for the CPU only)"
     with pytest.raises(ConfigError) as error:
         choose(ExecutionConfig(device="cuda"))
@@ -89,6 +91,28 @@ def test_without_cuda_auto_is_the_cpu_and_says_why(monkeypatch: Patch) -> None:
     assert str(error.value) == (
         "execution.precision=bf16 needs AVX512-BF16 on the CPU, which this CPU (Example 7) does not have; no GPU is "
         "used because torch 9+cpu is built for the CPU only. Leave it out, or use a GPU"
+    )
+
+
+def test_gpus_that_are_not_nvidias_are_told_as_such(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setattr(torch, "__version__", "9+rocm6.4")
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(device="cuda"))
+    assert str(error.value) == (
+        "execution.device=cuda cannot be used: torch 9+rocm6.4 is built for AMD GPUs (ROCm), and Cello uses NVIDIA "
+        "GPUs alone. Install a build with CUDA (pip install torch, see pytorch.org), or write execution.device=cpu"
+    )
+    monkeypatch.setattr(sys, "platform", "darwin")
+    no_gpu = "device: cpu (no GPU is used: macOS has no NVIDIA GPUs, and Cello uses no others)"
+    assert str(choose(ExecutionConfig())) == no_gpu
+    with pytest.raises(ConfigError) as error:
+        choose(ExecutionConfig(device="cuda"))
+    assert str(error.value) == (
+        "execution.device=cuda cannot be used: macOS has no NVIDIA GPUs, and Cello uses no others. Use Linux with an "
+        "NVIDIA GPU, or write execution.device=cpu"
     )
 
 

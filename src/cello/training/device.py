@@ -120,10 +120,7 @@ _OR_CPU = "or write execution.device=cpu"
 def _fault(index: int, *, needs_triton: bool) -> _Fault | None:
     """Why a GPU cannot be used; None where it can."""
     if torch.version.cuda is None:
-        return _Fault(
-            f"torch {torch.__version__} is built for the CPU only",
-            f"Install a build with CUDA (pip install torch, see pytorch.org), {_OR_CPU}",
-        )
+        return _without_cuda()
     if not _available():
         return _without_gpu()
     count = torch.cuda.device_count()
@@ -145,6 +142,17 @@ def _fault(index: int, *, needs_triton: bool) -> _Fault | None:
 def _has_precision(index: int, execution: ExecutionConfig) -> bool:
     """Whether a GPU multiplies in the precision asked for; torch, asked for another, takes float32 without a word."""
     return execution.precision == "float32" or torch.cuda.get_device_capability(index) >= OF_OTHER_PRECISIONS
+
+
+def _without_cuda() -> _Fault:
+    """Why a build of torch has no NVIDIA GPUs; on macOS no build has."""
+    if sys.platform == "darwin":
+        return _Fault("macOS has no NVIDIA GPUs, and Cello uses no others", f"Use Linux with an NVIDIA GPU, {_OR_CPU}")
+    built_for = "AMD GPUs (ROCm), and Cello uses NVIDIA GPUs alone" if torch.version.hip else "the CPU only"
+    return _Fault(
+        f"torch {torch.__version__} is built for {built_for}",
+        f"Install a build with CUDA (pip install torch, see pytorch.org), {_OR_CPU}",
+    )
 
 
 def _without_code(index: int, capability: tuple[int, int]) -> _Fault | None:

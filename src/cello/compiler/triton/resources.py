@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,7 +68,7 @@ class Compilation:
     def _text(self, reread: str) -> str:
         names = names_of(self.cell, reread, exact=is_exact(self.precision))
         lines = forward(names) if self.name == "forward" else backward(names)
-        return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+        return _without_comments(lines)
 
     def _given(self, tiling: Tiling) -> str:
         constant = of_pass(self.cell, self.name, tiling, self.sizes, self.precision)
@@ -113,7 +114,11 @@ def resources(
     return compilation(cell, name, hidden, precision, capability, inputs=inputs).resources()
 
 
+def _without_comments(lines: Iterable[str]) -> str:
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
 def _functions(runtime: str) -> dict[str, str]:
     """The functions that all kernels share, by name; what stands before them by no name."""
-    begin, *parts = runtime.split("\n@triton.jit\n")
+    begin, *parts = _without_comments(runtime.splitlines()).split("\n@triton.jit\n")
     return {"": begin, **{part.split("(")[0].removeprefix("def "): part.strip() for part in parts}}
