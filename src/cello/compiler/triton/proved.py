@@ -23,6 +23,7 @@ from cello.compiler.triton import made_up, proof, verdicts
 from cello.compiler.triton.build import without_slp
 from cello.compiler.triton.choice import of_pass, ways
 from cello.compiler.triton.cooperative import launch_options
+from cello.compiler.triton.launch import launched_on
 from cello.compiler.triton.machine_code import release
 from cello.compiler.triton.proof import Asked, Given, Pair, Way
 from cello.compiler.triton.remembered import key_of
@@ -265,7 +266,8 @@ def _tried(asked: Asked, pair: Pair, here: Here, key: str) -> Verdict:
 
 
 def _prove(asked: Asked, pair: Pair, here: Here, stream: torch.cuda.Stream | None, trial: _Trial) -> Verdict:
-    with torch.cuda.stream(stream) if stream else nullcontext(), _may_wait(asked.device):
+    # a new thread is on GPU 0: torch, going back to a stream there, would take memory of it for this process
+    with launched_on(asked.device), torch.cuda.stream(stream) if stream else nullcontext(), _may_wait(asked.device):
         return proof.proved(asked, pair, here.gpu, here.given, trial.trying)
 
 
@@ -281,7 +283,8 @@ def _lost(asked: Asked, pair: Pair, here: Here, key: str, verdict: Verdict) -> B
 def _usable(device: torch.device) -> bool:
     """Whether the process can still use a GPU."""
     try:
-        torch.zeros(1, device=device).cpu()
+        with _may_wait(device):
+            torch.zeros(1, device=device).cpu()
     except RuntimeError:
         return False
     return True
