@@ -259,6 +259,26 @@ def test_a_kernel_that_ends_its_launch_is_an_error_and_not_tried_again(
         assert taken(ASKED, HERE) == pair(MEMORY, CLUSTER)
 
 
+def test_kernels_that_are_known_do_not_wait_while_others_are_tried(trials: Trials) -> None:
+    """A model in use would stand still for as long as another one is compiled."""
+    both, found = pair(CLUSTER, CLUSTER), list[object]()
+    assert taken(ASKED, HERE) == both
+
+    def ask() -> None:
+        found.extend((taken(ASKED, HERE), right(ASKED, both, HERE)))
+
+    meanwhile = threading.Thread(target=ask, daemon=True)
+
+    def ask_meanwhile(trying: proof.Trying) -> None:
+        meanwhile.start()
+        meanwhile.join(5)
+
+    trials.do = ask_meanwhile
+    taken(replace(ASKED, keep=False), HERE)
+    assert found == [both, True]
+    meanwhile.join(5)
+
+
 class Gpus:
     """Stands for several GPUs, of which a new thread is on the first; notes which ones are gone to."""
 

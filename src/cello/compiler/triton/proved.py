@@ -96,11 +96,14 @@ def taken(asked: Asked, here: Here) -> Pair | str:
     """The first kernels that give right numbers here, or what is wrong with the first if none of those that are tried
     do. A warning tells which did not, and what is taken instead.
 
-    Nothing is tried while a CUDA graph is captured, which would end it.
+    Nothing is tried while a CUDA graph is captured, which would end it. Where others are tried meanwhile, what is known
+    need not wait.
 
     Raises:
         BackendError: a kernel did not end, or ended so that this process can use the GPU no more.
     """
+    if (known := _TAKEN.get(asked)) is not None:
+        return known
     with _LOCK:
         if asked not in _TAKEN:
             if capturing(asked):
@@ -117,6 +120,8 @@ def right(asked: Asked, pair: Pair, here: Here) -> bool:
     Raises:
         BackendError: as ``taken``.
     """
+    if (known := _JUDGED.get((asked, pair))) is not None:
+        return known.right
     with _LOCK:
         if (asked, pair) not in _JUDGED:
             if capturing(asked):
